@@ -1,0 +1,72 @@
+"""What can go wrong, as one tree.
+
+::
+
+    IcestreamError
+    ├── DeclarationError       a step or record was declared wrongly (its author mends it)
+    ├── WorkflowError          a workflow, template or parameter that cannot run (its user mends it)
+    ├── SessionError           a session folder, store or setting that cannot be used
+    │   ├── SessionBusy        another runner holds the session
+    │   └── StaleRunner        this runner was replaced; it must not commit
+    └── ItemError              one item cannot be processed; the stream goes on
+        ├── FileFormatError    a file that cannot be read, with the file and the reason
+        │   └── TruncatedFile  a file that is shorter than its header declares
+        └── SourceGone         a raw file that was there and is there no more
+
+A message names the thing, the value got and what was allowed.
+"""
+
+from pathlib import Path
+
+
+class IcestreamError(Exception):
+    """The root of all errors raised on purpose."""
+
+
+class DeclarationError(IcestreamError):
+    """A step or record was declared wrongly."""
+
+
+class WorkflowError(IcestreamError):
+    """A workflow, template or parameter cannot run as written."""
+
+
+class SessionError(IcestreamError):
+    """A session folder, its store or a setting cannot be used."""
+
+
+class SessionBusy(SessionError):
+    """Another runner holds the session."""
+
+
+class StaleRunner(SessionError):
+    """This runner was replaced by a newer one and must not commit."""
+
+
+class ItemError(IcestreamError):
+    """One item cannot be processed; it is marked failed and the stream goes on."""
+
+
+class FileFormatError(ItemError):
+    """A file cannot be read.
+
+    Parameters
+    ----------
+    path
+        The file.
+    reason
+        What is wrong with it, in words an operator understands.
+    """
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = Path(path)
+        self.reason = reason
+
+
+class TruncatedFile(FileFormatError):
+    """A file is shorter than its header declares."""
+
+
+class SourceGone(ItemError):
+    """A raw file that was there and is there no more."""

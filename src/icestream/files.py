@@ -1,0 +1,62 @@
+"""Publishing files: written under a temporary name, synced, renamed; so a name that exists is whole."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+TEMPORARY_MARK = ".part~"
+"""Every temporary name starts with a dot and ends with this mark and an attempt id."""
+
+
+def temporary_path(target: Path, *, attempt: str) -> Path:
+    """Return the name under which ``target`` is written before it is published."""
+    return target.with_name(f".{target.stem}{TEMPORARY_MARK}{attempt}{target.suffix}")
+
+
+def is_temporary(path: Path) -> bool:
+    """Tell whether ``path`` is a temporary name of ours."""
+    return path.name.startswith(".") and TEMPORARY_MARK in path.name
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in ``folder`` durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def publish(target: Path, *, attempt: str = "0", durable: bool = True) -> Iterator[Path]:
+    """Give a temporary path beside ``target`` and rename it to ``target`` on success.
+
+    On an error the temporary file is removed and ``target`` stays as it was.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_path(target, attempt=attempt)
+    try:
+        yield temporary
+        if durable:
+            with temporary.open("rb") as handle:
+                os.fsync(handle.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    if durable:
+        sync_folder(target.parent)
+
+
+def publish_text(target: Path, text: str) -> None:
+    """Publish ``text`` (UTF-8) as ``target``."""
+    with publish(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def sweep_temporaries(folder: Path) -> int:
+    """Remove temporary files of dead attempts below ``folder``; return how many."""
+    orphans = [path for path in folder.rglob(f".*{TEMPORARY_MARK}*") if path.is_file()]
+    for path in orphans:
+        path.unlink(missing_ok=True)
+    return len(orphans)

@@ -1,0 +1,107 @@
+"""What a step function is given beside its inputs."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Params(BaseModel):
+    """The parameters of a step; subclasses add fields with a description each."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file being written: write to ``path``; when the ``with`` block ends well it is published as ``ref``."""
+
+    path: Path
+    ref: str
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """The identity of an exposure: its content id, and a name that is safe in a file name."""
+
+    id: str
+    name: str
+
+
+class Context(Protocol):
+    """The engine's side of one call of a step."""
+
+    @property
+    def exposure(self) -> Exposure:
+        """The exposure (or batch, or version) this call works on."""
+
+    @property
+    def cores(self) -> int:
+        """How many cores were granted; thread pools are set to it already."""
+
+    @property
+    def seed(self) -> int:
+        """A seed derived from the result's key: the same at every repetition."""
+
+    @property
+    def closing(self) -> bool:
+        """Accumulators only: the stream has closed and this is the last call."""
+
+    @property
+    def version(self) -> int:
+        """Accumulators only: the version that this call will publish, from 1."""
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        """A folder that survives attempts at the same item."""
+
+    def path(self, ref: str) -> Path:
+        """Return the absolute path of a file named by a record."""
+
+    def publish(self, suffix: str) -> AbstractContextManager[Published]:
+        """Write a result file named after the exposure with ``suffix`` (``"_dw.mrc"``), atomically."""
+
+    def export_folder(self) -> Path:
+        """Accumulators only: a folder of this step under ``exports/``, for files that are kept up to date in place."""
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Report how far a long call has come."""
+
+    def cancelled(self) -> bool:
+        """Tell whether the call should end early; its result will not be used."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a gate, a batch or an accumulator is asked to decide on. Counts are exposures and, by weight, particles."""
+
+    waiting: int
+    waiting_weight: int
+    passed: int
+    passed_weight: int
+    stream_closed: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Keep or reject an exposure; open or hold a gate; close or continue a batch; call or wait an accumulator."""
+
+    accepted: bool
+    reason: str | None = None
+
+
+def keep() -> Verdict:
+    """Accept the item; open the gate; close the batch; call the accumulator."""
+    return Verdict(accepted=True)
+
+
+def reject(reason: str) -> Verdict:
+    """Set the item aside, for a reason that people will read."""
+    return Verdict(accepted=False, reason=reason)
+
+
+def wait(reason: str) -> Verdict:
+    """Hold on, for a reason that people will read."""
+    return Verdict(accepted=False, reason=reason)

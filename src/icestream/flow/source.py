@@ -1,0 +1,56 @@
+"""What a source yields while it watches."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from icestream.records import Acquisition, Record
+
+
+@dataclass(frozen=True)
+class SeenFile:
+    """A file as it was when it was taken; handed back after a restart so that it is not read again."""
+
+    ref: str
+    size_bytes: int
+    modified_ns: int
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """One new item.
+
+    ``identity`` is the content's identity (name relative to its root, size, hash of the first and last MiB); the engine derives
+    the exposure's id from it, so the same content is never taken twice. With ``error`` set the item arrived broken: it is
+    listed as failed and nothing below runs on it.
+    """
+
+    identity: str
+    name: str
+    record: Record | None
+    file: SeenFile | None = None
+    acquisition: Acquisition | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """Nothing new: what the source waits for, shown in the status."""
+
+    note: str
+
+
+class SourceContext(Protocol):
+    """The engine's side of a source. A source ends by returning the reason why its stream closes."""
+
+    def path(self, ref: str) -> Path:
+        """Return the absolute ``Path`` of a file or folder reference ``root:relative``."""
+
+    def seen(self, file: SeenFile) -> bool:
+        """Tell whether exactly this file (name, size, time) was taken before."""
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, but return at once when the source should look at its stop flag."""
+
+    def stopping(self) -> bool:
+        """Tell whether the runner is stopping; the source then returns without closing its stream."""

@@ -1,0 +1,226 @@
+"""The records that flow from step to step: frozen, typed, and readable for years.
+
+A record is what one step says about one exposure (or, for a `Snapshot`, about the whole so far). Three rules hold for all:
+
+* Files are named by `FileRef` (``root:relative/path``), never by an absolute path; ``session:`` is the session's own folder.
+* Per-particle tables are `Block`s: a NumPy structured array in ``.npy`` bytes, kept in the store beside the record.
+* Geometry is in pixels, with ``bin`` relative to the raw movie pixel; physical values (pixel size, voltage, dose) come from
+  `Acquisition`, so that correcting one recomputes only the steps that read it.
+
+Pixel coordinates are ``yx``; row 0 is the first row of an MRC file.
+"""
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from icestream.units import Angstrom, Degree, ElectronsPerSquareAngstrom, Kilovolt, Micrometer, Millimeter, Pixel, Second
+
+FileRef = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*:[^/].*$", json_schema_extra={"file": True})]
+"""A file as ``root:relative/path``."""
+
+Block = Annotated[bytes, Field(exclude=True, repr=False, json_schema_extra={"block": True})]
+"""A per-particle table as ``.npy`` bytes; at most one field of a record, and it must be named ``block``."""
+
+
+class Record(BaseModel):
+    """One immutable output of a step."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: ClassVar[int] = 1
+
+    @property
+    def weight(self) -> int:
+        """How many things the record stands for: particles for picks and particles, else 1."""
+        return 1
+
+    @classmethod
+    def upcast(cls, stored: dict[str, object], version: int) -> dict[str, object]:
+        """Turn the fields stored by schema ``version`` into today's fields."""
+        if version != cls.schema_version:
+            raise ValueError(f"{cls.__name__}: no upcaster from schema {version} to {cls.schema_version}")
+        return stored
+
+    @classmethod
+    def restore(cls, text: str, *, version: int, block: bytes | None) -> Self:
+        """Build the record from its stored JSON ``text`` and ``block``."""
+        import json
+
+        fields = cls.upcast(json.loads(text), version)
+        if block is not None:
+            fields = {**fields, "block": block}
+        return cls.model_validate(fields)
+
+
+class Snapshot(Record):
+    """A whole that later versions replace: class averages, a map, a gain reference."""
+
+
+class Acquisition(Record):
+    """What the microscope did; every value is unset until somebody or some file says it."""
+
+    voltage_kv: Kilovolt | None = Field(None, gt=0, description="Acceleration voltage")
+    cs_mm: Millimeter | None = Field(None, ge=0, description="Spherical aberration")
+    amplitude_contrast: float | None = Field(None, ge=0, le=1, description="Fraction of amplitude contrast")
+    pixel_size_ang: Angstrom | None = Field(None, gt=0, description="Pixel size of the raw movie")
+    dose_per_frame_e_per_ang2: ElectronsPerSquareAngstrom | None = Field(None, gt=0, description="Dose of one frame")
+    pre_exposure_e_per_ang2: ElectronsPerSquareAngstrom | None = Field(None, ge=0, description="Dose before the first frame")
+
+
+class ExposureMetadata(Record):
+    """What the acquisition software wrote about one exposure (file header, EPU XML, SerialEM mdoc)."""
+
+    acquired_at: str | None = None
+    stage_y_um: Micrometer | None = None
+    stage_x_um: Micrometer | None = None
+    stage_z_um: Micrometer | None = None
+    tilt_deg: Degree | None = None
+    beam_shift_y: float | None = None
+    beam_shift_x: float | None = None
+    applied_defocus_um: Micrometer | None = None
+    exposure_s: Second | None = None
+    total_dose_e_per_ang2: ElectronsPerSquareAngstrom | None = None
+    grid_square: str | None = None
+    foil_hole: str | None = None
+    microscope: str | None = None
+    camera: str | None = None
+
+
+class Movie(Record):
+    """A raw movie as the camera wrote it."""
+
+    file: FileRef
+    n_frames: int = Field(ge=1)
+    height_px: int = Field(ge=1)
+    width_px: int = Field(ge=1)
+    format: str
+    size_bytes: int = Field(ge=1)
+    metadata: ExposureMetadata | None = None
+
+
+class GainReference(Snapshot):
+    """The pixel gain of the camera."""
+
+    file: FileRef
+    height_px: int
+    width_px: int
+    operation: Literal["multiply", "divide"]
+
+
+class Motion(Record):
+    """How the specimen moved during one movie; positions are displacements of the specimen, frame 0 at zero."""
+
+    global_yx_px: list[tuple[Pixel, Pixel]] = Field(description="Per frame, in raw pixels")
+    local_coefficients: list[list[float]] | None = Field(None, description="(2, n) coefficients of the local model, y then x; its terms are documented in algorithms.motion_model")
+    local_rms_px: Pixel | None = Field(None, description="Spread of the patch tracks about the local model")
+    total_px: Pixel = Field(description="Length of the global path")
+    early_px: Pixel = Field(description="Path length in the first quarter of the frames")
+    note: str | None = Field(None, description="Why a simpler model than asked was used, if so")
+
+
+class Micrograph(Record):
+    """One motion-corrected (or imported) image."""
+
+    image: FileRef = Field(description="The image to pick and extract from (dose-weighted where a dose is known)")
+    unweighted: FileRef | None = Field(None, description="The sum without dose weighting, for the CTF")
+    height_px: int
+    width_px: int
+    bin: float = Field(gt=0, description="Pixel size relative to the raw pixel")
+    dose_weighted: bool = False
+    n_frames: int | None = None
+    motion: Motion | None = None
+    thumbnail: FileRef | None = None
+    metadata: ExposureMetadata | None = None
+
+
+class CtfFit(Record):
+    """The contrast transfer function of one micrograph; positive defocus is underfocus."""
+
+    defocus_u_ang: Angstrom
+    defocus_v_ang: Angstrom
+    astigmatism_angle_deg: Degree
+    phase_shift_deg: Degree = 0.0
+    score: float = Field(description="Normalised cross-correlation of spectrum and model")
+    resolution_ang: Angstrom = Field(description="Where the fit stops to agree, by the rule of algorithms.ctf_fit")
+    defocus_error_ang: Angstrom | None = Field(None, description="Estimated standard error of the mean defocus")
+    spectrum: FileRef | None = Field(None, description="Picture: measured spectrum beside the fit")
+    frequency_per_ang: list[float] = Field(default_factory=list)
+    profile: list[float] = Field(default_factory=list, description="Astigmatism-aware radial average, background removed")
+    profile_fit: list[float] = Field(default_factory=list)
+    correlation: list[float] = Field(default_factory=list, description="Windowed correlation of profile and fit, whole curve")
+
+
+class Picks(Record):
+    """Particle positions on one micrograph: columns pid, y_px, x_px, score."""
+
+    count: int = Field(ge=0)
+    diameter_ang: Angstrom
+    block: Block
+
+    @property
+    def weight(self) -> int:
+        return self.count
+
+
+class Particles(Record):
+    """Particle images of one micrograph, with position and CTF per particle.
+
+    Block columns: pid, y_px, x_px (centre, in micrograph pixels), score, defocus_u_ang, defocus_v_ang, astigmatism_angle_deg,
+    phase_shift_deg; row i belongs to slice i of the stack.
+    """
+
+    stack: FileRef | None = Field(description="Unset where no particle was left")
+    count: int = Field(ge=0)
+    box_px: int
+    bin: float = Field(gt=0, description="Pixel size of the stack relative to the raw pixel")
+    inverted: bool = Field(description="Protein is bright")
+    phase_flipped: bool
+    micrograph: FileRef
+    block: Block
+
+    @property
+    def weight(self) -> int:
+        return self.count
+
+
+class ClassInfo(Record):
+    """One 2D class."""
+
+    id: int
+    count: int = Field(ge=0, description="Particles assigned so far")
+    resolution_ang: Angstrom | None = None
+
+
+class ClassAverages(Snapshot):
+    """2D class averages of all particles so far."""
+
+    stack: FileRef
+    picture: FileRef
+    count: int = Field(ge=0)
+    box_px: int
+    bin: float = Field(gt=0)
+    classes: list[ClassInfo]
+
+
+class ClassAssignments(Record):
+    """The class and in-plane pose of the particles of one exposure.
+
+    Block columns: pid, class_id, psi_deg, shift_y_px, shift_x_px, score.
+    """
+
+    count: int = Field(ge=0)
+    version: int = Field(description="Snapshot version that made the assignment")
+    block: Block
+
+    @property
+    def weight(self) -> int:
+        return self.count
+
+
+class RelionProject(Snapshot):
+    """A RELION project folder kept up to date."""
+
+    folder: FileRef
+    n_micrographs: int
+    n_particles: int
