@@ -20,7 +20,9 @@ def _attach(target: TargetT, declared: StepType) -> TargetT:
     unknown = declared.reads - set(Acquisition.model_fields)
     if unknown:
         allowed = ", ".join(Acquisition.model_fields)
-        raise DeclarationError(f"step {declared.name!r}: reads {sorted(unknown)}, which is no acquisition value; allowed: {allowed}")
+        raise DeclarationError(
+            f"step {declared.name!r}: reads {sorted(unknown)}, which is no acquisition value; allowed: {allowed}"
+        )
     if declared.reads and "acquisition" not in declared.arguments.values():
         raise DeclarationError(f"step {declared.name!r}: declares reads but has no argument of type Acquisition")
     target.__icestream_step__ = declared  # type: ignore[attr-defined]
@@ -86,7 +88,15 @@ class _Declare:
             _expect_output(name, typing.get_type_hints(function).get("return"), parent=Verdict)
             ports = list(_need_ports(name, ports))
             declared = StepType(
-                name, version, Kind.FILTER, function, params, tuple(ports), ports[0].record, reads=frozenset(reads), arguments=roles
+                name,
+                version,
+                Kind.FILTER,
+                function,
+                params,
+                tuple(ports),
+                ports[0].record,
+                reads=frozenset(reads),
+                arguments=roles,
             )
             return _attach(function, declared)
 
@@ -122,7 +132,7 @@ class _Declare:
         """Declare an `Accumulator`: ports are the ``Sequence`` arguments of its ``add``."""
 
         def decorate(accumulator: C) -> C:
-            roles, ports, params = read_signature(name, accumulator.add)
+            roles, ports, params = read_signature(name, vars(accumulator)["add"])
             output = _expect_output(name, typing.get_type_hints(accumulator.emit).get("return"), parent=Snapshot)
             declared = StepType(
                 name,

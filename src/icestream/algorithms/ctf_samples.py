@@ -1,0 +1,166 @@
+"""The part of a power spectrum that a CTF is fitted to: flattened samples with their frequency and direction."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import BSpline
+
+from icestream.algorithms.ctf import electron_wavelength_ang
+
+_CLIP_SIGMA = 6.0
+
+
+@dataclass(frozen=True)
+class Optics:
+    """The phase of the CTF as ``chi = defocus_rate * g² * defocus - sphere_rate * g⁴ + contrast_rad + phase shift``."""
+
+    defocus_rate: float
+    sphere_rate: float
+    contrast_rad: float
+
+    @classmethod
+    def of(cls, *, voltage_kv: float, cs_mm: float, amplitude_contrast: float) -> "Optics":
+        """Return the rates of the formula in `icestream.algorithms.ctf`."""
+        wavelength_ang = electron_wavelength_ang(voltage_kv)
+        contrast_rad = float(np.arctan2(amplitude_contrast, np.sqrt(1.0 - amplitude_contrast**2)))
+        return cls(np.pi * wavelength_ang, 0.5 * np.pi * wavelength_ang**3 * cs_mm * 1e7, contrast_rad)
+
+
+@dataclass(frozen=True)
+class SpectrumSamples:
+    """Flattened spectrum values ``P / background - 1`` over an annulus; one entry per frequency, or per polar cell.
+
+    Attributes
+    ----------
+    g2, cos2, sin2
+        ``(n,)``: squared frequency in 1/Å², and cosine and sine of twice its direction.
+    value, weight
+        ``(n,)``: flattened power, and how many frequencies stand behind it.
+    ring
+        ``(n,)``: index of the ring of constant frequency.
+    ring_per_ang
+        ``(n_rings,)``: mean frequency of each ring.
+    background
+        ``(n_background, n_rings)`` smooth functions of frequency that may be added to ``value`` without notice.
+    envelope
+        ``(n_envelope, n_rings)`` smooth, non-negative functions of frequency that span the ring amplitude.
+    """
+
+    g2: NDArray[np.float64]
+    cos2: NDArray[np.float64]
+    sin2: NDArray[np.float64]
+    value: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    ring: NDArray[np.int64]
+    ring_per_ang: NDArray[np.float64]
+    background: NDArray[np.float64]
+    envelope: NDArray[np.float64]
+
+    @property
+    def step_per_ang(self) -> float:
+        """Distance between rings."""
+        return float((self.ring_per_ang[-1] - self.ring_per_ang[0]) / (self.ring_per_ang.size - 1))
+
+
+def sample_spectrum(
+    spectrum: NDArray[Any],
+    *,
+    pixel_size_ang: float,
+    resolution_ang: tuple[float, float],
+    n_background: int = 8,
+    n_envelope: int = 6,
+) -> SpectrumSamples:
+    """Cut the annulus between two resolutions from a spectrum and divide by its smooth fall-off.
+
+    Frequencies within one pixel of the axes are left out (the cross of image borders and detector lines); single outliers
+    (crystal reflections) are clipped.
+
+    Parameters
+    ----------
+    spectrum
+        ``(tile, tile // 2 + 1)`` power.
+    resolution_ang
+        Low and high end of the annulus; the high end is moved to 95 % of Nyquist where it lies beyond.
+
+    Raises
+    ------
+    ValueError
+        If fewer than 16 rings are left, or the spectrum is not positive there.
+    """
+    tile = spectrum.shape[0]
+    step = 1.0 / (tile * pixel_size_ang)
+    low, high = 1.0 / resolution_ang[0], min(1.0 / resolution_ang[1], 0.475 / pixel_size_ang)
+    first, last = max(int(np.ceil(low / step)), 2), int(high / step)
+    if last - first < 16:
+        raise ValueError(f"only {max(last - first, 0)} rings between {resolution_ang[0]} and {1 / high:.2f} Å; at least 16 are needed")
+    ky, kx = np.fft.fftfreq(tile, 1.0 / tile)[:, None], np.arange(spectrum.shape[1], dtype=np.float64)[None, :]
+    radius = np.sqrt(ky * ky + kx * kx)  # (tile, tile // 2 + 1), in rings
+    keep = (radius >= first - 0.5) & (radius < last + 0.5) & (np.abs(ky) > 1) & (kx > 1)
+    row, column = np.nonzero(keep)
+    radius_kept = radius[keep]  # (n,)
+    ring = (np.rint(radius_kept) - first).astype(np.int64)
+    ky_kept, kx_kept = ky[row, 0], kx[0, column]
+    r2 = ky_kept**2 + kx_kept**2
+    n_rings = last - first + 1
+    per_ang = np.bincount(ring, radius_kept, n_rings) / np.bincount(ring, minlength=n_rings) * step  # (n_rings,)
+    return SpectrumSamples(
+        g2=r2 * step**2,
+        cos2=(kx_kept**2 - ky_kept**2) / r2,
+        sin2=2.0 * kx_kept * ky_kept / r2,
+        value=_flatten(spectrum[keep].astype(np.float64), ring, per_ang),
+        weight=np.ones(ring.size),
+        ring=ring,
+        ring_per_ang=per_ang,
+        background=smooth_basis(per_ang, count=n_background),
+        envelope=smooth_basis(per_ang, count=n_envelope),
+    )
+
+
+def smooth_basis(frequency_per_ang: NDArray[np.float64], *, count: int) -> NDArray[np.float64]:
+    """Return ``count`` cubic B-splines, denser at low frequency where spectra change fastest: ``(count, n)``."""
+    position = np.sqrt(frequency_per_ang)  # even knots in the root of the frequency
+    inner = np.linspace(position[0], position[-1], count - 2)
+    knots = np.r_[[inner[0]] * 3, inner, [inner[-1]] * 3]
+    basis: NDArray[np.float64] = BSpline.design_matrix(np.clip(position, inner[0], inner[-1]), knots, 3).toarray().T
+    return basis
+
+
+def bin_polar(samples: SpectrumSamples, *, n_sectors: int) -> SpectrumSamples:
+    """Average samples over cells of one ring and one of ``n_sectors`` directions; empty cells have weight zero.
+
+    Cells are ordered by sector, then ring, so that arrays reshape to ``(n_sectors, n_rings)``.
+    """
+    n_rings = samples.ring_per_ang.size
+    turn = np.arctan2(samples.sin2, samples.cos2) / (2.0 * np.pi) % 1.0  # twice the direction, in turns
+    sector = np.minimum((turn * n_sectors).astype(np.int64), n_sectors - 1)
+    cell = sector * n_rings + samples.ring
+    weight = np.bincount(cell, samples.weight, n_sectors * n_rings)  # (n_sectors * n_rings,)
+    total = np.bincount(cell, samples.weight * samples.value, n_sectors * n_rings)
+    middle = 2.0 * np.pi * (np.arange(n_sectors) + 0.5) / n_sectors
+    return SpectrumSamples(
+        g2=np.tile(samples.ring_per_ang**2, n_sectors),
+        cos2=np.repeat(np.cos(middle), n_rings),
+        sin2=np.repeat(np.sin(middle), n_rings),
+        value=np.divide(total, weight, out=np.zeros_like(total), where=weight > 0),
+        weight=weight,
+        ring=np.tile(np.arange(n_rings), n_sectors),
+        ring_per_ang=samples.ring_per_ang,
+        background=samples.background,
+        envelope=samples.envelope,
+    )
+
+
+def _flatten(power: NDArray[np.float64], ring: NDArray[np.int64], per_ang: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Divide by a smooth fit to the logarithm of the ring averages, subtract one, clip outliers: ``(n,)``."""
+    count = np.bincount(ring, minlength=per_ang.size)
+    average = np.bincount(ring, power, per_ang.size) / count  # (n_rings,)
+    if not np.all(average > 0):
+        raise ValueError("the power spectrum is not positive everywhere in the fitted range: is the image constant?")
+    basis = smooth_basis(per_ang, count=8) * np.sqrt(count)
+    smooth = np.linalg.lstsq(basis.T, np.log(average) * np.sqrt(count), rcond=None)[0]
+    falloff = np.exp(smooth @ basis / np.sqrt(count))  # (n_rings,)
+    flat = power / falloff[ring] - 1.0
+    low, middle, high = np.percentile(flat, [15.9, 50.0, 84.1])
+    return np.clip(flat, None, middle + _CLIP_SIGMA * 0.5 * (high - low))

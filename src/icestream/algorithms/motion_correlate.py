@@ -1,0 +1,204 @@
+"""Correlating frames with the sum of the others, in Fourier space.
+
+For shifts ``s`` of frames ``F`` the sum is ``R = sum F exp(2πi k·s)``; each frame is compared with ``R`` less itself. The score
+of a frame, ``sum w Re(conj(R') F exp(2πi k·s))``, has an analytic gradient and curvature in ``s``, so that a shift is found by
+Newton steps without an inverse transform. With weights ``w = S / (N (N + n S))``, from the measured signal ``S`` and noise ``N`` of a
+frame, it is the likelihood of the shift (Knapp & Carter 1976, IEEE Trans. ASSP 24, 320).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+ComplexArray = NDArray[np.complex64]
+_RING = 0.5 / 128
+
+
+@dataclass(frozen=True)
+class Band:
+    """The frequencies of cropped half spectra, in cycles per raw pixel: ``ky`` ``(h,)`` and ``kx`` ``(w,)`` with ``kx >= 0``."""
+
+    ky: NDArray[np.float64]
+    kx: NDArray[np.float64]
+
+    @property
+    def squared(self) -> NDArray[np.float64]:
+        """``|k|²``: ``(h, w)``."""
+        squared: NDArray[np.float64] = self.ky[:, None] ** 2 + self.kx[None, :] ** 2
+        return squared
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Newton's view of the score at the present shifts."""
+
+    step_yx_px: NDArray[np.float64]
+    """``(n, 2)``: how far each frame should move on."""
+    information: NDArray[np.float64]
+    """``(n, 2)``: curvature of the score along y and x."""
+
+
+def crop_band(height: int, width: int, *, bin: int, limit_per_px: float) -> tuple[Band, NDArray[np.intp], int]:
+    """Return the band below ``limit_per_px`` of an ``rfft2`` of images binned by ``bin``, its rows, and its number of columns."""
+    ky = np.fft.fftfreq(height, float(bin))  # (h,)
+    rows = np.flatnonzero((np.abs(ky) <= limit_per_px) & (np.abs(ky) < 0.5 / bin))
+    kx = np.fft.rfftfreq(width, float(bin))  # (w // 2 + 1,)
+    columns = int(np.count_nonzero((kx <= limit_per_px) & (kx < 0.5 / bin)))
+    return Band(ky=ky[rows], kx=kx[:columns]), rows, columns
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _add_shifted(spectra: Any, ramps_y: Any, ramps_x: Any, total: Any) -> None:  # pragma: no cover - compiled
+    for index in range(spectra.shape[0]):
+        ramp_x = ramps_x[index]
+        for y in range(total.shape[0]):
+            ramp_y = ramps_y[index, y]
+            source = spectra[index, y]
+            target = total[y]
+            for x in range(total.shape[1]):
+                target[x] += source[x] * (ramp_y * ramp_x[x])
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _slopes(
+    spectra: Any, total: Any, ramps_y: Any, ramps_x: Any, weight: Any, ky: Any, kx: Any
+) -> tuple[Any, Any]:  # pragma: no cover - compiled
+    count, height, width = spectra.shape
+    gradient = np.zeros((count, 2), dtype=np.float64)
+    curvature = np.zeros((count, 3), dtype=np.float64)
+    for index in range(count):
+        for y in range(height):
+            ramp_y = ramps_y[index, y]
+            source, reference, row_weight = spectra[index, y], total[y], weight[y]
+            ramp_x = ramps_x[index]
+            odd_0, odd_1 = np.float32(0), np.float32(0)
+            even_0, even_1, even_2 = np.float32(0), np.float32(0), np.float32(0)
+            for x in range(width):
+                ramp = ramp_y * ramp_x[x]
+                re = source[x].real * ramp.real - source[x].imag * ramp.imag
+                im = source[x].real * ramp.imag + source[x].imag * ramp.real
+                other_re, other_im = reference[x].real - re, reference[x].imag - im
+                even = row_weight[x] * (other_re * re + other_im * im)
+                odd = row_weight[x] * (other_re * im - other_im * re)
+                odd_0 += odd
+                odd_1 += odd * kx[x]
+                even_0 += even
+                even_1 += even * kx[x]
+                even_2 += even * kx[x] * kx[x]
+            gradient[index, 0] -= ky[y] * odd_0
+            gradient[index, 1] -= odd_1
+            curvature[index, 0] += ky[y] * ky[y] * even_0
+            curvature[index, 1] += ky[y] * even_1
+            curvature[index, 2] += even_2
+    return gradient, curvature
+
+
+def _ramps(shifts_yx_px: NDArray[Any], band: Band) -> tuple[ComplexArray, ComplexArray]:
+    ramps_y = np.exp(2j * np.pi * shifts_yx_px[:, :1] * band.ky).astype(np.complex64)  # (n, h)
+    ramps_x = np.exp(2j * np.pi * shifts_yx_px[:, 1:] * band.kx).astype(np.complex64)  # (n, w)
+    return ramps_y, ramps_x
+
+
+def sum_shifted(spectra: ComplexArray, *, shifts_yx_px: NDArray[Any], band: Band) -> ComplexArray:
+    """Return the sum of ``(n, h, w)`` spectra, each moved back by its shift: ``(h, w)``."""
+    total = np.zeros(spectra.shape[1:], dtype=np.complex64)
+    _add_shifted(spectra, *_ramps(shifts_yx_px, band), total)
+    return total
+
+
+def newton_steps(spectra: ComplexArray, *, shifts_yx_px: NDArray[Any], band: Band, weight: NDArray[np.float32]) -> Steps:
+    """Return for each frame the Newton step towards the best agreement with the sum of the others.
+
+    Parameters
+    ----------
+    spectra
+        ``(n, h, w)``.
+    shifts_yx_px
+        ``(n, 2)``, present displacement of the specimen in each.
+    weight
+        ``(h, w)``.
+
+    Notes
+    -----
+    A frame whose own curvature is less than half of the mean (noise can make it negative) takes the mean.
+    """
+    ramps_y, ramps_x = _ramps(shifts_yx_px, band)
+    total = np.zeros(spectra.shape[1:], dtype=np.complex64)
+    _add_shifted(spectra, ramps_y, ramps_x, total)
+    kx = band.kx.astype(np.float32)
+    gradient, curvature = _slopes(spectra, total, ramps_y, ramps_x, weight, band.ky, kx)
+    gradient *= 2 * np.pi  # (n, 2)
+    curvature *= (2 * np.pi) ** 2  # (n, 3): yy, yx, xx
+    mean = curvature.mean(axis=0)
+    if mean[0] <= 0 or mean[2] <= 0 or mean[0] * mean[2] <= mean[1] ** 2:
+        return Steps(np.zeros_like(gradient), np.zeros_like(gradient))
+    used = np.where((curvature[:, [0]] + curvature[:, [2]]) < 0.5 * (mean[0] + mean[2]), mean, curvature)  # (n, 3)
+    determinant = used[:, 0] * used[:, 2] - used[:, 1] ** 2
+    used = np.where((determinant <= 0)[:, None], mean, used)
+    determinant = used[:, 0] * used[:, 2] - used[:, 1] ** 2
+    step = np.stack(
+        [
+            (used[:, 2] * gradient[:, 0] - used[:, 1] * gradient[:, 1]) / determinant,
+            (used[:, 0] * gradient[:, 1] - used[:, 1] * gradient[:, 0]) / determinant,
+        ],
+        axis=1,
+    )
+    return Steps(step, used[:, [0, 2]])
+
+
+def rings_of(band: Band) -> NDArray[np.intp]:
+    """Return the ring of frequencies each coefficient belongs to: ``(h, w)``."""
+    rings: NDArray[np.intp] = (np.sqrt(band.squared) / _RING).astype(np.intp)
+    return rings
+
+
+def measure_power(spectra: ComplexArray, *, total: ComplexArray, band: Band) -> tuple[NDArray[np.float64], ...]:
+    """Return per ring the summed power of single frames, the summed power common to frames, and the number of coefficients."""
+    rings = rings_of(band).ravel()
+    single = np.zeros(spectra.shape[1:], dtype=np.float64)
+    for spectrum in spectra:
+        single += spectrum.real**2 + spectrum.imag**2
+    n = len(spectra)
+    common = (total.real.astype(np.float64) ** 2 + total.imag.astype(np.float64) ** 2 - single) / (n * (n - 1))
+    usable = ((band.ky[:, None] != 0) & (band.kx[None, :] != 0)).ravel().astype(np.float64)
+    size = int(rings.max()) + 1
+    return (
+        np.bincount(rings, weights=usable * single.ravel() / n, minlength=size),
+        np.bincount(rings, weights=usable * common.ravel(), minlength=size),
+        np.bincount(rings, weights=usable, minlength=size),
+    )
+
+
+def likelihood_weights(power: tuple[NDArray[np.float64], ...], *, n_frames: int) -> NDArray[np.float64]:
+    """Return the weight of each ring, ``S / (N (N + n S))``, zero where no signal is measured.
+
+    Parameters
+    ----------
+    power
+        From `measure_power` (sums over patches may be added up).
+    n_frames
+        Number of frames in a sum.
+    """
+    single, common, count = power
+    kernel = np.array([0.25, 0.5, 0.25])
+    modes = np.maximum(np.convolve(count, kernel, mode="same"), 1e-9)
+    single, common = np.convolve(single, kernel, mode="same") / modes, np.convolve(common, kernel, mode="same") / modes
+    floor = 2.0 * single / np.sqrt(n_frames * (n_frames - 1) * np.maximum(modes, 1.0))
+    signal = np.where(common > floor, common, 0.0)
+    noise = np.maximum(single - signal, 1e-3 * single + 1e-30)
+    return signal / (noise * (noise + n_frames * signal))
+
+
+def spread_weights(rings: NDArray[np.float64], *, band: Band, b_factor_px2: float) -> NDArray[np.float32]:
+    """Return the weight of each coefficient from that of its ring, times ``exp(-B |k|²)``: ``(h, w)``.
+
+    The axes of Fourier space get none: the frame border and the read-out of a camera leave their marks there.
+    """
+    weight = rings[np.minimum(rings_of(band), len(rings) - 1)] * np.exp(-b_factor_px2 * band.squared)  # (h, w)
+    weight[band.ky == 0, :] = 0
+    weight[:, band.kx == 0] = 0
+    largest = float(weight.max(initial=0.0))
+    return (weight / largest if largest > 0 else weight).astype(np.float32)

@@ -1,0 +1,74 @@
+"""Local maxima of a response image, thinned so that no two are closer than a particle."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from icestream.algorithms.fourier import Image
+
+
+def find_peaks_2d(
+    response: Image, *, min_distance_px: float, allowed: NDArray[np.bool_] | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the local maxima of ``response``, the highest first, none closer than ``min_distance_px`` to a higher one.
+
+    Peaks of equal height are taken in row-major order, so the result does not depend on chance.
+
+    Parameters
+    ----------
+    response
+        ``(h, w)``.
+    min_distance_px
+        The smallest distance that two peaks may have.
+    allowed
+        ``(h, w)``; a maximum where it is false is no peak, nor does it hide others. Everywhere when unset.
+
+    Returns
+    -------
+    yx_px, height
+        ``(n, 2)``, refined to a fraction of a pixel by a parabola along each axis, and ``(n,)``.
+    """
+    maxima = ndimage.maximum_filter(response, size=3, mode="nearest") == response  # (h, w)
+    if allowed is not None:
+        maxima &= allowed
+    rows, columns = np.nonzero(maxima)
+    order = np.argsort(-response[rows, columns], kind="stable")
+    whole = np.stack([rows[order], columns[order]], axis=1)  # (m, 2)
+    kept = whole[_suppress_neighbours(whole, min_distance_px=min_distance_px)]  # (n, 2)
+    height = np.asarray(response, dtype=np.float64)[kept[:, 0], kept[:, 1]]  # (n,)
+    return kept + _parabola_offset(response, kept), height
+
+
+def _suppress_neighbours(yx_px: NDArray[Any], *, min_distance_px: float) -> NDArray[np.bool_]:
+    """Tell which points have no earlier kept point nearer than ``min_distance_px``: ``(n,)``."""
+    keep = np.ones(len(yx_px), dtype=bool)
+    if len(yx_px) < 2 or min_distance_px <= 0:
+        return keep
+    tree = cKDTree(yx_px)
+    for index in range(len(yx_px)):
+        if keep[index]:
+            near = np.asarray(tree.query_ball_point(yx_px[index], min_distance_px * (1 - 1e-9)))
+            keep[near[near > index]] = False
+    return keep
+
+
+def _parabola_offset(response: Image, yx_px: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return how far the top of the parabola through a maximum and its two neighbours is from it, per axis: ``(n, 2)``."""
+    offset = np.zeros((len(yx_px), 2))
+    rows, columns = yx_px[:, 0], yx_px[:, 1]
+    middle = np.asarray(response, dtype=np.float64)[rows, columns]
+    for axis, size in enumerate(response.shape):
+        along = yx_px[:, axis]
+        inside = (along > 0) & (along < size - 1)
+        step = np.eye(2, dtype=np.int64)[axis]
+        before = yx_px - step * inside[:, None]
+        after = yx_px + step * inside[:, None]
+        low = np.asarray(response[before[:, 0], before[:, 1]], dtype=np.float64)
+        high = np.asarray(response[after[:, 0], after[:, 1]], dtype=np.float64)
+        curvature = low - 2 * middle + high
+        bent = inside & (curvature < 0)
+        offset[bent, axis] = 0.5 * (low - high)[bent] / curvature[bent]
+    return np.clip(offset, -0.5, 0.5)

@@ -1,0 +1,49 @@
+"""Closing streams: a step closes when its inputs have closed and it has decided everything."""
+
+from typing import TYPE_CHECKING
+
+from icestream.flow import collecting, versions
+from icestream.flow.moves import Outcome, Status
+from icestream.flow.stage import Stage
+from icestream.flow.step import Kind
+
+if TYPE_CHECKING:
+    from icestream.flow.scheduler import Scheduler
+
+
+def close_what_is_done(scheduler: "Scheduler") -> None:
+    """Close every step that has nothing more to expect, inputs first."""
+    for stage in scheduler.stages.values():
+        if stage.closed or stage.node.type.kind is Kind.SOURCE:
+            continue
+        if all(scheduler.stages[step].closed for step in scheduler.inputs_of(stage.node.name)):
+            _finish(scheduler, stage)
+
+
+def close_stage(scheduler: "Scheduler", stage: Stage, reason: str) -> None:
+    """Close one step; units that still wait for a version of it learn that none will come."""
+    stage.closed = True
+    scheduler.mark(stage, "closed", reason)
+    versions.wake_waiting_for(scheduler, stage.node.name)
+
+
+def _finish(scheduler: "Scheduler", stage: Stage) -> None:
+    if stage.undecided > len(stage.waiting) or stage.entry is not None or stage.version_unit is not None:
+        return
+    if stage.node.type.kind is Kind.GATE and stage.waiting:
+        _finish_gate(scheduler, stage)
+    elif stage.node.type.kind is Kind.COLLECT and stage.waiting:
+        collecting.close_batch(scheduler, stage, remainder=True)
+    elif stage.node.type.kind is Kind.ACCUMULATE and (stage.waiting or stage.owes_closing):
+        collecting.consume(scheduler, stage, closing=len(stage.waiting) <= stage.portion)
+        return
+    close_stage(scheduler, stage, "its inputs closed and everything was decided")
+
+
+def _finish_gate(scheduler: "Scheduler", stage: Stage) -> None:
+    if collecting.judge(scheduler, stage, stream_closed=True):
+        return
+    reason = f"the stream closed before the gate opened: {stage.wait_reason}"
+    members, _ = stage.take()
+    for unit_id, _ in members:
+        scheduler.settle(scheduler.units[unit_id], stage.node, Outcome(Status.ABSENT, reason=reason, weight=0))

@@ -1,0 +1,55 @@
+"""Identity by content: what makes two results the same."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+
+KEY_LENGTH = 32
+
+
+def canonical_json(value: object) -> str:
+    """Write ``value`` in the one form that is hashed."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(*parts: object) -> str:
+    """Hash JSON-able parts to 32 hexadecimal digits."""
+    return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:KEY_LENGTH]
+
+
+def origin_of(identity: str) -> str:
+    """Return the id of the exposure whose content is ``identity``."""
+    return digest("origin", identity)
+
+
+def source_key(step_type: str, version: int, identity: str) -> str:
+    """Return the key of an item that a source found: its content alone, never a time or an absolute path."""
+    return digest("source", step_type, version, identity)
+
+
+def result_key(
+    step_type: str,
+    version: int,
+    *,
+    params: Mapping[str, object],
+    epoch: int,
+    inputs: Mapping[str, Sequence[str]],
+    acquisition: Mapping[str, object],
+) -> str:
+    """Return the key of a map's result: step type and version, parameters, epoch, input keys, and the acquisition values read."""
+    return digest("map", step_type, version, params, epoch, {port: list(keys) for port, keys in inputs.items()}, acquisition)
+
+
+def state_key(previous: str, members: Sequence[tuple[str, Mapping[str, str]]], *, closing: bool) -> str:
+    """Return the key of an accumulator's state after one more entry of its log."""
+    return digest("state", previous, [[unit, dict(keys)] for unit, keys in members], closing)
+
+
+def assignment_key(state: str, origin: str) -> str:
+    """Return the key of what an accumulator says about one exposure."""
+    return digest("assignment", state, origin)
+
+
+def seed_of(key: str) -> int:
+    """Derive a random seed from a key."""
+    return int(key[:15], 16)

@@ -1,0 +1,285 @@
+"""The scheduler: ``(state, event) → instructions``, without input, output or clock.
+
+Every unit (exposure, batch or version) gets an outcome from every step of its domain; joins wait for outcomes, so nothing can
+hang. A unit leaves the memory when its last step has decided: the cost of an event does not grow with the session.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from icestream.flow import closing, collecting, versions
+from icestream.flow.context import Progress, Verdict
+from icestream.flow.graph import Graph, Node
+from icestream.flow.joins import first_weight, join_inputs, member_keys, passed_keys
+from icestream.flow.moves import (
+    Absorbed,
+    Arrived,
+    Decided,
+    Dispatch,
+    Event,
+    Failed,
+    Forget,
+    Instruction,
+    MarkStream,
+    Notify,
+    Outcome,
+    Published,
+    Release,
+    Retried,
+    Settle,
+    SourceClosed,
+    Status,
+    Tick,
+)
+from icestream.flow.retry import retry_delay_s
+from icestream.flow.stage import Stage, Unit
+from icestream.flow.step import Kind
+from icestream.records import Snapshot
+
+Judges = Callable[[Node], tuple[Callable[[Progress], Verdict], int]]
+
+ALERT_AFTER_FAILURES = 5
+
+
+@dataclass
+class Scheduler:
+    """The state, and the transitions as methods."""
+
+    graph: Graph
+    judges: Judges
+    stages: dict[str, Stage] = field(default_factory=dict)
+    units: dict[str, Unit] = field(default_factory=dict)
+    delayed: list[tuple[float, str, str]] = field(default_factory=list)
+    out: list[Instruction] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._dependents = {name: self.graph.dependents(name) for name in self.graph.nodes}
+        self._inputs = {name: self.graph.inputs_of(name) for name in self.graph.nodes}
+        self._domains: dict[str, list[Node]] = {}
+        for node in self.graph.nodes.values():
+            if not _publishes_only(node):
+                self._domains.setdefault(node.domain, []).append(node)
+        for node in self.graph.nodes.values():
+            stage = Stage(node)
+            if node.type.kind in (Kind.GATE, Kind.COLLECT, Kind.ACCUMULATE):
+                stage.judge, stage.portion = self.judges(node)
+            self.stages[node.name] = stage
+
+    def handle(self, event: Event) -> list[Instruction]:
+        """Take one event and return what is to be done, in order."""
+        self.out = []
+        match event:
+            case Arrived():
+                self._arrived(event)
+            case Published():
+                versions.publish(self, self.stages[event.step], event.key, version=event.version)
+            case Decided():
+                self._decided(event)
+            case Failed():
+                self._failed(event)
+            case Absorbed():
+                collecting.absorb(self, event)
+            case SourceClosed():
+                closing.close_stage(self, self.stages[event.step], event.reason)
+            case Retried():
+                self._retried(event)
+            case Tick():
+                self._tick(event.now_s)
+        closing.close_what_is_done(self)
+        return self.out
+
+    def resume(self, units: Iterable[Unit]) -> list[Instruction]:
+        """Take the unsettled units of an earlier run, in their order, and go on with them."""
+        self.out = []
+        for stage in self.stages.values():
+            collecting.compute_entry(self, stage)
+        for unit in units:
+            self.add_unit(unit)
+        for stage in self.stages.values():
+            versions.run_newest(self, stage)
+        return self.out
+
+    # Units -----------------------------------------------------------------------------------------------------------------
+
+    def add_unit(self, unit: Unit) -> None:
+        """Let a unit in and decide whatever can be decided about it."""
+        self.units[unit.id] = unit
+        nodes = self.nodes_of(unit.domain)
+        for node in nodes:
+            if node.name not in unit.outcomes:
+                self.stages[node.name].undecided += 1
+        for node in nodes:
+            if node.name not in unit.outcomes and node.type.kind is not Kind.SOURCE:
+                self.decide(unit, node)
+        self.release(unit)
+
+    def nodes_of(self, domain: str) -> list[Node]:
+        """Return the steps that decide units of ``domain``, inputs first (sources of snapshots decide none)."""
+        return self._domains.get(domain, [])
+
+    def dependents(self, step: str) -> list[Node]:
+        """Return the nodes that read an output of ``step``."""
+        return self._dependents[step]
+
+    def inputs_of(self, step: str) -> set[str]:
+        """Return the steps that ``step`` reads."""
+        return self._inputs[step]
+
+    def mark(self, stage: Stage, state: str, reason: str) -> None:
+        """Store that a stream opened or closed, if that is new."""
+        if stage.marked != state:
+            stage.marked = state
+            self.out.append(MarkStream(stage.node.name, state, reason))
+
+    def settle(self, unit: Unit, node: Node, outcome: Outcome) -> None:
+        """Give ``unit`` its outcome at ``node`` and decide what depends on it."""
+        stage = self.stages[node.name]
+        unit.running.discard(node.name)
+        stage.awaiting_version.pop(unit.id, None)
+        if node.name not in unit.outcomes:
+            stage.undecided -= 1
+        unit.outcomes[node.name] = outcome
+        self.out.append(Settle(node.name, unit.id, outcome))
+        self.mark(stage, "open", "its first outcome")
+        for dependent in self.dependents(node.name):
+            if dependent.domain == unit.domain:
+                self._decide_again(unit, dependent)
+        self.release(unit)
+
+    def _decide_again(self, unit: Unit, node: Node) -> None:
+        known = unit.outcomes.get(node.name)
+        frozen = node.type.kind in (Kind.COLLECT, Kind.ACCUMULATE) and known is not None and known.status is Status.ITEM
+        if frozen:
+            return
+        if known is not None:
+            self._forget(unit, node)
+        self.decide(unit, node)
+
+    def _forget(self, unit: Unit, node: Node) -> None:
+        del unit.outcomes[node.name]
+        self.stages[node.name].undecided += 1
+        self.out.append(Forget(node.name, unit.id))
+
+    def release(self, unit: Unit) -> None:
+        """Let a unit go when every step of its domain has decided."""
+        if unit.id in self.units and not unit.running and all(n.name in unit.outcomes for n in self.nodes_of(unit.domain)):
+            del self.units[unit.id]
+            self.out.append(Release(unit.id))
+
+    def decide(self, unit: Unit, node: Node) -> None:
+        """Run, pass, hold or skip ``unit`` at ``node`` if its inputs are known."""
+        stage = self.stages[node.name]
+        if node.name in unit.running or unit.id in stage.waiting or _in_entry(stage, unit.id):
+            return
+        joined = join_inputs(node, unit.outcomes)
+        if joined is None:
+            return
+        if joined.outcome is not None:
+            self.settle(unit, node, joined.outcome)
+            return
+        bound = versions.bind(self, unit, stage)
+        if bound is None:
+            return
+        weight = first_weight(node, unit.outcomes)
+        if node.type.kind in (Kind.MAP, Kind.FILTER):
+            unit.running.add(node.name)
+            self.out.append(Dispatch(node.name, unit.id, {**joined.inputs, **bound}))
+        elif node.type.kind is Kind.GATE and stage.opened:
+            self.settle(unit, node, Outcome(Status.ITEM, passed_keys(node, joined.inputs, accepted=True), weight))
+        else:
+            stage.put(unit.id, member_keys({**joined.inputs, **bound}), weight)
+            collecting.judge(self, stage)
+
+    # Events ----------------------------------------------------------------------------------------------------------------
+
+    def _arrived(self, event: Arrived) -> None:
+        unit = Unit(event.unit, "exposure")
+        status = Status.FAILED if event.error else Status.ITEM
+        keys = {"out": event.key} if event.key and not event.error else {}
+        unit.outcomes[event.step] = outcome = Outcome(status, keys, event.weight, event.error)
+        self.count_failure(self.stages[event.step], failed=event.error is not None)
+        self.stages[event.step].closed = False
+        self.mark(self.stages[event.step], "open", "new data")
+        self.out.append(Settle(event.step, event.unit, outcome))
+        for node in self.nodes_of("exposure"):
+            if node.type.kind is Kind.SOURCE and node.name != event.step:
+                unit.outcomes[node.name] = other = Outcome(Status.ABSENT, reason=f"came from {event.step}", weight=0)
+                self.out.append(Settle(node.name, event.unit, other))
+        self.add_unit(unit)
+
+    def _decided(self, event: Decided) -> None:
+        unit = self.units.get(event.unit)
+        stage = self.stages[event.step]
+        if unit is None or event.step not in unit.running:
+            return
+        self.count_failure(stage, failed=False)
+        self.settle(unit, stage.node, event.outcome)
+        if event.outcome.status is Status.ITEM and _makes_snapshot(stage.node):
+            versions.publish(self, stage, event.outcome.keys["out"])
+        versions.finish_version(self, stage, event.unit)
+
+    def _failed(self, event: Failed) -> None:
+        stage = self.stages[event.step]
+        counts = stage.failures.setdefault(event.unit, {})
+        counts[event.kind] = counts.get(event.kind, 0) + 1
+        delay_s = retry_delay_s(event.kind, counts[event.kind])
+        if delay_s is not None:
+            self.delayed.append((event.now_s + delay_s, event.step, event.unit))
+            return
+        stage.failures.pop(event.unit, None)
+        if stage.node.type.kind is Kind.ACCUMULATE:
+            collecting.split_entry(self, stage, event.message)
+            return
+        unit = self.units.get(event.unit)
+        if unit is not None:
+            self.count_failure(stage, failed=True)
+            self.settle(unit, stage.node, Outcome(Status.FAILED, reason=event.message, weight=0))
+        versions.finish_version(self, stage, event.unit)
+
+    def count_failure(self, stage: Stage, *, failed: bool) -> None:
+        """Alert once when a step fails for everything."""
+        if not failed:
+            stage.n_failed = 0
+            return
+        stage.n_failed += 1
+        if stage.n_failed >= ALERT_AFTER_FAILURES and not stage.alerted:
+            stage.alerted = True
+            message = f"{stage.node.name} failed for {stage.n_failed} exposures in a row"
+            self.out.append(Notify("alert", message, stage.node.name))
+
+    def _tick(self, now_s: float) -> None:
+        due = [entry for entry in self.delayed if entry[0] <= now_s]
+        self.delayed = [entry for entry in self.delayed if entry[0] > now_s]
+        for _, step, unit_id in due:
+            stage = self.stages[step]
+            if stage.node.type.kind is Kind.ACCUMULATE:
+                collecting.compute_entry(self, stage)
+            elif unit_id in self.units:
+                self.units[unit_id].running.discard(step)
+                self.decide(self.units[unit_id], stage.node)
+
+    def _retried(self, event: Retried) -> None:
+        unit = self.units.get(event.unit)
+        outcome = unit.outcomes.get(event.step) if unit else None
+        if unit is None or outcome is None or outcome.status is not Status.FAILED:
+            return
+        below = self.graph.descendants(event.step)
+        for node in self.nodes_of(unit.domain):
+            known = unit.outcomes.get(node.name)
+            if node.name in below and known is not None and (node.name == event.step or known.status is Status.SKIPPED):
+                self._forget(unit, node)
+                self.stages[node.name].closed = False
+                self.mark(self.stages[node.name], "open", f"{event.step} is tried again")
+        self.decide(unit, self.graph.nodes[event.step])
+
+
+def _publishes_only(node: Node) -> bool:
+    return node.type.kind is Kind.SOURCE and _makes_snapshot(node)
+
+
+def _makes_snapshot(node: Node) -> bool:
+    return node.type.output is not None and issubclass(node.type.output, Snapshot)
+
+
+def _in_entry(stage: Stage, unit_id: str) -> bool:
+    return stage.entry is not None and any(unit_id == member for member, _ in stage.entry.members)

@@ -1,0 +1,84 @@
+"""What the scheduler remembers about one step and one unit."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from icestream.flow.context import Progress, Verdict
+from icestream.flow.graph import Node
+from icestream.flow.moves import Keys, Member, Outcome
+
+Judge = Callable[[Progress], Verdict]
+
+
+@dataclass
+class Unit:
+    """An exposure, batch or version that some step has not decided yet."""
+
+    id: str
+    domain: str
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    running: set[str] = field(default_factory=set)
+    bound: dict[tuple[str, str], str] = field(default_factory=dict)  # (step, port#index) -> key of the snapshot used
+
+
+@dataclass
+class Entry:
+    """An entry of an accumulator's log that is being computed."""
+
+    position: int
+    members: tuple[Member, ...]
+    weight: int
+    closing: bool
+
+
+@dataclass
+class Stage:
+    """One step as the scheduler sees it."""
+
+    node: Node
+    judge: Judge | None = None
+    portion: int = 1
+    closed: bool = False
+    marked: str = "new"  # the state of the stream in the store
+    undecided: int = 0
+    waiting: dict[str, tuple[Keys, int]] = field(default_factory=dict)
+    waiting_weight: int = 0
+    passed: int = 0
+    passed_weight: int = 0
+    opened: bool = False
+    wait_reason: str = ""
+    next_number: int = 1
+    entry: Entry | None = None
+    owes_closing: bool = False
+    version: int = 0
+    version_key: str | None = None
+    awaiting_version: dict[str, None] = field(default_factory=dict)
+    used_versions: str = ""
+    version_unit: str | None = None
+    failures: dict[str, dict[str, int]] = field(default_factory=dict)
+    n_failed: int = 0
+    alerted: bool = False
+
+    def progress(self, *, stream_closed: bool) -> Progress:
+        """Return what a gate, batch or accumulator is asked to decide on."""
+        return Progress(
+            waiting=len(self.waiting),
+            waiting_weight=self.waiting_weight,
+            passed=self.passed,
+            passed_weight=self.passed_weight,
+            stream_closed=stream_closed,
+        )
+
+    def put(self, unit: str, keys: Keys, weight: int) -> None:
+        """Let a member wait (once)."""
+        if unit not in self.waiting:
+            self.waiting[unit] = (keys, weight)
+            self.waiting_weight += weight
+
+    def take(self, count: int | None = None) -> tuple[tuple[Member, ...], int]:
+        """Remove the first ``count`` waiting members (all if unset); return them and their weight."""
+        chosen = list(self.waiting)[:count]
+        taken = [(unit, *self.waiting.pop(unit)) for unit in chosen]
+        weight = sum(weight for _, _, weight in taken)
+        self.waiting_weight -= weight
+        return tuple((unit, keys) for unit, keys, _ in taken), weight

@@ -1,0 +1,100 @@
+"""What this process has just written, kept in memory so that the next step need not read it back.
+
+Images are known by device, inode, size and modification time of their file: a rename (publishing) keeps them, any other change
+of the file forgets them. Nothing depends on an image being here.
+"""
+
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Key = tuple[int, int]
+_Stamp = tuple[int, int]
+
+
+class ImageMemory:
+    """Images by file, least recently used first to go.
+
+    Parameters
+    ----------
+    limit_bytes
+        Pixels held at most; 0 remembers nothing.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._held_bytes = 0
+        self._images: OrderedDict[_Key, tuple[_Stamp, NDArray[Any]]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of pixels held now."""
+        return self._held_bytes
+
+    def set_limit(self, limit_bytes: int) -> None:
+        """Change how many bytes are held at most."""
+        with self._lock:
+            self._limit_bytes = limit_bytes
+            self._shrink()
+
+    def remember(self, path: Path, image: NDArray[Any]) -> None:
+        """Keep the content of the complete file ``path``; a writable ``image`` is copied, a large one is not kept."""
+        if image.nbytes > self._limit_bytes // 2:
+            return
+        key, stamp = _identity(path)
+        kept = image.copy() if image.flags.writeable or image.base is not None else image
+        kept.flags.writeable = False
+        with self._lock:
+            self._forget(key)
+            self._images[key] = (stamp, kept)
+            self._held_bytes += kept.nbytes
+            self._shrink()
+
+    def recall(self, path: Path) -> NDArray[Any] | None:
+        """Return the read-only content of ``path`` if it was remembered and the file has not changed since."""
+        try:
+            key, stamp = _identity(path)
+        except OSError:
+            return None
+        with self._lock:
+            known = self._images.get(key)
+            if known is None:
+                return None
+            if known[0] != stamp:
+                self._forget(key)
+                return None
+            self._images.move_to_end(key)
+            return known[1]
+
+    def _forget(self, key: _Key) -> None:
+        known = self._images.pop(key, None)
+        if known is not None:
+            self._held_bytes -= known[1].nbytes
+
+    def _shrink(self) -> None:
+        while self._held_bytes > self._limit_bytes:
+            self._forget(next(iter(self._images)))
+
+
+def _identity(path: Path) -> tuple[_Key, _Stamp]:
+    status = path.stat()
+    return (status.st_dev, status.st_ino), (status.st_size, status.st_mtime_ns)
+
+
+IMAGES = ImageMemory(512 * 2**20)
+"""The memory of this process."""
+
+
+def remember(path: Path, image: NDArray[np.generic]) -> None:
+    """Keep the content of the complete file ``path`` in the memory of this process."""
+    IMAGES.remember(path, image)
+
+
+def recall(path: Path) -> NDArray[Any] | None:
+    """Return the read-only content of ``path`` if this process wrote it lately and it has not changed since."""
+    return IMAGES.recall(path)

@@ -1,0 +1,231 @@
+"""Bytes of a file by position, plain or compressed, with errors an operator understands."""
+
+import bz2
+import gzip
+import lzma
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol, Self
+
+import zstandard
+
+from icestream.errors import FileFormatError, SourceGone, TruncatedFile
+
+_CHUNK = 1 << 20
+_DECODER_MEMORY = 1 << 28
+COMPRESSED_SUFFIXES = (".bz2", ".xz", ".zst", ".gz")
+
+
+class BeyondEnd(TruncatedFile):
+    """A read past the end of a file; ``needed_bytes`` is the size that the file should have at least."""
+
+    def __init__(self, path: Path, needed_bytes: int, size_bytes: int) -> None:
+        super().__init__(path, f"header declares {needed_bytes} bytes, the file has {size_bytes}")
+        self.needed_bytes = needed_bytes
+
+
+class Source(Protocol):
+    """What the format readers need of a file."""
+
+    path: Path
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """Return exactly ``count`` bytes from ``offset``."""
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill ``buffer`` (bytes) from ``offset``."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """Open ``path`` for reading; a missing file is `SourceGone`."""
+    try:
+        return path.open("rb", buffering=0)  # type: ignore[return-value]
+    except FileNotFoundError:
+        raise SourceGone(f"{path}: the file is not there") from None
+    except IsADirectoryError:
+        raise FileFormatError(path, "is a folder") from None
+
+
+class RawFile:
+    """A plain file, read by position; safe to share between threads."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._handle = open_plain(path)
+        self.size_bytes = os.fstat(self._handle.fileno()).st_size
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._handle.close()
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """Return exactly ``count`` bytes from ``offset``."""
+        if offset < 0 or count < 0 or offset + count > self.size_bytes:
+            raise self._beyond(offset, count)
+        data = os.pread(self._handle.fileno(), count, offset)
+        if len(data) < count:
+            buffer = bytearray(count)
+            self.read_into(offset, memoryview(buffer))
+            return bytes(buffer)
+        return data
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill ``buffer`` (bytes) from ``offset``."""
+        done, count = 0, len(buffer)
+        if offset < 0 or offset + count > self.size_bytes:
+            raise self._beyond(offset, count)
+        while done < count:
+            got = os.preadv(self._handle.fileno(), [buffer[done:]], offset + done)
+            if got == 0:
+                raise BeyondEnd(self.path, offset + count, offset + done)
+            done += got
+
+    def _beyond(self, offset: int, count: int) -> FileFormatError:
+        if offset < 0 or count < 0 or offset + count > 1 << 62:
+            return FileFormatError(self.path, f"header points to {count} bytes at position {offset}")
+        return BeyondEnd(self.path, offset + count, self.size_bytes)
+
+
+class StreamFile:
+    """A compressed file, decompressed as it is read; going back starts again from its beginning."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._restart()
+
+    def _restart(self) -> None:
+        self._handle = open_plain(self.path)
+        self._chunks = _CODECS[self.path.suffix.lower()](self._handle)
+        self._rest = memoryview(b"")
+        self._position = 0
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._handle.close()
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """Return exactly ``count`` bytes from ``offset`` of the decompressed content."""
+        parts = bytearray()
+        self._seek(offset)
+        while len(parts) < count:
+            parts += self._take(count - len(parts), offset + count)
+        return bytes(parts)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill ``buffer`` (bytes) from ``offset`` of the decompressed content."""
+        self._seek(offset)
+        done = 0
+        while done < len(buffer):
+            part = self._take(len(buffer) - done, offset + len(buffer))
+            buffer[done : done + len(part)] = part
+            done += len(part)
+
+    def _seek(self, offset: int) -> None:
+        if offset < self._position:
+            self.close()
+            self._restart()
+        while self._position < offset:
+            self._take(offset - self._position, offset)
+
+    def _take(self, count: int, needed: int) -> memoryview:
+        if not self._rest:
+            self._rest = memoryview(self._next_chunk(needed))
+        part, self._rest = self._rest[:count], self._rest[count:]
+        self._position += len(part)
+        return part
+
+    def _next_chunk(self, needed: int) -> bytes:
+        try:
+            for chunk in self._chunks:
+                if chunk:
+                    return chunk
+        except EOFError:
+            raise TruncatedFile(self.path, f"the compressed data end after {self._position} of {needed} bytes") from None
+        except (OSError, ValueError, lzma.LZMAError, zlib.error, zstandard.ZstdError) as error:
+            raise FileFormatError(self.path, f"cannot be decompressed: {error}") from error
+        raise BeyondEnd(self.path, needed, self._position)
+
+
+class _Decompressor(Protocol):
+    """The common face of `bz2.BZ2Decompressor` and `lzma.LZMADecompressor`."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
+
+
+def _decompress(handle: BinaryIO, start: Callable[[], _Decompressor]) -> Iterator[bytes]:
+    """Yield bounded pieces of all members of ``handle`` (parallel compressors write many)."""
+    data = handle.read(_CHUNK)
+    while data.strip(b"\0"):
+        member = start()
+        while not member.eof:
+            if not data and member.needs_input:
+                raise EOFError
+            yield member.decompress(data, max_length=_CHUNK)
+            data = handle.read(_CHUNK) if member.needs_input and not member.eof else b""
+        data = member.unused_data or handle.read(_CHUNK)
+
+
+def _bz2(handle: BinaryIO) -> Iterator[bytes]:
+    return _decompress(handle, bz2.BZ2Decompressor)
+
+
+def _xz(handle: BinaryIO) -> Iterator[bytes]:
+    return _decompress(handle, lambda: lzma.LZMADecompressor(memlimit=_DECODER_MEMORY))
+
+
+def _gz(handle: BinaryIO) -> Iterator[bytes]:
+    with gzip.GzipFile(fileobj=handle) as reader:
+        while chunk := reader.read(_CHUNK):
+            yield chunk
+
+
+def _zst(handle: BinaryIO) -> Iterator[bytes]:
+    decoder = zstandard.ZstdDecompressor(max_window_size=_DECODER_MEMORY)
+    with decoder.stream_reader(handle, read_across_frames=True, closefd=False) as reader:
+        while chunk := reader.read(_CHUNK):
+            yield chunk
+
+
+_CODECS: dict[str, Callable[[BinaryIO], Iterator[bytes]]] = {".bz2": _bz2, ".xz": _xz, ".gz": _gz, ".zst": _zst}
+
+
+def is_compressed(path: Path) -> bool:
+    """Tell by its suffix whether ``path`` is a compressed file."""
+    return path.suffix.lower() in COMPRESSED_SUFFIXES
+
+
+def open_source(path: Path) -> RawFile | StreamFile:
+    """Open ``path``, decompressing by its suffix; an empty file is refused.
+
+    Raises
+    ------
+    FileFormatError
+        The file is empty or a folder.
+    SourceGone
+        There is no such file.
+    """
+    plain = RawFile(path)
+    if plain.size_bytes == 0:
+        plain.close()
+        raise FileFormatError(path, "the file is empty")
+    if not is_compressed(path):
+        return plain
+    plain.close()
+    return StreamFile(path)

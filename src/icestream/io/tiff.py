@@ -1,0 +1,133 @@
+"""Grey-scale TIFF images, strip by strip or tile by tile, with the rows flipped to the MRC convention.
+
+Compression: none, LZW, deflate, Zstandard, PackBits; predictors 1, 2 and 3; 8 to 64 bits, integer or float.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+
+from icestream.errors import FileFormatError
+from icestream.io import ifd
+from icestream.io.ifd import Directory
+from icestream.io.mrc import MAX_IMAGE_BYTES, MAX_SIDE_PX
+from icestream.io.raw import Source
+
+_DECODERS: dict[int, Callable[..., Any]] = {
+    5: imagecodecs.lzw_decode,
+    8: imagecodecs.zlib_decode,
+    32946: imagecodecs.zlib_decode,
+    32773: imagecodecs.packbits_decode,
+    34926: imagecodecs.zstd_decode,
+    50000: imagecodecs.zstd_decode,
+}
+_KINDS = {1: "u", 2: "i", 3: "f"}
+
+
+def tiff_size_px(page: Directory) -> tuple[int, int]:
+    """Return height and width of an image, refusing absurd values."""
+    height, width = page.first(ifd.HEIGHT), page.first(ifd.WIDTH)
+    if not (0 < height <= MAX_SIDE_PX and 0 < width <= MAX_SIDE_PX):
+        raise FileFormatError(page.path, f"TIFF image of {width} x {height} px (allowed 1 to {MAX_SIDE_PX})")
+    return height, width
+
+
+def tiff_dtype(page: Directory) -> np.dtype[Any]:
+    """Return the pixel type as stored, refusing what no camera writes (colour, 12 bits, bit-reversed bytes)."""
+    samples, bits = page.first(ifd.SAMPLES, 1), page.first(ifd.BITS, 1)
+    kind = _KINDS.get(page.first(ifd.SAMPLE_FORMAT, 1))
+    sizes = {"u": (8, 16, 32, 64), "i": (8, 16, 32, 64), "f": (16, 32, 64)}
+    if samples != 1 or kind is None or bits not in sizes[kind] or page.first(ifd.FILL_ORDER, 1) != 1:
+        raise FileFormatError(page.path, f"TIFF image with {samples} samples of {bits} bits is not a grey-scale image we read")
+    return np.dtype(f"{page.order}{kind}{bits // 8}")
+
+
+def _segment_shape(page: Directory, height: int, width: int) -> tuple[int, int, int]:
+    """Return rows and columns of a segment, and segments in a row."""
+    if ifd.TILE_OFFSETS in page.numbers:
+        rows, columns = page.first(ifd.TILE_HEIGHT), page.first(ifd.TILE_WIDTH)
+        if not (0 < rows <= MAX_SIDE_PX and 0 < columns <= MAX_SIDE_PX):
+            raise FileFormatError(page.path, f"TIFF tiles of {columns} x {rows} px (allowed 1 to {MAX_SIDE_PX})")
+        return rows, columns, -(-width // columns)
+    rows = min(page.first(ifd.ROWS_PER_STRIP, height), height)
+    if rows < 1:
+        raise FileFormatError(page.path, f"TIFF strips of {rows} rows")
+    return rows, width, 1
+
+
+def read_tiff_page(source: Source, page: Directory) -> NDArray[Any]:
+    """Return one image ``(h, w)`` in its own type and the byte order of the machine; the last stored row becomes row 0.
+
+    Raises
+    ------
+    FileFormatError
+        Colour, an unknown compression, damaged data, or a header that contradicts itself.
+    TruncatedFile
+        A strip lies beyond the end of the file.
+    """
+    height, width = tiff_size_px(page)
+    dtype = tiff_dtype(page)
+    rows, columns, across = _segment_shape(page, height, width)
+    segments = page.segments()
+    needed = across * -(-height // rows)
+    if len(segments) < needed:
+        raise FileFormatError(page.path, f"TIFF image has {len(segments)} strips or tiles, its size needs {needed}")
+    if max(height * width, rows * columns) * dtype.itemsize > MAX_IMAGE_BYTES:
+        raise FileFormatError(page.path, f"TIFF image of {width} x {height} px needs more than {MAX_IMAGE_BYTES} bytes")
+    end = max(offset + count for offset, count in segments[:needed])
+    source.read_at(end, 0)  # refuses a truncated file before anything is allocated
+    image = np.empty((height, width), dtype=dtype.newbyteorder("="))  # (h, w)
+    for index, (offset, count) in enumerate(segments[:needed]):
+        top, left = index // across * rows, index % across * columns
+        kept = min(rows, height - top)
+        full = rows if across > 1 or columns != width else kept
+        part = _decode(page, source.read_at(offset, count), (full, columns), dtype)  # (rows, columns)
+        right = min(left + columns, width)
+        image[height - top - kept : height - top, left:right] = part[:kept, : right - left][::-1]
+    return image
+
+
+def _decode(page: Directory, data: bytes, shape: tuple[int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Decode one strip or tile; a decoder never gets room for more than the image needs."""
+    compression = page.first(ifd.COMPRESSION, 1)
+    size = shape[0] * shape[1] * dtype.itemsize
+    if compression != 1:
+        data = _decompress(page, data, compression, size)
+    if len(data) < size:
+        raise FileFormatError(page.path, f"TIFF strip or tile has {len(data)} bytes of pixels, {size} are needed")
+    part = np.frombuffer(data, dtype=dtype, count=shape[0] * shape[1]).reshape(shape)
+    predictor = page.first(ifd.PREDICTOR, 1)
+    if predictor == 1:
+        return part
+    try:
+        if predictor == 2:
+            native = part.astype(dtype.newbyteorder("="))
+            bits = native.view(f"u{dtype.itemsize}")
+            return np.add.accumulate(bits, axis=1, dtype=bits.dtype).view(native.dtype)  # (rows, columns)
+        if predictor == 3 and dtype.kind == "f":
+            decoded: NDArray[Any] = imagecodecs.floatpred_decode(part)
+            return decoded
+    except (RuntimeError, ValueError) as error:
+        raise FileFormatError(page.path, f"TIFF predictor {predictor} failed: {error}") from error
+    raise FileFormatError(page.path, f"TIFF predictor {predictor} is not known (1, 2, or 3 for floats)")
+
+
+def _decompress(page: Directory, data: bytes, compression: int, size: int) -> bytes:
+    decoder = _DECODERS.get(compression)
+    if decoder is None:
+        raise FileFormatError(page.path, f"TIFF compression {compression} is not known (1 or one of {sorted(_DECODERS)})")
+    room = np.empty(size, dtype=np.uint8)
+    try:
+        done: bytes = decoder(data, out=room)
+    except (RuntimeError, ValueError, TypeError, OverflowError) as error:
+        raise FileFormatError(page.path, f"damaged TIFF strip or tile: {error}") from error
+    return done
+
+
+def read_tiff_pages(source: Source, pages: list[Directory]) -> Iterator[NDArray[Any]]:
+    """Yield images, one in memory at a time."""
+    for page in pages:
+        yield read_tiff_page(source, page)

@@ -1,0 +1,192 @@
+"""One exposure: a specimen, its image in the microscope, and the frames that the camera counts.
+
+The image is linear in the weak phases (weak-phase-object approximation; Kirkland 2010, Advanced Computing in EM, ch. 3):
+
+    ``I = dose * (1 + 2 * CTF * envelope * phase)``,  ``CTF = -sin(chi)``, so protein is dark at underfocus.
+
+Approximations, said once: particles lie in a few layers of depth, each with its own defocus; no multiple or inelastic
+scattering; the ice has the same pattern in all frames; a frame is the specimen as it is at one moment (no blur within a frame);
+damage is that of the middle of a frame.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+from scipy.spatial import cKDTree
+
+from icestream.algorithms.ctf import ctf_2d
+from icestream.algorithms.dose import critical_exposure_e_per_ang2
+from icestream.algorithms.fourier import frequency_grid_2d, frequency_radius_2d, shift_spectrum_2d
+from icestream.microscope.camera import Camera, count_electrons
+from icestream.microscope.ice import ice_power_rad2_ang2
+from icestream.microscope.motion import displacement_at, local_at_frame, spline_prefilter_2d, warp_splines_2d
+from icestream.microscope.potential import interaction_parameter_rad_per_v_ang
+from icestream.microscope.projection import FourierVolume, project_2d
+from icestream.microscope.truth import ExposureTruth, ParticleTruth
+
+_ICE_MOTION_B_FACTOR_ANG2 = 40.0
+_MARGIN_PX = 8
+_PLACEMENT_TRIES = 4000
+
+
+@dataclass(frozen=True)
+class Specimen:
+    """The image wave of one exposure at frame 0, before damage, on a canvas larger than the detector.
+
+    ``ice`` and ``particles`` are half spectra ``(H, W // 2 + 1)`` of the contrast, CTF and envelope applied.
+    """
+
+    ice: NDArray[np.complex64]
+    particles: NDArray[np.complex64]
+    canvas: tuple[int, int]
+    origin_yx: tuple[int, int]
+
+
+def place_particles(
+    count: int, *, shape: tuple[int, int], spacing_px: float, border_px: float, generator: np.random.Generator
+) -> NDArray[np.float64]:
+    """Draw positions no closer than ``spacing_px``, all ``border_px`` inside the frame: ``(<= count, 2)``, yx.
+
+    Fewer are returned when they do not fit.
+    """
+    low = min(border_px, 0.5 * (min(shape) - 1))
+    span = np.maximum(np.array(shape, np.float64) - 1 - 2 * low, 0.0)
+    placed = np.empty((0, 2))
+    for _ in range(_PLACEMENT_TRIES):
+        if len(placed) >= count:
+            break
+        candidates = low + generator.random((64, 2)) * span  # (64, 2)
+        if len(placed):
+            candidates = candidates[cKDTree(placed).query(candidates)[0] >= spacing_px]
+        if len(candidates):
+            placed = np.concatenate([placed, candidates[:1]])
+    return placed
+
+
+def render_specimen(truth: ExposureTruth, volume: FourierVolume, *, ice_thickness_ang: float, generator: np.random.Generator) -> Specimen:
+    """Form the image of all particles and of the ice once, for all frames.
+
+    Parameters
+    ----------
+    volume
+        The phantom in volts, at the pixel size of the exposure.
+    """
+    canvas, origin = _canvas(truth)
+    particles = np.zeros((canvas[0], canvas[1] // 2 + 1), np.complex64)
+    for depth_ang in sorted({p.depth_ang for p in truth.particles}):
+        layer = [p for p in truth.particles if p.depth_ang == depth_ang]
+        phase_rad = _phase_image(layer, volume, canvas, origin)
+        phase_rad *= interaction_parameter_rad_per_v_ang(truth.voltage_kv) * truth.pixel_size_ang
+        particles += fft.rfft2(phase_rad) * transfer_2d(truth, canvas, depth_ang=depth_ang)
+    ice = np.zeros_like(particles)
+    if ice_thickness_ang > 0:
+        frequency = frequency_radius_2d(*canvas) / truth.pixel_size_ang
+        power = ice_power_rad2_ang2(
+            frequency, thickness_ang=ice_thickness_ang, voltage_kv=truth.voltage_kv, motion_b_factor_ang2=_ICE_MOTION_B_FACTOR_ANG2
+        )
+        amplitude = np.sqrt(power).astype(np.float32) / np.float32(truth.pixel_size_ang)
+        amplitude[0, 0] = 0.0
+        noise = generator.standard_normal(canvas, dtype=np.float32)
+        ice = fft.rfft2(noise) * amplitude * transfer_2d(truth, canvas, depth_ang=0.0)
+    return Specimen(ice, particles, canvas, origin)
+
+
+def _canvas(truth: ExposureTruth) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return a canvas that still covers the detector when the specimen has moved, and the detector's place on it."""
+    points = np.array(truth.local_grid_displacement_yx_px)  # (n_frames, points, 2)
+    margin = _MARGIN_PX + int(np.ceil(np.abs(points).max() * 1.2))
+    shape = (truth.height_px, truth.width_px)
+    canvas = tuple(2 * int(fft.next_fast_len((side + 2 * margin + 1) // 2, real=True)) for side in shape)
+    return (canvas[0], canvas[1]), ((canvas[0] - shape[0]) // 2, (canvas[1] - shape[1]) // 2)
+
+
+def transfer_2d(truth: ExposureTruth, canvas: tuple[int, int], *, depth_ang: float) -> NDArray[np.float32]:
+    """Return ``2 * CTF * exp(-B g² / 4)`` over the half spectrum of ``canvas``."""
+    ctf = ctf_2d(
+        *canvas,
+        pixel_size_ang=truth.pixel_size_ang,
+        defocus_u_ang=truth.defocus_u_ang + depth_ang,
+        defocus_v_ang=truth.defocus_v_ang + depth_ang,
+        astigmatism_angle_deg=truth.astigmatism_angle_deg,
+        voltage_kv=truth.voltage_kv,
+        cs_mm=truth.cs_mm,
+        amplitude_contrast=truth.amplitude_contrast,
+        phase_shift_deg=truth.phase_shift_deg,
+    )
+    g = frequency_radius_2d(*canvas) / truth.pixel_size_ang
+    transfer: NDArray[np.float32] = 2 * ctf * np.exp(-0.25 * truth.b_factor_ang2 * g * g)
+    return transfer
+
+
+def _phase_image(
+    layer: list[ParticleTruth], volume: FourierVolume, canvas: tuple[int, int], origin: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Add the projections of one layer into an image ``canvas``; what lies outside is cut off."""
+    image = np.zeros(canvas, np.float32)
+    half = volume.size // 2
+    for particle in layer:
+        y, x = particle.y_px + origin[0], particle.x_px + origin[1]
+        whole_y, whole_x = round(y), round(x)
+        projection = project_2d(
+            volume,
+            rot_deg=particle.rot_deg,
+            tilt_deg=particle.tilt_deg,
+            psi_deg=particle.psi_deg,
+            shift_yx_px=(y - whole_y, x - whole_x),
+        )
+        top, left = whole_y - half, whole_x - half
+        y0, y1 = max(top, 0), min(top + volume.size, canvas[0])
+        x0, x1 = max(left, 0), min(left + volume.size, canvas[1])
+        if y0 < y1 and x0 < x1:
+            image[y0:y1, x0:x1] += projection[y0 - top : y1 - top, x0 - left : x1 - left]
+    return image
+
+
+def expected_frames(truth: ExposureTruth, specimen: Specimen, *, dose_per_frame_e_per_ang2: float) -> Iterator[NDArray[np.float32]]:
+    """Yield the noiseless frames in electrons per pixel: ``(h, w)`` each.
+
+    The damage filter, the global drift (a phase ramp) and the spline prefilter are exact and share one inverse transform per
+    frame; the local motion is cubic B-spline interpolation of that.
+    """
+    height, width = specimen.canvas
+    radius_per_ang = frequency_radius_2d(height, width) / truth.pixel_size_ang
+    decay = (0.5 / critical_exposure_e_per_ang2(radius_per_ang, voltage_kv=truth.voltage_kv)).astype(np.float32)
+    along_y, along_x = spline_prefilter_2d(height, width)
+    local = np.array(truth.local_coefficients)
+    shape = (truth.height_px, truth.width_px)
+    for frame, drift in enumerate(truth.global_yx_px):
+        exposure = np.float32((frame + 0.5) * dose_per_frame_e_per_ang2)
+        spectrum = specimen.ice + specimen.particles * np.exp(-exposure * decay)
+        spectrum = shift_spectrum_2d(spectrum, drift, width=width)
+        if local.any() and frame > 0:
+            splines = fft.irfft2(spectrum * along_y * along_x, s=(height, width)).astype(np.float32, copy=False)
+            space = local_at_frame(local, frame, n_frames=truth.n_frames)
+            contrast = warp_splines_2d(splines, space, drift_yx_px=drift, origin_yx=specimen.origin_yx, shape=shape)
+        else:
+            top, left = specimen.origin_yx
+            contrast = fft.irfft2(spectrum, s=(height, width))[top : top + shape[0], left : left + shape[1]]
+        yield np.maximum(np.float32(truth.electrons_per_pixel) * (1 + contrast), 0)
+
+
+def counted_frames(
+    frames: Iterator[NDArray[np.float32]], camera: Camera, *, generator: np.random.Generator
+) -> Iterator[NDArray[np.int32]]:
+    """Yield raw counts of noiseless frames: Poisson numbers about ``expected * response``."""
+    for expected in frames:
+        yield count_electrons(expected * camera.response, generator=generator)
+
+
+def motion_on_grid(
+    *, global_yx_px: NDArray[np.float64], coefficients: NDArray[np.float64], shape: tuple[int, int], side: int = 5
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return points of a regular grid ``(side², 2)`` and their displacement in every frame ``(n_frames, side², 2)``."""
+    y, x = np.meshgrid(np.linspace(0, shape[0] - 1, side), np.linspace(0, shape[1] - 1, side), indexing="ij")
+    points = np.stack([y.ravel(), x.ravel()], axis=1)  # (side², 2)
+    moved = [
+        displacement_at(t, points[:, 0], points[:, 1], global_yx_px=global_yx_px, coefficients=coefficients, shape=shape)
+        for t in range(len(global_yx_px))
+    ]
+    return points, np.stack(moved)  # (side², 2), (n_frames, side², 2)

@@ -1,0 +1,108 @@
+"""What is simulated: every knob of a simulated session, in one frozen model."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from icestream.units import (
+    Angstrom,
+    Degree,
+    ElectronsPerSquareAngstrom,
+    Kilovolt,
+    Micrometer,
+    Millimeter,
+    Pixel,
+    WholePixels,
+)
+
+
+class Fault(StrEnum):
+    """What can go wrong with one exposure."""
+
+    TRUNCATED = "truncated"
+    """The file ends early, as after a full disk; it has its final name."""
+    EMPTY = "empty"
+    """No beam: almost no counts."""
+    HUGE_DRIFT = "huge_drift"
+    """The stage had not settled."""
+    WRONG_SIZE = "wrong_size"
+    """The frames are smaller than those of the session."""
+    PAUSE = "pause"
+    """The file stops growing in the middle for a long while, then is completed."""
+    UNFINISHED = "unfinished"
+    """The file stays short of its declared size for ever; under its temporary name where such names are used."""
+
+
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+class SimulationSettings(BaseModel):
+    """One simulated session; the defaults are a small movie of a 300 kV microscope with a counting camera."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_movies: int = Field(20, ge=1, description="How many movies are written")
+    seed: int = Field(1, ge=0, description="Everything random derives from this number")
+
+    height_px: WholePixels = Field(1024, ge=64, le=16384, description="Height of a frame")
+    width_px: WholePixels = Field(1024, ge=64, le=16384, description="Width of a frame")
+    n_frames: int = Field(16, ge=1, le=2000, description="Frames of a movie")
+    pixel_size_ang: Angstrom = Field(1.5, gt=0, description="Pixel size on the specimen")
+    dose_per_frame_e_per_ang2: ElectronsPerSquareAngstrom = Field(2.5, gt=0, description="Dose of one frame")
+
+    voltage_kv: Kilovolt = Field(300.0, gt=0, description="Acceleration voltage")
+    cs_mm: Millimeter = Field(2.7, ge=0, description="Spherical aberration")
+    amplitude_contrast: float = Field(0.07, ge=0, lt=1, description="Fraction of amplitude contrast")
+    defocus_um: tuple[Micrometer, Micrometer] = Field((0.8, 2.2), description="Range of the mean defocus; positive is underfocus")
+    astigmatism_ang: tuple[Annotated[Angstrom, Field(ge=0)], Annotated[Angstrom, Field(ge=0)]] = Field(
+        (50.0, 400.0), description="Range of the difference of defocus U and V"
+    )
+    phase_shift_deg: tuple[Degree, Degree] = Field((0.0, 0.0), description="Range of the phase shift of a phase plate")
+    b_factor_ang2: float = Field(60.0, ge=0, description="Envelope exp(-B g²/4) of the microscope", json_schema_extra={"unit": "Å²"})
+
+    drift_px: tuple[NonNegative, NonNegative] = Field((3.0, 10.0), description="Range of the path length of the global drift")
+    local_motion_px: Pixel = Field(1.0, ge=0, description="Rms over the field of the local motion at the last frame")
+
+    phantom: Literal["builtin"] | Path = Field(
+        "builtin", description="'builtin', an atomic model (.pdb .cif) or a density map (.mrc .map), possibly .gz or .bz2"
+    )
+    phantom_diameter_ang: Angstrom = Field(150.0, gt=20, description="Diameter of the built-in phantom")
+    n_particles: int = Field(45, ge=0, description="Particles on one micrograph (fewer where they do not fit)")
+    spacing_diameters: float = Field(1.0, ge=0, description="Least distance of two particles, in diameters")
+    depth_spread: bool = Field(False, description="Particles lie at random depths of the ice instead of in one plane")
+    ice_thickness_ang: Angstrom = Field(300.0, ge=0, description="Thickness of the ice")
+
+    format: Literal["tiff", "mrc", "eer"] = Field("tiff", description="File format of the movies")
+    mrc_type: Literal["int8", "uint8", "int16", "float32"] = Field("int16", description="Pixel type of MRC movies (uint8 as IMOD writes it)")
+    naming: Literal["plain", "epu"] = Field("plain", description="mic_0001.tiff, or names and folders as EPU makes them")
+    gain: bool = Field(True, description="Frames need a gain reference (written as gain.mrc); without it the camera is perfect")
+    n_dead_pixels: int = Field(20, ge=0, description="Pixels that never count (gain reference 0)")
+    n_hot_pixels: int = Field(20, ge=0, description="Pixels that count far too much (gain reference about 1)")
+
+    faults: dict[int, Fault] = Field(default_factory=dict, description="Faults by index of the movie, from 0")
+    fault_fraction: float = Field(0.0, ge=0, le=1, description="Fraction of the other movies that get a random fault")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in ("defocus_um", "astigmatism_ang", "phase_shift_deg", "drift_px"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name}: the range {low} … {high} is upside down; give the lower value first")
+        outside = [index for index in self.faults if not 0 <= index < self.n_movies]
+        if outside:
+            raise ValueError(f"faults: movies {outside} do not exist; allowed: 0 … {self.n_movies - 1}")
+        if self.format == "eer" and self.height_px != self.width_px:
+            raise ValueError(f"EER movies are square, got {self.height_px} x {self.width_px}")
+        return self
+
+    @property
+    def dose_per_pixel(self) -> float:
+        """Electrons per pixel and frame."""
+        return self.dose_per_frame_e_per_ang2 * self.pixel_size_ang**2
+
+    def generator(self, *key: int) -> np.random.Generator:
+        """Return the random generator of one purpose, independent of all other purposes."""
+        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))

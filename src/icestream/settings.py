@@ -1,0 +1,18 @@
+"""Where and with what a machine processes: facility settings, from environment variables (``ICESTREAM_…``)."""
+
+import os
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What belongs to the machine, never to the science."""
+
+    model_config = SettingsConfigDict(env_prefix="ICESTREAM_", frozen=True)
+
+    cores: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, description="Cores that one runner may use")
+    memory_gb: float | None = Field(None, gt=0, description="Memory that one runner may use; unset: nine tenths of the machine's")
+    newest_first: bool = Field(False, description="When behind, process the newest exposures first")
+    drain_s: float = Field(30.0, ge=0, description="How long a stopping runner waits for running steps")
+    image_memory_mb: int = Field(512, ge=0, description="Images a worker remembers, so that the next step need not read them")
