@@ -2,6 +2,7 @@
 
 import os
 
+import psutil
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -16,3 +17,8 @@ class Settings(BaseSettings):
     newest_first: bool = Field(False, description="When behind, process the newest exposures first")
     drain_s: float = Field(30.0, ge=0, description="How long a stopping runner waits for running steps")
     image_memory_mb: int = Field(512, ge=0, description="Images a worker remembers, so that the next step need not read them")
+
+    @property
+    def usable_memory_gb(self) -> float:
+        """The memory that running steps may ask for together."""
+        return self.memory_gb or 0.9 * psutil.virtual_memory().total / 2**30

@@ -4,7 +4,7 @@ from pydantic import Field
 
 from icestream.flow.context import Context, Exposure, Params, Progress, Published, Verdict, keep, reject, wait
 from icestream.flow.declare import step
-from icestream.flow.source import Arrival, Pulse, SeenFile, SourceContext
+from icestream.flow.source import Arrival, Pulse, SeenFile, SourceContext, Watch
 from icestream.flow.step import Accumulator, Update
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "SourceContext",
     "Update",
     "Verdict",
+    "Watch",
     "keep",
     "reject",
     "step",

@@ -89,7 +89,7 @@ def absorb(scheduler: "Scheduler", event: Absorbed) -> None:
     for unit_id, _ in entry.members:
         own = {"assignments": event.assignments[unit_id]} if unit_id in event.assignments else {}
         _settle_member(scheduler, stage, unit_id, own)
-    versions.publish(scheduler, stage, event.key)
+    versions.publish(scheduler, stage, event.key, version=entry.position)
     if stage.waiting:
         judge(scheduler, stage)
 

@@ -50,6 +50,7 @@ class Node:
     """One step of a checked workflow."""
 
     name: str
+    use: str
     type: StepType
     params: dict[str, Any]
     links: dict[str, tuple[Link, ...]]
@@ -184,7 +185,7 @@ def _build_node(name: str, spec: StepSpec, known: dict[str, Node]) -> Node:
     )
     domain = _domain(name, step_type, links, known)
     outputs = _outputs(step_type, links, known)
-    return Node(name, step_type, params, links, values, spec.min_inputs, depth, domain, outputs, bound)
+    return Node(name, spec.use, step_type, params, links, values, spec.min_inputs, depth, domain, outputs, bound)
 
 
 def _check_links(name: str, step_type: StepType, links: dict[str, tuple[Link, ...]], known: dict[str, Node]) -> list[str]:

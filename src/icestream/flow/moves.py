@@ -136,6 +136,7 @@ class Forget:
 
     step: str
     unit: str
+    status: Status
 
 
 @dataclass(frozen=True)

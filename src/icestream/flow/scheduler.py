@@ -113,6 +113,10 @@ class Scheduler:
                 self.decide(unit, node)
         self.release(unit)
 
+    def readmit(self, unit: Unit) -> None:
+        """Take back a settled unit whose outcome is about to change."""
+        self.units[unit.id] = unit
+
     def nodes_of(self, domain: str) -> list[Node]:
         """Return the steps that decide units of ``domain``, inputs first (sources of snapshots decide none)."""
         return self._domains.get(domain, [])
@@ -156,9 +160,9 @@ class Scheduler:
         self.decide(unit, node)
 
     def _forget(self, unit: Unit, node: Node) -> None:
-        del unit.outcomes[node.name]
+        known = unit.outcomes.pop(node.name)
         self.stages[node.name].undecided += 1
-        self.out.append(Forget(node.name, unit.id))
+        self.out.append(Forget(node.name, unit.id, known.status))
 
     def release(self, unit: Unit) -> None:
         """Let a unit go when every step of its domain has decided."""

@@ -1,5 +1,6 @@
 """What a source yields while it watches."""
 
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -38,6 +39,10 @@ class Pulse:
     """Nothing new: what the source waits for, shown in the status."""
 
     note: str
+
+
+Watch = Generator[Arrival | Pulse, None, str]
+"""What a source function returns: a generator that ends with the reason why its stream closes."""
 
 
 class SourceContext(Protocol):

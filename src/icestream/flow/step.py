@@ -18,10 +18,11 @@ import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from icestream.errors import DeclarationError
 from icestream.flow.context import Context, Exposure, Params, Progress, Verdict
+from icestream.flow.source import SourceContext
 from icestream.records import Acquisition, Record, Snapshot
 
 StateT = TypeVar("StateT", bound=Record)
@@ -84,6 +85,9 @@ class Accumulator(Generic[StateT, SnapshotT]):
     ``add`` also has one ``Sequence[Record]`` argument for each input port, aligned with ``exposures``.
     """
 
+    portion: ClassVar[int] = 50
+    """The most exposures that one call of ``add`` takes."""
+
     def when(self, progress: Progress, params: Any) -> Verdict:
         """Decide, without side effects, whether to call `add` now; by default as soon as anything waits."""
         return Verdict(accepted=progress.waiting > 0 or progress.stream_closed)
@@ -136,6 +140,7 @@ def read_signature(name: str, function: Callable[..., Any]) -> tuple[dict[str, s
 
 _ROLES: dict[Any, str] = {
     Context: "context",
+    SourceContext: "context",
     Progress: "progress",
     Acquisition: "acquisition",
     Sequence[Exposure]: "exposures",

@@ -1,0 +1,62 @@
+"""The engine's side of one call, as a worker gives it to a step."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from icestream.files import publish
+from icestream.flow.context import Exposure, Published
+from icestream.flow.session import resolve_ref
+
+
+@dataclass(frozen=True)
+class WorkerContext:
+    """Implements `icestream.flow.context.Context`."""
+
+    exposure: Exposure
+    cores: int
+    seed: int
+    attempt: str
+    key: str
+    roots: dict[str, str]
+    folder: str  # of this revision's results, relative to the session
+    step: str
+    closing: bool = False
+    version: int = 0
+    report: Callable[[float, str], None] | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        """A folder that survives attempts at the same item."""
+        folder = Path(self.roots["session"]) / "checkpoints" / self.key
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def path(self, ref: str) -> Path:
+        """Return the absolute path of ``root:relative``."""
+        return resolve_ref(self.roots, ref)
+
+    @contextmanager
+    def publish(self, suffix: str) -> Iterator[Published]:
+        """Write a result file atomically; its name carries the result's key, so no other result can have it."""
+        relative = f"{self.folder}/{self.exposure.name}_{self.key[:8]}{suffix}"
+        with publish(self.path(f"session:{relative}"), attempt=self.attempt) as temporary:
+            yield Published(temporary, f"session:{relative}")
+
+    def export_folder(self) -> Path:
+        """Return this step's folder under ``exports/``."""
+        folder = self.path(f"session:exports/{self.step}")
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Report how far the call has come."""
+        if self.report is not None:
+            self.report(fraction, message)
+
+    def cancelled(self) -> bool:
+        """Tell whether the call should end early."""
+        return self.stop.is_set()

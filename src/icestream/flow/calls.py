@@ -1,0 +1,164 @@
+"""Running one task in a worker: message in, step called, message out."""
+
+import json
+import time
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from icestream.errors import ItemError
+from icestream.flow.bench import WorkerContext
+from icestream.flow.context import Exposure, Verdict
+from icestream.flow.guard import CallFailure, call_step
+from icestream.flow.registry import find_step
+from icestream.flow.step import Kind, StepType, Update
+from icestream.flow.wire import Message
+from icestream.records import Acquisition, Record
+
+
+def run_task(task: Message, *, report: Callable[[float, str], None]) -> Message:
+    """Run the step that ``task`` names; the answer says item, rejected, absorbed or failed."""
+    started_wall, started_cpu = time.perf_counter(), time.process_time()
+    body = task.body
+    step = find_step(body["use"])
+    runner = _absorb if step.kind is Kind.ACCUMULATE else _call
+    answer: Message | CallFailure = call_step(runner, step, task, _context(body, report))
+    if isinstance(answer, CallFailure):
+        answer = Message(
+            {
+                "status": "failed",
+                "kind": answer.kind,
+                "error_type": answer.error_type,
+                "message": answer.message,
+                "traceback": answer.traceback,
+            }
+        )
+    answer.body |= {
+        "attempt": body["attempt"],
+        "wall_s": time.perf_counter() - started_wall,
+        "cpu_s": time.process_time() - started_cpu,
+        "version": step.version,
+    }
+    return answer
+
+
+def _context(body: dict[str, Any], report: Callable[[float, str], None]) -> WorkerContext:
+    return WorkerContext(
+        exposure=Exposure(**body["exposure"]),
+        cores=body["cores"],
+        seed=body["seed"],
+        attempt=body["attempt"],
+        key=body["key"],
+        roots=body["roots"],
+        folder=body["folder"],
+        step=body["step"],
+        closing=body.get("closing", False),
+        version=body.get("snapshot_version", 0),
+        report=report,
+    )
+
+
+def _call(step: StepType, task: Message, ctx: WorkerContext) -> Message:
+    body = task.body
+    given = {port: [_restore(task, stored) for stored in records] for port, records in body["inputs"].items()}
+    ports = {port.name: port for port in step.ports}
+    arguments: dict[str, Any] = {}
+    for argument, role in step.arguments.items():
+        if role == "port":
+            records = [_as_type(record, ports[argument].record) for record in given.get(argument, [])]
+            arguments[argument] = records if ports[argument].many else (records[0] if records else None)
+        elif role == "params":
+            arguments[argument] = step.params.model_validate(body["params"] | _taken_values(given, body["values"]))
+        elif role == "acquisition":
+            arguments[argument] = Acquisition.model_validate(body["acquisition"])
+        elif role == "context":
+            arguments[argument] = ctx
+    answer = step.call(**arguments)
+    if isinstance(answer, Verdict):
+        return Message({"status": "item" if answer.accepted else "rejected", "reason": answer.reason})
+    if not isinstance(answer, Record):
+        raise TypeError(f"step {step.name!r} returned {type(answer).__name__}; it must return a record or a verdict")
+    message = Message({"status": "item"})
+    message.body["record"] = store_record(message, answer)
+    return message
+
+
+def _absorb(step: StepType, task: Message, ctx: WorkerContext) -> Message:
+    body = task.body
+    accumulator = step.call()
+    params = step.params.model_validate(body["params"])
+    state_type = _state_type(step)
+    state = (
+        accumulator.start(params, ctx)
+        if body["state"] is None
+        else state_type.restore(body["state"], version=body["state_version"], block=None)
+    )
+    arguments: dict[str, Any] = {"state": state}
+    ports = {port.name: port for port in step.ports}
+    for argument, role in step.arguments.items():
+        if role == "exposures":
+            arguments[argument] = [Exposure(**exposure) for exposure in body["exposures"]]
+        elif role == "port":
+            members = body["members"].get(argument, [None] * len(body["exposures"]))
+            arguments[argument] = [
+                None if stored is None else _as_type(_restore(task, stored), ports[argument].record) for stored in members
+            ]
+        elif role == "params":
+            arguments[argument] = params
+        elif role == "acquisition":
+            arguments[argument] = [Acquisition.model_validate(values) for values in body["acquisition"]]
+        elif role == "context":
+            arguments[argument] = ctx
+    update: Update[Any] = accumulator.add(**arguments)
+    snapshot = accumulator.emit(update.state, params, ctx)
+    message = Message(
+        {"status": "absorbed", "state": update.state.model_dump_json(), "state_version": type(update.state).schema_version}
+    )
+    message.body["record"] = store_record(message, snapshot)
+    message.body["assignments"] = {unit: store_record(message, record) for unit, record in update.assignments.items()}
+    return message
+
+
+def _state_type(step: StepType) -> type[Record]:
+    hint = typing.get_type_hints(step.call.start).get("return")
+    if not (isinstance(hint, type) and issubclass(hint, Record)):
+        raise TypeError(f"step {step.name!r}: start() must say which Record it returns")
+    return hint
+
+
+def _taken_values(given: dict[str, list[Any]], values: dict[str, str]) -> dict[str, Any]:
+    """Return parameter → value for the parameters that are taken from another step's record."""
+    taken = {}
+    for parameter, path in values.items():
+        value: Any = given[f"@{parameter}"][0]
+        for part in path.split("."):
+            if not isinstance(value, dict) or part not in value:
+                raise ItemError(f"parameter {parameter!r}: the record has no field {path!r}")
+            value = value[part]
+        taken[parameter] = value
+    return taken
+
+
+def _restore(task: Message, stored: dict[str, Any]) -> dict[str, Any]:
+    fields: dict[str, Any] = json.loads(stored["json"])
+    block = task.block(stored["block"])
+    return {"__version__": stored["version"], **fields, **({} if block is None else {"block": block})}
+
+
+def _as_type(fields: dict[str, Any], record: type[Record]) -> Record:
+    plain = {name: value for name, value in fields.items() if name != "__version__"}
+    return record.model_validate(record.upcast(plain, fields["__version__"]))
+
+
+def store_record(message: Message, record: Record) -> dict[str, Any]:
+    """Describe a record for the store; its block travels beside it."""
+    block = getattr(record, "block", None)
+    kind = type(record)
+    name = kind.__name__ if kind.__module__ == "icestream.records" else f"{kind.__module__}:{kind.__qualname__}"
+    return {
+        "type": name,
+        "version": kind.schema_version,
+        "json": record.model_dump_json(),
+        "block": message.add_block(block),
+        "weight": record.weight,
+    }

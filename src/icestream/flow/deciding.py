@@ -1,0 +1,34 @@
+"""Asking a gate, a batch or an accumulator for its verdict; a judge that fails holds the stream and says why."""
+
+from collections.abc import Callable
+
+from icestream.flow.context import Progress, Verdict, wait
+from icestream.flow.graph import Node
+from icestream.flow.guard import CallFailure, call_step
+from icestream.flow.step import Kind
+
+
+def judge_for(node: Node) -> tuple[Callable[[Progress], Verdict], int]:
+    """Return the verdict function of a node, and how many members an accumulator takes at once."""
+    params = node.type.params.model_validate(node.params)
+    portion = 1
+    if node.type.kind is Kind.ACCUMULATE:
+        accumulator = node.type.call()
+        portion = accumulator.portion
+
+        def decide(progress: Progress) -> Verdict | CallFailure:
+            answer: Verdict | CallFailure = call_step(accumulator.when, progress, params)
+            return answer
+    else:
+        names = {role: argument for argument, role in node.type.arguments.items()}
+
+        def decide(progress: Progress) -> Verdict | CallFailure:
+            given = {names[role]: value for role, value in (("progress", progress), ("params", params)) if role in names}
+            answer: Verdict | CallFailure = call_step(node.type.call, **given)
+            return answer
+
+    def judge(progress: Progress) -> Verdict:
+        answer = decide(progress)
+        return wait(f"its rule failed: {answer.message}") if isinstance(answer, CallFailure) else answer
+
+    return judge, portion

@@ -1,0 +1,152 @@
+"""From the store back to the scheduler's memory: only what is not settled is read."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from icestream.flow import schema
+from icestream.flow.collecting import batch_unit
+from icestream.flow.graph import Node
+from icestream.flow.moves import Outcome, Status
+from icestream.flow.revisions import Revision
+from icestream.flow.scheduler import Scheduler
+from icestream.flow.stage import Entry, Stage, Unit
+from icestream.flow.step import Kind
+
+_CHUNK = 500
+
+
+def load_stages(connection: Connection, scheduler: Scheduler, revisions: Mapping[str, Revision]) -> None:
+    """Fill in what every step remembers of itself: streams, gates, batches, logs, versions, failures."""
+    for stage in scheduler.stages.values():
+        revision = revisions[stage.node.name].id
+        stage.marked = _stream_state(connection, revision)
+        _load_version(connection, stage, revision)
+        if stage.node.type.kind is Kind.GATE:
+            stage.opened = _count(connection, schema.gate_opening, revision) > 0
+        elif stage.node.type.kind is Kind.COLLECT:
+            stage.next_number = 1 + _count(connection, schema.batch, revision)
+        elif stage.node.type.kind is Kind.ACCUMULATE:
+            _load_log(connection, stage, revision)
+
+
+def _count(connection: Connection, table: Any, revision: int) -> int:
+    query = select(func.count()).select_from(table).where(table.c.revision == revision)
+    return int(connection.execute(query).scalar_one())
+
+
+def _stream_state(connection: Connection, revision: int) -> str:
+    table = schema.stream
+    query = select(table.c.state).where(table.c.revision == revision).order_by(table.c.seq.desc()).limit(1)
+    return str(connection.execute(query).scalar() or "new")
+
+
+def _load_version(connection: Connection, stage: Stage, revision: int) -> None:
+    table = schema.snapshot
+    query = select(table.c.version, table.c.key).where(table.c.revision == revision).order_by(table.c.version.desc()).limit(1)
+    newest = connection.execute(query).first()
+    if newest is not None:
+        stage.version, stage.version_key = newest.version, newest.key
+    if stage.node.domain != f"version:{stage.node.name}":
+        return
+    units = select(schema.outcome.c.unit).where(schema.outcome.c.revision == revision).order_by(schema.outcome.c.unit.desc())
+    last = connection.execute(units.limit(1)).scalar()
+    if last is not None:
+        stage.next_number = 1 + int(str(last).rpartition(":v")[2])
+        bound = schema.binding
+        used = select(bound.c.key).where((bound.c.revision == revision) & (bound.c.unit == last)).order_by(bound.c.port)
+        stage.used_versions = ",".join(connection.execute(used).scalars())
+
+
+def _load_log(connection: Connection, stage: Stage, revision: int) -> None:
+    table = schema.accumulator_log
+    rows = select(table).where(table.c.revision == revision)
+    last = connection.execute(rows.order_by(table.c.position.desc()).limit(1)).mappings().first()
+    if last is None:
+        return
+    stage.next_number = last["position"] + 1
+    totals = select(func.coalesce(func.sum(table.c.weight), 0)).where((table.c.revision == revision) & table.c.absorbed)
+    stage.passed_weight = int(connection.execute(totals).scalar_one())
+    outcomes = schema.outcome
+    passed = (outcomes.c.revision == revision) & (outcomes.c.status == Status.ITEM.value)
+    stage.passed = int(connection.execute(select(func.count()).select_from(outcomes).where(passed)).scalar_one())
+    if last["absorbed"]:
+        stage.owes_closing = not last["closing"]
+    else:
+        members = tuple((unit, keys) for unit, keys in json.loads(last["members"]))
+        stage.entry = Entry(last["position"], members, last["weight"], last["closing"])
+
+
+def load_units(connection: Connection, scheduler: Scheduler, revisions: Mapping[str, Revision], fingerprint: str) -> list[Unit]:
+    """Return the exposures and batches that some step has not decided yet, in the order they came."""
+    table = schema.exposure
+    open_rows = select(table.c.unit, table.c.source).where(table.c.settled_by.is_(None) | (table.c.settled_by != fingerprint))
+    found = connection.execute(open_rows.order_by(table.c.ordinal)).all()
+    units = load_exposures(connection, revisions, [row.unit for row in found])
+    arrived = [unit for unit, row in zip(units, found, strict=True) if row.source in unit.outcomes]
+    return arrived + _load_batches(connection, scheduler, revisions)
+
+
+def load_exposures(connection: Connection, revisions: Mapping[str, Revision], ids: list[str]) -> list[Unit]:
+    """Return exposures with all their outcomes and bindings under the active revisions."""
+    units = {unit: Unit(unit, "exposure") for unit in ids}
+    _add_outcomes(connection, units, revisions)
+    return list(units.values())
+
+
+def _load_batches(connection: Connection, scheduler: Scheduler, revisions: Mapping[str, Revision]) -> list[Unit]:
+    units: dict[str, Unit] = {}
+    for stage in scheduler.stages.values():
+        if stage.node.type.kind is Kind.COLLECT:
+            table = schema.batch
+            rows = select(table).where(table.c.revision == revisions[stage.node.name].id).order_by(table.c.number)
+            for row in connection.execute(rows).mappings():
+                unit = batch_unit(stage.node.name, row["number"], tuple(json.loads(row["members"])), row["weight"])
+                units[unit.id] = unit
+    _add_outcomes(connection, units, revisions)
+    return [unit for unit in units.values() if any(node.name not in unit.outcomes for node in scheduler.nodes_of(unit.domain))]
+
+
+def _add_outcomes(connection: Connection, units: dict[str, Unit], revisions: Mapping[str, Revision]) -> None:
+    steps = {revision.id: revision.step for revision in revisions.values()}
+    ids = list(units)
+    for start in range(0, len(ids), _CHUNK):
+        chunk = ids[start : start + _CHUNK]
+        outcomes = schema.outcome
+        rows = select(outcomes).where(outcomes.c.unit.in_(chunk) & outcomes.c.revision.in_(steps))
+        for row in connection.execute(rows).mappings():
+            units[row["unit"]].outcomes[steps[row["revision"]]] = _outcome(row)
+        bound = schema.binding
+        bindings = select(bound).where(bound.c.unit.in_(chunk) & bound.c.revision.in_(steps))
+        for row in connection.execute(bindings).mappings():
+            units[row["unit"]].bound[steps[row["revision"]], row["port"]] = row["key"]
+
+
+def _outcome(row: Mapping[Any, Any]) -> Outcome:
+    missing = tuple(json.loads(row["missing"])) if row["missing"] else ()
+    return Outcome(Status(row["status"]), json.loads(row["keys"]), row["weight"], row["reason"], row["root"], missing)
+
+
+def load_failures(connection: Connection, scheduler: Scheduler, revisions: Mapping[str, Revision]) -> None:
+    """Count the failures of items that are still to be tried, so that a restart does not forget them."""
+    table = schema.failure
+    steps = {revision.id: revision.step for revision in revisions.values()}
+    counted = select(table.c.revision, table.c.unit, table.c.kind, func.count().label("n")).where(~table.c.cleared)
+    counts: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+    for row in connection.execute(counted.group_by(table.c.revision, table.c.unit, table.c.kind)):
+        if row.revision in steps:
+            counts[steps[row.revision], row.unit][row.kind] = row.n
+    for (step, unit), kinds in counts.items():
+        stage = scheduler.stages[step]
+        entry_waits = stage.entry is not None and str(stage.entry.position) == unit
+        known = scheduler.units.get(unit)
+        if entry_waits or (known is not None and step not in known.outcomes):
+            stage.failures[unit] = kinds
+
+
+def judged_nodes(nodes: Mapping[str, Node]) -> list[Node]:
+    """Return the nodes that decide on `Progress`."""
+    return [node for node in nodes.values() if node.type.kind in (Kind.GATE, Kind.COLLECT, Kind.ACCUMULATE)]

@@ -1,0 +1,86 @@
+"""Revisions: a step with one set of parameters. An edit gives it and every descendant a new one; the old one is frozen."""
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from icestream import __version__
+from icestream.flow import schema
+from icestream.flow.graph import Graph, Node
+from icestream.flow.keys import digest
+
+
+@dataclass(frozen=True)
+class Revision:
+    """The active revision of a step; ``type_version`` is pinned when it is made."""
+
+    id: int
+    step: str
+    number: int
+    type_version: int
+    epoch: int
+
+
+def identity_params(node: Node) -> dict[str, Any]:
+    """Return the parameters that make a difference to results (operational ones, like a time-out, do not)."""
+    fields = node.type.params.model_fields
+    return {name: value for name, value in node.params.items() if not _is_operational(fields[name].json_schema_extra)}
+
+
+def _is_operational(extra: object) -> bool:
+    return isinstance(extra, dict) and bool(extra.get("operational"))
+
+
+def activate_revisions(connection: Connection, graph: Graph) -> dict[str, Revision]:
+    """Return the active revision of every step of ``graph``; make new ones where the definition changed."""
+    table = schema.revision
+    rows = connection.execute(select(table).where(table.c.state == "active")).mappings()
+    active = {row["step"]: dict(row) for row in rows}
+    definitions: dict[str, str] = {}
+    revisions: dict[str, Revision] = {}
+    for node in graph.nodes.values():
+        above = {step: definitions[step] for step in sorted(graph.inputs_of(node.name))}
+        links = {port: [str(link) for link in group] for port, group in node.links.items()}
+        definition = digest(node.type.name, identity_params(node), links, node.values, node.min_inputs, above)
+        definitions[node.name] = definition
+        row = active.pop(node.name, None)
+        if row is None or row["definition"] != definition:
+            row = _new_revision(connection, node, links, definition)
+        revisions[node.name] = Revision(row["id"], node.name, row["number"], row["type_version"], row["epoch"])
+    for row in active.values():
+        connection.execute(update(table).where(table.c.id == row["id"]).values(state="frozen"))
+    return revisions
+
+
+def _new_revision(connection: Connection, node: Node, links: dict[str, list[str]], definition: str) -> dict[str, Any]:
+    table = schema.revision
+    earlier = connection.execute(select(table).where(table.c.step == node.name).order_by(table.c.number)).mappings().all()
+    connection.execute(update(table).where(table.c.step == node.name).values(state="frozen"))
+    if node.type.kind == "source":
+        files = schema.source_file
+        connection.execute(files.delete().where(files.c.step == node.name))
+    row: dict[str, Any] = {
+        "step": node.name,
+        "number": earlier[-1]["number"] + 1 if earlier else 1,
+        "use": node.use,
+        "type": node.type.name,
+        "type_version": node.type.version,
+        "kind": node.type.kind.value,
+        "params": json.dumps(node.params),
+        "links": json.dumps(links),
+        "epoch": earlier[-1]["epoch"] if earlier else 0,
+        "definition": definition,
+        "software": __version__,
+        "state": "active",
+        "created_at": time.time(),
+    }
+    inserted = connection.execute(insert(table).values(**row))
+    return row | {"id": int(inserted.inserted_primary_key[0]) if inserted.inserted_primary_key else 0}
+
+
+def fingerprint_of(revisions: dict[str, Revision]) -> str:
+    """Return what identifies a graph of revisions: a unit that was settled under it need not be looked at again."""
+    return digest(sorted((revision.step, revision.id) for revision in revisions.values()))

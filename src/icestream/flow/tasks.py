@@ -1,0 +1,186 @@
+"""From an instruction to a task that a worker can do on its own: records, blocks, parameters, acquisition values, seed."""
+
+import json
+import uuid
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from icestream.flow import schema
+from icestream.flow.graph import Graph, Node
+from icestream.flow.keys import digest, result_key, seed_of, state_key
+from icestream.flow.moves import Consume, Dispatch
+from icestream.flow.revisions import Revision, identity_params
+from icestream.flow.session import Session
+from icestream.flow.wire import Message
+
+_CACHED_RECORDS = 4000
+
+
+@dataclass
+class Task:
+    """One call of a step, ready to be given to a worker."""
+
+    step: str
+    unit: str
+    key: str
+    inputs: Mapping[str, tuple[str, ...]]
+    acquisition: dict[str, Any]
+    cores: int
+    memory_gb: float
+    entry: Consume | None = None
+    attempt: str = field(default_factory=lambda: uuid.uuid4().hex)
+    message: Message | None = None
+
+
+@dataclass
+class Workshop:
+    """Builds tasks; remembers recent records so that they are not read again."""
+
+    session: Session
+    graph: Graph
+    revisions: Mapping[str, Revision]
+    names: dict[str, str] = field(default_factory=dict)
+    acquisitions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    makers: "OrderedDict[str, str]" = field(default_factory=OrderedDict)
+    records: "OrderedDict[str, dict[str, Any]]" = field(default_factory=OrderedDict)
+
+    def know_unit(self, unit: str, name: str, acquisition: dict[str, Any]) -> None:
+        """Remember the name of an exposure and what its file says about the acquisition; the session's values win."""
+        self.names[unit] = name
+        self.acquisitions[unit] = acquisition | self._session_acquisition()
+
+    def forget_unit(self, unit: str) -> None:
+        """Forget a settled exposure."""
+        self.names.pop(unit, None)
+        self.acquisitions.pop(unit, None)
+
+    def _session_acquisition(self) -> dict[str, Any]:
+        return self.session.document.acquisition.model_dump(exclude_none=True)
+
+    def _values_read(self, node: Node, unit: str) -> dict[str, Any]:
+        known = self.acquisitions.get(unit) or self._session_acquisition()
+        return {name: value for name, value in known.items() if name in node.type.reads}
+
+    def task_for(self, dispatch: Dispatch) -> Task:
+        """Return the task for one unit at a map or filter."""
+        node, revision = self.graph.nodes[dispatch.step], self.revisions[dispatch.step]
+        acquisition = self._values_read(node, dispatch.unit)
+        key = result_key(
+            node.type.name,
+            revision.type_version,
+            params=identity_params(node),
+            epoch=revision.epoch,
+            inputs=dispatch.inputs,
+            acquisition=acquisition,
+        )
+        return Task(dispatch.step, dispatch.unit, key, dispatch.inputs, acquisition, node.type.cores, node.type.memory_gb)
+
+    def task_for_entry(self, connection: Connection, consume: Consume) -> Task:
+        """Return the task for one entry of an accumulator's log."""
+        node, revision = self.graph.nodes[consume.step], self.revisions[consume.step]
+        table = schema.accumulator_log
+        before = (table.c.revision == revision.id) & (table.c.position == consume.position - 1)
+        previous = connection.execute(select(table.c.state_key).where(before)).scalar()
+        session_values = {name: value for name, value in self._session_acquisition().items() if name in node.type.reads}
+        base = previous or digest(
+            "start", node.type.name, revision.type_version, identity_params(node), revision.epoch, session_values
+        )
+        key = state_key(base, consume.members, closing=consume.closing)
+        return Task(consume.step, str(consume.position), key, {}, {}, node.type.cores, node.type.memory_gb, entry=consume)
+
+    def message(self, connection: Connection, task: Task) -> Message:
+        """Return the message that gives ``task`` to a worker."""
+        node, revision = self.graph.nodes[task.step], self.revisions[task.step]
+        message = Message(
+            {
+                "kind": "call",
+                "use": node.use,
+                "step": task.step,
+                "attempt": task.attempt,
+                "key": task.key,
+                "seed": seed_of(task.key),
+                "cores": task.cores,
+                "params": node.params,
+                "values": {parameter: path for parameter, (_, path) in node.values.items()},
+                "roots": self.session.roots,
+                "folder": f"steps/{task.step}/{revision.number}",
+                "exposure": {"id": task.unit, "name": self.names.get(task.unit, task.unit.replace(":", "_"))},
+                "acquisition": task.acquisition,
+            }
+        )
+        if task.entry is None:
+            message.body["inputs"] = {
+                port: [self._stored(connection, message, key) for key in keys] for port, keys in task.inputs.items()
+            }
+        else:
+            self._add_entry(connection, message, node, revision, task.entry)
+        return message
+
+    def _add_entry(self, connection: Connection, message: Message, node: Node, revision: Revision, entry: Consume) -> None:
+        table = schema.accumulator_log
+        before = (table.c.revision == revision.id) & (table.c.position == entry.position - 1)
+        previous = connection.execute(select(table.c.state, table.c.state_version).where(before)).first()
+        ports = [port.name for port in node.type.ports]
+        message.body |= {
+            "exposure": {"id": f"{node.name}:{entry.position}", "name": f"{node.name}_{entry.position:06d}"},
+            "state": previous.state if previous else None,
+            "state_version": previous.state_version if previous else None,
+            "closing": entry.closing,
+            "snapshot_version": entry.position,
+            "exposures": [{"id": unit, "name": self.names[unit]} for unit, _ in entry.members],
+            "acquisition": [self._values_read(node, unit) for unit, _ in entry.members],
+            "members": {
+                port: [self._stored(connection, message, keys[port]) if port in keys else None for _, keys in entry.members]
+                for port in ports
+            },
+        }
+
+    def _stored(self, connection: Connection, message: Message, key: str) -> dict[str, Any]:
+        stored = self.records.get(key)
+        if stored is None:
+            table = schema.result
+            row = connection.execute(
+                select(table.c.record, table.c.record_version, table.c.block).where(table.c.key == key)
+            ).one()
+            stored = {"json": row.record, "version": row.record_version, "block": row.block}
+            self.remember(key, stored)
+        return {"json": stored["json"], "version": stored["version"], "block": message.add_block(stored["block"])}
+
+    def note_maker(self, key: str, worker: str) -> None:
+        """Remember which worker made a result: it still has the images at hand."""
+        self.makers[key] = worker
+        if len(self.makers) > _CACHED_RECORDS:
+            self.makers.popitem(last=False)
+
+    def maker_of(self, task: Task) -> str | None:
+        """Return the worker that made an input of ``task``."""
+        keys = (key for group in task.inputs.values() for key in group)
+        return next((self.makers[key] for key in keys if key in self.makers), None)
+
+    def remember(self, key: str, stored: dict[str, Any]) -> None:
+        """Keep a record at hand for the steps that follow."""
+        self.records[key] = stored
+        if len(self.records) > _CACHED_RECORDS:
+            self.records.popitem(last=False)
+
+
+def files_named_in(record_json: str) -> list[str]:
+    """Return the session's own files that a stored record names."""
+    found: list[str] = []
+    _collect_files(json.loads(record_json), found)
+    return found
+
+
+def _collect_files(value: object, found: list[str]) -> None:
+    if isinstance(value, str) and value.startswith("session:steps/"):
+        found.append(value)
+    elif isinstance(value, dict):
+        for inner in value.values():
+            _collect_files(inner, found)
+    elif isinstance(value, list):
+        for inner in value:
+            _collect_files(inner, found)

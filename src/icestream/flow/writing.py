@@ -1,0 +1,187 @@
+"""From the scheduler's instructions to rows: the only code that writes results."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Table, delete, insert, update
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from icestream.flow import moves, schema
+from icestream.flow.guard import CallFailure
+from icestream.flow.store import Store
+
+DURABLE = (moves.OpenGate, moves.CloseBatch, moves.Consume, moves.DropEntry)
+"""Decisions that a power cut must not undo."""
+
+
+def needs_durability(instruction: moves.Instruction) -> bool:
+    """Tell whether the commit that carries ``instruction`` must survive a power cut."""
+    return isinstance(instruction, DURABLE)
+
+
+@dataclass
+class Writing:
+    """One transaction: rows of one table are gathered and inserted together, in the order of the change sequence."""
+
+    store: Store
+    connection: Connection
+    revisions: Mapping[str, int]
+    fingerprint: str
+    now: float = field(default_factory=time.time)
+    _rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def add(self, table: Table, **values: Any) -> None:
+        """Insert a row, later."""
+        self._rows.setdefault(table.name, []).append(values)
+
+    def flush(self) -> None:
+        """Insert what was gathered."""
+        for name in [table.name for table in schema.metadata.sorted_tables if table.name in self._rows]:
+            self.connection.execute(insert(schema.metadata.tables[name]), self._rows.pop(name))
+
+    def put_result(self, **values: Any) -> None:
+        """Store a result unless its key has one: the first one stays."""
+        self.flush()
+        self.connection.execute(sqlite_insert(schema.result).values(created_at=self.now, **values).on_conflict_do_nothing())
+
+    def apply(self, instruction: moves.Instruction) -> None:
+        """Store what one instruction says."""
+        match instruction:
+            case moves.Settle():
+                self._settle(instruction)
+            case moves.Forget():
+                self._forget(instruction)
+            case moves.Bind():
+                revision = self.revisions[instruction.step]
+                self.add(
+                    schema.binding,
+                    revision=revision,
+                    unit=instruction.unit,
+                    port=instruction.port,
+                    version=instruction.version,
+                    key=instruction.key,
+                )
+            case moves.OpenGate():
+                self._stamped(schema.gate_opening, instruction.step, reason=instruction.reason)
+            case moves.CloseBatch():
+                self._close_batch(instruction)
+            case moves.Consume():
+                self._consume(instruction)
+            case moves.DropEntry():
+                self._drop_entry(instruction)
+            case moves.MarkStream():
+                self._stamped(schema.stream, instruction.step, state=instruction.state, reason=instruction.reason)
+            case moves.PublishVersion():
+                values = {"version": instruction.version, "key": instruction.key, "pruned": False}
+                self._stamped(schema.snapshot, instruction.step, **values)
+            case moves.Release():
+                self.flush()
+                row = schema.exposure.c.unit == instruction.unit
+                self.connection.execute(update(schema.exposure).where(row).values(settled_by=self.fingerprint))
+            case moves.Notify():
+                self.notify(instruction)
+
+    def _stamped(self, table: Table, step: str, **values: Any) -> None:
+        self.add(table, revision=self.revisions[step], at=self.now, seq=self.store.next_seq(), **values)
+
+    def _settle(self, settle: moves.Settle) -> None:
+        outcome = settle.outcome
+        self._stamped(
+            schema.outcome,
+            settle.step,
+            unit=settle.unit,
+            status=outcome.status.value,
+            keys=json.dumps(dict(outcome.keys)),
+            weight=outcome.weight,
+            reason=outcome.reason,
+            root=outcome.root,
+            missing=json.dumps(outcome.missing) if outcome.missing else None,
+        )
+
+    def _forget(self, forget: moves.Forget) -> None:
+        self.flush()
+        table = schema.outcome
+        where = (table.c.revision == self.revisions[forget.step]) & (table.c.unit == forget.unit)
+        self.connection.execute(delete(table).where(where))
+
+    def _close_batch(self, closed: moves.CloseBatch) -> None:
+        members = json.dumps([[unit, dict(keys)] for unit, keys in closed.members])
+        values = {"number": closed.number, "members": members, "weight": closed.weight, "remainder": closed.remainder}
+        self._stamped(schema.batch, closed.step, **values)
+
+    def _consume(self, consume: moves.Consume) -> None:
+        if consume.stored:
+            return
+        self.add(
+            schema.accumulator_log,
+            revision=self.revisions[consume.step],
+            position=consume.position,
+            members=json.dumps([[unit, dict(keys)] for unit, keys in consume.members]),
+            weight=consume.weight,
+            closing=consume.closing,
+            state_key="",
+            absorbed=False,
+            at=self.now,
+        )
+
+    def _drop_entry(self, drop: moves.DropEntry) -> None:
+        self.flush()
+        table = schema.accumulator_log
+        where = (table.c.revision == self.revisions[drop.step]) & (table.c.position == drop.position) & ~table.c.absorbed
+        self.connection.execute(delete(table).where(where))
+
+    def notify(self, notice: moves.Notify) -> None:
+        """Store something that people should see."""
+        self.add(
+            schema.notice,
+            seq=self.store.next_seq(),
+            level=notice.level,
+            step=notice.step,
+            unit=notice.unit,
+            message=notice.message,
+            at=self.now,
+        )
+
+    def lease(self, step: str, unit: str, *, attempt: str, worker: str) -> None:
+        """Note that a worker is about to work on a unit."""
+        self.add(
+            schema.lease,
+            revision=self.revisions[step],
+            unit=unit,
+            attempt=attempt,
+            fence=self.store.fence,
+            worker=worker,
+            started_at=self.now,
+        )
+
+    def end_lease(self, attempt: str) -> None:
+        """Note that an attempt ended."""
+        self.flush()
+        self.connection.execute(delete(schema.lease).where(schema.lease.c.attempt == attempt))
+
+    def add_failure(self, step: str, unit: str, *, attempt: str, failure: CallFailure) -> None:
+        """Store how an attempt ended badly."""
+        self.add(
+            schema.failure,
+            seq=self.store.next_seq(),
+            revision=self.revisions[step],
+            unit=unit,
+            attempt=attempt,
+            kind=failure.kind.value,
+            error_type=failure.error_type,
+            message=failure.message,
+            traceback=failure.traceback,
+            cleared=False,
+            at=self.now,
+        )
+
+    def store_state(self, step: str, position: int, *, state_key: str, state: str, state_version: int) -> None:
+        """Store the state of an accumulator after an entry of its log."""
+        self.flush()
+        table = schema.accumulator_log
+        mine = table.c.revision == self.revisions[step]
+        values = {"state_key": state_key, "state": state, "state_version": state_version, "absorbed": True}
+        self.connection.execute(update(table).where(mine & (table.c.position == position)).values(**values))
