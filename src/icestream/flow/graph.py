@@ -102,6 +102,8 @@ def build_graph(workflow: Workflow) -> Graph:
     order = _topological_order(workflow, problems)
     nodes: dict[str, Node] = {}
     for name in order:
+        if not _sources_of(workflow.steps[name]) <= set(nodes):
+            continue  # a step above it has a problem, which is told already
         try:
             nodes[name] = _build_node(name, workflow.steps[name], nodes)
         except IcestreamError as error:
@@ -132,12 +134,14 @@ def _values_of(spec: StepSpec) -> dict[str, tuple[str, str]]:
     return values
 
 
+def _sources_of(spec: StepSpec) -> set[str]:
+    """Return the steps whose outputs or values ``spec`` takes."""
+    linked = {link.step for links in _links_of(spec).values() for link in links}
+    return linked | {step for step, _ in _values_of(spec).values()}
+
+
 def _topological_order(workflow: Workflow, problems: list[str]) -> list[str]:
-    needs = {
-        name: {link.step for links in _links_of(spec).values() for link in links}
-        | {step for step, _ in _values_of(spec).values()}
-        for name, spec in workflow.steps.items()
-    }
+    needs = {name: _sources_of(spec) for name, spec in workflow.steps.items()}
     for name, wanted in needs.items():
         allowed = ", ".join(workflow.steps)
         problems.extend(

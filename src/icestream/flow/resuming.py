@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from icestream.flow import schema
+from icestream.flow import schema, versions
 from icestream.flow.collecting import batch_unit
 from icestream.flow.graph import Node
 from icestream.flow.moves import Outcome, Status
@@ -50,15 +50,6 @@ def _load_version(connection: Connection, stage: Stage, revision: int) -> None:
     newest = connection.execute(query).first()
     if newest is not None:
         stage.version, stage.version_key = newest.version, newest.key
-    if stage.node.domain != f"version:{stage.node.name}":
-        return
-    units = select(schema.outcome.c.unit).where(schema.outcome.c.revision == revision).order_by(schema.outcome.c.unit.desc())
-    last = connection.execute(units.limit(1)).scalar()
-    if last is not None:
-        stage.next_number = 1 + int(str(last).rpartition(":v")[2])
-        bound = schema.binding
-        used = select(bound.c.key).where((bound.c.revision == revision) & (bound.c.unit == last)).order_by(bound.c.port)
-        stage.used_versions = ",".join(connection.execute(used).scalars())
 
 
 def _load_log(connection: Connection, stage: Stage, revision: int) -> None:
@@ -87,7 +78,7 @@ def load_units(connection: Connection, scheduler: Scheduler, revisions: Mapping[
     found = connection.execute(open_rows.order_by(table.c.ordinal)).all()
     units = load_exposures(connection, revisions, [row.unit for row in found])
     arrived = [unit for unit, row in zip(units, found, strict=True) if row.source in unit.outcomes]
-    return arrived + _load_batches(connection, scheduler, revisions)
+    return arrived + _load_batches(connection, scheduler, revisions) + _load_versions(connection, scheduler, revisions)
 
 
 def load_exposures(connection: Connection, revisions: Mapping[str, Revision], ids: list[str]) -> list[Unit]:
@@ -107,6 +98,25 @@ def _load_batches(connection: Connection, scheduler: Scheduler, revisions: Mappi
                 unit = batch_unit(stage.node.name, row["number"], tuple(json.loads(row["members"])), row["weight"])
                 units[unit.id] = unit
     _add_outcomes(connection, units, revisions)
+    return [unit for unit in units.values() if any(node.name not in unit.outcomes for node in scheduler.nodes_of(unit.domain))]
+
+
+def _load_versions(connection: Connection, scheduler: Scheduler, revisions: Mapping[str, Revision]) -> list[Unit]:
+    """Return the runs of steps fed by snapshots that are not decided everywhere; each keeps the versions it was bound to."""
+    units: dict[str, Unit] = {}
+    for stage in scheduler.stages.values():
+        if stage.node.domain != f"version:{stage.node.name}":
+            continue
+        bound = schema.binding
+        mine = select(bound.c.unit).where(bound.c.revision == revisions[stage.node.name].id).distinct().order_by(bound.c.unit)
+        found = {name: Unit(name, stage.node.domain) for name in connection.execute(mine).scalars()}
+        _add_outcomes(connection, found, revisions)
+        units |= found
+        if found:
+            last = list(found.values())[-1]
+            stage.next_number = 1 + int(last.id.rpartition(":v")[2])
+            stage.used_versions = versions.bound_keys(stage, last)
+            stage.version_unit = None if stage.node.name in last.outcomes else last.id
     return [unit for unit in units.values() if any(node.name not in unit.outcomes for node in scheduler.nodes_of(unit.domain))]
 
 

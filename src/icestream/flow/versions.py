@@ -74,6 +74,12 @@ def run_newest(scheduler: "Scheduler", stage: Stage) -> None:
     scheduler.add_unit(Unit(stage.version_unit, stage.node.domain))
 
 
+def bound_keys(stage: Stage, unit: Unit) -> str:
+    """Return the snapshots a unit is bound to, in the order of the step's links."""
+    slots = [f"{port}#{index}" for port, group in stage.node.links.items() for index in range(len(group))]
+    return ",".join(unit.bound.get((stage.node.name, slot), "") for slot in slots)
+
+
 def finish_version(scheduler: "Scheduler", stage: Stage, unit_id: str) -> None:
     """Note that a step fed by snapshots is idle again."""
     if stage.version_unit == unit_id:

@@ -74,13 +74,16 @@ def _watch(connection: "Connection[Any, Any]", lock: threading.Lock, task: Messa
 
     def watch() -> str | None:
         generator: Generator[Any, None, str] = step.call(params=params, ctx=context)
+        said: object = None
         while True:
             try:
                 found = next(generator)
             except StopIteration as ended:
                 return str(ended.value or "the source ended")
-            with lock:
-                send(connection, _describe(found))
+            if found != said:  # a pulse that says nothing new is not sent
+                with lock:
+                    send(connection, _describe(found))
+            said = found
 
     reason = call_step(watch)
     if isinstance(reason, CallFailure):

@@ -1,6 +1,7 @@
 """Per-particle tables as bytes: NumPy structured arrays in ``.npy`` form, never pickled."""
 
 from io import BytesIO
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -31,11 +32,14 @@ def from_block(block: bytes) -> NDArray[Any]:
         The bytes are not such a table, or their header declares another size than they have.
     """
     stream = BytesIO(block)
-    version = np.lib.format.read_magic(stream)
-    if version != (1, 0) and version != (2, 0):
+    try:
+        version = np.lib.format.read_magic(stream)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(stream)
+    except (ValueError, TypeError, KeyError, EOFError, SyntaxError, TokenError) as error:
+        raise ValueError(f"not a block: {error}") from error
+    if version not in ((1, 0), (2, 0)):
         raise ValueError(f"a block has .npy version 1.0 or 2.0, not {version}")
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read_header(stream)
     if dtype.hasobject or dtype.names is None or len(shape) != 1:
         raise ValueError(f"a block is a one-dimensional structured array, not {dtype} of shape {shape}")
     declared, present = shape[0] * dtype.itemsize, len(block) - stream.tell()

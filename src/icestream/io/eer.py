@@ -53,7 +53,7 @@ def event_code(page: Directory) -> EventCode:
     return code
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _add_events(
     data: NDArray[np.uint8], grid: tuple[int, int], widths: tuple[int, int, int], upsampling_bits: int, image: NDArray[Any]
 ) -> int:
@@ -62,7 +62,8 @@ def _add_events(
     height, width = grid
     longest, symbol_bits = (1 << skip_bits) - 1, h_bits + v_bits
     n_pixels, n_bits = height * width, data.size * 8
-    position, bit, held, n_held, used, n_events = 0, 0, 0, 0, 0, 0
+    position, bit, n_held, used, n_events = 0, 0, 0, 0, 0
+    held = np.int64(0)
     while bit + skip_bits <= n_bits:
         while n_held <= 32 and used < data.size:
             held |= np.int64(data[used]) << n_held
@@ -72,7 +73,7 @@ def _add_events(
         held >>= skip_bits
         n_held -= skip_bits
         bit += skip_bits
-        position += skip
+        position += int(skip)
         if position >= n_pixels:
             break
         if skip == longest:
@@ -110,7 +111,12 @@ def read_eer_group(source: Source, pages: list[Directory], *, upsampling: int) -
             raise FileFormatError(page.path, f"EER frames of {(height, width)} and {tiff_size_px(page)} px in one movie")
         if shift > min(code.h_bits, code.v_bits):
             raise FileFormatError(page.path, f"EER file stores {code.h_bits} sub-pixel bits, too few for upsampling {upsampling}")
-        data = b"".join(source.read_at(offset, count) for offset, count in page.segments())
+        segments = page.segments()
+        if sum(count for _, count in segments) > 4 * height * width + 1024:
+            raise FileFormatError(
+                page.path, f"EER frame of {width} x {height} px declares more bytes than pixels can have events"
+            )
+        data = b"".join(source.read_at(offset, count) for offset, count in segments)
         widths = (code.skip_bits, code.h_bits, code.v_bits)
         _add_events(np.frombuffer(data, dtype=np.uint8), (height, width), widths, shift, image)
     return image

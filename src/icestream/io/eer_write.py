@@ -28,10 +28,16 @@ def write_eer(
 
     Parameters
     ----------
+    path
+        The file to write.
     frames
         One ``(n, 2)`` integer array per camera frame: the electrons' positions ``yx`` in quarter pixels of the detector
         (0 to ``4 * height_px - 1``). Of two electrons on one detector pixel in one frame the first is kept: the format
         cannot say more.
+    height_px, width_px
+        Size of the detector.
+    pixel_size_ang, exposure_s
+        Written into the acquisition block where given.
     compression
         65000 (8-bit skips) or 65001 (7-bit skips).
 
@@ -72,7 +78,7 @@ def encode_events(frame: NDArray[Any], *, height_px: int, width_px: int, skip_bi
     return room[:used].tobytes()
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _pack(pixels: NDArray[Any], symbols: NDArray[Any], skip_bits: int, n_pixels: int, room: NDArray[Any]) -> int:
     """Fill ``room`` (the caller's buffer) with the code; return the bytes used."""
     longest = (1 << skip_bits) - 1
@@ -90,7 +96,7 @@ def _pack(pixels: NDArray[Any], symbols: NDArray[Any], skip_bits: int, n_pixels:
     return (bit + 7) // 8 + 1  # a byte to spare: decoders fetch whole words
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _put(room: NDArray[Any], bit: int, value: int, n_bits: int) -> int:
     """Write ``n_bits`` of ``value`` at position ``bit``, least significant first."""
     for k in range(n_bits):

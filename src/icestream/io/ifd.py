@@ -9,29 +9,30 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from icestream.errors import FileFormatError
-from icestream.io.raw import BeyondEnd, Source
+from icestream.errors import FileFormatError, TruncatedFile
+from icestream.io.raw import Source
 
 MAX_PAGES = 1 << 18
 _MAX_VALUES = 1 << 21
 _MAX_TAGS = 4096
-_FORMATS = {1: "B", 2: "s", 3: "H", 4: "I", 7: "s", 11: "f", 12: "d", 13: "I", 16: "Q", 18: "Q"}
+_FORMATS = {1: "B", 2: "s", 3: "H", 4: "I", 5: "I", 7: "s", 11: "f", 12: "d", 13: "I", 16: "Q", 18: "Q"}
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 WIDTH, HEIGHT, BITS, COMPRESSION, FILL_ORDER, DESCRIPTION = 256, 257, 258, 259, 266, 270
 STRIP_OFFSETS, SAMPLES, ROWS_PER_STRIP, STRIP_COUNTS, PLANAR, PREDICTOR = 273, 277, 278, 279, 284, 317
 TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS, SAMPLE_FORMAT = 322, 323, 324, 325, 339
+X_RESOLUTION, RESOLUTION_UNIT = 282, 296
 EER_ACQUISITION, EER_SKIP_BITS, EER_H_BITS, EER_V_BITS = 65001, 65007, 65008, 65009
+_IMAGE_TAGS = (WIDTH, HEIGHT, BITS, COMPRESSION, FILL_ORDER, DESCRIPTION, SAMPLES, PLANAR, PREDICTOR, SAMPLE_FORMAT)
+_DATA_TAGS = (STRIP_OFFSETS, ROWS_PER_STRIP, STRIP_COUNTS, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS)
 _KEPT = frozenset(
-    (WIDTH, HEIGHT, BITS, COMPRESSION, FILL_ORDER, DESCRIPTION, STRIP_OFFSETS, SAMPLES, ROWS_PER_STRIP, STRIP_COUNTS, PLANAR)
-    + (PREDICTOR, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS, SAMPLE_FORMAT)
-    + (EER_ACQUISITION, EER_SKIP_BITS, EER_H_BITS, EER_V_BITS)
+    (*_IMAGE_TAGS, *_DATA_TAGS, X_RESOLUTION, RESOLUTION_UNIT, EER_ACQUISITION, EER_SKIP_BITS, EER_H_BITS, EER_V_BITS)
 )
 Values = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Directory:
-    """One image of a TIFF file: its numeric tags, its texts, and where its directory ends."""
+    """One image of a TIFF file: its numeric tags (a fraction is two numbers), its texts, and where its directory ends."""
 
     path: Path
     order: str
@@ -84,7 +85,7 @@ def walk_directories(source: Source) -> Iterator[Directory]:
     big = b"+" in head[:4]
     position = struct.unpack(order + "Q", source.read_at(8, 8))[0] if big else struct.unpack(order + "I", head[4:8])[0]
     if position == 0:
-        raise BeyondEnd(source.path, 16 if big else 9, 8)
+        raise TruncatedFile(source.path, "no image directory has been written yet")
     seen: set[int] = set()
     while position:
         if position in seen or len(seen) >= MAX_PAGES:
@@ -113,7 +114,7 @@ def _read_directory(source: Source, position: int, order: str, *, big: bool) -> 
         if _FORMATS[kind] == "s":
             texts[tag] = raw
         elif _FORMATS[kind] not in "fd":
-            numbers[tag] = struct.unpack(f"{order}{len(raw) // _SIZES[kind]}{_FORMATS[kind]}", raw)
+            numbers[tag] = struct.unpack(f"{order}{len(raw) // struct.calcsize(_FORMATS[kind])}{_FORMATS[kind]}", raw)
     following = struct.unpack(order + next_format, block[-next_bytes:])[0]
     return Directory(source.path, order, numbers, texts, end), following
 

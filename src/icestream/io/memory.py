@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from icestream.settings import Settings
+
 _Key = tuple[int, int]
 _Stamp = tuple[int, int]
 
@@ -86,7 +88,7 @@ def _identity(path: Path) -> tuple[_Key, _Stamp]:
     return (status.st_dev, status.st_ino), (status.st_size, status.st_mtime_ns)
 
 
-IMAGES = ImageMemory(512 * 2**20)
+IMAGES = ImageMemory(Settings().image_memory_mb * 2**20)
 """The memory of this process."""
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.errors import FileFormatError
+from icestream.errors import FileFormatError, TruncatedFile
 from icestream.io.raw import BeyondEnd, RawFile, Source
 
 HEADER_BYTES = 1024
@@ -61,7 +61,11 @@ def parse_mrc_header(block: bytes, path: Path) -> MrcHeader:
     ------
     FileFormatError
         Not an MRC header, or one that claims an absurd size.
+    TruncatedFile
+        Only zeros so far: some cameras write the header last.
     """
+    if not any(block[:16]):
+        raise TruncatedFile(path, "the MRC header has not been written yet")
     order = _byte_order(block, path)
     width, height, n_images, mode = struct.unpack(order + "4i", block[:16])
     extended = struct.unpack(order + "i", block[92:96])[0]
@@ -86,7 +90,9 @@ def parse_mrc_header(block: bytes, path: Path) -> MrcHeader:
         extended_type=bytes(block[104:108]),
     )
     if header.image_bytes > MAX_IMAGE_BYTES:
-        raise FileFormatError(path, f"MRC header declares images of {width} x {height} px, more than {MAX_IMAGE_BYTES} bytes each")
+        raise FileFormatError(
+            path, f"MRC header declares images of {width} x {height} px, more than {MAX_IMAGE_BYTES} bytes each"
+        )
     return header
 
 
@@ -94,7 +100,9 @@ def _byte_order(block: bytes, path: Path) -> str:
     fits = [order for order in "<>" if _makes_sense(block, order)]
     if not fits:
         width, height, n_images, mode = struct.unpack("<4i", block[:16])
-        raise FileFormatError(path, f"not an MRC file: {width} x {height} x {n_images} px, mode {mode} (allowed {sorted(_DTYPES)})")
+        raise FileFormatError(
+            path, f"not an MRC file: {width} x {height} x {n_images} px, mode {mode} (allowed {sorted(_DTYPES)})"
+        )
     stamped = {b"\x44": "<", b"\x11": ">"}.get(block[212:213])
     return stamped if block[208:211] == b"MAP" and stamped in fits else fits[0]
 
@@ -123,13 +131,13 @@ def read_mrc_image(source: Source, header: MrcHeader, index: int) -> NDArray[Any
     offset = header.data_offset + index * header.image_bytes
     if header.packed:
         stored = np.empty((header.height_px, header.row_bytes), dtype=np.uint8)  # (h, ceil(w / 2))
-        source.read_into(offset, memoryview(stored).cast("B"))
+        source.read_into(offset, stored.data.cast("B"))
         image = np.empty((header.height_px, 2 * header.row_bytes), dtype=np.uint8)  # (h, w or w + 1)
         np.bitwise_and(stored, 15, out=image[:, 0::2])
         np.right_shift(stored, 4, out=image[:, 1::2])
         return np.ascontiguousarray(image[:, : header.width_px])  # (h, w)
     plain = np.empty((header.height_px, header.width_px), dtype=header.dtype)  # (h, w)
-    source.read_into(offset, memoryview(plain.view(np.uint8)).cast("B"))
+    source.read_into(offset, plain.view(np.uint8).data.cast("B"))
     return plain if plain.dtype.isnative else plain.astype(plain.dtype.newbyteorder("="))
 
 
@@ -139,7 +147,9 @@ def read_mrc_images(source: Source, header: MrcHeader, start: int, stop: int) ->
         yield read_mrc_image(source, header, index)
 
 
-def make_mrc_header(shape: tuple[int, int, int], dtype: np.dtype[Any], pixel_size_ang: float, statistics: tuple[float, ...]) -> bytes:
+def make_mrc_header(
+    shape: tuple[int, int, int], dtype: np.dtype[Any], pixel_size_ang: float, statistics: tuple[float, ...]
+) -> bytes:
     """Return the 1024 bytes of a little-endian header of an image stack ``(n, h, w)``.
 
     ``statistics`` are minimum, maximum, mean and standard deviation of the pixels. The label carries no time, so that equal

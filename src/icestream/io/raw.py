@@ -44,7 +44,7 @@ class Source(Protocol):
 def open_plain(path: Path) -> BinaryIO:
     """Open ``path`` for reading; a missing file is `SourceGone`."""
     try:
-        return path.open("rb", buffering=0)  # type: ignore[return-value]
+        return path.open("rb", buffering=0)
     except FileNotFoundError:
         raise SourceGone(f"{path}: the file is not there") from None
     except IsADirectoryError:
@@ -172,14 +172,16 @@ class _Decompressor(Protocol):
 def _decompress(handle: BinaryIO, start: Callable[[], _Decompressor]) -> Iterator[bytes]:
     """Yield bounded pieces of all members of ``handle`` (parallel compressors write many)."""
     data = handle.read(_CHUNK)
-    while data.strip(b"\0"):
+    while data:
         member = start()
         while not member.eof:
             if not data and member.needs_input:
                 raise EOFError
             yield member.decompress(data, max_length=_CHUNK)
             data = handle.read(_CHUNK) if member.needs_input and not member.eof else b""
-        data = member.unused_data or handle.read(_CHUNK)
+        data = member.unused_data.lstrip(b"\0")
+        while not data and (more := handle.read(_CHUNK)):
+            data = more.lstrip(b"\0")  # padding between members is allowed
 
 
 def _bz2(handle: BinaryIO) -> Iterator[bytes]:

@@ -35,6 +35,16 @@ def tiff_size_px(page: Directory) -> tuple[int, int]:
     return height, width
 
 
+def tiff_pixel_size_ang(page: Directory) -> float | None:
+    """Return the pixel size that the resolution tags say, if it can be one at the specimen (0.05 to 50 Å)."""
+    per_unit = page.numbers.get(ifd.X_RESOLUTION, ())
+    unit_ang = {2: 2.54e8, 3: 1e8}.get(page.first(ifd.RESOLUTION_UNIT, 2))
+    if len(per_unit) != 2 or 0 in per_unit or unit_ang is None:
+        return None
+    size = unit_ang * per_unit[1] / per_unit[0]
+    return size if 0.05 < size < 50 else None
+
+
 def tiff_dtype(page: Directory) -> np.dtype[Any]:
     """Return the pixel type as stored, refusing what no camera writes (colour, 12 bits, bit-reversed bytes)."""
     samples, bits = page.first(ifd.SAMPLES, 1), page.first(ifd.BITS, 1)

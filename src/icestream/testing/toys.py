@@ -49,6 +49,7 @@ class TotalState(Record):
     value: int = 0
     count: int = 0
     history: list[int] = Field(default_factory=list)
+    file: FileRef | None = None
 
 
 class Share(Record):
@@ -213,7 +214,10 @@ class AddUp(Accumulator[TotalState, Total]):
             exposure.id: Share(value=one.value, total=value) for exposure, one in zip(exposures, number, strict=True)
         }
         history = [*state.history, *values]
-        return Update(TotalState(value=value, count=state.count + len(values), history=history), shares)
+        with ctx.publish("_state.txt") as out:
+            out.path.write_text(f"{value} {ctx.seed}")
+        count = state.count + len(values)
+        return Update(TotalState(value=value, count=count, history=history, file=out.ref), shares)
 
     def emit(self, state: TotalState, params: AddUpParams, ctx: Context) -> Total:
         """Publish the sum."""

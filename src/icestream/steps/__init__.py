@@ -1,0 +1,1 @@
+"""The built-in steps: read, call an algorithm, return a record."""

@@ -1,0 +1,40 @@
+"""Import the gain reference, also when it comes late."""
+
+from pathlib import Path
+
+from icestream.flow import Field, SourceContext, Watch, step
+from icestream.io.gain import read_gain
+from icestream.records import Acquisition, GainReference
+from icestream.steps.file_source import FileSourceParams, watch_files
+
+
+class ImportGainParams(FileSourceParams):
+    """Which file is the gain reference."""
+
+    root: str = Field("gain", pattern=r"^[a-z][a-z0-9_]*$", description="Named folder of the session to watch")
+    pattern: str = Field("*gain*", min_length=1, description="Which files: a glob relative to the root")
+    max_files: int | None = Field(
+        1,
+        ge=1,
+        description="Stop looking after so many gain references; unset: take new ones all session",
+        json_schema_extra={"operational": True},
+    )
+
+
+@step.source("import_gain", version=1, output=GainReference)
+def import_gain(params: ImportGainParams, ctx: SourceContext) -> Watch:
+    """Take the gain reference as soon as it is there; movies wait for it, and use the newest at their first use."""
+    return watch_files(params, ctx, read_gain_reference)
+
+
+def read_gain_reference(path: Path, ref: str) -> tuple[GainReference, Acquisition | None]:
+    """Return the record of a gain reference.
+
+    Raises
+    ------
+    FileFormatError
+        The file is no gain reference: not an image, or with values that no gain has.
+    """
+    gain, operation = read_gain(path)
+    height_px, width_px = gain.shape
+    return GainReference(file=ref, height_px=height_px, width_px=width_px, operation=operation), None

@@ -1,0 +1,205 @@
+"""The reference pages of the documentation, written from the declarations in the source.
+
+``python -m icestream.testing.reference docs/reference`` writes them; a test fails where the committed pages are out of date.
+"""
+
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Iterable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from typer.models import ArgumentInfo
+
+from icestream import records, workflows
+from icestream.cli import app
+from icestream.cli.describe import describe_step
+from icestream.cli.fields import describe_fields
+from icestream.flow.graph import StepSpec
+from icestream.flow.registry import find_step, step_names
+from icestream.flow.session import SessionDocument
+from icestream.microscope.pace import Pace
+from icestream.microscope.settings import Fault, SimulationSettings
+from icestream.settings import Settings
+
+_NOTE = "<!-- Written by `make docs` from the source; changes here are lost. -->"
+
+
+def render_reference() -> dict[str, str]:
+    """Return all pages by file name."""
+    return {
+        "commands.md": _commands_page(),
+        "records.md": _records_page(),
+        "session.md": _session_page(),
+        "settings.md": _settings_page(),
+        "simulation.md": _simulation_page(),
+        "steps.md": _steps_page(),
+        "workflows.md": _workflows_page(),
+    }
+
+
+def write_reference(folder: Path) -> list[Path]:
+    """Write all pages into ``folder``; return their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, text in render_reference().items():
+        (folder / name).write_text(text, encoding="utf-8")
+        written.append(folder / name)
+    return written
+
+
+def own_steps() -> list[str]:
+    """Return the step types that come with icestream, not those of plugins that are installed here."""
+    return [name for name in step_names() if find_step(name).call.__module__.startswith("icestream.")]
+
+
+def own_records() -> list[type[records.Record]]:
+    """Return the record types in the order of their declaration."""
+    members = vars(records).values()
+    return [member for member in members if isinstance(member, type) and issubclass(member, records.Record)]
+
+
+def _page(title: str, *parts: str) -> str:
+    return "\n\n".join([_NOTE, f"# {title}", *(part.strip() for part in parts if part.strip())]) + "\n"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [" | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) for row in rows]
+    return "\n".join(f"| {line} |" for line in [" | ".join(head), " | ".join("---" for _ in head), *lines])
+
+
+def _fields_table(model: type[BaseModel], *, prefix: str = "") -> str:
+    """Return the fields as a table; columns that say nothing are left out."""
+    head = ["name", "type", "unit", "default", "range", "description"]
+    rows = [[f"`{prefix}{f.name}`", f.type, f.unit, f.default, f.range, f.description] for f in describe_fields(model)]
+    used = [column for column in range(len(head)) if any(row[column] for row in rows)]
+    return _table([head[column] for column in used], ([row[column] for column in used] for row in rows))
+
+
+def _steps_page() -> str:
+    parts = ["Every step type that comes with icestream. `icestream steps TYPE` shows the same on the terminal."]
+    for name in own_steps():
+        parts += _step_section(describe_step(find_step(name)), find_step(name).params)
+    return _page("Steps", *parts)
+
+
+def _step_section(text: dict[str, Any], params: type[BaseModel]) -> list[str]:
+    facts = [f"Kind `{text['kind']}`, version {text['version']}, {text['cores']} core(s), {text['memory_gb']:g} GB of memory."]
+    if text["reads"]:
+        facts.append(f"Reads of the microscope: {', '.join(f'`{value}`' for value in text['reads'])}.")
+    inputs = [[f"`{port['name']}`", port["record"], port["note"]] for port in text["inputs"]]
+    outputs = [[f"`{out['name']}`", out["record"]] for out in text["outputs"]]
+    return [
+        f"## {text['name']}",
+        text["summary"],
+        " ".join(facts),
+        _table(["input", "record", "note"], inputs) if inputs else "",
+        _table(["output", "record"], outputs),
+        _fields_table(params) if params.model_fields else "No parameters.",
+    ]
+
+
+def _records_page() -> str:
+    parts = ["What flows from step to step. A `table` is a NumPy structured array kept in the store."]
+    for record in own_records():
+        kind = "A snapshot: later versions replace it." if issubclass(record, records.Snapshot) else ""
+        table = _fields_table(record) if record.model_fields else ""
+        parts += [f"## {record.__name__}", inspect.cleandoc(record.__doc__ or ""), kind, table]
+    return _page("Records", *parts)
+
+
+def _session_page() -> str:
+    return _page(
+        "session.yaml",
+        "`icestream new` writes this file into the folder of a session; it may be edited while the session does not run.",
+        "## The document",
+        _fields_table(SessionDocument),
+        "## A step of the workflow",
+        _fields_table(StepSpec),
+        "## acquisition",
+        "Values here win over those in files.",
+        _fields_table(records.Acquisition),
+    )
+
+
+def _settings_page() -> str:
+    environment = [[f"`ICESTREAM_{field.name.upper()}`", field.default, field.description] for field in describe_fields(Settings)]
+    return _page(
+        "Settings of the machine",
+        "Environment variables; they never change a result.",
+        _table(["variable", "default", "description"], environment),
+    )
+
+
+def _simulation_page() -> str:
+    faults = [[f"`{fault.value}`"] for fault in Fault]
+    return _page(
+        "The simulated microscope",
+        "Settings of `icestream simulate`, given as `--set NAME=VALUE`.",
+        _fields_table(SimulationSettings),
+        "## Faults",
+        _table(["fault"], faults),
+        "## Pace",
+        "How fast and in which manner files are written, for those who call `icestream.microscope.simulate` from Python.",
+        _fields_table(Pace),
+    )
+
+
+def _workflows_page() -> str:
+    parts = ["Workflows that come with icestream; a name or a file of this form is given to `icestream new --workflow`."]
+    for name, summary in workflows.list_workflows().items():
+        text = (files(workflows) / f"{name}.yaml").read_text(encoding="utf-8")
+        parts += [f"## {name}", f"{summary}.", f"```yaml\n{text.partition(chr(10))[2].strip()}\n```"]
+    return _page("Workflows", *parts)
+
+
+def _commands_page() -> str:
+    parts = ["`icestream COMMAND --help` shows the same on the terminal."]
+    for name, function in own_commands().items():
+        parameters = list(inspect.signature(function).parameters.values())
+        arguments = [_argument(p) for p in parameters if isinstance(p.default, ArgumentInfo)]
+        parts += [
+            f"## {name}",
+            f"`icestream {' '.join([name, *arguments])} [OPTIONS]`",
+            inspect.cleandoc(function.__doc__ or ""),
+            _table(["argument or option", "default", "description"], [_parameter_row(p) for p in parameters]),
+        ]
+    return _page("Commands", *parts)
+
+
+def own_commands() -> dict[str, Callable[..., Any]]:
+    """Return the commands of ``icestream`` by name, each with its function."""
+    callbacks = [command.callback for command in app.registered_commands if command.callback is not None]
+    return {callback.__name__: callback for callback in callbacks}
+
+
+def _argument(parameter: inspect.Parameter) -> str:
+    info = parameter.default
+    name = str(info.metavar or parameter.name.upper()).strip("[]")
+    return name if info.default is ... else f"[{name}]"
+
+
+def _parameter_row(parameter: inspect.Parameter) -> list[str]:
+    info = parameter.default
+    if isinstance(info, ArgumentInfo):
+        return [f"`{_argument(parameter)}`", "required" if info.default is ... else "", str(info.help)]
+    names = "/".join(info.param_decls or [f"--{parameter.name.replace('_', '-')}"])
+    value = "" if parameter.annotation is bool else f" {info.metavar or _value_name(parameter.annotation)}"
+    shown = "" if info.default in (None, []) else {True: "yes", False: "no"}.get(info.default, str(info.default))
+    return [f"`{names}{value}`", shown, str(info.help)]
+
+
+def _value_name(annotation: Any) -> str:
+    members = [member for member in typing.get_args(annotation) or (annotation,) if member is not type(None)]
+    first = members[0]
+    if typing.get_origin(first) is tuple:
+        return " ".join("NUMBER" for _ in typing.get_args(first))
+    return {Path: "PATH", float: "NUMBER", int: "INTEGER"}.get(first, "TEXT")
+
+
+if __name__ == "__main__":
+    for page in write_reference(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/reference")):
+        sys.stdout.write(f"{page}\n")

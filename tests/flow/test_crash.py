@@ -1,0 +1,161 @@
+"""Killing the runner at every commit point, and runner and workers at random times: nothing lost, nothing twice."""
+
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from sqlalchemy import func, select
+
+from icestream.flow import schema
+from icestream.flow.faults import POINTS
+from icestream.flow.session import Session
+from icestream.flow.store import engine_for
+from icestream.testing.toy_session import (
+    active_steps,
+    make_toy_session,
+    outcomes_of,
+    read_rows,
+    replay_log,
+    results_of,
+    start_runner,
+    toy_steps,
+)
+
+N_SMALL = 14
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    session = make_toy_session(tmp_path_factory.mktemp("calm"), toy_steps(N_SMALL, fail_on=[4]), numbers=range(N_SMALL))
+    assert start_runner(session).wait(120) == 0
+    return session
+
+
+def check_whole(session: Session, calm: Session, folder: Path) -> None:
+    """Compare a disturbed session with an undisturbed one, and its accumulator with a replay of its own log."""
+    assert results_of(session) == results_of(calm)
+    for (step, unit), outcome in outcomes_of(calm).items():
+        if step in ("numbers", "triple", "even", "odd", "both", "any", "gate", "total"):
+            mine = outcomes_of(session)[step, unit]
+            assert (mine["status"], mine["reason"]) == (outcome["status"], outcome["reason"]), (step, unit)
+    state, members = replay_log(session, "total", folder)
+    assert len(members) == len(set(members)), "an exposure was consumed twice"
+    expected = {row["unit"] for (step, _), row in outcomes_of(session).items() if step == "any" and row["status"] == "item"}
+    assert set(members) == expected, "an exposure was lost"
+    steps = active_steps(session)
+    log = [row for row in read_rows(session, schema.accumulator_log) if steps.get(row["revision"]) == "total"]
+    assert all(row["absorbed"] for row in log)
+    stored = json.loads(max(log, key=lambda row: int(row["position"]))["state"])
+    assert {name: value for name, value in stored.items() if name != "file"} == json.loads(state)
+    assert read_rows(session, schema.lease) == []
+    assert not list(session.folder.rglob(".*part~*")), "temporary files were left"
+
+
+@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("point", POINTS)
+def test_runner_dies_at_a_commit_point(point: str, count: int, tmp_path: Path, undisturbed: Session) -> None:
+    session = make_toy_session(tmp_path, toy_steps(N_SMALL, fail_on=[4]), numbers=range(N_SMALL))
+    first = start_runner(session, die_at=f"{point}:{count}").wait(120)
+    reachable = count == 1 or point not in ("claimed", "source_started", "before_close")
+    assert first == (-signal.SIGKILL if reachable else first)
+    assert start_runner(session).wait(120) == 0
+    check_whole(session, undisturbed, tmp_path / "replay")
+
+
+def test_runner_and_workers_are_killed_at_random(tmp_path: Path) -> None:
+    count = 120
+    calm = make_toy_session(tmp_path / "calm", toy_steps(count), numbers=range(count))
+    assert start_runner(calm).wait(120) == 0
+    session = make_toy_session(tmp_path / "rough", toy_steps(count, sleep_s=0.03), numbers=range(count))
+    rng = random.Random(20261122)
+    kills, runner = 0, start_runner(session)
+    while kills < 24:
+        time.sleep(rng.uniform(0.3, 1.1))
+        if runner.poll() is not None:
+            assert runner.returncode == 0, "the runner ended by itself"
+            break
+        victim = _pick_victim(runner.pid, rng)
+        if victim is None:
+            continue
+        os.kill(victim, signal.SIGKILL)
+        kills += 1
+        if victim == runner.pid:
+            runner.wait()
+            runner = start_runner(session)
+    assert runner.wait(240) == 0
+    assert kills >= 20
+    check_whole(session, calm, tmp_path / "replay")
+
+
+def _pick_victim(runner_pid: int, rng: random.Random) -> int | None:
+    if rng.random() < 0.5:
+        return runner_pid
+    try:
+        children = psutil.Process(runner_pid).children()
+    except psutil.NoSuchProcess:
+        return None
+    return rng.choice(children).pid if children else None
+
+
+def test_workers_die_with_their_runner(tmp_path: Path) -> None:
+    session = make_toy_session(tmp_path, toy_steps(60, sleep_s=0.2), numbers=range(50))
+    runner = start_runner(session)
+    children: list[psutil.Process] = []
+    deadline = time.monotonic() + 60
+    while len(children) < 3 and time.monotonic() < deadline:
+        children = psutil.Process(runner.pid).children()
+        time.sleep(0.05)
+    runner.kill()
+    runner.wait()
+    deadline = time.monotonic() + 60
+    while any(_lives(child) for child in children) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(children) == 3
+    assert not any(_lives(child) for child in children)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_an_item_that_kills_its_worker_three_times_is_set_aside(tmp_path: Path) -> None:
+    session = make_toy_session(tmp_path, toy_steps(8, crash_on=[6]), numbers=range(8))
+    assert start_runner(session).wait(120) == 0
+    outcome = outcomes_of(session)["triple", "6"]
+    assert outcome["status"] == "failed"
+    assert "worker died" in outcome["reason"]
+    assert sum(row["kind"] == "worker_died" for row in read_rows(session, schema.failure)) == 3
+    assert outcomes_of(session)["triple", "7"]["status"] == "item"
+
+
+def test_deaths_are_counted_across_restarts(tmp_path: Path) -> None:
+    session = make_toy_session(tmp_path, toy_steps(8, crash_on=[6]), numbers=range(8))
+    runner = start_runner(session)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and _count_deaths(session) < 1:
+        time.sleep(0.02)
+    runner.kill()
+    runner.wait()
+    assert start_runner(session).wait(120) == 0
+    assert outcomes_of(session)["triple", "6"]["status"] == "failed"
+    assert _count_deaths(session) == 3
+
+
+def _count_deaths(session: Session) -> int:
+    if not session.store_path.exists():
+        return 0
+    engine = engine_for(session.store_path, read_only=True)
+    try:
+        with engine.connect() as connection:
+            tables = connection.exec_driver_sql("select count(*) from sqlite_master where name = 'failure'").scalar()
+            return int(connection.execute(select(func.count()).select_from(schema.failure)).scalar_one()) if tables else 0
+    finally:
+        engine.dispose()

@@ -1,0 +1,282 @@
+import bz2
+import gzip
+import lzma
+import subprocess
+import sys
+import threading
+
+import mrcfile
+import numpy as np
+import pytest
+import tifffile
+import zstandard
+from mrc_bytes import mrc_bytes, ramp
+
+from icestream.errors import FileFormatError, SourceGone, TruncatedFile
+from icestream.io import raw
+from icestream.io.movie import movie_header, open_movie
+
+MODES = [(0, np.int8), (1, np.int16), (2, np.float32), (6, np.uint16), (12, np.float16)]
+
+
+def frames_of(path, **options):
+    with open_movie(path, **options) as movie:
+        frames = list(movie.frames())
+        assert len(frames) == movie.n_frames
+        assert {f.shape for f in frames} == {(movie.height_px, movie.width_px)}
+        assert {f.dtype for f in frames} == {movie.dtype}
+        assert movie_header(path, **options) == movie.header
+    return np.stack(frames)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("mode", "dtype"), MODES)
+@pytest.mark.parametrize("with_map", [True, False])
+def test_mrc_modes_and_byte_orders(tmp_path, mode, dtype, order, with_map):
+    frames = ramp((3, 5, 7), dtype, *((-50, 50) if np.dtype(dtype).kind != "u" else (0, 60000)))
+    path = tmp_path / "movie.mrc"
+    path.write_bytes(mrc_bytes(frames, mode, order=order, with_map=with_map, extended=b"x" * 96))
+    read = frames_of(path)
+    np.testing.assert_array_equal(read, frames)
+    assert read.dtype == np.dtype(dtype)
+    assert movie_header(path).pixel_size_ang == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(("flags", "dtype"), [(0, np.uint8), (1, np.int8), (None, np.int8)])
+def test_mode_0_is_signed_unless_imod_says_otherwise(tmp_path, flags, dtype):
+    stored = np.array([[[0, 127, 128, 255]]], dtype=np.uint8)
+    path = tmp_path / "movie.mrc"
+    path.write_bytes(mrc_bytes(stored, 0, imod_flags=flags))
+    np.testing.assert_array_equal(frames_of(path), stored.view(dtype))
+
+
+@pytest.mark.parametrize("width", [6, 7])
+def test_four_bit_pixels_low_half_first(tmp_path, width):
+    pixels = ramp((2, 3, width), np.uint8, 0, 16)
+    padded = np.pad(pixels, ((0, 0), (0, 0), (0, width % 2)))
+    stored = padded[..., 0::2] | padded[..., 1::2] << 4
+    path = tmp_path / "movie.mrcs"
+    path.write_bytes(mrc_bytes(stored, 101, width=width))
+    np.testing.assert_array_equal(frames_of(path), pixels)
+
+
+def test_four_bit_pixels_in_mode_0_of_half_width(tmp_path):
+    pixels = ramp((2, 3, 8), np.uint8, 0, 16)
+    path = tmp_path / "movie.mrc"
+    path.write_bytes(mrc_bytes(pixels[..., 0::2] | pixels[..., 1::2] << 4, 0, imod_flags=16))
+    np.testing.assert_array_equal(frames_of(path), pixels)
+
+
+def test_mrcfile_agrees(tmp_path):
+    frames = ramp((4, 6, 5), np.float32)
+    path = tmp_path / "movie.mrc"
+    with mrcfile.new(path, data=frames) as file:
+        file.voxel_size = 0.83
+    np.testing.assert_array_equal(frames_of(path), frames)
+    assert movie_header(path).pixel_size_ang == pytest.approx(0.83)
+
+
+COMPRESSORS = {
+    ".bz2": [bz2.compress, lambda data: bz2.compress(data[:700]) + bz2.compress(data[700:])],
+    ".xz": [lzma.compress, lambda data: lzma.compress(data[:700]) + bytes(8) + lzma.compress(data[700:])],
+    ".gz": [gzip.compress, lambda data: gzip.compress(data[:700]) + gzip.compress(data[700:])],
+    ".zst": [
+        lambda data: zstandard.ZstdCompressor().compress(data),
+        lambda data: zstandard.compress(data[:700]) + zstandard.compress(data[700:]),
+    ],
+}
+
+
+@pytest.mark.parametrize("suffix", list(COMPRESSORS))
+@pytest.mark.parametrize("members", [0, 1])
+def test_compressed_mrc_streams(tmp_path, suffix, members, monkeypatch):
+    monkeypatch.setattr(raw, "_CHUNK", 512)
+    frames = ramp((6, 20, 30), np.uint16)
+    packed = COMPRESSORS[suffix][members](mrc_bytes(frames, 6))
+    path = tmp_path / f"movie.mrc{suffix}"
+    path.write_bytes(packed)
+    np.testing.assert_array_equal(frames_of(path), frames)
+    with open_movie(path) as movie:
+        assert movie.format == f"mrc{suffix}"
+        np.testing.assert_array_equal(np.stack(list(movie.frames(4, 6))), frames[4:])
+        np.testing.assert_array_equal(np.stack(list(movie.frames(1, 3))), frames[1:3])  # goes back to the beginning
+    path.write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(TruncatedFile), open_movie(path) as movie:
+        list(movie.frames())
+    path.write_bytes(b"no such compression" * 50)
+    with pytest.raises(FileFormatError):
+        open_movie(path)
+
+
+def test_compressed_file_with_too_few_frames(tmp_path):
+    path = tmp_path / "movie.mrc.bz2"
+    path.write_bytes(bz2.compress(mrc_bytes(ramp((3, 20, 30), np.uint16), 6)[:-10]))
+    with pytest.raises(TruncatedFile, match=r"declares 4624 bytes, the file has 4614"), open_movie(path) as movie:
+        list(movie.frames())
+
+
+TIFF_LAYOUTS = [
+    {},
+    {"compression": "lzw"},
+    {"compression": "lzw", "predictor": 2},
+    {"compression": "zlib"},
+    {"compression": "zstd"},
+    {"compression": "zlib", "predictor": True},
+    {"compression": "packbits"},
+    {"rowsperstrip": 3},
+    {"compression": "lzw", "rowsperstrip": 4},
+    {"compression": "zlib", "tile": (16, 16)},
+    {"tile": (16, 32)},
+    {"bigtiff": True},
+    {"byteorder": ">", "compression": "lzw", "predictor": 2},
+    {"byteorder": ">"},
+]
+
+
+COMBINATIONS = [
+    (layout, dtype)
+    for layout in TIFF_LAYOUTS
+    for dtype in (np.uint8, np.int16, np.uint16, np.float32, np.float16)
+    if layout.get("predictor") != 2 or dtype not in (np.float32, np.float16)  # predictor 2 is for integers
+]
+
+
+@pytest.mark.parametrize(("layout", "dtype"), COMBINATIONS, ids=str)
+def test_tiff_rows_are_flipped(tmp_path, layout, dtype):
+    layout = dict(layout)
+    frames = ramp((3, 19, 37), dtype)
+    path = tmp_path / "movie.tif"
+    container = {key: layout.pop(key) for key in ("bigtiff", "byteorder") if key in layout}
+    with tifffile.TiffWriter(path, **container) as writer:
+        for frame in frames:
+            writer.write(frame, photometric="minisblack", contiguous=False, metadata=None, **layout)
+    np.testing.assert_array_equal(frames_of(path), frames[:, ::-1])
+    np.testing.assert_array_equal(tifffile.imread(path), frames)
+
+
+@pytest.mark.parametrize(
+    ("resolution", "unit", "expected"),
+    [(1e8 / 0.83, "CENTIMETER", 0.83), (2.54e8 / 1.2, "INCH", 1.2), (72, "INCH", None), (1e8, "NONE", None)],
+)
+@pytest.mark.parametrize("bigtiff", [False, True])
+def test_pixel_size_of_a_tiff(tmp_path, resolution, unit, expected, bigtiff):
+    path = tmp_path / "movie.tif"
+    frames = np.zeros((2, 4, 4), np.uint8)
+    tifffile.imwrite(
+        path, frames, resolution=(resolution, resolution), resolutionunit=unit, photometric="minisblack", bigtiff=bigtiff
+    )
+    size = movie_header(path).pixel_size_ang
+    assert size == (None if expected is None else pytest.approx(expected, rel=1e-6))
+
+
+def test_part_of_a_movie(tmp_path):
+    frames = ramp((5, 4, 4), np.uint8)
+    path = tmp_path / "movie.tif"
+    tifffile.imwrite(path, frames, photometric="minisblack", compression="lzw")
+    with open_movie(path) as movie:
+        np.testing.assert_array_equal(np.stack(list(movie.frames(1, 3))), frames[1:3, ::-1])
+        np.testing.assert_array_equal(np.stack(list(movie.frames(4))), frames[4:, ::-1])
+        assert list(movie.frames(2, 2)) == []
+        for start, stop in [(0, 6), (3, 2), (-1, 2)]:
+            with pytest.raises(ValueError, match="of a movie of 5"):
+                movie.frames(start, stop)
+
+
+def test_frames_are_decoded_one_ahead_and_the_thread_ends(tmp_path):
+    path = tmp_path / "movie.mrc"
+    path.write_bytes(mrc_bytes(ramp((20, 8, 8), np.uint8), 0))
+    before = threading.active_count()
+    with open_movie(path) as movie:
+        frames = movie.frames()
+        next(frames)
+        assert threading.active_count() == before + 1
+        frames.close()
+    assert threading.active_count() == before
+
+
+def test_frames_of_different_size_are_refused(tmp_path):
+    path = tmp_path / "movie.tif"
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(np.zeros((4, 4), np.uint8))
+        writer.write(np.zeros((4, 5), np.uint8))
+    with pytest.raises(FileFormatError, match="frame 1 has another size"):
+        open_movie(path)
+
+
+@pytest.mark.parametrize("name", ["a.mrc", "a.tif", "a.eer", "a.mrc.bz2", "a.mrc.xz", "a.mrc.zst"])
+def test_empty_foreign_and_missing_files(tmp_path, name):
+    path = tmp_path / name
+    with pytest.raises(SourceGone, match="not there"):
+        open_movie(path)
+    path.write_bytes(b"")
+    with pytest.raises(FileFormatError, match="empty"):
+        open_movie(path)
+    path.write_bytes(b"<html>quota exceeded</html>" * 100)
+    with pytest.raises(FileFormatError) as caught:
+        open_movie(path)
+    assert str(path) in str(caught.value)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(FileFormatError, match="folder"):
+        open_movie(path)
+
+
+def test_absurd_sizes_are_refused_before_anything_is_allocated(tmp_path):
+    path = tmp_path / "movie.mrc"
+    data = bytearray(mrc_bytes(ramp((1, 4, 4), np.float32), 2))
+    data[:12] = np.array([131072, 131072, 1 << 23], "<i4").tobytes()
+    path.write_bytes(data)
+    with pytest.raises(FileFormatError, match="131072 x 131072"):
+        open_movie(path)
+    data[:12] = np.array([30000, 30000, 1000], "<i4").tobytes()
+    path.write_bytes(data)
+    with pytest.raises(TruncatedFile, match=r"declares 3600000001024 bytes, the file has 1088"):
+        open_movie(path)
+    tifffile.imwrite(path, np.zeros((64, 64), np.uint16), rowsperstrip=64)
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:
+        for tag in (256, 257):
+            at = file.pages[0].tags[tag].valueoffset
+            data[at : at + 2] = (60000).to_bytes(2, "little")
+    path.write_bytes(data)
+    with pytest.raises(FileFormatError), open_movie(path) as movie:
+        next(movie.frames())
+
+
+def test_a_large_movie_is_never_held_whole(tmp_path):
+    """60 frames of 1 MiB stream through less than 20 MiB of new memory."""
+    path = tmp_path / "large.tif"
+    frame = np.arange(1024 * 1024, dtype=np.uint32).astype(np.uint8).reshape(1024, 1024)
+    with tifffile.TiffWriter(path) as writer:
+        for _ in range(60):
+            writer.write(frame, compression="lzw", contiguous=False, metadata=None)
+    code = (
+        "import sys, resource; from pathlib import Path; from icestream.io.movie import open_movie\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "movie = open_movie(Path(sys.argv[1])); next(movie.frames()); before = peak()\n"
+        "assert sum(int(f[0, 0] >= 0) for f in movie.frames()) == 60\n"
+        "print((peak() - before) // 1024)"
+    )
+    grown = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True).stdout
+    assert int(grown) < 20
+
+
+def test_real_micrographs_and_stacks(shared_data):
+    header = movie_header(shared_data / "epu_falcon_titan" / "epu2.9_example.mrc")
+    assert (header.n_frames, header.height_px, header.width_px, header.dtype) == (1, 4096, 4096, np.uint16)
+    assert header.pixel_size_ang == pytest.approx(0.6665513, rel=1e-6)
+    metadata, acquisition = header.metadata, header.acquisition
+    assert acquisition.voltage_kv == 300
+    assert acquisition.pixel_size_ang == pytest.approx(0.6665513, rel=1e-6)
+    assert metadata.total_dose_e_per_ang2 == pytest.approx(41.17, abs=0.01)
+    assert metadata.exposure_s == pytest.approx(12.207756)
+    assert metadata.applied_defocus_um == pytest.approx(2.2)
+    assert (metadata.microscope, metadata.camera) == ("TITAN52337720", "BM-Falcon")
+    assert metadata.stage_x_um == pytest.approx(-640.79, abs=0.01)
+    assert metadata.stage_y_um == pytest.approx(-722.60, abs=0.01)
+    assert metadata.stage_z_um == pytest.approx(79.75, abs=0.01)
+    assert metadata.acquired_at == "2020-11-03T17:36:04"
+    with open_movie(shared_data / "epu_falcon_titan" / "epu2.9_example.mrc") as movie:
+        (frame,) = movie.frames()
+    with mrcfile.open(movie.path, permissive=True) as reference:
+        np.testing.assert_array_equal(frame, reference.data)
