@@ -131,7 +131,7 @@ def _noise_power(sums: Sums, signal: Polar, ctf_squared: Real, averages: Polar) 
 
 
 @njit(cache=True, fastmath=True)  # type: ignore[untyped-decorator]
-def _add_poses(
+def _add_poses(  # noqa: PLR0917 - numba wants positions
     own_signal: Polar,
     own_ctf_squared: Real,
     half_set: NDArray[np.int8],
@@ -148,7 +148,7 @@ def _add_poses(
         n, k, t, w = particle[i], class_id[i], shift[i], weight[i]
         side = half_set[n]
         for r in range(n_rings):
-            for first, last in ((0, half), (half, 2 * half)):
+            for first in (0, half):
                 # Directions of the particle that lie in this half of the circle; the second half is the conjugate of the first.
                 offset = turn[i] - first
                 for h in range(max(0, -offset), min(half, half - offset)):

@@ -56,6 +56,8 @@ def sample_polar_2d(images: Real, *, grid: PolarGrid, offset_px: float = 0.0) ->
     ----------
     images
         ``(n, box, box)``, zero or masked towards the border.
+    grid
+        Where to sample.
     offset_px
         Where the centre really is, beyond pixel ``box // 2``, along both axes.
 

@@ -1,7 +1,7 @@
 """The expectation step: how likely each particle shows each class at each rotation and shift.
 
 With independent complex Gaussian noise of power ``S`` per Fourier component a particle ``X`` taken through the CTF ``C`` has, for
-class average ``A`` rotated by ``psi`` after a shift ``t`` in the frame of the class, ``log p = sum (2 Re(C X conj A) - C² |A|²) / S``
+class average ``A`` shifted by ``t`` and then rotated by ``psi``, ``log p = sum (2 Re(C X conj A) - C² |A|²) / S``
 (Scheres 2012, J. Mol. Biol. 415, 406; Sigworth 1998, J. Struct. Biol. 122, 328). On polar samples the sum over the angle is a
 circular correlation: one matrix product per angular order, then one transform, gives all rotations at once.
 """
@@ -58,7 +58,8 @@ class Poses:
     """Significant poses of a run of particles; row ``i`` of the list belongs to ``particle[i]``.
 
     ``class_id``, ``turn`` (steps of the level's grid) and ``shift`` (row of the level's table) with their ``weight``, which sums
-    to 1 over each particle, and the log likelihood ratio against noise alone of the best pose, ``gain`` ``(n,)``.
+    to 1 over each particle; ``gain`` ``(n,)`` is the log likelihood ratio of the best pose against noise alone, ``class_gain``
+    ``(n, k)`` that of the best pose of each class.
     """
 
     particle: NDArray[np.int32]
@@ -67,6 +68,7 @@ class Poses:
     shift: NDArray[np.int32]
     weight: Real
     gain: Real
+    class_gain: Real
 
 
 def make_level(grid: PolarGrid, *, n_rings: int, stride: int, shift_step_px: float, max_shift_px: float) -> Level:
@@ -88,8 +90,12 @@ def search_poses_2d(
 
     Parameters
     ----------
+    particles
+        On the full grid.
     references
         ``(k, n_rings, half)`` on the level's grid.
+    level
+        Where to search.
     noise_power
         ``(n_rings,)`` of the level's grid, mean squared modulus of the noise in one component.
     overlap
@@ -107,13 +113,13 @@ def search_poses_2d(
         ctf_squared = particles.ctf_squared[rows, : level.grid.n_rings, :: level.stride]
         cross = _correlate_turns(signal, bank, level.grid)  # (n_angles, b, k * n_shifts)
         energy = _correlate_energy(ctf_squared, energy_bank, level.grid)  # (half, b, k)
-        found, weights, gain = _pick_significant(cross, energy, prior, _NEGLIGIBLE_LOG, _MOST_POSES)
+        found, weights, class_gain = _pick_significant(cross, energy, prior, _NEGLIGIBLE_LOG, _MOST_POSES)
         found[:, 0] += start
-        parts.append((found, weights, gain))
+        parts.append((found, weights, class_gain))
     table = np.concatenate([part[0] for part in parts]) if parts else np.empty((0, 4), np.int32)
     weights = np.concatenate([part[1] for part in parts]) if parts else np.empty(0, np.float32)
-    gain = np.concatenate([part[2] for part in parts]) if parts else np.empty(0, np.float32)
-    return Poses(table[:, 0], table[:, 1], table[:, 2], table[:, 3], weights, gain)
+    class_gain = np.concatenate([part[2] for part in parts]) if parts else np.empty((0, len(references)), np.float32)
+    return Poses(table[:, 0], table[:, 1], table[:, 2], table[:, 3], weights, class_gain.max(axis=1), class_gain)
 
 
 def _reference_bank(references: Polar, weight: NDArray[np.float64], level: Level) -> tuple[Polar, Polar]:
@@ -159,13 +165,13 @@ def _correlate_energy(ctf_squared: Real, energy_bank: Polar, grid: PolarGrid) ->
 def _pick_significant(
     cross: Real, energy: Real, prior: Real, negligible: float, most: int
 ) -> tuple[NDArray[np.int32], Real, Real]:
-    """Return rows (particle, class, turn, shift), weights and gains of the poses that matter."""
+    """Return rows (particle, class, turn, shift) and weights of the poses that matter, and the best of each class."""
     n_turns, n, _ = cross.shape
     half, _, n_classes = energy.shape
     n_shifts = prior.shape[1]
     table = np.empty((n * most, 4), np.int32)
     weights = np.empty(n * most, np.float32)
-    gains = np.empty(n, np.float32)
+    gains = np.full((n, n_classes), np.float32(-1e30), np.float32)
     filled = 0
     for b in range(n):
         best = np.float32(-1e30)
@@ -174,7 +180,8 @@ def _pick_significant(
                 top = np.float32(-1e30)
                 for t in range(n_shifts):
                     top = max(top, cross[j, b, k * n_shifts + t] + prior[k, t])
-                best = max(best, top - energy[j % half, b, k])
+                gains[b, k] = max(gains[b, k], top - energy[j % half, b, k])
+                best = max(best, gains[b, k])
         counts = np.zeros(29, np.int64)
         for j in range(n_turns):
             for k in range(n_classes):
@@ -195,7 +202,6 @@ def _pick_significant(
                         weights[filled] = np.exp(value - energy[j % half, b, k] - best)
                         filled += 1
         weights[begin:filled] /= weights[begin:filled].sum()
-        gains[b] = best
     return table[:filled].copy(), weights[:filled].copy(), gains
 
 

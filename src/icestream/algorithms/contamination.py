@@ -6,7 +6,6 @@ from scipy import ndimage
 
 from icestream.algorithms.fourier import Image
 
-
 _FAR_MEAN = 2.0  # standard deviations of the detail
 _FAR_LOG_VARIANCE = 0.8  # a factor of 2.2
 _UNUSUAL = 6.0  # robust standard deviations
@@ -50,7 +49,9 @@ def mask_contamination_2d(image: Image, *, diameter_px: float) -> NDArray[np.boo
     off_mean = (mean - np.median(mean)) / (_FAR_MEAN * noise)
     off_rough = (rough - np.median(rough)) / _FAR_LOG_VARIANCE
     unusual = np.maximum(np.abs(robust_zscore(mean)), np.abs(robust_zscore(rough))) > _UNUSUAL
-    return _widen_large_regions((np.hypot(off_mean, off_rough) > 1) & unusual, radius_px=0.75 * diameter_px, extra_px=0.5 * diameter_px)
+    return _widen_large_regions(
+        (np.hypot(off_mean, off_rough) > 1) & unusual, radius_px=0.75 * diameter_px, extra_px=0.5 * diameter_px
+    )
 
 
 def _widen_large_regions(odd: NDArray[np.bool_], *, radius_px: float, extra_px: float) -> NDArray[np.bool_]:

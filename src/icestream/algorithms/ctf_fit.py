@@ -1,4 +1,9 @@
-"""Defocus, astigmatism and phase shift of one micrograph, fitted to its power spectrum."""
+"""Defocus, astigmatism and phase shift of one micrograph, fitted to its power spectrum.
+
+The fit is made three times: to the whole spectrum, which gives the result, and to either half of the tiles. How well the CTF
+of one half predicts the spectrum of the other gives the score and the resolution limit. A CTF fitted to noise predicts nothing,
+so it cannot score well, however many parameters were tried.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,14 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.algorithms.ctf_quality import CtfProfile, average_equiphase, correlate, limit_of_agreement
-from icestream.algorithms.ctf_refine import CtfRefinement, parameters_of, refine_ctf
-from icestream.algorithms.ctf_samples import Optics, SpectrumSamples, bin_polar, sample_spectrum
-from icestream.algorithms.ctf_search import search_ctf
+from icestream.algorithms.ctf_quality import (
+    average_equiphase,
+    correlate_in_windows,
+    correlate_profiles,
+    limit_of_agreement,
+    remove_smooth,
+)
+from icestream.algorithms.ctf_refine import CtfRefinement, refine_ctf
+from icestream.algorithms.ctf_samples import Optics, SpectrumSamples, bin_polar, sample_spectra
+from icestream.algorithms.ctf_search import CtfRange, CtfSearch, prepare_search, search_ctf
 from icestream.algorithms.spectrum import HANN_NOISE_INFLATION
 
-_N_CANDIDATES = 5
-_N_SECTORS = 48
+_N_CANDIDATES = 4
+_SEARCH_SECTORS = 24
+_REFINE_SECTORS = 48
 
 
 @dataclass(frozen=True)
@@ -27,15 +39,18 @@ class CtfEstimate:
     phase_shift_deg
         Fitted or assumed phase shift.
     score
-        Normalised cross-correlation of the equi-phase profile and the fit over the fitted range, in [-1, 1].
+        Normalised cross-correlation of equi-phase profile and fit over the fitted range, in [-1, 1]; cross-validated: the profile
+        of one half of the tiles with the fit to the other, of either only what no smooth background explains.
     resolution_ang
-        `icestream.algorithms.ctf_quality.limit_of_agreement`.
+        `icestream.algorithms.ctf_quality.limit_of_agreement` of ``correlation``.
     defocus_error_ang
         Standard error of the mean defocus, from the curvature of the fit and the noise of the spectrum.
     significance
         Height of the best match in the search, in standard deviations of pure noise.
-    profile
-        The curves behind score and resolution.
+    frequency_per_ang, profile, profile_fit
+        ``(n_rings,)``: frequencies, equi-phase average with its background removed, and its fit.
+    correlation
+        ``(n_rings,)``: cross-validated correlation of profile and fit in a window of about two rings.
     """
 
     defocus_u_ang: float
@@ -46,17 +61,21 @@ class CtfEstimate:
     resolution_ang: float
     defocus_error_ang: float
     significance: float
-    profile: CtfProfile
+    frequency_per_ang: NDArray[np.float64]
+    profile: NDArray[np.float64]
+    profile_fit: NDArray[np.float64]
+    correlation: NDArray[np.float64]
 
 
 def fit_ctf(
-    spectrum: NDArray[Any],
+    spectra: NDArray[Any],
     *,
     pixel_size_ang: float,
     voltage_kv: float,
     cs_mm: float,
     amplitude_contrast: float,
     defocus_um: tuple[float, float] = (0.3, 5.0),
+    astigmatism_ang: float = 3000.0,
     resolution_ang: tuple[float, float] = (30.0, 4.0),
     phase_shift_deg: tuple[float, float] | None = None,
 ) -> CtfEstimate:
@@ -67,12 +86,16 @@ def fit_ctf(
 
     Parameters
     ----------
-    spectrum
-        ``(tile, tile // 2 + 1)`` from `icestream.algorithms.spectrum.power_spectrum`.
+    spectra
+        ``(2, tile, tile // 2 + 1)``: of two sets of tiles, from `icestream.algorithms.spectrum.power_spectra`.
     pixel_size_ang
         Of the image that was transformed.
+    voltage_kv, cs_mm, amplitude_contrast
+        Of the microscope.
     defocus_um
         Search range of the mean defocus.
+    astigmatism_ang
+        Largest difference of the two defocus values.
     resolution_ang
         Low and high end of the fitted range; no finer than 95 % of Nyquist is used.
     phase_shift_deg
@@ -81,39 +104,64 @@ def fit_ctf(
     Raises
     ------
     ValueError
-        If a range is empty, or the spectrum is too small or not positive.
+        If a range is empty, or the spectra are not two, too small or not positive.
     """
+    if spectra.ndim != 3 or spectra.shape[0] != 2:
+        raise ValueError(f"spectra have the shape {spectra.shape}; two sets of tiles are needed: (2, tile, tile // 2 + 1)")
     for name, (low, high) in {"defocus_um": defocus_um, "resolution_ang": resolution_ang[::-1]}.items():
         if not 0 < low < high:
             raise ValueError(f"{name} goes from {low} to {high}; the range must be positive and not empty")
     optics = Optics.of(voltage_kv=voltage_kv, cs_mm=cs_mm, amplitude_contrast=amplitude_contrast)
-    samples = sample_spectrum(spectrum, pixel_size_ang=pixel_size_ang, resolution_ang=resolution_ang)
-    defocus_ang = (defocus_um[0] * 1e4, defocus_um[1] * 1e4)
-    phase_deg = phase_shift_deg or (0.0, 0.0)
-    candidates = search_ctf(samples, optics=optics, defocus_ang=defocus_ang, phase_shift_deg=phase_deg, n_best=_N_CANDIDATES)
-    cells = bin_polar(samples, n_sectors=_N_SECTORS)
-    coarse = [
-        refine_ctf(cells, parameters_of(each), optics=optics, defocus_ang=defocus_ang, phase_shift_deg=phase_deg)
-        for each in candidates
-    ]
-    winner = min(coarse, key=lambda fit: fit.residual)
-    fit = refine_ctf(samples, winner.parameters, optics=optics, defocus_ang=defocus_ang, phase_shift_deg=phase_deg)
-    return _describe(samples, fit, optics=optics, significance=candidates[0].significance)
+    limits = CtfRange((defocus_um[0] * 1e4, defocus_um[1] * 1e4), astigmatism_ang, phase_shift_deg or (0.0, 0.0))
+    sets = sample_spectra(spectra, pixel_size_ang=pixel_size_ang, resolution_ang=resolution_ang)
+    search = prepare_search(
+        bin_polar(sets[0], n_sectors=_SEARCH_SECTORS), n_sectors=_SEARCH_SECTORS, optics=optics, limits=limits
+    )
+    fits, significances = zip(*(_fit_cells(samples, search, optics) for samples in sets), strict=True)
+    fit = refine_ctf(sets[0], fits[0].parameters, optics=optics, limits=limits)
+    return _describe(sets, (fit, *fits[1:]), optics=optics, significance=significances[0])
 
 
-def _describe(samples: SpectrumSamples, fit: CtfRefinement, *, optics: Optics, significance: float) -> CtfEstimate:
+def _fit_cells(samples: SpectrumSamples, search: CtfSearch, optics: Optics) -> tuple[CtfRefinement, float]:
+    """Fit the CTF to averages over polar cells; return it with the significance of the best match."""
+    coarse = bin_polar(samples, n_sectors=_SEARCH_SECTORS)
+    noise = _noise_of_samples(samples) * float(np.sqrt(HANN_NOISE_INFLATION))
+    candidates = search_ctf(search, coarse, n_sectors=_SEARCH_SECTORS, noise=noise, n_best=_N_CANDIDATES)
+    fine = bin_polar(samples, n_sectors=_REFINE_SECTORS)
+    fits = [refine_ctf(fine, each.parameters, optics=optics, limits=search.limits) for each in candidates]
+    return min(fits, key=lambda fit: fit.residual), candidates[0].significance
+
+
+def _noise_of_samples(samples: SpectrumSamples) -> float:
+    """Return the standard deviation of a sample about its ring average."""
+    average = np.bincount(samples.ring, samples.value) / np.bincount(samples.ring)
+    noise = float(np.sqrt(np.mean((samples.value - average[samples.ring]) ** 2)))
+    if noise == 0.0:
+        raise ValueError("the power spectrum is the same everywhere on each ring: it is not that of an image")
+    return noise
+
+
+def _describe(
+    sets: list[SpectrumSamples], fits: tuple[CtfRefinement, ...], *, optics: Optics, significance: float
+) -> CtfEstimate:
+    fit = fits[0]
     mean, a, b, phase_shift_deg = (float(value) for value in fit.parameters)
     half = float(np.hypot(a, b))
     angle = float(np.rad2deg(0.5 * np.arctan2(b, a)))
-    profile = average_equiphase(samples, fit, optics=optics)
+    whole = average_equiphase(sets[0], fit, optics=optics)
+    crossed = [remove_smooth(average_equiphase(sets[i], fits[j], optics=optics), sets[0].background) for i, j in ((1, 2), (2, 1))]
+    correlation = correlate_in_windows(crossed)
     return CtfEstimate(
         defocus_u_ang=mean + half,
         defocus_v_ang=mean - half,
         astigmatism_angle_deg=90.0 if angle <= -90.0 else angle,
         phase_shift_deg=phase_shift_deg,
-        score=correlate(profile.measured, profile.fitted),
-        resolution_ang=limit_of_agreement(profile),
+        score=correlate_profiles(crossed),
+        resolution_ang=limit_of_agreement(crossed, correlation),
         defocus_error_ang=float(np.sqrt(fit.covariance[0, 0] * HANN_NOISE_INFLATION)),
-        significance=significance / float(np.sqrt(HANN_NOISE_INFLATION)),
-        profile=profile,
+        significance=significance,
+        frequency_per_ang=whole.frequency_per_ang,
+        profile=whole.measured,
+        profile_fit=whole.fitted,
+        correlation=correlation,
     )

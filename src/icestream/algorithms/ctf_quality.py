@@ -4,15 +4,18 @@ Equi-phase averages after Zhang (2016), Gctf, J. Struct. Biol. 193, 1; the windo
 Grigorieff (2015), CTFFIND4, J. Struct. Biol. 192, 216, and the later practice of that program.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from icestream.algorithms.ctf_refine import CtfRefinement
 from icestream.algorithms.ctf_samples import Optics, SpectrumSamples
+from icestream.algorithms.spectrum import HANN_NOISE_INFLATION
 
 _MIN_HALF_WINDOW = 5
+_HANN_RING_INFLATION = float(np.sqrt(HANN_NOISE_INFLATION))
 
 
 @dataclass(frozen=True)
@@ -20,13 +23,15 @@ class CtfProfile:
     """Curves over frequency, ``(n_rings,)`` each.
 
     ``measured`` is the equi-phase average of the flattened spectrum without its background, ``fitted`` the model averaged in the
-    same way, ``correlation`` their correlation in a window of about two rings.
+    same way, ``count`` the number of samples in each average, ``phase_rad`` twice the CTF phase at the mean defocus (one ring is
+    a full turn).
     """
 
     frequency_per_ang: NDArray[np.float64]
     measured: NDArray[np.float64]
     fitted: NDArray[np.float64]
-    correlation: NDArray[np.float64]
+    count: NDArray[np.float64]
+    phase_rad: NDArray[np.float64]
 
 
 def average_equiphase(samples: SpectrumSamples, fit: CtfRefinement, *, optics: Optics) -> CtfProfile:
@@ -38,63 +43,78 @@ def average_equiphase(samples: SpectrumSamples, fit: CtfRefinement, *, optics: O
     defocus = mean + a * samples.cos2 + b * samples.sin2
     linear_phase = optics.defocus_rate * samples.g2 * defocus - optics.sphere_rate * samples.g2**2
     equivalent = _frequency_of_phase(linear_phase, mean, optics)
-    edges = np.r_[0.0, 0.5 * (samples.ring_per_ang[1:] + samples.ring_per_ang[:-1]), np.inf]
-    bins = np.searchsorted(edges, equivalent) - 1
-    n = samples.ring_per_ang.size
-    count = np.bincount(bins, samples.weight, n)
+    per_ang = samples.ring_per_ang
+    edges = np.r_[0.0, 0.5 * (per_ang[1:] + per_ang[:-1]), np.inf]
+    bins = np.searchsorted(edges, equivalent, side="right") - 1
+    count = np.bincount(bins, samples.weight, per_ang.size).astype(np.float64)
     rings = -fit.envelope[samples.ring] * np.cos(2.0 * (linear_phase + optics.contrast_rad + np.deg2rad(phase_deg)))
     scale = samples.weight / np.maximum(count, 1e-12)[bins]
-    measured = np.bincount(bins, scale * (samples.value - fit.background[samples.ring]), n)
-    fitted = np.bincount(bins, scale * rings, n)
-    phase = 2.0 * (optics.defocus_rate * samples.ring_per_ang**2 * mean - optics.sphere_rate * samples.ring_per_ang**4)
-    correlation = correlate_in_windows(measured, fitted, phase_rad=phase)
-    return CtfProfile(samples.ring_per_ang, measured, fitted, correlation)
+    measured = np.bincount(bins, scale * (samples.value - fit.background[samples.ring]), per_ang.size).astype(np.float64)
+    fitted = np.bincount(bins, scale * rings, per_ang.size).astype(np.float64)
+    phase = 2.0 * (optics.defocus_rate * per_ang**2 * mean - optics.sphere_rate * per_ang**4)
+    return CtfProfile(per_ang, measured, fitted, count, phase)
 
 
-def correlate_in_windows(
-    measured: NDArray[np.float64], fitted: NDArray[np.float64], *, phase_rad: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Correlate two curves in a window that spans one ring to either side, and at least eleven samples: ``(n,)``.
+def remove_smooth(profile: CtfProfile, basis: NDArray[np.float64]) -> CtfProfile:
+    """Subtract from both curves of a profile what smooth functions ``basis`` (n_basis, n_rings) can explain of them.
 
-    Parameters
-    ----------
-    phase_rad
-        ``(n,)``: phase of the rings, ``2 chi``; one ring is a full turn.
+    What is left of a fit is what only rings can explain; agreement in the rest would prove nothing.
     """
-    n = measured.size
-    turn = np.abs(np.gradient(phase_rad)) / (2.0 * np.pi)  # rings per sample
-    correlation = np.zeros(n)
-    for i in range(n):
-        half = int(np.clip(np.ceil(1.0 / max(turn[i], 1.0 / n)), _MIN_HALF_WINDOW, n // 4))
-        window = slice(max(i - half, 0), i + half + 1)
-        correlation[i] = correlate(measured[window], fitted[window])
-    return correlation
+    root = np.sqrt(profile.count)
+    curves = np.stack([profile.measured, profile.fitted])  # (2, n_rings)
+    smooth = np.linalg.lstsq((basis * root).T, (curves * root).T, rcond=None)[0].T @ basis
+    measured, fitted = curves - smooth
+    return replace(profile, measured=measured, fitted=fitted)
 
 
-def correlate(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Return the normalised cross-correlation of two curves; 0 where one of them is constant."""
-    x, y = one - one.mean(), other - other.mean()
-    norm = float(np.sqrt(np.sum(x * x) * np.sum(y * y)))
-    return float(np.sum(x * y)) / norm if norm > 0 else 0.0
+def correlate_in_windows(profiles: Sequence[CtfProfile]) -> NDArray[np.float64]:
+    """Correlate measured and fitted curves in a window of one ring to either side, and at least eleven samples: ``(n_rings,)``.
+
+    Several profiles over the same frequencies are pooled: one correlation over the windows of all.
+    """
+    n = profiles[0].measured.size
+    measured, fitted = (np.stack([getattr(each, name) for each in profiles]) for name in ("measured", "fitted"))
+    turn = np.abs(np.gradient(profiles[0].phase_rad)) / (2.0 * np.pi)  # rings per sample
+    half = np.clip(np.ceil(1.0 / np.maximum(turn, 1.0 / n)), _MIN_HALF_WINDOW, max(n // 4, _MIN_HALF_WINDOW)).astype(int)
+    windows = [slice(max(i - h, 0), i + h + 1) for i, h in enumerate(half.tolist())]
+    return np.array([correlate(measured[:, window], fitted[:, window]) for window in windows])
 
 
-def limit_of_agreement(profile: CtfProfile) -> float:
+def correlate_profiles(profiles: Sequence[CtfProfile], *, n_rings: int | None = None) -> float:
+    """Correlate measured and fitted curves over the first ``n_rings`` (or all) of all profiles, rings weighted by samples."""
+    names = ("measured", "fitted", "count")
+    measured, fitted, weight = (np.stack([getattr(each, name)[:n_rings] for each in profiles]) for name in names)
+    return correlate(measured, fitted, weight=weight)
+
+
+def correlate(one: NDArray[np.float64], other: NDArray[np.float64], *, weight: NDArray[np.float64] | None = None) -> float:
+    """Return the normalised cross-correlation of two arrays whose rows are centred one by one; 0 where one is constant."""
+    w = np.ones_like(one) if weight is None else weight
+    x, y = (each - np.average(each, axis=-1, weights=w, keepdims=True) for each in (one, other))
+    norm = float(np.sqrt(np.sum(w * x * x) * np.sum(w * y * y)))
+    return float(np.sum(w * x * y)) / norm if norm > 0 else 0.0
+
+
+def limit_of_agreement(profiles: Sequence[CtfProfile], correlation: NDArray[np.float64]) -> float:
     """Return the resolution in Å up to which the fit agrees with the spectrum.
 
     Going up in frequency, the fit stops to agree where the windowed correlation falls below 0.1 after more than three samples
-    above 0.1, or below 0.5 after more than three samples above 0.66. Where it never rises above 0.5 the limit is the first
-    frequency; where it never falls, the last.
+    above 0.1, or below 0.5 after more than three samples above 0.66 (the thresholds of CTFFIND4). The limit is the last frequency
+    before, with a windowed correlation of at least 0.5, and a correlation of everything up to there that is at least 0.3 and
+    three standard deviations of chance; the latter keeps a stray agreement in noise from counting. Where there is none the limit
+    is the first frequency.
     """
-    above_low = above_high = 0
-    last = 0
-    for i, value in enumerate(profile.correlation):
+    above_low = above_high = last = 0
+    for i, value in enumerate(correlation.tolist()):
         above_low += value > 0.1
         above_high += value > 0.66
         if (above_low > 3 and value < 0.1) or (above_high > 3 and value < 0.5):
             break
-        if value >= 0.5:
+        n_rings = min(i + 1 + _MIN_HALF_WINDOW, correlation.size)
+        by_chance = np.sqrt(_HANN_RING_INFLATION / (n_rings * len(profiles)))
+        if value >= 0.5 and correlate_profiles(profiles, n_rings=n_rings) >= max(0.3, 3.0 * by_chance):
             last = i
-    return float(1.0 / profile.frequency_per_ang[last])
+    return float(1.0 / profiles[0].frequency_per_ang[last])
 
 
 def _frequency_of_phase(linear_phase: NDArray[np.float64], defocus_ang: float, optics: Optics) -> NDArray[np.float64]:

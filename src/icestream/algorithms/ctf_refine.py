@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.algorithms.ctf_samples import Optics, SpectrumSamples
-from icestream.algorithms.ctf_search import CtfCandidate
+from icestream.algorithms.ctf_search import CtfRange
 
 _MAX_STEPS = 25
 _ONE, _RINGS, _FIRST, _VALUE = 0, 1, 2, 6
@@ -58,22 +58,23 @@ def refine_ctf(
     start: NDArray[np.float64],
     *,
     optics: Optics,
-    defocus_ang: tuple[float, float],
-    phase_shift_deg: tuple[float, float],
+    limits: CtfRange,
 ) -> CtfRefinement:
     """Refine the CTF parameters from ``start``; the phase shift stays fixed where its range has no width.
 
     Parameters
     ----------
+    samples
+        Single frequencies, or polar cells.
     start
         ``(4,)``: mean defocus, a, b (Å), phase shift (degrees).
-    defocus_ang, phase_shift_deg
-        The refined mean defocus and phase shift stay inside these ranges.
+    optics
+        Rates of the CTF phase.
+    limits
+        The result stays inside these ranges.
     """
-    free = np.array([True, True, True, phase_shift_deg[1] > phase_shift_deg[0]])
-    lower = np.array([defocus_ang[0], -np.inf, -np.inf, phase_shift_deg[0]])
-    upper = np.array([defocus_ang[1], np.inf, np.inf, phase_shift_deg[1]])
-    now = np.clip(start, lower, upper)
+    free = np.array([True, True, True, limits.phase_shift_deg[1] > limits.phase_shift_deg[0]])
+    now = limits.confine(start)
     moments = _moments(samples, now, optics)
     linear = _solve_linear(moments, samples)
     damping = 1e-3
@@ -81,7 +82,7 @@ def refine_ctf(
         matrix, gradient = _normal_equations(moments, linear, free)
         change = np.zeros(4)
         change[free] = np.linalg.solve(matrix + damping * np.diag(np.diag(matrix)), gradient)
-        trial = np.clip(now + change, lower, upper)
+        trial = limits.confine(now + change)
         trial_moments = _moments(samples, trial, optics)
         trial_linear = _solve_linear(trial_moments, samples)
         if trial_linear.residual >= linear.residual:
@@ -100,20 +101,12 @@ def refine_ctf(
     return CtfRefinement(now, covariance, linear.residual, linear.background, linear.envelope)
 
 
-def parameters_of(candidate: CtfCandidate) -> NDArray[np.float64]:
-    """Return the parameter vector of a search result: ``(4,)``."""
-    return np.array([candidate.defocus_ang, candidate.a_ang, candidate.b_ang, candidate.phase_shift_deg])
-
-
 def _moments(samples: SpectrumSamples, parameters: NDArray[np.float64], optics: Optics) -> NDArray[np.float64]:
     moments: NDArray[np.float64] = _ring_moments(
-        samples.g2,
-        samples.cos2,
-        samples.sin2,
+        (samples.g2, samples.cos2, samples.sin2),
         samples.value,
         samples.weight,
-        samples.ring,
-        samples.ring_per_ang.size,
+        (samples.ring, samples.ring_per_ang.size),
         np.array([optics.defocus_rate, optics.sphere_rate, optics.contrast_rad]),
         parameters,
     )
@@ -150,15 +143,19 @@ def _normal_equations(
     e = linear.envelope
     direct = np.einsum("k,kpq->pq", e * e, moments[:, index][:, :, index])
     cross = np.einsum("k,kpa,iak->pi", e, moments[:, index, :2], linear.design, optimize=True)
-    rest = moments[:, index, _VALUE] - moments[:, index, _ONE] * linear.background[:, None] - moments[:, index, _RINGS] * e[:, None]
+    rest = (
+        moments[:, index, _VALUE] - moments[:, index, _ONE] * linear.background[:, None] - moments[:, index, _RINGS] * e[:, None]
+    )
     matrix = direct - cross @ linear.inverse @ cross.T
     matrix[np.diag_indices_from(matrix)] += 1e-9 * np.diag(direct) + 1e-30  # a spectrum without rings determines nothing
     return matrix, e @ rest
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
-def _ring_moments(g2, cos2, sin2, value, weight, ring, n_rings, optics, parameters):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _ring_moments(place, value, weight, rings, optics, parameters):  # type: ignore[no-untyped-def]
     """Sum, ring by ring, the products of (1, c, dc/d parameters, value) with ``c = -cos(2 chi)``: ``(n_rings, 7, 7)``."""
+    g2, cos2, sin2 = place
+    ring, n_rings = rings
     moments = np.zeros((n_rings, 7, 7))
     row = np.empty(7)
     degree = np.pi / 180.0

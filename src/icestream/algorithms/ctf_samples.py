@@ -1,6 +1,6 @@
 """The part of a power spectrum that a CTF is fitted to: flattened samples with their frequency and direction."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -64,38 +64,49 @@ class SpectrumSamples:
         return float((self.ring_per_ang[-1] - self.ring_per_ang[0]) / (self.ring_per_ang.size - 1))
 
 
-def sample_spectrum(
-    spectrum: NDArray[Any],
+def sample_spectra(
+    spectra: NDArray[Any],
     *,
     pixel_size_ang: float,
     resolution_ang: tuple[float, float],
     n_background: int = 8,
     n_envelope: int = 6,
-) -> SpectrumSamples:
-    """Cut the annulus between two resolutions from a spectrum and divide by its smooth fall-off.
+) -> list[SpectrumSamples]:
+    """Cut the annulus between two resolutions from spectra and divide by the smooth fall-off of their mean.
 
     Frequencies within one pixel of the axes are left out (the cross of image borders and detector lines); single outliers
     (crystal reflections) are clipped.
 
     Parameters
     ----------
-    spectrum
-        ``(tile, tile // 2 + 1)`` power.
+    spectra
+        ``(n_sets, tile, tile // 2 + 1)`` power.
+    pixel_size_ang
+        Of the image that was transformed.
     resolution_ang
         Low and high end of the annulus; the high end is moved to 95 % of Nyquist where it lies beyond.
+    n_background, n_envelope
+        How many smooth functions may make up the background and the ring amplitude.
+
+    Returns
+    -------
+    samples
+        Those of the mean, then those of each set; they differ in ``value`` alone.
 
     Raises
     ------
     ValueError
         If fewer than 16 rings are left, or the spectrum is not positive there.
     """
-    tile = spectrum.shape[0]
+    tile = spectra.shape[1]
     step = 1.0 / (tile * pixel_size_ang)
     low, high = 1.0 / resolution_ang[0], min(1.0 / resolution_ang[1], 0.475 / pixel_size_ang)
     first, last = max(int(np.ceil(low / step)), 2), int(high / step)
     if last - first < 16:
-        raise ValueError(f"only {max(last - first, 0)} rings between {resolution_ang[0]} and {1 / high:.2f} Å; at least 16 are needed")
-    ky, kx = np.fft.fftfreq(tile, 1.0 / tile)[:, None], np.arange(spectrum.shape[1], dtype=np.float64)[None, :]
+        raise ValueError(
+            f"only {max(last - first, 0)} rings between {resolution_ang[0]} and {1 / high:.2f} Å; at least 16 are needed"
+        )
+    ky, kx = np.fft.fftfreq(tile, 1.0 / tile)[:, None], np.arange(spectra.shape[2], dtype=np.float64)[None, :]
     radius = np.sqrt(ky * ky + kx * kx)  # (tile, tile // 2 + 1), in rings
     keep = (radius >= first - 0.5) & (radius < last + 0.5) & (np.abs(ky) > 1) & (kx > 1)
     row, column = np.nonzero(keep)
@@ -105,17 +116,20 @@ def sample_spectrum(
     r2 = ky_kept**2 + kx_kept**2
     n_rings = last - first + 1
     per_ang = np.bincount(ring, radius_kept, n_rings) / np.bincount(ring, minlength=n_rings) * step  # (n_rings,)
-    return SpectrumSamples(
+    power = spectra[:, keep].astype(np.float64)  # (n_sets, n)
+    whole = SpectrumSamples(
         g2=r2 * step**2,
         cos2=(kx_kept**2 - ky_kept**2) / r2,
         sin2=2.0 * kx_kept * ky_kept / r2,
-        value=_flatten(spectrum[keep].astype(np.float64), ring, per_ang),
+        value=power.mean(axis=0),
         weight=np.ones(ring.size),
         ring=ring,
         ring_per_ang=per_ang,
         background=smooth_basis(per_ang, count=n_background),
         envelope=smooth_basis(per_ang, count=n_envelope),
     )
+    falloff = _fit_falloff(whole)[ring]
+    return [replace(whole, value=_clip_outliers(each / falloff - 1.0)) for each in (whole.value, *power)]
 
 
 def smooth_basis(frequency_per_ang: NDArray[np.float64], *, count: int) -> NDArray[np.float64]:
@@ -136,7 +150,7 @@ def bin_polar(samples: SpectrumSamples, *, n_sectors: int) -> SpectrumSamples:
     turn = np.arctan2(samples.sin2, samples.cos2) / (2.0 * np.pi) % 1.0  # twice the direction, in turns
     sector = np.minimum((turn * n_sectors).astype(np.int64), n_sectors - 1)
     cell = sector * n_rings + samples.ring
-    weight = np.bincount(cell, samples.weight, n_sectors * n_rings)  # (n_sectors * n_rings,)
+    weight = np.bincount(cell, samples.weight, n_sectors * n_rings).astype(np.float64)  # (n_sectors * n_rings,)
     total = np.bincount(cell, samples.weight * samples.value, n_sectors * n_rings)
     middle = 2.0 * np.pi * (np.arange(n_sectors) + 0.5) / n_sectors
     return SpectrumSamples(
@@ -152,15 +166,19 @@ def bin_polar(samples: SpectrumSamples, *, n_sectors: int) -> SpectrumSamples:
     )
 
 
-def _flatten(power: NDArray[np.float64], ring: NDArray[np.int64], per_ang: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Divide by a smooth fit to the logarithm of the ring averages, subtract one, clip outliers: ``(n,)``."""
-    count = np.bincount(ring, minlength=per_ang.size)
-    average = np.bincount(ring, power, per_ang.size) / count  # (n_rings,)
+def _fit_falloff(samples: SpectrumSamples) -> NDArray[np.float64]:
+    """Return a smooth fit to the logarithm of the ring averages, as power: ``(n_rings,)``."""
+    count = np.bincount(samples.ring).astype(np.float64)
+    average = np.bincount(samples.ring, samples.value) / count  # (n_rings,)
     if not np.all(average > 0):
         raise ValueError("the power spectrum is not positive everywhere in the fitted range: is the image constant?")
-    basis = smooth_basis(per_ang, count=8) * np.sqrt(count)
-    smooth = np.linalg.lstsq(basis.T, np.log(average) * np.sqrt(count), rcond=None)[0]
-    falloff = np.exp(smooth @ basis / np.sqrt(count))  # (n_rings,)
-    flat = power / falloff[ring] - 1.0
+    root = np.sqrt(count)
+    smooth = np.linalg.lstsq((samples.background * root).T, np.log(average) * root, rcond=None)[0]
+    falloff: NDArray[np.float64] = np.exp(smooth @ samples.background)
+    return falloff
+
+
+def _clip_outliers(flat: NDArray[np.float64]) -> NDArray[np.float64]:
     low, middle, high = np.percentile(flat, [15.9, 50.0, 84.1])
-    return np.clip(flat, None, middle + _CLIP_SIGMA * 0.5 * (high - low))
+    clipped: NDArray[np.float64] = np.minimum(flat, middle + _CLIP_SIGMA * 0.5 * (high - low))
+    return clipped

@@ -5,170 +5,224 @@ astigmatic CTF is then a sum of table entries, one a direction. The score is a m
 standard deviation in pure noise, with everything a smooth background could explain projected out.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.algorithms.ctf_samples import Optics, SpectrumSamples, bin_polar
+from icestream.algorithms.ctf_samples import Optics, SpectrumSamples
 
-_N_SECTORS = 24
 _FALLOFF_ANG2 = (30.0, 120.0, 480.0)
 _PHASE_STEP_DEG = 15.0
-_MAX_HALF_DIFFERENCE_ANG = 1500.0
+_N_RADII = 12
+_MAX_ASTIGMATISM_SHARE = 0.7
+
+
+@dataclass(frozen=True)
+class CtfRange:
+    """Where to look for a CTF; a phase range of width zero fixes the phase shift.
+
+    The astigmatism, the difference of the two defocus values, is at most ``astigmatism_ang`` and 70 % of the mean defocus.
+    """
+
+    defocus_ang: tuple[float, float]
+    astigmatism_ang: float
+    phase_shift_deg: tuple[float, float]
+
+    def confine(self, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Move ``(4,)`` parameters (mean defocus, a, b in Å, phase shift in degrees) to the nearest allowed ones."""
+        defocus = np.clip(parameters[0], *self.defocus_ang)
+        limit = 0.5 * min(self.astigmatism_ang, _MAX_ASTIGMATISM_SHARE * defocus)
+        a, b = parameters[1:3] * min(1.0, limit / max(np.hypot(parameters[1], parameters[2]), 1e-9))
+        return np.array([defocus, a, b, np.clip(parameters[3], *self.phase_shift_deg)])
 
 
 @dataclass(frozen=True)
 class CtfCandidate:
-    """One astigmatic CTF: ``defocus + a cos(2 theta) + b sin(2 theta)`` along the direction ``theta``.
+    """Parameters ``(4,)`` (mean defocus, a, b, phase shift) and their matched-filter score in standard deviations of noise."""
 
-    ``significance`` is the matched-filter score in standard deviations of noise.
-    """
-
-    defocus_ang: float
-    a_ang: float
-    b_ang: float
-    phase_shift_deg: float
+    parameters: NDArray[np.float64]
     significance: float
 
 
-def search_ctf(
-    samples: SpectrumSamples,
-    *,
-    optics: Optics,
-    defocus_ang: tuple[float, float],
-    phase_shift_deg: tuple[float, float],
-    n_best: int,
-) -> list[CtfCandidate]:
-    """Return the ``n_best`` most significant CTFs that differ in defocus, best first.
+@dataclass(frozen=True)
+class CtfSearch:
+    """The tables of a search, prepared once for all spectra with the same frequencies.
+
+    ``grid`` (n_grid,) reaches beyond the searched defocus by ``margin`` entries at either end; ``rings`` (2, n_grid, n_rings)
+    are cosine and sine of twice the CTF phase; ``envelopes`` (n_falloffs, n_rings); ``norms`` (n_falloffs, 3, n_radii, n_defocus)
+    are the squared norms cos-cos, cos-sin, sin-sin of the rings outside the background.
+    """
+
+    limits: CtfRange
+    grid: NDArray[np.float64]
+    margin: int
+    radii: NDArray[np.float64]
+    rings: NDArray[np.float64]
+    envelopes: NDArray[np.float64]
+    norms: NDArray[np.float64]
+
+
+def prepare_search(cells: SpectrumSamples, *, n_sectors: int, optics: Optics, limits: CtfRange) -> CtfSearch:
+    """Compute the rings of every defocus, and their norms.
 
     Parameters
     ----------
-    samples
-        Samples of the whole half spectrum.
-    defocus_ang, phase_shift_deg
-        Closed ranges to search; a range of width zero fixes the phase shift.
+    cells
+        Polar cells from `icestream.algorithms.ctf_samples.bin_polar`; their values do not matter.
+    n_sectors
+        As given to `bin_polar`.
+    optics
+        Rates of the CTF phase.
+    limits
+        Where to look.
     """
-    cells = bin_polar(samples, n_sectors=_N_SECTORS)
-    n_rings = samples.ring_per_ang.size
-    weight = cells.weight.reshape(_N_SECTORS, n_rings)
-    value, ring_weight = _remove_background(cells.value.reshape(_N_SECTORS, n_rings), weight, samples.background)
-    noise = _noise_of_samples(samples)
-    step = 0.4 / (2.0 * optics.defocus_rate * samples.ring_per_ang[-1] ** 2)
-    grid = np.arange(defocus_ang[0], defocus_ang[1] + step, step)  # (n_defocus,)
-    shapes = _astigmatism_shapes(step)  # (n_shapes, 2)
-    offsets = np.ascontiguousarray((shapes @ _sector_directions()) / step)  # (n_shapes, n_sectors), in steps of the grid
-    phase0 = 2.0 * (np.outer(grid, optics.defocus_rate * samples.ring_per_ang**2) - optics.sphere_rate * samples.ring_per_ang**4)
-    phase0 += 2.0 * optics.contrast_rad  # (n_defocus, n_rings)
-    cosine, sine = np.cos(phase0), np.sin(phase0)
+    g2 = cells.ring_per_ang**2
+    step = 0.4 / (2.0 * optics.defocus_rate * g2[-1])
+    radii = np.linspace(0.0, 0.5 * limits.astigmatism_ang, _N_RADII + 1)  # (n_radii,) half differences
+    margin = int(np.ceil(radii[-1] / step)) + 1
+    low, high = limits.defocus_ang
+    grid = low + step * np.arange(-margin, np.ceil((high - low) / step) + margin + 1)
+    phase = 2.0 * (np.outer(grid, optics.defocus_rate * g2) - optics.sphere_rate * g2 * g2 + optics.contrast_rad)
+    rings = np.stack([np.cos(phase), np.sin(phase)])  # (2, n_grid, n_rings)
+    envelopes = np.exp(-np.outer(_FALLOFF_ANG2, g2))  # (n_falloffs, n_rings)
+    shifts = np.rint(np.outer(radii, _cosines(n_sectors)) / step).astype(int) + margin  # (n_radii, n_sectors)
+    norms = np.stack([_norms_outside_background(rings * envelope, cells, shifts) for envelope in envelopes])
+    return CtfSearch(limits, grid, margin, radii, rings, envelopes, norms)
+
+
+def search_ctf(search: CtfSearch, cells: SpectrumSamples, *, n_sectors: int, noise: float, n_best: int) -> list[CtfCandidate]:
+    """Return the ``n_best`` most significant CTFs that differ clearly, best first.
+
+    Parameters
+    ----------
+    search
+        From `prepare_search`.
+    cells
+        Polar cells of one spectrum.
+    n_sectors
+        As given to `bin_polar`.
+    noise
+        Standard deviation of one sample of the spectrum.
+    n_best
+        How many to return.
+    """
+    shape = (n_sectors, cells.ring_per_ang.size)
+    weighted = (cells.weight * (cells.value - _background_fit(cells, shape))).reshape(shape)  # (n_sectors, n_rings)
+    step = float(search.grid[1] - search.grid[0])
+    shapes, radius_index = _astigmatism_shapes(search.radii)
+    turn = 2.0 * np.pi * (np.arange(n_sectors) + 0.5) / n_sectors
+    directions = np.stack([np.cos(turn), np.sin(turn)])  # (2, n_sectors)
+    offsets = shapes @ directions / step + search.margin  # (n_shapes, n_sectors), in steps of the grid
+    share = 0.5 * _MAX_ASTIGMATISM_SHARE
     found: list[CtfCandidate] = []
-    for falloff in _FALLOFF_ANG2:
-        envelope = np.exp(-falloff * samples.ring_per_ang**2)
-        filtered = (weight * value * envelope).T  # (n_rings, n_sectors)
-        tables = (cosine @ filtered, sine @ filtered)
-        for phase in _phase_grid(phase_shift_deg):
-            c, s = np.cos(2.0 * np.deg2rad(phase)), np.sin(2.0 * np.deg2rad(phase))
-            table = np.ascontiguousarray(s * tables[1] - c * tables[0])  # (n_defocus, n_sectors)
-            rings = envelope * (s * sine - c * cosine)
-            scale = 1.0 / (noise * _norm_outside_background(rings, ring_weight, samples.background))
-            best, which = _scan_astigmatism(table, offsets)
-            found += [
-                CtfCandidate(float(grid[i]), *map(float, shapes[which[i]]), phase, float(best[i] * scale[i]))
-                for i in _peaks(best * scale, n_best)
-            ]
+    for table, norm, phase in _tables(search, weighted):
+        scale = np.divide(1.0 / noise, np.sqrt(norm), out=np.zeros_like(norm), where=norm > 0)  # (n_radii, n_defocus)
+        defocus = search.grid[search.margin : search.margin + norm.shape[1]]
+        scale[search.radii[:, None] > share * defocus] = 0.0
+        best, which = _scan_astigmatism(table.astype(np.float32), offsets, scale[radius_index].astype(np.float32))
+        found += [CtfCandidate(np.array([defocus[i], *shapes[which[i]], phase]), float(best[i])) for i in _peaks(best, n_best)]
     return _distinct(found, separation=3.0 * step, n_best=n_best)
 
 
-def _sector_directions() -> NDArray[np.float64]:
-    middle = 2.0 * np.pi * (np.arange(_N_SECTORS) + 0.5) / _N_SECTORS
-    return np.stack([np.cos(middle), np.sin(middle)])  # (2, n_sectors)
+def _tables(search: CtfSearch, weighted: NDArray[np.float64]) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64], float]]:
+    """Yield, for each falloff and phase shift, the table (n_sectors, n_grid), the squared norms, and the phase shift."""
+    low, high = search.limits.phase_shift_deg
+    phases = np.linspace(low, high, int(np.ceil((high - low) / _PHASE_STEP_DEG)) + 1)
+    for envelope, (cos_cos, cos_sin, sin_sin) in zip(search.envelopes, search.norms, strict=True):
+        filtered = weighted * envelope  # (n_sectors, n_rings)
+        cosine, sine = filtered @ search.rings[0].T, filtered @ search.rings[1].T  # (n_sectors, n_grid)
+        for phase in phases.tolist():
+            c, s = np.cos(2.0 * np.deg2rad(phase)), np.sin(2.0 * np.deg2rad(phase))
+            yield s * sine - c * cosine, c * c * cos_cos - 2.0 * c * s * cos_sin + s * s * sin_sin, phase
 
 
-def _astigmatism_shapes(step_ang: float) -> NDArray[np.float64]:
-    """Return half differences ``(a, b)`` on circles ``step`` apart, about as dense along as across: ``(n_shapes, 2)``."""
-    shapes = [(0.0, 0.0)]
-    spacing = max(2.0 * step_ang, _MAX_HALF_DIFFERENCE_ANG / 12)
-    for radius in np.arange(spacing, _MAX_HALF_DIFFERENCE_ANG + 1.0, spacing):
-        turns = np.arange(0.0, 2.0 * np.pi, min(spacing / radius, np.pi / 4))
+def _cosines(n_sectors: int) -> NDArray[np.float64]:
+    """Return the cosine of twice the direction of each sector."""
+    cosines: NDArray[np.float64] = np.cos(2.0 * np.pi * (np.arange(n_sectors) + 0.5) / n_sectors)
+    return cosines
+
+
+def _astigmatism_shapes(radii: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return half differences ``(a, b)`` on the circles, as dense along as across, and the circle of each: ``(n_shapes, 2)``."""
+    shapes, index = [(0.0, 0.0)], [0]
+    for k, radius in enumerate(radii[1:].tolist(), start=1):
+        turns = np.arange(0.0, 2.0 * np.pi, min(radii[1] / radius, np.pi / 4))
         shapes += [(radius * np.cos(t), radius * np.sin(t)) for t in turns]
-    return np.array(shapes)
+        index += [k] * turns.size
+    return np.array(shapes), np.array(index)
 
 
-def _phase_grid(phase_shift_deg: tuple[float, float]) -> list[float]:
-    low, high = phase_shift_deg
-    count = int(np.ceil((high - low) / _PHASE_STEP_DEG)) + 1
-    return [float(phase) for phase in np.linspace(low, high, count)]
-
-
-def _remove_background(
-    value: NDArray[np.float64], weight: NDArray[np.float64], background: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Subtract the smooth background fitted to ring averages; return the rest and the weight of each ring."""
+def _background_fit(cells: SpectrumSamples, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """Fit the smooth background to the ring averages; return it for every cell."""
+    weight = cells.weight.reshape(shape)
     ring_weight = weight.sum(axis=0)  # (n_rings,)
-    average = (weight * value).sum(axis=0) / ring_weight
+    average = (weight * cells.value.reshape(shape)).sum(axis=0) / ring_weight
     root = np.sqrt(ring_weight)
-    fit = np.linalg.lstsq((background * root).T, average * root, rcond=None)[0]
-    return value - fit @ background, ring_weight
+    fit = np.linalg.lstsq((cells.background * root).T, average * root, rcond=None)[0]
+    background: NDArray[np.float64] = (fit @ cells.background)[cells.ring]
+    return background
 
 
-def _noise_of_samples(samples: SpectrumSamples) -> float:
-    """Return the standard deviation of a sample about its ring average."""
-    count = np.bincount(samples.ring)
-    average = np.bincount(samples.ring, samples.value) / count
-    return float(np.sqrt(np.mean((samples.value - average[samples.ring]) ** 2)))
-
-
-def _norm_outside_background(
-    rings: NDArray[np.float64], ring_weight: NDArray[np.float64], background: NDArray[np.float64]
+def _norms_outside_background(
+    rings: NDArray[np.float64], cells: SpectrumSamples, shifts: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Return the norm of each row of ``rings`` after the background is projected out: ``(n_defocus,)``."""
-    root = np.sqrt(ring_weight)
-    basis, _ = np.linalg.qr((background * root).T)  # (n_rings, n_background)
+    """Return squared norms after the background is projected out, for each astigmatism: ``(3, n_radii, n_defocus)``."""
+    root = np.sqrt(np.bincount(cells.ring, cells.weight))  # (n_rings,)
+    basis, _ = np.linalg.qr((cells.background * root).T)  # (n_rings, n_background)
     weighted = rings * root
-    inside = weighted @ basis
-    total = np.sum(weighted**2, axis=1)
-    norm: NDArray[np.float64] = np.sqrt(np.maximum(total - np.sum(inside**2, axis=1), 1e-3 * total))
-    return norm
+    inside = weighted @ basis  # (2, n_grid, n_background)
+    pairs = ((0, 0), (0, 1), (1, 1))
+    total = np.stack([np.einsum("dk,dk->d", weighted[p], weighted[q]) for p, q in pairs])  # (3, n_grid)
+    n_defocus = rings.shape[1] - 2 * int(shifts[0, 0])
+    norms = np.empty((3, shifts.shape[0], n_defocus))
+    for r, row in enumerate(shifts.tolist()):
+        mean_inside = np.mean([inside[:, s : s + n_defocus] for s in row], axis=0)  # (2, n_defocus, n_background)
+        mean_total = np.mean([total[:, s : s + n_defocus] for s in row], axis=0)  # (3, n_defocus)
+        for k, (p, q) in enumerate(pairs):
+            norms[k, r] = mean_total[k] - np.einsum("db,db->d", mean_inside[p], mean_inside[q])
+    return norms
 
 
 def _peaks(score: NDArray[np.float64], n_best: int) -> list[int]:
     padded = np.r_[-np.inf, score, -np.inf]
-    is_peak = (padded[1:-1] >= padded[:-2]) & (padded[1:-1] > padded[2:])
-    index = np.flatnonzero(is_peak)
+    index = np.flatnonzero((padded[1:-1] >= padded[:-2]) & (padded[1:-1] > padded[2:]))
     return [int(i) for i in index[np.argsort(-score[index])][:n_best]]
 
 
 def _distinct(found: list[CtfCandidate], *, separation: float, n_best: int) -> list[CtfCandidate]:
     chosen: list[CtfCandidate] = []
     for candidate in sorted(found, key=lambda each: -each.significance):
-        near = any(
-            abs(candidate.defocus_ang - other.defocus_ang) < separation
-            and abs(candidate.phase_shift_deg - other.phase_shift_deg) < 2 * _PHASE_STEP_DEG
-            for other in chosen
-        )
-        if not near:
+        gaps = [np.abs(candidate.parameters - other.parameters) for other in chosen]
+        if all(gap[0] > separation or gap[3] > 1.5 * _PHASE_STEP_DEG for gap in gaps):
             chosen.append(candidate)
         if len(chosen) == n_best:
             break
     return chosen
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _scan_astigmatism(table: NDArray[np.float64], offsets: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """For each defocus, find the astigmatism whose table entries, one a sector, have the largest sum."""
-    n_defocus, n_sectors = table.shape
-    best = np.full(n_defocus, -np.inf)
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _scan_astigmatism(table, offsets, scale):  # type: ignore[no-untyped-def]
+    """For each defocus, find the astigmatism whose table entries, one a sector, have the largest scaled sum."""
+    n_shapes, n_sectors = offsets.shape
+    n_defocus = scale.shape[1]
+    best = np.full(n_defocus, np.float32(-1e30))
     which = np.zeros(n_defocus, np.int64)
-    for k in range(offsets.shape[0]):
+    total = np.empty(n_defocus, np.float32)  # single precision: twice as many lanes
+    for k in range(n_shapes):
+        total[:] = np.float32(0.0)
+        for s in range(n_sectors):
+            first = int(offsets[k, s])
+            part = np.float32(offsets[k, s] - first)
+            rest = np.float32(1.0) - part
+            row = table[s]
+            for i in range(n_defocus):
+                total[i] += rest * row[first + i] + part * row[first + i + 1]
         for i in range(n_defocus):
-            total = 0.0
-            for s in range(n_sectors):
-                position = min(max(i + offsets[k, s], 0.0), n_defocus - 1.0)
-                j = min(int(position), n_defocus - 2)
-                part = position - j
-                total += (1.0 - part) * table[j, s] + part * table[j + 1, s]
-            if total > best[i]:
-                best[i] = total
+            score = total[i] * scale[k, i]
+            if score > best[i] and scale[k, i] > 0.0:
+                best[i] = score
                 which[i] = k
     return best, which

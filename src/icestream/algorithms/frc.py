@@ -70,6 +70,8 @@ def frequency_at_threshold(frequency: NDArray[Any], correlation: NDArray[Any], *
     ----------
     frequency, correlation
         ``(n,)`` each, frequencies rising.
+    threshold
+        What counts as agreement.
     """
     below = np.flatnonzero(correlation[1:] < threshold) + 1
     if below.size == 0:
@@ -89,11 +91,13 @@ def resolution_at_threshold_ang(
 
     Parameters
     ----------
-    frequency
-        ``(n,)``, cycles per pixel.
+    frequency, correlation
+        ``(n,)`` each, frequencies in cycles per pixel.
     threshold
         0.5 against a truth or a noise-free reference, 0.143 between halves (Rosenthal & Henderson 2003), whose square-root
         relation it is to 0.5 against the truth.
+    pixel_size_ang
+        Of the images.
     """
     limit = frequency_at_threshold(frequency, correlation, threshold=threshold)
     return pixel_size_ang / limit if limit > 0 else None
@@ -103,4 +107,5 @@ def _sum_rings(values: Curve, ring: NDArray[np.int64], n_rings: int) -> Curve:
     """Sum ``(..., h, w')`` over rings: ``(..., n_rings)``."""
     flat = values.reshape(-1, ring.size)  # (n, h * w')
     sums = np.stack([np.bincount(ring.ravel(), weights=row, minlength=n_rings + 1)[:n_rings] for row in flat])
-    return sums.reshape(*values.shape[:-2], n_rings)
+    by_ring: Curve = sums.reshape(*values.shape[:-2], n_rings).astype(np.float64)
+    return by_ring

@@ -2,7 +2,7 @@
 
 A pixel is a defect when its gain is zero, not finite or far from the others, or when the sum of the frames stands far above (hot)
 or below (dead) its neighbours: counting noise is Poisson (variance = mean), so a step of many standard deviations in a single
-pixel is no specimen. Defects get, in each frame, the value of a good neighbour drawn by a fixed rule, which keeps the noise alike.
+pixel is no specimen. Defects get, in each frame, the value of a good neighbour drawn by a fixed rule, so that noise stays alike.
 """
 
 from typing import Any, Literal
@@ -57,7 +57,7 @@ def apply_gain_2d(frame: NDArray[Any], gain: NDArray[Any], *, operation: Operati
         The gain has another size than the frame.
     """
     factor, defects = prepare_gain_2d(gain, operation=operation, shape=(frame.shape[-2], frame.shape[-1]))
-    return correct_frame_2d(frame, factor, defects, seed=0)
+    return correct_frame_2d(frame, factor, defects, positions=np.argwhere(defects), seed=0)
 
 
 @njit(cache=True, nogil=True)
@@ -107,10 +107,11 @@ def find_defects_2d(total: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[np
     -----
     Should more than one pixel in a hundred stand out, the rule does not fit the detector and only ``known`` is used.
     """
-    found: NDArray[np.bool_] = _outliers(np.ascontiguousarray(total, dtype=np.float32), known, _HOT_SIGMA)
+    found: NDArray[np.bool_]
+    found = _outliers(np.ascontiguousarray(total, dtype=np.float32), known, _HOT_SIGMA)
     not_finite = ~np.isfinite(total)
     if np.count_nonzero(found & ~known & ~not_finite) > _LARGEST_HOT_SHARE * found.size:
-        return known | not_finite
+        found = known | not_finite
     return found
 
 
@@ -142,18 +143,27 @@ def _replace(out: Any, defects: Any, positions: Any, seed: int) -> None:  # prag
 
 
 def correct_frame_2d(
-    frame: NDArray[Any], factor: NDArray[np.float32], defects: NDArray[np.bool_], *, seed: int
+    frame: NDArray[Any],
+    factor: NDArray[np.float32],
+    defects: NDArray[np.bool_],
+    *,
+    positions: NDArray[np.intp],
+    seed: int,
+    out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Return one frame times ``factor``, defects replaced by good neighbours: ``(h, w)``.
 
     Parameters
     ----------
+    positions
+        ``(n, 2)``: where ``defects`` is true (looking them up takes longer than the rest, so it is done once a movie).
     seed
         Number of the frame: which neighbour is drawn depends on it, so that replacements differ from frame to frame.
+    out
+        Where to write the result, ``(h, w)``; a new array if unset (fresh memory costs as much as the correction).
     """
-    out = np.empty(frame.shape, dtype=np.float32)
-    _multiply(np.ascontiguousarray(frame), factor, out)
-    positions = np.argwhere(defects)  # (n, 2)
+    corrected = np.empty(frame.shape, dtype=np.float32) if out is None else out
+    _multiply(np.ascontiguousarray(frame), factor, corrected)
     if len(positions):
-        _replace(out, defects, positions, seed)
-    return out
+        _replace(corrected, defects, positions, seed)
+    return corrected

@@ -2,8 +2,8 @@
 
 For shifts ``s`` of frames ``F`` the sum is ``R = sum F exp(2πi k·s)``; each frame is compared with ``R`` less itself. The score
 of a frame, ``sum w Re(conj(R') F exp(2πi k·s))``, has an analytic gradient and curvature in ``s``, so that a shift is found by
-Newton steps without an inverse transform. With weights ``w = S / (N (N + n S))``, from the measured signal ``S`` and noise ``N`` of a
-frame, it is the likelihood of the shift (Knapp & Carter 1976, IEEE Trans. ASSP 24, 320).
+Newton steps without an inverse transform. With weights ``w = S / (N (N + n S))``, from the measured signal ``S`` and noise
+``N`` of a frame, it is the likelihood of the shift (Knapp & Carter 1976, IEEE Trans. ASSP 24, 320).
 """
 
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ _RING = 0.5 / 128
 class Band:
     """The frequencies of cropped half spectra, in cycles per raw pixel: ``ky`` ``(h,)`` and ``kx`` ``(w,)`` with ``kx >= 0``."""
 
-    ky: NDArray[np.float64]
-    kx: NDArray[np.float64]
+    ky: NDArray[np.floating[Any]]
+    kx: NDArray[np.floating[Any]]
 
     @property
     def squared(self) -> NDArray[np.float64]:
@@ -63,7 +63,7 @@ def _add_shifted(spectra: Any, ramps_y: Any, ramps_x: Any, total: Any) -> None: 
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _slopes(
+def _slopes(  # noqa: PLR0917 - compiled
     spectra: Any, total: Any, ramps_y: Any, ramps_x: Any, weight: Any, ky: Any, kx: Any
 ) -> tuple[Any, Any]:  # pragma: no cover - compiled
     count, height, width = spectra.shape
@@ -123,6 +123,7 @@ def newton_steps(spectra: ComplexArray, *, shifts_yx_px: NDArray[Any], band: Ban
 
     Notes
     -----
+    All frames are meant to move at once, each towards the sum of the others: ``(n - 1) / n`` of a step does not overshoot.
     A frame whose own curvature is less than half of the mean (noise can make it negative) takes the mean.
     """
     ramps_y, ramps_x = _ramps(shifts_yx_px, band)
@@ -146,7 +147,8 @@ def newton_steps(spectra: ComplexArray, *, shifts_yx_px: NDArray[Any], band: Ban
         ],
         axis=1,
     )
-    return Steps(step, used[:, [0, 2]])
+    n = len(spectra)
+    return Steps(step * ((n - 1) / n), used[:, [0, 2]])
 
 
 def rings_of(band: Band) -> NDArray[np.intp]:
@@ -163,13 +165,13 @@ def measure_power(spectra: ComplexArray, *, total: ComplexArray, band: Band) -> 
         single += spectrum.real**2 + spectrum.imag**2
     n = len(spectra)
     common = (total.real.astype(np.float64) ** 2 + total.imag.astype(np.float64) ** 2 - single) / (n * (n - 1))
-    usable = ((band.ky[:, None] != 0) & (band.kx[None, :] != 0)).ravel().astype(np.float64)
+    usable: NDArray[np.float64] = ((band.ky[:, None] != 0) & (band.kx[None, :] != 0)).ravel().astype(np.float64)
     size = int(rings.max()) + 1
-    return (
-        np.bincount(rings, weights=usable * single.ravel() / n, minlength=size),
-        np.bincount(rings, weights=usable * common.ravel(), minlength=size),
-        np.bincount(rings, weights=usable, minlength=size),
-    )
+
+    def per_ring(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.bincount(rings, weights=usable * values, minlength=size), dtype=np.float64)
+
+    return per_ring(single.ravel() / n), per_ring(common.ravel()), per_ring(usable)
 
 
 def likelihood_weights(power: tuple[NDArray[np.float64], ...], *, n_frames: int) -> NDArray[np.float64]:
@@ -189,7 +191,8 @@ def likelihood_weights(power: tuple[NDArray[np.float64], ...], *, n_frames: int)
     floor = 2.0 * single / np.sqrt(n_frames * (n_frames - 1) * np.maximum(modes, 1.0))
     signal = np.where(common > floor, common, 0.0)
     noise = np.maximum(single - signal, 1e-3 * single + 1e-30)
-    return signal / (noise * (noise + n_frames * signal))
+    weights: NDArray[np.float64] = signal / (noise * (noise + n_frames * signal))
+    return weights
 
 
 def spread_weights(rings: NDArray[np.float64], *, band: Band, b_factor_px2: float) -> NDArray[np.float32]:

@@ -1,7 +1,7 @@
 """Aligning whole frames: the displacement common to the field of view.
 
-As in Zheng et al. (2017), Nat. Methods 14, 331, each frame is compared with the sum of the others, again and again. First the peak
-of a correlation cropped in Fourier space is searched (so that the inverse transform is tiny), then Newton steps refine it.
+As in Zheng et al. (2017), Nat. Methods 14, 331, each frame is compared with the sum of the others, again and again. First the
+peak of a correlation cropped in Fourier space is searched (so that the inverse transform is tiny), then Newton steps refine it.
 """
 
 from typing import Any
@@ -33,7 +33,8 @@ def taper_2d(height: int, width: int, *, share: float) -> NDArray[np.float32]:
 
     def edge(length: int) -> NDArray[np.float64]:
         ramp = np.minimum(np.arange(length) + 0.5, length - np.arange(length) - 0.5) / max(share * length, 1.0)
-        return 0.5 - 0.5 * np.cos(np.pi * np.clip(ramp, 0, 1))
+        rise: NDArray[np.float64] = 0.5 - 0.5 * np.cos(np.pi * np.clip(ramp, 0, 1))
+        return rise
 
     return np.outer(edge(height), edge(width)).astype(np.float32)
 
@@ -86,7 +87,9 @@ def search_shifts(
         for index, spectrum in enumerate(small):
             own = sum_shifted(spectrum[None], shifts_yx_px=before[index : index + 1], band=crop)
             correlation = fft.irfft2(weight * np.conj(total - own) * spectrum, s=(side_y, side_x))
-            shifts[index] = _highest_point(correlation, reach) * scale
+            if correlation.any():  # a frame without signal (all zero) stays where it is
+                found = _highest_point(correlation, reach) * scale  # (2,)
+                shifts[index] += (found - before[index]) * (len(small) - 1) / len(small)  # all move at once
         if np.max(np.abs(shifts - before)) < 0.25 * scale.max():
             break
     return shifts
@@ -103,8 +106,8 @@ def _highest_point(correlation: NDArray[Any], reach: NDArray[Any]) -> NDArray[np
     """Return the sub-pixel position of the maximum within ``reach`` of the origin, by a parabola along each axis."""
     rows, columns = np.arange(-reach[0] - 1, reach[0] + 2), np.arange(-reach[1] - 1, reach[1] + 2)
     near = correlation[np.ix_(rows, columns)]  # (2 reach + 3, 2 reach + 3)
-    y, x = np.unravel_index(np.argmax(near[1:-1, 1:-1]), near[1:-1, 1:-1].shape)
-    y, x = int(y) + 1, int(x) + 1
+    inner = near[1:-1, 1:-1]
+    y, x = (int(place) + 1 for place in np.unravel_index(np.argmax(inner), inner.shape))
     offsets = []
     for left, middle, right in ((near[y - 1, x], near[y, x], near[y + 1, x]), (near[y, x - 1], near[y, x], near[y, x + 1])):
         bend = left - 2 * middle + right
@@ -120,7 +123,7 @@ def refine_shifts(
     weight = spread_weights(np.ones(1), band=band, b_factor_px2=b_factor_px2)
     rings = np.ones(1)
     for iteration in range(iterations):
-        if iteration == 2 or iteration == 4:
+        if iteration in {2, 4}:
             total = sum_shifted(spectra, shifts_yx_px=shifts, band=band)
             rings = likelihood_weights(measure_power(spectra, total=total, band=band), n_frames=len(spectra))
             if rings.any():

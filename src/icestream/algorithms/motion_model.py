@@ -40,7 +40,13 @@ def time_terms(frame: NDArray[Any] | float, *, n_frames: int) -> NDArray[np.floa
 
 
 def local_shift_px(
-    coefficients: NDArray[Any], *, frame: NDArray[Any] | float, y_px: NDArray[Any], x_px: NDArray[Any], shape: tuple[int, int], n_frames: int
+    coefficients: NDArray[Any],
+    *,
+    frame: NDArray[Any] | float,
+    y_px: NDArray[Any],
+    x_px: NDArray[Any],
+    shape: tuple[int, int],
+    n_frames: int,
 ) -> NDArray[np.float64]:
     """Return the local part of the displacement, ``(2, ...)`` (y, then x) for ``frame``, ``y_px`` and ``x_px`` that broadcast.
 
@@ -59,7 +65,7 @@ def local_shift_px(
 
 
 def shift_field_px(
-    coefficients: NDArray[Any] | None, *, global_yx_px: NDArray[Any], frame: int, n_frames: int, shape: tuple[int, int]
+    coefficients: NDArray[Any] | None, *, global_yx_px: NDArray[Any], frame: float, n_frames: int, shape: tuple[int, int]
 ) -> NDArray[np.float32]:
     """Return the whole displacement of one frame at every block of the warp: ``(2, blocks_y, blocks_x)``.
 
@@ -76,7 +82,8 @@ def shift_field_px(
         )[1]
         # the columns are interpolated after the rows, from pixels that lie a global shift away: see warp
         x_moved = x_px[None, :] - float(global_yx_px[1])
-        field[0] = float(global_yx_px[0]) + local_shift_px(
-            coefficients, frame=frame, y_px=y_px[:, None], x_px=x_moved, shape=shape, n_frames=n_frames
-        )[0]
+        field[0] = (
+            float(global_yx_px[0])
+            + local_shift_px(coefficients, frame=frame, y_px=y_px[:, None], x_px=x_moved, shape=shape, n_frames=n_frames)[0]
+        )
     return field.astype(np.float32)

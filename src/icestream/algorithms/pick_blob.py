@@ -1,23 +1,26 @@
 """Picking without a template: blobs first, then what the blobs have in common.
 
-A first pass finds blobs of the expected size with the Laplacian of a Gaussian at several scales (Lindeberg 1998, Int. J. Comput.
-Vis. 30, 79; as a particle picker: Zivanov et al. 2018, eLife 7:e42166; Voss et al. 2009, J. Struct. Biol. 166, 205). The average of
-the best blobs, made round, is then a template of this very specimen at this very defocus: it is correlated with the micrograph by
-the fast local correlation of Roseman (2003), Ultramicroscopy 94, 225, and learned again from what it finds. So shells, discs and
-elongated particles are all centred.
+A first pass finds blobs of the expected size with the Laplacian of a Gaussian at several scales (Lindeberg 1998, Int. J.
+Comput. Vis. 30, 79; as a particle picker: Zivanov et al. 2018, eLife 7:e42166; Voss et al. 2009, J. Struct. Biol. 166, 205).
+The average of the best blobs, made round, is then a template of this very specimen at this very defocus: it is correlated
+with the micrograph by the fast local correlation of Roseman (2003), Ultramicroscopy 94, 225, and learned again from what it
+finds. So shells, discs and elongated particles are all centred.
 
-How many peaks are particles is decided by comparison with decoys, the peaks of the same correlation with inverted contrast: noise
-makes as many of either sign (target-decoy estimate of the false discovery rate, Elias & Gygi 2007, Nat. Methods 4, 207).
+How many peaks are particles is decided by comparison with decoys, the peaks of inverted contrast (see `decoys`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, ndimage, special
+from scipy import fft, ndimage
 
 from icestream.algorithms.contamination import mask_contamination_2d, robust_zscore
+from icestream.algorithms.decoys import choose_threshold, compete
 from icestream.algorithms.fourier import Image, crop_fourier_2d, frequency_radius_2d
+from icestream.algorithms.matching import average_radially_2d, correlate_locally_2d
 from icestream.algorithms.peaks import find_peaks_2d
 
 WORKING_DIAMETER_PX = 32.0
@@ -42,6 +45,12 @@ def reduce_micrograph_2d(image: Image, *, diameter_px: float) -> Image:
     return crop_fourier_2d(image, new_shape=(height, width))
 
 
+def remove_background_2d(image: Image, *, diameter_px: float) -> Image:
+    """Subtract the local mean of ``(h, w)``: what is much larger than ``diameter_px`` is background."""
+    detail: Image = image - ndimage.gaussian_filter(image, 0.75 * diameter_px, mode="reflect")
+    return detail
+
+
 def flatten_micrograph_2d(image: Image, *, diameter_px: float) -> Image:
     """Clip outliers, remove the background and bring the local variance to one.
 
@@ -53,7 +62,7 @@ def flatten_micrograph_2d(image: Image, *, diameter_px: float) -> Image:
         Structures much larger than this are background.
     """
     clipped = np.clip(robust_zscore(image), -6.0, 6.0)
-    detail = clipped - ndimage.gaussian_filter(clipped, 0.75 * diameter_px, mode="reflect")
+    detail = remove_background_2d(clipped, diameter_px=diameter_px)
     variance = ndimage.gaussian_filter(detail * detail, diameter_px, mode="reflect")
     floor = max(0.25 * float(np.median(variance)), 1e-12)
     flat: Image = detail / np.sqrt(np.maximum(variance, floor))
@@ -63,7 +72,7 @@ def flatten_micrograph_2d(image: Image, *, diameter_px: float) -> Image:
 def blob_response_2d(image: Image, *, diameters_px: tuple[float, ...]) -> Image:
     """Return the largest response to bright blobs of ``diameters_px``, in standard deviations of white noise.
 
-    A disc of diameter ``d`` answers most to the Laplacian of a Gaussian with ``sigma = d / (2 sqrt 2)``.
+    The Laplacian of a Gaussian with ``sigma = d / (2 sqrt 2)`` changes its sign at the edge of a disc of diameter ``d``.
     """
     pad = int(np.ceil(max(diameters_px)))
     padded = np.pad(image, pad, mode="reflect" if min(image.shape) > pad else "symmetric")
@@ -77,90 +86,79 @@ def blob_response_2d(image: Image, *, diameters_px: tuple[float, ...]) -> Image:
         norm = np.sqrt(np.sum(fft.irfft2(kernel, s=shape) ** 2))
         responses.append(fft.irfft2(spectrum * kernel / norm, s=shape))
     height, width = image.shape
-    return np.max(responses, axis=0)[pad : pad + height, pad : pad + width]
+    strongest: Image = np.max(responses, axis=0)
+    return strongest[pad : pad + height, pad : pad + width]
 
 
-def average_radially_2d(image: Image, yx_px: NDArray[np.float64], *, radius_px: float) -> NDArray[np.float64]:
-    """Average ``image`` about the points ``yx_px`` and over the angle.
+@dataclass(frozen=True)
+class _Peaks:
+    """Peaks of a response, all of them, and the heights of those peaks and decoys that won against the other contrast."""
 
-    Returns
-    -------
-    profile
-        ``(ceil(radius_px) + 2,)``, the mean at radius 0, 1, 2, … pixels.
+    yx_px: NDArray[np.float64]
+    score: NDArray[np.float64]
+    winning: NDArray[np.float64]
+    decoy: NDArray[np.float64]
+
+    def threshold(self, false_discovery_rate: float) -> float:
+        """Return the level above the noise, at least 0.4 of what the five best reach: side lobes are no noise either."""
+        floor = 0.4 * float(np.median(self.score[:5])) if len(self.score) else 0.0
+        return max(choose_threshold(self.winning, self.decoy, false_discovery_rate=false_discovery_rate), floor)
+
+
+def _find_both_contrasts(
+    response: Image, inverted: Image, *, distance_px: float, reach_px: float, allowed: NDArray[np.bool_]
+) -> _Peaks:
+    yx_px, score = find_peaks_2d(response, min_distance_px=distance_px, allowed=allowed)
+    decoy_yx_px, decoy = find_peaks_2d(inverted, min_distance_px=distance_px, allowed=allowed)
+    winning = score[compete(yx_px, score, decoy_yx_px, decoy, reach_px=reach_px)]
+    decoy = decoy[compete(decoy_yx_px, decoy, yx_px, score, reach_px=reach_px)]
+    return _Peaks(yx_px, score, winning, decoy)
+
+
+def _choose_exemplars(peaks: _Peaks, *, trusting: bool, fewest: int = 5, most: int = 200) -> NDArray[np.float64]:
+    """Return the positions from which the template is learned: ``(n, 2)``, empty where there is no peak.
+
+    They are the peaks that are surely no noise; where fewer than ``fewest`` are sure, or they are not to be trusted, the better
+    part of the plausible ones.
     """
-    reach = int(np.ceil(radius_px)) + 1
-    offsets = np.arange(-reach, reach + 1, dtype=np.float64)
-    rows = yx_px[:, 0, None, None] + offsets[None, :, None]  # (n, 2 reach + 1, 1)
-    columns = yx_px[:, 1, None, None] + offsets[None, None, :]
-    rows, columns = np.broadcast_arrays(rows, columns)
-    patches = ndimage.map_coordinates(image, [rows, columns], order=1, mode="reflect")  # (n, 2 reach + 1, 2 reach + 1)
-    radius = np.hypot(offsets[:, None], offsets[None, :])
-    mean = patches.mean(axis=0)
-    weight = np.clip(1.0 - np.abs(radius[None] - np.arange(reach + 1)[:, None, None]), 0.0, None)  # (reach + 1, …)
-    profile: NDArray[np.float64] = (weight * mean).sum(axis=(1, 2)) / weight.sum(axis=(1, 2))
-    return profile
+    sure = int(np.count_nonzero(peaks.score >= peaks.threshold(0.2)))
+    if trusting and sure >= fewest:
+        return peaks.yx_px[: min(sure, most)]
+    plausible = int(np.count_nonzero(peaks.score > np.median(peaks.decoy))) if len(peaks.decoy) else len(peaks.score)
+    return peaks.yx_px[: min(max(int(0.6 * plausible), 10), most)]
 
 
-def correlate_locally_2d(image: Image, profile: NDArray[np.float64], *, radius_px: float) -> Image:
-    """Correlate ``image`` with a round template, both normalised under the template's disc (Roseman 2003, equation 6).
+def reject_outliers_2d(image: Image, yx_px: NDArray[np.float64], *, radius_px: float) -> NDArray[np.bool_]:
+    """Tell which picks look like the better half of them: ``(n,)``, false for gold beads and small ice crystals.
+
+    The mean under the disc (in standard deviations within a typical disc) and the logarithm of the variance may be 1 off the
+    median, or five robust standard deviations where these are more; fewer than twenty picks are all kept.
 
     Parameters
     ----------
     image
-        ``(h, w)``.
-    profile
-        The template at radius 0, 1, 2, … pixels.
+        ``(h, w)``, the background removed.
+    yx_px
+        ``(n, 2)``, the best first.
     radius_px
         Radius of the disc.
-
-    Returns
-    -------
-    correlation
-        ``(h, w)``, between -1 and 1.
     """
-    reach = int(np.ceil(radius_px))
-    pad = reach + 1
-    padded = np.pad(image, pad, mode="reflect" if min(image.shape) > pad else "symmetric").astype(np.float64)
-    shape = (fft.next_fast_len(padded.shape[0], real=True), fft.next_fast_len(padded.shape[1], real=True))
-    offset_y, offset_x = (np.fft.fftfreq(n, 1.0 / n) for n in shape)
-    radius = np.hypot(offset_y[:, None], offset_x[None, :])  # (h, w), the origin at [0, 0]
-    disc = np.clip(radius_px + 0.5 - radius, 0.0, 1.0)
-    area = disc.sum()
-    template = np.interp(radius, np.arange(len(profile)), profile)
-    template = (template - (template * disc).sum() / area) * disc
-    template /= np.sqrt((template**2).sum()) + 1e-30
-    disc_spectrum, template_spectrum = fft.rfft2(disc), fft.rfft2(template)
-    spectrum, square = fft.rfft2(padded, s=shape), fft.rfft2(padded**2, s=shape)
-    covariance = fft.irfft2(spectrum * template_spectrum, s=shape)  # the template is even: correlation is convolution
-    total = fft.irfft2(spectrum * disc_spectrum, s=shape)
-    variance = fft.irfft2(square * disc_spectrum, s=shape) - total**2 / area
-    inner = (slice(pad, pad + image.shape[0]), slice(pad, pad + image.shape[1]))
-    floor = max(0.1 * float(np.median(variance[inner])), 1e-12)
-    correlation: Image = covariance[inner] / np.sqrt(np.maximum(variance[inner], floor))
-    return correlation
-
-
-def choose_threshold(score: NDArray[np.float64], decoy: NDArray[np.float64], *, false_discovery_rate: float) -> float:
-    """Return the lowest score above which peaks are more than noise; infinite where none is.
-
-    Two rules, the milder one holds. With ``T(t)`` and ``D(t)`` the numbers of peaks and of decoys of at least ``t``: (1) many
-    particles: ``(1 + D(t)) / T(t)`` is at most ``false_discovery_rate``; (2) few particles: ``t`` is above every decoy and above
-    the height that noise reaches once in twenty micrographs, by a normal tail fitted to the upper half of the decoys.
-
-    Parameters
-    ----------
-    score, decoy
-        ``(n,)`` and ``(m,)``: heights of the peaks of either contrast.
-    """
-    ranked = np.sort(score)[::-1]
-    decoys_above = len(decoy) - np.searchsorted(np.sort(decoy), ranked, side="left")
-    passing = np.flatnonzero(1 + decoys_above <= false_discovery_rate * np.arange(1, len(ranked) + 1))
-    by_rate = float(ranked[passing[-1]]) if len(passing) else np.inf
-    if len(decoy) < 10:
-        return by_rate
-    median, upper = np.percentile(decoy, [50.0, 84.13])
-    by_tail = max(float(median + (upper - median) * special.ndtri(1 - 0.05 / len(decoy))), float(np.max(decoy)))
-    return min(by_rate, by_tail)
+    if len(yx_px) < 20:
+        return np.ones(len(yx_px), dtype=bool)
+    reach = np.arange(-np.ceil(radius_px), np.ceil(radius_px) + 1)
+    offset_y, offset_x = np.meshgrid(reach, reach, indexing="ij")
+    inside = np.hypot(offset_y, offset_x) <= radius_px
+    rows = yx_px[:, :1] + offset_y[inside]  # (n, m)
+    columns = yx_px[:, 1:] + offset_x[inside]
+    values = ndimage.map_coordinates(image, [rows, columns], order=0, mode="nearest")  # (n, m)
+    variance = values.var(axis=1)
+    typical = float(np.median(variance[: (len(yx_px) + 1) // 2])) + 1e-30
+    features = np.stack([values.mean(axis=1) / np.sqrt(typical), np.log(variance / typical + 1e-12)])  # (2, n)
+    better = features[:, : (len(yx_px) + 1) // 2]
+    middle = np.median(better, axis=1, keepdims=True)
+    spread = 1.4826 * np.median(np.abs(better - middle), axis=1, keepdims=True)
+    alike: NDArray[np.bool_] = (np.abs(features - middle) < np.maximum(5.0 * spread, 1.0)).all(axis=0)
+    return alike
 
 
 def pick_particles_2d(
@@ -172,7 +170,7 @@ def pick_particles_2d(
     false_discovery_rate: float = 0.05,
     n_rounds: int = 3,
 ) -> Blobs:
-    """Find bright particles.
+    """Find bright particles of a roughly known size.
 
     Parameters
     ----------
@@ -187,37 +185,43 @@ def pick_particles_2d(
     false_discovery_rate
         Accepted fraction of false picks where the threshold is chosen.
     n_rounds
-        How often the template is learned again.
+        How often the template is learned again; with 0 the blob response itself is the score.
     """
-    middle_px = float(np.sqrt(diameter_px[0] * diameter_px[1]))
-    small = reduce_micrograph_2d(image, diameter_px=middle_px)
+    small = reduce_micrograph_2d(image, diameter_px=float(np.sqrt(diameter_px[0] * diameter_px[1])))
     scale = np.array(image.shape) / np.array(small.shape)  # (2,)
-    factor = float(scale.mean())
-    allowed = ~mask_contamination_2d(small, diameter_px=diameter_px[1] / factor)
-    flat = flatten_micrograph_2d(small, diameter_px=diameter_px[1] / factor)
-    distance = min_distance_px / factor
-    scales = tuple(np.geomspace(0.8 * diameter_px[0], diameter_px[1], 4) / factor)
-    response = blob_response_2d(flat, diameters_px=scales)
-    decoy_response = blob_response_2d(-flat, diameters_px=scales)
-    radius = 0.65 * diameter_px[1] / factor
+    smallest, largest, distance = np.array([*diameter_px, min_distance_px]) / float(scale.mean())
+    find = partial(
+        _find_both_contrasts, distance_px=distance, reach_px=distance, allowed=~mask_contamination_2d(small, diameter_px=largest)
+    )
+    flat = flatten_micrograph_2d(small, diameter_px=largest)
+    scales = tuple(np.geomspace(0.8 * smallest, largest, 4))
+    blobs = find(blob_response_2d(flat, diameters_px=scales), blob_response_2d(-flat, diameters_px=scales))
+    learned = [
+        _learn_and_find(flat, blobs, find, trusting=trusting, radius_px=0.65 * largest, n_rounds=n_rounds)
+        for trusting in (False, True)
+    ]
+    peaks = max(learned, key=lambda found: _evidence(found, found.threshold(false_discovery_rate)))
+    level = peaks.threshold(false_discovery_rate) if threshold is None else threshold
+    yx_px, score = peaks.yx_px[peaks.score >= level], peaks.score[peaks.score >= level]
+    alike = reject_outliers_2d(remove_background_2d(small, diameter_px=largest), yx_px, radius_px=0.5 * smallest)
+    return Blobs(yx_px[alike] * scale, score[alike], level)  # Fourier cropping leaves pixel 0 where it is
+
+
+def _learn_and_find(
+    flat: Image, peaks: _Peaks, find: Callable[[Image, Image], _Peaks], *, trusting: bool, radius_px: float, n_rounds: int
+) -> _Peaks:
+    """Learn a round template from peaks, find peaks with it, and so on."""
     for _ in range(n_rounds):
-        yx, height = find_peaks_2d(response, min_distance_px=distance, allowed=allowed)
-        _, decoy = find_peaks_2d(decoy_response, min_distance_px=distance, allowed=allowed)
-        chosen = choose_exemplars(flat, yx, height, decoy, diameter_px=middle_px / factor)
-        if not len(chosen):
+        exemplars = _choose_exemplars(peaks, trusting=trusting)
+        if not len(exemplars):
             break
-        profile = average_radially_2d(flat, chosen, radius_px=radius)
-        response = correlate_locally_2d(flat, profile, radius_px=radius)
-        decoy_response = -response
-    yx, height = find_peaks_2d(response, min_distance_px=distance, allowed=allowed)
-    _, decoy = find_peaks_2d(decoy_response, min_distance_px=distance, allowed=allowed)
-    level = choose_threshold(height, decoy, false_discovery_rate=false_discovery_rate) if threshold is None else threshold
-    kept = height >= level
-    return Blobs((yx[kept] + 0.5) * scale - 0.5, height[kept], level)
+        profile = average_radially_2d(flat, exemplars, radius_px=radius_px)
+        response = correlate_locally_2d(flat, profile, radius_px=radius_px)
+        peaks = find(response, -response)
+    return peaks
 
 
-def choose_exemplars(flat, yx, height, decoy, *, diameter_px):
-    keep = height > np.median(decoy) if len(decoy) else np.ones(len(height), bool)
-    yx, height = yx[keep], height[keep]
-    n = len(yx)
-    return yx[: max(10, int(0.6 * n))][:200]
+def _evidence(peaks: _Peaks, level: float) -> float:
+    """Return by how much the accepted peaks rise above the noise, all together."""
+    accepted = peaks.score[peaks.score >= level]
+    return float(np.sum(accepted - (np.median(peaks.decoy) if len(peaks.decoy) else 0.0)))

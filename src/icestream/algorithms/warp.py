@@ -34,14 +34,14 @@ def interpolation_table() -> NDArray[np.float32]:
     table = np.linalg.solve(normal, wanted).T  # (513, taps)
     table[0] = offsets == 0
     table[-1] = offsets == 1
-    table = (table / table.sum(axis=1, keepdims=True)).astype(np.float32)
-    table.flags.writeable = False
-    return table
+    taps: NDArray[np.float32] = (table / table.sum(axis=1, keepdims=True)).astype(np.float32)
+    taps.flags.writeable = False
+    return taps
 
 
 def block_centres(length: int) -> NDArray[np.float64]:
     """Return the middle pixel coordinate of each block along an axis of ``length``: ``(n_blocks,)``."""
-    return np.arange(-(-length // BLOCK_PX)) * BLOCK_PX + 0.5 * (BLOCK_PX - 1)
+    return np.arange(-(-length // BLOCK_PX), dtype=np.float64) * BLOCK_PX + 0.5 * (BLOCK_PX - 1)
 
 
 @njit(cache=True, nogil=True)
@@ -52,7 +52,9 @@ def _mirror(index: int, length: int) -> int:  # pragma: no cover - compiled
 
 
 @njit(cache=True, nogil=True, fastmath=True, inline="always")
-def _weigh_rows(out: Any, image: Any, rows: Any, start: int, stop: int, w: Any) -> None:  # pragma: no cover - compiled
+def _weigh_rows(
+    out: Any, image: Any, rows: Any, start: int, stop: int, w: Any
+) -> None:  # pragma: no cover - compiled
     """Set ``out`` to the weighted sum of 12 rows; written out, so that it runs at the speed of memory."""
     w0, w1, w2, w3, w4, w5, w6, w7, w8, w9, w10, w11 = w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8], w[9], w[10], w[11]
     r0, r1, r2 = image[rows[0], start:stop], image[rows[1], start:stop], image[rows[2], start:stop]
@@ -87,7 +89,7 @@ def _interpolate_rows(
         start = block_x * BLOCK_PX
         stop = min(start + BLOCK_PX, width)
         whole = int(np.floor(field_y[block, block_x]))
-        weights = table[int(round((field_y[block, block_x] - whole) * _STEPS))]
+        weights = table[round((field_y[block, block_x] - whole) * _STEPS)]
         for row in range(n_rows):
             for tap in range(N_TAPS):
                 rows[tap] = _mirror(y_start + row + whole + tap - (N_TAPS // 2 - 1), height)
@@ -99,7 +101,7 @@ def _interpolate_rows(
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _interpolate_columns(
+def _interpolate_columns(  # noqa: PLR0917 - compiled
     strip: Any, field_x: Any, table: Any, sums: Any, weights_of_sums: Any, block: int, margin: int
 ) -> None:  # pragma: no cover - compiled
     """Add ``strip`` read at ``x + field_x`` to every image of ``sums``, each with its weight."""
@@ -111,7 +113,7 @@ def _interpolate_columns(
         x_start = block_x * BLOCK_PX
         n_columns = min(BLOCK_PX, width - x_start)
         whole = int(np.floor(field_x[block, block_x]))
-        weights = table[int(round((field_x[block, block_x] - whole) * _STEPS))]
+        weights = table[round((field_x[block, block_x] - whole) * _STEPS)]
         source = margin + x_start + whole - (N_TAPS // 2 - 1)
         for row in range(n_rows):
             _weigh_columns(values, strip[row, source : source + n_columns + N_TAPS - 1], n_columns, weights)
@@ -170,4 +172,5 @@ def warp_image_2d(image: NDArray[Any], *, field_yx_px: NDArray[Any]) -> NDArray[
     sums = np.zeros_like(frame)
     fields = np.ascontiguousarray(field_yx_px, dtype=np.float32)[None]  # (1, 2, by, bx)
     add_warped_frames(sums, frame, fields_yx_px=fields, weights=np.ones((1, 1), dtype=np.float32))
-    return sums[0]
+    moved: NDArray[np.float32] = sums[0]
+    return moved

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,8 +35,11 @@ def _is_operational(extra: object) -> bool:
     return isinstance(extra, dict) and bool(extra.get("operational"))
 
 
-def activate_revisions(connection: Connection, graph: Graph) -> dict[str, Revision]:
-    """Return the active revision of every step of ``graph``; make new ones where the definition changed."""
+def activate_revisions(connection: Connection, graph: Graph, acquisition: Mapping[str, object]) -> dict[str, Revision]:
+    """Return the active revision of every step of ``graph``; make new ones where the definition changed.
+
+    The session's ``acquisition`` values are part of the definition of the steps that read them, and of no others.
+    """
     table = schema.revision
     rows = connection.execute(select(table).where(table.c.state == "active")).mappings()
     active = {row["step"]: dict(row) for row in rows}
@@ -44,7 +48,8 @@ def activate_revisions(connection: Connection, graph: Graph) -> dict[str, Revisi
     for node in graph.nodes.values():
         above = {step: definitions[step] for step in sorted(graph.inputs_of(node.name))}
         links = {port: [str(link) for link in group] for port, group in node.links.items()}
-        definition = digest(node.type.name, identity_params(node), links, node.values, node.min_inputs, above)
+        read = {name: value for name, value in acquisition.items() if name in node.type.reads}
+        definition = digest(node.type.name, identity_params(node), links, node.values, node.min_inputs, above, read)
         definitions[node.name] = definition
         row = active.pop(node.name, None)
         if row is None or row["definition"] != definition:

@@ -54,7 +54,8 @@ class Runner:
         self.ready = ReadyQueue(self.settings.cores, self.settings.usable_memory_gb, self.settings.newest_first)
         self.scheduler = Scheduler(self.graph, judge_for)
         with self.store.transaction(durable=True) as connection:
-            self.revisions = activate_revisions(connection, self.graph)
+            acquisition = self.session.document.acquisition.model_dump(exclude_none=True)
+            self.revisions = activate_revisions(connection, self.graph, acquisition)
             self.fingerprint = fingerprint_of(self.revisions)
         self.workshop = Workshop(self.session, self.graph, self.revisions)
         self.board = Board(self.scheduler, self.running)

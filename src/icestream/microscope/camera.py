@@ -31,24 +31,34 @@ class Camera:
     dead_yx: tuple[tuple[int, int], ...]
     hot_yx: tuple[tuple[int, int], ...]
 
+    def cut(self, shape: tuple[int, int]) -> "Camera":
+        """Return the corner ``shape`` of this camera, as read out with a smaller area."""
+        height, width = shape
+        dead = tuple((y, x) for y, x in self.dead_yx if y < height and x < width)
+        hot = tuple((y, x) for y, x in self.hot_yx if y < height and x < width)
+        return Camera(self.gain[:height, :width], self.response[:height, :width], dead, hot)
+
 
 def make_camera(
     shape: tuple[int, int], *, gain: bool, n_dead_pixels: int, n_hot_pixels: int, generator: np.random.Generator
 ) -> Camera:
-    """Draw a camera whose gain has the structure of real ones: read-out blocks, columns, rows and single pixels."""
+    """Draw a camera whose gain has the structure of real ones: read-out blocks, columns, rows and single pixels.
+
+    Without ``gain`` the camera is perfect and has no defects.
+    """
+    if not gain:
+        return Camera(np.ones(shape, np.float32), np.ones(shape, np.float32), (), ())
     height, width = shape
-    reference = np.ones(shape, np.float32)
-    if gain:
-        blocks = generator.normal(0, 0.03, 8).repeat(-(-width // 8))[:width]
-        columns = generator.normal(0, 0.02, width) + blocks
-        rows = generator.normal(0, 0.015, (height, 1))
-        pixels = generator.normal(0, 0.03, shape)
-        reference = np.exp(columns + rows + pixels).astype(np.float32)  # (h, w)
-        reference /= reference.mean()
+    blocks = generator.normal(0, 0.03, 8).repeat(-(-width // 8))[:width]
+    columns = generator.normal(0, 0.02, width) + blocks
+    rows = generator.normal(0, 0.015, (height, 1))
+    pixels = generator.normal(0, 0.03, shape)
+    structure = np.exp(columns + rows + pixels)  # (h, w)
+    reference: NDArray[np.float32] = (structure / structure.mean()).astype(np.float32)
     flat = generator.choice(height * width, min(n_dead_pixels + n_hot_pixels, height * width), replace=False)
     positions = [(int(index) // width, int(index) % width) for index in flat]
     dead, hot = tuple(positions[:n_dead_pixels]), tuple(positions[n_dead_pixels:])
-    response: NDArray[np.float32] = 1 / reference
+    response: NDArray[np.float32] = np.reciprocal(reference)
     for y, x in dead:
         reference[y, x] = 0.0
         response[y, x] = 0.0
@@ -57,7 +67,7 @@ def make_camera(
     return Camera(reference, response, dead, hot)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _invert_poisson(mean: NDArray[np.float32], uniform: NDArray[np.float32], out: NDArray[np.int32]) -> None:
     for i in range(mean.size):
         probability = np.exp(-np.float64(mean[i]))

@@ -85,7 +85,8 @@ def _fold_domain(
     """Return main-chain and side-chain beads in turn, ``(2 * n_residues, 3)``, and mark their room in ``cells``."""
     end = domain.centre + generator.normal(0, 0.3, 3) * domain.semi_axes
     beads: list[NDArray[np.float64]] = []
-    while 2 * n_residues > sum(len(part) for part in beads):
+    n_beads = 0
+    while n_beads < 2 * n_residues:
         length = int(generator.integers(10, 25))
         directions = generator.normal(size=(_CANDIDATES, 3))
         directions /= np.linalg.norm(directions, axis=1, keepdims=True)
@@ -100,12 +101,15 @@ def _fold_domain(
         helix = _wind_helix(axes[best], turns[best], generator=generator)
         loop = end + (axes[best, 0] - end) * np.linspace(0.25, 0.75, 2)[:, None]
         beads += [np.repeat(loop, 2, axis=0) + generator.normal(0, 1.5, (4, 3)), helix]
+        n_beads += 4 + 2 * length
         _occupy(cells, index[best])
         end = axes[best, -1]
     return np.concatenate(beads)[: 2 * n_residues]
 
 
-def _wind_helix(axis: NDArray[np.float64], direction: NDArray[np.float64], *, generator: np.random.Generator) -> NDArray[np.float64]:
+def _wind_helix(
+    axis: NDArray[np.float64], direction: NDArray[np.float64], *, generator: np.random.Generator
+) -> NDArray[np.float64]:
     """Wind a right-handed alpha helix (100 degrees a residue) about ``axis`` ``(length, 3)``, zyx: ``(2 * length, 3)``."""
     away = np.eye(3)[int(np.argmin(np.abs(direction)))]
     first = np.cross(direction, away)
@@ -120,7 +124,7 @@ def _wind_helix(axis: NDArray[np.float64], direction: NDArray[np.float64], *, ge
 
 
 def _occupy(cells: NDArray[np.float64], index: NDArray[np.intp]) -> None:
-    """Mark the neighbourhood of a new helix, ``(length, 3)``, as taken in ``cells``, the one array of the particle being folded."""
+    """Mark the neighbourhood of a new helix, ``(length, 3)``, as taken in ``cells``, the array being filled."""
     steps = np.stack(np.meshgrid(*[np.arange(-2, 3)] * 3, indexing="ij"), -1).reshape(-1, 3)  # (125, 3)
     around = np.clip(index[:, None, :] + steps[None], 0, cells.shape[0] - 1).reshape(-1, 3)
     weight = np.tile(np.exp(-0.5 * (np.linalg.norm(steps, axis=1) / 1.2) ** 2), len(index))

@@ -19,7 +19,7 @@ from scipy.spatial import cKDTree
 
 from icestream.algorithms.ctf import ctf_2d
 from icestream.algorithms.dose import critical_exposure_e_per_ang2
-from icestream.algorithms.fourier import frequency_grid_2d, frequency_radius_2d, shift_spectrum_2d
+from icestream.algorithms.fourier import frequency_radius_2d, shift_spectrum_2d
 from icestream.microscope.camera import Camera, count_electrons
 from icestream.microscope.ice import ice_power_rad2_ang2
 from icestream.microscope.motion import displacement_at, local_at_frame, spline_prefilter_2d, warp_splines_2d
@@ -66,26 +66,44 @@ def place_particles(
     return placed
 
 
-def render_specimen(truth: ExposureTruth, volume: FourierVolume, *, ice_thickness_ang: float, generator: np.random.Generator) -> Specimen:
+def render_specimen(
+    truth: ExposureTruth,
+    volume: FourierVolume,
+    *,
+    particle_contrast: float,
+    ice_thickness_ang: float,
+    generator: np.random.Generator,
+) -> Specimen:
     """Form the image of all particles and of the ice once, for all frames.
 
     Parameters
     ----------
+    truth
+        Optics, motion and particles.
     volume
         The phantom in volts, at the pixel size of the exposure.
+    particle_contrast
+        Fraction of the computed contrast of particles that reaches the image.
+    ice_thickness_ang
+        0 gives particles in a vacuum.
+    generator
+        Draws the structure of the ice.
     """
     canvas, origin = _canvas(truth)
     particles = np.zeros((canvas[0], canvas[1] // 2 + 1), np.complex64)
     for depth_ang in sorted({p.depth_ang for p in truth.particles}):
         layer = [p for p in truth.particles if p.depth_ang == depth_ang]
         phase_rad = _phase_image(layer, volume, canvas, origin)
-        phase_rad *= interaction_parameter_rad_per_v_ang(truth.voltage_kv) * truth.pixel_size_ang
+        phase_rad *= particle_contrast * interaction_parameter_rad_per_v_ang(truth.voltage_kv) * truth.pixel_size_ang
         particles += fft.rfft2(phase_rad) * transfer_2d(truth, canvas, depth_ang=depth_ang)
     ice = np.zeros_like(particles)
     if ice_thickness_ang > 0:
         frequency = frequency_radius_2d(*canvas) / truth.pixel_size_ang
         power = ice_power_rad2_ang2(
-            frequency, thickness_ang=ice_thickness_ang, voltage_kv=truth.voltage_kv, motion_b_factor_ang2=_ICE_MOTION_B_FACTOR_ANG2
+            frequency,
+            thickness_ang=ice_thickness_ang,
+            voltage_kv=truth.voltage_kv,
+            motion_b_factor_ang2=_ICE_MOTION_B_FACTOR_ANG2,
         )
         amplitude = np.sqrt(power).astype(np.float32) / np.float32(truth.pixel_size_ang)
         amplitude[0, 0] = 0.0
@@ -145,7 +163,9 @@ def _phase_image(
     return image
 
 
-def expected_frames(truth: ExposureTruth, specimen: Specimen, *, dose_per_frame_e_per_ang2: float) -> Iterator[NDArray[np.float32]]:
+def expected_frames(
+    truth: ExposureTruth, specimen: Specimen, *, dose_per_frame_e_per_ang2: float
+) -> Iterator[NDArray[np.float32]]:
     """Yield the noiseless frames in electrons per pixel: ``(h, w)`` each.
 
     The damage filter, the global drift (a phase ramp) and the spline prefilter are exact and share one inverse transform per

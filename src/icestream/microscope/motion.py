@@ -1,13 +1,13 @@
 """How the specimen moves during one exposure, and images that follow it.
 
-Displacement ``D(t, p)`` says: content that was at ``p`` in frame 0 is at ``p + D(t, p)`` in frame ``t``. It is the sum of a global
-trajectory and a local polynomial of the kind of MotionCor2 (Zheng et al. 2017, Nat. Methods 14, 331): for each axis three powers
-of time times five terms of position,
+Displacement ``D(t, p)`` says: content that was at ``p`` in frame 0 is at ``p + D(t, p)`` in frame ``t``. It is the sum of a
+global trajectory and a local polynomial of the kind of MotionCor2 (Zheng et al. 2017, Nat. Methods 14, 331): for each axis three
+powers of time times five terms of position,
 
     ``(tau, tau², tau³) x (u, v, u² - 1/12, u v, v² - 1/12)``
 
-with ``tau = t / (n_frames - 1)``, ``u = (x - (w - 1) / 2) / w`` and ``v = (y - (h - 1) / 2) / h``. Every term has mean zero over the
-field, so the global trajectory is the mean motion.
+with ``tau = t / (n_frames - 1)``, ``u = (x - (w - 1) / 2) / w`` and ``v = (y - (h - 1) / 2) / h``. Every term has mean zero over
+the field, so the global trajectory is the mean motion.
 """
 
 import numpy as np
@@ -44,7 +44,8 @@ def make_local_motion(*, rms_px: float, generator: np.random.Generator) -> NDArr
     grid = np.linspace(-0.5, 0.5, 33)
     v, u = np.meshgrid(grid, grid, indexing="ij")
     end = np.einsum("ats,syx->ayx", coefficients, space_terms(u, v))  # (2, 33, 33)
-    return coefficients * (rms_px / np.sqrt((end**2).sum(0).mean()))
+    scaled: NDArray[np.float64] = coefficients * (rms_px / np.sqrt((end**2).sum(0).mean()))
+    return scaled
 
 
 def space_terms(u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -95,7 +96,7 @@ def spline_prefilter_2d(height: int, width: int) -> tuple[NDArray[np.float32], N
     return along_y, along_x
 
 
-@njit(cache=True, fastmath=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, fastmath=True)
 def _local(space: NDArray[np.float64], u: float, v: float) -> tuple[float, float]:
     uu, uv, vv = u * u - 1.0 / 12.0, u * v, v * v - 1.0 / 12.0
     dy = space[0, 0] * u + space[0, 1] * v + space[0, 2] * uu + space[0, 3] * uv + space[0, 4] * vv
@@ -103,18 +104,22 @@ def _local(space: NDArray[np.float64], u: float, v: float) -> tuple[float, float
     return dy, dx
 
 
-@njit(cache=True, fastmath=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, fastmath=True)
 def _weights(f: float) -> tuple[float, float, float, float]:
     r = 1.0 - f
-    return r * r * r / 6.0, (4.0 - 6.0 * f * f + 3.0 * f * f * f) / 6.0, (4.0 - 6.0 * r * r + 3.0 * r * r * r) / 6.0, f * f * f / 6.0
+    return (
+        r * r * r / 6.0,
+        (4.0 - 6.0 * f * f + 3.0 * f * f * f) / 6.0,
+        (4.0 - 6.0 * r * r + 3.0 * r * r * r) / 6.0,
+        f * f * f / 6.0,
+    )
 
 
-@njit(cache=True, fastmath=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, fastmath=True)
 def _warp(
     splines: NDArray[np.float32],
     space: NDArray[np.float64],
-    drift_y: float,
-    drift_x: float,
+    drift: tuple[float, float],
     origin: tuple[int, int],
     out: NDArray[np.float32],
 ) -> None:
@@ -122,11 +127,12 @@ def _warp(
     rows, columns = splines.shape
     for row in range(height):
         for column in range(width):
-            # Where was this pixel's specimen in frame 0?  p = q - g - L(p), by two steps of iteration.
-            u = (column - drift_x - 0.5 * (width - 1)) / width
-            v = (row - drift_y - 0.5 * (height - 1)) / height
+            # Where was this pixel's specimen in frame 0?  p = q - g - L(p), solved by iteration.
+            u = (column - drift[1] - 0.5 * (width - 1)) / width
+            v = (row - drift[0] - 0.5 * (height - 1)) / height
             dy, dx = _local(space, u, v)
-            dy, dx = _local(space, u - dx / width, v - dy / height)
+            for _ in range(3):
+                dy, dx = _local(space, u - dx / width, v - dy / height)
             y = min(max(origin[0] + row - dy, 1.0), rows - 3.0)
             x = min(max(origin[1] + column - dx, 1.0), columns - 3.0)
             iy, ix = int(y), int(x)
@@ -155,8 +161,12 @@ def warp_splines_2d(
         ``(H, W)`` cubic B-spline coefficients of the specimen, already moved by the global drift.
     space_coefficients
         ``(2, 5)`` of `local_at_frame`.
+    drift_yx_px
+        The global drift that is in ``splines`` already.
     origin_yx
         Where the detector's pixel (0, 0) lies on the larger specimen.
+    shape
+        Of the detector.
 
     Returns
     -------
@@ -164,5 +174,5 @@ def warp_splines_2d(
         ``shape``.
     """
     out = np.empty(shape, np.float32)
-    _warp(splines, space_coefficients, float(drift_yx_px[0]), float(drift_yx_px[1]), origin_yx, out)
+    _warp(splines, space_coefficients, (float(drift_yx_px[0]), float(drift_yx_px[1])), origin_yx, out)
     return out

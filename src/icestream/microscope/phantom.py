@@ -5,15 +5,17 @@ A phantom is ``(n, n, n)`` float32, zyx, in volts above the ice around it; its c
 
 import bz2
 import gzip
+import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import gemmi
 import mrcfile
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
+from scipy import fft, ndimage
 
 from icestream.errors import FileFormatError
 from icestream.microscope.chain import fold_chain
@@ -22,6 +24,7 @@ from icestream.microscope.potential import PROTEIN_ABOVE_ICE_V, VOLT_ANG2_PER_AN
 _MODEL_SUFFIXES = {".pdb", ".ent", ".cif", ".mmcif"}
 _MAP_SUFFIXES = {".mrc", ".map", ".ccp4"}
 _LARGEST_MAP_VOXELS = 1024**3
+_LARGEST_BOX = 512
 _LARGEST_MODEL_BYTES = 512 << 20
 _HYDROGEN_FACTOR_ANG = 0.529
 _ROOM = 1.3
@@ -37,9 +40,19 @@ class Phantom:
 
 
 def box_for(diameter_ang: float, *, pixel_size_ang: float) -> int:
-    """Return an even, FFT-friendly box that leaves room around a particle."""
-    size = math.ceil(_ROOM * diameter_ang / pixel_size_ang / 2)
-    return 2 * int(fft.next_fast_len(max(size, 8), real=True))
+    """Return an even, FFT-friendly box that leaves room around a particle.
+
+    Raises
+    ------
+    ValueError
+        The box would be larger than 512 pixels, whose padded transform takes 4 GB.
+    """
+    size = 2 * int(fft.next_fast_len(max(math.ceil(_ROOM * diameter_ang / pixel_size_ang / 2), 8), real=True))
+    if size > _LARGEST_BOX:
+        raise ValueError(
+            f"a particle of {diameter_ang:.0f} Å at {pixel_size_ang} Å/px needs a box of {size} px; allowed {_LARGEST_BOX}"
+        )
+    return size
 
 
 def load_phantom(source: Path | str, *, pixel_size_ang: float, diameter_ang: float, seed: int) -> Phantom:
@@ -49,6 +62,8 @@ def load_phantom(source: Path | str, *, pixel_size_ang: float, diameter_ang: flo
     ----------
     source
         ``"builtin"``, or the path of an atomic model or a density map, possibly compressed.
+    pixel_size_ang
+        Of the volume that is returned.
     diameter_ang, seed
         For the built-in phantom only.
 
@@ -67,7 +82,9 @@ def load_phantom(source: Path | str, *, pixel_size_ang: float, diameter_ang: flo
         return phantom_from_model(path, pixel_size_ang=pixel_size_ang)
     if suffix in _MAP_SUFFIXES:
         return phantom_from_map(path, pixel_size_ang=pixel_size_ang)
-    raise FileFormatError(path, f"suffix {suffix!r} is no phantom; allowed: {sorted(_MODEL_SUFFIXES | _MAP_SUFFIXES)} (.gz, .bz2)")
+    raise FileFormatError(
+        path, f"suffix {suffix!r} is no phantom; allowed: {sorted(_MODEL_SUFFIXES | _MAP_SUFFIXES)} (.gz, .bz2)"
+    )
 
 
 def build_phantom(diameter_ang: float, *, pixel_size_ang: float, seed: int) -> Phantom:
@@ -76,8 +93,8 @@ def build_phantom(diameter_ang: float, *, pixel_size_ang: float, seed: int) -> P
     A chain of helices and loops is folded into a few domains of different sizes around an off-centre cavity
     (`chain.fold_chain`), one main-chain and one side-chain bead per residue, so that the density shows rods, gaps and a hand.
     """
-    beads = fold_chain(diameter_ang, generator=np.random.default_rng(seed))
     size = box_for(diameter_ang, pixel_size_ang=pixel_size_ang)
+    beads = fold_chain(diameter_ang, generator=np.random.default_rng(seed))
     volume = potential_above_ice_3d(
         beads.zyx_ang, beads.weight_v_ang3, beads.mass_da, beads.sigma_ang, size=size, pixel_size_ang=pixel_size_ang
     )
@@ -95,7 +112,9 @@ def phantom_from_model(path: Path, *, pixel_size_ang: float) -> Phantom:
     FileFormatError
         The file cannot be parsed or has no atoms.
     """
-    atoms = _read_atoms(path)
+    # gemmi's atoms live only as long as their structure, which therefore stays in a variable.
+    structure = _read_structure(path)
+    atoms = [site.atom for site in structure[0].all()]
     zyx_ang = np.array([[a.pos.z, a.pos.y, a.pos.x] for a in atoms])  # (n, 3)
     factor_ang = np.array([a.element.c4322.calculate_sf(0.0) * a.occ for a in atoms])
     mass_da = np.array([a.element.weight * a.occ for a in atoms])
@@ -115,10 +134,9 @@ def phantom_from_model(path: Path, *, pixel_size_ang: float) -> Phantom:
     return Phantom(volume, pixel_size_ang, diameter_ang)
 
 
-def _read_atoms(path: Path) -> list[gemmi.Atom]:
-    opener = {".gz": gzip.open, ".bz2": bz2.open}.get(path.suffix.lower(), open)
+def _read_structure(path: Path) -> gemmi.Structure:
     try:
-        with opener(path, "rb") as handle:
+        with _open_text(path) as handle:
             content = handle.read(_LARGEST_MODEL_BYTES + 1)
         if len(content) > _LARGEST_MODEL_BYTES:
             raise FileFormatError(path, f"more than {_LARGEST_MODEL_BYTES >> 20} MiB of text, which is no model of one particle")
@@ -132,14 +150,21 @@ def _read_atoms(path: Path) -> list[gemmi.Atom]:
     if len(structure) == 0 or structure[0].count_atom_sites() == 0:
         raise FileFormatError(path, "has no atoms")
     structure.remove_waters()
-    return [site.atom for site in structure[0].all()]
+    return structure
+
+
+def _open_text(path: Path) -> IO[bytes]:
+    if path.suffix.lower() == ".gz":
+        return io.BufferedReader(gzip.open(path, "rb"))
+    return bz2.open(path, "rb") if path.suffix.lower() == ".bz2" else path.open("rb")
 
 
 def phantom_from_map(path: Path, *, pixel_size_ang: float) -> Phantom:
     """Turn a density map (MRC, possibly .gz or .bz2) into a phantom.
 
     The map is resampled to the pixel size in Fourier space. Grey values of maps are arbitrary, so they are scaled such that the
-    molecule, taken as all voxels above a fifth of the 99.9th percentile, has the mean potential of protein above ice.
+    molecule has the mean potential of protein above ice. The molecule is all voxels above a fifth of the 99.9th percentile,
+    without dust; what lies outside a soft envelope about it is set to zero.
 
     Raises
     ------
@@ -158,22 +183,38 @@ def phantom_from_map(path: Path, *, pixel_size_ang: float) -> Phantom:
     if voxel_ang <= 0:
         raise FileFormatError(path, f"has voxel size {voxel_ang} in its header; a positive size is needed")
     level = 0.2 * float(np.percentile(data, 99.9))
-    inside = data > level
-    if level <= 0 or not inside.any():
+    if level <= 0:
         raise FileFormatError(path, "has no density above zero")
-    scaled = data * np.float32(PROTEIN_ABOVE_ICE_V / float(data[inside].mean()))
-    volume, radius_px = _centre_molecule(scaled, inside)
-    new_size = 2 * round(volume.shape[0] * voxel_ang / pixel_size_ang / 2)
-    resampled = _resample_volume(volume, new_size=max(new_size, 8))
-    return Phantom(resampled, volume.shape[0] * voxel_ang / resampled.shape[0], 2 * radius_px * voxel_ang)
+    inside = _remove_dust(data > level)
+    envelope = ndimage.gaussian_filter(ndimage.binary_dilation(inside, iterations=2).astype(np.float32), 1.0)
+    scaled = data * envelope * np.float32(PROTEIN_ABOVE_ICE_V / float(data[inside].mean()))
+    volume, radius_px = _centre_molecule(scaled, inside, zoom=voxel_ang / pixel_size_ang)
+    box_for(2 * radius_px * voxel_ang, pixel_size_ang=pixel_size_ang)
+    resampled = _resample_volume(volume, new_size=2 * round(volume.shape[0] * voxel_ang / pixel_size_ang / 2))
+    return Phantom(resampled, pixel_size_ang, 2 * radius_px * voxel_ang)
 
 
-def _centre_molecule(data: NDArray[np.float32], inside: NDArray[np.bool_]) -> tuple[NDArray[np.float32], float]:
-    """Move the middle of the bounding box of the molecule to the centre of a cube with room; also return the radius in voxels."""
+def _remove_dust(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Drop connected parts smaller than a tenth of the largest."""
+    parts, _ = ndimage.label(inside)
+    counts = np.bincount(parts.ravel())
+    counts[0] = 0
+    kept: NDArray[np.bool_] = (counts >= 0.1 * counts.max())[parts] & inside
+    return kept
+
+
+def _centre_molecule(data: NDArray[np.float32], inside: NDArray[np.bool_], *, zoom: float) -> tuple[NDArray[np.float32], float]:
+    """Move the middle of the bounding box of the molecule to the centre of a cube; also return the radius in voxels.
+
+    The cube has room, and the first size that ``zoom`` takes to an even number within one part in a thousand, so that
+    resampling keeps the scale.
+    """
     where = np.argwhere(inside)  # (n, 3)
     middle = np.round((where.min(0) + where.max(0)) / 2).astype(int)
     radius_px = float(np.linalg.norm(where - middle, axis=1).max()) + 1.0
-    size = 2 * int(np.ceil(_ROOM * radius_px))
+    sizes = 2 * (int(np.ceil(_ROOM * radius_px)) + np.arange(40))
+    error = np.maximum(np.abs(1 - 2 * np.round(sizes * zoom / 2) / (sizes * zoom)), 1e-3)
+    size = int(sizes[np.argmin(error)])
     cube = np.zeros((size, size, size), np.float32)
     low = np.maximum(middle - size // 2, 0)
     high = np.minimum(middle + size // 2, data.shape)

@@ -29,7 +29,7 @@ def interaction_parameter_rad_per_v_ang(voltage_kv: float) -> float:
     return float(2 * np.pi / (electron_wavelength_ang(voltage_kv) * voltage_kv * 1e3) * relativistic)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _add_gaussians(
     volume: NDArray[np.float32], zyx: NDArray[np.float64], weights: NDArray[np.float64], sigmas: NDArray[np.float64]
 ) -> None:
@@ -63,7 +63,12 @@ def _add_gaussians(
 
 
 def splat_gaussians_3d(
-    zyx_ang: NDArray[np.float64], weight_v_ang3: NDArray[np.float64], sigma_ang: NDArray[np.float64], *, size: int, pixel_size_ang: float
+    zyx_ang: NDArray[np.float64],
+    weight_v_ang3: NDArray[np.float64],
+    sigma_ang: NDArray[np.float64],
+    *,
+    size: int,
+    pixel_size_ang: float,
 ) -> NDArray[np.float32]:
     """Add one Gaussian per atom into a volume.
 
@@ -75,6 +80,8 @@ def splat_gaussians_3d(
         ``(n,)`` integrated potentials; they are kept exactly for atoms inside the volume.
     sigma_ang
         ``(n,)`` widths; never less than 0.6 voxels, so that nothing aliases.
+    size, pixel_size_ang
+        Of the volume.
 
     Returns
     -------
@@ -105,6 +112,8 @@ def potential_above_ice_3d(
     ----------
     zyx_ang, weight_v_ang3, mass_da, sigma_ang
         ``(n, 3)``, ``(n,)``, ``(n,)``, ``(n,)``.
+    size, pixel_size_ang
+        Of the volume.
 
     Returns
     -------

@@ -64,7 +64,7 @@ def transform_volume(volume: NDArray[np.float32]) -> FourierVolume:
     return FourierVolume(fft.rfftn(fft.ifftshift(padded)).astype(np.complex64), size)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _spline_weights(fraction: float, weights: NDArray[np.float64]) -> None:
     rest = 1.0 - fraction
     weights[0] = rest**3 / 6.0
@@ -73,7 +73,7 @@ def _spline_weights(fraction: float, weights: NDArray[np.float64]) -> None:
     weights[3] = fraction**3 / 6.0
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _slice(coefficients: NDArray[np.complex64], matrix: NDArray[np.float64], size: int, out: NDArray[np.complex64]) -> None:
     padded = coefficients.shape[0]
     scale = padded / size

@@ -61,7 +61,9 @@ class SimulationSettings(BaseModel):
         (50.0, 400.0), description="Range of the difference of defocus U and V"
     )
     phase_shift_deg: tuple[Degree, Degree] = Field((0.0, 0.0), description="Range of the phase shift of a phase plate")
-    b_factor_ang2: float = Field(60.0, ge=0, description="Envelope exp(-B g²/4) of the microscope", json_schema_extra={"unit": "Å²"})
+    b_factor_ang2: float = Field(
+        60.0, ge=0, description="Envelope exp(-B g²/4) of the microscope", json_schema_extra={"unit": "Å²"}
+    )
 
     drift_px: tuple[NonNegative, NonNegative] = Field((3.0, 10.0), description="Range of the path length of the global drift")
     local_motion_px: Pixel = Field(1.0, ge=0, description="Rms over the field of the local motion at the last frame")
@@ -72,15 +74,22 @@ class SimulationSettings(BaseModel):
     phantom_diameter_ang: Angstrom = Field(150.0, gt=20, description="Diameter of the built-in phantom")
     n_particles: int = Field(45, ge=0, description="Particles on one micrograph (fewer where they do not fit)")
     spacing_diameters: float = Field(1.0, ge=0, description="Least distance of two particles, in diameters")
+    particle_contrast: float = Field(
+        0.6,
+        gt=0,
+        le=1,
+        description="Fraction of the computed particle contrast that reaches the image; inelastic scattering takes the rest",
+    )
     depth_spread: bool = Field(False, description="Particles lie at random depths of the ice instead of in one plane")
     ice_thickness_ang: Angstrom = Field(300.0, ge=0, description="Thickness of the ice")
 
     format: Literal["tiff", "mrc", "eer"] = Field("tiff", description="File format of the movies")
-    mrc_type: Literal["int8", "uint8", "int16", "float32"] = Field("int16", description="Pixel type of MRC movies (uint8 as IMOD writes it)")
+    mrc_type: Literal["int8", "int16", "uint16", "float32"] = Field("int16", description="Pixel type of MRC movies")
+    eer_frames_per_frame: int = Field(10, ge=1, le=200, description="Camera frames in an EER file per frame of the settings")
     naming: Literal["plain", "epu"] = Field("plain", description="mic_0001.tiff, or names and folders as EPU makes them")
     gain: bool = Field(True, description="Frames need a gain reference (written as gain.mrc); without it the camera is perfect")
-    n_dead_pixels: int = Field(20, ge=0, description="Pixels that never count (gain reference 0)")
-    n_hot_pixels: int = Field(20, ge=0, description="Pixels that count far too much (gain reference about 1)")
+    n_dead_pixels: int = Field(20, ge=0, description="Pixels that never count (gain reference 0); none without gain")
+    n_hot_pixels: int = Field(20, ge=0, description="Pixels that count far too much (gain reference about 1); none without gain")
 
     faults: dict[int, Fault] = Field(default_factory=dict, description="Faults by index of the movie, from 0")
     fault_fraction: float = Field(0.0, ge=0, le=1, description="Fraction of the other movies that get a random fault")

@@ -1,6 +1,7 @@
 """What is true of a simulated session: saved beside the data, read back by tests and scores."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,9 @@ def save_session_truth(truth: SessionTruth, folder: Path) -> None:
     """Write ``truth/session.json`` and ``truth/session.star``."""
     publish_text(folder / "truth" / "session.json", truth.model_dump_json(indent=1))
     rows = [load_exposure_truth(folder, name) for name in truth.exposures]
-    table = [(t.file, t.defocus_u_ang, t.defocus_v_ang, t.astigmatism_angle_deg, t.phase_shift_deg, t.fault or "none") for t in rows]
+    table = [
+        (t.file, t.defocus_u_ang, t.defocus_v_ang, t.astigmatism_angle_deg, t.phase_shift_deg, t.fault or "none") for t in rows
+    ]
     columns = ["MicrographMovieName", "DefocusU", "DefocusV", "DefocusAngle", "PhaseShift", "icestreamFault"]
     publish_text(folder / "truth" / "session.star", _star_table("micrographs", columns, table))
 
@@ -127,19 +130,31 @@ def exposure_star(truth: ExposureTruth) -> str:
     ``rlnCoordinateX`` and ``Y`` are pixels of the raw movie in frame 0, counted from 0 as RELION does.
     """
     shifts = [(frame + 1, x, y) for frame, (y, x) in enumerate(truth.global_yx_px)]
+    angle_deg, shift_deg = truth.astigmatism_angle_deg, truth.phase_shift_deg
     particles = [
-        (
-            p.x_px, p.y_px, p.rot_deg, p.tilt_deg, p.psi_deg,
-            truth.defocus_u_ang + p.depth_ang, truth.defocus_v_ang + p.depth_ang, truth.astigmatism_angle_deg, truth.phase_shift_deg,
-        )
+        (*_pose(p), truth.defocus_u_ang + p.depth_ang, truth.defocus_v_ang + p.depth_ang, angle_deg, shift_deg)
         for p in truth.particles
-    ]  # fmt: skip
-    optics = ["CoordinateX", "CoordinateY", "AngleRot", "AngleTilt", "AnglePsi", "DefocusU", "DefocusV", "DefocusAngle", "PhaseShift"]
+    ]
+    optics = [
+        "CoordinateX",
+        "CoordinateY",
+        "AngleRot",
+        "AngleTilt",
+        "AnglePsi",
+        "DefocusU",
+        "DefocusV",
+        "DefocusAngle",
+        "PhaseShift",
+    ]
     motion = ["MicrographFrameNumber", "icestreamDisplacementX", "icestreamDisplacementY"]
     return _star_table("displacement", motion, shifts) + _star_table("particles", optics, particles)
 
 
-def _star_table(name: str, columns: list[str], rows: list[tuple[object, ...]] | list[tuple[int, float, float]]) -> str:
+def _pose(particle: ParticleTruth) -> tuple[float, ...]:
+    return particle.x_px, particle.y_px, particle.rot_deg, particle.tilt_deg, particle.psi_deg
+
+
+def _star_table(name: str, columns: list[str], rows: Sequence[tuple[object, ...]]) -> str:
     labels = [label if label.startswith("icestream") else f"rln{label}" for label in columns]
     head = [f"data_{name}", "", "loop_"] + [f"_{label} #{number}" for number, label in enumerate(labels, 1)]
     body = [" ".join(f"{value:.6f}" if isinstance(value, float) else str(value) for value in row) for row in rows]

@@ -1,0 +1,49 @@
+# Everything a person does with a checkout. Needs make, and Python 3.11 or newer with its venv module.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# An old bytecode or user-site setting of the caller must not leak in.
+export PYTHONNOUSERSITE := 1
+
+.PHONY: help demo test test-services check docs lint install clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/.installed  ## Watch a simulated microscope being processed, start to 2D classes (some minutes)
+	$(BIN)/icestream demo
+
+test: lint  ## Lint, check types and layers, and run the tests that need nothing but this checkout
+	$(BIN)/python -m pytest -m "not services"
+
+test-services: $(VENV)/.installed-test  ## Install Debian packages (root or sudo) and run the tests that need them
+	bash scripts/install-services.sh
+	$(BIN)/python -m pytest -m services
+
+check: test test-services  ## Everything that the continuous integration runs
+
+lint: $(VENV)/.installed-test  ## Check style, formatting, types and layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.installed  ## Write docs/reference anew from the declarations in the source
+	$(BIN)/python -m icestream.testing.reference docs/reference
+
+install: $(VENV)/.installed  ## Make .venv with icestream in it
+
+clean:  ## Remove what these targets made
+	rm -rf $(VENV) build dist demo .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(VENV)/.made: scripts/make-venv.sh
+	bash scripts/make-venv.sh $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.made pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@

@@ -1,0 +1,184 @@
+"""The frames of a movie, streamed: checks, their raw sum, defects, and binned copies for alignment."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from icestream.algorithms.gain import Operation, correct_frame_2d, find_defects_2d, prepare_gain_2d
+from icestream.errors import ItemError
+
+_LARGEST_BINNED_SIDE = 2048
+_SATURATED_SHARE = 0.5
+_LEAST_COUNTS = 0.1
+
+
+class Frames(Protocol):
+    """A movie that can be read more than once, frame by frame: a list of arrays, an ``(n, h, w)`` array, or a reader."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[NDArray[Any]]: ...
+
+
+@dataclass(frozen=True)
+class Detector:
+    """What one look at all frames tells of the camera: factor and defects ``(h, w)``, and where the defects are ``(n, 2)``."""
+
+    factor: NDArray[np.float32]
+    defects: NDArray[np.bool_]
+    positions: NDArray[np.intp]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the frames."""
+        return self.factor.shape[0], self.factor.shape[1]
+
+    def correct(self, frame: NDArray[Any], *, number: int, out: NDArray[np.float32]) -> None:
+        """Write a frame with gain and defects corrected to ``out``."""
+        if frame.shape != self.shape:
+            raise ItemError(f"frame {number} is {frame.shape[0]}×{frame.shape[1]}, frame 0 is {self.shape[0]}×{self.shape[1]}")
+        correct_frame_2d(frame, self.factor, self.defects, positions=self.positions, seed=number, out=out)
+
+
+@njit(cache=True, nogil=True)
+def _add(total: Any, frame: Any) -> None:  # pragma: no cover - compiled
+    for y in range(total.shape[0]):
+        for x in range(total.shape[1]):
+            total[y, x] += np.float32(frame[y, x])
+
+
+def sum_raw_frames(frames: Frames) -> NDArray[np.float32]:
+    """Return the plain sum of all frames as they were read: ``(h, w)``.
+
+    Raises
+    ------
+    ItemError
+        There is no frame, or frames differ in size.
+    """
+    total: NDArray[np.float32] | None = None
+    for number, frame in enumerate(frames):
+        if total is None:
+            total = np.zeros(frame.shape, dtype=np.float32)
+        if frame.ndim != 2 or frame.shape != total.shape:
+            raise ItemError(
+                f"frame {number} has shape {frame.shape}, the first frame has {total.shape}; allowed is one (height, width)"
+            )
+        if frame.dtype.kind in "iu" and _saturated(frame):
+            raise ItemError(
+                f"frame {number} is saturated: more than half of its pixels are at the largest value of {frame.dtype}"
+            )
+        _add(total, np.ascontiguousarray(frame))
+    if total is None:
+        raise ItemError("movie has no frames: at least 1 is needed")
+    return total
+
+
+def _counts_events(frames: Frames) -> bool:
+    return next(iter(frames)).dtype.kind in "iu"
+
+
+def _saturated(frame: NDArray[Any]) -> bool:
+    probe = frame[:: max(frame.shape[0] // 256, 1), :: max(frame.shape[1] // 256, 1)]
+    return bool(np.count_nonzero(probe == np.iinfo(frame.dtype).max) > _SATURATED_SHARE * probe.size)
+
+
+def inspect_frames(frames: Frames, gain: NDArray[Any] | None, *, operation: Operation) -> Detector:
+    """Look once at all frames: refuse a movie that shows nothing, and find the defects of the camera.
+
+    Raises
+    ------
+    ItemError
+        No frame; frames or gain of different sizes; no beam; not a number; saturated; no contrast at all.
+    """
+    total = sum_raw_frames(frames)
+    factor, defects = prepare_gain_2d(gain, operation=operation, shape=(total.shape[0], total.shape[1]))
+    finite = np.isfinite(total)
+    if not finite.any():
+        raise ItemError("movie holds no number: every pixel is NaN or infinite in some frame")
+    if np.count_nonzero(~finite) > 0.1 * finite.size:
+        raise ItemError(
+            f"movie is damaged: {np.count_nonzero(~finite) / finite.size:.0%} of the pixels are NaN or infinite; allowed is 10 %"
+        )
+    if not np.any(total[finite]):
+        raise ItemError(f"no beam: all {len(frames)} frames are zero")
+    counts = float(total[finite].mean(dtype=np.float64))
+    if _counts_events(frames) and counts < _LEAST_COUNTS:
+        raise ItemError(
+            f"no beam: {counts:.2g} counts per pixel in all {len(frames)} frames together, at least {_LEAST_COUNTS} are needed"
+        )
+    if np.ptp(total[finite]) == 0:
+        raise ItemError(f"movie has no contrast: the sum of its {len(frames)} frames is {total[finite][0]:g} in every pixel")
+    corrected = total * factor
+    defects = find_defects_2d(corrected, defects)
+    if defects.all():
+        raise ItemError("no usable pixel: all are defect by gain or by their counts")
+    return Detector(factor, defects, np.argwhere(defects))
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _add_binned(total: Any, frame: Any, bin: int, scale: float) -> None:  # pragma: no cover - compiled
+    factor = np.float32(scale)
+    for y in range(total.shape[0]):
+        target = total[y]
+        for row in range(y * bin, y * bin + bin):
+            line = frame[row]
+            if bin == 1:
+                for x in range(total.shape[1]):
+                    target[x] += factor * line[x]
+            elif bin == 2:
+                for x in range(total.shape[1]):
+                    target[x] += factor * (line[2 * x] + line[2 * x + 1])
+            else:
+                for x in range(total.shape[1]):
+                    value = np.float32(0)
+                    for column in range(x * bin, x * bin + bin):
+                        value += line[column]
+                    target[x] += factor * value
+
+
+def choose_bin(shape: tuple[int, int]) -> int:
+    """Return by how much frames are binned for alignment: sides stay at or below 2048."""
+    return max(1, -(-max(shape) // _LARGEST_BINNED_SIDE))
+
+
+def group_frames(frames: Frames, *, group: int) -> Iterator[tuple[float, int, NDArray[Any]]]:
+    """Yield ``group`` raw frames at a time: their mean frame number, how many they are, and their sum.
+
+    A short remainder joins the last group. A group of one is the frame itself, in its own type.
+    """
+    n_groups = max(1, len(frames) // group)
+    total: NDArray[Any] | None = None
+    start = 0
+    for number, frame in enumerate(frames):
+        if number == start:
+            total = frame if group == 1 else frame.astype(np.float32)
+        else:
+            _add(total, np.ascontiguousarray(frame))
+        index = start // group
+        stop = len(frames) if index == n_groups - 1 else start + group
+        if number == stop - 1 and total is not None:
+            yield (start + number) / 2, stop - start, total
+            start = stop
+
+
+def bin_frames(frames: Frames, detector: Detector, *, bin: int, group: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Correct and bin the mean of ``group`` frames at a time.
+
+    Returns
+    -------
+    images, times
+        ``(n, h // bin, w // bin)`` and the mean frame number of each, ``(n,)``.
+    """
+    height, width = detector.shape
+    images = np.zeros((max(1, len(frames) // group), height // bin, width // bin), dtype=np.float32)
+    times = np.zeros(len(images))
+    corrected = np.empty(detector.shape, dtype=np.float32)
+    for index, (time, size, frame) in enumerate(group_frames(frames, group=group)):
+        times[index] = time
+        detector.correct(frame, number=index, out=corrected)
+        _add_binned(images[index], corrected, bin, 1.0 / (bin * bin * size))
+    return images, times

@@ -1,0 +1,61 @@
+"""The command line: thin calls. A command imports what it needs when it runs, so that ``--help`` answers at once."""
+
+from collections.abc import Callable
+
+import typer
+
+from icestream import __version__
+from icestream.cli.demo import demo
+from icestream.cli.group import ErrorGroup
+from icestream.cli.new import new
+from icestream.cli.report import report
+from icestream.cli.run import run
+from icestream.cli.simulate import simulate
+from icestream.cli.status import failed, retry, status, trace
+from icestream.cli.steps import steps
+
+app = typer.Typer(
+    name="icestream",
+    cls=ErrorGroup,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"icestream {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+) -> None:
+    """Process single-particle cryo-EM data while the microscope is still collecting.
+
+    A first look, with a simulated microscope: `icestream demo`
+
+    Your own data: `icestream new`, then `icestream run`, and `icestream status` from any other terminal.
+    """
+
+
+_MAKE, _LOOK, _TRY = "Make and run a session", "Look at a session", "Without a microscope"
+
+_COMMANDS: list[tuple[Callable[..., None], str]] = [
+    (new, _MAKE),
+    (run, _MAKE),
+    (retry, _MAKE),
+    (status, _LOOK),
+    (failed, _LOOK),
+    (trace, _LOOK),
+    (report, _LOOK),
+    (steps, _LOOK),
+    (demo, _TRY),
+    (simulate, _TRY),
+]
+
+for command, panel in _COMMANDS:
+    app.command(rich_help_panel=panel)(command)

@@ -1,0 +1,67 @@
+"""What the demonstration simulates, and the session that processes it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from icestream.cli.plan import document_for, parse_roots
+from icestream.flow.session import Session, create_session
+from icestream.microscope.settings import Fault, SimulationSettings
+from icestream.records import Acquisition
+from icestream.workflows import find_workflow
+
+_QUIET_S = 60.0
+"""So long nothing may come from the microscope before the session takes it for finished."""
+
+_BROKEN_S = 15.0
+"""A movie that is too short and has not grown for so long is broken."""
+
+
+@dataclass(frozen=True)
+class DemoPlan:
+    """A simulated acquisition and how it is processed."""
+
+    simulation: SimulationSettings
+    seconds_per_movie: float
+    write_s: float
+    parameters: tuple[str, ...]
+    """``step.param=value``, as they are typed after ``icestream new --set``."""
+
+
+def plan_demo(*, movies: int, seed: int, fast: bool) -> DemoPlan:
+    """Return the demonstration: movies of 1024 x 1024 pixels with one broken file among them; smaller ones if ``fast``."""
+    size = {"height_px": 512, "width_px": 512, "n_frames": 8, "n_particles": 10} if fast else {}
+    faults = {movies // 2: Fault.TRUNCATED} if movies > 2 else {}
+    simulation = SimulationSettings.model_validate({"n_movies": movies, "seed": seed, "faults": faults, **size})
+    return DemoPlan(
+        simulation=simulation,
+        seconds_per_movie=0.0 if fast else 5.0,
+        write_s=0.0 if fast else 1.0,
+        parameters=(
+            f"movies.max_files={movies}",
+            f"movies.idle_s={_QUIET_S:g}",
+            f"movies.give_up_s={_BROKEN_S:g}",
+        ),
+    )
+
+
+def create_demo_session(folder: Path, microscope: Path, plan: DemoPlan) -> Session:
+    """Make the session that processes what the simulated microscope writes."""
+    simulated = plan.simulation
+    gain = microscope / "gain.mrc"
+    document = document_for(
+        "demo",
+        find_workflow("movies_to_classes"),
+        roots=parse_roots([], movies=microscope / "movies", micrographs=None, gain=gain),
+        pattern=None,
+        gain_file=gain.name,
+        settings=plan.parameters,
+        diameter_ang=(0.9 * simulated.phantom_diameter_ang, 1.1 * simulated.phantom_diameter_ang),
+        acquisition=Acquisition(
+            voltage_kv=simulated.voltage_kv,
+            cs_mm=simulated.cs_mm,
+            amplitude_contrast=simulated.amplitude_contrast,
+            pixel_size_ang=simulated.pixel_size_ang,
+            dose_per_frame_e_per_ang2=simulated.dose_per_frame_e_per_ang2,
+        ),
+    )
+    return create_session(folder, document)

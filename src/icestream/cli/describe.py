@@ -1,0 +1,43 @@
+"""A declared step in words: for the command line and the generated reference."""
+
+from typing import Any
+
+from icestream.cli.fields import describe_fields
+from icestream.flow.step import Kind, Port, StepType
+
+
+def describe_step(step_type: StepType) -> dict[str, Any]:
+    """Return everything that people ask about a step type."""
+    return {
+        "name": step_type.name,
+        "kind": step_type.kind.value,
+        "version": step_type.version,
+        "summary": step_type.summary,
+        "inputs": [{"name": port.name, "record": port.record.__name__, "note": _note(port)} for port in step_type.ports],
+        "outputs": [{"name": name, "record": record} for name, record in _outputs(step_type).items()],
+        "parameters": describe_fields(step_type.params),
+        "reads": sorted(step_type.reads),
+        "cores": step_type.cores,
+        "memory_gb": step_type.memory_gb,
+        "gpu_gb": step_type.gpu_gb,
+    }
+
+
+def _note(port: Port) -> str:
+    notes = [
+        "may be left out" if port.optional else "",
+        "any number of streams" if port.many else "",
+        "one version, bound at first use" if port.bound else "",
+    ]
+    return ", ".join(filter(None, notes))
+
+
+def _outputs(step_type: StepType) -> dict[str, str]:
+    if step_type.kind is Kind.FILTER:
+        passed = {port.name: port.record.__name__ for port in step_type.ports if not port.many}
+        rejected = {f"rejected.{name}": record for name, record in passed.items()}
+        return {**passed, **rejected}
+    if step_type.output is None:
+        return {"out": "what comes in"}
+    outputs = {"out": step_type.output.__name__}
+    return outputs if step_type.assigns is None else {**outputs, "assignments": step_type.assigns.__name__}

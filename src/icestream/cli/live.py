@@ -1,0 +1,102 @@
+"""The progress of a run on the terminal: a table that refreshes, or a line now and then in a log."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from icestream.flow.status import RunStatus, StepStatus
+
+_REFRESH_S = 0.25
+_LINE_EVERY_S = 5.0
+_BAR_WIDTH = 24
+
+
+@contextmanager
+def follow_run(console: Console) -> Iterator[Callable[[RunStatus], None]]:
+    """Give a function that shows a `RunStatus`."""
+    if not console.is_terminal:
+        lines = _Lines(console)
+        yield lines.show
+        lines.show_last()
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        picture = _Picture(live)
+        yield picture.show
+        picture.show_last()
+
+
+class _Picture:
+    def __init__(self, live: Live) -> None:
+        self._live, self._shown_at, self._last = live, 0.0, RunStatus(())
+
+    def show(self, status: RunStatus) -> None:
+        self._last = status
+        if time.monotonic() - self._shown_at >= _REFRESH_S:
+            self.show_last()
+
+    def show_last(self) -> None:
+        self._shown_at = time.monotonic()
+        self._live.update(draw_status(self._last), refresh=True)
+
+
+class _Lines:
+    def __init__(self, console: Console) -> None:
+        self._console, self._shown_at, self._shown, self._last = console, 0.0, "", ""
+
+    def show(self, status: RunStatus) -> None:
+        self._last = describe_status(status)
+        if time.monotonic() - self._shown_at >= _LINE_EVERY_S:
+            self.show_last()
+
+    def show_last(self) -> None:
+        if self._last != self._shown:
+            self._shown_at, self._shown = time.monotonic(), self._last
+            self._console.print(f"{time.strftime('%H:%M:%S')}  {self._last}", markup=False, soft_wrap=True)
+
+
+def draw_status(status: RunStatus) -> Table:
+    """Return the status as a table with a bar for each step."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("step", "", "done", "waiting", "running", "failed", "set aside", ""):
+        table.add_column(name, justify="left" if name in ("step", "") else "right", no_wrap=True)
+    for step in status.steps:
+        decided, total = _decided(step), _total(step)
+        table.add_row(
+            f"[green]{step.name}[/]" if step.closed else step.name,
+            ProgressBar(total=max(total, 1), completed=decided, width=_BAR_WIDTH),
+            str(step.done),
+            _quiet(step.waiting),
+            _quiet(step.running),
+            f"[red]{step.failed}[/]" if step.failed else "",
+            _quiet(step.rejected),
+            f"[dim]{escape(step.note)}[/]",
+        )
+    return table
+
+
+def describe_status(status: RunStatus) -> str:
+    """Return the status as one line."""
+    return "  ".join(_describe_step(step) for step in status.steps)
+
+
+def _describe_step(step: StepStatus) -> str:
+    failed = f" ({step.failed} failed)" if step.failed else ""
+    return f"{step.name} {_decided(step)}/{_total(step)}{failed}"
+
+
+def _decided(step: StepStatus) -> int:
+    return step.done + step.failed + step.rejected
+
+
+def _total(step: StepStatus) -> int:
+    return _decided(step) + step.waiting + step.running
+
+
+def _quiet(count: int) -> str:
+    return str(count) if count else ""

@@ -1,0 +1,84 @@
+"""``icestream simulate``: a microscope whose truth is known."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from icestream.cli.console import errors, output
+from icestream.errors import SessionError
+
+if TYPE_CHECKING:
+    from icestream.microscope.truth import ExposureTruth
+
+
+def simulate(
+    folder: Path = typer.Argument(help="Empty folder; movies/, gain.mrc and truth/ are written into it."),
+    movies: int = typer.Option(20, min=1, help="How many movies."),
+    seed: int = typer.Option(1, min=0, help="Everything random derives from this number."),
+    seconds_per_movie: float = typer.Option(0.0, min=0.0, help="From one movie to the next; 0 is as fast as possible."),
+    write_s: float = typer.Option(0.0, min=0.0, help="How long each file grows."),
+    format: str | None = typer.Option(None, help="tiff, mrc or eer."),
+    fault_fraction: float = typer.Option(0.0, min=0.0, max=1.0, help="Fraction of the movies that get a random fault."),
+    workers: int = typer.Option(1, min=1, help="Processes that compute ahead of the writing."),
+    set_: list[str] = typer.Option([], "--set", metavar="NAME=VALUE", help="Any other setting, as `phantom_diameter_ang=120`."),
+) -> None:
+    """Write movies as a microscope would, with particles, CTF, motion and faults that are all known.
+
+    ```
+    icestream simulate scope --movies 20 --seconds-per-movie 10 --write-s 2
+    icestream simulate scope --set 'defocus_um=[0.5, 3]' --set n_frames=40 --fault-fraction 0.1
+    ```
+    """
+    from icestream.cli.plan import parse_values
+    from icestream.microscope.pace import Pace
+    from icestream.microscope.simulate import simulate as write_session
+
+    values: dict[str, Any] = {"n_movies": movies, "seed": seed, "fault_fraction": fault_fraction, **parse_values(set_)}
+    settings = simulation_settings(values if format is None else {**values, "format": format})
+    truth = write_session(
+        folder,
+        settings=settings,
+        pace=Pace(seconds_per_movie=seconds_per_movie, write_s=write_s),
+        workers=workers,
+        on_progress=_say,
+    )
+    console = output()
+    console.print(f"{len(truth.exposures)} movies in {folder / 'movies'}, their truth in {folder / 'truth'}", soft_wrap=True)
+    gain = f" --gain {folder / truth.gain_file}" if truth.gain_file else ""
+    console.print(
+        f"next: icestream new SESSION --movies {folder / 'movies'}{gain} "
+        f"--voltage {settings.voltage_kv:g} --cs {settings.cs_mm:g} "
+        f"--amplitude-contrast {settings.amplitude_contrast:g} --pixel-size {settings.pixel_size_ang:g} "
+        f"--dose-per-frame {settings.dose_per_frame_e_per_ang2:g}",
+        soft_wrap=True,
+    )
+
+
+def simulation_settings(values: dict[str, Any]) -> Any:
+    """Check the settings of a simulation.
+
+    Raises
+    ------
+    SessionError
+        A setting is unknown or outside of what is allowed.
+    """
+    from pydantic import ValidationError
+
+    from icestream.microscope.settings import SimulationSettings
+
+    try:
+        return SimulationSettings.model_validate(values)
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(map(str, issue['loc'])) or 'settings'}: {issue['msg']} (got {issue['input']!r})"
+            for issue in error.errors()
+        ]
+        raise SessionError("simulation: " + "; ".join(lines)) from error
+
+
+def _say(truth: "ExposureTruth") -> None:
+    fault = f"  fault: {truth.fault.value}" if truth.fault is not None else ""
+    errors().print(
+        f"{truth.name}  defocus {truth.mean_defocus_ang * 1e-4:.2f} µm, {len(truth.particles)} particles{fault}", markup=False
+    )

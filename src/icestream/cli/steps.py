@@ -1,0 +1,63 @@
+"""``icestream steps``: what can be put into a workflow."""
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from icestream.cli.console import make_table, output, print_json
+
+if TYPE_CHECKING:
+    from icestream.flow.step import StepType
+
+
+def steps(
+    type_: str | None = typer.Argument(None, metavar="[TYPE]", help="A step type; without it all are listed."),
+    json: bool = typer.Option(False, "--json", help="Print JSON for another program."),
+) -> None:
+    """List the step types that are installed, or show one with its inputs, outputs and parameters.
+
+    ```
+    icestream steps
+    icestream steps ctf
+    ```
+    """
+    from icestream.cli.describe import describe_step
+    from icestream.flow.registry import find_step, step_names
+
+    if type_ is not None:
+        found = find_step(type_)
+        print_json(describe_step(found)) if json else _show(found)
+        return
+    found_all = [find_step(name) for name in step_names()]
+    if json:
+        print_json([describe_step(step_type) for step_type in found_all])
+        return
+    table = make_table("type", "kind", "what it does")
+    for step_type in found_all:
+        table.add_row(step_type.name, step_type.kind.value, step_type.summary)
+    output().print(table)
+
+
+def _show(step_type: "StepType") -> None:
+    from icestream.cli.describe import describe_step
+
+    text: dict[str, Any] = describe_step(step_type)
+    console = output()
+    console.print(f"[bold]{text['name']}[/] ({text['kind']}, version {text['version']})", markup=True)
+    console.print(f"  {text['summary']}\n", markup=False)
+    inputs = make_table("input", "record", "", title="Inputs")
+    for port in text["inputs"]:
+        inputs.add_row(port["name"], port["record"], port["note"])
+    outputs = make_table("output", "record", title="Outputs")
+    for out in text["outputs"]:
+        outputs.add_row(out["name"], out["record"])
+    parameters = make_table("parameter", "type", "unit", "default", "range", "description", title="Parameters")
+    for field in text["parameters"]:
+        parameters.add_row(field.name, field.type, field.unit, field.default, field.range, field.description)
+    for table in (inputs, outputs, parameters):
+        if table.row_count:
+            console.print(table)
+            console.print()
+    if text["reads"]:
+        console.print(f"Reads of the microscope: {', '.join(text['reads'])}")
+    console.print(f"Needs {text['cores']} core(s), {text['memory_gb']:g} GB of memory")

@@ -1,0 +1,74 @@
+"""One exposure's history on the terminal."""
+
+import json
+import time
+from typing import Any
+
+from rich.console import Console
+
+from icestream.observe.tracing import Trace, TracedResult, TracedStep
+
+_LONGEST_VALUE = 90
+
+
+def print_trace(trace: Trace, console: Console) -> None:
+    """Print a trace, step by step."""
+
+    def say(text: str, style: str | None = None) -> None:
+        console.print(text, style=style, markup=False, soft_wrap=True)
+
+    say(f"{trace.name}  {trace.unit}", "bold")
+    for file in trace.files:
+        say(f"  file {file}")
+    if trace.arrived_at is not None:
+        say(f"  arrived {_time(trace.arrived_at)} through {trace.source}")
+    if trace.acquisition:
+        say(f"  the file says {_fields(trace.acquisition)}")
+    told: set[str] = set()
+    for step in trace.steps:
+        say("")
+        say(_head(step), "bold")
+        for line in _lines(step, told):
+            say(f"  {line}")
+
+
+def _head(step: TracedStep) -> str:
+    state = step.status or "not decided yet"
+    at = "" if step.at is None else f" at {_time(step.at)}"
+    return f"{step.step} ({step.use} version {step.type_version}, revision {step.revision}): {state}{at}"
+
+
+def _lines(step: TracedStep, told: set[str]) -> list[str]:
+    lines = [f"because {step.reason}"] if step.reason else []
+    lines += [f"because of {step.root}"] if step.root else []
+    lines += [f"parameters {_fields(step.params)}"] if step.params else []
+    lines += [f"used version {bound.version} of {bound.port} ({bound.key[:12]})" for bound in step.bindings]
+    lines += [f"missing: {', '.join(step.missing)}"] if step.missing else []
+    for key in dict.fromkeys(result.key for result in step.results):
+        same = [result for result in step.results if result.key == key]
+        outputs = ", ".join(result.output for result in same)
+        lines += [f"{outputs} = {same[0].record_type} {key[:12]}, as above"] if key in told else _result_lines(same[0], outputs)
+        told.add(key)
+    return lines
+
+
+def _result_lines(result: TracedResult, outputs: str) -> list[str]:
+    head = f"{outputs} = {result.record_type} {result.key[:12]}  {result.wall_s:.2f} s on {result.host}, {result.software}"
+    values = {name: value for name, value in result.record.items() if not isinstance(value, list | dict) and value is not None}
+    inputs = [f"  from {port}: {', '.join(key[:12] for key in keys)}" for port, keys in result.inputs.items() if keys]
+    return [head, f"  {_fields(values)}", *inputs, *(f"  file {file}" for file in result.files)]
+
+
+def _fields(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={_value(value)}" for name, value in values.items() if value is not None)
+
+
+def _value(value: Any) -> str:
+    text = (
+        f"{value:g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    )
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
+
+
+def _time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

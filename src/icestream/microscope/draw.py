@@ -1,0 +1,90 @@
+"""Drawing the truth of one exposure from the seed of the session."""
+
+import numpy as np
+
+from icestream.microscope.exposure import motion_on_grid, place_particles
+from icestream.microscope.faults import EMPTY_ELECTRONS_PER_PIXEL, HUGE_DRIFT_FACTOR
+from icestream.microscope.motion import N_SPACE_TERMS, N_TIME_TERMS, make_drift, make_local_motion
+from icestream.microscope.projection import random_angles_deg
+from icestream.microscope.settings import Fault, SimulationSettings
+from icestream.microscope.truth import ExposureTruth, ParticleTruth
+
+_EXPOSURE_KEY = 4
+_N_LAYERS = 5
+_HOLES_PER_SQUARE = 20
+_SUFFIX = {"tiff": ".tiff", "mrc": ".mrc", "eer": ".eer"}
+
+
+def name_exposure(settings: SimulationSettings, index: int) -> tuple[str, str]:
+    """Return the name of an exposure and its movie's path relative to the folder of the session."""
+    if settings.naming == "plain":
+        name = f"mic_{index + 1:04d}"
+        return name, f"movies/{name}{_SUFFIX[settings.format]}"
+    name = f"FoilHole_{index + 1:06d}_Fractions"
+    square = 1000001 + index // _HOLES_PER_SQUARE
+    return name, f"movies/Images-Disc1/GridSquare_{square}/Data/{name}{_SUFFIX[settings.format]}"
+
+
+def draw_exposure(settings: SimulationSettings, index: int, *, fault: Fault | None, diameter_ang: float) -> ExposureTruth:
+    """Draw optics, motion and particles of exposure ``index``; it depends on nothing but settings and index."""
+    generator = settings.generator(_EXPOSURE_KEY, index, 0)
+    name, file = name_exposure(settings, index)
+    shape = (settings.height_px, settings.width_px)
+    if fault is Fault.WRONG_SIZE:
+        shape = (2 * (shape[0] * 3 // 8), 2 * (shape[1] * 3 // 8))
+    mean_ang = 1e4 * generator.uniform(*settings.defocus_um)
+    astigmatism_ang = generator.uniform(*settings.astigmatism_ang)
+    angle_deg = generator.uniform(-90, 90)
+    phase_shift_deg = generator.uniform(*settings.phase_shift_deg)
+    length_px = generator.uniform(*settings.drift_px) * (HUGE_DRIFT_FACTOR if fault is Fault.HUGE_DRIFT else 1.0)
+    drift = make_drift(settings.n_frames, length_px=length_px, generator=generator)
+    local = np.zeros((2, N_TIME_TERMS, N_SPACE_TERMS))
+    if settings.local_motion_px > 0 and settings.n_frames > 1:
+        local = make_local_motion(rms_px=settings.local_motion_px, generator=generator)
+    points, moved = motion_on_grid(global_yx_px=drift, coefficients=local, shape=shape)
+    return ExposureTruth.model_validate(
+        {
+            "index": index,
+            "name": name,
+            "file": file,
+            "fault": fault,
+            "height_px": shape[0],
+            "width_px": shape[1],
+            "n_frames": settings.n_frames,
+            "pixel_size_ang": settings.pixel_size_ang,
+            "electrons_per_pixel": EMPTY_ELECTRONS_PER_PIXEL if fault is Fault.EMPTY else settings.dose_per_pixel,
+            "defocus_u_ang": mean_ang + astigmatism_ang / 2,
+            "defocus_v_ang": mean_ang - astigmatism_ang / 2,
+            "astigmatism_angle_deg": angle_deg,
+            "phase_shift_deg": phase_shift_deg,
+            "voltage_kv": settings.voltage_kv,
+            "cs_mm": settings.cs_mm,
+            "amplitude_contrast": settings.amplitude_contrast,
+            "b_factor_ang2": settings.b_factor_ang2,
+            "global_yx_px": drift.tolist(),
+            "local_coefficients": local.tolist(),
+            "local_grid_yx_px": points.tolist(),
+            "local_grid_displacement_yx_px": moved.tolist(),
+            "particles": _draw_particles(settings, shape, diameter_ang=diameter_ang, generator=generator),
+        }
+    )
+
+
+def _draw_particles(
+    settings: SimulationSettings, shape: tuple[int, int], *, diameter_ang: float, generator: np.random.Generator
+) -> tuple[ParticleTruth, ...]:
+    diameter_px = diameter_ang / settings.pixel_size_ang
+    positions = place_particles(
+        settings.n_particles,
+        shape=shape,
+        spacing_px=settings.spacing_diameters * diameter_px,
+        border_px=diameter_px / 2,
+        generator=generator,
+    )
+    angles = random_angles_deg(len(positions), generator=generator)
+    layers_ang = np.linspace(-0.35, 0.35, _N_LAYERS) * settings.ice_thickness_ang
+    depths = generator.choice(layers_ang, len(positions)) if settings.depth_spread else np.zeros(len(positions))
+    return tuple(
+        ParticleTruth(y_px=y, x_px=x, rot_deg=rot, tilt_deg=tilt, psi_deg=psi, depth_ang=depth)
+        for (y, x), (rot, tilt, psi), depth in zip(positions.tolist(), angles.tolist(), depths.tolist(), strict=True)
+    )

@@ -1,0 +1,207 @@
+"""A whole session: movies with known truth, written at the pace of a microscope."""
+
+import multiprocessing
+import shutil
+import threading
+import time
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from icestream.errors import SessionError
+from icestream.files import publish, publish_text
+from icestream.microscope.camera import Camera, make_camera
+from icestream.microscope.draw import draw_exposure
+from icestream.microscope.exposure import counted_frames, expected_frames, render_specimen
+from icestream.microscope.faults import assign_faults
+from icestream.microscope.pace import Pace, Wait, write_paced
+from icestream.microscope.phantom import Phantom, load_phantom
+from icestream.microscope.projection import FourierVolume, transform_volume
+from icestream.microscope.settings import SimulationSettings
+from icestream.microscope.truth import ExposureTruth, SessionTruth, save_exposure_truth, save_session_truth
+from icestream.microscope.writer import write_movie, write_mrc_array
+
+OnProgress = Callable[[ExposureTruth], None]
+
+_PHANTOM_KEY, _CAMERA_KEY, _EXPOSURE_KEY = 2, 3, 4
+_SCRATCH = ".encoding"
+
+
+@dataclass(frozen=True)
+class Studio:
+    """What all exposures of a session share, made once in each process."""
+
+    phantom: Phantom
+    volume: FourierVolume
+    camera: Camera
+
+
+@lru_cache(maxsize=1)
+def _open_studio(settings_json: str) -> Studio:
+    settings = SimulationSettings.model_validate_json(settings_json)
+    phantom = load_phantom(
+        settings.phantom,
+        pixel_size_ang=settings.pixel_size_ang,
+        diameter_ang=settings.phantom_diameter_ang,
+        seed=int(settings.generator(_PHANTOM_KEY).integers(2**31)),
+    )
+    camera = make_camera(
+        (settings.height_px, settings.width_px),
+        gain=settings.gain,
+        n_dead_pixels=settings.n_dead_pixels,
+        n_hot_pixels=settings.n_hot_pixels,
+        generator=settings.generator(_CAMERA_KEY),
+    )
+    return Studio(phantom, transform_volume(phantom.volume), camera)
+
+
+def open_studio(settings: SimulationSettings) -> Studio:
+    """Return phantom and camera of a session; the last one asked for is remembered."""
+    return _open_studio(settings.model_dump_json())
+
+
+def render_movie(path: Path, settings: SimulationSettings, index: int) -> ExposureTruth:
+    """Simulate exposure ``index`` into the complete file ``path``; the same whatever was simulated before.
+
+    Faults of the image (no beam, drift, size) are in it; faults of the file are left to `write_paced`.
+    """
+    studio = open_studio(settings)
+    truth = draw_exposure(settings, index, fault=assign_faults(settings).get(index), diameter_ang=studio.phantom.diameter_ang)
+    generator = settings.generator(_EXPOSURE_KEY, index, 1)
+    beam = truth.electrons_per_pixel / settings.dose_per_pixel
+    specimen = render_specimen(
+        truth,
+        studio.volume,
+        particle_contrast=settings.particle_contrast,
+        ice_thickness_ang=settings.ice_thickness_ang,
+        generator=generator,
+    )
+    expected = expected_frames(truth, specimen, dose_per_frame_e_per_ang2=settings.dose_per_frame_e_per_ang2 * beam)
+    shape = (truth.height_px, truth.width_px)
+    camera = studio.camera.cut(shape)
+    write_movie(path, counted_frames(expected, camera, generator=generator), shape=shape, settings=settings, generator=generator)
+    return truth
+
+
+def simulate(
+    folder: Path,
+    *,
+    settings: SimulationSettings,
+    pace: Pace,
+    workers: int = 1,
+    on_progress: OnProgress | None = None,
+    stop: threading.Event | None = None,
+) -> SessionTruth:
+    """Write a simulated session into ``folder``: ``movies/``, ``gain.mrc`` and ``truth/``.
+
+    Parameters
+    ----------
+    folder
+        A new or empty folder.
+    settings, pace
+        What is simulated, and how it is written.
+    workers
+        Processes that compute ahead of the writing; 1 computes here, between the movies.
+    on_progress
+        Called after each movie was written.
+    stop
+        When set, the movie being written is completed at once and no other is begun.
+
+    Returns
+    -------
+    truth
+        Of the exposures that were written. The truth of an exposure is on disk before its movie appears.
+
+    Raises
+    ------
+    SessionError
+        The folder holds a simulated session already.
+    FileFormatError
+        The phantom cannot be read.
+    """
+    if (folder / "truth" / "session.json").exists():
+        raise SessionError(f"{folder}: holds a simulated session already; choose an empty folder")
+    session = _begin(folder, settings)
+    if pace.late_gain_after is None:
+        _write_gain(folder, settings)
+    flag = stop or threading.Event()
+    began_s = time.monotonic()
+    rendered = _render_all(folder / _SCRATCH, settings, workers=workers)
+    try:
+        for index, (encoded, truth) in enumerate(rendered):
+            due_s = began_s + index * pace.seconds_per_movie / pace.speed
+            if pace.late_gain_after == index:
+                _write_gain(folder, settings)
+            if flag.wait(max(due_s - time.monotonic(), 0)):
+                break
+            session = _deliver(folder, encoded, truth, session=session, pace=pace, wait=flag.wait)
+            if on_progress is not None:
+                on_progress(truth)
+    finally:
+        rendered.close()
+        shutil.rmtree(folder / _SCRATCH, ignore_errors=True)
+    if pace.late_gain_after is not None and not (folder / "gain.mrc").exists():
+        _write_gain(folder, settings)
+    save_session_truth(session, folder)
+    return session
+
+
+def _begin(folder: Path, settings: SimulationSettings) -> SessionTruth:
+    """Make the folders, save the phantom and the truth of a session without exposures."""
+    studio = open_studio(settings)
+    (folder / "movies").mkdir(parents=True, exist_ok=True)
+    with publish(folder / "truth" / "phantom.mrc") as temporary:
+        write_mrc_array(temporary, studio.phantom.volume, pixel_size_ang=studio.phantom.pixel_size_ang, volume=True)
+    session = SessionTruth(
+        settings=settings,
+        phantom_file="truth/phantom.mrc",
+        phantom_diameter_ang=studio.phantom.diameter_ang,
+        phantom_pixel_size_ang=studio.phantom.pixel_size_ang,
+        gain_file="gain.mrc" if settings.gain else None,
+        dead_yx=studio.camera.dead_yx,
+        hot_yx=studio.camera.hot_yx,
+        faults=assign_faults(settings),
+        exposures=(),
+    )
+    save_session_truth(session, folder)
+    return session
+
+
+def _write_gain(folder: Path, settings: SimulationSettings) -> None:
+    if settings.gain:
+        with publish(folder / "gain.mrc") as temporary:
+            write_mrc_array(temporary, open_studio(settings).camera.gain, pixel_size_ang=settings.pixel_size_ang, volume=False)
+
+
+def _deliver(folder: Path, encoded: Path, truth: ExposureTruth, *, session: SessionTruth, pace: Pace, wait: Wait) -> SessionTruth:
+    """Save the truth of one exposure, let its movie appear, and return the session with it."""
+    save_exposure_truth(truth, folder)
+    write_paced(encoded, folder / truth.file, pace=pace, fault=truth.fault, wait=wait)
+    encoded.unlink()
+    grown = session.model_copy(update={"exposures": (*session.exposures, truth.name)})
+    publish_text(folder / "truth" / "session.json", grown.model_dump_json(indent=1))
+    return grown
+
+
+def _render_all(
+    scratch: Path, settings: SimulationSettings, *, workers: int
+) -> Generator[tuple[Path, ExposureTruth], None, None]:
+    """Yield encoded movies with their truth, in order; with several workers, computed ahead by two movies per worker."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    paths = [scratch / f"{index:06d}.{settings.format}" for index in range(settings.n_movies)]
+    if workers <= 1:
+        for index, path in enumerate(paths):
+            yield path, render_movie(path, settings, index)
+        return
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        ahead: dict[int, Future[ExposureTruth]] = {}
+        try:
+            for index, path in enumerate(paths):
+                for later in range(index, min(index + 2 * workers, len(paths))):
+                    if later not in ahead:
+                        ahead[later] = pool.submit(render_movie, paths[later], settings, later)
+                yield path, ahead[index].result()
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -1,0 +1,178 @@
+"""What the views answer with: small frozen values, ready to be printed or drawn."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Trend = Literal["rising", "steady", "falling"]
+ChangeKind = Literal["exposure", "outcome", "snapshot", "stream", "gate", "batch", "failure", "notice"]
+
+
+@dataclass(frozen=True)
+class RunnerState:
+    """Who processes the session; ``alive`` is what this machine can tell."""
+
+    state: Literal["not started", "running", "stopped", "interrupted"]
+    host: str | None = None
+    pid: int | None = None
+    alive: bool = False
+    heartbeat_age_s: float | None = None
+    fence: int = 0
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A session at a glance. Times are seconds since 1970; counts are of the active revisions."""
+
+    name: str
+    runner: RunnerState
+    last_seq: int
+    started_at: float | None
+    updated_at: float | None
+    exposures: int
+    items: int
+    rejected: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many units stand where at one step; ``running`` are leased, ``waiting`` have no outcome and no lease."""
+
+    item: int = 0
+    rejected: int = 0
+    failed: int = 0
+    skipped: int = 0
+    absent: int = 0
+    running: int = 0
+    waiting: int = 0
+
+    @property
+    def decided(self) -> int:
+        """Units with an outcome."""
+        return self.item + self.rejected + self.failed + self.skipped + self.absent
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a step decides (skipped and absent units are not its work), and what one result costs."""
+
+    per_minute: float | None = None
+    mean_per_minute: float | None = None
+    trend: Trend | None = None
+    median_wall_s: float | None = None
+    median_cpu_s: float | None = None
+
+
+@dataclass(frozen=True)
+class StepSummary:
+    """One step of the workflow; ``revision_id`` is unset until a runner has seen the step."""
+
+    name: str
+    label: str
+    use: str
+    kind: str | None
+    revision: int | None
+    revision_id: int | None
+    type_version: int | None
+    software: str | None
+    params: dict[str, Any]
+    counts: Counts
+    weight: int
+    stream: Literal["open", "closed"] | None
+    stream_reason: str | None
+    pace: Pace
+    records: dict[str, str] = field(default_factory=dict)
+    """Output → record type, of what the step itself has made (a filter passes on what others made)."""
+
+
+@dataclass(frozen=True)
+class FailedItem:
+    """A unit whose outcome at a step is failed; ``kind`` is unset where it arrived broken or in a batch of others."""
+
+    step: str
+    unit: str
+    exposure: str
+    reason: str
+    kind: str | None
+    error_type: str | None
+    attempts: int
+    at: float
+    traceback: str | None
+
+
+@dataclass(frozen=True)
+class RejectedItem:
+    """A unit that a filter set aside."""
+
+    step: str
+    unit: str
+    exposure: str
+    reason: str
+    at: float
+
+
+@dataclass(frozen=True)
+class ReasonCount:
+    """How often a step failed or rejected for one reason."""
+
+    step: str
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True)
+class StoredRecord:
+    """A record as it is stored, with the exposure it belongs to; ``load_block`` reads its table on demand."""
+
+    unit: str
+    name: str
+    ordinal: int | None
+    seq: int
+    at: float
+    key: str
+    record_type: str
+    record: dict[str, Any]
+    load_block: Callable[[], bytes | None] = field(repr=False, compare=False)
+
+    @property
+    def block(self) -> bytes | None:
+        """The per-particle table, read from the store now."""
+        return self.load_block()
+
+
+@dataclass(frozen=True)
+class StoredSnapshot:
+    """One version of a whole."""
+
+    step: str
+    version: int
+    key: str
+    at: float
+    pruned: bool
+    record_type: str | None
+    record: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class NoticeRow:
+    """Something that people should see."""
+
+    seq: int
+    level: str
+    step: str | None
+    unit: str | None
+    message: str
+    at: float
+
+
+@dataclass(frozen=True)
+class Change:
+    """One step along the session's change sequence."""
+
+    seq: int
+    what: ChangeKind
+    step: str | None
+    unit: str | None
+    detail: str

@@ -1,0 +1,75 @@
+"""What failed and what was rejected, with the reasons."""
+
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, Select, func, select
+
+from icestream.flow import schema
+from icestream.observe.answers import FailedItem, ReasonCount, RejectedItem
+from icestream.observe.order import ActiveRevision
+
+
+def read_failed(connection: Connection, revisions: dict[str, ActiveRevision], *, limit: int | None) -> list[FailedItem]:
+    """Return the units whose outcome is failed, newest first, each with its last attempt."""
+    steps = {revision.id: name for name, revision in revisions.items()}
+    found = []
+    for row in connection.execute(_with_status(steps, "failed", limit)).mappings():
+        last, attempts = _last_attempt(connection, row["revision"], row["unit"])
+        found.append(
+            FailedItem(
+                step=steps[row["revision"]],
+                unit=row["unit"],
+                exposure=row["name"] or row["unit"],
+                reason=row["reason"] or (last["message"] if last else "no reason was given"),
+                kind=last["kind"] if last else None,
+                error_type=last["error_type"] if last else None,
+                attempts=attempts,
+                at=row["at"],
+                traceback=last["traceback"] if last else None,
+            )
+        )
+    return found
+
+
+def read_rejected(connection: Connection, revisions: dict[str, ActiveRevision], *, limit: int | None) -> list[RejectedItem]:
+    """Return the units that filters set aside, newest first."""
+    steps = {revision.id: name for name, revision in revisions.items()}
+    rows = connection.execute(_with_status(steps, "rejected", limit)).mappings()
+    return [
+        RejectedItem(steps[row["revision"]], row["unit"], row["name"] or row["unit"], row["reason"] or "", row["at"])
+        for row in rows
+    ]
+
+
+def count_reasons(connection: Connection, revisions: dict[str, ActiveRevision], status: str) -> list[ReasonCount]:
+    """Return how often which reason was given, the most frequent first."""
+    steps = {revision.id: name for name, revision in revisions.items()}
+    table = schema.outcome
+    rows = connection.execute(
+        select(table.c.revision, table.c.reason, func.count())
+        .where(table.c.revision.in_(steps) & (table.c.status == status))
+        .group_by(table.c.revision, table.c.reason)
+        .order_by(func.count().desc())
+    )
+    return [ReasonCount(steps[revision], reason or "", count) for revision, reason, count in rows]
+
+
+def _with_status(steps: dict[int, str], status: str, limit: int | None) -> Select[Any]:
+    outcome, exposure = schema.outcome, schema.exposure
+    return (
+        select(outcome.c.revision, outcome.c.unit, exposure.c.name, outcome.c.reason, outcome.c.at)
+        .select_from(outcome.outerjoin(exposure, exposure.c.unit == outcome.c.unit))
+        .where(outcome.c.revision.in_(steps) & (outcome.c.status == status))
+        .order_by(outcome.c.seq.desc())
+        .limit(limit)
+    )
+
+
+def _last_attempt(connection: Connection, revision: int, unit: str) -> tuple[RowMapping | None, int]:
+    """Return the newest failure of a unit and how many there were; none where it arrived broken."""
+    table = schema.failure
+    rows = connection.execute(
+        select(table).where((table.c.revision == revision) & (table.c.unit == unit)).order_by(table.c.seq.desc())
+    ).mappings()
+    attempts = rows.all()
+    return (attempts[0], len(attempts)) if attempts else (None, 1)

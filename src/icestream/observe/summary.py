@@ -1,0 +1,213 @@
+"""The session at a glance, and a line for each step."""
+
+import json
+import socket
+import time
+from typing import Any, Literal
+
+import psutil
+from sqlalchemy import Connection, func, select
+
+from icestream.flow import schema
+from icestream.flow.session import Session
+from icestream.flow.store import LEASE_S
+from icestream.observe.answers import Counts, Overview, Pace, RunnerState, StepSummary
+from icestream.observe.order import ActiveRevision, works_on_exposures
+from icestream.observe.pace import median_cost, outcome_rowid, read_clock, read_paces
+
+_Stream = tuple[Literal["open", "closed"], str]
+
+
+def empty_overview(session: Session) -> Overview:
+    """Return the overview of a session that has not started."""
+    return Overview(session.document.name, RunnerState("not started"), 0, None, None, 0, 0, 0, 0)
+
+
+def read_overview(connection: Connection, session: Session, revisions: dict[str, ActiveRevision]) -> Overview:
+    """Return the session at a glance."""
+    totals = dict.fromkeys(("item", "rejected", "failed"), 0)
+    for by_status in read_counts(connection, revisions).values():
+        for status in totals:
+            totals[status] += by_status.get(status, 0)
+    clock = read_clock(connection, recent_minutes=0.0)
+    runner = read_runner(connection)
+    return Overview(
+        name=session.document.name,
+        runner=runner,
+        last_seq=int(connection.execute(select(schema.runner.c.last_seq)).scalar_one()),
+        started_at=clock.started_at,
+        updated_at=clock.updated_at,
+        exposures=count_exposures(connection),
+        items=totals["item"],
+        rejected=totals["rejected"],
+        failed=totals["failed"],
+    )
+
+
+def read_runner(connection: Connection) -> RunnerState:
+    """Return who processes the session."""
+    row = connection.execute(select(schema.runner)).mappings().one()
+    alive = row["state"] == "running" and is_alive(dict(row))
+    state: Literal["running", "stopped", "interrupted"] = "stopped"
+    if row["state"] == "running":
+        state = "running" if alive else "interrupted"
+    age_s = None if row["heartbeat_at"] is None else max(0.0, time.time() - row["heartbeat_at"])
+    return RunnerState(state, row["host"], row["pid"], alive, age_s, row["fence"], row["note"])
+
+
+def is_alive(row: dict[str, Any]) -> bool:
+    """Tell whether the process of a runner row lives: looked up on its own machine, else by its heartbeat."""
+    if row["pid"] is None or row["heartbeat_at"] is None:
+        return False
+    if row["host"] != socket.gethostname():
+        return bool(time.time() - row["heartbeat_at"] < LEASE_S)
+    try:
+        process = psutil.Process(row["pid"])
+        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - row["pid_started"]) < 1.0
+    except psutil.NoSuchProcess:
+        return False
+
+
+def count_exposures(connection: Connection) -> int:
+    """Count the exposures of the session."""
+    return int(connection.execute(select(func.count()).select_from(schema.exposure)).scalar_one())
+
+
+def read_counts(connection: Connection, revisions: dict[str, ActiveRevision]) -> dict[int, dict[str, int]]:
+    """Return revision → status → count, from the index alone."""
+    table = schema.outcome
+    wanted = [revision.id for revision in revisions.values()]
+    rows = connection.execute(
+        select(table.c.revision, table.c.status, func.count())
+        .where(table.c.revision.in_(wanted))
+        .group_by(table.c.revision, table.c.status)
+    )
+    counts: dict[int, dict[str, int]] = {}
+    for revision, status, count in rows:
+        counts.setdefault(revision, {})[status] = count
+    return counts
+
+
+def unseen_step(session: Session, name: str) -> StepSummary:
+    """Return the line of a step that no runner has seen."""
+    spec = session.document.steps[name]
+    return StepSummary(
+        name=name,
+        label=spec.label or name,
+        use=spec.use,
+        kind=None,
+        revision=None,
+        revision_id=None,
+        type_version=None,
+        software=None,
+        params=dict(spec.params),
+        counts=Counts(),
+        weight=0,
+        stream=None,
+        stream_reason=None,
+        pace=Pace(),
+    )
+
+
+def read_steps(
+    connection: Connection,
+    session: Session,
+    order: list[str],
+    revisions: dict[str, ActiveRevision],
+    *,
+    recent_minutes: float,
+) -> list[StepSummary]:
+    """Return a line for each step, in ``order``."""
+    n_exposures = count_exposures(connection)
+    counts = _complete_counts(connection, revisions, n_exposures)
+    weights, streams = _read_weights(connection, revisions), _read_streams(connection)
+    clock = read_clock(connection, recent_minutes=recent_minutes, alive=read_runner(connection).alive)
+    paces = read_paces(connection, revisions, counts, clock)
+    lines = []
+    for name in order:
+        if name not in revisions:
+            lines.append(unseen_step(session, name))
+            continue
+        spec, revision = session.document.steps[name], revisions[name]
+        state, reason = streams.get(revision.id, (None, None))
+        lines.append(
+            StepSummary(
+                name=name,
+                label=spec.label or name,
+                use=spec.use,
+                kind=revision.kind,
+                revision=revision.number,
+                revision_id=revision.id,
+                type_version=revision.type_version,
+                software=revision.software,
+                params=revision.params,
+                counts=counts[revision.id],
+                weight=weights.get(revision.id, 0),
+                stream=state,
+                stream_reason=reason,
+                pace=_pace_of(connection, revision, paces[revision.id]),
+                records=_record_types(connection, revision),
+            )
+        )
+    return lines
+
+
+def _pace_of(connection: Connection, revision: ActiveRevision, pace: Pace) -> Pace:
+    wall_s, cpu_s = median_cost(connection, revision)
+    return Pace(pace.per_minute, pace.mean_per_minute, pace.trend, wall_s, cpu_s)
+
+
+def _complete_counts(connection: Connection, revisions: dict[str, ActiveRevision], n_exposures: int) -> dict[int, Counts]:
+    decided = read_counts(connection, revisions)
+    leases = schema.lease
+    rows = connection.execute(select(leases.c.revision, func.count()).group_by(leases.c.revision))
+    running: dict[int, int] = {row[0]: row[1] for row in rows}
+    wholes = frozenset(connection.execute(select(schema.snapshot.c.revision).distinct()).scalars())
+    complete = {}
+    for name, revision in revisions.items():
+        known = Counts(**decided.get(revision.id, {}), running=running.get(revision.id, 0))
+        waiting = 0
+        if works_on_exposures(name, revisions, wholes):
+            at_work = known.running if revision.kind in ("map", "filter") else 0
+            waiting = max(0, n_exposures - known.decided - at_work)
+        complete[revision.id] = Counts(**decided.get(revision.id, {}), running=known.running, waiting=waiting)
+    return complete
+
+
+def _read_weights(connection: Connection, revisions: dict[str, ActiveRevision]) -> dict[int, int]:
+    table = schema.outcome
+    rows = connection.execute(
+        select(table.c.revision, func.sum(table.c.weight))
+        .where(table.c.revision.in_([revision.id for revision in revisions.values()]) & (table.c.status == "item"))
+        .group_by(table.c.revision)
+    )
+    return {revision: int(weight) for revision, weight in rows}
+
+
+def _read_streams(connection: Connection) -> dict[int, _Stream]:
+    table = schema.stream
+    newest = select(func.max(table.c.seq)).group_by(table.c.revision)
+    rows = connection.execute(select(table.c.revision, table.c.state, table.c.reason).where(table.c.seq.in_(newest)))
+    return {revision: (state, reason) for revision, state, reason in rows}
+
+
+def _record_types(connection: Connection, revision: ActiveRevision) -> dict[str, str]:
+    if revision.kind in ("filter", "gate", "collect"):
+        return {}
+    keys: dict[str, str] = {}
+    outcome, snapshot, result = schema.outcome, schema.snapshot, schema.result
+    newest_item = (
+        select(outcome.c["keys"])
+        .where((outcome.c.revision == revision.id) & (outcome.c.status == "item"))
+        .order_by(outcome_rowid().desc())
+        .limit(1)
+    )
+    stored = connection.execute(newest_item).scalar()
+    keys.update(json.loads(stored) if stored else {})
+    newest_version = select(snapshot.c.key).where(snapshot.c.revision == revision.id).order_by(snapshot.c.version.desc()).limit(1)
+    version_key = connection.execute(newest_version).scalar()
+    if version_key:
+        keys["out"] = version_key
+    found = connection.execute(select(result.c.key, result.c.record_type).where(result.c.key.in_(keys.values())))
+    types = {row[0]: row[1] for row in found}
+    return {output: types[key] for output, key in keys.items() if key in types}

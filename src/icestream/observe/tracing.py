@@ -1,0 +1,213 @@
+"""Where a result comes from: everything that is known about one exposure, step by step."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, String, func, select
+
+from icestream.errors import SessionError
+from icestream.flow import schema
+from icestream.flow.session import Session
+from icestream.observe.order import ActiveRevision
+from icestream.observe.stored import todays_fields
+
+MOST_CANDIDATES = 8
+_FILE = re.compile(r"^([a-z][a-z0-9_]*):[^/]")
+
+
+@dataclass(frozen=True)
+class TracedResult:
+    """What one key stands for."""
+
+    output: str
+    key: str
+    record_type: str
+    record: dict[str, Any]
+    inputs: dict[str, list[str]]
+    params: dict[str, Any]
+    acquisition: dict[str, Any]
+    wall_s: float
+    cpu_s: float
+    host: str
+    software: str
+    created_at: float
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The version of a whole that was used."""
+
+    port: str
+    version: int
+    key: str
+
+
+@dataclass(frozen=True)
+class TracedStep:
+    """What one step says about the exposure; ``status`` is unset while it has not decided."""
+
+    step: str
+    status: str | None
+    reason: str | None
+    root: str | None
+    at: float | None
+    revision: int
+    use: str
+    type_version: int
+    params: dict[str, Any]
+    software: str
+    results: tuple[TracedResult, ...]
+    bindings: tuple[Bound, ...]
+    log_positions: tuple[int, ...]
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Everything that is known about one exposure (or batch, or version: those have no file of their own)."""
+
+    unit: str
+    name: str
+    ordinal: int | None
+    identity: str | None
+    source: str | None
+    files: tuple[str, ...]
+    acquisition: dict[str, Any]
+    arrived_at: float | None
+    steps: tuple[TracedStep, ...]
+
+
+def find_unit(connection: Connection, wanted: str) -> str:
+    """Return the unit that ``wanted`` means: an id, a file name, a name, or the beginning of an id, name or result key.
+
+    Raises
+    ------
+    SessionError
+        Nothing is called so, or several units are.
+    """
+    exposure, outcome, files, result = schema.exposure.c, schema.outcome.c, schema.source_file.c, schema.result.c
+    if not wanted:
+        raise SessionError("nothing was asked for; give an exposure's id, its file's name, or the key of a result")
+    questions = (
+        select(exposure.unit).where((exposure.unit == wanted) | (exposure.name == wanted)),
+        select(outcome.unit).where(outcome.unit == wanted),
+        select(files.unit).where((files.ref == wanted) | files.ref.endswith(f"/{wanted}", autoescape=True)),
+        select(files.unit).where(files.ref.endswith(f":{wanted}", autoescape=True)),
+        select(exposure.unit).where(_begins(exposure.unit, wanted) | _begins(exposure.name, wanted)),
+        select(result.unit).where(_begins(result.key, wanted)),
+        select(exposure.unit).where(exposure.name.contains(wanted, autoescape=True)),
+    )
+    for question in questions:
+        units = connection.execute(question.distinct().limit(MOST_CANDIDATES + 1)).scalars().all()
+        if len(units) == 1:
+            return str(units[0])
+        if units:
+            raise SessionError(f"{wanted!r}: could be any of: {_list_candidates(connection, list(units))}")
+    raise SessionError(f"{wanted!r}: no exposure, file or result of this session is called so")
+
+
+def _begins(column: Any, text: str) -> Any:
+    """Compare a prefix as a range, which an index can answer."""
+    return (column >= text) & (column < text + "\U0010ffff")
+
+
+def _list_candidates(connection: Connection, units: list[str]) -> str:
+    table = schema.exposure
+    rows = connection.execute(select(table.c.unit, table.c.name).where(table.c.unit.in_(units)))
+    names: dict[str, str] = {row[0]: row[1] for row in rows}
+    shown = [f"{names.get(unit, unit)} ({unit[:12]})" for unit in units[:MOST_CANDIDATES]]
+    return ", ".join(shown) + (", …" if len(units) > MOST_CANDIDATES else "")
+
+
+def read_trace(
+    connection: Connection, session: Session, unit: str, order: list[str], revisions: dict[str, ActiveRevision]
+) -> Trace:
+    """Return everything that is known about one unit."""
+    exposure = connection.execute(select(schema.exposure).where(schema.exposure.c.unit == unit)).mappings().first()
+    refs = connection.execute(select(schema.source_file.c.ref).where(schema.source_file.c.unit == unit)).scalars()
+    chosen = [revisions[name] for name in order if name in revisions]
+    steps = tuple(_trace_step(connection, session, unit, revision) for revision in chosen)
+    if exposure is None:
+        steps = tuple(step for step in steps if step.status is not None)
+        return Trace(unit, unit, None, None, None, (), {}, None, steps)
+    return Trace(
+        unit=unit,
+        name=exposure["name"],
+        ordinal=exposure["ordinal"],
+        identity=exposure["identity"],
+        source=exposure["source"],
+        files=tuple(refs),
+        acquisition=json.loads(exposure["acquisition"]),
+        arrived_at=exposure["arrived_at"],
+        steps=steps,
+    )
+
+
+def _trace_step(connection: Connection, session: Session, unit: str, revision: ActiveRevision) -> TracedStep:
+    outcome, binding, log = schema.outcome, schema.binding, schema.accumulator_log
+    mine = (outcome.c.revision == revision.id) & (outcome.c.unit == unit)
+    row = connection.execute(select(outcome).where(mine)).mappings().first()
+    bound = connection.execute(
+        select(binding.c.port, binding.c.version, binding.c.key)
+        .where((binding.c.revision == revision.id) & (binding.c.unit == unit))
+        .order_by(binding.c.port)
+    )
+    consumed = (log.c.revision == revision.id) & (func.instr(log.c.members, json.dumps(unit), type_=String) > 0)
+    positions = connection.execute(select(log.c.position).where(consumed).order_by(log.c.position)).scalars()
+    keys: dict[str, str] = json.loads(row["keys"]) if row else {}
+    return TracedStep(
+        step=revision.step,
+        status=row["status"] if row else None,
+        reason=row["reason"] if row else None,
+        root=row["root"] if row else None,
+        at=row["at"] if row else None,
+        revision=revision.number,
+        use=session.document.steps[revision.step].use,
+        type_version=revision.type_version,
+        params=revision.params,
+        software=revision.software,
+        results=tuple(_trace_results(connection, session, keys)),
+        bindings=tuple(Bound(port, version, key) for port, version, key in bound),
+        log_positions=tuple(positions),
+        missing=tuple(json.loads(row["missing"])) if row and row["missing"] else (),
+    )
+
+
+def _trace_results(connection: Connection, session: Session, keys: dict[str, str]) -> Iterator[TracedResult]:
+    table = schema.result
+    columns = [column for column in table.columns if column.name != "block"]
+    for output, key in sorted(keys.items()):
+        row = connection.execute(select(*columns).where(table.c.key == key)).mappings().first()
+        if row is None:
+            continue
+        record = todays_fields(row)
+        yield TracedResult(
+            output=output,
+            key=key,
+            record_type=row["record_type"],
+            record=record,
+            inputs=json.loads(row["inputs"]),
+            params=json.loads(row["params"]),
+            acquisition=json.loads(row["acquisition"]),
+            wall_s=row["wall_s"],
+            cpu_s=row["cpu_s"],
+            host=row["host"],
+            software=row["software"],
+            created_at=row["created_at"],
+            files=tuple(dict.fromkeys(_files_in(record, set(session.roots)))),
+        )
+
+
+def _files_in(value: object, roots: set[str]) -> Iterator[str]:
+    """Find the file references in a record, whatever its type: texts that begin with a root of this session."""
+    if isinstance(value, str):
+        found = _FILE.match(value)
+        if found and found.group(1) in roots:
+            yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _files_in(part, roots)

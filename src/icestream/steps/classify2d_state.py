@@ -1,0 +1,184 @@
+"""What streaming 2D classification remembers between calls, and how it is stored."""
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from icestream.algorithms.classify2d_ctf import ctf_polar_2d
+from icestream.algorithms.classify2d_em import Model, Setting, prepare_particles_2d
+from icestream.algorithms.classify2d_model import Averages, Sums
+from icestream.algorithms.classify2d_polar import Real
+from icestream.algorithms.classify2d_search import PolarParticles
+from icestream.errors import ItemError
+from icestream.flow import Context, Exposure
+from icestream.io.blocks import from_block
+from icestream.io.image import read_stack
+from icestream.records import Acquisition, FileRef, Particles, Record
+from icestream.units import Angstrom
+
+OPTICS = ("defocus_u_ang", "defocus_v_ang", "astigmatism_angle_deg", "phase_shift_deg")
+
+
+class HeldExposure(Record):
+    """An exposure whose particles can be looked at again; ``counts`` are its particles per class."""
+
+    id: str
+    name: str
+    stack: FileRef
+    table: FileRef = Field(description="pid and optics per particle, ``.npy``")
+    count: int = Field(ge=1)
+    ordinal: int = Field(ge=0, description="Position in the stream")
+    inverted: bool
+    phase_flipped: bool
+    voltage_kv: float
+    cs_mm: float
+    amplitude_contrast: float
+    counts: list[int] = Field(default_factory=list)
+
+
+class Classify2DState(Record):
+    """The classification so far; arrays are in ``model``, ``.npz`` without pickles."""
+
+    seed: int
+    model: FileRef | None = None
+    n_particles: int = 0
+    n_exposures: int = 0
+    next_anneal: int = 0
+    box_px: int | None = None
+    bin: float | None = None
+    pixel_size_ang: Angstrom | None = Field(None, description="Of the particle stacks")
+    held: list[HeldExposure] = Field(default_factory=list)
+    settled: list[int] = Field(default_factory=list, description="Particles per class of the exposures no longer held")
+
+
+def hold_exposure(exposure: Exposure, particles: Particles, acquisition: Acquisition, ordinal: int, ctx: Context) -> HeldExposure:
+    """Write down all that is needed to look at the particles of one exposure again.
+
+    Raises
+    ------
+    ItemError
+        If an acquisition value is unset.
+    """
+    rows = from_block(particles.block)
+    table = np.empty(len(rows), dtype=[("pid", rows.dtype["pid"]), *((name, "<f8") for name in OPTICS)])
+    for name in ("pid", *OPTICS):
+        table[name] = rows[name]
+    with ctx.publish(f"_{exposure.name}_{exposure.id[:8]}_optics.npy") as out, out.path.open("wb") as handle:
+        np.save(handle, table, allow_pickle=False)
+    if particles.stack is None:
+        raise ItemError(f"{exposure.name}: has {particles.count} particles but no stack")
+    return HeldExposure(
+        id=exposure.id,
+        name=exposure.name,
+        stack=particles.stack,
+        table=out.ref,
+        count=particles.count,
+        ordinal=ordinal,
+        inverted=particles.inverted,
+        phase_flipped=particles.phase_flipped,
+        voltage_kv=need(acquisition, "voltage_kv", exposure),
+        cs_mm=need(acquisition, "cs_mm", exposure),
+        amplitude_contrast=need(acquisition, "amplitude_contrast", exposure),
+    )
+
+
+def need(acquisition: Acquisition, name: str, exposure: Exposure) -> float:
+    """Return an acquisition value that 2D classification cannot do without."""
+    value = getattr(acquisition, name)
+    if value is None:
+        raise ItemError(
+            f"{exposure.name}: {name} is unset: 2D classification needs it; set it in the session's acquisition values"
+        )
+    return float(value)
+
+
+def choose_held(candidates: list[HeldExposure], *, seed: int, most: int) -> tuple[list[HeldExposure], list[HeldExposure]]:
+    """Split into the exposures kept for later passes, a random subset of at most ``most`` particles, and the others.
+
+    The subset of a longer stream is drawn as if from all of it: an exposure's rank depends on nothing but its id and the seed.
+    """
+
+    def rank(exposure: HeldExposure) -> bytes:
+        return hashlib.blake2b(f"{seed}:{exposure.id}".encode(), digest_size=8).digest()
+
+    total, kept = 0, set()
+    for exposure in sorted(candidates, key=rank):
+        total += exposure.count
+        if total > most and kept:
+            break
+        kept.add(exposure.id)
+    return [e for e in candidates if e.id in kept], [e for e in candidates if e.id not in kept]
+
+
+def load_table(exposure: HeldExposure, ctx: Context) -> NDArray[np.void]:
+    """Return pid and optics of the particles of one exposure."""
+    table: NDArray[np.void] = np.load(ctx.path(exposure.table), allow_pickle=False)
+    return table
+
+
+def load_particles(exposures: list[HeldExposure], *, setting: Setting, box_ang: float, ctx: Context) -> PolarParticles:
+    """Read and prepare the particles of exposures, in their order."""
+    parts = []
+    for exposure in exposures:
+        images = read_stack(ctx.path(exposure.stack))  # (n, box, box)
+        if len(images) != exposure.count:
+            raise ItemError(f"{exposure.stack}: holds {len(images)} images, its record says {exposure.count}")
+        ctf = _contrast(exposure, load_table(exposure, ctx), setting, box_ang)
+        half_set = ((np.arange(exposure.count) + exposure.ordinal) % 2).astype(np.int8)
+        parts.append(prepare_particles_2d(images, ctf, setting=setting, half_set=half_set))
+    return PolarParticles(
+        np.concatenate([part.signal for part in parts]),
+        np.concatenate([part.ctf_squared for part in parts]),
+        np.concatenate([part.power for part in parts]),
+        np.concatenate([part.half_set for part in parts]),
+    )
+
+
+def _contrast(exposure: HeldExposure, table: NDArray[np.void], setting: Setting, box_ang: float) -> Real:
+    """Return the contrast transfer with bright protein positive: ``(n, n_rings, half)``; 1 where the CTF is not known."""
+    grid = setting.grid
+    sign = 1.0 if exposure.inverted else -1.0
+    contrast = np.full((len(table), grid.n_rings, grid.half), sign, dtype=np.float32)
+    for i, row in enumerate(table):
+        optics = {name: float(row[name]) for name in OPTICS}
+        if not all(np.isfinite(value) for value in optics.values()):
+            continue
+        ctf = ctf_polar_2d(
+            grid,
+            box_ang=box_ang,
+            voltage_kv=exposure.voltage_kv,
+            cs_mm=exposure.cs_mm,
+            amplitude_contrast=exposure.amplitude_contrast,
+            **optics,
+        )
+        contrast[i] = sign * np.abs(ctf) if exposure.phase_flipped else -sign * ctf
+    return contrast
+
+
+def save_model(model: Model, ctx: Context) -> FileRef:
+    """Publish the arrays of a model."""
+    averages, sums = model.averages, model.sums
+    with ctx.publish("_state.npz") as out, out.path.open("wb") as handle:
+        np.savez(
+            handle,
+            images=averages.images,
+            halves=averages.halves,
+            correlation=averages.correlation,
+            noise_power=averages.noise_power,
+            signal=sums.signal,
+            ctf_squared=sums.ctf_squared,
+            weight=sums.weight,
+            power=sums.power,
+            n_seen=np.int64(model.n_seen),
+        )
+    return out.ref
+
+
+def load_model(ref: FileRef, ctx: Context) -> Model:
+    """Read the arrays of a model, bit for bit as they were."""
+    with np.load(ctx.path(ref), allow_pickle=False) as stored:
+        averages = Averages(stored["images"], stored["halves"], stored["correlation"], stored["noise_power"])
+        sums = Sums(stored["signal"], stored["ctf_squared"], stored["weight"], stored["power"])
+        return Model(averages, sums, int(stored["n_seen"]))

@@ -1,0 +1,73 @@
+"""Picking particles without a template."""
+
+import numpy as np
+
+from icestream.algorithms.pick_blob import pick_particles_2d
+from icestream.errors import ItemError
+from icestream.flow import Context, Field, Params, step
+from icestream.io.blocks import to_block
+from icestream.io.image import read_image
+from icestream.records import Acquisition, Micrograph, Picks
+from icestream.units import Angstrom
+
+PICK_DTYPE = np.dtype([("pid", "<i4"), ("y_px", "<f4"), ("x_px", "<f4"), ("score", "<f4")])
+"""The columns of `Picks.block`."""
+
+
+class PickBlobParams(Params):
+    """What the particles look like and how many of the peaks are taken."""
+
+    diameter_ang: tuple[Angstrom, Angstrom] = Field(
+        description="Smallest and largest diameter of the particle", json_schema_extra={"unit": "Å"}
+    )
+    dark: bool = Field(True, description="Protein is darker than the ice, as in micrographs")
+    threshold: float | None = Field(
+        None,
+        ge=-1,
+        le=1,
+        description="Lowest correlation of a pick with the learned template; unset: decided for each micrograph",
+    )
+    false_fraction: float = Field(0.05, gt=0, lt=1, description="Accepted fraction of false picks, where the threshold is unset")
+    max_picks: int | None = Field(None, ge=1, description="Keep at most this many, the best; unset: all")
+    min_distance_ang: Angstrom | None = Field(
+        None, gt=0, description="Smallest distance of two picks; unset: 0.7 times the middle diameter"
+    )
+
+
+@step.map("pick_blob", version=1, reads=("pixel_size_ang",), memory_gb=2.0)
+def pick_blobs(micrograph: Micrograph, params: PickBlobParams, acquisition: Acquisition, ctx: Context) -> Picks:
+    """Find particles of a given size, learning from the micrograph itself what they look like.
+
+    Picks are numbered from the best score down; ``pid`` stays with a particle for good.
+
+    Raises
+    ------
+    ItemError
+        If the pixel size is unset, the diameters are no range, or the particles are too small or too large for the image.
+    """
+    if acquisition.pixel_size_ang is None:
+        raise ItemError("pixel_size_ang is unset: set it in the acquisition values of the session")
+    smallest_ang, largest_ang = params.diameter_ang
+    if not 0 < smallest_ang <= largest_ang:
+        raise ItemError(f"diameter_ang {smallest_ang:g} to {largest_ang:g} is no range of positive diameters")
+    pixel_ang = acquisition.pixel_size_ang * micrograph.bin
+    diameter_ang = float(np.sqrt(smallest_ang * largest_ang))
+    image = read_image(ctx.path(micrograph.image))  # (h, w)
+    smallest_px, largest_px = smallest_ang / pixel_ang, largest_ang / pixel_ang
+    if smallest_px < 8 or largest_px > 0.5 * min(image.shape):
+        raise ItemError(
+            f"particles of {smallest_ang:g} to {largest_ang:g} Å are {smallest_px:.1f} to {largest_px:.1f} px in an image of "
+            f"{image.shape[0]} x {image.shape[1]} px; allowed are 8 px to half the image"
+        )
+    found = pick_particles_2d(
+        -image if params.dark else image,
+        diameter_px=(smallest_px, largest_px),
+        min_distance_px=(params.min_distance_ang or 0.7 * diameter_ang) / pixel_ang,
+        threshold=params.threshold,
+        false_discovery_rate=params.false_fraction,
+    )
+    count = len(found.score) if params.max_picks is None else min(len(found.score), params.max_picks)
+    table = np.zeros(count, dtype=PICK_DTYPE)
+    table["pid"] = np.arange(count)
+    table["y_px"], table["x_px"], table["score"] = found.yx_px[:count, 0], found.yx_px[:count, 1], found.score[:count]
+    return Picks(count=count, diameter_ang=diameter_ang, block=to_block(table))

@@ -1,0 +1,120 @@
+"""The step: from a movie file to a micrograph, and clear words about what cannot be processed."""
+
+import numpy as np
+import pytest
+from scipy import fft
+
+from icestream.errors import ItemError
+from icestream.flow.step import step_type_of
+from icestream.io.image import image_header, read_image, write_mrc
+from icestream.records import Acquisition, GainReference, Micrograph, Motion, Movie
+from icestream.steps.motion import MotionParams, correct_motion
+from icestream.testing.context import StepBench
+
+SIDE = 256
+SHIFTS = np.array([[0, 0], [2, -1], [3, -3], [5, -4], [6, -6], [7, -6]])
+KNOWN = Acquisition(pixel_size_ang=1.1, voltage_kv=300, dose_per_frame_e_per_ang2=1.0)
+
+
+@pytest.fixture
+def frames():
+    rng = np.random.default_rng(1)
+    k = np.hypot(np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)[None])
+    field = fft.irfft2(fft.rfft2(rng.standard_normal((SIDE, SIDE))) / (1 + (k / 0.05) ** 2), s=(SIDE, SIDE))
+    specimen = 4 * (1 + 0.15 * field / field.std())
+    return np.stack([rng.poisson(np.maximum(np.roll(specimen, tuple(shift), (0, 1)), 0)) for shift in SHIFTS]).astype(np.int16)
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return StepBench(tmp_path)
+
+
+def _movie(bench, frames):
+    path = bench.folder / "movie.mrc"
+    write_mrc(path, frames, pixel_size_ang=1.1, remember=False)
+    n, height, width = frames.shape
+    return Movie(
+        file="session:movie.mrc", n_frames=n, height_px=height, width_px=width, format="mrc", size_bytes=path.stat().st_size
+    )
+
+
+def _gain(bench, gain, operation="multiply"):
+    write_mrc(bench.folder / "gain.mrc", gain.astype(np.float32), pixel_size_ang=1.1, remember=False)
+    return GainReference(file="session:gain.mrc", height_px=gain.shape[0], width_px=gain.shape[1], operation=operation)
+
+
+def test_a_movie_becomes_a_micrograph(bench, frames):
+    micrograph = correct_motion(_movie(bench, frames), None, MotionParams(), KNOWN, bench)
+    assert (micrograph.height_px, micrograph.width_px, micrograph.bin) == (SIDE, SIDE, 1.0)
+    assert micrograph.dose_weighted and micrograph.n_frames == 6
+    np.testing.assert_allclose(micrograph.motion.global_yx_px, SHIFTS, atol=0.2)
+    steps = np.linalg.norm(np.diff(micrograph.motion.global_yx_px, axis=0), axis=1)
+    assert micrograph.motion.total_px == pytest.approx(steps.sum())
+    assert micrograph.motion.early_px == pytest.approx(steps[:2].sum())
+    expected = sum(np.roll(frame, tuple(-shift), (0, 1)).astype(float) for frame, shift in zip(frames, SHIFTS, strict=True))
+    plain = read_image(bench.path(micrograph.unweighted))
+    inner = slice(16, -16)
+    assert np.corrcoef(plain[inner, inner].ravel(), expected[inner, inner].ravel())[0, 1] > 0.95
+    assert read_image(bench.path(micrograph.image)).shape == (SIDE, SIDE)
+    assert image_header(bench.path(micrograph.image)).pixel_size_ang == pytest.approx(1.1, rel=1e-5)
+    assert image_header(bench.path(micrograph.thumbnail)).format == "png"
+
+
+@pytest.mark.parametrize("unset", ["pixel_size_ang", "voltage_kv", "dose_per_frame_e_per_ang2"])
+def test_without_dose_voltage_or_pixel_size_nothing_is_weighted(bench, frames, unset):
+    acquisition = KNOWN.model_copy(update={unset: None})
+    micrograph = correct_motion(_movie(bench, frames), None, MotionParams(local=False), acquisition, bench)
+    assert not micrograph.dose_weighted and micrograph.unweighted is None
+    assert read_image(bench.path(micrograph.image)).sum() == pytest.approx(frames.sum(), rel=0.02)
+
+
+def test_gain_is_applied_and_its_operation_obeyed(bench, frames):
+    pattern = np.random.default_rng(2).uniform(0.7, 1.4, frames.shape[1:])
+    pattern[:, 100] = 0
+    raw = np.divide(frames * 1.0, pattern, out=np.zeros(frames.shape), where=pattern > 0).astype(np.float32)
+    raw[:, :, 100] = 1000
+    results = [
+        correct_motion(_movie(bench, raw), _gain(bench, gain, operation), MotionParams(local=False), Acquisition(), bench)
+        for gain, operation in ((pattern, "multiply"), (np.where(pattern > 0, 1 / np.maximum(pattern, 0.1), 0), "divide"))
+    ]
+    for micrograph in results:
+        np.testing.assert_allclose(micrograph.motion.global_yx_px, SHIFTS, atol=0.2)
+    assert read_image(bench.path(results[0].image)).max() < 100
+
+
+def test_range_of_frames_and_binning(bench, frames):
+    params = MotionParams(first_frame=1, last_frame=4, bin=2.0, local=False)
+    micrograph = correct_motion(_movie(bench, frames), None, params, KNOWN, bench)
+    assert (micrograph.n_frames, micrograph.height_px, micrograph.bin) == (4, SIDE // 2, 2.0)
+    np.testing.assert_allclose(micrograph.motion.global_yx_px, SHIFTS[1:5] - SHIFTS[1], atol=0.25)
+    assert image_header(bench.path(micrograph.image)).pixel_size_ang == pytest.approx(2.2, rel=1e-5)
+
+
+def test_what_cannot_be_processed_is_named(bench, frames):
+    def message(movie_frames, gain=None, **params):
+        with pytest.raises(ItemError) as caught:
+            correct_motion(_movie(bench, movie_frames), gain, MotionParams(**params), Acquisition(), bench)
+        return str(caught.value)
+
+    assert "gain is 128×128, movie is 256×256" in message(frames, _gain(bench, np.ones((128, 128))))
+    assert "no beam" in message(np.zeros_like(frames))
+    assert "NaN" in message(np.full(frames.shape, np.nan, dtype=np.float32))
+    assert "saturated" in message(np.full_like(frames, np.iinfo(np.int16).max))
+    assert "the movie has frames 0 to 5" in message(frames, last_frame=9)
+    assert not list((bench.folder / "steps").rglob("*"))
+
+
+def test_parameters_are_checked():
+    with pytest.raises(ValueError, match="2 to 16"):
+        MotionParams(patches=(1, 5))
+    with pytest.raises(ValueError, match="before first_frame"):
+        MotionParams(first_frame=5, last_frame=2)
+    assert all(field.description for field in MotionParams.model_fields.values())
+    assert step_type_of(correct_motion).ports[1].optional
+
+
+def test_motion_record_survives_storage(bench, frames):
+    micrograph = correct_motion(_movie(bench, frames), None, MotionParams(), KNOWN, bench)
+    restored = Micrograph.restore(micrograph.model_dump_json(), version=1, block=None)
+    assert isinstance(restored.motion, Motion) and restored == micrograph

@@ -1,0 +1,114 @@
+"""The documentation is complete, up to date, and its code runs."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from icestream.cli.fields import describe_fields
+from icestream.flow.graph import Workflow
+from icestream.flow.registry import find_step
+from icestream.microscope.settings import SimulationSettings
+from icestream.settings import Settings
+from icestream.testing import reference
+from icestream.workflows import list_workflows
+
+ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = ROOT / "docs" / "reference"
+PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")])
+TOP_OPTIONS = {"--help", "--version"}
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def _blocks(path: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def _shell_commands(path: Path) -> list[list[str]]:
+    """Return the words of every ``icestream …`` line in the shell blocks of a page."""
+    lines = "\n".join(_blocks(path, "sh")).replace("\\\n", " ").splitlines()
+    words = [shlex.split(line, comments=True) for line in lines]
+    return [line[1:] for line in words if line and Path(line[0]).name == "icestream"]
+
+
+def _options_of(command: str) -> set[str]:
+    section = reference.render_reference()["commands.md"].split(f"\n## {command}\n")[1].split("\n## ")[0]
+    return set(re.findall(r"^\| `(--[a-z-]+)", section, re.MULTILINE)) | set(re.findall(r"/(--[a-z-]+)", section)) | TOP_OPTIONS
+
+
+@pytest.mark.parametrize("name", sorted(reference.render_reference()))
+def test_the_reference_is_up_to_date(name: str) -> None:
+    committed = (REFERENCE / name).read_text(encoding="utf-8")
+    assert committed == reference.render_reference()[name], f"docs/reference/{name} is out of date: run `make docs`"
+
+
+def test_the_reference_has_no_page_too_many() -> None:
+    assert {path.name for path in REFERENCE.glob("*.md")} == set(reference.render_reference())
+
+
+def test_every_step_and_parameter_is_in_the_reference() -> None:
+    page = (REFERENCE / "steps.md").read_text(encoding="utf-8")
+    assert reference.own_steps()
+    for step in reference.own_steps():
+        section = page.split(f"\n## {step}\n")[1].split("\n## ")[0]
+        assert [f.name for f in describe_fields(find_step(step).params) if f"| `{f.name}` |" not in section] == []
+
+
+def test_every_parameter_and_setting_has_a_description() -> None:
+    models = [find_step(step).params for step in reference.own_steps()] + [Settings, SimulationSettings]
+    bare = [f"{model.__name__}.{field.name}" for model in models for field in describe_fields(model) if not field.description]
+    assert bare == []
+
+
+def test_every_setting_record_command_and_workflow_is_in_the_reference() -> None:
+    pages = {path.name: path.read_text(encoding="utf-8") for path in REFERENCE.glob("*.md")}
+    settings = [f"ICESTREAM_{name.upper()}" for name in Settings.model_fields]
+    assert [name for name in settings if f"`{name}`" not in pages["settings.md"]] == []
+    assert [r.__name__ for r in reference.own_records() if f"\n## {r.__name__}\n" not in pages["records.md"]] == []
+    assert [name for name in reference.own_commands() if f"\n## {name}\n" not in pages["commands.md"]] == []
+    assert [name for name in list_workflows() if f"\n## {name}\n" not in pages["workflows.md"]] == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if _blocks(page, "python")], ids=_name)
+def test_python_in_the_documentation_runs(page: Path) -> None:
+    source = "\n".join(_blocks(page, "python"))
+    namespace: dict[str, object] = {"__name__": page.stem.replace("-", "_")}
+    exec(compile(source, _name(page), "exec"), namespace)  # noqa: S102
+
+
+def test_pages_with_python_were_found() -> None:
+    assert any(_blocks(page, "python") for page in PAGES)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if _shell_commands(page)], ids=_name)
+def test_commands_and_options_in_the_documentation_exist(page: Path) -> None:
+    for command, *words in _shell_commands(page):
+        assert command in reference.own_commands()
+        used = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert used - _options_of(command) == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_make_targets_in_the_documentation_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = re.findall(r"`make ([a-z-]+)`|^make ([a-z-]+)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {first or second for first, second in named} - targets == set()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if _blocks(page, "yaml")], ids=_name)
+def test_workflows_in_the_documentation_are_valid(page: Path) -> None:
+    for text in _blocks(page, "yaml"):
+        workflow = Workflow.model_validate(yaml.safe_load(text))
+        assert [spec.use for spec in workflow.steps.values() if spec.use not in reference.own_steps()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    local = [link for link in links if "://" not in link]
+    assert [link for link in local if not (page.parent / link).exists()] == []
