@@ -136,14 +136,14 @@ def stream(bench: StepBench, records: list[Particles], params: Classify2DParams)
         )
         state = update.state
         averages = step.emit(state, params, bench)
-        print(
-            f"{state.n_particles:6d} particles: {time.process_time() - began:6.1f} CPU s, {len(update.assignments)} exposures assigned"
-        )
+        seconds = time.process_time() - began
+        print(f"{state.n_particles:6d} particles: {seconds:6.1f} CPU s, {len(update.assignments)} exposures assigned", flush=True)
         for assigned in update.assignments.values():
-            assert isinstance(assigned, ClassAssignments)
-            found.update({int(row["pid"]): row for row in from_block(assigned.block)})
+            if isinstance(assigned, ClassAssignments):
+                found.update({int(row["pid"]): row for row in from_block(assigned.block)})
         passed, waiting = passed + weight, []
-    assert averages is not None
+    if averages is None:
+        raise SystemExit("no particles")
     return averages, found
 
 
@@ -169,11 +169,13 @@ def judge(
         best_all.append(best)
         mean_all.append(mean)
         print(
-            f"class {k:3d}: {len(members):4d} particles, main view {main / len(members):.2f}, FRC 0.5 at {best:5.1f} Å to a projection, "
+            f"class {k:3d}: {len(members):4d} particles, main view {main / len(members):.2f}, "
+            f"FRC 0.5 at {best:5.1f} Å to a projection, "
             f"{mean:5.1f} Å to the mean; halves {averages.classes[k].resolution_ang or 999:5.1f} Å"
         )
     print(
-        f"purity {pure / len(found):.3f}; median FRC 0.5 {np.median(best_all):.1f} Å (projection), {np.median(mean_all):.1f} Å (mean)"
+        f"purity {pure / len(found):.3f}; median FRC 0.5 {np.median(best_all):.1f} Å (projection), "
+        f"{np.median(mean_all):.1f} Å (mean)"
     )
 
 

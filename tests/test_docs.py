@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,11 @@ PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")])
 TOP_OPTIONS = {"--help", "--version"}
 
 
+@cache
+def _rendered() -> dict[str, str]:
+    return reference.render_reference()
+
+
 def _name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
@@ -37,18 +43,18 @@ def _shell_commands(path: Path) -> list[list[str]]:
 
 
 def _options_of(command: str) -> set[str]:
-    section = reference.render_reference()["commands.md"].split(f"\n## {command}\n")[1].split("\n## ")[0]
+    section = _rendered()["commands.md"].split(f"\n## {command}\n")[1].split("\n## ")[0]
     return set(re.findall(r"^\| `(--[a-z-]+)", section, re.MULTILINE)) | set(re.findall(r"/(--[a-z-]+)", section)) | TOP_OPTIONS
 
 
-@pytest.mark.parametrize("name", sorted(reference.render_reference()))
+@pytest.mark.parametrize("name", sorted(_rendered()))
 def test_the_reference_is_up_to_date(name: str) -> None:
     committed = (REFERENCE / name).read_text(encoding="utf-8")
-    assert committed == reference.render_reference()[name], f"docs/reference/{name} is out of date: run `make docs`"
+    assert committed == _rendered()[name], f"docs/reference/{name} is out of date: run `make docs`"
 
 
 def test_the_reference_has_no_page_too_many() -> None:
-    assert {path.name for path in REFERENCE.glob("*.md")} == set(reference.render_reference())
+    assert {path.name for path in REFERENCE.glob("*.md")} == set(_rendered())
 
 
 def test_every_step_and_parameter_is_in_the_reference() -> None:

@@ -105,14 +105,18 @@ class GainReference(Snapshot):
     file: FileRef
     height_px: int
     width_px: int
-    operation: Literal["multiply", "divide"]
+    operation: Literal["multiply", "divide"] | None = Field(
+        None, description="Unset: decided by the kinds of gain and movie file"
+    )
 
 
 class Motion(Record):
     """How the specimen moved during one movie; positions are displacements of the specimen, frame 0 at zero."""
 
     global_yx_px: list[tuple[Pixel, Pixel]] = Field(description="Per frame, in raw pixels")
-    local_coefficients: list[list[float]] | None = Field(None, description="(2, n) coefficients of the local model, y then x; its terms are documented in algorithms.motion_model")
+    local_coefficients: list[list[float]] | None = Field(
+        None, description="(2, n) coefficients of the local model, y then x; its terms are documented in algorithms.motion_model"
+    )
     local_rms_px: Pixel | None = Field(None, description="Spread of the patch tracks about the local model")
     total_px: Pixel = Field(description="Length of the global path")
     early_px: Pixel = Field(description="Path length in the first quarter of the frames")

@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 
 from icestream.algorithms.classify2d_ctf import ctf_polar_2d
 from icestream.algorithms.classify2d_em import (
+    Model,
     Setting,
     add_batch,
     anneal,
     assign,
+    balance_classes,
     expect,
     level_at,
     maximise,
@@ -134,9 +136,7 @@ def expect_full(particles: PolarParticles, averages: Averages, setting: Setting)
     return expect(particles, averages, setting=setting, level=level_at(setting, setting.grid.n_rings))
 
 
-def model_of(averages: Averages, sums: Sums):  # noqa: ANN201
-    from icestream.algorithms.classify2d_em import Model
-
+def model_of(averages: Averages, sums: Sums) -> Model:
     return Model(averages, sums, 1)
 
 
@@ -195,17 +195,27 @@ def test_two_shapes_separate_and_every_class_is_used() -> None:
     images, psi, _ = noisy(shapes, 1.2, 7)
     setting = replace(SETTING, n_classes=4)
     particles = prepare(images, setting=setting)
-    model = anneal(particles, seed_averages(particles, setting=setting, seed=2), setting=setting, first_ring=5, iterations=14)
+    start = seed_averages(particles, setting=setting, seed=2)
+    model = anneal(particles, start, setting=setting, first_ring=5, iterations=12, balanced=0.6)
     found = assign(particles, model, setting=setting)
     truth = np.array([s == "hook" for s in shapes])
     pure = sum(max(truth[found.class_id == k].sum(), (~truth[found.class_id == k]).sum()) for k in range(4))
-    assert pure / len(shapes) > 0.95
+    assert pure / len(shapes) > 0.9
     assert np.bincount(found.class_id, minlength=4).max() < 0.6 * len(shapes)
     k = int(np.bincount(found.class_id[truth]).argmax())
     members = truth & (found.class_id == k)
     turns = np.deg2rad(found.psi_deg[members] - psi[members])
     spread = np.rad2deg(np.abs(np.angle(np.exp(1j * turns) / np.exp(1j * turns).mean())))
     assert np.median(spread) < 5.0
+
+
+def test_handicaps_make_classes_equally_attractive() -> None:
+    rng = np.random.default_rng(10)
+    gain = (rng.normal(0, 3, (300, 4)) + np.array([0.0, 5.0, 9.0, -4.0])).astype(np.float32)
+    assert np.bincount(gain.argmax(axis=1), minlength=4).max() > 200
+    sizes = np.bincount((gain + balance_classes(gain)).argmax(axis=1), minlength=4)
+    assert sizes.min() > 55
+    assert sizes.max() < 95
 
 
 def test_an_empty_class_is_given_half_of_the_most_populous() -> None:

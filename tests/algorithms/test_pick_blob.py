@@ -24,17 +24,17 @@ def test_known_particles_are_found(kind: str, n_particles: int) -> None:
 
 
 def test_positions_are_exact_on_a_reduced_image() -> None:
-    image, truth = draw_micrograph("disc", n_particles=30, shape=(900, 1000), diameter_px=80, noise=1.0, seed=5)
+    image, truth = draw_micrograph("disc", n_particles=20, shape=(700, 720), diameter_px=80, noise=1.0, seed=5)
     found = pick_particles_2d(-image, diameter_px=(80, 80), min_distance_px=56)
     distance = np.linalg.norm(found.yx_px[:, None] - truth[None], axis=2)
     nearest = distance.argmin(axis=1)
     offset = (found.yx_px - truth[nearest])[distance.min(axis=1) < 20]
-    assert len(offset) >= 28
+    assert len(offset) >= 18
     assert np.abs(offset.mean(axis=0)).max() < 0.5  # no systematic shift
     assert np.sqrt((offset**2).mean()) < 2.0
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_an_empty_micrograph_has_nearly_no_picks(seed: int) -> None:
     image, _ = draw_micrograph("disc", n_particles=0, shape=SHAPE, diameter_px=36, noise=2.0, seed=seed)
     assert len(pick_particles_2d(-image, diameter_px=(30, 42), min_distance_px=25).score) <= 3
@@ -73,7 +73,7 @@ def test_nothing_is_picked_on_an_ice_crystal() -> None:
 
 
 def test_contamination_is_marked_and_particles_are_not() -> None:
-    image, truth = draw_micrograph("disc", n_particles=50, shape=SHAPE, diameter_px=36, noise=2.0, seed=4)
+    image, _ = draw_micrograph("disc", n_particles=50, shape=SHAPE, diameter_px=36, noise=2.0, seed=4)
     assert not mask_contamination_2d(image, diameter_px=36).any()
     image[300:, 400:] = np.random.default_rng(1).normal(1000, 80, size=image[300:, 400:].shape)  # rough, mean unchanged
     mask = mask_contamination_2d(image, diameter_px=36)

@@ -75,3 +75,9 @@ def test_an_ambiguous_name_lists_candidates_and_an_unknown_one_says_so(view):
         view.trace("100%_")
     with pytest.raises(SessionError, match="nothing was asked for"):
         view.trace("")
+
+
+def test_the_key_of_a_snapshot_leads_to_no_single_exposure(view):
+    (newest,) = view.snapshots("classes")
+    with pytest.raises(SessionError, match="made from many exposures"):
+        view.trace(newest.key)

@@ -156,5 +156,7 @@ def test_nothing_is_picked_on_a_real_ice_ball(shared_data: Path, tmp_path: Path)
     micrograph = Micrograph(image="session:mic.mrc", height_px=image.shape[0], width_px=image.shape[1], bin=1.0)
     picks = pick_blobs(micrograph, PickBlobParams(diameter_ang=(25, 35)), Acquisition(pixel_size_ang=1.0), StepBench(tmp_path))
     table = from_block(picks.block)
-    rows, columns = (np.round(table[name]).astype(int).clip(0, size - 1) for name, size in zip(("y_px", "x_px"), image.shape, strict=True))
+    rows, columns = (
+        np.round(table[name]).astype(int).clip(0, size - 1) for name, size in zip(("y_px", "x_px"), image.shape, strict=True)
+    )
     assert not ball[rows, columns].any()

@@ -17,10 +17,6 @@ from icestream.algorithms.classify2d_search import Level, PolarParticles, Poses,
 from icestream.algorithms.fourier import crop_fourier_2d
 
 
-_COLD_GAIN = 30.0
-"""The log likelihood ratio against noise of a typical particle beyond which an anneal softens its choice."""
-
-
 @dataclass(frozen=True)
 class Setting:
     """What stays the same during a classification; lengths in pixels of the working box.
@@ -173,8 +169,7 @@ def anneal(
     """Repeat full passes over ``particles`` while the resolution rises from ``first_ring`` to the last ring.
 
     Of the ``iterations``, at least one, the last three are at full resolution; during the first fraction ``balanced`` of them
-    the classes are held equally large and the likelihoods of clear particles are softened, a deterministic annealing (Rose 1998,
-    Proc. IEEE 86, 2210). ``report`` is called before each with the fraction done and a message.
+    the classes are held equally large. ``report`` is called before each with the fraction done and a message.
     """
     last = setting.grid.n_rings
     for i in range(iterations):
@@ -184,10 +179,8 @@ def anneal(
         level = level_at(setting, round(first_ring + (last - first_ring) * rise))
         poses = expect(particles, averages, setting=setting, level=level)
         if i < balanced * iterations:
-            heat = max(1.0, float(np.median(poses.gain)) / _COLD_GAIN) ** (1 - i / (balanced * iterations))
-            heated = replace(averages, noise_power=averages.noise_power * np.float32(heat))
-            handicap = balance_classes(poses.class_gain / np.float32(heat))
-            poses = expect(particles, heated, setting=setting, level=level, log_class_prior=handicap)
+            handicap = balance_classes(poses.class_gain)
+            poses = expect(particles, averages, setting=setting, level=level, log_class_prior=handicap)
         sums = sum_poses_2d(particles, poses, level=level, n_classes=setting.n_classes)
         averages = maximise(sums, setting=setting, level=level, noise_power=averages.noise_power)
         if i < iterations - 3:

@@ -16,7 +16,7 @@ from icestream.algorithms.ctf_samples import Optics, SpectrumSamples
 
 _FALLOFF_ANG2 = (30.0, 120.0, 480.0)
 _PHASE_STEP_DEG = 15.0
-_N_RADII = 12
+_N_RADII = 8
 _MAX_ASTIGMATISM_SHARE = 0.7
 
 

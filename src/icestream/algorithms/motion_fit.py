@@ -97,7 +97,7 @@ def fit_model(
 def smooth_track(track_yx_px: NDArray[Any], variance_px2: NDArray[Any]) -> NDArray[np.float64]:
     """Return the most probable track: noise that the patches tell of is taken out, as far as the track is smooth around it.
 
-    Second differences of the track are Gaussian (Whittaker 1923, Proc. Edinburgh Math. Soc. 41, 63) with the variance that is seen
+    Second differences of the track are Gaussian (Whittaker 1923, Proc. Edinburgh Math. Soc. 41, 63) with the variance seen
     within three frames, less that of the noise; so a track that is clearly jerky stays as it was measured.
 
     Parameters

@@ -51,8 +51,8 @@ def _add(total: Any, frame: Any) -> None:  # pragma: no cover - compiled
             total[y, x] += np.float32(frame[y, x])
 
 
-def sum_raw_frames(frames: Frames) -> NDArray[np.float32]:
-    """Return the plain sum of all frames as they were read: ``(h, w)``.
+def sum_raw_frames(frames: Frames) -> tuple[NDArray[np.float32], bool]:
+    """Return the plain sum of all frames as they were read, ``(h, w)``, and whether they are whole numbers.
 
     Raises
     ------
@@ -60,7 +60,9 @@ def sum_raw_frames(frames: Frames) -> NDArray[np.float32]:
         There is no frame, or frames differ in size.
     """
     total: NDArray[np.float32] | None = None
+    whole = True
     for number, frame in enumerate(frames):
+        whole = whole and frame.dtype.kind in "iu"
         if total is None:
             total = np.zeros(frame.shape, dtype=np.float32)
         if frame.ndim != 2 or frame.shape != total.shape:
@@ -74,11 +76,7 @@ def sum_raw_frames(frames: Frames) -> NDArray[np.float32]:
         _add(total, np.ascontiguousarray(frame))
     if total is None:
         raise ItemError("movie has no frames: at least 1 is needed")
-    return total
-
-
-def _counts_events(frames: Frames) -> bool:
-    return next(iter(frames)).dtype.kind in "iu"
+    return total, whole
 
 
 def _saturated(frame: NDArray[Any]) -> bool:
@@ -94,7 +92,7 @@ def inspect_frames(frames: Frames, gain: NDArray[Any] | None, *, operation: Oper
     ItemError
         No frame; frames or gain of different sizes; no beam; not a number; saturated; no contrast at all.
     """
-    total = sum_raw_frames(frames)
+    total, whole = sum_raw_frames(frames)
     factor, defects = prepare_gain_2d(gain, operation=operation, shape=(total.shape[0], total.shape[1]))
     finite = np.isfinite(total)
     if not finite.any():
@@ -106,7 +104,7 @@ def inspect_frames(frames: Frames, gain: NDArray[Any] | None, *, operation: Oper
     if not np.any(total[finite]):
         raise ItemError(f"no beam: all {len(frames)} frames are zero")
     counts = float(total[finite].mean(dtype=np.float64))
-    if _counts_events(frames) and counts < _LEAST_COUNTS:
+    if whole and counts < _LEAST_COUNTS:
         raise ItemError(
             f"no beam: {counts:.2g} counts per pixel in all {len(frames)} frames together, at least {_LEAST_COUNTS} are needed"
         )

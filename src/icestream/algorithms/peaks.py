@@ -32,6 +32,7 @@ def find_peaks_2d(
         ``(n, 2)``, refined to a fraction of a pixel by a parabola along each axis, and ``(n,)``.
     """
     maxima = ndimage.maximum_filter(response, size=3, mode="nearest") == response  # (h, w)
+    maxima &= ndimage.minimum_filter(response, size=3, mode="nearest") < response  # a plateau has no peak
     if allowed is not None:
         maxima &= allowed
     rows, columns = np.nonzero(maxima)

@@ -52,9 +52,7 @@ def _mirror(index: int, length: int) -> int:  # pragma: no cover - compiled
 
 
 @njit(cache=True, nogil=True, fastmath=True, inline="always")
-def _weigh_rows(
-    out: Any, image: Any, rows: Any, start: int, stop: int, w: Any
-) -> None:  # pragma: no cover - compiled
+def _weigh_rows(out: Any, image: Any, rows: Any, start: int, stop: int, w: Any) -> None:  # pragma: no cover - compiled
     """Set ``out`` to the weighted sum of 12 rows; written out, so that it runs at the speed of memory."""
     w0, w1, w2, w3, w4, w5, w6, w7, w8, w9, w10, w11 = w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8], w[9], w[10], w[11]
     r0, r1, r2 = image[rows[0], start:stop], image[rows[1], start:stop], image[rows[2], start:stop]

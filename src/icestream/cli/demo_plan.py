@@ -12,7 +12,7 @@ from icestream.workflows import find_workflow
 _QUIET_S = 60.0
 """So long nothing may come from the microscope before the session takes it for finished."""
 
-_BROKEN_S = 15.0
+_BROKEN_S, _BROKEN_FAST_S = 15.0, 4.0
 """A movie that is too short and has not grown for so long is broken."""
 
 
@@ -39,7 +39,8 @@ def plan_demo(*, movies: int, seed: int, fast: bool) -> DemoPlan:
         parameters=(
             f"movies.max_files={movies}",
             f"movies.idle_s={_QUIET_S:g}",
-            f"movies.give_up_s={_BROKEN_S:g}",
+            f"movies.give_up_s={_BROKEN_FAST_S if fast else _BROKEN_S:g}",
+            "classes.n_classes=8",
         ),
     )
 

@@ -102,9 +102,10 @@ def build_graph(workflow: Workflow) -> Graph:
     order = _topological_order(workflow, problems)
     nodes: dict[str, Node] = {}
     for name in order:
-        if not _sources_of(workflow.steps[name]) <= set(nodes):
-            continue  # a step above it has a problem, which is told already
         try:
+            if not _sources_of(workflow.steps[name]) <= set(nodes):
+                problems.extend(_check_params(name, workflow.steps[name])[1])  # what is above it was told already
+                continue
             nodes[name] = _build_node(name, workflow.steps[name], nodes)
         except IcestreamError as error:
             problems.extend(str(error).split("\n"))
@@ -170,9 +171,7 @@ def _build_node(name: str, spec: StepSpec, known: dict[str, Node]) -> Node:
     values = _values_of(spec)
     links = _links_of(spec)
     problems = _check_links(name, step_type, links, known)
-    params, more = _check_params(
-        name, step_type, {key: value for key, value in spec.params.items() if key not in values}, set(values)
-    )
+    params, more = _check_params(name, spec)
     problems += more
     for parameter, (source, path) in values.items():
         if parameter not in step_type.params.model_fields:
@@ -257,7 +256,9 @@ def _outputs(step_type: StepType, links: dict[str, tuple[Link, ...]], known: dic
     return outputs
 
 
-def _check_params(name: str, step_type: StepType, given: dict[str, Any], later: set[str]) -> tuple[dict[str, Any], list[str]]:
+def _check_params(name: str, spec: StepSpec) -> tuple[dict[str, Any], list[str]]:
+    step_type, later = find_step(spec.use), set(_values_of(spec))
+    given = {key: value for key, value in spec.params.items() if key not in later}
     try:
         complete = step_type.params.model_validate(given).model_dump(mode="json")
         return {key: value for key, value in complete.items() if key not in later}, []
@@ -270,7 +271,8 @@ def _check_params(name: str, step_type: StepType, given: dict[str, Any], later: 
             if issue["type"] == "extra_forbidden":
                 problems.append(_unknown_parameter(name, step_type, parameter))
             else:
-                problems.append(f"step {name!r}: parameter {parameter!r} is {issue['input']!r}: {issue['msg']}")
+                got = "not given" if issue["type"] == "missing" else f"{issue['input']!r}: {issue['msg']}"
+                problems.append(f"step {name!r}: parameter {parameter!r} is {got}")
         return dict(given), problems
 
 

@@ -75,7 +75,7 @@ def draw_trajectory(yx: Sequence[tuple[float, float]], *, unit: str, label: str)
     """Draw the path of the specimen, the first frame as a ring; up is towards higher rows, as in the pictures."""
     size, margin = 220.0, 24.0
     ys, xs = [y for y, _ in yx], [x for _, x in yx]
-    reach = max(max(xs) - min(xs), max(ys) - min(ys), 1e-6) * 0.55
+    reach = max(max(xs) - min(xs), max(ys) - min(ys), 1e-3) * 0.55
     middle_x, middle_y = (max(xs) + min(xs)) / 2, (max(ys) + min(ys)) / 2
     x = Axis(middle_x - reach, middle_x + reach, margin, size - margin)
     y = Axis(middle_y - reach, middle_y + reach, size - margin, margin)
@@ -128,12 +128,12 @@ def _y_ticks(y: Axis, *, whole: bool = False) -> Markup:
 
 def _x_ticks(x: Axis, unit: str) -> Markup:
     drawn = Markup("")
-    ticks = [tick for tick in x.ticks(5) if x(tick) < WIDTH - RIGHT - 28]
+    ticks = [tick for tick in x.ticks(5) if x(tick) < WIDTH - RIGHT - 16 - 5 * len(unit)]
     for tick in ticks:
         drawn += Markup('<text class="middle" x="{:.1f}" y="{}">{}</text>').format(x(tick), HEIGHT - 6, short_number(tick))
     return drawn + Markup('<text class="end" x="{}" y="{}">{}</text>').format(WIDTH - RIGHT, HEIGHT - 6, unit)
 
 
 def _ends(word: str, numbers: Sequence[int]) -> Markup:
-    first = Markup('<text x="{}" y="{}">{}{}</text>').format(LEFT, HEIGHT - 6, word, min(numbers))
-    return first + Markup('<text class="end" x="{}" y="{}">{}</text>').format(WIDTH - RIGHT, HEIGHT - 6, max(numbers))
+    first = Markup('<text x="{}" y="{}">{}{}</text>').format(LEFT, HEIGHT - 6, word, f"{min(numbers):,}")
+    return first + Markup('<text class="end" x="{}" y="{}">{}</text>').format(WIDTH - RIGHT, HEIGHT - 6, f"{max(numbers):,}")

@@ -1,7 +1,6 @@
 """Stored records and snapshots, page by page, in the order of the change sequence."""
 
 import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -119,15 +118,10 @@ def _load_block(reading: Reading, key: str) -> bytes | None:
 def todays_fields(row: RowMapping) -> dict[str, Any]:
     """Return the fields of a stored record, through its upcasters if it is older; a type unknown here is shown as it is."""
     fields: dict[str, Any] = json.loads(row["record"])
-    known = getattr(records, type_name(row["record_type"]), None)
+    known = getattr(records, row["record_type"], None)
     if isinstance(known, type) and issubclass(known, records.Record) and row["record_version"] < known.schema_version:
         return known.upcast(fields, row["record_version"])
     return fields
-
-
-def type_name(record_type: str) -> str:
-    """Return the class name of a stored record type."""
-    return re.split(r"[.:]", record_type)[-1]
 
 
 def read_snapshots(connection: Connection, revisions: dict[str, ActiveRevision], *, limit: int | None) -> list[StoredSnapshot]:

@@ -126,13 +126,21 @@ def _list_candidates(connection: Connection, units: list[str]) -> str:
 def read_trace(
     connection: Connection, session: Session, unit: str, order: list[str], revisions: dict[str, ActiveRevision]
 ) -> Trace:
-    """Return everything that is known about one unit."""
+    """Return everything that is known about one unit.
+
+    Raises
+    ------
+    SessionError
+        The unit is no exposure, batch or version that a step has decided.
+    """
     exposure = connection.execute(select(schema.exposure).where(schema.exposure.c.unit == unit)).mappings().first()
     refs = connection.execute(select(schema.source_file.c.ref).where(schema.source_file.c.unit == unit)).scalars()
     chosen = [revisions[name] for name in order if name in revisions]
     steps = tuple(_trace_step(connection, session, unit, revision) for revision in chosen)
     if exposure is None:
         steps = tuple(step for step in steps if step.status is not None)
+        if not steps:
+            raise SessionError(f"{unit!r}: is a whole (a snapshot), made from many exposures; there is no single one to trace")
         return Trace(unit, unit, None, None, None, (), {}, None, steps)
     return Trace(
         unit=unit,
@@ -140,7 +148,7 @@ def read_trace(
         ordinal=exposure["ordinal"],
         identity=exposure["identity"],
         source=exposure["source"],
-        files=tuple(refs),
+        files=tuple(dict.fromkeys(refs)),
         acquisition=json.loads(exposure["acquisition"]),
         arrived_at=exposure["arrived_at"],
         steps=steps,

@@ -1,6 +1,7 @@
 """Import the gain reference, also when it comes late."""
 
 from pathlib import Path
+from typing import Literal
 
 from icestream.flow import Field, SourceContext, Watch, step
 from icestream.io.gain import read_gain
@@ -13,6 +14,9 @@ class ImportGainParams(FileSourceParams):
 
     root: str = Field("gain", pattern=r"^[a-z][a-z0-9_]*$", description="Named folder of the session to watch")
     pattern: str = Field("*gain*", min_length=1, description="Which files: a glob relative to the root")
+    operation: Literal["multiply", "divide"] | None = Field(
+        None, description="What to do with it; unset: multiply, but divide EER movies by anything other than a .gain file"
+    )
     max_files: int | None = Field(
         1,
         ge=1,
@@ -24,10 +28,16 @@ class ImportGainParams(FileSourceParams):
 @step.source("import_gain", version=1, output=GainReference)
 def import_gain(params: ImportGainParams, ctx: SourceContext) -> Watch:
     """Take the gain reference as soon as it is there; movies wait for it, and use the newest at their first use."""
-    return watch_files(params, ctx, read_gain_reference)
+
+    def read(path: Path, ref: str) -> tuple[GainReference, Acquisition | None]:
+        return read_gain_reference(path, ref, operation=params.operation)
+
+    return watch_files(params, ctx, read)
 
 
-def read_gain_reference(path: Path, ref: str) -> tuple[GainReference, Acquisition | None]:
+def read_gain_reference(
+    path: Path, ref: str, *, operation: Literal["multiply", "divide"] | None
+) -> tuple[GainReference, Acquisition | None]:
     """Return the record of a gain reference.
 
     Raises
@@ -35,6 +45,6 @@ def read_gain_reference(path: Path, ref: str) -> tuple[GainReference, Acquisitio
     FileFormatError
         The file is no gain reference: not an image, or with values that no gain has.
     """
-    gain, operation = read_gain(path)
+    gain, _ = read_gain(path)
     height_px, width_px = gain.shape
     return GainReference(file=ref, height_px=height_px, width_px=width_px, operation=operation), None

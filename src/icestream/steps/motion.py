@@ -1,7 +1,7 @@
 """Motion correction: from a raw movie to a micrograph."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from icestream.algorithms.motion_frames import inspect_frames
 from icestream.algorithms.motion_sum import DoseModel, sum_frames_2d
 from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
-from icestream.io.gain import read_gain
+from icestream.io.gain import Operation, read_gain
 from icestream.io.image import write_mrc
 from icestream.io.movie import MovieReader, open_movie
 from icestream.io.preview import write_preview
@@ -20,6 +20,7 @@ from icestream.records import Acquisition, FileRef, GainReference, Micrograph, M
 from icestream.units import Pixel
 
 _LARGEST_HELD_BYTES = 1_500_000_000
+_EER_FRACTIONS = 40
 
 
 class MotionParams(Params):
@@ -41,6 +42,11 @@ class MotionParams(Params):
     group: int | None = Field(
         None, ge=1, description="Frames added up before alignment; chosen by number and dose of the frames if unset"
     )
+
+    eer_group: int | None = Field(
+        None, ge=1, description="EER only: camera frames added up to one frame; about 40 frames in all if unset"
+    )
+    eer_upsampling: Literal[1, 2, 4] = Field(1, description="EER only: finer pixels than the camera's, along each axis")
 
     @model_validator(mode="after")
     def _check(self) -> "MotionParams":
@@ -85,10 +91,11 @@ def correct_motion(
     movie: Movie, gain: GainReference | None, params: MotionParams, acquisition: Acquisition, ctx: Context
 ) -> Micrograph:
     """Undo the motion of the specimen during one movie and add up its frames, weighted by dose where it is known."""
-    with open_movie(ctx.path(movie.file)) as reader:
+    group, finer = _eer_reading(movie, params)
+    with open_movie(ctx.path(movie.file), eer_group=group, eer_upsampling=finer) as reader:
         frames = _HeldFrames(reader, *_frame_range(reader, params))
-        factor = None if gain is None else read_gain(ctx.path(gain.file))[0]
-        detector = inspect_frames(frames, factor, operation="multiply" if gain is None else gain.operation)
+        factor, operation = _read_gain(gain, reader, finer=finer, ctx=ctx)
+        detector = inspect_frames(frames, factor, operation=operation)
         ctx.progress(0.2, "aligning")
         motion = align_movie(
             frames,
@@ -98,7 +105,7 @@ def correct_motion(
             local=params.local,
             grid=params.patches,
             group=params.group,
-            electrons_per_px=_electrons_per_px(acquisition),
+            electrons_per_px=_electrons_per_px(acquisition, group=group, finer=finer),
         )
         ctx.progress(0.6, "adding up")
         plain, weighted = sum_frames_2d(
@@ -106,11 +113,31 @@ def correct_motion(
             detector,
             global_yx_px=motion.global_yx_px,
             local_coefficients=motion.local_coefficients,
-            dose=_dose_model(acquisition),
+            dose=_dose_model(acquisition, group=group, finer=finer),
             bin=params.bin,
             first_frame=params.first_frame,
         )
-    return _publish(plain, weighted, motion, movie=movie, pixel_size_ang=acquisition.pixel_size_ang, ctx=ctx)
+    record = describe_motion(motion, finer=finer)
+    return _publish(plain, weighted, record, movie=movie, pixel_size_ang=acquisition.pixel_size_ang, ctx=ctx)
+
+
+def _read_gain(
+    gain: GainReference | None, reader: MovieReader, *, finer: int, ctx: Context
+) -> tuple[NDArray[np.float32] | None, Operation]:
+    """Return the gain in the pixels of the frames, and what to do with it: as its record says, else by the kinds of file."""
+    if gain is None:
+        return None, "multiply"
+    factor, by_kind = read_gain(ctx.path(gain.file), movie_format=reader.format)
+    if finer > 1:
+        factor = np.repeat(np.repeat(factor, finer, axis=0), finer, axis=1)  # (finer h, finer w)
+    return factor, gain.operation or by_kind
+
+
+def _eer_reading(movie: Movie, params: MotionParams) -> tuple[int, int]:
+    """Return how many camera frames make one frame and how much finer its pixels are: 1 and 1 for all but EER."""
+    if movie.format != "eer":
+        return 1, 1
+    return params.eer_group or max(1, round(movie.n_frames / _EER_FRACTIONS)), params.eer_upsampling
 
 
 def _frame_range(reader: MovieReader, params: MotionParams) -> tuple[int, int]:
@@ -126,29 +153,30 @@ def _frame_range(reader: MovieReader, params: MotionParams) -> tuple[int, int]:
     return params.first_frame, stop
 
 
-def _electrons_per_px(acquisition: Acquisition) -> float | None:
+def _electrons_per_px(acquisition: Acquisition, *, group: int, finer: int) -> float | None:
+    """Return the dose of one frame as it is aligned; the session's dose is that of one stored frame."""
     if acquisition.dose_per_frame_e_per_ang2 is None or acquisition.pixel_size_ang is None:
         return None
-    return acquisition.dose_per_frame_e_per_ang2 * acquisition.pixel_size_ang**2
+    return acquisition.dose_per_frame_e_per_ang2 * group * (acquisition.pixel_size_ang / finer) ** 2
 
 
-def _dose_model(acquisition: Acquisition) -> DoseModel | None:
+def _dose_model(acquisition: Acquisition, *, group: int, finer: int) -> DoseModel | None:
     """Return what dose weighting needs, or None if voltage, pixel size or dose is unset; an unset pre-exposure is none."""
     values = (acquisition.voltage_kv, acquisition.pixel_size_ang, acquisition.dose_per_frame_e_per_ang2)
     if values[0] is None or values[1] is None or values[2] is None:
         return None
-    return DoseModel(values[0], values[1], values[2], acquisition.pre_exposure_e_per_ang2 or 0.0)
+    return DoseModel(values[0], values[1] / finer, values[2] * group, acquisition.pre_exposure_e_per_ang2 or 0.0)
 
 
-def describe_motion(estimate: MotionEstimate) -> Motion:
-    """Return the record of a motion: the track, the local model, and how long the way was."""
-    track = estimate.global_yx_px  # (n, 2)
+def describe_motion(estimate: MotionEstimate, *, finer: int = 1) -> Motion:
+    """Return the record of a motion in raw pixels: the track, the local model, and how long the way was."""
+    track = estimate.global_yx_px / finer  # (n, 2)
     lengths = np.linalg.norm(np.diff(track, axis=0), axis=1)  # (n - 1,)
     local = estimate.local_coefficients
     return Motion(
         global_yx_px=[(float(y), float(x)) for y, x in track],
-        local_coefficients=None if local is None else local.tolist(),
-        local_rms_px=estimate.local_rms_px,
+        local_coefficients=None if local is None else (local / finer).tolist(),
+        local_rms_px=None if estimate.local_rms_px is None else estimate.local_rms_px / finer,
         total_px=float(lengths.sum()),
         early_px=float(lengths[: -(-len(track) // 4)].sum()),
         note=estimate.note,
@@ -158,7 +186,7 @@ def describe_motion(estimate: MotionEstimate) -> Motion:
 def _publish(
     plain: NDArray[np.float32],
     weighted: NDArray[np.float32] | None,
-    motion: MotionEstimate,
+    motion: Motion,
     *,
     movie: Movie,
     pixel_size_ang: float | None,
@@ -175,7 +203,7 @@ def _publish(
         bin=movie.width_px / plain.shape[1],
         dose_weighted=weighted is not None,
         n_frames=len(motion.global_yx_px),
-        motion=describe_motion(motion),
+        motion=motion,
         thumbnail=_write_thumbnail(image, ctx),
         metadata=movie.metadata,
     )

@@ -1,0 +1,75 @@
+"""F1 of the blob picker on hand-picked apoferritin: python benchmarks/picking_f1.py <empiar10146_apoferritin>.
+
+A pick matches a manual pick within 0.3 diameters (best assignment). What lies within half a diameter of the border is not
+counted, for there the manual picks are incomplete. Five micrographs served for development; three were held out. The blob
+filter alone is shown at the best threshold for each micrograph, which nobody knows beforehand.
+"""
+
+import csv
+import sys
+import time
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
+
+from icestream.algorithms.pick_blob import pick_particles_2d
+
+PIXEL_SIZE_ANG = 1.5
+DIAMETER_ANG = 120.0
+SEARCH_ANG = (100.0, 135.0)
+HELD_OUT = {"May08_03.15.02", "May08_05.31.00", "May08_05.57.01"}
+
+
+def load(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The image and the manual picks (n, 2), rows counted from the bottom as everywhere in icestream."""
+    image = imagecodecs.png_decode(path.read_bytes())[::-1].astype(np.float32)
+    name = path.name.removesuffix(".bin_avg.png")
+    with (path.parents[1] / "picks" / f"{name}.bin.csv").open() as handle:
+        rows = [[image.shape[0] - 1 - float(row["y_px"]), float(row["x_px"])] for row in csv.DictReader(handle)]
+    return image, np.array(rows)
+
+
+def count(picked: np.ndarray, truth: np.ndarray, shape: tuple[int, int], diameter_px: float) -> tuple[int, int, int]:
+    """True positives, false positives and false negatives away from the border."""
+    distance = cdist(picked, truth)
+    rows, columns = linear_sum_assignment(np.where(distance <= 0.3 * diameter_px, distance, 1e6))
+    good = distance[rows, columns] <= 0.3 * diameter_px
+    margin = 0.5 * diameter_px
+    picked_inside, truth_inside = (((p >= margin) & (p < np.array(shape) - margin)).all(axis=1) for p in (picked, truth))
+    unmatched = np.ones(len(picked), dtype=bool)
+    unmatched[rows[good]] = False
+    hits = int(truth_inside[columns[good]].sum())
+    return hits, int((unmatched & picked_inside).sum()), int(truth_inside.sum()) - hits
+
+
+def f1(picked: np.ndarray, truth: np.ndarray, shape: tuple[int, int]) -> float:
+    hits, false, missed = count(picked, truth, shape, DIAMETER_ANG / PIXEL_SIZE_ANG)
+    return 2 * hits / max(2 * hits + false + missed, 1)
+
+
+def main(folder: Path) -> None:
+    searched_px = (SEARCH_ANG[0] / PIXEL_SIZE_ANG, SEARCH_ANG[1] / PIXEL_SIZE_ANG)
+    distance_px = 0.7 * float(np.sqrt(np.prod(searched_px)))
+    for label in ("blobs, best threshold", "learned template"):
+        scores: dict[bool, list[float]] = {True: [], False: []}
+        for path in sorted((folder / "averages").glob("*.png")):
+            image, truth = load(path)
+            begin = time.perf_counter()
+            if label == "learned template":
+                found = pick_particles_2d(-image, diameter_px=searched_px, min_distance_px=distance_px)
+                score = f1(found.yx_px, truth, image.shape)
+            else:
+                found = pick_particles_2d(-image, diameter_px=searched_px, min_distance_px=distance_px, n_rounds=0, threshold=0.0)
+                score = max(f1(found.yx_px[:n], truth, image.shape) for n in range(20, len(found.score), 5))
+            seconds = time.perf_counter() - begin
+            name = path.name.removesuffix(".bin_avg.png")
+            scores[name in HELD_OUT].append(score)
+            print(f"{label:22s} {name} {'held out' if name in HELD_OUT else 'develop ':8s} F1 {score:.3f} {seconds:.2f} s")
+        print(f"{label}: mean F1 {np.mean(scores[False]):.3f} (development), {np.mean(scores[True]):.3f} (held out)")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

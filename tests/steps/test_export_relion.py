@@ -1,0 +1,214 @@
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import gemmi
+import numpy as np
+import pytest
+
+from icestream.algorithms.extract import cut_boxes_2d
+from icestream.errors import ItemError
+from icestream.flow import Exposure
+from icestream.flow.step import step_type_of
+from icestream.io.blocks import to_block
+from icestream.io.image import read_image, read_stack, write_mrc
+from icestream.records import Acquisition, CtfFit, Micrograph, Motion, Particles
+from icestream.steps.export_relion import ExportRelion, ExportRelionParams, ExportState
+from icestream.steps.extract import PARTICLE_DTYPE
+from icestream.testing.context import StepBench
+
+ACQUISITION = Acquisition(pixel_size_ang=1.0, voltage_kv=300, cs_mm=2.7, amplitude_contrast=0.1)
+CTF = CtfFit(defocus_u_ang=15000, defocus_v_ang=14000, astigmatism_angle_deg=20, score=0.3, resolution_ang=5)
+RELION = ("relion_star_handler", "relion_image_handler", "relion_reconstruct", "relion_preprocess")
+Data = tuple[Exposure, Micrograph, CtfFit | None, Particles | None]
+
+
+def make_exposure(bench: StepBench, number: int, *, ctf: CtfFit | None = CTF, n_particles: int | None = 3) -> Data:
+    name = f"mic_{number}"
+    rng = np.random.default_rng(number)
+    write_mrc(bench.folder / f"{name}.mrc", rng.normal(size=(64, 96)).astype(np.float32), pixel_size_ang=2.0)
+    motion = Motion(global_yx_px=[(0.0, 0.0), (1.5, -0.5)], total_px=1.6, early_px=0.4)
+    micrograph = Micrograph(image=f"session:{name}.mrc", height_px=64, width_px=96, bin=2.0, motion=motion)
+    particles = None
+    if n_particles is not None:
+        table = np.zeros(n_particles, dtype=PARTICLE_DTYPE)
+        table["pid"], table["y_px"], table["x_px"] = np.arange(n_particles), 20 + number, 30 + np.arange(n_particles)
+        for column in ("defocus_u_ang", "defocus_v_ang", "astigmatism_angle_deg", "phase_shift_deg"):
+            table[column] = np.nan if ctf is None else getattr(ctf, column)
+        if n_particles:
+            stack = rng.normal(size=(n_particles, 16, 16)).astype(np.float32)
+            write_mrc(bench.folder / f"{name}.mrcs", stack, pixel_size_ang=4.0)
+        particles = Particles(
+            stack=f"session:{name}.mrcs" if n_particles else None,
+            count=n_particles,
+            box_px=16,
+            bin=4.0,
+            inverted=True,
+            phase_flipped=False,
+            micrograph=micrograph.image,
+            block=to_block(table),
+        )
+    return Exposure(f"{number:032x}"[::-1], name), micrograph, ctf, particles
+
+
+def add(bench: StepBench, state: ExportState, data: Sequence[Data], params: ExportRelionParams | None = None) -> ExportState:
+    exposures, micrographs, ctfs, particles = zip(*data, strict=True)
+    acquisition = [ACQUISITION] * len(data)
+    return (
+        ExportRelion()
+        .add(state, exposures, micrographs, ctfs, particles, acquisition, params or ExportRelionParams(), bench)
+        .state
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def column(path: Path, table: str, label: str) -> list[str]:
+    return list(gemmi.cif.read(str(path)).find_block(table).find_values(f"_{label}"))
+
+
+def test_ports_of_ctf_and_particles_are_optional() -> None:
+    ports = {port.name: port.optional for port in step_type_of(ExportRelion).ports}
+    assert ports == {"micrograph": False, "ctf": True, "particles": True}
+
+
+def test_tables_say_what_the_records_say(tmp_path: Path) -> None:
+    bench = StepBench(tmp_path)
+    state = add(bench, ExportState(), [make_exposure(bench, 1), make_exposure(bench, 2)])
+    snapshot = ExportRelion().emit(state, ExportRelionParams(), bench)
+    project = bench.path(snapshot.folder)
+    assert (snapshot.n_micrographs, snapshot.n_particles) == (2, 6)
+    particles = project / "Extract/job003/particles.star"
+    assert column(particles, "optics", "rlnImagePixelSize") == ["4.000000"]
+    assert column(particles, "optics", "rlnImageSize") == ["16"]
+    assert column(particles, "particles", "rlnCoordinateX") == ["30.000000", "31.000000", "32.000000"] * 2
+    assert column(particles, "particles", "rlnCoordinateY") == ["21.000000"] * 3 + ["22.000000"] * 3
+    assert column(particles, "particles", "rlnDefocusU") == ["15000.000000"] * 6
+    number, _, stack = column(particles, "particles", "rlnImageName")[1].partition("@")
+    assert number == "000002"
+    assert (project / stack).resolve() == (tmp_path / "mic_1.mrcs").resolve()
+    assert not (project / stack).readlink().is_absolute()
+    corrected = project / "MotionCorr/job001/corrected_micrographs.star"
+    assert column(corrected, "optics", "rlnMicrographPixelSize") == ["2.000000"]
+    names = column(corrected, "micrographs", "rlnMicrographName")
+    assert [(project / name).is_file() for name in names] == [True, True]
+    assert names[0] == column(particles, "particles", "rlnMicrographName")[0]
+    track = project / column(corrected, "micrographs", "rlnMicrographMetadata")[0]
+    assert column(track, "global_shift", "rlnMicrographShiftY") == ["0.000000", "-1.500000"]  # minus the displacement
+    assert column(track, "global_shift", "rlnMicrographShiftX") == ["0.000000", "0.500000"]
+    ctf = project / "CtfFind/job002/micrographs_ctf.star"
+    assert column(ctf, "micrographs", "rlnCtfAstigmatism") == ["1000.000000"] * 2
+    pipeline = gemmi.cif.read(str(project / "default_pipeline.star"))
+    assert list(pipeline.find_block("pipeline_input_edges").find_values("_rlnPipeLineEdgeProcess")) == [
+        "CtfFind/job002/",
+        "Extract/job003/",
+    ]
+    assert (project / "Extract/job003/RELION_JOB_EXIT_SUCCESS").is_file()
+
+
+@pytest.mark.parametrize("damage", ["rows added", "half a row", "nothing committed", "clean"])
+def test_a_replay_after_a_crash_gives_the_same_bytes(tmp_path: Path, damage: str) -> None:
+    straight, crashed = StepBench(tmp_path / "a"), StepBench(tmp_path / "b")
+    for bench in (straight, crashed):
+        bench.folder.mkdir()
+        data = [make_exposure(bench, number) for number in (1, 2, 3)]
+        state = add(bench, ExportState(), data[:1]) if damage != "nothing committed" else ExportState()
+        rest = data[1:] if damage != "nothing committed" else data
+        if bench is crashed and damage != "clean":
+            add(bench, state, rest[:2])  # its state is lost
+            if damage == "half a row":
+                table = bench.export_folder() / "Extract/job003/particles.star"
+                table.write_bytes(table.read_bytes()[:-17])
+        state = ExportState.restore(state.model_dump_json(), version=1, block=None)
+        for item in rest:
+            state = add(bench, state, [item])
+    assert contents(crashed.export_folder()) == contents(straight.export_folder())
+
+
+def test_batches_and_single_exposures_give_the_same_project(tmp_path: Path) -> None:
+    one, many = StepBench(tmp_path / "a"), StepBench(tmp_path / "b")
+    for bench in (one, many):
+        bench.folder.mkdir()
+    state = ExportState()
+    for number in (1, 2, 3):
+        state = add(one, state, [make_exposure(one, number)])
+    assert add(many, ExportState(), [make_exposure(many, number) for number in (1, 2, 3)]) == state
+    assert contents(one.export_folder()) == contents(many.export_folder())
+
+
+def test_projects_without_ctf_or_particles_are_whole(tmp_path: Path) -> None:
+    bench = StepBench(tmp_path)
+    state = add(bench, ExportState(), [make_exposure(bench, 1, ctf=None, n_particles=None)])
+    project = bench.export_folder()
+    assert not (project / "CtfFind").exists()
+    assert not (project / "Extract").exists()
+    pipeline = gemmi.cif.read(str(project / "default_pipeline.star"))
+    assert list(pipeline.find_block("pipeline_processes").find_values("_rlnPipeLineProcessName")) == ["MotionCorr/job001/"]
+    state = add(bench, state, [make_exposure(bench, 2, ctf=None, n_particles=0), make_exposure(bench, 3, ctf=None)])
+    assert (state.n_micrographs, state.n_particles) == (3, 3)
+    block = gemmi.cif.read(str(project / "Extract/job003/particles.star")).find_block("particles")
+    assert not block.find_values("_rlnDefocusU")
+
+
+def test_particles_without_ctf_stay_out_of_a_project_with_ctf(tmp_path: Path) -> None:
+    bench = StepBench(tmp_path)
+    state = add(bench, ExportState(), [make_exposure(bench, 1), make_exposure(bench, 2, ctf=None)])
+    assert (state.n_micrographs, state.n_particles) == (2, 3)
+
+
+def test_copies_are_files(tmp_path: Path) -> None:
+    bench = StepBench(tmp_path)
+    add(bench, ExportState(), [make_exposure(bench, 1)], ExportRelionParams(copy_images=True))
+    (copy,) = (bench.export_folder() / "Extract/job003/Movies").glob("*.mrcs")
+    assert not copy.is_symlink()
+    assert copy.read_bytes() == (tmp_path / "mic_1.mrcs").read_bytes()
+
+
+def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+    bench = StepBench(tmp_path)
+    exposure, micrograph, ctf, particles = make_exposure(bench, 1)
+    params = ExportRelionParams()
+    with pytest.raises(ItemError, match="voltage_kv, cs_mm"):
+        unset = Acquisition(pixel_size_ang=1, amplitude_contrast=0.1)
+        ExportRelion().add(ExportState(), [exposure], [micrograph], [ctf], [particles], [unset], params, bench)
+    state = add(bench, ExportState(), [(exposure, micrograph, ctf, particles)])
+    with pytest.raises(ItemError, match="restart"):
+        other = ACQUISITION.model_copy(update={"voltage_kv": 200})
+        ExportRelion().add(state, [exposure], [micrograph], [ctf], [particles], [other], params, bench)
+    (bench.export_folder() / "CtfFind/job002/micrographs_ctf.star").write_text("")
+    with pytest.raises(ItemError, match="changed by somebody else"):
+        add(bench, state, [make_exposure(bench, 2)])
+
+
+@pytest.mark.services
+def test_relion_reads_the_project(tmp_path: Path) -> None:
+    programs = {name: shutil.which(name) for name in RELION}
+    missing = sorted(name for name, path in programs.items() if path is None)
+    if missing:
+        pytest.skip(f"missing programs: {', '.join(missing)}")
+    bench = StepBench(tmp_path)
+    add(bench, ExportState(), [make_exposure(bench, 1), make_exposure(bench, 2)])
+    project = bench.export_folder()
+
+    def relion(program: str, *arguments: str) -> str:
+        done = subprocess.run(
+            [str(programs[program]), *arguments], cwd=project, capture_output=True, text=True, check=False, timeout=120
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    relion("relion_star_handler", "--i", "Extract/job003/particles.star", "--o", "copy.star", "--select", "rlnDefocusU")
+    assert len(column(project / "copy.star", "particles", "rlnImageName")) == 6
+    relion("relion_image_handler", "--i", "Extract/job003/particles.star", "--o", "sum.mrc", "--avg_ampl")
+    relion("relion_reconstruct", "--i", "Extract/job003/particles.star", "--o", "map.mrc", "--ctf")
+    assert read_stack(project / "map.mrc").shape == (16, 16, 16)
+    extract = ["--i", "CtfFind/job002/micrographs_ctf.star", "--part_star", "new.star", "--part_dir", "New/", "--extract"]
+    relion("relion_preprocess", *extract, "--extract_size", "16", "--reextract_data_star", "Extract/job003/particles.star")
+    micrograph = read_image(tmp_path / "mic_1.mrc")
+    boxes, _, inside = cut_boxes_2d(micrograph, np.array([[21.0, 30.0], [21.0, 31.0], [21.0, 32.0]]), box_px=16)
+    assert inside.all()
+    (stack,) = (project / "New").rglob("mic_1*.mrcs")
+    assert np.allclose(read_stack(stack), boxes, atol=1e-5)  # RELION centres a box where we do

@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import pytest
+
+from icestream.errors import WorkflowError
+from icestream.flow.graph import build_graph
+from icestream.workflows import find_workflow, list_workflows, read_workflow
+
+
+def test_the_workflows_have_a_summary_each() -> None:
+    assert set(list_workflows()) == {"movies_to_classes", "micrographs_to_classes"}
+    assert all(summary for summary in list_workflows().values())
+
+
+@pytest.mark.parametrize("name", ["movies_to_classes", "micrographs_to_classes"])
+def test_a_workflow_becomes_a_graph_once_the_particle_is_known(name: str) -> None:
+    workflow = find_workflow(name)
+    picks = workflow.steps["picks"].model_copy(update={"params": {"diameter_ang": [100, 120]}})
+    graph = build_graph(workflow.model_copy(update={"steps": {**workflow.steps, "picks": picks}}))
+    assert list(graph.nodes)[-1] in ("relion", "classes")
+    assert graph.inputs_of("particles") == {"good", "picks"}
+
+
+def test_a_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("steps: {movies: {use: import_movies}}", encoding="utf-8")
+    assert list(find_workflow(str(path)).steps) == ["movies"]
+
+
+def test_an_unknown_name_tells_what_there_is() -> None:
+    with pytest.raises(WorkflowError, match=r"'nothing'.*movies_to_classes"):
+        find_workflow("nothing")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("steps: [", "is not YAML"),
+        ("stages: {}", "steps: Field required"),
+        ("steps: {a: {}}", "steps.a.use"),
+        ("", "workflow here: "),
+    ],
+)
+def test_what_is_no_workflow_is_refused_by_name(text: str, told: str) -> None:
+    with pytest.raises(WorkflowError, match="workflow here") as caught:
+        read_workflow(text, origin="here")
+    assert told in str(caught.value)
+
+
+def test_a_tag_in_yaml_makes_no_object() -> None:
+    with pytest.raises(WorkflowError, match="is not YAML"):
+        read_workflow("steps: !!python/object/apply:os.getcwd []", origin="here")
