@@ -24,7 +24,8 @@ if [[ -x $venv/bin/python ]] && is_new_enough "$venv/bin/python" && "$venv/bin/p
 fi
 
 if ! python=$(find_python); then
-    found=$(${PYTHON:-python3} --version 2>&1 || true)
+    found="not installed"
+    command -v "${PYTHON:-python3}" >/dev/null && found=$("${PYTHON:-python3}" --version 2>&1 || true)
     {
         echo "icestream needs Python 3.11 or newer; '${PYTHON:-python3}' here is: ${found:-not installed}"
         echo "  Debian 12, Ubuntu 24.04 and later:   sudo apt-get install python3 python3-venv"

@@ -40,7 +40,7 @@ class SessionBusy(SessionError):
 
 
 class StaleRunner(SessionError):
-    """This runner was replaced by a newer one and must not commit."""
+    """The runner was replaced by a newer one and must not commit."""
 
 
 class ItemError(IcestreamError):

@@ -10,6 +10,7 @@ A record is what one step says about one exposure (or, for a `Snapshot`, about t
 Pixel coordinates are ``yx``; row 0 is the first row of an MRC file.
 """
 
+import json
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -45,8 +46,6 @@ class Record(BaseModel):
     @classmethod
     def restore(cls, text: str, *, version: int, block: bytes | None) -> Self:
         """Build the record from its stored JSON ``text`` and ``block``."""
-        import json
-
         fields = cls.upcast(json.loads(text), version)
         if block is not None:
             fields = {**fields, "block": block}
@@ -164,6 +163,7 @@ class Picks(Record):
 
     @property
     def weight(self) -> int:
+        """How many particles there are."""
         return self.count
 
 
@@ -185,6 +185,7 @@ class Particles(Record):
 
     @property
     def weight(self) -> int:
+        """How many particles there are."""
         return self.count
 
 
@@ -219,6 +220,7 @@ class ClassAssignments(Record):
 
     @property
     def weight(self) -> int:
+        """How many particles there are."""
         return self.count
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from icestream.algorithms.classify2d_ctf import ctf_polar_2d
 from icestream.errors import ItemError
 from icestream.flow import Exposure, Progress, Update
 from icestream.flow.step import step_type_of
@@ -14,7 +15,7 @@ from icestream.io.blocks import from_block, to_block
 from icestream.io.image import read_stack, write_mrc
 from icestream.records import Acquisition, ClassAssignments, ClassAverages, Particles
 from icestream.steps.classify2d import Classify2D, Classify2DParams, plan_classification
-from icestream.steps.classify2d_state import Classify2DState, HeldExposure, choose_held
+from icestream.steps.classify2d_state import Classify2DState, HeldExposure, choose_held, hold_exposure, load_particles
 from icestream.testing.context import StepBench
 
 BOX, PIXEL_ANG = 48, 4.0
@@ -145,6 +146,24 @@ def test_dark_protein_gives_bright_classes(tmp_path: Path) -> None:
     images = read_stack(bench.path(averages.stack))
     biggest = max(averages.classes, key=lambda info: info.count).id
     assert images[biggest].max() > -2 * images[biggest].min()
+
+
+def test_phase_flipped_stacks_are_weighted_with_the_modulus_of_the_ctf(tmp_path: Path) -> None:
+    bench = StepBench(tmp_path)
+    exposure, particles = expose(bench, 0, 3)
+    table = from_block(particles.block).copy()
+    table["defocus_u_ang"] = table["defocus_v_ang"] = 12000.0
+    setting = plan_classification(PARAMS, box_px=BOX, pixel_size_ang=PIXEL_ANG)
+    signal = {}
+    for flipped in (False, True):
+        record = particles.model_copy(update={"phase_flipped": flipped, "block": to_block(table)})
+        held = hold_exposure(exposure, record, ACQUISITION, 0, bench)
+        signal[flipped] = load_particles([held], setting=setting, box_ang=BOX * PIXEL_ANG, ctx=bench).signal
+    scope = {"voltage_kv": 300.0, "cs_mm": 2.7, "amplitude_contrast": 0.1, "phase_shift_deg": 0.0}
+    defocus = {"defocus_u_ang": 12000.0, "defocus_v_ang": 12000.0, "astigmatism_angle_deg": 0.0}
+    ctf = ctf_polar_2d(setting.grid, box_ang=BOX * PIXEL_ANG, **defocus, **scope)
+    assert (ctf > 0.1).any()
+    np.testing.assert_allclose(signal[True], -np.sign(ctf) * signal[False], atol=1e-3)
 
 
 def test_a_stream_without_particles_closes_with_empty_classes(tmp_path: Path) -> None:

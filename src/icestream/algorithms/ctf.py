@@ -49,7 +49,9 @@ def ctf_phase(
     return phase
 
 
-def defocus_along(angle_rad: NDArray[Any], *, defocus_u_ang: float, defocus_v_ang: float, astigmatism_angle_deg: float) -> NDArray[Any]:
+def defocus_along(
+    angle_rad: NDArray[Any], *, defocus_u_ang: float, defocus_v_ang: float, astigmatism_angle_deg: float
+) -> NDArray[Any]:
     """Return the underfocus along directions ``angle_rad`` (any shape)."""
     half_difference = 0.5 * (defocus_u_ang - defocus_v_ang)
     defocus: NDArray[Any] = 0.5 * (defocus_u_ang + defocus_v_ang) + half_difference * np.cos(

@@ -21,9 +21,7 @@ def critical_exposure_e_per_ang2(frequency_per_ang: NDArray[Any], *, voltage_kv:
     return curve
 
 
-def dose_weights(
-    frequency_per_ang: NDArray[Any], exposure_e_per_ang2: NDArray[Any], *, voltage_kv: float
-) -> NDArray[np.float32]:
+def dose_weights(frequency_per_ang: NDArray[Any], exposure_e_per_ang2: NDArray[Any], *, voltage_kv: float) -> NDArray[np.float32]:
     """Return the amplitude weight of each frame at each frequency, 1 at zero frequency.
 
     Parameters

@@ -51,7 +51,8 @@ def shift_spectrum_2d(spectrum: Spectrum, shift_yx_px: tuple[float, float], *, w
     ky, kx = frequency_grid_2d(spectrum.shape[-2], width)
     ramp_y = np.exp(-2j * np.pi * shift_yx_px[0] * ky.astype(np.float64)).astype(np.complex64)  # (h, 1)
     ramp_x = np.exp(-2j * np.pi * shift_yx_px[1] * kx.astype(np.float64)).astype(np.complex64)  # (1, w // 2 + 1)
-    return spectrum * xp.asarray(ramp_y) * xp.asarray(ramp_x)
+    shifted: Spectrum = spectrum * xp.asarray(ramp_y) * xp.asarray(ramp_x)
+    return shifted
 
 
 def resize_spectrum_2d(spectrum: Spectrum, *, shape: tuple[int, int], new_shape: tuple[int, int]) -> Spectrum:
@@ -79,7 +80,8 @@ def resize_spectrum_2d(spectrum: Spectrum, *, shape: tuple[int, int], new_shape:
         out[..., :, columns - 1] *= 0.5
     elif new_width < width and new_width % 2 == 0:
         out[..., :, columns - 1] = 2 * xp.real(out[..., :, columns - 1])
-    return out * ((new_height * new_width) / (height * width))
+    resized: Spectrum = out * ((new_height * new_width) / (height * width))
+    return resized
 
 
 def _balance_nyquist_row(out: Spectrum, spectrum: Spectrum, *, rows: int, columns: int, growing: bool) -> None:
@@ -99,7 +101,9 @@ def crop_fourier_2d(image: Image, *, new_shape: tuple[int, int]) -> Image:
     return resampled.astype(image.dtype, copy=False)
 
 
-def radial_average_2d(spectrum: Spectrum, *, width: int, n_bins: int | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def radial_average_2d(
+    spectrum: Spectrum, *, width: int, n_bins: int | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Average a real-valued half spectrum over rings of constant frequency.
 
     Parameters

@@ -106,7 +106,7 @@ def smooth_track(track_yx_px: NDArray[Any], variance_px2: NDArray[Any]) -> NDArr
         ``(n, 2)``: positions and the variance of each.
     """
     n = len(track_yx_px)
-    if n < 8:
+    if n < 9:  # fewer second differences than the window is long
         return np.asarray(track_yx_px, dtype=np.float64)
     bends = np.diff(np.eye(n), n=2, axis=0)  # (n - 2, n)
     noise = np.maximum(variance_px2, 1e-12).mean(axis=1)  # (n,)

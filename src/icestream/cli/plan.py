@@ -15,6 +15,8 @@ from icestream.flow.session import Session, SessionDocument
 from icestream.flow.step import Kind
 from icestream.records import Acquisition, GainReference, Picks
 
+_UNSET_MEANS_NONE = {"pre_exposure_e_per_ang2"}
+
 
 def parse_roots(given: Iterable[str], *, movies: Path | None, micrographs: Path | None, gain: Path | None) -> dict[str, str]:
     """Return the named folders of raw data, as absolute paths.
@@ -138,7 +140,7 @@ def unset_values(session: Session) -> dict[str, list[str]]:
     given = session.document.acquisition.model_dump(exclude_none=True)
     readers: dict[str, list[str]] = {}
     for node in build_graph(Workflow(steps=session.document.steps)).nodes.values():
-        for value in sorted(node.type.reads - set(given)):
+        for value in sorted(node.type.reads - set(given) - _UNSET_MEANS_NONE):
             readers.setdefault(value, []).append(node.name)
     return readers
 

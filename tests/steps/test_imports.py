@@ -1,0 +1,232 @@
+"""Taking files from a folder while they are written: when, which, and what is said about the others."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from icestream.flow import Arrival, SeenFile
+from icestream.flow.watching import WorkerSourceContext
+from icestream.io.image import write_mrc
+from icestream.records import GainReference, Micrograph, Movie
+from icestream.steps.file_source import content_identity, safe_name
+from icestream.steps.import_gain import ImportGainParams, import_gain
+from icestream.steps.import_micrographs import ImportMicrographsParams, import_micrographs
+from icestream.steps.import_movies import ImportMoviesParams, import_movies
+
+
+def make_movie(path: Path, *, n_frames: int = 3, side_px: int = 16, value: int = 1) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stack = np.full((n_frames, side_px, side_px), value, dtype=np.int16)
+    write_mrc(path, stack, pixel_size_ang=1.5)
+    return path
+
+
+def age(path: Path, seconds: float = 100.0) -> None:
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+
+
+def context(folder: Path, root: str = "movies", known: set[SeenFile] | None = None) -> WorkerSourceContext:
+    return WorkerSourceContext({root: str(folder)}, known or set(), threading.Event())
+
+
+def arrivals(generator: Iterator[Any]) -> list[Arrival]:
+    return [found for found in generator if isinstance(found, Arrival)]
+
+
+def take(folder: Path, known: set[SeenFile] | None = None, **params: Any) -> list[Arrival]:
+    settings: dict[str, Any] = {"idle_s": 0.3, "stable_s": 0.2, "give_up_s": 0.2, "rescan_s": 0.1}
+    chosen = ImportMoviesParams.model_validate(settings | params)
+    return arrivals(import_movies(params=chosen, ctx=context(folder, known=known)))
+
+
+def test_files_that_are_there_are_taken_oldest_first(tmp_path: Path) -> None:
+    for number, name in enumerate(["b.mrcs", "a.mrcs", "c.mrcs"]):
+        age(make_movie(tmp_path / name, value=number), 100 - number)
+    found = take(tmp_path)
+    assert [one.name for one in found] == ["b", "a", "c"]
+    movie = found[0].record
+    assert isinstance(movie, Movie)
+    assert (movie.file, movie.n_frames, movie.height_px, movie.width_px) == ("movies:b.mrcs", 3, 16, 16)
+
+
+def test_folders_are_searched_to_any_depth_and_patterns_choose(tmp_path: Path) -> None:
+    for name in ["GridSquare_1/Data/x_fractions.mrc", "GridSquare_2/Data/y_fractions.mrc", "z.mrc", "notes.txt"]:
+        age(make_movie(tmp_path / name))
+    assert [one.name for one in take(tmp_path, pattern="**/*_fractions.mrc")] == ["x_fractions", "y_fractions"]
+    assert [one.name for one in take(tmp_path, pattern="*.mrc", max_files=3)] != []
+
+
+def test_temporary_and_hidden_names_are_never_taken(tmp_path: Path) -> None:
+    for name in [".a.mrcs.Xy12Qz", "b.mrcs.part", "c.mrcs.tmp", ".hidden/d.mrcs", "e.mrcs~", "good.mrcs"]:
+        age(make_movie(tmp_path / name))
+    assert [one.name for one in take(tmp_path)] == ["good"]
+
+
+def test_a_growing_file_is_not_taken_before_it_is_whole(tmp_path: Path) -> None:
+    content = make_movie(tmp_path / "elsewhere" / "m.mrcs", n_frames=8, side_px=64).read_bytes()
+    watched = tmp_path / "watched"
+    watched.mkdir()
+    written = threading.Event()
+
+    def write_slowly() -> None:
+        with (watched / "m.mrcs").open("wb") as handle:
+            for start in range(0, len(content), len(content) // 6):
+                handle.write(content[start : start + len(content) // 6])
+                handle.flush()
+                time.sleep(0.12)
+            written.set()
+
+    writer = threading.Thread(target=write_slowly)
+    generator = import_movies(
+        params=ImportMoviesParams(idle_s=30, stable_s=0.05, give_up_s=30, rescan_s=0.05, max_files=1), ctx=context(watched)
+    )
+    writer.start()
+    for found in generator:
+        if isinstance(found, Arrival):
+            assert found.record is not None
+            assert found.file is not None
+            assert found.file.size_bytes == len(content)
+            break
+    writer.join()
+    assert written.is_set()
+
+
+def test_a_file_that_never_finishes_is_reported_with_both_sizes(tmp_path: Path) -> None:
+    path = make_movie(tmp_path / "m.mrcs")
+    whole = path.stat().st_size
+    path.write_bytes(path.read_bytes()[: whole - 100])
+    age(path)
+    (found,) = take(tmp_path)
+    assert found.record is None
+    assert str(whole) in str(found.error)
+    assert str(whole - 100) in str(found.error)
+
+
+def test_a_file_still_incomplete_at_the_end_is_listed(tmp_path: Path) -> None:
+    path = make_movie(tmp_path / "m.mrcs")
+    path.write_bytes(path.read_bytes()[:-100])
+    (found,) = take(tmp_path, give_up_s=1000)
+    assert str(found.error).startswith("never finished:")
+
+
+@pytest.mark.parametrize(("content", "said"), [(b"", "empty"), (b"I am a letter, not a movie." * 100, "")])
+def test_empty_and_foreign_files_are_reported(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "m.mrcs"
+    path.write_bytes(content)
+    age(path)
+    (found,) = take(tmp_path)
+    assert found.record is None
+    assert said in str(found.error)
+    assert str(tmp_path) not in str(found.error)
+
+
+def test_a_renamed_file_is_not_a_new_exposure(tmp_path: Path) -> None:
+    age(make_movie(tmp_path / "first.mrcs"))
+    generator = import_movies(
+        params=ImportMoviesParams(idle_s=1.0, stable_s=0.1, give_up_s=1, rescan_s=0.05), ctx=context(tmp_path)
+    )
+    names = []
+    for found in generator:
+        if isinstance(found, Arrival):
+            names.append(found.name)
+            (tmp_path / "first.mrcs").rename(tmp_path / "second.mrcs")
+    assert names == ["first"]
+
+
+def test_a_copy_under_another_name_is_a_new_exposure(tmp_path: Path) -> None:
+    for name in ["a.mrcs", "b.mrcs"]:
+        age(make_movie(tmp_path / name))
+    assert len({one.identity for one in take(tmp_path)}) == 2
+
+
+def test_what_was_taken_before_is_not_taken_again_unless_it_changed(tmp_path: Path) -> None:
+    age(make_movie(tmp_path / "a.mrcs"))
+    (first,) = take(tmp_path)
+    assert first.file is not None
+    assert take(tmp_path, known={first.file}) == []
+    age(make_movie(tmp_path / "a.mrcs", value=9), 50)
+    (second,) = take(tmp_path, known={first.file})
+    assert second.identity != first.identity
+
+
+def test_the_identity_knows_no_path_and_no_time(tmp_path: Path) -> None:
+    one, two = make_movie(tmp_path / "here" / "m.mrcs"), make_movie(tmp_path / "there" / "m.mrcs")
+    age(one)
+    size = one.stat().st_size
+    assert content_identity("m.mrcs", one, size) == content_identity("m.mrcs", two, size)
+    assert content_identity("n.mrcs", one, size) != content_identity("m.mrcs", one, size)
+
+
+def test_the_stream_stays_open_while_the_folder_is_missing(tmp_path: Path) -> None:
+    folder = tmp_path / "not_there_yet"
+    generator = import_movies(
+        params=ImportMoviesParams(idle_s=0.3, stable_s=0.05, give_up_s=1, rescan_s=0.05, max_files=1), ctx=context(folder)
+    )
+    notes = []
+    for number, found in enumerate(generator):
+        if isinstance(found, Arrival):
+            break
+        notes.append(found.note)
+        if number == 20:  # two seconds, far beyond idle_s
+            age(make_movie(folder / "m.mrcs"))
+    assert any("not_there_yet" in note for note in notes)
+    assert isinstance(found, Arrival)
+
+
+def test_names_are_made_harmless() -> None:
+    assert safe_name(Path("a b;rm -rf$(x).mrc")) == "a_b_rm_-rf_x_"
+    assert safe_name(Path("..mrc")) == "unnamed"
+    assert safe_name(Path("mic.bin_avg.png")) == "mic.bin_avg"
+    assert len(safe_name(Path("x" * 300 + ".mrc"))) == 120
+
+
+def test_a_sidecar_gives_acquisition_and_position(tmp_path: Path, shared_data: Path) -> None:
+    source = next((shared_data / "session_metadata" / "epu_afis_2020").rglob("FoilHole_*_Data_*[0-9].xml"))
+    folder = tmp_path / "GridSquare_7" / "Data"
+    age(make_movie(folder / f"{source.stem}_Fractions.mrc"))
+    (folder / source.name).write_bytes(source.read_bytes())
+    (found,) = take(tmp_path, pattern="**/*_Fractions.mrc")
+    assert isinstance(found.record, Movie)
+    assert found.record.metadata is not None
+    assert found.record.metadata.grid_square == "7"
+    assert found.acquisition is not None
+    assert found.acquisition.voltage_kv == pytest.approx(300)
+
+
+def test_micrographs_are_single_images_with_what_their_header_says(tmp_path: Path, shared_data: Path) -> None:
+    (tmp_path / "epu.mrc").symlink_to(shared_data / "epu_falcon_titan" / "epu2.9_example.mrc")
+    (tmp_path / "ice.mrc").symlink_to(shared_data / "contaminated_micrograph" / "Ucsf_stack_1142_DW.mrc")
+    make_movie(tmp_path / "movie.mrcs")
+    params = ImportMicrographsParams(idle_s=0.3, stable_s=0.1, give_up_s=1, rescan_s=0.1)
+    found = {one.name: one for one in arrivals(import_micrographs(params=params, ctx=context(tmp_path, "micrographs")))}
+    epu = found["epu"]
+    assert isinstance(epu.record, Micrograph)
+    assert (epu.record.height_px, epu.record.width_px) == (4096, 4096)
+    assert epu.record.metadata is not None
+    assert epu.record.metadata.applied_defocus_um == pytest.approx(2.2)  # underfocus is positive
+    assert epu.acquisition is not None
+    assert epu.acquisition.pixel_size_ang == pytest.approx(0.6665513)
+    assert isinstance(found["ice"].record, Micrograph)
+    assert "has 3 images, a micrograph has one" in str(found["movie"].error)
+
+
+def test_the_gain_comes_late_and_an_impossible_one_is_refused(tmp_path: Path) -> None:
+    params = ImportGainParams(stable_s=0.05, give_up_s=1, rescan_s=0.05, idle_s=5)
+    write_mrc(tmp_path / "bad_gain.mrc", np.full((8, 8), -1, dtype=np.float32), pixel_size_ang=1)
+    found = []
+    for one in import_gain(params=params.model_copy(update={"max_files": 2}), ctx=context(tmp_path, "gain")):
+        if isinstance(one, Arrival):
+            found.append(one)
+        elif found and not (tmp_path / "the_gain.tif").exists():
+            tifffile.imwrite(tmp_path / "the_gain.tif", np.ones((8, 8), dtype=np.float32))
+    assert "negative" in str(found[0].error)
+    assert isinstance(found[1].record, GainReference)
+    assert (found[1].record.height_px, found[1].record.operation) == (8, None)
