@@ -1,11 +1,12 @@
 """The demonstration, small: everything from movies to the table, through real processes and files."""
 
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from icestream.cli import app
 from icestream.cli.demo_plan import plan_demo
@@ -66,3 +67,41 @@ def test_the_table_follows_the_truth(demo: tuple[Path, str]) -> None:
     assert abs(after[defocus].value - 5000) <= before[defocus].value + 1
     assert after[precision].value == 0
     assert math.isnan(after[recall].value)
+
+
+def _call(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_a_trace_tells_each_result_once(demo: tuple[Path, str]) -> None:
+    printed = _call("trace", demo[0] / "session", "mic_0001").output
+    assert "out = CtfFit" in printed
+    assert "file movies:mic_0001.tiff" in printed
+    assert printed.count("out = Micrograph") == 1
+    assert "used version 1 of gain" in printed
+    told = json.loads(_call("trace", demo[0] / "session", "mic_0001", "--json").output)
+    assert [step["step"] for step in told["steps"]][0] == "movies"
+
+
+def test_status_and_failed_tell_of_the_broken_movie(demo: tuple[Path, str]) -> None:
+    session = demo[0] / "session"
+    told = json.loads(_call("status", session, "--json").output)
+    counts = {step["name"]: step["counts"] for step in told["steps"]}
+    assert (counts["movies"]["item"], counts["movies"]["failed"], counts["ctf"]["skipped"]) == (2, 1, 1)
+    assert "closed: 3 files came" in _call("status", session).output
+    assert "mic_0002" in _call("failed", session, "movies", "--tracebacks").output
+    assert _call("failed", session, "ctf").output == "nothing failed\n"
+    assert "is no step" in _call("failed", session, "ctff").stderr
+
+
+def test_retry_asks_the_runner(demo: tuple[Path, str]) -> None:
+    session = demo[0] / "session"
+    assert "nothing to try again" in _call("retry", session, "ctf").output
+    assert "1 to be tried again when the session is run next" in _call("retry", session, "--exposure", "mic_0002").output
+    assert "no exposure" in _call("retry", session, "--exposure", "mic_9999").stderr
+
+
+def test_a_report_is_written_where_it_is_wanted(demo: tuple[Path, str], tmp_path: Path) -> None:
+    target = tmp_path / "page.html"
+    assert str(target) in _call("report", demo[0] / "session", "--to", target).output
+    assert "mic_0001" in target.read_text(encoding="utf-8")

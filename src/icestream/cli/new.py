@@ -35,15 +35,17 @@ def new(
     Movies from a Krios, with the gain reference:
 
     ```
-    icestream new lysozyme --movies /data/grid3 --pattern '**/*_fractions.tiff' --gain /data/gain.mrc \
-        --voltage 300 --cs 2.7 --amplitude-contrast 0.1 --pixel-size 0.83 --dose-per-frame 1.2 --diameter 120 160
+    icestream new lysozyme --movies /data/grid3 --pattern '**/*_fractions.tiff' \
+        --gain /data/gain.mrc --voltage 300 --cs 2.7 --amplitude-contrast 0.1 \
+        --pixel-size 0.83 --dose-per-frame 1.2 --diameter 120 160
     ```
 
     Micrographs that were motion-corrected elsewhere, with particles scaled to 96 pixels:
 
     ```
-    icestream new gal --micrographs /data/mics --voltage 300 --cs 2.7 --amplitude-contrast 0.1 --pixel-size 1.77 \
-        --diameter 150 190 --set particles.scaled_box_px=96
+    icestream new gal --micrographs /data/mics --voltage 300 --cs 2.7 \
+        --amplitude-contrast 0.1 --pixel-size 1.77 --diameter 150 190 \
+        --set particles.scaled_box_px=96
     ```
     """
     from icestream.cli.plan import acquisition_from, document_for, parse_roots, unset_values

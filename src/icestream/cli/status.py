@@ -64,6 +64,7 @@ def _status_row(step: "StepSummary") -> list[str]:
 def failed(
     session: Path = _SESSION,
     step: str | None = typer.Argument(None, help="Only this step."),
+    set_aside: bool = typer.Option(False, "--set-aside", help="Also list what filters set aside."),
     tracebacks: bool = typer.Option(False, "--tracebacks", help="Show where in the program each failed."),
     json: bool = _JSON,
 ) -> None:
@@ -71,6 +72,7 @@ def failed(
 
     ```
     icestream failed lysozyme
+    icestream failed lysozyme --set-aside
     icestream failed lysozyme ctf --tracebacks
     ```
     """
@@ -79,16 +81,19 @@ def failed(
 
     with open_view(open_session(session)) as view:
         found = view.failed(step)
+        rejected = view.rejected(step) if set_aside else []
     if json:
-        print_json(found)
+        print_json([*found, *rejected])
         return
     console = output()
-    if not found:
-        console.print("nothing failed")
+    if not found and not rejected:
+        console.print("nothing failed or was set aside" if set_aside else "nothing failed")
         return
     table = make_table("step", "exposure", "attempts", "reason", right=("attempts",))
     for item in found:
         table.add_row(item.step, item.exposure, str(item.attempts), escape(item.reason))
+    for aside in rejected:
+        table.add_row(aside.step, aside.exposure, "set aside", escape(aside.reason or ""))
     console.print(table)
     for item in found if tracebacks else []:
         console.print(f"\n{item.step}, {item.exposure}:\n{item.traceback or 'no traceback'}", markup=False, soft_wrap=True)

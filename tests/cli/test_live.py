@@ -1,0 +1,49 @@
+import io
+
+from rich.console import Console
+
+from icestream.cli.live import describe_status, draw_status, follow_run
+from icestream.flow.status import RunStatus, StepStatus
+
+STATUS = RunStatus(
+    (
+        StepStatus("movies", 0, 0, 7, 1, 0, closed=True, note="7 files came"),
+        StepStatus("ctf", 2, 1, 3, 0, 2, closed=False, note="[waits]"),
+    )
+)
+
+
+def _console(*, terminal: bool) -> Console:
+    return Console(file=io.StringIO(), force_terminal=terminal, width=120)
+
+
+def _printed(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_a_line_counts_what_is_decided_of_what_is_known() -> None:
+    assert describe_status(STATUS) == "movies 8/8 (1 failed)  ctf 5/8"
+
+
+def test_the_table_shows_every_count_and_keeps_brackets() -> None:
+    console = _console(terminal=False)
+    console.print(draw_status(STATUS))
+    movies, ctf = _printed(console).splitlines()[1:]
+    assert movies.split()[-5:] == ["7", "1", "7", "files", "came"]
+    assert ctf.split()[-5:] == ["3", "2", "1", "2", "[waits]"]
+
+
+def test_a_log_gets_the_last_state_once() -> None:
+    console = _console(terminal=False)
+    with follow_run(console) as show:
+        for _ in range(5):
+            show(STATUS)
+    assert _printed(console).count("ctf 5/8") == 1
+
+
+def test_a_terminal_gets_a_table() -> None:
+    console = _console(terminal=True)
+    with follow_run(console) as show:
+        show(STATUS)
+    assert "set aside" in _printed(console)
