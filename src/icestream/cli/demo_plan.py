@@ -29,18 +29,18 @@ class DemoPlan:
 
 def plan_demo(*, movies: int, seed: int, fast: bool) -> DemoPlan:
     """Return the demonstration: movies of 1024 x 1024 pixels with one broken file among them; smaller ones if ``fast``."""
-    size = {"height_px": 512, "width_px": 512, "n_frames": 8, "n_particles": 10} if fast else {}
+    size = {"height_px": 512, "width_px": 512, "n_frames": 8, "n_particles": 10} if fast else {"n_particles": 55}
     faults = {movies // 2: Fault.TRUNCATED} if movies > 2 else {}
     simulation = SimulationSettings.model_validate({"n_movies": movies, "seed": seed, "faults": faults, **size})
     return DemoPlan(
         simulation=simulation,
-        seconds_per_movie=0.0 if fast else 5.0,
+        seconds_per_movie=0.0 if fast else 4.0,
         write_s=0.0 if fast else 1.0,
         parameters=(
             f"movies.max_files={movies}",
             f"movies.idle_s={_QUIET_S:g}",
             f"movies.give_up_s={_BROKEN_FAST_S if fast else _BROKEN_S:g}",
-            "classes.n_classes=8",
+            f"classes.n_classes={4 if fast else 16}",
         ),
     )
 
