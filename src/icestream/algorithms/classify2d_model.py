@@ -130,7 +130,7 @@ def _noise_power(sums: Sums, signal: Polar, ctf_squared: Real, averages: Polar) 
     return noise
 
 
-@njit(cache=True, fastmath=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, fastmath=True)
 def _add_poses(  # noqa: PLR0917 - numba wants positions
     own_signal: Polar,
     own_ctf_squared: Real,

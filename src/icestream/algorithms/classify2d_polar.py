@@ -42,7 +42,7 @@ class PolarGrid:
 
     def angles_rad(self) -> NDArray[np.float64]:
         """Return the stored directions, from x towards y."""
-        return np.arange(self.half) * (2 * np.pi / self.n_angles)
+        return np.arange(self.half, dtype=np.float64) * np.float64(2 * np.pi / self.n_angles)
 
     def radii(self) -> NDArray[np.float64]:
         """Return the rings in cycles per box."""
@@ -131,7 +131,7 @@ def _unpad(image: NDArray[Any], box_px: int) -> NDArray[Any]:
     return np.roll(image, (box_px // 2, box_px // 2), axis=(0, 1))[:box_px, :box_px]
 
 
-@njit(cache=True, fastmath=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, fastmath=True)
 def _gather(spectra: Polar, first: NDArray[np.int64], weights: Real, out: Polar) -> None:
     size = spectra.shape[1]
     for n in range(spectra.shape[0]):
@@ -146,7 +146,7 @@ def _gather(spectra: Polar, first: NDArray[np.int64], weights: Real, out: Polar)
             out[n, p] = total
 
 
-@njit(cache=True, fastmath=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, fastmath=True)
 def _spread(samples: Polar, first: NDArray[np.int64], weights: Real, spectrum: Polar) -> None:
     size = spectrum.shape[0]
     for p in range(first.shape[0]):

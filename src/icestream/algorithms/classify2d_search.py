@@ -161,7 +161,7 @@ def _correlate_energy(ctf_squared: Real, energy_bank: Polar, grid: PolarGrid) ->
     return energy
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _pick_significant(
     cross: Real, energy: Real, prior: Real, negligible: float, most: int
 ) -> tuple[NDArray[np.int32], Real, Real]:
@@ -205,7 +205,7 @@ def _pick_significant(
     return table[:filled].copy(), weights[:filled].copy(), gains
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _depth_within(counts: NDArray[np.int64], most: int, negligible: float) -> float:
     """Return how far below the best to go so that at most ``most`` poses are taken."""
     total = 0

@@ -32,10 +32,7 @@ def draw_exposure(settings: SimulationSettings, index: int, *, fault: Fault | No
     shape = (settings.height_px, settings.width_px)
     if fault is Fault.WRONG_SIZE:
         shape = (2 * (shape[0] * 3 // 8), 2 * (shape[1] * 3 // 8))
-    mean_ang = 1e4 * generator.uniform(*settings.defocus_um)
-    astigmatism_ang = generator.uniform(*settings.astigmatism_ang)
-    angle_deg = generator.uniform(-90, 90)
-    phase_shift_deg = generator.uniform(*settings.phase_shift_deg)
+    optics = _draw_optics(settings, generator)
     length_px = generator.uniform(*settings.drift_px) * (HUGE_DRIFT_FACTOR if fault is Fault.HUGE_DRIFT else 1.0)
     drift = make_drift(settings.n_frames, length_px=length_px, generator=generator)
     local = np.zeros((2, N_TIME_TERMS, N_SPACE_TERMS))
@@ -53,10 +50,7 @@ def draw_exposure(settings: SimulationSettings, index: int, *, fault: Fault | No
             "n_frames": settings.n_frames,
             "pixel_size_ang": settings.pixel_size_ang,
             "electrons_per_pixel": EMPTY_ELECTRONS_PER_PIXEL if fault is Fault.EMPTY else settings.dose_per_pixel,
-            "defocus_u_ang": mean_ang + astigmatism_ang / 2,
-            "defocus_v_ang": mean_ang - astigmatism_ang / 2,
-            "astigmatism_angle_deg": angle_deg,
-            "phase_shift_deg": phase_shift_deg,
+            **optics,
             "voltage_kv": settings.voltage_kv,
             "cs_mm": settings.cs_mm,
             "amplitude_contrast": settings.amplitude_contrast,
@@ -68,6 +62,18 @@ def draw_exposure(settings: SimulationSettings, index: int, *, fault: Fault | No
             "particles": _draw_particles(settings, shape, diameter_ang=diameter_ang, generator=generator),
         }
     )
+
+
+def _draw_optics(settings: SimulationSettings, generator: np.random.Generator) -> dict[str, float]:
+    mean_ang = 1e4 * generator.uniform(*settings.defocus_um)
+    astigmatism_ang = generator.uniform(*settings.astigmatism_ang)
+    angle_deg = generator.uniform(-90, 90)
+    return {
+        "defocus_u_ang": mean_ang + astigmatism_ang / 2,
+        "defocus_v_ang": mean_ang - astigmatism_ang / 2,
+        "astigmatism_angle_deg": angle_deg,
+        "phase_shift_deg": generator.uniform(*settings.phase_shift_deg),
+    }
 
 
 def _draw_particles(

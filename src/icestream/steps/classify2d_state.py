@@ -103,7 +103,8 @@ def choose_held(candidates: list[HeldExposure], *, seed: int, most: int) -> tupl
     def rank(exposure: HeldExposure) -> bytes:
         return hashlib.blake2b(f"{seed}:{exposure.id}".encode(), digest_size=8).digest()
 
-    total, kept = 0, set()
+    total = 0
+    kept: set[str] = set()
     for exposure in sorted(candidates, key=rank):
         total += exposure.count
         if total > most and kept:

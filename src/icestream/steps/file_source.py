@@ -32,7 +32,9 @@ class FileSourceParams(Params):
         description="Close the stream after so long without a new file (the folder being readable)",
         json_schema_extra={**_OPERATIONAL, "unit": "s"},
     )
-    max_files: int | None = Field(None, ge=1, description="Close the stream after so many files", json_schema_extra=_OPERATIONAL)
+    max_files: int | None = Field(
+        None, ge=1, description="Close the stream after so many files", json_schema_extra={**_OPERATIONAL}
+    )
     stable_s: Second = Field(
         10.0,
         ge=0,
