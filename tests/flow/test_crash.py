@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Table, func, select
 
 from icestream.flow import schema
 from icestream.flow.faults import POINTS
@@ -150,12 +150,36 @@ def test_deaths_are_counted_across_restarts(tmp_path: Path) -> None:
 
 
 def _count_deaths(session: Session) -> int:
+    return _count(session, schema.failure)
+
+
+def _count(session: Session, table: Table) -> int:
     if not session.store_path.exists():
         return 0
     engine = engine_for(session.store_path, read_only=True)
     try:
         with engine.connect() as connection:
-            tables = connection.exec_driver_sql("select count(*) from sqlite_master where name = 'failure'").scalar()
-            return int(connection.execute(select(func.count()).select_from(schema.failure)).scalar_one()) if tables else 0
+            known = "select count(*) from sqlite_master where name = ?"
+            if not connection.exec_driver_sql(known, (table.name,)).scalar():
+                return 0
+            return int(connection.execute(select(func.count()).select_from(table)).scalar_one())
     finally:
         engine.dispose()
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_stopped_runner_finishes_what_runs_and_the_next_goes_on(name: str, tmp_path: Path) -> None:
+    session = make_toy_session(tmp_path, toy_steps(30, sleep_s=0.1), numbers=range(30))
+    runner = start_runner(session)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and _count(session, schema.outcome) < 40:
+        time.sleep(0.02)
+    runner.send_signal(getattr(signal, name))
+    assert runner.wait(60) == 0
+    (row,) = read_rows(session, schema.runner)
+    assert (row["state"], row["note"]) == ("stopped", "stopped by its operator")
+    assert read_rows(session, schema.lease) == []
+    before = {row["key"] for row in read_rows(session, schema.result)}
+    assert start_runner(session).wait(120) == 0
+    assert before < {row["key"] for row in read_rows(session, schema.result)}
+    assert {outcome["status"] for (step, _), outcome in outcomes_of(session).items() if step == "triple"} == {"item"}
