@@ -55,7 +55,7 @@ class WorkerContext:
     def progress(self, fraction: float, message: str = "") -> None:
         """Report how far the call has come."""
         if self.report is not None:
-            self.report(fraction, message)
+            self.report(float(fraction), str(message))
 
     def cancelled(self) -> bool:
         """Tell whether the call should end early."""

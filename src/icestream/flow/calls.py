@@ -19,10 +19,7 @@ from icestream.records import Acquisition, Record
 def run_task(task: Message, *, report: Callable[[float, str], None]) -> Message:
     """Run the step that ``task`` names; the answer says item, rejected, absorbed or failed."""
     started_wall, started_cpu = time.perf_counter(), time.process_time()
-    body = task.body
-    step = find_step(body["use"])
-    runner = _absorb if step.kind is Kind.ACCUMULATE else _call
-    answer: Message | CallFailure = call_step(runner, step, task, _context(body, report))
+    answer: Message | CallFailure = call_step(_run, task, report)
     if isinstance(answer, CallFailure):
         answer = Message(
             {
@@ -34,11 +31,18 @@ def run_task(task: Message, *, report: Callable[[float, str], None]) -> Message:
             }
         )
     answer.body |= {
-        "attempt": body["attempt"],
+        "attempt": task.body["attempt"],
         "wall_s": time.perf_counter() - started_wall,
         "cpu_s": time.process_time() - started_cpu,
-        "version": step.version,
     }
+    return answer
+
+
+def _run(task: Message, report: Callable[[float, str], None]) -> Message:
+    step = find_step(task.body["use"])
+    answer = (_absorb if step.kind is Kind.ACCUMULATE else _call)(step, task, _context(task.body, report))
+    answer.body["version"] = step.version
+    json.dumps(answer.body)  # what cannot be sent is the step's failure, not the worker's death
     return answer
 
 
@@ -73,11 +77,15 @@ def _call(step: StepType, task: Message, ctx: WorkerContext) -> Message:
             arguments[argument] = Acquisition.model_validate(body["acquisition"])
         elif role == "context":
             arguments[argument] = ctx
-    answer = step.call(**arguments)
+    return _describe_answer(step, step.call(**arguments))
+
+
+def _describe_answer(step: StepType, answer: object) -> Message:
+    wanted = Verdict if step.kind is Kind.FILTER else step.output or Record
+    if not isinstance(answer, wanted):
+        raise TypeError(f"step {step.name!r} returned {type(answer).__name__}; a {step.kind} like it returns {wanted.__name__}")
     if isinstance(answer, Verdict):
         return Message({"status": "item" if answer.accepted else "rejected", "reason": answer.reason})
-    if not isinstance(answer, Record):
-        raise TypeError(f"step {step.name!r} returned {type(answer).__name__}; it must return a record or a verdict")
     message = Message({"status": "item"})
     message.body["record"] = store_record(message, answer)
     return message
@@ -151,14 +159,16 @@ def _as_type(fields: dict[str, Any], record: type[Record]) -> Record:
 
 
 def store_record(message: Message, record: Record) -> dict[str, Any]:
-    """Describe a record for the store; its block travels beside it."""
+    """Describe a record for the store, after reading it back (NaN, for one, would not come back); its block travels beside it."""
     block = getattr(record, "block", None)
     kind = type(record)
+    text = record.model_dump_json()
+    kind.restore(text, version=kind.schema_version, block=block)
     name = kind.__name__ if kind.__module__ == "icestream.records" else f"{kind.__module__}:{kind.__qualname__}"
     return {
         "type": name,
         "version": kind.schema_version,
-        "json": record.model_dump_json(),
+        "json": text,
         "block": message.add_block(block),
         "weight": record.weight,
     }

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, update
 
-from icestream.flow import moves, resuming, schema
+from icestream.flow import moves, resuming, schema, versions
 from icestream.flow.step import Kind
 from icestream.flow.writing import Writing
 
@@ -29,8 +29,10 @@ def _refuse(kind: str) -> tuple[str, str]:
     return "refused", f"no command is called {kind!r}; known: retry"
 
 
-def _retry(runner: "Runner", writing: Writing, arguments: dict[str, Any]) -> tuple[str, str]:
+def _retry(runner: "Runner", writing: Writing, arguments: Any) -> tuple[str, str]:
     """Try failed units again: those of one step or all, one unit or all."""
+    if not isinstance(arguments, dict) or not all(value is None or isinstance(value, str) for value in arguments.values()):
+        return "refused", f"retry takes a step and a unit by name, got {arguments!r}"
     step, wanted = arguments.get("step"), arguments.get("unit")
     if step is not None and step not in runner.graph.nodes:
         return "refused", f"no step is called {step!r}; known: {', '.join(runner.graph.nodes)}"
@@ -41,7 +43,7 @@ def _retry(runner: "Runner", writing: Writing, arguments: dict[str, Any]) -> tup
         outcome = schema.outcome
         failed = (outcome.c.revision == revision.id) & (outcome.c.status == moves.Status.FAILED.value)
         units = writing.connection.execute(select(outcome.c.unit).where(failed)).scalars().all()
-        chosen = [unit for unit in units if wanted in (None, unit)]
+        chosen = [unit for unit in units if wanted in (None, unit) and not _was_overtaken(runner, name, unit)]
         if runner.graph.nodes[name].type.kind is Kind.SOURCE:
             sources += len(chosen)
             continue
@@ -50,6 +52,11 @@ def _retry(runner: "Runner", writing: Writing, arguments: dict[str, Any]) -> tup
             count += 1
     broken = f"; {sources} arrived broken: write those files again to have them processed" if sources else ""
     return "done", f"{count} to be tried again{broken}"
+
+
+def _was_overtaken(runner: "Runner", step: str, unit: str) -> bool:
+    stage = runner.scheduler.stages[step]
+    return stage.node.domain == f"version:{step}" and not versions.is_latest(stage, unit)
 
 
 def _try_again(runner: "Runner", writing: Writing, step: str, unit: str) -> None:
@@ -62,6 +69,6 @@ def _try_again(runner: "Runner", writing: Writing, step: str, unit: str) -> None
     connection.execute(update(exposures).where(exposures.c.unit == unit).values(settled_by=None))
     if unit not in runner.scheduler.units:
         runner.hearing.learn_units(connection, [unit])
-        (loaded,) = resuming.load_exposures(connection, runner.revisions, [unit])
-        runner.scheduler.readmit(loaded)
+        node = runner.graph.nodes[step]
+        runner.scheduler.readmit(resuming.load_unit(connection, runner.revisions, unit, domain=node.domain))
     runner.handle(writing, moves.Retried(step, unit))

@@ -16,19 +16,19 @@ def judge_for(node: Node) -> tuple[Callable[[Progress], Verdict], int]:
         accumulator = node.type.call()
         portion = accumulator.portion
 
-        def decide(progress: Progress) -> Verdict | CallFailure:
-            answer: Verdict | CallFailure = call_step(accumulator.when, progress, params)
-            return answer
+        def decide(progress: Progress) -> object:
+            return call_step(accumulator.when, progress, params)
     else:
         names = {role: argument for argument, role in node.type.arguments.items()}
 
-        def decide(progress: Progress) -> Verdict | CallFailure:
+        def decide(progress: Progress) -> object:
             given = {names[role]: value for role, value in (("progress", progress), ("params", params)) if role in names}
-            answer: Verdict | CallFailure = call_step(node.type.call, **given)
-            return answer
+            return call_step(node.type.call, **given)
 
     def judge(progress: Progress) -> Verdict:
         answer = decide(progress)
-        return wait(f"its rule failed: {answer.message}") if isinstance(answer, CallFailure) else answer
+        if isinstance(answer, CallFailure):
+            return wait(f"its rule failed: {answer.message}")
+        return answer if isinstance(answer, Verdict) else wait(f"its rule gave {answer!r}, which is no verdict")
 
     return judge, portion

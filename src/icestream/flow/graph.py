@@ -176,6 +176,8 @@ def _build_node(name: str, spec: StepSpec, known: dict[str, Node]) -> Node:
     for parameter, (source, path) in values.items():
         if parameter not in step_type.params.model_fields:
             problems.append(_unknown_parameter(name, step_type, parameter))
+        if step_type.kind not in (Kind.MAP, Kind.FILTER):
+            problems.append(f"step {name!r}: parameter {parameter!r}: a {step_type.kind} takes no value from another step")
         if source in known and not path:
             problems.append(f"step {name!r}: parameter {parameter!r} takes {source!r} as a value; write {{from: {source}.field}}")
         if source in known:
@@ -208,24 +210,19 @@ def _check_links(name: str, step_type: StepType, links: dict[str, tuple[Link, ..
             problems.append(f"step {name!r}: input {port.name!r} takes one stream, got {len(given)}")
         for link in given:
             if link.step in known:
-                problems.extend(_check_type(name, step_type, port, link, known[link.step]))
+                problems.extend(_check_type(name, port, link, known[link.step]))
     return problems
 
 
-def _check_type(name: str, step_type: StepType, port: Port, link: Link, producer: Node) -> list[str]:
+def _check_type(name: str, port: Port, link: Link, producer: Node) -> list[str]:
     try:
         offered = output_type(producer, link.output)
     except WorkflowError as error:
         return [f"step {name!r}: input {port.name!r}: {error}"]
     if not issubclass(offered, port.record):
-        return [
-            f"step {name!r}: input {port.name!r} wants {port.record.__name__}, but {link} gives {offered.__name__}",
-        ]
-    batch_input = producer.type.kind is Kind.COLLECT
-    if batch_input and step_type.kind is Kind.MAP and not port.many:
-        return [
-            f"step {name!r}: input {port.name!r} takes one item, but {link} gives batches (list[{port.record.__name__}])",
-        ]
+        return [f"step {name!r}: input {port.name!r} wants {port.record.__name__}, but {link} gives {offered.__name__}"]
+    if producer.type.kind is Kind.COLLECT and not port.many:
+        return [f"step {name!r}: input {port.name!r} takes one item, but {link} gives batches (list[{port.record.__name__}])"]
     return []
 
 
@@ -292,6 +289,8 @@ def _domain(name: str, step_type: StepType, links: dict[str, tuple[Link, ...]], 
         raise WorkflowError(f"step {name!r}: its inputs come per {' and per '.join(sorted(domains))}; they must be of one kind")
     if domains:
         return domains.pop()
+    if step_type.kind in (Kind.GATE, Kind.COLLECT, Kind.ACCUMULATE):
+        raise WorkflowError(f"step {name!r}: a {step_type.kind} takes items of exposures, not only versions of a snapshot")
     return "exposure" if step_type.kind is Kind.SOURCE else f"version:{name}"
 
 

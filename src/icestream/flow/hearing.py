@@ -6,16 +6,15 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, update
 
 from icestream import __version__
-from icestream.flow import moves, schema
+from icestream.flow import moves, resuming, schema
 from icestream.flow.guard import CallFailure
 from icestream.flow.joins import first_weight, passed_keys
 from icestream.flow.keys import assignment_key, origin_of, source_key
 from icestream.flow.pool import Answer, Worker
 from icestream.flow.retention import files_to_drop
-from icestream.flow.revisions import identity_params
 from icestream.flow.step import Kind
 from icestream.flow.tasks import Task
 from icestream.flow.wire import Message
@@ -66,7 +65,7 @@ class Hearing:
             self.runner.sources.fell(writing, worker.source, "its process died")
         elif worker.task is not None:
             task = self._end(writing, worker.task)
-            if task is not None:
+            if task is not None and not self.runner.stop_signals:  # what stopped the runner may have ended its workers too
                 code = worker.process.returncode
                 kind, text = moves.FailureKind.WORKER_DIED, f"its worker died (exit status {code})"
                 self._failed(writing, task, CallFailure(kind, "WorkerDied", text, ""))
@@ -98,16 +97,17 @@ class Hearing:
         if node.type.kind is Kind.MAP:
             stored = message.body["record"]
             self._store(writing, task, message, key=task.key, unit=task.unit, stored=stored)
-            outcome = moves.Outcome(moves.Status.ITEM, {"out": task.key}, stored["weight"], missing=self._missing(task))
+            outcome = moves.Outcome(moves.Status.ITEM, {"out": task.key}, stored["weight"], missing=self.missing_in(task))
         else:
             unit = self.runner.scheduler.units[task.unit]
             status = moves.Status.ITEM if accepted else moves.Status.REJECTED
             keys = passed_keys(node, task.inputs, accepted=accepted)
             weight = first_weight(node, unit.outcomes)
-            outcome = moves.Outcome(status, keys, weight, message.body["reason"], missing=self._missing(task))
+            outcome = moves.Outcome(status, keys, weight, message.body["reason"], missing=self.missing_in(task))
         self.runner.handle(writing, moves.Decided(task.step, task.unit, outcome))
 
-    def _missing(self, task: Task) -> tuple[str, ...]:
+    def missing_in(self, task: Task) -> tuple[str, ...]:
+        """Return the inputs that had no item for ``task``."""
         unit = self.runner.scheduler.units.get(task.unit)
         links = self.runner.graph.nodes[task.step].item_links
         if unit is None:
@@ -156,7 +156,7 @@ class Hearing:
             block=block,
             weight=stored["weight"],
             inputs=json.dumps(inputs),
-            params=json.dumps(identity_params(node)),
+            params=json.dumps(dict(self.runner.revisions[task.step].params)),
             acquisition=json.dumps(task.acquisition),
             wall_s=message.body.get("wall_s", 0.0),
             cpu_s=message.body.get("cpu_s", 0.0),
@@ -202,13 +202,14 @@ class Hearing:
         if node.type.output is not None and issubclass(node.type.output, Snapshot):
             self._snapshot_arrived(writing, task, message)
             return
-        if not self._note_exposure(writing, step, unit, body):
+        known = self._note_exposure(writing, step, unit, body)
+        if known is None:
             return
         weight = 1
         if body["record"] is not None:
             self._store(writing, task, message, key=key, unit=unit, stored=body["record"])
             weight = body["record"]["weight"]
-        self.runner.handle(writing, moves.Arrived(step, unit, key if body["record"] else None, weight, body["error"]))
+        self.runner.handle(writing, moves.Arrived(step, unit, key if body["record"] else None, weight, body["error"], known))
 
     def _note_file(self, writing: Writing, step: str, unit: str, file: list[Any]) -> None:
         ref, size_bytes, modified_ns = file
@@ -222,16 +223,20 @@ class Hearing:
             values = {"ref": ref, "size_bytes": size_bytes, "modified_ns": modified_ns}
             writing.add(schema.source_file, step=step, unit=unit, **values)
 
-    def _note_exposure(self, writing: Writing, step: str, unit: str, body: dict[str, Any]) -> bool:
-        """Note a new exposure; False if it is known and has its outcome from this source."""
+    def _note_exposure(self, writing: Writing, step: str, unit: str, body: dict[str, Any]) -> moves.Outcomes | None:
+        """Note an exposure; return the outcomes it has already, or None if this source brought it before."""
         table = schema.exposure
+        acquisition = json.dumps(body["acquisition"] or {})
         row = writing.connection.execute(select(table.c.ordinal).where(table.c.unit == unit)).first()
-        self.runner.workshop.know_unit(unit, body["name"], body["acquisition"] or {})
         if row is not None:
-            outcome = schema.outcome
-            revision = self.runner.revisions[step].id
-            known = select(outcome.c.unit).where((outcome.c.unit == unit) & (outcome.c.revision == revision))
-            return writing.connection.execute(known).first() is None
+            (known,) = resuming.load_exposures(writing.connection, self.runner.revisions, [unit])
+            if step in known.outcomes:
+                return None
+            values = {"source": step, "acquisition": acquisition}
+            writing.connection.execute(update(table).where(table.c.unit == unit).values(values))
+            self.runner.workshop.know_unit(unit, body["name"], body["acquisition"] or {})
+            return known.outcomes
+        self.runner.workshop.know_unit(unit, body["name"], body["acquisition"] or {})
         last = writing.connection.execute(select(func.max(table.c.ordinal))).scalar() or 0
         writing.add(
             table,
@@ -240,12 +245,12 @@ class Hearing:
             name=body["name"],
             identity=body["identity"],
             source=step,
-            acquisition=json.dumps(body["acquisition"] or {}),
+            acquisition=acquisition,
             arrived_at=writing.now,
             settled_by=None,
             seq=writing.store.next_seq(),
         )
-        return True
+        return {}
 
     def _snapshot_arrived(self, writing: Writing, task: Task, message: Message) -> None:
         body = message.body

@@ -39,6 +39,9 @@ class Outcome:
     missing: tuple[str, ...] = ()
 
 
+Outcomes = Mapping[str, Outcome]
+
+
 # Events ------------------------------------------------------------------------------------------------------------------------
 
 
@@ -51,6 +54,7 @@ class Arrived:
     key: str | None
     weight: int = 1
     error: str | None = None
+    known: Outcomes = field(default_factory=dict)  # what steps said of it that do not depend on this source
 
 
 @dataclass(frozen=True)

@@ -16,32 +16,33 @@ class ReadyQueue:
     newest_first: bool = False
     running_cores: int = 0
     running_memory_gb: float = 0.0
-    _heap: list[tuple[int, int, int, Task]] = field(default_factory=list)
+    _heaps: dict[tuple[int, float], list[tuple[int, int, int, Task]]] = field(default_factory=dict)  # by what tasks ask for
+    _overtaken: int = 0
     _order: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return sum(len(heap) for heap in self._heaps.values())
 
     def put(self, task: Task, *, depth: int) -> None:
         """Add a task of a step at ``depth`` in the workflow."""
         order = next(self._order)
-        heapq.heappush(self._heap, (-depth, -order if self.newest_first else order, order, task))
+        heap = self._heaps.setdefault((self.tokens(task), task.memory_gb), [])
+        heapq.heappush(heap, (-depth, -order if self.newest_first else order, order, task))
 
     def take(self) -> Task | None:
-        """Return the best task that the free tokens allow, and hold its tokens; None if there is none."""
-        passed: list[tuple[int, int, int, Task]] = []
-        chosen: Task | None = None
-        while self._heap and chosen is None:
-            entry = heapq.heappop(self._heap)
-            if self._fits(entry[3]):
-                chosen = entry[3]
-            else:
-                passed.append(entry)
-        for entry in passed:
-            heapq.heappush(self._heap, entry)
-        if chosen is not None:
-            self.running_cores += self.tokens(chosen)
-            self.running_memory_gb += chosen.memory_gb
+        """Return the best task that the free tokens allow, and hold its tokens; None if there is none.
+
+        A task that needs more than is free is overtaken a few times, then room is kept for it.
+        """
+        waiting = sorted((heap for heap in self._heaps.values() if heap), key=lambda heap: heap[0][:3])
+        fitting = [heap for heap in waiting if self._fits(heap[0][3])]
+        overtakes = bool(fitting) and fitting[0] is not waiting[0]
+        if not fitting or (overtakes and self._overtaken >= self.cores):
+            return None
+        self._overtaken = self._overtaken + 1 if overtakes else 0
+        chosen = heapq.heappop(fitting[0])[3]
+        self.running_cores += self.tokens(chosen)
+        self.running_memory_gb += chosen.memory_gb
         return chosen
 
     def tokens(self, task: Task) -> int:

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Column, ColumnElement, Connection, func, select
 
 from icestream.flow import schema, versions
 from icestream.flow.collecting import batch_unit
@@ -29,6 +29,7 @@ def load_stages(connection: Connection, scheduler: Scheduler, revisions: Mapping
             stage.opened = _count(connection, schema.gate_opening, revision) > 0
         elif stage.node.type.kind is Kind.COLLECT:
             stage.next_number = 1 + _count(connection, schema.batch, revision)
+            _load_passed(connection, stage, revision, schema.batch.c.weight, schema.batch.c.revision == revision)
         elif stage.node.type.kind is Kind.ACCUMULATE:
             _load_log(connection, stage, revision)
 
@@ -59,16 +60,21 @@ def _load_log(connection: Connection, stage: Stage, revision: int) -> None:
     if last is None:
         return
     stage.next_number = last["position"] + 1
-    totals = select(func.coalesce(func.sum(table.c.weight), 0)).where((table.c.revision == revision) & table.c.absorbed)
-    stage.passed_weight = int(connection.execute(totals).scalar_one())
-    outcomes = schema.outcome
-    passed = (outcomes.c.revision == revision) & (outcomes.c.status == Status.ITEM.value)
-    stage.passed = int(connection.execute(select(func.count()).select_from(outcomes).where(passed)).scalar_one())
+    _load_passed(connection, stage, revision, table.c.weight, (table.c.revision == revision) & table.c.absorbed)
     if last["absorbed"]:
         stage.owes_closing = not last["closing"]
     else:
         members = tuple((unit, keys) for unit, keys in json.loads(last["members"]))
         stage.entry = Entry(last["position"], members, last["weight"], last["closing"])
+
+
+def _load_passed(connection: Connection, stage: Stage, revision: int, weight: Column[Any], taken: ColumnElement[bool]) -> None:
+    """Count what a batch step or accumulator has taken so far; ``taken`` chooses its rows."""
+    weights = select(func.coalesce(func.sum(weight), 0)).where(taken)
+    stage.passed_weight = int(connection.execute(weights).scalar_one())
+    outcomes = schema.outcome
+    passed = (outcomes.c.revision == revision) & (outcomes.c.status == Status.ITEM.value)
+    stage.passed = int(connection.execute(select(func.count()).select_from(outcomes).where(passed)).scalar_one())
 
 
 def load_units(connection: Connection, scheduler: Scheduler, revisions: Mapping[str, Revision], fingerprint: str) -> list[Unit]:
@@ -86,6 +92,20 @@ def load_exposures(connection: Connection, revisions: Mapping[str, Revision], id
     units = {unit: Unit(unit, "exposure") for unit in ids}
     _add_outcomes(connection, units, revisions)
     return list(units.values())
+
+
+def load_unit(connection: Connection, revisions: Mapping[str, Revision], unit_id: str, *, domain: str) -> Unit:
+    """Return one exposure, batch or version with all that is known of it."""
+    unit = Unit(unit_id, domain)
+    kind, _, step = domain.partition(":")
+    if kind == "batch":
+        number = int(unit_id.rpartition(":")[2])
+        table = schema.batch
+        mine = (table.c.revision == revisions[step].id) & (table.c.number == number)
+        row = connection.execute(select(table.c.members, table.c.weight).where(mine)).one()
+        unit = batch_unit(step, number, tuple(json.loads(row.members)), row.weight)
+    _add_outcomes(connection, {unit_id: unit}, revisions)
+    return unit
 
 
 def _load_batches(connection: Connection, scheduler: Scheduler, revisions: Mapping[str, Revision]) -> list[Unit]:

@@ -22,7 +22,7 @@ def files_to_drop(connection: Connection, *, revision: int, folder: str, positio
     dropped = set(files_named_in(old)) if old else set()
     dropped |= _prune_snapshot(connection, revision=revision, version=position - KEPT_SNAPSHOTS)
     needed |= _kept_snapshot_files(connection, revision=revision, around=position - 2)
-    connection.execute(update(log).where(mine & (log.c.position < position - 1)).values(state=None))
+    connection.execute(update(log).where(mine & (log.c.position == position - 2)).values(state=None))
     return sorted(name for name in dropped - needed if name.startswith(f"session:{folder}/"))
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 from sqlalchemy import Connection, insert, select, update
 
 from icestream import __version__
@@ -23,12 +25,25 @@ class Revision:
     number: int
     type_version: int
     epoch: int
+    params: Mapping[str, Any]
+    """The parameters that make a difference to its results."""
 
 
-def identity_params(node: Node) -> dict[str, Any]:
-    """Return the parameters that make a difference to results (operational ones, like a time-out, do not)."""
+def identity_params(node: Node, *, pinned: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the parameters that make a difference to results (operational ones, like a time-out, do not).
+
+    ``pinned`` are those of the active revision: one that newer software has added counts only if it is not at its default.
+    """
     fields = node.type.params.model_fields
-    return {name: value for name, value in node.params.items() if not _is_operational(fields[name].json_schema_extra)}
+    identity = {name: value for name, value in node.params.items() if not _is_operational(fields[name].json_schema_extra)}
+    if pinned is None:
+        return identity
+    return {name: value for name, value in identity.items() if name in pinned or not _is_default(fields[name], value)}
+
+
+def _is_default(field: FieldInfo, value: object) -> bool:
+    default: object = field.get_default(call_default_factory=True)
+    return not field.is_required() and to_jsonable_python(default) == value
 
 
 def _is_operational(extra: object) -> bool:
@@ -49,12 +64,15 @@ def activate_revisions(connection: Connection, graph: Graph, acquisition: Mappin
         above = {step: definitions[step] for step in sorted(graph.inputs_of(node.name))}
         links = {port: [str(link) for link in group] for port, group in node.links.items()}
         read = {name: value for name, value in acquisition.items() if name in node.type.reads}
-        definition = digest(node.type.name, identity_params(node), links, node.values, node.min_inputs, above, read)
-        definitions[node.name] = definition
         row = active.pop(node.name, None)
+        params = identity_params(node, pinned=json.loads(row["params"]) if row else None)
+        definition = digest(node.type.name, params, links, node.values, node.min_inputs, above, read)
         if row is None or row["definition"] != definition:
+            params = identity_params(node)
+            definition = digest(node.type.name, params, links, node.values, node.min_inputs, above, read)
             row = _new_revision(connection, node, links, definition)
-        revisions[node.name] = Revision(row["id"], node.name, row["number"], row["type_version"], row["epoch"])
+        definitions[node.name] = definition
+        revisions[node.name] = Revision(row["id"], node.name, row["number"], row["type_version"], row["epoch"], params)
     for row in active.values():
         connection.execute(update(table).where(table.c.id == row["id"]).values(state="frozen"))
     return revisions

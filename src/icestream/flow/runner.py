@@ -94,7 +94,6 @@ class Runner:
         """Stop after what is running; a second call stops at once."""
         self.stop_signals += 1
         self.stopped_at = time.monotonic()
-        self.pool.ask_sources_to_stop()
 
     def _resume(self) -> None:
         with self.store.transaction() as connection:
@@ -115,6 +114,8 @@ class Runner:
         return Writing(self.store, connection, ids, self.fingerprint)
 
     def _cycle(self) -> None:
+        if self.stop_signals:
+            self.pool.ask_sources_to_stop()
         timeout_s = self.sources.restart_in_s(_POLL_S)
         answers = list(self.pool.answers(timeout_s)) if self.pool.workers else self._sleep(timeout_s)
         with self.store.transaction() as connection:
@@ -175,7 +176,8 @@ class Runner:
         if weight is None:
             self._enqueue(task)
         else:
-            outcome = moves.Outcome(moves.Status.ITEM, {"out": task.key}, weight)
+            missing = self.hearing.missing_in(task)
+            outcome = moves.Outcome(moves.Status.ITEM, {"out": task.key}, weight, missing=missing)
             self.handle(writing, moves.Decided(dispatch.step, dispatch.unit, outcome))
 
     def _enqueue(self, task: Task) -> None:

@@ -31,7 +31,7 @@ from icestream.flow.moves import (
     Status,
     Tick,
 )
-from icestream.flow.retry import retry_delay_s
+from icestream.flow.retry import retry_delay_s, try_again
 from icestream.flow.stage import Stage, Unit
 from icestream.flow.step import Kind
 from icestream.records import Snapshot
@@ -54,6 +54,7 @@ class Scheduler:
 
     def __post_init__(self) -> None:
         self._dependents = {name: self.graph.dependents(name) for name in self.graph.nodes}
+        self._followers = {name: [node for node in nodes if _takes_items(node, name)] for name, nodes in self._dependents.items()}
         self._inputs = {name: self.graph.inputs_of(name) for name in self.graph.nodes}
         self._domains: dict[str, list[Node]] = {}
         for node in self.graph.nodes.values():
@@ -82,7 +83,7 @@ class Scheduler:
             case SourceClosed():
                 closing.close_stage(self, self.stages[event.step], event.reason)
             case Retried():
-                self._retried(event)
+                try_again(self, event)
             case Tick():
                 self._tick(event.now_s)
         closing.close_what_is_done(self)
@@ -105,13 +106,23 @@ class Scheduler:
         """Let a unit in and decide whatever can be decided about it."""
         self.units[unit.id] = unit
         nodes = self.nodes_of(unit.domain)
+        self._note_absence(unit)
         for node in nodes:
             if node.name not in unit.outcomes:
                 self.stages[node.name].undecided += 1
         for node in nodes:
-            if node.name not in unit.outcomes and node.type.kind is not Kind.SOURCE:
+            if node.name not in unit.outcomes:
                 self.decide(unit, node)
         self.release(unit)
+
+    def _note_absence(self, unit: Unit) -> None:
+        """Note at every other source that the unit did not come from there (sources may be added to a session)."""
+        sources = [node.name for node in self.nodes_of(unit.domain) if node.type.kind is Kind.SOURCE]
+        origin = [name for name in sources if name in unit.outcomes and unit.outcomes[name].status is not Status.ABSENT]
+        for name in sources:
+            if name not in unit.outcomes:
+                unit.outcomes[name] = other = Outcome(Status.ABSENT, reason=f"came from {''.join(origin)}", weight=0)
+                self.out.append(Settle(name, unit.id, other))
 
     def readmit(self, unit: Unit) -> None:
         """Take back a settled unit whose outcome is about to change."""
@@ -145,7 +156,7 @@ class Scheduler:
         unit.outcomes[node.name] = outcome
         self.out.append(Settle(node.name, unit.id, outcome))
         self.mark(stage, "open", "its first outcome")
-        for dependent in self.dependents(node.name):
+        for dependent in self._followers[node.name]:
             if dependent.domain == unit.domain:
                 self._decide_again(unit, dependent)
         self.release(unit)
@@ -156,10 +167,14 @@ class Scheduler:
         if frozen:
             return
         if known is not None:
-            self._forget(unit, node)
+            self.forget(unit, node)
+        if node.name in unit.running:
+            unit.stale.add(node.name)
+        self.stages[node.name].drop(unit.id)
         self.decide(unit, node)
 
-    def _forget(self, unit: Unit, node: Node) -> None:
+    def forget(self, unit: Unit, node: Node) -> None:
+        """Take the outcome of ``unit`` at ``node`` back."""
         known = unit.outcomes.pop(node.name)
         self.stages[node.name].undecided += 1
         self.out.append(Forget(node.name, unit.id, known.status))
@@ -187,6 +202,7 @@ class Scheduler:
         weight = first_weight(node, unit.outcomes)
         if node.type.kind in (Kind.MAP, Kind.FILTER):
             unit.running.add(node.name)
+            unit.stale.discard(node.name)
             self.out.append(Dispatch(node.name, unit.id, {**joined.inputs, **bound}))
         elif node.type.kind is Kind.GATE and stage.opened:
             self.settle(unit, node, Outcome(Status.ITEM, passed_keys(node, joined.inputs, accepted=True), weight))
@@ -197,7 +213,7 @@ class Scheduler:
     # Events ----------------------------------------------------------------------------------------------------------------
 
     def _arrived(self, event: Arrived) -> None:
-        unit = Unit(event.unit, "exposure")
+        unit = Unit(event.unit, "exposure", dict(event.known))
         status = Status.FAILED if event.error else Status.ITEM
         keys = {"out": event.key} if event.key and not event.error else {}
         unit.outcomes[event.step] = outcome = Outcome(status, keys, event.weight, event.error)
@@ -205,10 +221,6 @@ class Scheduler:
         self.stages[event.step].closed = False
         self.mark(self.stages[event.step], "open", "new data")
         self.out.append(Settle(event.step, event.unit, outcome))
-        for node in self.nodes_of("exposure"):
-            if node.type.kind is Kind.SOURCE and node.name != event.step:
-                unit.outcomes[node.name] = other = Outcome(Status.ABSENT, reason=f"came from {event.step}", weight=0)
-                self.out.append(Settle(node.name, event.unit, other))
         self.add_unit(unit)
 
     def _decided(self, event: Decided) -> None:
@@ -216,11 +228,18 @@ class Scheduler:
         stage = self.stages[event.step]
         if unit is None or event.step not in unit.running:
             return
+        if event.step in unit.stale:
+            self._run_again(unit, stage.node)
+            return
         self.count_failure(stage, failed=False)
         self.settle(unit, stage.node, event.outcome)
         if event.outcome.status is Status.ITEM and _makes_snapshot(stage.node):
             versions.publish(self, stage, event.outcome.keys["out"])
         versions.finish_version(self, stage, event.unit)
+
+    def _run_again(self, unit: Unit, node: Node) -> None:
+        unit.running.discard(node.name)
+        self.decide(unit, node)
 
     def _failed(self, event: Failed) -> None:
         stage = self.stages[event.step]
@@ -259,26 +278,15 @@ class Scheduler:
             if stage.node.type.kind is Kind.ACCUMULATE:
                 collecting.compute_entry(self, stage)
             elif unit_id in self.units:
-                self.units[unit_id].running.discard(step)
-                self.decide(self.units[unit_id], stage.node)
-
-    def _retried(self, event: Retried) -> None:
-        unit = self.units.get(event.unit)
-        outcome = unit.outcomes.get(event.step) if unit else None
-        if unit is None or outcome is None or outcome.status is not Status.FAILED:
-            return
-        below = self.graph.descendants(event.step)
-        for node in self.nodes_of(unit.domain):
-            known = unit.outcomes.get(node.name)
-            if node.name in below and known is not None and (node.name == event.step or known.status is Status.SKIPPED):
-                self._forget(unit, node)
-                self.stages[node.name].closed = False
-                self.mark(self.stages[node.name], "open", f"{event.step} is tried again")
-        self.decide(unit, self.graph.nodes[event.step])
+                self._run_again(self.units[unit_id], stage.node)
 
 
 def _publishes_only(node: Node) -> bool:
     return node.type.kind is Kind.SOURCE and _makes_snapshot(node)
+
+
+def _takes_items(node: Node, step: str) -> bool:
+    return any(link.step == step for links in node.item_links.values() for link in links)
 
 
 def _makes_snapshot(node: Node) -> bool:

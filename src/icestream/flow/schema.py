@@ -149,7 +149,7 @@ failure = Table(  # every attempt that ended badly, whatever became of the item 
     Column("error_type", String, nullable=False),
     Column("message", Text, nullable=False),
     Column("traceback", Text, nullable=False),
-    Column("cleared", Boolean, nullable=False),  # a person asked to try again: no longer counted against the item
+    Column("cleared", Boolean, nullable=False),  # tried again at a person's wish, or of an entry that was halved: counts no more
     Column("at", Float, nullable=False),
 )
 Index("failure_by_unit", failure.c.revision, failure.c.unit)
@@ -164,6 +164,7 @@ binding = Table(  # the version of a snapshot that a unit used, made at first di
     Column("key", String, nullable=False),
     PrimaryKeyConstraint("revision", "unit", "port"),
 )
+Index("binding_by_key", binding.c.key)
 
 snapshot = Table(
     "snapshot",

@@ -43,7 +43,7 @@ class Session:
     @property
     def store_path(self) -> Path:
         """The file of the store."""
-        return self.folder / STORE if self.document.store is None else Path(self.document.store)
+        return self.folder / (self.document.store or STORE)
 
     @property
     def roots(self) -> dict[str, str]:

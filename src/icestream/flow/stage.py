@@ -18,6 +18,7 @@ class Unit:
     domain: str
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     running: set[str] = field(default_factory=set)
+    stale: set[str] = field(default_factory=set)  # steps that run on inputs that have changed since
     bound: dict[tuple[str, str], str] = field(default_factory=dict)  # (step, port#index) -> key of the snapshot used
 
 
@@ -74,6 +75,11 @@ class Stage:
         if unit not in self.waiting:
             self.waiting[unit] = (keys, weight)
             self.waiting_weight += weight
+
+    def drop(self, unit: str) -> None:
+        """Take a waiting member back: its inputs have changed."""
+        if unit in self.waiting:
+            self.waiting_weight -= self.waiting.pop(unit)[1]
 
     def take(self, count: int | None = None) -> tuple[tuple[Member, ...], int]:
         """Remove the first ``count`` waiting members (all if unset); return them and their weight."""

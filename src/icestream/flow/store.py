@@ -71,8 +71,9 @@ def check_file_system(path: Path) -> None:
         Naming the file system and the remedy.
     """
     kind, mount = "", ""
+    real = path.resolve()
     for part in psutil.disk_partitions(all=True):
-        inside = str(path).startswith(part.mountpoint.rstrip("/") + "/") or part.mountpoint == "/"
+        inside = str(real).startswith(part.mountpoint.rstrip("/") + "/") or part.mountpoint == "/"
         if inside and len(part.mountpoint) > len(mount):
             kind, mount = part.fstype.lower(), part.mountpoint
     if kind in _NETWORK_FILE_SYSTEMS:

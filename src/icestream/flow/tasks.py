@@ -13,7 +13,7 @@ from icestream.flow import schema
 from icestream.flow.graph import Graph, Node
 from icestream.flow.keys import digest, result_key, seed_of, state_key
 from icestream.flow.moves import Consume, Dispatch
-from icestream.flow.revisions import Revision, identity_params
+from icestream.flow.revisions import Revision
 from icestream.flow.session import Session
 from icestream.flow.wire import Message
 
@@ -58,6 +58,9 @@ class Workshop:
         self.names.pop(unit, None)
         self.acquisitions.pop(unit, None)
 
+    def _name_of(self, unit: str) -> str:
+        return self.names.get(unit, unit.replace(":", "_"))
+
     def _session_acquisition(self) -> dict[str, Any]:
         return self.session.document.acquisition.model_dump(exclude_none=True)
 
@@ -72,7 +75,7 @@ class Workshop:
         key = result_key(
             node.type.name,
             revision.type_version,
-            params=identity_params(node),
+            params=revision.params,
             epoch=revision.epoch,
             inputs=dispatch.inputs,
             acquisition=acquisition,
@@ -86,8 +89,9 @@ class Workshop:
         before = (table.c.revision == revision.id) & (table.c.position == consume.position - 1)
         previous = connection.execute(select(table.c.state_key).where(before)).scalar()
         session_values = {name: value for name, value in self._session_acquisition().items() if name in node.type.reads}
+        own = (node.name, revision.number)  # a log belongs to one revision; another one's files may be pruned already
         base = previous or digest(
-            "start", node.type.name, revision.type_version, identity_params(node), revision.epoch, session_values
+            "start", own, node.type.name, revision.type_version, dict(revision.params), revision.epoch, session_values
         )
         key = state_key(base, consume.members, closing=consume.closing)
         return Task(consume.step, str(consume.position), key, {}, {}, node.type.cores, node.type.memory_gb, entry=consume)
@@ -108,7 +112,7 @@ class Workshop:
                 "values": {parameter: path for parameter, (_, path) in node.values.items()},
                 "roots": self.session.roots,
                 "folder": f"steps/{task.step}/{revision.number}",
-                "exposure": {"id": task.unit, "name": self.names.get(task.unit, task.unit.replace(":", "_"))},
+                "exposure": {"id": task.unit, "name": self._name_of(task.unit)},
                 "acquisition": task.acquisition,
             }
         )
@@ -131,7 +135,7 @@ class Workshop:
             "state_version": previous.state_version if previous else None,
             "closing": entry.closing,
             "snapshot_version": entry.position,
-            "exposures": [{"id": unit, "name": self.names[unit]} for unit, _ in entry.members],
+            "exposures": [{"id": unit, "name": self._name_of(unit)} for unit, _ in entry.members],
             "acquisition": [self._values_read(node, unit) for unit, _ in entry.members],
             "members": {
                 port: [self._stored(connection, message, keys[port]) if port in keys else None for _, keys in entry.members]

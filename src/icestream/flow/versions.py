@@ -69,7 +69,7 @@ def run_newest(scheduler: "Scheduler", stage: Stage) -> None:
     if newest == stage.used_versions or any(producer.version_key is None for producer in producers):
         return
     stage.used_versions = newest
-    stage.version_unit = f"{stage.node.name}:v{stage.next_number:06d}"
+    stage.version_unit = _version_unit(stage, stage.next_number)
     stage.next_number += 1
     scheduler.add_unit(Unit(stage.version_unit, stage.node.domain))
 
@@ -78,6 +78,21 @@ def bound_keys(stage: Stage, unit: Unit) -> str:
     """Return the snapshots a unit is bound to, in the order of the step's links."""
     slots = [f"{port}#{index}" for port, group in stage.node.links.items() for index in range(len(group))]
     return ",".join(unit.bound.get((stage.node.name, slot), "") for slot in slots)
+
+
+def is_latest(stage: Stage, unit_id: str) -> bool:
+    """Tell whether a unit is the last run of a step fed by snapshots; earlier ones were overtaken and stay as they are."""
+    return unit_id == _version_unit(stage, stage.next_number - 1)
+
+
+def note_retry(stage: Stage, unit: Unit) -> None:
+    """Note that a step fed by snapshots is busy with its last run again."""
+    if unit.domain == f"version:{stage.node.name}":
+        stage.version_unit = unit.id
+
+
+def _version_unit(stage: Stage, number: int) -> str:
+    return f"{stage.node.name}:v{number:06d}"
 
 
 def finish_version(scheduler: "Scheduler", stage: Stage, unit_id: str) -> None:

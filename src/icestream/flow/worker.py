@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Generator
 from multiprocessing.connection import Connection
+from types import FrameType
 from typing import Any
 
 from icestream.flow.calls import run_task, store_record
@@ -22,9 +23,12 @@ _PR_SET_PDEATHSIG = 1
 
 def main() -> None:
     """Serve tasks until the runner is gone."""
-    connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
+    handle = int(sys.argv[1])
+    os.set_inheritable(handle, False)  # a program that a step leaves behind must not hide the worker's death
+    connection: Connection[Any, Any] = Connection(handle)
     _die_with_parent(int(sys.argv[2]))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the runner decides what it means
+    for name in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the runner decides what they mean
+        signal.signal(name, _leave_it_to_the_runner)
     tasks: queue.Queue[Message] = queue.Queue()
     stop = threading.Event()
     threading.Thread(target=_listen, args=(connection, tasks, stop), daemon=True).start()
@@ -42,6 +46,10 @@ def _die_with_parent(parent: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit(1)
+
+
+def _leave_it_to_the_runner(_signal: int, _frame: FrameType | None) -> None:
+    """Do nothing; unlike SIG_IGN this is not inherited by the programs that a step runs."""
 
 
 def _listen(connection: "Connection[Any, Any]", tasks: "queue.Queue[Message]", stop: threading.Event) -> None:
@@ -67,12 +75,12 @@ def _serve(connection: "Connection[Any, Any]", lock: threading.Lock, task: Messa
 
 
 def _watch(connection: "Connection[Any, Any]", lock: threading.Lock, task: Message, stop: threading.Event) -> None:
-    step = find_step(task.body["use"])
     seen = {SeenFile(*entry) for entry in task.body["seen"]}
     context = WorkerSourceContext(task.body["roots"], seen, stop)
-    params = step.params.model_validate(task.body["params"])
 
-    def watch() -> str | None:
+    def watch() -> str:
+        step = find_step(task.body["use"])
+        params = step.params.model_validate(task.body["params"])
         generator: Generator[Any, None, str] = step.call(params=params, ctx=context)
         said: object = None
         while True:
@@ -97,12 +105,20 @@ def _watch(connection: "Connection[Any, Any]", lock: threading.Lock, task: Messa
 def _describe(found: object) -> Message:
     if not isinstance(found, Arrival):
         return Message({"status": "pulse", "note": getattr(found, "note", "")})
-    message = Message({"status": "arrival", "identity": found.identity, "name": found.name, "error": found.error})
-    message.body["record"] = None if found.record is None else store_record(message, found.record)
+    message = Message({"status": "arrival", "identity": _printable(found.identity), "name": _printable(found.name)})
+    stored = None if found.record is None else call_step(store_record, message, found.record)
+    broken = stored.message if isinstance(stored, CallFailure) else found.error
+    message.body["record"] = None if isinstance(stored, CallFailure) else stored
+    message.body["error"] = None if broken is None else _printable(broken)
     message.body["acquisition"] = None if found.acquisition is None else found.acquisition.model_dump(exclude_none=True)
     file = found.file
-    message.body["file"] = None if file is None else [file.ref, file.size_bytes, file.modified_ns]
+    message.body["file"] = None if file is None else [_printable(file.ref), file.size_bytes, file.modified_ns]
     return message
+
+
+def _printable(text: str) -> str:
+    """Return a file's name as text that can be stored: bytes that are no UTF-8 are written out."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 if __name__ == "__main__":

@@ -130,8 +130,11 @@ class Writing:
     def _drop_entry(self, drop: moves.DropEntry) -> None:
         self.flush()
         table = schema.accumulator_log
-        where = (table.c.revision == self.revisions[drop.step]) & (table.c.position == drop.position) & ~table.c.absorbed
+        revision, failures = self.revisions[drop.step], schema.failure
+        where = (table.c.revision == revision) & (table.c.position == drop.position) & ~table.c.absorbed
         self.connection.execute(delete(table).where(where))
+        counted = (failures.c.revision == revision) & (failures.c.unit == str(drop.position))
+        self.connection.execute(update(failures).where(counted).values(cleared=True))  # the next entry here has other members
 
     def notify(self, notice: moves.Notify) -> None:
         """Store something that people should see."""
