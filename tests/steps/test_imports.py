@@ -1,5 +1,6 @@
 """Taking files from a folder while they are written: when, which, and what is said about the others."""
 
+import json
 import os
 import threading
 import time
@@ -15,7 +16,7 @@ from icestream.flow import Arrival, SeenFile
 from icestream.flow.watching import WorkerSourceContext
 from icestream.io.image import write_mrc
 from icestream.records import GainReference, Micrograph, Movie
-from icestream.steps.file_source import content_identity, safe_name
+from icestream.steps.file_source import content_identity, safe_name, watch_files
 from icestream.steps.import_gain import ImportGainParams, import_gain
 from icestream.steps.import_micrographs import ImportMicrographsParams, import_micrographs
 from icestream.steps.import_movies import ImportMoviesParams, import_movies
@@ -179,6 +180,40 @@ def test_the_stream_stays_open_while_the_folder_is_missing(tmp_path: Path) -> No
             age(make_movie(folder / "m.mrcs"))
     assert any("not_there_yet" in note for note in notes)
     assert isinstance(found, Arrival)
+
+
+def test_a_name_that_is_no_text_arrives_broken_and_the_next_file_comes(tmp_path: Path) -> None:
+    age(make_movie(tmp_path / "good.mrcs"), 50)
+    bad = os.fsencode(tmp_path) + b"/bad\xff.mrcs"
+    Path(os.fsdecode(bad)).write_bytes((tmp_path / "good.mrcs").read_bytes())
+    age(Path(os.fsdecode(bad)))
+    found = take(tmp_path)
+    assert [(one.name, one.error) for one in found] == [("bad_", "its name is no UTF-8 text; rename it"), ("good", None)]
+    json.dumps([one.identity for one in found]).encode()
+
+
+def test_whatever_a_reader_raises_becomes_a_reason(tmp_path: Path) -> None:
+    age(make_movie(tmp_path / "m.mrcs"))
+
+    def read(path: Path, ref: str) -> Any:
+        raise ZeroDivisionError(f"{path} has no size")
+
+    params = ImportMoviesParams(idle_s=0.3, stable_s=0.1, give_up_s=1, rescan_s=0.1)
+    (found,) = arrivals(watch_files(params, context(tmp_path), read))
+    assert found.error == "ZeroDivisionError: m.mrcs has no size"
+
+
+def test_a_source_that_has_all_its_files_ends_at_once_when_run_again(tmp_path: Path) -> None:
+    age(make_movie(tmp_path / "m.mrcs"))
+    (first,) = take(tmp_path, max_files=1, idle_s=1000)
+    assert first.file is not None
+    assert take(tmp_path, known={first.file}, max_files=1, idle_s=1000) == []
+
+
+def test_no_more_files_than_asked_for_are_taken(tmp_path: Path) -> None:
+    for name in "abcd":
+        age(make_movie(tmp_path / f"{name}.mrcs"))
+    assert len(take(tmp_path, max_files=2, idle_s=1000)) == 2
 
 
 def test_names_are_made_harmless() -> None:

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from icestream.errors import ItemError
 from icestream.flow import Arrival, Field, Params, Pulse, SeenFile, SourceContext, Watch
+from icestream.flow.guard import CallFailure, call_step
 from icestream.io.ready import check_complete
 from icestream.records import Acquisition, Record
 from icestream.steps.folder_watch import FolderWatch, Found, Stamp
@@ -88,12 +88,13 @@ def watch_files(params: FileSourceParams, ctx: SourceContext, read: ReadRecord) 
         count, idle_s, looked_at = 0, 0.0, time.monotonic()
         while not ctx.stopping():
             found = watch.poll()
-            for one in found:
+            wanted = len(found) if params.max_files is None else max(0, params.max_files - count - renames.before)
+            for one in found[:wanted]:
                 yield _arrival(params.root, folder, one, read)
                 renames.note(one)
                 count += 1
-                if params.max_files is not None and count + renames.before >= params.max_files:
-                    return f"{params.max_files} files came"
+            if params.max_files is not None and count + renames.before >= params.max_files:
+                return f"{params.max_files} files came"
             now = time.monotonic()
             idle_s = 0.0 if found or watch.unreadable else idle_s + (now - looked_at)
             looked_at = now
@@ -107,19 +108,33 @@ def watch_files(params: FileSourceParams, ctx: SourceContext, read: ReadRecord) 
 
 
 def _arrival(root: str, folder: Path, found: Found, read: ReadRecord) -> Arrival:
-    relative = found.path.relative_to(folder).as_posix()
+    """Read a file; whatever is wrong with it becomes the reason why it arrives broken."""
+    relative = _text(found.path.relative_to(folder))
     ref = f"{root}:{relative}"
     file = SeenFile(ref, found.stamp.size_bytes, found.stamp.modified_ns)
-    record, acquisition, error = None, None, found.error
-    try:
-        identity = content_identity(relative, found.path, found.stamp.size_bytes)
-        if error is None:
-            record, acquisition = read(found.path, ref)
-    except ItemError as problem:
-        error = str(problem).replace(str(folder) + "/", "")
-    except OSError as problem:
-        identity, error = f"{relative}|{found.stamp.size_bytes}|unreadable", f"cannot be read: {problem.strerror}"
-    return Arrival(identity, safe_name(found.path), record, file, acquisition, error)
+    identity: str | CallFailure = call_step(content_identity, relative, found.path, found.stamp.size_bytes)
+    answer: tuple[Record, Acquisition | None] | CallFailure | None = None
+    error = found.error
+    if isinstance(identity, CallFailure):
+        error, identity = identity.message, f"{relative}|{found.stamp.size_bytes}|unreadable"
+    elif not _is_text(found.path.relative_to(folder)):
+        error = "its name is no UTF-8 text; rename it"
+    elif error is None:
+        answer = call_step(read, found.path, ref)
+    if isinstance(answer, CallFailure):
+        error, answer = answer.message, None
+    record, acquisition = answer or (None, None)
+    told = None if error is None else error.replace(f"{folder}/", "").encode(errors="backslashreplace").decode()
+    return Arrival(identity, safe_name(found.path), record, file, acquisition, told)
+
+
+def _is_text(path: Path) -> bool:
+    return _text(path) == path.as_posix()
+
+
+def _text(path: Path) -> str:
+    """Return a path as text that can be stored: bytes that are no UTF-8 are written out."""
+    return path.as_posix().encode(errors="backslashreplace").decode()
 
 
 class _Renames:
@@ -136,7 +151,7 @@ class _Renames:
 
     def taken(self, path: Path, stamp: Stamp) -> bool:
         """Tell whether this file was taken in an earlier run, or is one that was taken and then renamed."""
-        relative = path.relative_to(self._folder).as_posix()
+        relative = _text(path.relative_to(self._folder))
         if self._ctx.seen(SeenFile(f"{self._root}:{relative}", stamp.size_bytes, stamp.modified_ns)):
             if stamp not in self._by_stamp:
                 self._by_stamp[stamp] = path
