@@ -14,6 +14,7 @@ from icestream.flow.guard import CallFailure
 from icestream.flow.joins import first_weight, passed_keys
 from icestream.flow.keys import assignment_key, origin_of, source_key
 from icestream.flow.pool import Answer, Worker
+from icestream.flow.reopening import reopen_left_out
 from icestream.flow.retention import files_to_drop
 from icestream.flow.step import Kind
 from icestream.flow.tasks import Task
@@ -30,6 +31,7 @@ class Hearing:
     """Hears the workers of one run."""
 
     runner: "Runner"
+    reopened: bool = False
 
     def hear(self, writing: Writing, answer: Answer) -> None:
         """Take one message, or a worker's death."""
@@ -205,6 +207,7 @@ class Hearing:
         known = self._note_exposure(writing, step, unit, body)
         if known is None:
             return
+        self._reopen(writing)
         weight = 1
         if body["record"] is not None:
             self._store(writing, task, message, key=key, unit=unit, stored=body["record"])
@@ -261,9 +264,16 @@ class Hearing:
         mine = table.c.revision == self.runner.revisions[task.step].id
         known = writing.connection.execute(select(table.c.key).where(mine & (table.c.key == task.key))).first()
         if known is None:
+            self._reopen(writing)
             self._store(writing, task, message, key=task.key, unit=task.unit, stored=body["record"])
             version = self.runner.scheduler.stages[task.step].version + 1
             self.runner.handle(writing, moves.Published(task.step, version, task.key))
+
+    def _reopen(self, writing: Writing) -> None:
+        """At the first new item of a run, let those wait again that an earlier closing left out."""
+        if not self.reopened:
+            self.reopened = True
+            reopen_left_out(self.runner, writing)
 
     def learn_units(self, connection: Connection, ids: list[str]) -> None:
         """Remember names and acquisition values of units that are resumed."""

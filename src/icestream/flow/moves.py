@@ -106,7 +106,7 @@ class SourceClosed:
 
 @dataclass(frozen=True)
 class Retried:
-    """A person asked to try a failed unit again."""
+    """A failed unit is tried again because a person asked, or one that a closing left out because its stream is open again."""
 
     step: str
     unit: str

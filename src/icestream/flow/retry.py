@@ -23,10 +23,10 @@ def retry_delay_s(kind: FailureKind, count: int) -> float | None:
 
 
 def try_again(scheduler: "Scheduler", event: Retried) -> None:
-    """Forget that a unit failed at a step, and what was skipped below; decide it all again."""
+    """Forget that a unit failed at a step (or was left out at a closing), and what was skipped below; decide it again."""
     unit = scheduler.units.get(event.unit)
     outcome = unit.outcomes.get(event.step) if unit else None
-    if unit is None or outcome is None or outcome.status is not Status.FAILED:
+    if unit is None or outcome is None or outcome.status not in (Status.FAILED, Status.ABSENT, Status.SKIPPED):
         return
     versions.note_retry(scheduler.stages[event.step], unit)
     below = scheduler.graph.descendants(event.step)
@@ -36,7 +36,7 @@ def try_again(scheduler: "Scheduler", event: Retried) -> None:
         if known is not None and (node.name == event.step or known.status is Status.SKIPPED):
             scheduler.forget(unit, node)
             scheduler.stages[node.name].closed = False
-            scheduler.mark(scheduler.stages[node.name], "open", f"{event.step} is tried again")
+            scheduler.mark(scheduler.stages[node.name], "open", f"{event.step} is decided again")
     for node in nodes:  # some below were skipped for another reason and are reached only from here
         if node.name not in unit.outcomes:
             scheduler.decide(unit, node)

@@ -17,6 +17,10 @@ DURABLE = (moves.OpenGate, moves.CloseBatch, moves.Consume, moves.DropEntry)
 """Decisions that a power cut must not undo."""
 
 
+_INSERTS = {table.name: insert(table) for table in schema.metadata.sorted_tables}
+"""In an order that foreign keys allow."""
+
+
 def needs_durability(instruction: moves.Instruction) -> bool:
     """Tell whether the commit that carries ``instruction`` must survive a power cut."""
     return isinstance(instruction, DURABLE)
@@ -39,8 +43,9 @@ class Writing:
 
     def flush(self) -> None:
         """Insert what was gathered."""
-        for name in [table.name for table in schema.metadata.sorted_tables if table.name in self._rows]:
-            self.connection.execute(insert(schema.metadata.tables[name]), self._rows.pop(name))
+        if self._rows:
+            for name in [name for name in _INSERTS if name in self._rows]:
+                self.connection.execute(_INSERTS[name], self._rows.pop(name))
 
     def put_result(self, **values: Any) -> None:
         """Store a result unless its key has one: the first one stays."""

@@ -1,0 +1,61 @@
+"""Streams that are open again: what an earlier closing left out is decided anew.
+
+A gate that closed unopened left its exposures absent; what waited for a snapshot that was never published was skipped. When the
+first new item of a run arrives, those exposures wait again.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from sqlalchemy import ColumnElement, select, update
+
+from icestream.flow import moves, resuming, schema
+from icestream.flow.graph import Node
+from icestream.flow.step import Kind
+from icestream.flow.writing import Writing
+
+if TYPE_CHECKING:
+    from icestream.flow.runner import Runner
+
+
+def reopen_left_out(runner: "Runner", writing: Writing) -> None:
+    """Let the exposures wait again that were left out when a stream closed."""
+    for node in runner.graph.nodes.values():
+        left_out = _left_out(runner, node)
+        if left_out is None:
+            continue
+        writing.flush()
+        mine = schema.outcome.c.revision == runner.revisions[node.name].id
+        units = writing.connection.execute(select(schema.outcome.c.unit).where(mine & left_out)).scalars().all()
+        for unit in units:
+            _readmit(runner, writing, node, unit)
+            runner.handle(writing, moves.Retried(node.name, unit))
+
+
+def _left_out(runner: "Runner", node: Node) -> "ColumnElement[bool] | None":
+    """Return what marks the outcomes of ``node`` that only a closing made."""
+    outcome = schema.outcome
+    if node.type.kind is Kind.GATE:
+        opened = runner.scheduler.stages[node.name].opened
+        return None if opened else outcome.c.status == moves.Status.ABSENT.value
+    unpublished = list(_unpublished(runner, node))
+    if not unpublished:
+        return None
+    return (outcome.c.status == moves.Status.SKIPPED.value) & outcome.c.root.in_(unpublished)
+
+
+def _unpublished(runner: "Runner", node: Node) -> Iterator[str]:
+    for port in node.bound:
+        for link in node.links[port]:
+            if runner.scheduler.stages[link.step].version_key is None:
+                yield link.step
+
+
+def _readmit(runner: "Runner", writing: Writing, node: Node, unit: str) -> None:
+    if unit in runner.scheduler.units:
+        return
+    writing.flush()
+    exposures = schema.exposure
+    writing.connection.execute(update(exposures).where(exposures.c.unit == unit).values(settled_by=None))
+    runner.hearing.learn_units(writing.connection, [unit])
+    runner.scheduler.readmit(resuming.load_unit(writing.connection, runner.revisions, unit, domain=node.domain))
