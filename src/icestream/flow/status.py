@@ -11,6 +11,7 @@ from icestream.flow import moves, schema
 from icestream.flow.pool import Worker
 from icestream.flow.revisions import Revision
 from icestream.flow.scheduler import Scheduler
+from icestream.flow.step import Kind
 from icestream.flow.tasks import Task
 
 
@@ -84,7 +85,7 @@ class Board:
             name=name,
             waiting=max(0, stage.undecided - at_work) if stage.entry is None else len(stage.waiting),
             running=at_work,
-            done=counts[moves.Status.ITEM],
+            done=counts[moves.Status.ITEM] or (stage.version if stage.node.type.kind is Kind.SOURCE else 0),
             failed=counts[moves.Status.FAILED],
             rejected=counts[moves.Status.REJECTED],
             closed=stage.closed,

@@ -129,7 +129,7 @@ class Store:
                 f"{self.path}: has schema {row['schema_version']}, this version of icestream reads {SCHEMA_VERSION}; "
                 "use the version that wrote it, or a newer one"
             )
-        if row["state"] == "running" and _alive(row):
+        if row["state"] == "running" and is_alive(row):
             raise SessionBusy(f"{self.path.parent}: is processed already by process {row['pid']} on {row['host']}")
 
     def _identity(self, *, state: str) -> dict[str, Any]:
@@ -186,7 +186,10 @@ class Store:
         self._durable.dispose()
 
 
-def _alive(row: dict[str, Any]) -> bool:
+def is_alive(row: dict[str, Any]) -> bool:
+    """Tell whether the process of a runner row lives: looked up on its own machine, else by its heartbeat."""
+    if row["pid"] is None or row["heartbeat_at"] is None:
+        return False
     if row["host"] != socket.gethostname():
         return bool(time.time() - row["heartbeat_at"] < LEASE_S)
     try:

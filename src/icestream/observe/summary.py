@@ -1,16 +1,14 @@
 """The session at a glance, and a line for each step."""
 
 import json
-import socket
 import time
-from typing import Any, Literal
+from typing import Literal
 
-import psutil
 from sqlalchemy import Connection, func, select
 
 from icestream.flow import schema
 from icestream.flow.session import Session
-from icestream.flow.store import LEASE_S
+from icestream.flow.store import is_alive
 from icestream.observe.answers import Counts, Overview, Pace, RunnerState, StepSummary
 from icestream.observe.order import ActiveRevision, works_on_exposures
 from icestream.observe.pace import median_cost, outcome_rowid, read_clock, read_paces
@@ -55,26 +53,13 @@ def read_runner(connection: Connection) -> RunnerState:
     return RunnerState(state, row["host"], row["pid"], alive, age_s, row["fence"], row["note"])
 
 
-def is_alive(row: dict[str, Any]) -> bool:
-    """Tell whether the process of a runner row lives: looked up on its own machine, else by its heartbeat."""
-    if row["pid"] is None or row["heartbeat_at"] is None:
-        return False
-    if row["host"] != socket.gethostname():
-        return bool(time.time() - row["heartbeat_at"] < LEASE_S)
-    try:
-        process = psutil.Process(row["pid"])
-        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - row["pid_started"]) < 1.0
-    except psutil.NoSuchProcess:
-        return False
-
-
 def count_exposures(connection: Connection) -> int:
     """Count the exposures of the session."""
     return int(connection.execute(select(func.count()).select_from(schema.exposure)).scalar_one())
 
 
 def read_counts(connection: Connection, revisions: dict[str, ActiveRevision]) -> dict[int, dict[str, int]]:
-    """Return revision → status → count, from the index alone."""
+    """Return revision → status → count, from the index alone; a source of snapshots counts its versions."""
     table = schema.outcome
     wanted = [revision.id for revision in revisions.values()]
     rows = connection.execute(
@@ -85,6 +70,10 @@ def read_counts(connection: Connection, revisions: dict[str, ActiveRevision]) ->
     counts: dict[int, dict[str, int]] = {}
     for revision, status, count in rows:
         counts.setdefault(revision, {})[status] = count
+    versions = schema.snapshot
+    sources = [revision.id for revision in revisions.values() if revision.kind == "source"]
+    published = select(versions.c.revision, func.count()).where(versions.c.revision.in_(sources)).group_by(versions.c.revision)
+    counts |= {revision: {"item": count} for revision, count in connection.execute(published)}
     return counts
 
 

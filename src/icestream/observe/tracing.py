@@ -135,7 +135,9 @@ def read_trace(
     """
     exposure = connection.execute(select(schema.exposure).where(schema.exposure.c.unit == unit)).mappings().first()
     refs = connection.execute(select(schema.source_file.c.ref).where(schema.source_file.c.unit == unit)).scalars()
-    chosen = [revisions[name] for name in order if name in revisions]
+    found_by = None if exposure is None else exposure["source"]
+    active = [revisions[name] for name in order if name in revisions]
+    chosen = [revision for revision in active if exposure is None or revision.kind != "source" or revision.step == found_by]
     steps = tuple(_trace_step(connection, session, unit, revision) for revision in chosen)
     if exposure is None:
         steps = tuple(step for step in steps if step.status is not None)
