@@ -25,6 +25,8 @@ from icestream.algorithms.classify2d_model import Averages, Sums, sum_poses_2d
 from icestream.algorithms.classify2d_polar import PolarGrid, image_from_polar_2d, sample_polar_2d, soft_disc_2d
 from icestream.algorithms.classify2d_search import PolarParticles, Poses
 from icestream.algorithms.ctf import ctf_2d
+from icestream.microscope.phantom import build_phantom
+from icestream.microscope.projection import project_2d, transform_volume
 
 BOX = 48
 SETTING = Setting(
@@ -130,6 +132,21 @@ def test_pose_of_a_clean_image_is_found_in_the_documented_convention(psi_deg: fl
     assert angle_between(found.psi_deg.astype(float), np.array([psi_deg]))[0] <= 3.0
     np.testing.assert_allclose(found.shift_yx_px[0], shift, atol=0.75)
     assert found.score[0] > 100
+
+
+def test_psi_is_minus_that_of_relion_and_the_origin_minus_the_shift() -> None:
+    """The simulator turns its particles as RELION does (`tests/steps/test_relion_reconstruct.py`)."""
+    volume = transform_volume(build_phantom(90.0, pixel_size_ang=3.0, seed=4).volume)
+    margin = BOX // 2 - volume.size // 2
+    average, seen = (
+        np.pad(project_2d(volume, rot_deg=20, tilt_deg=50, psi_deg=psi, shift_yx_px=shift), margin)
+        for psi, shift in ((0.0, (0.0, 0.0)), (75.0, (2.0, -3.0)))
+    )
+    particles, averages = prepare(seen[None]), averages_of(average[None], noise=50.0)
+    sums = sum_poses_2d(particles, expect_full(particles, averages, SETTING), level=level_at(SETTING, 18), n_classes=1)
+    found = assign(particles, model_of(averages, sums), setting=SETTING)
+    assert angle_between(found.psi_deg.astype(float), np.array([-75.0]))[0] <= 3.0
+    np.testing.assert_allclose(found.shift_yx_px[0], (2.0, -3.0), atol=0.75)
 
 
 def expect_full(particles: PolarParticles, averages: Averages, setting: Setting) -> Poses:

@@ -33,6 +33,14 @@ def test_defects_of_the_gain_take_values_of_neighbours():
     assert 1.5 < corrected[10].std() < 8  # noise, not a flat line
 
 
+def test_no_hole_is_left_in_a_large_dead_area():
+    gain = np.ones((400, 400), dtype=np.float32)
+    gain[80:320, 80:320] = 0
+    corrected = apply_gain_2d(np.random.default_rng(4).poisson(20, gain.shape), gain, operation="multiply")
+    assert corrected.min() > 0
+    assert abs(corrected[180:220, 180:220].mean() - 20) < 1
+
+
 def test_hot_and_dead_pixels_are_found_and_specimen_is_not():
     rng = np.random.default_rng(2)
     y, x = np.mgrid[:200, :200]
@@ -57,3 +65,5 @@ def test_gain_of_another_size_is_refused():
         prepare_gain_2d(np.ones((512, 512)), operation="multiply", shape=(1024, 1024))
     with pytest.raises(ItemError, match="no pixel above zero"):
         prepare_gain_2d(np.zeros((8, 8)), operation="divide", shape=(8, 8))
+    with pytest.raises(ItemError, match="62% of the pixels defect; allowed is 50%"):
+        prepare_gain_2d(np.arange(64).reshape(8, 8) // 40 * 1.0, operation="multiply", shape=(8, 8))

@@ -34,10 +34,12 @@ def test_positions_are_exact_on_a_reduced_image() -> None:
     assert np.sqrt((offset**2).mean()) < 2.0
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_an_empty_micrograph_has_nearly_no_picks(seed: int) -> None:
-    image, _ = draw_micrograph("disc", n_particles=0, shape=SHAPE, diameter_px=36, noise=2.0, seed=seed)
-    assert len(pick_particles_2d(-image, diameter_px=(30, 42), min_distance_px=25).score) <= 3
+def test_empty_micrographs_have_nearly_no_picks() -> None:
+    counts = []
+    for seed in range(6):
+        image, _ = draw_micrograph("disc", n_particles=0, shape=SHAPE, diameter_px=36, noise=2.0, seed=seed)
+        counts.append(len(pick_particles_2d(-image, diameter_px=(30, 42), min_distance_px=25).score))
+    assert np.mean(counts) <= 2.5, counts  # 1.35 over 40 seeds, of about 180 peaks each
 
 
 def test_a_constant_image_has_no_picks() -> None:

@@ -157,6 +157,8 @@ def test_dead_pixels_are_allowed_and_stacks_are_not(tmp_path):
     np.testing.assert_array_equal(read_gain(path)[0], gain)
     write_any(path, 7 * gain)
     np.testing.assert_array_equal(read_gain(path, movie_format="eer")[0], gain)
+    np.testing.assert_array_equal(read_gain(path, operation="divide")[0], gain)  # divided by, so scaled, for any movie
+    np.testing.assert_array_equal(read_gain(path, movie_format="eer", operation="multiply")[0], 7 * gain)
     write_mrc(tmp_path / "two.mrc", np.ones((2, 4, 4)), pixel_size_ang=1)
     with pytest.raises(FileFormatError, match="holds 2 images"):
         read_gain(tmp_path / "two.mrc")

@@ -10,7 +10,6 @@ from icestream.microscope.score_classes import (
     class_average_frc,
     prepare_projections,
     resolution_at_half,
-    ring_correlation_2d,
     score_class_average,
     sphere_directions_deg,
 )
@@ -57,13 +56,6 @@ def test_picks_of_nothing():
     assert nothing.recall == 0.0
     assert np.isnan(nothing.precision)
     assert match_picks(np.array([[9.0, 9.0]]), np.array([[1.0, 1.0]]), radius_px=3.0).n_matched == 0
-
-
-def test_frc_of_equal_images_is_one_and_of_noise_is_nought():
-    generator = np.random.default_rng(1)
-    a, b = generator.normal(size=(2, 64, 64)).astype(np.float32)
-    assert ring_correlation_2d(a, a)[1] == pytest.approx(1.0)
-    assert np.abs(ring_correlation_2d(a, b)[1][8:]).max() < 0.35
 
 
 def test_resolution_is_where_the_curve_crosses_one_half():

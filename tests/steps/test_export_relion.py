@@ -174,6 +174,10 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ItemError, match="voltage_kv, cs_mm"):
         unset = Acquisition(pixel_size_ang=1, amplitude_contrast=0.1)
         ExportRelion().add(ExportState(), [exposure], [micrograph], [ctf], [particles], [unset], params, bench)
+    assert particles is not None
+    flipped = particles.model_copy(update={"phase_flipped": True})
+    with pytest.raises(ItemError, match="mic_1: its particles are phase-flipped"):
+        add(bench, ExportState(), [(exposure, micrograph, ctf, flipped)])
     state = add(bench, ExportState(), [(exposure, micrograph, ctf, particles)])
     with pytest.raises(ItemError, match="restart"):
         other = ACQUISITION.model_copy(update={"voltage_kv": 200})

@@ -7,6 +7,9 @@ from scipy import fft
 from icestream.errors import ItemError
 from icestream.flow.step import step_type_of
 from icestream.io.image import image_header, read_image, write_mrc
+from icestream.io.movie import movie_header
+from icestream.microscope import Pace, SimulationSettings, simulate
+from icestream.microscope.simulate import open_studio
 from icestream.records import Acquisition, GainReference, Micrograph, Motion, Movie
 from icestream.steps.motion import MotionParams, correct_motion
 from icestream.testing.context import StepBench
@@ -81,6 +84,33 @@ def test_gain_is_applied_and_its_operation_obeyed(bench, frames):
     for micrograph in results:
         np.testing.assert_allclose(micrograph.motion.global_yx_px, SHIFTS, atol=0.2)
     assert read_image(bench.path(results[0].image)).max() < 100
+
+
+@pytest.mark.parametrize("format", ["mrc", "tiff", "eer"])
+def test_simulated_movies_of_every_format_are_freed_of_their_gain(tmp_path, format):
+    """The gain file fits its movies by default: rows, and multiply or divide."""
+    one_frame = {"n_frames": 1, "dose_per_frame_e_per_ang2": 20.0, "eer_frames_per_frame": 200, "n_particles": 0}
+    settings = SimulationSettings(n_movies=1, format=format, height_px=256, width_px=256, **one_frame)
+    simulate(tmp_path, settings=settings, pace=Pace())
+    header = movie_header(tmp_path / f"movies/mic_0001.{format}")
+    movie = Movie(
+        file=f"session:movies/mic_0001.{format}",
+        n_frames=header.n_frames,
+        height_px=256,
+        width_px=256,
+        format=header.format,
+        size_bytes=header.path.stat().st_size,
+    )
+    gain = GainReference(file="session:gain.mrc", height_px=256, width_px=256)
+    images = []
+    for given in (None, gain):
+        micrograph = correct_motion(movie, given, MotionParams(eer_group=200), Acquisition(), bench := StepBench(tmp_path))
+        images.append(read_image(bench.path(micrograph.image)).copy())
+    response = np.asarray(open_studio(settings).camera.response)
+    usable = (response > 0) & (response < 5)
+    follows = [np.corrcoef(image[usable], response[usable])[0, 1] for image in images]
+    assert follows[0] > 0.1
+    assert abs(follows[1]) < 0.25 * follows[0]  # a tenth is left by coincidences in EER frames
 
 
 def test_range_of_frames_and_binning(bench, frames):

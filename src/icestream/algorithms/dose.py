@@ -1,7 +1,7 @@
 """Radiation damage: how much of each frame to keep at each frequency.
 
 Critical exposure curve of Grant & Grigorieff (2015), eLife 4:e06980, equation 3; the factors for lower voltages are those
-used by cisTEM.
+used by cisTEM. Between their voltages (100, 200, 300 kV) the factor is interpolated, beyond them it stays that of the nearest.
 """
 
 from typing import Any

@@ -79,7 +79,8 @@ def resize_spectrum_2d(spectrum: Spectrum, *, shape: tuple[int, int], new_shape:
     if new_width > width and width % 2 == 0:
         out[..., :, columns - 1] *= 0.5
     elif new_width < width and new_width % 2 == 0:
-        out[..., :, columns - 1] = 2 * xp.real(out[..., :, columns - 1])
+        edge = out[..., :, columns - 1]  # (..., new_h); its opposite frequencies are the conjugate with ky negated
+        out[..., :, columns - 1] = edge + xp.conj(xp.roll(xp.flip(edge, axis=-1), 1, axis=-1))
     resized: Spectrum = out * ((new_height * new_width) / (height * width))
     return resized
 

@@ -17,6 +17,7 @@ Operation = Literal["multiply", "divide"]
 _EXTREME = 5.0
 _HOT_SIGMA = 8.0
 _LARGEST_HOT_SHARE = 0.01
+_LARGEST_DEFECT_SHARE = 0.5
 
 
 def prepare_gain_2d(
@@ -29,7 +30,7 @@ def prepare_gain_2d(
     Raises
     ------
     ItemError
-        The gain has another size than the movie, or no usable pixel.
+        The gain has another size than the movie, no usable pixel, or more defects than half of its pixels.
     """
     if gain is None:
         return np.ones(shape, dtype=np.float32), np.zeros(shape, dtype=np.bool_)
@@ -40,6 +41,8 @@ def prepare_gain_2d(
         raise ItemError("gain has no pixel above zero")
     middle = float(np.median(gain[usable]))
     usable &= (gain > middle / _EXTREME) & (gain < middle * _EXTREME)
+    if (share := 1 - np.count_nonzero(usable) / usable.size) > _LARGEST_DEFECT_SHARE:
+        raise ItemError(f"gain declares {share:.0%} of the pixels defect; allowed is {_LARGEST_DEFECT_SHARE:.0%}")
     factor = np.ones(shape, dtype=np.float32)
     if operation == "multiply":
         factor[usable] = gain[usable]
@@ -133,7 +136,7 @@ def _replace(out: Any, defects: Any, positions: Any, seed: int) -> None:  # prag
             state ^= state << np.uint64(13)
             state ^= state >> np.uint64(7)
             state ^= state << np.uint64(17)
-            reach = 3 + attempt // 8
+            reach = 3 + attempt * attempt // 64
             row = y + int(state % np.uint64(2 * reach + 1)) - reach
             column = x + int((state >> np.uint64(32)) % np.uint64(2 * reach + 1)) - reach
             if 0 <= row < height and 0 <= column < width and not defects[row, column]:

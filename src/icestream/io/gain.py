@@ -16,7 +16,9 @@ from icestream.io.tiff import read_tiff_page
 Operation = Literal["multiply", "divide"]
 
 
-def read_gain(path: Path, *, movie_format: str | None = None) -> tuple[NDArray[np.float32], Operation]:
+def read_gain(
+    path: Path, *, movie_format: str | None = None, operation: Operation | None = None
+) -> tuple[NDArray[np.float32], Operation]:
     """Return the gain ``(h, w)``, read-only, and what to do with it to each frame.
 
     MRC, TIFF, ``.gain`` (TIFF), Digital Micrograph (``.dm4``, ``.dm3``). Frames are multiplied, with one exception that RELION
@@ -30,6 +32,8 @@ def read_gain(path: Path, *, movie_format: str | None = None) -> tuple[NDArray[n
         The gain reference.
     movie_format
         The format of the movies (`MovieReader.format`) that the gain is for; only ``"eer"`` makes a difference.
+    operation
+        What to do with it, where somebody knows better than this rule.
 
     Raises
     ------
@@ -50,11 +54,11 @@ def read_gain(path: Path, *, movie_format: str | None = None) -> tuple[NDArray[n
         raise FileFormatError(
             path, f"the gain has values from {gain.min():g} to {gain.max():g} (none may be negative, some not 0)"
         )
-    operation: Operation = "divide" if movie_format == "eer" and suffix != ".gain" else "multiply"
-    if operation == "divide":
+    chosen = operation or ("divide" if movie_format == "eer" and suffix != ".gain" else "multiply")
+    if chosen == "divide":
         gain = gain / gain[gain > 0].mean(dtype=np.float64).astype(np.float32)
     gain.flags.writeable = False
-    return gain, operation
+    return gain, chosen
 
 
 def _read_event_gain(path: Path) -> NDArray[np.float32]:

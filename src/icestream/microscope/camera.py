@@ -31,6 +31,11 @@ class Camera:
     dead_yx: tuple[tuple[int, int], ...]
     hot_yx: tuple[tuple[int, int], ...]
 
+    @property
+    def inverse_gain(self) -> NDArray[np.float32]:
+        """``(h, w)``: corrected = raw / inverse gain; 0 at dead pixels."""
+        return np.divide(1, self.gain, out=np.zeros_like(self.gain), where=self.gain > 0)
+
     def cut(self, shape: tuple[int, int]) -> "Camera":
         """Return the corner ``shape`` of this camera, as read out with a smaller area."""
         height, width = shape

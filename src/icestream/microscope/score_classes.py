@@ -8,6 +8,7 @@ from scipy import fft, ndimage
 from scipy.optimize import minimize
 
 from icestream.algorithms.fourier import crop_fourier_2d, frequency_grid_2d, frequency_radius_2d
+from icestream.algorithms.frc import fourier_ring_correlation_2d
 from icestream.microscope.projection import FourierVolume, project_2d, transform_volume
 
 Image = NDArray[np.float32]
@@ -139,7 +140,7 @@ def score_class_average(average: Image, reference: ProjectionSet) -> ClassScore:
     correlation, pose = max(fits, key=lambda fit: fit[0])
     projection = _project(reference, pose)
     shifted_mask = ndimage.shift(mask, (pose[3], pose[4]), order=1)
-    frequency, frc = ring_correlation_2d(_normalise(image, shifted_mask), _normalise(projection, shifted_mask))
+    frequency, frc = fourier_ring_correlation_2d(_normalise(image, shifted_mask), _normalise(projection, shifted_mask))
     resolution_ang = resolution_at_half(frequency, frc, pixel_size_ang=reference.pixel_size_ang)
     rot, tilt, psi, dy, dx = (float(value) for value in pose)
     return ClassScore(resolution_ang, frequency / reference.pixel_size_ang, frc, correlation, rot, tilt, psi, (dy, dx))
@@ -232,25 +233,6 @@ def _refine(image: Image, start: NDArray[np.float64], reference: ProjectionSet) 
         loss, np.zeros(5), method="Nelder-Mead", options={"initial_simplex": simplex, "xatol": 0.05, "fatol": 1e-5, "maxfev": 160}
     )
     return -float(found.fun), start + found.x
-
-
-def ring_correlation_2d(first: Image, second: Image) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the Fourier ring correlation of two images ``(n, n)``: frequency in cycles per pixel and FRC, ``(n // 2,)`` each.
-
-    Saxton & Baumeister (1982), J. Microsc. 127, 127. Rings are one Fourier pixel wide.
-    """
-    size = first.shape[0]
-    a, b = fft.rfft2(first), fft.rfft2(second)
-    ring = np.round(frequency_radius_2d(size, size) * size).astype(np.int64).ravel()
-    weight = np.full(a.shape, 2.0)
-    weight[:, 0] = 1.0
-
-    def total(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.bincount(ring, weights=(values * weight).ravel(), minlength=size).astype(np.float64)[: size // 2]
-
-    power = total(np.abs(a) ** 2) * total(np.abs(b) ** 2)
-    frc = np.divide(total((a * np.conj(b)).real), np.sqrt(power), out=np.zeros(size // 2), where=power > 0)
-    return np.arange(size // 2) / size, frc
 
 
 def resolution_at_half(frequency: NDArray[np.float64], frc: NDArray[np.float64], *, pixel_size_ang: float) -> float:

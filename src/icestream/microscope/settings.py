@@ -87,7 +87,7 @@ class SimulationSettings(BaseModel):
     mrc_type: Literal["int8", "int16", "uint16", "float32"] = Field("int16", description="Pixel type of MRC movies")
     eer_frames_per_frame: int = Field(10, ge=1, le=200, description="Camera frames in an EER file per frame of the settings")
     naming: Literal["plain", "epu"] = Field("plain", description="mic_0001.tiff, or names and folders as EPU makes them")
-    gain: bool = Field(True, description="Frames need a gain reference (written as gain.mrc); without it the camera is perfect")
+    gain: bool = Field(True, description="Frames need gain.mrc (multiply; divide EER frames); without it the camera is perfect")
     n_dead_pixels: int = Field(20, ge=0, description="Pixels that never count (gain reference 0); none without gain")
     n_hot_pixels: int = Field(20, ge=0, description="Pixels that count far too much (gain reference about 1); none without gain")
 

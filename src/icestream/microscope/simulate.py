@@ -170,9 +170,12 @@ def _begin(folder: Path, settings: SimulationSettings) -> SessionTruth:
 
 
 def _write_gain(folder: Path, settings: SimulationSettings) -> None:
+    """Write the gain reference as such cameras do: frames are multiplied by it, those of EER movies divided."""
     if settings.gain:
+        camera = open_studio(settings).camera
+        reference = camera.inverse_gain if settings.format == "eer" else camera.gain
         with publish(folder / "gain.mrc") as temporary:
-            write_mrc_array(temporary, open_studio(settings).camera.gain, pixel_size_ang=settings.pixel_size_ang, volume=False)
+            write_mrc_array(temporary, reference, pixel_size_ang=settings.pixel_size_ang, volume=False)
 
 
 def _deliver(folder: Path, encoded: Path, truth: ExposureTruth, *, session: SessionTruth, pace: Pace, wait: Wait) -> SessionTruth:

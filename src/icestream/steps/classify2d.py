@@ -76,8 +76,8 @@ class Classify2D(Accumulator[Classify2DState, ClassAverages]):
 
     Class ids count from 0, are slices of the stack of averages, and stay with their class. An assignment says: the average
     turned by ``psi_deg`` (from x towards y) and then moved by ``(shift_y_px, shift_x_px)``, in pixels of the particle stack,
-    looks like the particle. In RELION's words ``rlnAnglePsi = psi_deg`` and ``rlnOriginX = -shift_x_px``. ``score`` is the
-    log likelihood ratio against pure noise.
+    looks like the particle. In RELION's words ``rlnAnglePsi = -psi_deg`` (it turns from y towards x) and
+    ``rlnOriginX = -shift_x_px``. ``score`` is the log likelihood ratio against pure noise.
     """
 
     def when(self, progress: Progress, params: Classify2DParams) -> Verdict:

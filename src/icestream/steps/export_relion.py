@@ -69,8 +69,8 @@ class ExportRelion(Accumulator[ExportState, RelionProject]):
         Raises
         ------
         ItemError
-            If an acquisition value is unset or differs from the first exposure's, the box or binning differs, or a table of the
-            project was cut or removed by somebody else.
+            If an acquisition value is unset or differs from the first exposure's, the box or binning differs, the particles are
+            phase-flipped, or a table of the project was cut or removed by somebody else.
         """
         project = ctx.export_folder()
         for index, exposure in enumerate(exposures):
@@ -111,6 +111,9 @@ def _share(
         raise ItemError(
             f"{exposure.name}: {', '.join(unset)} is unset; a RELION project needs it: set it in the acquisition values"
         )
+    if particles is not None and particles.phase_flipped:
+        # a RELION project has no place to say so; RELION would apply the signs of the CTF once more
+        raise ItemError(f"{exposure.name}: its particles are phase-flipped; RELION needs them extracted without phase_flip")
     new: dict[str, object] = {"acquisition": known, "bin": micrograph.bin}
     if particles is not None:
         new |= {"box_px": particles.box_px, "particle_bin": particles.bin}

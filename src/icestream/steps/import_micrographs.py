@@ -45,7 +45,7 @@ def read_micrograph(path: Path, ref: str, *, bin: float, dose_weighted: bool) ->
     metadata, acquisition = ExposureMetadata(), None
     if header.format.startswith(_MOVIE_KINDS):
         full = movie_header(path)
-        metadata, acquisition = full.metadata or metadata, full.acquisition
+        metadata, acquisition = full.metadata or metadata, _of_raw_pixels(full.acquisition, bin=bin)
     micrograph = Micrograph(
         image=ref,
         height_px=header.height_px,
@@ -55,3 +55,10 @@ def read_micrograph(path: Path, ref: str, *, bin: float, dose_weighted: bool) ->
         metadata=place_exposure(metadata, path),
     )
     return micrograph, acquisition
+
+
+def _of_raw_pixels(acquisition: Acquisition | None, *, bin: float) -> Acquisition | None:
+    """Turn the pixel size in a header, that of the micrograph, into that of the raw movie, which the session means."""
+    if acquisition is None or acquisition.pixel_size_ang is None:
+        return acquisition
+    return acquisition.model_copy(update={"pixel_size_ang": acquisition.pixel_size_ang / bin})

@@ -127,10 +127,10 @@ def _read_gain(
     """Return the gain in the pixels of the frames, and what to do with it: as its record says, else by the kinds of file."""
     if gain is None:
         return None, "multiply"
-    factor, by_kind = read_gain(ctx.path(gain.file), movie_format=reader.format)
+    factor, operation = read_gain(ctx.path(gain.file), movie_format=reader.format, operation=gain.operation)
     if finer > 1:
         factor = np.repeat(np.repeat(factor, finer, axis=0), finer, axis=1)  # (finer h, finer w)
-    return factor, gain.operation or by_kind
+    return factor, operation
 
 
 def _eer_reading(movie: Movie, params: MotionParams) -> tuple[int, int]:

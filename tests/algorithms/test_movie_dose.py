@@ -1,0 +1,48 @@
+"""The counts of a movie with a known beam."""
+
+import numpy as np
+import pytest
+
+from icestream.algorithms.movie_dose import measure_counts
+from icestream.errors import ItemError
+
+
+def test_mean_and_drift_are_those_of_the_beam() -> None:
+    rng = np.random.default_rng(3)
+    dose = np.linspace(1.1, 0.9, 21)
+    frames = [rng.poisson(level, (128, 160)).astype(np.uint8) for level in dose]
+    found = measure_counts(frames)
+    assert found.counts_per_px == pytest.approx(1.0, abs=0.005)
+    assert found.drift == pytest.approx(-0.2, abs=0.01)
+    assert found.zero_fraction < 0.001
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+def test_a_shadow_is_the_share_of_pixels_that_never_counted(dtype: type) -> None:
+    frames = np.zeros((4, 10, 20), dtype)
+    frames[2, :, 5:] = 3
+    before = frames.copy()
+    found = measure_counts(iter(frames))
+    assert found.zero_fraction == pytest.approx(0.25)
+    assert found.counts_per_px == pytest.approx(3 * 0.75 / 4)
+    np.testing.assert_array_equal(frames, before)
+
+
+def test_constant_dark_and_single_frames_do_not_drift() -> None:
+    assert measure_counts(np.ones((5, 4, 4))).drift == pytest.approx(0.0, abs=1e-12)
+    dark = measure_counts(np.zeros((3, 4, 4)))
+    assert (dark.counts_per_px, dark.zero_fraction, dark.drift) == (0.0, 1.0, 0.0)
+    assert measure_counts(np.ones((1, 4, 4))).drift == 0.0
+
+
+@pytest.mark.parametrize(
+    ("frames", "said"),
+    [
+        ([], "no frames"),
+        ([np.ones((4, 4)), np.ones((4, 5))], r"frame 1 has shape \(4, 5\)"),
+        ([np.full((4, 4), np.nan)], "frame 0 holds values that are not finite"),
+    ],
+)
+def test_what_is_no_movie_is_refused(frames: list[np.ndarray], said: str) -> None:
+    with pytest.raises(ItemError, match=said):
+        measure_counts(frames)
