@@ -15,6 +15,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from icestream.errors import ItemError
 from icestream.units import Angstrom, Degree, ElectronsPerSquareAngstrom, Kilovolt, Micrometer, Millimeter, Pixel, Second
 
 FileRef = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*:[^/].*$", json_schema_extra={"file": True})]
@@ -65,6 +66,19 @@ class Acquisition(Record):
     pixel_size_ang: Angstrom | None = Field(None, gt=0, description="Pixel size of the raw movie")
     dose_per_frame_e_per_ang2: ElectronsPerSquareAngstrom | None = Field(None, gt=0, description="Dose of one frame")
     pre_exposure_e_per_ang2: ElectronsPerSquareAngstrom | None = Field(None, ge=0, description="Dose before the first frame")
+
+    def need(self, name: str) -> float:
+        """Return a value that a step cannot do without.
+
+        Raises
+        ------
+        ItemError
+            Neither the session nor the file says it.
+        """
+        value = getattr(self, name)
+        if value is None:
+            raise ItemError(f"{name} is unset: set it in the acquisition values of the session; the file does not say it")
+        return float(value)
 
 
 class ExposureMetadata(Record):

@@ -18,7 +18,7 @@ from icestream.io.image import write_mrc
 from icestream.records import GainReference, Micrograph, Movie
 from icestream.steps.file_source import content_identity, safe_name, watch_files
 from icestream.steps.import_gain import ImportGainParams, import_gain
-from icestream.steps.import_micrographs import ImportMicrographsParams, import_micrographs
+from icestream.steps.import_micrographs import ImportMicrographsParams, import_micrographs, read_micrograph
 from icestream.steps.import_movies import ImportMoviesParams, import_movies
 
 
@@ -251,6 +251,14 @@ def test_micrographs_are_single_images_with_what_their_header_says(tmp_path: Pat
     assert epu.acquisition.pixel_size_ang == pytest.approx(0.6665513)
     assert isinstance(found["ice"].record, Micrograph)
     assert "has 3 images, a micrograph has one" in str(found["movie"].error)
+
+
+def test_the_pixel_size_of_a_binned_micrograph_is_told_as_that_of_the_raw_movie(shared_data: Path) -> None:
+    path = shared_data / "epu_falcon_titan" / "epu2.9_example.mrc"
+    micrograph, acquisition = read_micrograph(path, "micrographs:epu.mrc", bin=2.0, dose_weighted=False)
+    assert acquisition is not None
+    assert acquisition.pixel_size_ang is not None
+    assert acquisition.pixel_size_ang * micrograph.bin == pytest.approx(0.6665513)
 
 
 def test_the_gain_comes_late_and_an_impossible_one_is_refused(tmp_path: Path) -> None:

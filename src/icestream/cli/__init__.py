@@ -7,6 +7,7 @@ import typer
 from icestream import __version__
 from icestream.cli.demo import demo
 from icestream.cli.group import ErrorGroup
+from icestream.cli.import_scipion import import_scipion
 from icestream.cli.new import new
 from icestream.cli.report import report
 from icestream.cli.run import run
@@ -46,6 +47,7 @@ _MAKE, _LOOK, _TRY = "Make and run a session", "Look at a session", "Without a m
 
 _COMMANDS: list[tuple[Callable[..., None], str]] = [
     (new, _MAKE),
+    (import_scipion, _MAKE),
     (run, _MAKE),
     (retry, _MAKE),
     (status, _LOOK),

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,14 @@ def errors() -> Console:
 def _console(*, stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else _WIDTH_OF_A_PIPE)
+
+
+def type_next(command: str, *arguments: str | Path) -> str:
+    """Return a command that a person can paste: ``icestream`` by its path where the shell would not find it."""
+    own, found = Path(sys.executable).parent / "icestream", shutil.which("icestream")
+    known = not own.exists() or (found is not None and Path(found).resolve() == own.resolve())
+    here = own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own
+    return shlex.join(["icestream" if known else str(here), command, *map(str, arguments)])
 
 
 def make_table(*columns: str, right: tuple[str, ...] = (), title: str | None = None) -> Table:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from icestream.cli.console import output
+from icestream.cli.console import output, type_next
 from icestream.cli.group import INTERRUPTED
 from icestream.cli.run import make_settings, process
 from icestream.errors import SessionError
@@ -44,13 +44,13 @@ def demo(
     from icestream.observe.report import write_report
 
     settings = make_settings(cores=cores, newest_first=False)
-    place = _free_folder() if folder is None else folder
+    place = (_free_folder() if folder is None else folder).absolute()
     microscope = place / "microscope"
     plan = plan_demo(movies=movies or (_MOVIES_FAST if fast else _MOVIES), seed=seed, fast=fast)
     session = create_demo_session(place / "session", microscope, plan)
     console = output()
     report = session.folder / "report" / "index.html"
-    console.print(f"microscope: {microscope}\nsession:    {session.folder}\nreport:     {report}\n", soft_wrap=True)
+    console.print(f"microscope: {microscope}\nsession:    {session.folder}\nreport:     {report}\n", soft_wrap=True, markup=False)
     began_s = time.monotonic()
     with _simulating(microscope, plan, seed=seed) as simulator, _reporting(session.folder):
         ended = process(session, settings, follow=True)
@@ -62,9 +62,10 @@ def demo(
     console.print(f"\n{ended.reason}, after {time.monotonic() - began_s:.0f} s")
     print_measures(measure(session, microscope), console)
     console.print(
-        f"\nreport:  {report}\nlook on: icestream status {session.folder}\n         icestream failed {session.folder}"
-        f"\n         icestream trace {session.folder} mic_0001\n",
+        f"\nreport:  {report}\nlook on: {type_next('status', session.folder)}\n         {type_next('failed', session.folder)}"
+        f"\n         {type_next('trace', session.folder, 'mic_0001')}\n",
         soft_wrap=True,
+        markup=False,
     )
 
 

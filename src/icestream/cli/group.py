@@ -25,5 +25,14 @@ class ErrorGroup(TyperGroup):
         except IcestreamError as error:
             errors().print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
             raise typer.Exit(ERROR) from error
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            errors().print(f"[bold red]error:[/] {escape(_say_where(error))}", soft_wrap=True)
+            raise typer.Exit(ERROR) from error
         except KeyboardInterrupt as error:
             raise typer.Exit(INTERRUPTED) from error
+
+
+def _say_where(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+from rich.markup import escape
 
-from icestream.cli.console import errors, output
+from icestream.cli.console import errors, output, type_next
 
 if TYPE_CHECKING:
     from icestream.flow.session import Session
@@ -48,10 +49,11 @@ def new(
         --set particles.scaled_box_px=96
     ```
     """
-    from icestream.cli.plan import acquisition_from, document_for, parse_roots, unset_values
+    from icestream.cli.plan import acquisition_from, check_diameter, document_for, parse_roots, unset_values
     from icestream.flow.session import create_session
     from icestream.workflows import find_workflow
 
+    check_diameter(diameter)
     roots = parse_roots(root, movies=movies, micrographs=micrographs, gain=gain)
     chosen = workflow or ("micrographs_to_classes" if micrographs is not None and movies is None else "movies_to_classes")
     document = document_for(
@@ -73,12 +75,15 @@ def new(
     )
     created = create_session(session, document)
     _report(created, chosen, unset_values(created))
+    for name, folder in roots.items():
+        if not Path(folder).exists():
+            errors().print(f"note: the folder {folder} ({name}) is not there yet", markup=False, soft_wrap=True)
 
 
 def _report(created: "Session", workflow: str, unset: dict[str, list[str]]) -> None:
     console = output()
-    console.print(f"[bold]{created.folder}[/]: a session with the workflow {workflow}", soft_wrap=True)
+    console.print(f"[bold]{escape(str(created.folder))}[/]: a session with the workflow {escape(workflow)}", soft_wrap=True)
     console.print("  " + " → ".join(created.document.steps), soft_wrap=True)
     for value, steps in unset.items():
         errors().print(f"[yellow]note:[/] {value} is not given; {', '.join(steps)} will use what the files say", soft_wrap=True)
-    console.print(f"next: icestream run {created.folder}", soft_wrap=True)
+    console.print(f"next: {type_next('run', created.folder)}", soft_wrap=True, markup=False)

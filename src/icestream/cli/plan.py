@@ -1,6 +1,7 @@
 """From what a person typed to the document of a session."""
 
 import glob
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from icestream.errors import WorkflowError
+from icestream.errors import IcestreamError, WorkflowError
 from icestream.flow.graph import StepSpec, Workflow, build_graph
 from icestream.flow.registry import find_step
 from icestream.flow.session import Session, SessionDocument
@@ -24,7 +25,7 @@ def parse_roots(given: Iterable[str], *, movies: Path | None, micrographs: Path 
     Raises
     ------
     WorkflowError
-        A root is not written as NAME=FOLDER.
+        A root is not written as NAME=FOLDER, or is no folder.
     """
     roots = {}
     for text in given:
@@ -33,7 +34,26 @@ def parse_roots(given: Iterable[str], *, movies: Path | None, micrographs: Path 
             raise WorkflowError(f"--root {text!r}: write NAME=FOLDER")
         roots[name] = str(Path(folder).absolute())
     folders = {"movies": movies, "micrographs": micrographs, "gain": None if gain is None else gain.parent}
-    return {**roots, **{name: str(folder.absolute()) for name, folder in folders.items() if folder is not None}}
+    roots |= {name: str(folder.absolute()) for name, folder in folders.items() if folder is not None}
+    for name, path in roots.items():
+        if Path(path).exists() and not Path(path).is_dir():
+            raise WorkflowError(f"{name}: {path} is a file; give the folder it lies in, and --pattern for its name")
+    return roots
+
+
+def check_diameter(diameter_ang: tuple[float, float] | None) -> None:
+    """Check that a range of diameters is one.
+
+    Raises
+    ------
+    WorkflowError
+        It is upside down, not positive or not finite.
+    """
+    if diameter_ang is None:
+        return
+    low, high = diameter_ang
+    if not 0 < low <= high < math.inf:
+        raise WorkflowError(f"--diameter {low:g} {high:g}: give the smallest diameter first, then the largest, both above 0 Å")
 
 
 def acquisition_from(**values: float | None) -> Acquisition:
@@ -72,6 +92,7 @@ def document_for(
     WorkflowError
         A source has no folder, or a setting names no step.
     """
+    _check_types(workflow)
     steps = dict(workflow.steps)
     for step, spec in workflow.steps.items():
         if not _is_source(spec):
@@ -143,6 +164,17 @@ def unset_values(session: Session) -> dict[str, list[str]]:
         for value in sorted(node.type.reads - set(given) - _UNSET_MEANS_NONE):
             readers.setdefault(value, []).append(node.name)
     return readers
+
+
+def _check_types(workflow: Workflow) -> None:
+    problems = []
+    for name, spec in workflow.steps.items():
+        try:
+            find_step(spec.use)
+        except IcestreamError as error:
+            problems.append(f"step {name!r}: {error}")
+    if problems:
+        raise WorkflowError("\n".join(problems))
 
 
 def _is_source(spec: StepSpec) -> bool:

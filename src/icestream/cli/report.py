@@ -27,7 +27,7 @@ def report(
 
     opened = open_session(session)
     written = write_report(opened, to, refresh_s=every if watch else None)
-    output().print(f"report: {written}", soft_wrap=True)
+    output().print(f"report: {written}", soft_wrap=True, markup=False)
     while watch:
         with open_view(opened) as view:
             state = view.overview().runner.state

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from icestream.cli.console import output
+from icestream.cli.console import output, type_next
 from icestream.cli.group import INTERRUPTED, SOME_FAILED
 from icestream.errors import SessionError
 
@@ -41,12 +41,13 @@ def run(
     """
     from icestream.flow.session import open_session
 
+    settings = make_settings(cores=cores, newest_first=newest_first)
     opened = open_session(session)
     opened.graph()
     if detach:
         _detach(opened, cores=cores, newest_first=newest_first)
         return
-    report = process(opened, make_settings(cores=cores, newest_first=newest_first), follow=follow)
+    report = process(opened, settings, follow=follow)
     raise typer.Exit(finish(opened, report))
 
 
@@ -87,11 +88,11 @@ def process(session: "Session", settings: "Settings", *, follow: bool) -> "RunRe
 def finish(session: "Session", report: "RunReport") -> int:
     """Say how the run ended; return the exit status."""
     console = output()
-    console.print(f"{report.reason}: {report.n_exposures} exposures, {report.n_failed} failed", soft_wrap=True)
+    console.print(f"{report.reason}: {report.n_exposures} exposures, {report.n_failed} failed", soft_wrap=True, markup=False)
     if report.n_failed:
-        console.print(f"what failed and why: icestream failed {session.folder}", soft_wrap=True)
+        console.print(f"what failed and why: {type_next('failed', session.folder)}", soft_wrap=True, markup=False)
     if not report.finished:
-        console.print(f"continue with: icestream run {session.folder}", soft_wrap=True)
+        console.print(f"continue with: {type_next('run', session.folder)}", soft_wrap=True, markup=False)
         return INTERRUPTED
     return SOME_FAILED if report.n_failed else 0
 
@@ -112,8 +113,9 @@ def _detach(session: "Session", *, cores: int | None, newest_first: bool) -> Non
         said = log.read_bytes()[started:].decode(errors="replace").strip()
         raise SessionError(f"the runner ended at once with status {status}: {said or 'it said nothing'}")
     console = output()
-    console.print(f"running in the background as process {process.pid}; its log is {log}", soft_wrap=True)
-    console.print(f"look at it: icestream status {session.folder}    stop it: kill {process.pid}", soft_wrap=True)
+    console.print(f"running in the background as process {process.pid}; its log is {log}", soft_wrap=True, markup=False)
+    look = type_next("status", session.folder)
+    console.print(f"look at it: {look}    stop it: kill {process.pid}", soft_wrap=True, markup=False)
 
 
 def _status_after(process: "subprocess.Popen[bytes]", seconds: float) -> int | None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from icestream.cli.console import errors, output
+from icestream.cli.console import errors, output, type_next
 from icestream.errors import SessionError
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ def simulate(
     from icestream.microscope.pace import Pace
     from icestream.microscope.simulate import simulate as write_session
 
-    values: dict[str, Any] = {"n_movies": movies, "seed": seed, "fault_fraction": fault_fraction, **parse_values(set_)}
-    settings = simulation_settings(values if format is None else {**values, "format": format})
+    given: dict[str, Any] = {"n_movies": movies, "seed": seed, "fault_fraction": fault_fraction, **parse_values(set_)}
+    settings = simulation_settings(given if format is None else {**given, "format": format})
     truth = write_session(
         folder,
         settings=settings,
@@ -44,15 +44,22 @@ def simulate(
         on_progress=_say,
     )
     console = output()
-    console.print(f"{len(truth.exposures)} movies in {folder / 'movies'}, their truth in {folder / 'truth'}", soft_wrap=True)
-    gain = f" --gain {folder / truth.gain_file}" if truth.gain_file else ""
     console.print(
-        f"next: icestream new SESSION --movies {folder / 'movies'}{gain} "
-        f"--voltage {settings.voltage_kv:g} --cs {settings.cs_mm:g} "
-        f"--amplitude-contrast {settings.amplitude_contrast:g} --pixel-size {settings.pixel_size_ang:g} "
-        f"--dose-per-frame {settings.dose_per_frame_e_per_ang2:g}",
-        soft_wrap=True,
+        f"{len(truth.exposures)} movies in {folder / 'movies'}, their truth in {folder / 'truth'}", soft_wrap=True, markup=False
     )
+    gain = ("--gain", folder / truth.gain_file) if truth.gain_file else ()
+    values = {
+        "--voltage": settings.voltage_kv,
+        "--cs": settings.cs_mm,
+        "--amplitude-contrast": settings.amplitude_contrast,
+        "--pixel-size": settings.pixel_size_ang,
+        "--dose-per-frame": settings.dose_per_frame_e_per_ang2,
+        "--diameter": 0.9 * truth.phantom_diameter_ang,
+    }
+    told = [text for name, value in values.items() for text in (name, f"{value:g}")]
+    largest = f"{1.1 * truth.phantom_diameter_ang:g}"
+    next_command = type_next("new", "SESSION", "--movies", folder / "movies", *gain, *told, largest)
+    console.print(f"next: {next_command}", soft_wrap=True, markup=False)
 
 
 def simulation_settings(values: dict[str, Any]) -> Any:

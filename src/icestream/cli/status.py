@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.markup import escape
 
-from icestream.cli.console import make_table, output, print_json
+from icestream.cli.console import make_table, output, print_json, type_next
 from icestream.errors import SessionError
 
 if TYPE_CHECKING:
+    from icestream.flow.session import Session
     from icestream.observe.answers import StepSummary
 
 _SESSION = typer.Argument(help="Folder of the session.")
@@ -79,7 +80,9 @@ def failed(
     from icestream.flow.session import open_session
     from icestream.observe.queries import open_view
 
-    with open_view(open_session(session)) as view:
+    opened = open_session(session)
+    _check_step(opened, step)
+    with open_view(opened) as view:
         found = view.failed(step)
         rejected = view.rejected(step) if set_aside else []
     if json:
@@ -99,6 +102,12 @@ def failed(
         console.print(f"\n{item.step}, {item.exposure}:\n{item.traceback or 'no traceback'}", markup=False, soft_wrap=True)
 
 
+def _check_step(session: "Session", step: str | None) -> None:
+    names = session.document.steps
+    if step is not None and step not in names:
+        raise SessionError(f"{session.folder}: has no step {step!r}; it has {', '.join(names)}")
+
+
 def retry(
     session: Path = _SESSION,
     step: str | None = typer.Argument(None, help="Only what failed at this step."),
@@ -116,6 +125,7 @@ def retry(
     from icestream.observe.queries import open_view
 
     opened = open_session(session)
+    _check_step(opened, step)
     with open_view(opened) as view:
         overview, found = view.overview(), view.failed(step)
         unit = None if exposure is None else view.trace(exposure).unit
@@ -127,8 +137,8 @@ def retry(
         console.print("nothing failed, so there is nothing to try again")
         return
     append_command(opened.store_path, "retry", {"step": step, "unit": unit}, author=getpass.getuser())
-    when = "now" if overview.runner.alive else f"when the session is run next: icestream run {opened.folder}"
-    console.print(f"{len(chosen)} to be tried again {when}", soft_wrap=True)
+    when = "now" if overview.runner.alive else f"when the session is run next: {type_next('run', opened.folder)}"
+    console.print(f"{len(chosen)} to be tried again {when}", soft_wrap=True, markup=False)
 
 
 def trace(

@@ -23,7 +23,6 @@ from icestream.steps.classify2d_state import (
     load_model,
     load_particles,
     load_table,
-    need,
     save_model,
 )
 from icestream.units import Angstrom, Degree
@@ -176,7 +175,7 @@ def plan_classification(params: Classify2DParams, *, box_px: int, pixel_size_ang
 
 def _check_box(state: Classify2DState, exposure: Exposure, particles: Particles, acquisition: Acquisition) -> Classify2DState:
     """Remember the box of the first particles; later ones must have the same."""
-    pixel_size_ang = need(acquisition, "pixel_size_ang", exposure) * particles.bin
+    pixel_size_ang = acquisition.need("pixel_size_ang") * particles.bin
     if state.box_px is None:
         return state.model_copy(update={"box_px": particles.box_px, "bin": particles.bin, "pixel_size_ang": pixel_size_ang})
     if state.box_px != particles.box_px or abs(pixel_size_ang / (state.pixel_size_ang or 1.0) - 1) > 0.005:

@@ -78,20 +78,10 @@ def hold_exposure(exposure: Exposure, particles: Particles, acquisition: Acquisi
         ordinal=ordinal,
         inverted=particles.inverted,
         phase_flipped=particles.phase_flipped,
-        voltage_kv=need(acquisition, "voltage_kv", exposure),
-        cs_mm=need(acquisition, "cs_mm", exposure),
-        amplitude_contrast=need(acquisition, "amplitude_contrast", exposure),
+        voltage_kv=acquisition.need("voltage_kv"),
+        cs_mm=acquisition.need("cs_mm"),
+        amplitude_contrast=acquisition.need("amplitude_contrast"),
     )
-
-
-def need(acquisition: Acquisition, name: str, exposure: Exposure) -> float:
-    """Return an acquisition value that 2D classification cannot do without."""
-    value = getattr(acquisition, name)
-    if value is None:
-        raise ItemError(
-            f"{exposure.name}: {name} is unset: 2D classification needs it; set it in the session's acquisition values"
-        )
-    return float(value)
 
 
 def choose_held(candidates: list[HeldExposure], *, seed: int, most: int) -> tuple[list[HeldExposure], list[HeldExposure]]:

@@ -45,8 +45,8 @@ def estimate_ctf(micrograph: Micrograph, params: CtfParams, acquisition: Acquisi
     ItemError
         If an acquisition value is unset, or the image cannot be fitted.
     """
-    microscope = {name: _need(acquisition, name) for name in ("voltage_kv", "cs_mm", "amplitude_contrast")}
-    pixel_size_ang = _need(acquisition, "pixel_size_ang") * micrograph.bin
+    microscope = {name: acquisition.need(name) for name in ("voltage_kv", "cs_mm", "amplitude_contrast")}
+    pixel_size_ang = acquisition.need("pixel_size_ang") * micrograph.bin
     ref = micrograph.unweighted or micrograph.image
     image = read_image(ctx.path(ref))  # (h, w)
     try:
@@ -76,13 +76,6 @@ def estimate_ctf(micrograph: Micrograph, params: CtfParams, acquisition: Acquisi
     with ctx.publish("_ctf.png") as out:
         write_preview(out.path, picture, max_px=512)
     return _record(estimate, spectrum=out.ref)
-
-
-def _need(acquisition: Acquisition, name: str) -> float:
-    value = getattr(acquisition, name)
-    if value is None:
-        raise ItemError(f"{name} is unset: set it in the acquisition values of the session, or take it from the movies' metadata")
-    return float(value)
 
 
 def _record(estimate: CtfEstimate, *, spectrum: str) -> CtfFit:

@@ -66,7 +66,7 @@ def extract_particles(
     ItemError
         If an acquisition value or the CTF is needed and unset, or the box does not fit the image or the particle.
     """
-    pixel_ang = _need(acquisition, "pixel_size_ang") * micrograph.bin
+    pixel_ang = acquisition.need("pixel_size_ang") * micrograph.bin
     box_px = params.box_px or good_box_px(params.box_diameters * picks.diameter_ang / pixel_ang)
     scaled_px = params.scaled_box_px or box_px
     if scaled_px > box_px:
@@ -94,13 +94,6 @@ def extract_particles(
     )
 
 
-def _need(acquisition: Acquisition, name: str) -> float:
-    value = getattr(acquisition, name)
-    if value is None:
-        raise ItemError(f"{name} is unset: set it in the acquisition values of the session")
-    return float(value)
-
-
 def _prepare_image(
     micrograph: Micrograph, ctf: CtfFit | None, params: ExtractParams, acquisition: Acquisition, ctx: Context, *, margin_px: int
 ) -> Image:
@@ -112,10 +105,10 @@ def _prepare_image(
     return flip_phases_2d(
         image - np.float32(image.mean()),
         margin_px=margin_px,
-        pixel_size_ang=_need(acquisition, "pixel_size_ang") * micrograph.bin,
-        voltage_kv=_need(acquisition, "voltage_kv"),
-        cs_mm=_need(acquisition, "cs_mm"),
-        amplitude_contrast=_need(acquisition, "amplitude_contrast"),
+        pixel_size_ang=acquisition.need("pixel_size_ang") * micrograph.bin,
+        voltage_kv=acquisition.need("voltage_kv"),
+        cs_mm=acquisition.need("cs_mm"),
+        amplitude_contrast=acquisition.need("amplitude_contrast"),
         **{name: getattr(ctf, name) for name in _CTF_COLUMNS},
     )
 

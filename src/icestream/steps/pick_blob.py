@@ -45,12 +45,11 @@ def pick_blobs(micrograph: Micrograph, params: PickBlobParams, acquisition: Acqu
     ItemError
         If the pixel size is unset, the diameters are no range, or the particles are too small or too large for the image.
     """
-    if acquisition.pixel_size_ang is None:
-        raise ItemError("pixel_size_ang is unset: set it in the acquisition values of the session")
+    pixel_size_ang = acquisition.need("pixel_size_ang")
     smallest_ang, largest_ang = params.diameter_ang
     if not 0 < smallest_ang <= largest_ang:
         raise ItemError(f"diameter_ang {smallest_ang:g} to {largest_ang:g} is no range of positive diameters")
-    pixel_ang = acquisition.pixel_size_ang * micrograph.bin
+    pixel_ang = pixel_size_ang * micrograph.bin
     diameter_ang = float(np.sqrt(smallest_ang * largest_ang))
     image = read_image(ctx.path(micrograph.image))  # (h, w)
     smallest_px, largest_px = smallest_ang / pixel_ang, largest_ang / pixel_ang

@@ -1,0 +1,44 @@
+"""Records of the steps that judge quality: dose of a movie, and tilt of a micrograph."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from icestream.records import FileRef, Record, Snapshot
+from icestream.units import ElectronsPerSquareAngstrom, WholePixels
+
+
+class MovieDose(Record):
+    """The counts of one movie as the camera stored them, before the gain."""
+
+    counts_per_px_frame: float = Field(description="Mean counts in a pixel and stored frame")
+    zero_fraction: float = Field(ge=0, le=1, description="Share of the pixels that counted nothing in any frame")
+    drift: float = Field(description="Change of the mean from the first frame to the last, relative to the mean")
+    n_frames: int = Field(ge=1, description="Stored frames that were looked at")
+
+
+class DoseReference(Snapshot):
+    """The counts that a movie of this session should have."""
+
+    counts_per_px_frame: float = Field(description="Expected counts in a pixel and stored frame")
+    source: Literal["acquisition", "median"] = Field(description="The dose of the session, or what was measured")
+    dose_per_frame_e_per_ang2: ElectronsPerSquareAngstrom | None = Field(
+        None, description="The same as a dose, where the pixel size is known and a count is an electron"
+    )
+    n_measured: int = Field(ge=0, description="Movies looked at so far")
+    n_samples: int = Field(ge=1, description="Movies behind the value")
+    n_updates: int = Field(0, ge=0, description="How often the reference followed a lasting change")
+    deviating_share: float | None = Field(None, description="Share of the last whole window that lay too far from the reference")
+
+
+class TiltMeasure(Record):
+    """How alike the spectra of the windows of one micrograph are; correlations are in units of that of equal rings."""
+
+    window_px: WholePixels
+    n_windows: int
+    significance: float = Field(description="Strength of the rings in the windows, in standard deviations of noise")
+    mean_correlation: float | None = Field(None, description="Unset, like the others, where the rings are too faint to tell")
+    std_correlation: float | None = Field(None, description="Spread of the correlations, noise left out")
+    min_correlation: float | None = None
+    max_correlation: float | None = None
+    picture: FileRef | None = Field(None, description="The spectra of the windows, where they lie in the image")

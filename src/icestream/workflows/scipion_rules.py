@@ -1,0 +1,48 @@
+"""The words of the table that says what Scipion's protocols are in icestream."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from icestream.workflows.scipion_convert import Convert
+
+PIXEL = "computed with the pixel size of the import protocol"
+
+
+@dataclass(frozen=True)
+class Via:
+    """The input ``port`` of the step that ``parameter`` points at: the micrograph that a CTF or a set of picks belongs to."""
+
+    parameter: str
+    port: str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One of our parameters: the parameters of Scipion it is made from, how, and what it means now if not the same."""
+
+    target: str
+    sources: tuple[str, ...]
+    convert: Convert
+    changed: str = ""
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A parameter without a counterpart; it is told where its value is none of ``neutral``."""
+
+    parameter: str
+    neutral: tuple[Any, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """What becomes of a protocol. ``outputs`` pairs the start of an output's name with our output; None: there is none."""
+
+    use: str
+    step: str
+    ports: dict[str, tuple[str | Via, ...]]
+    rules: tuple[Rule, ...] = ()
+    lost: tuple[Lost, ...] = ()
+    outputs: tuple[tuple[str, str | None], ...] = ()
+    changed: str = ""

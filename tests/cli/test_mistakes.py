@@ -1,0 +1,76 @@
+"""What a person may type or meet: one clear line, never a traceback, and nothing made by halves."""
+
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from icestream.cli import app, console
+
+DIAMETER = ("--diameter", "100", "120")
+
+
+def _call(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def _refused(result: Result, *words: str) -> None:
+    assert result.exit_code == 1, result.output
+    assert result.stderr.startswith("error: ")
+    for word in words:
+        assert word in result.stderr
+
+
+@pytest.mark.parametrize("diameter", [("160", "120"), ("-5", "10"), ("nan", "10"), ("100", "inf"), ("0", "0")])
+def test_an_impossible_diameter_is_refused(tmp_path: Path, diameter: tuple[str, str]) -> None:
+    _refused(_call("new", tmp_path / "s", "--movies", tmp_path, "--diameter", *diameter), "--diameter", diameter[0])
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_file_is_no_folder_of_movies(tmp_path: Path) -> None:
+    (tmp_path / "movie.mrc").touch()
+    _refused(_call("new", tmp_path / "s", "--movies", tmp_path / "movie.mrc", *DIAMETER), "movie.mrc", "is a file")
+
+
+def test_a_folder_that_is_not_there_yet_is_pointed_at(tmp_path: Path) -> None:
+    result = _call("new", tmp_path / "s", "--movies", tmp_path / "moveis", *DIAMETER)
+    assert result.exit_code == 0
+    assert f"{tmp_path / 'moveis'} (movies) is not there yet" in result.stderr
+
+
+def test_a_step_of_an_unknown_type_is_named(tmp_path: Path) -> None:
+    workflow = tmp_path / "mine.yaml"
+    workflow.write_text("steps: {first: {use: nope}, second: {use: neither}}", encoding="utf-8")
+    _refused(_call("new", tmp_path / "s", "--workflow", workflow), "step 'first'", "'nope'", "step 'second'", "'neither'")
+
+
+def test_the_name_of_a_session_is_no_markup(tmp_path: Path) -> None:
+    for name in ("[bold]s[", "a[]", "s [red]x[blue]"):
+        result = _call("new", tmp_path / name, "--movies", tmp_path, *DIAMETER)
+        assert result.exit_code == 0, result.output
+        assert result.stdout.count(name) == 2
+
+
+@pytest.mark.parametrize("command", ["failed", "retry"])
+def test_a_step_that_the_session_has_not_is_refused(tmp_path: Path, command: str) -> None:
+    _call("new", tmp_path / "s", "--movies", tmp_path, *DIAMETER)
+    _refused(_call(command, tmp_path / "s", "cft"), "no step 'cft'", "ctf")
+
+
+def test_a_file_in_the_place_of_a_folder_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    _refused(_call("simulate", tmp_path / "file", "--movies", "1"), str(tmp_path / "file"), "Not a directory")
+
+
+def test_the_next_command_can_be_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "venv" / "bin" / "icestream"
+    own.parent.mkdir(parents=True)
+    own.touch(mode=0o755)
+    monkeypatch.setattr(console.sys, "executable", str(own.parent / "python"))
+    monkeypatch.setenv("PATH", os.defpath)
+    assert console.type_next("run", tmp_path / "a b") == f"{own} run '{tmp_path / 'a b'}'"
+    monkeypatch.chdir(tmp_path)
+    assert console.type_next("run", "s") == "venv/bin/icestream run s"
+    monkeypatch.setenv("PATH", str(own.parent))
+    assert console.type_next("run", "s") == "icestream run s"

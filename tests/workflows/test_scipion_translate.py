@@ -1,0 +1,336 @@
+import json
+from typing import Any
+
+import pytest
+
+from icestream.flow.graph import Workflow, build_graph
+from icestream.flow.registry import find_step
+from icestream.workflows.scipion_parse import parse_scipion
+from icestream.workflows.scipion_sources import split_pattern
+from icestream.workflows.scipion_table import MAPPED, UNMAPPED
+from icestream.workflows.scipion_translate import CHANGED, LEFT_OUT, MAPPED_SAME, UNKNOWN, Row, Translation, translate_scipion
+
+Item = dict[str, Any]
+
+
+def _item(name: str, identity: int, **values: Any) -> Item:
+    return {"object.className": name, "object.id": str(identity), "object.label": name, **values}
+
+
+def _translate(*items: Item) -> Translation:
+    return translate_scipion(parse_scipion(json.dumps(items), name="here"))
+
+
+def _row(translation: Translation, identity: int) -> Row:
+    return next(row for row in translation.rows if row.protocol.id == str(identity))
+
+
+def _movies(**values: Any) -> list[Item]:
+    return [
+        _item("ProtImportMovies", 1, filesPath="/data", filesPattern="*.tiff", samplingRate=0.5, **values),
+        _item("ProtMotionCorr", 2, inputMovies="1.outputMovies", binFactor=2),
+    ]
+
+
+def _params(name: str, pointers: Item, **values: Any) -> Item:
+    """Return the parameters that one protocol after motion correction, CTF, picks and particles becomes."""
+    translation = _translate(
+        *_movies(),
+        _item("ProtGctf", 3, inputMicrographs="2.outputMicrographs"),
+        _item("ProtRelionAutopickLoG", 4, inputMicrographs="2.outputMicrographs", minDiameter=100, maxDiameter=120),
+        _item("XmippProtExtractParticles", 5, inputCoordinates="4.outputCoordinates", ctfRelations="3.outputCTF"),
+        _item(name, 6, **pointers, **values),
+    )
+    assert translation.problems == ()
+    step = _row(translation, 6).step
+    assert step is not None
+    return translation.steps[step].params
+
+
+MICROGRAPH, MOVIE = {"inputMicrographs": "2.outputMicrographs"}, {"inputMovies": "1.outputMovies"}
+PICKS, PARTICLES = {"inputCoordinates": "4.outputCoordinates"}, {"inputParticles": "5.outputParticles"}
+
+
+def test_a_workflow_of_a_facility_becomes_one_of_ours(facility: list[Item]) -> None:
+    translation = _translate(*facility)
+    inputs = {name: spec.inputs for name, spec in translation.steps.items()}
+    assert inputs == {
+        "movies": {},
+        "gain": {},
+        "aligned": {"movie": "movies", "gain": "gain"},
+        "steady": {"micrograph": "aligned"},
+        "ctf": {"micrograph": "steady"},
+        "good": {"micrograph": "steady", "ctf": "ctf"},
+        "picks": {"micrograph": "good.micrograph"},
+        "picks_2": {"micrograph": "good.micrograph"},
+        "particles": {"micrograph": "good.micrograph", "picks": "picks", "ctf": "ctf"},
+        "classes": {"particles": "particles"},
+    }
+    assert translation.problems == ()
+    assert translation.steps["aligned"].params == {
+        "first_frame": 1,
+        "last_frame": 34,
+        "bin": 2.0,
+        "local": True,
+        "patches": [7, 5],
+        "group": 1,
+        "eer_group": 32,
+        "eer_upsampling": 2,
+    }
+    assert translation.steps["steady"].params["rule"] == "frame or movie"
+    assert translation.steps["ctf"].params == {"defocus_um": [0.5, 4.0], "resolution_ang": [30.0, 5.0]}
+    assert translation.steps["good"].params == {
+        "defocus_um": [0.1, 3.0],
+        "max_astigmatism_ang": None,
+        "max_relative_astigmatism": 0.1,
+        "max_resolution_ang": 4.5,
+    }
+    assert translation.steps["picks"].params == {"diameter_ang": [108.0, 132.0]}  # 120 px of 2 x 0.5 Å
+    assert translation.steps["particles"].params["box_diameters"] == 1.64
+    assert translation.steps["particles"].params["scaled_box_px"] == 64
+
+
+def test_every_protocol_of_the_file_is_told(facility: list[Item]) -> None:
+    translation = _translate(*facility)
+    outcomes = {row.protocol.id: row.outcome for row in translation.rows}
+    assert set(outcomes) == {item["object.id"] for item in facility}
+    assert outcomes["30"] == MAPPED_SAME
+    assert outcomes["60"] == outcomes["90"] == CHANGED
+    assert outcomes["35"] == outcomes["110"] == LEFT_OUT
+    assert outcomes["105"] == UNKNOWN
+    assert "gainRot 1: the gain reference is not rotated; rotate the file" in _row(translation, 20).notes
+    assert "does not wait for 15" in _row(translation, 20).notes
+    assert _row(translation, 20).kept == {"groupLocal": 4, "tol": 0.5, "gainRot": 1}
+    assert "particles: inputParticles gives ClassAverages, not Particles" in _row(translation, 100).notes[0]
+
+
+def test_values_of_the_microscope_are_options(facility: list[Item]) -> None:
+    assert _translate(*facility).options == {
+        "--movies": "%(HOME)s/movies",
+        "--voltage": "200",
+        "--cs": "2.7",
+        "--amplitude-contrast": "0.1",
+        "--pixel-size": "0.5",
+        "--dose-per-frame": None,
+        "--pre-exposure": "0",
+        "--gain": "/data/gain[1].mrc",
+        "--set picks_2.diameter_ang": None,
+    }
+
+
+def test_fields_of_a_template_lose_nothing(facility: list[Item]) -> None:
+    fields = {asked.parameter: asked for asked in _translate(*facility).fields}
+    assert {name: asked.target for name, asked in fields.items()} == {
+        "filesPath": "--movies",
+        "voltage": "--voltage",
+        "dosePerFrame": "--dose-per-frame",
+        "resolution": "--set good.max_resolution_ang",
+    }
+    told = fields["resolution"].asked
+    assert (told.label, told.default, told.type, told.cmd_id) == ("Worst resolution", "4.5", "decimal", "resolution")
+
+
+def test_the_pixel_size_of_a_scanner_is_computed() -> None:
+    item = _item("ProtImportMicrographs", 1, samplingRateMode=1, scannedPixelSize=7.0, magnification=50000)
+    assert _translate(item).options == {"--micrographs": None, "--pixel-size": "1.4"}
+
+
+def test_imported_micrographs_are_prepared() -> None:
+    translation = _translate(
+        _item("ProtImportMicrographs", 1, filesPath="/data/mics"), _item("ProtGctf", 2, inputMicrographs="1.outputMicrographs")
+    )
+    assert translation.steps["ctf"].inputs == {"micrograph": "prepared"}
+    assert translation.steps["prepared"].inputs == {"micrograph": "micrographs"}
+    assert translation.problems == ()
+
+
+def test_a_second_import_has_a_root_of_its_own() -> None:
+    translation = _translate(*_movies(voltage=300), _item("ProtImportMovies", 3, filesPath="/other", voltage=200))
+    assert translation.steps["movies_2"].params["root"] == "movies_2"
+    assert translation.options["--root movies_2"] == "/other"
+    assert "--voltage is 200 here and 300 before; a session has one value" in _row(translation, 3).notes
+
+
+def test_a_gain_reaches_motion_correction_and_only_the_first_one() -> None:
+    translation = _translate(*_movies(gainFile="/data/a.mrc"), _item("ProtImportMovies", 3, gainFile="/data/b.mrc"))
+    assert translation.steps["aligned"].inputs == {"movie": "movies", "gain": "gain"}
+    assert translation.steps["gain"].params == {"pattern": "a.mrc"}
+    assert any("second gain reference" in note for note in _row(translation, 3).notes)
+    assert "gain" not in _translate(*_movies()).steps
+
+
+@pytest.mark.parametrize(("index", "rule"), [(0, "frame"), (1, "movie"), (2, "frame and movie"), (3, "frame or movie")])
+def test_the_rule_of_max_shift_keeps_its_meaning(index: int, rule: str) -> None:
+    params = _params(
+        "XmippProtMovieMaxShift", {"inputMovies": "2.outputMovies"}, rejType=index, maxFrameShift=5, maxMovieShift="20"
+    )
+    assert params == {"rule": rule, "max_frame_shift_ang": 5.0, "max_movie_shift_ang": 20.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "pointers", "values", "params"),
+    [
+        ("XmippProtFlexAlign", MOVIE, {"maxShift": 50, "doLocalAlignment": False}, {"local": False, "max_shift_px": 100.0}),
+        ("XmippProtFlexAlign", MOVIE, {"autoPatches": False, "patchesX": 6, "patchesY": 8}, {"patches": [8, 6]}),
+        ("XmippProtFlexAlign", MOVIE, {"autoPatches": True, "patchesX": 6, "patchesY": 8}, {}),
+        ("ProtMotionCorr", MOVIE, {"patchX": 0, "patchY": 0, "alignFrame0": 1, "alignFrameN": 0},
+         {"local": False, "first_frame": 0}),
+        ("ProtRelionMotioncor", MOVIE, {"patchX": 2, "patchY": 5}, {"local": False}),
+        ("ProtRelionMotioncor", MOVIE, {"patchX": 3, "patchY": 5, "groupFrames": 2},
+         {"local": True, "patches": [5, 3], "group": 2}),
+        ("XmippProtCTFMicrographs", MICROGRAPH, {"minDefocus": 0.25, "maxDefocus": 4, "lowRes": 0.05}, {"defocus_um": [0.25, 4]}),
+        ("XmippProtCTFMicrographs", MICROGRAPH, {"minDefocus": 2500, "maxDefocus": 40000}, {"defocus_um": [0.25, 4.0]}),
+        ("CistemProtCTFFind", MICROGRAPH, {"findPhaseShift": True, "minPhaseShift": 0, "maxPhaseShift": 180},
+         {"phase_shift_deg": [0, 180]}),
+        ("CistemProtCTFFind", {"inputMovies": "2.outputMovies"}, {"lowRes": "30", "highRes": "5"}, {"resolution_ang": [30, 5]}),
+        ("XmippProtCTFConsensus", {"inputCTF": "3.outputCTF"}, {"useDefocus": False}, {"defocus_um": None}),
+        ("XmippProtCTFConsensus", {"inputCTF": "3.outputCTF"}, {"useAstigmatism": "true", "astigmatism": 900},
+         {"max_astigmatism_ang": 900.0}),
+        ("ProtRelionAutopickLoG", MICROGRAPH, {"minDiameter": 90, "maxDiameter": 110, "areParticlesWhite": True},
+         {"diameter_ang": [90, 110], "dark": False}),
+        ("DogPickerProtPicking", MICROGRAPH, {"diameter": 100}, {"diameter_ang": [90, 110]}),
+        ("SphireProtCRYOLOPicking", MICROGRAPH, {"boxSize": 0}, {}),
+        ("XmippProtExtractParticles", PICKS, {"boxSize": 201, "doRemoveDust": False, "doFlip": True, "backRadius": 60},
+         {"box_px": 200, "dust_level": None, "phase_flip": True, "background_diameter_ang": 120.0}),
+        ("XmippProtExtractParticles", PICKS, {"boxSize": 200, "doResize": True, "resizeOption": 0, "downFactor": 4},
+         {"box_px": 200, "scaled_box_px": 50}),
+        ("XmippProtExtractParticles", PICKS, {"boxSize": 200, "doResize": True, "resizeOption": 2, "resizeSamplingRate": 2.5},
+         {"box_px": 200, "scaled_box_px": 80}),
+        ("ProtRelionExtractParticles", PICKS, {"boxSize": 256, "doRescale": False, "rescaledSize": 64, "saveFloat16": False,
+         "stddevWhiteDust": 5, "stddevBlackDust": -1}, {"box_px": 256, "dust_level": 5.0, "stored_as": "float32"}),
+        ("ProtRelionClassify2D", PARTICLES, {"numberOfClasses": 64, "maskDiameterA": -1, "inplaneAngularSamplingDeg": 5},
+         {"n_classes": 64, "psi_step_deg": 5.0}),
+        ("XmippProtClassifyPcaStreaming", PARTICLES, {"numberOfClasses": 40, "resolution": 8}, {"n_classes": 40, "limit_ang": 8}),
+        ("XmippProtStrGpuCrrCL2D", PARTICLES, {"numClasses": 1000, "blockSize": 5000}, {}),
+    ],
+)  # fmt: skip
+def test_parameters_are_converted(name: str, pointers: Item, values: Item, params: Item) -> None:
+    assert _params(name, pointers, **values) == params
+
+
+def test_sizes_on_scaled_micrographs_are_those_on_ours() -> None:
+    params = {}
+    for down in (False, True):
+        translation = _translate(
+            *_movies(),
+            _item("XmippProtPreprocessMicrographs", 3, inputMicrographs="2.outputMicrographs", doDownsample=down, downFactor=4),
+            _item("SphireProtCRYOLOPicking", 4, inputMicrographs="3.outputMicrographs", boxSize=30),
+            _item("XmippProtExtractParticles", 5, inputCoordinates="4.outputCoordinates", boxSize=50),
+        )
+        params[down] = {**translation.steps["picks"].params, **translation.steps["particles"].params}
+    assert params == {
+        False: {"diameter_ang": [27.0, 33.0], "box_px": 50},
+        True: {"diameter_ang": [108.0, 132.0], "box_px": 200},
+    }
+
+
+def test_what_was_discarded_is_what_is_rejected() -> None:
+    translation = _translate(
+        *_movies(),
+        _item("XmippProtMovieMaxShift", 3, inputMovies="2.outputMovies"),
+        _item("ProtGctf", 4, inputMicrographs="3.outputMicrographsDiscarded"),
+        _item("XmippProtCTFConsensus", 5, inputCTF="4.outputCTF"),
+        _item("ProtRelionExportCtf", 6, inputCTF="5.outputCTFDiscarded"),
+    )
+    assert translation.steps["ctf"].inputs == {"micrograph": "steady.rejected"}
+    assert translation.steps["relion"].inputs == {"micrograph": "good.rejected.micrograph", "ctf": "good.rejected.ctf"}
+    assert translation.problems == ()
+
+
+def test_the_export_finds_micrograph_and_ctf_of_its_particles() -> None:
+    translation = _translate(
+        *_movies(),
+        _item("ProtGctf", 3, inputMicrographs="2.outputMicrographs"),
+        _item("TopazProtPicking", 4, inputMicrographs="2.outputMicrographs"),
+        _item("XmippProtExtractParticles", 5, inputCoordinates="4.outputCoordinates", ctfRelations="3.outputCTF"),
+        _item("ProtRelionExportParticles", 6, inputParticles="5.outputParticles"),
+    )
+    assert translation.steps["relion"].inputs == {"micrograph": "aligned", "ctf": "ctf", "particles": "particles"}
+    assert translation.options["--diameter"] is None
+    assert translation.problems == ()
+
+
+def test_what_reads_something_unknown_is_left_out_with_the_reason() -> None:
+    translation = _translate(
+        *_movies(),
+        _item("LabProtNew", 3, inputMovies="2.outputMovies"),
+        _item("ProtGctf", 4, inputMicrographs="3.output"),
+        _item("CistemProtCTFFind", 5, inputMovies="1.outputMovies"),
+    )
+    assert _row(translation, 3).outcome == UNKNOWN
+    assert "3.output of LabProtNew has no equivalent" in _row(translation, 4).notes[0]
+    assert "inputMovies gives Movie, not Micrograph" in _row(translation, 5).notes[0]
+    assert list(translation.steps) == ["movies", "aligned"]
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"binFactor": 0.5}, "bin 0.5 is refused and left at its default: Input should be greater than or equal to 1"),
+        ({"binFactor": "two"}, "binFactor is 'two', which is no number; bin is left at its default"),
+        ({"binFactor": "inf"}, "binFactor is inf, which is no finite number"),
+        ({"binFactor": "9" * 400}, "binFactor is inf, which is no finite number"),
+        ({"group": 1.5}, "group is 1.5, which is no whole number"),
+        ({"eerSampling": 7}, "eerSampling is 7; known are 0 to 2"),
+        ({"alignFrame0": 9, "alignFrameN": 3}, "last_frame 2 is refused and left at its default"),
+        ({"patchX": 40, "patchY": 40}, "allowed is 2 to 16 along each axis"),
+    ],
+)
+def test_a_value_that_we_do_not_take_is_told_and_kept(values: Item, told: str) -> None:
+    translation = _translate(_movies()[0], _item("ProtMotionCorr", 2, inputMovies="1.outputMovies", **values))
+    assert any(told in note for note in _row(translation, 2).notes)
+    assert translation.problems == ()
+    assert set(values) <= set(_row(translation, 2).kept)
+
+
+@pytest.mark.parametrize(
+    ("folder", "pattern", "expected"),
+    [
+        ("/data", "*.tiff", ("/data", "*.tiff")),
+        ("/data/grid*/raw", "m_##.mrc", ("/data", "grid*/raw/m_[0-9][0-9].mrc")),
+        ("/data/movie_1.mrc", None, ("/data", "movie_1.mrc")),
+        ("/data", None, ("/data", None)),
+        (None, "*.tiff", (None, "*.tiff")),
+        (None, None, (None, None)),
+    ],
+)
+def test_folder_and_pattern_are_taken_apart(
+    folder: str | None, pattern: str | None, expected: tuple[str | None, str | None]
+) -> None:
+    assert split_pattern(folder, pattern) == expected
+
+
+def test_the_table_names_only_what_our_steps_have() -> None:
+    assert set(MAPPED) & set(UNMAPPED) == set()
+    for name, mapping in MAPPED.items():
+        step = find_step(mapping.use)
+        assert {rule.target for rule in mapping.rules} <= set(step.params.model_fields), name
+        assert set(mapping.ports) <= {port.name for port in step.ports}, name
+        assert mapping.step.isidentifier()
+    assert all(unmapped.reason for unmapped in UNMAPPED.values())
+
+
+def test_the_workflow_is_accepted_as_it_is(facility: list[Item]) -> None:
+    steps = _translate(*facility).steps
+    picks = steps["picks_2"].model_copy(update={"params": {"diameter_ang": [100, 120]}})
+    graph = build_graph(Workflow(steps={**steps, "picks_2": picks}))
+    assert graph.inputs_of("particles") == {"good", "picks", "ctf"}
+
+
+def test_sizes_without_bounds_are_told_not_raised() -> None:
+    translation = _translate(
+        *_movies(scannedPixelSize=7, samplingRateMode=1, magnification=1e-320, timeout="9" * 400 + "d"),
+        _item("TopazProtPicking", 3, inputMicrographs="2.outputMicrographs"),
+        _item(
+            "XmippProtExtractParticles",
+            4,
+            inputCoordinates="3.outputCoordinates",
+            boxSize=1e308,
+            doResize=True,
+            resizeOption=0,
+            downFactor=1e-320,
+        ),
+    )
+    assert "--pixel-size" not in translation.options
+    assert "idle_s" not in translation.steps["movies"].params
+    assert "scaled_box_px" not in translation.steps["particles"].params

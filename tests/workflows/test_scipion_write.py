@@ -1,0 +1,151 @@
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from icestream.cli import app
+from icestream.cli.plan import document_for
+from icestream.flow.graph import Workflow, build_graph
+from icestream.records import Acquisition
+from icestream.workflows import find_workflow, read_workflow
+from icestream.workflows.scipion_parse import parse_scipion
+from icestream.workflows.scipion_translate import translate_scipion
+from icestream.workflows.scipion_write import new_command, write_workflow
+
+
+def _write(text: str) -> str:
+    return write_workflow(translate_scipion(parse_scipion(text, name="facility.json.template")))
+
+
+def test_the_file_is_the_workflow(facility_template: str) -> None:
+    translation = translate_scipion(parse_scipion(facility_template, name="here"))
+    assert read_workflow(write_workflow(translation), origin="here").steps == translation.steps
+
+
+def test_the_file_makes_a_session(tmp_path: Path, facility_template: str) -> None:
+    path = tmp_path / "facility.yaml"
+    path.write_text(_write(facility_template), encoding="utf-8")
+    document = document_for(
+        "test",
+        find_workflow(str(path)),
+        roots={"movies": "/data", "gain": "/data"},
+        pattern=None,
+        gain_file="gain[1].mrc",
+        settings=["picks_2.diameter_ang=[90, 110]"],
+        diameter_ang=None,
+        acquisition=Acquisition(),
+    )
+    assert build_graph(Workflow(steps=document.steps)).inputs_of("aligned") == {"movies", "gain"}
+
+
+def test_labels_comments_fields_and_what_is_left_out_are_in_the_file(
+    facility: list[dict[str, Any]], facility_template: str
+) -> None:
+    text = _write(facility_template)
+    for part in (
+        "# in streaming: 100 %",
+        "label: motioncor (gpus 0, 1)",
+        "  # strict, for this grid",
+        "#   50.resolution: 'Worst resolution' (decimal, default 4.5, name resolution) is now --set good.max_resolution_ang",
+        "# unknown: no protocol of this name is known to icestream",
+        "--voltage 200",
+    ):
+        assert part in text
+    tail = "\n".join(line.removeprefix("# ") for line in text.split("# Protocols of Scipion")[1].splitlines())
+    unknown = json.JSONDecoder().raw_decode(tail[tail.index("{", tail.index("LabProtSomething")) :])[0]
+    assert unknown == next(item for item in facility if item["object.id"] == "105")
+
+
+HOSTILE = "x\nsteps: {bad: {use: import_movies}}\r\u2028steps: 1\x85y: 2\x00\x1b[31m \ufeff # : [ { ' \" &a *a !!python/object"
+
+
+def test_text_of_others_cannot_become_part_of_the_workflow() -> None:
+    items = [
+        {"object.className": "ProtImportMovies", "object.id": "1", "object.label": HOSTILE, "object.comment": HOSTILE,
+         "filesPath": f"/data/{HOSTILE}", "gainFile": "~" + HOSTILE + "|a.mrc|5|g~", "other": HOSTILE},
+        {"object.className": "LabProtNew", "object.id": "2", "object.label": HOSTILE, HOSTILE: HOSTILE},
+    ]  # fmt: skip
+    workflow = read_workflow(_write(HOSTILE.replace("[", "") + json.dumps(items)), origin="here")
+    assert list(workflow.steps) == ["movies", "gain"]
+    assert workflow.steps["movies"].label == " ".join(HOSTILE.split())
+
+
+def test_nothing_that_has_an_equivalent_gives_an_empty_workflow() -> None:
+    text = _write('[{"object.className": "LabProtNew", "object.id": 1}]')
+    assert yaml.safe_load(text) == {"steps": {}}
+    assert build_graph(read_workflow(text, origin="here")).nodes == {}
+
+
+def test_the_command_to_go_on_with_is_safe_to_paste() -> None:
+    text = '[{"object.className": "ProtImportMovies", "object.id": 1, "filesPath": "/data; rm -r x", "voltage": 300}]'
+    command = new_command(translate_scipion(parse_scipion(text, name="here")), file_name="my file.yaml")
+    assert command == "icestream new SESSION --workflow 'my file.yaml' --movies '/data; rm -r x' --voltage 300"
+
+
+@pytest.fixture
+def exported(tmp_path: Path, facility_template: str) -> Path:
+    path = tmp_path / "facility.json.template"
+    path.write_text(facility_template, encoding="utf-8")
+    return path
+
+
+def _run(*words: str | os.PathLike[str]) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["import-scipion", *map(str, words)])
+    return result.exit_code, result.output
+
+
+def test_the_command_writes_the_file_once_and_tells_what_became_of_it(tmp_path: Path, exported: Path) -> None:
+    target = tmp_path / "facility.yaml"
+    code, told = _run(exported, "-o", target)
+    assert code == 0
+    for part in (
+        "steady",
+        "changed meaning",
+        "left out",
+        "unknown",
+        "kept as a comment",
+        "Worst resolution",
+        "next: icestream new",
+    ):
+        assert part in told
+    assert "particles" in find_workflow(str(target)).steps
+    code, told = _run(exported, "-o", target)
+    assert code == 1
+    assert "is there already" in told
+
+
+def test_the_command_alone_writes_nothing(tmp_path: Path, exported: Path) -> None:
+    code, told = _run(exported)
+    assert code == 0
+    assert "nothing is written" in told
+    assert [path.name for path in tmp_path.iterdir()] == [exported.name]
+
+
+def test_the_command_prints_json(exported: Path) -> None:
+    result = CliRunner().invoke(app, ["import-scipion", str(exported), "--json"])
+    told = json.loads(result.stdout)
+    assert [row["result"] for row in told["protocols"] if row["id"] == "105"] == ["unknown"]
+    assert told["options"]["--voltage"] == "200"
+    assert told["fields"][0]["asked"]["cmd_id"] == "moviesPath"
+
+
+def test_the_command_refuses_what_is_no_export(tmp_path: Path) -> None:
+    path = tmp_path / "no.json"
+    path.write_text("{}", encoding="utf-8")
+    code, told = _run(path)
+    assert code == 1
+    assert "a Scipion workflow is a JSON array" in told
+
+
+def test_text_of_others_does_not_steer_the_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "hostile.json"
+    items = [{"object.className": "ProtImportMovies", "object.id": 1, "object.label": HOSTILE, HOSTILE: "~a\x1b[2J|b|0~"}]
+    path.write_text(json.dumps(items), encoding="utf-8")
+    code, told = _run(path)
+    assert code == 0
+    assert "\x1b[31m" not in told
+    assert "\x1b[2J" not in told
