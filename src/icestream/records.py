@@ -98,6 +98,7 @@ class ExposureMetadata(Record):
     foil_hole: str | None = None
     microscope: str | None = None
     camera: str | None = None
+    note: str | None = Field(None, description="What could not be read, and why")
 
 
 class Movie(Record):

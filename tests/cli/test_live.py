@@ -47,3 +47,13 @@ def test_a_terminal_gets_a_table() -> None:
     with follow_run(console) as show:
         show(STATUS)
     assert "set aside" in _printed(console)
+
+
+def test_each_notice_is_printed_once() -> None:
+    console = _console(terminal=False)
+    with follow_run(console) as show:
+        for notices in ((), ("warning: the gain is empty",), ("warning: the gain is empty", "alert: [disk]")):
+            for _ in range(3):
+                show(RunStatus(STATUS.steps, notices))
+    assert _printed(console).count("the gain is empty") == 1
+    assert _printed(console).count("alert: [disk]") == 1

@@ -182,3 +182,13 @@ def test_a_stopped_runner_finishes_what_runs_and_the_next_goes_on(name: str, tmp
     assert start_runner(session).wait(120) == 0
     assert before < {row["key"] for row in read_rows(session, schema.result)}
     assert {outcome["status"] for (step, _), outcome in outcomes_of(session).items() if step == "triple"} == {"item"}
+
+
+def test_a_session_that_is_deleted_while_it_runs_ends_the_runner(tmp_path: Path) -> None:
+    session = make_toy_session(tmp_path, toy_steps(60), numbers=range(3))
+    runner = start_runner(session)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and _count(session, schema.outcome) < 5:
+        time.sleep(0.02)
+    session.folder.rename(tmp_path / "elsewhere")
+    assert runner.wait(30) not in (0, -signal.SIGKILL)

@@ -23,7 +23,7 @@ from icestream.io.movie import open_movie
 @pytest.fixture(autouse=True)
 def _no_memory(monkeypatch):
     """Each test reads from its files unless it says otherwise."""
-    monkeypatch.setattr(memory, "IMAGES", ImageMemory(0))
+    monkeypatch.setattr(memory, "image_memory", lambda: ImageMemory(0))
 
 
 def write_any(path, image):
@@ -187,7 +187,7 @@ def test_dm_without_an_image_or_cut_off(tmp_path):
 
 def test_written_images_are_remembered_across_a_rename(tmp_path, monkeypatch):
     images = ImageMemory(10_000)
-    monkeypatch.setattr(memory, "IMAGES", images)
+    monkeypatch.setattr(memory, "image_memory", lambda: images)
     image = np.arange(12, dtype=np.float32).reshape(3, 4)
     target = tmp_path / "image.mrc"
     with publish(target, durable=False) as temporary:
@@ -202,7 +202,7 @@ def test_written_images_are_remembered_across_a_rename(tmp_path, monkeypatch):
     write_mrc(target, image, pixel_size_ang=1, dtype=np.float16)
     assert read_image(target)[0, 0] == 99
     from_memory = read_stack(target)
-    monkeypatch.setattr(memory, "IMAGES", ImageMemory(0))
+    monkeypatch.setattr(memory, "image_memory", lambda: ImageMemory(0))
     np.testing.assert_array_equal(read_stack(target), from_memory)
     assert not read_stack(target).flags.writeable
 

@@ -188,8 +188,35 @@ def test_a_name_that_is_no_text_arrives_broken_and_the_next_file_comes(tmp_path:
     Path(os.fsdecode(bad)).write_bytes((tmp_path / "good.mrcs").read_bytes())
     age(Path(os.fsdecode(bad)))
     found = take(tmp_path)
-    assert [(one.name, one.error) for one in found] == [("bad_", "its name is no UTF-8 text; rename it"), ("good", None)]
+    assert [(one.name, one.error) for one in found] == [
+        ("bad_", "its name has characters that are no printable text; rename it"),
+        ("good", None),
+    ]
     json.dumps([one.identity for one in found]).encode()
+
+
+def test_a_line_break_in_a_name_and_a_pipe_stop_nothing(tmp_path: Path) -> None:
+    age(make_movie(tmp_path / "new\nline.mrcs"))
+    os.mkfifo(tmp_path / "pipe.mrcs")
+    age(make_movie(tmp_path / "good.mrcs"), 50)
+    found = take(tmp_path)
+    assert [one.error is None for one in found] == [False, True]
+    assert "\n" not in found[0].name
+
+
+def test_only_movies_are_looked_at(tmp_path: Path) -> None:
+    for name in ["readme.txt", "m.xml", "thumb.jpg", "m.mrcs", "x.tif.mdoc"]:
+        age(make_movie(tmp_path / name))
+    assert [one.name for one in take(tmp_path)] == ["m"]
+
+
+def test_a_damaged_sidecar_does_not_cost_its_movie(tmp_path: Path) -> None:
+    age(make_movie(tmp_path / "FoilHole_1_Data_2_Fractions.mrc"))
+    (tmp_path / "FoilHole_1_Data_2.xml").write_text("<broken")
+    (found,) = take(tmp_path)
+    assert isinstance(found.record, Movie)
+    assert found.record.metadata is not None
+    assert str(found.record.metadata.note).startswith("FoilHole_1_Data_2.xml was not read:")
 
 
 def test_whatever_a_reader_raises_becomes_a_reason(tmp_path: Path) -> None:
@@ -199,7 +226,7 @@ def test_whatever_a_reader_raises_becomes_a_reason(tmp_path: Path) -> None:
         raise ZeroDivisionError(f"{path} has no size")
 
     params = ImportMoviesParams(idle_s=0.3, stable_s=0.1, give_up_s=1, rescan_s=0.1)
-    (found,) = arrivals(watch_files(params, context(tmp_path), read))
+    (found,) = arrivals(watch_files(params, context(tmp_path), read, suffixes=None))
     assert found.error == "ZeroDivisionError: m.mrcs has no size"
 
 
@@ -239,7 +266,7 @@ def test_a_sidecar_gives_acquisition_and_position(tmp_path: Path, shared_data: P
 def test_micrographs_are_single_images_with_what_their_header_says(tmp_path: Path, shared_data: Path) -> None:
     (tmp_path / "epu.mrc").symlink_to(shared_data / "epu_falcon_titan" / "epu2.9_example.mrc")
     (tmp_path / "ice.mrc").symlink_to(shared_data / "contaminated_micrograph" / "Ucsf_stack_1142_DW.mrc")
-    make_movie(tmp_path / "movie.mrcs")
+    make_movie(tmp_path / "movie.mrc")
     params = ImportMicrographsParams(idle_s=0.3, stable_s=0.1, give_up_s=1, rescan_s=0.1)
     found = {one.name: one for one in arrivals(import_micrographs(params=params, ctx=context(tmp_path, "micrographs")))}
     epu = found["epu"]
@@ -265,7 +292,7 @@ def test_the_gain_comes_late_and_an_impossible_one_is_refused(tmp_path: Path) ->
     params = ImportGainParams(stable_s=0.05, give_up_s=1, rescan_s=0.05, idle_s=5)
     write_mrc(tmp_path / "bad_gain.mrc", np.full((8, 8), -1, dtype=np.float32), pixel_size_ang=1)
     found = []
-    for one in import_gain(params=params.model_copy(update={"max_files": 2}), ctx=context(tmp_path, "gain")):
+    for one in import_gain(params=params, ctx=context(tmp_path, "gain")):
         if isinstance(one, Arrival):
             found.append(one)
         elif found and not (tmp_path / "the_gain.tif").exists():

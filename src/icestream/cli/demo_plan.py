@@ -62,7 +62,7 @@ def create_demo_session(folder: Path, microscope: Path, plan: DemoPlan) -> Sessi
             cs_mm=simulated.cs_mm,
             amplitude_contrast=simulated.amplitude_contrast,
             pixel_size_ang=simulated.pixel_size_ang,
-            dose_per_frame_e_per_ang2=simulated.dose_per_frame_e_per_ang2,
+            dose_per_frame_e_per_ang2=simulated.dose_per_stored_frame_e_per_ang2,
         ),
     )
     return create_session(folder, document)

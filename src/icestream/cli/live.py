@@ -31,12 +31,30 @@ def follow_run(console: Console) -> Iterator[Callable[[RunStatus], None]]:
         picture.show_last()
 
 
+class _News:
+    """Prints each notice once."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._seen: tuple[str, ...] = ()
+
+    def show(self, status: RunStatus) -> None:
+        known = self._seen[-len(status.notices) :] if status.notices else ()
+        overlap = next(size for size in range(len(known), -1, -1) if status.notices[:size] == known[len(known) - size :])
+        new = status.notices[overlap:]
+        for notice in new:
+            self._console.print(f"{time.strftime('%H:%M:%S')}  {notice}", markup=False, soft_wrap=True)
+        self._seen = status.notices
+
+
 class _Picture:
     def __init__(self, live: Live) -> None:
         self._live, self._shown_at, self._last = live, 0.0, RunStatus(())
+        self._news = _News(live.console)
 
     def show(self, status: RunStatus) -> None:
         self._last = status
+        self._news.show(status)
         if time.monotonic() - self._shown_at >= _REFRESH_S:
             self.show_last()
 
@@ -48,8 +66,10 @@ class _Picture:
 class _Lines:
     def __init__(self, console: Console) -> None:
         self._console, self._shown_at, self._shown, self._last = console, 0.0, "", ""
+        self._news = _News(console)
 
     def show(self, status: RunStatus) -> None:
+        self._news.show(status)
         self._last = describe_status(status)
         if time.monotonic() - self._shown_at >= _LINE_EVERY_S:
             self.show_last()

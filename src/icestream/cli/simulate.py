@@ -53,7 +53,7 @@ def simulate(
         "--cs": settings.cs_mm,
         "--amplitude-contrast": settings.amplitude_contrast,
         "--pixel-size": settings.pixel_size_ang,
-        "--dose-per-frame": settings.dose_per_frame_e_per_ang2,
+        "--dose-per-frame": settings.dose_per_stored_frame_e_per_ang2,
         "--diameter": 0.9 * truth.phantom_diameter_ang,
     }
     told = [text for name, value in values.items() for text in (name, f"{value:g}")]

@@ -116,6 +116,7 @@ class Runner:
     def _cycle(self) -> None:
         if self.stop_signals:
             self.pool.ask_sources_to_stop()
+        self.store.check_in_place()
         timeout_s = self.sources.restart_in_s(_POLL_S)
         answers = list(self.pool.answers(timeout_s)) if self.pool.workers else self._sleep(timeout_s)
         with self.store.transaction() as connection:
@@ -128,6 +129,7 @@ class Runner:
             writing.flush()
             fault_point("before_commit")
         fault_point("after_commit")
+        self.board.notices.extend(writing.said)
         self._after_commit()
         self._give(assigned)
         self.sources.restart_fallen()

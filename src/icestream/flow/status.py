@@ -1,7 +1,7 @@
 """Where a run stands: counts per step, for progress bars and for the end."""
 
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -13,6 +13,8 @@ from icestream.flow.revisions import Revision
 from icestream.flow.scheduler import Scheduler
 from icestream.flow.step import Kind
 from icestream.flow.tasks import Task
+
+_KEPT_NOTICES = 100
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,10 @@ class StepStatus:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """All steps at this moment."""
+    """All steps at this moment, and the notices of this run, oldest first (the last hundred)."""
 
     steps: tuple[StepStatus, ...]
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Board:
     running: Mapping[str, tuple[Task, Worker]]
     counts: dict[str, Counter[str]] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    notices: "deque[str]" = field(default_factory=lambda: deque(maxlen=_KEPT_NOTICES))
 
     def load(self, connection: Connection, revisions: Mapping[str, Revision]) -> None:
         """Count what earlier runs settled."""
@@ -76,7 +80,7 @@ class Board:
     def status(self) -> RunStatus:
         """Return where every step stands."""
         at_work = Counter(task.step for task, _ in self.running.values())
-        return RunStatus(tuple(self._step(name, at_work[name]) for name in self.scheduler.stages))
+        return RunStatus(tuple(self._step(name, at_work[name]) for name in self.scheduler.stages), tuple(self.notices))
 
     def _step(self, name: str, at_work: int) -> StepStatus:
         stage = self.scheduler.stages[name]

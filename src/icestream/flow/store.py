@@ -169,6 +169,17 @@ class Store:
         except OperationalError as error:
             raise SessionError(f"{self.path}: cannot be written: {error.orig}") from error
 
+    def check_in_place(self) -> None:
+        """Check that the store's file is still where it was.
+
+        Raises
+        ------
+        SessionError
+            Somebody has moved or deleted it: what is written now would be lost.
+        """
+        if not self.path.exists():
+            raise SessionError(f"{self.path}: is gone; the session was moved or deleted while it was processed")
+
     def next_seq(self) -> int:
         """Return the next number of the change sequence; it counts once the transaction commits."""
         self.seq += 1

@@ -6,6 +6,7 @@ of the file forgets them. Nothing depends on an image being here.
 
 import threading
 from collections import OrderedDict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -88,15 +89,17 @@ def _identity(path: Path) -> tuple[_Key, _Stamp]:
     return (status.st_dev, status.st_ino), (status.st_size, status.st_mtime_ns)
 
 
-IMAGES = ImageMemory(Settings().image_memory_mb * 2**20)
-"""The memory of this process."""
+@lru_cache(maxsize=1)
+def image_memory() -> ImageMemory:
+    """Return the memory of this process, as large as the settings of the machine say."""
+    return ImageMemory(Settings().image_memory_mb * 2**20)
 
 
 def remember(path: Path, image: NDArray[np.generic]) -> None:
     """Keep the content of the complete file ``path`` in the memory of this process."""
-    IMAGES.remember(path, image)
+    image_memory().remember(path, image)
 
 
 def recall(path: Path) -> NDArray[Any] | None:
     """Return the read-only content of ``path`` if this process wrote it lately and it has not changed since."""
-    return IMAGES.recall(path)
+    return image_memory().recall(path)

@@ -112,6 +112,11 @@ class SimulationSettings(BaseModel):
         """Electrons per pixel and frame."""
         return self.dose_per_frame_e_per_ang2 * self.pixel_size_ang**2
 
+    @property
+    def dose_per_stored_frame_e_per_ang2(self) -> float:
+        """Dose of one frame in the file: an EER file stores several camera frames for each frame of these settings."""
+        return self.dose_per_frame_e_per_ang2 / (self.eer_frames_per_frame if self.format == "eer" else 1)
+
     def generator(self, *key: int) -> np.random.Generator:
         """Return the random generator of one purpose, independent of all other purposes."""
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))

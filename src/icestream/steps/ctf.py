@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import model_validator
 
 from icestream.algorithms.ctf_fit import CtfEstimate, fit_ctf
 from icestream.algorithms.ctf_picture import draw_ctf_fit
@@ -32,6 +33,16 @@ class CtfParams(Params):
         json_schema_extra={"unit": "°"},
     )
     tile_ang: Angstrom = Field(1000.0, ge=100, le=4000, description="Side of the spectrum tiles; wider resolves finer Thon rings")
+
+    @model_validator(mode="after")
+    def _check(self) -> "CtfParams":
+        if not 0 < self.defocus_um[0] < self.defocus_um[1]:
+            raise ValueError(f"defocus_um is {self.defocus_um}; give the lower value first, both above 0")
+        if not self.resolution_ang[0] > self.resolution_ang[1] > 0:
+            raise ValueError(f"resolution_ang is {self.resolution_ang}; give the low resolution (the larger number) first")
+        if self.phase_shift_deg is not None and not self.phase_shift_deg[0] <= self.phase_shift_deg[1]:
+            raise ValueError(f"phase_shift_deg is {self.phase_shift_deg}; give the lower value first")
+        return self
 
 
 @step.map("ctf", version=1, reads=("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast"))

@@ -72,8 +72,20 @@ def safe_name(path: Path) -> str:
     return _UNSAFE.sub("_", stem).lstrip(".-")[:120] or "unnamed"
 
 
-def watch_files(params: FileSourceParams, ctx: SourceContext, read: ReadRecord) -> Watch:
-    """Watch a folder and yield its files as they become complete."""
+def watch_files(
+    params: FileSourceParams, ctx: SourceContext, read: ReadRecord, *, suffixes: frozenset[str] | None, count_broken: bool = True
+) -> Watch:
+    """Watch a folder and yield its files as they become complete.
+
+    Parameters
+    ----------
+    read
+        Makes the record of a complete file.
+    suffixes
+        Only files with these endings are looked at, possibly followed by one of a compression; all if unset.
+    count_broken
+        Files that arrive broken count towards ``max_files``.
+    """
     folder = ctx.path(f"{params.root}:.")
     renames = _Renames(ctx, params.root, folder)
     with FolderWatch(
@@ -84,15 +96,17 @@ def watch_files(params: FileSourceParams, ctx: SourceContext, read: ReadRecord) 
         give_up_s=params.give_up_s,
         rescan_s=params.rescan_s,
         taken=renames.taken,
+        suffixes=suffixes,
     ) as watch:
         count, idle_s, looked_at = 0, 0.0, time.monotonic()
         while not ctx.stopping():
             found = watch.poll()
             wanted = len(found) if params.max_files is None else max(0, params.max_files - count - renames.before)
             for one in found[:wanted]:
-                yield _arrival(params.root, folder, one, read)
+                arrival = _arrival(params.root, folder, one, read)
+                yield arrival
                 renames.note(one)
-                count += 1
+                count += count_broken or arrival.error is None
             if params.max_files is not None and count + renames.before >= params.max_files:
                 return f"{params.max_files} files came"
             now = time.monotonic()
@@ -117,8 +131,8 @@ def _arrival(root: str, folder: Path, found: Found, read: ReadRecord) -> Arrival
     error = found.error
     if isinstance(identity, CallFailure):
         error, identity = identity.message, f"{relative}|{found.stamp.size_bytes}|unreadable"
-    elif not _is_text(found.path.relative_to(folder)):
-        error = "its name is no UTF-8 text; rename it"
+    elif not _text(found.path.relative_to(folder)).isprintable() or not _is_text(found.path.relative_to(folder)):
+        error = "its name has characters that are no printable text; rename it"
     elif error is None:
         answer = call_step(read, found.path, ref)
     if isinstance(answer, CallFailure):

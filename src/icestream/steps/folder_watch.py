@@ -8,6 +8,7 @@ enough is handed over as broken. Hidden files and the temporary names of copying
 import fnmatch
 import os
 import queue
+import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from watchdog.observers import Observer
 from icestream.errors import FileFormatError, ItemError, TruncatedFile
 
 _TEMPORARY_SUFFIXES = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", ".swp", "~")
+_COMPRESSIONS = (".bz2", ".xz", ".zst", ".gz")
 _DONE_EVENTS = ("closed", "moved")
 
 
@@ -75,6 +77,7 @@ class FolderWatch:
     give_up_s: float
     rescan_s: float
     taken: Callable[[Path, Stamp], bool]
+    suffixes: frozenset[str] | None = None
     clock: Callable[[], float] = time.monotonic
     candidates: dict[Path, Candidate] = field(default_factory=dict)
     unreadable: str | None = None
@@ -133,6 +136,8 @@ class FolderWatch:
             return False
         if any(part.startswith(".") for part in relative.parts) or path.name.endswith(_TEMPORARY_SUFFIXES):
             return False
+        if self.suffixes is not None and not _has_suffix(path, self.suffixes):
+            return False
         name = relative.as_posix()
         flat = self.pattern.removeprefix("**/")
         return fnmatch.fnmatch(name, self.pattern) or (flat != self.pattern and fnmatch.fnmatch(path.name, flat))
@@ -156,6 +161,8 @@ class FolderWatch:
             status = path.stat()
         except OSError:
             self.candidates.pop(path, None)
+            return
+        if not stat.S_ISREG(status.st_mode):
             return
         stamp = Stamp(status.st_size, status.st_mtime_ns)
         if (path, stamp) in self._handed or self.taken(path, stamp):
@@ -211,3 +218,8 @@ class FolderWatch:
             handed = self._hand_over(candidate, reason)
             found += [handed] if handed is not None else []
         return found
+
+
+def _has_suffix(path: Path, suffixes: frozenset[str]) -> bool:
+    plain = path.with_suffix("") if path.suffix.lower() in _COMPRESSIONS else path
+    return plain.suffix.lower() in suffixes

@@ -32,7 +32,7 @@ def import_gain(params: ImportGainParams, ctx: SourceContext) -> Watch:
     def read(path: Path, ref: str) -> tuple[GainReference, Acquisition | None]:
         return read_gain_reference(path, ref, operation=params.operation)
 
-    return watch_files(params, ctx, read)
+    return watch_files(params, ctx, read, suffixes=None, count_broken=False)
 
 
 def read_gain_reference(

@@ -10,6 +10,7 @@ from icestream.io.movie import movie_header
 from icestream.records import Acquisition, ExposureMetadata, Micrograph
 from icestream.steps.file_source import FileSourceParams, watch_files
 
+_SUFFIXES = frozenset({".mrc", ".map", ".tif", ".tiff", ".png", ".jpg", ".jpeg"})
 _MOVIE_KINDS = ("mrc", "tiff")
 
 
@@ -28,7 +29,7 @@ def import_micrographs(params: ImportMicrographsParams, ctx: SourceContext) -> W
     def read(path: Path, ref: str) -> tuple[Micrograph, Acquisition | None]:
         return read_micrograph(path, ref, bin=params.bin, dose_weighted=params.dose_weighted)
 
-    return watch_files(params, ctx, read)
+    return watch_files(params, ctx, read, suffixes=_SUFFIXES)
 
 
 def read_micrograph(path: Path, ref: str, *, bin: float, dose_weighted: bool) -> tuple[Micrograph, Acquisition | None]:

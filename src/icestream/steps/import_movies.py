@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+from icestream.errors import FileFormatError
 from icestream.flow import Field, SourceContext, Watch, step
 from icestream.io.metadata import find_sidecar, merge_acquisition, merge_metadata, place_exposure, read_sidecar
 from icestream.io.movie import movie_header
 from icestream.records import Acquisition, ExposureMetadata, Movie
 from icestream.steps.file_source import FileSourceParams, watch_files
+
+_SUFFIXES = frozenset({".mrc", ".mrcs", ".st", ".tif", ".tiff", ".eer"})
 
 
 class ImportMoviesParams(FileSourceParams):
@@ -22,7 +25,7 @@ def import_movies(params: ImportMoviesParams, ctx: SourceContext) -> Watch:
     def read(path: Path, ref: str) -> tuple[Movie, Acquisition | None]:
         return read_movie(path, ref, read_metadata=params.read_metadata)
 
-    return watch_files(params, ctx, read)
+    return watch_files(params, ctx, read, suffixes=_SUFFIXES)
 
 
 def read_movie(path: Path, ref: str, *, read_metadata: bool) -> tuple[Movie, Acquisition | None]:
@@ -53,5 +56,8 @@ def _metadata_of(
     sidecar = find_sidecar(path)
     if sidecar is None:
         return place_exposure(merge_metadata(in_header, None), path), merge_acquisition(acquisition, None)
-    beside, beside_acquisition = read_sidecar(sidecar, path)
+    try:
+        beside, beside_acquisition = read_sidecar(sidecar, path)
+    except FileFormatError as error:
+        beside, beside_acquisition = ExposureMetadata(note=f"{sidecar.name} was not read: {error.reason}"), Acquisition()
     return merge_metadata(in_header, beside), merge_acquisition(acquisition, beside_acquisition)
