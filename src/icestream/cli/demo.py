@@ -18,7 +18,7 @@ from icestream.errors import SessionError
 if TYPE_CHECKING:
     from icestream.cli.demo_plan import DemoPlan
 
-_MOVIES, _MOVIES_FAST = 28, 3
+_MOVIES, _MOVIES_FAST = 24, 3
 _END_S = 10.0
 
 

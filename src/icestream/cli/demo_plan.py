@@ -40,7 +40,7 @@ def plan_demo(*, movies: int, seed: int, fast: bool) -> DemoPlan:
             f"movies.max_files={movies}",
             f"movies.idle_s={_QUIET_S:g}",
             f"movies.give_up_s={_BROKEN_FAST_S if fast else _BROKEN_S:g}",
-            f"classes.n_classes={4 if fast else 16}",
+            f"classes.n_classes={4 if fast else 28}",
         ),
     )
 
