@@ -91,7 +91,7 @@ def test_status_and_failed_tell_of_the_broken_movie(demo: tuple[Path, str]) -> N
     assert "closed: 3 files came" in _call("status", session).output
     assert "mic_0002" in _call("failed", session, "movies", "--tracebacks").output
     assert _call("failed", session, "ctf").output == "nothing failed\n"
-    assert "is no step" in _call("failed", session, "ctff").stderr
+    assert "has no step 'ctff'" in _call("failed", session, "ctff").stderr
 
 
 def test_retry_asks_the_runner(demo: tuple[Path, str]) -> None:

@@ -7,6 +7,7 @@ which also gives its covariance.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numba
 import numpy as np
@@ -152,7 +153,7 @@ def _normal_equations(
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _ring_moments(place, value, weight, rings, optics, parameters):  # type: ignore[no-untyped-def]
+def _ring_moments(place: Any, value: Any, weight: Any, rings: Any, optics: Any, parameters: Any) -> Any:
     """Sum, ring by ring, the products of (1, c, dc/d parameters, value) with ``c = -cos(2 chi)``: ``(n_rings, 7, 7)``."""
     g2, cos2, sin2 = place
     ring, n_rings = rings

@@ -7,6 +7,7 @@ standard deviation in pure noise, with everything a smooth background could expl
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numba
 import numpy as np
@@ -204,7 +205,7 @@ def _distinct(found: list[CtfCandidate], *, separation: float, n_best: int) -> l
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _scan_astigmatism(table, offsets, scale):  # type: ignore[no-untyped-def]
+def _scan_astigmatism(table: Any, offsets: Any, scale: Any) -> Any:
     """For each defocus, find the astigmatism whose table entries, one a sector, have the largest scaled sum."""
     n_shapes, n_sectors = offsets.shape
     n_defocus = scale.shape[1]

@@ -64,7 +64,7 @@ def apply_gain_2d(frame: NDArray[Any], gain: NDArray[Any], *, operation: Operati
 
 
 @njit(cache=True, nogil=True)
-def _outliers(total: Any, known: Any, sigma: float) -> Any:  # pragma: no cover - compiled
+def _outliers(total: Any, known: Any, sigma: float) -> Any:
     height, width = total.shape
     found = known.copy()
     ring = np.empty(24, dtype=np.float64)
@@ -119,14 +119,14 @@ def find_defects_2d(total: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[np
 
 
 @njit(cache=True, nogil=True)
-def _multiply(frame: Any, factor: Any, out: Any) -> None:  # pragma: no cover - compiled
+def _multiply(frame: Any, factor: Any, out: Any) -> None:
     for y in range(frame.shape[0]):
         for x in range(frame.shape[1]):
             out[y, x] = np.float32(frame[y, x]) * factor[y, x]
 
 
 @njit(cache=True, nogil=True)
-def _replace(out: Any, defects: Any, positions: Any, seed: int) -> None:  # pragma: no cover - compiled
+def _replace(out: Any, defects: Any, positions: Any, seed: int) -> None:
     height, width = out.shape
     for index in range(positions.shape[0]):
         y, x = positions[index]

@@ -51,7 +51,7 @@ def crop_band(height: int, width: int, *, bin: int, limit_per_px: float) -> tupl
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _add_shifted(spectra: Any, ramps_y: Any, ramps_x: Any, total: Any) -> None:  # pragma: no cover - compiled
+def _add_shifted(spectra: Any, ramps_y: Any, ramps_x: Any, total: Any) -> None:
     for index in range(spectra.shape[0]):
         ramp_x = ramps_x[index]
         for y in range(total.shape[0]):
@@ -65,7 +65,7 @@ def _add_shifted(spectra: Any, ramps_y: Any, ramps_x: Any, total: Any) -> None: 
 @njit(cache=True, nogil=True, fastmath=True)
 def _slopes(  # noqa: PLR0917 - compiled
     spectra: Any, total: Any, ramps_y: Any, ramps_x: Any, weight: Any, ky: Any, kx: Any
-) -> tuple[Any, Any]:  # pragma: no cover - compiled
+) -> tuple[Any, Any]:
     count, height, width = spectra.shape
     gradient = np.zeros((count, 2), dtype=np.float64)
     curvature = np.zeros((count, 3), dtype=np.float64)

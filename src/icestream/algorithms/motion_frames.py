@@ -45,7 +45,7 @@ class Detector:
 
 
 @njit(cache=True, nogil=True)
-def _add(total: Any, frame: Any) -> None:  # pragma: no cover - compiled
+def _add(total: Any, frame: Any) -> None:
     for y in range(total.shape[0]):
         for x in range(total.shape[1]):
             total[y, x] += np.float32(frame[y, x])
@@ -118,7 +118,7 @@ def inspect_frames(frames: Frames, gain: NDArray[Any] | None, *, operation: Oper
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _add_binned(total: Any, frame: Any, bin: int, scale: float) -> None:  # pragma: no cover - compiled
+def _add_binned(total: Any, frame: Any, bin: int, scale: float) -> None:
     factor = np.float32(scale)
     for y in range(total.shape[0]):
         target = total[y]

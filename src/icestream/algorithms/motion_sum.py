@@ -68,7 +68,7 @@ def factorise_dose_weights(model: DoseModel, *, first_frame: int, n_frames: int)
 
 
 @njit(cache=True, nogil=True)
-def _add_filtered(out: Any, spectrum: Any, curve: Any, height: int, width: int) -> None:  # pragma: no cover - compiled
+def _add_filtered(out: Any, spectrum: Any, curve: Any, height: int, width: int) -> None:
     scale = (curve.shape[0] - 1) / np.sqrt(0.5)
     for y in range(out.shape[0]):
         ky = (y if 2 * y <= height else y - height) / height

@@ -45,14 +45,14 @@ def block_centres(length: int) -> NDArray[np.float64]:
 
 
 @njit(cache=True, nogil=True)
-def _mirror(index: int, length: int) -> int:  # pragma: no cover - compiled
+def _mirror(index: int, length: int) -> int:
     period = 2 * length
     index %= period
     return index if index < length else period - 1 - index
 
 
 @njit(cache=True, nogil=True, fastmath=True, inline="always")
-def _weigh_rows(out: Any, image: Any, rows: Any, start: int, stop: int, w: Any) -> None:  # pragma: no cover - compiled
+def _weigh_rows(out: Any, image: Any, rows: Any, start: int, stop: int, w: Any) -> None:
     """Set ``out`` to the weighted sum of 12 rows; written out, so that it runs at the speed of memory."""
     w0, w1, w2, w3, w4, w5, w6, w7, w8, w9, w10, w11 = w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8], w[9], w[10], w[11]
     r0, r1, r2 = image[rows[0], start:stop], image[rows[1], start:stop], image[rows[2], start:stop]
@@ -65,7 +65,7 @@ def _weigh_rows(out: Any, image: Any, rows: Any, start: int, stop: int, w: Any) 
 
 
 @njit(cache=True, nogil=True, fastmath=True, inline="always")
-def _weigh_columns(out: Any, line: Any, count: int, w: Any) -> None:  # pragma: no cover - compiled
+def _weigh_columns(out: Any, line: Any, count: int, w: Any) -> None:
     """Set ``out[x]`` to the weighted sum of ``line[x : x + 12]``."""
     w0, w1, w2, w3, w4, w5, w6, w7, w8, w9, w10, w11 = w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8], w[9], w[10], w[11]
     for x in range(count):
@@ -75,9 +75,7 @@ def _weigh_columns(out: Any, line: Any, count: int, w: Any) -> None:  # pragma: 
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _interpolate_rows(
-    image: Any, field_y: Any, table: Any, strip: Any, block: int, margin: int
-) -> None:  # pragma: no cover - compiled
+def _interpolate_rows(image: Any, field_y: Any, table: Any, strip: Any, block: int, margin: int) -> None:
     """Fill ``strip`` (the rows of one block, with mirrored margins) with ``image`` read at ``y + field_y``."""
     height, width = image.shape
     y_start = block * BLOCK_PX
@@ -101,7 +99,7 @@ def _interpolate_rows(
 @njit(cache=True, nogil=True, fastmath=True)
 def _interpolate_columns(  # noqa: PLR0917 - compiled
     strip: Any, field_x: Any, table: Any, sums: Any, weights_of_sums: Any, block: int, margin: int
-) -> None:  # pragma: no cover - compiled
+) -> None:
     """Add ``strip`` read at ``x + field_x`` to every image of ``sums``, each with its weight."""
     n_sums, height, width = sums.shape
     y_start = block * BLOCK_PX
@@ -123,9 +121,7 @@ def _interpolate_columns(  # noqa: PLR0917 - compiled
 
 
 @njit(cache=True, nogil=True)
-def _add_warped(
-    frames: Any, fields: Any, table: Any, sums: Any, weights: Any, margin: int
-) -> None:  # pragma: no cover - compiled
+def _add_warped(frames: Any, fields: Any, table: Any, sums: Any, weights: Any, margin: int) -> None:
     strip = np.zeros((BLOCK_PX, frames.shape[2] + 2 * margin), dtype=np.float32)
     for block in range(fields.shape[2]):
         for index in range(frames.shape[0]):

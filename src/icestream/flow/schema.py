@@ -124,7 +124,7 @@ outcome = Table(  # what a step says about a unit
     PrimaryKeyConstraint("revision", "unit"),
 )
 Index("outcome_by_unit", outcome.c.unit)
-Index("outcome_by_status", outcome.c.revision, outcome.c.status)
+Index("outcome_by_status", outcome.c.revision, outcome.c.status, outcome.c.weight)
 
 lease = Table(  # work in progress; deleted in the transaction that commits its outcome
     "lease",

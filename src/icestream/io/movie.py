@@ -1,6 +1,7 @@
 """Raw movies of any camera, frame by frame."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -103,18 +104,22 @@ def open_movie(path: Path, *, eer_upsampling: int = 1, eer_group: int = 1) -> Mo
         There is no such file.
     """
     path = Path(path)
-    source = open_source(path)
-    try:
-        if not is_compressed(path) and ifd.is_tiff(source.read_at(0, 4)):
-            pages = list(ifd.walk_directories(source))
-            events = eer.eer_frames(pages)
-            if events:
-                return _open_eer(source, events, pages[0], upsampling=eer_upsampling, group=eer_group)
-            return _open_tiff(source, pages)
-        return _open_mrc(source)
-    except BaseException:
-        source.close()
-        raise
+    with ExitStack() as on_error:
+        source = open_source(path)
+        on_error.callback(source.close)
+        reader = _open_source(source, eer_upsampling=eer_upsampling, eer_group=eer_group)
+        on_error.pop_all()  # from here on the reader closes its source
+        return reader
+
+
+def _open_source(source: Source, *, eer_upsampling: int, eer_group: int) -> MovieReader:
+    if not is_compressed(source.path) and ifd.is_tiff(source.read_at(0, 4)):
+        pages = list(ifd.walk_directories(source))
+        events = eer.eer_frames(pages)
+        if events:
+            return _open_eer(source, events, pages[0], upsampling=eer_upsampling, group=eer_group)
+        return _open_tiff(source, pages)
+    return _open_mrc(source)
 
 
 def movie_header(path: Path, *, eer_upsampling: int = 1, eer_group: int = 1) -> MovieHeader:
