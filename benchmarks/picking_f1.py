@@ -6,6 +6,7 @@ filter alone is shown at the best threshold for each micrograph, which nobody kn
 """
 
 import csv
+import json
 import sys
 import time
 from pathlib import Path
@@ -53,22 +54,27 @@ def f1(picked: np.ndarray, truth: np.ndarray, shape: tuple[int, int]) -> float:
 def main(folder: Path) -> None:
     searched_px = (SEARCH_ANG[0] / PIXEL_SIZE_ANG, SEARCH_ANG[1] / PIXEL_SIZE_ANG)
     distance_px = 0.7 * float(np.sqrt(np.prod(searched_px)))
-    for label in ("blobs, best threshold", "learned template"):
+    line: dict[str, object] = {"benchmark": "picking_f1"}
+    for label in ("blobs_best_threshold", "learned_template"):
         scores: dict[bool, list[float]] = {True: [], False: []}
+        begin_s = time.process_time()
         for path in sorted((folder / "averages").glob("*.png")):
             image, truth = load(path)
-            begin = time.perf_counter()
-            if label == "learned template":
+            if label == "learned_template":
                 found = pick_particles_2d(-image, diameter_px=searched_px, min_distance_px=distance_px)
                 score = f1(found.yx_px, truth, image.shape)
             else:
                 found = pick_particles_2d(-image, diameter_px=searched_px, min_distance_px=distance_px, n_rounds=0, threshold=0.0)
                 score = max(f1(found.yx_px[:n], truth, image.shape) for n in range(20, len(found.score), 5))
-            seconds = time.perf_counter() - begin
-            name = path.name.removesuffix(".bin_avg.png")
-            scores[name in HELD_OUT].append(score)
-            print(f"{label:22s} {name} {'held out' if name in HELD_OUT else 'develop ':8s} F1 {score:.3f} {seconds:.2f} s")
-        print(f"{label}: mean F1 {np.mean(scores[False]):.3f} (development), {np.mean(scores[True]):.3f} (held out)")
+            scores[path.name.removesuffix(".bin_avg.png") in HELD_OUT].append(round(score, 4))
+        line[label] = {
+            "mean_f1_development": round(float(np.mean(scores[False])), 4),
+            "mean_f1_held_out": round(float(np.mean(scores[True])), 4),
+            "f1_development": scores[False],
+            "f1_held_out": scores[True],
+            "cpu_s_per_micrograph": round((time.process_time() - begin_s) / 8, 2),
+        }
+    print(json.dumps(line))
 
 
 if __name__ == "__main__":
