@@ -1,11 +1,13 @@
 """Streaming 2D classification of simulated particles: purity, resolution against the truth, and CPU time.
 
 Run ``OMP_NUM_THREADS=1 python benchmarks/classify2d_quality.py --views 8 --jitter 8 --snr 0.03``; ``--views 0`` draws views at
-random from the whole sphere. The picture is written to ``--out``.
+random from the whole sphere. Prints one JSON line; the picture is written to ``--out``.
 """
 
 import argparse
+import json
 import shutil
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -137,7 +139,10 @@ def stream(bench: StepBench, records: list[Particles], params: Classify2DParams)
         state = update.state
         averages = step.emit(state, params, bench)
         seconds = time.process_time() - began
-        print(f"{state.n_particles:6d} particles: {seconds:6.1f} CPU s, {len(update.assignments)} exposures assigned", flush=True)
+        print(
+            f"{state.n_particles:6d} particles: {seconds:6.1f} CPU s, {len(update.assignments)} exposures assigned",
+            file=sys.stderr,
+        )
         for assigned in update.assignments.values():
             if isinstance(assigned, ClassAssignments):
                 found.update({int(row["pid"]): row for row in from_block(assigned.block)})
@@ -149,16 +154,16 @@ def stream(bench: StepBench, records: list[Particles], params: Classify2DParams)
 
 def judge(
     bench: StepBench, averages: ClassAverages, found: dict[int, np.void], truths: list[Truth], atoms: NDArray[np.float64]
-) -> None:
-    """Print, per class, the share of its main view and FRC 0.5 against the best projection of a member and the members' mean."""
+) -> dict[str, object]:
+    """Return, per class, the share of its main view and FRC 0.5 against the best projection of a member and the members' mean."""
     images = read_stack(bench.path(averages.stack))
     box, pixel = averages.box_px, averages.bin * PIXEL_ANG
     mask = soft_disc_2d(box, radius_px=80 / pixel, edge_px=3)
     pure, best_all, mean_all = 0, [], []
+    classes: list[dict[str, object]] = []
     for k, image in enumerate(images):
         members = [pid for pid, row in found.items() if row["class_id"] == k]
         if not members:
-            print(f"class {k:3d}: empty")
             continue
         views = np.array([truths[pid].view for pid in members])
         main = max(int((views == v).sum()) for v in set(views.tolist()))
@@ -168,15 +173,22 @@ def judge(
         mean = _limit(image * mask, np.mean(projections, axis=0) * mask, pixel)
         best_all.append(best)
         mean_all.append(mean)
-        print(
-            f"class {k:3d}: {len(members):4d} particles, main view {main / len(members):.2f}, "
-            f"FRC 0.5 at {best:5.1f} Å to a projection, "
-            f"{mean:5.1f} Å to the mean; halves {averages.classes[k].resolution_ang or 999:5.1f} Å"
+        classes.append(
+            {
+                "class": k,
+                "particles": len(members),
+                "main_view": round(main / len(members), 3),
+                "frc05_to_projection_ang": round(best, 1),
+                "frc05_to_members_mean_ang": round(mean, 1),
+                "frc05_of_halves_ang": averages.classes[k].resolution_ang,
+            }
         )
-    print(
-        f"purity {pure / len(found):.3f}; median FRC 0.5 {np.median(best_all):.1f} Å (projection), "
-        f"{np.median(mean_all):.1f} Å (mean)"
-    )
+    return {
+        "purity": round(pure / len(found), 4),
+        "median_frc05_to_projection_ang": round(float(np.median(best_all)), 1),
+        "median_frc05_to_members_mean_ang": round(float(np.median(mean_all)), 1),
+        "classes": classes,
+    }
 
 
 def _in_class_frame(truth: Truth, row: np.void, atoms: NDArray[np.float64], box: int, pixel: float) -> NDArray[np.float64]:
@@ -209,8 +221,8 @@ def main() -> None:
         records = write_exposures(bench, truths, atoms, arguments.snr, rng)
         began = time.process_time()
         averages, found = stream(bench, records, Classify2DParams(n_classes=arguments.classes))
-        print(f"total {time.process_time() - began:.1f} CPU s")
-        judge(bench, averages, found, truths, atoms)
+        line = {"benchmark": "classify2d_quality", "views": arguments.views, "cpu_s": round(time.process_time() - began, 1)}
+        print(json.dumps({**line, **judge(bench, averages, found, truths, atoms)}))
         shutil.copy(bench.path(averages.picture), arguments.out)
 
 
