@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import fft
 
-from icestream.errors import ItemError
+from icestream.errors import ItemError, SourceGone
 from icestream.flow.step import step_type_of
 from icestream.io.image import image_header, read_image, write_mrc
 from icestream.io.movie import movie_header
@@ -148,3 +148,10 @@ def test_motion_record_survives_storage(bench, frames):
     micrograph = correct_motion(_movie(bench, frames), None, MotionParams(), KNOWN, bench)
     restored = Micrograph.restore(micrograph.model_dump_json(), version=1, block=None)
     assert isinstance(restored.motion, Motion) and restored == micrograph
+
+
+def test_a_movie_that_was_purged_is_gone_and_not_broken(bench, frames):
+    movie = _movie(bench, frames)
+    bench.path(movie.file).unlink()
+    with pytest.raises(SourceGone, match="is not there"):
+        correct_motion(movie, None, MotionParams(), Acquisition(), bench)
