@@ -5,6 +5,7 @@ change sequence: a reader asks for what came after the last number it saw.
 """
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -12,18 +13,20 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     PrimaryKeyConstraint,
     String,
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
-SCHEMA_VERSION = 1
+from icestream.flow.schema_people import board, command, document, halt, metadata, notice, override
 
-metadata = MetaData()
+__all__ = ["board", "command", "document", "halt", "metadata", "notice", "override"]
+
+SCHEMA_VERSION = 2
 
 runner = Table(  # one row: who writes
     "runner",
@@ -38,6 +41,8 @@ runner = Table(  # one row: who writes
     Column("last_seq", Integer, nullable=False),
     Column("state", String, nullable=False),  # 'stopped' -> 'running' -> 'stopped'
     Column("note", Text),
+    Column("uptime_s", Float, nullable=False, server_default="0"),  # while a runner was up and not paused, on a monotonic clock
+    Column("hold", Text),  # why nothing is dispatched, as JSON {kind, reason, author, since}; NULL while it runs
 )
 
 revision = Table(  # a step with one set of parameters
@@ -59,7 +64,13 @@ revision = Table(  # a step with one set of parameters
     Column("created_at", Float, nullable=False),
     UniqueConstraint("step", "number"),
 )
-Index("one_active_revision", revision.c.step, unique=True, sqlite_where=text("state = 'active'"))
+Index(
+    "one_active_revision",
+    revision.c.step,
+    unique=True,
+    sqlite_where=text("state = 'active'"),
+    postgresql_where=text("state = 'active'"),
+)
 
 exposure = Table(
     "exposure",
@@ -81,8 +92,8 @@ source_file = Table(  # files a source has taken, so that a restart does not rea
     metadata,
     Column("step", String, nullable=False),
     Column("ref", Text, nullable=False),
-    Column("size_bytes", Integer, nullable=False),
-    Column("modified_ns", Integer, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("modified_ns", BigInteger, nullable=False),
     Column("unit", String, nullable=False),
     PrimaryKeyConstraint("step", "ref", "size_bytes", "modified_ns"),
 )
@@ -145,7 +156,7 @@ failure = Table(  # every attempt that ended badly, whatever became of the item 
     Column("revision", ForeignKey("revision.id"), nullable=False),
     Column("unit", String, nullable=False),
     Column("attempt", String, nullable=False),
-    Column("kind", String, nullable=False),  # item | error | transient | worker_died
+    Column("kind", String, nullable=False),  # a FailureKind
     Column("error_type", String, nullable=False),
     Column("message", Text, nullable=False),
     Column("traceback", Text, nullable=False),
@@ -193,6 +204,7 @@ gate_opening = Table(
     metadata,
     Column("revision", ForeignKey("revision.id"), primary_key=True),
     Column("reason", Text, nullable=False),
+    Column("last", Boolean, nullable=False, server_default=false()),  # what waited has passed and nothing follows
     Column("at", Float, nullable=False),
     Column("seq", Integer, nullable=False, unique=True),
 )
@@ -226,25 +238,19 @@ accumulator_log = Table(  # what was consumed, in which order and in which porti
     PrimaryKeyConstraint("revision", "position"),
 )
 
-command = Table(  # what people asked for; other processes only append here
-    "command",
+gate_clock = Table(  # when a gate or batch began to wait, in the session's uptime
+    "gate_clock",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("kind", String, nullable=False),
-    Column("arguments", Text, nullable=False),
-    Column("author", String, nullable=False),
-    Column("state", String, nullable=False),  # 'asked' -> 'done' | 'refused'
-    Column("answer", Text),
-    Column("at", Float, nullable=False),
+    Column("revision", ForeignKey("revision.id"), primary_key=True),
+    Column("started_uptime_s", Float, nullable=False),
 )
 
-notice = Table(  # things people should see: alerts, changed source files, unreadable folders
-    "notice",
+stale = Table(  # what an accumulator consumed and what is no item any more
+    "stale",
     metadata,
-    Column("seq", Integer, primary_key=True),
-    Column("level", String, nullable=False),  # info | warning | alert
-    Column("step", String),
-    Column("unit", String),
-    Column("message", Text, nullable=False),
+    Column("revision", ForeignKey("revision.id"), nullable=False),
+    Column("unit", String, nullable=False),
+    Column("reason", Text),
     Column("at", Float, nullable=False),
+    PrimaryKeyConstraint("revision", "unit"),
 )
