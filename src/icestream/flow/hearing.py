@@ -3,6 +3,7 @@
 import json
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,7 @@ class Hearing:
         task, worker = known
         worker.task = None
         self.runner.ready.give_back(task)
+        self.runner.inflight.end(task)
         self.runner.board.notes.pop(task.step, None)
         writing.end_lease(attempt)
         return task
@@ -89,33 +91,40 @@ class Hearing:
                 self.runner.workshop.note_maker(task.key, worker.name)
 
     def _failed(self, writing: Writing, task: Task, failure: CallFailure) -> None:
-        writing.add_failure(task.step, task.unit, attempt=task.attempt, failure=failure)
-        event = moves.Failed(task.step, task.unit, failure.kind, failure.message, time.monotonic())
-        self.runner.handle(writing, event)
+        for step, unit in task.waiters:
+            writing.add_failure(step, unit, attempt=task.attempt, failure=failure)
+            self.runner.handle(writing, moves.Failed(step, unit, failure.kind, failure.message, time.monotonic()))
 
     def _decided(self, writing: Writing, task: Task, message: Message) -> None:
-        node = self.runner.graph.nodes[task.step]
-        accepted = message.body["status"] == "item"
-        if node.type.kind is Kind.MAP:
-            stored = message.body["record"]
-            self._store(writing, task, message, key=task.key, unit=task.unit, stored=stored)
-            outcome = moves.Outcome(moves.Status.ITEM, {"out": task.key}, stored["weight"], missing=self.missing_in(task))
-        else:
-            unit = self.runner.scheduler.units[task.unit]
-            status = moves.Status.ITEM if accepted else moves.Status.REJECTED
-            keys = passed_keys(node, task.inputs, accepted=accepted)
-            weight = first_weight(node, unit.outcomes)
-            outcome = moves.Outcome(status, keys, weight, message.body["reason"], missing=self.missing_in(task))
-        self.runner.handle(writing, moves.Decided(task.step, task.unit, outcome))
+        body = message.body
+        if "record" in body:
+            self._store(writing, task, message, key=task.key, unit=task.unit, stored=body["record"])
+        for step, unit in task.waiters:
+            outcome = self._outcome(step, unit, task, body)
+            if outcome is not None:
+                self.runner.handle(writing, moves.Decided(step, unit, outcome))
 
-    def missing_in(self, task: Task) -> tuple[str, ...]:
-        """Return the inputs that had no item for ``task``."""
-        unit = self.runner.scheduler.units.get(task.unit)
-        links = self.runner.graph.nodes[task.step].item_links
+    def _outcome(self, step: str, unit_id: str, task: Task, body: dict[str, Any]) -> moves.Outcome | None:
+        """Return what the answer to ``task`` means for one of those who waited for it."""
+        node, unit = self.runner.graph.nodes[step], self.runner.scheduler.units.get(unit_id)
+        if unit is None:
+            return None
+        missing = self.missing_in(step, unit_id, task.inputs)
+        if node.type.kind is Kind.MAP:
+            return moves.Outcome(moves.Status.ITEM, {"out": task.key}, body["record"]["weight"], missing=missing)
+        accepted = body["status"] == "item"
+        status = moves.Status.ITEM if accepted else moves.Status.REJECTED
+        keys = passed_keys(node, task.inputs, accepted=accepted)
+        return moves.Outcome(status, keys, first_weight(node, unit.outcomes), body["reason"], missing=missing)
+
+    def missing_in(self, step: str, unit_id: str, inputs: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+        """Return the inputs of ``step`` that had no item for a unit that runs on ``inputs``."""
+        unit = self.runner.scheduler.units.get(unit_id)
+        links = self.runner.graph.nodes[step].item_links
         if unit is None:
             return ()
         all_links = [link for group in links.values() for link in group]
-        keys = {key for group in task.inputs.values() for key in group}
+        keys = {key for group in inputs.values() for key in group}
         return tuple(
             str(link)
             for link in all_links
@@ -125,7 +134,7 @@ class Hearing:
     def _absorbed(self, writing: Writing, task: Task, message: Message) -> None:
         body = message.body
         entry = task.entry
-        if entry is None:
+        if entry is None or not task.waiters:  # nobody waits: the step was edited meanwhile
             return
         self._store(writing, task, message, key=task.key, unit=f"{task.step}:{entry.position}", stored=body["record"])
         assignments = {unit: assignment_key(task.key, unit) for unit in body["assignments"]}
@@ -143,14 +152,14 @@ class Hearing:
         )
 
     def _store(self, writing: Writing, task: Task, message: Message, *, key: str, unit: str, stored: dict[str, Any]) -> None:
-        node = self.runner.graph.nodes[task.step]
+        revision = task.revision
         inputs = {port: list(keys) for port, keys in task.inputs.items()}
         if task.entry is not None:
             inputs = {"members": [unit for unit, _ in task.entry.members]}
         block = message.block(stored["block"])
         writing.put_result(
             key=key,
-            revision=self.runner.revisions[task.step].id,
+            revision=revision.id,
             unit=unit,
             record_type=stored["type"],
             record_version=stored["version"],
@@ -158,12 +167,12 @@ class Hearing:
             block=block,
             weight=stored["weight"],
             inputs=json.dumps(inputs),
-            params=json.dumps(dict(self.runner.revisions[task.step].params)),
+            params=json.dumps(dict(revision.params)),
             acquisition=json.dumps(task.acquisition),
             wall_s=message.body.get("wall_s", 0.0),
             cpu_s=message.body.get("cpu_s", 0.0),
             host=socket.gethostname(),
-            software=f"icestream {__version__}, {node.type.name} {message.body.get('version', node.type.version)}",
+            software=f"icestream {__version__}, {revision.type_name} {message.body.get('version', revision.type_version)}",
         )
         self.runner.workshop.remember(key, {"json": stored["json"], "version": stored["version"], "block": block})
 
@@ -185,7 +194,7 @@ class Hearing:
                 self.runner.board.notes[step] = body["note"]
             case "source_closed":
                 worker.source = None
-                self.runner.handle(writing, moves.SourceClosed(step, body["reason"]))
+                self.runner.sources.close(writing, step, body["reason"])
             case "source_stopped":
                 worker.source = None
             case "source_failed":
@@ -200,7 +209,7 @@ class Hearing:
         writing.flush()
         if body["file"] is not None:
             self._note_file(writing, step, unit, body["file"])
-        task = Task(step, unit, key, {}, {}, 1, 0.0)
+        task = Task(step, unit, key, {}, {}, 1, 0.0, self.runner.revisions[step])
         if node.type.output is not None and issubclass(node.type.output, Snapshot):
             self._snapshot_arrived(writing, task, message)
             return

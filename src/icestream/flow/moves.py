@@ -25,6 +25,7 @@ class FailureKind(StrEnum):
     ERROR = "error"
     TRANSIENT = "transient"
     WORKER_DIED = "worker_died"
+    ENVIRONMENT = "environment"
 
 
 @dataclass(frozen=True)
@@ -113,13 +114,21 @@ class Retried:
 
 
 @dataclass(frozen=True)
+class Overridden:
+    """A person decided about a unit at a step by hand, or took such a decision back."""
+
+    step: str
+    unit: str
+
+
+@dataclass(frozen=True)
 class Tick:
     """Time passed (monotonic seconds)."""
 
     now_s: float
 
 
-Event = Arrived | Published | Decided | Failed | Absorbed | SourceClosed | Retried | Tick
+Event = Arrived | Published | Decided | Failed | Absorbed | SourceClosed | Retried | Overridden | Tick
 
 
 # Instructions ------------------------------------------------------------------------------------------------------------------
@@ -203,6 +212,15 @@ class DropEntry:
 
 
 @dataclass(frozen=True)
+class MarkStale:
+    """Store whether something that an accumulator or batch took is still an item; ``reason`` is None when it is one again."""
+
+    step: str
+    unit: str
+    reason: str | None
+
+
+@dataclass(frozen=True)
 class MarkStream:
     """Store that a stream opened or closed."""
 
@@ -246,6 +264,7 @@ Instruction = (
     | CloseBatch
     | Consume
     | DropEntry
+    | MarkStale
     | MarkStream
     | Release
     | PublishVersion

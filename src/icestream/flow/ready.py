@@ -29,6 +29,10 @@ class ReadyQueue:
         heap = self._heaps.setdefault((self.tokens(task), task.memory_gb), [])
         heapq.heappush(heap, (-depth, -order if self.newest_first else order, order, task))
 
+    def clear(self) -> None:
+        """Forget what waits; what runs keeps its tokens."""
+        self._heaps.clear()
+
     def take(self) -> Task | None:
         """Return the best task that the free tokens allow, and hold its tokens; None if there is none.
 

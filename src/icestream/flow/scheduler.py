@@ -7,7 +7,7 @@ hang. A unit leaves the memory when its last step has decided: the cost of an ev
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from icestream.flow import closing, collecting, versions
+from icestream.flow import closing, collecting, overriding, versions
 from icestream.flow.context import Progress, Verdict
 from icestream.flow.graph import Graph, Node
 from icestream.flow.joins import first_weight, join_inputs, member_keys, passed_keys
@@ -23,6 +23,7 @@ from icestream.flow.moves import (
     MarkStream,
     Notify,
     Outcome,
+    Overridden,
     Published,
     Release,
     Retried,
@@ -47,6 +48,8 @@ class Scheduler:
 
     graph: Graph
     judges: Judges
+    overrides: overriding.Overrides = field(default_factory=dict)
+    backlog: bool = False  # unsettled exposures of earlier runs are still to be admitted: no stream may close
     stages: dict[str, Stage] = field(default_factory=dict)
     units: dict[str, Unit] = field(default_factory=dict)
     delayed: list[tuple[float, str, str]] = field(default_factory=list)
@@ -84,20 +87,31 @@ class Scheduler:
                 closing.close_stage(self, self.stages[event.step], event.reason)
             case Retried():
                 try_again(self, event)
+            case Overridden():
+                overriding.decide_anew(self, event)
             case Tick():
                 self._tick(event.now_s)
         closing.close_what_is_done(self)
         return self.out
 
     def resume(self, units: Iterable[Unit]) -> list[Instruction]:
-        """Take the unsettled units of an earlier run, in their order, and go on with them."""
+        """Go on with the logs and snapshots of an earlier run, and with its unsettled units, in their order."""
         self.out = []
         for stage in self.stages.values():
             collecting.compute_entry(self, stage)
-        for unit in units:
-            self.add_unit(unit)
+        out = [*self.out, *self.admit(units, more=self.backlog)]
+        self.out = []
         for stage in self.stages.values():
             versions.run_newest(self, stage)
+        return out + self.out
+
+    def admit(self, units: Iterable[Unit], *, more: bool) -> list[Instruction]:
+        """Take unsettled units of an earlier run; ``more`` tells that others are still to come."""
+        self.out = []
+        self.backlog = more
+        for unit in units:
+            if unit.id not in self.units:
+                self.add_unit(unit)
         return self.out
 
     # Units -----------------------------------------------------------------------------------------------------------------
@@ -165,6 +179,7 @@ class Scheduler:
         known = unit.outcomes.get(node.name)
         frozen = node.type.kind in (Kind.COLLECT, Kind.ACCUMULATE) and known is not None and known.status is Status.ITEM
         if frozen:
+            overriding.note_frozen(self, unit, self.stages[node.name])
             return
         if known is not None:
             self.forget(unit, node)
@@ -196,10 +211,15 @@ class Scheduler:
         if joined.outcome is not None:
             self.settle(unit, node, joined.outcome)
             return
+        weight = first_weight(node, unit.outcomes)
+        forced = self.overrides.get((unit.id, node.name))
+        by_hand = overriding.decide_by_hand(node, joined.inputs, weight, forced) if forced else None
+        if by_hand is not None:
+            self.settle(unit, node, by_hand)
+            return
         bound = versions.bind(self, unit, stage)
         if bound is None:
             return
-        weight = first_weight(node, unit.outcomes)
         if node.type.kind in (Kind.MAP, Kind.FILTER):
             unit.running.add(node.name)
             unit.stale.discard(node.name)
@@ -216,12 +236,17 @@ class Scheduler:
         unit = Unit(event.unit, "exposure", dict(event.known))
         status = Status.FAILED if event.error else Status.ITEM
         keys = {"out": event.key} if event.key and not event.error else {}
-        unit.outcomes[event.step] = outcome = Outcome(status, keys, event.weight, event.error)
+        outcome = Outcome(status, keys, event.weight, event.error)
+        unit.outcomes[event.step] = outcome = self._as_decided_by_hand(event, outcome)
         self.count_failure(self.stages[event.step], failed=event.error is not None)
         self.stages[event.step].closed = False
         self.mark(self.stages[event.step], "open", "new data")
         self.out.append(Settle(event.step, event.unit, outcome))
         self.add_unit(unit)
+
+    def _as_decided_by_hand(self, event: Arrived, outcome: Outcome) -> Outcome:
+        forced = self.overrides.get((event.unit, event.step))
+        return outcome if forced is None else overriding.source_outcome(outcome, forced)
 
     def _decided(self, event: Decided) -> None:
         unit = self.units.get(event.unit)

@@ -26,14 +26,54 @@ class Sources:
     runner: "Runner"
     falls: dict[str, int] = field(default_factory=dict)
     restart_at: dict[str, float] = field(default_factory=dict)
+    ended: dict[str, str] = field(default_factory=dict)  # sources that have closed in this run, with the reason
+    _started: dict[str, tuple[int, dict[str, object]]] = field(default_factory=dict)
 
     def start_all(self) -> None:
-        """Start every source of the workflow."""
-        for node in self.runner.graph.nodes.values():
-            if node.type.kind is Kind.SOURCE:
+        """Start every source of the workflow that neither runs nor has ended, unless a person has paused the session."""
+        if "person" in self.runner.holds.by_kind:
+            return
+        watched = {worker.source for worker in self.runner.pool.workers}
+        for node in self._nodes():
+            if node.name not in watched and node.name not in self.ended and node.name not in self.restart_at:
                 self._start(node)
 
+    def rest(self) -> None:
+        """Stop watching; nothing closes by that."""
+        for worker in [worker for worker in self.runner.pool.workers if worker.source is not None]:
+            self.runner.pool.dismiss(worker)
+        self.restart_at.clear()
+
+    def reconcile(self) -> None:
+        """After an edit: stop the sources that changed or are gone, start the new ones, and close those again that had ended."""
+        present = {node.name: self._signature(node) for node in self._nodes()}
+        changed = {step for step, signature in self._started.items() if present.get(step) != signature}
+        for worker in [worker for worker in self.runner.pool.workers if worker.source in changed]:
+            self.runner.pool.dismiss(worker)
+        for step in changed:
+            self._started.pop(step)
+            self.ended.pop(step, None)
+            self.restart_at.pop(step, None)
+        with self.runner.store.transaction() as connection:
+            writing = self.runner.writing(connection)
+            for step, reason in self.ended.items():
+                self.runner.handle(writing, moves.SourceClosed(step, reason))
+            writing.flush()
+        self.start_all()
+
+    def _nodes(self) -> list[Node]:
+        return [node for node in self.runner.graph.nodes.values() if node.type.kind is Kind.SOURCE]
+
+    def _signature(self, node: Node) -> tuple[int, dict[str, object]]:
+        return self.runner.revisions[node.name].id, {"params": node.params, "roots": self.runner.session.roots}
+
+    def close(self, writing: Writing, step: str, reason: str) -> None:
+        """Note that a source has ended."""
+        self.ended[step] = reason
+        self.runner.handle(writing, moves.SourceClosed(step, reason))
+
     def _start(self, node: Node) -> None:
+        self._started[node.name] = self._signature(node)
         pool = self.runner.pool
         worker = pool.start(1)
         worker.source = node.name
