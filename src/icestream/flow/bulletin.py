@@ -21,10 +21,10 @@ class Bulletin:
     _rows: dict[str, tuple[int, int, str]] = field(default_factory=dict)
     _published_at: float = 0.0
 
-    def publish(self, connection: Connection, board: Board) -> None:
-        """Write the rows that changed, if the last time is long enough ago."""
+    def publish(self, connection: Connection, board: Board, *, final: bool = False) -> None:
+        """Write the rows that changed, if the last time is long enough ago or the run has come to its end."""
         now = time.monotonic()
-        if now - self._published_at < _INTERVAL_S:
+        if now - self._published_at < _INTERVAL_S and not final:
             return
         self._published_at = now
         rows = {step.name: (step.waiting, step.running, step.note) for step in board.status().steps}

@@ -89,6 +89,8 @@ class Runner:
             while not self._done():
                 self._cycle()
             report = self.board.report(finished=self.stop_signals == 0, reason=self._reason())
+            with self.store.transaction() as connection:
+                self.bulletin.publish(connection, self.board, final=True)
             fault_point("before_close")
             self.pool.shut_down()
             self.store.close(report.reason)

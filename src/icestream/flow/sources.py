@@ -27,6 +27,7 @@ class Sources:
     falls: dict[str, int] = field(default_factory=dict)
     restart_at: dict[str, float] = field(default_factory=dict)
     ended: dict[str, str] = field(default_factory=dict)  # sources that have closed in this run, with the reason
+    wanted: bool = False  # after the commit, start those that neither run nor have ended
     _started: dict[str, tuple[int, dict[str, object]]] = field(default_factory=dict)
 
     def start_all(self) -> None:
@@ -105,7 +106,10 @@ class Sources:
         return max(0.0, min([longest_s, *due]))
 
     def restart_fallen(self) -> None:
-        """Start the sources whose pause is over."""
+        """Start the sources whose pause is over, and all after a person's pause."""
+        if self.wanted:
+            self.wanted = False
+            self.start_all()
         for step, at in list(self.restart_at.items()):
             if at <= time.monotonic() and not self.runner.stop_signals:
                 del self.restart_at[step]

@@ -28,7 +28,7 @@ def resume(runner: "Runner", writing: Writing, _command: Resume, author: str) ->
     """Go on."""
     if runner.holds.lift("person") is None:
         return "is not paused"
-    runner.sources.start_all()
+    runner.sources.wanted = True
     writing.notify(moves.Notify("info", f"resumed by {author}"))
     return "goes on"
 
