@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from icestream.flow import schema
-from icestream.flow.control.asking import Apply, Branch, Command, Override, Pause, Reset, Restart, Resume, Set, Stop, ask
+from icestream.flow.control.asking import Apply, Branch, Command, Override, Pause, Reset, Restart, Resume, Retry, Set, Stop, ask
+from icestream.flow.control.submitting import submit
 from icestream.flow.running import run_session
 from icestream.flow.session import Session, open_session
 from icestream.settings import Settings
@@ -313,3 +314,20 @@ def test_a_full_disk_pauses_the_session_which_goes_on_by_itself(tmp_path: Path, 
     assert report.finished
     assert holds[0] == "paused by itself: the disk is full; goes on as soon as that is mended"
     assert {row["level"] for row in read_rows(session, schema.notice)} == {"alert", "info"}
+
+
+def test_what_is_asked_of_a_resting_session_is_carried_out_at_once(tmp_path: Path) -> None:
+    session = make_toy_session(tmp_path, toy_steps(4), numbers=range(4))
+    settings = Settings(cores=2)
+    answer = submit(session, Set(step="triple", params={"factor": 4}), author="eva", settings=settings)
+    assert (answer.state, answer.text) == ("done", "taken up: triple (factor: 3 → 4)")
+    session = open_session(session.folder)
+    run_session(session, settings)
+    assert value(session, "triple", "3") == 12
+    made = {row["key"] for row in read_rows(session, schema.result)}
+    assert submit(session, Override(unit="3", verdict="reject"), author="eva", settings=settings).state == "done"
+    assert settled(session, "numbers")["3"]["status"] == "rejected"
+    assert submit(session, Retry(step="triple", unit=None), author="eva", settings=settings).text == "0 to be tried again"
+    run_session(session, settings)
+    assert settled(session, "triple")["3"]["status"] == "skipped"
+    assert {row["key"] for row in read_rows(session, schema.result)} - made == set()

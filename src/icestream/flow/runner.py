@@ -83,7 +83,7 @@ class Runner:
         """Run until every stream has closed, or until somebody stops it."""
         sweep_temporaries(self.session.folder / "steps")
         try:
-            self._resume()
+            self.resume()
             self.sources.start_all()
             fault_point("source_started")
             while not self._done():
@@ -114,7 +114,27 @@ class Runner:
         self.stop_signals += 1
         self.stopped_at = time.monotonic()
 
-    def _resume(self) -> None:
+    def answer_commands(self) -> None:
+        """Carry out what was asked while no runner was there; nothing is processed."""
+        try:
+            self.resume()
+            again = True
+            while again:
+                with self.store.transaction() as connection:
+                    writing = self.writing(connection)
+                    carry_out_commands(self, writing)
+                    writing.flush()
+                    self.holds.store(connection)
+                again = self.outdated
+                self._after_commit()
+                if self.outdated:
+                    self.reload(watch=False)
+            self.store.close("commands were carried out; nothing was processed")
+        finally:
+            self.store.dispose()
+
+    def resume(self) -> None:
+        """Take up what earlier runs left unsettled."""
         with self.store.transaction() as connection:
             writing = self.writing(connection)
             resuming.load_stages(connection, self.scheduler, self.revisions)
@@ -139,7 +159,7 @@ class Runner:
             resuming.load_failures(writing.connection, self.scheduler, self.revisions)
             self.carry_out(writing, instructions)
 
-    def reload(self) -> None:
+    def reload(self, *, watch: bool = True) -> None:
         """Go on with an edited workflow: what is running goes on, everything else is looked at anew."""
         self.outdated = False
         self.inflight.let_go(running=set(self.running))
@@ -147,8 +167,9 @@ class Runner:
         self.surroundings.session = self.session
         with self.store.transaction(durable=True) as connection:
             self.workflow(connection)
-        self._resume()
-        self.sources.reconcile()
+        self.resume()
+        if watch:
+            self.sources.reconcile()
 
     def writing(self, connection: Connection) -> Writing:
         """Return the writing side of one transaction."""

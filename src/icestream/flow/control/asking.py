@@ -38,6 +38,34 @@ class Stop(Command):
     now: bool = False
 
 
+class Close(Command):
+    """Let a stream take nothing new: what runs ends, then what is below closes too. It stays closed until it is reopened."""
+
+    kind = "close"
+    step: str
+    now: bool = False  # cancel what runs there, too
+
+
+class Reopen(Command):
+    """Let a stream that was closed by hand take exposures again, those included that came meanwhile."""
+
+    kind = "reopen"
+    step: str
+
+
+class Release(Command):
+    """Let a gate go that waits for a person."""
+
+    kind = "release"
+    step: str
+
+
+class Continue(Command):
+    """Go on with everything: end a pause, reopen what was closed by hand or reset, retry what failed."""
+
+    kind = "continue"
+
+
 class Retry(Command):
     """Try failed exposures again: of one step or all, one exposure or all."""
 
@@ -98,7 +126,8 @@ class Override(Command):
 
 
 COMMANDS: dict[str, type[Command]] = {
-    command.kind: command for command in (Pause, Resume, Stop, Retry, Set, Branch, Apply, Restart, Reset, Override)
+    command.kind: command
+    for command in (Pause, Resume, Stop, Close, Reopen, Release, Continue, Retry, Set, Branch, Apply, Restart, Reset, Override)
 }
 
 
