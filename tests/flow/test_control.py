@@ -261,14 +261,28 @@ def test_a_filter_can_be_overruled_both_ways(tmp_path: Path) -> None:
 
 def test_an_accumulator_knows_what_it_took_and_is_no_item_any_more(tmp_path: Path) -> None:
     session = make_toy_session(tmp_path, toy_steps(4), numbers=range(4))
-    run_session(session, Settings(cores=2))
+    patient = Settings(cores=2, rebuild_fraction=0.5)
+    run_session(session, patient)
     ask(session, Override(unit="2", verdict="reject", reason="bad"), author="eva")
-    run_session(session, Settings(cores=2))
+    run_session(session, patient)
     (stale,) = read_rows(session, schema.stale)
     assert active_steps(session)[stale["revision"]] == "total"
     ask(session, Override(unit="2", verdict="lift"), author="eva")
-    run_session(session, Settings(cores=2))
+    run_session(session, patient)
     assert read_rows(session, schema.stale) == []
+
+
+def test_an_accumulator_that_lost_much_is_built_anew_beside_the_old_one(tmp_path: Path) -> None:
+    session = make_toy_session(tmp_path, toy_steps(6), numbers=range(6))
+    run_session(session, Settings(cores=2))
+    for number in ("2", "4"):
+        ask(session, Override(unit=number, verdict="reject"), author="eva")
+    run_session(session, Settings(cores=2))
+    built = [row for row in read_rows(session, schema.revision) if row["step"] == "total"]
+    assert [(row["state"], row["epoch"]) for row in built] == [("frozen", 0), ("active", 1)]
+    state, members = replay_log(session, "total", tmp_path / "replay")
+    assert json.loads(state)["count"] == len(members) == 4
+    assert [row for row in read_rows(session, schema.snapshot) if row["revision"] == built[0]["id"]]
 
 
 def test_identical_steps_share_one_computation(tmp_path: Path) -> None:
@@ -296,6 +310,19 @@ def test_a_backlog_of_many_pages_is_worked_off(tmp_path: Path, newest_first: boo
     assert {int(number): value(edited, "triple", number) for number in settled(edited, "triple")} == {n: 4 * n for n in range(40)}
     _, members = replay_log(edited, "total", tmp_path / "replay")
     assert len(members) == len(set(members)) == 40
+
+
+def test_a_full_disk_is_not_the_items_fault(tmp_path: Path) -> None:
+    steps = toy_steps(4)
+    steps["triple"] = {"use": f"{TOYS}:multiply", "in": {"number": "numbers"}, "params": {"full_until": "session:room"}}
+    session = make_toy_session(tmp_path, steps, numbers=range(4))
+    with live(session) as runner:
+        until(lambda: "hold" in (row := read_rows(session, schema.runner)[0]) and row["hold"])
+        assert "No space left on device" in json.loads(read_rows(session, schema.runner)[0]["hold"])["reason"]
+        (session.folder / "room").touch()
+        assert runner.wait(LIMIT_S) == 0
+    assert {row["status"] for row in settled(session, "triple").values()} == {"item"}
+    assert {row["kind"] for row in read_rows(session, schema.failure)} == {"environment"}
 
 
 def test_a_full_disk_pauses_the_session_which_goes_on_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, func, select, update
 
 from icestream import __version__
 from icestream.flow import moves, resuming, schema
+from icestream.flow.control.holds import hold_for
 from icestream.flow.guard import CallFailure
 from icestream.flow.joins import first_weight, passed_keys
 from icestream.flow.keys import assignment_key, origin_of, source_key
@@ -91,6 +92,8 @@ class Hearing:
                 self.runner.workshop.note_maker(task.key, worker.name)
 
     def _failed(self, writing: Writing, task: Task, failure: CallFailure) -> None:
+        if failure.kind is moves.FailureKind.ENVIRONMENT:
+            hold_for(self.runner, writing, f"{task.step}: {failure.message}")
         for step, unit in task.waiters:
             writing.add_failure(step, unit, attempt=task.attempt, failure=failure)
             self.runner.handle(writing, moves.Failed(step, unit, failure.kind, failure.message, time.monotonic()))

@@ -1,12 +1,16 @@
-"""When to try again: by rule after a failure, or because a person asked."""
+"""What becomes of failures: when to try again, by rule or because a person asked, and when to alert."""
 
 from typing import TYPE_CHECKING
 
-from icestream.flow import versions
-from icestream.flow.moves import FailureKind, Retried, Status
+from icestream.flow import collecting, versions
+from icestream.flow.moves import Failed, FailureKind, Notify, Outcome, Retried, Status
+from icestream.flow.stage import Stage
+from icestream.flow.step import Kind
 
 if TYPE_CHECKING:
     from icestream.flow.scheduler import Scheduler
+
+ALERT_AFTER_FAILURES = 5
 
 _DELAYS_S: dict[FailureKind, tuple[float, ...]] = {
     FailureKind.ITEM: (),  # the item itself is bad: trying again changes nothing
@@ -21,6 +25,38 @@ def retry_delay_s(kind: FailureKind, count: int) -> float | None:
     """Return how long to wait after the ``count``-th failure of this kind, or None to give up."""
     delays = _DELAYS_S[kind]
     return delays[count - 1] if count <= len(delays) else None
+
+
+def fail(scheduler: "Scheduler", event: Failed) -> None:
+    """Take a bad end of an attempt: try again after a while, or give up on the unit."""
+    stage = scheduler.stages[event.step]
+    counts = stage.failures.setdefault(event.unit, {})
+    counts[event.kind] = counts.get(event.kind, 0) + 1
+    delay_s = retry_delay_s(event.kind, counts[event.kind])
+    if delay_s is not None:
+        scheduler.delayed.append((event.now_s + delay_s, event.step, event.unit))
+        return
+    stage.failures.pop(event.unit, None)
+    if stage.node.type.kind is Kind.ACCUMULATE:
+        collecting.split_entry(scheduler, stage, event.message)
+        return
+    unit = scheduler.units.get(event.unit)
+    if unit is not None:
+        count_failure(scheduler, stage, failed=True)
+        scheduler.settle(unit, stage.node, Outcome(Status.FAILED, reason=event.message, weight=0))
+    versions.finish_version(scheduler, stage, event.unit)
+
+
+def count_failure(scheduler: "Scheduler", stage: Stage, *, failed: bool) -> None:
+    """Alert once when a step fails for everything."""
+    if not failed:
+        stage.n_failed = 0
+        return
+    stage.n_failed += 1
+    if stage.n_failed >= ALERT_AFTER_FAILURES and not stage.alerted:
+        stage.alerted = True
+        message = f"{stage.node.name} failed for {stage.n_failed} exposures in a row"
+        scheduler.out.append(Notify("alert", message, stage.node.name))
 
 
 def try_again(scheduler: "Scheduler", event: Retried) -> None:

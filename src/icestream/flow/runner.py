@@ -14,6 +14,7 @@ from icestream.flow.bulletin import Bulletin
 from icestream.flow.clock import Clock
 from icestream.flow.control.commands import carry_out_commands
 from icestream.flow.control.holds import look_around
+from icestream.flow.control.redoing import rebuild_stale
 from icestream.flow.deciding import judge_for
 from icestream.flow.faults import fault_point
 from icestream.flow.hearing import Hearing
@@ -190,6 +191,7 @@ class Runner:
             self.handle(writing, moves.Tick(time.monotonic()))
             look_around(self, writing)
             carry_out_commands(self, writing)
+            rebuild_stale(self, writing)
             if not self.outdated:
                 self._admit(writing)
             assigned = self._assign(writing) if self._may_assign() else []

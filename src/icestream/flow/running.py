@@ -45,7 +45,7 @@ class Attendance:
             try:
                 self.runner = Runner(self.session, self.settings, self.on_change)
                 return self._attend(self.runner)
-            except StoreUnavailable as error:
+            except (StoreUnavailable, OSError) as error:
                 if self.stops or self.runner is None:  # it never worked: the person who starts it should know at once
                     raise
                 self.session = self.runner.session

@@ -7,7 +7,7 @@ hang. A unit leaves the memory when its last step has decided: the cost of an ev
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from icestream.flow import closing, collecting, overriding, versions
+from icestream.flow import closing, collecting, overriding, retry, versions
 from icestream.flow.context import Progress, Verdict
 from icestream.flow.graph import Graph, Node
 from icestream.flow.joins import first_weight, join_inputs, member_keys, passed_keys
@@ -21,7 +21,6 @@ from icestream.flow.moves import (
     Forget,
     Instruction,
     MarkStream,
-    Notify,
     Outcome,
     Overridden,
     Published,
@@ -32,14 +31,11 @@ from icestream.flow.moves import (
     Status,
     Tick,
 )
-from icestream.flow.retry import retry_delay_s, try_again
 from icestream.flow.stage import Stage, Unit
 from icestream.flow.step import Kind
 from icestream.records import Snapshot
 
 Judges = Callable[[Node], tuple[Callable[[Progress], Verdict], int]]
-
-ALERT_AFTER_FAILURES = 5
 
 
 @dataclass
@@ -80,13 +76,13 @@ class Scheduler:
             case Decided():
                 self._decided(event)
             case Failed():
-                self._failed(event)
+                retry.fail(self, event)
             case Absorbed():
                 collecting.absorb(self, event)
             case SourceClosed():
                 closing.close_stage(self, self.stages[event.step], event.reason)
             case Retried():
-                try_again(self, event)
+                retry.try_again(self, event)
             case Overridden():
                 overriding.decide_anew(self, event)
             case Tick():
@@ -238,7 +234,7 @@ class Scheduler:
         keys = {"out": event.key} if event.key and not event.error else {}
         outcome = Outcome(status, keys, event.weight, event.error)
         unit.outcomes[event.step] = outcome = self._as_decided_by_hand(event, outcome)
-        self.count_failure(self.stages[event.step], failed=event.error is not None)
+        retry.count_failure(self, self.stages[event.step], failed=event.error is not None)
         self.stages[event.step].closed = False
         self.mark(self.stages[event.step], "open", "new data")
         self.out.append(Settle(event.step, event.unit, outcome))
@@ -256,7 +252,7 @@ class Scheduler:
         if event.step in unit.stale:
             self._run_again(unit, stage.node)
             return
-        self.count_failure(stage, failed=False)
+        retry.count_failure(self, stage, failed=False)
         self.settle(unit, stage.node, event.outcome)
         if event.outcome.status is Status.ITEM and _makes_snapshot(stage.node):
             versions.publish(self, stage, event.outcome.keys["out"])
@@ -265,35 +261,6 @@ class Scheduler:
     def _run_again(self, unit: Unit, node: Node) -> None:
         unit.running.discard(node.name)
         self.decide(unit, node)
-
-    def _failed(self, event: Failed) -> None:
-        stage = self.stages[event.step]
-        counts = stage.failures.setdefault(event.unit, {})
-        counts[event.kind] = counts.get(event.kind, 0) + 1
-        delay_s = retry_delay_s(event.kind, counts[event.kind])
-        if delay_s is not None:
-            self.delayed.append((event.now_s + delay_s, event.step, event.unit))
-            return
-        stage.failures.pop(event.unit, None)
-        if stage.node.type.kind is Kind.ACCUMULATE:
-            collecting.split_entry(self, stage, event.message)
-            return
-        unit = self.units.get(event.unit)
-        if unit is not None:
-            self.count_failure(stage, failed=True)
-            self.settle(unit, stage.node, Outcome(Status.FAILED, reason=event.message, weight=0))
-        versions.finish_version(self, stage, event.unit)
-
-    def count_failure(self, stage: Stage, *, failed: bool) -> None:
-        """Alert once when a step fails for everything."""
-        if not failed:
-            stage.n_failed = 0
-            return
-        stage.n_failed += 1
-        if stage.n_failed >= ALERT_AFTER_FAILURES and not stage.alerted:
-            stage.alerted = True
-            message = f"{stage.node.name} failed for {stage.n_failed} exposures in a row"
-            self.out.append(Notify("alert", message, stage.node.name))
 
     def _tick(self, now_s: float) -> None:
         due = [entry for entry in self.delayed if entry[0] <= now_s]

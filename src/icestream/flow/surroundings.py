@@ -7,6 +7,8 @@ from pathlib import Path
 
 from icestream.flow.session import Session
 
+_PROBE_BYTES = 65536
+
 
 @dataclass
 class Surroundings:
@@ -35,7 +37,7 @@ class Surroundings:
     def _unwritable(self) -> str | None:
         probe = self.session.folder / f".probe_{os.getpid()}"
         try:
-            probe.write_bytes(b"icestream")
+            probe.write_bytes(bytes(_PROBE_BYTES))
             probe.unlink()
         except OSError as error:
             return f"{self.session.folder}: cannot be written: {error.strerror}"

@@ -1,5 +1,6 @@
 """Small steps on numbers, to test the engine and to show a step author every kind."""
 
+import errno
 import os
 import signal
 import time
@@ -97,6 +98,7 @@ class DoubleParams(Params):
     crash_on: list[int] = Field(default_factory=list, description="Numbers that kill the worker")
     break_on: list[int] = Field(default_factory=list, description="Numbers that raise something unexpected")
     heal_file: str | None = Field(None, description="Refuse nothing once this file exists")
+    full_until: str | None = Field(None, description="The disk is full until this file exists")
     sleep_s: float = Field(0.0, description="How long it takes", json_schema_extra={"operational": True})
 
 
@@ -105,6 +107,8 @@ def multiply(number: Number, params: DoubleParams, ctx: Context) -> Number:
     """Multiply a number and write it to a file."""
     time.sleep(params.sleep_s)
     healed = params.heal_file is not None and ctx.path(params.heal_file).exists()
+    if params.full_until is not None and not ctx.path(params.full_until).exists():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if number.value in params.fail_on and not healed:
         raise ItemError(f"{number.value} is refused")
     if number.value in params.break_on:

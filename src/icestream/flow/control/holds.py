@@ -43,6 +43,12 @@ def stop(runner: "Runner", writing: Writing, command: Stop, author: str) -> str:
     return "stops at once" if command.now else f"stops after {len(runner.running)} running"
 
 
+def hold_for(runner: "Runner", writing: Writing, trouble: str) -> None:
+    """Hold the session for something that no item is to blame for; `look_around` lets it go."""
+    if runner.holds.put(Hold("surroundings", trouble)):
+        writing.notify(moves.Notify("alert", f"paused by itself: {trouble}"))
+
+
 def look_around(runner: "Runner", writing: Writing) -> None:
     """Hold the session while its disk or its raw data are away, and let go when they are well again."""
     now = time.monotonic()
@@ -51,7 +57,6 @@ def look_around(runner: "Runner", writing: Writing) -> None:
     runner.looked_at = now
     trouble = runner.surroundings.trouble()
     if trouble is not None:
-        if runner.holds.put(Hold("surroundings", trouble)):
-            writing.notify(moves.Notify("alert", f"paused by itself: {trouble}"))
+        hold_for(runner, writing, trouble)
     elif runner.holds.lift("surroundings") is not None:
         writing.notify(moves.Notify("info", "the trouble is over; the session goes on"))

@@ -8,6 +8,7 @@ from sqlalchemy import delete, insert, select, update
 from icestream.flow import moves, schema
 from icestream.flow.control.asking import Reset, Restart
 from icestream.flow.control.retrying import known_step
+from icestream.flow.step import Kind
 from icestream.flow.writing import Writing
 
 if TYPE_CHECKING:
@@ -19,6 +20,18 @@ def restart(runner: "Runner", writing: Writing, command: Restart, author: str) -
     steps = _begin_anew(runner, writing, command.step)
     writing.notify(moves.Notify("info", f"{', '.join(steps)}: computed afresh, as {author} asked", command.step))
     return f"{len(steps)} steps are computed afresh: {', '.join(steps)}"
+
+
+def rebuild_stale(runner: "Runner", writing: Writing) -> None:
+    """Build an accumulator anew once too much of what it took is no item any more; the old one stays to be seen beside it."""
+    for name, stage in runner.scheduler.stages.items():
+        taken = stage.passed
+        if runner.outdated or stage.node.type.kind is not Kind.ACCUMULATE or not stage.stale or stage.entry is not None:
+            continue
+        if len(stage.stale) >= runner.settings.rebuild_fraction * taken:
+            steps = _begin_anew(runner, writing, name)
+            text = f"{name}: {len(stage.stale)} of the {taken} exposures it took are no items any more; it is built anew"
+            writing.notify(moves.Notify("info", f"{text}, with {', '.join(steps[1:])}" if steps[1:] else text, name))
 
 
 def reset(runner: "Runner", writing: Writing, command: Reset, author: str) -> str:
