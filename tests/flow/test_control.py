@@ -13,6 +13,7 @@ import yaml
 from icestream.flow import schema
 from icestream.flow.control.asking import Apply, Branch, Command, Override, Pause, Reset, Restart, Resume, Retry, Set, Stop, ask
 from icestream.flow.control.submitting import submit
+from icestream.flow.runner import Runner
 from icestream.flow.running import run_session
 from icestream.flow.session import Session, open_session
 from icestream.settings import Settings
@@ -310,6 +311,27 @@ def test_a_backlog_of_many_pages_is_worked_off(tmp_path: Path, newest_first: boo
     assert {int(number): value(edited, "triple", number) for number in settled(edited, "triple")} == {n: 4 * n for n in range(40)}
     _, members = replay_log(edited, "total", tmp_path / "replay")
     assert len(members) == len(set(members)) == 40
+
+
+def test_a_flood_of_exposures_waits_in_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("icestream.flow.backlog.PAGE", 5)
+    monkeypatch.setattr("icestream.flow.backlog.MOST_UNITS", 6)
+    monkeypatch.setattr("icestream.flow.runner._LOW_WATER", 3)
+    most: list[int] = []
+    watched = Runner.handle
+
+    def handle(runner: Runner, writing: Any, event: Any) -> None:
+        watched(runner, writing, event)
+        most.append(len(runner.scheduler.units))
+
+    monkeypatch.setattr(Runner, "handle", handle)
+    session = make_toy_session(tmp_path, toy_steps(60), numbers=range(60))
+    report = run_session(session, Settings(cores=2))
+    assert report.finished
+    assert max(most) < 40
+    assert len(settled(session, "any")) == 60
+    _, members = replay_log(session, "total", tmp_path / "replay")
+    assert len(members) == len(set(members)) == 60
 
 
 def test_a_full_disk_is_not_the_items_fault(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from icestream.flow.revisions import Revision
 from icestream.flow.stage import Unit
 
 PAGE = 200
+MOST_UNITS = 2000
+"""With so many exposures in memory, what arrives waits in the store until its turn comes."""
 
 
 @dataclass
@@ -20,6 +22,14 @@ class Backlog:
     newest_first: bool
     first: int
     last: int
+    newest: int = 0  # the number of the exposure that arrived last
+
+    def takes(self, n_units: int) -> bool:
+        """Tell whether the newest exposure is to wait in the store; newest-first needs it at once."""
+        later = n_units >= MOST_UNITS and not self.newest_first
+        if later:
+            self.last = self.newest
+        return later
 
     @property
     def more(self) -> bool:

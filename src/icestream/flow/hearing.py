@@ -7,22 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, select
 
 from icestream import __version__
-from icestream.flow import moves, resuming, schema
+from icestream.flow import moves, schema
 from icestream.flow.control.holds import hold_for
 from icestream.flow.guard import CallFailure
 from icestream.flow.joins import first_weight, passed_keys
-from icestream.flow.keys import assignment_key, origin_of, source_key
+from icestream.flow.keys import assignment_key
 from icestream.flow.pool import Answer, Worker
-from icestream.flow.reopening import reopen_left_out
 from icestream.flow.retention import files_to_drop
 from icestream.flow.step import Kind
 from icestream.flow.tasks import Task
 from icestream.flow.wire import Message
 from icestream.flow.writing import Writing
-from icestream.records import Snapshot
 
 if TYPE_CHECKING:
     from icestream.flow.runner import Runner
@@ -33,7 +31,6 @@ class Hearing:
     """Hears the workers of one run."""
 
     runner: "Runner"
-    reopened: bool = False
 
     def hear(self, writing: Writing, answer: Answer) -> None:
         """Take one message, or a worker's death."""
@@ -41,7 +38,7 @@ class Hearing:
         if message is None:
             self._died(writing, worker)
         elif worker.source is not None:
-            self._from_source(writing, worker, message)
+            self.runner.arrivals.hear(writing, worker, message)
         elif message.body["status"] == "progress":
             self.runner.board.notes[self._step_of(message)] = f"{message.body['fraction']:.0%} {message.body['text']}"
         else:
@@ -101,7 +98,7 @@ class Hearing:
     def _decided(self, writing: Writing, task: Task, message: Message) -> None:
         body = message.body
         if "record" in body:
-            self._store(writing, task, message, key=task.key, unit=task.unit, stored=body["record"])
+            self.store(writing, task, message, key=task.key, unit=task.unit, stored=body["record"])
         for step, unit in task.waiters:
             outcome = self._outcome(step, unit, task, body)
             if outcome is not None:
@@ -139,10 +136,10 @@ class Hearing:
         entry = task.entry
         if entry is None or not task.waiters:  # nobody waits: the step was edited meanwhile
             return
-        self._store(writing, task, message, key=task.key, unit=f"{task.step}:{entry.position}", stored=body["record"])
+        self.store(writing, task, message, key=task.key, unit=f"{task.step}:{entry.position}", stored=body["record"])
         assignments = {unit: assignment_key(task.key, unit) for unit in body["assignments"]}
         for unit, stored in body["assignments"].items():
-            self._store(writing, task, message, key=assignments[unit], unit=unit, stored=stored)
+            self.store(writing, task, message, key=assignments[unit], unit=unit, stored=stored)
         writing.store_state(
             task.step, entry.position, state_key=task.key, state=body["state"], state_version=body["state_version"]
         )
@@ -154,7 +151,8 @@ class Hearing:
             writing.connection, revision=revision.id, folder=folder, position=entry.position
         )
 
-    def _store(self, writing: Writing, task: Task, message: Message, *, key: str, unit: str, stored: dict[str, Any]) -> None:
+    def store(self, writing: Writing, task: Task, message: Message, *, key: str, unit: str, stored: dict[str, Any]) -> None:
+        """Store one result of ``task``."""
         revision = task.revision
         inputs = {port: list(keys) for port, keys in task.inputs.items()}
         if task.entry is not None:
@@ -183,109 +181,6 @@ class Hearing:
         """Return the weight of the result with this key, if there is one."""
         writing.flush()
         return writing.connection.execute(select(schema.result.c.weight).where(schema.result.c.key == key)).scalar()
-
-    # Sources ---------------------------------------------------------------------------------------------------------------
-
-    def _from_source(self, writing: Writing, worker: Worker, message: Message) -> None:
-        step = str(worker.source)
-        body = message.body
-        match body["status"]:
-            case "arrival":
-                self.runner.sources.recovered(step)
-                self._arrival(writing, step, message)
-            case "pulse":
-                self.runner.board.notes[step] = body["note"]
-            case "source_closed":
-                worker.source = None
-                self.runner.sources.close(writing, step, body["reason"])
-            case "source_stopped":
-                worker.source = None
-            case "source_failed":
-                worker.source = None
-                self.runner.sources.fell(writing, step, body["message"])
-
-    def _arrival(self, writing: Writing, step: str, message: Message) -> None:
-        body = message.body
-        node = self.runner.graph.nodes[step]
-        unit = origin_of(body["identity"])
-        key = source_key(node.type.name, self.runner.revisions[step].type_version, body["identity"])
-        writing.flush()
-        if body["file"] is not None:
-            self._note_file(writing, step, unit, body["file"])
-        task = Task(step, unit, key, {}, {}, 1, 0.0, self.runner.revisions[step])
-        if node.type.output is not None and issubclass(node.type.output, Snapshot):
-            self._snapshot_arrived(writing, task, message)
-            return
-        known = self._note_exposure(writing, step, unit, body)
-        if known is None:
-            return
-        self._reopen(writing)
-        weight = 1
-        if body["record"] is not None:
-            self._store(writing, task, message, key=key, unit=unit, stored=body["record"])
-            weight = body["record"]["weight"]
-        self.runner.handle(writing, moves.Arrived(step, unit, key if body["record"] else None, weight, body["error"], known))
-
-    def _note_file(self, writing: Writing, step: str, unit: str, file: list[Any]) -> None:
-        ref, size_bytes, modified_ns = file
-        table = schema.source_file
-        mine = (table.c.step == step) & (table.c.ref == ref)
-        rows = writing.connection.execute(select(table.c.unit, table.c.size_bytes, table.c.modified_ns).where(mine)).all()
-        if any(row.unit != unit for row in rows):
-            text = f"{ref}: its content changed; it is processed as a new exposure"
-            writing.notify(moves.Notify("warning", text, step, unit))
-        if not any(row.size_bytes == size_bytes and row.modified_ns == modified_ns for row in rows):
-            values = {"ref": ref, "size_bytes": size_bytes, "modified_ns": modified_ns}
-            writing.add(schema.source_file, step=step, unit=unit, **values)
-
-    def _note_exposure(self, writing: Writing, step: str, unit: str, body: dict[str, Any]) -> moves.Outcomes | None:
-        """Note an exposure; return the outcomes it has already, or None if this source brought it before."""
-        table = schema.exposure
-        acquisition = json.dumps(body["acquisition"] or {})
-        row = writing.connection.execute(select(table.c.ordinal).where(table.c.unit == unit)).first()
-        if row is not None:
-            (known,) = resuming.load_exposures(writing.connection, self.runner.revisions, [unit])
-            if step in known.outcomes:
-                return None
-            values = {"source": step, "acquisition": acquisition}
-            writing.connection.execute(update(table).where(table.c.unit == unit).values(values))
-            self.runner.workshop.know_unit(unit, body["name"], body["acquisition"] or {})
-            return known.outcomes
-        self.runner.workshop.know_unit(unit, body["name"], body["acquisition"] or {})
-        last = writing.connection.execute(select(func.max(table.c.ordinal))).scalar() or 0
-        writing.add(
-            table,
-            unit=unit,
-            ordinal=last + 1,
-            name=body["name"],
-            identity=body["identity"],
-            source=step,
-            acquisition=acquisition,
-            arrived_at=writing.now,
-            settled_by=None,
-            seq=writing.store.next_seq(),
-        )
-        return {}
-
-    def _snapshot_arrived(self, writing: Writing, task: Task, message: Message) -> None:
-        body = message.body
-        if body["record"] is None:
-            writing.notify(moves.Notify("warning", f"{task.step}: {body['name']}: {body['error']}", task.step))
-            return
-        table = schema.snapshot
-        mine = table.c.revision == self.runner.revisions[task.step].id
-        known = writing.connection.execute(select(table.c.key).where(mine & (table.c.key == task.key))).first()
-        if known is None:
-            self._reopen(writing)
-            self._store(writing, task, message, key=task.key, unit=task.unit, stored=body["record"])
-            version = self.runner.scheduler.stages[task.step].version + 1
-            self.runner.handle(writing, moves.Published(task.step, version, task.key))
-
-    def _reopen(self, writing: Writing) -> None:
-        """At the first new item of a run, let those wait again that an earlier closing left out."""
-        if not self.reopened:
-            self.reopened = True
-            reopen_left_out(self.runner, writing)
 
     def learn_units(self, connection: Connection, ids: list[str]) -> None:
         """Remember names and acquisition values of units that are resumed."""

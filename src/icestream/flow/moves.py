@@ -56,6 +56,7 @@ class Arrived:
     weight: int = 1
     error: str | None = None
     known: Outcomes = field(default_factory=dict)  # what steps said of it that do not depend on this source
+    later: bool = False  # it is left to the backlog
 
 
 @dataclass(frozen=True)

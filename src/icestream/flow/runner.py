@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from icestream.files import sweep_temporaries
 from icestream.flow import moves, resuming
+from icestream.flow.arrivals import Arrivals
 from icestream.flow.backlog import find_backlog
 from icestream.flow.bulletin import Bulletin
 from icestream.flow.clock import Clock
@@ -61,6 +62,7 @@ class Runner:
         self.ready = ReadyQueue(self.settings.cores, self.settings.usable_memory_gb, self.settings.newest_first)
         self.inflight = Inflight()
         self.hearing = Hearing(self)
+        self.arrivals = Arrivals(self)
         self.sources = Sources(self)
         self.holds = Holds()
         self.surroundings = Surroundings(self.session, self.settings.min_free_gb)

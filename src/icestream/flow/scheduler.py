@@ -238,7 +238,10 @@ class Scheduler:
         self.stages[event.step].closed = False
         self.mark(self.stages[event.step], "open", "new data")
         self.out.append(Settle(event.step, event.unit, outcome))
-        self.add_unit(unit)
+        if event.later:
+            self.backlog = True
+        else:
+            self.add_unit(unit)
 
     def _as_decided_by_hand(self, event: Arrived, outcome: Outcome) -> Outcome:
         forced = self.overrides.get((event.unit, event.step))
