@@ -7,7 +7,8 @@
     ├── WorkflowError          a workflow, template or parameter that cannot run (its user mends it)
     ├── SessionError           a session folder, store or setting that cannot be used
     │   ├── SessionBusy        another runner holds the session
-    │   └── StaleRunner        this runner was replaced; it must not commit
+    │   ├── StaleRunner        this runner was replaced; it must not commit
+    │   └── LedgerError        the ledger of the machine's resources cannot be used; a runner goes on without it
     └── ItemError              one item cannot be processed; the stream goes on
         ├── FileFormatError    a file that cannot be read, with the file and the reason
         │   └── TruncatedFile  a file that is shorter than its header declares
@@ -41,6 +42,10 @@ class SessionBusy(SessionError):
 
 class StaleRunner(SessionError):
     """The runner was replaced by a newer one and must not commit."""
+
+
+class LedgerError(SessionError):
+    """The ledger of the machine's resources cannot be used."""
 
 
 class ItemError(IcestreamError):

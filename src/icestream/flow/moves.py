@@ -25,6 +25,7 @@ class FailureKind(StrEnum):
     ERROR = "error"
     TRANSIENT = "transient"
     WORKER_DIED = "worker_died"
+    OUT_OF_MEMORY = "out_of_memory"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ _DELAYS_S: dict[FailureKind, tuple[float, ...]] = {
     FailureKind.ERROR: (1.0,),
     FailureKind.TRANSIENT: (1.0, 4.0, 16.0),
     FailureKind.WORKER_DIED: (0.0, 0.5),  # the third death sets the item aside
+    FailureKind.OUT_OF_MEMORY: (1.0,),  # tried once more, with fewer resources
 }
 
 

@@ -12,12 +12,22 @@ from sqlalchemy import Connection
 from icestream.errors import SessionError
 from icestream.files import sweep_temporaries
 from icestream.flow import moves, resuming
+from icestream.flow.allotting import (
+    broker_for,
+    gpus_for,
+    own_limits,
+    ready_queue_for,
+    reduce_after_exhaustion,
+    tell_notices,
+)
+from icestream.flow.broker import RETRY_S
 from icestream.flow.commands import carry_out_commands
 from icestream.flow.deciding import judge_for
+from icestream.flow.exhaustion import OomWatch
 from icestream.flow.faults import fault_point
 from icestream.flow.hearing import Hearing
 from icestream.flow.pool import Answer, Pool, Worker
-from icestream.flow.ready import ReadyQueue
+from icestream.flow.requests import check_requests
 from icestream.flow.revisions import activate_revisions, fingerprint_of
 from icestream.flow.scheduler import Scheduler
 from icestream.flow.session import Session
@@ -47,17 +57,23 @@ class Runner:
 
     def __post_init__(self) -> None:
         self.graph = self.session.graph()
+        self.gpus = gpus_for(self.graph, self.settings)
+        notices = check_requests(self.graph, own_limits(self.settings, self.gpus), self.gpus)
         self.store = Store(self.session.store_path)
         self.store.claim()
         fault_point("claimed")
         self.pool = Pool(self.settings.image_memory_mb)
-        self.ready = ReadyQueue(self.settings.cores, self.settings.usable_memory_gb, self.settings.newest_first)
+        self.oom = OomWatch()
+        self.broker = broker_for(self)
+        self.broker.said += [("warning", notice) for notice in notices]
+        self.ready = ready_queue_for(self)
         self.scheduler = Scheduler(self.graph, judge_for)
         with self.store.transaction(durable=True) as connection:
             acquisition = self.session.document.acquisition.model_dump(exclude_none=True)
             self.revisions = activate_revisions(connection, self.graph, acquisition)
             self.fingerprint = fingerprint_of(self.revisions)
         self.workshop = Workshop(self.session, self.graph, self.revisions)
+        self.workshop.records.limit_bytes = self.settings.record_memory_mb * 2**20
         self.board = Board(self.scheduler, self.running)
         self.hearing = Hearing(self)
         self.sources = Sources(self)
@@ -78,6 +94,7 @@ class Runner:
             return report
         finally:
             self.pool.shut_down()
+            self.broker.close()
             self.store.dispose()
 
     def _reason(self) -> str:
@@ -117,7 +134,8 @@ class Runner:
         if self.stop_signals:
             self.pool.ask_sources_to_stop()
         self.store.check_in_place()
-        timeout_s = self.sources.restart_in_s(_POLL_S)
+        self.oom.look()
+        timeout_s = self.sources.restart_in_s(RETRY_S if self.broker.hungry else _POLL_S)
         answers = list(self.pool.answers(timeout_s)) if self.pool.workers else self._sleep(timeout_s)
         with self.store.transaction() as connection:
             writing = self.writing(connection)
@@ -126,6 +144,8 @@ class Runner:
             self.handle(writing, moves.Tick(time.monotonic()))
             carry_out_commands(self, writing)
             assigned = [] if self.stop_signals else self._assign(writing)
+            self.ready.end(leaving=self.stop_signals > 0)
+            tell_notices(self.broker, writing)
             writing.flush()
             fault_point("before_commit")
         fault_point("after_commit")
@@ -183,13 +203,15 @@ class Runner:
             self.handle(writing, moves.Decided(dispatch.step, dispatch.unit, outcome))
 
     def _enqueue(self, task: Task) -> None:
+        reduce_after_exhaustion(task, self.scheduler.stages[task.step])
         self.ready.put(task, depth=self.graph.nodes[task.step].depth)
 
     def _assign(self, writing: Writing) -> list[Task]:
         assigned = []
+        self.ready.begin()
         while (task := self.ready.take()) is not None:
-            cores = self.ready.tokens(task)
-            worker = self.pool.idle_worker(cores, prefer=self.workshop.maker_of(task)) or self.pool.start(cores)
+            worker = self.pool.idle_worker(task.cores, gpu=task.gpu, prefer=self.workshop.maker_of(task))
+            worker = worker or self.pool.start(task.cores, gpu=task.gpu)
             worker.task = task.attempt
             self.running[task.attempt] = (task, worker)
             writing.lease(task.step, task.unit, attempt=task.attempt, worker=worker.name)
