@@ -256,9 +256,8 @@ def test_a_better_task_without_a_gpu_to_run_on_does_not_hold_the_cores() -> None
 
 
 class BrokenTable:
-    damaged: list[int] = []
-
     def __init__(self) -> None:
+        self.damaged: list[int] = []
         self.broken = True
 
     def exchange(self, change: Callable[[int, Slots], Entry]) -> None:

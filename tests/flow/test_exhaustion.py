@@ -101,16 +101,19 @@ def test_a_system_without_counters_explains_nothing(tmp_path: Path) -> None:
 
 
 def test_reaping_tells_the_peak_of_that_process_alone() -> None:
-    big = subprocess.Popen([sys.executable, "-c", "b = bytearray(200 << 20); print(len(b), flush=True)"], stdout=subprocess.PIPE)
-    small = subprocess.Popen([sys.executable, "-c", "print(1, flush=True)"], stdout=subprocess.PIPE)
+    code = "b = bytearray({} << 20); print(len(b), flush=True); input()"
+    both = [[sys.executable, "-c", code.format(size_mb)] for size_mb in (200, 1)]
+    big, small = (subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for command in both)
     peaks = []
     for process in (big, small):
         assert process.stdout is not None
-        process.stdout.read()
-        process.stdout.close()
+        assert process.stdin is not None
+        process.stdout.readline()
         peaks.append(reap(process) or 0.0)
+        process.stdout.close()
+        process.stdin.close()
     assert peaks[0] > 0.19 > peaks[1] > 0
-    assert (big.returncode, small.returncode) == (0, 0)
+    assert (big.returncode, small.returncode) == (-signal.SIGKILL, -signal.SIGKILL)
     assert reap(big) is None
 
 

@@ -64,7 +64,7 @@ def test_what_a_killed_process_held_is_free_at_once(tmp_path: Path) -> None:
 
 
 def test_a_process_stopped_inside_the_ledger_holds_nobody_up_for_long(tmp_path: Path) -> None:
-    code = HOLD.replace("print(", "ledger._mutex().__enter__(); print(")
+    code = HOLD.replace("print(", "kept = ledger._mutex(); kept.__enter__(); print(")
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "ledger")], stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"held\n"

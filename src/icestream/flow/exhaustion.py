@@ -36,14 +36,15 @@ def peak_memory_gb() -> float:
 
 
 def reap(process: "subprocess.Popen[bytes]") -> float | None:
-    """Wait for a process that was killed; return the most memory it had, in GB, if the kernel tells.
+    """End a process if it still lives, and wait for it; return the most memory it had, in GB, if the kernel tells.
 
-    What it had counts from the kernel's account of that one process, so a neighbour's peak is not taken for it.
+    `subprocess` asks for the exit status alone, also when it kills; the account of this one process would be lost.
     """
     if process.returncode is None:
         try:
+            os.kill(process.pid, signal.SIGKILL)
             _, status, usage = os.wait4(process.pid, 0)
-        except ChildProcessError:
+        except (ChildProcessError, ProcessLookupError):
             process.wait()
             return None
         process.returncode = os.waitstatus_to_exitcode(status)

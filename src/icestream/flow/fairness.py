@@ -106,8 +106,9 @@ def grant(capacity: Tokens, me: Claim, others: Sequence[Claim], *, running: Toke
     Returns
     -------
     Grant
-        The limit may be below ``running``: then nothing more may start as tasks end. It goes beyond the fair share only for what nobody else wants, or for one task: a
-        first task always starts when it has room, and up to my share of the cores also when others have borrowed them.
+        The limit may be below ``running``: then nothing more may start as tasks end. It goes beyond the fair share only for what
+        nobody else wants, or for one task: a first task always starts when it has room, and up to my share of the cores also when
+        others have borrowed them.
     """
     prior = [claim.need for claim in others if claim.need and claim.turn < me.turn]
     taken = {name: sum(claim.held.get(name, 0.0) for claim in others) for name in capacity}

@@ -97,7 +97,6 @@ class Pool:
 
     def _bury(self, worker: Worker) -> None:
         worker.connection.close()
-        worker.process.kill()
         worker.peak_gb = reap(worker.process)
         self.workers.remove(worker)
 
