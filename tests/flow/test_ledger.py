@@ -198,3 +198,18 @@ def test_the_lock_does_not_reach_the_programs_that_a_process_starts(tmp_path: Pa
 
 def test_there_is_nothing_to_read_where_there_is_no_ledger(tmp_path: Path) -> None:
     assert read_ledger(tmp_path / "none") == ({}, [])
+
+
+def test_all_live_slots_are_found_whatever_the_gaps(tmp_path: Path) -> None:
+    ledgers = [Ledger(tmp_path / "ledger") for _ in range(40)]
+    for ledger in ledgers:
+        ledger.exchange(hold(1.0))
+    for index in (0, 3, 4, 17, 38):
+        ledgers[index].close()
+    kept = [index for index in range(40) if index not in (0, 3, 4, 17, 38)]
+    assert sorted(read_ledger(tmp_path / "ledger")[0]) == kept
+    newcomer = Ledger(tmp_path / "ledger")
+    newcomer.exchange(hold(1.0))
+    assert newcomer.slot == 0
+    for ledger in [*ledgers, newcomer]:
+        ledger.close()

@@ -55,7 +55,14 @@ def broker_for(runner: "Runner") -> Broker:
 
     setting = runner.settings.ledger
     table = None if setting == "" else Ledger(Path(setting) if setting else None)
-    return Broker(table, machine_capacity(runner.settings, runner.gpus), describe, user=getpass.getuser())
+    return Broker(table, machine_capacity(runner.settings, runner.gpus), describe, user=_user_name())
+
+
+def _user_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number that has no name
+        return str(os.getuid())
 
 
 def ready_queue_for(runner: "Runner") -> ReadyQueue:

@@ -172,8 +172,8 @@ def decode_entry(content: bytes) -> Entry | None:
 
 def _read_slots(handle: int, *, but: int) -> tuple[Slots, list[int]]:
     found, damaged = {}, []
-    for slot in range(SLOTS):
-        if slot == but or not _is_locked(handle, slot + 1):
+    for slot in _locked_slots(handle):
+        if slot == but:
             continue
         entry = decode_entry(os.pread(handle, _SLOT_BYTES, _SLOT_BYTES * (slot + 1)))
         if entry is None:
@@ -193,9 +193,22 @@ def _lock(handle: int, byte: int, kind: int) -> bool:
     return True
 
 
-def _is_locked(handle: int, byte: int) -> bool:
-    answer = fcntl.fcntl(handle, fcntl.F_OFD_GETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
-    return int(struct.unpack(_FLOCK, answer)[0]) != fcntl.F_UNLCK
+def _locked_slots(handle: int) -> list[int]:
+    """Return the slots that other open files hold: the kernel names some lock in a range, so what lies beside it is asked again."""
+    found: set[int] = set()
+    ranges = [(1, SLOTS + 1)]
+    while ranges:
+        begin, end = ranges.pop()
+        if begin >= end:
+            continue
+        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, begin, end - begin, 0)
+        kind, _, start, length, _ = struct.unpack(_FLOCK, fcntl.fcntl(handle, fcntl.F_OFD_GETLK, asked))
+        if kind == fcntl.F_UNLCK:
+            continue
+        stop = end if length == 0 else min(end, start + length)  # a length of 0 means: to the end of the file
+        found.update(range(max(begin, start) - 1, stop - 1))
+        ranges += [(begin, start), (stop, end)]
+    return sorted(found)
 
 
 def _check_folder(folder: Path) -> None:
