@@ -194,7 +194,7 @@ def _lock(handle: int, byte: int, kind: int) -> bool:
 
 
 def _locked_slots(handle: int) -> list[int]:
-    """Return the slots that other open files hold: the kernel names some lock in a range, so what lies beside it is asked again."""
+    """Return the slots that others hold: the kernel names some lock in a range, so what lies beside it is asked for again."""
     found: set[int] = set()
     ranges = [(1, SLOTS + 1)]
     while ranges:
