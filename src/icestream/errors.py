@@ -9,6 +9,7 @@
     │   ├── SessionBusy        another runner holds the session
     │   ├── StaleRunner        this runner was replaced; it must not commit
     │   └── LedgerError        the ledger of the machine's resources cannot be used; a runner goes on without it
+    │       └── LedgerBusy     another process has kept it locked for long
     └── ItemError              one item cannot be processed; the stream goes on
         ├── FileFormatError    a file that cannot be read, with the file and the reason
         │   └── TruncatedFile  a file that is shorter than its header declares
@@ -46,6 +47,10 @@ class StaleRunner(SessionError):
 
 class LedgerError(SessionError):
     """The ledger of the machine's resources cannot be used."""
+
+
+class LedgerBusy(LedgerError):
+    """Another process has kept the ledger locked for long."""
 
 
 class ItemError(IcestreamError):

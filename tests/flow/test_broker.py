@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from icestream.errors import LedgerError
+from icestream.errors import LedgerBusy, LedgerError
 from icestream.flow.broker import RETRY_S, Broker
 from icestream.flow.fairness import Tokens
 from icestream.flow.ledger import Entry, Slots
@@ -256,13 +256,14 @@ def test_a_better_task_without_a_gpu_to_run_on_does_not_hold_the_cores() -> None
 
 
 class BrokenTable:
-    def __init__(self) -> None:
+    def __init__(self, error: LedgerError | None = None) -> None:
         self.damaged: list[int] = []
         self.broken = True
+        self.error = error or LedgerError("ledger: is gone")
 
     def exchange(self, change: Callable[[int, Slots], Entry]) -> None:
         if self.broken:
-            raise LedgerError("ledger: is gone")
+            raise self.error
         change(0, {})
 
     def close(self) -> None:
@@ -287,3 +288,32 @@ def test_a_runner_goes_on_without_a_ledger_and_says_so_once() -> None:
     table.broken = False
     queue.end()
     assert [level for level, _ in broker.said] == ["warning", "info"]
+
+
+def test_a_ledger_that_is_locked_for_a_moment_is_asked_again() -> None:
+    table, now = BrokenTable(LedgerBusy("ledger: another process has kept it locked")), [0.0]
+    broker = Broker(table, {"cores": 4.0, "memory_gb": 8.0}, clock=lambda: now[0])
+    queue = ReadyQueue(4, 8.0, broker=broker)
+    queue.put(Task("s", "u", "k", {}, {}, 1, 1.0), depth=0)
+    queue.begin()
+    assert queue.take() is None
+    assert broker.hungry
+    table.broken = False
+    now[0] += RETRY_S
+    queue.begin()
+    assert queue.take() is not None
+    assert broker.said == []
+
+
+def test_a_ledger_that_stays_locked_is_done_without() -> None:
+    table, now = BrokenTable(LedgerBusy("ledger: another process has kept it locked")), [0.0]
+    broker = Broker(table, {"cores": 4.0, "memory_gb": 8.0}, clock=lambda: now[0])
+    queue = ReadyQueue(4, 8.0, broker=broker)
+    queue.put(Task("s", "u", "k", {}, {}, 1, 1.0), depth=0)
+    for _ in range(9):
+        queue.begin()
+        if queue.take() is not None:
+            break
+        now[0] += RETRY_S
+    assert queue.running["cores"] == 1
+    assert [level for level, _ in broker.said] == ["warning"]

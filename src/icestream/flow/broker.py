@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from icestream.errors import LedgerError
+from icestream.errors import LedgerBusy, LedgerError
 from icestream.flow.fairness import Claim, Grant, Tokens, beyond, dominant_part, grant, plus
 from icestream.flow.ledger import Entry, Slots
 
@@ -15,6 +15,7 @@ RETRY_S = 0.1
 _REFRESH_S = 0.25
 _RETURN_S = 0.02
 _AFTER_TROUBLE_S = 10.0
+_BUSY_TIMES = 5
 
 
 class Table(Protocol):
@@ -62,6 +63,7 @@ class Broker:
         self._trouble_until = 0.0
         self._damage_told = False
         self._worked = False
+        self._busy = 0
 
     def begin(self) -> None:
         """Begin a round of handing out tasks; the others are asked to leave room for the first task that is refused in it."""
@@ -142,8 +144,12 @@ class Broker:
             if self.table is not None:
                 self.table.exchange(change)
         except LedgerError as error:
+            self._busy += 1
+            if isinstance(error, LedgerBusy) and self._busy < _BUSY_TIMES:  # a loaded machine may stop whoever holds the lock
+                return frozenset({"cores"}) if ask else frozenset()
             self._go_on_without(str(error))
             return frozenset()
+        self._busy = 0
         if self._trouble is not None:
             self._trouble = None
             self.said.append(("info", "the ledger of the machine's resources can be used again"))

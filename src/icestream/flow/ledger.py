@@ -18,7 +18,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from icestream.errors import LedgerError
+from icestream.errors import LedgerBusy, LedgerError
 
 SLOTS = 128
 _SLOT_BYTES = 4096
@@ -110,7 +110,7 @@ class Ledger:
                 break
             time.sleep(_MUTEX_PAUSE_S)
         else:
-            raise LedgerError(f"{self.path}: another process has kept it locked for {_MUTEX_TRIES * _MUTEX_PAUSE_S:g} s")
+            raise LedgerBusy(f"{self.path}: another process has kept it locked for {_MUTEX_TRIES * _MUTEX_PAUSE_S:g} s")
         try:
             yield
         finally:
