@@ -1,10 +1,20 @@
 """Fixtures shared by all tests."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _a_machine_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Share the machine with no runner but those of this run of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ICESTREAM_LEDGER", str(tmp_path_factory.mktemp("machine") / "ledger"))
+        patch.delenv("ICESTREAM_GPUS", raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")

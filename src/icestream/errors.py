@@ -8,7 +8,9 @@
     ├── SessionError           a session folder, store or setting that cannot be used
     │   ├── SessionBusy        another runner holds the session
     │   ├── StoreUnavailable   the store cannot be read or written now, and may be later (full disk, lock, lost connection)
-    │   └── StaleRunner        this runner was replaced; it must not commit
+    │   ├── StaleRunner        this runner was replaced; it must not commit
+    │   └── LedgerError        the ledger of the machine's resources cannot be used; a runner goes on without it
+    │       └── LedgerBusy     another process has kept it locked for long
     └── ItemError              one item cannot be processed; the stream goes on
         ├── FileFormatError    a file that cannot be read, with the file and the reason
         │   └── TruncatedFile  a file that is shorter than its header declares
@@ -46,6 +48,14 @@ class StoreUnavailable(SessionError):
 
 class StaleRunner(SessionError):
     """The runner was replaced by a newer one and must not commit."""
+
+
+class LedgerError(SessionError):
+    """The ledger of the machine's resources cannot be used."""
+
+
+class LedgerBusy(LedgerError):
+    """Another process has kept the ledger locked for long."""
 
 
 class ItemError(IcestreamError):

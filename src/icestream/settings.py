@@ -25,6 +25,15 @@ class Settings(BaseSettings):
     )
     image_memory_mb: int = Field(512, ge=0, description="Images a worker remembers, so that the next step need not read them")
 
+    record_memory_mb: int = Field(
+        256, ge=1, description="Records that a runner remembers, so that the next step need not read them"
+    )
+    gpus: str | None = Field(None, description="GPUs as index:GB, '0:24,1:24'; empty: none; unset: what the driver tells")
+    ledger: str | None = Field(
+        None,
+        description="File in which the runners of this machine agree on who holds what; unset: one for each user; empty: none",
+    )
+
     @property
     def usable_memory_gb(self) -> float:
         """The memory that running steps may ask for together."""

@@ -106,7 +106,14 @@ def test_a_list_input_with_too_few_is_skipped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "tries"), [(FailureKind.ITEM, 1), (FailureKind.ERROR, 2), (FailureKind.TRANSIENT, 4), (FailureKind.WORKER_DIED, 3)]
+    ("kind", "tries"),
+    [
+        (FailureKind.ITEM, 1),
+        (FailureKind.ERROR, 2),
+        (FailureKind.TRANSIENT, 4),
+        (FailureKind.WORKER_DIED, 3),
+        (FailureKind.OUT_OF_MEMORY, 2),
+    ],
 )
 def test_how_often_a_failure_is_tried_again(kind: FailureKind, tries: int) -> None:
     scheduler = scheduler_for({"d": MULTIPLY})

@@ -10,6 +10,7 @@ from icestream.cli.group import ErrorGroup
 from icestream.cli.import_scipion import import_scipion
 from icestream.cli.new import new
 from icestream.cli.report import report
+from icestream.cli.resources import resources
 from icestream.cli.run import run
 from icestream.cli.simulate import simulate
 from icestream.cli.status import failed, retry, status, trace
@@ -54,6 +55,7 @@ _COMMANDS: list[tuple[Callable[..., None], str]] = [
     (failed, _LOOK),
     (trace, _LOOK),
     (report, _LOOK),
+    (resources, _LOOK),
     (steps, _LOOK),
     (demo, _TRY),
     (simulate, _TRY),

@@ -20,6 +20,7 @@ def describe_step(step_type: StepType) -> dict[str, Any]:
         "cores": step_type.cores,
         "memory_gb": step_type.memory_gb,
         "gpu_gb": step_type.gpu_gb,
+        "gpu": step_type.gpu if step_type.gpu_gb else "none",
     }
 
 

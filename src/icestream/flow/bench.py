@@ -25,6 +25,8 @@ class WorkerContext:
     step: str
     closing: bool = False
     version: int = 0
+    gpu: int | None = None
+    reduced: bool = False
     report: Callable[[float, str], None] | None = None
     stop: threading.Event = field(default_factory=threading.Event)
 

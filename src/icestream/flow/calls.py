@@ -58,6 +58,8 @@ def _context(body: dict[str, Any], report: Callable[[float, str], None]) -> Work
         step=body["step"],
         closing=body.get("closing", False),
         version=body.get("snapshot_version", 0),
+        gpu=body.get("gpu"),
+        reduced=body.get("reduced", False),
         report=report,
     )
 

@@ -42,6 +42,17 @@ class Context(Protocol):
         """How many cores were granted; thread pools are set to it already."""
 
     @property
+    def gpu(self) -> int | None:
+        """The GPU that was granted, by its index on the machine, or None: compute on cores.
+
+        The process sees only this one, so CUDA libraries, and programs that the step starts, know it as device 0.
+        """
+
+    @property
+    def reduced(self) -> bool:
+        """The first try ran out of memory: this is the last one, alone and on one core. Work in smaller pieces."""
+
+    @property
     def seed(self) -> int:
         """A seed derived from the result's key: the same at every repetition."""
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from icestream.errors import DeclarationError
 from icestream.flow.context import Verdict
-from icestream.flow.step import Accumulator, Kind, Port, StepType, read_signature
+from icestream.flow.step import Accumulator, GpuUse, Kind, Port, StepType, read_signature
 from icestream.records import Acquisition, Record, Snapshot
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -22,6 +22,10 @@ def _attach(target: TargetT, declared: StepType) -> TargetT:
         allowed = ", ".join(Acquisition.model_fields)
         raise DeclarationError(
             f"step {declared.name!r}: reads {sorted(unknown)}, which is no acquisition value; allowed: {allowed}"
+        )
+    if declared.gpu == "required" and declared.gpu_gb <= 0:
+        raise DeclarationError(
+            f"step {declared.name!r}: needs a GPU but declares gpu_gb={declared.gpu_gb:g}; say how much memory"
         )
     if declared.reads and "acquisition" not in declared.arguments.values():
         raise DeclarationError(f"step {declared.name!r}: declares reads but has no argument of type Acquisition")
@@ -56,8 +60,12 @@ class _Declare:
         cores: int = 1,
         memory_gb: float = 1.0,
         gpu_gb: float = 0.0,
+        gpu: GpuUse = "optional",
     ) -> Callable[[F], F]:
-        """Declare a function from the items of one exposure to one item."""
+        """Declare a function from the items of one exposure to one item.
+
+        ``gpu_gb`` asks for memory on one GPU where there is one; ``gpu="required"`` refuses machines that have none.
+        """
 
         def decorate(function: F) -> F:
             roles, ports, params = read_signature(name, function)
@@ -75,6 +83,7 @@ class _Declare:
                 cores=cores,
                 memory_gb=memory_gb,
                 gpu_gb=gpu_gb,
+                gpu=gpu,
             )
             return _attach(function, declared)
 
@@ -128,6 +137,7 @@ class _Declare:
         cores: int = 1,
         memory_gb: float = 1.0,
         gpu_gb: float = 0.0,
+        gpu: GpuUse = "optional",
     ) -> Callable[[C], C]:
         """Declare an `Accumulator`: ports are the ``Sequence`` arguments of its ``add``."""
 
@@ -148,6 +158,7 @@ class _Declare:
                 cores=cores,
                 memory_gb=memory_gb,
                 gpu_gb=gpu_gb,
+                gpu=gpu,
             )
             return _attach(accumulator, declared)
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from icestream.errors import IcestreamError, WorkflowError
 from icestream.flow.registry import find_step
+from icestream.flow.requests import StepResources
 from icestream.flow.step import Kind, Port, StepType
 from icestream.records import Record, Snapshot
 
@@ -24,6 +25,7 @@ class StepSpec(BaseModel):
     params: dict[str, Any] = Field(default_factory=dict, description="Parameters; {from: step.field} takes another step's value")
     label: str | None = Field(None, description="What people call this step")
     min_inputs: int = Field(1, ge=1, description="How many streams of a list input must have an item")
+    resources: StepResources = Field(default_factory=StepResources, description="Cores, memory and GPUs, pinned by hand")
 
 
 class Workflow(BaseModel):
@@ -60,6 +62,7 @@ class Node:
     domain: str = "exposure"
     outputs: dict[str, RecordType] = field(default_factory=dict)
     bound: frozenset[str] = frozenset()  # the ports that take a version of a snapshot
+    resources: StepResources = field(default_factory=StepResources)
 
     @property
     def item_links(self) -> dict[str, tuple[Link, ...]]:
@@ -137,8 +140,7 @@ def _values_of(spec: StepSpec) -> dict[str, tuple[str, str]]:
 
 def _sources_of(spec: StepSpec) -> set[str]:
     """Return the steps whose outputs or values ``spec`` takes."""
-    linked = {link.step for links in _links_of(spec).values() for link in links}
-    return linked | {step for step, _ in _values_of(spec).values()}
+    return {link.step for links in _links_of(spec).values() for link in links} | {step for step, _ in _values_of(spec).values()}
 
 
 def _topological_order(workflow: Workflow, problems: list[str]) -> list[str]:
@@ -168,8 +170,7 @@ def _build_node(name: str, spec: StepSpec, known: dict[str, Node]) -> Node:
         step_type = find_step(spec.use)
     except IcestreamError as error:
         raise WorkflowError(f"step {name!r}: {error}") from error
-    values = _values_of(spec)
-    links = _links_of(spec)
+    values, links = _values_of(spec), _links_of(spec)
     problems = _check_links(name, step_type, links, known)
     params, more = _check_params(name, spec)
     problems += more
@@ -189,8 +190,8 @@ def _build_node(name: str, spec: StepSpec, known: dict[str, Node]) -> Node:
         port for port, group in links.items() if group and all(_is_snapshot(known[link.step], link) for link in group)
     )
     domain = _domain(name, step_type, links, known)
-    outputs = _outputs(step_type, links, known)
-    return Node(name, spec.use, step_type, params, links, values, spec.min_inputs, depth, domain, outputs, bound)
+    known_parts = (depth, domain, _outputs(step_type, links, known), bound, spec.resources)
+    return Node(name, spec.use, step_type, params, links, values, spec.min_inputs, *known_parts)
 
 
 def _check_links(name: str, step_type: StepType, links: dict[str, tuple[Link, ...]], known: dict[str, Node]) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from icestream.errors import ItemError
+from icestream.flow.exhaustion import is_out_of_memory, peak_memory_gb
 from icestream.flow.moves import FailureKind
 
 _NOT_THE_ITEM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
@@ -26,18 +27,22 @@ class CallFailure:
 def call_step(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
     """Call a step's function; return what it returns, or a `CallFailure`.
 
-    An `ItemError` is the item's fault and final; a failing disk or memory may heal; anything else is an error in the step.
+    An `ItemError` is the item's fault and final; a failing disk may heal; what ran out of memory is tried with fewer resources;
+    anything else is an error in the step.
     """
     try:
         return function(*arguments, **named)
     except ItemError as error:
         return _failure(FailureKind.ITEM, error, str(error))
-    except (OSError, MemoryError) as error:
-        full = isinstance(error, OSError) and error.errno in _NOT_THE_ITEM
-        kind = FailureKind.ENVIRONMENT if full else FailureKind.TRANSIENT
-        return _failure(kind, error, f"{type(error).__name__}: {error}")
     except Exception as error:  # noqa: BLE001 - a step may raise anything; the stream must go on
-        return _failure(FailureKind.ERROR, error, f"{type(error).__name__}: {error}")
+        text = f"{type(error).__name__}: {error}"
+        if is_out_of_memory(error):
+            had = f"its process had had up to {peak_memory_gb():.1f} GB of memory"
+            return _failure(FailureKind.OUT_OF_MEMORY, error, f"ran out of memory ({text}); {had}")
+        if isinstance(error, OSError):
+            kind = FailureKind.ENVIRONMENT if error.errno in _NOT_THE_ITEM else FailureKind.TRANSIENT
+            return _failure(kind, error, text)
+        return _failure(FailureKind.ERROR, error, text)
 
 
 def _failure(kind: FailureKind, error: BaseException, message: str) -> CallFailure:

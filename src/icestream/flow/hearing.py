@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select
 from icestream import __version__
 from icestream.flow import moves, schema
 from icestream.flow.control.holds import hold_for
+from icestream.flow.deaths import worker_death
 from icestream.flow.guard import CallFailure
 from icestream.flow.joins import first_weight, passed_keys
 from icestream.flow.keys import assignment_key
@@ -68,9 +69,7 @@ class Hearing:
         elif worker.task is not None:
             task = self._end(writing, worker.task)
             if task is not None and not self.runner.stop_signals:  # what stopped the runner may have ended its workers too
-                code = worker.process.returncode
-                kind, text = moves.FailureKind.WORKER_DIED, f"its worker died (exit status {code})"
-                self._failed(writing, task, CallFailure(kind, "WorkerDied", text, ""))
+                self._failed(writing, task, worker_death(worker, self.runner.oom))
 
     def _from_task(self, writing: Writing, message: Message) -> None:
         body = message.body

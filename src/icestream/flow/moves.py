@@ -26,6 +26,7 @@ class FailureKind(StrEnum):
     TRANSIENT = "transient"
     WORKER_DIED = "worker_died"
     ENVIRONMENT = "environment"
+    OUT_OF_MEMORY = "out_of_memory"
 
 
 @dataclass(frozen=True)

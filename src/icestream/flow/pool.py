@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from icestream.flow.exhaustion import reap
 from icestream.flow.wire import Message, receive, send
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -24,6 +25,8 @@ class Worker:
     cores: int
     process: "subprocess.Popen[bytes]"
     connection: "Connection[Any, Any]"
+    gpu: int | None = None
+    peak_gb: float | None = None  # the most memory it had, once it is dead
     task: str | None = None
     source: str | None = None
     heard_at: float = field(default_factory=time.monotonic)
@@ -44,27 +47,28 @@ class Answer:
 
 @dataclass
 class Pool:
-    """Worker processes by the number of cores that their thread pools are set to."""
+    """Worker processes by the number of cores that their thread pools are set to, and by the GPU that they see."""
 
     image_memory_mb: int = 512
     workers: list[Worker] = field(default_factory=list)
     started: int = 0
 
-    def idle_worker(self, cores: int, *, prefer: str | None = None) -> Worker | None:
-        """Return an idle worker for ``cores``, the preferred one if it is idle."""
-        idle = [worker for worker in self.workers if worker.idle and worker.cores == cores]
+    def idle_worker(self, cores: int, *, gpu: int | None = None, prefer: str | None = None) -> Worker | None:
+        """Return an idle worker for ``cores`` and ``gpu``, the preferred one if it is idle."""
+        idle = [worker for worker in self.workers if worker.idle and (worker.cores, worker.gpu) == (cores, gpu)]
         return next((worker for worker in idle if worker.name == prefer), idle[0] if idle else None)
 
-    def start(self, cores: int) -> Worker:
-        """Start a worker; it is spawned, never forked."""
+    def start(self, cores: int, *, gpu: int | None = None) -> Worker:
+        """Start a worker that sees one GPU or none; it is spawned, never forked."""
         ours, theirs = socket.socketpair()
         environment = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(cores))
+        environment |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "" if gpu is None else str(gpu)}
         environment["ICESTREAM_IMAGE_MEMORY_MB"] = str(self.image_memory_mb)
         command = [sys.executable, "-m", "icestream.flow.worker", str(theirs.fileno()), str(os.getpid())]
         process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=environment)
         theirs.close()
         self.started += 1
-        worker = Worker(f"w{self.started}", cores, process, Connection(ours.detach()))
+        worker = Worker(f"w{self.started}", cores, process, Connection(ours.detach()), gpu)
         self.workers.append(worker)
         return worker
 
@@ -93,8 +97,7 @@ class Pool:
 
     def _bury(self, worker: Worker) -> None:
         worker.connection.close()
-        worker.process.kill()
-        worker.process.wait()
+        worker.peak_gb = reap(worker.process)
         self.workers.remove(worker)
 
     def dismiss(self, worker: Worker) -> None:

@@ -18,6 +18,7 @@ _DELAYS_S: dict[FailureKind, tuple[float, ...]] = {
     FailureKind.TRANSIENT: (1.0, 4.0, 16.0),
     FailureKind.WORKER_DIED: (0.0, 0.5),  # the third death sets the item aside
     FailureKind.ENVIRONMENT: (2.0, 5.0, 10.0, 20.0) + 20 * (60.0,),  # a full disk is not the item's fault
+    FailureKind.OUT_OF_MEMORY: (1.0,),  # tried once more, with fewer resources
 }
 
 

@@ -9,20 +9,30 @@ from sqlalchemy import Connection
 
 from icestream.files import sweep_temporaries
 from icestream.flow import moves, resuming
+from icestream.flow.allotting import (
+    broker_for,
+    gpus_for,
+    own_limits,
+    ready_queue_for,
+    reduce_after_exhaustion,
+    tell_notices,
+)
 from icestream.flow.arrivals import Arrivals
 from icestream.flow.backlog import find_backlog
+from icestream.flow.broker import RETRY_S
 from icestream.flow.bulletin import Bulletin
 from icestream.flow.clock import Clock
 from icestream.flow.control.commands import carry_out_commands
 from icestream.flow.control.holds import look_around
 from icestream.flow.control.redoing import rebuild_stale
 from icestream.flow.deciding import judge_for
+from icestream.flow.exhaustion import OomWatch
 from icestream.flow.faults import fault_point
 from icestream.flow.hearing import Hearing
 from icestream.flow.holding import Holds
 from icestream.flow.inflight import Inflight
 from icestream.flow.pool import Answer, Pool, Worker
-from icestream.flow.ready import ReadyQueue
+from icestream.flow.requests import check_requests
 from icestream.flow.revisions import activate_revisions, fingerprint_of
 from icestream.flow.scheduler import Scheduler
 from icestream.flow.session import Session
@@ -55,11 +65,15 @@ class Runner:
     outdated: bool = False  # the workflow was edited: everything in memory is built anew after the commit
 
     def __post_init__(self) -> None:
+        self.gpus = gpus_for(self.settings)
+        check_requests(self.session.graph(), own_limits(self.settings, self.gpus), self.gpus)
         self.store = Store(self.session.store_path)
         self.store.claim()
         fault_point("claimed")
         self.pool = Pool(self.settings.image_memory_mb)
-        self.ready = ReadyQueue(self.settings.cores, self.settings.usable_memory_gb, self.settings.newest_first)
+        self.oom = OomWatch()
+        self.broker = broker_for(self)
+        self.ready = ready_queue_for(self)
         self.inflight = Inflight()
         self.hearing = Hearing(self)
         self.arrivals = Arrivals(self)
@@ -75,11 +89,14 @@ class Runner:
     def workflow(self, connection: Connection) -> None:
         """Take up the session's workflow: a new graph, its revisions, and a scheduler that knows nothing yet."""
         self.graph = self.session.graph()
+        notices = check_requests(self.graph, own_limits(self.settings, self.gpus), self.gpus)
+        self.broker.said += [("warning", notice) for notice in notices]
         acquisition = self.session.document.acquisition.model_dump(exclude_none=True)
         self.revisions = activate_revisions(connection, self.graph, acquisition)
         self.fingerprint = fingerprint_of(self.revisions)
         self.scheduler = Scheduler(self.graph, judge_for, resuming.load_overrides(connection))
         self.workshop = Workshop(self.session, self.graph, self.revisions)
+        self.workshop.records.limit_bytes = self.settings.record_memory_mb * 2**20
         self.board = Board(self.scheduler, self.running, notices=self.bulletin.notices)
 
     def run(self) -> RunReport:
@@ -100,6 +117,7 @@ class Runner:
             return report
         finally:
             self.pool.shut_down()
+            self.broker.close()
             self.store.dispose()
 
     def _reason(self) -> str:
@@ -183,7 +201,8 @@ class Runner:
         if self.stop_signals:
             self.pool.ask_sources_to_stop()
         self.store.check_in_place()
-        timeout_s = self.sources.restart_in_s(_POLL_S)
+        self.oom.look()
+        timeout_s = self.sources.restart_in_s(RETRY_S if self.broker.hungry else _POLL_S)
         answers = list(self.pool.answers(timeout_s)) if self.pool.workers else self._sleep(timeout_s)
         with self.store.transaction() as connection:
             writing = self.writing(connection)
@@ -197,6 +216,8 @@ class Runner:
             if not self.outdated:
                 self._admit(writing)
             assigned = self._assign(writing) if self._may_assign() else []
+            self.ready.end(leaving=self.stop_signals > 0 or self.holds.first is not None)
+            tell_notices(self.broker, writing)
             writing.flush()
             self.holds.store(connection)
             self.bulletin.publish(connection, self.board)
@@ -262,13 +283,15 @@ class Runner:
 
     def _enqueue(self, task: Task) -> None:
         if not self.inflight.join(task):
+            reduce_after_exhaustion(task, self.scheduler.stages[task.step])
             self.ready.put(task, depth=self.graph.nodes[task.step].depth)
 
     def _assign(self, writing: Writing) -> list[Task]:
         assigned = []
+        self.ready.begin()
         while (task := self.ready.take()) is not None:
-            cores = self.ready.tokens(task)
-            worker = self.pool.idle_worker(cores, prefer=self.workshop.maker_of(task)) or self.pool.start(cores)
+            worker = self.pool.idle_worker(task.cores, gpu=task.gpu, prefer=self.workshop.maker_of(task))
+            worker = worker or self.pool.start(task.cores, gpu=task.gpu)
             worker.task = task.attempt
             self.running[task.attempt] = (task, worker)
             writing.lease(task.step, task.unit, attempt=task.attempt, worker=worker.name)

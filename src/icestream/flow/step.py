@@ -18,7 +18,7 @@ import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from icestream.errors import DeclarationError
 from icestream.flow.context import Context, Exposure, Params, Progress, Verdict
@@ -27,6 +27,9 @@ from icestream.records import Acquisition, Record, Snapshot
 
 StateT = TypeVar("StateT", bound=Record)
 SnapshotT = TypeVar("SnapshotT", bound=Snapshot)
+
+GpuUse = Literal["optional", "required"]
+"""What becomes of a step with ``gpu_gb`` on a machine without a GPU: it runs on cores, or the session is refused."""
 
 
 class Kind(StrEnum):
@@ -72,6 +75,7 @@ class StepType:
     cores: int = 1
     memory_gb: float = 1.0
     gpu_gb: float = 0.0
+    gpu: GpuUse = "optional"
 
     @property
     def summary(self) -> str:

@@ -13,11 +13,13 @@ from icestream.flow import schema
 from icestream.flow.graph import Graph, Node
 from icestream.flow.keys import digest, result_key, seed_of, state_key
 from icestream.flow.moves import Consume, Dispatch
+from icestream.flow.recent import RecentRecords
+from icestream.flow.requests import Request, request_of
 from icestream.flow.revisions import Revision
 from icestream.flow.session import Session
 from icestream.flow.wire import Message
 
-_CACHED_RECORDS = 4000
+_KNOWN_MAKERS = 4000
 
 
 @dataclass
@@ -37,6 +39,18 @@ class Task:
     message: Message | None = None
     waiters: list[tuple[str, str]] = field(default_factory=list)
     """``(step, unit)`` that take what comes of it: identical steps share one computation."""
+    asks: Request | None = None  # unset: for its cores and memory
+    gpu: int | None = None  # chosen when it starts
+
+    @property
+    def request(self) -> Request:
+        """What it asks of the machine."""
+        return self.asks or Request(self.cores, self.memory_gb)
+
+    @property
+    def reduced(self) -> bool:
+        """It ran out of memory and is tried with fewer resources."""
+        return self.request.whole
 
 
 @dataclass
@@ -49,7 +63,11 @@ class Workshop:
     names: dict[str, str] = field(default_factory=dict)
     acquisitions: dict[str, dict[str, Any]] = field(default_factory=dict)
     makers: "OrderedDict[str, str]" = field(default_factory=OrderedDict)
-    records: "OrderedDict[str, dict[str, Any]]" = field(default_factory=OrderedDict)
+    records: RecentRecords = field(default_factory=RecentRecords)
+    requests: dict[str, Request] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.requests |= {node.name: request_of(node) for node in self.graph.nodes.values()}
 
     def know_unit(self, unit: str, name: str, acquisition: dict[str, Any]) -> None:
         """Remember the name of an exposure and what its file says about the acquisition; the session's values win."""
@@ -83,8 +101,9 @@ class Workshop:
             inputs=dispatch.inputs,
             acquisition=acquisition,
         )
-        wanted = (node.type.cores, node.type.memory_gb)
-        return Task(dispatch.step, dispatch.unit, key, dispatch.inputs, acquisition, *wanted, revision=revision)
+        asks = self.requests[dispatch.step]
+        unit, inputs, wanted = dispatch.unit, dispatch.inputs, (asks.cores, asks.memory_gb)
+        return Task(dispatch.step, unit, key, inputs, acquisition, *wanted, revision=revision, asks=asks)
 
     def task_for_entry(self, connection: Connection, consume: Consume) -> Task:
         """Return the task for one entry of an accumulator's log."""
@@ -98,8 +117,9 @@ class Workshop:
             "start", own, node.type.name, revision.type_version, dict(revision.params), revision.epoch, session_values
         )
         key = state_key(base, consume.members, closing=consume.closing)
-        wanted = (node.type.cores, node.type.memory_gb)
-        return Task(consume.step, str(consume.position), key, {}, {}, *wanted, revision=revision, entry=consume)
+        asks = self.requests[consume.step]
+        wanted = (asks.cores, asks.memory_gb)
+        return Task(consume.step, str(consume.position), key, {}, {}, *wanted, revision=revision, entry=consume, asks=asks)
 
     def message(self, connection: Connection, task: Task) -> Message:
         """Return the message that gives ``task`` to a worker."""
@@ -113,6 +133,8 @@ class Workshop:
                 "key": task.key,
                 "seed": seed_of(task.key),
                 "cores": task.cores,
+                "gpu": task.gpu,
+                "reduced": task.reduced,
                 "params": node.params,
                 "values": {parameter: path for parameter, (_, path) in node.values.items()},
                 "roots": self.session.roots,
@@ -156,13 +178,13 @@ class Workshop:
                 select(table.c.record, table.c.record_version, table.c.block).where(table.c.key == key)
             ).one()
             stored = {"json": row.record, "version": row.record_version, "block": row.block}
-            self.remember(key, stored)
+            self.records.put(key, stored)
         return {"json": stored["json"], "version": stored["version"], "block": message.add_block(stored["block"])}
 
     def note_maker(self, key: str, worker: str) -> None:
         """Remember which worker made a result: it still has the images at hand."""
         self.makers[key] = worker
-        if len(self.makers) > _CACHED_RECORDS:
+        if len(self.makers) > _KNOWN_MAKERS:
             self.makers.popitem(last=False)
 
     def maker_of(self, task: Task) -> str | None:
@@ -172,9 +194,7 @@ class Workshop:
 
     def remember(self, key: str, stored: dict[str, Any]) -> None:
         """Keep a record at hand for the steps that follow."""
-        self.records[key] = stored
-        if len(self.records) > _CACHED_RECORDS:
-            self.records.popitem(last=False)
+        self.records.put(key, stored)
 
 
 def files_named_in(record_json: str) -> list[str]:

@@ -20,6 +20,8 @@ class StepBench:
     seed: int = 1
     closing: bool = False
     version: int = 1
+    gpu: int | None = None
+    reduced: bool = False
 
     @property
     def checkpoint_dir(self) -> Path:

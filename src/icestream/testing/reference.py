@@ -20,6 +20,7 @@ from icestream.cli.describe import describe_step
 from icestream.cli.fields import describe_fields
 from icestream.flow.graph import StepSpec
 from icestream.flow.registry import find_step, step_names
+from icestream.flow.requests import StepResources
 from icestream.flow.session import SessionDocument
 from icestream.microscope.pace import Pace
 from icestream.microscope.settings import Fault, SimulationSettings
@@ -119,6 +120,9 @@ def _session_page() -> str:
         _fields_table(SessionDocument),
         "## A step of the workflow",
         _fields_table(StepSpec),
+        "## resources",
+        "What is pinned for one step; what is unset is as the step type declares.",
+        _fields_table(StepResources),
         "## acquisition",
         "Values here win over those in files.",
         _fields_table(records.Acquisition),

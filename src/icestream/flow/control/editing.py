@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 from icestream.errors import SessionError, WorkflowError
 from icestream.files import publish_text
 from icestream.flow import schema
+from icestream.flow.allotting import own_limits
 from icestream.flow.control.asking import Apply, Branch, Set
 from icestream.flow.graph import StepSpec
+from icestream.flow.requests import check_requests
 from icestream.flow.session import DOCUMENT, Session, SessionDocument, dump_document, open_session
 from icestream.flow.writing import Writing
 
@@ -47,7 +49,7 @@ def take_up(
     """
     session = runner.session
     edited = Session(session.folder, document)
-    edited.graph()
+    check_requests(edited.graph(), own_limits(runner.settings, runner.gpus), runner.gpus)
     if not by_hand and open_session(session.folder).document != session.document:
         raise SessionError(f"{DOCUMENT} was edited by hand since the session started; take that up first (`icestream apply`)")
     if document == session.document:
