@@ -47,8 +47,15 @@ class Runner:
 
     def __post_init__(self) -> None:
         self.graph = self.session.graph()
-        self.store = Store(self.session.store_path)
+        self.store = Store(self.session.store_at)
         self.store.claim()
+        try:
+            self._set_up()
+        except BaseException as error:
+            self.store.give_back(f"could not start: {error}")
+            raise
+
+    def _set_up(self) -> None:
         fault_point("claimed")
         self.pool = Pool(self.settings.image_memory_mb)
         self.ready = ReadyQueue(self.settings.cores, self.settings.usable_memory_gb, self.settings.newest_first)
@@ -76,9 +83,10 @@ class Runner:
             self.pool.shut_down()
             self.store.close(report.reason)
             return report
-        finally:
+        except BaseException as error:
             self.pool.shut_down()
-            self.store.dispose()
+            self.store.give_back(f"ended by {type(error).__name__}: {error}")
+            raise
 
     def _reason(self) -> str:
         return "stopped by its operator" if self.stop_signals else "every stream has closed"

@@ -11,9 +11,9 @@ from typing import Any
 from sqlalchemy import select
 
 from icestream.flow import schema
+from icestream.flow.database import engine_for
 from icestream.flow.registry import find_step
 from icestream.flow.session import Session, SessionDocument, create_session
-from icestream.flow.store import engine_for
 from icestream.testing.context import StepBench
 
 TOYS = "icestream.testing.toys"
@@ -75,7 +75,7 @@ def start_runner(session: Session, *, die_at: str | None = None, cores: int = 2)
 
 def read_rows(session: Session, table: Any) -> list[dict[str, Any]]:
     """Return all rows of a table of the store."""
-    engine = engine_for(session.store_path, read_only=True)
+    engine = engine_for(session.store_at, read_only=True)
     try:
         with engine.connect() as connection:
             return [dict(row) for row in connection.execute(select(table)).mappings()]
