@@ -18,8 +18,8 @@ from icestream.flow.schema import SCHEMA_VERSION
 LEASE_S = 30.0
 """A runner that cannot be looked up and was silent for so long, by the clock of who watches it, is taken for dead."""
 
-_LOOKS = 30
-"""So many times the row is looked at during a lease."""
+_LOOK_EVERY_S = 0.5
+"""How often the row is looked at while its runner is watched; in a short lease ten times."""
 
 _SAME_START_S = 1.0
 
@@ -110,7 +110,7 @@ def watch(row: RunnerRow, look: Callable[[], RunnerRow], *, location: Location, 
     """
     end = time.monotonic() + lease_s
     while time.monotonic() < end:
-        time.sleep(lease_s / _LOOKS)
+        time.sleep(min(_LOOK_EVERY_S, lease_s / 10))
         newer = look()
         if newer.state != "running":
             return newer

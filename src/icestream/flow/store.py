@@ -57,8 +57,11 @@ class Store:
             while (row := self._take(silent)) is None:
                 silent = self._watch(lease_s)
         except DBAPIError as error:
-            self.dispose()
+            self._disconnect()
             raise explain(self.location, error, "cannot be used as a store") from error
+        except SessionError:
+            self._disconnect()
+            raise
         self._claimed = True
         if row.schema_version < SCHEMA_VERSION:
             try:

@@ -45,11 +45,11 @@ ORDER_FREE = ("numbers", "triple", "even", "odd", "both", "any")
 """The steps whose results cannot depend on the order in which things happen."""
 
 
-def make_toy_session(folder: Path, steps: Mapping[str, Any], *, numbers: range | list[str]) -> Session:
+def make_toy_session(folder: Path, steps: Mapping[str, Any], *, numbers: range | list[str], store: str | None = None) -> Session:
     """Create a session in ``folder/session`` whose numbers are the files in ``folder/numbers``."""
     arrive(folder, numbers)
     document = {"name": "toy", "roots": {"numbers": "../numbers"}, "acquisition": {"pixel_size_ang": 1.5}, "steps": steps}
-    return create_session(folder / "session", SessionDocument.model_validate(document))
+    return create_session(folder / "session", SessionDocument.model_validate(document | {"store": store}))
 
 
 def arrive(folder: Path, numbers: range | list[str]) -> None:

@@ -12,6 +12,7 @@ def upgrade() -> None:
     op.add_column("runner", sa.Column("uptime_s", sa.Float, nullable=False, server_default="0"))
     op.add_column("runner", sa.Column("hold", sa.Text))
     op.add_column("gate_opening", sa.Column("last", sa.Boolean, nullable=False, server_default=sa.false()))
+    op.add_column("command", sa.Column("done_at", sa.Float))
     _add_decisions_of_people()
     _add_board_and_clocks()
     op.execute("UPDATE runner SET schema_version = 2")
