@@ -85,13 +85,14 @@ def _server_engine(server: Server, *, durable: bool, read_only: bool) -> Engine:
     verified = ssl.create_default_context() if server.sslmode == "verify-full" else None
     arguments = {
         "application_name": "icestream",
+        "password": find_password(server) or "",  # the driver cannot answer a server's question with None
         "timeout": _SILENCE_S,
         "tcp_keepalive": True,
         "unix_sock": socket,
         "ssl_context": False if socket else verified or contexts[server.sslmode],
     }
     host = None if socket else server.host
-    url = URL.create("postgresql+pg8000", server.user, find_password(server), host, server.port, server.database)
+    url = URL.create("postgresql+pg8000", server.user, None, host, server.port, server.database)
     if read_only:
         engine = create_engine(url, poolclass=NullPool, connect_args=arguments, hide_parameters=True)
     else:

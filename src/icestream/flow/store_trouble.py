@@ -25,6 +25,8 @@ _SQLITE_HEALS = {
 _SERVER_HEALS = ("08", "53", "58", "40", "57P", "57014", "55P03", "25P03", "25006")
 """Beginnings of SQLSTATE codes: connection, resources, input and output, rollback, shutdown, time-outs and locks, standby."""
 
+_WHERE_FROM = "; a password comes from ~/.pgpass, from PGPASSWORD, or from a service of ~/.pg_service.conf"
+
 
 def explain(location: Location, error: DBAPIError, doing: str) -> SessionError:
     """Return what people should read about ``error``, as the kind of `SessionError` that says whether waiting helps.
@@ -44,9 +46,10 @@ def _judge(error: DBAPIError) -> tuple[str, bool]:
     said = cause.args[0] if cause is not None and cause.args else ""
     if isinstance(said, dict):  # what the server answered: C is the SQLSTATE code, M its message
         code, message = str(said.get("C", "")), str(said.get("M", ""))
-        return f"{message} (SQLSTATE {code})", code.startswith(_SERVER_HEALS)
+        hint = _WHERE_FROM if code.startswith("28") else ""
+        return f"{message} (SQLSTATE {code}){hint}", code.startswith(_SERVER_HEALS)
     text = str(cause)
     if "password" in text:
-        return f"{text}; put it into ~/.pgpass, into PGPASSWORD, or into a service of ~/.pg_service.conf", False
+        return f"{text}{_WHERE_FROM}", False
     lasting = any(word in text for word in ("refuses SSL", "not supported", "not recognized"))
     return text, error.connection_invalidated or (type(cause).__name__ == "InterfaceError" and not lasting)
