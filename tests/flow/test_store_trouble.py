@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from icestream.errors import SessionError, StoreUnavailable
 from icestream.flow import schema
+from icestream.flow.copying import copy_store
 from icestream.flow.location import Server
 from icestream.flow.store import Store, append_command
 from icestream.flow.store_trouble import explain
@@ -46,7 +47,7 @@ SERVER = Server("127.0.0.1", 9, "me", "em", "lyso", "disable")  # the port that 
 def test_what_a_server_answers_says_whether_it_may_heal(code: str, heals: bool) -> None:
     error = DBAPIError("COMMIT", {}, pg.DatabaseError({"S": "ERROR", "C": code, "M": "something is wrong"}))
     trouble = explain(SERVER, error, "cannot be written")
-    assert str(trouble).endswith(f"cannot be written: something is wrong (SQLSTATE {code})")
+    assert f"cannot be written: something is wrong (SQLSTATE {code})" in str(trouble)
     assert isinstance(trouble, StoreUnavailable) is heals
 
 
@@ -124,6 +125,13 @@ def test_a_damaged_store_does_not_heal(tmp_path: Path) -> None:
     assert not isinstance(refused.value, StoreUnavailable)
 
 
+def test_a_store_that_cannot_be_copied_says_why(tmp_path: Path) -> None:
+    (tmp_path / "letter.db").write_bytes(b"no database " * 1000)
+    with pytest.raises(SessionError, match=r"letter\.db: cannot be copied to .*copy\.db: file is not a database"):
+        copy_store(tmp_path / "letter.db", tmp_path / "copy.db")
+    assert not (tmp_path / "copy.db").exists()
+
+
 def test_a_command_for_a_session_that_was_never_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SessionError, match="has not been run yet"):
         append_command(tmp_path / "icestream.db", "retry", {}, author="me")
@@ -157,4 +165,12 @@ def test_results_without_their_schema_are_not_processed_again(postgres_server: T
     (tmp_path / "steps" / "ctf" / "a.mrc").unlink()
     store = Store(server)
     store.claim()
+    store.close("done")
+
+
+@pytest.mark.services
+def test_a_server_is_reached_through_its_unix_socket_too(postgres_server: ThrowawayServer) -> None:
+    store = Store(Server(str(postgres_server.folder), postgres_server.port, "icestream", "postgres", "icestream_by_socket"))
+    store.claim()
+    fill(store, 1)
     store.close("done")

@@ -50,16 +50,23 @@ def copy_file(path: Path, target: Path) -> None:
     """
     if not path.is_file():
         raise SessionError(f"{path}: is not there; the session has not been run yet")
-    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as source:
-        pages, page_bytes = (source.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
-        needed, free = pages * page_bytes + _SPARE_BYTES, shutil.disk_usage(target.parent).free
-        if free < needed:
-            raise StoreUnavailable(
-                f"{target}: a copy of the store needs {needed / 2**20:.0f} MiB, and {free / 2**20:.0f} MiB are free there"
-            )
-        with publish(target) as temporary, closing(sqlite3.connect(temporary)) as copy:
-            source.backup(copy)
-            copy.execute("PRAGMA journal_mode=DELETE")  # one file, which can be read from where nothing can be written
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as source:
+            _check_room(source, target)
+            with publish(target) as temporary, closing(sqlite3.connect(temporary)) as copy:
+                source.backup(copy)
+                copy.execute("PRAGMA journal_mode=DELETE")  # one file, which can be read from where nothing can be written
+    except sqlite3.Error as error:
+        raise explain(path, error, f"cannot be copied to {target}") from error
+
+
+def _check_room(source: sqlite3.Connection, target: Path) -> None:
+    pages, page_bytes = (source.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+    needed, free = pages * page_bytes + _SPARE_BYTES, shutil.disk_usage(target.parent).free
+    if free < needed:
+        raise StoreUnavailable(
+            f"{target}: a copy of the store needs {needed / 2**20:.0f} MiB, and {free / 2**20:.0f} MiB are free there"
+        )
 
 
 def _copy_rows(server: Server, target: Path) -> None:

@@ -28,18 +28,18 @@ _SERVER_HEALS = ("08", "53", "58", "40", "57P", "57014", "55P03", "25P03", "2500
 _WHERE_FROM = "; a password comes from ~/.pgpass, from PGPASSWORD, or from a service of ~/.pg_service.conf"
 
 
-def explain(location: Location, error: DBAPIError, doing: str) -> SessionError:
+def explain(location: Location, error: DBAPIError | sqlite3.Error, doing: str) -> SessionError:
     """Return what people should read about ``error``, as the kind of `SessionError` that says whether waiting helps.
 
     ``doing`` says what could not be done: "cannot be written".
     """
-    cause, heals = _judge(error)
+    lost = isinstance(error, DBAPIError) and error.connection_invalidated
+    cause, heals = _judge(error.orig if isinstance(error, DBAPIError) else error, lost=lost)
     kind = StoreUnavailable if heals else SessionError
     return kind(f"{location}: {doing}: {hide_passwords(cause)}")
 
 
-def _judge(error: DBAPIError) -> tuple[str, bool]:
-    cause: Any = error.orig
+def _judge(cause: Any, *, lost: bool) -> tuple[str, bool]:
     if isinstance(cause, sqlite3.Error):
         code = getattr(cause, "sqlite_errorcode", None)
         return str(cause), code is not None and code & 0xFF in _SQLITE_HEALS
@@ -52,4 +52,4 @@ def _judge(error: DBAPIError) -> tuple[str, bool]:
     if "password" in text:
         return f"{text}{_WHERE_FROM}", False
     lasting = any(word in text for word in ("refuses SSL", "not supported", "not recognized"))
-    return text, error.connection_invalidated or (type(cause).__name__ == "InterfaceError" and not lasting)
+    return text, lost or (type(cause).__name__ == "InterfaceError" and not lasting)
