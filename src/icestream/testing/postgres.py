@@ -22,6 +22,7 @@ from icestream.errors import SessionError
 
 USER = "icestream"
 _STARTS_WITHIN_S = 60.0
+_PORTS = 3
 _DEBIAN = Path("/usr/lib/postgresql")
 
 
@@ -60,15 +61,11 @@ def throwaway_server() -> Iterator[ThrowawayServer]:
     if binaries is None:
         raise SessionError("no PostgreSQL server is installed here (Debian: apt-get install postgresql)")
     folder = Path(tempfile.mkdtemp(prefix="icestream-postgres-"))
-    account = _account()
-    password, port = secrets.token_urlsafe(18), _free_port()
+    account, password = _account(), secrets.token_urlsafe(18)
     try:
         _make_cluster(binaries, folder, password=password, account=account)
-        command = _as_child([str(binaries / "postgres"), "-D", str(folder / "data"), *_settings(folder, port)])
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log, user=account, cwd=folder, env=_environment())
+        process, port = _start(binaries, folder, account)
         try:
-            _wait_until_ready(binaries, process, folder, port)
             yield ThrowawayServer(f"postgresql://{USER}@127.0.0.1:{port}/postgres", password, process, folder, port)
         finally:
             process.send_signal(signal.SIGINT)  # a fast shutdown: clients are sent away
@@ -112,6 +109,21 @@ def _make_cluster(binaries: Path, folder: Path, *, password: str, account: str |
         raise SessionError(f"initdb failed: {made.stderr.strip()}")
 
 
+def _start(binaries: Path, folder: Path, account: str | None) -> tuple["subprocess.Popen[bytes]", int]:
+    """Start the server on a free port; another process may take that port first, so try some."""
+    for _ in range(_PORTS):
+        port = _free_port()
+        command = _as_child([str(binaries / "postgres"), "-D", str(folder / "data"), *_settings(folder, port)])
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, user=account, cwd=folder, env=_environment())
+        if _is_ready(binaries, process, port):
+            return process, port
+        process.kill()
+        process.wait()
+    said = (folder / "log").read_text(encoding="utf-8", errors="replace")
+    raise SessionError(f"the PostgreSQL server did not start: {said.strip()}")
+
+
 def _settings(folder: Path, port: int) -> list[str]:
     settings = {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": folder, "fsync": "off"}
     return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
@@ -123,14 +135,14 @@ def _as_child(command: list[str]) -> list[str]:
     return command if setpriv is None else [setpriv, "--pdeathsig", "INT", *command]
 
 
-def _wait_until_ready(binaries: Path, process: "subprocess.Popen[bytes]", folder: Path, port: int) -> None:
+def _is_ready(binaries: Path, process: "subprocess.Popen[bytes]", port: int) -> bool:
     ask = [str(binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
     end = time.monotonic() + _STARTS_WITHIN_S
-    while subprocess.run(ask, check=False).returncode:
-        if process.poll() is not None or time.monotonic() > end:
-            said = (folder / "log").read_text(encoding="utf-8", errors="replace")
-            raise SessionError(f"the PostgreSQL server did not start: {said.strip()}")
+    while process.poll() is None and time.monotonic() < end:
+        if subprocess.run(ask, check=False).returncode == 0:
+            return process.poll() is None
         time.sleep(0.05)
+    return False
 
 
 def main() -> None:
@@ -138,7 +150,9 @@ def main() -> None:
     with throwaway_server() as server:
         sys.stdout.write(f"store: {server.url}\nPGPASSWORD={server.password}\n")
         sys.stdout.flush()
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        ends = {signal.SIGINT, signal.SIGTERM}
+        signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # not before: the server would inherit it
+        signal.sigwait(ends)
 
 
 if __name__ == "__main__":
