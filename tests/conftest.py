@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from icestream.testing.postgres import ThrowawayServer, find_binaries, throwaway_server
+
 _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -23,3 +25,13 @@ def shared_data() -> Path:
     if not _SHARED_DATA.is_dir():
         pytest.skip("real data are missing: the folder shared/data beside the checkout")
     return _SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[ThrowawayServer]:
+    """A private PostgreSQL server; its password is in the environment. Skipped by name where no server is installed."""
+    if find_binaries() is None:
+        pytest.skip("the PostgreSQL server is missing (Debian: postgresql)")
+    with throwaway_server() as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PGPASSWORD", server.password)
+        yield server

@@ -7,7 +7,7 @@
     ├── WorkflowError          a workflow, template or parameter that cannot run (its user mends it)
     ├── SessionError           a session folder, store or setting that cannot be used
     │   ├── SessionBusy        another runner holds the session
-    │   ├── StoreUnavailable   the store cannot be read or written now, and may be later (full disk, lock, lost connection)
+    │   ├── StoreUnavailable   the store cannot be reached or written now; it may heal, so a runner may wait and come back
     │   ├── StaleRunner        this runner was replaced; it must not commit
     │   └── LedgerError        the ledger of the machine's resources cannot be used; a runner goes on without it
     │       └── LedgerBusy     another process has kept it locked for long
@@ -43,7 +43,7 @@ class SessionBusy(SessionError):
 
 
 class StoreUnavailable(SessionError):
-    """The store cannot be read or written now, and may be later: a full disk, a lock, a vanished folder, a lost connection."""
+    """The store cannot be reached or written at this moment; unlike its siblings, this may pass."""
 
 
 class StaleRunner(SessionError):

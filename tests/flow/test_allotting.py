@@ -19,7 +19,8 @@ from icestream.flow.exhaustion import OomWatch
 from icestream.flow.graph import StepSpec
 from icestream.flow.ledger import read_ledger
 from icestream.flow.requests import StepResources
-from icestream.flow.runner import Runner, run_session
+from icestream.flow.runner import Runner
+from icestream.flow.running import run_session
 from icestream.flow.session import Session, dump_document, open_session
 from icestream.settings import Settings
 from icestream.testing.toy_session import TOYS, make_toy_session, outcomes_of, read_rows, start_runner

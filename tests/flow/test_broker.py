@@ -11,6 +11,7 @@ from icestream.flow.fairness import Tokens
 from icestream.flow.ledger import Entry, Slots
 from icestream.flow.ready import ReadyQueue
 from icestream.flow.requests import Request
+from icestream.flow.revisions import Revision
 from icestream.flow.tasks import Task
 
 STEP_S = 0.02
@@ -81,7 +82,7 @@ class FakeRunner:
         if self.begins_s <= now < self.ends_s:
             for index, (request, _) in enumerate(self.kinds):
                 for _ in range(self.backlog - self.waiting[index]):
-                    task = Task(f"kind{index}", "u", "k", {}, {}, request.cores, request.memory_gb, asks=request)
+                    task = Task(f"kind{index}", "u", "k", {}, {}, request.cores, request.memory_gb, REVISION, asks=request)
                     self.queue.put(task, depth=index)
                 self.waiting[index] = self.backlog
         self.queue.begin()
@@ -93,6 +94,9 @@ class FakeRunner:
         self.queue.end(leaving=now >= self.ends_s)
         broker = self.queue.broker
         self.next_look_s = now + (RETRY_S if broker is not None and broker.hungry else POLL_S)
+
+
+REVISION = Revision(1, "s", 1, "s", 1, 0, {})
 
 
 def simulate(machine: Machine, runners: list[FakeRunner], until_s: float) -> None:
@@ -220,8 +224,8 @@ def test_no_more_calls_of_a_step_run_than_it_allows() -> None:
 
 def test_what_ran_out_of_memory_runs_alone_in_its_runner() -> None:
     queue = ReadyQueue(4, 64.0)
-    tasks = [Task("s", str(number), "k", {}, {}, 1, 1.0) for number in range(3)]
-    whole = Task("s", "w", "k", {}, {}, 2, 1.0, asks=Request(2, 1.0, whole=True))
+    tasks = [Task("s", str(number), "k", {}, {}, 1, 1.0, REVISION) for number in range(3)]
+    whole = Task("s", "w", "k", {}, {}, 2, 1.0, REVISION, asks=Request(2, 1.0, whole=True))
     queue.put(tasks[0], depth=0)
     assert queue.take() is tasks[0]
     queue.put(whole, depth=1)
@@ -240,12 +244,12 @@ def test_what_ran_out_of_memory_runs_alone_in_its_runner() -> None:
 
 def test_a_better_task_without_a_gpu_to_run_on_does_not_hold_the_cores() -> None:
     queue = ReadyQueue(4, 64.0, gpus={0: 24.0})
-    on_gpu = [Task("g", str(number), "k", {}, {}, 1, 1.0, asks=Request(1, 1.0, 20.0)) for number in range(2)]
+    on_gpu = [Task("g", str(number), "k", {}, {}, 1, 1.0, REVISION, asks=Request(1, 1.0, 20.0)) for number in range(2)]
     for task in on_gpu:
         queue.put(task, depth=9)
     assert queue.take() is on_gpu[0]
     for number in range(40):
-        queue.put(Task("c", str(number), "k", {}, {}, 1, 1.0), depth=0)
+        queue.put(Task("c", str(number), "k", {}, {}, 1, 1.0, REVISION), depth=0)
     for _ in range(30):
         running = [queue.take() for _ in range(3)]
         assert all(task is not None and task.step == "c" for task in running)
@@ -275,7 +279,7 @@ def test_a_runner_goes_on_without_a_ledger_and_says_so_once() -> None:
     broker = Broker(table, {"cores": 4.0, "memory_gb": 8.0}, clock=lambda: now[0])
     queue = ReadyQueue(4, 8.0, broker=broker)
     for number in range(6):
-        queue.put(Task("s", str(number), "k", {}, {}, 1, 1.0), depth=0)
+        queue.put(Task("s", str(number), "k", {}, {}, 1, 1.0, REVISION), depth=0)
     for _ in range(3):
         queue.begin()
         while queue.take() is not None:
@@ -294,7 +298,7 @@ def test_a_ledger_that_is_locked_for_a_moment_is_asked_again() -> None:
     table, now = BrokenTable(LedgerBusy("ledger: another process has kept it locked")), [0.0]
     broker = Broker(table, {"cores": 4.0, "memory_gb": 8.0}, clock=lambda: now[0])
     queue = ReadyQueue(4, 8.0, broker=broker)
-    queue.put(Task("s", "u", "k", {}, {}, 1, 1.0), depth=0)
+    queue.put(Task("s", "u", "k", {}, {}, 1, 1.0, REVISION), depth=0)
     queue.begin()
     assert queue.take() is None
     assert broker.hungry
@@ -309,7 +313,7 @@ def test_a_ledger_that_stays_locked_is_done_without() -> None:
     table, now = BrokenTable(LedgerBusy("ledger: another process has kept it locked")), [0.0]
     broker = Broker(table, {"cores": 4.0, "memory_gb": 8.0}, clock=lambda: now[0])
     queue = ReadyQueue(4, 8.0, broker=broker)
-    queue.put(Task("s", "u", "k", {}, {}, 1, 1.0), depth=0)
+    queue.put(Task("s", "u", "k", {}, {}, 1, 1.0, REVISION), depth=0)
     for _ in range(9):
         queue.begin()
         if queue.take() is not None:

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 import yaml
 
+from icestream.errors import StoreUnavailable
 from icestream.flow import schema
 from icestream.flow.control.asking import Apply, Branch, Command, Override, Pause, Reset, Restart, Resume, Retry, Set, Stop, ask
 from icestream.flow.control.submitting import submit
 from icestream.flow.runner import Runner
 from icestream.flow.running import run_session
 from icestream.flow.session import Session, open_session
+from icestream.flow.store import Store
 from icestream.settings import Settings
 from icestream.testing.toy_session import (
     TOYS,
@@ -367,7 +369,7 @@ def test_a_full_disk_pauses_the_session_which_goes_on_by_itself(tmp_path: Path, 
 
 def test_what_is_asked_of_a_resting_session_is_carried_out_at_once(tmp_path: Path) -> None:
     session = make_toy_session(tmp_path, toy_steps(4), numbers=range(4))
-    settings = Settings(cores=2)
+    settings = Settings(cores=2, rebuild_fraction=1.0)
     answer = submit(session, Set(step="triple", params={"factor": 4}), author="eva", settings=settings)
     assert (answer.state, answer.text) == ("done", "taken up: triple (factor: 3 → 4)")
     session = open_session(session.folder)
@@ -380,3 +382,42 @@ def test_what_is_asked_of_a_resting_session_is_carried_out_at_once(tmp_path: Pat
     run_session(session, settings)
     assert settled(session, "triple")["3"]["status"] == "skipped"
     assert {row["key"] for row in read_rows(session, schema.result)} - made == set()
+
+
+@pytest.mark.parametrize("failing", [5, 9, 14])
+def test_a_store_that_was_away_is_taken_up_again(tmp_path: Path, failing: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = make_toy_session(tmp_path, toy_steps(8), numbers=range(8))
+    monkeypatch.setattr("icestream.flow.running._LOOK_S", 0.05)
+    calls, holds = [0], []
+    working = Store.transaction
+
+    @contextmanager
+    def transaction(store: Store, *, durable: bool = False) -> Iterator[Any]:
+        calls[0] += 1
+        with working(store, durable=durable) as connection:
+            yield connection
+            if failing <= calls[0] < failing + 3:  # what was written in it is lost
+                raise StoreUnavailable("the disk is away")
+
+    monkeypatch.setattr(Store, "transaction", transaction)
+    report = run_session(session, Settings(cores=2), on_change=lambda status: holds.append(status.hold))
+    assert report.finished
+    assert any(hold is not None and "the disk is away" in hold.reason for hold in holds)
+    assert len(settled(session, "any")) == 8
+    assert read_rows(session, schema.failure) == []
+    _, members = replay_log(session, "total", tmp_path / "replay")
+    assert len(members) == len(set(members)) == 8
+
+
+def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = make_toy_session(tmp_path, toy_steps(8), numbers=range(8))
+    true_time, jumps = time.time, [0.0]
+    monkeypatch.setattr(time, "time", lambda: true_time() + jumps[0])
+
+    def jump(_status: Any) -> None:
+        jumps[0] = -86400.0 if jumps[0] > 0 else 86400.0
+
+    assert run_session(session, Settings(cores=2), on_change=jump).finished
+    assert len(settled(session, "any")) == 8
+    _, members = replay_log(session, "total", tmp_path / "replay")
+    assert len(members) == len(set(members)) == 8

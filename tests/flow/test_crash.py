@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import Table, func, select
 
 from icestream.flow import schema
+from icestream.flow.database import engine_for
 from icestream.flow.faults import POINTS
 from icestream.flow.session import Session
-from icestream.flow.store import engine_for
 from icestream.testing.toy_session import (
     active_steps,
     arrive,

@@ -13,10 +13,11 @@ from sqlalchemy import update
 
 from icestream.errors import SessionBusy, SessionError, StaleRunner
 from icestream.flow import schema
+from icestream.flow.database import check_file_system
 from icestream.flow.graph import StepSpec
 from icestream.flow.running import run_session
 from icestream.flow.session import Session, SessionDocument, create_session, open_session, resolve_ref
-from icestream.flow.store import Store, append_command, check_file_system
+from icestream.flow.store import Store, append_command
 from icestream.settings import Settings
 from icestream.testing.toy_session import (
     TOYS,
@@ -322,7 +323,7 @@ def test_a_store_of_another_schema_is_refused(tmp_path: Path) -> None:
     store = Store(session.store_path)
     with store._durable.begin() as connection:  # noqa: SLF001 - plays a newer version
         connection.execute(update(schema.runner).values(schema_version=99))
-    with pytest.raises(SessionError, match="has schema 99, this version of icestream reads 1"):
+    with pytest.raises(SessionError, match="has schema 99, this version of icestream reads 2 and older"):
         run(session)
     store.dispose()
 

@@ -9,6 +9,7 @@ from icestream.cli.demo import demo
 from icestream.cli.group import ErrorGroup
 from icestream.cli.import_scipion import import_scipion
 from icestream.cli.new import new
+from icestream.cli.pack import pack, relink
 from icestream.cli.report import report
 from icestream.cli.resources import resources
 from icestream.cli.run import run
@@ -51,6 +52,8 @@ _COMMANDS: list[tuple[Callable[..., None], str]] = [
     (import_scipion, _MAKE),
     (run, _MAKE),
     (retry, _MAKE),
+    (pack, _MAKE),
+    (relink, _MAKE),
     (status, _LOOK),
     (failed, _LOOK),
     (trace, _LOOK),

@@ -136,7 +136,7 @@ def retry(
     if not chosen:
         console.print("nothing failed, so there is nothing to try again")
         return
-    append_command(opened.store_path, "retry", {"step": step, "unit": unit}, author=getpass.getuser())
+    append_command(opened.store_at, "retry", {"step": step, "unit": unit}, author=getpass.getuser())
     when = "now" if overview.runner.alive else f"when the session is run next: {type_next('run', opened.folder)}"
     console.print(f"{len(chosen)} to be tried again {when}", soft_wrap=True, markup=False)
 

@@ -67,8 +67,15 @@ class Runner:
     def __post_init__(self) -> None:
         self.gpus = gpus_for(self.settings)
         check_requests(self.session.graph(), own_limits(self.settings, self.gpus), self.gpus)
-        self.store = Store(self.session.store_path)
+        self.store = Store(self.session.store_at)
         self.store.claim()
+        try:
+            self._set_up()
+        except BaseException as error:
+            self.store.give_back(f"could not start: {error}")
+            raise
+
+    def _set_up(self) -> None:
         fault_point("claimed")
         self.pool = Pool(self.settings.image_memory_mb)
         self.oom = OomWatch()
@@ -113,12 +120,14 @@ class Runner:
                 self.bulletin.publish(connection, self.board, final=True)
             fault_point("before_close")
             self.pool.shut_down()
+            self.broker.close()
             self.store.close(report.reason)
             return report
-        finally:
+        except BaseException as error:
             self.pool.shut_down()
             self.broker.close()
-            self.store.dispose()
+            self.store.give_back(f"ended by {type(error).__name__}: {error}")
+            raise
 
     def _reason(self) -> str:
         return self.stop_reason if self.stop_signals else "every stream has closed"
@@ -151,8 +160,9 @@ class Runner:
                 if self.outdated:
                     self.reload(watch=False)
             self.store.close("commands were carried out; nothing was processed")
-        finally:
-            self.store.dispose()
+        except BaseException as error:
+            self.store.give_back(f"ended by {type(error).__name__}: {error}")
+            raise
 
     def resume(self) -> None:
         """Take up what earlier runs left unsettled."""

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from icestream.errors import SessionError, SourceGone
 from icestream.files import publish_text
 from icestream.flow.graph import Graph, StepSpec, Workflow, build_graph
+from icestream.flow.location import Location, hide_passwords, is_url, locate_server
 from icestream.records import Acquisition
 
 DOCUMENT = "session.yaml"
@@ -29,7 +30,11 @@ class SessionDocument(BaseModel):
     roots: dict[str, str] = Field(
         default_factory=dict, description="Named folders of raw data; stored paths are relative to them"
     )
-    store: str | None = Field(None, description="Path of the store, where the session folder lies on a network file system")
+    store: str | None = Field(
+        None,
+        description="Where the store is, if not in the session folder (which may lie on a network file system): a path on a "
+        "local disk, or `postgresql://user@host:port/database?schema=name` without a password",
+    )
     steps: dict[str, StepSpec] = Field(description="The workflow")
 
 
@@ -41,9 +46,25 @@ class Session:
     document: SessionDocument
 
     @property
-    def store_path(self) -> Path:
-        """The file of the store."""
+    def store_at(self) -> Location:
+        """Where the store is: a file, or a schema on a server."""
+        if self.document.store is not None and is_url(self.document.store):
+            return locate_server(self.document.store, session=self.document.name, folder=self.folder)
         return self.folder / (self.document.store or STORE)
+
+    @property
+    def store_path(self) -> Path:
+        """The file of the store.
+
+        Raises
+        ------
+        SessionError
+            The store is on a server.
+        """
+        location = self.store_at
+        if not isinstance(location, Path):
+            raise SessionError(f"{self.folder}: its store is no file but {location}")
+        return location
 
     @property
     def roots(self) -> dict[str, str]:
@@ -70,6 +91,9 @@ def create_session(folder: Path, document: SessionDocument) -> Session:
     if (folder / DOCUMENT).exists():
         raise SessionError(f"{folder}: has a session already; choose another folder, or run this one")
     _check_roots(document)
+    location = Session(folder, document).store_at
+    if not isinstance(location, Path):  # with the schema in it, so that a session that is moved finds its store again
+        document = document.model_copy(update={"store": str(location)})
     session = Session(folder, document)
     session.graph()
     try:
@@ -96,12 +120,14 @@ def open_session(folder: Path) -> Session:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
         document = SessionDocument.model_validate(loaded)
     except yaml.YAMLError as error:
-        raise SessionError(f"{path}: is not YAML: {error}") from error
+        raise SessionError(f"{path}: is not YAML: {hide_passwords(str(error))}") from None
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, issue['loc']))}: {issue['msg']} (got {issue['input']!r})" for issue in error.errors()]
-        raise SessionError(f"{path}: " + "; ".join(lines)) from error
+        raise SessionError(hide_passwords(f"{path}: " + "; ".join(lines))) from None
     _check_roots(document)
-    return Session(folder, document)
+    session = Session(folder, document)
+    _ = session.store_at  # refuses a URL that cannot be used, or that holds a password
+    return session
 
 
 def dump_document(document: SessionDocument) -> str:

@@ -23,7 +23,8 @@ class Surroundings:
         return self._disk() or self._raw_data()
 
     def _disk(self) -> str | None:
-        for folder in {self.session.folder, self.session.store_path.parent}:
+        store = self.session.store_at
+        for folder in {self.session.folder, *([store.parent] if isinstance(store, Path) else [])}:
             if not folder.is_dir():
                 return f"{folder}: is not there any more"
             try:

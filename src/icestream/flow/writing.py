@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Table, delete, insert, update
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from icestream.flow import moves, schema
+from icestream.flow.database import insert_if_new
 from icestream.flow.guard import CallFailure
 from icestream.flow.store import Store
 
@@ -26,6 +26,13 @@ def needs_durability(instruction: moves.Instruction) -> bool:
     return isinstance(instruction, DURABLE)
 
 
+def _storable(value: Any) -> Any:
+    """Return texts as every database takes them: what a step or a file name says may hold what is no text."""
+    if not isinstance(value, str) or (value.isascii() and "\0" not in value):
+        return value
+    return value.replace("\0", "\ufffd").encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 @dataclass
 class Writing:
     """One transaction: rows of one table are gathered and inserted together, in the order of the change sequence."""
@@ -40,7 +47,7 @@ class Writing:
 
     def add(self, table: Table, **values: Any) -> None:
         """Insert a row, later."""
-        self._rows.setdefault(table.name, []).append(values)
+        self._rows.setdefault(table.name, []).append({name: _storable(value) for name, value in values.items()})
 
     def flush(self) -> None:
         """Insert what was gathered."""
@@ -51,7 +58,7 @@ class Writing:
     def put_result(self, **values: Any) -> None:
         """Store a result unless its key has one: the first one stays."""
         self.flush()
-        self.connection.execute(sqlite_insert(schema.result).values(created_at=self.now, **values).on_conflict_do_nothing())
+        self.connection.execute(insert_if_new(self.connection, schema.result).values(created_at=self.now, **values))
 
     def apply(self, instruction: moves.Instruction) -> None:
         """Store what one instruction says."""

@@ -4,10 +4,11 @@ import statistics
 import time
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, Integer, func, literal_column, select
+from sqlalchemy import Connection, Integer, func, literal_column, select
 
 from icestream.flow import schema
 from icestream.observe.answers import Counts, Pace, Trend
+from icestream.observe.dialects import json_text, outcome_rowid
 from icestream.observe.order import ActiveRevision
 
 STEADY_WITHIN = 0.1
@@ -18,11 +19,6 @@ N_COSTS = 101
 
 WORK = ("item", "rejected", "failed")
 """What a step has worked on; skipped and absent units cost nothing."""
-
-
-def outcome_rowid() -> ColumnElement[int]:
-    """Return the row number of an outcome: it grows with ``seq``, and ends every index of the table."""
-    return literal_column("outcome.rowid", Integer)
 
 
 @dataclass(frozen=True)
@@ -103,7 +99,7 @@ def median_cost(connection: Connection, revision: ActiveRevision) -> tuple[float
         newest = select(snapshot.c.key).where(snapshot.c.revision == revision.id).order_by(snapshot.c.version.desc())
     elif revision.kind in ("map", "source"):
         items = (outcome.c.revision == revision.id) & (outcome.c.status == "item")
-        newest = select(func.json_extract(outcome.c["keys"], "$.out")).where(items).order_by(outcome_rowid().desc())
+        newest = select(json_text(outcome.c["keys"], "out")).where(items).order_by(outcome_rowid().desc())
     else:
         return None, None
     keys = [key for key in connection.execute(newest.limit(N_COSTS)).scalars() if key]

@@ -7,14 +7,16 @@ session. Questions about recent work use the change sequence (rows are inserted 
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, select
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DBAPIError
 
 from icestream.errors import SessionError
 from icestream.flow import schema
+from icestream.flow.database import engine_for
 from icestream.flow.session import Session
-from icestream.flow.store import engine_for
+from icestream.flow.store_trouble import explain
 from icestream.observe import activity, failures, stored, summary, tracing
 from icestream.observe.answers import (
     Change,
@@ -129,20 +131,22 @@ class SessionView:
 
         Raises
         ------
+        StoreUnavailable
+            The store cannot be reached at this moment.
         SessionError
             The store cannot be read, or a newer version of icestream wrote it.
         """
-        path = self.session.store_path
+        location = self.session.store_at
         if self._engine is None:
-            if not path.is_file():
+            if isinstance(location, Path) and not location.is_file():
                 yield None
                 return
-            self._engine = engine_for(path, read_only=True)
+            self._engine = engine_for(location, read_only=True)
         try:
             with self._engine.begin() as connection:
-                yield connection if _is_ready(connection, path.name) else None
-        except DatabaseError as error:
-            raise SessionError(f"{path}: cannot be read as a store: {error.orig}") from error
+                yield connection if _is_ready(connection, str(location)) else None
+        except DBAPIError as error:
+            raise explain(location, error, "cannot be read as a store") from error
 
     def close(self) -> None:
         """Let the store go."""

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Float, cast, func, select
+from sqlalchemy import Connection, func, select
 
 from icestream.flow import schema
+from icestream.observe.dialects import json_number, json_text
 
 MOST_POINTS = 2000
 
@@ -33,9 +34,9 @@ def read_fields(connection: Connection, revision: int, paths: tuple[str, ...], *
     """
     outcome, exposure, result = schema.outcome, schema.exposure, schema.result
     stride = _stride(connection, most)
-    columns = [cast(func.json_extract(result.c.record, f"$.{path}"), Float) for path in paths]
+    columns = [json_number(result.c.record, path) for path in paths]
     found: dict[str, tuple[list[int], list[float]]] = {path: ([], []) for path in paths}
-    key = func.json_extract(outcome.c["keys"], "$.out")
+    key = json_text(outcome.c["keys"], "out")
     rows = connection.execute(
         select(exposure.c.ordinal, *columns)
         .select_from(

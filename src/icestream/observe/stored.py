@@ -11,8 +11,8 @@ from sqlalchemy import Connection, RowMapping, Select, select
 from icestream import records
 from icestream.flow import schema
 from icestream.observe.answers import StoredRecord, StoredSnapshot
+from icestream.observe.dialects import outcome_rowid
 from icestream.observe.order import ActiveRevision, active_revisions
-from icestream.observe.pace import outcome_rowid
 
 PAGE = 400
 """So many records are read in one transaction."""

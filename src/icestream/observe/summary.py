@@ -7,11 +7,12 @@ from typing import Literal
 from sqlalchemy import Connection, func, select
 
 from icestream.flow import schema
+from icestream.flow.claiming import is_alive
 from icestream.flow.session import Session
-from icestream.flow.store import is_alive
 from icestream.observe.answers import Counts, Overview, Pace, RunnerState, StepSummary
+from icestream.observe.dialects import columns_there, outcome_rowid
 from icestream.observe.order import ActiveRevision, works_on_exposures
-from icestream.observe.pace import median_cost, outcome_rowid, read_clock, read_paces
+from icestream.observe.pace import median_cost, read_clock, read_paces
 
 _Stream = tuple[Literal["open", "closed"], str]
 
@@ -44,7 +45,7 @@ def read_overview(connection: Connection, session: Session, revisions: dict[str,
 
 def read_runner(connection: Connection) -> RunnerState:
     """Return who processes the session."""
-    row = connection.execute(select(schema.runner)).mappings().one()
+    row = connection.execute(select(*columns_there(connection, schema.runner))).mappings().one()
     alive = row["state"] == "running" and is_alive(dict(row))
     state: Literal["running", "stopped", "interrupted"] = "stopped"
     if row["state"] == "running":

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, String, func, select
+from sqlalchemy import Connection, select
 
 from icestream.errors import SessionError
 from icestream.flow import schema
 from icestream.flow.session import Session
+from icestream.observe.dialects import begins_with, has_text
 from icestream.observe.order import ActiveRevision
 from icestream.observe.stored import todays_fields
 
@@ -97,8 +98,8 @@ def find_unit(connection: Connection, wanted: str) -> str:
         select(outcome.unit).where(outcome.unit == wanted),
         select(files.unit).where((files.ref == wanted) | files.ref.endswith(f"/{wanted}", autoescape=True)),
         select(files.unit).where(files.ref.endswith(f":{wanted}", autoescape=True)),
-        select(exposure.unit).where(_begins(exposure.unit, wanted) | _begins(exposure.name, wanted)),
-        select(result.unit).where(_begins(result.key, wanted)),
+        select(exposure.unit).where(begins_with(exposure.unit, wanted) | begins_with(exposure.name, wanted)),
+        select(result.unit).where(begins_with(result.key, wanted)),
         select(exposure.unit).where(exposure.name.contains(wanted, autoescape=True)),
     )
     for question in questions:
@@ -108,11 +109,6 @@ def find_unit(connection: Connection, wanted: str) -> str:
         if units:
             raise SessionError(f"{wanted!r}: could be any of: {_list_candidates(connection, list(units))}")
     raise SessionError(f"{wanted!r}: no exposure, file or result of this session is called so")
-
-
-def _begins(column: Any, text: str) -> Any:
-    """Compare a prefix as a range, which an index can answer."""
-    return (column >= text) & (column < text + "\U0010ffff")
 
 
 def _list_candidates(connection: Connection, units: list[str]) -> str:
@@ -166,7 +162,7 @@ def _trace_step(connection: Connection, session: Session, unit: str, revision: A
         .where((binding.c.revision == revision.id) & (binding.c.unit == unit))
         .order_by(binding.c.port)
     )
-    consumed = (log.c.revision == revision.id) & (func.instr(log.c.members, json.dumps(unit), type_=String) > 0)
+    consumed = (log.c.revision == revision.id) & has_text(log.c.members, json.dumps(unit))
     positions = connection.execute(select(log.c.position).where(consumed).order_by(log.c.position)).scalars()
     keys: dict[str, str] = json.loads(row["keys"]) if row else {}
     return TracedStep(

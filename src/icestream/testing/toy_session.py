@@ -11,9 +11,9 @@ from typing import Any
 from sqlalchemy import select
 
 from icestream.flow import schema
+from icestream.flow.database import engine_for
 from icestream.flow.registry import find_step
 from icestream.flow.session import Session, SessionDocument, create_session
-from icestream.flow.store import engine_for
 from icestream.testing.context import StepBench
 
 TOYS = "icestream.testing.toys"
@@ -45,11 +45,11 @@ ORDER_FREE = ("numbers", "triple", "even", "odd", "both", "any")
 """The steps whose results cannot depend on the order in which things happen."""
 
 
-def make_toy_session(folder: Path, steps: Mapping[str, Any], *, numbers: range | list[str]) -> Session:
+def make_toy_session(folder: Path, steps: Mapping[str, Any], *, numbers: range | list[str], store: str | None = None) -> Session:
     """Create a session in ``folder/session`` whose numbers are the files in ``folder/numbers``."""
     arrive(folder, numbers)
     document = {"name": "toy", "roots": {"numbers": "../numbers"}, "acquisition": {"pixel_size_ang": 1.5}, "steps": steps}
-    return create_session(folder / "session", SessionDocument.model_validate(document))
+    return create_session(folder / "session", SessionDocument.model_validate(document | {"store": store}))
 
 
 def arrive(folder: Path, numbers: range | list[str]) -> None:
@@ -75,7 +75,7 @@ def start_runner(session: Session, *, die_at: str | None = None, cores: int = 2)
 
 def read_rows(session: Session, table: Any) -> list[dict[str, Any]]:
     """Return all rows of a table of the store."""
-    engine = engine_for(session.store_path, read_only=True)
+    engine = engine_for(session.store_at, read_only=True)
     try:
         with engine.connect() as connection:
             return [dict(row) for row in connection.execute(select(table)).mappings()]

@@ -133,7 +133,7 @@ COMMANDS: dict[str, type[Command]] = {
 
 def ask(session: Session, command: Command, *, author: str) -> int:
     """Append a command for the runner, present or next; return its number."""
-    return append_command(session.store_path, command.kind, command.model_dump(mode="json"), author=author)
+    return append_command(session.store_at, command.kind, command.model_dump(mode="json"), author=author)
 
 
 def read_command(kind: str, arguments: str) -> Command:

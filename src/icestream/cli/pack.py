@@ -1,0 +1,86 @@
+"""``icestream pack`` and ``icestream relink``: take a session elsewhere."""
+
+from pathlib import Path
+
+import typer
+
+from icestream.cli.console import output, type_next
+from icestream.cli.group import SOME_FAILED
+from icestream.errors import SessionError
+
+_SESSION = typer.Argument(help="Folder of the session.")
+_SHOWN = 10
+
+
+def pack(
+    session: Path = _SESSION,
+    to: Path = typer.Option(..., "-o", "--to", help="New folder, or new file that ends in .tar.zst."),
+    without_images: bool = typer.Option(
+        False, "--without-images", help="Leave out the images of single exposures: enough to look at, not to go on."
+    ),
+) -> None:
+    """Make a portable copy of a session: store, document and every file that belongs to it. Works while it runs.
+
+    Raw data are not packed; `icestream relink` tells the copy where they are. Exit status 3: files were missing.
+
+    ```
+    icestream pack lysozyme -o /mnt/usb/lysozyme.tar.zst
+    icestream pack lysozyme -o lysozyme-to-look-at --without-images
+    ```
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from icestream.flow.packing import pack_session
+    from icestream.flow.session import open_session
+
+    console = output()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        line = bar.add_task("files", total=None)
+        report = pack_session(
+            open_session(session),
+            to,
+            with_images=not without_images,
+            on_progress=lambda done, total: bar.update(line, completed=done, total=total),
+        )
+    left = f"; {report.n_left_out} images were left out" if report.n_left_out else ""
+    said = f"packed {report.n_files} files, {report.n_bytes / 2**20:.1f} MiB, into {report.target}{left}"
+    console.print(said, soft_wrap=True, markup=False)
+    if report.missing:
+        _list(f"{len(report.missing)} files belong to the session and are not there:", report.missing)
+        raise typer.Exit(SOME_FAILED)
+
+
+def relink(
+    session: Path = _SESSION,
+    root: str = typer.Argument(metavar="NAME=FOLDER", help="Root of raw data, and where it is now."),
+    force: bool = typer.Option(False, "--force", help="Also if none of the known files is there."),
+) -> None:
+    """Tell a session where its raw data are now. Nothing is computed again for it.
+
+    ```
+    icestream relink lysozyme movies=/data/archive/grid3
+    ```
+    """
+    from icestream.flow.relinking import relink_root
+    from icestream.flow.session import open_session
+
+    name, equals, folder = root.partition("=")
+    if not equals or not folder:
+        raise SessionError(f"{root!r}: give a root and a folder, as in movies=/data/grid3")
+    relinked, report = relink_root(open_session(session), name, Path(folder), force=force)
+    known = report.n_found + len(report.missing) + len(report.changed)
+    console = output()
+    console.print(f"{name} is {report.folder}: {report.n_found} of {known} known files are there", soft_wrap=True, markup=False)
+    if report.missing:
+        _list(f"{len(report.missing)} are missing:", report.missing)
+    if report.changed:
+        _list(f"{len(report.changed)} have another size and would be new exposures:", report.changed)
+    console.print(f"continue with: {type_next('run', relinked.folder)}", soft_wrap=True, markup=False)
+
+
+def _list(title: str, refs: tuple[str, ...]) -> None:
+    console = output()
+    more = [f"… and {len(refs) - _SHOWN} more"] if len(refs) > _SHOWN else []
+    for line in [title, *(f"  {ref}" for ref in refs[:_SHOWN]), *more]:
+        console.print(line, soft_wrap=True, markup=False)

@@ -1,0 +1,59 @@
+"""Where the contract of the engine is tested: every store, and every way to execute, times the same tests."""
+
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icestream.flow.location import Location
+from icestream.flow.session import Session
+from icestream.testing.toy_session import make_toy_session, start_runner
+
+STORES = [pytest.param("sqlite"), pytest.param("postgresql", marks=pytest.mark.services)]
+"""The kinds of store."""
+
+EXECUTORS = [pytest.param("local")]
+"""The ways to execute; one that needs services is a parameter with the mark, and a case of `Place.start`."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A kind of store and a way to execute, under a folder of one test."""
+
+    folder: Path
+    store: str | None
+    """What ``store:`` of a session's document says; None is the default, a SQLite file in the session's folder."""
+    executor: str
+
+    def session(self, steps: Mapping[str, Any], *, numbers: range | list[str], name: str = "a") -> Session:
+        """Make a toy session; every ``name`` has a store of its own."""
+        return make_toy_session(self.folder / name, steps, numbers=numbers, store=self.store)
+
+    def location(self, name: str = "a") -> Location:
+        """Return where a session without results keeps its store."""
+        steps = {"n": {"use": "icestream.testing.toys:count_numbers", "params": {"stop_after": 0}}}
+        return self.session(steps, numbers=range(0), name=name).store_at
+
+    def start(self, session: Session, *, die_at: str | None = None) -> "subprocess.Popen[bytes]":
+        """Run a session in a process of its own."""
+        assert self.executor == "local"
+        return start_runner(session, die_at=die_at)
+
+
+@pytest.fixture(params=STORES)
+def store_kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=EXECUTORS)
+def executor(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def place(store_kind: str, executor: str, tmp_path: Path, request: pytest.FixtureRequest) -> Place:
+    server = None if store_kind == "sqlite" else request.getfixturevalue("postgres_server")
+    return Place(tmp_path, None if server is None else server.url, executor)

@@ -1,0 +1,190 @@
+"""A store of version 1, made of that version's own statements: views read it, a runner migrates it after a backup."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Inspector, inspect
+from typer.testing import CliRunner
+
+from icestream.cli import app
+from icestream.errors import SessionError, StoreUnavailable
+from icestream.flow import migrating, schema
+from icestream.flow.database import engine_for
+from icestream.flow.location import Server
+from icestream.flow.running import run_session
+from icestream.flow.schema import SCHEMA_VERSION
+from icestream.flow.session import Session
+from icestream.flow.store import Store, append_command
+from icestream.observe.queries import open_view
+from icestream.settings import Settings
+from icestream.testing.toy_session import make_toy_session, outcomes_of, read_rows, toy_steps
+
+TABLES = (Path(__file__).parent / "schema_v1.sql").read_text(encoding="utf-8")
+NEW_IN_2 = {"override", "halt", "document", "board", "gate_clock", "stale"}
+
+
+@pytest.fixture(scope="module")
+def processed(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    session = make_toy_session(tmp_path_factory.mktemp("whole"), toy_steps(7, fail_on=[4]), numbers=range(7))
+    run_session(session, Settings(cores=2))
+    write_as_version_1(session.store_path)
+    return session
+
+
+@pytest.fixture
+def old(processed: Session, tmp_path: Path) -> Session:
+    shutil.copytree(processed.folder.parent, tmp_path / "copy")
+    return Session(tmp_path / "copy" / "session", processed.document)
+
+
+def write_as_version_1(path: Path) -> None:
+    """Put the rows of a store into the tables of version 1."""
+    with closing(sqlite3.connect(path)) as store:
+        store.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    path.rename(path.with_name("new.db"))
+    with closing(sqlite3.connect(path)) as store:
+        store.executescript(TABLES)
+        store.execute("PRAGMA journal_mode=WAL")
+        store.execute("ATTACH ? AS new", (str(path.with_name("new.db")),))
+        for (table,) in store.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'").fetchall():
+            columns = ", ".join(f'"{row[1]}"' for row in store.execute(f"PRAGMA main.table_info('{table}')"))
+            store.execute(f'INSERT INTO main."{table}" ({columns}) SELECT {columns} FROM new."{table}"')  # noqa: S608
+        store.execute("UPDATE main.runner SET schema_version = 1")
+        store.commit()
+    for leftover in path.parent.glob("new.db*"):
+        leftover.unlink()
+
+
+def content_of(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as store:
+        names = [row[0] for row in store.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
+        return {name: store.execute(f'SELECT * FROM "{name}"').fetchall() for name in names}  # noqa: S608
+
+
+def test_the_old_store_is_one_of_version_1(old: Session) -> None:
+    content = content_of(old.store_path)
+    assert not NEW_IN_2 & set(content)
+    assert len(content["outcome"]) > 50
+    assert len(content["runner"][0]) == 10
+
+
+def test_views_read_the_old_store_and_leave_it_as_it_is(old: Session) -> None:
+    before = content_of(old.store_path)
+    with open_view(old) as view:
+        assert view.overview().exposures == 7
+        assert {step.name: step.counts.item for step in view.steps()}["triple"] == 6
+        assert view.trace("3").steps[0].status == "item"
+        assert [item.exposure for item in view.failed("triple")] == ["4"]
+        assert view.changes_since(0)
+        assert len(list(view.records("triple"))) == 6
+        assert view.snapshots("total")
+        assert view.notices() == []
+    assert content_of(old.store_path) == before
+
+
+@pytest.mark.parametrize("command", [("status",), ("status", "--json"), ("trace", "3"), ("failed",), ("report",)])
+def test_commands_that_look_work_on_the_old_store(old: Session, command: tuple[str, ...]) -> None:
+    answer = CliRunner().invoke(app, [command[0], str(old.folder), *command[1:]])
+    assert answer.exit_code == 0, answer.output
+    assert read_version(old.store_path) == 1
+
+
+def read_version(path: Path) -> int:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as store:
+        return int(store.execute("SELECT schema_version FROM runner").fetchone()[0])
+
+
+def test_a_runner_migrates_after_a_backup_and_computes_nothing_again(old: Session) -> None:
+    before = content_of(old.store_path)
+    made = {row["key"]: row["created_at"] for row in _results(old.store_path)}
+    append_command(old.store_path, "retry", {"step": "triple", "unit": None}, author="old")
+    assert run_session(old, Settings(cores=2)).finished
+    assert read_version(old.store_path) == SCHEMA_VERSION
+    assert {row["key"]: row["created_at"] for row in read_rows(old, schema.result)} == made
+    assert outcomes_of(old)["triple", "4"]["status"] == "failed"
+    backup = content_of(old.store_path.with_name("icestream.db.v1.bak"))
+    assert {name: rows for name, rows in backup.items() if name not in ("command", "runner", "lease")} == {
+        name: rows for name, rows in before.items() if name not in ("command", "runner", "lease")
+    }
+
+
+def _results(path: Path) -> list[dict[str, object]]:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as store:
+        return [dict(zip(("key", "created_at"), row, strict=True)) for row in store.execute("SELECT key, created_at FROM result")]
+
+
+def test_a_migrated_store_has_the_tables_of_a_new_one(old: Session, tmp_path: Path) -> None:
+    new = Store(tmp_path / "new.db")
+    shapes = []
+    for store in (Store(old.store_path), new):
+        store.claim()
+        store.close("done")
+        engine = engine_for(store.location, read_only=True)
+        shapes.append(_shape(inspect(engine)))
+        engine.dispose()
+    assert shapes[0] == shapes[1]
+
+
+def _shape(seen: Inspector) -> dict[str, object]:
+    shapes: dict[str, object] = {}
+    for table in seen.get_table_names():
+        columns = {
+            column["name"]: (str(column["type"]).replace("BIGINT", "INTEGER"), column["nullable"], column["primary_key"])
+            for column in seen.get_columns(table)
+        }
+        indexes = sorted((index["name"], tuple(index["column_names"]), index["unique"]) for index in seen.get_indexes(table))
+        unique = sorted(tuple(one["column_names"]) for one in seen.get_unique_constraints(table))
+        keys = sorted((tuple(one["constrained_columns"]), one["referred_table"]) for one in seen.get_foreign_keys(table))
+        shapes[table] = (columns, indexes, unique, keys)
+    return shapes
+
+
+def test_the_newest_migration_leads_to_the_version_of_the_schema() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrating.__file__).parent / "migrations"))
+    assert ScriptDirectory.from_config(config).get_current_head() == str(SCHEMA_VERSION)
+
+
+def test_without_room_for_the_backup_nothing_is_migrated(old: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = content_of(old.store_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: _Usage)
+    with pytest.raises(StoreUnavailable, match=r"v1\.bak: a copy of the store needs \d+ MiB, and 1 MiB are free there"):
+        run_session(old, Settings(cores=1))
+    after = content_of(old.store_path)
+    assert {name: rows for name, rows in after.items() if name != "runner"} == {
+        name: rows for name, rows in before.items() if name != "runner"
+    }
+    assert after["runner"][0][8:] == ("stopped", "could not be migrated from schema 1")
+    monkeypatch.undo()
+    assert run_session(old, Settings(cores=2)).finished
+
+
+class _Usage:
+    free = 2**20
+
+
+def test_a_migration_that_fails_half_way_leaves_the_old_tables(old: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    upgrade = migrating.upgrade_tables
+
+    def fail(connection: object, version: int) -> None:
+        upgrade(connection, version)  # type: ignore[arg-type]
+        raise ZeroDivisionError("in the middle")
+
+    monkeypatch.setattr(migrating, "upgrade_tables", fail)
+    with pytest.raises(ZeroDivisionError):
+        Store(old.store_path).claim()
+    assert read_version(old.store_path) == 1
+    assert not NEW_IN_2 & set(content_of(old.store_path))
+    monkeypatch.undo()
+    assert run_session(old, Settings(cores=2)).finished
+
+
+def test_an_old_store_on_a_server_is_refused() -> None:
+    server = Server("localhost", 5432, "user", "database", "schema")
+    with pytest.raises(SessionError, match="has schema 1, which icestream never wrote to a server"):
+        migrating.migrate_store(server, None, 1)  # type: ignore[arg-type]
