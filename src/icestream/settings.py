@@ -16,6 +16,7 @@ class Settings(BaseSettings):
     memory_gb: float | None = Field(None, gt=0, description="Memory that one runner may use; unset: nine tenths of the machine's")
     newest_first: bool = Field(False, description="When behind, process the newest exposures first")
     drain_s: float = Field(30.0, ge=0, description="How long a stopping runner waits for running steps")
+    cancel_grace_s: float = Field(10.0, ge=0, description="How long a step that was told to end may take; then it is killed")
     image_memory_mb: int = Field(512, ge=0, description="Images a worker remembers, so that the next step need not read them")
 
     @property

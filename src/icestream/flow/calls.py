@@ -1,6 +1,7 @@
 """Running one task in a worker: message in, step called, message out."""
 
 import json
+import threading
 import time
 import typing
 from collections.abc import Callable
@@ -16,10 +17,10 @@ from icestream.flow.wire import Message
 from icestream.records import Acquisition, Record
 
 
-def run_task(task: Message, *, report: Callable[[float, str], None]) -> Message:
-    """Run the step that ``task`` names; the answer says item, rejected, absorbed or failed."""
+def run_task(task: Message, *, report: Callable[[float, str], None], stop: threading.Event | None = None) -> Message:
+    """Run the step that ``task`` names; the answer says item, rejected, absorbed or failed. ``stop`` asks it to end early."""
     started_wall, started_cpu = time.perf_counter(), time.process_time()
-    answer: Message | CallFailure = call_step(_run, task, report)
+    answer: Message | CallFailure = call_step(_run, task, report, stop or threading.Event())
     if isinstance(answer, CallFailure):
         answer = Message(
             {
@@ -38,15 +39,15 @@ def run_task(task: Message, *, report: Callable[[float, str], None]) -> Message:
     return answer
 
 
-def _run(task: Message, report: Callable[[float, str], None]) -> Message:
+def _run(task: Message, report: Callable[[float, str], None], stop: threading.Event) -> Message:
     step = find_step(task.body["use"])
-    answer = (_absorb if step.kind is Kind.ACCUMULATE else _call)(step, task, _context(task.body, report))
+    answer = (_absorb if step.kind is Kind.ACCUMULATE else _call)(step, task, _context(task.body, report, stop))
     answer.body["version"] = step.version
     json.dumps(answer.body)  # what cannot be sent is the step's failure, not the worker's death
     return answer
 
 
-def _context(body: dict[str, Any], report: Callable[[float, str], None]) -> WorkerContext:
+def _context(body: dict[str, Any], report: Callable[[float, str], None], stop: threading.Event) -> WorkerContext:
     return WorkerContext(
         exposure=Exposure(**body["exposure"]),
         cores=body["cores"],
@@ -59,6 +60,7 @@ def _context(body: dict[str, Any], report: Callable[[float, str], None]) -> Work
         closing=body.get("closing", False),
         version=body.get("snapshot_version", 0),
         report=report,
+        stop=stop,
     )
 
 

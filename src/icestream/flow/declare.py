@@ -56,6 +56,7 @@ class _Declare:
         cores: int = 1,
         memory_gb: float = 1.0,
         gpu_gb: float = 0.0,
+        max_hours: float | None = None,
     ) -> Callable[[F], F]:
         """Declare a function from the items of one exposure to one item."""
 
@@ -75,6 +76,7 @@ class _Declare:
                 cores=cores,
                 memory_gb=memory_gb,
                 gpu_gb=gpu_gb,
+                max_hours=max_hours,
             )
             return _attach(function, declared)
 
@@ -128,6 +130,7 @@ class _Declare:
         cores: int = 1,
         memory_gb: float = 1.0,
         gpu_gb: float = 0.0,
+        max_hours: float | None = None,
     ) -> Callable[[C], C]:
         """Declare an `Accumulator`: ports are the ``Sequence`` arguments of its ``add``."""
 
@@ -148,6 +151,7 @@ class _Declare:
                 cores=cores,
                 memory_gb=memory_gb,
                 gpu_gb=gpu_gb,
+                max_hours=max_hours,
             )
             return _attach(accumulator, declared)
 

@@ -10,10 +10,10 @@ from sqlalchemy import Connection, func, select, update
 
 from icestream import __version__
 from icestream.flow import moves, resuming, schema
+from icestream.flow.executor import Answer
 from icestream.flow.guard import CallFailure
 from icestream.flow.joins import first_weight, passed_keys
 from icestream.flow.keys import assignment_key, origin_of, source_key
-from icestream.flow.pool import Answer, Worker
 from icestream.flow.reopening import reopen_left_out
 from icestream.flow.retention import files_to_drop
 from icestream.flow.step import Kind
@@ -34,16 +34,16 @@ class Hearing:
     reopened: bool = False
 
     def hear(self, writing: Writing, answer: Answer) -> None:
-        """Take one message, or a worker's death."""
-        worker, message = answer.worker, answer.message
-        if message is None:
-            self._died(writing, worker)
-        elif worker.source is not None:
-            self._from_source(writing, worker, message)
+        """Take one message of a worker, or of an executor about a worker."""
+        message = answer.message
+        if answer.source is not None:
+            self._from_source(writing, answer.source, message)
+        elif message.body["status"] == "notice":
+            writing.notify(moves.Notify(message.body["level"], message.body["message"]))
         elif message.body["status"] == "progress":
             self.runner.board.notes[self._step_of(message)] = f"{message.body['fraction']:.0%} {message.body['text']}"
         else:
-            self._from_task(writing, message)
+            self._from_task(writing, message, answer.worker)
 
     def _step_of(self, message: Message) -> str:
         known = self.runner.running.get(message.body["attempt"])
@@ -55,38 +55,39 @@ class Hearing:
         known = self.runner.running.pop(attempt, None)
         if known is None:
             return None
-        task, worker = known
-        worker.task = None
+        task, _ = known
         self.runner.ready.give_back(task)
         self.runner.board.notes.pop(task.step, None)
         writing.end_lease(attempt)
         return task
 
-    def _died(self, writing: Writing, worker: Worker) -> None:
-        if worker.source is not None:
-            self.runner.sources.fell(writing, worker.source, "its process died")
-        elif worker.task is not None:
-            task = self._end(writing, worker.task)
-            if task is not None and not self.runner.stop_signals:  # what stopped the runner may have ended its workers too
-                code = worker.process.returncode
-                kind, text = moves.FailureKind.WORKER_DIED, f"its worker died (exit status {code})"
-                self._failed(writing, task, CallFailure(kind, "WorkerDied", text, ""))
+    def _ended(self, writing: Writing, task: Task, body: dict[str, Any]) -> None:
+        """Take an attempt that ended without an answer of its step."""
+        if self.runner.stop_signals:  # what stopped the runner may have ended its workers too
+            return
+        kind = moves.FailureKind(body["kind"])
+        if kind in moves.UNCOUNTED:
+            self.runner.handle(writing, moves.Failed(task.step, task.unit, kind, body["message"], time.monotonic()))
+        else:
+            error_type = "WorkerDied" if kind is moves.FailureKind.WORKER_DIED else "TimeLimit"
+            self._failed(writing, task, CallFailure(kind, error_type, body["message"], ""))
 
-    def _from_task(self, writing: Writing, message: Message) -> None:
+    def _from_task(self, writing: Writing, message: Message, worker: str) -> None:
         body = message.body
-        worker = self.runner.running.get(body["attempt"], (None, None))[1]
         task = self._end(writing, body["attempt"])
         if task is None:
             return
-        if body["status"] == "failed":
+        if body["status"] == "ended":
+            self._ended(writing, task, body)
+        elif body["status"] == "failed":
             kind = moves.FailureKind(body["kind"])
             self._failed(writing, task, CallFailure(kind, body["error_type"], body["message"], body["traceback"]))
         elif body["status"] == "absorbed":
             self._absorbed(writing, task, message)
         else:
             self._decided(writing, task, message)
-            if worker is not None and body["status"] == "item":
-                self.runner.workshop.note_maker(task.key, worker.name)
+            if body["status"] == "item":
+                self.runner.workshop.note_maker(task.key, worker)
 
     def _failed(self, writing: Writing, task: Task, failure: CallFailure) -> None:
         writing.add_failure(task.step, task.unit, attempt=task.attempt, failure=failure)
@@ -174,8 +175,7 @@ class Hearing:
 
     # Sources ---------------------------------------------------------------------------------------------------------------
 
-    def _from_source(self, writing: Writing, worker: Worker, message: Message) -> None:
-        step = str(worker.source)
+    def _from_source(self, writing: Writing, step: str, message: Message) -> None:
         body = message.body
         match body["status"]:
             case "arrival":
@@ -184,13 +184,11 @@ class Hearing:
             case "pulse":
                 self.runner.board.notes[step] = body["note"]
             case "source_closed":
-                worker.source = None
                 self.runner.handle(writing, moves.SourceClosed(step, body["reason"]))
-            case "source_stopped":
-                worker.source = None
             case "source_failed":
-                worker.source = None
                 self.runner.sources.fell(writing, step, body["message"])
+            case "ended":
+                self.runner.sources.fell(writing, step, body["message"], reading=body["reading"])
 
     def _arrival(self, writing: Writing, step: str, message: Message) -> None:
         body = message.body

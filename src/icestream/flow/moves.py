@@ -25,6 +25,12 @@ class FailureKind(StrEnum):
     ERROR = "error"
     TRANSIENT = "transient"
     WORKER_DIED = "worker_died"
+    CANCELLED = "cancelled"
+    PREEMPTED = "preempted"
+
+
+UNCOUNTED = frozenset({FailureKind.CANCELLED, FailureKind.PREEMPTED})
+"""How an attempt ends that says nothing about its item: never counted, tried again at once."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import heapq
 import itertools
 from dataclasses import dataclass, field
 
+from icestream.flow.executor import Capacity
 from icestream.flow.tasks import Task
 
 
@@ -14,9 +15,11 @@ class ReadyQueue:
     cores: int
     memory_gb: float
     newest_first: bool = False
+    widest: int | None = None  # the cores of the widest worker, where that is not all of them
     running_cores: int = 0
     running_memory_gb: float = 0.0
     _heaps: dict[tuple[int, float], list[tuple[int, int, int, Task]]] = field(default_factory=dict)  # by what tasks ask for
+    _held: dict[str, int] = field(default_factory=dict)  # attempt → cores
     _overtaken: int = 0
     _order: "itertools.count[int]" = field(default_factory=itertools.count)
 
@@ -26,7 +29,7 @@ class ReadyQueue:
     def put(self, task: Task, *, depth: int) -> None:
         """Add a task of a step at ``depth`` in the workflow."""
         order = next(self._order)
-        heap = self._heaps.setdefault((self.tokens(task), task.memory_gb), [])
+        heap = self._heaps.setdefault((task.cores, task.memory_gb), [])
         heapq.heappush(heap, (-depth, -order if self.newest_first else order, order, task))
 
     def take(self) -> Task | None:
@@ -34,6 +37,8 @@ class ReadyQueue:
 
         A task that needs more than is free is overtaken a few times, then room is kept for it.
         """
+        if self.cores < 1:
+            return None
         waiting = sorted((heap for heap in self._heaps.values() if heap), key=lambda heap: heap[0][:3])
         fitting = [heap for heap in waiting if self._fits(heap[0][3])]
         overtakes = bool(fitting) and fitting[0] is not waiting[0]
@@ -41,13 +46,18 @@ class ReadyQueue:
             return None
         self._overtaken = self._overtaken + 1 if overtakes else 0
         chosen = heapq.heappop(fitting[0])[3]
-        self.running_cores += self.tokens(chosen)
+        self._held[chosen.attempt] = self.tokens(chosen)
+        self.running_cores += self._held[chosen.attempt]
         self.running_memory_gb += chosen.memory_gb
         return chosen
 
     def tokens(self, task: Task) -> int:
-        """Return the cores that ``task`` holds: never more than there are."""
-        return min(task.cores, self.cores)
+        """Return the cores that ``task`` holds: never more than there are in one place."""
+        return min(task.cores, self.cores, self.widest or self.cores)
+
+    def resize(self, capacity: Capacity) -> None:
+        """Take note of what may run at this moment."""
+        self.cores, self.memory_gb, self.widest = capacity.cores, capacity.memory_gb, capacity.widest
 
     def _fits(self, task: Task) -> bool:
         if self.running_cores == 0:
@@ -57,5 +67,5 @@ class ReadyQueue:
 
     def give_back(self, task: Task) -> None:
         """Free the tokens of a task that ended."""
-        self.running_cores -= self.tokens(task)
+        self.running_cores -= self._held.pop(task.attempt)
         self.running_memory_gb -= task.memory_gb

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from icestream.flow import versions
-from icestream.flow.moves import FailureKind, Retried, Status
+from icestream.flow.moves import UNCOUNTED, FailureKind, Retried, Status
 
 if TYPE_CHECKING:
     from icestream.flow.scheduler import Scheduler
@@ -18,6 +18,8 @@ _DELAYS_S: dict[FailureKind, tuple[float, ...]] = {
 
 def retry_delay_s(kind: FailureKind, count: int) -> float | None:
     """Return how long to wait after the ``count``-th failure of this kind, or None to give up."""
+    if kind in UNCOUNTED:
+        return 0.0
     delays = _DELAYS_S[kind]
     return delays[count - 1] if count <= len(delays) else None
 

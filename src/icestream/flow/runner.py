@@ -14,9 +14,10 @@ from icestream.files import sweep_temporaries
 from icestream.flow import moves, resuming
 from icestream.flow.commands import carry_out_commands
 from icestream.flow.deciding import judge_for
+from icestream.flow.executor import Executor, Request, hear
 from icestream.flow.faults import fault_point
 from icestream.flow.hearing import Hearing
-from icestream.flow.pool import Answer, Pool, Worker
+from icestream.flow.pool import Pool
 from icestream.flow.ready import ReadyQueue
 from icestream.flow.revisions import activate_revisions, fingerprint_of
 from icestream.flow.scheduler import Scheduler
@@ -40,8 +41,9 @@ class Runner:
     session: Session
     settings: Settings
     on_change: Callable[[RunStatus], None] | None = None
+    cluster: Executor | None = None
     stop_signals: int = 0
-    running: dict[str, tuple[Task, Worker]] = field(default_factory=dict)
+    running: dict[str, tuple[Task, str]] = field(default_factory=dict)  # attempt → task and worker
     files_to_drop: list[str] = field(default_factory=list)
     durable: bool = False
 
@@ -50,7 +52,8 @@ class Runner:
         self.store = Store(self.session.store_path)
         self.store.claim()
         fault_point("claimed")
-        self.pool = Pool(self.settings.image_memory_mb)
+        self.pool = Pool(self.settings.cores, self.settings.usable_memory_gb, self.settings.image_memory_mb)
+        self.executor: Executor = self.cluster or self.pool  # sources are always processes of this machine
         self.ready = ReadyQueue(self.settings.cores, self.settings.usable_memory_gb, self.settings.newest_first)
         self.scheduler = Scheduler(self.graph, judge_for)
         with self.store.transaction(durable=True) as connection:
@@ -73,12 +76,17 @@ class Runner:
                 self._cycle()
             report = self.board.report(finished=self.stop_signals == 0, reason=self._reason())
             fault_point("before_close")
-            self.pool.shut_down()
+            self._end_workers()
             self.store.close(report.reason)
             return report
         finally:
-            self.pool.shut_down()
+            self._end_workers()
             self.store.dispose()
+
+    def _end_workers(self) -> None:
+        self.pool.shut_down()
+        if self.executor is not self.pool:
+            self.executor.shut_down()
 
     def _reason(self) -> str:
         return "stopped by its operator" if self.stop_signals else "every stream has closed"
@@ -118,7 +126,8 @@ class Runner:
             self.pool.ask_sources_to_stop()
         self.store.check_in_place()
         timeout_s = self.sources.restart_in_s(_POLL_S)
-        answers = list(self.pool.answers(timeout_s)) if self.pool.workers else self._sleep(timeout_s)
+        answers = hear([self.pool] if self.executor is self.pool else [self.pool, self.executor], timeout_s)
+        self.ready.resize(self.executor.capacity())
         with self.store.transaction() as connection:
             writing = self.writing(connection)
             for answer in answers:
@@ -135,10 +144,6 @@ class Runner:
         self.sources.restart_fallen()
         if self.on_change is not None:
             self.on_change(self.board.status())
-
-    def _sleep(self, seconds: float) -> list[Answer]:
-        time.sleep(seconds)
-        return []
 
     def _after_commit(self) -> None:
         if self.durable:
@@ -185,30 +190,42 @@ class Runner:
     def _enqueue(self, task: Task) -> None:
         self.ready.put(task, depth=self.graph.nodes[task.step].depth)
 
-    def _assign(self, writing: Writing) -> list[Task]:
+    def _assign(self, writing: Writing) -> list[Request]:
         assigned = []
         while (task := self.ready.take()) is not None:
-            cores = self.ready.tokens(task)
-            worker = self.pool.idle_worker(cores, prefer=self.workshop.maker_of(task)) or self.pool.start(cores)
-            worker.task = task.attempt
+            request = Request(
+                task.attempt,
+                task.step,
+                self.workshop.message(writing.connection, task),
+                cores=self.ready.tokens(task),
+                memory_gb=task.memory_gb,
+                prefer=self.workshop.maker_of(task),
+                time_limit_s=task.time_limit_s,
+                grace_s=self.settings.cancel_grace_s,
+            )
+            worker = self.executor.book(request)
             self.running[task.attempt] = (task, worker)
-            writing.lease(task.step, task.unit, attempt=task.attempt, worker=worker.name)
-            task.message = self.workshop.message(writing.connection, task)
-            assigned.append(task)
+            writing.lease(task.step, task.unit, attempt=task.attempt, worker=worker)
+            assigned.append(request)
         return assigned
 
-    def _give(self, assigned: list[Task]) -> None:
-        for task in assigned:
-            _, worker = self.running[task.attempt]
+    def _give(self, assigned: list[Request]) -> None:
+        for request in assigned:
             fault_point("before_give")
-            if task.message is not None:
-                self.pool.give(worker, task.message)
-            task.message = None
+            self.executor.submit(request)
             fault_point("after_give")
 
 
-def run_session(session: Session, settings: Settings, *, on_change: Callable[[RunStatus], None] | None = None) -> RunReport:
+def run_session(
+    session: Session,
+    settings: Settings,
+    *,
+    on_change: Callable[[RunStatus], None] | None = None,
+    cluster: Executor | None = None,
+) -> RunReport:
     """Process a session until every stream has closed, or until SIGINT or SIGTERM.
+
+    Steps run on ``cluster``, which is shut down at the end; on this machine if it is unset.
 
     Raises
     ------
@@ -219,7 +236,12 @@ def run_session(session: Session, settings: Settings, *, on_change: Callable[[Ru
     SessionError
         The store cannot be used.
     """
-    runner = Runner(session, settings, on_change)
+    try:
+        runner = Runner(session, settings, on_change, cluster)
+    except BaseException:
+        if cluster is not None:
+            cluster.shut_down()
+        raise
     if threading.current_thread() is not threading.main_thread():
         return runner.run()
     earlier = {name: signal.signal(name, runner.stop) for name in (signal.SIGINT, signal.SIGTERM)}

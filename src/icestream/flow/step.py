@@ -72,6 +72,12 @@ class StepType:
     cores: int = 1
     memory_gb: float = 1.0
     gpu_gb: float = 0.0
+    max_hours: float | None = None
+
+    @property
+    def time_limit_s(self) -> float | None:
+        """How long one call may take; no limit if unset."""
+        return None if self.max_hours is None else 3600.0 * self.max_hours
 
     @property
     def summary(self) -> str:

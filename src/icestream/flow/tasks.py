@@ -31,9 +31,9 @@ class Task:
     acquisition: dict[str, Any]
     cores: int
     memory_gb: float
+    time_limit_s: float | None = None
     entry: Consume | None = None
     attempt: str = field(default_factory=lambda: uuid.uuid4().hex)
-    message: Message | None = None
 
 
 @dataclass
@@ -80,7 +80,8 @@ class Workshop:
             inputs=dispatch.inputs,
             acquisition=acquisition,
         )
-        return Task(dispatch.step, dispatch.unit, key, dispatch.inputs, acquisition, node.type.cores, node.type.memory_gb)
+        asked = (node.type.cores, node.type.memory_gb, node.type.time_limit_s)
+        return Task(dispatch.step, dispatch.unit, key, dispatch.inputs, acquisition, *asked)
 
     def task_for_entry(self, connection: Connection, consume: Consume) -> Task:
         """Return the task for one entry of an accumulator's log."""
@@ -94,7 +95,8 @@ class Workshop:
             "start", own, node.type.name, revision.type_version, dict(revision.params), revision.epoch, session_values
         )
         key = state_key(base, consume.members, closing=consume.closing)
-        return Task(consume.step, str(consume.position), key, {}, {}, node.type.cores, node.type.memory_gb, entry=consume)
+        asked = (node.type.cores, node.type.memory_gb, node.type.time_limit_s)
+        return Task(consume.step, str(consume.position), key, {}, {}, *asked, entry=consume)
 
     def message(self, connection: Connection, task: Task) -> Message:
         """Return the message that gives ``task`` to a worker."""
