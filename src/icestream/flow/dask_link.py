@@ -36,8 +36,13 @@ class News:
         self._queue.put(item)
         try:
             self._mouth.send(b"!")
-        except BlockingIOError:
-            return  # the ear has plenty to hear
+        except OSError:
+            return  # the ear has plenty to hear, or nobody hears any more
+
+    def close(self) -> None:
+        """Hear nothing any more."""
+        self.ear.close()
+        self._mouth.close()
 
     def take(self) -> Iterator[tuple[Any, ...]]:
         """Yield what was heard since the last call."""
@@ -127,9 +132,12 @@ class Link:
             try:
                 self.client.cancel(list(futures))
                 self.client.unregister_worker_plugin(self.topic)
+                for topic in ("all", self.topic):
+                    self.client.unsubscribe_topic(topic)
             except LOST_ERRORS:
                 self.up = False  # it went away at the very end: there is nothing to take back
         self.client.close(timeout=5)
+        self.news.close()
 
 
 def _describe(dask_worker: Worker) -> dict[str, Any]:
