@@ -47,51 +47,50 @@ class Site:
     name: str
     where: dict[str, str]
     open: Callable[[Path], Executor]
-    kill_one: Callable[[Any], bool]
+    kill_one: Callable[[Any], None]
+    slots: int  # how many steps run at a time
+    counted: set[str]  # the failures that a killed worker counts as
 
 
 def local_site(stack: ExitStack, folder: Path) -> Site:
-    return Site("local", {"executor": "local"}, lambda _: Pool(2, 4.0), kill_child)
+    return Site("local", {"executor": "local"}, lambda _: Pool(2, 4.0), kill_child, 2, {"worker_died"})
 
 
-def kill_child(runner: Any) -> bool:
-    processes = [child for child in psutil.Process(runner.pid).children() if "NOTEPAD" not in child.cmdline()]
+def kill_child(runner: Any) -> None:
+    processes = [child for child in psutil.Process(runner.pid).children() if len(child.cmdline()) == 5]  # the source has 6
     random.Random(7).choice(processes).kill()
-    return True
 
 
 def dask_site(stack: ExitStack, folder: Path) -> Site:
     cluster = stack.enter_context(LocalCluster(n_workers=2, threads_per_worker=2, memory_limit="2GiB", dashboard_address=None))
 
-    def kill_one(_: Any) -> bool:
+    def kill_one(_: Any) -> None:
         nanny = random.Random(7).choice(list(cluster.workers.values()))
         os.kill(nanny.pid, signal.SIGKILL)
-        return True
 
     address = cluster.scheduler_address
-    return Site(
-        "dask", {"executor": "dask", "scheduler": address}, lambda _: DaskExecutor(Link(address, connect_to(address))), kill_one
-    )
+    where = {"executor": "dask", "scheduler": address}
+    return Site("dask", where, lambda _: DaskExecutor(Link(address, connect_to(address))), kill_one, 4, {"worker_died"})
 
 
 def slurm_site(stack: ExitStack, folder: Path) -> Site:
     missing = missing_for_slurm()
     if missing is not None:
         pytest.skip(f"Slurm: {missing}")
-    environment = stack.enter_context(single_node_slurm(folder / "slurm"))
+    environment = stack.enter_context(single_node_slurm(folder / "slurm", cores=8, memory_mb=8000))
     patch = stack.enter_context(pytest.MonkeyPatch.context())
     patch.setenv("SLURM_CONF", environment["SLURM_CONF"])
     settings = folder / "cluster.yaml"
     settings.write_text("partition: main\ncores: 2\nmemory_gb: 1\nwalltime: '00:30:00'\nmaximum_jobs: 2\norphan_s: 5\n")
 
-    def cancel_one(_: Any) -> bool:
-        jobs = running_jobs(environment)
-        return bool(jobs) and os.spawnlp(os.P_WAIT, "scancel", "scancel", jobs[-1]) == 0
+    def cancel_one(_: Any) -> None:
+        newest = max(running_jobs(environment), key=int)
+        assert os.spawnlp(os.P_WAIT, "scancel", "scancel", newest) == 0
 
     def open_executor(log_folder: Path) -> Executor:
         return SlurmExecutor(read_cluster_settings(settings), log_folder=log_folder)
 
-    return Site("slurm", {"executor": "slurm", "cluster_settings": str(settings)}, open_executor, cancel_one)
+    return Site("slurm", {"executor": "slurm", "cluster_settings": str(settings)}, open_executor, cancel_one, 4, set())
 
 
 SITES = {"local": local_site, "dask": dask_site, "slurm": slurm_site}
@@ -241,20 +240,27 @@ def test_a_process_that_dies_costs_its_own_step_only(opened: Executor, folder: P
     assert wait_for(opened, "d2").message.body["status"] == "item"
 
 
+@pytest.mark.parametrize("site", ["dask"], indirect=True)
 def test_an_attempt_that_dask_runs_twice_writes_two_temporary_files(site: Site, opened: Executor, folder: Path) -> None:
-    if not isinstance(opened, DaskExecutor):
-        pytest.skip("only a cluster can run an attempt twice")
+    assert isinstance(opened, DaskExecutor)
     request = request_for(folder, "r")
     client, arguments = opened.link.client, (pack_request(request), opened.link.topic)
     workers = list(client.scheduler_info()["workers"])
-    twice = [
-        client.submit(run_packed, *arguments, key=f"{KEY_PREFIX}r{n}", workers=[workers[-n]], pure=False) for n in range(2)
-    ]
+    twice = [client.submit(run_packed, *arguments, key=f"{KEY_PREFIX}r{n}", workers=[workers[-n]], pure=False) for n in range(2)]
     wait_until(lambda: len(list((folder / "steps" / "wait" / "1").glob(".*part~r-*"))) == 2)
     (folder / "go").touch()
     assert [bool(future.result(timeout=PATIENCE_S)) for future in twice] == [True, True]
     (published,) = (folder / "steps" / "wait" / "1").iterdir()
     assert published.read_text() == "7 5 1"
+
+
+@pytest.mark.parametrize("site", ["dask"], indirect=True)
+def test_a_worker_that_does_not_see_the_session_writes_nothing(site: Site, opened: Executor, tmp_path: Path) -> None:
+    start(opened, request_for(tmp_path / "elsewhere", "e"))
+    body = wait_for(opened, "e").message.body
+    assert body["status"] == "failed"
+    assert "does not see the session's folder" in body["message"]
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_results_are_those_of_a_local_run(site: Site, calm: Session, tmp_path: Path) -> None:
@@ -264,15 +270,21 @@ def test_results_are_those_of_a_local_run(site: Site, calm: Session, tmp_path: P
     assert read_rows(session, schema.lease) == []
 
 
-def test_a_worker_that_is_killed_in_the_middle_changes_no_result(site: Site, calm: Session, tmp_path: Path) -> None:
-    session = make_toy_session(tmp_path, toy_steps(N_ITEMS, fail_on=[4], sleep_s=0.4), numbers=range(N_ITEMS))
+def test_a_worker_that_is_killed_in_the_middle_changes_no_result(site: Site, tmp_path: Path) -> None:
+    waiting = {"use": f"{TOYS}:wait_for_file", "in": {"number": "triple"}}
+    steps = {name: spec for name, spec in toy_steps(8).items() if name in ("numbers", "triple")} | {"wait": waiting}
+    sessions = [make_toy_session(tmp_path / name, steps, numbers=range(8)) for name in ("calm", "rough")]
+    (sessions[0].folder / "go").touch()
+    assert start_runner(sessions[0]).wait(120) == 0
+    session = sessions[1]
     runner = start_runner(session, where=site.where)
-    wait_until(lambda: len(results_so_far(session)) > N_ITEMS + 2)
-    wait_until(lambda: site.kill_one(runner))
+    wait_until(lambda: len(list(session.folder.rglob(".*part~*"))) == site.slots)
+    site.kill_one(runner)
+    wait_until(lambda: bool(read_rows(session, schema.failure) or read_rows(session, schema.notice)))
+    (session.folder / "go").touch()
     assert runner.wait(120) == 0
-    assert results_of(session) == results_of(calm)
-    kinds = {row["kind"] for row in read_rows(session, schema.failure)}
-    assert kinds <= ({"item"} if site.name == "slurm" else {"item", "worker_died"})
+    assert results_of(session, ("triple", "wait")) == results_of(sessions[0], ("triple", "wait")) != {}
+    assert {row["kind"] for row in read_rows(session, schema.failure)} == site.counted
     assert not list(session.folder.rglob(".*part~*"))
 
 
@@ -310,3 +322,21 @@ def test_a_killed_run_is_continued_on_another_executor(site: Site, calm: Session
     assert results_of(session) == results_of(calm)
     after = {row["key"]: row["created_at"] for row in read_rows(session, schema.result)}
     assert {key: after[key] for key in before} == before
+
+
+@pytest.mark.parametrize("site", [pytest.param("slurm", marks=pytest.mark.services)], indirect=True)
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])
+def test_jobs_end_with_their_runner(site: Site, name: str, tmp_path: Path) -> None:
+    environment = dict(os.environ)
+    others = set(running_jobs(environment))
+    steps = {**toy_steps(4), "wait": {"use": f"{TOYS}:wait_for_file", "in": {"number": "numbers"}}}
+    session = make_toy_session(tmp_path, steps, numbers=range(4))
+    runner = start_runner(session, where=site.where)
+    wait_until(lambda: bool(list(session.folder.rglob(".*part~*"))))
+    assert set(running_jobs(environment)) - others
+    for _ in range(2):  # the second says: at once
+        runner.send_signal(getattr(signal, name))
+        time.sleep(0.2)
+    runner.wait(60)
+    wait_until(lambda: not set(running_jobs(environment)) - others)
+    assert {path.suffix for path in (session.folder / "logs" / "cluster").iterdir()} >= {".err", ".out"}

@@ -1,19 +1,14 @@
 """Choosing where steps run, by name; what a choice needs is imported only then."""
 
-from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 from icestream.errors import SessionError
 from icestream.flow.executor import Executor
 from icestream.flow.session import Session
 
-
-class ExecutorName(StrEnum):
-    """Where steps can run."""
-
-    LOCAL = "local"
-    DASK = "dask"
-    SLURM = "slurm"
+ExecutorName = Literal["local", "dask", "slurm"]
+"""Where steps can run."""
 
 
 def open_executor(
@@ -26,13 +21,13 @@ def open_executor(
     SessionError
         Something that the choice needs is missing, or cannot be reached.
     """
-    needs = {ExecutorName.DASK: ("--scheduler", scheduler), ExecutorName.SLURM: ("--cluster-settings", cluster_settings)}
+    needs = {"dask": ("--scheduler", scheduler), "slurm": ("--cluster-settings", cluster_settings)}
     for other, (option, value) in needs.items():
-        if other is not name and value is not None:
+        if other != name and value is not None:
             raise SessionError(f"{option} is only for --executor {other}; the executor is {name}")
-        if other is name and value is None:
+        if other == name and value is None:
             raise SessionError(f"--executor {name} needs {option}")
-    if name is ExecutorName.LOCAL:
+    if name == "local":
         return None
     try:
         return _open_cluster(name, session, scheduler or "", cluster_settings or Path())
@@ -41,7 +36,7 @@ def open_executor(
 
 
 def _open_cluster(name: ExecutorName, session: Session, scheduler: str, cluster_settings: Path) -> Executor:
-    if name is ExecutorName.DASK:
+    if name == "dask":
         from icestream.flow.dask_executor import DaskExecutor
         from icestream.flow.dask_link import Link, connect_to
 

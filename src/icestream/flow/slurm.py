@@ -10,6 +10,7 @@ from typing import Any
 import dask
 from dask_jobqueue import SLURMCluster
 from distributed import Adaptive, Client
+from distributed.security import Security
 
 from icestream.errors import SessionError
 from icestream.flow.cluster_settings import ClusterSettings
@@ -94,10 +95,19 @@ def _follow(wanted: Callable[[], int]) -> type[Adaptive]:
     return FollowWork
 
 
+def _encryption(settings: ClusterSettings, folder: Path) -> dict[str, Any]:
+    """Return keys of this run alone: who does not have them can neither listen nor have anything run."""
+    if not settings.encrypt:
+        return {}
+    return {"security": Security.temporary(), "protocol": "tls://", "shared_temp_directory": str(folder)}
+
+
 def _start_cluster(settings: ClusterSettings, log_folder: Path) -> SLURMCluster:
     missing = [program for program in ("sbatch", "scancel", "scontrol") if shutil.which(program) is None]
     if missing:
         raise SessionError(f"--executor slurm needs the programs of Slurm on this machine; not found: {', '.join(missing)}")
+    folder = settings.log_folder or log_folder
+    folder.mkdir(parents=True, exist_ok=True)
     dask.config.set({"distributed.deploy.lost-worker-timeout": "5s"})  # then a lost job is replaced
     gpus = (f"--gres=gpu:{settings.gpus}",) if settings.gpus else ()
     lifetime = ["--lifetime", f"{settings.walltime_s - _GOODBYE_S}s"] if settings.walltime_s > 5 * _GOODBYE_S else []
@@ -112,13 +122,14 @@ def _start_cluster(settings: ClusterSettings, log_folder: Path) -> SLURMCluster:
             interface=settings.interface,
             death_timeout=settings.orphan_s,
             local_directory=None if settings.scratch_folder is None else str(settings.scratch_folder),
-            log_directory=str(settings.log_folder or log_folder),
+            log_directory=str(folder),
             job_extra_directives=[*gpus, *settings.directives],
             job_script_prologue=list(settings.setup),
             worker_extra_args=lifetime,
             python=None if settings.python is None else str(settings.python),
             job_name="icestream",
-            scheduler_options={"dashboard": False},
+            **_encryption(settings, folder),
+            scheduler_options={"dashboard_address": ":0"},
         )
     except (OSError, RuntimeError, ValueError) as error:
         raise SessionError(f"the dask scheduler for Slurm could not start: {error}") from error

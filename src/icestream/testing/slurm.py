@@ -127,7 +127,9 @@ def _wait_for(folder: Path, condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + _READY_S
     while not condition():
         if time.monotonic() > deadline:
-            logs = [path.read_text(errors="replace")[-800:] for path in sorted(folder.glob("*.log")) + sorted(folder.glob("*.out"))]
+            logs = [
+                path.read_text(errors="replace")[-800:] for path in sorted(folder.glob("*.log")) + sorted(folder.glob("*.out"))
+            ]
             raise RuntimeError("Slurm did not come up:\n" + "\n".join(logs))
         time.sleep(0.1)
 

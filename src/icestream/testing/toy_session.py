@@ -62,7 +62,7 @@ def arrive(folder: Path, numbers: range | list[str]) -> None:
 _RUN = """
 import json, sys
 from pathlib import Path
-from icestream.flow.executors import ExecutorName, open_executor
+from icestream.flow.executors import open_executor
 from icestream.flow.runner import run_session
 from icestream.flow.session import open_session
 from icestream.settings import Settings
@@ -70,7 +70,7 @@ from icestream.settings import Settings
 session = open_session(Path(sys.argv[1]))
 where = json.loads(sys.argv[3])
 settings = Path(where["cluster_settings"]) if "cluster_settings" in where else None
-cluster = open_executor(ExecutorName(where["executor"]), session, scheduler=where.get("scheduler"), cluster_settings=settings)
+cluster = open_executor(where["executor"], session, scheduler=where.get("scheduler"), cluster_settings=settings)
 run_session(session, Settings(cores=int(sys.argv[2]), cancel_grace_s=1.0), cluster=cluster)
 """
 
