@@ -40,7 +40,7 @@ class ClusterSettings(BaseModel):
     scratch_folder: Path | None = Field(None, description="A folder on the nodes for small files of the workers; /tmp if unset")
     python: Path | None = Field(None, description="The Python of the nodes that has icestream; the one that runs this if unset")
     encrypt: bool = Field(
-        True, description="Talk to the jobs by TLS, with keys made for each run; else anybody on the network can"
+        True, description="Talk to the jobs by TLS, with keys made for each run; else anyone on the network can"
     )
     orphan_s: int = Field(60, ge=5, description="Workers end by themselves when they have not seen their runner for so long")
 

@@ -1,6 +1,6 @@
 """Steps on the workers of a dask.distributed scheduler; who runs what is decided here, and dask carries it there.
 
-Each attempt is bound to one dask worker, with no retries: when that worker goes, the attempt ends and the store decides what comes
+Each attempt is bound to one dask worker, with no retries: when that worker goes, the attempt ends and the store decides what is
 next. Everything that dask's threads hear is queued, so that only the runner's thread touches the state.
 """
 

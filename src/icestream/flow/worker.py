@@ -1,4 +1,4 @@
-"""A worker process: ``python -m icestream.flow.worker PARENT FD [NOTEPAD]``. It never opens the store; it dies with its runner."""
+"""A worker process: ``python -m icestream.flow.worker PARENT FD [NOTEPAD]``. It knows no store; it dies with its runner."""
 
 import ctypes
 import os
