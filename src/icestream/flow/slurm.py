@@ -10,9 +10,9 @@ from typing import Any
 import dask
 from dask_jobqueue import SLURMCluster
 from distributed import Adaptive, Client
-from distributed.security import Security
 
 from icestream.errors import SessionError
+from icestream.flow.cluster_keys import ClusterKeys, make_keys
 from icestream.flow.cluster_settings import ClusterSettings
 from icestream.flow.dask_executor import DaskExecutor
 from icestream.flow.dask_link import CONNECT_S, LOST_ERRORS, Link
@@ -29,7 +29,10 @@ class SlurmExecutor(DaskExecutor):
 
     def __init__(self, settings: ClusterSettings, *, log_folder: Path) -> None:
         self.settings = settings
-        self._cluster = _start_cluster(settings, log_folder)
+        folder = settings.log_folder or log_folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._keys = make_keys(folder) if settings.encrypt else None
+        self._cluster = _start_cluster(settings, folder, self._keys)
         self._jobs: dict[str, str] = {}  # dask worker → Slurm job
         address = str(self._cluster.scheduler_address)
         client = lambda: Client(self._cluster, timeout=CONNECT_S, set_as_default=False, name="icestream")  # noqa: E731
@@ -71,6 +74,9 @@ class SlurmExecutor(DaskExecutor):
             self._cluster.close(timeout=30)
         except LOST_ERRORS as error:
             raise SessionError(f"the Slurm jobs of this run could not be ended; see squeue: {error}") from error
+        finally:
+            if self._keys is not None:
+                self._keys.remove()
 
 
 def job_state(job: str) -> str | None:
@@ -95,19 +101,10 @@ def _follow(wanted: Callable[[], int]) -> type[Adaptive]:
     return FollowWork
 
 
-def _encryption(settings: ClusterSettings, folder: Path) -> dict[str, Any]:
-    """Return keys of this run alone: who does not have them can neither listen nor have anything run."""
-    if not settings.encrypt:
-        return {}
-    return {"security": Security.temporary(), "protocol": "tls://", "shared_temp_directory": str(folder)}
-
-
-def _start_cluster(settings: ClusterSettings, log_folder: Path) -> SLURMCluster:
+def _start_cluster(settings: ClusterSettings, folder: Path, keys: ClusterKeys | None) -> SLURMCluster:
     missing = [program for program in ("sbatch", "scancel", "scontrol") if shutil.which(program) is None]
     if missing:
         raise SessionError(f"--executor slurm needs the programs of Slurm on this machine; not found: {', '.join(missing)}")
-    folder = settings.log_folder or log_folder
-    folder.mkdir(parents=True, exist_ok=True)
     dask.config.set({"distributed.deploy.lost-worker-timeout": "5s"})  # then a lost job is replaced
     gpus = (f"--gres=gpu:{settings.gpus}",) if settings.gpus else ()
     lifetime = ["--lifetime", f"{settings.walltime_s - _GOODBYE_S}s"] if settings.walltime_s > 5 * _GOODBYE_S else []
@@ -128,7 +125,7 @@ def _start_cluster(settings: ClusterSettings, log_folder: Path) -> SLURMCluster:
             worker_extra_args=lifetime,
             python=None if settings.python is None else str(settings.python),
             job_name="icestream",
-            **_encryption(settings, folder),
+            security=None if keys is None else keys.security(),
             scheduler_options={"dashboard_address": ":0"},
         )
     except (OSError, RuntimeError, ValueError) as error:

@@ -80,7 +80,7 @@ def single_node_slurm(folder: Path, *, cores: int = 4, memory_mb: int = 4000) ->
         files = {"key": "key", "socket": "socket", "pid": "pid", "log": "log", "seed": "seed"}
         options = [f"--{name}{'' if name == 'socket' else '-file'}={folder}/munge.{end}" for name, end in files.items()]
         stack.enter_context(_daemon(folder, "munged", ["--foreground", "--force", *options], environment))
-        _wait_for(folder, lambda: (folder / "munge.socket").exists())
+        _wait_for(folder, (folder / "munge.socket").exists)
         stack.enter_context(_daemon(folder, "slurmctld", ["-D", "-c"], environment))
         stack.enter_context(_daemon(folder, "slurmd", ["-D", "-N", host], environment))
         _wait_for(folder, lambda: _node_state(environment) == "idle")
@@ -127,10 +127,9 @@ def _wait_for(folder: Path, condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + _READY_S
     while not condition():
         if time.monotonic() > deadline:
-            logs = [
-                path.read_text(errors="replace")[-800:] for path in sorted(folder.glob("*.log")) + sorted(folder.glob("*.out"))
-            ]
-            raise RuntimeError("Slurm did not come up:\n" + "\n".join(logs))
+            logs = [path for path in sorted(folder.iterdir()) if path.suffix in (".log", ".out")]
+            said = "\n".join(path.read_text(errors="replace")[-800:] for path in logs)
+            raise RuntimeError(f"Slurm is not as expected:\n{said}")
         time.sleep(0.1)
 
 

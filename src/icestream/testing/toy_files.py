@@ -10,7 +10,7 @@ from icestream.steps.file_source import FileSourceParams, watch_files
 from icestream.testing.toys import Number
 
 
-def _read(path: Path, ref: str) -> tuple[Number, Acquisition | None]:
+def _read(path: Path, _ref: str) -> tuple[Number, Acquisition | None]:
     if path.name.startswith("deadly"):
         os.kill(os.getpid(), signal.SIGSEGV)
     return Number(value=int(path.stem)), None
