@@ -130,6 +130,8 @@ def test_a_file_whose_reading_kills_the_source_is_set_aside(tmp_path: Path) -> N
         "double": {"use": f"{TOYS}:multiply", "in": {"number": "numbers"}},
     }
     session = make_toy_session(tmp_path, steps, numbers=["1.txt", "2.txt", "deadly.txt", "3.txt", "4.txt"])
+    for path in (tmp_path / "numbers").iterdir():
+        path.write_text("something to read")
     assert start_runner(session).wait(120) == 0
     outcomes = outcomes_of(session)
     assert {name: outcomes["double", name]["status"] for name in "1234"} == dict.fromkeys("1234", "item")
@@ -218,6 +220,14 @@ def test_cluster_settings_that_cannot_be_are_named(text: str, problem: str, tmp_
     with pytest.raises(SessionError, match=r"cluster settings .*cluster\.yaml") as caught:
         read_cluster_settings(path)
     assert problem in str(caught.value)
+
+
+def test_the_settings_in_the_documentation_are_valid(tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "run-on-a-cluster.md"
+    path = tmp_path / "facility.yaml"
+    path.write_text(page.read_text().split("```text\n")[1].split("```")[0])
+    settings = read_cluster_settings(path)
+    assert (settings.cores, settings.directives) == (16, ("--qos=high",))
 
 
 @pytest.mark.parametrize(("walltime", "seconds"), [("00:30:00", 1800), ("2-01:00:05", 176405), ("120:00:00", 432000)])

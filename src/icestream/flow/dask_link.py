@@ -14,7 +14,7 @@ from icestream.errors import SessionError
 from icestream.flow.dask_host import HostPlugin, describe_worker
 
 CONNECT_S = 15.0
-LOST_ERRORS = (OSError, TimeoutError, RuntimeError, CancelledError)
+LOST_ERRORS = (OSError, TimeoutError, RuntimeError, ValueError, CancelledError)
 """What dask raises when a scheduler, or what a worker had, is gone."""
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
@@ -82,7 +82,11 @@ class Link:
         try:
             self._enter(self._connect())
         except LOST_ERRORS as error:
+            self.news.close()
             raise SessionError(f"the dask scheduler {self.address} cannot be reached: {error}") from error
+        except SessionError:
+            self.news.close()
+            raise
 
     def _enter(self, client: Client) -> None:
         self.client = client

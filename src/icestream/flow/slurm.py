@@ -36,7 +36,11 @@ class SlurmExecutor(DaskExecutor):
         self._jobs: dict[str, str] = {}  # dask worker → Slurm job
         address = str(self._cluster.scheduler_address)
         client = lambda: Client(self._cluster, timeout=CONNECT_S, set_as_default=False, name="icestream")  # noqa: E731
-        super().__init__(Link(address, client))
+        try:
+            super().__init__(Link(address, client))
+        except SessionError:
+            self._cluster.close()
+            raise
         self._cluster.adapt(
             Adaptive=_follow(self._wanted_jobs),
             minimum=settings.minimum_jobs,
@@ -61,7 +65,7 @@ class SlurmExecutor(DaskExecutor):
 
     def kind_of_loss(self, address: str) -> FailureKind:
         """Ask Slurm: only a job that ended by itself speaks against what ran in it."""
-        job = self._jobs.pop(address, None)
+        job = self._jobs.get(address)
         state = None if job is None else job_state(job)
         if state is None or state in (*_ENDED_BY_ITSELF, "RUNNING"):
             return FailureKind.WORKER_DIED
