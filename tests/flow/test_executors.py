@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import mrcfile
+import numpy as np
 import pytest
 from distributed import Client
 
@@ -129,15 +131,15 @@ def test_a_file_whose_reading_kills_the_source_is_set_aside(tmp_path: Path) -> N
         "numbers": {"use": "icestream.testing.toy_files:read_fragile_files", "params": params},
         "double": {"use": f"{TOYS}:multiply", "in": {"number": "numbers"}},
     }
-    session = make_toy_session(tmp_path, steps, numbers=["1.txt", "2.txt", "deadly.txt", "3.txt", "4.txt"])
+    session = make_toy_session(tmp_path, steps, numbers=["1.mrc", "2.mrc", "deadly.mrc", "3.mrc", "4.mrc"])
     for path in (tmp_path / "numbers").iterdir():
-        path.write_text("something to read")
+        mrcfile.write(path, np.zeros((4, 4), np.float32), overwrite=True)
     assert start_runner(session).wait(120) == 0
     outcomes = outcomes_of(session)
     assert {name: outcomes["double", name]["status"] for name in "1234"} == dict.fromkeys("1234", "item")
     assert outcomes["numbers", "deadly"]["status"] == "failed"
     assert "its reading killed the process 3 times" in outcomes["numbers", "deadly"]["reason"]
-    assert sum("while it was reading numbers:deadly.txt" in text for text in notices(session)) == 3
+    assert sum("while it was reading numbers:deadly.mrc" in text for text in notices(session)) == 3
 
 
 def test_bytes_bring_a_message_back_whole() -> None:

@@ -19,4 +19,4 @@ def _read(path: Path, _ref: str) -> tuple[Number, Acquisition | None]:
 @step.source("toy_fragile_files", version=1, output=Number)
 def read_fragile_files(params: FileSourceParams, ctx: SourceContext) -> Watch:
     """Take a number from the name of each file; reading some kills the process."""
-    return watch_files(params, ctx, _read, suffixes=frozenset({".txt"}))
+    return watch_files(params, ctx, _read, suffixes=frozenset({".mrc"}))
