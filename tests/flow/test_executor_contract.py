@@ -64,7 +64,7 @@ def kill_child(runner: Any) -> None:
 
 
 def dask_site(stack: ExitStack, folder: Path) -> Site:
-    cluster = stack.enter_context(LocalCluster(n_workers=2, threads_per_worker=2, memory_limit="2GiB", dashboard_address=None))
+    cluster = stack.enter_context(LocalCluster(n_workers=2, threads_per_worker=2, memory_limit="2GiB", dashboard_address=":0"))
 
     def kill_one(_: Any) -> None:
         nanny = random.Random(7).choice(list(cluster.workers.values()))

@@ -43,7 +43,7 @@ CLUSTER = """
 import sys, time
 from distributed import LocalCluster
 cluster = LocalCluster(
-    n_workers=1, threads_per_worker=2, processes=False, scheduler_port=int(sys.argv[1]), dashboard_address=None,
+    n_workers=1, threads_per_worker=2, processes=False, scheduler_port=int(sys.argv[1]), dashboard_address=":0",
     memory_limit="2GiB", host="127.0.0.1",
 )
 print("up", flush=True)

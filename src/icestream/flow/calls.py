@@ -1,6 +1,7 @@
 """Running one task in a worker: message in, step called, message out."""
 
 import json
+import socket
 import threading
 import time
 import typing
@@ -35,6 +36,7 @@ def run_task(task: Message, *, report: Callable[[float, str], None], stop: threa
         "attempt": task.body["attempt"],
         "wall_s": time.perf_counter() - started_wall,
         "cpu_s": time.process_time() - started_cpu,
+        "host": socket.gethostname(),
     }
     return answer
 

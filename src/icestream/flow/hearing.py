@@ -163,7 +163,7 @@ class Hearing:
             acquisition=json.dumps(task.acquisition),
             wall_s=message.body.get("wall_s", 0.0),
             cpu_s=message.body.get("cpu_s", 0.0),
-            host=socket.gethostname(),
+            host=message.body.get("host") or socket.gethostname(),
             software=f"icestream {__version__}, {node.type.name} {message.body.get('version', node.type.version)}",
         )
         self.runner.workshop.remember(key, {"json": stored["json"], "version": stored["version"], "block": block})
