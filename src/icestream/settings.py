@@ -23,6 +23,7 @@ class Settings(BaseSettings):
         le=1,
         description="Rebuild classes (or whatever has accumulated) once this fraction of what it took was taken out",
     )
+    cancel_grace_s: float = Field(10.0, ge=0, description="How long a step that was told to end may take; then it is killed")
     image_memory_mb: int = Field(512, ge=0, description="Images a worker remembers, so that the next step need not read them")
 
     record_memory_mb: int = Field(

@@ -33,7 +33,8 @@ def _run_that_ends(monkeypatch: pytest.MonkeyPatch, *, finished: bool, n_failed:
     """Let a run end in a certain way; return what it was called with."""
     seen: list[Any] = []
 
-    def run_session(opened: Any, settings: Any, *, on_change: Any = None) -> RunReport:
+    def run_session(opened: Any, settings: Any, *, on_change: Any = None, cluster: Any = None) -> RunReport:
+        assert cluster is None  # the default is this machine
         seen.append((opened, settings))
         steps = (StepStatus("ctf", 1, 0, 4, n_failed, 0, closed=finished, note=""),)
         if on_change is not None:

@@ -259,7 +259,7 @@ def test_a_kill_by_the_kernel_is_out_of_memory_and_no_quarantine(hunger: int, n_
     (tmp_path / "kernel" / "proc" / "vmstat").write_text("oom_kill 7\n")
     session = make(tmp_path, "note_killed", 1, kernel=str(tmp_path / "kernel"), hunger=hunger)
     runner = Runner(session, Settings(cores=1))
-    runner.oom = OomWatch(tmp_path / "kernel")
+    runner.pool.oom = OomWatch(tmp_path / "kernel")
     assert runner.run().n_failed == n_failed
     failures = read_rows(session, schema.failure)
     assert {row["kind"] for row in failures} == {"out_of_memory"}

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from icestream.flow import moves, schema
-from icestream.flow.pool import Answer
+from icestream.flow.executor import Answer
 from icestream.flow.runner import Runner
 from icestream.flow.wire import Message
 from icestream.flow.writing import needs_durability
@@ -67,7 +67,7 @@ def test_a_late_answer_of_another_attempt_is_discarded(tmp_path: Path) -> None:
         late = Message({"status": "item", "attempt": "of a runner that died", "record": record})
         with runner.store.transaction() as connection:
             writing = runner.writing(connection)
-            runner.hearing.hear(writing, Answer(worker, late))
+            runner.hearing.hear(writing, Answer(worker.name, late))
             writing.flush()
     finally:
         runner.pool.shut_down()

@@ -10,7 +10,7 @@ from icestream.flow.broker import RETRY_S, Broker
 from icestream.flow.fairness import Tokens
 from icestream.flow.ledger import Entry, Slots
 from icestream.flow.ready import ReadyQueue
-from icestream.flow.requests import Request
+from icestream.flow.requests import Demand
 from icestream.flow.revisions import Revision
 from icestream.flow.tasks import Task
 
@@ -48,7 +48,7 @@ class FakeRunner:
 
     machine: Machine
     slot: int
-    kinds: list[tuple[Request, float]]
+    kinds: list[tuple[Demand, float]]
     begins_s: float = 0.0
     ends_s: float = 1e9
     backlog: int = 20
@@ -120,7 +120,7 @@ def make_machine(cores: int, memory_gb: float, **gpus: float) -> Machine:
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_runners_with_work_get_equal_parts(count: int) -> None:
     machine = make_machine(8, 64)
-    runners = [FakeRunner(machine, slot, [(Request(1, 1.0), 0.3 + 0.07 * slot)]) for slot in range(count)]
+    runners = [FakeRunner(machine, slot, [(Demand(1, 1.0), 0.3 + 0.07 * slot)]) for slot in range(count)]
     simulate(machine, runners, 60.0)
     used = [runner.core_s for runner in runners]
     assert sum(used) > 0.85 * 8 * 60, "cores lay idle"
@@ -129,8 +129,8 @@ def test_runners_with_work_get_equal_parts(count: int) -> None:
 
 def test_idle_cores_are_lent_and_come_back_as_tasks_end() -> None:
     machine = make_machine(8, 64)
-    first = FakeRunner(machine, 0, [(Request(1, 1.0), 1.0)])
-    second = FakeRunner(machine, 1, [(Request(1, 1.0), 1.0)], begins_s=20.0, ends_s=40.0)
+    first = FakeRunner(machine, 0, [(Demand(1, 1.0), 1.0)])
+    second = FakeRunner(machine, 1, [(Demand(1, 1.0), 1.0)], begins_s=20.0, ends_s=40.0)
     simulate(machine, [first, second], 19.9)
     assert len(first.at_work) == 8
     simulate(machine, [first, second], 23.0)
@@ -141,8 +141,8 @@ def test_idle_cores_are_lent_and_come_back_as_tasks_end() -> None:
 
 def test_a_newcomer_starts_at_once_although_all_cores_are_lent_for_long() -> None:
     machine = make_machine(4, 64)
-    long = FakeRunner(machine, 0, [(Request(1, 1.0), 500.0)])
-    newcomer = FakeRunner(machine, 1, [(Request(1, 1.0), 1.0)], begins_s=10.0)
+    long = FakeRunner(machine, 0, [(Demand(1, 1.0), 500.0)])
+    newcomer = FakeRunner(machine, 1, [(Demand(1, 1.0), 1.0)], begins_s=10.0)
     simulate(machine, [long, newcomer], 12.0)
     assert newcomer.started
     assert len(long.at_work) == 4
@@ -150,8 +150,8 @@ def test_a_newcomer_starts_at_once_although_all_cores_are_lent_for_long() -> Non
 
 def test_a_task_as_wide_as_the_machine_gets_its_turn_and_its_fair_part() -> None:
     machine = make_machine(4, 64)
-    wide = FakeRunner(machine, 0, [(Request(4, 4.0), 1.0)])
-    narrow = FakeRunner(machine, 1, [(Request(1, 1.0), 1.0)])
+    wide = FakeRunner(machine, 0, [(Demand(4, 4.0), 1.0)])
+    narrow = FakeRunner(machine, 1, [(Demand(1, 1.0), 1.0)])
     simulate(machine, [wide, narrow], 120.0)
     assert wide.core_s > 0.3 * 4 * 120
     assert narrow.core_s > 0.3 * 4 * 120
@@ -159,8 +159,8 @@ def test_a_task_as_wide_as_the_machine_gets_its_turn_and_its_fair_part() -> None
 
 def test_a_task_that_needs_nearly_all_memory_is_not_starved_by_small_ones() -> None:
     machine = make_machine(8, 64)
-    small = [FakeRunner(machine, slot, [(Request(1, 8.0), 0.5 + 0.1 * slot)]) for slot in range(3)]
-    big = FakeRunner(machine, 3, [(Request(1, 60.0), 1.0)], begins_s=5.0)
+    small = [FakeRunner(machine, slot, [(Demand(1, 8.0), 0.5 + 0.1 * slot)]) for slot in range(3)]
+    big = FakeRunner(machine, 3, [(Demand(1, 60.0), 1.0)], begins_s=5.0)
     simulate(machine, [*small, big], 120.0)
     assert big.done["kind0"] >= 10
     assert all(runner.done["kind0"] > 60 for runner in small)
@@ -168,7 +168,7 @@ def test_a_task_that_needs_nearly_all_memory_is_not_starved_by_small_ones() -> N
 
 def test_more_runners_than_cores_all_go_on() -> None:
     machine = make_machine(2, 64)
-    runners = [FakeRunner(machine, slot, [(Request(1, 1.0), 0.4)]) for slot in range(7)]
+    runners = [FakeRunner(machine, slot, [(Demand(1, 1.0), 0.4)]) for slot in range(7)]
     simulate(machine, runners, 30.0)
     done = [runner.done.get("kind0", 0) for runner in runners]
     assert min(done) > 0.5 * max(done) > 0
@@ -176,7 +176,7 @@ def test_more_runners_than_cores_all_go_on() -> None:
 
 def test_two_runners_take_turns_on_one_gpu_while_their_other_steps_go_on() -> None:
     machine = make_machine(8, 64, gpu0=24.0)
-    kinds = [(Request(1, 1.0), 0.3), (Request(1, 2.0, gpu_gb=20.0), 1.0)]
+    kinds = [(Demand(1, 1.0), 0.3), (Demand(1, 2.0, gpu_gb=20.0), 1.0)]
     runners = [FakeRunner(machine, slot, kinds) for slot in range(2)]
     simulate(machine, runners, 120.0)
     on_gpu = [runner.done["kind1"] for runner in runners]
@@ -187,8 +187,8 @@ def test_two_runners_take_turns_on_one_gpu_while_their_other_steps_go_on() -> No
 
 def test_small_tasks_share_a_gpu_and_the_one_with_most_room_is_chosen() -> None:
     machine = make_machine(8, 64, gpu0=10.0, gpu1=24.0)
-    runner = FakeRunner(machine, 0, [(Request(1, 1.0, gpu_gb=6.0), 100.0)])
-    other = FakeRunner(machine, 1, [(Request(1, 1.0, gpu_gb=6.0, gpus=(0,)), 100.0)], begins_s=1.0)
+    runner = FakeRunner(machine, 0, [(Demand(1, 1.0, gpu_gb=6.0), 100.0)])
+    other = FakeRunner(machine, 1, [(Demand(1, 1.0, gpu_gb=6.0, gpus=(0,)), 100.0)], begins_s=1.0)
     simulate(machine, [runner, other], 3.0)
     assert [task.gpu for _, task in runner.at_work] == [1, 1, 1, 0, 1]
     assert other.at_work == []
@@ -196,16 +196,16 @@ def test_small_tasks_share_a_gpu_and_the_one_with_most_room_is_chosen() -> None:
 
 def test_the_device_that_others_use_least_is_chosen() -> None:
     machine = make_machine(8, 64, gpu0=24.0, gpu1=24.0)
-    first = FakeRunner(machine, 0, [(Request(1, 1.0, gpu_gb=20.0), 100.0)], ends_s=0.1, backlog=1)
-    second = FakeRunner(machine, 1, [(Request(1, 1.0, gpu_gb=2.0), 100.0)], begins_s=1.0, backlog=1, cores=1)
+    first = FakeRunner(machine, 0, [(Demand(1, 1.0, gpu_gb=20.0), 100.0)], ends_s=0.1, backlog=1)
+    second = FakeRunner(machine, 1, [(Demand(1, 1.0, gpu_gb=2.0), 100.0)], begins_s=1.0, backlog=1, cores=1)
     simulate(machine, [first, second], 3.0)
     assert [task.gpu for _, task in first.at_work] != [task.gpu for _, task in second.at_work]
 
 
 def test_a_task_bigger_than_the_machine_runs_alone() -> None:
     machine = make_machine(4, 16)
-    huge = FakeRunner(machine, 0, [(Request(64, 900.0), 1.0)])
-    other = FakeRunner(machine, 1, [(Request(1, 1.0), 0.5)])
+    huge = FakeRunner(machine, 0, [(Demand(64, 900.0), 1.0)])
+    other = FakeRunner(machine, 1, [(Demand(1, 1.0), 0.5)])
     simulate(machine, [huge, other], 60.0)
     assert huge.done["kind0"] >= 10
     assert other.done["kind0"] >= 10
@@ -213,11 +213,11 @@ def test_a_task_bigger_than_the_machine_runs_alone() -> None:
 
 def test_no_more_calls_of_a_step_run_than_it_allows() -> None:
     machine = make_machine(8, 64)
-    runner = FakeRunner(machine, 0, [(Request(1, 1.0, max_parallel=2), 0.5), (Request(1, 1.0), 0.5)])
+    runner = FakeRunner(machine, 0, [(Demand(1, 1.0, max_parallel=2), 0.5), (Demand(1, 1.0), 0.5)])
     simulate(machine, [runner], 5.0)
     steps = [task.step for _, task in runner.at_work]
     assert (steps.count("kind0"), steps.count("kind1")) <= (2, 8)
-    other = FakeRunner(make_machine(8, 64), 0, [(Request(1, 1.0, max_parallel=2), 0.5)])
+    other = FakeRunner(make_machine(8, 64), 0, [(Demand(1, 1.0, max_parallel=2), 0.5)])
     simulate(other.machine, [other], 5.0)
     assert len(other.at_work) == 2
 
@@ -225,7 +225,7 @@ def test_no_more_calls_of_a_step_run_than_it_allows() -> None:
 def test_what_ran_out_of_memory_runs_alone_in_its_runner() -> None:
     queue = ReadyQueue(4, 64.0)
     tasks = [Task("s", str(number), "k", {}, {}, 1, 1.0, REVISION) for number in range(3)]
-    whole = Task("s", "w", "k", {}, {}, 2, 1.0, REVISION, asks=Request(2, 1.0, whole=True))
+    whole = Task("s", "w", "k", {}, {}, 2, 1.0, REVISION, asks=Demand(2, 1.0, whole=True))
     queue.put(tasks[0], depth=0)
     assert queue.take() is tasks[0]
     queue.put(whole, depth=1)
@@ -244,7 +244,7 @@ def test_what_ran_out_of_memory_runs_alone_in_its_runner() -> None:
 
 def test_a_better_task_without_a_gpu_to_run_on_does_not_hold_the_cores() -> None:
     queue = ReadyQueue(4, 64.0, gpus={0: 24.0})
-    on_gpu = [Task("g", str(number), "k", {}, {}, 1, 1.0, REVISION, asks=Request(1, 1.0, 20.0)) for number in range(2)]
+    on_gpu = [Task("g", str(number), "k", {}, {}, 1, 1.0, REVISION, asks=Demand(1, 1.0, 20.0)) for number in range(2)]
     for task in on_gpu:
         queue.put(task, depth=9)
     assert queue.take() is on_gpu[0]

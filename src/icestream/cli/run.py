@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -14,6 +14,7 @@ from icestream.cli.group import INTERRUPTED, SOME_FAILED
 from icestream.errors import SessionError
 
 if TYPE_CHECKING:
+    from icestream.flow.executor import Executor
     from icestream.flow.session import Session
     from icestream.flow.status import RunReport
     from icestream.settings import Settings
@@ -27,6 +28,13 @@ def run(
     cores: int | None = typer.Option(None, min=1, help="Cores to use; all of the machine if left out."),
     newest_first: bool = typer.Option(False, "--newest-first", help="When behind, process the newest exposures first."),
     follow: bool = typer.Option(True, "--follow/--quiet", help="Show progress, or only the end."),
+    executor: Literal["local", "dask", "slurm"] = typer.Option(
+        "local", metavar="local|dask|slurm", help="Where steps run: this machine, a dask scheduler, jobs of Slurm."
+    ),
+    scheduler: str | None = typer.Option(None, metavar="URL", help="With --executor dask: the scheduler, tcp://HOST:PORT."),
+    cluster_settings: Path | None = typer.Option(
+        None, "--cluster-settings", metavar="FILE", help="With --executor slurm: what jobs ask for, a YAML file."
+    ),
 ) -> None:
     """Process a session until every stream has closed; run it again at any time to continue.
 
@@ -37,18 +45,35 @@ def run(
     ```
     icestream run lysozyme
     icestream run lysozyme --detach --cores 16
+    icestream run lysozyme --executor slurm --cluster-settings facility.yaml
     ```
     """
+    from icestream.flow.executors import open_executor
     from icestream.flow.session import open_session
 
     settings = make_settings(cores=cores, newest_first=newest_first)
     opened = open_session(session)
     opened.graph()
     if detach:
-        _detach(opened, cores=cores, newest_first=newest_first)
+        _detach(opened, _typed(cores, newest_first, executor, scheduler, cluster_settings))
         return
-    report = process(opened, settings, follow=follow)
+    cluster = open_executor(executor, opened, scheduler=scheduler, cluster_settings=cluster_settings)
+    report = process(opened, settings, follow=follow, cluster=cluster)
     raise typer.Exit(finish(opened, report))
+
+
+def _typed(
+    cores: int | None, newest_first: bool, executor: str, scheduler: str | None, cluster_settings: Path | None
+) -> list[str]:
+    """Return the options as they are typed."""
+    options = {
+        "--cores": cores,
+        "--executor": executor,
+        "--scheduler": scheduler,
+        "--cluster-settings": None if cluster_settings is None else cluster_settings.resolve(),
+    }
+    typed = [text for name, value in options.items() if value is not None for text in (name, str(value))]
+    return [*typed, "--newest-first"] if newest_first else typed
 
 
 def make_settings(*, cores: int | None, newest_first: bool) -> "Settings":
@@ -74,15 +99,15 @@ def make_settings(*, cores: int | None, newest_first: bool) -> "Settings":
         ) from error
 
 
-def process(session: "Session", settings: "Settings", *, follow: bool) -> "RunReport":
-    """Run the session here, with its progress on the terminal if ``follow``."""
+def process(session: "Session", settings: "Settings", *, follow: bool, cluster: "Executor | None" = None) -> "RunReport":
+    """Run the session, its steps on ``cluster`` or here, with its progress on the terminal if ``follow``."""
     from icestream.cli.live import follow_run
     from icestream.flow.running import run_session
 
     if not follow:
-        return run_session(session, settings)
+        return run_session(session, settings, cluster=cluster)
     with follow_run(output()) as on_change:
-        return run_session(session, settings, on_change=on_change)
+        return run_session(session, settings, on_change=on_change, cluster=cluster)
 
 
 def finish(session: "Session", report: "RunReport") -> int:
@@ -97,12 +122,10 @@ def finish(session: "Session", report: "RunReport") -> int:
     return SOME_FAILED if report.n_failed else 0
 
 
-def _detach(session: "Session", *, cores: int | None, newest_first: bool) -> None:
+def _detach(session: "Session", options: list[str]) -> None:
     log = session.folder / "logs" / "runner.log"
     log.parent.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "icestream", "run", str(session.folder)]
-    command += ["--cores", str(cores)] if cores is not None else []
-    command += ["--newest-first"] if newest_first else []
+    command = [sys.executable, "-m", "icestream", "run", str(session.folder), *options]
     with log.open("ab") as target:
         started = target.tell()
         process = subprocess.Popen(

@@ -49,6 +49,9 @@ def broker_for(runner: "Runner") -> Broker:
     def describe() -> tuple[str, Mapping[str, int]]:
         return str(runner.session.folder), Counter(task.step for task, _ in runner.running.values())
 
+    if runner.cluster is not None:
+        there = runner.cluster.capacity()
+        return Broker(None, {"cores": there.cores, "memory_gb": there.memory_gb})
     setting = runner.settings.ledger
     table = None if setting == "" else Ledger(Path(setting) if setting else None)
     return Broker(table, machine_capacity(runner.settings, runner.gpus), describe, user=_user_name())
@@ -70,7 +73,7 @@ def ready_queue_for(runner: "Runner") -> ReadyQueue:
 def reduce_after_exhaustion(task: Task, stage: Stage) -> None:
     """Let a task that ran out of memory once run alone and on one core; the store remembers what failed, also after a restart."""
     if stage.failures.get(task.unit, {}).get(FailureKind.OUT_OF_MEMORY, 0):
-        task.asks = replace(task.request, cores=1, whole=True)
+        task.asks = replace(task.demand, cores=1, whole=True)
 
 
 def tell_notices(broker: Broker, writing: Writing) -> None:

@@ -8,7 +8,6 @@ from sqlalchemy import func, select, update
 
 from icestream.flow import moves, resuming, schema
 from icestream.flow.keys import origin_of, source_key
-from icestream.flow.pool import Worker
 from icestream.flow.reopening import reopen_left_out
 from icestream.flow.tasks import Task
 from icestream.flow.wire import Message
@@ -27,9 +26,8 @@ class Arrivals:
     reopened: bool = False
     _newest: str = ""  # the exposure that was new to the session when it arrived last
 
-    def hear(self, writing: Writing, worker: Worker, message: Message) -> None:
-        """Take one message of a source."""
-        step = str(worker.source)
+    def hear(self, writing: Writing, step: str, message: Message) -> None:
+        """Take one message of a source, or that its process ended."""
         body = message.body
         match body["status"]:
             case "arrival":
@@ -38,13 +36,11 @@ class Arrivals:
             case "pulse":
                 self.runner.board.notes[step] = body["note"]
             case "source_closed":
-                worker.source = None
                 self.runner.sources.close(writing, step, body["reason"])
-            case "source_stopped":
-                worker.source = None
             case "source_failed":
-                worker.source = None
                 self.runner.sources.fell(writing, step, body["message"])
+            case "ended":
+                self.runner.sources.fell(writing, step, body["message"], reading=body["reading"])
 
     def _arrival(self, writing: Writing, step: str, message: Message) -> None:
         body = message.body

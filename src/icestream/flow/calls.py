@@ -1,6 +1,8 @@
 """Running one task in a worker: message in, step called, message out."""
 
 import json
+import socket
+import threading
 import time
 import typing
 from collections.abc import Callable
@@ -16,10 +18,10 @@ from icestream.flow.wire import Message
 from icestream.records import Acquisition, Record
 
 
-def run_task(task: Message, *, report: Callable[[float, str], None]) -> Message:
-    """Run the step that ``task`` names; the answer says item, rejected, absorbed or failed."""
+def run_task(task: Message, *, report: Callable[[float, str], None], stop: threading.Event | None = None) -> Message:
+    """Run the step that ``task`` names; the answer says item, rejected, absorbed or failed. ``stop`` asks it to end early."""
     started_wall, started_cpu = time.perf_counter(), time.process_time()
-    answer: Message | CallFailure = call_step(_run, task, report)
+    answer: Message | CallFailure = call_step(_run, task, report, stop or threading.Event())
     if isinstance(answer, CallFailure):
         answer = Message(
             {
@@ -34,19 +36,20 @@ def run_task(task: Message, *, report: Callable[[float, str], None]) -> Message:
         "attempt": task.body["attempt"],
         "wall_s": time.perf_counter() - started_wall,
         "cpu_s": time.process_time() - started_cpu,
+        "host": socket.gethostname(),
     }
     return answer
 
 
-def _run(task: Message, report: Callable[[float, str], None]) -> Message:
+def _run(task: Message, report: Callable[[float, str], None], stop: threading.Event) -> Message:
     step = find_step(task.body["use"])
-    answer = (_absorb if step.kind is Kind.ACCUMULATE else _call)(step, task, _context(task.body, report))
+    answer = (_absorb if step.kind is Kind.ACCUMULATE else _call)(step, task, _context(task.body, report, stop))
     answer.body["version"] = step.version
     json.dumps(answer.body)  # what cannot be sent is the step's failure, not the worker's death
     return answer
 
 
-def _context(body: dict[str, Any], report: Callable[[float, str], None]) -> WorkerContext:
+def _context(body: dict[str, Any], report: Callable[[float, str], None], stop: threading.Event) -> WorkerContext:
     return WorkerContext(
         exposure=Exposure(**body["exposure"]),
         cores=body["cores"],
@@ -61,6 +64,7 @@ def _context(body: dict[str, Any], report: Callable[[float, str], None]) -> Work
         gpu=body.get("gpu"),
         reduced=body.get("reduced", False),
         report=report,
+        stop=stop,
     )
 
 

@@ -61,6 +61,7 @@ class _Declare:
         memory_gb: float = 1.0,
         gpu_gb: float = 0.0,
         gpu: GpuUse = "optional",
+        max_hours: float | None = None,
     ) -> Callable[[F], F]:
         """Declare a function from the items of one exposure to one item.
 
@@ -84,6 +85,7 @@ class _Declare:
                 memory_gb=memory_gb,
                 gpu_gb=gpu_gb,
                 gpu=gpu,
+                max_hours=max_hours,
             )
             return _attach(function, declared)
 
@@ -138,6 +140,7 @@ class _Declare:
         memory_gb: float = 1.0,
         gpu_gb: float = 0.0,
         gpu: GpuUse = "optional",
+        max_hours: float | None = None,
     ) -> Callable[[C], C]:
         """Declare an `Accumulator`: ports are the ``Sequence`` arguments of its ``add``."""
 
@@ -159,6 +162,7 @@ class _Declare:
                 memory_gb=memory_gb,
                 gpu_gb=gpu_gb,
                 gpu=gpu,
+                max_hours=max_hours,
             )
             return _attach(accumulator, declared)
 

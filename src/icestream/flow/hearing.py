@@ -12,11 +12,10 @@ from sqlalchemy import Connection, select
 from icestream import __version__
 from icestream.flow import moves, schema
 from icestream.flow.control.holds import hold_for
-from icestream.flow.deaths import worker_death
+from icestream.flow.executor import Answer
 from icestream.flow.guard import CallFailure
 from icestream.flow.joins import first_weight, passed_keys
 from icestream.flow.keys import assignment_key
-from icestream.flow.pool import Answer, Worker
 from icestream.flow.retention import files_to_drop
 from icestream.flow.step import Kind
 from icestream.flow.tasks import Task
@@ -26,6 +25,9 @@ from icestream.flow.writing import Writing
 if TYPE_CHECKING:
     from icestream.flow.runner import Runner
 
+_NAMES = {moves.FailureKind.WORKER_DIED: "WorkerDied", moves.FailureKind.OUT_OF_MEMORY: "OutOfMemory"}
+"""What a failure is called that no exception of a step tells of."""
+
 
 @dataclass
 class Hearing:
@@ -34,16 +36,16 @@ class Hearing:
     runner: "Runner"
 
     def hear(self, writing: Writing, answer: Answer) -> None:
-        """Take one message, or a worker's death."""
-        worker, message = answer.worker, answer.message
-        if message is None:
-            self._died(writing, worker)
-        elif worker.source is not None:
-            self.runner.arrivals.hear(writing, worker, message)
+        """Take one message of a worker, or of an executor about a worker."""
+        message = answer.message
+        if answer.source is not None:
+            self.runner.arrivals.hear(writing, answer.source, message)
+        elif message.body["status"] == "notice":
+            writing.notify(moves.Notify(message.body["level"], message.body["message"]))
         elif message.body["status"] == "progress":
             self.runner.board.notes[self._step_of(message)] = f"{message.body['fraction']:.0%} {message.body['text']}"
         else:
-            self._from_task(writing, message)
+            self._from_task(writing, message, answer.worker)
 
     def _step_of(self, message: Message) -> str:
         known = self.runner.running.get(message.body["attempt"])
@@ -55,37 +57,40 @@ class Hearing:
         known = self.runner.running.pop(attempt, None)
         if known is None:
             return None
-        task, worker = known
-        worker.task = None
+        task, _ = known
         self.runner.ready.give_back(task)
         self.runner.inflight.end(task)
         self.runner.board.notes.pop(task.step, None)
         writing.end_lease(attempt)
         return task
 
-    def _died(self, writing: Writing, worker: Worker) -> None:
-        if worker.source is not None:
-            self.runner.sources.fell(writing, worker.source, "its process died")
-        elif worker.task is not None:
-            task = self._end(writing, worker.task)
-            if task is not None and not self.runner.stop_signals:  # what stopped the runner may have ended its workers too
-                self._failed(writing, task, worker_death(worker, self.runner.oom))
+    def _ended(self, writing: Writing, task: Task, body: dict[str, Any]) -> None:
+        """Take an attempt that ended without an answer of its step."""
+        if self.runner.stop_signals:  # what stopped the runner may have ended its workers too
+            return
+        kind = moves.FailureKind(body["kind"])
+        if kind in moves.UNCOUNTED:
+            for step, unit in task.waiters:
+                self.runner.handle(writing, moves.Failed(step, unit, kind, body["message"], time.monotonic()))
+        else:
+            self._failed(writing, task, CallFailure(kind, _NAMES.get(kind, "TimeLimit"), body["message"], ""))
 
-    def _from_task(self, writing: Writing, message: Message) -> None:
+    def _from_task(self, writing: Writing, message: Message, worker: str) -> None:
         body = message.body
-        worker = self.runner.running.get(body["attempt"], (None, None))[1]
         task = self._end(writing, body["attempt"])
         if task is None:
             return
-        if body["status"] == "failed":
+        if body["status"] == "ended":
+            self._ended(writing, task, body)
+        elif body["status"] == "failed":
             kind = moves.FailureKind(body["kind"])
             self._failed(writing, task, CallFailure(kind, body["error_type"], body["message"], body["traceback"]))
         elif body["status"] == "absorbed":
             self._absorbed(writing, task, message)
         else:
             self._decided(writing, task, message)
-            if worker is not None and body["status"] == "item":
-                self.runner.workshop.note_maker(task.key, worker.name)
+            if body["status"] == "item":
+                self.runner.workshop.note_maker(task.key, worker)
 
     def _failed(self, writing: Writing, task: Task, failure: CallFailure) -> None:
         if failure.kind is moves.FailureKind.ENVIRONMENT:
@@ -171,7 +176,7 @@ class Hearing:
             acquisition=json.dumps(task.acquisition),
             wall_s=message.body.get("wall_s", 0.0),
             cpu_s=message.body.get("cpu_s", 0.0),
-            host=socket.gethostname(),
+            host=message.body.get("host") or socket.gethostname(),
             software=f"icestream {__version__}, {revision.type_name} {message.body.get('version', revision.type_version)}",
         )
         self.runner.workshop.remember(key, {"json": stored["json"], "version": stored["version"], "block": block})

@@ -27,6 +27,12 @@ class FailureKind(StrEnum):
     WORKER_DIED = "worker_died"
     ENVIRONMENT = "environment"
     OUT_OF_MEMORY = "out_of_memory"
+    CANCELLED = "cancelled"
+    PREEMPTED = "preempted"
+
+
+UNCOUNTED = frozenset({FailureKind.CANCELLED, FailureKind.PREEMPTED})
+"""How an attempt ends that says nothing about its item: never counted, tried again at once."""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from icestream.flow.broker import Broker
+from icestream.flow.executor import Capacity
 from icestream.flow.fairness import beyond, plus
-from icestream.flow.requests import Request, tokens_of, usable_gpus
+from icestream.flow.requests import Demand, tokens_of, usable_gpus
 from icestream.flow.tasks import Task
 
 Heap = list[tuple[int, int, int, Task]]
@@ -22,8 +23,9 @@ class ReadyQueue:
     newest_first: bool = False
     gpus: Mapping[int, float] = field(default_factory=dict)
     broker: Broker | None = None
+    widest: int | None = None  # the cores of the widest worker, where that is not all of them
     _held: dict[str, dict[str, float]] = field(default_factory=dict)  # by attempt
-    _heaps: dict[tuple[str, Request], Heap] = field(default_factory=dict)  # by what tasks ask for
+    _heaps: dict[tuple[str, Demand], Heap] = field(default_factory=dict)  # by what tasks ask for
     _overtaken: int = 0
     _order: "itertools.count[int]" = field(default_factory=itertools.count)
     _parallel: dict[str, int] = field(default_factory=dict)  # running calls of each step
@@ -39,11 +41,17 @@ class ReadyQueue:
     def __len__(self) -> int:
         return sum(len(heap) for heap in self._heaps.values())
 
+    def resize(self, capacity: Capacity) -> None:
+        """Take note of what a cluster may run at this moment."""
+        self.cores, self.memory_gb, self.widest = capacity.cores, capacity.memory_gb, capacity.widest
+        self.limits |= {"cores": capacity.cores, "memory_gb": capacity.memory_gb}
+        self._broker.capacity = dict(self.limits)
+
     def put(self, task: Task, *, depth: int) -> None:
         """Add a task of a step at ``depth`` in the workflow."""
         order = next(self._order)
-        limited = task.step if task.request.max_parallel is not None else ""
-        heap = self._heaps.setdefault((limited, task.request), [])
+        limited = task.step if task.demand.max_parallel is not None else ""
+        heap = self._heaps.setdefault((limited, task.demand), [])
         heapq.heappush(heap, (-depth, -order if self.newest_first else order, order, task))
 
     def clear(self) -> None:
@@ -63,15 +71,17 @@ class ReadyQueue:
 
         A task that needs more than is free is overtaken a few times by others that want what it lacks, then room is kept for it.
         """
+        if self.cores < 1:
+            return None
         waiting = sorted(filter(self._may_run, self._heaps.values()), key=lambda heap: heap[0][:3])
         lacked: set[str] = set()
         for heap in waiting:
             task = heap[0][3]
-            gpu, lacking = self._place(task.request)
+            gpu, lacking = self._place(task.demand)
             if lacking:
                 lacked |= lacking
                 continue
-            tokens = self._tokens(task.request, gpu)
+            tokens = self._tokens(task.demand, gpu)
             overtakes = any(tokens.get(name) for name in lacked)
             if overtakes and self._overtaken >= self.cores:
                 continue
@@ -96,8 +106,8 @@ class ReadyQueue:
         """Return what would be held if only the limits of this runner counted."""
         total = dict(self.running)
         for heap in sorted(filter(self._may_run, self._heaps.values()), key=lambda heap: heap[0][:3]):
-            places = usable_gpus(heap[0][3].request, self.gpus)
-            one = self._tokens(heap[0][3].request, places[0] if places else None)
+            places = usable_gpus(heap[0][3].demand, self.gpus)
+            one = self._tokens(heap[0][3].demand, places[0] if places else None)
             one = {name: amount for name, amount in one.items() if name in ("cores", "memory_gb", "gpu_gb")}
             room = min((self.limits[name] - total.get(name, 0.0)) / amount for name, amount in one.items() if amount)
             count = min(len(heap), max(int(room), 0 if total.get("cores") else 1))
@@ -113,26 +123,27 @@ class ReadyQueue:
         if not heap:
             return False
         task = heap[0][3]
-        most = task.request.max_parallel
+        most = task.demand.max_parallel
         return most is None or self._parallel.get(task.step, 0) < most
 
-    def _tokens(self, request: Request, gpu: int | None) -> dict[str, float]:
-        if request.whole:
-            share_gb = max(request.memory_gb, min(self.memory_gb, self._broker.memory_share_gb))
-            request = replace(request, cores=1, memory_gb=share_gb)
-        return tokens_of(request, gpu, limits=self.limits)
+    def _tokens(self, demand: Demand, gpu: int | None) -> dict[str, float]:
+        if demand.whole:
+            share_gb = max(demand.memory_gb, min(self.memory_gb, self._broker.memory_share_gb))
+            demand = replace(demand, cores=1, memory_gb=share_gb)
+        limits = self.limits | {"cores": min(self.limits["cores"], self.widest or self.limits["cores"])}
+        return tokens_of(demand, gpu, limits=limits)
 
-    def _place(self, request: Request) -> tuple[int | None, frozenset[str]]:
+    def _place(self, demand: Demand) -> tuple[int | None, frozenset[str]]:
         """Return the GPU to run on, the one with most room first, and what there is no room for."""
-        places = usable_gpus(request, self.gpus)
-        if self._alone or (request.whole and self._held):
+        places = usable_gpus(demand, self.gpus)
+        if self._alone or (demand.whole and self._held):
             return None, frozenset({"memory_gb"})
         if len(places) > 1:
             self._broker.glance(self.running, self.wanted)
         lacked: frozenset[str] = frozenset()
         devices: list[int | None] = [*sorted(places, key=self._room_on, reverse=True)] or [None]
         for gpu in devices:
-            tokens = self._tokens(request, gpu)
+            tokens = self._tokens(demand, gpu)
             short = beyond(plus(self.running, tokens), self.limits) if self._held else frozenset()
             short = short or self._broker.lacking(tokens, self.running, self.wanted)
             if not short:
@@ -146,6 +157,6 @@ class ReadyQueue:
 
     def _hold(self, task: Task, tokens: dict[str, float]) -> None:
         self._held[task.attempt] = tokens
-        self._alone = task.request.whole
+        self._alone = task.demand.whole
         self.running = plus(self.running, tokens)
         self._parallel[task.step] = self._parallel.get(task.step, 0) + 1

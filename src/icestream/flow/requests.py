@@ -27,7 +27,7 @@ class StepResources(BaseModel):
 
 
 @dataclass(frozen=True)
-class Request:
+class Demand:
     """What one call of a step asks for. ``whole`` asks for all that this runner may have, and one core: after out-of-memory."""
 
     cores: int = 1
@@ -38,10 +38,10 @@ class Request:
     whole: bool = False
 
 
-def request_of(node: "Node") -> Request:
+def request_of(node: "Node") -> Demand:
     """Return what a call of ``node`` asks for."""
     declared, pinned = node.type, node.resources
-    return Request(
+    return Demand(
         cores=pinned.cores or declared.cores,
         memory_gb=pinned.memory_gb or declared.memory_gb,
         gpu_gb=declared.gpu_gb if pinned.gpu_gb is None else pinned.gpu_gb,
@@ -50,12 +50,12 @@ def request_of(node: "Node") -> Request:
     )
 
 
-def tokens_of(request: Request, gpu: int | None, *, limits: Tokens) -> dict[str, float]:
+def tokens_of(demand: Demand, gpu: int | None, *, limits: Tokens) -> dict[str, float]:
     """Return the tokens that a call holds on ``gpu``: never more than there are."""
-    tokens = {"cores": float(request.cores), "memory_gb": request.memory_gb}
+    tokens = {"cores": float(demand.cores), "memory_gb": demand.memory_gb}
     if gpu is not None:
         device = f"gpu{gpu}"
-        on_device = limits[device] if request.whole else min(request.gpu_gb, limits[device])
+        on_device = limits[device] if demand.whole else min(demand.gpu_gb, limits[device])
         tokens |= {"gpu_gb": on_device, device: on_device}
     return {name: min(amount, limits[name]) for name, amount in tokens.items()}
 
@@ -70,15 +70,15 @@ def check_requests(graph: "Graph", limits: Tokens, gpus: Mapping[int, float]) ->
     """
     notices, problems = [], []
     for node in graph.nodes.values():
-        request = request_of(node)
-        if request.gpu_gb > 0:
-            problems += _missing_gpus(node, request, gpus)
-        elif request.gpus:
+        demand = request_of(node)
+        if demand.gpu_gb > 0:
+            problems += _missing_gpus(node, demand, gpus)
+        elif demand.gpus:
             problems.append(
-                f"step {node.name!r}: is pinned to GPUs {list(request.gpus)} but asks for no memory on them; set gpu_gb"
+                f"step {node.name!r}: is pinned to GPUs {list(demand.gpus)} but asks for no memory on them; set gpu_gb"
             )
-        most_gpu_gb = max((gpus[index] for index in usable_gpus(request, gpus)), default=request.gpu_gb)
-        wanted = {"cores": request.cores, "memory_gb": request.memory_gb, "gpu_gb": request.gpu_gb}
+        most_gpu_gb = max((gpus[index] for index in usable_gpus(demand, gpus)), default=demand.gpu_gb)
+        wanted = {"cores": demand.cores, "memory_gb": demand.memory_gb, "gpu_gb": demand.gpu_gb}
         there = {"cores": limits["cores"], "memory_gb": limits["memory_gb"], "gpu_gb": most_gpu_gb}
         units = {"cores": "cores", "memory_gb": "GB of memory", "gpu_gb": "GB on one GPU"}
         notices += [
@@ -91,18 +91,18 @@ def check_requests(graph: "Graph", limits: Tokens, gpus: Mapping[int, float]) ->
     return notices
 
 
-def usable_gpus(request: Request, gpus: Mapping[int, float]) -> list[int]:
+def usable_gpus(demand: Demand, gpus: Mapping[int, float]) -> list[int]:
     """Return the GPUs that a call may run on."""
-    if request.gpu_gb <= 0:
+    if demand.gpu_gb <= 0:
         return []
-    return [index for index in sorted(gpus) if not request.gpus or index in request.gpus]
+    return [index for index in sorted(gpus) if not demand.gpus or index in demand.gpus]
 
 
-def _missing_gpus(node: "Node", request: Request, gpus: Mapping[int, float]) -> list[str]:
+def _missing_gpus(node: "Node", demand: Demand, gpus: Mapping[int, float]) -> list[str]:
     if not gpus and node.type.gpu == "required":
         return [
-            f"step {node.name!r}: {node.type.name} needs a GPU with {request.gpu_gb:g} GB, and this machine has none "
+            f"step {node.name!r}: {node.type.name} needs a GPU with {demand.gpu_gb:g} GB, and this machine has none "
             "(ICESTREAM_GPUS can name them)"
         ]
-    unknown = sorted(set(request.gpus) - set(gpus)) if gpus else []
+    unknown = sorted(set(demand.gpus) - set(gpus)) if gpus else []
     return [f"step {node.name!r}: is pinned to GPUs {unknown}; this machine has {sorted(gpus)}"] if unknown else []

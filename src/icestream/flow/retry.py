@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from icestream.flow import collecting, versions
-from icestream.flow.moves import Failed, FailureKind, Notify, Outcome, Retried, Status
+from icestream.flow.moves import UNCOUNTED, Failed, FailureKind, Notify, Outcome, Retried, Status
 from icestream.flow.stage import Stage
 from icestream.flow.step import Kind
 
@@ -24,6 +24,8 @@ _DELAYS_S: dict[FailureKind, tuple[float, ...]] = {
 
 def retry_delay_s(kind: FailureKind, count: int) -> float | None:
     """Return how long to wait after the ``count``-th failure of this kind, or None to give up."""
+    if kind in UNCOUNTED:
+        return 0.0
     delays = _DELAYS_S[kind]
     return delays[count - 1] if count <= len(delays) else None
 

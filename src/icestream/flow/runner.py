@@ -26,12 +26,12 @@ from icestream.flow.control.commands import carry_out_commands
 from icestream.flow.control.holds import look_around
 from icestream.flow.control.redoing import rebuild_stale
 from icestream.flow.deciding import judge_for
-from icestream.flow.exhaustion import OomWatch
+from icestream.flow.executor import Executor, Request, hear
 from icestream.flow.faults import fault_point
 from icestream.flow.hearing import Hearing
 from icestream.flow.holding import Holds
 from icestream.flow.inflight import Inflight
-from icestream.flow.pool import Answer, Pool, Worker
+from icestream.flow.pool import Pool
 from icestream.flow.requests import check_requests
 from icestream.flow.revisions import activate_revisions, fingerprint_of
 from icestream.flow.scheduler import Scheduler
@@ -56,9 +56,10 @@ class Runner:
     session: Session
     settings: Settings
     on_change: Callable[[RunStatus], None] | None = None
+    cluster: Executor | None = None
     stop_signals: int = 0
     stop_reason: str = "stopped by its operator"
-    running: dict[str, tuple[Task, Worker]] = field(default_factory=dict)
+    running: dict[str, tuple[Task, str]] = field(default_factory=dict)  # attempt → task and worker
     files_to_drop: list[str] = field(default_factory=list)
     durable: bool = False
     looked_at: float = 0.0
@@ -77,8 +78,8 @@ class Runner:
 
     def _set_up(self) -> None:
         fault_point("claimed")
-        self.pool = Pool(self.settings.image_memory_mb)
-        self.oom = OomWatch()
+        self.pool = Pool(self.settings.cores, self.settings.usable_memory_gb, self.settings.image_memory_mb)
+        self.executor: Executor = self.cluster or self.pool  # sources are always processes of this machine
         self.broker = broker_for(self)
         self.ready = ready_queue_for(self)
         self.inflight = Inflight()
@@ -119,15 +120,21 @@ class Runner:
             with self.store.transaction() as connection:
                 self.bulletin.publish(connection, self.board, final=True)
             fault_point("before_close")
-            self.pool.shut_down()
+            self._end_workers()
             self.broker.close()
             self.store.close(report.reason)
             return report
         except BaseException as error:
-            self.pool.shut_down()
+            self._end_workers()
             self.broker.close()
             self.store.give_back(f"ended by {type(error).__name__}: {error}")
             raise
+
+    def _end_workers(self) -> None:
+        self.pool.shut_down()
+        if self.cluster is not None:  # it outlives a runner that is built anew
+            for attempt in self.running:
+                self.cluster.cancel(attempt)
 
     def _reason(self) -> str:
         return self.stop_reason if self.stop_signals else "every stream has closed"
@@ -211,9 +218,10 @@ class Runner:
         if self.stop_signals:
             self.pool.ask_sources_to_stop()
         self.store.check_in_place()
-        self.oom.look()
         timeout_s = self.sources.restart_in_s(RETRY_S if self.broker.hungry else _POLL_S)
-        answers = list(self.pool.answers(timeout_s)) if self.pool.workers else self._sleep(timeout_s)
+        answers = hear([self.pool] if self.cluster is None else [self.pool, self.cluster], timeout_s)
+        if self.cluster is not None:
+            self.ready.resize(self.cluster.capacity())
         with self.store.transaction() as connection:
             writing = self.writing(connection)
             self.clock.advance(counting=self.holds.first is None)
@@ -244,10 +252,6 @@ class Runner:
 
     def _may_assign(self) -> bool:
         return not (self.stop_signals or self.outdated or self.holds.first)
-
-    def _sleep(self, seconds: float) -> list[Answer]:
-        time.sleep(seconds)
-        return []
 
     def _after_commit(self) -> None:
         if self.durable:
@@ -296,24 +300,30 @@ class Runner:
             reduce_after_exhaustion(task, self.scheduler.stages[task.step])
             self.ready.put(task, depth=self.graph.nodes[task.step].depth)
 
-    def _assign(self, writing: Writing) -> list[Task]:
-        assigned = []
+    def _assign(self, writing: Writing) -> list[Request]:
         self.ready.begin()
+        assigned = []
         while (task := self.ready.take()) is not None:
-            worker = self.pool.idle_worker(task.cores, gpu=task.gpu, prefer=self.workshop.maker_of(task))
-            worker = worker or self.pool.start(task.cores, gpu=task.gpu)
-            worker.task = task.attempt
+            request = Request(
+                task.attempt,
+                task.step,
+                self.workshop.message(writing.connection, task),
+                cores=task.cores,
+                memory_gb=task.memory_gb,
+                gpu_gb=task.demand.gpu_gb,
+                gpu=task.gpu,
+                prefer=self.workshop.maker_of(task),
+                time_limit_s=task.time_limit_s,
+                grace_s=self.settings.cancel_grace_s,
+            )
+            worker = self.executor.book(request)
             self.running[task.attempt] = (task, worker)
-            writing.lease(task.step, task.unit, attempt=task.attempt, worker=worker.name)
-            task.message = self.workshop.message(writing.connection, task)
-            assigned.append(task)
+            writing.lease(task.step, task.unit, attempt=task.attempt, worker=worker)
+            assigned.append(request)
         return assigned
 
-    def _give(self, assigned: list[Task]) -> None:
-        for task in assigned:
-            _, worker = self.running[task.attempt]
+    def _give(self, assigned: list[Request]) -> None:
+        for request in assigned:
             fault_point("before_give")
-            if task.message is not None:
-                self.pool.give(worker, task.message)
-            task.message = None
+            self.executor.submit(request)
             fault_point("after_give")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from icestream.errors import SessionError, StoreUnavailable
+from icestream.flow.executor import Executor
 from icestream.flow.holding import Hold
 from icestream.flow.runner import Runner
 from icestream.flow.session import Session
@@ -27,6 +28,7 @@ class Attendance:
     session: Session
     settings: Settings
     on_change: Callable[[RunStatus], None] | None
+    cluster: Executor | None = None
     runner: Runner | None = None
     stops: int = 0
     _wake: threading.Event = field(default_factory=threading.Event)
@@ -43,7 +45,7 @@ class Attendance:
         troubles = 0
         while True:
             try:
-                self.runner = Runner(self.session, self.settings, self.on_change)
+                self.runner = Runner(self.session, self.settings, self.on_change, self.cluster)
                 return self._attend(self.runner)
             except (StoreUnavailable, OSError) as error:
                 if self.stops or self.runner is None:  # it never worked: the person who starts it should know at once
@@ -73,8 +75,16 @@ class Attendance:
             self.on_change(RunStatus((), hold=Hold("surroundings", reason)))
 
 
-def run_session(session: Session, settings: Settings, *, on_change: Callable[[RunStatus], None] | None = None) -> RunReport:
+def run_session(
+    session: Session,
+    settings: Settings,
+    *,
+    on_change: Callable[[RunStatus], None] | None = None,
+    cluster: Executor | None = None,
+) -> RunReport:
     """Process a session until every stream has closed, or until SIGINT or SIGTERM.
+
+    Steps run on ``cluster``, which is shut down at the end; on this machine if it is unset.
 
     Raises
     ------
@@ -85,12 +95,15 @@ def run_session(session: Session, settings: Settings, *, on_change: Callable[[Ru
     SessionError
         The store cannot be used.
     """
-    attendance = Attendance(session, settings, on_change)
+    attendance = Attendance(session, settings, on_change, cluster)
     try:
         with _signals(attendance):
             return attendance.run()
     except OSError as error:
         raise SessionError(f"{session.folder}: {error}") from error
+    finally:
+        if cluster is not None:
+            cluster.shut_down()
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What a source yields while it watches."""
 
 from collections.abc import Generator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -53,6 +54,15 @@ class SourceContext(Protocol):
 
     def seen(self, file: SeenFile) -> bool:
         """Tell whether exactly this file (name, size, time) was taken before."""
+
+    def reading(self, file: SeenFile) -> AbstractContextManager[None]:
+        """Announce that a file is being read, so that one whose reading kills the process can be told from the others.
+
+        Raises
+        ------
+        FileFormatError
+            The file has killed the process too often; it is not read again.
+        """
 
     def wait(self, seconds: float) -> None:
         """Sleep, but return at once when the source should look at its stop flag."""

@@ -1,8 +1,9 @@
 """Sources at the runner's side: one process each, restarted when it falls."""
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from icestream.flow.runner import Runner
 
 _ALERT_AFTER_FALLS = 3
+_SET_ASIDE_AFTER_DEATHS = 3
 _LONGEST_PAUSE_S = 30.0
 
 
@@ -29,6 +31,7 @@ class Sources:
     ended: dict[str, str] = field(default_factory=dict)  # sources that have closed in this run, with the reason
     wanted: bool = False  # after the commit, start those that neither run nor have ended
     _started: dict[str, tuple[int, dict[str, object]]] = field(default_factory=dict)
+    deaths: "Counter[tuple[str, tuple[str, int, int]]]" = field(default_factory=Counter)  # by step and the file it was reading
 
     def start_all(self) -> None:
         """Start every source of the workflow that neither runs nor has ended, unless a person has paused the session."""
@@ -75,22 +78,25 @@ class Sources:
 
     def _start(self, node: Node) -> None:
         self._started[node.name] = self._signature(node)
-        pool = self.runner.pool
-        worker = pool.start(1)
-        worker.source = node.name
         table = schema.source_file
         with self.runner.store.transaction() as connection:
             rows = connection.execute(
                 select(table.c.ref, table.c.size_bytes, table.c.modified_ns).where(table.c.step == node.name)
             )
             seen = [list(row) for row in rows]
+        counted = ((file, n) for (step, file), n in self.deaths.items() if step == node.name)
+        set_aside = [[list(file), n] for file, n in counted if n >= _SET_ASIDE_AFTER_DEATHS]
         body = {"kind": "watch", "use": node.use, "params": node.params, "roots": self.runner.session.roots, "seen": seen}
-        pool.give(worker, Message(body))
+        self.runner.pool.watch(node.name, Message({**body, "set_aside": set_aside}))
 
-    def fell(self, writing: Writing, step: str, message: str) -> None:
-        """Note that a source failed or died; it is started again after a pause that grows."""
+    def fell(self, writing: Writing, step: str, message: str, *, reading: list[Any] | None = None) -> None:
+        """Note that a source failed or died (while it was reading a file); it is started again after a pause that grows."""
         if self.runner.stop_signals:
             return
+        if reading is not None:
+            ref, size_bytes, modified_ns = reading
+            self.deaths[step, (str(ref), int(size_bytes), int(modified_ns))] += 1
+            message = f"{message} while it was reading {ref}"
         self.falls[step] = falls = self.falls.get(step, 0) + 1
         self.restart_at[step] = time.monotonic() + min(_LONGEST_PAUSE_S, 2.0 ** (falls - 1))
         level = "alert" if falls == _ALERT_AFTER_FALLS else "warning"

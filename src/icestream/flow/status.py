@@ -9,7 +9,6 @@ from sqlalchemy import Connection, func, select
 
 from icestream.flow import moves, schema
 from icestream.flow.holding import Hold
-from icestream.flow.pool import Worker
 from icestream.flow.revisions import Revision
 from icestream.flow.scheduler import Scheduler
 from icestream.flow.step import Kind
@@ -55,7 +54,7 @@ class Board:
     """Counts outcomes as they are settled."""
 
     scheduler: Scheduler
-    running: Mapping[str, tuple[Task, Worker]]
+    running: Mapping[str, tuple[Task, str]]  # attempt → task and worker
     counts: dict[str, Counter[str]] = field(default_factory=dict)
     notices: "deque[str]" = field(default_factory=deque)
     notes: dict[str, str] = field(default_factory=dict)

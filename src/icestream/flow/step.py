@@ -76,6 +76,12 @@ class StepType:
     memory_gb: float = 1.0
     gpu_gb: float = 0.0
     gpu: GpuUse = "optional"
+    max_hours: float | None = None
+
+    @property
+    def time_limit_s(self) -> float | None:
+        """How long one call may take; no limit if unset."""
+        return None if self.max_hours is None else 3600.0 * self.max_hours
 
     @property
     def summary(self) -> str:

@@ -14,7 +14,7 @@ from icestream.flow.graph import Graph, Node
 from icestream.flow.keys import digest, result_key, seed_of, state_key
 from icestream.flow.moves import Consume, Dispatch
 from icestream.flow.recent import RecentRecords
-from icestream.flow.requests import Request, request_of
+from icestream.flow.requests import Demand, request_of
 from icestream.flow.revisions import Revision
 from icestream.flow.session import Session
 from icestream.flow.wire import Message
@@ -34,23 +34,23 @@ class Task:
     cores: int
     memory_gb: float
     revision: Revision  # whose result it will be, even if the workflow is edited meanwhile
+    time_limit_s: float | None = None
     entry: Consume | None = None
     attempt: str = field(default_factory=lambda: uuid.uuid4().hex)
-    message: Message | None = None
     waiters: list[tuple[str, str]] = field(default_factory=list)
     """``(step, unit)`` that take what comes of it: identical steps share one computation."""
-    asks: Request | None = None  # unset: for its cores and memory
+    asks: Demand | None = None  # unset: for its cores and memory
     gpu: int | None = None  # chosen when it starts
 
     @property
-    def request(self) -> Request:
+    def demand(self) -> Demand:
         """What it asks of the machine."""
-        return self.asks or Request(self.cores, self.memory_gb)
+        return self.asks or Demand(self.cores, self.memory_gb)
 
     @property
     def reduced(self) -> bool:
         """It ran out of memory and is tried with fewer resources."""
-        return self.request.whole
+        return self.demand.whole
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Workshop:
     acquisitions: dict[str, dict[str, Any]] = field(default_factory=dict)
     makers: "OrderedDict[str, str]" = field(default_factory=OrderedDict)
     records: RecentRecords = field(default_factory=RecentRecords)
-    requests: dict[str, Request] = field(default_factory=dict)
+    requests: dict[str, Demand] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.requests |= {node.name: request_of(node) for node in self.graph.nodes.values()}
@@ -101,9 +101,32 @@ class Workshop:
             inputs=dispatch.inputs,
             acquisition=acquisition,
         )
-        asks = self.requests[dispatch.step]
-        unit, inputs, wanted = dispatch.unit, dispatch.inputs, (asks.cores, asks.memory_gb)
-        return Task(dispatch.step, unit, key, inputs, acquisition, *wanted, revision=revision, asks=asks)
+        return self._task(node, dispatch.unit, key, dispatch.inputs, acquisition, entry=None)
+
+    def _task(
+        self,
+        node: Node,
+        unit: str,
+        key: str,
+        inputs: Mapping[str, tuple[str, ...]],
+        acquisition: dict[str, Any],
+        *,
+        entry: Consume | None,
+    ) -> Task:
+        asks = self.requests[node.name]
+        return Task(
+            node.name,
+            unit,
+            key,
+            inputs,
+            acquisition,
+            asks.cores,
+            asks.memory_gb,
+            self.revisions[node.name],
+            time_limit_s=node.type.time_limit_s,
+            entry=entry,
+            asks=asks,
+        )
 
     def task_for_entry(self, connection: Connection, consume: Consume) -> Task:
         """Return the task for one entry of an accumulator's log."""
@@ -117,9 +140,7 @@ class Workshop:
             "start", own, node.type.name, revision.type_version, dict(revision.params), revision.epoch, session_values
         )
         key = state_key(base, consume.members, closing=consume.closing)
-        asks = self.requests[consume.step]
-        wanted = (asks.cores, asks.memory_gb)
-        return Task(consume.step, str(consume.position), key, {}, {}, *wanted, revision=revision, entry=consume, asks=asks)
+        return self._task(node, str(consume.position), key, {}, {}, entry=consume)
 
     def message(self, connection: Connection, task: Task) -> Message:
         """Return the message that gives ``task`` to a worker."""

@@ -25,6 +25,23 @@ class Message:
         return None if index is None else self.blocks[index]
 
 
+def pack(message: Message) -> bytes:
+    """Return a message as bytes, for a transport that carries bytes."""
+    head = json.dumps({"blocks": [len(block) for block in message.blocks], "body": message.body}).encode()
+    return b"".join([len(head).to_bytes(8, "big"), head, *message.blocks])
+
+
+def unpack(packed: bytes) -> Message:
+    """Return the message that `pack` made bytes of."""
+    start = 8 + int.from_bytes(packed[:8], "big")
+    head = json.loads(packed[8:start])
+    blocks = []
+    for length in head["blocks"]:
+        blocks.append(packed[start : start + length])
+        start += length
+    return Message(head["body"], blocks)
+
+
 def send(connection: "Connection[Any, Any]", message: Message) -> None:
     """Send a message."""
     connection.send_bytes(json.dumps({"blocks": len(message.blocks), "body": message.body}).encode())

@@ -1,4 +1,4 @@
-"""A worker process: ``python -m icestream.flow.worker FD PARENT``. It never opens the store and dies with its runner."""
+"""A worker process: ``python -m icestream.flow.worker PARENT FD [NOTEPAD]``. It knows no store; it dies with its runner."""
 
 import ctypes
 import os
@@ -23,22 +23,24 @@ _PR_SET_PDEATHSIG = 1
 
 def main() -> None:
     """Serve tasks until the runner is gone."""
-    handle = int(sys.argv[1])
-    os.set_inheritable(handle, False)  # a program that a step leaves behind must not hide the worker's death
+    handle, *notepad = map(int, sys.argv[2:])
+    for inherited in (handle, *notepad):
+        os.set_inheritable(inherited, False)  # a program that a step leaves behind must not hide the worker's death
     connection: Connection[Any, Any] = Connection(handle)
-    _die_with_parent(int(sys.argv[2]))
+    _die_with_parent(int(sys.argv[1]))
     for name in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the runner decides what they mean
         signal.signal(name, _leave_it_to_the_runner)
     tasks: queue.Queue[Message] = queue.Queue()
     stop = threading.Event()
-    threading.Thread(target=_listen, args=(connection, tasks, stop), daemon=True).start()
+    cancels: dict[str, threading.Event] = {}
+    threading.Thread(target=_listen, args=(connection, tasks, stop, cancels), daemon=True).start()
     lock = threading.Lock()
     while True:
         task = tasks.get()
         if task.body["kind"] == "watch":
-            _watch(connection, lock, task, stop)
+            _watch(connection, lock, task, stop, notepad[0] if notepad else None)
         else:
-            _serve(connection, lock, task)
+            _serve(connection, lock, task, cancels)
 
 
 def _die_with_parent(parent: int) -> None:
@@ -52,31 +54,44 @@ def _leave_it_to_the_runner(_signal: int, _frame: FrameType | None) -> None:
     """Do nothing; unlike SIG_IGN this is not inherited by the programs that a step runs."""
 
 
-def _listen(connection: "Connection[Any, Any]", tasks: "queue.Queue[Message]", stop: threading.Event) -> None:
+def _listen(
+    connection: "Connection[Any, Any]",
+    tasks: "queue.Queue[Message]",
+    stop: threading.Event,
+    cancels: dict[str, threading.Event],
+) -> None:
     try:
         while True:
             message = receive(connection)
             if message.body["kind"] == "stop":
                 stop.set()
+            elif message.body["kind"] == "cancel":  # it may come before its task was begun
+                cancels.setdefault(message.body["attempt"], threading.Event()).set()
             else:
                 tasks.put(message)
     except (EOFError, OSError):
         os._exit(1)
 
 
-def _serve(connection: "Connection[Any, Any]", lock: threading.Lock, task: Message) -> None:
+def _serve(connection: "Connection[Any, Any]", lock: threading.Lock, task: Message, cancels: dict[str, threading.Event]) -> None:
+    attempt = task.body["attempt"]
+
     def report(fraction: float, text: str) -> None:
         with lock:
-            send(connection, Message({"status": "progress", "attempt": task.body["attempt"], "fraction": fraction, "text": text}))
+            send(connection, Message({"status": "progress", "attempt": attempt, "fraction": fraction, "text": text}))
 
-    answer = run_task(task, report=report)
+    answer = run_task(task, report=report, stop=cancels.setdefault(attempt, threading.Event()))
+    cancels.pop(attempt, None)
     with lock:
         send(connection, answer)
 
 
-def _watch(connection: "Connection[Any, Any]", lock: threading.Lock, task: Message, stop: threading.Event) -> None:
+def _watch(
+    connection: "Connection[Any, Any]", lock: threading.Lock, task: Message, stop: threading.Event, notepad: int | None
+) -> None:
     seen = {SeenFile(*entry) for entry in task.body["seen"]}
-    context = WorkerSourceContext(task.body["roots"], seen, stop)
+    set_aside = {SeenFile(*entry): int(deaths) for entry, deaths in task.body["set_aside"]}
+    context = WorkerSourceContext(task.body["roots"], seen, stop, set_aside, notepad)
 
     def watch() -> str:
         step = find_step(task.body["use"])

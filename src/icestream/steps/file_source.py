@@ -4,8 +4,10 @@ import hashlib
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from icestream.errors import SourceGone
 from icestream.flow import Arrival, Field, Params, Pulse, SeenFile, SourceContext, Watch
 from icestream.flow.guard import CallFailure, call_step
 from icestream.io.ready import check_complete
@@ -91,7 +93,7 @@ def watch_files(
     with FolderWatch(
         folder,
         params.pattern,
-        check_complete,
+        partial(_check, ctx, params.root, folder),
         stable_s=params.stable_s,
         give_up_s=params.give_up_s,
         rescan_s=params.rescan_s,
@@ -103,7 +105,7 @@ def watch_files(
             found = watch.poll()
             wanted = len(found) if params.max_files is None else max(0, params.max_files - count - renames.before)
             for one in found[:wanted]:
-                arrival = _arrival(params.root, folder, one, read)
+                arrival = _arrival(ctx, params.root, folder, one, read)
                 yield arrival
                 renames.note(one)
                 count += count_broken or arrival.error is None
@@ -114,14 +116,29 @@ def watch_files(
             looked_at = now
             if idle_s >= params.idle_s:
                 for one in watch.give_up():
-                    yield _arrival(params.root, folder, one, read)
+                    yield _arrival(ctx, params.root, folder, one, read)
                 return f"no new file for {params.idle_s:g} s"
             yield Pulse(watch.unreadable or f"{len(watch.candidates)} files are being written")
             ctx.wait(0.05 if watch.candidates or found else 0.1)
     return "stopping"
 
 
-def _arrival(root: str, folder: Path, found: Found, read: ReadRecord) -> Arrival:
+def _check(ctx: SourceContext, root: str, folder: Path, path: Path) -> None:
+    """Check that a file is complete, on the record: a broken header may kill the process."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise SourceGone(f"{path}: {error}") from error
+    with ctx.reading(SeenFile(f"{root}:{_text(path.relative_to(folder))}", status.st_size, status.st_mtime_ns)):
+        check_complete(path)
+
+
+def _read_on_the_record(ctx: SourceContext, file: SeenFile, path: Path, read: ReadRecord) -> tuple[Record, Acquisition | None]:
+    with ctx.reading(file):
+        return read(path, file.ref)
+
+
+def _arrival(ctx: SourceContext, root: str, folder: Path, found: Found, read: ReadRecord) -> Arrival:
     """Read a file; whatever is wrong with it becomes the reason why it arrives broken."""
     relative = _text(found.path.relative_to(folder))
     ref = f"{root}:{relative}"
@@ -134,7 +151,7 @@ def _arrival(root: str, folder: Path, found: Found, read: ReadRecord) -> Arrival
     elif not _text(found.path.relative_to(folder)).isprintable() or not _is_text(found.path.relative_to(folder)):
         error = "its name has characters that are no printable text; rename it"
     elif error is None:
-        answer = call_step(read, found.path, ref)
+        answer = call_step(_read_on_the_record, ctx, file, found.path, read)
     if isinstance(answer, CallFailure):
         error, answer = answer.message, None
     record, acquisition = answer or (None, None)

@@ -6,6 +6,7 @@ enough is handed over as broken. Hidden files and the temporary names of copying
 """
 
 import fnmatch
+import logging
 import os
 import queue
 import stat
@@ -95,6 +96,7 @@ class FolderWatch:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._watching:
+            logging.getLogger("watchdog.observers.inotify").addFilter(_is_no_stop_message)
             self._observer.stop()
             self._observer.join()
 
@@ -218,6 +220,11 @@ class FolderWatch:
             handed = self._hand_over(candidate, reason)
             found += [handed] if handed is not None else []
         return found
+
+
+def _is_no_stop_message(record: logging.LogRecord) -> bool:
+    """Tell whether a message of watchdog is more than that its thread was reading when it was stopped."""
+    return "when the thread is inactive" not in record.getMessage()
 
 
 def _has_suffix(path: Path, suffixes: frozenset[str]) -> bool:

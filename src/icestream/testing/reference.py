@@ -18,6 +18,7 @@ from icestream import records, workflows
 from icestream.cli import app
 from icestream.cli.describe import describe_step
 from icestream.cli.fields import describe_fields
+from icestream.flow.cluster_settings import ClusterSettings
 from icestream.flow.graph import StepSpec
 from icestream.flow.registry import find_step, step_names
 from icestream.flow.requests import StepResources
@@ -135,6 +136,9 @@ def _settings_page() -> str:
         "Settings of the machine",
         "Environment variables; they never change a result.",
         _table(["variable", "default", "description"], environment),
+        "## Cluster settings",
+        "What `icestream run --executor slurm --cluster-settings FILE` reads: a YAML file.",
+        _fields_table(ClusterSettings),
     )
 
 

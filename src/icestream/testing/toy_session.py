@@ -59,18 +59,36 @@ def arrive(folder: Path, numbers: range | list[str]) -> None:
         (folder / "numbers" / str(number)).touch()
 
 
-def start_runner(session: Session, *, die_at: str | None = None, cores: int = 2) -> "subprocess.Popen[bytes]":
-    """Run a session in a process of its own; ``die_at`` names a fault point."""
-    code = (
-        "import sys; from pathlib import Path; from icestream.flow.running import run_session; "
-        "from icestream.flow.session import open_session; from icestream.settings import Settings; "
-        "run_session(open_session(Path(sys.argv[1])), Settings(cores=int(sys.argv[2])))"
-    )
+_RUN = """
+import json, sys
+from pathlib import Path
+from icestream.flow.executors import open_executor
+from icestream.flow.running import run_session
+from icestream.flow.session import open_session
+from icestream.settings import Settings
+
+session = open_session(Path(sys.argv[1]))
+where = json.loads(sys.argv[3])
+settings = Path(where["cluster_settings"]) if "cluster_settings" in where else None
+cluster = open_executor(where["executor"], session, scheduler=where.get("scheduler"), cluster_settings=settings)
+run_session(session, Settings(cores=int(sys.argv[2]), cancel_grace_s=1.0), cluster=cluster)
+"""
+
+
+def start_runner(
+    session: Session, *, die_at: str | None = None, cores: int = 2, where: Mapping[str, str] | None = None
+) -> "subprocess.Popen[bytes]":
+    """Run a session in a process of its own; ``die_at`` names a fault point.
+
+    ``where`` names an executor and what it needs: ``executor`` with ``scheduler`` or ``cluster_settings``.
+    """
     environment = dict(os.environ)
     environment.pop("ICESTREAM_DIE_AT", None)
     if die_at is not None:
         environment["ICESTREAM_DIE_AT"] = die_at
-    return subprocess.Popen([sys.executable, "-c", code, str(session.folder), str(cores)], env=environment)
+    return subprocess.Popen(
+        [sys.executable, "-c", _RUN, str(session.folder), str(cores), json.dumps(where or {"executor": "local"})], env=environment
+    )
 
 
 def read_rows(session: Session, table: Any) -> list[dict[str, Any]]:

@@ -122,6 +122,40 @@ def multiply(number: Number, params: DoubleParams, ctx: Context) -> Number:
     return Number(value=value, file=out.ref)
 
 
+class WaitParams(Params):
+    """What to wait for."""
+
+    until: str = Field("session:go", description="Wait until this file exists")
+    stubborn: bool = Field(False, description="Go on when told to end")
+    wait_for: list[int] | None = Field(None, description="Numbers that wait; all if unset")
+
+
+def _wait_for_file(number: Number, params: WaitParams, ctx: Context) -> Number:
+    with ctx.publish(".txt") as out:
+        out.path.write_text("begun")
+        waits = params.wait_for is None or number.value in params.wait_for
+        while waits and not ctx.path(params.until).exists():
+            if ctx.cancelled() and not params.stubborn:
+                ctx.path("session:told").touch()
+                raise ItemError("told to end")
+            ctx.progress(0.5, f"process {os.getpid()}")
+            time.sleep(0.02)
+        out.path.write_text(f"{number.value} {ctx.seed} {os.environ['OMP_NUM_THREADS']}")
+    return Number(value=number.value, file=out.ref)
+
+
+@step.map("toy_wait", version=1, memory_gb=0.1)
+def wait_for_file(number: Number, params: WaitParams, ctx: Context) -> Number:
+    """Wait for a file while a result is being written."""
+    return _wait_for_file(number, params, ctx)
+
+
+@step.map("toy_hurry", version=1, memory_gb=0.1, max_hours=0.5 / 3600)
+def hurry(number: Number, params: WaitParams, ctx: Context) -> Number:
+    """Wait for a file, but not for long."""
+    return _wait_for_file(number, params, ctx)
+
+
 @step.map("toy_pass_on", version=1, memory_gb=0.1)
 def pass_on(number: Number) -> Number:
     """Do nothing: what an engine costs by itself."""

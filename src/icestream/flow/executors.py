@@ -1,0 +1,47 @@
+"""Choosing where steps run, by name; what a choice needs is imported only then."""
+
+from pathlib import Path
+from typing import Literal
+
+from icestream.errors import SessionError
+from icestream.flow.executor import Executor
+from icestream.flow.session import Session
+
+ExecutorName = Literal["local", "dask", "slurm"]
+"""Where steps can run."""
+
+
+def open_executor(
+    name: ExecutorName, session: Session, *, scheduler: str | None = None, cluster_settings: Path | None = None
+) -> Executor | None:
+    """Return what runs the steps of a session, connected and ready; None means the processes of this machine.
+
+    Raises
+    ------
+    SessionError
+        Something that the choice needs is missing, or cannot be reached.
+    """
+    needs = {"dask": ("--scheduler", scheduler), "slurm": ("--cluster-settings", cluster_settings)}
+    for other, (option, value) in needs.items():
+        if other != name and value is not None:
+            raise SessionError(f"{option} is only for --executor {other}; the executor is {name}")
+        if other == name and value is None:
+            raise SessionError(f"--executor {name} needs {option}")
+    if name == "local":
+        return None
+    try:
+        return _open_cluster(name, session, scheduler or "", cluster_settings or Path())
+    except ModuleNotFoundError as error:
+        raise SessionError(f"--executor {name} needs {error.name}: pip install 'icestream[cluster]'") from error
+
+
+def _open_cluster(name: ExecutorName, session: Session, scheduler: str, cluster_settings: Path) -> Executor:
+    if name == "dask":
+        from icestream.flow.dask_executor import DaskExecutor
+        from icestream.flow.dask_link import Link, connect_to
+
+        return DaskExecutor(Link(scheduler, connect_to(scheduler)))
+    from icestream.flow.cluster_settings import read_cluster_settings
+    from icestream.flow.slurm import SlurmExecutor
+
+    return SlurmExecutor(read_cluster_settings(cluster_settings), log_folder=session.folder / "logs" / "cluster")

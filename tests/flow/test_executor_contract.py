@@ -1,0 +1,345 @@
+"""One contract for every executor: this machine's processes, a dask cluster, and jobs of a real Slurm."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from distributed import LocalCluster
+from sqlalchemy.exc import OperationalError
+
+from icestream.flow import schema
+from icestream.flow.cluster_settings import read_cluster_settings
+from icestream.flow.dask_executor import DaskExecutor
+from icestream.flow.dask_host import KEY_PREFIX, pack_request, run_packed
+from icestream.flow.dask_link import Link, connect_to
+from icestream.flow.executor import Answer, Executor, Request, hear
+from icestream.flow.pool import Pool
+from icestream.flow.session import Session
+from icestream.flow.slurm import SlurmExecutor
+from icestream.flow.wire import Message
+from icestream.testing.slurm import missing_for_slurm, running_jobs, single_node_slurm
+from icestream.testing.toy_session import (
+    TOYS,
+    make_toy_session,
+    outcomes_of,
+    read_rows,
+    results_of,
+    start_runner,
+    toy_steps,
+)
+
+PATIENCE_S = 60.0
+N_ITEMS = 14
+
+
+@dataclass
+class Site:
+    """Somewhere to run: an executor for a test, what a runner is told, and a way to kill one of its workers."""
+
+    name: str
+    where: dict[str, str]
+    open: Callable[[Path], Executor]
+    kill_one: Callable[[Any], None]
+    slots: int  # how many steps run at a time
+    counted: set[str]  # the failures that a killed worker counts as
+
+
+def local_site(stack: ExitStack, folder: Path) -> Site:
+    return Site("local", {"executor": "local"}, lambda _: Pool(2, 4.0), kill_child, 2, {"worker_died"})
+
+
+def kill_child(runner: Any) -> None:
+    processes = [child for child in psutil.Process(runner.pid).children() if len(child.cmdline()) == 5]  # the source has 6
+    random.Random(7).choice(processes).kill()
+
+
+def dask_site(stack: ExitStack, folder: Path) -> Site:
+    cluster = stack.enter_context(LocalCluster(n_workers=2, threads_per_worker=2, memory_limit="2GiB", dashboard_address=":0"))
+
+    def kill_one(_: Any) -> None:
+        nanny = random.Random(7).choice(list(cluster.workers.values()))
+        os.kill(nanny.pid, signal.SIGKILL)
+
+    address = cluster.scheduler_address
+    where = {"executor": "dask", "scheduler": address}
+    return Site("dask", where, lambda _: DaskExecutor(Link(address, connect_to(address))), kill_one, 4, {"worker_died"})
+
+
+def slurm_site(stack: ExitStack, folder: Path) -> Site:
+    missing = missing_for_slurm()
+    if missing is not None:
+        pytest.skip(f"Slurm: {missing}")
+    environment = stack.enter_context(single_node_slurm(folder / "slurm", cores=8, memory_mb=8000))
+    patch = stack.enter_context(pytest.MonkeyPatch.context())
+    patch.setenv("SLURM_CONF", environment["SLURM_CONF"])
+    settings = folder / "cluster.yaml"
+    settings.write_text("partition: main\ncores: 2\nmemory_gb: 1\nwalltime: '00:30:00'\nmaximum_jobs: 2\norphan_s: 5\n")
+
+    def cancel_one(_: Any) -> None:
+        newest = max(running_jobs(environment), key=int)
+        subprocess.run([shutil.which("scancel") or "scancel", newest], check=True)
+
+    def open_executor(log_folder: Path) -> Executor:
+        return SlurmExecutor(read_cluster_settings(settings), log_folder=log_folder)
+
+    return Site("slurm", {"executor": "slurm", "cluster_settings": str(settings)}, open_executor, cancel_one, 4, set())
+
+
+SITES = {"local": local_site, "dask": dask_site, "slurm": slurm_site}
+
+
+@pytest.fixture(scope="module", params=["local", "dask", pytest.param("slurm", marks=pytest.mark.services)])
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with ExitStack() as stack:
+        yield SITES[request.param](stack, tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    session = make_toy_session(tmp_path_factory.mktemp("calm"), toy_steps(N_ITEMS, fail_on=[4]), numbers=range(N_ITEMS))
+    assert start_runner(session).wait(120) == 0
+    return session
+
+
+@pytest.fixture(scope="module")
+def opened(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Executor]:
+    executor = site.open(tmp_path_factory.mktemp("logs"))
+    try:
+        yield executor
+    finally:
+        executor.shut_down()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "session.yaml").touch()
+    return tmp_path
+
+
+def request_for(folder: Path, attempt: str, *, cores: int = 1, limit_s: float | None = None, **params: Any) -> Request:
+    """Return a request to run the toy that waits for a file."""
+    record = {"json": '{"value": 7}', "version": 1, "block": None}
+    body = {
+        "kind": "call",
+        "use": f"{TOYS}:wait_for_file",
+        "step": "wait",
+        "attempt": attempt,
+        "key": f"{attempt:0>32}",
+        "seed": 5,
+        "cores": cores,
+        "params": params,
+        "values": {},
+        "roots": {"session": str(folder)},
+        "folder": "steps/wait/1",
+        "exposure": {"id": "seven", "name": "seven"},
+        "acquisition": {},
+        "inputs": {"number": [record]},
+    }
+    return Request(attempt, "wait", Message(body), cores=cores, memory_gb=0.1, time_limit_s=limit_s, grace_s=0.5)
+
+
+def start(executor: Executor, request: Request) -> None:
+    executor.book(request)
+    executor.submit(request)
+
+
+def wait_for(executor: Executor, attempt: str, *statuses: str) -> Answer:
+    """Return the first answer with one of these statuses; any but progress and notices if none is named."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        for answer in hear([executor], 1.0):
+            body = answer.message.body
+            wanted = body["status"] in statuses if statuses else body["status"] not in ("progress", "notice")
+            if wanted and body.get("attempt") == attempt:
+                return answer
+    raise AssertionError(f"no answer of {attempt} in {PATIENCE_S} s")
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_step_runs_with_the_threads_of_its_cores_and_answers(opened: Executor, folder: Path) -> None:
+    (folder / "go").touch()
+    start(opened, request_for(folder, "a", cores=2))
+    answer = wait_for(opened, "a")
+    assert answer.message.body["status"] == "item"
+    written = folder / answer.message.body["record"]["json"].partition("session:")[2].partition('"')[0]
+    assert written.read_text() == "7 5 2"
+    assert answer.worker
+    assert opened.capacity().cores >= 2
+
+
+def test_progress_comes_back_while_a_step_runs(opened: Executor, folder: Path) -> None:
+    start(opened, request_for(folder, "p"))
+    answer = wait_for(opened, "p", "progress")
+    assert answer.message.body["fraction"] == 0.5
+    (folder / "go").touch()
+    assert wait_for(opened, "p").message.body["status"] == "item"
+
+
+def test_a_cancelled_step_is_told_and_leaves_nothing(opened: Executor, folder: Path) -> None:
+    start(opened, request_for(folder, "c"))
+    wait_for(opened, "c", "progress")
+    opened.cancel("c")
+    body = wait_for(opened, "c").message.body
+    assert (body["status"], body["kind"]) == ("ended", "cancelled")
+    wait_until((folder / "told").exists)
+    wait_until(lambda: not [path for path in (folder / "steps").rglob("*") if path.is_file()])
+
+
+def test_a_cancelled_step_that_does_not_listen_is_killed(opened: Executor, folder: Path) -> None:
+    start(opened, request_for(folder, "s", stubborn=True))
+    process = psutil.Process(int(wait_for(opened, "s", "progress").message.body["text"].split()[1]))
+    opened.cancel("s")
+    assert wait_for(opened, "s").message.body["kind"] == "cancelled"
+    hear_until(opened, lambda: not process.is_running())
+
+
+def hear_until(executor: Executor, condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        hear([executor], 0.05)
+
+
+def test_a_step_beyond_its_time_limit_ends_with_the_figures(opened: Executor, folder: Path) -> None:
+    start(opened, request_for(folder, "t", limit_s=0.4, stubborn=True))
+    body = wait_for(opened, "t").message.body
+    assert (body["status"], body["kind"]) == ("ended", "transient")
+    assert "0.4 s are allowed" in body["message"]
+
+
+def test_a_stopped_process_is_killed_at_its_limit(opened: Executor, folder: Path) -> None:
+    start(opened, request_for(folder, "z", limit_s=2.0))
+    process = psutil.Process(int(wait_for(opened, "z", "progress").message.body["text"].split()[1]))
+    process.suspend()
+    assert wait_for(opened, "z").message.body["kind"] == "transient"
+    wait_until(lambda: not process.is_running())
+
+
+def test_a_process_that_dies_costs_its_own_step_only(opened: Executor, folder: Path) -> None:
+    for attempt in ("d1", "d2"):
+        start(opened, request_for(folder, attempt))
+    process = psutil.Process(int(wait_for(opened, "d1", "progress").message.body["text"].split()[1]))
+    process.kill()
+    body = wait_for(opened, "d1").message.body
+    assert (body["kind"], body["message"]) == ("worker_died", "its worker died (exit status -9)")
+    (folder / "go").touch()
+    assert wait_for(opened, "d2").message.body["status"] == "item"
+
+
+@pytest.mark.parametrize("site", ["dask"], indirect=True)
+def test_an_attempt_that_dask_runs_twice_writes_two_temporary_files(site: Site, opened: Executor, folder: Path) -> None:
+    assert isinstance(opened, DaskExecutor)
+    request = request_for(folder, "r")
+    client, arguments = opened.link.client, (pack_request(request), opened.link.topic)
+    workers = list(client.scheduler_info()["workers"])
+    twice = [client.submit(run_packed, *arguments, key=f"{KEY_PREFIX}r{n}", workers=[workers[-n]], pure=False) for n in range(2)]
+    wait_until(lambda: len(list((folder / "steps" / "wait" / "1").glob(".*part~r-*"))) == 2)
+    (folder / "go").touch()
+    assert [bool(future.result(timeout=PATIENCE_S)) for future in twice] == [True, True]
+    (published,) = (folder / "steps" / "wait" / "1").iterdir()
+    assert published.read_text() == "7 5 1"
+
+
+@pytest.mark.parametrize("site", ["dask"], indirect=True)
+def test_a_worker_that_does_not_see_the_session_writes_nothing(site: Site, opened: Executor, tmp_path: Path) -> None:
+    start(opened, request_for(tmp_path / "elsewhere", "e"))
+    body = wait_for(opened, "e").message.body
+    assert body["status"] == "failed"
+    assert "does not see the session's folder" in body["message"]
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_results_are_those_of_a_local_run(site: Site, calm: Session, tmp_path: Path) -> None:
+    session = make_toy_session(tmp_path, toy_steps(N_ITEMS, fail_on=[4]), numbers=range(N_ITEMS))
+    assert start_runner(session, where=site.where).wait(120) == 0
+    assert results_of(session) == results_of(calm) != {}
+    assert read_rows(session, schema.lease) == []
+
+
+def test_a_worker_that_is_killed_in_the_middle_changes_no_result(site: Site, tmp_path: Path) -> None:
+    waiting = {"use": f"{TOYS}:wait_for_file", "in": {"number": "triple"}}
+    steps = {name: spec for name, spec in toy_steps(8).items() if name in ("numbers", "triple")} | {"wait": waiting}
+    sessions = [make_toy_session(tmp_path / name, steps, numbers=range(8)) for name in ("calm", "rough")]
+    (sessions[0].folder / "go").touch()
+    assert start_runner(sessions[0]).wait(120) == 0
+    session = sessions[1]
+    runner = start_runner(session, where=site.where)
+    wait_until(lambda: len(list(session.folder.rglob(".*part~*"))) == site.slots)
+    site.kill_one(runner)
+    wait_until(lambda: bool(read_rows(session, schema.failure) or read_rows(session, schema.notice)))
+    (session.folder / "go").touch()
+    assert runner.wait(120) == 0
+    assert results_of(session, ("triple", "wait")) == results_of(sessions[0], ("triple", "wait")) != {}
+    assert {row["kind"] for row in read_rows(session, schema.failure)} == site.counted
+    assert start_runner(session).wait(120) == 0
+    assert not list(session.folder.rglob(".*part~*")), "the next run did not sweep what the killed worker left"
+
+
+def results_so_far(session: Session) -> list[Any]:
+    if not session.store_path.exists():
+        return []
+    try:
+        return read_rows(session, schema.result)
+    except OperationalError:  # the tables are being made
+        return []
+
+
+def test_an_item_that_kills_workers_three_times_is_set_aside(site: Site, tmp_path: Path) -> None:
+    steps = {name: spec for name, spec in toy_steps(4, crash_on=[2]).items() if name in ("numbers", "triple")}
+    session = make_toy_session(tmp_path, steps, numbers=range(4))
+    assert start_runner(session, where=site.where).wait(120) == 0
+    outcomes = outcomes_of(session)
+    assert {unit: outcomes["triple", unit]["status"] for unit in "0123"} == {
+        "0": "item",
+        "1": "item",
+        "2": "failed",
+        "3": "item",
+    }
+    assert [row["kind"] for row in read_rows(session, schema.failure)] == ["worker_died"] * 3
+
+
+def test_a_killed_run_is_continued_on_another_executor(site: Site, calm: Session, tmp_path: Path) -> None:
+    session = make_toy_session(tmp_path, toy_steps(N_ITEMS, fail_on=[4], sleep_s=0.2), numbers=range(N_ITEMS))
+    runner = start_runner(session, where=site.where)
+    wait_until(lambda: len(results_so_far(session)) > N_ITEMS + 2)
+    runner.kill()
+    runner.wait()
+    before = {row["key"]: row["created_at"] for row in read_rows(session, schema.result)}
+    assert start_runner(session).wait(120) == 0
+    assert results_of(session) == results_of(calm)
+    after = {row["key"]: row["created_at"] for row in read_rows(session, schema.result)}
+    assert {key: after[key] for key in before} == before
+
+
+@pytest.mark.parametrize("site", [pytest.param("slurm", marks=pytest.mark.services)], indirect=True)
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])
+def test_jobs_end_with_their_runner(site: Site, name: str, tmp_path: Path) -> None:
+    environment = dict(os.environ)
+    others = set(running_jobs(environment))
+    steps = {**toy_steps(4), "wait": {"use": f"{TOYS}:wait_for_file", "in": {"number": "numbers"}}}
+    session = make_toy_session(tmp_path, steps, numbers=range(4))
+    runner = start_runner(session, where=site.where)
+    wait_until(lambda: bool(list(session.folder.rglob(".*part~*"))))
+    assert set(running_jobs(environment)) - others
+    for _ in range(2):  # the second says: at once
+        runner.send_signal(getattr(signal, name))
+        time.sleep(0.2)
+    runner.wait(60)
+    wait_until(lambda: not set(running_jobs(environment)) - others)
+    assert {path.suffix for path in (session.folder / "logs" / "cluster").iterdir()} >= {".err", ".out"}
