@@ -193,6 +193,8 @@ class Hearing:
                 self.runner.sources.fell(writing, step, body["message"])
 
     def _arrival(self, writing: Writing, step: str, message: Message) -> None:
+        if self.runner.scheduler.stages[step].halted:
+            return  # said before it heard that it is to stop; it is found again when it goes on
         body = message.body
         node = self.runner.graph.nodes[step]
         unit = origin_of(body["identity"])

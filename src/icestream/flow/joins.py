@@ -61,7 +61,7 @@ def passed_keys(node: Node, inputs: Mapping[str, tuple[str, ...]], *, accepted: 
     single = {port.name: inputs[port.name][0] for port in node.type.ports if not port.many and inputs.get(port.name)}
     if node.type.kind is not Kind.FILTER:
         return {"out": single["items"]}
-    first = single.get(node.type.ports[0].name)
+    first = next(iter(inputs.get(node.type.ports[0].name, ())), None)  # of several streams, the first that has an item
     own = {"out": first} if first else {}
     if accepted:
         return {**own, **single}

@@ -114,12 +114,43 @@ class Retried:
 
 @dataclass(frozen=True)
 class Tick:
-    """Time passed (monotonic seconds)."""
+    """Time passed: monotonic seconds, and the session's uptime (while a runner was up and not paused)."""
 
     now_s: float
+    uptime_s: float = 0.0
 
 
-Event = Arrived | Published | Decided | Failed | Absorbed | SourceClosed | Retried | Tick
+@dataclass(frozen=True)
+class Released:
+    """A person lets a gate open, or a batch close, whatever its rule waits for."""
+
+    step: str
+
+
+@dataclass(frozen=True)
+class Halted:
+    """A person stops a step: it takes nothing new, and its stream closes."""
+
+    step: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """A person lets a halted step go on."""
+
+    step: str
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """A unit that was dispatched to a step had not begun there when the step was halted."""
+
+    step: str
+    unit: str
+
+
+Event = Arrived | Published | Decided | Failed | Absorbed | SourceClosed | Retried | Tick | Released | Halted | Lifted | Withdrawn
 
 
 # Instructions ------------------------------------------------------------------------------------------------------------------
@@ -165,15 +196,33 @@ class Bind:
 
 @dataclass(frozen=True)
 class OpenGate:
-    """Store that a gate opened, for good."""
+    """Store that a gate opened, for good; with ``last`` nothing follows (of a batch step: no batch follows)."""
 
     step: str
+    reason: str
+    last: bool = False
+
+
+@dataclass(frozen=True)
+class StartClock:
+    """Store when a gate or batch began to wait, in the session's uptime."""
+
+    step: str
+    uptime_s: float
+
+
+@dataclass(frozen=True)
+class Halt:
+    """Store that a step was halted or goes on; its tasks that wait for a worker are taken back, its source is stopped or started."""
+
+    step: str
+    state: str
     reason: str
 
 
 @dataclass(frozen=True)
 class CloseBatch:
-    """Store a closed batch."""
+    """Store a closed batch; of a cumulative step only the members that are new in it, and their weight."""
 
     step: str
     number: int
@@ -243,6 +292,8 @@ Instruction = (
     | Dispatch
     | Bind
     | OpenGate
+    | StartClock
+    | Halt
     | CloseBatch
     | Consume
     | DropEntry

@@ -45,6 +45,15 @@ class ReadyQueue:
         self.running_memory_gb += chosen.memory_gb
         return chosen
 
+    def withdraw(self, step: str) -> list[str]:
+        """Take back what waits for ``step``, which was halted; return the units (an accumulator's entries stay: they are taken)."""
+        withdrawn: list[str] = []
+        for heap in self._heaps.values():
+            withdrawn += [entry[3].unit for entry in heap if entry[3].step == step and entry[3].entry is None]
+            heap[:] = [entry for entry in heap if entry[3].step != step or entry[3].entry is not None]
+            heapq.heapify(heap)
+        return withdrawn
+
     def tokens(self, task: Task) -> int:
         """Return the cores that ``task`` holds: never more than there are."""
         return min(task.cores, self.cores)

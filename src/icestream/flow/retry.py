@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from icestream.flow import versions
-from icestream.flow.moves import FailureKind, Retried, Status
+from icestream.flow import collecting, versions
+from icestream.flow.moves import Failed, FailureKind, Outcome, Retried, Status
+from icestream.flow.step import Kind
 
 if TYPE_CHECKING:
     from icestream.flow.scheduler import Scheduler
@@ -20,6 +21,38 @@ def retry_delay_s(kind: FailureKind, count: int) -> float | None:
     """Return how long to wait after the ``count``-th failure of this kind, or None to give up."""
     delays = _DELAYS_S[kind]
     return delays[count - 1] if count <= len(delays) else None
+
+
+def take_failure(scheduler: "Scheduler", event: Failed) -> None:
+    """Try again later, or give up: an accumulator's entry is halved, any other unit is marked failed."""
+    stage = scheduler.stages[event.step]
+    counts = stage.failures.setdefault(event.unit, {})
+    counts[event.kind] = counts.get(event.kind, 0) + 1
+    delay_s = retry_delay_s(event.kind, counts[event.kind])
+    if delay_s is not None:
+        scheduler.delayed.append((event.now_s + delay_s, event.step, event.unit))
+        return
+    stage.failures.pop(event.unit, None)
+    if stage.node.type.kind is Kind.ACCUMULATE:
+        collecting.split_entry(scheduler, stage, event.message)
+        return
+    unit = scheduler.units.get(event.unit)
+    if unit is not None:
+        scheduler.count_failure(stage, failed=True)
+        scheduler.settle(unit, stage.node, Outcome(Status.FAILED, reason=event.message, weight=0))
+    versions.finish_version(scheduler, stage, event.unit)
+
+
+def try_what_is_due(scheduler: "Scheduler", now_s: float) -> None:
+    """Run again what failed and has waited long enough."""
+    due = [entry for entry in scheduler.delayed if entry[0] <= now_s]
+    scheduler.delayed = [entry for entry in scheduler.delayed if entry[0] > now_s]
+    for _, step, unit_id in due:
+        stage = scheduler.stages[step]
+        if stage.node.type.kind is Kind.ACCUMULATE:
+            collecting.compute_entry(scheduler, stage)
+        elif unit_id in scheduler.units:
+            scheduler.run_again(scheduler.units[unit_id], stage.node)
 
 
 def try_again(scheduler: "Scheduler", event: Retried) -> None:

@@ -15,6 +15,7 @@ from icestream.flow import moves, resuming
 from icestream.flow.commands import carry_out_commands
 from icestream.flow.deciding import judge_for
 from icestream.flow.faults import fault_point
+from icestream.flow.halting import HALTED
 from icestream.flow.hearing import Hearing
 from icestream.flow.pool import Answer, Pool, Worker
 from icestream.flow.ready import ReadyQueue
@@ -26,6 +27,7 @@ from icestream.flow.status import Board, RunReport, RunStatus
 from icestream.flow.step import Kind
 from icestream.flow.store import Store
 from icestream.flow.tasks import Task, Workshop
+from icestream.flow.uptime import Uptime, store_uptime
 from icestream.flow.writing import Writing, needs_durability
 from icestream.settings import Settings
 
@@ -99,6 +101,7 @@ class Runner:
         with self.store.transaction() as connection:
             writing = self.writing(connection)
             resuming.load_stages(connection, self.scheduler, self.revisions)
+            self.uptime = Uptime(self.scheduler.uptime_s, time.monotonic())
             units = resuming.load_units(connection, self.scheduler, self.revisions, self.fingerprint)
             self.hearing.learn_units(connection, [unit.id for unit in units])
             self.board.load(connection, self.revisions)
@@ -123,7 +126,9 @@ class Runner:
             writing = self.writing(connection)
             for answer in answers:
                 self.hearing.hear(writing, answer)
-            self.handle(writing, moves.Tick(time.monotonic()))
+            now_s = time.monotonic()
+            self.handle(writing, moves.Tick(now_s, self.uptime.advance(now_s)))
+            store_uptime(connection, self.uptime.total_s)
             carry_out_commands(self, writing)
             assigned = [] if self.stop_signals else self._assign(writing)
             writing.flush()
@@ -167,8 +172,18 @@ class Runner:
                 self._enqueue(self.workshop.task_for_entry(writing.connection, instruction))
             elif isinstance(instruction, moves.Release):
                 self.workshop.forget_unit(instruction.unit)
+            elif isinstance(instruction, moves.Halt):
+                self._carry_out_halt(writing, instruction)
             elif isinstance(instruction, moves.Settle | moves.Forget):
                 self.board.count(instruction)
+
+    def _carry_out_halt(self, writing: Writing, halt: moves.Halt) -> None:
+        """Take back the tasks of a step that have not begun; stop or start its source."""
+        if halt.state == HALTED:
+            for unit in self.ready.withdraw(halt.step):
+                self.handle(writing, moves.Withdrawn(halt.step, unit))
+        if self.graph.nodes[halt.step].type.kind is Kind.SOURCE:
+            (self.sources.halt if halt.state == HALTED else self.sources.go_on)(halt.step)
 
     def _prepare(self, writing: Writing, dispatch: moves.Dispatch) -> None:
         """Queue a unit, unless a result with its key is there already: then it is taken over."""

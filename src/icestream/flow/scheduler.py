@@ -7,8 +7,9 @@ hang. A unit leaves the memory when its last step has decided: the cost of an ev
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from icestream.flow import closing, collecting, versions
+from icestream.flow import closing, collecting, halting, holding, retry, versions
 from icestream.flow.context import Progress, Verdict
+from icestream.flow.deciding import admission_for
 from icestream.flow.graph import Graph, Node
 from icestream.flow.joins import first_weight, join_inputs, member_keys, passed_keys
 from icestream.flow.moves import (
@@ -19,19 +20,22 @@ from icestream.flow.moves import (
     Event,
     Failed,
     Forget,
+    Halted,
     Instruction,
+    Lifted,
     MarkStream,
     Notify,
     Outcome,
     Published,
     Release,
+    Released,
     Retried,
     Settle,
     SourceClosed,
     Status,
     Tick,
+    Withdrawn,
 )
-from icestream.flow.retry import retry_delay_s, try_again
 from icestream.flow.stage import Stage, Unit
 from icestream.flow.step import Kind
 from icestream.records import Snapshot
@@ -51,6 +55,7 @@ class Scheduler:
     units: dict[str, Unit] = field(default_factory=dict)
     delayed: list[tuple[float, str, str]] = field(default_factory=list)
     out: list[Instruction] = field(default_factory=list)
+    uptime_s: float = 0.0
 
     def __post_init__(self) -> None:
         self._dependents = {name: self.graph.dependents(name) for name in self.graph.nodes}
@@ -64,7 +69,9 @@ class Scheduler:
             stage = Stage(node)
             if node.type.kind in (Kind.GATE, Kind.COLLECT, Kind.ACCUMULATE):
                 stage.judge, stage.portion = self.judges(node)
+            stage.admit = admission_for(node)
             self.stages[node.name] = stage
+        self._timed = [stage for stage in self.stages.values() if stage.node.type.kind in (Kind.GATE, Kind.COLLECT)]
 
     def handle(self, event: Event) -> list[Instruction]:
         """Take one event and return what is to be done, in order."""
@@ -77,15 +84,25 @@ class Scheduler:
             case Decided():
                 self._decided(event)
             case Failed():
-                self._failed(event)
+                retry.take_failure(self, event)
             case Absorbed():
                 collecting.absorb(self, event)
             case SourceClosed():
                 closing.close_stage(self, self.stages[event.step], event.reason)
             case Retried():
-                try_again(self, event)
+                retry.try_again(self, event)
+            case Released():
+                collecting.judge(self, self.stages[event.step], released=True)
+            case Halted():
+                halting.halt_step(self, event.step, event.reason)
+            case Lifted():
+                halting.lift_halt(self, event.step)
+            case Withdrawn():
+                halting.withdraw(self, event)
             case Tick():
-                self._tick(event.now_s)
+                self.uptime_s = max(self.uptime_s, event.uptime_s)
+                retry.try_what_is_due(self, event.now_s)
+                collecting.ask_by_time(self, self._timed)
         closing.close_what_is_done(self)
         return self.out
 
@@ -151,11 +168,13 @@ class Scheduler:
         stage = self.stages[node.name]
         unit.running.discard(node.name)
         stage.awaiting_version.pop(unit.id, None)
+        stage.held.pop(unit.id, None)
         if node.name not in unit.outcomes:
             stage.undecided -= 1
         unit.outcomes[node.name] = outcome
         self.out.append(Settle(node.name, unit.id, outcome))
-        self.mark(stage, "open", "its first outcome")
+        if outcome.status not in (Status.SKIPPED, Status.ABSENT):
+            self.mark(stage, "open", "its first outcome")
         for dependent in self._followers[node.name]:
             if dependent.domain == unit.domain:
                 self._decide_again(unit, dependent)
@@ -188,13 +207,22 @@ class Scheduler:
     def decide(self, unit: Unit, node: Node) -> None:
         """Run, pass, hold or skip ``unit`` at ``node`` if its inputs are known."""
         stage = self.stages[node.name]
-        if node.name in unit.running or unit.id in stage.waiting or _in_entry(stage, unit.id):
+        if node.name in unit.running or stage.has(unit.id):
+            return
+        if stage.shut:
+            self.settle(unit, node, Outcome(Status.ABSENT, reason=stage.shut, weight=0))
             return
         joined = join_inputs(node, unit.outcomes)
         if joined is None:
             return
         if joined.outcome is not None:
             self.settle(unit, node, joined.outcome)
+            return
+        if holding.hold_back(self, unit, stage):
+            return
+        if stage.admit is not None and not (verdict := stage.admit(unit.id)).accepted:
+            rejected = {"rejected": joined.inputs["items"][0]}
+            self.settle(unit, node, Outcome(Status.REJECTED, rejected, first_weight(node, unit.outcomes), verdict.reason))
             return
         bound = versions.bind(self, unit, stage)
         if bound is None:
@@ -229,7 +257,7 @@ class Scheduler:
         if unit is None or event.step not in unit.running:
             return
         if event.step in unit.stale:
-            self._run_again(unit, stage.node)
+            self.run_again(unit, stage.node)
             return
         self.count_failure(stage, failed=False)
         self.settle(unit, stage.node, event.outcome)
@@ -237,27 +265,10 @@ class Scheduler:
             versions.publish(self, stage, event.outcome.keys["out"])
         versions.finish_version(self, stage, event.unit)
 
-    def _run_again(self, unit: Unit, node: Node) -> None:
+    def run_again(self, unit: Unit, node: Node) -> None:
+        """Decide a unit anew whose attempt at ``node`` is over."""
         unit.running.discard(node.name)
         self.decide(unit, node)
-
-    def _failed(self, event: Failed) -> None:
-        stage = self.stages[event.step]
-        counts = stage.failures.setdefault(event.unit, {})
-        counts[event.kind] = counts.get(event.kind, 0) + 1
-        delay_s = retry_delay_s(event.kind, counts[event.kind])
-        if delay_s is not None:
-            self.delayed.append((event.now_s + delay_s, event.step, event.unit))
-            return
-        stage.failures.pop(event.unit, None)
-        if stage.node.type.kind is Kind.ACCUMULATE:
-            collecting.split_entry(self, stage, event.message)
-            return
-        unit = self.units.get(event.unit)
-        if unit is not None:
-            self.count_failure(stage, failed=True)
-            self.settle(unit, stage.node, Outcome(Status.FAILED, reason=event.message, weight=0))
-        versions.finish_version(self, stage, event.unit)
 
     def count_failure(self, stage: Stage, *, failed: bool) -> None:
         """Alert once when a step fails for everything."""
@@ -270,16 +281,6 @@ class Scheduler:
             message = f"{stage.node.name} failed for {stage.n_failed} exposures in a row"
             self.out.append(Notify("alert", message, stage.node.name))
 
-    def _tick(self, now_s: float) -> None:
-        due = [entry for entry in self.delayed if entry[0] <= now_s]
-        self.delayed = [entry for entry in self.delayed if entry[0] > now_s]
-        for _, step, unit_id in due:
-            stage = self.stages[step]
-            if stage.node.type.kind is Kind.ACCUMULATE:
-                collecting.compute_entry(self, stage)
-            elif unit_id in self.units:
-                self._run_again(self.units[unit_id], stage.node)
-
 
 def _publishes_only(node: Node) -> bool:
     return node.type.kind is Kind.SOURCE and _makes_snapshot(node)
@@ -291,7 +292,3 @@ def _takes_items(node: Node, step: str) -> bool:
 
 def _makes_snapshot(node: Node) -> bool:
     return node.type.output is not None and issubclass(node.type.output, Snapshot)
-
-
-def _in_entry(stage: Stage, unit_id: str) -> bool:
-    return stage.entry is not None and any(unit_id == member for member, _ in stage.entry.members)

@@ -28,10 +28,24 @@ class Sources:
     restart_at: dict[str, float] = field(default_factory=dict)
 
     def start_all(self) -> None:
-        """Start every source of the workflow."""
+        """Start every source of the workflow that is not halted."""
         for node in self.runner.graph.nodes.values():
-            if node.type.kind is Kind.SOURCE:
+            if node.type.kind is Kind.SOURCE and not self._is_halted(node.name):
                 self._start(node)
+
+    def _is_halted(self, step: str) -> bool:
+        return bool(self.runner.scheduler.stages[step].halted)
+
+    def halt(self, step: str) -> None:
+        """Tell a source to stop; what it still says is not heard."""
+        self.restart_at.pop(step, None)
+        for worker in self.runner.pool.workers:
+            if worker.source == step:
+                self.runner.pool.give(worker, Message({"kind": "stop"}))
+
+    def go_on(self, step: str) -> None:
+        """Start a source again that was halted, after the transaction at hand; it finds what came meanwhile."""
+        self.restart_at[step] = time.monotonic()
 
     def _start(self, node: Node) -> None:
         pool = self.runner.pool
@@ -48,7 +62,7 @@ class Sources:
 
     def fell(self, writing: Writing, step: str, message: str) -> None:
         """Note that a source failed or died; it is started again after a pause that grows."""
-        if self.runner.stop_signals:
+        if self.runner.stop_signals or self._is_halted(step):
             return
         self.falls[step] = falls = self.falls.get(step, 0) + 1
         self.restart_at[step] = time.monotonic() + min(_LONGEST_PAUSE_S, 2.0 ** (falls - 1))

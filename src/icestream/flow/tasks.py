@@ -110,6 +110,7 @@ class Workshop:
                 "cores": task.cores,
                 "params": node.params,
                 "values": {parameter: path for parameter, (_, path) in node.values.items()},
+                "records": {port: f"{record.__module__}:{record.__qualname__}" for port, record in node.records.items()},
                 "roots": self.session.roots,
                 "folder": f"steps/{task.step}/{revision.number}",
                 "exposure": {"id": task.unit, "name": self._name_of(task.unit)},

@@ -13,7 +13,7 @@ from icestream.flow import moves, schema
 from icestream.flow.guard import CallFailure
 from icestream.flow.store import Store
 
-DURABLE = (moves.OpenGate, moves.CloseBatch, moves.Consume, moves.DropEntry)
+DURABLE = (moves.OpenGate, moves.StartClock, moves.Halt, moves.CloseBatch, moves.Consume, moves.DropEntry)
 """Decisions that a power cut must not undo."""
 
 
@@ -71,7 +71,19 @@ class Writing:
                     key=instruction.key,
                 )
             case moves.OpenGate():
-                self._stamped(schema.gate_opening, instruction.step, reason=instruction.reason)
+                self._stamped(schema.gate_opening, instruction.step, reason=instruction.reason, last=instruction.last)
+            case moves.StartClock():
+                self._reset_clock(instruction.step)
+                self.add(schema.gate_clock, revision=self.revisions[instruction.step], started_uptime_s=instruction.uptime_s)
+            case moves.Halt():
+                self.add(
+                    schema.halt,
+                    seq=self.store.next_seq(),
+                    step=instruction.step,
+                    state=instruction.state,
+                    reason=instruction.reason,
+                    at=self.now,
+                )
             case moves.CloseBatch():
                 self._close_batch(instruction)
             case moves.Consume():
@@ -113,7 +125,13 @@ class Writing:
         where = (table.c.revision == self.revisions[forget.step]) & (table.c.unit == forget.unit)
         self.connection.execute(delete(table).where(where))
 
+    def _reset_clock(self, step: str) -> None:
+        self.flush()
+        table = schema.gate_clock
+        self.connection.execute(delete(table).where(table.c.revision == self.revisions[step]))
+
     def _close_batch(self, closed: moves.CloseBatch) -> None:
+        self._reset_clock(closed.step)
         members = json.dumps([[unit, dict(keys)] for unit, keys in closed.members])
         values = {"number": closed.number, "members": members, "weight": closed.weight, "remainder": closed.remainder}
         self._stamped(schema.batch, closed.step, **values)
