@@ -72,7 +72,10 @@ def _call(step: StepType, task: Message, ctx: WorkerContext) -> Message:
             linked = body["records"].get(argument)
             record_type = ports[argument].record if linked is None else find_record(linked)
             records = [_as_type(record, record_type) for record in given.get(argument, [])]
-            arguments[argument] = records if ports[argument].many else (records[0] if records else None)
+            if ports[argument].many:
+                arguments[argument] = records if argument in given or not ports[argument].optional else None
+            else:
+                arguments[argument] = records[0] if records else None
         elif role == "params":
             arguments[argument] = step.params.model_validate(body["params"] | _taken_values(given, body["values"]))
         elif role == "acquisition":

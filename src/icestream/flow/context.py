@@ -24,10 +24,15 @@ class Published:
 
 @dataclass(frozen=True)
 class Exposure:
-    """The identity of an exposure: its content id, and a name that is safe in a file name."""
+    """The identity of an exposure: its content id, and a name that is safe in a file name.
+
+    ``ordinal`` counts the exposures of the session from 1 as they arrived (0 for a batch or version). It is no part of what makes
+    a result: only steps that decide membership may use it.
+    """
 
     id: str
     name: str
+    ordinal: int = 0
 
 
 class Context(Protocol):
@@ -79,7 +84,7 @@ class Progress:
 
     ``elapsed_s`` is the session's uptime since something first waited at this gate, or for this batch: it counts only while a
     runner is up and not paused, and goes on after a restart (of an accumulator it is 0). ``released`` says that a person lets it
-    go now.
+    go now. ``batches`` is how many batches were closed before.
     """
 
     waiting: int
@@ -89,6 +94,7 @@ class Progress:
     stream_closed: bool
     elapsed_s: float = 0.0
     released: bool = False
+    batches: int = 0
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def judge_for(node: Node) -> tuple[Callable[[Progress], Verdict], int]:
 
 
 def admission_for(node: Node) -> Callable[[str], Verdict] | None:
-    """Return what keeps or rejects each exposure at a gate by its id, if it has such a rule; one that fails rejects and says why."""
+    """Return what keeps or rejects each exposure at a gate by its id, if there is such a rule; one that fails rejects."""
     admit = node.type.admit
     if admit is None:
         return None

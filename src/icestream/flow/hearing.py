@@ -239,10 +239,10 @@ class Hearing:
                 return None
             values = {"source": step, "acquisition": acquisition}
             writing.connection.execute(update(table).where(table.c.unit == unit).values(values))
-            self.runner.workshop.know_unit(unit, body["name"], body["acquisition"] or {})
+            self.runner.workshop.know_unit(unit, body["name"], body["acquisition"] or {}, row.ordinal)
             return known.outcomes
-        self.runner.workshop.know_unit(unit, body["name"], body["acquisition"] or {})
         last = writing.connection.execute(select(func.max(table.c.ordinal))).scalar() or 0
+        self.runner.workshop.know_unit(unit, body["name"], body["acquisition"] or {}, last + 1)
         writing.add(
             table,
             unit=unit,
@@ -283,4 +283,5 @@ class Hearing:
         for start in range(0, len(ids), 500):
             rows = connection.execute(select(table).where(table.c.unit.in_(ids[start : start + 500]))).mappings()
             for row in rows:
-                self.runner.workshop.know_unit(row["unit"], row["name"], json.loads(row["acquisition"]))
+                acquisition = json.loads(row["acquisition"])
+                self.runner.workshop.know_unit(row["unit"], row["name"], acquisition, row["ordinal"])

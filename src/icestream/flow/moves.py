@@ -213,7 +213,7 @@ class StartClock:
 
 @dataclass(frozen=True)
 class Halt:
-    """Store that a step was halted or goes on; its tasks that wait for a worker are taken back, its source is stopped or started."""
+    """Store that a step was halted or goes on; tasks that have not begun are taken back, a source is stopped or started."""
 
     step: str
     state: str

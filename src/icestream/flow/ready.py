@@ -46,7 +46,7 @@ class ReadyQueue:
         return chosen
 
     def withdraw(self, step: str) -> list[str]:
-        """Take back what waits for ``step``, which was halted; return the units (an accumulator's entries stay: they are taken)."""
+        """Take back the tasks of a step that was halted; return their units (what an accumulator has consumed stays)."""
         withdrawn: list[str] = []
         for heap in self._heaps.values():
             withdrawn += [entry[3].unit for entry in heap if entry[3].step == step and entry[3].entry is None]

@@ -11,7 +11,7 @@ from icestream.flow import closing, collecting, halting, holding, retry, version
 from icestream.flow.context import Progress, Verdict
 from icestream.flow.deciding import admission_for
 from icestream.flow.graph import Graph, Node
-from icestream.flow.joins import first_weight, join_inputs, member_keys, passed_keys
+from icestream.flow.joins import Joined, first_weight, join_inputs, member_keys, passed_keys
 from icestream.flow.moves import (
     Absorbed,
     Arrived,
@@ -209,10 +209,8 @@ class Scheduler:
         stage = self.stages[node.name]
         if node.name in unit.running or stage.has(unit.id):
             return
-        if stage.shut:
-            self.settle(unit, node, Outcome(Status.ABSENT, reason=stage.shut, weight=0))
-            return
-        joined = join_inputs(node, unit.outcomes)
+        absent = Joined({}, outcome=Outcome(Status.ABSENT, reason=stage.shut, weight=0)) if stage.shut else None
+        joined = absent or join_inputs(node, unit.outcomes)
         if joined is None:
             return
         if joined.outcome is not None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from icestream.flow.context import Progress, Verdict
 from icestream.flow.graph import Node
 from icestream.flow.moves import Keys, Member, Outcome
+from icestream.flow.step import Kind
 
 Judge = Callable[[Progress], Verdict]
 
@@ -88,6 +89,7 @@ class Stage:
             stream_closed=stream_closed,
             elapsed_s=0.0 if self.clock_s is None else max(0.0, uptime_s - self.clock_s),
             released=released,
+            batches=self.next_number - 1 if self.node.type.kind is Kind.COLLECT else 0,
         )
 
     def put(self, unit: str, keys: Keys, weight: int) -> None:

@@ -45,21 +45,27 @@ class Workshop:
     revisions: Mapping[str, Revision]
     names: dict[str, str] = field(default_factory=dict)
     acquisitions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    ordinals: dict[str, int] = field(default_factory=dict)
     makers: "OrderedDict[str, str]" = field(default_factory=OrderedDict)
     records: "OrderedDict[str, dict[str, Any]]" = field(default_factory=OrderedDict)
 
-    def know_unit(self, unit: str, name: str, acquisition: dict[str, Any]) -> None:
-        """Remember the name of an exposure and what its file says about the acquisition; the session's values win."""
+    def know_unit(self, unit: str, name: str, acquisition: dict[str, Any], ordinal: int) -> None:
+        """Remember the name of an exposure, what its file says about the acquisition (the session's values win), its number."""
         self.names[unit] = name
+        self.ordinals[unit] = ordinal
         self.acquisitions[unit] = acquisition | self._session_acquisition()
 
     def forget_unit(self, unit: str) -> None:
         """Forget a settled exposure."""
         self.names.pop(unit, None)
         self.acquisitions.pop(unit, None)
+        self.ordinals.pop(unit, None)
 
     def _name_of(self, unit: str) -> str:
         return self.names.get(unit, unit.replace(":", "_"))
+
+    def _identity_of(self, unit: str) -> dict[str, Any]:
+        return {"id": unit, "name": self._name_of(unit), "ordinal": self.ordinals.get(unit, 0)}
 
     def _session_acquisition(self) -> dict[str, Any]:
         return self.session.document.acquisition.model_dump(exclude_none=True)
@@ -113,7 +119,7 @@ class Workshop:
                 "records": {port: f"{record.__module__}:{record.__qualname__}" for port, record in node.records.items()},
                 "roots": self.session.roots,
                 "folder": f"steps/{task.step}/{revision.number}",
-                "exposure": {"id": task.unit, "name": self._name_of(task.unit)},
+                "exposure": self._identity_of(task.unit),
                 "acquisition": task.acquisition,
             }
         )
@@ -136,7 +142,7 @@ class Workshop:
             "state_version": previous.state_version if previous else None,
             "closing": entry.closing,
             "snapshot_version": entry.position,
-            "exposures": [{"id": unit, "name": self._name_of(unit)} for unit, _ in entry.members],
+            "exposures": [self._identity_of(unit) for unit, _ in entry.members],
             "acquisition": [self._values_read(node, unit) for unit, _ in entry.members],
             "members": {
                 port: [self._stored(connection, message, keys[port]) if port in keys else None for _, keys in entry.members]

@@ -70,20 +70,8 @@ class Writing:
                     version=instruction.version,
                     key=instruction.key,
                 )
-            case moves.OpenGate():
-                self._stamped(schema.gate_opening, instruction.step, reason=instruction.reason, last=instruction.last)
-            case moves.StartClock():
-                self._reset_clock(instruction.step)
-                self.add(schema.gate_clock, revision=self.revisions[instruction.step], started_uptime_s=instruction.uptime_s)
-            case moves.Halt():
-                self.add(
-                    schema.halt,
-                    seq=self.store.next_seq(),
-                    step=instruction.step,
-                    state=instruction.state,
-                    reason=instruction.reason,
-                    at=self.now,
-                )
+            case moves.OpenGate() | moves.StartClock() | moves.Halt():
+                self._opening_or_halt(instruction)
             case moves.CloseBatch():
                 self._close_batch(instruction)
             case moves.Consume():
@@ -124,6 +112,18 @@ class Writing:
         table = schema.outcome
         where = (table.c.revision == self.revisions[forget.step]) & (table.c.unit == forget.unit)
         self.connection.execute(delete(table).where(where))
+
+    def _opening_or_halt(self, instruction: moves.OpenGate | moves.StartClock | moves.Halt) -> None:
+        step = instruction.step
+        match instruction:
+            case moves.OpenGate():
+                self._stamped(schema.gate_opening, step, reason=instruction.reason, last=instruction.last)
+            case moves.StartClock():
+                self._reset_clock(step)
+                self.add(schema.gate_clock, revision=self.revisions[step], started_uptime_s=instruction.uptime_s)
+            case moves.Halt():
+                what = {"step": step, "state": instruction.state, "reason": instruction.reason}
+                self.add(schema.halt, seq=self.store.next_seq(), at=self.now, **what)
 
     def _reset_clock(self, step: str) -> None:
         self.flush()
