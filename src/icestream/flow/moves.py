@@ -150,7 +150,8 @@ class Withdrawn:
     unit: str
 
 
-Event = Arrived | Published | Decided | Failed | Absorbed | SourceClosed | Retried | Tick | Released | Halted | Lifted | Withdrawn
+Asked = Retried | Released | Halted | Lifted
+Event = Arrived | Published | Decided | Failed | Absorbed | SourceClosed | Tick | Withdrawn | Asked
 
 
 # Instructions ------------------------------------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ def _why_now(progress: Progress, params: TriggerParams, time_s: float) -> str | 
     if params.count is not None and number >= params.count:
         return f"{number} of {params.count} {params.counted}"
     if progress.elapsed_s >= time_s:
-        return f"{hours(time_s)} passed, with {number} {params.counted}"
+        return f"{'nobody released it for ' if params.manual else ''}{hours(time_s)}, with {number} {params.counted}"
     if progress.stream_closed and params.if_short == "pass" and not params.manual:
         return f"the stream closed with {number} {params.counted}"
     return None
