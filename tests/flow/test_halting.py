@@ -169,6 +169,30 @@ def test_a_lifted_step_decides_again_what_it_left_out() -> None:
     assert scheduler.handle(Lifted("e")) == []
 
 
+def test_what_a_shut_step_has_made_stays_when_its_inputs_change() -> None:
+    joined = {"use": f"{TOYS}:add_all", "in": {"numbers": ["d", "e"]}}
+    scheduler = scheduler_for(
+        d=doubled(),
+        e=doubled(),
+        s=joined,
+        g={"use": "trigger", "in": {"items": "s"}, "params": {"count": 1, "mode": "static"}},
+        x=doubled("g"),
+    )
+    arrive(scheduler, "u")
+    finish(scheduler, "d", "u")
+    scheduler.handle(Failed("e", "u", FailureKind.ITEM, "bad", 0.0))
+    assert settled("g", finish(scheduler, "s", "u")) == {"u": Status.ITEM}
+    unit = scheduler.units["u"]
+    finish(scheduler, "x", "u")
+    scheduler.readmit(unit)
+    scheduler.handle(Retried("e", "u"))
+    finish(scheduler, "e", "u")
+    again = finish(scheduler, "s", "u")
+    assert of(Forget, again) == []
+    assert unit.outcomes["g"].keys == {"out": "s-u"}
+    assert scheduler.units == {}
+
+
 def test_a_halted_source_closes() -> None:
     scheduler = scheduler_for(d=doubled())
     assert closings(scheduler.handle(Halted("n", "stop"))) == ["n", "d"]

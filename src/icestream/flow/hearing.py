@@ -144,9 +144,6 @@ class Hearing:
 
     def _store(self, writing: Writing, task: Task, message: Message, *, key: str, unit: str, stored: dict[str, Any]) -> None:
         node = self.runner.graph.nodes[task.step]
-        inputs = {port: list(keys) for port, keys in task.inputs.items()}
-        if task.entry is not None:
-            inputs = {"members": [unit for unit, _ in task.entry.members]}
         block = message.block(stored["block"])
         writing.put_result(
             key=key,
@@ -157,7 +154,7 @@ class Hearing:
             record=stored["json"],
             block=block,
             weight=stored["weight"],
-            inputs=json.dumps(inputs),
+            inputs=json.dumps(self.runner.workshop.inputs_to_store(task)),
             params=json.dumps(dict(self.runner.revisions[task.step].params)),
             acquisition=json.dumps(task.acquisition),
             wall_s=message.body.get("wall_s", 0.0),

@@ -24,7 +24,6 @@ _CHUNK = 500
 def load_stages(connection: Connection, scheduler: Scheduler, revisions: Mapping[str, Revision]) -> None:
     """Fill in what every step remembers of itself: streams, gates, batches, logs, versions, halts, clocks."""
     scheduler.uptime_s = load_uptime(connection)
-    _load_halts(connection, scheduler)
     for stage in scheduler.stages.values():
         revision = revisions[stage.node.name].id
         stage.marked = _stream_state(connection, revision)
@@ -39,6 +38,7 @@ def load_stages(connection: Connection, scheduler: Scheduler, revisions: Mapping
             _load_passed(connection, stage, revision, schema.batch.c.weight, schema.batch.c.revision == revision)
         elif stage.node.type.kind is Kind.ACCUMULATE:
             _load_log(connection, stage, revision)
+    _load_halts(connection, scheduler)
 
 
 def _load_halts(connection: Connection, scheduler: Scheduler) -> None:

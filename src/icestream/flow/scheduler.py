@@ -182,8 +182,8 @@ class Scheduler:
 
     def _decide_again(self, unit: Unit, node: Node) -> None:
         known = unit.outcomes.get(node.name)
-        frozen = node.type.kind in (Kind.COLLECT, Kind.ACCUMULATE) and known is not None and known.status is Status.ITEM
-        if frozen:
+        kept = node.type.kind in (Kind.COLLECT, Kind.ACCUMULATE) or bool(self.stages[node.name].shut)
+        if kept and known is not None and known.status is Status.ITEM:
             return
         if known is not None:
             self.forget(unit, node)

@@ -161,6 +161,14 @@ class Workshop:
             self.remember(key, stored)
         return {"json": stored["json"], "version": stored["version"], "block": message.add_block(stored["block"])}
 
+    def inputs_to_store(self, task: Task) -> dict[str, list[str]]:
+        """Return port → input keys; a cumulative batch is named by its unit, whose members are in the store once already."""
+        if task.entry is not None:
+            return {"members": [unit for unit, _ in task.entry.members]}
+        links = self.graph.nodes[task.step].links
+        whole = {port for port, group in links.items() if any(self.graph.nodes[link.step].type.cumulative for link in group)}
+        return {port: [task.unit] if port in whole else list(keys) for port, keys in task.inputs.items()}
+
     def note_maker(self, key: str, worker: str) -> None:
         """Remember which worker made a result: it still has the images at hand."""
         self.makers[key] = worker
