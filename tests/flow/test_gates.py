@@ -13,11 +13,13 @@ from icestream.flow.moves import (
     Arrived,
     CloseBatch,
     Consume,
+    Decided,
     Dispatch,
     Halt,
     Instruction,
     MarkStream,
     OpenGate,
+    Outcome,
     Released,
     Settle,
     SourceClosed,
@@ -98,6 +100,20 @@ def test_what_is_below_a_static_trigger_finishes_while_the_stream_above_goes_on(
     assert not scheduler.stages["both"].closed  # u is still on its way there
     arrive(scheduler, "v")
     assert not scheduler.stages["n"].closed
+
+
+def test_a_static_trigger_does_not_wait_for_what_is_on_its_way() -> None:
+    scheduler = scheduler_for(
+        d={"use": MULTIPLY, "in": {"number": "n"}},
+        g={"use": "trigger", "in": {"items": "d"}, "params": {"count": 1, "mode": "static"}},
+        e={"use": MULTIPLY, "in": {"number": "g"}},
+    )
+    for unit in "uv":
+        arrive(scheduler, unit)
+    opened = scheduler.handle(Decided("d", "u", Outcome(Status.ITEM, {"out": "d-u"})))
+    assert settled("g", opened)["v"][0] is Status.ABSENT
+    assert closings(opened) == ["g"]
+    assert closings(scheduler.handle(Decided("e", "u", Outcome(Status.ITEM, {"out": "e-u"})))) == ["e"]
 
 
 def test_particles_are_counted_and_cut_between_exposures() -> None:

@@ -208,6 +208,29 @@ def test_a_halted_step_that_is_fed_by_snapshots_runs_on_none() -> None:
     assert [one.inputs for one in of(Dispatch, scheduler.handle(Lifted("r")))] == [{"total": ("s1",)}]
 
 
+def test_a_withdrawn_run_on_snapshots_leaves_the_step_free() -> None:
+    scheduler = scheduler_for(
+        t={"use": f"{TOYS}:AddUp", "in": {"number": "n"}}, r={"use": f"{TOYS}:report_total", "in": {"total": "t"}}
+    )
+    arrive(scheduler, "u")
+    assert dispatched(scheduler.handle(Absorbed("t", 1, "s1", {}))) == [("r", "r:v000001")]
+    scheduler.handle(Halted("r", "stop"))
+    withdrawn = scheduler.handle(Withdrawn("r", "r:v000001"))
+    assert settled("r", withdrawn) == {"r:v000001": Status.ABSENT}
+    assert closings(withdrawn) == ["r"]
+    scheduler.handle(Lifted("r"))
+    arrive(scheduler, "v")
+    assert dispatched(scheduler.handle(Absorbed("t", 2, "s2", {}))) == [("r", "r:v000002")]
+
+
+def test_a_halted_step_holds_nothing_back() -> None:
+    scheduler = scheduler_for(d=doubled(), e=doubled("n", after=["d"]))
+    arrive(scheduler, "u")
+    assert list(scheduler.stages["e"].held) == ["u"]
+    assert closings(scheduler.handle(Halted("e", "stop"))) == ["e"]
+    assert not scheduler.stages["e"].held
+
+
 # After -------------------------------------------------------------------------------------------------------------------------
 
 
