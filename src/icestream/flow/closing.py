@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from icestream.flow import collecting, holding, versions
+from icestream.flow import awaiting, collecting, versions
 from icestream.flow.moves import Outcome, Status
 from icestream.flow.stage import Stage
 from icestream.flow.step import Kind
@@ -43,7 +43,7 @@ def close_stage(scheduler: "Scheduler", stage: Stage, reason: str) -> None:
     stage.closed = True
     scheduler.mark(stage, "closed", reason)
     versions.wake_waiting_for(scheduler, stage.node.name)
-    holding.start_held(scheduler, stage.node.name)
+    awaiting.start_held(scheduler, stage.node.name)
 
 
 def _finish(scheduler: "Scheduler", stage: Stage) -> None:

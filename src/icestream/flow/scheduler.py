@@ -7,7 +7,7 @@ hang. A unit leaves the memory when its last step has decided: the cost of an ev
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from icestream.flow import closing, collecting, halting, holding, retry, versions
+from icestream.flow import awaiting, closing, collecting, halting, retry, versions
 from icestream.flow.context import Progress, Verdict
 from icestream.flow.deciding import admission_for
 from icestream.flow.graph import Graph, Node
@@ -216,7 +216,7 @@ class Scheduler:
         if joined.outcome is not None:
             self.settle(unit, node, joined.outcome)
             return
-        if holding.hold_back(self, unit, stage):
+        if awaiting.hold_back(self, unit, stage):
             return
         if stage.admit is not None and not (verdict := stage.admit(unit.id)).accepted:
             rejected = {"rejected": joined.inputs["items"][0]}
