@@ -7,6 +7,7 @@
     ├── WorkflowError          a workflow, template or parameter that cannot run (its user mends it)
     ├── SessionError           a session folder, store or setting that cannot be used
     │   ├── SessionBusy        another runner holds the session
+    │   ├── StoreUnavailable   the store cannot be read or written now, and may be later (full disk, lock, lost connection)
     │   └── StaleRunner        this runner was replaced; it must not commit
     └── ItemError              one item cannot be processed; the stream goes on
         ├── FileFormatError    a file that cannot be read, with the file and the reason
@@ -37,6 +38,10 @@ class SessionError(IcestreamError):
 
 class SessionBusy(SessionError):
     """Another runner holds the session."""
+
+
+class StoreUnavailable(SessionError):
+    """The store cannot be read or written now, and may be later: a full disk, a lock, a vanished folder, a lost connection."""
 
 
 class StaleRunner(SessionError):

@@ -16,6 +16,13 @@ class Settings(BaseSettings):
     memory_gb: float | None = Field(None, gt=0, description="Memory that one runner may use; unset: nine tenths of the machine's")
     newest_first: bool = Field(False, description="When behind, process the newest exposures first")
     drain_s: float = Field(30.0, ge=0, description="How long a stopping runner waits for running steps")
+    min_free_gb: float = Field(1.0, ge=0, description="Pause while the disk of a session has less free space than this")
+    rebuild_fraction: float = Field(
+        0.05,
+        gt=0,
+        le=1,
+        description="Rebuild classes (or whatever has accumulated) once this fraction of what it took was taken out",
+    )
     image_memory_mb: int = Field(512, ge=0, description="Images a worker remembers, so that the next step need not read them")
 
     @property

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from icestream.cli import app
-from icestream.flow import runner
+from icestream.flow import running
 from icestream.flow.session import open_session
 from icestream.flow.status import RunReport, RunStatus, StepStatus
 from icestream.testing.reference import own_commands
@@ -40,7 +40,7 @@ def _run_that_ends(monkeypatch: pytest.MonkeyPatch, *, finished: bool, n_failed:
             on_change(RunStatus(steps))
         return RunReport(finished, "the end", 5, n_failed, steps)
 
-    monkeypatch.setattr(runner, "run_session", run_session)
+    monkeypatch.setattr(running, "run_session", run_session)
     return seen
 
 

@@ -27,7 +27,7 @@ from icestream.testing.toy_session import (
 )
 
 RUN = (
-    "import sys; from pathlib import Path; from icestream.flow.runner import run_session; "
+    "import sys; from pathlib import Path; from icestream.flow.running import run_session; "
     "from icestream.flow.session import open_session; from icestream.settings import Settings; "
     "run_session(open_session(Path(sys.argv[1])), Settings(cores=2))"
 )

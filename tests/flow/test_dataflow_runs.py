@@ -13,10 +13,10 @@ from icestream.flow import moves, resuming, schema
 from icestream.flow.faults import POINTS
 from icestream.flow.graph import StepSpec
 from icestream.flow.reopening import lift_halt, release_gate
-from icestream.flow.runner import Runner, run_session
+from icestream.flow.runner import Runner
+from icestream.flow.running import run_session
 from icestream.flow.session import Session
 from icestream.flow.status import RunReport
-from icestream.flow.uptime import Uptime
 from icestream.flow.writing import Writing, needs_durability
 from icestream.settings import Settings
 from icestream.testing.toy_session import TOYS, active_steps, arrive, make_toy_session, outcomes_of, read_rows, start_runner
@@ -181,7 +181,7 @@ def test_a_clock_goes_on_after_a_restart(tmp_path: Path) -> None:
     assert read_rows(session, schema.gate_opening) == []
 
     def let_time_pass(runner: Runner) -> None:
-        runner.uptime.total_s += 2 * 3600
+        runner.store.uptime_s += 2 * 3600
 
     def opened_and_closed(runner: Runner) -> bool:
         return runner.scheduler.stages["g"].opened and runner.scheduler.stages["b"].next_number == 2
@@ -204,14 +204,6 @@ def test_a_clock_goes_on_after_a_restart(tmp_path: Path) -> None:
     (row,) = read_rows(session, schema.runner)
     assert row["uptime_s"] > 2 * 3600
     assert [row["revision"] for row in read_rows(session, schema.gate_clock)] == [revisions["g"]]  # that of the batch is over
-
-
-def test_time_that_is_paused_does_not_count() -> None:
-    uptime = Uptime(100.0, heard_s=5.0)
-    assert uptime.advance(7.0) == 102.0
-    assert uptime.advance(50.0, paused=True) == 102.0
-    assert uptime.advance(51.0) == 103.0
-    assert uptime.advance(1.0) == 103.0
 
 
 def test_a_person_releases_a_manual_trigger(tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ from icestream.flow.deciding import judge_for
 from icestream.flow.graph import StepSpec, Workflow, build_graph
 from icestream.flow.moves import Absorbed, Arrived, Decided, Dispatch, Failed, FailureKind, Outcome, Retried, SourceClosed, Status
 from icestream.flow.ready import ReadyQueue
-from icestream.flow.runner import Runner, run_session
+from icestream.flow.revisions import Revision
+from icestream.flow.runner import Runner
+from icestream.flow.running import run_session
 from icestream.flow.scheduler import Scheduler
 from icestream.flow.session import Session
 from icestream.flow.store import append_command
@@ -316,7 +318,7 @@ def up(number: Number, params: P) -> Number:
 RUN = """
 import sys
 from pathlib import Path
-from icestream.flow.runner import run_session
+from icestream.flow.running import run_session
 from icestream.flow.session import open_session
 from icestream.settings import Settings
 run_session(open_session(Path(sys.argv[1])), Settings(cores=2))
@@ -340,9 +342,10 @@ def test_software_that_adds_a_parameter_recomputes_nothing(tmp_path: Path, monke
 
 def test_a_wide_task_is_not_overtaken_for_ever() -> None:
     queue = ReadyQueue(4, 100.0)
-    wide = Task("classes", "w", "k", {}, {}, 4, 1.0)
+    revision = Revision(1, "motion", 1, "motion", 1, 0, {})
+    wide = Task("classes", "w", "k", {}, {}, 4, 1.0, revision)
     for number in range(100):
-        queue.put(Task("motion", str(number), "k", {}, {}, 1, 1.0), depth=1)
+        queue.put(Task("motion", str(number), "k", {}, {}, 1, 1.0, revision), depth=1)
     running = list(_take_all(queue))
     queue.put(wide, depth=9)
     finished = 0

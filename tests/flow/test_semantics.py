@@ -14,7 +14,7 @@ from sqlalchemy import update
 from icestream.errors import SessionBusy, SessionError, StaleRunner
 from icestream.flow import schema
 from icestream.flow.graph import StepSpec
-from icestream.flow.runner import run_session
+from icestream.flow.running import run_session
 from icestream.flow.session import Session, SessionDocument, create_session, open_session, resolve_ref
 from icestream.flow.store import Store, append_command, check_file_system
 from icestream.settings import Settings
@@ -183,7 +183,9 @@ def test_an_unknown_command_is_refused_with_an_answer(tmp_path: Path) -> None:
     append_command(session.store_path, "explode", {}, author="nobody")
     run(session)
     (command,) = read_rows(session, schema.command)
-    assert (command["state"], command["answer"]) == ("refused", "no command is called 'explode'; known: retry")
+    assert command["state"] == "refused"
+    assert command["answer"].startswith("no command is called 'explode'; known: ")
+    assert "retry" in command["answer"]
 
 
 def test_an_unexpected_error_is_stored_with_its_traceback_and_the_stream_goes_on(tmp_path: Path) -> None:
@@ -228,10 +230,12 @@ def test_a_stream_is_reopened_by_running_again_with_new_data(tmp_path: Path) -> 
 
 def test_running_again_with_nothing_new_changes_nothing(tmp_path: Path) -> None:
     session = make_toy_session(tmp_path, toy_steps(6), numbers=range(6))
+    of_the_moment = ("runner", "board")
+    tables = [table for table in schema.metadata.sorted_tables if table.name not in of_the_moment]
     run(session)
-    before = {table.name: read_rows(session, table) for table in schema.metadata.sorted_tables if table.name != "runner"}
+    before = {table.name: read_rows(session, table) for table in tables}
     run(session)
-    after = {table.name: read_rows(session, table) for table in schema.metadata.sorted_tables if table.name != "runner"}
+    after = {table.name: read_rows(session, table) for table in tables}
     assert after == before
 
 

@@ -77,7 +77,7 @@ def make_settings(*, cores: int | None, newest_first: bool) -> "Settings":
 def process(session: "Session", settings: "Settings", *, follow: bool) -> "RunReport":
     """Run the session here, with its progress on the terminal if ``follow``."""
     from icestream.cli.live import follow_run
-    from icestream.flow.runner import run_session
+    from icestream.flow.running import run_session
 
     if not follow:
         return run_session(session, settings)

@@ -11,8 +11,19 @@ if TYPE_CHECKING:
     from icestream.flow.scheduler import Scheduler
 
 
+def reopen_below(scheduler: "Scheduler", step: str, reason: str) -> None:
+    """Open the streams again of a step and of what is below it: something there is decided anew."""
+    for name in scheduler.graph.descendants(step):
+        stage = scheduler.stages[name]
+        if stage.closed and stage.node.type.kind is not Kind.SOURCE:
+            stage.closed = False
+            scheduler.mark(stage, "open", reason)
+
+
 def close_what_is_done(scheduler: "Scheduler") -> None:
-    """Close every step that has nothing more to expect, inputs first."""
+    """Close every step that has nothing more to expect, inputs first; none closes while earlier exposures are still to come."""
+    if scheduler.backlog:
+        return
     for stage in scheduler.stages.values():
         if stage.closed:
             continue

@@ -1,5 +1,6 @@
 """The one place where any exception is caught: around a call of a step."""
 
+import errno
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +8,9 @@ from typing import Any
 
 from icestream.errors import ItemError
 from icestream.flow.moves import FailureKind
+
+_NOT_THE_ITEM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+"""A disk that is full or cannot be written fails whatever it is given."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,9 @@ def call_step(function: Callable[..., Any], *arguments: Any, **named: Any) -> An
     except ItemError as error:
         return _failure(FailureKind.ITEM, error, str(error))
     except (OSError, MemoryError) as error:
-        return _failure(FailureKind.TRANSIENT, error, f"{type(error).__name__}: {error}")
+        full = isinstance(error, OSError) and error.errno in _NOT_THE_ITEM
+        kind = FailureKind.ENVIRONMENT if full else FailureKind.TRANSIENT
+        return _failure(kind, error, f"{type(error).__name__}: {error}")
     except Exception as error:  # noqa: BLE001 - a step may raise anything; the stream must go on
         return _failure(FailureKind.ERROR, error, f"{type(error).__name__}: {error}")
 

@@ -7,7 +7,7 @@ to its end; then the stream closes, and with it the streams below. A halted sour
 from typing import TYPE_CHECKING
 
 from icestream.flow import versions
-from icestream.flow.moves import Halt, Withdrawn
+from icestream.flow.moves import Halt, Halted, Lifted, Withdrawn
 from icestream.flow.stage import Stage
 from icestream.flow.step import Kind
 
@@ -15,6 +15,17 @@ if TYPE_CHECKING:
     from icestream.flow.scheduler import Scheduler
 
 HALTED, LIFTED = "halted", "lifted"
+
+
+def take(scheduler: "Scheduler", event: Halted | Lifted | Withdrawn) -> None:
+    """Take an event about a halt."""
+    match event:
+        case Halted():
+            halt_step(scheduler, event.step, event.reason)
+        case Lifted():
+            lift_halt(scheduler, event.step)
+        case Withdrawn():
+            withdraw(scheduler, event)
 
 
 def halt_step(scheduler: "Scheduler", step: str, reason: str) -> None:

@@ -21,6 +21,7 @@ class Arrived:
     weight: int = 1
     error: str | None = None
     known: Outcomes = field(default_factory=dict)  # what steps said of it that do not depend on this source
+    later: bool = False  # it is left to the backlog
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,14 @@ class Retried:
 
 
 @dataclass(frozen=True)
+class Overridden:
+    """A person decided about a unit at a step by hand, or took such a decision back."""
+
+    step: str
+    unit: str
+
+
+@dataclass(frozen=True)
 class Tick:
     """Time passed: monotonic seconds, and the session's uptime (while a runner was up and not paused)."""
 
@@ -116,7 +125,7 @@ class Withdrawn:
     unit: str
 
 
-Asked = Retried | Released | Halted | Lifted
+Asked = Retried | Overridden | Released | Halted | Lifted
 Event = Arrived | Published | Decided | Failed | Absorbed | SourceClosed | Tick | Withdrawn | Asked
 
 
@@ -219,6 +228,15 @@ class DropEntry:
 
 
 @dataclass(frozen=True)
+class MarkStale:
+    """Store whether something that an accumulator or batch took is still an item; ``reason`` is None when it is one again."""
+
+    step: str
+    unit: str
+    reason: str | None
+
+
+@dataclass(frozen=True)
 class MarkStream:
     """Store that a stream opened or closed."""
 
@@ -264,6 +282,7 @@ Instruction = (
     | CloseBatch
     | Consume
     | DropEntry
+    | MarkStale
     | MarkStream
     | Release
     | PublishVersion

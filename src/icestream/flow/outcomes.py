@@ -25,6 +25,7 @@ class FailureKind(StrEnum):
     ERROR = "error"
     TRANSIENT = "transient"
     WORKER_DIED = "worker_died"
+    ENVIRONMENT = "environment"
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,11 @@ class Pool:
         worker.process.wait()
         self.workers.remove(worker)
 
+    def dismiss(self, worker: Worker) -> None:
+        """End one worker at once; what it says or dies of is not heard any more."""
+        worker.process.kill()
+        self._bury(worker)
+
     def ask_sources_to_stop(self) -> None:
         """Tell the sources that the runner is stopping."""
         for worker in self.workers:

@@ -29,6 +29,10 @@ class ReadyQueue:
         heap = self._heaps.setdefault((self.tokens(task), task.memory_gb), [])
         heapq.heappush(heap, (-depth, -order if self.newest_first else order, order, task))
 
+    def clear(self) -> None:
+        """Forget what waits; what runs keeps its tokens."""
+        self._heaps.clear()
+
     def take(self) -> Task | None:
         """Return the best task that the free tokens allow, and hold its tokens; None if there is none.
 
@@ -45,14 +49,11 @@ class ReadyQueue:
         self.running_memory_gb += chosen.memory_gb
         return chosen
 
-    def withdraw(self, step: str) -> list[str]:
-        """Take back the tasks of a step that was halted; return their units (what an accumulator has consumed stays)."""
-        withdrawn: list[str] = []
+    def withdraw(self, attempts: set[str]) -> None:
+        """Take back tasks that nobody waits for any more."""
         for heap in self._heaps.values():
-            withdrawn += [entry[3].unit for entry in heap if entry[3].step == step and entry[3].entry is None]
-            heap[:] = [entry for entry in heap if entry[3].step != step or entry[3].entry is not None]
+            heap[:] = [entry for entry in heap if entry[3].attempt not in attempts]
             heapq.heapify(heap)
-        return withdrawn
 
     def tokens(self, task: Task) -> int:
         """Return the cores that ``task`` holds: never more than there are."""

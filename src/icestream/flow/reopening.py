@@ -7,9 +7,10 @@ first new item of a run arrives, those exposures wait again.
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, select
 
-from icestream.flow import moves, resuming, schema
+from icestream.flow import moves, schema
+from icestream.flow.control.retrying import readmit
 from icestream.flow.graph import Node
 from icestream.flow.step import Kind
 from icestream.flow.writing import Writing
@@ -28,7 +29,7 @@ def reopen_left_out(runner: "Runner", writing: Writing) -> None:
         mine = schema.outcome.c.revision == runner.revisions[node.name].id
         units = writing.connection.execute(select(schema.outcome.c.unit).where(mine & left_out)).scalars().all()
         for unit in units:
-            _readmit(runner, writing, node, unit)
+            readmit(runner, writing, unit, domain=node.domain)
             runner.handle(writing, moves.Retried(node.name, unit))
 
 
@@ -59,7 +60,7 @@ def _decide_absent(runner: "Runner", writing: Writing, node: Node) -> int:
     mine = (outcome.c.revision == runner.revisions[node.name].id) & (outcome.c.status == moves.Status.ABSENT.value)
     units = writing.connection.execute(select(outcome.c.unit).where(mine)).scalars().all()
     for unit in units:
-        _readmit(runner, writing, node, unit)
+        readmit(runner, writing, unit, domain=node.domain)
         runner.handle(writing, moves.Retried(node.name, unit))
     return len(units)
 
@@ -81,13 +82,3 @@ def _unpublished(runner: "Runner", node: Node) -> Iterator[str]:
         for link in node.links[port]:
             if runner.scheduler.stages[link.step].version_key is None:
                 yield link.step
-
-
-def _readmit(runner: "Runner", writing: Writing, node: Node, unit: str) -> None:
-    if unit in runner.scheduler.units:
-        return
-    writing.flush()
-    exposures = schema.exposure
-    writing.connection.execute(update(exposures).where(exposures.c.unit == unit).values(settled_by=None))
-    runner.hearing.learn_units(writing.connection, [unit])
-    runner.scheduler.readmit(resuming.load_unit(writing.connection, runner.revisions, unit, domain=node.domain))

@@ -12,18 +12,17 @@ from icestream.flow.collecting import batch_id, batch_unit
 from icestream.flow.graph import Node
 from icestream.flow.halting import HALTED, set_halted
 from icestream.flow.moves import Outcome, Status
+from icestream.flow.overriding import Override
 from icestream.flow.revisions import Revision
 from icestream.flow.scheduler import Scheduler
 from icestream.flow.stage import Entry, Stage, Unit
 from icestream.flow.step import Kind
-from icestream.flow.uptime import load_uptime
 
 _CHUNK = 500
 
 
 def load_stages(connection: Connection, scheduler: Scheduler, revisions: Mapping[str, Revision]) -> None:
     """Fill in what every step remembers of itself: streams, gates, batches, logs, versions, halts, clocks."""
-    scheduler.uptime_s = load_uptime(connection)
     for stage in scheduler.stages.values():
         revision = revisions[stage.node.name].id
         stage.marked = _stream_state(connection, revision)
@@ -38,6 +37,8 @@ def load_stages(connection: Connection, scheduler: Scheduler, revisions: Mapping
             _load_passed(connection, stage, revision, schema.batch.c.weight, schema.batch.c.revision == revision)
         elif stage.node.type.kind is Kind.ACCUMULATE:
             _load_log(connection, stage, revision)
+        stale = select(schema.stale.c.unit).where(schema.stale.c.revision == revision)
+        stage.stale = set(connection.execute(stale).scalars())
     _load_halts(connection, scheduler)
 
 
@@ -101,14 +102,9 @@ def _load_passed(connection: Connection, stage: Stage, revision: int, weight: Co
     stage.passed = int(connection.execute(select(func.count()).select_from(outcomes).where(passed)).scalar_one())
 
 
-def load_units(connection: Connection, scheduler: Scheduler, revisions: Mapping[str, Revision], fingerprint: str) -> list[Unit]:
-    """Return the exposures and batches that some step has not decided yet, in the order they came."""
-    table = schema.exposure
-    open_rows = select(table.c.unit, table.c.source).where(table.c.settled_by.is_(None) | (table.c.settled_by != fingerprint))
-    found = connection.execute(open_rows.order_by(table.c.ordinal)).all()
-    units = load_exposures(connection, revisions, [row.unit for row in found])
-    arrived = [unit for unit, row in zip(units, found, strict=True) if row.source in unit.outcomes]
-    return arrived + _load_batches(connection, scheduler, revisions) + _load_versions(connection, scheduler, revisions)
+def load_derived(connection: Connection, scheduler: Scheduler, revisions: Mapping[str, Revision]) -> list[Unit]:
+    """Return the batches and runs of versions that some step has not decided yet; exposures come from the backlog."""
+    return _load_batches(connection, scheduler, revisions) + _load_versions(connection, scheduler, revisions)
 
 
 def load_exposures(connection: Connection, revisions: Mapping[str, Revision], ids: list[str]) -> list[Unit]:
@@ -131,19 +127,25 @@ def load_unit(connection: Connection, revisions: Mapping[str, Revision], unit_id
 
 def _load_batches(connection: Connection, scheduler: Scheduler, revisions: Mapping[str, Revision]) -> list[Unit]:
     """Return the batches that are not decided everywhere; members are read for these alone."""
-    open_units: list[Unit] = []
+    units: dict[str, Unit] = {}
     for stage in scheduler.stages.values():
         if stage.node.type.kind is Kind.COLLECT:
-            step, below = stage.node.name, scheduler.nodes_of(f"batch:{stage.node.name}")
-            known = {
-                batch_id(step, number): Unit(batch_id(step, number), f"batch:{step}") for number in range(1, stage.next_number)
-            }
-            _add_outcomes(connection, known, revisions)
-            for number, unit in enumerate(known.values(), start=1):
-                if any(node.name not in unit.outcomes for node in below):
-                    unit.outcomes |= _load_batch(connection, revisions[step], number).outcomes
-                    open_units.append(unit)
-    return open_units
+            for number in _open_batches(connection, scheduler, revisions, stage):
+                unit = _load_batch(connection, revisions[stage.node.name], number)
+                units[unit.id] = unit
+    _add_outcomes(connection, units, revisions)
+    return list(units.values())
+
+
+def _open_batches(connection: Connection, scheduler: Scheduler, revisions: Mapping[str, Revision], stage: Stage) -> list[int]:
+    """Return the batches of one step that are not decided everywhere; the others are not even read."""
+    name, table, outcome = stage.node.name, schema.batch, schema.outcome
+    mine = table.c.revision == revisions[name].id
+    below = [revisions[node.name].id for node in scheduler.nodes_of(f"batch:{name}")]
+    counted = select(outcome.c.unit, func.count().label("n")).where(outcome.c.revision.in_(below)).group_by(outcome.c.unit)
+    decided = {row.unit for row in connection.execute(counted) if row.n >= len(below)}
+    numbers = connection.execute(select(table.c.number).where(mine).order_by(table.c.number)).scalars()
+    return [number for number in numbers if batch_id(name, number) not in decided]
 
 
 def _load_batch(connection: Connection, revision: Revision, number: int) -> Unit:
@@ -218,3 +220,10 @@ def load_failures(connection: Connection, scheduler: Scheduler, revisions: Mappi
 def judged_nodes(nodes: Mapping[str, Node]) -> list[Node]:
     """Return the nodes that decide on `Progress`."""
     return [node for node in nodes.values() if node.type.kind in (Kind.GATE, Kind.COLLECT, Kind.ACCUMULATE)]
+
+
+def load_overrides(connection: Connection) -> dict[tuple[str, str], Override]:
+    """Return what people decided by hand and did not take back."""
+    table = schema.override
+    rows = connection.execute(select(table).where(table.c.active).order_by(table.c.id)).mappings()
+    return {(row["unit"], row["step"]): Override(row["verdict"] == "accept", row["author"], row["reason"]) for row in rows}

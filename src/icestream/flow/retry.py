@@ -1,19 +1,23 @@
-"""When to try again: by rule after a failure, or because a person asked."""
+"""What becomes of failures: when to try again, by rule or because a person asked, and when to alert."""
 
 from typing import TYPE_CHECKING
 
 from icestream.flow import collecting, versions
-from icestream.flow.moves import Failed, FailureKind, Outcome, Retried, Status
+from icestream.flow.moves import Failed, FailureKind, Notify, Outcome, Retried, Status
+from icestream.flow.stage import Stage
 from icestream.flow.step import Kind
 
 if TYPE_CHECKING:
     from icestream.flow.scheduler import Scheduler
+
+ALERT_AFTER_FAILURES = 5
 
 _DELAYS_S: dict[FailureKind, tuple[float, ...]] = {
     FailureKind.ITEM: (),  # the item itself is bad: trying again changes nothing
     FailureKind.ERROR: (1.0,),
     FailureKind.TRANSIENT: (1.0, 4.0, 16.0),
     FailureKind.WORKER_DIED: (0.0, 0.5),  # the third death sets the item aside
+    FailureKind.ENVIRONMENT: (2.0, 5.0, 10.0, 20.0) + 20 * (60.0,),  # a full disk is not the item's fault
 }
 
 
@@ -23,8 +27,8 @@ def retry_delay_s(kind: FailureKind, count: int) -> float | None:
     return delays[count - 1] if count <= len(delays) else None
 
 
-def take_failure(scheduler: "Scheduler", event: Failed) -> None:
-    """Try again later, or give up: an accumulator's entry is halved, any other unit is marked failed."""
+def fail(scheduler: "Scheduler", event: Failed) -> None:
+    """Take a bad end of an attempt: try again after a while, or give up on the unit."""
     stage = scheduler.stages[event.step]
     counts = stage.failures.setdefault(event.unit, {})
     counts[event.kind] = counts.get(event.kind, 0) + 1
@@ -38,7 +42,7 @@ def take_failure(scheduler: "Scheduler", event: Failed) -> None:
         return
     unit = scheduler.units.get(event.unit)
     if unit is not None:
-        scheduler.count_failure(stage, failed=True)
+        count_failure(scheduler, stage, failed=True)
         scheduler.settle(unit, stage.node, Outcome(Status.FAILED, reason=event.message, weight=0))
     versions.finish_version(scheduler, stage, event.unit)
 
@@ -53,6 +57,18 @@ def try_what_is_due(scheduler: "Scheduler", now_s: float) -> None:
             collecting.compute_entry(scheduler, stage)
         elif unit_id in scheduler.units:
             scheduler.run_again(scheduler.units[unit_id], stage.node)
+
+
+def count_failure(scheduler: "Scheduler", stage: Stage, *, failed: bool) -> None:
+    """Alert once when a step fails for everything."""
+    if not failed:
+        stage.n_failed = 0
+        return
+    stage.n_failed += 1
+    if stage.n_failed >= ALERT_AFTER_FAILURES and not stage.alerted:
+        stage.alerted = True
+        message = f"{stage.node.name} failed for {stage.n_failed} exposures in a row"
+        scheduler.out.append(Notify("alert", message, stage.node.name))
 
 
 def try_again(scheduler: "Scheduler", event: Retried) -> None:

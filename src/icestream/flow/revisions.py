@@ -23,6 +23,7 @@ class Revision:
     id: int
     step: str
     number: int
+    type_name: str
     type_version: int
     epoch: int
     params: Mapping[str, Any]
@@ -74,8 +75,8 @@ def activate_revisions(connection: Connection, graph: Graph, acquisition: Mappin
             definition = digest(node.type.name, params, links, node.values, node.min_inputs, above, read)
             row = _new_revision(connection, node, links, definition)
         definitions[node.name] = definition
-        identity = (row["id"], node.name, row["number"], row["type_version"], row["epoch"])
-        revisions[node.name] = Revision(*identity, params, node.type.cumulative)
+        pinned = (row["type"], row["type_version"], row["epoch"])
+        revisions[node.name] = Revision(row["id"], node.name, row["number"], *pinned, params, node.type.cumulative)
     for row in active.values():
         connection.execute(update(table).where(table.c.id == row["id"]).values(state="frozen"))
     return revisions

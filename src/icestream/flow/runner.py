@@ -1,7 +1,5 @@
 """The run loop: what workers say → scheduler → one transaction → what workers are told."""
 
-import signal
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,14 +7,21 @@ from types import FrameType
 
 from sqlalchemy import Connection
 
-from icestream.errors import SessionError
 from icestream.files import sweep_temporaries
 from icestream.flow import moves, resuming
-from icestream.flow.commands import carry_out_commands
+from icestream.flow.arrivals import Arrivals
+from icestream.flow.backlog import find_backlog
+from icestream.flow.bulletin import Bulletin
+from icestream.flow.clock import Clock
+from icestream.flow.control.commands import carry_out_commands
+from icestream.flow.control.holds import look_around
+from icestream.flow.control.redoing import rebuild_stale
 from icestream.flow.deciding import judge_for
 from icestream.flow.faults import fault_point
 from icestream.flow.halting import HALTED
 from icestream.flow.hearing import Hearing
+from icestream.flow.holding import Holds
+from icestream.flow.inflight import Inflight
 from icestream.flow.pool import Answer, Pool, Worker
 from icestream.flow.ready import ReadyQueue
 from icestream.flow.revisions import activate_revisions, fingerprint_of
@@ -26,54 +31,71 @@ from icestream.flow.sources import Sources
 from icestream.flow.status import Board, RunReport, RunStatus
 from icestream.flow.step import Kind
 from icestream.flow.store import Store
+from icestream.flow.surroundings import Surroundings
 from icestream.flow.tasks import Task, Workshop
-from icestream.flow.uptime import Uptime, store_uptime
 from icestream.flow.writing import Writing, needs_durability
 from icestream.settings import Settings
 
 _POLL_S = 0.5
-_HEARTBEAT_S = 2.0
+_LOW_WATER = 200
 
 
 @dataclass
 class Runner:
-    """Everything one run holds; `run_session` is the way in."""
+    """Everything one run holds; `icestream.flow.running.run_session` is the way in."""
 
     session: Session
     settings: Settings
     on_change: Callable[[RunStatus], None] | None = None
     stop_signals: int = 0
+    stop_reason: str = "stopped by its operator"
     running: dict[str, tuple[Task, Worker]] = field(default_factory=dict)
     files_to_drop: list[str] = field(default_factory=list)
     durable: bool = False
+    looked_at: float = 0.0
+    outdated: bool = False  # the workflow was edited: everything in memory is built anew after the commit
 
     def __post_init__(self) -> None:
-        self.graph = self.session.graph()
         self.store = Store(self.session.store_path)
         self.store.claim()
         fault_point("claimed")
         self.pool = Pool(self.settings.image_memory_mb)
         self.ready = ReadyQueue(self.settings.cores, self.settings.usable_memory_gb, self.settings.newest_first)
-        self.scheduler = Scheduler(self.graph, judge_for)
-        with self.store.transaction(durable=True) as connection:
-            acquisition = self.session.document.acquisition.model_dump(exclude_none=True)
-            self.revisions = activate_revisions(connection, self.graph, acquisition)
-            self.fingerprint = fingerprint_of(self.revisions)
-        self.workshop = Workshop(self.session, self.graph, self.revisions)
-        self.board = Board(self.scheduler, self.running)
+        self.inflight = Inflight()
         self.hearing = Hearing(self)
+        self.arrivals = Arrivals(self)
         self.sources = Sources(self)
+        self.holds = Holds()
+        self.surroundings = Surroundings(self.session, self.settings.min_free_gb)
+        self.clock = Clock(self.store)
+        self.bulletin = Bulletin()
+        with self.store.transaction(durable=True) as connection:
+            self.holds.load(connection)
+            self.workflow(connection)
+
+    def workflow(self, connection: Connection) -> None:
+        """Take up the session's workflow: a new graph, its revisions, and a scheduler that knows nothing yet."""
+        self.graph = self.session.graph()
+        acquisition = self.session.document.acquisition.model_dump(exclude_none=True)
+        self.revisions = activate_revisions(connection, self.graph, acquisition)
+        self.fingerprint = fingerprint_of(self.revisions)
+        self.scheduler = Scheduler(self.graph, judge_for, resuming.load_overrides(connection))
+        self.scheduler.uptime_s = self.clock.uptime_s
+        self.workshop = Workshop(self.session, self.graph, self.revisions)
+        self.board = Board(self.scheduler, self.running, notices=self.bulletin.notices)
 
     def run(self) -> RunReport:
         """Run until every stream has closed, or until somebody stops it."""
         sweep_temporaries(self.session.folder / "steps")
         try:
-            self._resume()
+            self.resume()
             self.sources.start_all()
             fault_point("source_started")
             while not self._done():
                 self._cycle()
             report = self.board.report(finished=self.stop_signals == 0, reason=self._reason())
+            with self.store.transaction() as connection:
+                self.bulletin.publish(connection, self.board, final=True)
             fault_point("before_close")
             self.pool.shut_down()
             self.store.close(report.reason)
@@ -83,13 +105,13 @@ class Runner:
             self.store.dispose()
 
     def _reason(self) -> str:
-        return "stopped by its operator" if self.stop_signals else "every stream has closed"
+        return self.stop_reason if self.stop_signals else "every stream has closed"
 
     def _done(self) -> bool:
         if self.stop_signals:
             waited = time.monotonic() - self.stopped_at > self.settings.drain_s
             return self.stop_signals > 1 or not self.running or waited
-        busy = self.running or len(self.ready) or self.scheduler.delayed
+        busy = self.running or len(self.ready) or self.scheduler.delayed or self.backlog.more or self.holds.first
         return not busy and all(stage.closed for stage in self.scheduler.stages.values())
 
     def stop(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
@@ -97,19 +119,62 @@ class Runner:
         self.stop_signals += 1
         self.stopped_at = time.monotonic()
 
-    def _resume(self) -> None:
+    def answer_commands(self) -> None:
+        """Carry out what was asked while no runner was there; nothing is processed."""
+        try:
+            self.resume()
+            again = True
+            while again:
+                with self.store.transaction() as connection:
+                    writing = self.writing(connection)
+                    carry_out_commands(self, writing)
+                    writing.flush()
+                    self.holds.store(connection)
+                again = self.outdated
+                self._after_commit()
+                if self.outdated:
+                    self.reload(watch=False)
+            self.store.close("commands were carried out; nothing was processed")
+        finally:
+            self.store.dispose()
+
+    def resume(self) -> None:
+        """Take up what earlier runs left unsettled."""
         with self.store.transaction() as connection:
             writing = self.writing(connection)
             resuming.load_stages(connection, self.scheduler, self.revisions)
-            self.uptime = Uptime(self.scheduler.uptime_s, time.monotonic())
-            units = resuming.load_units(connection, self.scheduler, self.revisions, self.fingerprint)
-            self.hearing.learn_units(connection, [unit.id for unit in units])
+            newest_first = self.settings.newest_first
+            self.backlog = find_backlog(connection, fingerprint=self.fingerprint, newest_first=newest_first)
+            self.scheduler.backlog = self.backlog.more
             self.board.load(connection, self.revisions)
-            instructions = self.scheduler.resume(units)
+            instructions = self.scheduler.resume(resuming.load_derived(connection, self.scheduler, self.revisions))
             resuming.load_failures(connection, self.scheduler, self.revisions)
             self.carry_out(writing, instructions)
+            self._admit(writing)
             writing.flush()
         self._after_commit()
+
+    def _admit(self, writing: Writing) -> None:
+        """Take the next page of what earlier runs left unsettled, whenever little is ready to run."""
+        while self.backlog.more and len(self.ready) < _LOW_WATER:
+            writing.flush()
+            units = self.backlog.next_page(writing.connection, self.revisions)
+            self.hearing.learn_units(writing.connection, [unit.id for unit in units])
+            instructions = self.scheduler.admit(units, more=self.backlog.more)
+            resuming.load_failures(writing.connection, self.scheduler, self.revisions)
+            self.carry_out(writing, instructions)
+
+    def reload(self, *, watch: bool = True) -> None:
+        """Go on with an edited workflow: what is running goes on, everything else is looked at anew."""
+        self.outdated = False
+        self.inflight.let_go(running=set(self.running))
+        self.ready.clear()
+        self.surroundings.session = self.session
+        with self.store.transaction(durable=True) as connection:
+            self.workflow(connection)
+        self.resume()
+        if watch:
+            self.sources.reconcile()
 
     def writing(self, connection: Connection) -> Writing:
         """Return the writing side of one transaction."""
@@ -124,22 +189,32 @@ class Runner:
         answers = list(self.pool.answers(timeout_s)) if self.pool.workers else self._sleep(timeout_s)
         with self.store.transaction() as connection:
             writing = self.writing(connection)
+            self.clock.advance(counting=self.holds.first is None)
             for answer in answers:
                 self.hearing.hear(writing, answer)
-            now_s = time.monotonic()
-            self.handle(writing, moves.Tick(now_s, self.uptime.advance(now_s)))
-            store_uptime(connection, self.uptime.total_s)
+            self.handle(writing, moves.Tick(time.monotonic(), self.clock.uptime_s))
+            look_around(self, writing)
             carry_out_commands(self, writing)
-            assigned = [] if self.stop_signals else self._assign(writing)
+            rebuild_stale(self, writing)
+            if not self.outdated:
+                self._admit(writing)
+            assigned = self._assign(writing) if self._may_assign() else []
             writing.flush()
+            self.holds.store(connection)
+            self.bulletin.publish(connection, self.board)
             fault_point("before_commit")
         fault_point("after_commit")
-        self.board.notices.extend(writing.said)
+        self.bulletin.notices.extend(writing.said)
         self._after_commit()
         self._give(assigned)
+        if self.outdated:
+            self.reload()
         self.sources.restart_fallen()
         if self.on_change is not None:
-            self.on_change(self.board.status())
+            self.on_change(self.board.status(hold=self.holds.first))
+
+    def _may_assign(self) -> bool:
+        return not (self.stop_signals or self.outdated or self.holds.first)
 
     def _sleep(self, seconds: float) -> list[Answer]:
         time.sleep(seconds)
@@ -180,7 +255,9 @@ class Runner:
     def _carry_out_halt(self, writing: Writing, halt: moves.Halt) -> None:
         """Take back the tasks of a step that have not begun; stop or start its source."""
         if halt.state == HALTED:
-            for unit in self.ready.withdraw(halt.step):
+            withdrawn = self.inflight.withdraw(halt.step, running=set(self.running))
+            self.ready.withdraw({task.attempt for task, _ in withdrawn if not task.waiters})
+            for unit in [unit for _, units in withdrawn for unit in units]:
                 self.handle(writing, moves.Withdrawn(halt.step, unit))
         if self.graph.nodes[halt.step].type.kind is Kind.SOURCE:
             (self.sources.halt if halt.state == HALTED else self.sources.go_on)(halt.step)
@@ -193,12 +270,13 @@ class Runner:
         if weight is None:
             self._enqueue(task)
         else:
-            missing = self.hearing.missing_in(task)
+            missing = self.hearing.missing_in(dispatch.step, dispatch.unit, dispatch.inputs)
             outcome = moves.Outcome(moves.Status.ITEM, {"out": task.key}, weight, missing=missing)
             self.handle(writing, moves.Decided(dispatch.step, dispatch.unit, outcome))
 
     def _enqueue(self, task: Task) -> None:
-        self.ready.put(task, depth=self.graph.nodes[task.step].depth)
+        if not self.inflight.join(task):
+            self.ready.put(task, depth=self.graph.nodes[task.step].depth)
 
     def _assign(self, writing: Writing) -> list[Task]:
         assigned = []
@@ -220,28 +298,3 @@ class Runner:
                 self.pool.give(worker, task.message)
             task.message = None
             fault_point("after_give")
-
-
-def run_session(session: Session, settings: Settings, *, on_change: Callable[[RunStatus], None] | None = None) -> RunReport:
-    """Process a session until every stream has closed, or until SIGINT or SIGTERM.
-
-    Raises
-    ------
-    WorkflowError
-        The workflow cannot run; nothing was started.
-    SessionBusy
-        Another runner holds the session.
-    SessionError
-        The store cannot be used.
-    """
-    runner = Runner(session, settings, on_change)
-    if threading.current_thread() is not threading.main_thread():
-        return runner.run()
-    earlier = {name: signal.signal(name, runner.stop) for name in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        return runner.run()
-    except OSError as error:
-        raise SessionError(f"{session.folder}: {error}") from error
-    finally:
-        for name, handler in earlier.items():
-            signal.signal(name, handler)

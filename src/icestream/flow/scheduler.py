@@ -7,7 +7,7 @@ hang. A unit leaves the memory when its last step has decided: the cost of an ev
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from icestream.flow import awaiting, closing, collecting, halting, retry, versions
+from icestream.flow import awaiting, closing, collecting, halting, overriding, retry, versions
 from icestream.flow.context import Progress, Verdict
 from icestream.flow.deciding import admission_for
 from icestream.flow.graph import Graph, Node
@@ -24,8 +24,8 @@ from icestream.flow.moves import (
     Instruction,
     Lifted,
     MarkStream,
-    Notify,
     Outcome,
+    Overridden,
     Published,
     Release,
     Released,
@@ -42,8 +42,6 @@ from icestream.records import Snapshot
 
 Judges = Callable[[Node], tuple[Callable[[Progress], Verdict], int]]
 
-ALERT_AFTER_FAILURES = 5
-
 
 @dataclass
 class Scheduler:
@@ -51,6 +49,8 @@ class Scheduler:
 
     graph: Graph
     judges: Judges
+    overrides: overriding.Overrides = field(default_factory=dict)
+    backlog: bool = False  # unsettled exposures of earlier runs are still to be admitted: no stream may close
     stages: dict[str, Stage] = field(default_factory=dict)
     units: dict[str, Unit] = field(default_factory=dict)
     delayed: list[tuple[float, str, str]] = field(default_factory=list)
@@ -84,21 +84,19 @@ class Scheduler:
             case Decided():
                 self._decided(event)
             case Failed():
-                retry.take_failure(self, event)
+                retry.fail(self, event)
             case Absorbed():
                 collecting.absorb(self, event)
             case SourceClosed():
                 closing.close_stage(self, self.stages[event.step], event.reason)
             case Retried():
                 retry.try_again(self, event)
+            case Overridden():
+                overriding.decide_anew(self, event)
             case Released():
                 collecting.judge(self, self.stages[event.step], released=True)
-            case Halted():
-                halting.halt_step(self, event.step, event.reason)
-            case Lifted():
-                halting.lift_halt(self, event.step)
-            case Withdrawn():
-                halting.withdraw(self, event)
+            case Halted() | Lifted() | Withdrawn():
+                halting.take(self, event)
             case Tick():
                 self.uptime_s = max(self.uptime_s, event.uptime_s)
                 retry.try_what_is_due(self, event.now_s)
@@ -107,14 +105,23 @@ class Scheduler:
         return self.out
 
     def resume(self, units: Iterable[Unit]) -> list[Instruction]:
-        """Take the unsettled units of an earlier run, in their order, and go on with them."""
+        """Go on with the logs and snapshots of an earlier run, and with its unsettled units, in their order."""
         self.out = []
         for stage in self.stages.values():
             collecting.compute_entry(self, stage)
-        for unit in units:
-            self.add_unit(unit)
+        out = [*self.out, *self.admit(units, more=self.backlog)]
+        self.out = []
         for stage in self.stages.values():
             versions.run_newest(self, stage)
+        return out + self.out
+
+    def admit(self, units: Iterable[Unit], *, more: bool) -> list[Instruction]:
+        """Take unsettled units of an earlier run; ``more`` tells that others are still to come."""
+        self.out = []
+        self.backlog = more
+        for unit in units:
+            if unit.id not in self.units:
+                self.add_unit(unit)
         return self.out
 
     # Units -----------------------------------------------------------------------------------------------------------------
@@ -182,8 +189,10 @@ class Scheduler:
 
     def _decide_again(self, unit: Unit, node: Node) -> None:
         known = unit.outcomes.get(node.name)
-        kept = node.type.kind in (Kind.COLLECT, Kind.ACCUMULATE) or bool(self.stages[node.name].shut)
-        if kept and known is not None and known.status is Status.ITEM:
+        taken = node.type.kind in (Kind.COLLECT, Kind.ACCUMULATE)
+        if (taken or self.stages[node.name].shut) and known is not None and known.status is Status.ITEM:
+            if taken:
+                overriding.note_frozen(self, unit, self.stages[node.name])
             return
         if known is not None:
             self.forget(unit, node)
@@ -218,14 +227,14 @@ class Scheduler:
             return
         if awaiting.hold_back(self, unit, stage):
             return
-        if stage.admit is not None and not (verdict := stage.admit(unit.id)).accepted:
-            rejected = {"rejected": joined.inputs["items"][0]}
-            self.settle(unit, node, Outcome(Status.REJECTED, rejected, first_weight(node, unit.outcomes), verdict.reason))
+        weight = first_weight(node, unit.outcomes)
+        chosen = overriding.decide_at_once(self, unit, stage, joined.inputs, weight)
+        if chosen is not None:
+            self.settle(unit, node, chosen)
             return
         bound = versions.bind(self, unit, stage)
         if bound is None:
             return
-        weight = first_weight(node, unit.outcomes)
         if node.type.kind in (Kind.MAP, Kind.FILTER):
             unit.running.add(node.name)
             unit.stale.discard(node.name)
@@ -242,12 +251,20 @@ class Scheduler:
         unit = Unit(event.unit, "exposure", dict(event.known))
         status = Status.FAILED if event.error else Status.ITEM
         keys = {"out": event.key} if event.key and not event.error else {}
-        unit.outcomes[event.step] = outcome = Outcome(status, keys, event.weight, event.error)
-        self.count_failure(self.stages[event.step], failed=event.error is not None)
+        outcome = Outcome(status, keys, event.weight, event.error)
+        unit.outcomes[event.step] = outcome = self._as_decided_by_hand(event, outcome)
+        retry.count_failure(self, self.stages[event.step], failed=event.error is not None)
         self.stages[event.step].closed = False
         self.mark(self.stages[event.step], "open", "new data")
         self.out.append(Settle(event.step, event.unit, outcome))
-        self.add_unit(unit)
+        if event.later:
+            self.backlog = True
+        else:
+            self.add_unit(unit)
+
+    def _as_decided_by_hand(self, event: Arrived, outcome: Outcome) -> Outcome:
+        forced = self.overrides.get((event.unit, event.step))
+        return outcome if forced is None else overriding.source_outcome(outcome, forced)
 
     def _decided(self, event: Decided) -> None:
         unit = self.units.get(event.unit)
@@ -257,7 +274,7 @@ class Scheduler:
         if event.step in unit.stale:
             self.run_again(unit, stage.node)
             return
-        self.count_failure(stage, failed=False)
+        retry.count_failure(self, stage, failed=False)
         self.settle(unit, stage.node, event.outcome)
         if event.outcome.status is Status.ITEM and _makes_snapshot(stage.node):
             versions.publish(self, stage, event.outcome.keys["out"])
@@ -267,17 +284,6 @@ class Scheduler:
         """Decide a unit anew whose attempt at ``node`` is over."""
         unit.running.discard(node.name)
         self.decide(unit, node)
-
-    def count_failure(self, stage: Stage, *, failed: bool) -> None:
-        """Alert once when a step fails for everything."""
-        if not failed:
-            stage.n_failed = 0
-            return
-        stage.n_failed += 1
-        if stage.n_failed >= ALERT_AFTER_FAILURES and not stage.alerted:
-            stage.alerted = True
-            message = f"{stage.node.name} failed for {stage.n_failed} exposures in a row"
-            self.out.append(Notify("alert", message, stage.node.name))
 
 
 def _publishes_only(node: Node) -> bool:

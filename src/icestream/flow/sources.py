@@ -26,28 +26,67 @@ class Sources:
     runner: "Runner"
     falls: dict[str, int] = field(default_factory=dict)
     restart_at: dict[str, float] = field(default_factory=dict)
+    ended: dict[str, str] = field(default_factory=dict)  # sources that have closed in this run, with the reason
+    wanted: bool = False  # after the commit, start those that neither run nor have ended
+    _started: dict[str, tuple[int, dict[str, object]]] = field(default_factory=dict)
 
     def start_all(self) -> None:
-        """Start every source of the workflow that is not halted."""
-        for node in self.runner.graph.nodes.values():
-            if node.type.kind is Kind.SOURCE and not self._is_halted(node.name):
+        """Start every source that neither runs, nor has ended, nor is halted, unless a person has paused the session."""
+        if "person" in self.runner.holds.by_kind:
+            return
+        watched = {worker.source for worker in self.runner.pool.workers}
+        for node in self._nodes():
+            known = node.name in watched or node.name in self.ended or node.name in self.restart_at
+            if not known and not self.runner.scheduler.stages[node.name].halted:
                 self._start(node)
 
-    def _is_halted(self, step: str) -> bool:
-        return bool(self.runner.scheduler.stages[step].halted)
-
     def halt(self, step: str) -> None:
-        """Tell a source to stop; what it still says is not heard."""
+        """Stop one source; what it still said is not heard."""
         self.restart_at.pop(step, None)
-        for worker in self.runner.pool.workers:
-            if worker.source == step:
-                self.runner.pool.give(worker, Message({"kind": "stop"}))
+        for worker in [worker for worker in self.runner.pool.workers if worker.source == step]:
+            self.runner.pool.dismiss(worker)
 
     def go_on(self, step: str) -> None:
-        """Start a source again that was halted, after the transaction at hand; it finds what came meanwhile."""
-        self.restart_at[step] = time.monotonic()
+        """Start a source again that was halted, after the commit; it finds what came meanwhile."""
+        self.ended.pop(step, None)
+        self.wanted = True
+
+    def rest(self) -> None:
+        """Stop watching; nothing closes by that."""
+        for worker in [worker for worker in self.runner.pool.workers if worker.source is not None]:
+            self.runner.pool.dismiss(worker)
+        self.restart_at.clear()
+
+    def reconcile(self) -> None:
+        """After an edit: stop the sources that changed or are gone, start the new ones, and close those again that had ended."""
+        present = {node.name: self._signature(node) for node in self._nodes()}
+        changed = {step for step, signature in self._started.items() if present.get(step) != signature}
+        for worker in [worker for worker in self.runner.pool.workers if worker.source in changed]:
+            self.runner.pool.dismiss(worker)
+        for step in changed:
+            self._started.pop(step)
+            self.ended.pop(step, None)
+            self.restart_at.pop(step, None)
+        with self.runner.store.transaction() as connection:
+            writing = self.runner.writing(connection)
+            for step, reason in self.ended.items():
+                self.runner.handle(writing, moves.SourceClosed(step, reason))
+            writing.flush()
+        self.start_all()
+
+    def _nodes(self) -> list[Node]:
+        return [node for node in self.runner.graph.nodes.values() if node.type.kind is Kind.SOURCE]
+
+    def _signature(self, node: Node) -> tuple[int, dict[str, object]]:
+        return self.runner.revisions[node.name].id, {"params": node.params, "roots": self.runner.session.roots}
+
+    def close(self, writing: Writing, step: str, reason: str) -> None:
+        """Note that a source has ended."""
+        self.ended[step] = reason
+        self.runner.handle(writing, moves.SourceClosed(step, reason))
 
     def _start(self, node: Node) -> None:
+        self._started[node.name] = self._signature(node)
         pool = self.runner.pool
         worker = pool.start(1)
         worker.source = node.name
@@ -62,7 +101,7 @@ class Sources:
 
     def fell(self, writing: Writing, step: str, message: str) -> None:
         """Note that a source failed or died; it is started again after a pause that grows."""
-        if self.runner.stop_signals or self._is_halted(step):
+        if self.runner.stop_signals:
             return
         self.falls[step] = falls = self.falls.get(step, 0) + 1
         self.restart_at[step] = time.monotonic() + min(_LONGEST_PAUSE_S, 2.0 ** (falls - 1))
@@ -79,7 +118,10 @@ class Sources:
         return max(0.0, min([longest_s, *due]))
 
     def restart_fallen(self) -> None:
-        """Start the sources whose pause is over."""
+        """Start the sources whose pause is over, and all after a person's pause."""
+        if self.wanted:
+            self.wanted = False
+            self.start_all()
         for step, at in list(self.restart_at.items()):
             if at <= time.monotonic() and not self.runner.stop_signals:
                 del self.restart_at[step]

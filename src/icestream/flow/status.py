@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, func, select
 
 from icestream.flow import moves, schema
+from icestream.flow.holding import Hold
 from icestream.flow.pool import Worker
 from icestream.flow.revisions import Revision
 from icestream.flow.scheduler import Scheduler
 from icestream.flow.step import Kind
 from icestream.flow.tasks import Task
-
-_KEPT_NOTICES = 100
 
 
 @dataclass(frozen=True)
@@ -33,10 +32,11 @@ class StepStatus:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """All steps at this moment, and the notices of this run, oldest first (the last hundred)."""
+    """All steps at this moment, the notices of this run, oldest first (the last hundred), and why nothing is dispatched."""
 
     steps: tuple[StepStatus, ...]
     notices: tuple[str, ...] = ()
+    hold: Hold | None = None
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class Board:
     scheduler: Scheduler
     running: Mapping[str, tuple[Task, Worker]]
     counts: dict[str, Counter[str]] = field(default_factory=dict)
+    notices: "deque[str]" = field(default_factory=deque)
     notes: dict[str, str] = field(default_factory=dict)
-    notices: "deque[str]" = field(default_factory=lambda: deque(maxlen=_KEPT_NOTICES))
 
     def load(self, connection: Connection, revisions: Mapping[str, Revision]) -> None:
         """Count what earlier runs settled."""
@@ -77,10 +77,11 @@ class Board:
         else:
             counts[instruction.status] -= 1
 
-    def status(self) -> RunStatus:
+    def status(self, *, hold: Hold | None = None) -> RunStatus:
         """Return where every step stands."""
         at_work = Counter(task.step for task, _ in self.running.values())
-        return RunStatus(tuple(self._step(name, at_work[name]) for name in self.scheduler.stages), tuple(self.notices))
+        steps = tuple(self._step(name, at_work[name]) for name in self.scheduler.stages)
+        return RunStatus(steps, tuple(self.notices), hold)
 
     def _step(self, name: str, at_work: int) -> StepStatus:
         stage = self.scheduler.stages[name]

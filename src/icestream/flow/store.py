@@ -94,6 +94,7 @@ class Store:
         self._durable = engine_for(path, durable=True)
         self.fence = 0
         self.seq = 0
+        self.uptime_s = 0.0
 
     def claim(self) -> None:
         """Become the one writer: create or check the schema, raise the fencing number, drop the leases of dead runners.
@@ -112,6 +113,7 @@ class Store:
                 self._check_claim(dict(row) if row else None)
                 self.fence = (row["fence"] if row else 0) + 1
                 self.seq = row["last_seq"] if row else 0
+                self.uptime_s = row["uptime_s"] if row else 0.0
                 mine = self._identity(state="running")
                 if row is None:
                     connection.execute(insert(schema.runner).values(id=1, schema_version=SCHEMA_VERSION, last_seq=0, **mine))
@@ -162,7 +164,7 @@ class Store:
                 renewed = connection.execute(
                     update(schema.runner)
                     .where(schema.runner.c.fence == self.fence)
-                    .values(heartbeat_at=time.time(), last_seq=self.seq)
+                    .values(heartbeat_at=time.time(), last_seq=self.seq, uptime_s=self.uptime_s)
                 )
                 if renewed.rowcount != 1:
                     raise StaleRunner(f"{self.path.parent}: was taken over by another runner (this one had number {self.fence})")

@@ -31,9 +31,12 @@ class Task:
     acquisition: dict[str, Any]
     cores: int
     memory_gb: float
+    revision: Revision  # whose result it will be, even if the workflow is edited meanwhile
     entry: Consume | None = None
     attempt: str = field(default_factory=lambda: uuid.uuid4().hex)
     message: Message | None = None
+    waiters: list[tuple[str, str]] = field(default_factory=list)
+    """``(step, unit)`` that take what comes of it: identical steps share one computation."""
 
 
 @dataclass
@@ -86,7 +89,8 @@ class Workshop:
             inputs=dispatch.inputs,
             acquisition=acquisition,
         )
-        return Task(dispatch.step, dispatch.unit, key, dispatch.inputs, acquisition, node.type.cores, node.type.memory_gb)
+        wanted = (node.type.cores, node.type.memory_gb)
+        return Task(dispatch.step, dispatch.unit, key, dispatch.inputs, acquisition, *wanted, revision=revision)
 
     def task_for_entry(self, connection: Connection, consume: Consume) -> Task:
         """Return the task for one entry of an accumulator's log."""
@@ -100,7 +104,8 @@ class Workshop:
             "start", own, node.type.name, revision.type_version, dict(revision.params), revision.epoch, session_values
         )
         key = state_key(base, consume.members, closing=consume.closing)
-        return Task(consume.step, str(consume.position), key, {}, {}, node.type.cores, node.type.memory_gb, entry=consume)
+        wanted = (node.type.cores, node.type.memory_gb)
+        return Task(consume.step, str(consume.position), key, {}, {}, *wanted, revision=revision, entry=consume)
 
     def message(self, connection: Connection, task: Task) -> Message:
         """Return the message that gives ``task`` to a worker."""

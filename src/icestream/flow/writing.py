@@ -78,6 +78,8 @@ class Writing:
                 self._consume(instruction)
             case moves.DropEntry():
                 self._drop_entry(instruction)
+            case moves.MarkStale():
+                self._mark_stale(instruction)
             case moves.MarkStream():
                 self._stamped(schema.stream, instruction.step, state=instruction.state, reason=instruction.reason)
             case moves.PublishVersion():
@@ -159,6 +161,13 @@ class Writing:
         self.connection.execute(delete(table).where(where))
         counted = (failures.c.revision == revision) & (failures.c.unit == str(drop.position))
         self.connection.execute(update(failures).where(counted).values(cleared=True))  # the next entry here has other members
+
+    def _mark_stale(self, mark: moves.MarkStale) -> None:
+        self.flush()
+        table, revision = schema.stale, self.revisions[mark.step]
+        self.connection.execute(delete(table).where((table.c.revision == revision) & (table.c.unit == mark.unit)))
+        if mark.reason is not None:
+            self.add(table, revision=revision, unit=mark.unit, reason=mark.reason, at=self.now)
 
     def notify(self, notice: moves.Notify) -> None:
         """Store something that people should see."""

@@ -62,7 +62,7 @@ def arrive(folder: Path, numbers: range | list[str]) -> None:
 def start_runner(session: Session, *, die_at: str | None = None, cores: int = 2) -> "subprocess.Popen[bytes]":
     """Run a session in a process of its own; ``die_at`` names a fault point."""
     code = (
-        "import sys; from pathlib import Path; from icestream.flow.runner import run_session; "
+        "import sys; from pathlib import Path; from icestream.flow.running import run_session; "
         "from icestream.flow.session import open_session; from icestream.settings import Settings; "
         "run_session(open_session(Path(sys.argv[1])), Settings(cores=int(sys.argv[2])))"
     )

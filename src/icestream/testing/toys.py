@@ -1,6 +1,8 @@
 """Small steps on numbers, to test the engine and to show a step author every kind."""
 
+import errno
 import os
+import random
 import signal
 import time
 from collections.abc import Sequence
@@ -25,7 +27,7 @@ from icestream.flow import (
     step,
     wait,
 )
-from icestream.records import Acquisition, FileRef, Record, Snapshot
+from icestream.records import Acquisition, Block, FileRef, Movie, Record, Snapshot
 
 
 class Number(Record):
@@ -108,6 +110,7 @@ class DoubleParams(Params):
     crash_on: list[int] = Field(default_factory=list, description="Numbers that kill the worker")
     break_on: list[int] = Field(default_factory=list, description="Numbers that raise something unexpected")
     heal_file: str | None = Field(None, description="Refuse nothing once this file exists")
+    full_until: str | None = Field(None, description="The disk is full until this file exists")
     sleep_s: float = Field(0.0, description="How long it takes", json_schema_extra={"operational": True})
 
 
@@ -116,6 +119,8 @@ def multiply(number: Number, params: DoubleParams, ctx: Context) -> Number:
     """Multiply a number and write it to a file."""
     time.sleep(params.sleep_s)
     healed = params.heal_file is not None and ctx.path(params.heal_file).exists()
+    if params.full_until is not None and not ctx.path(params.full_until).exists():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if number.value in params.fail_on and not healed:
         raise ItemError(f"{number.value} is refused")
     if number.value in params.break_on:
@@ -144,6 +149,41 @@ def gather_crowd(number: Number) -> Crowd:
 def count_crowds(crowds: list[Crowd]) -> Number:
     """Add up the crowds of a batch."""
     return Number(value=sum(crowd.count for crowd in crowds))
+
+
+@step.map("toy_pass_movie", version=1, memory_gb=0.1)
+def pass_movie(movie: Movie) -> Movie:
+    """Do nothing with a movie."""
+    return movie
+
+
+class Table(Record):
+    """A table with a row for each particle."""
+
+    value: int
+    note: str
+    rows: int
+    block: Block
+
+    @property
+    def weight(self) -> int:
+        """The number of particles."""
+        return self.rows
+
+
+class TableParams(Params):
+    """How large the table is."""
+
+    rows: int = Field(300, ge=0, description="Particles")
+    row_bytes: int = Field(28, ge=1, description="Bytes of each")
+    note_bytes: int = Field(500, ge=0, description="Length of what is written beside it")
+
+
+@step.map("toy_tabulate", version=1, memory_gb=0.1)
+def tabulate(number: Number, params: TableParams, ctx: Context) -> Table:
+    """Make a table of particles that does not compress."""
+    block = random.Random(ctx.seed).randbytes(params.rows * params.row_bytes)  # noqa: S311 - no secret
+    return Table(value=number.value, note="x" * params.note_bytes, rows=params.rows, block=block)
 
 
 @step.map("toy_add", version=1, memory_gb=0.1)

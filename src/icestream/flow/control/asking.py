@@ -1,0 +1,156 @@
+"""The commands: what may be asked, checked where it is asked and again where it is carried out."""
+
+import json
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from icestream.errors import SessionError
+from icestream.flow.session import Session
+from icestream.flow.store import append_command
+
+
+class Command(BaseModel):
+    """Something that a person asks of a session."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: ClassVar[str]
+
+
+class Pause(Command):
+    """Hold the session until somebody resumes it; it stays paused through restarts."""
+
+    kind = "pause"
+    reason: str = ""
+
+
+class Resume(Command):
+    """Go on after a pause."""
+
+    kind = "resume"
+
+
+class Stop(Command):
+    """End the runner: after what is running (drain), or at once."""
+
+    kind = "stop"
+    now: bool = False
+
+
+class Close(Command):
+    """Let a stream take nothing new: what runs ends, then what is below closes too. It stays closed until it is reopened."""
+
+    kind = "close"
+    step: str
+    now: bool = False  # cancel what runs there, too
+
+
+class Reopen(Command):
+    """Let a stream that was closed by hand take exposures again, those included that came meanwhile."""
+
+    kind = "reopen"
+    step: str
+
+
+class Release(Command):
+    """Let a gate go that waits for a person."""
+
+    kind = "release"
+    step: str
+
+
+class Continue(Command):
+    """Go on with everything: end a pause, reopen what was closed by hand or reset, retry what failed."""
+
+    kind = "continue"
+
+
+class Retry(Command):
+    """Try failed exposures again: of one step or all, one exposure or all."""
+
+    kind = "retry"
+    step: str | None = None
+    unit: str | None = None
+
+
+class Set(Command):
+    """Change parameters of a step: it and what depends on it get a new revision."""
+
+    kind = "set"
+    step: str
+    params: dict[str, Any] = Field(min_length=1)
+    reason: str = ""
+
+
+class Branch(Command):
+    """Run a second variant of a step beside the first, with everything above it shared."""
+
+    kind = "branch"
+    step: str
+    name: str
+    params: dict[str, Any] = Field(default_factory=dict)
+    below: bool = True  # what hangs on the step gets a twin too
+    reason: str = ""
+
+
+class Apply(Command):
+    """Take up session.yaml as it was edited by hand."""
+
+    kind = "apply"
+    reason: str = ""
+
+
+class Restart(Command):
+    """Compute a step and all below it afresh."""
+
+    kind = "restart"
+    step: str
+
+
+class Reset(Command):
+    """Drop the results of a step and of all below it; they stay empty until the session is continued."""
+
+    kind = "reset"
+    step: str
+
+
+class Override(Command):
+    """Accept or reject an exposure by hand, at one step or (rejecting) at the source; ``lift`` takes it back."""
+
+    kind = "override"
+    unit: str
+    verdict: Literal["accept", "reject", "lift"]
+    step: str | None = None
+    reason: str = ""
+
+
+COMMANDS: dict[str, type[Command]] = {
+    command.kind: command
+    for command in (Pause, Resume, Stop, Close, Reopen, Release, Continue, Retry, Set, Branch, Apply, Restart, Reset, Override)
+}
+
+
+def ask(session: Session, command: Command, *, author: str) -> int:
+    """Append a command for the runner, present or next; return its number."""
+    return append_command(session.store_path, command.kind, command.model_dump(mode="json"), author=author)
+
+
+def read_command(kind: str, arguments: str) -> Command:
+    """Read the row of a command.
+
+    Raises
+    ------
+    SessionError
+        No such command, or its arguments are not what it takes.
+    """
+    if kind not in COMMANDS:
+        raise SessionError(f"no command is called {kind!r}; known: {', '.join(sorted(COMMANDS))}")
+    try:
+        given = json.loads(arguments)
+        return COMMANDS[kind].model_validate(given)
+    except (ValueError, ValidationError) as error:
+        if isinstance(error, ValidationError):
+            lines = [f"{'.'.join(map(str, issue['loc'])) or 'arguments'}: {issue['msg']}" for issue in error.errors()]
+            raise SessionError(f"{kind}: {'; '.join(lines)}") from error
+        raise SessionError(f"{kind}: its arguments are no JSON") from error

@@ -1,0 +1,53 @@
+"""Carrying out what people asked for; every command is answered, once."""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select, update
+
+from icestream.errors import IcestreamError
+from icestream.flow import schema
+from icestream.flow.control import asking, by_hand, editing, holds, redoing, retrying
+from icestream.flow.writing import Writing
+
+if TYPE_CHECKING:
+    from icestream.flow.runner import Runner
+
+Handler = Callable[["Runner", Writing, Any, str], str]
+"""``(runner, writing, command, author) → answer``; it raises `IcestreamError` to refuse."""
+
+_HANDLERS: dict[type[asking.Command], Handler] = {
+    asking.Pause: holds.pause,
+    asking.Resume: holds.resume,
+    asking.Stop: holds.stop,
+    asking.Retry: retrying.retry,
+    asking.Set: editing.set_params,
+    asking.Branch: editing.branch,
+    asking.Apply: editing.apply_document,
+    asking.Restart: redoing.restart,
+    asking.Reset: redoing.reset,
+    asking.Override: by_hand.override,
+}
+
+
+def carry_out_commands(runner: "Runner", writing: Writing) -> None:
+    """Carry out the commands that were appended since the last look; after an edit the others wait for the new workflow."""
+    table = schema.command
+    asked = writing.connection.execute(select(table).where(table.c.state == "asked").order_by(table.c.id)).mappings().all()
+    for row in asked:
+        if runner.outdated:
+            return
+        state, answer = _carry_out(runner, writing, dict(row))
+        runner.durable = True
+        writing.flush()
+        done = {"state": state, "answer": answer, "done_at": time.time()}
+        writing.connection.execute(update(table).where(table.c.id == row["id"]).values(**done))
+
+
+def _carry_out(runner: "Runner", writing: Writing, row: dict[str, Any]) -> tuple[str, str]:
+    try:
+        command = asking.read_command(row["kind"], row["arguments"])
+        return "done", _HANDLERS[type(command)](runner, writing, command, row["author"])
+    except IcestreamError as error:
+        return "refused", str(error)

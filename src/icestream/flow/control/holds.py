@@ -1,0 +1,62 @@
+"""Pausing, resuming and stopping; and pausing by itself while the surroundings are not well."""
+
+import time
+from typing import TYPE_CHECKING
+
+from icestream.flow import moves
+from icestream.flow.control.asking import Pause, Resume, Stop
+from icestream.flow.holding import Hold
+from icestream.flow.writing import Writing
+
+if TYPE_CHECKING:
+    from icestream.flow.runner import Runner
+
+_LOOK_S = 2.0
+
+
+def pause(runner: "Runner", writing: Writing, command: Pause, author: str) -> str:
+    """Dispatch nothing more and watch no folder; what is running ends in peace."""
+    hold = Hold("person", command.reason, author)
+    if not runner.holds.put(hold):
+        return "is paused already"
+    runner.sources.rest()
+    writing.notify(moves.Notify("info", hold.sentence))
+    return f"paused; {len(runner.running)} running will end in peace"
+
+
+def resume(runner: "Runner", writing: Writing, _command: Resume, author: str) -> str:
+    """Go on."""
+    if runner.holds.lift("person") is None:
+        return "is not paused"
+    runner.sources.wanted = True
+    writing.notify(moves.Notify("info", f"resumed by {author}"))
+    return "goes on"
+
+
+def stop(runner: "Runner", writing: Writing, command: Stop, author: str) -> str:
+    """End the runner after what is running, or at once."""
+    runner.stop_reason = f"stopped by {author}"
+    runner.stop()
+    if command.now:
+        runner.stop()
+    writing.notify(moves.Notify("info", runner.stop_reason))
+    return "stops at once" if command.now else f"stops after {len(runner.running)} running"
+
+
+def hold_for(runner: "Runner", writing: Writing, trouble: str) -> None:
+    """Hold the session for something that no item is to blame for; `look_around` lets it go."""
+    if runner.holds.put(Hold("surroundings", trouble)):
+        writing.notify(moves.Notify("alert", f"paused by itself: {trouble}"))
+
+
+def look_around(runner: "Runner", writing: Writing) -> None:
+    """Hold the session while its disk or its raw data are away, and let go when they are well again."""
+    now = time.monotonic()
+    if now - runner.looked_at < _LOOK_S:
+        return
+    runner.looked_at = now
+    trouble = runner.surroundings.trouble()
+    if trouble is not None:
+        hold_for(runner, writing, trouble)
+    elif runner.holds.lift("surroundings") is not None:
+        writing.notify(moves.Notify("info", "the trouble is over; the session goes on"))

@@ -1,0 +1,118 @@
+"""Decisions that people make by hand: they take the place of what a step would say, and hold through re-runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from icestream.flow.closing import reopen_below
+from icestream.flow.graph import Node
+from icestream.flow.joins import join_inputs, passed_keys
+from icestream.flow.moves import MarkStale, Outcome, Overridden, Status
+from icestream.flow.stage import Stage, Unit
+from icestream.flow.step import Kind
+
+if TYPE_CHECKING:
+    from icestream.flow.scheduler import Scheduler
+
+
+@dataclass(frozen=True)
+class Override:
+    """Accept or reject a unit at a step, by hand."""
+
+    accepted: bool
+    author: str
+    reason: str
+
+    @property
+    def sentence(self) -> str:
+        """What people read as the reason of the outcome."""
+        verb = "accepted" if self.accepted else "rejected"
+        return f"{verb} by hand by {self.author}" + (f": {self.reason}" if self.reason else "")
+
+
+Overrides = Mapping[tuple[str, str], Override]
+"""``(unit, step) → decision``."""
+
+
+def may_override(node: Node, *, accepted: bool) -> str | None:
+    """Return why people cannot decide by hand at ``node``, or None if they can."""
+    if node.type.kind in (Kind.COLLECT, Kind.ACCUMULATE):
+        return f"{node.name} ({node.type.kind}) takes what it is given; decide at a step above it"
+    if accepted and node.type.kind is Kind.MAP:
+        return f"{node.name} ({node.type.kind}) has nothing to accept: it computes; accept at a filter, or retry what failed"
+    return None
+
+
+def decide_by_hand(node: Node, inputs: Mapping[str, tuple[str, ...]], weight: int, override: Override) -> Outcome | None:
+    """Return the outcome that a hand-made decision gives, or None where the step is to decide after all."""
+    if node.type.kind in (Kind.FILTER, Kind.GATE):
+        status = Status.ITEM if override.accepted else Status.REJECTED
+        keys = passed_keys(node, inputs, accepted=override.accepted)
+        return Outcome(status, keys, weight, override.sentence)
+    if not override.accepted:
+        return Outcome(Status.REJECTED, reason=override.sentence, weight=0)
+    return None
+
+
+def decide_at_once(
+    scheduler: "Scheduler", unit: Unit, stage: Stage, inputs: Mapping[str, tuple[str, ...]], weight: int
+) -> Outcome | None:
+    """Return what a person, or a gate's own rule for single exposures, says of a unit without any work; None if nothing."""
+    override = scheduler.overrides.get((unit.id, stage.node.name))
+    if override is not None:
+        return decide_by_hand(stage.node, inputs, weight, override)
+    verdict = None if stage.admit is None else stage.admit(unit.id)
+    if verdict is None or verdict.accepted:
+        return None
+    return Outcome(Status.REJECTED, {"rejected": inputs["items"][0]}, weight, verdict.reason)
+
+
+def source_outcome(outcome: Outcome, override: Override | None) -> Outcome:
+    """Return what a source says of a unit when a hand-made decision is put on it, or taken off."""
+    key = outcome.keys.get("out") or outcome.keys.get("rejected")
+    if key is None:
+        return outcome
+    if override is not None and not override.accepted:
+        return replace(outcome, status=Status.REJECTED, keys={"rejected": key}, reason=override.sentence)
+    return replace(outcome, status=Status.ITEM, keys={"out": key}, reason=None)
+
+
+def decide_anew(scheduler: "Scheduler", event: Overridden) -> None:
+    """Decide a unit at a step again, because a hand-made decision was made or taken back."""
+    unit = scheduler.units.get(event.unit)
+    if unit is None:
+        return
+    node = scheduler.graph.nodes[event.step]
+    known = unit.outcomes.get(node.name)
+    reopen_below(scheduler, event.step, "something was decided by hand")
+    if node.type.kind is Kind.SOURCE:
+        if known is not None:
+            _replace(scheduler, unit, node, source_outcome(known, scheduler.overrides.get((unit.id, node.name))))
+        return
+    if node.name in unit.running:
+        unit.stale.add(node.name)  # what its worker says will be put aside, and the unit decided again
+    scheduler.stages[node.name].drop(unit.id)
+    if known is not None:
+        scheduler.forget(unit, node)
+    scheduler.decide(unit, node)
+    scheduler.release(unit)
+
+
+def _replace(scheduler: "Scheduler", unit: Unit, node: Node, outcome: Outcome) -> None:
+    if outcome != unit.outcomes[node.name]:
+        scheduler.forget(unit, node)
+        scheduler.settle(unit, node, outcome)
+
+
+def note_frozen(scheduler: "Scheduler", unit: Unit, stage: Stage) -> None:
+    """Note whether what an accumulator or batch took long ago is still an item there."""
+    joined = join_inputs(stage.node, unit.outcomes)
+    if joined is None:
+        return
+    if joined.outcome is None:
+        if unit.id in stage.stale:
+            stage.stale.discard(unit.id)
+            scheduler.out.append(MarkStale(stage.node.name, unit.id, None))
+    elif unit.id not in stage.stale:
+        stage.stale.add(unit.id)
+        scheduler.out.append(MarkStale(stage.node.name, unit.id, joined.outcome.reason or "is no item any more"))

@@ -1,0 +1,106 @@
+"""The way in: process a session, and come back by itself when its store or disk was away for a while."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+
+from icestream.errors import SessionError, StoreUnavailable
+from icestream.flow.holding import Hold
+from icestream.flow.runner import Runner
+from icestream.flow.session import Session
+from icestream.flow.status import RunReport, RunStatus
+from icestream.flow.surroundings import Surroundings
+from icestream.settings import Settings
+
+_LOOK_S = 0.5
+_LONGEST_PAUSE_S = 30.0
+
+
+@dataclass
+class Attendance:
+    """Holds a runner up: builds it from the store, and builds it anew after the store was away."""
+
+    session: Session
+    settings: Settings
+    on_change: Callable[[RunStatus], None] | None
+    runner: Runner | None = None
+    stops: int = 0
+    _wake: threading.Event = field(default_factory=threading.Event)
+
+    def stop(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
+        """Stop after what is running; a second call stops at once."""
+        self.stops += 1
+        self._wake.set()
+        if self.runner is not None:
+            self.runner.stop()
+
+    def run(self) -> RunReport:
+        """Run to the end, pausing while the store cannot be used."""
+        troubles = 0
+        while True:
+            try:
+                self.runner = Runner(self.session, self.settings, self.on_change)
+                return self._attend(self.runner)
+            except (StoreUnavailable, OSError) as error:
+                if self.stops or self.runner is None:  # it never worked: the person who starts it should know at once
+                    raise
+                self.session = self.runner.session
+                troubles += 1
+                self._wait_until_well(str(error), troubles)
+
+    def _attend(self, runner: Runner) -> RunReport:
+        for _ in range(self.stops):
+            runner.stop()
+        return runner.run()
+
+    def _wait_until_well(self, reason: str, troubles: int) -> None:
+        """Wait until the surroundings are well, at first shortly, then longer: the cause may not be visible from here."""
+        until = time.monotonic() + min(_LONGEST_PAUSE_S, _LOOK_S * 2.0**troubles)
+        while not self.stops:
+            trouble = Surroundings(self.session, self.settings.min_free_gb).trouble()
+            if trouble is None and time.monotonic() >= until:
+                return
+            self._tell(trouble or reason)
+            self._wake.wait(_LOOK_S)
+        raise StoreUnavailable(f"{reason}; stopped by its operator while waiting for it")
+
+    def _tell(self, reason: str) -> None:
+        if self.on_change is not None:
+            self.on_change(RunStatus((), hold=Hold("surroundings", reason)))
+
+
+def run_session(session: Session, settings: Settings, *, on_change: Callable[[RunStatus], None] | None = None) -> RunReport:
+    """Process a session until every stream has closed, or until SIGINT or SIGTERM.
+
+    Raises
+    ------
+    WorkflowError
+        The workflow cannot run; nothing was started.
+    SessionBusy
+        Another runner holds the session.
+    SessionError
+        The store cannot be used.
+    """
+    attendance = Attendance(session, settings, on_change)
+    try:
+        with _signals(attendance):
+            return attendance.run()
+    except OSError as error:
+        raise SessionError(f"{session.folder}: {error}") from error
+
+
+@contextmanager
+def _signals(attendance: Attendance) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    earlier = {name: signal.signal(name, attendance.stop) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for name, handler in earlier.items():
+            signal.signal(name, handler)
