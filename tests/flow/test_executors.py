@@ -26,6 +26,7 @@ from icestream.flow.executors import ExecutorName, open_executor
 from icestream.flow.moves import FailureKind
 from icestream.flow.ready import ReadyQueue
 from icestream.flow.retry import retry_delay_s
+from icestream.flow.revisions import Revision
 from icestream.flow.tasks import Task
 from icestream.flow.wire import Message, pack, unpack
 from icestream.testing.toy_session import (
@@ -154,7 +155,7 @@ def test_what_says_nothing_about_an_item_is_never_too_much(kind: FailureKind) ->
 
 def test_a_queue_gives_back_what_it_took_also_when_the_cluster_shrinks() -> None:
     queue = ReadyQueue(8, 16.0)
-    tasks = [Task("s", str(n), str(n), {}, {}, 6, 1.0) for n in range(3)]
+    tasks = [Task("s", str(n), str(n), {}, {}, 6, 1.0, Revision(1, "s", 1, "s", 1, 0, {})) for n in range(3)]
     for task in tasks:
         queue.put(task, depth=1)
     first = queue.take()
@@ -162,11 +163,11 @@ def test_a_queue_gives_back_what_it_took_also_when_the_cluster_shrinks() -> None
     assert queue.take() is None
     queue.resize(Capacity(0, 0.0, 0))
     queue.give_back(first)
-    assert (queue.running_cores, queue.running_memory_gb) == (0, 0.0)
+    assert queue.running == {}
     assert queue.take() is None
     queue.resize(Capacity(8, 16.0, 4))
     assert [queue.take(), queue.take()] == tasks[1:]
-    assert queue.running_cores == 8
+    assert queue.running["cores"] == 8
 
 
 class Unplugged(Link):

@@ -13,7 +13,7 @@ def describe_step(step_type: StepType) -> dict[str, Any]:
         "kind": step_type.kind.value,
         "version": step_type.version,
         "summary": step_type.summary,
-        "inputs": [{"name": port.name, "record": port.record.__name__, "note": _note(port)} for port in step_type.ports],
+        "inputs": [{"name": port.name, "record": _record(port), "note": _note(port)} for port in step_type.ports],
         "outputs": [{"name": name, "record": record} for name, record in _outputs(step_type).items()],
         "parameters": describe_fields(step_type.params),
         "reads": sorted(step_type.reads),
@@ -22,6 +22,10 @@ def describe_step(step_type: StepType) -> dict[str, Any]:
         "gpu_gb": step_type.gpu_gb,
         "gpu": step_type.gpu if step_type.gpu_gb else "none",
     }
+
+
+def _record(port: Port) -> str:
+    return "any record" if port.generic else port.record.__name__
 
 
 def _note(port: Port) -> str:
@@ -33,12 +37,16 @@ def _note(port: Port) -> str:
     return ", ".join(filter(None, notes))
 
 
+def _passed(port: Port) -> str:
+    return "what comes in" if port.generic else port.record.__name__
+
+
 def _outputs(step_type: StepType) -> dict[str, str]:
     if step_type.kind is Kind.FILTER:
-        passed = {port.name: port.record.__name__ for port in step_type.ports if not port.many}
+        passed = {port.name: _passed(port) for port in step_type.ports if not port.many}
         rejected = {f"rejected.{name}": record for name, record in passed.items()}
-        return {**passed, **rejected}
+        return {**passed, **rejected} or {"out": "what comes in"}
     if step_type.output is None:
-        return {"out": "what comes in"}
+        return {"out": "what comes in"} | ({} if step_type.admit is None else {"rejected": "what comes in"})
     outputs = {"out": step_type.output.__name__}
     return outputs if step_type.assigns is None else {**outputs, "assignments": step_type.assigns.__name__}

@@ -43,6 +43,8 @@ class Arrivals:
                 self.runner.sources.fell(writing, step, body["message"], reading=body["reading"])
 
     def _arrival(self, writing: Writing, step: str, message: Message) -> None:
+        if self.runner.scheduler.stages[step].halted:
+            return  # said before it heard that it is to stop; it is found again when it goes on
         body = message.body
         node = self.runner.graph.nodes[step]
         unit = origin_of(body["identity"])
@@ -91,10 +93,10 @@ class Arrivals:
                 return None
             values = {"source": step, "acquisition": acquisition}
             writing.connection.execute(update(table).where(table.c.unit == unit).values(values))
-            self.runner.workshop.know_unit(unit, body["name"], body["acquisition"] or {})
+            self.runner.workshop.know_unit(unit, body["name"], body["acquisition"] or {}, row.ordinal)
             return known.outcomes
-        self.runner.workshop.know_unit(unit, body["name"], body["acquisition"] or {})
         last = writing.connection.execute(select(func.max(table.c.ordinal))).scalar() or 0
+        self.runner.workshop.know_unit(unit, body["name"], body["acquisition"] or {}, last + 1)
         self._newest, self.runner.backlog.newest = unit, last + 1
         writing.add(
             table,

@@ -12,7 +12,7 @@ from icestream.errors import ItemError
 from icestream.flow.bench import WorkerContext
 from icestream.flow.context import Exposure, Verdict
 from icestream.flow.guard import CallFailure, call_step
-from icestream.flow.registry import find_step
+from icestream.flow.registry import find_record, find_step
 from icestream.flow.step import Kind, StepType, Update
 from icestream.flow.wire import Message
 from icestream.records import Acquisition, Record
@@ -75,8 +75,13 @@ def _call(step: StepType, task: Message, ctx: WorkerContext) -> Message:
     arguments: dict[str, Any] = {}
     for argument, role in step.arguments.items():
         if role == "port":
-            records = [_as_type(record, ports[argument].record) for record in given.get(argument, [])]
-            arguments[argument] = records if ports[argument].many else (records[0] if records else None)
+            linked = body["records"].get(argument)
+            record_type = ports[argument].record if linked is None else find_record(linked)
+            records = [_as_type(record, record_type) for record in given.get(argument, [])]
+            if ports[argument].many:
+                arguments[argument] = records if argument in given or not ports[argument].optional else None
+            else:
+                arguments[argument] = records[0] if records else None
         elif role == "params":
             arguments[argument] = step.params.model_validate(body["params"] | _taken_values(given, body["values"]))
         elif role == "acquisition":

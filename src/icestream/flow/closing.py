@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from icestream.flow import collecting, versions
+from icestream.flow import awaiting, collecting, versions
 from icestream.flow.moves import Outcome, Status
 from icestream.flow.stage import Stage
 from icestream.flow.step import Kind
@@ -25,10 +25,28 @@ def close_what_is_done(scheduler: "Scheduler") -> None:
     if scheduler.backlog:
         return
     for stage in scheduler.stages.values():
-        if stage.closed or stage.node.type.kind is Kind.SOURCE:
+        if stage.closed:
             continue
-        if all(scheduler.stages[step].closed for step in scheduler.inputs_of(stage.node.name)):
+        if stage.node.type.kind is Kind.SOURCE:
+            if stage.halted:
+                close_stage(scheduler, stage, stage.halted)
+        elif stage.shut or _nothing_more_comes(scheduler, stage):
             _finish(scheduler, stage)
+
+
+def _nothing_more_comes(scheduler: "Scheduler", stage: Stage) -> bool:
+    """Tell whether all inputs have closed, or so many of one port that every later unit would be skipped."""
+    closed = {step for step in scheduler.inputs_of(stage.node.name) if scheduler.stages[step].closed}
+    if not closed:
+        return False
+    if closed == scheduler.inputs_of(stage.node.name):
+        return True
+    many = {port.name for port in stage.node.type.ports if port.many}
+    for port, links in stage.node.item_links.items():
+        needed = stage.node.min_inputs if port in many else 1
+        if sum(link.step not in closed for link in links) < needed:
+            return True
+    return False
 
 
 def close_stage(scheduler: "Scheduler", stage: Stage, reason: str) -> None:
@@ -36,25 +54,31 @@ def close_stage(scheduler: "Scheduler", stage: Stage, reason: str) -> None:
     stage.closed = True
     scheduler.mark(stage, "closed", reason)
     versions.wake_waiting_for(scheduler, stage.node.name)
+    awaiting.start_held(scheduler, stage.node.name)
 
 
 def _finish(scheduler: "Scheduler", stage: Stage) -> None:
     if stage.undecided > len(stage.waiting) or stage.entry is not None or stage.version_unit is not None:
         return
     if stage.node.type.kind is Kind.GATE and stage.waiting:
-        _finish_gate(scheduler, stage)
+        if not _finish_gate(scheduler, stage):
+            return
     elif stage.node.type.kind is Kind.COLLECT and stage.waiting:
         collecting.close_batch(scheduler, stage, remainder=True)
     elif stage.node.type.kind is Kind.ACCUMULATE and (stage.waiting or stage.owes_closing):
         collecting.consume(scheduler, stage, closing=len(stage.waiting) <= stage.portion)
         return
-    close_stage(scheduler, stage, "its inputs closed and everything was decided")
+    close_stage(scheduler, stage, stage.shut or "its inputs closed and everything was decided")
 
 
-def _finish_gate(scheduler: "Scheduler", stage: Stage) -> None:
+def _finish_gate(scheduler: "Scheduler", stage: Stage) -> bool:
+    """Ask a gate for the last time; False if it waits on, for a time or a person."""
     if collecting.judge(scheduler, stage, stream_closed=True):
-        return
+        return True
+    if stage.ask_at_s is not None:
+        return False
     reason = f"the stream closed before the gate opened: {stage.wait_reason}"
     members, _ = stage.take()
     for unit_id, _ in members:
         scheduler.settle(scheduler.units[unit_id], stage.node, Outcome(Status.ABSENT, reason=reason, weight=0))
+    return True

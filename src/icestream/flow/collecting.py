@@ -1,10 +1,24 @@
 """Gates, batches and accumulators in the scheduler: what waits, and what happens when it has waited enough."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from icestream.flow import versions
+from icestream.flow import halting, versions
+from icestream.flow.context import Verdict
 from icestream.flow.joins import first_weight
-from icestream.flow.moves import Absorbed, CloseBatch, Consume, DropEntry, Keys, Member, Notify, OpenGate, Outcome, Status
+from icestream.flow.moves import (
+    Absorbed,
+    CloseBatch,
+    Consume,
+    DropEntry,
+    Keys,
+    Member,
+    Notify,
+    OpenGate,
+    Outcome,
+    StartClock,
+    Status,
+)
 from icestream.flow.stage import Entry, Stage, Unit
 from icestream.flow.step import Kind
 
@@ -12,49 +26,89 @@ if TYPE_CHECKING:
     from icestream.flow.scheduler import Scheduler
 
 
-def judge(scheduler: "Scheduler", stage: Stage, *, stream_closed: bool = False) -> bool:
+def judge(scheduler: "Scheduler", stage: Stage, *, stream_closed: bool = False, released: bool = False) -> bool:
     """Ask a gate, batch or accumulator whether to act now, and act."""
-    if stage.judge is None or stage.entry is not None:
+    if stage.judge is None or stage.entry is not None or stage.opened or stage.shut:
         return False
-    verdict = stage.judge(stage.progress(stream_closed=stream_closed))
+    _start_clock(scheduler, stage)
+    verdict = stage.judge(stage.progress(stream_closed=stream_closed, uptime_s=scheduler.uptime_s, released=released))
     stage.wait_reason = verdict.reason or ""
+    stage.ask_at_s = None
     if not verdict.accepted:
+        if verdict.until_s is not None:
+            stage.ask_at_s = verdict.until_s + (scheduler.uptime_s if stage.clock_s is None else stage.clock_s)
         return False
     if stage.node.type.kind is Kind.GATE:
-        open_gate(scheduler, stage, verdict.reason or "its condition was met")
+        open_gate(scheduler, stage, verdict)
+    elif not stage.waiting:
+        return stage.node.type.kind is Kind.ACCUMULATE
     elif stage.node.type.kind is Kind.COLLECT:
-        close_batch(scheduler, stage, remainder=False)
-    elif stage.waiting:
+        close_batch(scheduler, stage, remainder=False, last=verdict.last)
+    else:
         consume(scheduler, stage, closing=False)
     return True
 
 
-def open_gate(scheduler: "Scheduler", stage: Stage, reason: str) -> None:
-    """Open a gate for good and let everything through that waits."""
-    stage.opened = True
-    scheduler.out.append(OpenGate(stage.node.name, reason))
+def ask_by_time(scheduler: "Scheduler", stages: Sequence[Stage]) -> None:
+    """Ask the gates and batches whose rule wanted to be asked at this time."""
+    for stage in stages:
+        if stage.ask_at_s is not None and stage.ask_at_s <= scheduler.uptime_s:
+            closed = all(scheduler.stages[step].closed for step in scheduler.inputs_of(stage.node.name))
+            judge(scheduler, stage, stream_closed=closed)
+
+
+def _start_clock(scheduler: "Scheduler", stage: Stage) -> None:
+    if stage.clock_s is None and stage.waiting and stage.node.type.kind is not Kind.ACCUMULATE:
+        stage.clock_s = scheduler.uptime_s
+        scheduler.out.append(StartClock(stage.node.name, stage.clock_s))
+
+
+def open_gate(scheduler: "Scheduler", stage: Stage, verdict: Verdict) -> None:
+    """Open a gate for good and let everything through that waits; then halt the steps that it closes."""
+    stage.opened, stage.spent = True, verdict.last
+    reason = verdict.reason or "its condition was met"
+    scheduler.out.append(OpenGate(stage.node.name, reason, verdict.last))
     members, _ = stage.take()
     for unit_id, keys in members:
         _settle_member(scheduler, stage, unit_id, {"out": keys["items"]})
+    if stage.spent:
+        halting.leave_out(scheduler, stage)
+    for step in stage.node.halts:
+        halting.halt_step(scheduler, step, f"{stage.node.name} opened: {reason}")
 
 
-def close_batch(scheduler: "Scheduler", stage: Stage, *, remainder: bool) -> None:
-    """Close a batch of everything that waits; it never changes again."""
+def close_batch(scheduler: "Scheduler", stage: Stage, *, remainder: bool, last: bool = False) -> None:
+    """Close a batch of everything that waits (if cumulative, and of all before); it never changes again."""
     members, weight = stage.take()
     number = stage.next_number
     stage.next_number += 1
     stage.passed += len(members)
     stage.passed_weight += weight
+    stage.clock_s = stage.ask_at_s = None
     scheduler.out.append(CloseBatch(stage.node.name, number, members, weight, remainder))
-    for unit_id, keys in members:
-        _settle_member(scheduler, stage, unit_id, {"batch": keys["items"]})
-    scheduler.add_unit(batch_unit(stage.node.name, number, members, weight))
+    keys = [keys["items"] for _, keys in members]
+    if stage.node.type.cumulative:
+        stage.gathered += keys
+        keys, weight = stage.gathered, stage.passed_weight
+    if last:
+        stage.spent = True
+        scheduler.out.append(OpenGate(stage.node.name, f"batch {number} was the last", last=True))
+    for unit_id, own in members:
+        _settle_member(scheduler, stage, unit_id, {"batch": own["items"]})
+    scheduler.add_unit(batch_unit(stage.node.name, number, keys, weight))
+    if last:
+        halting.leave_out(scheduler, stage)
 
 
-def batch_unit(step: str, number: int, members: tuple[Member, ...], weight: int) -> Unit:
+def batch_unit(step: str, number: int, keys: Sequence[str], weight: int) -> Unit:
     """Return the unit of a closed batch; its outcome at the collecting step lists the members' keys in order."""
-    keys = {f"member{index:06d}": keys["items"] for index, (_, keys) in enumerate(members)}
-    return Unit(f"{step}:{number:06d}", f"batch:{step}", {step: Outcome(Status.ITEM, keys, weight)})
+    members = {f"member{index:06d}": key for index, key in enumerate(keys)}
+    return Unit(batch_id(step, number), f"batch:{step}", {step: Outcome(Status.ITEM, members, weight)})
+
+
+def batch_id(step: str, number: int) -> str:
+    """Return the id of the unit of a closed batch."""
+    return f"{step}:{number:06d}"
 
 
 def consume(scheduler: "Scheduler", stage: Stage, *, closing: bool, count: int | None = None) -> None:

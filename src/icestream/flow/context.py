@@ -24,10 +24,15 @@ class Published:
 
 @dataclass(frozen=True)
 class Exposure:
-    """The identity of an exposure: its content id, and a name that is safe in a file name."""
+    """The identity of an exposure: its content id, and a name that is safe in a file name.
+
+    ``ordinal`` counts the exposures of the session from 1 as they arrived (0 for a batch or version). It is no part of what makes
+    a result: only steps that decide membership may use it.
+    """
 
     id: str
     name: str
+    ordinal: int = 0
 
 
 class Context(Protocol):
@@ -86,21 +91,35 @@ class Context(Protocol):
 
 @dataclass(frozen=True)
 class Progress:
-    """What a gate, a batch or an accumulator is asked to decide on. Counts are exposures and, by weight, particles."""
+    """What a gate, a batch or an accumulator is asked to decide on. Counts are exposures and, by weight, particles.
+
+    ``elapsed_s`` is the session's uptime since something first waited at this gate, or for this batch: it counts only while a
+    runner is up and not paused, and goes on after a restart (of an accumulator it is 0). ``released`` says that a person lets it
+    go now. ``batches`` is how many batches were closed before.
+    """
 
     waiting: int
     waiting_weight: int
     passed: int
     passed_weight: int
     stream_closed: bool
+    elapsed_s: float = 0.0
+    released: bool = False
+    batches: int = 0
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Keep or reject an exposure; open or hold a gate; close or continue a batch; call or wait an accumulator."""
+    """Keep or reject an exposure; open or hold a gate; close or continue a batch; call or wait an accumulator.
+
+    ``last`` (gates and batches): what waits passes, and then the step closes for good. ``until_s`` (gates and batches): ask again
+    once `Progress.elapsed_s` has come to this, though nothing new comes; a gate that says so outlasts the closing of its stream.
+    """
 
     accepted: bool
     reason: str | None = None
+    last: bool = False
+    until_s: float | None = None
 
 
 def keep() -> Verdict:
@@ -113,6 +132,6 @@ def reject(reason: str) -> Verdict:
     return Verdict(accepted=False, reason=reason)
 
 
-def wait(reason: str) -> Verdict:
-    """Hold on, for a reason that people will read."""
-    return Verdict(accepted=False, reason=reason)
+def wait(reason: str, *, until_s: float | None = None) -> Verdict:
+    """Hold on, for a reason that people will read; ask again once so much time has passed (``math.inf``: until released)."""
+    return Verdict(accepted=False, reason=reason, until_s=until_s)

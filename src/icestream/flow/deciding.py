@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from icestream.flow.context import Progress, Verdict, wait
+from icestream.flow.context import Progress, Verdict, reject, wait
 from icestream.flow.graph import Node
 from icestream.flow.guard import CallFailure, call_step
 from icestream.flow.step import Kind
@@ -32,3 +32,19 @@ def judge_for(node: Node) -> tuple[Callable[[Progress], Verdict], int]:
         return answer if isinstance(answer, Verdict) else wait(f"its rule gave {answer!r}, which is no verdict")
 
     return judge, portion
+
+
+def admission_for(node: Node) -> Callable[[str], Verdict] | None:
+    """Return what keeps or rejects each exposure at a gate by its id, if there is such a rule; one that fails rejects."""
+    admit = node.type.admit
+    if admit is None:
+        return None
+    params = node.type.params.model_validate(node.params)
+
+    def decide(unit: str) -> Verdict:
+        answer = call_step(admit, unit, params)
+        if isinstance(answer, CallFailure):
+            return reject(f"its rule failed: {answer.message}")
+        return answer if isinstance(answer, Verdict) else reject(f"its rule gave {answer!r}, which is no verdict")
+
+    return decide

@@ -1,7 +1,7 @@
 """The decorators ``@step.source … @step.accumulate``."""
 
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from icestream.errors import DeclarationError
@@ -91,8 +91,21 @@ class _Declare:
 
         return decorate
 
-    def filter(self, name: str, *, version: int, reads: tuple[str, ...] = ()) -> Callable[[F], F]:
-        """Declare a function that keeps or rejects an exposure; every input is passed on under its port's name."""
+    def filter(
+        self,
+        name: str,
+        *,
+        version: int,
+        reads: tuple[str, ...] = (),
+        check: Callable[[Any, Mapping[str, type[Record]]], None] | None = None,
+        min_inputs: int = 1,
+    ) -> Callable[[F], F]:
+        """Declare a function that keeps or rejects an exposure; every input is passed on under its port's name.
+
+        A port of type `Record` takes any record, and is passed on as what it is linked to. Of a first port that takes any number
+        of streams, the first item that is there is passed on. ``check`` is asked when the graph is built, with the parameters and
+        the record types of generic ports, and raises `WorkflowError`. ``min_inputs`` is the default of the workflow's.
+        """
 
         def decorate(function: F) -> F:
             roles, ports, params = read_signature(name, function)
@@ -108,24 +121,33 @@ class _Declare:
                 ports[0].record,
                 reads=frozenset(reads),
                 arguments=roles,
+                check=check,
+                min_inputs=min_inputs,
             )
             return _attach(function, declared)
 
         return decorate
 
-    def gate(self, name: str, *, version: int) -> Callable[[F], F]:
-        """Declare a pure function of `Progress` that holds the stream until it accepts."""
-        return self._of_progress(name, version=version, kind=Kind.GATE)
+    def gate(self, name: str, *, version: int, admit: Callable[[str, Any], Verdict] | None = None) -> Callable[[F], F]:
+        """Declare a pure function of `Progress` that holds the stream until it accepts.
 
-    def collect(self, name: str, *, version: int) -> Callable[[F], F]:
-        """Declare a pure function of `Progress` that closes the growing batch when it accepts."""
-        return self._of_progress(name, version=version, kind=Kind.COLLECT)
+        ``admit`` keeps or rejects each exposure, by its id and the parameters, before it waits; the rejected are a stream of
+        their own. A parameter that is marked ``json_schema_extra={"halts": True}`` names steps that are halted when it opens.
+        """
+        return self._of_progress(name, version=version, kind=Kind.GATE, admit=admit)
 
-    def _of_progress(self, name: str, *, version: int, kind: Kind) -> Callable[[F], F]:
+    def collect(self, name: str, *, version: int, cumulative: bool = False) -> Callable[[F], F]:
+        """Declare a pure function of `Progress` that closes the growing batch when it accepts.
+
+        With ``cumulative`` every batch holds all exposures so far, not only those since the last one.
+        """
+        return self._of_progress(name, version=version, kind=Kind.COLLECT, cumulative=cumulative)
+
+    def _of_progress(self, name: str, *, version: int, kind: Kind, **more: Any) -> Callable[[F], F]:
         def decorate(function: F) -> F:
             roles, _, params = read_signature(name, function)
-            declared = StepType(name, version, kind, function, params, (Port("items", Record),), None, arguments=roles)
-            return _attach(function, declared)
+            ports = (Port("items", Record),)
+            return _attach(function, StepType(name, version, kind, function, params, ports, None, arguments=roles, **more))
 
         return decorate
 

@@ -4,12 +4,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from icestream.errors import IcestreamError, WorkflowError
+from icestream.flow.graph_checks import (
+    check_after,
+    check_halts,
+    check_links,
+    check_params,
+    halted_steps,
+    output_type,
+    run_own_check,
+    unknown_parameter,
+)
 from icestream.flow.registry import find_step
 from icestream.flow.requests import StepResources
-from icestream.flow.step import Kind, Port, StepType
+from icestream.flow.step import Kind, StepType
 from icestream.records import Record, Snapshot
 
 RecordType = type[Record]
@@ -24,7 +34,10 @@ class StepSpec(BaseModel):
     inputs: dict[str, str | list[str]] = Field(default_factory=dict, alias="in", description="Port: step, or step.output")
     params: dict[str, Any] = Field(default_factory=dict, description="Parameters; {from: step.field} takes another step's value")
     label: str | None = Field(None, description="What people call this step")
-    min_inputs: int = Field(1, ge=1, description="How many streams of a list input must have an item")
+    min_inputs: int | None = Field(
+        None, ge=0, description="How many streams of a list input must have an item; unset: as its type says, mostly 1"
+    )
+    after: list[str] = Field(default_factory=list, description="Start nothing until the streams of these steps have closed")
     resources: StepResources = Field(default_factory=StepResources, description="Cores, memory and GPUs, pinned by hand")
 
 
@@ -62,6 +75,9 @@ class Node:
     domain: str = "exposure"
     outputs: dict[str, RecordType] = field(default_factory=dict)
     bound: frozenset[str] = frozenset()  # the ports that take a version of a snapshot
+    records: dict[str, RecordType] = field(default_factory=dict)  # what the ports take that take any record
+    after: tuple[str, ...] = ()  # start nothing until these streams have closed
+    halts: tuple[str, ...] = ()  # the steps that a gate halts when it opens
     resources: StepResources = field(default_factory=StepResources)
 
     @property
@@ -84,6 +100,10 @@ class Graph:
         """Return the nodes that read an output of ``name``."""
         return [node for node in self.nodes.values() if name in self.inputs_of(node.name)]
 
+    def followers(self, name: str) -> list[str]:
+        """Return the steps that start nothing before the stream of ``name`` has closed."""
+        return [node.name for node in self.nodes.values() if name in node.after]
+
     def descendants(self, name: str) -> set[str]:
         """Return all nodes below ``name``, itself among them."""
         found = {name}
@@ -101,17 +121,19 @@ def build_graph(workflow: Workflow) -> Graph:
     WorkflowError
         Naming every step, value and what was allowed; all problems at once.
     """
-    problems: list[str] = []
+    problems = check_after(workflow)
     order = _topological_order(workflow, problems)
     nodes: dict[str, Node] = {}
     for name in order:
         try:
             if not _sources_of(workflow.steps[name]) <= set(nodes):
-                problems.extend(_check_params(name, workflow.steps[name])[1])  # what is above it was told already
+                spec = workflow.steps[name]  # what is above it was told already
+                problems.extend(check_params(name, find_step(spec.use), spec, set(_values_of(spec)))[1])
                 continue
             nodes[name] = _build_node(name, workflow.steps[name], nodes)
         except IcestreamError as error:
             problems.extend(str(error).split("\n"))
+    problems = problems or check_halts(Graph(nodes))
     if problems:
         raise WorkflowError("\n".join(problems))
     return Graph(nodes)
@@ -151,13 +173,15 @@ def _topological_order(workflow: Workflow, problems: list[str]) -> list[str]:
             f"step {name!r}: takes input from {missing!r}, which is no step of this workflow: {allowed}"
             for missing in sorted(wanted - set(workflow.steps))
         )
-        needs[name] = wanted & set(workflow.steps)
+        needs[name] = (wanted | set(workflow.steps[name].after)) & set(workflow.steps)
     order: list[str] = []
     while len(order) < len(needs):
         ready = [name for name in needs if name not in order and needs[name] <= set(order)]
         if not ready:
             circle = sorted(set(needs) - set(order))
-            problems.append(f"steps {', '.join(circle)}: take their input from each other in a circle")
+            waiting = any(workflow.steps[name].after for name in circle)
+            how = "take input from each other, or wait for each other," if waiting else "take their input from each other"
+            problems.append(f"steps {', '.join(circle)}: {how} in a circle")
             break
         order.extend(ready)
     return order
@@ -170,13 +194,17 @@ def _build_node(name: str, spec: StepSpec, known: dict[str, Node]) -> Node:
         step_type = find_step(spec.use)
     except IcestreamError as error:
         raise WorkflowError(f"step {name!r}: {error}") from error
-    values, links = _values_of(spec), _links_of(spec)
-    problems = _check_links(name, step_type, links, known)
-    params, more = _check_params(name, spec)
+    values = _values_of(spec)
+    links = _links_of(spec)
+    min_inputs = step_type.min_inputs if spec.min_inputs is None else spec.min_inputs
+    problems = check_links(name, step_type, links, known, min_inputs=min_inputs)
+    params, more = check_params(name, step_type, spec, set(values))
     problems += more
+    if spec.after and step_type.kind is Kind.SOURCE:
+        problems.append(f"step {name!r}: a source waits for no other step")
     for parameter, (source, path) in values.items():
         if parameter not in step_type.params.model_fields:
-            problems.append(_unknown_parameter(name, step_type, parameter))
+            problems.append(unknown_parameter(name, step_type, parameter))
         if step_type.kind not in (Kind.MAP, Kind.FILTER):
             problems.append(f"step {name!r}: parameter {parameter!r}: a {step_type.kind} takes no value from another step")
         if source in known and not path:
@@ -190,93 +218,34 @@ def _build_node(name: str, spec: StepSpec, known: dict[str, Node]) -> Node:
         port for port, group in links.items() if group and all(_is_snapshot(known[link.step], link) for link in group)
     )
     domain = _domain(name, step_type, links, known)
-    known_parts = (depth, domain, _outputs(step_type, links, known), bound, spec.resources)
-    return Node(name, spec.use, step_type, params, links, values, spec.min_inputs, *known_parts)
+    records = _generic_records(step_type, links, known)
+    if not values:
+        run_own_check(name, step_type, params, records)
+    outputs = _outputs(step_type, links, records)
+    halts, after = halted_steps(step_type, params), tuple(dict.fromkeys(spec.after))
+    found = (min_inputs, depth, domain, outputs, bound, records, after, halts, spec.resources)
+    return Node(name, spec.use, step_type, params, links, values, *found)
 
 
-def _check_links(name: str, step_type: StepType, links: dict[str, tuple[Link, ...]], known: dict[str, Node]) -> list[str]:
-    ports = {port.name: port for port in step_type.ports}
-    problems = [
-        f"step {name!r}: has no input {port!r}; {step_type.name} takes {', '.join(ports) or 'no input'}"
-        for port in links
-        if port not in ports
-    ]
-    for port in ports.values():
-        given = links.get(port.name, ())
-        if not given and not port.optional:
-            problems.append(
-                f"step {name!r}: input {port.name!r} ({port.record.__name__}) is missing; write in: {{{port.name}: step}}"
-            )
-        if len(given) > 1 and not port.many:
-            problems.append(f"step {name!r}: input {port.name!r} takes one stream, got {len(given)}")
-        for link in given:
-            if link.step in known:
-                problems.extend(_check_type(name, port, link, known[link.step]))
-    return problems
+def _generic_records(step_type: StepType, links: dict[str, tuple[Link, ...]], known: dict[str, Node]) -> dict[str, RecordType]:
+    """Return what the ports take that take any record: what they are linked to."""
+    ports = [port.name for port in step_type.ports if port.generic and links.get(port.name)]
+    return {port: output_type(known[links[port][0].step], links[port][0].output) for port in ports}
 
 
-def _check_type(name: str, port: Port, link: Link, producer: Node) -> list[str]:
-    try:
-        offered = output_type(producer, link.output)
-    except WorkflowError as error:
-        return [f"step {name!r}: input {port.name!r}: {error}"]
-    if not issubclass(offered, port.record):
-        return [f"step {name!r}: input {port.name!r} wants {port.record.__name__}, but {link} gives {offered.__name__}"]
-    if producer.type.kind is Kind.COLLECT and not port.many:
-        return [f"step {name!r}: input {port.name!r} takes one item, but {link} gives batches (list[{port.record.__name__}])"]
-    return []
-
-
-def output_type(node: Node, output: str) -> RecordType:
-    """Return the record type of one output of ``node``.
-
-    Raises
-    ------
-    WorkflowError
-        The step has no such output.
-    """
-    if output not in node.outputs:
-        raise WorkflowError(f"{node.name} ({node.type.kind}) has no output {output!r}; it has {', '.join(node.outputs)}")
-    return node.outputs[output]
-
-
-def _outputs(step_type: StepType, links: dict[str, tuple[Link, ...]], known: dict[str, Node]) -> dict[str, RecordType]:
+def _outputs(step_type: StepType, links: dict[str, tuple[Link, ...]], records: dict[str, RecordType]) -> dict[str, RecordType]:
     if step_type.kind is Kind.FILTER:
-        ports = {port.name: port.record for port in step_type.ports if not port.many and port.name in links}
-        first = step_type.ports[0].record
+        types = {port.name: records.get(port.name, port.record) for port in step_type.ports}
+        ports = {port.name: types[port.name] for port in step_type.ports if not port.many and port.name in links}
+        first = types[step_type.ports[0].name]
         return {"out": first, "rejected": first, **ports, **{f"rejected.{port}": record for port, record in ports.items()}}
     if step_type.kind in (Kind.GATE, Kind.COLLECT):
-        (link,) = links["items"]
-        return {"out": output_type(known[link.step], link.output)}
+        own = {"out": records["items"]}
+        return own if step_type.admit is None else {**own, "rejected": records["items"]}
     outputs: dict[str, RecordType] = {"out": step_type.output or Record}
     if step_type.assigns is not None:
         outputs["assignments"] = step_type.assigns
     return outputs
-
-
-def _check_params(name: str, spec: StepSpec) -> tuple[dict[str, Any], list[str]]:
-    step_type, later = find_step(spec.use), set(_values_of(spec))
-    given = {key: value for key, value in spec.params.items() if key not in later}
-    try:
-        complete = step_type.params.model_validate(given).model_dump(mode="json")
-        return {key: value for key, value in complete.items() if key not in later}, []
-    except ValidationError as error:
-        problems = []
-        for issue in error.errors():
-            parameter = ".".join(str(part) for part in issue["loc"])
-            if issue["type"] == "missing" and parameter in later:
-                continue
-            if issue["type"] == "extra_forbidden":
-                problems.append(_unknown_parameter(name, step_type, parameter))
-            else:
-                got = "not given" if issue["type"] == "missing" else f"{issue['input']!r}: {issue['msg']}"
-                problems.append(f"step {name!r}: parameter {parameter!r} is {got}")
-        return dict(given), problems
-
-
-def _unknown_parameter(name: str, step_type: StepType, parameter: str) -> str:
-    allowed = ", ".join(step_type.params.model_fields) or "none"
-    return f"step {name!r}: {step_type.name} has no parameter {parameter!r}; it has: {allowed}"
 
 
 def _domain(name: str, step_type: StepType, links: dict[str, tuple[Link, ...]], known: dict[str, Node]) -> str:

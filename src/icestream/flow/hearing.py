@@ -158,9 +158,6 @@ class Hearing:
     def store(self, writing: Writing, task: Task, message: Message, *, key: str, unit: str, stored: dict[str, Any]) -> None:
         """Store one result of ``task``."""
         revision = task.revision
-        inputs = {port: list(keys) for port, keys in task.inputs.items()}
-        if task.entry is not None:
-            inputs = {"members": [unit for unit, _ in task.entry.members]}
         block = message.block(stored["block"])
         writing.put_result(
             key=key,
@@ -171,7 +168,7 @@ class Hearing:
             record=stored["json"],
             block=block,
             weight=stored["weight"],
-            inputs=json.dumps(inputs),
+            inputs=json.dumps(self.runner.workshop.inputs_to_store(task)),
             params=json.dumps(dict(revision.params)),
             acquisition=json.dumps(task.acquisition),
             wall_s=message.body.get("wall_s", 0.0),
@@ -192,4 +189,5 @@ class Hearing:
         for start in range(0, len(ids), 500):
             rows = connection.execute(select(table).where(table.c.unit.in_(ids[start : start + 500]))).mappings()
             for row in rows:
-                self.runner.workshop.know_unit(row["unit"], row["name"], json.loads(row["acquisition"]))
+                acquisition = json.loads(row["acquisition"])
+                self.runner.workshop.know_unit(row["unit"], row["name"], acquisition, row["ordinal"])

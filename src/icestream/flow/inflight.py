@@ -37,3 +37,18 @@ class Inflight:
             task.waiters.clear()
             if task.attempt not in running:
                 del self._tasks[key]
+
+    def withdraw(self, step: str, *, running: set[str]) -> list[tuple[Task, list[str]]]:
+        """Let ``step``, which was halted, wait no more for what does not run yet; return these tasks and the units that waited.
+
+        A task goes on for others who wait for it. What an accumulator has consumed stays.
+        """
+        withdrawn = []
+        for task in [task for task in self._tasks.values() if task.attempt not in running and task.entry is None]:
+            units = [unit for waiting, unit in task.waiters if waiting == step]
+            if units:
+                task.waiters[:] = [waiter for waiter in task.waiters if waiter[0] != step]
+                withdrawn.append((task, units))
+                if not task.waiters:
+                    self.end(task)
+        return withdrawn

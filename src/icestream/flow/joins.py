@@ -61,7 +61,7 @@ def passed_keys(node: Node, inputs: Mapping[str, tuple[str, ...]], *, accepted: 
     single = {port.name: inputs[port.name][0] for port in node.type.ports if not port.many and inputs.get(port.name)}
     if node.type.kind is not Kind.FILTER:
         return {"out": single["items"]}
-    first = single.get(node.type.ports[0].name)
+    first = next(iter(inputs.get(node.type.ports[0].name, ())), None)  # of several streams, the first that has an item
     own = {"out": first} if first else {}
     if accepted:
         return {**own, **single}
@@ -69,9 +69,23 @@ def passed_keys(node: Node, inputs: Mapping[str, tuple[str, ...]], *, accepted: 
 
 
 def first_weight(node: Node, outcomes: Mapping[str, Outcome]) -> int:
-    """Return the largest weight among the inputs: a set of particles counts its particles beside a micrograph."""
-    weights = [outcomes[link.step].weight for links in node.item_links.values() for link in links if link.step in outcomes]
+    """Return the largest weight among the inputs: a set of particles counts its particles beside a micrograph.
+
+    Of a filter only what it passes on counts: of several streams the first that has an item, and no list that is looked at only.
+    """
+    weights = [outcomes[link.step].weight for link in _weighed_links(node, outcomes) if link.step in outcomes]
     return max(weights, default=1)
+
+
+def _weighed_links(node: Node, outcomes: Mapping[str, Outcome]) -> list[Link]:
+    lists = {port.name for port in node.type.ports if port.many} if node.type.kind is Kind.FILTER else set()
+    weighed = [link for port, links in node.item_links.items() if port not in lists for link in links]
+    first = node.type.ports[0].name if node.type.ports else ""
+    if first in lists:
+        candidates = node.item_links.get(first, ())
+        present = (link for link in candidates if _offered_keys(outcomes[link.step], link.output))
+        weighed += [link for link in [next(present, None)] if link is not None]
+    return weighed
 
 
 def member_keys(inputs: Mapping[str, tuple[str, ...]]) -> Keys:

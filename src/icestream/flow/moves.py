@@ -2,52 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
-Keys = Mapping[str, str]
-Member = tuple[str, Keys]
+from icestream.flow.outcomes import UNCOUNTED, FailureKind, Keys, Member, Outcome, Outcomes, Status
 
-
-class Status(StrEnum):
-    """What a step says about a unit. Every unit gets one from every step."""
-
-    ITEM = "item"
-    REJECTED = "rejected"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-    ABSENT = "absent"
-
-
-class FailureKind(StrEnum):
-    """How an attempt ended badly."""
-
-    ITEM = "item"
-    ERROR = "error"
-    TRANSIENT = "transient"
-    WORKER_DIED = "worker_died"
-    ENVIRONMENT = "environment"
-    OUT_OF_MEMORY = "out_of_memory"
-    CANCELLED = "cancelled"
-    PREEMPTED = "preempted"
-
-
-UNCOUNTED = frozenset({FailureKind.CANCELLED, FailureKind.PREEMPTED})
-"""How an attempt ends that says nothing about its item: never counted, tried again at once."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The outcome of a unit at a step: ``keys`` maps the step's outputs to result keys."""
-
-    status: Status
-    keys: Keys = field(default_factory=dict)
-    weight: int = 1
-    reason: str | None = None
-    root: str | None = None
-    missing: tuple[str, ...] = ()
-
-
-Outcomes = Mapping[str, Outcome]
+__all__ = ["UNCOUNTED", "FailureKind", "Keys", "Member", "Outcome", "Outcomes", "Status"]
 
 
 # Events ------------------------------------------------------------------------------------------------------------------------
@@ -131,12 +89,44 @@ class Overridden:
 
 @dataclass(frozen=True)
 class Tick:
-    """Time passed (monotonic seconds)."""
+    """Time passed: monotonic seconds, and the session's uptime (while a runner was up and not paused)."""
 
     now_s: float
+    uptime_s: float = 0.0
 
 
-Event = Arrived | Published | Decided | Failed | Absorbed | SourceClosed | Retried | Overridden | Tick
+@dataclass(frozen=True)
+class Released:
+    """A person lets a gate open, or a batch close, whatever its rule waits for."""
+
+    step: str
+
+
+@dataclass(frozen=True)
+class Halted:
+    """A person stops a step: it takes nothing new, and its stream closes."""
+
+    step: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """A person lets a halted step go on."""
+
+    step: str
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """A unit that was dispatched to a step had not begun there when the step was halted."""
+
+    step: str
+    unit: str
+
+
+Asked = Retried | Overridden | Released | Halted | Lifted
+Event = Arrived | Published | Decided | Failed | Absorbed | SourceClosed | Tick | Withdrawn | Asked
 
 
 # Instructions ------------------------------------------------------------------------------------------------------------------
@@ -182,15 +172,33 @@ class Bind:
 
 @dataclass(frozen=True)
 class OpenGate:
-    """Store that a gate opened, for good."""
+    """Store that a gate opened, for good; with ``last`` nothing follows (of a batch step: no batch follows)."""
 
     step: str
+    reason: str
+    last: bool = False
+
+
+@dataclass(frozen=True)
+class StartClock:
+    """Store when a gate or batch began to wait, in the session's uptime."""
+
+    step: str
+    uptime_s: float
+
+
+@dataclass(frozen=True)
+class Halt:
+    """Store that a step was halted or goes on; tasks that have not begun are taken back, a source is stopped or started."""
+
+    step: str
+    state: str
     reason: str
 
 
 @dataclass(frozen=True)
 class CloseBatch:
-    """Store a closed batch."""
+    """Store a closed batch; of a cumulative step only the members that are new in it, and their weight."""
 
     step: str
     number: int
@@ -269,6 +277,8 @@ Instruction = (
     | Dispatch
     | Bind
     | OpenGate
+    | StartClock
+    | Halt
     | CloseBatch
     | Consume
     | DropEntry

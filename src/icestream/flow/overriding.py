@@ -54,6 +54,19 @@ def decide_by_hand(node: Node, inputs: Mapping[str, tuple[str, ...]], weight: in
     return None
 
 
+def decide_at_once(
+    scheduler: "Scheduler", unit: Unit, stage: Stage, inputs: Mapping[str, tuple[str, ...]], weight: int
+) -> Outcome | None:
+    """Return what a person, or a gate's own rule for single exposures, says of a unit without any work; None if nothing."""
+    override = scheduler.overrides.get((unit.id, stage.node.name))
+    if override is not None:
+        return decide_by_hand(stage.node, inputs, weight, override)
+    verdict = None if stage.admit is None else stage.admit(unit.id)
+    if verdict is None or verdict.accepted:
+        return None
+    return Outcome(Status.REJECTED, {"rejected": inputs["items"][0]}, weight, verdict.reason)
+
+
 def source_outcome(outcome: Outcome, override: Override | None) -> Outcome:
     """Return what a source says of a unit when a hand-made decision is put on it, or taken off."""
     key = outcome.keys.get("out") or outcome.keys.get("rejected")

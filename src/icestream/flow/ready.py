@@ -93,6 +93,12 @@ class ReadyQueue:
             return task
         return None
 
+    def withdraw(self, attempts: set[str]) -> None:
+        """Take back tasks that nobody waits for any more."""
+        for heap in self._heaps.values():
+            heap[:] = [entry for entry in heap if entry[3].attempt not in attempts]
+            heapq.heapify(heap)
+
     def give_back(self, task: Task) -> None:
         """Free the tokens of a task that ended."""
         for name, amount in self._held.pop(task.attempt).items():

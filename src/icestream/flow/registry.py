@@ -6,6 +6,7 @@ from importlib.metadata import entry_points
 
 from icestream.errors import DeclarationError, WorkflowError
 from icestream.flow.step import StepType, step_type_of
+from icestream.records import Record
 
 GROUP = "icestream.steps"
 
@@ -46,3 +47,21 @@ def _load(use: str, target: str) -> StepType:
     if not hasattr(module, attribute):
         raise WorkflowError(f"step type {use!r}: module {module_name!r} has no {attribute!r}")
     return step_type_of(getattr(module, attribute))
+
+
+@lru_cache(maxsize=256)
+def find_record(name: str) -> type[Record]:
+    """Return the record type ``module:name`` that a step of the workflow gives.
+
+    Raises
+    ------
+    DeclarationError
+        The name leads to something that is no record, or to nothing.
+    """
+    module_name, _, path = name.partition(":")
+    found: object = import_module(module_name)
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    if not (isinstance(found, type) and issubclass(found, Record)):
+        raise DeclarationError(f"{name} is no record that can be imported; declare it at the top level of its module")
+    return found

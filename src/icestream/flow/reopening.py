@@ -33,12 +33,44 @@ def reopen_left_out(runner: "Runner", writing: Writing) -> None:
             runner.handle(writing, moves.Retried(node.name, unit))
 
 
+def lift_halt(runner: "Runner", writing: Writing, step: str) -> int:
+    """Let a halted step go on, and decide again what it left out; return how many units these are."""
+    runner.handle(writing, moves.Lifted(step))
+    node = runner.graph.nodes[step]
+    return 0 if node.type.kind is Kind.SOURCE else _decide_absent(runner, writing, node)
+
+
+def release_gate(runner: "Runner", writing: Writing, step: str) -> int:
+    """Let a gate open (or a batch close) because a person wants it; return how many units wait no more, or are decided again.
+
+    A gate whose stream closed before it opened takes back what it left out.
+    """
+    stage = runner.scheduler.stages[step]
+    waiting, was_open = len(stage.waiting), stage.opened
+    runner.handle(writing, moves.Released(step))
+    left_out = 0
+    if stage.opened and not was_open and not stage.spent:
+        left_out = _decide_absent(runner, writing, stage.node)
+    return waiting - len(stage.waiting) + left_out
+
+
+def _decide_absent(runner: "Runner", writing: Writing, node: Node) -> int:
+    writing.flush()
+    outcome = schema.outcome
+    mine = (outcome.c.revision == runner.revisions[node.name].id) & (outcome.c.status == moves.Status.ABSENT.value)
+    units = writing.connection.execute(select(outcome.c.unit).where(mine)).scalars().all()
+    for unit in units:
+        readmit(runner, writing, unit, domain=node.domain)
+        runner.handle(writing, moves.Retried(node.name, unit))
+    return len(units)
+
+
 def _left_out(runner: "Runner", node: Node) -> "ColumnElement[bool] | None":
     """Return what marks the outcomes of ``node`` that only a closing made."""
     outcome = schema.outcome
     if node.type.kind is Kind.GATE:
-        opened = runner.scheduler.stages[node.name].opened
-        return None if opened else outcome.c.status == moves.Status.ABSENT.value
+        stage = runner.scheduler.stages[node.name]
+        return None if stage.opened or stage.shut else outcome.c.status == moves.Status.ABSENT.value
     unpublished = list(_unpublished(runner, node))
     if not unpublished:
         return None

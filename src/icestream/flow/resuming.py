@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Connection, func, select
 
 from icestream.flow import schema, versions
-from icestream.flow.collecting import batch_unit
+from icestream.flow.collecting import batch_id, batch_unit
 from icestream.flow.graph import Node
+from icestream.flow.halting import HALTED, set_halted
 from icestream.flow.moves import Outcome, Status
 from icestream.flow.overriding import Override
 from icestream.flow.revisions import Revision
@@ -21,20 +22,41 @@ _CHUNK = 500
 
 
 def load_stages(connection: Connection, scheduler: Scheduler, revisions: Mapping[str, Revision]) -> None:
-    """Fill in what every step remembers of itself: streams, gates, batches, logs, versions, failures."""
+    """Fill in what every step remembers of itself: streams, gates, batches, logs, versions, halts, clocks."""
     for stage in scheduler.stages.values():
         revision = revisions[stage.node.name].id
         stage.marked = _stream_state(connection, revision)
         _load_version(connection, stage, revision)
         if stage.node.type.kind is Kind.GATE:
-            stage.opened = _count(connection, schema.gate_opening, revision) > 0
+            _load_opening(connection, stage, revision)
         elif stage.node.type.kind is Kind.COLLECT:
+            _load_opening(connection, stage, revision)
             stage.next_number = 1 + _count(connection, schema.batch, revision)
+            if stage.node.type.cumulative:
+                stage.gathered = _batch_keys(connection, revision, 1, stage.next_number)[0]
             _load_passed(connection, stage, revision, schema.batch.c.weight, schema.batch.c.revision == revision)
         elif stage.node.type.kind is Kind.ACCUMULATE:
             _load_log(connection, stage, revision)
         stale = select(schema.stale.c.unit).where(schema.stale.c.revision == revision)
         stage.stale = set(connection.execute(stale).scalars())
+    _load_halts(connection, scheduler)
+
+
+def _load_halts(connection: Connection, scheduler: Scheduler) -> None:
+    rows = connection.execute(select(schema.halt).order_by(schema.halt.c.seq)).mappings()
+    newest = {row["step"]: row for row in rows}
+    for step, row in newest.items():
+        if row["state"] == HALTED and step in scheduler.stages:
+            set_halted(scheduler.stages[step], row["reason"])
+
+
+def _load_opening(connection: Connection, stage: Stage, revision: int) -> None:
+    """Load whether a gate has opened or a batch step closed its last batch, and since when it waits."""
+    gate, clock = schema.gate_opening, schema.gate_clock
+    opening = connection.execute(select(gate.c.last, gate.c.reason).where(gate.c.revision == revision)).first()
+    if opening is not None:
+        stage.opened, stage.spent, stage.wait_reason = stage.node.type.kind is Kind.GATE, opening.last, opening.reason
+    stage.clock_s = connection.execute(select(clock.c.started_uptime_s).where(clock.c.revision == revision)).scalar()
 
 
 def _count(connection: Connection, table: Any, revision: int) -> int:
@@ -98,26 +120,24 @@ def load_unit(connection: Connection, revisions: Mapping[str, Revision], unit_id
     kind, _, step = domain.partition(":")
     if kind == "batch":
         number = int(unit_id.rpartition(":")[2])
-        table = schema.batch
-        mine = (table.c.revision == revisions[step].id) & (table.c.number == number)
-        row = connection.execute(select(table.c.members, table.c.weight).where(mine)).one()
-        unit = batch_unit(step, number, tuple(json.loads(row.members)), row.weight)
+        unit = _load_batch(connection, revisions[step], number)
     _add_outcomes(connection, {unit_id: unit}, revisions)
     return unit
 
 
 def _load_batches(connection: Connection, scheduler: Scheduler, revisions: Mapping[str, Revision]) -> list[Unit]:
+    """Return the batches that are not decided everywhere; members are read for these alone."""
     units: dict[str, Unit] = {}
     for stage in scheduler.stages.values():
         if stage.node.type.kind is Kind.COLLECT:
-            units |= _open_batches(connection, scheduler, revisions, stage)
+            for number in _open_batches(connection, scheduler, revisions, stage):
+                unit = _load_batch(connection, revisions[stage.node.name], number)
+                units[unit.id] = unit
     _add_outcomes(connection, units, revisions)
     return list(units.values())
 
 
-def _open_batches(
-    connection: Connection, scheduler: Scheduler, revisions: Mapping[str, Revision], stage: Stage
-) -> dict[str, Unit]:
+def _open_batches(connection: Connection, scheduler: Scheduler, revisions: Mapping[str, Revision], stage: Stage) -> list[int]:
     """Return the batches of one step that are not decided everywhere; the others are not even read."""
     name, table, outcome = stage.node.name, schema.batch, schema.outcome
     mine = table.c.revision == revisions[name].id
@@ -125,12 +145,20 @@ def _open_batches(
     counted = select(outcome.c.unit, func.count().label("n")).where(outcome.c.revision.in_(below)).group_by(outcome.c.unit)
     decided = {row.unit for row in connection.execute(counted) if row.n >= len(below)}
     numbers = connection.execute(select(table.c.number).where(mine).order_by(table.c.number)).scalars()
-    units = {}
-    for number in [number for number in numbers if f"{name}:{number:06d}" not in decided]:
-        row = connection.execute(select(table.c.members, table.c.weight).where(mine & (table.c.number == number))).one()
-        unit = batch_unit(name, number, tuple(json.loads(row.members)), row.weight)
-        units[unit.id] = unit
-    return units
+    return [number for number in numbers if batch_id(name, number) not in decided]
+
+
+def _load_batch(connection: Connection, revision: Revision, number: int) -> Unit:
+    keys, weight = _batch_keys(connection, revision.id, 1 if revision.cumulative else number, number)
+    return batch_unit(revision.step, number, keys, weight)
+
+
+def _batch_keys(connection: Connection, revision: int, first: int, last: int) -> tuple[list[str], int]:
+    """Return the keys of the members of some batches, in order, and their weight."""
+    table = schema.batch
+    mine = (table.c.revision == revision) & table.c.number.between(first, last)
+    rows = connection.execute(select(table.c.members, table.c.weight).where(mine).order_by(table.c.number)).all()
+    return [keys["items"] for row in rows for _, keys in json.loads(row.members)], sum(row.weight for row in rows)
 
 
 def _load_versions(connection: Connection, scheduler: Scheduler, revisions: Mapping[str, Revision]) -> list[Unit]:

@@ -50,6 +50,18 @@ def fail(scheduler: "Scheduler", event: Failed) -> None:
     versions.finish_version(scheduler, stage, event.unit)
 
 
+def try_what_is_due(scheduler: "Scheduler", now_s: float) -> None:
+    """Run again what failed and has waited long enough."""
+    due = [entry for entry in scheduler.delayed if entry[0] <= now_s]
+    scheduler.delayed = [entry for entry in scheduler.delayed if entry[0] > now_s]
+    for _, step, unit_id in due:
+        stage = scheduler.stages[step]
+        if stage.node.type.kind is Kind.ACCUMULATE:
+            collecting.compute_entry(scheduler, stage)
+        elif unit_id in scheduler.units:
+            scheduler.run_again(scheduler.units[unit_id], stage.node)
+
+
 def count_failure(scheduler: "Scheduler", stage: Stage, *, failed: bool) -> None:
     """Alert once when a step fails for everything."""
     if not failed:

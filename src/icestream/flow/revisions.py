@@ -28,6 +28,8 @@ class Revision:
     epoch: int
     params: Mapping[str, Any]
     """The parameters that make a difference to its results."""
+    cumulative: bool = False
+    """Of a batch step: a batch holds what the rows before it hold, too."""
 
 
 def identity_params(node: Node, *, pinned: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -74,7 +76,7 @@ def activate_revisions(connection: Connection, graph: Graph, acquisition: Mappin
             row = _new_revision(connection, node, links, definition)
         definitions[node.name] = definition
         pinned = (row["type"], row["type_version"], row["epoch"])
-        revisions[node.name] = Revision(row["id"], node.name, row["number"], *pinned, params)
+        revisions[node.name] = Revision(row["id"], node.name, row["number"], *pinned, params, node.type.cumulative)
     for row in active.values():
         connection.execute(update(table).where(table.c.id == row["id"]).values(state="frozen"))
     return revisions

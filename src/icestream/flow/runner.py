@@ -28,6 +28,7 @@ from icestream.flow.control.redoing import rebuild_stale
 from icestream.flow.deciding import judge_for
 from icestream.flow.executor import Executor, Request, hear
 from icestream.flow.faults import fault_point
+from icestream.flow.halting import HALTED
 from icestream.flow.hearing import Hearing
 from icestream.flow.holding import Holds
 from icestream.flow.inflight import Inflight
@@ -103,6 +104,7 @@ class Runner:
         self.revisions = activate_revisions(connection, self.graph, acquisition)
         self.fingerprint = fingerprint_of(self.revisions)
         self.scheduler = Scheduler(self.graph, judge_for, resuming.load_overrides(connection))
+        self.scheduler.uptime_s = self.clock.uptime_s
         self.workshop = Workshop(self.session, self.graph, self.revisions)
         self.workshop.records.limit_bytes = self.settings.record_memory_mb * 2**20
         self.board = Board(self.scheduler, self.running, notices=self.bulletin.notices)
@@ -227,7 +229,7 @@ class Runner:
             self.clock.advance(counting=self.holds.first is None)
             for answer in answers:
                 self.hearing.hear(writing, answer)
-            self.handle(writing, moves.Tick(time.monotonic()))
+            self.handle(writing, moves.Tick(time.monotonic(), self.clock.uptime_s))
             look_around(self, writing)
             carry_out_commands(self, writing)
             rebuild_stale(self, writing)
@@ -280,8 +282,20 @@ class Runner:
                 self._enqueue(self.workshop.task_for_entry(writing.connection, instruction))
             elif isinstance(instruction, moves.Release):
                 self.workshop.forget_unit(instruction.unit)
+            elif isinstance(instruction, moves.Halt):
+                self._carry_out_halt(writing, instruction)
             elif isinstance(instruction, moves.Settle | moves.Forget):
                 self.board.count(instruction)
+
+    def _carry_out_halt(self, writing: Writing, halt: moves.Halt) -> None:
+        """Take back the tasks of a step that have not begun; stop or start its source."""
+        if halt.state == HALTED:
+            withdrawn = self.inflight.withdraw(halt.step, running=set(self.running))
+            self.ready.withdraw({task.attempt for task, _ in withdrawn if not task.waiters})
+            for unit in [unit for _, units in withdrawn for unit in units]:
+                self.handle(writing, moves.Withdrawn(halt.step, unit))
+        if self.graph.nodes[halt.step].type.kind is Kind.SOURCE:
+            (self.sources.halt if halt.state == HALTED else self.sources.go_on)(halt.step)
 
     def _prepare(self, writing: Writing, dispatch: moves.Dispatch) -> None:
         """Queue a unit, unless a result with its key is there already: then it is taken over."""

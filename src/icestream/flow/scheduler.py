@@ -7,10 +7,11 @@ hang. A unit leaves the memory when its last step has decided: the cost of an ev
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from icestream.flow import closing, collecting, overriding, retry, versions
+from icestream.flow import awaiting, closing, collecting, halting, overriding, retry, versions
 from icestream.flow.context import Progress, Verdict
+from icestream.flow.deciding import admission_for
 from icestream.flow.graph import Graph, Node
-from icestream.flow.joins import first_weight, join_inputs, member_keys, passed_keys
+from icestream.flow.joins import Joined, first_weight, join_inputs, member_keys, passed_keys
 from icestream.flow.moves import (
     Absorbed,
     Arrived,
@@ -19,17 +20,21 @@ from icestream.flow.moves import (
     Event,
     Failed,
     Forget,
+    Halted,
     Instruction,
+    Lifted,
     MarkStream,
     Outcome,
     Overridden,
     Published,
     Release,
+    Released,
     Retried,
     Settle,
     SourceClosed,
     Status,
     Tick,
+    Withdrawn,
 )
 from icestream.flow.stage import Stage, Unit
 from icestream.flow.step import Kind
@@ -50,6 +55,7 @@ class Scheduler:
     units: dict[str, Unit] = field(default_factory=dict)
     delayed: list[tuple[float, str, str]] = field(default_factory=list)
     out: list[Instruction] = field(default_factory=list)
+    uptime_s: float = 0.0
 
     def __post_init__(self) -> None:
         self._dependents = {name: self.graph.dependents(name) for name in self.graph.nodes}
@@ -63,7 +69,9 @@ class Scheduler:
             stage = Stage(node)
             if node.type.kind in (Kind.GATE, Kind.COLLECT, Kind.ACCUMULATE):
                 stage.judge, stage.portion = self.judges(node)
+            stage.admit = admission_for(node)
             self.stages[node.name] = stage
+        self._timed = [stage for stage in self.stages.values() if stage.node.type.kind in (Kind.GATE, Kind.COLLECT)]
 
     def handle(self, event: Event) -> list[Instruction]:
         """Take one event and return what is to be done, in order."""
@@ -85,8 +93,14 @@ class Scheduler:
                 retry.try_again(self, event)
             case Overridden():
                 overriding.decide_anew(self, event)
+            case Released():
+                collecting.judge(self, self.stages[event.step], released=True)
+            case Halted() | Lifted() | Withdrawn():
+                halting.take(self, event)
             case Tick():
-                self._tick(event.now_s)
+                self.uptime_s = max(self.uptime_s, event.uptime_s)
+                retry.try_what_is_due(self, event.now_s)
+                collecting.ask_by_time(self, self._timed)
         closing.close_what_is_done(self)
         return self.out
 
@@ -161,11 +175,13 @@ class Scheduler:
         stage = self.stages[node.name]
         unit.running.discard(node.name)
         stage.awaiting_version.pop(unit.id, None)
+        stage.held.pop(unit.id, None)
         if node.name not in unit.outcomes:
             stage.undecided -= 1
         unit.outcomes[node.name] = outcome
         self.out.append(Settle(node.name, unit.id, outcome))
-        self.mark(stage, "open", "its first outcome")
+        if outcome.status not in (Status.SKIPPED, Status.ABSENT):
+            self.mark(stage, "open", "its first outcome")
         for dependent in self._followers[node.name]:
             if dependent.domain == unit.domain:
                 self._decide_again(unit, dependent)
@@ -173,9 +189,10 @@ class Scheduler:
 
     def _decide_again(self, unit: Unit, node: Node) -> None:
         known = unit.outcomes.get(node.name)
-        frozen = node.type.kind in (Kind.COLLECT, Kind.ACCUMULATE) and known is not None and known.status is Status.ITEM
-        if frozen:
-            overriding.note_frozen(self, unit, self.stages[node.name])
+        taken = node.type.kind in (Kind.COLLECT, Kind.ACCUMULATE)
+        if (taken or self.stages[node.name].shut) and known is not None and known.status is Status.ITEM:
+            if taken:
+                overriding.note_frozen(self, unit, self.stages[node.name])
             return
         if known is not None:
             self.forget(unit, node)
@@ -199,19 +216,21 @@ class Scheduler:
     def decide(self, unit: Unit, node: Node) -> None:
         """Run, pass, hold or skip ``unit`` at ``node`` if its inputs are known."""
         stage = self.stages[node.name]
-        if node.name in unit.running or unit.id in stage.waiting or _in_entry(stage, unit.id):
+        if node.name in unit.running or stage.has(unit.id):
             return
-        joined = join_inputs(node, unit.outcomes)
+        absent = Joined({}, outcome=Outcome(Status.ABSENT, reason=stage.shut, weight=0)) if stage.shut else None
+        joined = absent or join_inputs(node, unit.outcomes)
         if joined is None:
             return
         if joined.outcome is not None:
             self.settle(unit, node, joined.outcome)
             return
+        if awaiting.hold_back(self, unit, stage):
+            return
         weight = first_weight(node, unit.outcomes)
-        forced = self.overrides.get((unit.id, node.name))
-        by_hand = overriding.decide_by_hand(node, joined.inputs, weight, forced) if forced else None
-        if by_hand is not None:
-            self.settle(unit, node, by_hand)
+        chosen = overriding.decide_at_once(self, unit, stage, joined.inputs, weight)
+        if chosen is not None:
+            self.settle(unit, node, chosen)
             return
         bound = versions.bind(self, unit, stage)
         if bound is None:
@@ -253,7 +272,7 @@ class Scheduler:
         if unit is None or event.step not in unit.running:
             return
         if event.step in unit.stale:
-            self._run_again(unit, stage.node)
+            self.run_again(unit, stage.node)
             return
         retry.count_failure(self, stage, failed=False)
         self.settle(unit, stage.node, event.outcome)
@@ -261,19 +280,10 @@ class Scheduler:
             versions.publish(self, stage, event.outcome.keys["out"])
         versions.finish_version(self, stage, event.unit)
 
-    def _run_again(self, unit: Unit, node: Node) -> None:
+    def run_again(self, unit: Unit, node: Node) -> None:
+        """Decide a unit anew whose attempt at ``node`` is over."""
         unit.running.discard(node.name)
         self.decide(unit, node)
-
-    def _tick(self, now_s: float) -> None:
-        due = [entry for entry in self.delayed if entry[0] <= now_s]
-        self.delayed = [entry for entry in self.delayed if entry[0] > now_s]
-        for _, step, unit_id in due:
-            stage = self.stages[step]
-            if stage.node.type.kind is Kind.ACCUMULATE:
-                collecting.compute_entry(self, stage)
-            elif unit_id in self.units:
-                self._run_again(self.units[unit_id], stage.node)
 
 
 def _publishes_only(node: Node) -> bool:
@@ -286,7 +296,3 @@ def _takes_items(node: Node, step: str) -> bool:
 
 def _makes_snapshot(node: Node) -> bool:
     return node.type.output is not None and issubclass(node.type.output, Snapshot)
-
-
-def _in_entry(stage: Stage, unit_id: str) -> bool:
-    return stage.entry is not None and any(unit_id == member for member, _ in stage.entry.members)

@@ -34,13 +34,25 @@ class Sources:
     deaths: "Counter[tuple[str, tuple[str, int, int]]]" = field(default_factory=Counter)  # by step and the file it was reading
 
     def start_all(self) -> None:
-        """Start every source of the workflow that neither runs nor has ended, unless a person has paused the session."""
+        """Start every source that neither runs, nor has ended, nor is halted, unless a person has paused the session."""
         if "person" in self.runner.holds.by_kind:
             return
         watched = {worker.source for worker in self.runner.pool.workers}
         for node in self._nodes():
-            if node.name not in watched and node.name not in self.ended and node.name not in self.restart_at:
+            known = node.name in watched or node.name in self.ended or node.name in self.restart_at
+            if not known and not self.runner.scheduler.stages[node.name].halted:
                 self._start(node)
+
+    def halt(self, step: str) -> None:
+        """Stop one source; what it still said is not heard."""
+        self.restart_at.pop(step, None)
+        for worker in [worker for worker in self.runner.pool.workers if worker.source == step]:
+            self.runner.pool.dismiss(worker)
+
+    def go_on(self, step: str) -> None:
+        """Start a source again that was halted, after the commit; it finds what came meanwhile."""
+        self.ended.pop(step, None)
+        self.wanted = True
 
     def rest(self) -> None:
         """Stop watching; nothing closes by that."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from icestream.flow.context import Progress, Verdict
 from icestream.flow.graph import Node
 from icestream.flow.moves import Keys, Member, Outcome
+from icestream.flow.step import Kind
 
 Judge = Callable[[Progress], Verdict]
 
@@ -38,6 +39,7 @@ class Stage:
 
     node: Node
     judge: Judge | None = None
+    admit: Callable[[str], Verdict] | None = None  # of a gate that keeps or rejects each exposure by itself
     portion: int = 1
     closed: bool = False
     marked: str = "new"  # the state of the stream in the store
@@ -47,6 +49,12 @@ class Stage:
     passed: int = 0
     passed_weight: int = 0
     opened: bool = False
+    spent: bool = False  # a gate that has passed all it ever will, or a batch step after its last batch
+    halted: str = ""  # why the step takes nothing new, if it does not
+    clock_s: float | None = None  # the uptime at which something first waited
+    ask_at_s: float | None = None  # the uptime at which its rule is to be asked again
+    held: dict[str, None] = field(default_factory=dict)  # units that wait until other streams have closed
+    gathered: list[str] = field(default_factory=list)  # of a cumulative batch step: the keys of all members so far
     wait_reason: str = ""
     next_number: int = 1
     entry: Entry | None = None
@@ -61,7 +69,18 @@ class Stage:
     alerted: bool = False
     stale: set[str] = field(default_factory=set)  # what was taken and is no item any more
 
-    def progress(self, *, stream_closed: bool) -> Progress:
+    @property
+    def shut(self) -> str:
+        """Why the step takes nothing new, if it does not."""
+        if self.halted:
+            return self.halted
+        return f"{self.node.name} has passed on all that it was to pass on" if self.spent else ""
+
+    def has(self, unit: str) -> bool:
+        """Tell whether the step has taken a unit: it waits here, or is in the entry that is being computed."""
+        return unit in self.waiting or (self.entry is not None and any(unit == member for member, _ in self.entry.members))
+
+    def progress(self, *, stream_closed: bool, uptime_s: float = 0.0, released: bool = False) -> Progress:
         """Return what a gate, batch or accumulator is asked to decide on."""
         return Progress(
             waiting=len(self.waiting),
@@ -69,6 +88,9 @@ class Stage:
             passed=self.passed,
             passed_weight=self.passed_weight,
             stream_closed=stream_closed,
+            elapsed_s=0.0 if self.clock_s is None else max(0.0, uptime_s - self.clock_s),
+            released=released,
+            batches=self.next_number - 1 if self.node.type.kind is Kind.COLLECT else 0,
         )
 
     def put(self, unit: str, keys: Keys, weight: int) -> None:

@@ -15,7 +15,7 @@ The decorator returns the same function, so a test calls it.
 
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar, Generic, Literal, TypeVar
@@ -53,6 +53,11 @@ class Port:
     optional: bool = False
 
     @property
+    def generic(self) -> bool:
+        """The port takes any record; what passes it on gives the type that it is linked to."""
+        return self.record is Record
+
+    @property
     def bound(self) -> bool:
         """The port takes a snapshot, bound to one version at first use."""
         return issubclass(self.record, Snapshot)
@@ -77,6 +82,13 @@ class StepType:
     gpu_gb: float = 0.0
     gpu: GpuUse = "optional"
     max_hours: float | None = None
+    cumulative: bool = False
+    """Of a batch step: every batch holds all exposures so far."""
+    admit: "Callable[[str, Any], Verdict] | None" = None
+    """Of a gate: keeps or rejects each exposure by its id alone, before it waits."""
+    check: "Callable[[Any, Mapping[str, type[Record]]], None] | None" = None
+    """Raises `WorkflowError` where parameters do not fit the records that generic ports are linked to."""
+    min_inputs: int = 1
 
     @property
     def time_limit_s(self) -> float | None:

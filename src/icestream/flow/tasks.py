@@ -62,6 +62,7 @@ class Workshop:
     revisions: Mapping[str, Revision]
     names: dict[str, str] = field(default_factory=dict)
     acquisitions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    ordinals: dict[str, int] = field(default_factory=dict)
     makers: "OrderedDict[str, str]" = field(default_factory=OrderedDict)
     records: RecentRecords = field(default_factory=RecentRecords)
     requests: dict[str, Demand] = field(default_factory=dict)
@@ -69,18 +70,23 @@ class Workshop:
     def __post_init__(self) -> None:
         self.requests |= {node.name: request_of(node) for node in self.graph.nodes.values()}
 
-    def know_unit(self, unit: str, name: str, acquisition: dict[str, Any]) -> None:
-        """Remember the name of an exposure and what its file says about the acquisition; the session's values win."""
+    def know_unit(self, unit: str, name: str, acquisition: dict[str, Any], ordinal: int) -> None:
+        """Remember the name of an exposure, what its file says about the acquisition (the session's values win), its number."""
         self.names[unit] = name
+        self.ordinals[unit] = ordinal
         self.acquisitions[unit] = acquisition | self._session_acquisition()
 
     def forget_unit(self, unit: str) -> None:
         """Forget a settled exposure."""
         self.names.pop(unit, None)
         self.acquisitions.pop(unit, None)
+        self.ordinals.pop(unit, None)
 
     def _name_of(self, unit: str) -> str:
         return self.names.get(unit, unit.replace(":", "_"))
+
+    def _identity_of(self, unit: str) -> dict[str, Any]:
+        return {"id": unit, "name": self._name_of(unit), "ordinal": self.ordinals.get(unit, 0)}
 
     def _session_acquisition(self) -> dict[str, Any]:
         return self.session.document.acquisition.model_dump(exclude_none=True)
@@ -158,9 +164,10 @@ class Workshop:
                 "reduced": task.reduced,
                 "params": node.params,
                 "values": {parameter: path for parameter, (_, path) in node.values.items()},
+                "records": {port: f"{record.__module__}:{record.__qualname__}" for port, record in node.records.items()},
                 "roots": self.session.roots,
                 "folder": f"steps/{task.step}/{revision.number}",
-                "exposure": {"id": task.unit, "name": self._name_of(task.unit)},
+                "exposure": self._identity_of(task.unit),
                 "acquisition": task.acquisition,
             }
         )
@@ -183,7 +190,7 @@ class Workshop:
             "state_version": previous.state_version if previous else None,
             "closing": entry.closing,
             "snapshot_version": entry.position,
-            "exposures": [{"id": unit, "name": self._name_of(unit)} for unit, _ in entry.members],
+            "exposures": [self._identity_of(unit) for unit, _ in entry.members],
             "acquisition": [self._values_read(node, unit) for unit, _ in entry.members],
             "members": {
                 port: [self._stored(connection, message, keys[port]) if port in keys else None for _, keys in entry.members]
@@ -201,6 +208,14 @@ class Workshop:
             stored = {"json": row.record, "version": row.record_version, "block": row.block}
             self.records.put(key, stored)
         return {"json": stored["json"], "version": stored["version"], "block": message.add_block(stored["block"])}
+
+    def inputs_to_store(self, task: Task) -> dict[str, list[str]]:
+        """Return port → input keys; a cumulative batch is named by its unit, whose members are in the store once already."""
+        if task.entry is not None:
+            return {"members": [unit for unit, _ in task.entry.members]}
+        links = self.graph.nodes[task.step].links
+        whole = {port for port, group in links.items() if any(self.graph.nodes[link.step].type.cumulative for link in group)}
+        return {port: [task.unit] if port in whole else list(keys) for port, keys in task.inputs.items()}
 
     def note_maker(self, key: str, worker: str) -> None:
         """Remember which worker made a result: it still has the images at hand."""

@@ -62,7 +62,9 @@ def _hold(scheduler: "Scheduler", unit: Unit, stage: Stage, producer: Stage) -> 
 
 def run_newest(scheduler: "Scheduler", stage: Stage) -> None:
     """Run a step that is fed by snapshots alone, on the newest versions, when it is idle; versions between are skipped."""
-    if stage.node.domain != f"version:{stage.node.name}" or stage.version_unit is not None:
+    if stage.node.domain != f"version:{stage.node.name}" or stage.version_unit is not None or stage.halted:
+        return
+    if any(scheduler.stages[step].marked != "closed" for step in stage.node.after):
         return
     producers = [scheduler.stages[link.step] for group in stage.node.links.values() for link in group]
     newest = ",".join(producer.version_key or "" for producer in producers)

@@ -13,7 +13,7 @@ from icestream.flow.database import insert_if_new
 from icestream.flow.guard import CallFailure
 from icestream.flow.store import Store
 
-DURABLE = (moves.OpenGate, moves.CloseBatch, moves.Consume, moves.DropEntry)
+DURABLE = (moves.OpenGate, moves.StartClock, moves.Halt, moves.CloseBatch, moves.Consume, moves.DropEntry)
 """Decisions that a power cut must not undo."""
 
 
@@ -77,8 +77,8 @@ class Writing:
                     version=instruction.version,
                     key=instruction.key,
                 )
-            case moves.OpenGate():
-                self._stamped(schema.gate_opening, instruction.step, reason=instruction.reason)
+            case moves.OpenGate() | moves.StartClock() | moves.Halt():
+                self._opening_or_halt(instruction)
             case moves.CloseBatch():
                 self._close_batch(instruction)
             case moves.Consume():
@@ -122,7 +122,25 @@ class Writing:
         where = (table.c.revision == self.revisions[forget.step]) & (table.c.unit == forget.unit)
         self.connection.execute(delete(table).where(where))
 
+    def _opening_or_halt(self, instruction: moves.OpenGate | moves.StartClock | moves.Halt) -> None:
+        step = instruction.step
+        match instruction:
+            case moves.OpenGate():
+                self._stamped(schema.gate_opening, step, reason=instruction.reason, last=instruction.last)
+            case moves.StartClock():
+                self._reset_clock(step)
+                self.add(schema.gate_clock, revision=self.revisions[step], started_uptime_s=instruction.uptime_s)
+            case moves.Halt():
+                what = {"step": step, "state": instruction.state, "reason": instruction.reason}
+                self.add(schema.halt, seq=self.store.next_seq(), at=self.now, **what)
+
+    def _reset_clock(self, step: str) -> None:
+        self.flush()
+        table = schema.gate_clock
+        self.connection.execute(delete(table).where(table.c.revision == self.revisions[step]))
+
     def _close_batch(self, closed: moves.CloseBatch) -> None:
+        self._reset_clock(closed.step)
         members = json.dumps([[unit, dict(keys)] for unit, keys in closed.members])
         values = {"number": closed.number, "members": members, "weight": closed.weight, "remainder": closed.remainder}
         self._stamped(schema.batch, closed.step, **values)

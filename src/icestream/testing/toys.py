@@ -37,6 +37,17 @@ class Number(Record):
     file: FileRef | None = None
 
 
+class Crowd(Record):
+    """So many things at once, as the particles of a micrograph."""
+
+    count: int
+
+    @property
+    def weight(self) -> int:
+        """How many there are."""
+        return self.count
+
+
 class Total(Snapshot):
     """A sum so far."""
 
@@ -160,6 +171,18 @@ def hurry(number: Number, params: WaitParams, ctx: Context) -> Number:
 def pass_on(number: Number) -> Number:
     """Do nothing: what an engine costs by itself."""
     return number
+
+
+@step.map("toy_crowd", version=1, memory_gb=0.1)
+def gather_crowd(number: Number) -> Crowd:
+    """Make a crowd of ten times a number."""
+    return Crowd(count=10 * number.value)
+
+
+@step.map("toy_count_crowds", version=1, memory_gb=0.1)
+def count_crowds(crowds: list[Crowd]) -> Number:
+    """Add up the crowds of a batch."""
+    return Number(value=sum(crowd.count for crowd in crowds))
 
 
 @step.map("toy_pass_movie", version=1, memory_gb=0.1)

@@ -74,12 +74,12 @@ UNMAPPED: dict[str, Unmapped] = {
     "XmippProtCenterParticles": Unmapped("particles are not centred again yet"),
     "XmippProtDenoiseParticles": Unmapped("particles are not denoised", _PARTICLES),
     # flow
-    "XmippProtTriggerData": Unmapped("steps take items as they come; there is no gate by number yet", _IMAGES),
-    "ProtDataCounter": Unmapped("steps take items as they come; there is no gate by number yet", _IMAGES),
-    "ProtDataSampler": Unmapped("there is no random sample yet; all items go on", _IMAGES),
-    "ProtManualCheckpoint": Unmapped("there is no gate that waits for a person yet"),
+    "XmippProtTriggerData": Unmapped("items go on as they come; add a trigger or batches by hand", _IMAGES),
+    "ProtDataCounter": Unmapped("items go on as they come; add a trigger or batches by hand", _IMAGES),
+    "ProtDataSampler": Unmapped("all items go on; add a sample by hand", _IMAGES),
+    "ProtManualCheckpoint": Unmapped("nothing waits for a person; add a manual trigger by hand"),
     "ProtSubSet": Unmapped("a part of a set cannot be chosen by hand yet", ("inputFullSet",)),
-    "ProtUnionSet": Unmapped("streams are not united yet; the first one goes on", ("inputSets",)),
+    "ProtUnionSet": Unmapped("the first stream goes on; add a union by hand", ("inputSets",)),
     # 2D
     "XmippProtEliminateEmptyClasses": _NO_2D_CHOICE,
     "XmippProtCL2DClustering": _NO_2D_CHOICE,
