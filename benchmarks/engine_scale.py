@@ -19,6 +19,7 @@ from icestream.flow.runner import Runner
 from icestream.flow.running import run_session
 from icestream.flow.session import open_session
 from icestream.flow.status import RunStatus
+from icestream.flow.taking_up import resume
 from icestream.settings import Settings
 from icestream.testing.toy_session import TOYS, make_toy_session
 
@@ -85,7 +86,7 @@ def main(exposures: int, folder: Path) -> None:
     session = open_session(folder / "session")
     began = time.perf_counter()
     runner = Runner(session, Settings(cores=2, min_free_gb=0))
-    runner.resume()
+    resume(runner)
     resume_s = time.perf_counter() - began
     runner.store.close("benchmark")
     began = time.perf_counter()

@@ -12,7 +12,24 @@ import yaml
 
 from icestream.errors import StoreUnavailable
 from icestream.flow import schema
-from icestream.flow.control.asking import Apply, Branch, Command, Override, Pause, Reset, Restart, Resume, Retry, Set, Stop, ask
+from icestream.flow.control.asking import (
+    Apply,
+    Branch,
+    Close,
+    Command,
+    Continue,
+    Override,
+    Pause,
+    Release,
+    Reopen,
+    Reset,
+    Restart,
+    Resume,
+    Retry,
+    Set,
+    Stop,
+    ask,
+)
 from icestream.flow.control.submitting import submit
 from icestream.flow.runner import Runner
 from icestream.flow.running import run_session
@@ -185,7 +202,7 @@ def test_restart_computes_afresh_from_a_step_on(tmp_path: Path) -> None:
     assert len([row for row in read_rows(session, schema.revision) if row["step"] == "numbers"]) == 1
 
 
-def test_reset_drops_results_and_they_can_be_computed_again(tmp_path: Path) -> None:
+def test_reset_drops_results_until_the_session_is_continued(tmp_path: Path) -> None:
     session = make_toy_session(tmp_path, toy_steps(5), numbers=range(4))
     with live(session) as runner:
         until(lambda: len(settled(session, "both")) == 4)
@@ -193,9 +210,43 @@ def test_reset_drops_results_and_they_can_be_computed_again(tmp_path: Path) -> N
         state, text = answer(session, Reset(step="both"))
         assert state == "done", text
         assert not [row for row in read_rows(session, schema.outcome) if row["revision"] == old]
+        until(lambda: len(settled(session, "both")) == 4)
+        assert {row["status"] for row in settled(session, "both").values()} == {"absent"}
+        assert "goes on" in answer(session, Continue())[1]
         arrive(tmp_path, range(4, 5))
         assert runner.wait(LIMIT_S) == 0
     assert len(settled(session, "triple")) == 5
+    assert {row["status"] for row in settled(session, "both").values()} == {"item", "skipped"}
+
+
+def test_a_stream_is_closed_by_hand_and_opened_again(tmp_path: Path) -> None:
+    session = make_toy_session(tmp_path, toy_steps(6), numbers=range(3))
+    with live(session) as runner:
+        until(lambda: len(settled(session, "odd")) == 3)
+        assert answer(session, Close(step="odd"))[0] == "done"
+        arrive(tmp_path, range(3, 5))
+        until(lambda: len(settled(session, "odd")) == 5)
+        assert settled(session, "odd")["3"]["status"] == "absent"
+        assert "by hand, by eva" in settled(session, "odd")["3"]["reason"]
+        assert answer(session, Reopen(step="odd"))[0] == "done"
+        until(lambda: settled(session, "odd").get("3", {}).get("status") == "item")
+        arrive(tmp_path, range(5, 6))
+        assert runner.wait(LIMIT_S) == 0
+    assert len(settled(session, "any")) == 6
+
+
+def test_a_gate_is_released_by_hand(tmp_path: Path) -> None:
+    steps = toy_steps(4)
+    steps["gate"] = {"use": "trigger", "in": {"items": "both"}, "params": {"mode": "growing", "count": 1000}}
+    session = make_toy_session(tmp_path, steps, numbers=range(3))
+    with live(session) as runner:
+        until(lambda: len(settled(session, "both")) == 3)
+        assert answer(session, Release(step="odd"))[0] == "refused"
+        assert not settled(session, "gate") or "item" not in {row["status"] for row in settled(session, "gate").values()}
+        assert answer(session, Release(step="gate"))[0] == "done"
+        until(lambda: "item" in {row["status"] for row in settled(session, "gate").values()})
+        arrive(tmp_path, range(3, 4))
+        assert runner.wait(LIMIT_S) == 0
 
 
 def test_a_pause_holds_through_a_restart_until_somebody_resumes(tmp_path: Path) -> None:
@@ -306,7 +357,7 @@ def test_a_backlog_of_many_pages_is_worked_off(tmp_path: Path, newest_first: boo
     session = make_toy_session(tmp_path, toy_steps(40), numbers=range(40))
     run_session(session, Settings(cores=2))
     monkeypatch.setattr("icestream.flow.backlog.PAGE", 7)
-    monkeypatch.setattr("icestream.flow.runner._LOW_WATER", 3)
+    monkeypatch.setattr("icestream.flow.taking_up.LOW_WATER", 3)
     ask(session, Set(step="triple", params={"factor": 4}), author="eva")
     run_session(session, Settings(cores=2, newest_first=newest_first))
     edited = open_session(session.folder)
@@ -318,7 +369,7 @@ def test_a_backlog_of_many_pages_is_worked_off(tmp_path: Path, newest_first: boo
 def test_a_flood_of_exposures_waits_in_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("icestream.flow.backlog.PAGE", 5)
     monkeypatch.setattr("icestream.flow.backlog.MOST_UNITS", 6)
-    monkeypatch.setattr("icestream.flow.runner._LOW_WATER", 3)
+    monkeypatch.setattr("icestream.flow.taking_up.LOW_WATER", 3)
     most: list[int] = []
     watched = Runner.handle
 

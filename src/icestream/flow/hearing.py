@@ -62,6 +62,10 @@ class Hearing:
         self.runner.inflight.end(task)
         self.runner.board.notes.pop(task.step, None)
         writing.end_lease(attempt)
+        waiting = [other for other in self.runner.postponed if other.step == task.step]
+        for other in waiting:
+            self.runner.postponed.remove(other)
+            self.runner.make_ready(other)
         return task
 
     def _ended(self, writing: Writing, task: Task, body: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from types import FrameType
 from sqlalchemy import Connection
 
 from icestream.files import sweep_temporaries
-from icestream.flow import moves, resuming
+from icestream.flow import moves
 from icestream.flow.allotting import (
     broker_for,
     gpus_for,
@@ -18,23 +18,23 @@ from icestream.flow.allotting import (
     tell_notices,
 )
 from icestream.flow.arrivals import Arrivals
-from icestream.flow.backlog import find_backlog
+from icestream.flow.backlog import Backlog
 from icestream.flow.broker import RETRY_S
 from icestream.flow.bulletin import Bulletin
 from icestream.flow.clock import Clock
 from icestream.flow.control.commands import carry_out_commands
 from icestream.flow.control.holds import look_around
 from icestream.flow.control.redoing import rebuild_stale
-from icestream.flow.deciding import judge_for
 from icestream.flow.executor import Executor, Request, hear
 from icestream.flow.faults import fault_point
+from icestream.flow.graph import Graph
 from icestream.flow.halting import HALTED
 from icestream.flow.hearing import Hearing
 from icestream.flow.holding import Holds
 from icestream.flow.inflight import Inflight
 from icestream.flow.pool import Pool
 from icestream.flow.requests import check_requests
-from icestream.flow.revisions import activate_revisions, fingerprint_of
+from icestream.flow.revisions import Revision
 from icestream.flow.scheduler import Scheduler
 from icestream.flow.session import Session
 from icestream.flow.sources import Sources
@@ -42,12 +42,12 @@ from icestream.flow.status import Board, RunReport, RunStatus
 from icestream.flow.step import Kind
 from icestream.flow.store import Store
 from icestream.flow.surroundings import Surroundings
+from icestream.flow.taking_up import admit_backlog, reload, resume, take_up_workflow
 from icestream.flow.tasks import Task, Workshop
 from icestream.flow.writing import Writing, needs_durability
 from icestream.settings import Settings
 
 _POLL_S = 0.5
-_LOW_WATER = 200
 
 
 @dataclass
@@ -64,7 +64,16 @@ class Runner:
     files_to_drop: list[str] = field(default_factory=list)
     durable: bool = False
     looked_at: float = 0.0
+    postponed: list[Task] = field(default_factory=list)  # wait for an entry of an edited accumulator to end
     outdated: bool = False  # the workflow was edited: everything in memory is built anew after the commit
+
+    graph: Graph = field(init=False)
+    revisions: dict[str, Revision] = field(init=False)
+    fingerprint: str = field(init=False)
+    scheduler: Scheduler = field(init=False)
+    workshop: Workshop = field(init=False)
+    board: Board = field(init=False)
+    backlog: Backlog = field(init=False)
 
     def __post_init__(self) -> None:
         self.gpus = gpus_for(self.settings)
@@ -93,27 +102,13 @@ class Runner:
         self.bulletin = Bulletin()
         with self.store.transaction(durable=True) as connection:
             self.holds.load(connection)
-            self.workflow(connection)
-
-    def workflow(self, connection: Connection) -> None:
-        """Take up the session's workflow: a new graph, its revisions, and a scheduler that knows nothing yet."""
-        self.graph = self.session.graph()
-        notices = check_requests(self.graph, own_limits(self.settings, self.gpus), self.gpus)
-        self.broker.said += [("warning", notice) for notice in notices]
-        acquisition = self.session.document.acquisition.model_dump(exclude_none=True)
-        self.revisions = activate_revisions(connection, self.graph, acquisition)
-        self.fingerprint = fingerprint_of(self.revisions)
-        self.scheduler = Scheduler(self.graph, judge_for, resuming.load_overrides(connection))
-        self.scheduler.uptime_s = self.clock.uptime_s
-        self.workshop = Workshop(self.session, self.graph, self.revisions)
-        self.workshop.records.limit_bytes = self.settings.record_memory_mb * 2**20
-        self.board = Board(self.scheduler, self.running, notices=self.bulletin.notices)
+            take_up_workflow(self, connection)
 
     def run(self) -> RunReport:
         """Run until every stream has closed, or until somebody stops it."""
         sweep_temporaries(self.session.folder / "steps")
         try:
-            self.resume()
+            resume(self)
             self.sources.start_all()
             fault_point("source_started")
             while not self._done():
@@ -153,64 +148,6 @@ class Runner:
         self.stop_signals += 1
         self.stopped_at = time.monotonic()
 
-    def answer_commands(self) -> None:
-        """Carry out what was asked while no runner was there; nothing is processed."""
-        try:
-            self.resume()
-            again = True
-            while again:
-                with self.store.transaction() as connection:
-                    writing = self.writing(connection)
-                    carry_out_commands(self, writing)
-                    writing.flush()
-                    self.holds.store(connection)
-                again = self.outdated
-                self._after_commit()
-                if self.outdated:
-                    self.reload(watch=False)
-            self.store.close("commands were carried out; nothing was processed")
-        except BaseException as error:
-            self.store.give_back(f"ended by {type(error).__name__}: {error}")
-            raise
-
-    def resume(self) -> None:
-        """Take up what earlier runs left unsettled."""
-        with self.store.transaction() as connection:
-            writing = self.writing(connection)
-            resuming.load_stages(connection, self.scheduler, self.revisions)
-            newest_first = self.settings.newest_first
-            self.backlog = find_backlog(connection, fingerprint=self.fingerprint, newest_first=newest_first)
-            self.scheduler.backlog = self.backlog.more
-            self.board.load(connection, self.revisions)
-            instructions = self.scheduler.resume(resuming.load_derived(connection, self.scheduler, self.revisions))
-            resuming.load_failures(connection, self.scheduler, self.revisions)
-            self.carry_out(writing, instructions)
-            self._admit(writing)
-            writing.flush()
-        self._after_commit()
-
-    def _admit(self, writing: Writing) -> None:
-        """Take the next page of what earlier runs left unsettled, whenever little is ready to run."""
-        while self.backlog.more and len(self.ready) < _LOW_WATER:
-            writing.flush()
-            units = self.backlog.next_page(writing.connection, self.revisions)
-            self.hearing.learn_units(writing.connection, [unit.id for unit in units])
-            instructions = self.scheduler.admit(units, more=self.backlog.more)
-            resuming.load_failures(writing.connection, self.scheduler, self.revisions)
-            self.carry_out(writing, instructions)
-
-    def reload(self, *, watch: bool = True) -> None:
-        """Go on with an edited workflow: what is running goes on, everything else is looked at anew."""
-        self.outdated = False
-        self.inflight.let_go(running=set(self.running))
-        self.ready.clear()
-        self.surroundings.session = self.session
-        with self.store.transaction(durable=True) as connection:
-            self.workflow(connection)
-        self.resume()
-        if watch:
-            self.sources.reconcile()
-
     def writing(self, connection: Connection) -> Writing:
         """Return the writing side of one transaction."""
         ids = {step: revision.id for step, revision in self.revisions.items()}
@@ -234,7 +171,7 @@ class Runner:
             carry_out_commands(self, writing)
             rebuild_stale(self, writing)
             if not self.outdated:
-                self._admit(writing)
+                admit_backlog(self, writing)
             assigned = self._assign(writing) if self._may_assign() else []
             self.ready.end(leaving=self.stop_signals > 0 or self.holds.first is not None)
             tell_notices(self.broker, writing)
@@ -244,10 +181,10 @@ class Runner:
             fault_point("before_commit")
         fault_point("after_commit")
         self.bulletin.notices.extend(writing.said)
-        self._after_commit()
+        self.after_commit()
         self._give(assigned)
         if self.outdated:
-            self.reload()
+            reload(self)
         self.sources.restart_fallen()
         if self.on_change is not None:
             self.on_change(self.board.status(hold=self.holds.first))
@@ -255,7 +192,8 @@ class Runner:
     def _may_assign(self) -> bool:
         return not (self.stop_signals or self.outdated or self.holds.first)
 
-    def _after_commit(self) -> None:
+    def after_commit(self) -> None:
+        """Do what only may be done once a transaction is committed."""
         if self.durable:
             with self.store.transaction(durable=True):
                 self.durable = False
@@ -310,9 +248,17 @@ class Runner:
             self.handle(writing, moves.Decided(dispatch.step, dispatch.unit, outcome))
 
     def _enqueue(self, task: Task) -> None:
-        if not self.inflight.join(task):
-            reduce_after_exhaustion(task, self.scheduler.stages[task.step])
-            self.ready.put(task, depth=self.graph.nodes[task.step].depth)
+        if self.inflight.join(task):
+            return
+        if task.entry is not None and any(other.step == task.step and other.entry for other, _ in self.running.values()):
+            self.postponed.append(task)  # both might write to the same export
+        else:
+            self.make_ready(task)
+
+    def make_ready(self, task: Task) -> None:
+        """Queue a task."""
+        reduce_after_exhaustion(task, self.scheduler.stages[task.step])
+        self.ready.put(task, depth=self.graph.nodes[task.step].depth)
 
     def _assign(self, writing: Writing) -> list[Request]:
         self.ready.begin()

@@ -8,7 +8,7 @@ from sqlalchemy import select, update
 
 from icestream.errors import IcestreamError
 from icestream.flow import schema
-from icestream.flow.control import asking, by_hand, editing, holds, redoing, retrying
+from icestream.flow.control import asking, by_hand, editing, holds, redoing, retrying, streams
 from icestream.flow.writing import Writing
 
 if TYPE_CHECKING:
@@ -21,6 +21,10 @@ _HANDLERS: dict[type[asking.Command], Handler] = {
     asking.Pause: holds.pause,
     asking.Resume: holds.resume,
     asking.Stop: holds.stop,
+    asking.Close: streams.close,
+    asking.Reopen: streams.reopen,
+    asking.Release: streams.release,
+    asking.Continue: streams.go_on,
     asking.Retry: retrying.retry,
     asking.Set: editing.set_params,
     asking.Branch: editing.branch,

@@ -8,6 +8,8 @@ from sqlalchemy import delete, insert, select, update
 from icestream.flow import moves, schema
 from icestream.flow.control.asking import Reset, Restart
 from icestream.flow.control.retrying import known_step
+from icestream.flow.control.streams import BY_HAND
+from icestream.flow.halting import HALTED
 from icestream.flow.step import Kind
 from icestream.flow.writing import Writing
 
@@ -35,10 +37,12 @@ def rebuild_stale(runner: "Runner", writing: Writing) -> None:
 
 
 def reset(runner: "Runner", writing: Writing, command: Reset, author: str) -> str:
-    """Drop the results of a step and what is below it."""
+    """Drop the results of a step and what is below it, and let it take nothing until the session is continued."""
     old = [runner.revisions[step].id for step in _steps_from(runner, command.step)]
     steps = _begin_anew(runner, writing, command.step)
     dropped = sum(_drop(writing, revision) for revision in old)
+    if not runner.scheduler.stages[command.step].halted:
+        writing.apply(moves.Halt(command.step, HALTED, f"reset {BY_HAND}{author}"))
     writing.notify(moves.Notify("info", f"{', '.join(steps)}: {dropped} outcomes dropped, as {author} asked", command.step))
     return f"{dropped} outcomes of {len(steps)} steps dropped: {', '.join(steps)}"
 

@@ -18,6 +18,7 @@ from icestream.flow.database import engine_for
 from icestream.flow.runner import Runner
 from icestream.flow.session import Session
 from icestream.flow.store_trouble import explain
+from icestream.flow.taking_up import answer_commands
 from icestream.settings import Settings
 
 _LOOK_S = 0.1
@@ -41,14 +42,14 @@ def submit(session: Session, command: Command, *, author: str, settings: Setting
         The store cannot be used.
     """
     if read_runner(session) is None:  # it has never run
-        Runner(session, settings).answer_commands()
+        answer_commands(Runner(session, settings))
     number = ask(session, command, author=author)
     deadline = time.monotonic() + patience_s
     answer = Answer(number, "asked", "")
     while answer.state == "asked":
         if not runner_lives(session):
             try:
-                Runner(session, settings).answer_commands()
+                answer_commands(Runner(session, settings))
             except SessionBusy:
                 continue  # one was started meanwhile: it will answer
         answer = read_answer(session, number)
