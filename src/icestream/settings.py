@@ -1,6 +1,7 @@
 """Where and with what a machine processes: facility settings, from environment variables (``ICESTREAM_…``)."""
 
 import os
+from pathlib import Path
 
 import psutil
 from pydantic import Field
@@ -17,6 +18,12 @@ class Settings(BaseSettings):
     newest_first: bool = Field(False, description="When behind, process the newest exposures first")
     drain_s: float = Field(30.0, ge=0, description="How long a stopping runner waits for running steps")
     image_memory_mb: int = Field(512, ge=0, description="Images a worker remembers, so that the next step need not read them")
+
+    templates: str = Field("", description="Folders of the facility's own templates, separated as in PATH")
+    state: Path = Field(
+        default_factory=lambda: Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "icestream",
+        description="Folder where `icestream watch` remembers what it has seen; on a local disk",
+    )
 
     @property
     def usable_memory_gb(self) -> float:
