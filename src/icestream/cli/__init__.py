@@ -16,6 +16,7 @@ from icestream.cli.simulate import simulate
 from icestream.cli.status import failed, retry, status, trace
 from icestream.cli.steps import steps
 from icestream.cli.templates import templates
+from icestream.cli.watch import watch
 
 app = typer.Typer(
     name="icestream",
@@ -53,6 +54,7 @@ _COMMANDS: list[tuple[Callable[..., None], str]] = [
     (export_workflow, _MAKE),
     (run, _MAKE),
     (retry, _MAKE),
+    (watch, _MAKE),
     (status, _LOOK),
     (failed, _LOOK),
     (trace, _LOOK),

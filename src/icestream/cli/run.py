@@ -97,10 +97,11 @@ def finish(session: "Session", report: "RunReport") -> int:
     return SOME_FAILED if report.n_failed else 0
 
 
-def _detach(session: "Session", *, cores: int | None, newest_first: bool) -> None:
-    log = session.folder / "logs" / "runner.log"
+def launch_runner(session: Path, *, cores: int | None, newest_first: bool) -> tuple["subprocess.Popen[bytes]", int]:
+    """Run a session in a process of its own that outlives this one; return it, and where its words begin in its log."""
+    log = session / "logs" / "runner.log"
     log.parent.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "icestream", "run", str(session.folder)]
+    command = [sys.executable, "-m", "icestream", "run", str(session)]
     command += ["--cores", str(cores)] if cores is not None else []
     command += ["--newest-first"] if newest_first else []
     with log.open("ab") as target:
@@ -108,6 +109,12 @@ def _detach(session: "Session", *, cores: int | None, newest_first: bool) -> Non
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=target, stderr=subprocess.STDOUT, start_new_session=True, env=os.environ
         )
+    return process, started
+
+
+def _detach(session: "Session", *, cores: int | None, newest_first: bool) -> None:
+    log = session.folder / "logs" / "runner.log"
+    process, started = launch_runner(session.folder, cores=cores, newest_first=newest_first)
     status = _status_after(process, _STARTING_S)
     if status not in (None, 0, SOME_FAILED):
         said = log.read_bytes()[started:].decode(errors="replace").strip()
