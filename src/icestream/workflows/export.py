@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from icestream.errors import WorkflowError
-from icestream.flow.graph import Graph, StepSpec, Workflow, build_graph, output_type
+from icestream.flow.graph import Graph, StepSpec, Workflow, build_graph
 from icestream.flow.session import Session
 from icestream.workflows.implied import imply_template
 from icestream.workflows.template import OpenInput, Template, TemplateStep
@@ -70,7 +70,7 @@ def find_open_inputs(graph: Graph, steps: Mapping[str, StepSpec]) -> dict[str, O
             if step in steps:
                 continue
             node = graph.nodes[step]
-            record = field or output_type(node, output or "out").__name__
+            record = field or node.outputs[output or "out"].__name__
             earlier = found.get(link)
             found[link] = OpenInput(record=record, read_by=[*(earlier.read_by if earlier else []), reader])
     return found

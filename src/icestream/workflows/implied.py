@@ -14,7 +14,7 @@ from icestream.flow.graph import StepSpec
 from icestream.flow.registry import find_step
 from icestream.flow.step import Kind, StepType
 from icestream.records import Acquisition, GainReference, Picks
-from icestream.workflows.placeholders import Placeholder
+from icestream.workflows.placeholders import LONGEST_TEXT, Placeholder
 from icestream.workflows.template import Template, TemplateStep, asks_in
 
 ACQUISITION_NAMES = {
@@ -80,6 +80,10 @@ def imports_gain(step_type: StepType) -> bool:
     return step_type.kind is Kind.SOURCE and step_type.output is not None and issubclass(step_type.output, GainReference)
 
 
+def _may_be_asked(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable() and len(value) <= LONGEST_TEXT
+
+
 class _Maker:
     def __init__(self, acquisition: dict[str, float], known_roots: dict[str, str]) -> None:
         self.placeholders: dict[str, Placeholder] = {}
@@ -106,8 +110,8 @@ class _Maker:
         fields = step_type.params.model_fields
         if "root" in fields:
             self._root(str(params.get("root", fields["root"].default)))
-        if "pattern" in fields and not any(asks_in(params.get("pattern"))):
-            default = params.get("pattern")
+        default = params.get("pattern")
+        if "pattern" in fields and (default is None or _may_be_asked(default)):
             if default not in self._patterns:
                 asked = self._free("pattern" if "pattern" not in self.placeholders else f"{name}_pattern")
                 self._patterns[default] = asked
@@ -146,7 +150,6 @@ class _Maker:
             group=_DATA,
         )
         self.roots[root] = {"ask": f"{name}.folder"}
-        params["root"] = root
         if whole or pattern is None:
             params["pattern"] = {"ask": f"{name}.pattern"}
         return name
