@@ -12,7 +12,6 @@ from typing import Any
 
 import mrcfile
 import numpy as np
-import psutil
 import pytest
 from typer.testing import CliRunner
 
@@ -70,10 +69,12 @@ class Facility:
         self.template.write_text(TEMPLATE, encoding="utf-8")
         self.book = WatchBook(folder / "state", self.root)
         self.said: list[str] = []
+        self.runners: list[Runners] = []
 
     def watch(self, **changes: Any) -> Watch:
+        self.runners.append(Runners(cores=1))
         plan = WatchPlan(self.root, "*/", self.sessions, load_template(str(self.template)), "movies", look_every_s=0.1)
-        return Watch(replace(plan, **{"values": {"voltage": 300}, **changes}), self.book, Runners(cores=1), self.said.append)
+        return Watch(replace(plan, **{"values": {"voltage": 300}, **changes}), self.book, self.runners[-1], self.said.append)
 
     def folder(self, name: str) -> Folder | None:
         state = self.book.read()
@@ -90,8 +91,13 @@ class Facility:
     def stop_everything(self) -> None:
         state = self.book.read()
         for folder in [] if state is None else state.folders.values():
-            if folder.pid is not None and psutil.pid_exists(folder.pid):
+            if folder.pid is None or folder.pid_started is None:
+                continue
+            process = Process(folder.pid, folder.pid_started)
+            if any([runners.alive(process) for runners in [*self.runners, Runners()]]):
                 os.kill(folder.pid, signal.SIGKILL)
+            for runners in self.runners:
+                _until(lambda runners=runners, process=process: not runners.alive(process))
 
 
 @pytest.fixture
@@ -181,6 +187,24 @@ def test_what_is_forgotten_is_found_again_and_no_session_is_made_twice(facility:
     _until(lambda: facility.phase("grid") is Phase.ENDED, every=other.look)
     assert [path.name for path in facility.sessions.iterdir()] == ["grid"]
     assert facility.exposures("grid") == 1
+
+
+def test_a_session_that_was_archived_is_left_alone(facility: Facility) -> None:
+    watch = facility.watch(take_existing=True)
+    _write_movie(facility.root / "grid" / "a.mrcs")
+    _until(lambda: facility.phase("grid") is Phase.ENDED, every=watch.look)
+    (facility.sessions / "grid").rename(facility.sessions.with_name("archive"))
+    _write_movie(facility.root / "grid" / "b.mrcs")
+    for _ in range(14):
+        watch.look()
+    assert facility.phase("grid") is Phase.ENDED
+    state = watch.state.folders["grid"].model_copy(update={"phase": Phase.READY})
+    watch.state = watch.state.put("grid", state)
+    watch.look()
+    told = facility.folder("grid")
+    assert told is not None
+    assert (told.phase, told.note) == (Phase.STOPPED, "its session was moved or deleted")
+    assert not (facility.sessions / "grid").exists()
 
 
 def test_a_name_that_is_taken_gets_a_number(facility: Facility) -> None:

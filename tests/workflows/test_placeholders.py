@@ -96,6 +96,7 @@ def test_a_file_is_no_folder_and_a_folder_no_file(tmp_path: Path) -> None:
         ({"type": "int", "default": "many"}, "is 'many'"),
         ({"type": "float", "gt": 0, "default": 0}, "above 0"),
         ({"type": "colour"}, "Input should be"),
+        ({"label": "a\x1b[2Jb"}, "text that can be printed"),
         ({"env": "A-B"}, "should match pattern"),
         ({"labels": "x"}, "Extra inputs"),
     ],

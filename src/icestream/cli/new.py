@@ -86,7 +86,7 @@ def new(
         if not Path(folder).exists():
             errors().print(f"note: the folder {folder} ({name}) is not there yet", markup=False, soft_wrap=True)
     if run:
-        _run(created.folder, detach=detach)
+        _run(created, detach=detach)
     else:
         output().print(f"next: {type_next('run', created.folder)}", soft_wrap=True, markup=False)
 
@@ -126,7 +126,11 @@ def _report(created: "Session", workflow: str, unset: dict[str, list[str]]) -> N
         errors().print(f"[yellow]note:[/] {value} is not given; {', '.join(steps)} will use what the files say", soft_wrap=True)
 
 
-def _run(folder: Path, *, detach: bool) -> None:
-    from icestream.cli.run import run
+def _run(created: "Session", *, detach: bool) -> None:
+    from icestream.cli.run import detach_runner, finish, make_settings, process
 
-    run(folder, detach=detach, cores=None, newest_first=False, follow=True)
+    settings = make_settings(cores=None, newest_first=False)
+    if detach:
+        detach_runner(created, cores=None, newest_first=False)
+        return
+    raise typer.Exit(finish(created, process(created, settings, follow=True)))

@@ -45,7 +45,7 @@ def run(
     opened = open_session(session)
     opened.graph()
     if detach:
-        _detach(opened, cores=cores, newest_first=newest_first)
+        detach_runner(opened, cores=cores, newest_first=newest_first)
         return
     report = process(opened, settings, follow=follow)
     raise typer.Exit(finish(opened, report))
@@ -112,7 +112,14 @@ def launch_runner(session: Path, *, cores: int | None, newest_first: bool) -> tu
     return process, started
 
 
-def _detach(session: "Session", *, cores: int | None, newest_first: bool) -> None:
+def detach_runner(session: "Session", *, cores: int | None, newest_first: bool) -> None:
+    """Run a session in the background, and say where to look at it.
+
+    Raises
+    ------
+    SessionError
+        The runner ended at once.
+    """
     log = session.folder / "logs" / "runner.log"
     process, started = launch_runner(session.folder, cores=cores, newest_first=newest_first)
     status = _status_after(process, _STARTING_S)

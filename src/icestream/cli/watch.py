@@ -77,14 +77,14 @@ def _plan(root: Path, sessions: Path, template: str, given: list[str], options: 
         raise SessionError(f"{root}: is no folder, so it cannot be watched")
     loaded = load_template(template)
     values, parameters = split_settings(given)
-    read_values(loaded, values, base=Path.cwd())
+    typed = read_values(loaded, values, base=Path.cwd())
     return WatchPlan(
         root=root,
         pattern=options["pattern"],
         sessions=sessions,
         template=loaded,
         folder_as=folder_placeholder(loaded, options["folder_as"]),
-        values=dict(values),
+        values={name: typed.get(name) for name in values},
         settings=parameters,
         at_most=options["at_most"],
         take_existing=options["existing"] == "take",

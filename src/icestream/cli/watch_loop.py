@@ -146,7 +146,8 @@ class Watch:
     def _look_at_the_past(self) -> None:
         """Find new files in folders that have ended, and sessions that a person runs again."""
         for name, folder in self._in_phase(Phase.ENDED, Phase.STOPPED):
-            self._guarded(name, self._look_again, name, folder)
+            if (_path_of(folder) / DOCUMENT).exists():  # else it was archived or deleted
+                self._guarded(name, self._look_again, name, folder)
 
     def _look_again(self, name: str, folder: Folder) -> None:
         process = find_runner(_path_of(folder))
@@ -165,6 +166,10 @@ class Watch:
 
     def _start(self, name: str) -> None:
         folder = self.state.folders[name]
+        if not (_path_of(folder) / DOCUMENT).exists():
+            self._put(name, watching.stop(folder, "its session was moved or deleted"))
+            self._say(f"{name}: its session was moved or deleted: {folder.session}")
+            return
         process = self._runners.start(_path_of(folder))
         self._started_s[name] = time.monotonic()
         self._put(name, watching.start(folder, pid=process.pid, pid_started=process.started))

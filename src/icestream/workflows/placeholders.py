@@ -66,6 +66,9 @@ class Placeholder(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        texts = (self.label, self.group, self.unit or "", (self.help or "").replace("\n", ""))
+        if not all(text.isprintable() for text in texts):
+            raise ValueError("label, group, unit and help are text that can be printed")
         if self.type == "choice" and self.choices is None:
             raise ValueError("a choice needs choices")
         if self.choices is not None and self.type not in ("choice", "list", "str", "int", "float"):

@@ -117,9 +117,8 @@ def look_again(folder: Folder, untaken: Collection[str]) -> Folder:
     return folder.model_copy(update={"phase": Phase.READY, "tried": sorted(untaken), "note": note})
 
 
-def stop(folder: Folder) -> Folder:
-    """Return a folder whose session a person stopped."""
-    note = "stopped by a person; icestream run goes on with it"
+def stop(folder: Folder, note: str = "stopped by a person; icestream run goes on with it") -> Folder:
+    """Return a folder whose session a person stopped or took away."""
     return folder.model_copy(update={"phase": Phase.STOPPED, "pid": None, "pid_started": None, "falls": 0, "note": note})
 
 
