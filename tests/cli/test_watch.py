@@ -94,7 +94,7 @@ class Facility:
             if folder.pid is None or folder.pid_started is None:
                 continue
             process = Process(folder.pid, folder.pid_started)
-            if any([runners.alive(process) for runners in [*self.runners, Runners()]]):
+            if Runners().alive(process):
                 os.kill(folder.pid, signal.SIGKILL)
             for runners in self.runners:
                 _until(lambda runners=runners, process=process: not runners.alive(process))

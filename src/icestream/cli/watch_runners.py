@@ -57,20 +57,25 @@ class Runners:
 
     def alive(self, process: Process) -> bool:
         """Tell whether a runner lives."""
-        child = self._children.get(process.pid)
-        if child is not None and child.poll() is not None:
+        child, lives = self._children.get(process.pid), _lives(process)
+        if child is not None and (child.poll() is not None or not lives):
+            child.wait()
             del self._children[process.pid]
             return False
-        try:
-            found = psutil.Process(process.pid)
-            return found.status() != psutil.STATUS_ZOMBIE and abs(found.create_time() - process.started) < 1.0
-        except psutil.NoSuchProcess:
-            return False
+        return lives
 
     def ask_to_stop(self, process: Process) -> None:
         """Let a runner stop after what it is doing; asked twice it stops at once."""
         if self.alive(process):
             os.kill(process.pid, signal.SIGTERM)
+
+
+def _lives(process: Process) -> bool:
+    try:
+        found = psutil.Process(process.pid)
+        return found.status() != psutil.STATUS_ZOMBIE and abs(found.create_time() - process.started) < 1.0
+    except psutil.NoSuchProcess:
+        return False
 
 
 def find_runner(session: Path) -> Process | None:
