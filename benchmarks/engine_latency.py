@@ -23,7 +23,7 @@ from icestream.testing.toy_session import active_steps, read_rows
 
 PER_S = 5.0
 DEPTH = 8
-TOYS = "icestream.testing.toys"
+LOADS = "icestream.testing.toy_loads"
 
 
 def write_movie(path: Path, number: int) -> None:
@@ -48,7 +48,7 @@ def main(seconds: float) -> None:
     count = int(seconds * PER_S)
     steps: dict[str, object] = {"s0": {"use": "import_movies", "params": {"idle_s": 15.0, "pattern": "*.mrc"}}}
     for depth in range(1, DEPTH):
-        steps[f"s{depth}"] = {"use": f"{TOYS}:pass_movie", "in": {"movie": f"s{depth - 1}"}}
+        steps[f"s{depth}"] = {"use": f"{LOADS}:pass_movie", "in": {"movie": f"s{depth - 1}"}}
     with tempfile.TemporaryDirectory() as name:
         movies = Path(name) / "movies"
         movies.mkdir()

@@ -23,6 +23,7 @@ from icestream.flow.taking_up import resume
 from icestream.settings import Settings
 from icestream.testing.toy_session import TOYS, make_toy_session
 
+LOADS = "icestream.testing.toy_loads"
 AHEAD = 400
 WINDOW = 500
 
@@ -35,7 +36,7 @@ def workflow(exposures: int) -> dict[str, object]:
         steps[f"s{number}"] = {"use": f"{TOYS}:pass_on", "in": {"number": f"s{number - 1}"}}
     for name, row_bytes in tables.items():
         params = {"rows": 300, "row_bytes": row_bytes}
-        steps[name] = {"use": f"{TOYS}:tabulate", "in": {"number": "s4"}, "params": params}
+        steps[name] = {"use": f"{LOADS}:tabulate", "in": {"number": "s4"}, "params": params}
     return steps
 
 

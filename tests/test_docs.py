@@ -6,15 +6,13 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import yaml
 
 from icestream.cli.fields import describe_fields
-from icestream.flow.graph import Workflow
 from icestream.flow.registry import find_step
 from icestream.microscope.settings import SimulationSettings
 from icestream.settings import Settings
 from icestream.testing import reference
-from icestream.workflows import list_workflows
+from icestream.workflows import list_workflows, read_template
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs" / "reference"
@@ -109,7 +107,7 @@ def test_make_targets_in_the_documentation_exist(page: Path) -> None:
 @pytest.mark.parametrize("page", [page for page in PAGES if _blocks(page, "yaml")], ids=_name)
 def test_workflows_in_the_documentation_are_valid(page: Path) -> None:
     for text in _blocks(page, "yaml"):
-        workflow = Workflow.model_validate(yaml.safe_load(text))
+        workflow = read_template(text, origin=_name(page))
         assert [spec.use for spec in workflow.steps.values() if spec.use not in reference.own_steps()] == []
 
 

@@ -1,6 +1,7 @@
 """Where and with what a machine processes: facility settings, from environment variables (``ICESTREAM_…``)."""
 
 import os
+from pathlib import Path
 
 import psutil
 from pydantic import Field
@@ -33,6 +34,11 @@ class Settings(BaseSettings):
     ledger: str | None = Field(
         None,
         description="File in which the runners of this machine agree on who holds what; unset: one for each user; empty: none",
+    )
+    templates: str = Field("", description="Folders of the facility's own templates, separated as in PATH")
+    state: Path = Field(
+        default_factory=lambda: Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "icestream",
+        description="Folder where `icestream watch` remembers what it has seen; on a local disk",
     )
 
     @property

@@ -3,12 +3,24 @@ from typing import Any
 
 import pytest
 
-from icestream.flow.graph import Workflow, build_graph
+from icestream.flow.graph import StepSpec, Workflow, build_graph
 from icestream.flow.registry import find_step
+from icestream.workflows import scipion_flow
+from icestream.workflows.scipion_convert import Reader
+from icestream.workflows.scipion_flow import FLOWS, PORTS, Flow
 from icestream.workflows.scipion_parse import parse_scipion
 from icestream.workflows.scipion_sources import split_pattern
 from icestream.workflows.scipion_table import MAPPED, UNMAPPED
-from icestream.workflows.scipion_translate import CHANGED, LEFT_OUT, MAPPED_SAME, UNKNOWN, Row, Translation, translate_scipion
+from icestream.workflows.scipion_translate import (
+    CHANGED,
+    DISABLED,
+    LEFT_OUT,
+    MAPPED_SAME,
+    UNKNOWN,
+    Row,
+    Translation,
+    translate_scipion,
+)
 
 Item = dict[str, Any]
 
@@ -51,6 +63,13 @@ MICROGRAPH, MOVIE = {"inputMicrographs": "2.outputMicrographs"}, {"inputMovies":
 PICKS, PARTICLES = {"inputCoordinates": "4.outputCoordinates"}, {"inputParticles": "5.outputParticles"}
 
 
+@pytest.fixture
+def without_flow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The steps that hold, divide and join streams are not installed."""
+    monkeypatch.setattr(scipion_flow, "installed", lambda _use: False)
+
+
+@pytest.mark.usefixtures("without_flow")
 def test_a_workflow_of_a_facility_becomes_one_of_ours(facility: list[Item]) -> None:
     translation = _translate(*facility)
     inputs = {name: spec.inputs for name, spec in translation.steps.items()}
@@ -59,8 +78,10 @@ def test_a_workflow_of_a_facility_becomes_one_of_ours(facility: list[Item]) -> N
         "gain": {},
         "aligned": {"movie": "movies", "gain": "gain"},
         "steady": {"micrograph": "aligned"},
-        "ctf": {"micrograph": "steady"},
-        "good": {"micrograph": "steady", "ctf": "ctf"},
+        "tilt": {"micrograph": "steady"},
+        "level": {"micrograph": "steady", "tilt": "tilt"},
+        "ctf": {"micrograph": "level"},
+        "good": {"micrograph": "level", "ctf": "ctf"},
         "picks": {"micrograph": "good.micrograph"},
         "picks_2": {"micrograph": "good.micrograph"},
         "particles": {"micrograph": "good.micrograph", "picks": "picks", "ctf": "ctf"},
@@ -90,18 +111,171 @@ def test_a_workflow_of_a_facility_becomes_one_of_ours(facility: list[Item]) -> N
     assert translation.steps["particles"].params["scaled_box_px"] == 64
 
 
+@pytest.mark.usefixtures("without_flow")
 def test_every_protocol_of_the_file_is_told(facility: list[Item]) -> None:
     translation = _translate(*facility)
     outcomes = {row.protocol.id: row.outcome for row in translation.rows}
     assert set(outcomes) == {item["object.id"] for item in facility}
     assert outcomes["30"] == MAPPED_SAME
-    assert outcomes["60"] == outcomes["90"] == CHANGED
-    assert outcomes["35"] == outcomes["110"] == LEFT_OUT
+    assert outcomes["60"] == outcomes["90"] == outcomes["35"] == CHANGED
+    assert outcomes["15"] == outcomes["110"] == LEFT_OUT
+    assert outcomes["55"] == outcomes["85"] == DISABLED
     assert outcomes["105"] == UNKNOWN
     assert "gainRot 1: the gain reference is not rotated; rotate the file" in _row(translation, 20).notes
     assert "does not wait for 15" in _row(translation, 20).notes
     assert _row(translation, 20).kept == {"groupLocal": 4, "tol": 0.5, "gainRot": 1}
     assert "particles: inputParticles gives ClassAverages, not Particles" in _row(translation, 100).notes[0]
+
+
+def _flow(name: str, counted: str = "exposures", **values: Any) -> Flow:
+    (protocol,) = parse_scipion(json.dumps([_item(name, 1, **values)]), name="here").protocols
+    return FLOWS[name].make(Reader(protocol), counted)
+
+
+FLOW_CASES = [
+    ("XmippProtTriggerData", {"outputSize": 500, "allImages": False}, "trigger",
+     {"mode": "static", "count": 500, "counted": "particles"}),
+    ("XmippProtTriggerData", {"outputSize": 500, "allImages": True}, "trigger",
+     {"mode": "growing", "count": 500, "counted": "particles"}),
+    ("XmippProtTriggerData", {"outputSize": 500, "allImages": True, "splitImages": True}, "batches",
+     {"count": 500, "counted": "particles"}),
+    ("ProtDataCounter", {"outputSize": 20, "timeout": "90m"}, "trigger",
+     {"mode": "static", "count": 20, "counted": "particles", "after_h": 1.5}),
+    ("ProtDataSampler", {"samplingProportion": 0.1, "batchSize": 100}, "sample", {"fraction": 0.1}),
+    ("ProtManualCheckpoint", {"boolTimer": False, "timeout": "1h"}, "trigger", {"manual": True}),
+    ("ProtManualCheckpoint", {"boolTimer": True, "timeout": "1d"}, "trigger", {"manual": True, "release_after_h": 24.0}),
+    ("ProtWait", {"timeout": 1800}, "trigger", {"after_h": 0.5}),
+    ("ProtMonitor2dStreamer", {"batchSize": 25000}, "batches", {"count": 25000, "counted": "particles"}),
+    ("ProtMonitor2dStreamer", {"batchSize": 10, "cumulativeBatch": True}, "milestones",
+     {"at": [10, 20, 30, 40, 50, 60, 70, 80, 90, 100], "counted": "particles"}),
+    ("ProtSubSet", {"chooseAtRandom": True, "nElements": 30}, "subset", {"first": 30}),
+    ("ProtSplitSet", {"numberOfSets": 3}, "split", {"parts": 3}),
+    ("ProtUnionSet", {}, "union", {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "values", "use", "params"), FLOW_CASES)
+def test_what_handles_streams_is_translated(name: str, values: Item, use: str, params: Item) -> None:
+    flow = _flow(name, "particles", **values)
+    assert (flow.use, flow.params) == (use, params)
+
+
+@pytest.mark.parametrize(("name", "values", "use", "params"), FLOW_CASES)
+def test_what_handles_streams_fits_the_installed_steps(name: str, values: Item, use: str, params: Item) -> None:
+    if not scipion_flow.installed(use):
+        pytest.skip(f"step type {use} is not installed")
+    flow = _flow(name, "particles", **values)
+    step = find_step(use)
+    assert step.params.model_validate(flow.params)
+    assert {PORTS[use], *flow.also} <= {port.name for port in step.ports}
+
+
+def _triggered() -> Translation:
+    return _translate(
+        *_movies(),
+        _item("XmippProtTriggerData", 3, inputImages="2.outputMicrographs", outputSize=5, triggerWait=True),
+        _item("TopazProtPicking", 4, inputMicrographs="3.outputMicrographs"),
+        _item("XmippProtExtractParticles", 5, inputCoordinates="4.outputCoordinates"),
+        _item("XmippProtTriggerData", 6, inputImages="5.outputParticles", outputSize=9, triggerSignal=True, triggerProt="3."),
+        _item("ProtCryo2D", 7, inputParticles="6.outputParticles"),
+        _item("ProtMonitor2dStreamer", 8, inputParticles="6.outputParticles", batchSize=100),
+        _item("ProtCryo2D", 9, inputParticles="8.outputParticles"),
+    )
+
+
+@pytest.mark.usefixtures("without_flow")
+def test_a_step_that_is_not_installed_is_kept_and_passed_by() -> None:
+    translation = _triggered()
+    assert translation.problems == ()
+    assert translation.steps["picks"].inputs == {"micrograph": "aligned"}
+    assert translation.steps["classes"].inputs == translation.steps["classes_2"].inputs == {"particles": "particles"}
+    kept = translation.disabled["scipion_3"]
+    assert (kept.use, kept.inputs, kept.params) == (
+        "trigger", {"items": "aligned"}, {"mode": "growing", "count": 5, "counted": "exposures"},
+    )  # fmt: skip
+    assert kept.reason == "the step type trigger is not installed"
+    assert translation.disabled["scipion_8"].use == "batches"
+
+
+def test_a_trigger_closes_what_it_sends_its_signal_to() -> None:
+    if not scipion_flow.installed("trigger"):
+        pytest.skip("step type trigger is not installed")
+    translation = _triggered()
+    assert translation.problems == ()
+    assert translation.steps["picks"].inputs == {"micrograph": "trigger"}
+    assert translation.steps["trigger_2"].params == {
+        "mode": "growing", "count": 9, "counted": "particles", "closes": ["trigger"],
+    }  # fmt: skip
+    assert translation.steps["batches"].inputs == {"items": "trigger_2"}
+    assert translation.steps["classes_2"].inputs == {"particles": "trigger_2"}
+
+
+def test_two_ctfs_are_compared_and_averaged() -> None:
+    common: Item = {"inputCTF": "3.outputCTF", "inputCTF2": "4.outputCTF", "minConsResol": 7}
+    first = [
+        *_movies(),
+        _item("CistemProtCTFFind", 3, inputMicrographs="2.outputMicrographs"),
+        _item("ProtGctf", 4, inputMicrographs="2.outputMicrographs"),
+    ]
+    for mean in (False, True):
+        translation = _translate(
+            *first,
+            _item("XmippProtCTFConsensus", 5, calculateConsensus=True, averageDefocus=mean, **common),
+            _item("ProtRelionExportCtf", 6, inputCTF="5.outputCTF"),
+            _item("ProtRelionExportCtf", 7, inputCTF="5.outputCTFDiscarded"),
+        )
+        assert translation.problems == ()
+        good = translation.steps["good"]
+        assert (good.use, good.inputs) == ("ctf_consensus", {"micrograph": "aligned", "ctf": "ctf", "second": "ctf_2"})
+        assert good.params["min_agreement_ang"] == 7
+        assert translation.steps["relion"].inputs["ctf"] == ("mean_ctf" if mean else "good.ctf")
+        assert translation.steps["relion_2"].inputs["ctf"] == "good.rejected.ctf"
+        assert ("mean_ctf" in translation.steps) is mean
+    translation = _translate(*first, _item("XmippProtCTFConsensus", 5, calculateConsensus=False, **common))
+    assert translation.steps["good"].use == "ctf_filter"
+
+
+def test_dose_is_measured_and_judged_and_the_gain_goes_on() -> None:
+    translation = _translate(
+        _item("ProtImportMovies", 1, filesPath="/data", gainFile="/data/gain.mrc"),
+        _item("XmippProtMovieDoseAnalysis", 2, inputMovies="1.outputMovies", n_samples=30, percentage_threshold=4,
+              window=60, percentage_window=25),
+        _item("ProtMotionCorr", 3, inputMovies="2.outputMovies"),
+        _item("ProtMotionCorr", 4, inputMovies="2.outputMoviesDiscarded"),
+    )  # fmt: skip
+    assert translation.problems == ()
+    assert translation.steps["dosed"].inputs == {"movie": "movies", "dose": "dose", "reference": "dose_reference"}
+    assert translation.steps["dosed"].params == {"max_deviation": 0.04}
+    assert translation.steps["dose_reference"].params == {
+        "n_samples": 30, "window": 60, "max_deviation": 0.04, "max_deviating_share": 0.25,
+    }  # fmt: skip
+    assert translation.steps["aligned"].inputs == {"movie": "dosed", "gain": "gain"}
+    assert translation.steps["aligned_2"].inputs["movie"] == "dosed.rejected"
+
+
+def test_tilt_keeps_its_limits() -> None:
+    translation = _translate(
+        *_movies(),
+        _item("XmippProtTiltAnalysis", 3, inputMicrographs="2.outputMicrographs", autoWindow=False, window_size=512,
+              objective_resolution=4, meanCorr_threshold=0.6, stdCorr_threshold=0.2),
+    )  # fmt: skip
+    assert translation.problems == ()
+    assert translation.steps["tilt"].params == {"window_px": 512, "objective_resolution_ang": 4.0}
+    assert translation.steps["level"].params == {"min_mean": 0.6, "max_std": 0.2}
+    assert _row(translation, 3).kept == {}
+
+
+def test_what_waits_for_another_comes_after_it() -> None:
+    items = [*_movies(), _item("ProtGctf", 3, inputMicrographs="2.outputMicrographs", _prerequisites="4")]
+    items.append(_item("XmippProtMovieMaxShift", 4, inputMovies="2.outputMovies"))
+    translation = _translate(*items)
+    assert list(translation.steps).index("steady") < list(translation.steps).index("ctf")
+    if "after" in StepSpec.model_fields:
+        assert translation.steps["ctf"].model_dump()["after"] == ["steady"]
+    else:
+        assert "does not wait for 4" in _row(translation, 3).notes
+    items[-1]["_prerequisites"] = "3"  # each waits for the other: only what they read counts
+    assert {"ctf", "steady"} <= set(_translate(*items).steps)
 
 
 def test_values_of_the_microscope_are_options(facility: list[Item]) -> None:
@@ -307,9 +481,53 @@ def test_the_table_names_only_what_our_steps_have() -> None:
         assert {rule.target for rule in mapping.rules} <= set(step.params.model_fields), name
         assert set(mapping.ports) <= {port.name for port in step.ports}, name
         assert mapping.step.isidentifier()
+        for first in mapping.first:
+            measured = find_step(first.use)
+            assert {rule.target for rule in first.rules} <= set(measured.params.model_fields), name
+            assert set(first.inputs) == {port.name for port in measured.ports if not port.optional}, name
+            assert first.port in {port.name for port in step.ports}, name
     assert all(unmapped.reason for unmapped in UNMAPPED.values())
+    assert (set(MAPPED) | set(UNMAPPED)) & set(FLOWS) == set()
 
 
+NAMED = {
+    "import": "ProtImportMovies ProtImportMicrographs ProtImportCTF ProtImportCoordinates ProtImportParticles ProtImportAverages",
+    "alignment": "ProtMotionCorr ProtMotionCorrNewStreaming ProtMotionCorrTasks XmippProtFlexAlign XmippProtMovieCorr "
+    "ProtRelionMotioncor CistemProtUnblur XmippProtConsensusMovieAlignment XmippProtOFAlignment XmippProtMovieAverage",
+    "movies": "XmippProtMovieGain XmippProtMovieMaxShift XmippProtMovieDoseAnalysis XmippProtExtractMovieParticles",
+    "micrographs": "XmippProtTiltAnalysis XmippProtPreprocessMicrographs CryoassessProtMics MiffiProtMicrographs",
+    "ctf": "CistemProtCTFFind ProtGctf XmippProtCTFMicrographs XmippProtCTFConsensus XmippProtCTFSelection "
+    "XmippProtMicDefocusSampler",
+    "picking": "SphireProtCRYOLOPicking ProtRelionAutopickLoG ProtRelion2Autopick TopazProtPicking ProtGautomatch "
+    "XmippParticlePickingAutomatic XmippProtParticlePicking SparxGaussianProtPicking EmanProtAutopick DogPickerProtPicking "
+    "XmippProtConsensusPicking XmippProtPickingRemoveDuplicates ProtBoxSizeParameters ProtBoxSizeCheckpoint "
+    "XmippProtParticleBoxsize XmippProtPickingDifference XmippProtPickNoise CistemProtFindParticles",
+    "deep": "XmippProtScreenDeepConsensus XmippProtDeepMicrographScreen",
+    "extraction": "XmippProtExtractParticles ProtRelionExtractParticles ProtExtractCoords",
+    "flow": "XmippProtTriggerData ProtDataCounter ProtDataSampler ProtManualCheckpoint ProtWait ProtSubSet ProtUnionSet "
+    "ProtSplitSet ProtSubSetByMic ProtSubSetByCoord ProtSetFilter",
+    "2d": "XmippProtStrGpuCrrSimple XmippProtStrGpuCrrCL2D XmippProtClassifyPca XmippProtClassifyPcaStreaming "
+    "ProtMonitor2dStreamer ProtRelionClassify2D ProtCryo2D XmippProtCL2D CistemProtRefine2D",
+    "selection": "XmippProtEliminateEmptyClasses ProtRelionSelectClasses2D CryoassessProt2D ProtGoodClassesExtractor "
+    "ProtClassesSelector XmippProtCL2DClustering XmippProtCL2DMap XmippProtCenterParticles ProtVolumeExtractor "
+    "XmippProtEliminateEmptyParticles XmippProtScreenParticles",
+    "3d": "XmippProtReconstructSignificant XmippProtRansac EmanProtInitModel ProtCryoSparcInitialModel ProtRelionInitialModel "
+    "XmippProtReconstructSwarm XmippProtConsensusClasses XmippProtConsensusClasses3D XmippProtVolConsensus "
+    "XmippProtSplitvolume XmippProtAlignVolume XmippProtCropResizeVolumes",
+    "provenance": "UsedItemsTracker ProtOSCEM ProtMonitorSummary ProtMonitorCTF ProtMonitorMovieGain ProtMonitorSystem",
+}
+"""The protocols of a facility's streaming workflows, from import to the first volume."""
+
+
+@pytest.mark.parametrize("name", sorted({name for group in NAMED.values() for name in group.split()}))
+def test_every_protocol_of_streaming_is_known_by_name(name: str) -> None:
+    assert name in MAPPED or name in FLOWS or name in UNMAPPED
+    translation = _translate(_item(name, 1))
+    assert translation.rows[0].outcome != UNKNOWN
+    assert translation.rows[0].step is not None or translation.disabled["scipion_1"].params["object.className"] == name
+
+
+@pytest.mark.usefixtures("without_flow")
 def test_the_workflow_is_accepted_as_it_is(facility: list[Item]) -> None:
     steps = _translate(*facility).steps
     picks = steps["picks_2"].model_copy(update={"params": {"diameter_ang": [100, 120]}})

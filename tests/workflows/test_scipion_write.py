@@ -9,9 +9,10 @@ from typer.testing import CliRunner
 
 from icestream.cli import app
 from icestream.cli.plan import document_for
+from icestream.errors import WorkflowError
 from icestream.flow.graph import Workflow, build_graph
 from icestream.records import Acquisition
-from icestream.workflows import find_workflow, read_workflow
+from icestream.workflows import fill_template, find_workflow, read_template, read_workflow
 from icestream.workflows.scipion_parse import parse_scipion
 from icestream.workflows.scipion_translate import translate_scipion
 from icestream.workflows.scipion_write import new_command, write_workflow
@@ -50,14 +51,52 @@ def test_labels_comments_fields_and_what_is_left_out_are_in_the_file(
         "# in streaming: 100 %",
         "label: motioncor (gpus 0, 1)",
         "  # strict, for this grid",
-        "#   50.resolution: 'Worst resolution' (decimal, default 4.5, name resolution) is now --set good.max_resolution_ang",
-        "# unknown: no protocol of this name is known to icestream",
+        "#   50.resolution: 'Worst resolution' (decimal, default 4.5, name resolution) is now --set resolution",
         "--voltage 200",
     ):
         assert part in text
-    tail = "\n".join(line.removeprefix("# ") for line in text.split("# Protocols of Scipion")[1].splitlines())
-    unknown = json.JSONDecoder().raw_decode(tail[tail.index("{", tail.index("LabProtSomething")) :])[0]
-    assert unknown == next(item for item in facility if item["object.id"] == "105")
+    unknown = read_template(text, origin="here").disabled["scipion_105"]
+    assert unknown.params == next(item for item in facility if item["object.id"] == "105")
+    assert unknown.reason == "no protocol of this name is known to icestream"
+    assert unknown.inputs == {"inputParticles": ["80.outputParticles"]}
+
+
+def test_fields_become_placeholders_in_our_units(facility_template: str) -> None:
+    template = read_template(_write(facility_template), origin="here")
+    asked = template.placeholders
+    assert (asked["voltage"].label, asked["voltage"].default, asked["voltage"].unit) == ("Voltage (kV)", 200, "kV")
+    assert (asked["movies"].label, asked["movies"].default, asked["movies"].help) == (
+        "Folder of the movies", None, "In Scipion: %(HOME)s/movies",
+    )  # fmt: skip
+    assert (asked["dose_per_frame"].label, asked["dose_per_frame"].required) == ("Dose per frame", True)
+    assert (asked["resolution"].default, asked["resolution"].unit, asked["resolution"].gt) == (4.5, "Å", 0)
+    values = {"movies": "/data", "dose_per_frame": 1.2, "resolution": 6, "picks_2_diameter": [90, 110], "voltage": 300}
+    document = fill_template(template, values)
+    assert document.steps["good"].params["max_resolution_ang"] == 6
+    assert document.acquisition.voltage_kv == 300
+    assert document.roots == {"movies": "/data", "gain": "/data"}
+    with pytest.raises(WorkflowError, match=r"'dose_per_frame' \(Dose per frame\) is not given"):
+        fill_template(template, {name: value for name, value in values.items() if name != "dose_per_frame"})
+
+
+def test_fields_of_every_kind_are_asked_for() -> None:
+    items = [
+        {"object.className": "ProtImportMovies", "object.id": "1", "filesPath": "%(LAB_MOVIES)s"},
+        {"object.className": "XmippProtFlexAlign", "object.id": "2", "inputMovies": "1.outputMovies",
+         "doLocalAlignment": "~Local?|True|1|doLocal~", "binFactor": "~Binning|2|4|bin~"},
+        {"object.className": "XmippProtMovieMaxShift", "object.id": "3", "inputMovies": "2.outputMovies",
+         "rejType": "~Rule|3|3|~"},
+        {"object.className": "ProtGctf", "object.id": "4", "inputMicrographs": "3.outputMicrographs",
+         "minDefocus": "~Least defocus|5000|4|defocus~", "maxDefocus": "~Most defocus|30000|4|defocus~"},
+    ]  # fmt: skip
+    template = read_template(_write(json.dumps(items)), origin="here")
+    asked = template.placeholders
+    assert asked["movies"].env == "LAB_MOVIES"
+    assert (asked["do_local"].type, asked["do_local"].default) == ("bool", True)
+    assert (asked["bin"].type, asked["bin"].default, asked["bin"].ge) == ("float", 2.0, 1)
+    assert asked["steady_rule"].choices == ["frame", "movie", "frame and movie", "frame or movie"]
+    assert (asked["defocus"].type, asked["defocus"].default, asked["defocus"].unit) == ("list", [0.5, 3.0], "µm")
+    assert template.steps["ctf"].params["defocus_um"] == {"ask": "defocus"}
 
 
 HOSTILE = "x\nsteps: {bad: {use: import_movies}}\r\u2028steps: 1\x85y: 2\x00\x1b[31m \ufeff # : [ { ' \" &a *a !!python/object"
@@ -76,7 +115,10 @@ def test_text_of_others_cannot_become_part_of_the_workflow() -> None:
 
 def test_nothing_that_has_an_equivalent_gives_an_empty_workflow() -> None:
     text = _write('[{"object.className": "LabProtNew", "object.id": 1}]')
-    assert yaml.safe_load(text) == {"steps": {}}
+    data = yaml.safe_load(text)
+    assert data["steps"] == {}
+    assert set(data) == {"steps", "disabled"}
+    assert data["disabled"]["scipion_1"]["use"] == "scipion:LabProtNew"
     assert build_graph(read_workflow(text, origin="here")).nodes == {}
 
 

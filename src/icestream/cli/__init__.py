@@ -6,6 +6,7 @@ import typer
 
 from icestream import __version__
 from icestream.cli.demo import demo
+from icestream.cli.export_workflow import export_workflow
 from icestream.cli.group import ErrorGroup
 from icestream.cli.import_scipion import import_scipion
 from icestream.cli.new import new
@@ -16,6 +17,8 @@ from icestream.cli.run import run
 from icestream.cli.simulate import simulate
 from icestream.cli.status import failed, retry, status, trace
 from icestream.cli.steps import steps
+from icestream.cli.templates import templates
+from icestream.cli.watch import watch
 
 app = typer.Typer(
     name="icestream",
@@ -50,16 +53,19 @@ _MAKE, _LOOK, _TRY = "Make and run a session", "Look at a session", "Without a m
 _COMMANDS: list[tuple[Callable[..., None], str]] = [
     (new, _MAKE),
     (import_scipion, _MAKE),
+    (export_workflow, _MAKE),
     (run, _MAKE),
     (retry, _MAKE),
     (pack, _MAKE),
     (relink, _MAKE),
+    (watch, _MAKE),
     (status, _LOOK),
     (failed, _LOOK),
     (trace, _LOOK),
     (report, _LOOK),
     (resources, _LOOK),
     (steps, _LOOK),
+    (templates, _MAKE),
     (demo, _TRY),
     (simulate, _TRY),
 ]

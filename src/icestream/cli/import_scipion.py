@@ -19,9 +19,9 @@ def import_scipion(
 ) -> None:
     """Make a workflow of one that Scipion exported, and tell what became of every protocol.
 
-    Parameters are converted to our units. Protocols without an equivalent are kept as comments in the file; where they only
-    passed on what they got, the steps after them read it directly. Values of the microscope are printed as options of
-    `icestream new`.
+    Parameters are converted to our units. The file is a template: it asks for what Scipion's template asked for, and for folders
+    and microscope. Protocols without an equivalent are kept in it as disabled steps; where they only passed on what they got,
+    the steps after them read it directly.
 
     ```
     icestream import-scipion facility.json.template -o facility.yaml
@@ -49,6 +49,7 @@ def import_scipion(
 def _show(translation: "Translation", target: Path | None) -> None:
     from rich.markup import escape
 
+    from icestream.workflows.scipion_template import make_template
     from icestream.workflows.scipion_write import describe_field, new_command, visible
 
     console = output()
@@ -60,9 +61,12 @@ def _show(translation: "Translation", target: Path | None) -> None:
         table.add_row(row.protocol.id, escape(visible(name)), row.step or "", row.outcome, escape(visible(notes)))
     console.print(table)
     if translation.fields:
-        console.print("\nFields that the template asked for; their defaults were taken:")
+        console.print("\nFields that the template asked for, and what asks for them now:")
+        names = make_template(translation).names
         for asked in translation.fields:
-            console.print(f"  {escape(visible(describe_field(asked)))}", soft_wrap=True)
+            console.print(
+                f"  {escape(visible(describe_field(asked, names.get((asked.protocol, asked.parameter)))))}", soft_wrap=True
+            )
     for problem in translation.problems:
         errors().print(f"[yellow]note:[/] it does not run yet: {escape(problem)}", soft_wrap=True)
     if target is None:
@@ -86,6 +90,7 @@ def _as_json(translation: "Translation") -> dict[str, object]:
             for row in translation.rows
         ],
         "fields": translation.fields,
+        "disabled": translation.disabled,
         "options": translation.options,
         "problems": translation.problems,
     }

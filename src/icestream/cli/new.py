@@ -1,7 +1,7 @@
 """``icestream new``: make a session."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.markup import escape
@@ -10,6 +10,7 @@ from icestream.cli.console import errors, output, type_next
 
 if TYPE_CHECKING:
     from icestream.flow.session import Session
+    from icestream.workflows.template import Template
 
 
 def new(
@@ -18,20 +19,30 @@ def new(
     micrographs: Path | None = typer.Option(None, help="Folder where motion-corrected micrographs appear."),
     pattern: str | None = typer.Option(None, help="Which files to take, as `**/*_fractions.tiff`."),
     gain: Path | None = typer.Option(None, help="Gain reference of the camera; it may appear later."),
-    workflow: str | None = typer.Option(None, help="A workflow that comes with icestream, or a YAML file."),
+    workflow: str | None = typer.Option(
+        None, "--template", "--workflow", help="A template or workflow: its name (`icestream templates`) or a YAML file."
+    ),
     diameter: tuple[float, float] | None = typer.Option(None, help="Smallest and largest diameter of the particle in Å."),
     root: list[str] = typer.Option([], metavar="NAME=FOLDER", help="A further folder of raw data that the workflow names."),
-    set_: list[str] = typer.Option([], "--set", metavar="STEP.PARAM=VALUE", help="Set a parameter; see `icestream steps TYPE`."),
+    set_: list[str] = typer.Option(
+        [], "--set", metavar="[STEP.]NAME=VALUE", help="Answer a placeholder, or set STEP.PARAM; see `icestream templates NAME`."
+    ),
+    add: list[str] = typer.Option([], "--add", metavar="FILE", help="Add the steps of an exported part of a workflow."),
+    connect: list[str] = typer.Option([], metavar="INPUT=STEP", help="Connect an open input of a part that is added."),
     voltage: float | None = typer.Option(None, help="Acceleration voltage in kV."),
     cs: float | None = typer.Option(None, help="Spherical aberration in mm."),
     amplitude_contrast: float | None = typer.Option(None, help="Fraction of amplitude contrast, 0 to 1."),
     pixel_size: float | None = typer.Option(None, help="Pixel size of the raw movie (or micrograph) in Å."),
     dose_per_frame: float | None = typer.Option(None, help="Dose of one frame in e/Å²."),
     pre_exposure: float | None = typer.Option(None, help="Dose before the first frame in e/Å²."),
+    no_input: bool = typer.Option(False, "--no-input", help="Never ask; what is missing is an error."),
+    run: bool = typer.Option(False, "--run", help="Process the session at once; nothing is asked."),
+    detach: bool = typer.Option(False, "--detach", help="With --run: in the background."),
 ) -> None:
     r"""Make a session: a folder with everything about one acquisition. Nothing is processed yet.
 
-    Values of the microscope that you leave out are taken from the files, where they have them.
+    Values of the microscope that you leave out are taken from the files, where they have them. On a terminal, values that are
+    missing are asked for.
 
     Movies from a Krios, with the gain reference:
 
@@ -41,43 +52,70 @@ def new(
         --pixel-size 0.83 --dose-per-frame 1.2 --diameter 120 160
     ```
 
-    Micrographs that were motion-corrected elsewhere, with particles scaled to 96 pixels:
+    A quick check of quality, started at once and without a question:
 
     ```
-    icestream new gal --micrographs /data/mics --voltage 300 --cs 2.7 \
-        --amplitude-contrast 0.1 --pixel-size 1.77 --diameter 150 190 \
-        --set particles.scaled_box_px=96
+    icestream new check --template movies_to_ctf --movies /data/grid3 --run --detach
     ```
     """
-    from icestream.cli.plan import acquisition_from, check_diameter, document_for, parse_roots, unset_values
+    from icestream.cli.plan import check_diameter, parse_roots, unset_values
     from icestream.flow.session import create_session
-    from icestream.workflows import find_workflow
 
     check_diameter(diameter)
-    roots = parse_roots(root, movies=movies, micrographs=micrographs, gain=gain)
+    roots = parse_roots(root, movies=None, micrographs=None, gain=None)
+    options = {
+        "movies": movies,
+        "micrographs": micrographs,
+        "pattern": pattern,
+        "gain": gain,
+        "diameter": diameter,
+        "voltage": voltage,
+        "cs": cs,
+        "amplitude_contrast": amplitude_contrast,
+        "pixel_size": pixel_size,
+        "dose_per_frame": dose_per_frame,
+        "pre_exposure": pre_exposure,
+    }
     chosen = workflow or ("micrographs_to_classes" if micrographs is not None and movies is None else "movies_to_classes")
-    document = document_for(
-        session.absolute().name,
-        find_workflow(chosen),
-        roots=roots,
-        pattern=pattern,
-        gain_file=None if gain is None else gain.name,
-        settings=set_,
-        diameter_ang=diameter,
-        acquisition=acquisition_from(
-            voltage_kv=voltage,
-            cs_mm=cs,
-            amplitude_contrast=amplitude_contrast,
-            pixel_size_ang=pixel_size,
-            dose_per_frame_e_per_ang2=dose_per_frame,
-            pre_exposure_e_per_ang2=pre_exposure,
-        ),
-    )
+    template = _load(chosen, add, connect)
+    given = {name: value for name, value in options.items() if value is not None}
+    document = _fill(session, template, given, roots, set_, ask=not (no_input or run))
     created = create_session(session, document)
     _report(created, chosen, unset_values(created))
-    for name, folder in roots.items():
+    for name, folder in created.roots.items():
         if not Path(folder).exists():
             errors().print(f"note: the folder {folder} ({name}) is not there yet", markup=False, soft_wrap=True)
+    if run:
+        _run(created, detach=detach)
+    else:
+        output().print(f"next: {type_next('run', created.folder)}", soft_wrap=True, markup=False)
+
+
+def _load(name: str, parts: list[str], connections: list[str]) -> "Template":
+    from icestream.cli.plan import parse_connections
+    from icestream.workflows import load_template
+    from icestream.workflows.joining import join_templates
+
+    template = load_template(name)
+    wanted = parse_connections(connections)
+    for part in parts:
+        template = join_templates(template, load_template(part), wanted)
+    return template
+
+
+def _fill(
+    session: Path, template: "Template", given: dict[str, Any], roots: dict[str, str], settings: list[str], *, ask: bool
+) -> Any:
+    from icestream.cli.asking import ask_for_values, can_ask
+    from icestream.cli.plan import split_roots, split_settings
+    from icestream.workflows import fill_template
+
+    typed, parameters = split_settings(settings)
+    asked_roots, others = split_roots(template, roots)
+    values = {**given, **asked_roots, **typed}
+    if ask and can_ask():
+        values = ask_for_values(template, values, settings=parameters)
+    return fill_template(template, values, name=session.absolute().name, settings=parameters, roots=others)
 
 
 def _report(created: "Session", workflow: str, unset: dict[str, list[str]]) -> None:
@@ -86,4 +124,13 @@ def _report(created: "Session", workflow: str, unset: dict[str, list[str]]) -> N
     console.print("  " + " → ".join(created.document.steps), soft_wrap=True)
     for value, steps in unset.items():
         errors().print(f"[yellow]note:[/] {value} is not given; {', '.join(steps)} will use what the files say", soft_wrap=True)
-    console.print(f"next: {type_next('run', created.folder)}", soft_wrap=True, markup=False)
+
+
+def _run(created: "Session", *, detach: bool) -> None:
+    from icestream.cli.run import detach_runner, finish, make_settings, process
+
+    settings = make_settings(cores=None, newest_first=False)
+    if detach:
+        detach_runner(created, [])
+        return
+    raise typer.Exit(finish(created, process(created, settings, follow=True)))

@@ -1,6 +1,5 @@
 """From what a person typed to the document of a session."""
 
-import glob
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,12 +8,13 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from icestream.errors import IcestreamError, WorkflowError
-from icestream.flow.graph import StepSpec, Workflow, build_graph
-from icestream.flow.registry import find_step
+from icestream.errors import WorkflowError
+from icestream.flow.graph import Workflow, build_graph
 from icestream.flow.session import Session, SessionDocument
-from icestream.flow.step import Kind
-from icestream.records import Acquisition, GainReference, Picks
+from icestream.records import Acquisition
+from icestream.workflows.filling import fill_template
+from icestream.workflows.implied import ACQUISITION_NAMES, imply_template
+from icestream.workflows.template import Template
 
 _UNSET_MEANS_NONE = {"pre_exposure_e_per_ang2"}
 
@@ -92,26 +92,31 @@ def document_for(
     WorkflowError
         A source has no folder, or a setting names no step.
     """
-    _check_types(workflow)
-    steps = dict(workflow.steps)
-    for step, spec in workflow.steps.items():
-        if not _is_source(spec):
-            continue
-        if _imports_gain(spec):
-            if gain_file is None and "gain" not in roots:
-                steps = _without(steps, step)
-                continue
-            steps[step] = _with_params(spec, {"root": "gain"} | ({"pattern": glob.escape(gain_file)} if gain_file else {}))
-        elif pattern is not None:
-            steps[step] = _with_params(spec, {"pattern": pattern})
-    if diameter_ang is not None:
-        steps = {name: _with_diameter(spec, diameter_ang) for name, spec in steps.items()}
-    for step, values in parse_settings(settings).items():
-        if step not in steps:
-            raise WorkflowError(f"--set {step}.{next(iter(values))}: no step {step!r} in this session; it has {', '.join(steps)}")
-        steps[step] = _with_params(steps[step], values)
-    _check_sources(steps, roots)
-    return SessionDocument(name=name, acquisition=acquisition, roots=roots, steps=steps)
+    template = imply_template(workflow.steps)
+    gain = None if "gain" not in roots else f"{roots['gain']}/{gain_file or ''}"
+    values = {
+        "pattern": pattern,
+        "gain": gain,
+        "diameter": diameter_ang,
+        **{ACQUISITION_NAMES[field]: value for field, value in acquisition.model_dump().items()},
+    }
+    given = {placeholder: value for placeholder, value in values.items() if value is not None}
+    folders, others = split_roots(template, {root: path for root, path in roots.items() if root != "gain"})
+    return fill_template(template, {**given, **folders}, name=name, settings=parse_settings(settings), roots=others)
+
+
+def split_roots(template: Template, roots: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the folders that the template asks for by the name of a root, and the others."""
+    asked = {name: path for name, path in roots.items() if name in template.placeholders}
+    return asked, {name: path for name, path in roots.items() if name not in asked}
+
+
+def split_settings(settings: Iterable[str]) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
+    """Return what ``--set name=value`` says of placeholders, as text, and ``--set step.param=value`` of steps."""
+    texts = list(settings)
+    names = [text for text in texts if "=" in text and "." not in text.partition("=")[0]]
+    values = {name: value for name, _, value in (text.partition("=") for text in names)}
+    return values, parse_settings(text for text in texts if text not in names)
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -129,6 +134,23 @@ def parse_settings(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
         if not (step and dot and parameter and equals):
             raise WorkflowError(f"--set {text!r}: write STEP.PARAM=VALUE, as in --set ctf.tile_ang=900")
         found.setdefault(step, {})[parameter] = _read_value(text, value)
+    return found
+
+
+def parse_connections(given: Iterable[str]) -> dict[str, str]:
+    """Read ``input=step`` or ``input=step.output`` texts.
+
+    Raises
+    ------
+    WorkflowError
+        One is written otherwise.
+    """
+    found = {}
+    for text in given:
+        name, equals, target = text.partition("=")
+        if not (name and equals and target):
+            raise WorkflowError(f"--connect {text!r}: write INPUT=STEP or INPUT=STEP.OUTPUT")
+        found[name] = target
     return found
 
 
@@ -164,63 +186,3 @@ def unset_values(session: Session) -> dict[str, list[str]]:
         for value in sorted(node.type.reads - set(given) - _UNSET_MEANS_NONE):
             readers.setdefault(value, []).append(node.name)
     return readers
-
-
-def _check_types(workflow: Workflow) -> None:
-    problems = []
-    for name, spec in workflow.steps.items():
-        try:
-            find_step(spec.use)
-        except IcestreamError as error:
-            problems.append(f"step {name!r}: {error}")
-    if problems:
-        raise WorkflowError("\n".join(problems))
-
-
-def _is_source(spec: StepSpec) -> bool:
-    return find_step(spec.use).kind is Kind.SOURCE
-
-
-def _imports_gain(spec: StepSpec) -> bool:
-    output = find_step(spec.use).output
-    return output is not None and issubclass(output, GainReference)
-
-
-def _with_params(spec: StepSpec, values: Mapping[str, Any]) -> StepSpec:
-    return spec.model_copy(update={"params": {**spec.params, **values}})
-
-
-def _with_diameter(spec: StepSpec, diameter_ang: tuple[float, float]) -> StepSpec:
-    """Tell a picking step how large the particle is."""
-    step_type = find_step(spec.use)
-    picks = step_type.output is not None and issubclass(step_type.output, Picks)
-    return (
-        _with_params(spec, {"diameter_ang": list(diameter_ang)})
-        if picks and "diameter_ang" in step_type.params.model_fields
-        else spec
-    )
-
-
-def _without(steps: dict[str, StepSpec], dropped: str) -> dict[str, StepSpec]:
-    kept = {}
-    for name, spec in steps.items():
-        inputs = {port: target for port, target in spec.inputs.items() if target != dropped}
-        if name != dropped:
-            kept[name] = spec.model_copy(update={"inputs": inputs})
-    return kept
-
-
-def _check_sources(steps: dict[str, StepSpec], roots: dict[str, str]) -> None:
-    for name, spec in steps.items():
-        if not _is_source(spec):
-            continue
-        field = find_step(spec.use).params.model_fields.get("root")
-        wanted = spec.params.get("root", None if field is None else field.default)
-        if field is not None and wanted not in roots:
-            raise WorkflowError(
-                f"step {name!r} ({spec.use}) looks for files in the folder {wanted!r}, which is not given; "
-                f"write --{wanted} FOLDER"
-                if wanted in ("movies", "micrographs")
-                else f"step {name!r} ({spec.use}) looks for files in the folder {wanted!r}, which is not given; "
-                f"write --root {wanted}=FOLDER"
-            )

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -55,17 +56,19 @@ def run(
     opened = open_session(session)
     opened.graph()
     if detach:
-        _detach(opened, _typed(cores, newest_first, executor, scheduler, cluster_settings))
+        where = (executor, scheduler, cluster_settings)
+        detach_runner(opened, typed_options(cores=cores, newest_first=newest_first, where=where))
         return
     cluster = open_executor(executor, opened, scheduler=scheduler, cluster_settings=cluster_settings)
     report = process(opened, settings, follow=follow, cluster=cluster)
     raise typer.Exit(finish(opened, report))
 
 
-def _typed(
-    cores: int | None, newest_first: bool, executor: str, scheduler: str | None, cluster_settings: Path | None
+def typed_options(
+    *, cores: int | None, newest_first: bool, where: tuple[str, str | None, Path | None] = ("local", None, None)
 ) -> list[str]:
-    """Return the options as they are typed."""
+    """Return the options of ``icestream run`` as they are typed; ``where`` is executor, scheduler and settings of a cluster."""
+    executor, scheduler, cluster_settings = where
     options = {
         "--cores": cores,
         "--executor": executor,
@@ -122,15 +125,29 @@ def finish(session: "Session", report: "RunReport") -> int:
     return SOME_FAILED if report.n_failed else 0
 
 
-def _detach(session: "Session", options: list[str]) -> None:
-    log = session.folder / "logs" / "runner.log"
+def launch_runner(session: Path, options: "Sequence[str]") -> tuple["subprocess.Popen[bytes]", int]:
+    """Run a session in a process of its own that outlives this one; return it, and where its words begin in its log."""
+    log = session / "logs" / "runner.log"
     log.parent.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "icestream", "run", str(session.folder), *options]
+    command = [sys.executable, "-m", "icestream", "run", str(session), *options]
     with log.open("ab") as target:
         started = target.tell()
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=target, stderr=subprocess.STDOUT, start_new_session=True, env=os.environ
         )
+    return process, started
+
+
+def detach_runner(session: "Session", options: "Sequence[str]") -> None:
+    """Run a session in the background, and say where to look at it.
+
+    Raises
+    ------
+    SessionError
+        The runner ended at once.
+    """
+    log = session.folder / "logs" / "runner.log"
+    process, started = launch_runner(session.folder, options)
     status = _status_after(process, _STARTING_S)
     if status not in (None, 0, SOME_FAILED):
         said = log.read_bytes()[started:].decode(errors="replace").strip()

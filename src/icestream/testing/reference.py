@@ -26,6 +26,8 @@ from icestream.flow.session import SessionDocument
 from icestream.microscope.pace import Pace
 from icestream.microscope.settings import Fault, SimulationSettings
 from icestream.settings import Settings
+from icestream.workflows.placeholders import Placeholder, describe_allowed
+from icestream.workflows.template import Template, TemplateStep
 
 _NOTE = "<!-- Written by `make docs` from the source; changes here are lost. -->"
 
@@ -157,10 +159,24 @@ def _simulation_page() -> str:
 
 
 def _workflows_page() -> str:
-    parts = ["Workflows that come with icestream; a name or a file of this form is given to `icestream new --workflow`."]
+    parts = [
+        "Templates that come with icestream; a name or a file of this form is given to `icestream new --template`.",
+        "## The document",
+        _fields_table(Template),
+        "## A placeholder",
+        _fields_table(Placeholder),
+        "## A step",
+        "As in [session.yaml](session.md); parameters may have `{ask: placeholder}` in them.",
+        _fields_table(TemplateStep),
+    ]
     for name, summary in workflows.list_workflows().items():
         text = (files(workflows) / f"{name}.yaml").read_text(encoding="utf-8")
-        parts += [f"## {name}", f"{summary}.", f"```yaml\n{text.partition(chr(10))[2].strip()}\n```"]
+        asked = [
+            [f"`{key}`", one.label, describe_allowed(one), "optional" if one.optional else "needed"]
+            for key, one in workflows.load_template(str(files(workflows) / f"{name}.yaml")).placeholders.items()
+        ]
+        table = _table(["placeholder", "label", "allowed", ""], asked)
+        parts += [f"## {name}", f"{summary}.", table, f"```yaml\n{text.partition(chr(10))[2].strip()}\n```"]
     return _page("Workflows", *parts)
 
 

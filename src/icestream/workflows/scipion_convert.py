@@ -112,6 +112,11 @@ def as_integer(reader: Reader, names: tuple[str, ...]) -> int:
     return number
 
 
+def as_fraction(reader: Reader, names: tuple[str, ...]) -> float:
+    """Return a fraction from per cent."""
+    return round(as_positive(reader, names) / 100, 6)
+
+
 def as_flag(reader: Reader, names: tuple[str, ...]) -> bool:
     """Return yes or no."""
     return reader.flag(names[0])

@@ -121,7 +121,7 @@ _XMIPP_CTF = _ctf(
     )
 )
 
-_CTF_FILTER = Mapping(
+CTF_FILTER = Mapping(
     "ctf_filter",
     "good",
     {"micrograph": (Via("inputCTF", "micrograph"),), "ctf": ("inputCTF",)},
@@ -147,6 +147,7 @@ _CTF_FILTER = Mapping(
 MICROGRAPH_PROTOCOLS: dict[str, Mapping] = {
     "ProtImportMovies": _IMPORT_MOVIES,
     "ProtImportMicrographs": _IMPORT_MICROGRAPHS,
+    "CistemProtUnblur": _motion(),
     **dict.fromkeys(("ProtMotionCorr", "ProtMotionCorrNewStreaming", "ProtMotionCorrTasks"), _MOTIONCOR),
     "ProtRelionMotioncor": _RELION_MOTION,
     **dict.fromkeys(("XmippProtFlexAlign", "XmippProtMovieCorr"), _FLEXALIGN),
@@ -154,6 +155,6 @@ MICROGRAPH_PROTOCOLS: dict[str, Mapping] = {
     **dict.fromkeys(("CistemProtCTFFind", "ProtCTFFind"), _CTFFIND),
     "ProtGctf": _GCTF,
     "XmippProtCTFMicrographs": _XMIPP_CTF,
-    **dict.fromkeys(("XmippProtCTFConsensus", "XmippProtCTFSelection"), _CTF_FILTER),
+    **dict.fromkeys(("XmippProtCTFConsensus", "XmippProtCTFSelection"), CTF_FILTER),
 }
 """Import, motion correction, CTF, and the filters among them, by class name."""

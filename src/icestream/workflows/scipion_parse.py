@@ -270,7 +270,17 @@ def _in_order(protocols: dict[str, Protocol], name: str) -> list[Protocol]:
         protocol.id: {pointer.protocol for group in protocol.pointers.values() for pointer in group}
         for protocol in protocols.values()
     }
-    users: dict[str, list[str]] = {identity: [] for identity in protocols}
+    waits = {identity: wanted | (set(protocols[identity].prerequisites) & set(protocols)) for identity, wanted in needs.items()}
+    order = _sorted(waits) if len(_sorted(waits)) == len(protocols) else _sorted(needs)
+    if len(order) < len(protocols):
+        circle = [str(protocols[identity]) for identity in protocols if identity not in order]
+        raise WorkflowError(f"{name}: protocols {', '.join(circle[:20])} take their input from each other in a circle")
+    return [protocols[identity] for identity in order]
+
+
+def _sorted(needs: dict[str, set[str]]) -> list[str]:
+    """Return what can be put in order: each after all that it needs."""
+    users: dict[str, list[str]] = {identity: [] for identity in needs}
     for identity, wanted in needs.items():
         for source in wanted:
             users[source].append(identity)
@@ -281,7 +291,4 @@ def _in_order(protocols: dict[str, Protocol], name: str) -> list[Protocol]:
             open_needs[user] -= 1
             if open_needs[user] == 0:
                 order.append(user)
-    if len(order) < len(protocols):
-        circle = [str(protocols[identity]) for identity in protocols if open_needs[identity]]
-        raise WorkflowError(f"{name}: protocols {', '.join(circle[:20])} take their input from each other in a circle")
-    return [protocols[identity] for identity in order]
+    return order

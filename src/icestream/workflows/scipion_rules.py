@@ -36,8 +36,22 @@ class Lost:
 
 
 @dataclass(frozen=True)
+class First:
+    """A step that comes first and feeds the input ``port``; ``inputs`` pairs its inputs with those of the step it serves."""
+
+    port: str
+    use: str
+    step: str
+    inputs: dict[str, str]
+    rules: tuple[Rule, ...] = ()
+
+
+@dataclass(frozen=True)
 class Mapping:
-    """What becomes of a protocol. ``outputs`` pairs the start of an output's name with our output; None: there is none."""
+    """What becomes of a protocol. ``outputs`` pairs the start of an output's name with our output; None: there is none.
+
+    ``first`` are steps that one protocol of Scipion is besides: it measures and judges at once, here two steps do.
+    """
 
     use: str
     step: str
@@ -46,3 +60,4 @@ class Mapping:
     lost: tuple[Lost, ...] = ()
     outputs: tuple[tuple[str, str | None], ...] = ()
     changed: str = ""
+    first: tuple[First, ...] = ()

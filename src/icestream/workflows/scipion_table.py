@@ -3,11 +3,22 @@
 from dataclasses import dataclass
 
 from icestream.workflows.scipion_micrographs import MICROGRAPH_PROTOCOLS
+from icestream.workflows.scipion_parse import Protocol
 from icestream.workflows.scipion_particles import PARTICLE_PROTOCOLS
+from icestream.workflows.scipion_quality import CTF_CONSENSUS, QUALITY_PROTOCOLS, compares_two
 from icestream.workflows.scipion_rules import Lost, Mapping
 
-MAPPED: dict[str, Mapping] = {**MICROGRAPH_PROTOCOLS, **PARTICLE_PROTOCOLS}
+MAPPED: dict[str, Mapping] = {**MICROGRAPH_PROTOCOLS, **QUALITY_PROTOCOLS, **PARTICLE_PROTOCOLS}
 """Every protocol that has an equivalent, by class name."""
+
+_CONSENSUS_CLASSES = ("XmippProtCTFConsensus", "XmippProtCTFSelection")
+
+
+def mapping_of(protocol: Protocol) -> Mapping:
+    """Return what becomes of a protocol of `MAPPED`, as its parameters say."""
+    if protocol.class_name in _CONSENSUS_CLASSES and compares_two(protocol):
+        return CTF_CONSENSUS
+    return MAPPED[protocol.class_name]
 
 
 @dataclass(frozen=True)
@@ -19,7 +30,7 @@ class Unmapped:
     lost: tuple[Lost, ...] = ()
 
 
-_MICROGRAPHS, _MOVIES, _IMAGES = ("inputMicrographs",), ("inputMovies",), ("inputImages",)
+_MICROGRAPHS, _MOVIES = ("inputMicrographs",), ("inputMovies",)
 _COORDINATES, _PARTICLES, _CLASSES = ("inputCoordinates",), ("inputParticles", "inputSet"), ("inputClasses", "inputRefs")
 _NO_3D = Unmapped("there is no 3D reconstruction yet")
 _NO_2D_CHOICE = Unmapped("classes are not chosen automatically yet", _CLASSES)
@@ -31,14 +42,12 @@ _NO_ASSESSMENT = Unmapped("micrographs are not classified by quality yet", _MICR
 UNMAPPED: dict[str, Unmapped] = {
     # movies
     "XmippProtMovieGain": Unmapped("a gain reference is imported, not estimated", _MOVIES),
-    "XmippProtMovieDoseAnalysis": Unmapped("is not translated; all movies go on", _MOVIES),
     "XmippProtConsensusMovieAlignment": Unmapped("two alignments are not compared yet", ("inputMovies1",)),
     "XmippProtOFAlignment": Unmapped("local motion is corrected by the motion step", _MOVIES),
     "XmippProtMovieAverage": Unmapped("frames are summed by the motion step", _MOVIES),
     "XmippProtSplitFrames": Unmapped("sums of even and odd frames are not made yet", _MOVIES),
     "XmippProtExtractMovieParticles": Unmapped("particles are cut from micrographs, not from movies"),
     # micrographs and CTF
-    "XmippProtTiltAnalysis": Unmapped("is not translated; all micrographs go on", _MICROGRAPHS),
     "CryoassessProtMics": _NO_ASSESSMENT,
     "MiffiProtMicrographs": _NO_ASSESSMENT,
     "XmippProtPreprocessMicrographs": Unmapped(
@@ -64,6 +73,9 @@ UNMAPPED: dict[str, Unmapped] = {
     "XmippProtPickNoise": Unmapped("noise is not picked"),
     "XmippProtScreenDeepConsensus": Unmapped("picks are not scored by a trained model; the first ones go on", _COORDINATES),
     "XmippProtDeepMicrographScreen": Unmapped("carbon and ice are not masked yet", _COORDINATES),
+    "XmippProtDeepMicrographCleaner": Unmapped("carbon and ice are not masked yet", _COORDINATES),
+    "SphireProtCRYOLOTraining": Unmapped("pickers are not trained", _COORDINATES),
+    "TopazProtTraining": Unmapped("pickers are not trained", _COORDINATES),
     "XmippProtParticleBoxsize": Unmapped("the box follows from the diameter: box_diameters of the extract step"),
     "ProtBoxSizeParameters": Unmapped("the box follows from the diameter: box_diameters of the extract step"),
     "ProtBoxSizeCheckpoint": Unmapped("the box follows from the diameter: box_diameters of the extract step"),
@@ -74,12 +86,10 @@ UNMAPPED: dict[str, Unmapped] = {
     "XmippProtCenterParticles": Unmapped("particles are not centred again yet"),
     "XmippProtDenoiseParticles": Unmapped("particles are not denoised", _PARTICLES),
     # flow
-    "XmippProtTriggerData": Unmapped("items go on as they come; add a trigger or batches by hand", _IMAGES),
-    "ProtDataCounter": Unmapped("items go on as they come; add a trigger or batches by hand", _IMAGES),
-    "ProtDataSampler": Unmapped("all items go on; add a sample by hand", _IMAGES),
-    "ProtManualCheckpoint": Unmapped("nothing waits for a person; add a manual trigger by hand"),
-    "ProtSubSet": Unmapped("a part of a set cannot be chosen by hand yet", ("inputFullSet",)),
-    "ProtUnionSet": Unmapped("the first stream goes on; add a union by hand", ("inputSets",)),
+    "ProtSetFilter": Unmapped("a formula is not translated; write it as the condition of a keep_if step", ("inputSet",)),
+    "ProtSetEditor": Unmapped("values of items are not edited", ("inputSet",)),
+    "ProtUserSubSet": Unmapped("a part that was chosen by hand is not translated; reject exposures by hand", ("inputObject",)),
+    "ProtCreateStreamData": Unmapped("data for tests are written by icestream simulate"),
     # 2D
     "XmippProtEliminateEmptyClasses": _NO_2D_CHOICE,
     "XmippProtCL2DClustering": _NO_2D_CHOICE,
@@ -88,11 +98,12 @@ UNMAPPED: dict[str, Unmapped] = {
     "ProtRelionSelectClasses2D": _NO_2D_CHOICE,
     "ProtClassesSelector": _NO_2D_CHOICE,
     "ProtGoodClassesExtractor": Unmapped("particles of good classes are not taken out yet"),
-    "ProtMonitor2dStreamer": Unmapped("needs no step: classify2d itself works on the growing stream"),
     # 3D
     **dict.fromkeys(
         (
             "XmippProtReconstructSignificant",
+            "CistemProtRefine3D",
+            "ProtCryoSparcNew3DClassification",
             "XmippProtRansac",
             "XmippProtReconstructSwarm",
             "XmippProtReconstructHighRes",

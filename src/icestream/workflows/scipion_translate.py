@@ -6,16 +6,20 @@ from typing import Any
 from icestream.errors import WorkflowError
 from icestream.flow.graph import Link, StepSpec, Workflow, build_graph
 from icestream.flow.registry import find_step
-from icestream.flow.step import Kind, Port
-from icestream.records import Picks, Record
+from icestream.records import Particles, Picks, Record
+from icestream.workflows import scipion_flow
 from icestream.workflows.scipion_convert import AbsentError, Reader, UntranslatableError
+from icestream.workflows.scipion_flow import FLOWS, Flow, FlowMapping
+from icestream.workflows.scipion_links import Wiring
 from icestream.workflows.scipion_params import Account, read_params, tell_lost
-from icestream.workflows.scipion_parse import Document, DynamicField, Pointer, Protocol
-from icestream.workflows.scipion_rules import Mapping, Via
+from icestream.workflows.scipion_parse import Document, DynamicField, Protocol
+from icestream.workflows.scipion_quality import averages_two
+from icestream.workflows.scipion_rules import Mapping
 from icestream.workflows.scipion_sources import FOLDERS, ImportValues, gain_pattern, read_import
-from icestream.workflows.scipion_table import MAPPED, UNMAPPED
+from icestream.workflows.scipion_table import MAPPED, UNMAPPED, mapping_of
+from icestream.workflows.template import DisabledStep
 
-MAPPED_SAME, CHANGED, LEFT_OUT, UNKNOWN = "mapped", "changed meaning", "left out", "unknown"
+MAPPED_SAME, CHANGED, LEFT_OUT, DISABLED, UNKNOWN = "mapped", "changed meaning", "left out", "disabled", "unknown"
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,14 @@ class AskedField:
 class Translation:
     """A workflow made from Scipion's, and everything a person has to know about it.
 
-    ``options`` are those of ``icestream new``; a value of None is to be filled in. ``problems`` are what still keeps the workflow
+    ``disabled`` are protocols that became no step, with their original parameters. ``options`` are those of ``icestream new``; a
+    value of None is to be filled in. ``problems`` are what still keeps the workflow
     from running.
     """
 
     document: Document
     steps: dict[str, StepSpec] = field(default_factory=dict)
+    disabled: dict[str, DisabledStep] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     fields: list[AskedField] = field(default_factory=list)
     options: dict[str, str | None] = field(default_factory=dict)
@@ -84,8 +90,7 @@ class _Translator:
     def __init__(self, document: Document) -> None:
         self.result = Translation(document)
         self._protocols = {protocol.id: protocol for protocol in document.protocols}
-        self._made: dict[str, tuple[str, Mapping]] = {}
-        self._passed: dict[str, Link] = {}
+        self._wiring = Wiring(self.result.steps, self._protocols)
         self._pixels: dict[str, tuple[float | None, float]] = {}  # step: pixel size of the import, binning since
         self._gains: dict[str, str] = {}  # step that imports movies: step that imports their gain
         self._gain_files: dict[str | None, str] = {}
@@ -95,7 +100,9 @@ class _Translator:
         """Translate one protocol; those that it reads were translated before."""
         self._scales[protocol.id] = self._scale(protocol)
         if protocol.class_name in MAPPED:
-            self._map(protocol, MAPPED[protocol.class_name])
+            self._map(protocol, mapping_of(protocol))
+        elif protocol.class_name in FLOWS:
+            self._map_flow(protocol, FLOWS[protocol.class_name])
         elif protocol.class_name in UNMAPPED:
             self._pass_on(protocol)
         else:
@@ -113,21 +120,28 @@ class _Translator:
         except (AbsentError, UntranslatableError):
             return scale
 
-    def _leave(self, protocol: Protocol, outcome: str, notes: list[str]) -> None:
+    def _leave(self, protocol: Protocol, outcome: str, notes: list[str], disabled: DisabledStep | None = None) -> None:
         self.result.rows.append(Row(protocol, None, outcome, tuple(notes)))
+        self.result.disabled[f"scipion_{protocol.id}"] = disabled or DisabledStep(
+            use=f"scipion:{protocol.class_name}",
+            reason="; ".join(notes),
+            inputs={name: [str(pointer) for pointer in pointers] for name, pointers in protocol.pointers.items()},
+            params=protocol.raw,
+            label=" ".join(protocol.label.split()) or None,
+        )
         self._list_fields(protocol, {})
 
     def _pass_on(self, protocol: Protocol) -> None:
         unmapped, notes = UNMAPPED[protocol.class_name], []
         pointers = [pointer for name in unmapped.passes for pointer in protocol.pointers.get(name, ())]
-        links = [link for pointer in pointers if (link := self._resolve(pointer)) is not None]
+        links = [link for pointer in pointers if (link := self._wiring.resolve(pointer)) is not None]
         if links:
-            self._passed[protocol.id] = links[0]
+            self._wiring.passed[protocol.id] = links[0]
             notes.append(f"steps after it read {links[0]}")
         self._leave(protocol, LEFT_OUT, [unmapped.reason, *tell_lost(protocol, unmapped.lost), *notes])
 
     def _map(self, protocol: Protocol, mapping: Mapping) -> None:
-        links, missing, notes = self._links(protocol, mapping)
+        links, missing, notes = self._wiring.links(protocol, mapping)
         if missing:
             self._leave(protocol, LEFT_OUT, [f"{mapping.use} has no input: {reason}" for reason in missing])
             return
@@ -139,25 +153,101 @@ class _Translator:
         if scale != 1 and mapping.use in ("pick_blob", "extract"):
             notes.append(f"Scipion scaled the micrographs down by {scale:g}; sizes in pixels are larger here by as much")
         account = read_params(reader, mapping)
-        name = self._name(mapping.step)
         inputs = {port: str(link) for port, link in links.items()}
-        if mapping.use == "motion" and first is not None and first.step in self._gains:
-            inputs["gain"] = self._gains[first.step]
+        self._add_first(protocol, mapping, inputs, reader, account)
+        name = self._name(mapping.step)
+        if first is not None and first.step in self._gains:
+            self._gains[name] = self._gains[first.step]
+            inputs |= {"gain": self._gains[first.step]} if mapping.use == "motion" else {}
         bin_ = account.params.get("bin", 1.0) if mapping.use == "motion" else 1.0
         self._pixels[name] = (raw_pixel_ang, binning * bin_)
         self._add_step(name, mapping.use, protocol, inputs, account.params)
-        self._made[protocol.id] = (name, mapping)
+        self._wiring.made[protocol.id] = (name, mapping)
         if protocol.class_name in FOLDERS:
             self._import(protocol, mapping, name, read_import(reader), account)
-        waits = [f"does not wait for {', '.join(protocol.prerequisites)}"] if protocol.prerequisites else []
-        notes = [*([mapping.changed] if mapping.changed else []), *account.notes, *notes, *waits]
+        self._add_mean(protocol, name, notes)
+        notes = [*([mapping.changed] if mapping.changed else []), *account.notes, *notes, *self._does_not_wait(protocol)]
         self.result.rows.append(Row(protocol, name, CHANGED if notes else MAPPED_SAME, tuple(notes), account.kept))
         targets = account.targets.items()
         self._list_fields(protocol, {key: target if target[0] == "-" else f"--set {name}.{target}" for key, target in targets})
 
+    def _add_first(self, protocol: Protocol, mapping: Mapping, inputs: dict[str, str], reader: Reader, account: Account) -> None:
+        """Add the steps that one protocol is besides; each feeds an input of the step that follows."""
+        for first in mapping.first:
+            own = read_params(reader, Mapping(first.use, first.step, {}, first.rules))
+            name = self._name(first.step)
+            self._add_step(name, first.use, protocol, {ours: inputs[theirs] for ours, theirs in first.inputs.items()}, own.params)
+            inputs[first.port] = name
+            account.notes += own.notes
+            read = {source for rule in first.rules for source in rule.sources if source not in own.kept}
+            account.kept = {key: value for key, value in account.kept.items() if key not in read}
+
+    def _add_mean(self, protocol: Protocol, name: str, notes: list[str]) -> None:
+        """Add the mean of two CTFs where a consensus passes that on."""
+        if self.result.steps[name].use == "ctf_consensus" and averages_two(protocol):
+            mean = self._name("mean_ctf")
+            self._add_step(mean, "ctf_average", protocol, {"ctf": f"{name}.ctf", "second": f"{name}.second"}, {})
+            self._wiring.replaced[protocol.id] = ("outputCTF", Link(mean, "out"))
+            self._wiring.streams[mean] = Link(name, "ctf")
+            self._pixels[mean] = self._pixels[name]
+            notes.append(f"the mean of the two CTFs is made by the step {mean}")
+
     def _add_step(self, name: str, use: str, protocol: Protocol, inputs: dict[str, Any], params: dict[str, Any]) -> None:
         label = " ".join(protocol.label.split()) or None
-        self.result.steps[name] = StepSpec(use=use, inputs=inputs, params=params, label=label)
+        after = {"after": self._waits_for(protocol)} if "after" in StepSpec.model_fields else {}
+        self.result.steps[name] = StepSpec(use=use, inputs=inputs, params=params, label=label, **after)
+
+    def _waits_for(self, protocol: Protocol) -> list[str]:
+        if protocol.class_name in FOLDERS:  # a source waits for nothing
+            return []
+        return [self._wiring.made[identity][0] for identity in protocol.prerequisites if identity in self._wiring.made]
+
+    def _does_not_wait(self, protocol: Protocol) -> list[str]:
+        known = len(self._waits_for(protocol)) if "after" in StepSpec.model_fields else 0
+        if known == len(protocol.prerequisites):
+            return []
+        lost = [identity for identity in protocol.prerequisites if not known or identity not in self._wiring.made]
+        return [f"does not wait for {', '.join(lost)}"]
+
+    def _map_flow(self, protocol: Protocol, mapping: FlowMapping) -> None:
+        """Translate a protocol that passes on a stream of any kind."""
+        links, seen = self._wiring.links_of(protocol, mapping.inputs), scipion_flow.PORTS
+        if not links:
+            self._leave(protocol, LEFT_OUT, ["it reads nothing that has an equivalent"])
+            return
+        counted = "particles" if issubclass(self._wiring.offered(links[0]), Particles) else "exposures"
+        flow = mapping.make(Reader(protocol), counted)
+        stream = [str(link) for link in links] if flow.use == "union" else str(links[0])
+        also = {
+            port: found
+            for port, name in flow.also.items()
+            if (found := [str(link) for link in self._wiring.links_of(protocol, (name,))])
+        }
+        inputs = {seen[flow.use]: stream, **also}
+        params = {**flow.params, **self._closes(protocol, flow)}
+        notes = [*flow.notes, *self._does_not_wait(protocol)]
+        refused = scipion_flow.why_refused(flow.use, params)
+        if refused is not None:
+            self._wiring.passed[protocol.id] = links[0]
+            label = " ".join(protocol.label.split()) or None
+            kept = DisabledStep(use=flow.use, reason=refused, inputs=inputs, params=params, label=label)
+            self._leave(protocol, DISABLED, [*notes, refused, f"steps after it read {links[0]}"], kept)
+            return
+        name = self._name(flow.use)
+        self._add_step(name, flow.use, protocol, inputs, params)
+        self._wiring.streams[name] = links[0]
+        self._pixels[name] = self._pixels.get(links[0].step, (None, 1.0))
+        if links[0].step in self._gains:
+            self._gains[name] = self._gains[links[0].step]
+        self._wiring.made[protocol.id] = (name, Mapping(flow.use, name, {}))
+        self.result.rows.append(Row(protocol, name, CHANGED if notes else MAPPED_SAME, tuple(notes)))
+        self._list_fields(protocol, {})
+
+    def _closes(self, protocol: Protocol, flow: Flow) -> dict[str, list[str]]:
+        """Return the steps that are halted when a trigger opens: those that Scipion sends its signal to."""
+        told = [pointer.protocol for pointer in protocol.pointers.get("triggerProt", ())]
+        steps = [self._wiring.made[identity][0] for identity in told if identity in self._wiring.made]
+        return {"closes": steps} if steps and flow.use == "trigger" else {}
 
     def _name(self, wanted: str) -> str:
         taken = [name for name in self.result.steps if name == wanted or name.startswith(f"{wanted}_")]
@@ -179,7 +269,7 @@ class _Translator:
             prepared = self._name("prepared")
             steps[prepared] = StepSpec(use="prepare_micrograph", inputs={"micrograph": name})
             self._pixels[prepared] = self._pixels[name]
-            self._made[protocol.id] = (prepared, mapping)
+            self._wiring.made[protocol.id] = (prepared, mapping)
         elif values.has_gain:
             self._import_gain(name, values, account)
 
@@ -195,70 +285,6 @@ class _Translator:
             self.result.options["--gain"] = values.gain
             self._gain_files[values.gain] = name
         self._gains[movies] = self._gain_files[values.gain]
-
-    def _links(self, protocol: Protocol, mapping: Mapping) -> tuple[dict[str, Link], list[str], list[str]]:
-        """Return the inputs, what is missing of them, and what else a person should know."""
-        links, missing, notes = {}, [], []
-        for port in find_step(mapping.use).ports:
-            found, reasons = self._candidates(protocol, mapping.ports.get(port.name, ()), port)
-            if found:
-                links[port.name] = found[0]
-                if len(set(found)) > 1 and not any(isinstance(source, Via) for source in mapping.ports[port.name]):
-                    notes.append(f"{port.name} takes one stream: {found[0]}, not {', '.join(map(str, found[1:]))}")
-            elif not port.optional:
-                missing.append(f"{port.name}: {'; '.join(reasons) or 'the protocol names none'}")
-            elif reasons:
-                notes.append(f"without {port.name}: {'; '.join(reasons)}")
-        return links, missing, notes
-
-    def _candidates(self, protocol: Protocol, sources: tuple[str | Via, ...], port: Port) -> tuple[list[Link], list[str]]:
-        found: list[Link] = []
-        reasons: list[str] = []
-        for source in sources:
-            parameter = source.parameter if isinstance(source, Via) else source
-            for pointer in protocol.pointers.get(parameter, ()):
-                link = self._resolve(pointer)
-                if link is not None and isinstance(source, Via):
-                    link = self._companion(link, source.port)
-                if link is None:
-                    reasons.append(f"{parameter} {pointer} of {self._protocols[pointer.protocol].class_name} has no equivalent")
-                elif not issubclass(offered := self._offered(link), port.record):
-                    reasons.append(f"{parameter} gives {offered.__name__}, not {port.record.__name__}")
-                else:
-                    found.append(link)
-        return found, reasons
-
-    def _resolve(self, pointer: Pointer) -> Link | None:
-        """Return our output for one of Scipion's."""
-        discarded = "iscarded" in pointer.output
-        if pointer.protocol not in self._made:
-            return None if discarded else self._passed.get(pointer.protocol)
-        step, mapping = self._made[pointer.protocol]
-        for start, ours in mapping.outputs:
-            if pointer.output.startswith(start):
-                return None if ours is None else Link(step, ours)
-        if discarded:
-            return Link(step, "rejected") if find_step(mapping.use).kind is Kind.FILTER else None
-        return Link(step, "out")
-
-    def _companion(self, link: Link, port: str) -> Link | None:
-        """Return what the step of ``link`` took as ``port``, or passes on under this name."""
-        spec = self.result.steps[link.step]
-        if find_step(spec.use).kind is Kind.FILTER:
-            return Link(link.step, f"rejected.{port}" if link.output.startswith("rejected") else port)
-        target = spec.inputs.get(port)
-        if not isinstance(target, str):
-            return None
-        step, _, output = target.partition(".")
-        return Link(step, output or "out")
-
-    def _offered(self, link: Link) -> type[Record]:
-        step_type = find_step(self.result.steps[link.step].use)
-        ports = {port.name: port.record for port in step_type.ports}
-        name = link.output.removeprefix("rejected").removeprefix(".")
-        if step_type.kind is Kind.FILTER:
-            return ports.get(name, step_type.ports[0].record)
-        return step_type.output or Record
 
     def _list_fields(self, protocol: Protocol, targets: dict[str, str]) -> None:
         for parameter, value in protocol.values.items():

@@ -1,35 +1,44 @@
-"""Writing an imported workflow as a YAML document.
+"""Writing an imported workflow as a template.
 
-What has no equivalent stands in comments. A section of its own would make the workflow model accept keys that nothing reads,
-so that a misspelt step could no longer be told from one that was set aside; a comment changes nothing that runs.
+Protocols that are no steps stand under ``disabled``, with their original parameters; what else a person should know stands in
+comments, which change nothing that runs.
 """
 
 import json
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import yaml
 
-from icestream.flow.graph import StepSpec
 from icestream.workflows.scipion_sources import ACQUISITION
+from icestream.workflows.scipion_template import make_template
 from icestream.workflows.scipion_translate import AskedField, Row, Translation
+from icestream.workflows.template import Template, TemplateStep
 
 _WIDTH = 110
 
 
 def write_workflow(translation: Translation, *, file_name: str = "workflow.yaml") -> str:
-    """Return the text of a workflow file; ``file_name`` is what the file will be called."""
+    """Return the text of a template file; ``file_name`` is what the file will be called."""
     rows = {row.step: row for row in translation.rows if row.step is not None}
-    lines = [*_head(translation, file_name), "steps:" if translation.steps else "steps: {}"]
-    for name, spec in translation.steps.items():
+    made = make_template(translation)
+    template = made.template
+    lines = [*_head(translation, made.names, file_name), *_sections(template, "placeholders", "acquisition", "roots")]
+    lines += ["steps:" if template.steps else "steps: {}"]
+    for name, spec in template.steps.items():
         lines += [*(_about(rows[name]) if name in rows else ()), *_step(name, spec)]
-    left = [row for row in translation.rows if row.step is None]
-    if left:
-        lines += ["", "# Protocols of Scipion that are no steps of this workflow, as they were exported"]
-        for row in left:
-            lines += ["#", *_comment(f"{_title(row)}\n{row.outcome}: {'; '.join(row.notes)}")]
-            lines += _comment(json.dumps(row.protocol.raw, indent=2))
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_sections(template, "disabled")]) + "\n"
+
+
+def _sections(template: Template, *names: str) -> Iterable[str]:
+    """Yield sections of the document as safe YAML."""
+    if not template.steps and "disabled" not in names:
+        return
+    data = template.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+    for name in names:
+        if data.get(name):
+            text = yaml.safe_dump({name: data[name]}, sort_keys=False, allow_unicode=name != "disabled", width=_WIDTH)
+            yield from ("", *text.rstrip("\n").split("\n"), *([""] if name == "roots" else []))
 
 
 def new_command(translation: Translation, *, file_name: str) -> str:
@@ -49,16 +58,21 @@ def _placeholder(option: str) -> str:
     )
 
 
-def describe_field(asked: AskedField) -> str:
-    """Return a field of a template in one line: where it stood, its label, type, default and name, and what it is now."""
+def describe_field(asked: AskedField, name: str | None = None) -> str:
+    """Return a field of a template in one line: where it stood, its label, type, default and name, and what it is now.
+
+    ``name`` is the placeholder that it became.
+    """
     told = asked.asked
     facts = [told.type, f"default {told.default}" if told.default is not None else "no default"]
     if told.cmd_id:
         facts.append(f"name {told.cmd_id}")
-    return f"{asked.protocol}.{asked.parameter}: {told.label!r} ({', '.join(facts)}) is now {asked.target or 'not asked for'}"
+    own = asked.target if asked.target is not None and not asked.target.startswith("--set ") else None
+    now = own or (f"--set {name}" if name is not None else asked.target) or "not asked for"
+    return f"{asked.protocol}.{asked.parameter}: {told.label!r} ({', '.join(facts)}) is now {now}"
 
 
-def _head(translation: Translation, file_name: str) -> list[str]:
+def _head(translation: Translation, names: Mapping[tuple[str, str], str], file_name: str) -> list[str]:
     document = translation.document
     lines = _comment(f"Imported from Scipion's {document.name}")
     if document.description:
@@ -68,8 +82,9 @@ def _head(translation: Translation, file_name: str) -> list[str]:
         *_comment(f"A session with it; what is in capitals is to be filled in:\n{new_command(translation, file_name=file_name)}"),
     ]
     if translation.fields:
-        lines += ["#", *_comment("Fields that the template asked for; their defaults were taken:")]
-        lines += [line for asked in translation.fields for line in _comment(f"  {describe_field(asked)}")]
+        lines += ["#", *_comment("Fields that the template asked for, and what asks for them now:")]
+        told = [describe_field(asked, names.get((asked.protocol, asked.parameter))) for asked in translation.fields]
+        lines += [line for text in told for line in _comment(f"  {text}")]
     for problem in translation.problems:
         lines += ["#", *_comment(f"It does not run yet: {problem}")]
     return [*lines, ""]
@@ -89,9 +104,9 @@ def _title(row: Row) -> str:
     return f"Scipion {row.protocol.id}, {row.protocol.class_name}: {' '.join(row.protocol.label.split())}"
 
 
-def _step(name: str, spec: StepSpec) -> Iterable[str]:
+def _step(name: str, spec: TemplateStep) -> Iterable[str]:
     entries = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    ordered = {key: entries[key] for key in ("use", "label", "in", "params") if key in entries}
+    ordered = {key: entries[key] for key in ("use", "only_with", "label", "in", "params", "after") if key in entries}
     yield f"  {name}:"
     for key, value in ordered.items():
         style = None if isinstance(value, dict) else False

@@ -1,0 +1,102 @@
+"""``icestream templates``: what a session can be made of."""
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.markup import escape
+
+from icestream.cli.console import errors, make_table, output, print_json
+
+if TYPE_CHECKING:
+    from icestream.workflows.places import FoundTemplate
+    from icestream.workflows.template import Template
+
+
+def templates(
+    name: str | None = typer.Argument(None, metavar="[NAME]", help="A template, by name or file; without it all are listed."),
+    json: bool = typer.Option(False, "--json", help="Print JSON for another program."),
+) -> None:
+    """List the templates that come with icestream, with plugins and with the facility, or show one with what it asks for.
+
+    ```
+    icestream templates
+    icestream templates movies_to_classes
+    ```
+    """
+    from icestream.workflows import find_template, list_templates
+
+    if name is not None:
+        found = find_template(name)
+        template = found.load()
+        print_json(_as_json(found, template)) if json else _show(found, template)
+        return
+    all_found = list_templates()
+    if json:
+        print_json([_entry(found) for found in all_found.values()])
+        return
+    table = make_table("template", "from", "what it does")
+    for found in all_found.values():
+        table.add_row(found.name, escape(found.origin), escape(found.summary))
+    output().print(table)
+    for found in all_found.values():
+        _note_replaced(found)
+
+
+def _note_replaced(found: "FoundTemplate") -> None:
+    if found.replaces:
+        text = f"note: {found.name} of {found.origin} replaces that of {', '.join(found.replaces)}"
+        errors().print(text, markup=False, soft_wrap=True)
+
+
+def _show(found: "FoundTemplate", template: "Template") -> None:
+    from icestream.workflows.placeholders import describe_allowed
+
+    console = output()
+    console.print(f"[bold]{escape(found.name)}[/] (from {escape(found.origin)})", soft_wrap=True)
+    console.print(f"  {template.description or found.summary}\n", markup=False, soft_wrap=True)
+    asked = make_table("placeholder", "label", "allowed", "default", "environment", title="Asked for")
+    for name, one in template.placeholders.items():
+        default = "" if one.default is None else str(one.default)
+        needed = default or ("none" if one.optional else "needed")
+        asked.add_row(name, escape(one.label), escape(describe_allowed(one)), escape(needed), one.env or "")
+    steps = make_table("step", "type", "reads", title="Steps")
+    for name, spec in template.steps.items():
+        reads = ", ".join(str(target) for target in spec.inputs.values())
+        note = f"{reads} (only with {spec.only_with})" if spec.only_with else reads
+        steps.add_row(name, spec.use, escape(note))
+    opened = make_table("open input", "record", "read by", title="To be connected")
+    for key, one_open in template.open_inputs.items():
+        opened.add_row(escape(key), one_open.record, ", ".join(one_open.read_by))
+    disabled = make_table("step", "was", "why", title="Disabled")
+    for name, kept in template.disabled.items():
+        disabled.add_row(escape(name), escape(kept.use), escape(kept.reason))
+    for table in (asked, steps, opened, disabled):
+        if table.row_count:
+            console.print(table)
+            console.print()
+    _note_replaced(found)
+
+
+def _entry(found: "FoundTemplate") -> dict[str, Any]:
+    return {
+        "name": found.name,
+        "origin": found.origin,
+        "summary": found.summary,
+        "replaces": found.replaces,
+        "problem": found.problem,
+    }
+
+
+def _as_json(found: "FoundTemplate", template: "Template") -> dict[str, Any]:
+    from icestream.workflows import placeholders_schema
+
+    return {
+        **_entry(found),
+        "description": template.description,
+        "values": placeholders_schema(template),
+        "steps": {
+            name: spec.model_dump(mode="json", by_alias=True, exclude_defaults=True) for name, spec in template.steps.items()
+        },
+        "open": template.open_inputs,
+        "disabled": template.disabled,
+    }

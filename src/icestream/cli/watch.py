@@ -1,0 +1,140 @@
+"""``icestream watch``: a session for every new acquisition, by itself."""
+
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+from rich.markup import escape
+
+from icestream.cli.console import make_table, output, print_json
+from icestream.errors import SessionError, WorkflowError
+
+if TYPE_CHECKING:
+    from icestream.cli.watch_book import WatchBook
+    from icestream.cli.watch_session import WatchPlan
+
+Existing = Literal["ignore", "take"]
+
+
+def watch(
+    root: Path = typer.Argument(help="Folder in which the microscope makes a folder for each acquisition."),
+    template: str | None = typer.Option(None, help="Template of the sessions: its name (`icestream templates`) or a YAML file."),
+    sessions: Path | None = typer.Option(None, help="Folder in which the sessions are made."),
+    pattern: str = typer.Option("*/", help="Which folders below the root are acquisitions, as `*/Images-Disc1`."),
+    set_: list[str] = typer.Option(
+        [], "--set", metavar="[STEP.]NAME=VALUE", help="Value for all sessions; what icestream.yaml in a folder says wins."
+    ),
+    folder_as: str | None = typer.Option(None, help="Placeholder that takes the folder; movies or micrographs if left out."),
+    existing: str = typer.Option(
+        "ignore", metavar="ignore|take", help="What to do with folders that are there at the first start."
+    ),
+    at_most: int | None = typer.Option(None, min=1, help="So many sessions run at once; the others wait."),
+    look_every: float = typer.Option(5.0, min=0.05, help="Seconds between two looks at the folders."),
+    cores: int | None = typer.Option(None, min=1, help="Cores that each session may use."),
+    keep_running: bool = typer.Option(False, "--keep-running", help="When stopped, leave the runners running."),
+    status: bool = typer.Option(False, "--status", help="Only show where each folder stands."),
+    json: bool = typer.Option(False, "--json", help="With --status: print JSON for another program."),
+) -> None:
+    """Watch a folder: each new acquisition in it becomes a session by itself and is processed until it is idle.
+
+    Values come from icestream.yaml in the acquisition folder, from --set, and from EPU or SerialEM files. A folder that lacks a
+    value is listed with what is missing. The watch may be stopped or killed and started again at any time.
+
+    ```
+    icestream watch /data --template movies_to_classes --sessions /sessions --set diameter=120,160
+    icestream watch /data --status
+    ```
+    """
+    from icestream.cli.run import make_settings
+    from icestream.cli.watch_book import WatchBook
+
+    settings = make_settings(cores=None, newest_first=False)
+    book = WatchBook(settings.state, root.absolute())
+    if status:
+        _show_status(book, as_json=json)
+        return
+    if template is None or sessions is None:
+        raise WorkflowError("watch: needs --template and --sessions")
+    options = {"pattern": pattern, "folder_as": folder_as, "existing": existing, "at_most": at_most, "look_every": look_every}
+    plan = _plan(root.absolute(), sessions.absolute(), template, set_, options, drain_s=settings.drain_s)
+    _watch(plan, book, cores=cores, keep_running=keep_running)
+
+
+def _plan(root: Path, sessions: Path, template: str, given: list[str], options: dict[str, Any], *, drain_s: float) -> "WatchPlan":
+    from icestream.cli.plan import split_settings
+    from icestream.cli.watch_session import WatchPlan
+    from icestream.workflows import load_template
+    from icestream.workflows.filling import read_values
+    from icestream.workflows.watch_folders import check_pattern, folder_placeholder
+
+    check_pattern(options["pattern"])
+    if options["existing"] not in ("ignore", "take"):
+        raise WorkflowError(f"--existing {options['existing']!r}: allowed are ignore and take")
+    if not root.is_dir():
+        raise SessionError(f"{root}: is no folder, so it cannot be watched")
+    loaded = load_template(template)
+    values, parameters = split_settings(given)
+    typed = read_values(loaded, values, base=Path.cwd())
+    return WatchPlan(
+        root=root,
+        pattern=options["pattern"],
+        sessions=sessions,
+        template=loaded,
+        folder_as=folder_placeholder(loaded, options["folder_as"]),
+        values={name: typed.get(name) for name in values},
+        settings=parameters,
+        at_most=options["at_most"],
+        take_existing=options["existing"] == "take",
+        look_every_s=options["look_every"],
+        stop_within_s=drain_s,
+    )
+
+
+def _watch(plan: "WatchPlan", book: "WatchBook", *, cores: int | None, keep_running: bool) -> None:
+    from icestream.cli.watch_loop import Watch
+    from icestream.cli.watch_runners import Runners
+
+    def say(text: str) -> None:
+        output().print(f"{time.strftime('%H:%M:%S')}  {text}", markup=False, soft_wrap=True)
+
+    stopping, hurry = threading.Event(), threading.Event()
+
+    def stop(_signal: int, _frame: object) -> None:
+        (hurry if stopping.is_set() else stopping).set()
+
+    with book.held():
+        daemon: Watch = Watch(plan, book, Runners(cores=cores), say)
+        earlier = {name: signal.signal(name, stop) for name in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            say(f"watching {plan.root} for {plan.pattern}; sessions go to {plan.sessions}")
+            daemon.run(stopping)
+            if keep_running:
+                say("stopped; the runners go on")
+            else:
+                say("stopping the runners")
+                daemon.stop_runners(hurry)
+        finally:
+            for name, handler in earlier.items():
+                signal.signal(name, handler)
+
+
+def _show_status(book: "WatchBook", *, as_json: bool) -> None:
+    state, holder = book.read(), book.holder()
+    if state is None:
+        raise SessionError(f"{book.root}: has not been watched on this machine by this account ({book.path} is not there)")
+    if as_json:
+        print_json({"watched_by": holder, "root": state.root, "pattern": state.pattern, "folders": state.folders})
+        return
+    console = output()
+    where = f"watched by process {holder}" if holder is not None else "not watched now"
+    console.print(f"{state.root}: {where}", markup=False, style="bold", soft_wrap=True)
+    table = make_table("folder", "stands", "session", "since", "what to know")
+    for name, folder in state.folders.items():
+        told = "; ".join(folder.problems) or folder.note or ""
+        alert = f"ALERT, died {folder.falls} times: " if folder.alert else ""
+        since = time.strftime("%Y-%m-%d %H:%M", time.localtime(folder.since))
+        table.add_row(escape(name), folder.phase.value, escape(folder.session or ""), since, escape(f"{alert}{told}"))
+    console.print(table)

@@ -1,0 +1,192 @@
+"""The placeholders that a workflow implies: where its data lie, what the microscope did, how large the particle is.
+
+A workflow without placeholders of its own is asked for these, so that every workflow is a template and there is one way to make a
+session. An export gives them the values of the session as defaults.
+"""
+
+import glob
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from icestream.errors import IcestreamError
+from icestream.flow.graph import StepSpec
+from icestream.flow.registry import find_step
+from icestream.flow.step import Kind, StepType
+from icestream.records import Acquisition, GainReference, Picks
+from icestream.workflows.placeholders import LONGEST_TEXT, Placeholder
+from icestream.workflows.template import Template, TemplateStep, asks_in
+
+ACQUISITION_NAMES = {
+    "voltage_kv": "voltage",
+    "cs_mm": "cs",
+    "amplitude_contrast": "amplitude_contrast",
+    "pixel_size_ang": "pixel_size",
+    "dose_per_frame_e_per_ang2": "dose_per_frame",
+    "pre_exposure_e_per_ang2": "pre_exposure",
+}
+"""Values of `Acquisition`, and the placeholders (and options of ``icestream new``) that give them."""
+
+OPTIONS = {name: f"--{name.replace('_', '-')}" for name in ACQUISITION_NAMES.values()} | {
+    name: f"--{name}" for name in ("movies", "micrographs", "pattern", "gain", "diameter")
+}
+"""Placeholders that ``icestream new`` has an option of its own for."""
+
+_DATA, _MICROSCOPE, _PARTICLE = "Data", "Microscope", "Particle"
+_FOLDER_LABELS = {"movies": "Folder where movies appear", "micrographs": "Folder where micrographs appear"}
+_BOUNDS = {"minimum": "ge", "exclusiveMinimum": "gt", "maximum": "le", "exclusiveMaximum": "lt"}
+
+
+def imply_template(
+    steps: Mapping[str, StepSpec], *, acquisition: Mapping[str, float] | None = None, roots: Mapping[str, str] | None = None
+) -> Template:
+    """Return a workflow as a template; given values become the defaults of its placeholders.
+
+    What is asked for already stays as it is.
+    """
+    maker = _Maker(dict(acquisition or {}), dict(roots or {}))
+    made = {name: maker.step(name, spec) for name, spec in steps.items()}
+    maker.remaining_roots()
+    asked = {name: maker.acquisition_value(name) for name in ACQUISITION_NAMES}
+    return Template(placeholders=maker.placeholders, acquisition=asked, roots=maker.roots, steps=made)
+
+
+def ask_for_acquisition(name: str, default: float | None = None) -> Placeholder:
+    """Return the placeholder for a value of the microscope, with its unit and range."""
+    schema = Acquisition.model_json_schema()["properties"][name]
+    number: dict[str, Any] = next(branch for branch in schema["anyOf"] if branch["type"] != "null")
+    return Placeholder(
+        label=schema["description"],
+        type="float",
+        unit=number.get("unit"),
+        default=default,
+        optional=True,
+        group=_MICROSCOPE,
+        help="Left out, it is taken from the files, where they have it.",
+        **{ours: number[theirs] for theirs, ours in _BOUNDS.items() if theirs in number},
+    )
+
+
+def type_of(spec: StepSpec) -> StepType | None:
+    """Return the type of a step, or None where it is not installed; the check of the graph tells that."""
+    try:
+        return find_step(spec.use)
+    except IcestreamError:
+        return None
+
+
+def imports_gain(step_type: StepType) -> bool:
+    """Tell whether a step imports gain references."""
+    return step_type.kind is Kind.SOURCE and step_type.output is not None and issubclass(step_type.output, GainReference)
+
+
+def _may_be_asked(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable() and len(value) <= LONGEST_TEXT
+
+
+class _Maker:
+    def __init__(self, acquisition: dict[str, float], known_roots: dict[str, str]) -> None:
+        self.placeholders: dict[str, Placeholder] = {}
+        self.roots: dict[str, Any] = {}
+        self._acquisition, self._known_roots = acquisition, known_roots
+        self._patterns: dict[Any, str] = {}
+
+    def step(self, name: str, spec: StepSpec) -> TemplateStep:
+        """Return one step, asking for what it needs of the session."""
+        step_type, params, only_with = type_of(spec), dict(spec.params), None
+        if step_type is None:
+            pass
+        elif imports_gain(step_type):
+            only_with = self._gain(step_type, params)
+        elif step_type.kind is Kind.SOURCE:
+            self._source(name, step_type, params)
+        elif step_type.output is not None and issubclass(step_type.output, Picks):
+            self._picker(name, step_type, params)
+        given = {field: getattr(spec, field) for field in StepSpec.model_fields}
+        kept = getattr(spec, "only_with", None) or only_with
+        return TemplateStep(**{**given, "params": params, "only_with": kept})
+
+    def _source(self, name: str, step_type: StepType, params: dict[str, Any]) -> None:
+        fields = step_type.params.model_fields
+        if "root" in fields:
+            self._root(str(params.get("root", fields["root"].default)))
+        default = params.get("pattern")
+        if "pattern" in fields and (default is None or _may_be_asked(default)):
+            if default not in self._patterns:
+                asked = self._free("pattern" if "pattern" not in self.placeholders else f"{name}_pattern")
+                self._patterns[default] = asked
+                self.placeholders[asked] = Placeholder(
+                    label="Which files to take",
+                    help="A pattern relative to the folder, as **/*_fractions.tiff; left out, every file.",
+                    default=default,
+                    optional=True,
+                    group=_DATA,
+                )
+            params["pattern"] = {"ask": self._patterns[default]}
+
+    def _root(self, root: str) -> None:
+        if root not in self.roots:
+            asked = self._free(root)
+            label = _FOLDER_LABELS.get(root, f"Folder {root}")
+            default = self._known_roots.get(root)
+            self.placeholders[asked] = Placeholder(label=label, type="folder", default=default, group=_DATA)
+            self.roots[root] = {"ask": asked}
+
+    def _gain(self, step_type: StepType, params: dict[str, Any]) -> str | None:
+        root = str(params.get("root", "gain"))
+        if root in self.roots or any(asks_in(params)):
+            return None
+        name = self._free(root)
+        pattern, folder = params.get("pattern"), self._known_roots.get(root)
+        plain = re.sub(r"\[([*?[])\]", r"\1", pattern) if isinstance(pattern, str) else None
+        whole = plain is not None and "/" not in plain and glob.escape(plain) == pattern
+        default = None if folder is None else f"{folder.rstrip('/')}/{plain if whole else ''}"
+        self.placeholders[name] = Placeholder(
+            label="Gain reference of the camera",
+            type="path",
+            help="A file, which may appear later than the first movies, or a folder ending in /.",
+            default=default,
+            optional=True,
+            group=_DATA,
+        )
+        self.roots[root] = {"ask": f"{name}.folder"}
+        if whole or pattern is None:
+            params["pattern"] = {"ask": f"{name}.pattern"}
+        return name
+
+    def _picker(self, name: str, step_type: StepType, params: dict[str, Any]) -> None:
+        if "diameter_ang" not in step_type.params.model_fields or any(asks_in(params.get("diameter_ang"))):
+            return
+        default = params.get("diameter_ang")
+        if isinstance(default, dict):
+            return
+        asked = "diameter"
+        if asked in self.placeholders and self.placeholders[asked].default != default:
+            asked = self._free(f"{name}_diameter")
+        if asked not in self.placeholders:
+            self.placeholders[asked] = Placeholder(
+                label="Smallest and largest diameter of the particle",
+                type="range",
+                unit="Å",
+                gt=0,
+                default=None if default is None else list(default),
+                group=_PARTICLE,
+            )
+        params["diameter_ang"] = {"ask": asked}
+
+    def remaining_roots(self) -> None:
+        """Ask for folders that no step of a known type names."""
+        for root in self._known_roots:
+            self._root(root)
+
+    def acquisition_value(self, name: str) -> dict[str, str]:
+        """Ask for one value of the microscope."""
+        asked = self._free(ACQUISITION_NAMES[name])
+        self.placeholders[asked] = ask_for_acquisition(name, self._acquisition.get(name))
+        return {"ask": asked}
+
+    def _free(self, wanted: str) -> str:
+        name, number = wanted, 2
+        while name in self.placeholders:
+            name, number = f"{wanted}_{number}", number + 1
+        return name

@@ -1,0 +1,173 @@
+"""What Scipion's protocols that hold, divide and join streams are in icestream: the step, its parameters, its inputs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from icestream.flow.registry import find_step, step_names
+from icestream.workflows.scipion_convert import AbsentError, Reader, UntranslatableError, as_seconds
+
+PORTS = {
+    "trigger": "items",
+    "batches": "items",
+    "milestones": "items",
+    "union": "items",
+    "sample": "item",
+    "split": "item",
+    "subset": "item",
+}
+"""The input of each step type that carries what is passed on."""
+
+COLLECTS = frozenset({"batches", "milestones"})
+_DEFAULT_COUNT = 10_000
+_MOST_MILESTONES = 10
+
+
+@dataclass(frozen=True)
+class Flow:
+    """One step that handles a stream, whatever is in it; ``also`` pairs further inputs with parameters of the protocol."""
+
+    use: str
+    params: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    also: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FlowMapping:
+    """What becomes of a protocol: which of its parameters names the stream, and how its step is made from the rest."""
+
+    inputs: tuple[str, ...]
+    make: Callable[[Reader, str], Flow]
+
+
+def installed(use: str) -> bool:
+    """Tell whether a step type is there."""
+    return use in step_names()
+
+
+def why_refused(use: str, params: dict[str, Any]) -> str | None:
+    """Return why a step cannot be made; None if it can."""
+    if not installed(use):
+        return f"the step type {use} is not installed"
+    try:
+        find_step(use).params.model_validate(params)
+    except ValidationError as error:
+        return f"{use} refuses: " + "; ".join(issue["msg"] for issue in error.errors())
+    return None
+
+
+def _number(reader: Reader, name: str, default: float | None = None) -> float | None:
+    try:
+        return reader.number(name)
+    except (AbsentError, UntranslatableError):
+        return default
+
+
+def _count(reader: Reader, name: str, default: int = _DEFAULT_COUNT) -> int:
+    return max(1, int(_number(reader, name, default) or default))
+
+
+def _flag(reader: Reader, name: str, *, default: bool) -> bool:
+    try:
+        return reader.flag(name, default=default)
+    except UntranslatableError:
+        return default
+
+
+def _hours(reader: Reader, *names: str) -> float | None:
+    for name in names:
+        try:
+            seconds = as_seconds(reader, (name,))
+        except (AbsentError, UntranslatableError):
+            continue
+        if seconds > 0:
+            return round(seconds / 3600, 4)
+    return None
+
+
+def _trigger_data(reader: Reader, counted: str) -> Flow:
+    size = {"count": _count(reader, "outputSize"), "counted": counted}
+    if not _flag(reader, "allImages", default=True):
+        return Flow("trigger", {"mode": "static", **size})
+    if _flag(reader, "splitImages", default=False):
+        return Flow("batches", size)
+    return Flow("trigger", {"mode": "growing", **size})
+
+
+def _data_counter(reader: Reader, counted: str) -> Flow:
+    params = {"mode": "static", "count": _count(reader, "outputSize"), "counted": counted}
+    hours = _hours(reader, "timeout") if _flag(reader, "boolTimer", default=True) else None
+    return Flow("trigger", params | ({} if hours is None else {"after_h": hours}))
+
+
+def _data_sampler(reader: Reader, _counted: str) -> Flow:
+    fraction = _number(reader, "samplingProportion", 0.25)
+    return Flow("sample", {"fraction": fraction}, ("exposures are drawn as they come, not particles by batches of batchSize",))
+
+
+def _checkpoint(reader: Reader, _counted: str) -> Flow:
+    hours = _hours(reader, "timeout") if _flag(reader, "boolTimer", default=True) else None
+    return Flow("trigger", {"manual": True} | ({} if hours is None else {"release_after_h": hours}))
+
+
+def _wait(reader: Reader, _counted: str) -> Flow:
+    hours = _hours(reader, "waitingTime", "waitTime", "timeout", "seconds")
+    return Flow(
+        "trigger", {"after_h": hours if hours is not None else 1.0}, () if hours is not None else ("the time is not told",)
+    )
+
+
+def _streamer_2d(reader: Reader, _counted: str) -> Flow:
+    size = _count(reader, "batchSize", 25_000)
+    told = "classify2d itself follows the stream; connect a step that works on closed sets"
+    if _flag(reader, "cumulativeBatch", default=False):
+        at = [size * number for number in range(1, _MOST_MILESTONES + 1)]
+        return Flow(
+            "milestones", {"at": at, "counted": "particles"}, (f"the first {_MOST_MILESTONES} sets, then doublings; {told}",)
+        )
+    return Flow("batches", {"count": size, "counted": "particles"}, (told,))
+
+
+def _subset(reader: Reader, _counted: str) -> Flow:
+    if _flag(reader, "chooseAtRandom", default=False):
+        first = _count(reader, "nElements", 2)
+        return Flow("subset", {"first": first}, (f"the first {first} exposures, not {first} members at random",))
+    port = "not_in" if _number(reader, "setOperation") == 1 else "also_in"
+    return Flow("subset", notes=("whole exposures are compared, not members of sets",), also={port: "inputSubSet"})
+
+
+def _subset_by(parameter: str) -> Callable[[Reader, str], Flow]:
+    def make(_reader: Reader, _counted: str) -> Flow:
+        return Flow("subset", notes=("whole exposures are kept or not",), also={"also_in": parameter})
+
+    return make
+
+
+def _split(reader: Reader, _counted: str) -> Flow:
+    parts = max(2, _count(reader, "numberOfSets", 2))
+    return Flow("split", {"parts": parts}, (f"part 1 of {parts}; write a step for each other part, with part: 2 and so on",))
+
+
+def _union(_reader: Reader, _counted: str) -> Flow:
+    return Flow("union", notes=("of several items of one exposure the first is taken",))
+
+
+_ANY = ("inputImages", "inputSet", "inputParticles", "inputMicrographs", "inputCoordinates", "inputMovies", "inputCTF")
+
+FLOWS: dict[str, FlowMapping] = {
+    "XmippProtTriggerData": FlowMapping(_ANY, _trigger_data),
+    "ProtDataCounter": FlowMapping(_ANY, _data_counter),
+    "ProtDataSampler": FlowMapping(_ANY, _data_sampler),
+    "ProtManualCheckpoint": FlowMapping(_ANY, _checkpoint),
+    "ProtWait": FlowMapping(_ANY, _wait),
+    "ProtMonitor2dStreamer": FlowMapping(_ANY, _streamer_2d),
+    "ProtSubSet": FlowMapping(("inputFullSet",), _subset),
+    "ProtSubSetByMic": FlowMapping(("inputParticles",), _subset_by("inputMicrographs")),
+    "ProtSubSetByCoord": FlowMapping(("inputParticles",), _subset_by("inputCoordinates")),
+    "ProtSplitSet": FlowMapping(("inputSet",), _split),
+    "ProtUnionSet": FlowMapping(("inputSets",), _union),
+}
+"""Triggers, checkpoints, samples, subsets, splits and unions, by class name."""

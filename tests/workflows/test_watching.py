@@ -1,0 +1,181 @@
+from pathlib import Path
+
+import pytest
+
+from icestream.errors import WorkflowError
+from icestream.testing.toy_session import TOYS
+from icestream.workflows import load_template, read_template, watching
+from icestream.workflows.watch_folders import (
+    check_pattern,
+    collect_values,
+    find_folders,
+    folder_placeholder,
+    has_data,
+    read_values_file,
+    session_name,
+)
+from icestream.workflows.watching import Folder, Phase, WatchState
+
+START = WatchState(root="/data", pattern="*/")
+
+
+def _folder(phase: Phase, since: float = 0.0, **fields: object) -> Folder:
+    return Folder.model_validate({"phase": phase, "since": since, **fields})
+
+
+def _phases(state: WatchState) -> dict[str, Phase]:
+    return {name: folder.phase for name, folder in state.folders.items()}
+
+
+def test_folders_of_the_first_look_are_ignored_and_later_ones_are_not() -> None:
+    first = watching.admit(START, ["old"], take_existing=False, now=1)
+    second = watching.admit(first, ["old", "new"], take_existing=False, now=2)
+    assert _phases(second) == {"old": Phase.IGNORED, "new": Phase.EMPTY}
+    third = watching.admit(second, ["old", "new"], take_existing=True, now=3)
+    assert _phases(third) == {"old": Phase.EMPTY, "new": Phase.EMPTY}
+    assert _phases(watching.admit(START, ["old"], take_existing=True, now=1)) == {"old": Phase.EMPTY}
+
+
+def test_an_empty_first_look_makes_the_next_folder_new() -> None:
+    state = watching.admit(watching.admit(START, [], take_existing=False, now=1), ["a"], take_existing=False, now=2)
+    assert _phases(state) == {"a": Phase.EMPTY}
+
+
+@pytest.mark.parametrize(("at_most", "expected"), [(None, ["b", "a", "d"]), (3, ["b", "a"]), (1, []), (2, ["b"])])
+def test_the_oldest_start_first_and_only_as_many_as_there_are_places(at_most: int | None, expected: list[str]) -> None:
+    folders = {
+        "a": _folder(Phase.READY, 2),
+        "b": _folder(Phase.FALLEN, 1),
+        "c": _folder(Phase.RUNNING, 0),
+        "d": _folder(Phase.READY, 3),
+        "e": _folder(Phase.ENDED, 0),
+        "f": _folder(Phase.STOPPED, 0),
+        "g": _folder(Phase.FALLEN, 0),
+    }
+    state = START.model_copy(update={"folders": folders})
+    assert watching.choose_starts(state, at_most=at_most, paused={"g": 11.0, "b": 9.0}, now_s=10.0) == expected
+
+
+def test_pauses_grow_and_have_an_end() -> None:
+    assert [watching.pause_s(falls) for falls in (1, 2, 3, 4)] == [5, 10, 20, 40]
+    assert watching.pause_s(1000) == 600
+
+
+def test_a_runner_that_keeps_dying_raises_an_alert_and_one_that_ran_long_does_not() -> None:
+    folder = watching.start(_folder(Phase.READY), pid=5, pid_started=1.0)
+    for _ in range(3):
+        assert not folder.alert
+        folder = watching.fall(folder, reason="no disk", ran_s=1)
+    assert folder.alert
+    assert (folder.phase, folder.pid, folder.note) == (Phase.FALLEN, None, "no disk")
+    assert watching.fall(folder, reason="x", ran_s=3600).falls == 1
+    assert watching.end(folder, set()).falls == 0
+
+
+def test_new_files_open_a_folder_again_once() -> None:
+    folder = watching.end(watching.start(_folder(Phase.READY), pid=5, pid_started=1.0), {"copy"})
+    assert (folder.phase, folder.note) == (Phase.READY, "1 new file")
+    folder = watching.end(watching.start(folder, pid=6, pid_started=2.0), {"copy"})
+    assert folder.phase is Phase.ENDED
+    assert watching.look_again(folder, {"copy"}) == folder
+    assert watching.look_again(folder, {"copy", "late"}).phase is Phase.READY
+    assert watching.stop(folder).phase is Phase.STOPPED
+
+
+def test_folders_are_found_but_not_sessions_hidden_ones_or_links_that_lead_out(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    for name in ("grid1/Images-Disc1", "grid2/Images-Disc1", ".hidden", "done", "sessions/x"):
+        (root / name).mkdir(parents=True)
+    outside.mkdir()
+    (root / "link").symlink_to(outside)
+    (root / "inner").symlink_to(root / "grid1")
+    (root / "file").touch()
+    (root / "done" / "session.yaml").touch()
+    sessions = root / "sessions" / "all"
+    assert find_folders(root, "*/", sessions=sessions) == ["grid1", "grid2", "inner"]
+    assert find_folders(root, "*/Images-Disc1", sessions=sessions) == [
+        "grid1/Images-Disc1",
+        "grid2/Images-Disc1",
+        "inner/Images-Disc1",
+    ]
+    with pytest.raises(FileNotFoundError):
+        find_folders(tmp_path / "gone", "*/", sessions=sessions)
+
+
+@pytest.mark.parametrize("pattern", ["/x", "../x", "a/../../b", "", "~/x"])
+def test_a_pattern_stays_below_the_root(pattern: str) -> None:
+    with pytest.raises(WorkflowError, match="--pattern"):
+        check_pattern(pattern)
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [("a.tiff", True), ("x/y/a.eer", True), ("a.mrc.bz2", True), ("a.tif.mdoc", True), ("FoilHole_1.xml", True),
+     (".a.tiff.x7", False), ("a.tiff.part", False), ("notes.txt", False), ("icestream.yaml", False), (".h/a.mrc", False)],
+)  # fmt: skip
+def test_what_counts_as_first_data(tmp_path: Path, name: str, counts: bool) -> None:
+    assert not has_data(tmp_path)
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    assert has_data(tmp_path) is counts
+
+
+TEMPLATE = f"""
+placeholders:
+  movies: {{label: Movies, type: folder}}
+  gain: {{label: Gain, type: path, optional: true}}
+  voltage: {{label: Voltage, type: float}}
+  pixel_size: {{label: Pixel, type: float, default: 2}}
+  dose_per_frame: {{label: Dose, type: float, optional: true}}
+acquisition:
+  voltage_kv: {{ask: voltage}}
+  pixel_size_ang: {{ask: pixel_size}}
+  dose_per_frame_e_per_ang2: {{ask: dose_per_frame}}
+roots: {{movies: {{ask: movies}}, gain: {{ask: gain.folder}}}}
+steps: {{numbers: {{use: "{TOYS}:count_numbers", params: {{stop_after: 1}}}}}}
+"""
+
+
+def test_values_come_from_the_folder_the_watch_and_the_sidecar_in_this_order(tmp_path: Path) -> None:
+    template = read_template(TEMPLATE, origin="x")
+    (tmp_path / "a.tif").write_bytes(b"II*\0 is being written")
+    (tmp_path / "a.tif.mdoc").write_text(
+        "T = SerialEM: x\nVoltage = 200\n[FrameSet = 0]\nPixelSpacing = 0.9\nBinning = 1\nFrameDosesAndNumber = 1.2 30\n"
+    )
+    values = collect_values(tmp_path, template, folder_as="movies", given={"gain": "g.mrc"})
+    assert values == {"gain": "g.mrc", "movies": str(tmp_path), "voltage": 200, "dose_per_frame": 1.2}
+    (tmp_path / "icestream.yaml").write_text("voltage: 300\ngain: own.mrc\nmovies: /etc\n")
+    values = collect_values(tmp_path, template, folder_as="movies", given={"gain": "g.mrc", "voltage": 100})
+    assert (values["voltage"], values["gain"], values["movies"]) == (300, "own.mrc", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: [", "cannot be read"),
+        ("[1, 2]", "a map of names to values"),
+        ("1: 2", "a map of names"),
+        ("a: {b: 1}", "'a' is neither a single value nor a list"),
+        ("a: &x [1]\nb: [*x, *x]", "'b' is neither"),
+        ("a: !!python/object/apply:os.getcwd []", "cannot be read"),
+        ("a: " + "x" * 70000, "larger than 64 KiB"),
+    ],
+)
+def test_a_file_of_values_is_not_trusted(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "icestream.yaml").write_text(text)
+    with pytest.raises(WorkflowError, match=r"icestream\.yaml") as caught:
+        read_values_file(tmp_path)
+    assert told in str(caught.value)
+
+
+def test_the_placeholder_of_the_folder_is_found() -> None:
+    assert folder_placeholder(load_template("movies_to_ctf")) == "movies"
+    assert folder_placeholder(load_template("micrographs_to_classes")) == "micrographs"
+    with pytest.raises(WorkflowError, match="asks for no such folder; it asks for movies"):
+        folder_placeholder(load_template("movies_to_ctf"), "raw")
+
+
+def test_names_of_sessions_are_harmless() -> None:
+    assert session_name("grid 1/Images-Disc1") == "grid_1_Images-Disc1"
+    assert session_name("../..") == "session"
