@@ -127,7 +127,7 @@ def test_what_cannot_be_processed_is_named(bench, frames):
             correct_motion(_movie(bench, movie_frames), gain, MotionParams(**params), Acquisition(), bench)
         return str(caught.value)
 
-    assert "gain is 128×128, movie is 256×256" in message(frames, _gain(bench, np.ones((128, 128))))
+    assert "gain is 128×192, movie is 256×256" in message(frames, _gain(bench, np.ones((128, 192))))
     assert "no beam" in message(np.zeros_like(frames))
     assert "NaN" in message(np.full(frames.shape, np.nan, dtype=np.float32))
     assert "saturated" in message(np.full_like(frames, np.iinfo(np.int16).max))
