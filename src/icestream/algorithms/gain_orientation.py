@@ -56,10 +56,9 @@ class GainChoice:
 
 def orient_gain_2d(gain: NDArray[Any], *, orientation: Orientation) -> NDArray[Any]:
     """Return the gain turned: ``(h, w)`` or ``(w, h)``, a view."""
-    flipped = gain[::-1] if orientation.startswith("flip") else gain
+    flipped: NDArray[Any] = gain[::-1] if orientation.startswith("flip") else gain
     turns = {"rot90": 1, "rot180": 2, "rot270": 3}.get(orientation.removeprefix("flip").strip(), 0)
-    turned: NDArray[Any] = np.rot90(flipped, turns)
-    return turned
+    return np.asarray(np.rot90(flipped, turns))
 
 
 def fit_gain_size_2d(gain: NDArray[Any], *, shape: tuple[int, int], operation: Operation) -> NDArray[np.float32] | None:
@@ -127,7 +126,7 @@ def choose_gain(
     _, error = slopes[first]
     if not np.isfinite(error):
         return GainChoice(first, operation or usual, note="the gain is flat: nothing tells how it belongs on the frames")
-    if 1.0 < 1.5 * _SIGMA * error:
+    if 1.5 * _SIGMA * error > 1.0:
         note = f"too few counts to check the gain (standard error {error:.2f} of its slope); taken as stored"
         return GainChoice(first, operation or usual, None, error, None, note)
     return _decide(slopes, fitting, operation=operation, given=orientation != "auto")
@@ -153,8 +152,8 @@ def _decide(
     slope, error, name, kind = ranked[0]
     if slope < max(_LEAST_SLOPE, _SIGMA * error):
         raise ItemError(
-            f"the gain is not seen in the movie in any allowed orientation (best: {name}, {kind}, {slope:.2f} of it; 1 is all): the "
-            "frames are corrected already, or the gain belongs to another camera or time; leave the gain out, or give another"
+            f"the gain is not seen in the movie in any allowed orientation (best: {name}, {kind}, {slope:.2f} of it; 1 is all): "
+            "the frames are corrected already, or the gain belongs to another camera or time; leave it out, or give another"
         )
     if operation is not None and kind != operation:
         raise ItemError(
@@ -225,7 +224,10 @@ def _clipped(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _fine_structure(image: NDArray[Any], step: int, *, logarithm: bool) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return sampled pixels less the mean of their four neighbours (of logarithms, or relative to the mean of all), and which can be used."""
+    """Return sampled pixels less the mean of their four neighbours, and which can be used.
+
+    In units of the mean of all pixels, or of natural logarithms.
+    """
     height, width = image.shape
     rows, columns = slice(1, height - 1, step), slice(1, width - 1, step)
 

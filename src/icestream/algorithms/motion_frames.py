@@ -1,6 +1,6 @@
 """The frames of a movie, streamed: checks, their raw sum, defects, and binned copies for alignment."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -55,7 +55,7 @@ def _add(total: Any, frame: Any) -> None:
             total[y, x] += np.float32(frame[y, x])
 
 
-def sum_raw_frames(frames: Frames) -> tuple[NDArray[np.float32], bool]:
+def sum_raw_frames(frames: Iterable[NDArray[Any]]) -> tuple[NDArray[np.float32], bool]:
     """Return the plain sum of all frames as they were read, ``(h, w)``, and whether they are whole numbers.
 
     Raises

@@ -58,7 +58,9 @@ def _enlarge(path: Path, mask: NDArray[np.bool_], shape: tuple[int, int]) -> NDA
     for factor in (1, 2, 4):
         if (mask.shape[0] * factor, mask.shape[1] * factor) == shape:
             return mask if factor == 1 else np.repeat(np.repeat(mask, factor, axis=0), factor, axis=1)
-    raise FileFormatError(path, f"the defects are of {mask.shape[0]}×{mask.shape[1]} pixels, the frames have {shape[0]}×{shape[1]}")
+    raise FileFormatError(
+        path, f"the defects are of {mask.shape[0]}×{mask.shape[1]} pixels, the frames have {shape[0]}×{shape[1]}"
+    )
 
 
 def _numbers(path: Path, number: int, parts: list[str]) -> list[int]:
@@ -73,7 +75,8 @@ def _mark(path: Path, mask: NDArray[np.bool_], box: tuple[int, int, int, int], *
     x, y, width, height = box
     if min(x, y) < 0 or min(width, height) < 1 or x + width > mask.shape[1] or y + height > mask.shape[0]:
         raise FileFormatError(
-            path, f"line {number}: x {x}, y {y}, {width}×{height} lies outside of frames {mask.shape[1]} wide and {mask.shape[0]} high"
+            path,
+            f"line {number}: x {x}, y {y}, {width}×{height} lies outside of frames {mask.shape[1]} wide and {mask.shape[0]} high",
         )
     mask[y : y + height, x : x + width] = True
 
@@ -90,7 +93,9 @@ def _read_rectangles(path: Path, words: list[tuple[int, list[str]]], shape: tupl
 
 def _read_serialem(path: Path, words: list[tuple[int, list[str]]]) -> NDArray[np.bool_]:
     """Return the mask in our order of rows; the file counts them from the top."""
-    settings = {parts[0]: _numbers(path, number, parts[1:]) for number, parts in words if parts[0] in ("CameraSizeX", "CameraSizeY")}
+    settings = {
+        parts[0]: _numbers(path, number, parts[1:]) for number, parts in words if parts[0] in ("CameraSizeX", "CameraSizeY")
+    }
     sizes = [settings.get(name, []) for name in ("CameraSizeY", "CameraSizeX")]
     if any(len(size) != 1 or not 1 <= size[0] <= 32768 for size in sizes):
         raise FileFormatError(path, f"CameraSizeY and CameraSizeX are {sizes}; allowed is one number of 1 to 32768 each")
@@ -110,7 +115,9 @@ def _mark_serialem(path: Path, mask: NDArray[np.bool_], key: str, rest: list[str
     if (wanted is not None and len(values) != wanted) or (key == "BadPixels" and len(values) % 2):
         raise FileFormatError(path, f"line {number}: {key} with {len(values)} numbers")
     if key == "RotationAndFlip" and values[0] != 0:
-        raise FileFormatError(path, f"line {number}: RotationAndFlip is {values[0]}; only 0 is understood: give an image of the defects")
+        raise FileFormatError(
+            path, f"line {number}: RotationAndFlip is {values[0]}; only 0 is understood: give an image of the defects"
+        )
     boxes: list[tuple[int, int, int, int]] = []
     if key == "UsableArea" and any(values):
         outside = np.ones_like(mask)

@@ -8,6 +8,7 @@ from pydantic import model_validator
 
 from icestream.algorithms.gain_orientation import Orientation
 from icestream.algorithms.motion_align import MotionEstimate, align_movie
+from icestream.algorithms.motion_frames import Detector
 from icestream.algorithms.motion_sum import DoseModel, MovieSums, sum_movie
 from icestream.flow import Context, Field, Params, step
 from icestream.io.image import write_mrc
@@ -46,12 +47,12 @@ class MotionParams(Params):
         "where known", description="Weigh by dose where voltage, pixel size and dose are known, refuse movies without, or never"
     )
     write_unweighted: bool = Field(True, description="Also write the sum without dose weighting, which the CTF is fitted to")
-    write_halves: bool = Field(False, description="Also write the parts of the image that even and odd frames make (for denoising)")
+    write_halves: bool = Field(False, description="Also write what even and odd frames make of the image, for denoising")
 
     gain_orientation: Literal["auto"] | Orientation = Field(
         "auto",
-        description="How the gain is turned to fit the frames: found from the data, or named (flip is upside down and comes before "
-        "quarter turns, which are counter-clockwise where row 0 is drawn at the top)",
+        description="How the gain is turned to fit the frames: found from the data, or named (flip is upside down and comes "
+        "before quarter turns, which are counter-clockwise where row 0 is drawn at the top)",
     )
     defects: FileRef | None = Field(
         None,
@@ -84,10 +85,10 @@ def correct_motion(
 ) -> Micrograph:
     """Undo the motion of the specimen during one movie and add up its frames, weighted by dose where it is known."""
     group, finer = _eer_reading(movie, params)
-    dose = _dose_model(acquisition, params, group=group, finer=finer)
+    _check_dose(acquisition, params)
     with open_movie(ctx.path(movie.file), eer_group=group, eer_upsampling=finer) as reader:
         start, stop = frame_range(
-            reader, first=params.first_frame, last=params.last_frame, expected=params.expected_frames, movie=movie
+            reader, movie, first=params.first_frame, last=params.last_frame, expected=params.expected_frames
         )
         frames = HeldFrames(reader, start, stop)
         detector, use, hot_yx = look_at_frames(
@@ -101,23 +102,15 @@ def correct_motion(
             ctx=ctx,
         )
         ctx.progress(0.2, "aligning")
-        motion = align_movie(
-            frames,
-            detector,
-            max_shift_px=params.max_shift_px,
-            b_factor_px2=params.b_factor_px2,
-            local=params.local,
-            grid=params.patches,
-            group=params.group,
-            electrons_per_px=_electrons_per_px(acquisition, group=group, finer=finer),
-        )
+        electrons = _electrons_per_px(acquisition, group=group, finer=finer)
+        motion = _align(frames, detector, params, electrons_per_px=electrons)
         ctx.progress(0.6, "adding up")
         sums = sum_movie(
             frames,
             detector,
             global_yx_px=motion.global_yx_px,
             local_coefficients=motion.local_coefficients,
-            dose=dose,
+            dose=_dose_model(acquisition, params, group=group, finer=finer),
             bin=params.bin,
             first_frame=start,
             halves=params.write_halves,
@@ -125,6 +118,19 @@ def correct_motion(
     record = describe_motion(motion, finer=finer)
     use = use.model_copy(update={"hot_pixels": publish_hot_pixels(hot_yx, ctx)})
     return _publish(sums, record, use, params=params, movie=movie, pixel_size_ang=acquisition.pixel_size_ang, ctx=ctx)
+
+
+def _align(frames: HeldFrames, detector: Detector, params: MotionParams, *, electrons_per_px: float | None) -> MotionEstimate:
+    return align_movie(
+        frames,
+        detector,
+        max_shift_px=params.max_shift_px,
+        b_factor_px2=params.b_factor_px2,
+        local=params.local,
+        grid=params.patches,
+        group=params.group,
+        electrons_per_px=electrons_per_px,
+    )
 
 
 def _eer_reading(movie: Movie, params: MotionParams) -> tuple[int, int]:
@@ -141,19 +147,17 @@ def _electrons_per_px(acquisition: Acquisition, *, group: int, finer: int) -> fl
     return acquisition.dose_per_frame_e_per_ang2 * group * (acquisition.pixel_size_ang / finer) ** 2
 
 
-def _dose_model(acquisition: Acquisition, params: MotionParams, *, group: int, finer: int) -> DoseModel | None:
-    """Return what dose weighting needs, or None if voltage, pixel size or dose is unset; an unset pre-exposure is none.
-
-    Raises
-    ------
-    ItemError
-        A value is unset and dose weighting is required.
-    """
-    if params.dose_weighting == "off":
-        return None
+def _check_dose(acquisition: Acquisition, params: MotionParams) -> None:
+    """Refuse, before any work, a movie without the values that dose weighting needs, where it is required."""
     if params.dose_weighting == "required":
         for name in ("voltage_kv", "pixel_size_ang", "dose_per_frame_e_per_ang2"):
             acquisition.need(name)
+
+
+def _dose_model(acquisition: Acquisition, params: MotionParams, *, group: int, finer: int) -> DoseModel | None:
+    """Return what dose weighting needs, or None if voltage, pixel size or dose is unset; an unset pre-exposure is none."""
+    if params.dose_weighting == "off":
+        return None
     values = (acquisition.voltage_kv, acquisition.pixel_size_ang, acquisition.dose_per_frame_e_per_ang2)
     if values[0] is None or values[1] is None or values[2] is None:
         return None

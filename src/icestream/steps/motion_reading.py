@@ -61,7 +61,7 @@ class Reading:
     finer: int = 1
 
 
-def frame_range(reader: MovieReader, *, first: int, last: int | None, expected: int | None, movie: Movie) -> tuple[int, int]:
+def frame_range(reader: MovieReader, movie: Movie, *, first: int, last: int | None, expected: int | None) -> tuple[int, int]:
     """Return first and one-past-last frame to use.
 
     Raises
@@ -74,13 +74,13 @@ def frame_range(reader: MovieReader, *, first: int, last: int | None, expected: 
     if reader.n_frames < 1:
         raise ItemError(f"{name}: movie has no frames, at least 1 is needed")
     if movie.format != "eer" and reader.n_frames != movie.n_frames:
-        raise ItemError(f"{name}: has {reader.n_frames} frames, but had {movie.n_frames} when it was imported; the file has changed")
+        raise ItemError(
+            f"{name}: has {reader.n_frames} frames, but had {movie.n_frames} when it was imported; the file has changed"
+        )
     if expected is not None and movie.n_frames != expected:
         raise ItemError(f"{name}: has {movie.n_frames} frames; expected are {expected}")
     if first >= reader.n_frames or stop > reader.n_frames:
-        raise ItemError(
-            f"{name}: frames {first} to {stop - 1} are asked for, the movie has frames 0 to {reader.n_frames - 1}"
-        )
+        raise ItemError(f"{name}: frames {first} to {stop - 1} are asked for, the movie has frames 0 to {reader.n_frames - 1}")
     return first, stop
 
 
@@ -107,10 +107,10 @@ def look_at_frames(
         The gain or the list of defects cannot be read, or is for frames of another size.
     """
     total, whole = sum_raw_frames(frames)
+    check_counts(total, n_frames=len(frames), whole=whole)
     values, choice = None, None
     if gain is not None:
         values, choice = _fit_gain(total, gain, reader=reader, orientation=orientation, ctx=ctx)
-    check_counts(total, n_frames=len(frames), whole=whole)
     known = None if defects is None else read_defects(ctx.path(defects), shape=(total.shape[0], total.shape[1]))
     detector = make_detector(total, values, operation="multiply" if choice is None else choice.operation, known=known)
     found = {} if gain is None or choice is None or values is None else _describe_gain(total, gain, values, choice, detector)
@@ -145,9 +145,10 @@ def _fit_gain(
     if choice.operation != usual:
         stored, _ = read_gain(path, operation=choice.operation)  # what divides is scaled, what multiplies is not
     turned = orient_gain_2d(stored, orientation=choice.orientation)
-    values = fit_gain_size_2d(turned, shape=(total.shape[0], total.shape[1]), operation=choice.operation)
+    shape = (total.shape[0], total.shape[1])
+    values = fit_gain_size_2d(turned, shape=shape, operation=choice.operation)
     if values is None:
-        raise ItemError(f"gain is {stored.shape[0]}×{stored.shape[1]}, movie is {total.shape[0]}×{total.shape[1]} (height × width)")
+        raise ItemError(f"gain is {stored.shape[0]}×{stored.shape[1]}, movie is {shape[0]}×{shape[1]} (height × width)")
     return values, choice
 
 
@@ -165,9 +166,7 @@ def _describe_gain(
     }
 
 
-def _find_hot_pixels(
-    detector: Detector, gain: NDArray[np.float32] | None, known: NDArray[np.bool_] | None
-) -> NDArray[np.intp]:
+def _find_hot_pixels(detector: Detector, gain: NDArray[np.float32] | None, known: NDArray[np.bool_] | None) -> NDArray[np.intp]:
     hot = detector.defects.copy()
     if gain is not None:
         hot &= ~prepare_gain_2d(gain, operation="multiply", shape=detector.shape)[1]
