@@ -58,7 +58,7 @@ def orient_gain_2d(gain: NDArray[Any], *, orientation: Orientation) -> NDArray[A
     """Return the gain turned: ``(h, w)`` or ``(w, h)``, a view."""
     flipped: NDArray[Any] = gain[::-1] if orientation.startswith("flip") else gain
     turns = {"rot90": 1, "rot180": 2, "rot270": 3}.get(orientation.removeprefix("flip").strip(), 0)
-    return np.asarray(np.rot90(flipped, turns))
+    return np.rot90(flipped, turns)
 
 
 def fit_gain_size_2d(gain: NDArray[Any], *, shape: tuple[int, int], operation: Operation) -> NDArray[np.float32] | None:
@@ -80,7 +80,7 @@ def fit_gain_size_2d(gain: NDArray[Any], *, shape: tuple[int, int], operation: O
 
 
 def _inverse(values: NDArray[Any]) -> NDArray[Any]:
-    return np.divide(1.0, values, out=np.zeros(values.shape, dtype=np.float64), where=values > 0)
+    return np.asarray(np.divide(1.0, values, out=np.zeros(values.shape, dtype=np.float64), where=values > 0))
 
 
 def choose_gain(
