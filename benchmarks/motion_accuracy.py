@@ -39,7 +39,7 @@ def make_specimen(rng, side, contrast):
 
 
 def make_truth(rng, *, side, n_frames, drift_px, local_px, kind):
-    """Return the global track ``(n, 2)``, a function ``(frame, y, x) -> (2, ...)`` of the local motion, and our coefficients of it."""
+    """Return the global track ``(n, 2)``, a function ``(frame, y, x) -> (2, ...)`` of the local motion, and our coefficients."""
     steps = rng.normal(0, 1, 2) / np.sqrt(2) * np.ones((n_frames, 2)) + 0.5 * rng.normal(0, 1, (n_frames, 2))
     steps *= (1 + 3 * np.exp(-np.arange(n_frames) / 3))[:, None]
     track = np.concatenate([np.zeros((1, 2)), np.cumsum(steps[1:], axis=0)])

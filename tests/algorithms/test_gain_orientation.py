@@ -57,7 +57,7 @@ def test_a_given_orientation_and_operation_are_obeyed_or_refused(camera):
     assert choose(total, camera.gain[::-1], operation="multiply", orientation="flip").orientation == "flip"
     with pytest.raises(ItemError, match="in any allowed orientation"):
         choose(total, camera.gain[::-1], orientation="as stored")
-    with pytest.raises(ItemError, match="set to divide, but the movie follows it .* as one to multiply"):
+    with pytest.raises(ItemError, match=r"set to divide, but the movie follows it .* as one to multiply"):
         choose(total, camera.gain, operation="divide")
 
 
@@ -93,7 +93,7 @@ def test_a_gain_that_fits_in_two_ways_is_refused_unless_they_are_the_same():
     total = rng.poisson(20 / mirrored)
     assert choose(total, mirrored).orientation == "as stored"
     both = np.exp(np.log(mirrored) + rng.normal(0, 0.03, mirrored.shape))
-    with pytest.raises(ItemError, match="more than one way: .*; set the orientation"):
+    with pytest.raises(ItemError, match=r"more than one way: .*; set the orientation"):
         choose(total, both)
 
 

@@ -112,7 +112,7 @@ def test_movies_that_cannot_be_used_are_left_out_and_counted(scope, tmp_path):
     assert "is not there" in found.monitor.skipped
     clean = learn(StepBench(folder), good)
     np.testing.assert_array_equal(*(read_image(folder / one.file.partition(":")[2]) for one in (found, clean)))
-    with pytest.raises(ItemError, match="no movie could be used.*no beam"):
+    with pytest.raises(ItemError, match=r"no movie could be used.*no beam"):
         learn(bench, bad[1:2])
 
 

@@ -258,3 +258,21 @@ def test_a_movie_that_was_cut_off_publishes_nothing(bench, frames):
     with pytest.raises(TruncatedFile, match="header declares"):
         correct_motion(movie, None, MotionParams(), Acquisition(), bench)
     assert not list((bench.folder / "steps").rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("n_frames", "dose", "group"),
+    [(1000, None, 25), (1000, 0.04, 25), (1000, 0.05, 20), (1012, 0.04, 23), (1000, 0.5, 10), (30, 0.001, 3), (5, None, 1)],
+)
+def test_eer_frames_are_added_up_by_dose(bench, monkeypatch, n_frames, dose, group):
+    movie = Movie(file="session:a.eer", n_frames=n_frames, height_px=64, width_px=64, format="eer", size_bytes=1)
+    asked = []
+
+    def refuse(path, *, eer_group, eer_upsampling):
+        asked.append(eer_group)
+        raise SourceGone(f"{path}: the file is not there")
+
+    monkeypatch.setattr("icestream.steps.motion.open_movie", refuse)
+    with pytest.raises(SourceGone):
+        correct_motion(movie, None, MotionParams(), Acquisition(dose_per_frame_e_per_ang2=dose), bench)
+    assert asked == [group]

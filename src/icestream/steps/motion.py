@@ -1,5 +1,6 @@
 """Motion correction: from a raw movie to a micrograph."""
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -19,6 +20,9 @@ from icestream.steps.motion_reading import HeldFrames, Reading, frame_range, loo
 from icestream.units import Pixel
 
 _EER_FRACTIONS = 40
+_EER_DOSE_E_PER_ANG2 = 1.0
+_LEAST_EER_FRACTIONS = 10
+_MOST_EER_FRACTIONS = 100
 
 
 class MotionParams(Params):
@@ -61,7 +65,7 @@ class MotionParams(Params):
     )
 
     eer_group: int | None = Field(
-        None, ge=1, description="EER only: camera frames added up to one frame; about 40 frames in all if unset"
+        None, ge=1, description="EER only: camera frames added up to one frame; if unset about 1 e/Å² in each, or 40 frames without a dose"
     )
     eer_upsampling: Literal[1, 2, 4] = Field(1, description="EER only: finer pixels than the camera's, along each axis")
 
@@ -84,7 +88,7 @@ def correct_motion(
     movie: Movie, gain: GainReference | None, params: MotionParams, acquisition: Acquisition, ctx: Context
 ) -> Micrograph:
     """Undo the motion of the specimen during one movie and add up its frames, weighted by dose where it is known."""
-    group, finer = _eer_reading(movie, params)
+    group, finer = _eer_reading(movie, params, acquisition)
     _check_dose(acquisition, params)
     with open_movie(ctx.path(movie.file), eer_group=group, eer_upsampling=finer) as reader:
         start, stop = frame_range(
@@ -133,11 +137,22 @@ def _align(frames: HeldFrames, detector: Detector, params: MotionParams, *, elec
     )
 
 
-def _eer_reading(movie: Movie, params: MotionParams) -> tuple[int, int]:
-    """Return how many camera frames make one frame and how much finer its pixels are: 1 and 1 for all but EER."""
+def _eer_reading(movie: Movie, params: MotionParams, acquisition: Acquisition) -> tuple[int, int]:
+    """Return how many camera frames make one frame and how much finer its pixels are: 1 and 1 for all but EER.
+
+    One frame gets about one electron per Å² where the dose is known, else there are about 40 frames. Of groups nearly as good
+    the one is taken that leaves the fewest camera frames over, which are not used.
+    """
     if movie.format != "eer":
         return 1, 1
-    return params.eer_group or max(1, round(movie.n_frames / _EER_FRACTIONS)), params.eer_upsampling
+    if params.eer_group is not None:
+        return params.eer_group, params.eer_upsampling
+    dose = acquisition.dose_per_frame_e_per_ang2
+    wanted = movie.n_frames / _EER_FRACTIONS if dose is None else _EER_DOSE_E_PER_ANG2 / dose
+    wanted = min(max(wanted, movie.n_frames / _MOST_EER_FRACTIONS, 1.0), max(movie.n_frames / _LEAST_EER_FRACTIONS, 1.0))
+    candidates = range(max(1, math.ceil(0.85 * wanted)), max(1, math.floor(1.15 * wanted)) + 1)
+    best = min(candidates or [max(1, round(wanted))], key=lambda group: (movie.n_frames % group, abs(group - wanted)))
+    return best, params.eer_upsampling
 
 
 def _electrons_per_px(acquisition: Acquisition, *, group: int, finer: int) -> float | None:
