@@ -172,7 +172,7 @@ def _decide(
     distinct = [one[0] for one in ranked[1:] if one[2] != name and one not in rivals]
     note = None
     if slope < _STALE_SLOPE:
-        note = f"only {slope:.2f} of the gain is seen in the movie: it may be old, or smoother than the camera"
+        note = f"only {slope:.2f} of the gain is seen in the movie: it may be old or smoother than the camera, or counts coincide"
     return GainChoice(name, kind, slope, error, None if given or not distinct else distinct[0], note)
 
 

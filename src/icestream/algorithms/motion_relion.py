@@ -42,7 +42,7 @@ def convert_local_model(coefficients: NDArray[Any], *, shape: tuple[int, int], n
     table = np.asarray(coefficients, dtype=np.float64).reshape(2, N_SPACE, N_TIME)
     per_frame = table / float(max(n_frames - 1, 1)) ** np.arange(1, N_TIME + 1)  # (2, 6, 3)
     words = -np.einsum("aps,pr->ars", per_frame, moved)[::-1]  # (2, 6, 3): x first
-    return np.array([float(f"{value:.{_DIGITS}g}") for value in words.ravel()])
+    return np.array([float(f"{value:.{_DIGITS}g}") for value in words.ravel()]) + 0.0  # no negative zero
 
 
 def relion_shift_px(

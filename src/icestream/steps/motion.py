@@ -65,7 +65,9 @@ class MotionParams(Params):
     )
 
     eer_group: int | None = Field(
-        None, ge=1, description="EER only: camera frames added up to one frame; if unset about 1 e/Å² in each, or 40 frames without a dose"
+        None,
+        ge=1,
+        description="EER only: camera frames added up to one frame; if unset about 1 e/Å² in each, or 40 frames without a dose",
     )
     eer_upsampling: Literal[1, 2, 4] = Field(1, description="EER only: finer pixels than the camera's, along each axis")
 
