@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -338,3 +339,36 @@ def test_relion_reads_the_project(tmp_path: Path) -> None:
     assert inside.all()
     (stack,) = (project / "New").rglob("mic_1*.mrcs")
     assert np.allclose(read_stack(stack), boxes, atol=1e-5)  # RELION centres a box where we do
+
+
+@pytest.mark.services
+def test_relion_classifies_particles_of_several_optics_groups(tmp_path: Path) -> None:
+    """Pixel sizes and voltages differ, and the second group has no particle, so that the numbers have a gap."""
+    program = shutil.which("relion_refine")
+    if program is None:
+        pytest.skip("missing programs: relion_refine")
+    bench = StepBench(tmp_path)
+    state = add(bench, ExportState(), [make_exposure(bench, 1)])
+    bare = ACQUISITION.model_copy(update={"pixel_size_ang": 0.9})
+    state = add_with(bench, state, make_exposure(bench, 2, n_particles=None), bare)
+    add_with(bench, state, make_exposure(bench, 3), OTHER)
+    project = bench.export_folder()
+    (project / "Class2D").mkdir()
+    quick = ["--iter", "1", "--K", "1", "--oversampling", "0", "--psi_step", "60", "--offset_range", "2", "--offset_step", "1"]
+    optics = ["--ctf", "--norm", "--scale", "--particle_diameter", "50", "--pad", "1", "--j", "1"]
+    command = [program, "--i", "Extract/job003/particles.star", "--o", "Class2D/run", *quick, *optics]
+    done = subprocess.run(
+        command,
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    seen = read_star(project / "Class2D/run_it001_data.star")
+    assert seen["optics"].texts("rlnVoltage") == ["300.000000", "200.000000"]
+    sizes = dict(zip(seen["optics"].texts("rlnOpticsGroup"), seen["optics"].floats("rlnImagePixelSize"), strict=True))
+    of_particles = [sizes[group] for group in seen["particles"].texts("rlnOpticsGroup")]
+    assert sorted(of_particles) == pytest.approx([3.2] * 3 + [4.0] * 3)
