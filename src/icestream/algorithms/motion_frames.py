@@ -55,13 +55,18 @@ def _add(total: Any, frame: Any) -> None:
             total[y, x] += np.float32(frame[y, x])
 
 
-def sum_raw_frames(frames: Iterable[NDArray[Any]]) -> tuple[NDArray[np.float32], bool]:
+def sum_raw_frames(frames: Iterable[NDArray[Any]], *, refuse_empty: bool = False) -> tuple[NDArray[np.float32], bool]:
     """Return the plain sum of all frames as they were read, ``(h, w)``, and whether they are whole numbers.
+
+    Parameters
+    ----------
+    refuse_empty
+        Raise if some frames are all zero and others are not: dose weights would count beam that never came.
 
     Raises
     ------
     ItemError
-        There is no frame, frames differ in size, a frame is saturated, or some (not all) frames are empty.
+        There is no frame, frames differ in size, a frame is saturated, or some frames are empty and that is refused.
     """
     total: NDArray[np.float32] | None = None
     whole = True
@@ -78,7 +83,7 @@ def sum_raw_frames(frames: Iterable[NDArray[Any]]) -> tuple[NDArray[np.float32],
             raise ItemError(
                 f"frame {number} is saturated: more than half of its pixels are at the largest value of {frame.dtype}"
             )
-        if not frame[::16, ::16].any() and not frame.any():
+        if refuse_empty and not frame[::16, ::16].any() and not frame.any():
             empty.append(number)
         _add(total, np.ascontiguousarray(frame))
     if total is None:

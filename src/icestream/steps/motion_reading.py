@@ -106,7 +106,7 @@ def look_at_frames(
     FileFormatError, SourceGone
         The gain or the list of defects cannot be read, or is for frames of another size.
     """
-    total, whole = sum_raw_frames(frames)
+    total, whole = sum_raw_frames(frames, refuse_empty=True)
     check_counts(total, n_frames=len(frames), whole=whole)
     values, choice = None, None
     if gain is not None:
