@@ -58,9 +58,10 @@ class ExportState(Record):
         acquisition = stored.get("acquisition")
         if not isinstance(acquisition, dict):
             return kept
-        names = {"voltage_kv": "voltage_kv", "cs_mm": "cs_mm", "amplitude_contrast": "amplitude_contrast"}
-        group = {name: acquisition.get(key) for name, key in {**names, "raw_pixel_size_ang": "pixel_size_ang"}.items()}
-        return {**kept, "groups": [{**group, **{name: stored.get(name) for name in ("bin", "box_px", "particle_bin")}}]}
+        group = {name: acquisition.get(name) for name in ("voltage_kv", "cs_mm", "amplitude_contrast")}
+        group |= {"raw_pixel_size_ang": acquisition.get("pixel_size_ang")}
+        group |= {name: stored.get(name) for name in ("bin", "box_px", "particle_bin")}
+        return {**kept, "groups": [group]}
 
 
 @step.accumulate(
