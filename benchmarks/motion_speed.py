@@ -1,20 +1,30 @@
 """What motion correction costs beside the forward transforms of its frames; prints one line of JSON.
 
 python benchmarks/motion_speed.py --side 4096 --frames 30
+python benchmarks/motion_speed.py --side 4096 --frames 30 --relion
+
+``--relion`` runs RELION's own implementation on the same movie; it also decodes a TIFF-LZW file and writes the result, so our
+times of writing, and of decoding the same file, are given beside.
 """
 
 import argparse
 import json
 import resource
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 from scipy import fft
+from tifffile import TiffWriter
 
 from icestream.algorithms.motion_align import align_movie
 from icestream.algorithms.motion_frames import inspect_frames
 from icestream.algorithms.motion_model import N_TERMS
 from icestream.algorithms.motion_sum import DoseModel, sum_frames_2d
+from icestream.io.image import write_mrc
+from icestream.io.movie import open_movie
+from relion_peer import relion_version, run_relion
 
 DOSE = DoseModel(voltage_kv=300, pixel_size_ang=1.0, dose_per_frame_e_per_ang2=1.0, pre_exposure_e_per_ang2=0)
 
@@ -43,10 +53,30 @@ def correct(frames):
     return estimate, np.diff(clock)
 
 
+def time_files(frames):
+    """Return the CPU seconds of decoding the movie from TIFF-LZW and of writing two images of its size."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "movie.tiff"
+        with TiffWriter(path) as writer:
+            for frame in frames:
+                writer.write(frame, compression="lzw")
+        clock = [time.process_time()]
+        with open_movie(path) as reader:
+            for _ in reader.frames():
+                pass
+        clock.append(time.process_time())
+        for suffix in ("plain", "weighted"):
+            write_mrc(Path(name) / f"{suffix}.mrc", frames[0].astype(np.float32), pixel_size_ang=1.0, remember=False)
+        clock.append(time.process_time())
+    return dict(zip(("decode", "write"), np.round(np.diff(clock), 2).tolist(), strict=True))
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--side", type=int, default=4096)
     parser.add_argument("--frames", type=int, default=30)
+    parser.add_argument("--relion", action="store_true")
+    parser.add_argument("--patches", type=int, nargs="+", default=(5,), help="for RELION: patches along either axis")
     options = parser.parse_args()
     correct([np.ascontiguousarray(frame[:512, :512]) for frame in make_movie(512, 4)[0]])  # compile
     frames, shifts = make_movie(options.side, options.frames)
@@ -59,6 +89,14 @@ def main():
     report["cpu_s"] = dict(zip(("inspect", "align", "sum"), np.round(seconds, 2).tolist(), strict=True))
     report["times_the_transforms"] = round(float(seconds.sum() / transforms), 2)
     report["worst_error_px"] = round(float(np.abs(estimate.global_yx_px - shifts).max()), 3)
+    if options.relion:
+        report["file_cpu_s"] = time_files(frames)
+    for patches in options.patches if options.relion else ():
+        peer = run_relion(frames, dose_e_per_px=1.0, patches=patches)
+        worst = round(float(np.abs(peer.global_yx_px - shifts).max()), 3)
+        found = {"version": relion_version(), "cpu_s": round(peer.cpu_s, 2), "worst_error_px": worst}
+        whole = seconds.sum() + sum(report["file_cpu_s"].values())
+        report[f"relion_{patches}x{patches}"] = found | {"times_ours": round(float(peer.cpu_s / whole), 2)}
     report["peak_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)
     print(json.dumps(report))
 

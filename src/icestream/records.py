@@ -113,15 +113,40 @@ class Movie(Record):
     metadata: ExposureMetadata | None = None
 
 
+class Unevenness(Record):
+    """How uneven a camera counts: standard deviations as fractions of the mean, counting noise taken out."""
+
+    total: float = Field(description="Of the pixels")
+    rows: float = Field(description="Of the means of rows")
+    columns: float = Field(description="Of the means of columns")
+    blocks: float = Field(description="Of the means of blocks of 128 px")
+    spread_ratio: float = Field(description="97.5 % quantile over 2.5 % quantile of the pixels, noise included")
+    peak_ratio: float = Field(description="Largest pixel over the 97.5 % quantile, noise included")
+
+
+class GainMonitor(Record):
+    """What the movies so far tell of the gain of the camera."""
+
+    n_movies: int = Field(ge=0, description="Movies added up")
+    n_skipped: int = Field(0, ge=0, description="Movies left out: unreadable, empty, or of another size")
+    skipped: str | None = Field(None, description="Why the last of them was left out")
+    noise: float | None = Field(None, description="Standard error of a pixel's gain, from two halves of the movies")
+    n_defects: int = Field(0, ge=0, description="Pixels that count less than a third or more than three times the median")
+    n_outliers: int = Field(0, ge=0, description="Single counts left out because they lay far above what the pixel counts")
+    raw: Unevenness | None = Field(None, description="Without any gain")
+    residual: Unevenness | None = Field(None, description="After the gain that was given")
+    slope: float | None = Field(None, description="How much of the given gain is in the movies: 1 all of it, 0 none")
+    warning: str | None = Field(None, description="What is wrong with the gain that was given")
+
+
 class GainReference(Snapshot):
     """The pixel gain of the camera."""
 
     file: FileRef
     height_px: int
     width_px: int
-    operation: Literal["multiply", "divide"] | None = Field(
-        None, description="Unset: decided by the kinds of gain and movie file"
-    )
+    operation: Literal["multiply", "divide"] | None = Field(None, description="Unset: decided by the data and the kind of file")
+    monitor: GainMonitor | None = Field(None, description="What movies tell of it, where it was estimated from movies")
 
 
 class Motion(Record):
@@ -137,17 +162,41 @@ class Motion(Record):
     note: str | None = Field(None, description="Why a simpler model than asked was used, if so")
 
 
+class FrameUse(Record):
+    """Which frames of which movie a micrograph was made of, and how their pixels were corrected."""
+
+    movie: FileRef
+    movie_frames: int = Field(ge=1, description="Frames of the movie as it was read (EER: after camera frames were added up)")
+    first_frame: int = Field(0, ge=0, description="First frame used, counted from 0")
+    height_px: int
+    width_px: int = Field(description="Of the frames as they were read")
+    eer_group: int | None = Field(None, description="EER: camera frames added up to one frame")
+    eer_upsampling: int | None = Field(None, description="EER: pixels for each pixel of the camera, along each axis")
+    gain: FileRef | None = None
+    gain_operation: Literal["multiply", "divide"] | None = None
+    gain_orientation: str | None = Field(None, description="How the gain was turned: a name of algorithms.gain_orientation")
+    gain_slope: float | None = Field(None, description="How much of the gain is in the movie: 1 all of it, 0 none")
+    gain_residual: float | None = Field(None, description="The same after correction; 0 if nothing is left")
+    gain_note: str | None = Field(None, description="What the data could not tell about the gain, or what is odd about it")
+    n_known_defects: int = Field(0, ge=0, description="Pixels that a list or the gain declares defect")
+    n_hot_px: int = Field(0, ge=0, description="Further pixels found to be hot or dead")
+    hot_pixels: FileRef | None = Field(None, description="Those further pixels, a line 'x y 1 1' each")
+
+
 class Micrograph(Record):
     """One motion-corrected (or imported) image."""
 
     image: FileRef = Field(description="The image to pick and extract from (dose-weighted where a dose is known)")
     unweighted: FileRef | None = Field(None, description="The sum without dose weighting, for the CTF")
+    even: FileRef | None = Field(None, description="The part of the image that frames 0, 2, … make; even and odd add up to it")
+    odd: FileRef | None = Field(None, description="The part of the image that frames 1, 3, … make")
     height_px: int
     width_px: int
     bin: float = Field(gt=0, description="Pixel size relative to the raw pixel")
     dose_weighted: bool = False
     n_frames: int | None = None
     motion: Motion | None = None
+    frames: FrameUse | None = None
     thumbnail: FileRef | None = None
     metadata: ExposureMetadata | None = None
 
@@ -245,3 +294,7 @@ class RelionProject(Snapshot):
     folder: FileRef
     n_micrographs: int
     n_particles: int
+    n_optics_groups: int = 1
+    motion_error_px: Pixel | None = Field(
+        None, description="By how much RELION's local motion model misses ours at worst, over all micrographs"
+    )

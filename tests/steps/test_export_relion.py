@@ -1,3 +1,5 @@
+import json
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -8,12 +10,14 @@ import numpy as np
 import pytest
 
 from icestream.algorithms.extract import cut_boxes_2d
+from icestream.algorithms.motion_model import local_shift_px
 from icestream.errors import ItemError
 from icestream.flow import Exposure
 from icestream.flow.step import step_type_of
 from icestream.io.blocks import to_block
 from icestream.io.image import read_image, read_stack, write_mrc
-from icestream.records import Acquisition, CtfFit, Micrograph, Motion, Particles
+from icestream.io.star import Table, read_star
+from icestream.records import Acquisition, CtfFit, FrameUse, Micrograph, Motion, Particles
 from icestream.steps.export_relion import ExportRelion, ExportRelionParams, ExportState
 from icestream.steps.extract import PARTICLE_DTYPE
 from icestream.testing.context import StepBench
@@ -122,7 +126,7 @@ def test_a_replay_after_a_crash_gives_the_same_bytes(tmp_path: Path, damage: str
             if damage == "half a row":
                 table = bench.export_folder() / "Extract/job003/particles.star"
                 table.write_bytes(table.read_bytes()[:-17])
-        state = ExportState.restore(state.model_dump_json(), version=1, block=None)
+        state = ExportState.restore(state.model_dump_json(), version=ExportState.schema_version, block=None)
         for item in rest:
             state = add(bench, state, [item])
     assert contents(crashed.export_folder()) == contents(straight.export_folder())
@@ -179,12 +183,131 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ItemError, match="mic_1: its particles are phase-flipped"):
         add(bench, ExportState(), [(exposure, micrograph, ctf, flipped)])
     state = add(bench, ExportState(), [(exposure, micrograph, ctf, particles)])
-    with pytest.raises(ItemError, match="restart"):
-        other = ACQUISITION.model_copy(update={"voltage_kv": 200})
-        ExportRelion().add(state, [exposure], [micrograph], [ctf], [particles], [other], params, bench)
+    bigger = particles.model_copy(update={"box_px": 32})
+    with pytest.raises(ItemError, match="box_px is 32, the project has 16; restart"):
+        add(bench, state, [(exposure, micrograph, ctf, bigger)])
     (bench.export_folder() / "CtfFind/job002/micrographs_ctf.star").write_text("")
     with pytest.raises(ItemError, match="changed by somebody else"):
         add(bench, state, [make_exposure(bench, 2)])
+
+
+OTHER = ACQUISITION.model_copy(update={"pixel_size_ang": 0.8, "voltage_kv": 200})
+
+
+def add_with(bench: StepBench, state: ExportState, data: Data, acquisition: Acquisition) -> ExportState:
+    given = [[value] for value in data]
+    return ExportRelion().add(state, *given, [acquisition], ExportRelionParams(), bench).state
+
+
+def test_other_optics_are_a_group_of_their_own(tmp_path: Path) -> None:
+    bench = StepBench(tmp_path)
+    state = add(bench, ExportState(), [make_exposure(bench, 1)])
+    state = add_with(bench, state, make_exposure(bench, 2), OTHER)
+    state = add(bench, state, [make_exposure(bench, 3)])
+    assert ExportRelion().emit(state, ExportRelionParams(), bench).n_optics_groups == 2
+    project = bench.export_folder()
+    tables = {"MotionCorr/job001/corrected_micrographs.star": "micrographs", "Extract/job003/particles.star": "particles"}
+    for path, name in {**tables, "CtfFind/job002/micrographs_ctf.star": "micrographs"}.items():
+        assert column(project / path, "optics", "rlnOpticsGroup") == ["1", "2"]
+        assert column(project / path, "optics", "rlnVoltage") == ["300.000000", "200.000000"]
+        groups = column(project / path, name, "rlnOpticsGroup")
+        assert groups == (["1"] * 3 + ["2"] * 3 + ["1"] * 3 if name == "particles" else ["1", "2", "1"])
+    assert column(project / "Extract/job003/particles.star", "optics", "rlnImagePixelSize") == ["4.000000", "3.200000"]
+
+
+@pytest.mark.parametrize("lost", ["other", "same"])
+def test_a_group_begun_in_a_lost_attempt_vanishes(tmp_path: Path, lost: str) -> None:
+    straight, crashed = StepBench(tmp_path / "a"), StepBench(tmp_path / "b")
+    for bench in (straight, crashed):
+        bench.folder.mkdir()
+        state = add(bench, ExportState(), [make_exposure(bench, 1)])
+        if bench is crashed:  # this state is lost, its files are not
+            add_with(bench, state, make_exposure(bench, 2), OTHER)
+        state = add_with(bench, state, make_exposure(bench, 2), OTHER if lost == "same" else ACQUISITION)
+        add(bench, state, [make_exposure(bench, 3)])
+    assert contents(crashed.export_folder()) == contents(straight.export_folder())
+
+
+def test_a_project_of_the_first_schema_goes_on(tmp_path: Path) -> None:
+    bench = StepBench(tmp_path)
+    state = add(bench, ExportState(), [make_exposure(bench, 1)])
+    lengths = {name: getattr(state, name) for name in ("micrographs_bytes", "ctf_bytes", "particles_bytes")}
+    old = {**lengths, "n_micrographs": 1, "n_particles": 3, "with_ctf": True}
+    old |= {"acquisition": ACQUISITION.model_dump(), "bin": 2.0, "box_px": 16, "particle_bin": 4.0}
+    restored = ExportState.restore(json.dumps(old), version=1, block=None)
+    assert restored == state.model_copy(update={"motion_error_px": None})
+    assert add(bench, restored, [make_exposure(bench, 2)]).n_micrographs == 2
+    assert ExportState.restore("{}", version=1, block=None) == ExportState()
+
+
+def make_moving(bench: StepBench) -> Micrograph:
+    """Return a micrograph of frames 2 to 6 of 8 of a movie of 96 × 128 pixels, moved as a whole and locally."""
+    write_mrc(bench.folder / "movie.mrc", np.zeros((8, 96, 128), dtype=np.int16), pixel_size_ang=1.0, remember=False)
+    gain = np.random.default_rng(1).uniform(0.8, 1.2, (96, 128)).astype(np.float32)
+    gain[3, 5] = 0
+    write_mrc(bench.folder / "gain.mrc", np.ascontiguousarray(np.rot90(1 / np.where(gain > 0, gain, np.inf))), pixel_size_ang=1.0)
+    (bench.folder / "hot.txt").write_text("7 9 1 1\n")
+    write_mrc(bench.folder / "moving.mrc", np.zeros((48, 64), dtype=np.float32), pixel_size_ang=2.0)
+    use = FrameUse(
+        movie="session:movie.mrc",
+        movie_frames=8,
+        first_frame=2,
+        height_px=96,
+        width_px=128,
+        gain="session:gain.mrc",
+        gain_operation="divide",
+        gain_orientation="rot270",
+        hot_pixels="session:hot.txt",
+    )
+    coefficients = np.random.default_rng(2).normal(size=(2, 18)).tolist()
+    track = [(0.0, 0.0), (1.5, -0.5), (2.5, -1.0), (3.0, -1.5), (3.25, -2.0)]
+    motion = Motion(global_yx_px=track, local_coefficients=coefficients, total_px=4, early_px=2)
+    return Micrograph(image="session:moving.mrc", height_px=48, width_px=64, bin=2.0, motion=motion, frames=use)
+
+
+def test_motion_of_a_movie_is_told_in_the_words_of_relion(tmp_path: Path) -> None:
+    bench = StepBench(tmp_path)
+    micrograph, dose = make_moving(bench), ACQUISITION.model_copy(update={"dose_per_frame_e_per_ang2": 1.25})
+    state = add_with(bench, ExportState(), (Exposure("ab" * 16, "moving"), micrograph, None, None), dose)
+    assert state.motion_error_px is not None and state.motion_error_px < 1e-6
+    project = bench.export_folder()
+    tables = read_star(project / "MotionCorr/job001/Movies/moving_abababab.star")
+    general = {label: column[0] for label, column in tables["general"].columns.items()}
+    assert (general["rlnMicrographStartFrame"], general["rlnImageSizeZ"]) == ("3", "8")
+    assert (general["rlnImageSizeX"], general["rlnImageSizeY"]) == ("128", "96")
+    assert (general["rlnMicrographDoseRate"], general["rlnMicrographBinning"]) == ("1.250000", "2.000000")
+    assert general["rlnMotionModelVersion"] == "1"
+    assert (project / general["rlnMicrographMovieName"]).resolve() == (tmp_path / "movie.mrc").resolve()
+    gain = read_image(project / general["rlnMicrographGainName"])
+    true = np.random.default_rng(1).uniform(0.8, 1.2, (96, 128))
+    true[3, 5] = 0
+    assert gain.shape == (96, 128) and np.ptp(gain[true > 0] / true[true > 0]) < 1e-4 and gain[3, 5] == 0
+    shifts = tables["global_shift"]
+    assert shifts.ints("rlnMicrographFrameNumber").tolist() == list(range(1, 9))
+    assert shifts.floats("rlnMicrographShiftY").tolist() == [-9999, -9999, 0, -1.5, -2.5, -3.0, -3.25, -9999]
+    assert tables["hot_pixels"].columns == {"rlnCoordinateX": ["7.000000"], "rlnCoordinateY": ["9.000000"]}
+    assert motion_of(tables, frame=4, y=10.0, x=100.0) == pytest.approx(ours_of(micrograph, used=2, y=10.0, x=100.0), abs=1e-5)
+
+
+def motion_of(tables: dict[str, Table], *, frame: int, y: float, x: float) -> tuple[float, float]:
+    """Return minus the shift that RELION computes, written out: (y, x) in pixels of the movie."""
+    c = tables["local_motion_model"].floats("rlnMotionModelCoeff")
+    u, v, z = x / 128 - 0.5, y / 96 - 0.5, frame - 2
+    polynomials = [1, u, u * u, v, v * v, u * v]
+    of_x, of_y = (
+        sum(c[axis + 3 * p + q] * polynomials[p] * z ** (q + 1) for p in range(6) for q in range(3)) for axis in (0, 18)
+    )
+    shifts = tables["global_shift"]
+    return -float(of_y + shifts.floats("rlnMicrographShiftY")[frame]), -float(of_x + shifts.floats("rlnMicrographShiftX")[frame])
+
+
+def ours_of(micrograph: Micrograph, *, used: int, y: float, x: float) -> tuple[float, float]:
+    motion = micrograph.motion
+    assert motion is not None
+    local = local_shift_px(
+        np.array(motion.local_coefficients), frame=used, y_px=np.array(y), x_px=np.array(x), shape=(96, 128), n_frames=5
+    )
+    return motion.global_yx_px[used][0] + float(local[0]), motion.global_yx_px[used][1] + float(local[1])
 
 
 @pytest.mark.services
@@ -216,3 +339,36 @@ def test_relion_reads_the_project(tmp_path: Path) -> None:
     assert inside.all()
     (stack,) = (project / "New").rglob("mic_1*.mrcs")
     assert np.allclose(read_stack(stack), boxes, atol=1e-5)  # RELION centres a box where we do
+
+
+@pytest.mark.services
+def test_relion_classifies_particles_of_several_optics_groups(tmp_path: Path) -> None:
+    """Pixel sizes and voltages differ, and the second group has no particle, so that the numbers have a gap."""
+    program = shutil.which("relion_refine")
+    if program is None:
+        pytest.skip("missing programs: relion_refine")
+    bench = StepBench(tmp_path)
+    state = add(bench, ExportState(), [make_exposure(bench, 1)])
+    bare = ACQUISITION.model_copy(update={"pixel_size_ang": 0.9})
+    state = add_with(bench, state, make_exposure(bench, 2, n_particles=None), bare)
+    add_with(bench, state, make_exposure(bench, 3), OTHER)
+    project = bench.export_folder()
+    (project / "Class2D").mkdir()
+    quick = ["--iter", "1", "--K", "1", "--oversampling", "0", "--psi_step", "60", "--offset_range", "2", "--offset_step", "1"]
+    optics = ["--ctf", "--norm", "--scale", "--particle_diameter", "50", "--pad", "1", "--j", "1"]
+    command = [program, "--i", "Extract/job003/particles.star", "--o", "Class2D/run", *quick, *optics]
+    done = subprocess.run(
+        command,
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    seen = read_star(project / "Class2D/run_it001_data.star")
+    assert seen["optics"].texts("rlnVoltage") == ["300.000000", "200.000000"]
+    sizes = dict(zip(seen["optics"].texts("rlnOpticsGroup"), seen["optics"].floats("rlnImagePixelSize"), strict=True))
+    of_particles = [sizes[group] for group in seen["particles"].texts("rlnOpticsGroup")]
+    assert sorted(of_particles) == pytest.approx([3.2] * 3 + [4.0] * 3)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import fft
 
-from icestream.errors import ItemError, SourceGone
+from icestream.errors import ItemError, SourceGone, TruncatedFile
 from icestream.flow.step import step_type_of
+from icestream.io.defects import read_defects
 from icestream.io.image import image_header, read_image, write_mrc
 from icestream.io.movie import movie_header
 from icestream.microscope import Pace, SimulationSettings, simulate
@@ -127,7 +128,7 @@ def test_what_cannot_be_processed_is_named(bench, frames):
             correct_motion(_movie(bench, movie_frames), gain, MotionParams(**params), Acquisition(), bench)
         return str(caught.value)
 
-    assert "gain is 128×128, movie is 256×256" in message(frames, _gain(bench, np.ones((128, 128))))
+    assert "gain is 128×192, movie is 256×256" in message(frames, _gain(bench, np.ones((128, 192))))
     assert "no beam" in message(np.zeros_like(frames))
     assert "NaN" in message(np.full(frames.shape, np.nan, dtype=np.float32))
     assert "saturated" in message(np.full_like(frames, np.iinfo(np.int16).max))
@@ -155,3 +156,123 @@ def test_a_movie_that_was_purged_is_gone_and_not_broken(bench, frames):
     bench.path(movie.file).unlink()
     with pytest.raises(SourceGone, match="is not there"):
         correct_motion(movie, None, MotionParams(), Acquisition(), bench)
+
+
+def test_halves_add_up_to_the_image(bench, frames):
+    for acquisition in (KNOWN, Acquisition()):
+        micrograph = correct_motion(_movie(bench, frames), None, MotionParams(write_halves=True), acquisition, bench)
+        even, odd, whole = (read_image(bench.path(ref)) for ref in (micrograph.even, micrograph.odd, micrograph.image))
+        np.testing.assert_allclose(even + odd, whole, atol=1e-3 * whole.std())
+        assert np.corrcoef(even.ravel(), odd.ravel())[0, 1] < np.corrcoef(even.ravel(), whole.ravel())[0, 1]
+    alone = correct_motion(_movie(bench, frames), None, MotionParams(write_unweighted=False), KNOWN, bench)
+    assert (alone.even, alone.odd, alone.unweighted) == (None, None, None)
+    off = correct_motion(_movie(bench, frames), None, MotionParams(dose_weighting="off"), KNOWN, bench)
+    assert not off.dose_weighted
+
+
+def test_the_record_says_which_frames_and_what_was_done_to_them(bench, frames):
+    raw = frames.astype(np.float32)
+    pattern = np.random.default_rng(2).uniform(0.7, 1.4, raw.shape[1:])
+    pattern[:, 100] = 0
+    raw = np.divide(raw, pattern, out=np.zeros_like(raw), where=pattern > 0)
+    raw[:, 40, 50] = 500  # hot
+    (bench.folder / "defects.txt").write_text("7 9 2 1\n")
+    params = MotionParams(first_frame=1, last_frame=4, local=False, defects="session:defects.txt")
+    gain = _gain(bench, np.rot90(pattern[::-1]), None)
+    use = correct_motion(_movie(bench, raw), gain, params, Acquisition(), bench).frames
+    assert (use.movie, use.movie_frames, use.first_frame) == ("session:movie.mrc", 6, 1)
+    assert (use.gain, use.gain_operation, use.gain_orientation) == ("session:gain.mrc", "multiply", "flip rot90")
+    assert use.gain_slope == pytest.approx(1, abs=0.1)
+    assert abs(use.gain_residual) < 0.1
+    assert (use.n_known_defects, use.n_hot_px) == (SIDE + 2, 1)
+    assert read_defects(bench.path(use.hot_pixels), shape=(SIDE, SIDE))[40, 50]
+
+
+def test_a_gain_of_physical_pixels_fits_super_resolution(bench, frames):
+    pattern = np.random.default_rng(2).uniform(0.7, 1.4, (SIDE // 2, SIDE // 2))
+    raw = (frames / pattern.repeat(2, axis=0).repeat(2, axis=1)).astype(np.float32)
+    micrograph = correct_motion(_movie(bench, raw), _gain(bench, pattern), MotionParams(local=False, bin=2), Acquisition(), bench)
+    assert (micrograph.height_px, micrograph.width_px) == (SIDE // 2, SIDE // 2)
+    plain = correct_motion(_movie(bench, frames), None, MotionParams(local=False, bin=2), Acquisition(), bench)
+    assert abs(micrograph.frames.gain_residual) < 0.1
+    np.testing.assert_allclose(micrograph.motion.global_yx_px, plain.motion.global_yx_px, atol=0.1)
+
+
+@pytest.mark.parametrize("shape", [(200, 256), (201, 255), (256, 131)])
+@pytest.mark.parametrize("n_frames", [1, 2, 4])
+def test_few_frames_and_odd_sensors_work_and_say_what_was_left_out(bench, frames, shape, n_frames):
+    micrograph = correct_motion(_movie(bench, frames[:n_frames, : shape[0], : shape[1]]), None, MotionParams(), KNOWN, bench)
+    assert read_image(bench.path(micrograph.image)).shape == shape == (micrograph.height_px, micrograph.width_px)
+    assert len(micrograph.motion.global_yx_px) == n_frames
+    np.testing.assert_allclose(micrograph.motion.global_yx_px, SHIFTS[:n_frames], atol=0.5)
+    if n_frames < 4 or min(shape) < 200:  # too few frames, or too narrow for patches
+        assert micrograph.motion.local_coefficients is None
+        assert micrograph.motion.note
+
+
+def test_a_thousand_thin_frames_are_grouped_by_dose(bench):
+    rng = np.random.default_rng(1)
+    k = np.hypot(np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)[None])
+    field = fft.irfft2(fft.rfft2(rng.standard_normal((SIDE, SIDE))) / (1 + (k / 0.05) ** 2), s=(SIDE, SIDE))
+    specimen = np.maximum(1 + 0.2 * field / field.std(), 0)
+    shifts = np.stack([np.arange(1000) // 100, np.arange(1000) // 200], axis=1)
+    movie = np.stack([rng.poisson(0.04 * np.roll(specimen, tuple(shift), (0, 1))).astype(np.int8) for shift in shifts])
+    dose = KNOWN.model_copy(update={"dose_per_frame_e_per_ang2": 0.04 / 1.21})
+    micrograph = correct_motion(_movie(bench, movie), None, MotionParams(), dose, bench)
+    assert micrograph.n_frames == 1000
+    error = np.array(micrograph.motion.global_yx_px) - shifts
+    assert np.sqrt(np.mean((error - error.mean(axis=0)) ** 2)) < 0.5
+
+
+def test_wrong_frames_are_each_named(bench, frames):
+    def message(movie, **params):
+        with pytest.raises(ItemError) as caught:
+            correct_motion(movie, None, MotionParams(**params), Acquisition(), bench)
+        return str(caught.value)
+
+    movie = _movie(bench, frames)
+    assert "has 6 frames; expected are 40" in message(movie, expected_frames=40)
+    assert "had 7 when it was imported" in message(movie.model_copy(update={"n_frames": 7}))
+    assert "voltage_kv is unset" in message(movie, dose_weighting="required")
+    empty = frames.copy()
+    empty[2] = 0
+    assert "1 frames are all zero (frames 2)" in message(_movie(bench, empty))
+    other = np.random.default_rng(3).uniform(0.7, 1.4, frames.shape[1:])
+    assert "belongs to another camera" in _refused(_movie(bench, frames), _gain(bench, other), bench)
+    damaged = frames.astype(np.float32)
+    damaged[1, :64] = np.nan
+    assert "25% of the pixels are NaN" in message(_movie(bench, damaged))
+    assert not list((bench.folder / "steps").rglob("*"))
+
+
+def _refused(movie, gain, bench):
+    with pytest.raises(ItemError) as caught:
+        correct_motion(movie, gain, MotionParams(), Acquisition(), bench)
+    return str(caught.value)
+
+
+def test_a_movie_that_was_cut_off_publishes_nothing(bench, frames):
+    movie = _movie(bench, frames)
+    path = bench.path(movie.file)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(TruncatedFile, match="header declares"):
+        correct_motion(movie, None, MotionParams(), Acquisition(), bench)
+    assert not list((bench.folder / "steps").rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("n_frames", "dose", "group"),
+    [(1000, None, 25), (1000, 0.04, 25), (1000, 0.05, 20), (1012, 0.04, 23), (1000, 0.5, 10), (30, 0.001, 3), (5, None, 1)],
+)
+def test_eer_frames_are_added_up_by_dose(bench, monkeypatch, n_frames, dose, group):
+    movie = Movie(file="session:a.eer", n_frames=n_frames, height_px=64, width_px=64, format="eer", size_bytes=1)
+    asked = []
+
+    def refuse(path, *, eer_group, eer_upsampling):
+        asked.append(eer_group)
+        raise SourceGone(f"{path}: the file is not there")
+
+    monkeypatch.setattr("icestream.steps.motion.open_movie", refuse)
+    with pytest.raises(SourceGone):
+        correct_motion(movie, None, MotionParams(), Acquisition(dose_per_frame_e_per_ang2=dose), bench)
+    assert asked == [group]

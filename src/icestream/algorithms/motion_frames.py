@@ -1,6 +1,6 @@
 """The frames of a movie, streamed: checks, their raw sum, defects, and binned copies for alignment."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,11 +26,15 @@ class Frames(Protocol):
 
 @dataclass(frozen=True)
 class Detector:
-    """What one look at all frames tells of the camera: factor and defects ``(h, w)``, and where the defects are ``(n, 2)``."""
+    """What one look at all frames tells of the camera: factor and defects ``(h, w)``, and where the defects are ``(n, 2)``.
+
+    ``n_declared`` of the defects were known or declared by the gain; the others were found.
+    """
 
     factor: NDArray[np.float32]
     defects: NDArray[np.bool_]
     positions: NDArray[np.intp]
+    n_declared: int = 0
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -51,16 +55,22 @@ def _add(total: Any, frame: Any) -> None:
             total[y, x] += np.float32(frame[y, x])
 
 
-def sum_raw_frames(frames: Frames) -> tuple[NDArray[np.float32], bool]:
+def sum_raw_frames(frames: Iterable[NDArray[Any]], *, refuse_empty: bool = False) -> tuple[NDArray[np.float32], bool]:
     """Return the plain sum of all frames as they were read, ``(h, w)``, and whether they are whole numbers.
+
+    Parameters
+    ----------
+    refuse_empty
+        Raise if some frames are all zero and others are not: dose weights would count beam that never came.
 
     Raises
     ------
     ItemError
-        There is no frame, or frames differ in size.
+        There is no frame, frames differ in size, a frame is saturated, or some frames are empty and that is refused.
     """
     total: NDArray[np.float32] | None = None
     whole = True
+    empty: list[int] = []
     for number, frame in enumerate(frames):
         whole = whole and frame.dtype.kind in "iu"
         if total is None:
@@ -73,9 +83,14 @@ def sum_raw_frames(frames: Frames) -> tuple[NDArray[np.float32], bool]:
             raise ItemError(
                 f"frame {number} is saturated: more than half of its pixels are at the largest value of {frame.dtype}"
             )
+        if refuse_empty and not frame[::16, ::16].any() and not frame.any():
+            empty.append(number)
         _add(total, np.ascontiguousarray(frame))
     if total is None:
         raise ItemError("movie has no frames: at least 1 is needed")
+    if empty and total.any():
+        some = ", ".join(map(str, empty[:5])) + (" …" if len(empty) > 5 else "")
+        raise ItemError(f"{len(empty)} frames are all zero (frames {some}) and others are not: leave them out, or the movie")
     return total, whole
 
 
@@ -93,7 +108,25 @@ def inspect_frames(frames: Frames, gain: NDArray[Any] | None, *, operation: Oper
         No frame; frames or gain of different sizes; no beam; not a number; saturated; no contrast at all.
     """
     total, whole = sum_raw_frames(frames)
-    factor, defects = prepare_gain_2d(gain, operation=operation, shape=(total.shape[0], total.shape[1]))
+    if gain is not None and gain.shape != total.shape:
+        prepare_gain_2d(gain, operation=operation, shape=(total.shape[0], total.shape[1]))
+    check_counts(total, n_frames=len(frames), whole=whole)
+    return make_detector(total, gain, operation=operation)
+
+
+def check_counts(total: NDArray[np.float32], *, n_frames: int, whole: bool) -> None:
+    """Refuse a movie that shows nothing, by the plain sum of its frames.
+
+    Parameters
+    ----------
+    total
+        ``(h, w)``, and ``whole`` as `sum_raw_frames` returns them.
+
+    Raises
+    ------
+    ItemError
+        No beam; not a number; no contrast at all.
+    """
     finite = np.isfinite(total)
     if not finite.any():
         raise ItemError("movie holds no number: every pixel is NaN or infinite in some frame")
@@ -102,19 +135,40 @@ def inspect_frames(frames: Frames, gain: NDArray[Any] | None, *, operation: Oper
             f"movie is damaged: {np.count_nonzero(~finite) / finite.size:.0%} of the pixels are NaN or infinite; allowed is 10 %"
         )
     if not np.any(total[finite]):
-        raise ItemError(f"no beam: all {len(frames)} frames are zero")
+        raise ItemError(f"no beam: all {n_frames} frames are zero")
     counts = float(total[finite].mean(dtype=np.float64))
     if whole and counts < _LEAST_COUNTS:
         raise ItemError(
-            f"no beam: {counts:.2g} counts per pixel in all {len(frames)} frames together, at least {_LEAST_COUNTS} are needed"
+            f"no beam: {counts:.2g} counts per pixel in all {n_frames} frames together, at least {_LEAST_COUNTS} are needed"
         )
     if np.ptp(total[finite]) == 0:
-        raise ItemError(f"movie has no contrast: the sum of its {len(frames)} frames is {total[finite][0]:g} in every pixel")
-    corrected = total * factor
-    defects = find_defects_2d(corrected, defects)
+        raise ItemError(f"movie has no contrast: the sum of its {n_frames} frames is {total[finite][0]:g} in every pixel")
+
+
+def make_detector(
+    total: NDArray[np.float32], gain: NDArray[Any] | None, *, operation: Operation, known: NDArray[np.bool_] | None = None
+) -> Detector:
+    """Return the factor of each pixel, and the defects: those that are known, that the gain declares, and that the sum shows.
+
+    Parameters
+    ----------
+    total
+        ``(h, w)``: plain sum of all frames.
+    known
+        ``(h, w)``: defects that somebody listed.
+
+    Raises
+    ------
+    ItemError
+        The gain has another size or no usable pixel; or no pixel is left.
+    """
+    factor, declared = prepare_gain_2d(gain, operation=operation, shape=(total.shape[0], total.shape[1]))
+    if known is not None:
+        declared = declared | known
+    defects = find_defects_2d(total * factor, declared)
     if defects.all():
         raise ItemError("no usable pixel: all are defect by gain or by their counts")
-    return Detector(factor, defects, np.argwhere(defects))
+    return Detector(factor, defects, np.argwhere(defects), n_declared=int(np.count_nonzero(declared)))
 
 
 @njit(cache=True, nogil=True, fastmath=True)

@@ -37,6 +37,26 @@ class DoseModel:
 
 
 @dataclass(frozen=True)
+class MovieSums:
+    """The sums of one movie, ``(h / bin, w / bin)`` each.
+
+    Attributes
+    ----------
+    plain
+        In counts per raw pixel.
+    weighted
+        Dose-weighted; None without a dose.
+    even, odd
+        The parts of ``weighted`` (of ``plain`` without a dose) that come from frames 0, 2, … and 1, 3, …: they add up to it.
+    """
+
+    plain: NDArray[np.float32]
+    weighted: NDArray[np.float32] | None
+    even: NDArray[np.float32] | None = None
+    odd: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
 class FactorisedWeights:
     """Normalised weights ``of_frame @ of_frequency``: ``(n, r)`` and ``(r, 2048)``, from 0 to sqrt(½) cycles per pixel."""
 
@@ -90,7 +110,31 @@ def sum_frames_2d(
     bin: float = 1.0,
     first_frame: int = 0,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """Move every frame back to where the specimen was in frame 0 and add up.
+    """Return the plain and the dose-weighted sum of `sum_movie`, without halves."""
+    sums = sum_movie(
+        frames,
+        detector,
+        global_yx_px=global_yx_px,
+        local_coefficients=local_coefficients,
+        dose=dose,
+        bin=bin,
+        first_frame=first_frame,
+    )
+    return sums.plain, sums.weighted
+
+
+def sum_movie(
+    frames: Frames,
+    detector: Detector,
+    *,
+    global_yx_px: NDArray[Any],
+    local_coefficients: NDArray[Any] | None,
+    dose: DoseModel | None,
+    bin: float = 1.0,
+    first_frame: int = 0,
+    halves: bool = False,
+) -> MovieSums:
+    """Move every frame back to where the specimen was in frame 0 and add up, all sums in one pass.
 
     Parameters
     ----------
@@ -104,37 +148,57 @@ def sum_frames_2d(
         Pixel size of the result relative to the raw pixel, by Fourier cropping.
     first_frame
         How many frames of the exposure were left out before the first one.
+    halves
+        Also add up even and odd frames apart, with noise that is independent. Dose weights are normalised by those of all
+        frames, so that the halves add up to the whole.
 
     Notes
     -----
-    Of more than 128 frames, neighbours are added before they are moved.
-
-    Returns
-    -------
-    plain, weighted
-        ``(h / bin, w / bin)`` each, sides even where cropped: the sum in counts per raw pixel, and the dose-weighted sum.
+    Of more than 128 frames, neighbours are added before they are moved; then whole groups are even or odd.
+    Sides of the result are even where it is cropped.
     """
     n_frames, shape = len(frames), detector.shape
-    group = -(-n_frames // _LARGEST_WARPS)
     of_frame = np.ones((n_frames, 1), dtype=np.float32)
     weights = None
     if dose is not None:
         weights = factorise_dose_weights(dose, first_frame=first_frame, n_frames=n_frames)
         of_frame = np.concatenate([of_frame, weights.of_frame], axis=1)  # (n, 1 + r)
-    sums = np.zeros((of_frame.shape[1], *shape), dtype=np.float32)
-    for images, times in _in_chunks(frames, detector, group=group):
-        fields, parts = [], []
-        for time, size in times:
+    columns = of_frame.shape[1]
+    sums = np.zeros((columns * (2 if halves else 1), *shape), dtype=np.float32)
+    number = 0
+    for images, times in _in_chunks(frames, detector, group=-(-n_frames // _LARGEST_WARPS)):
+        fields, parts = [], np.zeros((len(times), len(sums)), dtype=np.float32)
+        for index, (time, size) in enumerate(times):
             members = slice(int(time - (size - 1) / 2), int(time + (size - 1) / 2) + 1)
             track = np.asarray(global_yx_px)[members].mean(axis=0)  # (2,)
             fields.append(shift_field_px(local_coefficients, global_yx_px=track, frame=time, n_frames=n_frames, shape=shape))
-            parts.append(of_frame[members].mean(axis=0))
-        add_warped_frames(sums, images, fields_yx_px=np.stack(fields), weights=np.stack(parts))
-    new_shape = binned_shape(shape, bin=bin)
-    plain = sums[0].copy() if new_shape == shape else _from_spectrum(fft.rfft2(sums[0]), shape=shape, new_shape=new_shape)
+            start = columns * (number % 2) if halves else 0
+            parts[index, start : start + columns] = of_frame[members].mean(axis=0)
+            number += 1
+        add_warped_frames(sums, images, fields_yx_px=np.stack(fields), weights=parts)
+    return _finish(sums, weights, halves=halves, new_shape=binned_shape(shape, bin=bin))
+
+
+def _finish(
+    sums: NDArray[np.float32], weights: FactorisedWeights | None, *, halves: bool, new_shape: tuple[int, int]
+) -> MovieSums:
+    """Make images of the running sums ``(n_sums, h, w)``: of all frames, or of even and then of odd ones."""
+    shape = (sums.shape[1], sums.shape[2])
+
+    def image(spectrum: NDArray[Any]) -> NDArray[np.float32]:
+        return _from_spectrum(spectrum, shape=shape, new_shape=new_shape)
+
+    def plain(total: NDArray[np.float32]) -> NDArray[np.float32]:
+        return total.copy() if new_shape == shape else image(fft.rfft2(total))
+
+    if not halves:
+        return MovieSums(plain(sums[0]), None if weights is None else image(_weigh(sums[1:], weights)))
+    middle = len(sums) // 2
+    whole = plain(sums[0] + sums[middle])
     if weights is None:
-        return plain, None
-    return plain, _from_spectrum(_weigh(sums[1:], weights), shape=shape, new_shape=new_shape)
+        return MovieSums(whole, None, plain(sums[0]), plain(sums[middle]))
+    even, odd = image(_weigh(sums[1:middle], weights)), image(_weigh(sums[middle + 1 :], weights))
+    return MovieSums(whole, even + odd, even, odd)
 
 
 def _in_chunks(

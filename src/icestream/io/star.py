@@ -117,6 +117,12 @@ def _format(name: str, table: Table) -> str:
     return heading + _loop_head(list(table.columns)) + _rows(table)
 
 
+def format_star_head(name: str, labels: Sequence[str], *, before: Mapping[str, Table]) -> bytes:
+    """Return what stands before the rows of table ``name``, the last of a file, with the tables ``before`` above it."""
+    text = "".join(_format(key, table) for key, table in before.items()) + f"\ndata_{name}\n\n" + _loop_head(list(labels))
+    return text.encode()
+
+
 def _loop_head(labels: Sequence[str]) -> str:
     return "loop_\n" + "".join(f"_{label} #{index}\n" for index, label in enumerate(labels, start=1))
 

@@ -2,19 +2,22 @@
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
-from icestream.errors import ItemError
+from icestream.errors import FileFormatError, ItemError
 from icestream.files import publish, publish_text
 from icestream.flow import Accumulator, Context, Exposure, Field, Params, Update, step
 from icestream.io.blocks import from_block
-from icestream.io.star import Table, append_star_rows, write_star
+from icestream.io.star import Table, append_star_rows, format_star_head, write_star
+from icestream.io.star_grow import settle_star_table
 from icestream.records import Acquisition, CtfFit, Micrograph, Particles, Record, RelionProject
 from icestream.steps import relion_layout as layout
-from icestream.steps.relion_layout import CTF, EXTRACT, MOTION, Job, Optics
+from icestream.steps.relion_layout import CTF, EXTRACT, MOTION, Job, OpticsGroup
+from icestream.steps.relion_motion import motion_tables, place_movie
 
 _CTF_COLUMNS = ("defocus_u_ang", "defocus_v_ang", "astigmatism_angle_deg", "phase_shift_deg")
 
@@ -25,28 +28,61 @@ class ExportRelionParams(Params):
     copy_images: bool = Field(False, description="Copy micrographs and particles into the project; unset: relative links")
 
 
+_TABLES: dict[Job, tuple[str, str]] = {
+    MOTION: ("micrographs", "micrographs_bytes"),
+    CTF: ("micrographs", "ctf_bytes"),
+    EXTRACT: ("particles", "particles_bytes"),
+}
+
+
 class ExportState(Record):
-    """How far the project has come: the length of each table, and the values that all its rows share."""
+    """How far the project has come: the length of each table, and the values that rows share."""
+
+    schema_version: ClassVar[int] = 2
 
     micrographs_bytes: int = 0
     ctf_bytes: int = 0
     particles_bytes: int = 0
     n_micrographs: int = 0
     n_particles: int = 0
-    acquisition: Acquisition | None = None
-    bin: float | None = None
-    box_px: int | None = None
-    particle_bin: float | None = None
+    groups: list[OpticsGroup] = Field(default_factory=list)
     with_ctf: bool = False
+    motion_error_px: float | None = None
+
+    @classmethod
+    def upcast(cls, stored: dict[str, object], version: int) -> dict[str, object]:
+        """Read the state of a project that had one group of values."""
+        if version != 1:
+            return super().upcast(stored, version)
+        kept = {name: value for name, value in stored.items() if name not in ("acquisition", "bin", "box_px", "particle_bin")}
+        acquisition = stored.get("acquisition")
+        if not isinstance(acquisition, dict):
+            return kept
+        group = {name: acquisition.get(name) for name in ("voltage_kv", "cs_mm", "amplitude_contrast")}
+        group |= {"raw_pixel_size_ang": acquisition.get("pixel_size_ang")}
+        group |= {name: stored.get(name) for name in ("bin", "box_px", "particle_bin")}
+        return {**kept, "groups": [group]}
 
 
-@step.accumulate("export_relion", version=1, reads=("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast"))
+@step.accumulate(
+    "export_relion",
+    version=2,
+    reads=(
+        "pixel_size_ang",
+        "voltage_kv",
+        "cs_mm",
+        "amplitude_contrast",
+        "dose_per_frame_e_per_ang2",
+        "pre_exposure_e_per_ang2",
+    ),
+)
 class ExportRelion(Accumulator[ExportState, RelionProject]):
     """Keep a RELION project of micrographs, CTFs and particles that can be opened at any moment.
 
     Tables only grow. The state has their lengths, so a table is first cut to where the state says it ends: rows of an attempt
-    that was interrupted vanish, and doing it again gives the same bytes. All exposures share one optics group. In a project
-    whose first particles have a CTF, particles without one are left out, for RELION would take their defocus as zero.
+    that was interrupted vanish, and doing it again gives the same bytes. Exposures whose pixel size, voltage or other optics
+    differ are optics groups of their own. In a project whose first particles have a CTF, particles without one are left out,
+    for RELION would take their defocus as zero. Movies are linked, so that RELION can polish particles from their frames.
     """
 
     def start(self, params: ExportRelionParams, ctx: Context) -> ExportState:
@@ -69,23 +105,25 @@ class ExportRelion(Accumulator[ExportState, RelionProject]):
         Raises
         ------
         ItemError
-            If an acquisition value is unset or differs from the first exposure's, the box or binning differs, the particles are
-            phase-flipped, or a table of the project was cut or removed by somebody else.
+            If an acquisition value is unset, the box or binning differs from that of exposures with the same optics, the
+            particles are phase-flipped, or a table of the project was cut or removed by somebody else.
         """
         project = ctx.export_folder()
         for index, exposure in enumerate(exposures):
-            state = _share(state, exposure, micrograph[index], particles[index], acquisition[index])
-            optics = _optics(state)
+            state, number = _join_group(state, exposure, micrograph[index], particles[index], acquisition[index])
             name = f"{exposure.name}_{exposure.id[:8]}"  # two folders of a session may hold movies of one name
             image = _place(ctx.path(micrograph[index].image), project, MOTION, f"{name}.mrc", params)
-            state = _add_micrograph(state, project, image, micrograph[index], optics)
+            error = _write_motion(project, image, micrograph[index], state.groups[number - 1], acquisition[index], ctx)
+            if error is not None:
+                state = state.model_copy(update={"motion_error_px": max(error, state.motion_error_px or 0.0)})
+            state = _add_micrograph(state, project, image, micrograph[index], number)
             fit = ctf[index]
             if fit is not None:
-                state = _add_ctf(state, project, layout.ctf_row(image, fit), optics)
+                state = _append(state, project, CTF, [layout.ctf_row(image, fit, group=number)])
             extracted = particles[index]
             if extracted is not None and extracted.stack is not None:
                 stack = _place(ctx.path(extracted.stack), project, EXTRACT, f"{name}.mrcs", params)
-                state = _add_particles(state, project, (image, stack), extracted, fit)
+                state = _add_particles(state, project, (image, stack), extracted, fit, number)
         _write_pipeline(state, project)
         return Update(state)
 
@@ -93,20 +131,21 @@ class ExportRelion(Accumulator[ExportState, RelionProject]):
         """Return where the project is and how much is in it."""
         session = ctx.path("session:exports").parent
         folder = ctx.export_folder().relative_to(session)
-        return RelionProject(folder=f"session:{folder}", n_micrographs=state.n_micrographs, n_particles=state.n_particles)
+        return RelionProject(
+            folder=f"session:{folder}",
+            n_micrographs=state.n_micrographs,
+            n_particles=state.n_particles,
+            n_optics_groups=max(1, len(state.groups)),
+            motion_error_px=state.motion_error_px,
+        )
 
 
-def _share(
+def _join_group(
     state: ExportState, exposure: Exposure, micrograph: Micrograph, particles: Particles | None, acquisition: Acquisition
-) -> ExportState:
-    """Take the shared values from the first exposure that has them; refuse an exposure with others."""
-    known = Acquisition(
-        pixel_size_ang=acquisition.pixel_size_ang,
-        voltage_kv=acquisition.voltage_kv,
-        cs_mm=acquisition.cs_mm,
-        amplitude_contrast=acquisition.amplitude_contrast,
-    )
-    unset = [name for name in ("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast") if getattr(known, name) is None]
+) -> tuple[ExportState, int]:
+    """Return the number of the exposure's optics group, begun if need be; refuse what a RELION project cannot say."""
+    names = ("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast")
+    unset = [name for name in names if getattr(acquisition, name) is None]
     if unset:
         raise ItemError(
             f"{exposure.name}: {', '.join(unset)} is unset; a RELION project needs it: set it in the acquisition values"
@@ -114,26 +153,46 @@ def _share(
     if particles is not None and particles.phase_flipped:
         # a RELION project has no place to say so; RELION would apply the signs of the CTF once more
         raise ItemError(f"{exposure.name}: its particles are phase-flipped; RELION needs them extracted without phase_flip")
-    new: dict[str, object] = {"acquisition": known, "bin": micrograph.bin}
+    wanted = OpticsGroup(
+        voltage_kv=acquisition.need("voltage_kv"),
+        cs_mm=acquisition.need("cs_mm"),
+        amplitude_contrast=acquisition.need("amplitude_contrast"),
+        raw_pixel_size_ang=acquisition.need("pixel_size_ang"),
+        bin=micrograph.bin,
+        finer=(micrograph.frames.eer_upsampling if micrograph.frames else None) or 1,
+    )
+    number = next((index for index, group in enumerate(state.groups, 1) if _same_optics(group, wanted)), len(state.groups) + 1)
+    known = state.groups[number - 1] if number <= len(state.groups) else wanted
+    new: dict[str, object] = {"bin": micrograph.bin, "finer": wanted.finer}
     if particles is not None:
         new |= {"box_px": particles.box_px, "particle_bin": particles.bin}
     for name, value in new.items():
-        first = getattr(state, name)
+        first = getattr(known, name)
         if first is not None and first != value:
             raise ItemError(
                 f"{exposure.name}: {name} is {value}, the project has {first}; restart export_relion to begin a new one"
             )
-    return state.model_copy(update=new)
+    groups = [*state.groups[: number - 1], known.model_copy(update=new), *state.groups[number:]]
+    return _regroup(state, groups), number
 
 
-def _optics(state: ExportState) -> Optics:
-    values = state.acquisition or Acquisition()
-    return Optics(
-        voltage_kv=float(values.voltage_kv or 0.0),
-        cs_mm=float(values.cs_mm or 0.0),
-        amplitude_contrast=float(values.amplitude_contrast or 0.0),
-        raw_pixel_size_ang=float(values.pixel_size_ang or 0.0),
-    )
+def _same_optics(one: OpticsGroup, other: OpticsGroup) -> bool:
+    names = ("voltage_kv", "cs_mm", "amplitude_contrast", "raw_pixel_size_ang")
+    return all(layout.number(getattr(one, name)) == layout.number(getattr(other, name)) for name in names)
+
+
+def _before(groups: list[OpticsGroup], job: Job) -> dict[str, Table]:
+    return {"optics": layout.optics_table(groups, particles=job is EXTRACT)}
+
+
+def _regroup(state: ExportState, groups: list[OpticsGroup]) -> ExportState:
+    """Take new optics groups, and the lengths that the tables have with the new group in their heads."""
+    changes: dict[str, object] = {"groups": groups}
+    for job, (_, length) in _TABLES.items():
+        if groups != state.groups and getattr(state, length):
+            old, new = (format_star_head("", [], before=_before(some, job)) for some in (state.groups, groups))
+            changes[length] = getattr(state, length) + len(new) - len(old)
+    return state.model_copy(update=changes)
 
 
 def _place(source: Path, project: Path, job: Job, name: str, params: ExportRelionParams) -> str:
@@ -152,40 +211,43 @@ def _place(source: Path, project: Path, job: Job, name: str, params: ExportRelio
     return f"{job.folder}/Movies/{name}"
 
 
-def _append(project: Path, job: Job, length: int, name: str, rows: Table, optics: Table) -> int:
-    """Append ``rows`` to the table of ``job`` as it was when it had ``length`` bytes; return the new length."""
-    path = project / job.path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    present = path.stat().st_size if path.exists() else 0
-    if present < length:
-        raise ItemError(
-            f"{path}: has {present} bytes, {length} were written; it was changed by somebody else: restart export_relion"
-        )
-    if present > length:
-        os.truncate(path, length)
-    return append_star_rows(path, name, rows, before={"optics": optics})
+def _append(state: ExportState, project: Path, job: Job, rows: list[dict[str, str]]) -> ExportState:
+    """Append ``rows`` to the table of ``job``, after cutting it to what the state says it holds."""
+    name, length = _TABLES[job]
+    table, before, path = layout.to_table(rows), _before(state.groups, job), project / job.path
+    head = len(format_star_head(name, list(table.columns), before=before))
+    known = getattr(state, length)
+    try:
+        settle_star_table(path, name, labels=list(table.columns), before=before, rows_bytes=max(0, known - head))
+    except FileFormatError as error:
+        raise ItemError(f"{error}; it was changed by somebody else: restart export_relion") from error
+    return state.model_copy(update={length: append_star_rows(path, name, table, before=before)})
 
 
-def _add_micrograph(state: ExportState, project: Path, image: str, micrograph: Micrograph, optics: Optics) -> ExportState:
-    metadata = ""
-    if micrograph.motion is not None:
-        metadata = image.removesuffix(".mrc") + ".star"
-        with publish(project / metadata) as temporary:
-            write_star(temporary, layout.motion_tables(micrograph, micrograph.motion, optics))
-    row = layout.micrograph_row(image, metadata or "None", micrograph.motion)
-    shared = layout.optics_table(optics, pixel_size_ang=optics.raw_pixel_size_ang * micrograph.bin)
-    size = _append(project, MOTION, state.micrographs_bytes, "micrographs", layout.to_table([row]), shared)
-    return state.model_copy(update={"micrographs_bytes": size, "n_micrographs": state.n_micrographs + 1})
+def _write_motion(
+    project: Path, image: str, micrograph: Micrograph, group: OpticsGroup, acquisition: Acquisition, ctx: Context
+) -> float | None:
+    """Write the STAR file of one movie; return by how much its local model misses ours, or None without motion."""
+    if micrograph.motion is None:
+        return None
+    names: dict[str, str] = {}
+    if micrograph.frames is not None:
+        names = place_movie(project, Path(image).stem, micrograph.frames, find=ctx.path)
+    tables, error = motion_tables(micrograph, micrograph.motion, group, acquisition=acquisition, names=names, find=ctx.path)
+    with publish(project / (image.removesuffix(".mrc") + ".star")) as temporary:
+        write_star(temporary, tables)
+    return error
 
 
-def _add_ctf(state: ExportState, project: Path, row: Mapping[str, str], optics: Optics) -> ExportState:
-    shared = layout.optics_table(optics, pixel_size_ang=optics.raw_pixel_size_ang * float(state.bin or 1.0))
-    size = _append(project, CTF, state.ctf_bytes, "micrographs", layout.to_table([dict(row)]), shared)
-    return state.model_copy(update={"ctf_bytes": size})
+def _add_micrograph(state: ExportState, project: Path, image: str, micrograph: Micrograph, number: int) -> ExportState:
+    metadata = "None" if micrograph.motion is None else image.removesuffix(".mrc") + ".star"
+    row = layout.micrograph_row(image, metadata, micrograph.motion, group=number)
+    state = _append(state, project, MOTION, [row])
+    return state.model_copy(update={"n_micrographs": state.n_micrographs + 1})
 
 
 def _add_particles(
-    state: ExportState, project: Path, names: tuple[str, str], particles: Particles, ctf: CtfFit | None
+    state: ExportState, project: Path, names: tuple[str, str], particles: Particles, ctf: CtfFit | None, number: int
 ) -> ExportState:
     table = from_block(particles.block).copy()
     if ctf is not None:
@@ -195,11 +257,9 @@ def _add_particles(
     with_ctf = state.with_ctf if state.particles_bytes else has_ctf
     if with_ctf and not has_ctf:
         return state
-    rows = layout.particle_rows(table, *names, with_ctf=with_ctf)
-    optics = _optics(state)
-    shared = layout.optics_table(optics, pixel_size_ang=optics.raw_pixel_size_ang * particles.bin, box_px=particles.box_px)
-    size = _append(project, EXTRACT, state.particles_bytes, "particles", layout.to_table(rows), shared)
-    return state.model_copy(update={"particles_bytes": size, "with_ctf": with_ctf, "n_particles": state.n_particles + len(rows)})
+    rows = layout.particle_rows(table, *names, group=number, with_ctf=with_ctf)
+    state = _append(state, project, EXTRACT, rows)
+    return state.model_copy(update={"with_ctf": with_ctf, "n_particles": state.n_particles + len(rows)})
 
 
 def _write_pipeline(state: ExportState, project: Path) -> None:

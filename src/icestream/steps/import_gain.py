@@ -15,7 +15,9 @@ class ImportGainParams(FileSourceParams):
     root: str = Field("gain", pattern=r"^[a-z][a-z0-9_]*$", description="Named folder of the session to watch")
     pattern: str = Field("*gain*", min_length=1, description="Which files: a glob relative to the root")
     operation: Literal["multiply", "divide"] | None = Field(
-        None, description="What to do with it; unset: multiply, but divide EER movies by anything other than a .gain file"
+        None,
+        description="What to do with it; unset: found from the data, or where they cannot tell multiply, "
+        "but divide EER movies by anything other than a .gain file",
     )
     max_files: int | None = Field(
         1,

@@ -1,26 +1,28 @@
 """Motion correction: from a raw movie to a micrograph."""
 
-from collections.abc import Iterator
-from typing import Any, Literal
+import math
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
+from icestream.algorithms.gain_orientation import Orientation
 from icestream.algorithms.motion_align import MotionEstimate, align_movie
-from icestream.algorithms.motion_frames import inspect_frames
-from icestream.algorithms.motion_sum import DoseModel, sum_frames_2d
-from icestream.errors import ItemError
+from icestream.algorithms.motion_frames import Detector
+from icestream.algorithms.motion_sum import DoseModel, MovieSums, sum_movie
 from icestream.flow import Context, Field, Params, step
-from icestream.io.gain import Operation, read_gain
 from icestream.io.image import write_mrc
-from icestream.io.movie import MovieReader, open_movie
+from icestream.io.movie import open_movie
 from icestream.io.preview import write_preview
-from icestream.records import Acquisition, FileRef, GainReference, Micrograph, Motion, Movie
+from icestream.records import Acquisition, FileRef, FrameUse, GainReference, Micrograph, Motion, Movie
+from icestream.steps.motion_reading import HeldFrames, Reading, frame_range, look_at_frames, publish_hot_pixels
 from icestream.units import Pixel
 
-_LARGEST_HELD_BYTES = 1_500_000_000
 _EER_FRACTIONS = 40
+_EER_DOSE_E_PER_ANG2 = 1.0
+_LEAST_EER_FRACTIONS = 10
+_MOST_EER_FRACTIONS = 100
 
 
 class MotionParams(Params):
@@ -39,12 +41,33 @@ class MotionParams(Params):
     bin: float = Field(1.0, ge=1, le=8, description="Pixel size of the micrograph relative to the movie (2 for super-resolution)")
     first_frame: int = Field(0, ge=0, description="First frame to use, counted from 0")
     last_frame: int | None = Field(None, ge=0, description="Last frame to use, counted from 0; the last of the movie if unset")
+    expected_frames: int | None = Field(
+        None, ge=1, description="Frames that a movie must have (EER: camera frames); others are refused. Any number if unset"
+    )
     group: int | None = Field(
         None, ge=1, description="Frames added up before alignment; chosen by number and dose of the frames if unset"
     )
+    dose_weighting: Literal["where known", "required", "off"] = Field(
+        "where known", description="Weigh by dose where voltage, pixel size and dose are known, refuse movies without, or never"
+    )
+    write_unweighted: bool = Field(True, description="Also write the sum without dose weighting, which the CTF is fitted to")
+    write_halves: bool = Field(False, description="Also write what even and odd frames make of the image, for denoising")
+
+    gain_orientation: Literal["auto"] | Orientation = Field(
+        "auto",
+        description="How the gain is turned to fit the frames: found from the data, or named (flip is upside down and comes "
+        "before quarter turns, which are counter-clockwise where row 0 is drawn at the top)",
+    )
+    defects: FileRef | None = Field(
+        None,
+        description="Pixels that cannot be trusted, as root:path of an image, a list of rectangles or a SerialEM defects file; "
+        "the path counts for what is computed again, not the content",
+    )
 
     eer_group: int | None = Field(
-        None, ge=1, description="EER only: camera frames added up to one frame; about 40 frames in all if unset"
+        None,
+        ge=1,
+        description="EER only: camera frames added up to one frame; if unset about 1 e/Å² in each, or 40 frames without a dose",
     )
     eer_upsampling: Literal[1, 2, 4] = Field(1, description="EER only: finer pixels than the camera's, along each axis")
 
@@ -57,33 +80,9 @@ class MotionParams(Params):
         return self
 
 
-class _HeldFrames:
-    """The frames of a movie, to be read more than once: kept in memory as they are stored if they are small enough."""
-
-    def __init__(self, reader: MovieReader, start: int, stop: int) -> None:
-        self._reader, self._start, self._stop = reader, start, stop
-        self._held: list[NDArray[Any]] | None = None
-
-    def __len__(self) -> int:
-        return self._stop - self._start
-
-    def __iter__(self) -> Iterator[NDArray[Any]]:
-        if self._held is not None:
-            yield from self._held
-            return
-        size = len(self) * self._reader.height_px * self._reader.width_px * self._reader.dtype.itemsize
-        kept: list[NDArray[Any]] = []
-        for frame in self._reader.frames(self._start, self._stop):
-            if size <= _LARGEST_HELD_BYTES:
-                kept.append(frame)
-            yield frame
-        if len(kept) == len(self):
-            self._held = kept
-
-
 @step.map(
     "motion",
-    version=1,
+    version=2,
     reads=("pixel_size_ang", "voltage_kv", "dose_per_frame_e_per_ang2", "pre_exposure_e_per_ang2"),
     memory_gb=4.0,
 )
@@ -91,66 +90,71 @@ def correct_motion(
     movie: Movie, gain: GainReference | None, params: MotionParams, acquisition: Acquisition, ctx: Context
 ) -> Micrograph:
     """Undo the motion of the specimen during one movie and add up its frames, weighted by dose where it is known."""
-    group, finer = _eer_reading(movie, params)
+    group, finer = _eer_reading(movie, params, acquisition)
+    _check_dose(acquisition, params)
     with open_movie(ctx.path(movie.file), eer_group=group, eer_upsampling=finer) as reader:
-        frames = _HeldFrames(reader, *_frame_range(reader, params))
-        factor, operation = _read_gain(gain, reader, finer=finer, ctx=ctx)
-        detector = inspect_frames(frames, factor, operation=operation)
-        ctx.progress(0.2, "aligning")
-        motion = align_movie(
-            frames,
-            detector,
-            max_shift_px=params.max_shift_px,
-            b_factor_px2=params.b_factor_px2,
-            local=params.local,
-            grid=params.patches,
-            group=params.group,
-            electrons_per_px=_electrons_per_px(acquisition, group=group, finer=finer),
+        start, stop = frame_range(
+            reader, movie, first=params.first_frame, last=params.last_frame, expected=params.expected_frames
         )
+        frames = HeldFrames(reader, start, stop)
+        detector, use, hot_yx = look_at_frames(
+            frames,
+            gain,
+            reader=reader,
+            reading=Reading(start, stop, group, finer),
+            orientation=params.gain_orientation,
+            defects=params.defects,
+            movie=movie,
+            ctx=ctx,
+        )
+        ctx.progress(0.2, "aligning")
+        electrons = _electrons_per_px(acquisition, group=group, finer=finer)
+        motion = _align(frames, detector, params, electrons_per_px=electrons)
         ctx.progress(0.6, "adding up")
-        plain, weighted = sum_frames_2d(
+        sums = sum_movie(
             frames,
             detector,
             global_yx_px=motion.global_yx_px,
             local_coefficients=motion.local_coefficients,
-            dose=_dose_model(acquisition, group=group, finer=finer),
+            dose=_dose_model(acquisition, params, group=group, finer=finer),
             bin=params.bin,
-            first_frame=params.first_frame,
+            first_frame=start,
+            halves=params.write_halves,
         )
     record = describe_motion(motion, finer=finer)
-    return _publish(plain, weighted, record, movie=movie, pixel_size_ang=acquisition.pixel_size_ang, ctx=ctx)
+    use = use.model_copy(update={"hot_pixels": publish_hot_pixels(hot_yx, ctx)})
+    return _publish(sums, record, use, params=params, movie=movie, pixel_size_ang=acquisition.pixel_size_ang, ctx=ctx)
 
 
-def _read_gain(
-    gain: GainReference | None, reader: MovieReader, *, finer: int, ctx: Context
-) -> tuple[NDArray[np.float32] | None, Operation]:
-    """Return the gain in the pixels of the frames, and what to do with it: as its record says, else by the kinds of file."""
-    if gain is None:
-        return None, "multiply"
-    factor, operation = read_gain(ctx.path(gain.file), movie_format=reader.format, operation=gain.operation)
-    if finer > 1:
-        factor = np.repeat(np.repeat(factor, finer, axis=0), finer, axis=1)  # (finer h, finer w)
-    return factor, operation
+def _align(frames: HeldFrames, detector: Detector, params: MotionParams, *, electrons_per_px: float | None) -> MotionEstimate:
+    return align_movie(
+        frames,
+        detector,
+        max_shift_px=params.max_shift_px,
+        b_factor_px2=params.b_factor_px2,
+        local=params.local,
+        grid=params.patches,
+        group=params.group,
+        electrons_per_px=electrons_per_px,
+    )
 
 
-def _eer_reading(movie: Movie, params: MotionParams) -> tuple[int, int]:
-    """Return how many camera frames make one frame and how much finer its pixels are: 1 and 1 for all but EER."""
+def _eer_reading(movie: Movie, params: MotionParams, acquisition: Acquisition) -> tuple[int, int]:
+    """Return how many camera frames make one frame and how much finer its pixels are: 1 and 1 for all but EER.
+
+    One frame gets about one electron per Å² where the dose is known, else there are about 40 frames. Of groups nearly as good
+    the one is taken that leaves the fewest camera frames over, which are not used.
+    """
     if movie.format != "eer":
         return 1, 1
-    return params.eer_group or max(1, round(movie.n_frames / _EER_FRACTIONS)), params.eer_upsampling
-
-
-def _frame_range(reader: MovieReader, params: MotionParams) -> tuple[int, int]:
-    """Return first and one-past-last frame to use."""
-    stop = reader.n_frames if params.last_frame is None else params.last_frame + 1
-    if reader.n_frames < 1:
-        raise ItemError(f"{reader.path.name}: movie has no frames, at least 1 is needed")
-    if params.first_frame >= reader.n_frames or stop > reader.n_frames:
-        raise ItemError(
-            f"{reader.path.name}: frames {params.first_frame} to {stop - 1} are asked for, "
-            f"the movie has frames 0 to {reader.n_frames - 1}"
-        )
-    return params.first_frame, stop
+    if params.eer_group is not None:
+        return params.eer_group, params.eer_upsampling
+    dose = acquisition.dose_per_frame_e_per_ang2
+    wanted = movie.n_frames / _EER_FRACTIONS if dose is None else _EER_DOSE_E_PER_ANG2 / dose
+    wanted = min(max(wanted, movie.n_frames / _MOST_EER_FRACTIONS, 1.0), max(movie.n_frames / _LEAST_EER_FRACTIONS, 1.0))
+    candidates = range(max(1, math.ceil(0.85 * wanted)), max(1, math.floor(1.15 * wanted)) + 1)
+    best = min(candidates or [max(1, round(wanted))], key=lambda group: (movie.n_frames % group, abs(group - wanted)))
+    return best, params.eer_upsampling
 
 
 def _electrons_per_px(acquisition: Acquisition, *, group: int, finer: int) -> float | None:
@@ -160,8 +164,17 @@ def _electrons_per_px(acquisition: Acquisition, *, group: int, finer: int) -> fl
     return acquisition.dose_per_frame_e_per_ang2 * group * (acquisition.pixel_size_ang / finer) ** 2
 
 
-def _dose_model(acquisition: Acquisition, *, group: int, finer: int) -> DoseModel | None:
+def _check_dose(acquisition: Acquisition, params: MotionParams) -> None:
+    """Refuse, before any work, a movie without the values that dose weighting needs, where it is required."""
+    if params.dose_weighting == "required":
+        for name in ("voltage_kv", "pixel_size_ang", "dose_per_frame_e_per_ang2"):
+            acquisition.need(name)
+
+
+def _dose_model(acquisition: Acquisition, params: MotionParams, *, group: int, finer: int) -> DoseModel | None:
     """Return what dose weighting needs, or None if voltage, pixel size or dose is unset; an unset pre-exposure is none."""
+    if params.dose_weighting == "off":
+        return None
     values = (acquisition.voltage_kv, acquisition.pixel_size_ang, acquisition.dose_per_frame_e_per_ang2)
     if values[0] is None or values[1] is None or values[2] is None:
         return None
@@ -184,26 +197,34 @@ def describe_motion(estimate: MotionEstimate, *, finer: int = 1) -> Motion:
 
 
 def _publish(
-    plain: NDArray[np.float32],
-    weighted: NDArray[np.float32] | None,
+    sums: MovieSums,
     motion: Motion,
+    use: FrameUse,
     *,
+    params: MotionParams,
     movie: Movie,
     pixel_size_ang: float | None,
     ctx: Context,
 ) -> Micrograph:
     """Write the images; without a known pixel size the headers say 1 Å per movie pixel."""
-    pixel = (pixel_size_ang or 1.0) * movie.width_px / plain.shape[1]
-    image = plain if weighted is None else weighted
+    pixel = (pixel_size_ang or 1.0) * movie.width_px / sums.plain.shape[1]
+    image = sums.plain if sums.weighted is None else sums.weighted
+
+    def write(data: NDArray[np.float32] | None, suffix: str) -> FileRef | None:
+        return None if data is None else _write(data, suffix, pixel_size_ang=pixel, ctx=ctx)
+
     return Micrograph(
         image=_write(image, "_mic.mrc", pixel_size_ang=pixel, ctx=ctx),
-        unweighted=None if weighted is None else _write(plain, "_unweighted.mrc", pixel_size_ang=pixel, ctx=ctx),
+        unweighted=write(sums.plain, "_unweighted.mrc") if sums.weighted is not None and params.write_unweighted else None,
+        even=write(sums.even, "_even.mrc"),
+        odd=write(sums.odd, "_odd.mrc"),
         height_px=image.shape[0],
         width_px=image.shape[1],
-        bin=movie.width_px / plain.shape[1],
-        dose_weighted=weighted is not None,
+        bin=movie.width_px / sums.plain.shape[1],
+        dose_weighted=sums.weighted is not None,
         n_frames=len(motion.global_yx_px),
         motion=motion,
+        frames=use,
         thumbnail=_write_thumbnail(image, ctx),
         metadata=movie.metadata,
     )

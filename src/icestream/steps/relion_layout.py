@@ -1,18 +1,17 @@
 """How a RELION 3.1 project looks on disk: jobs, tables and the pipeline file; pure functions that return texts and tables.
 
-RELION reads the rows of an MRC file as stored, so coordinates and angles are ours unchanged. ``rlnMicrographShiftX/Y`` is minus
-the displacement of the specimen.
+RELION reads the rows of an MRC file as stored, so coordinates and angles are ours unchanged.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from icestream.io.star import Table
-from icestream.records import CtfFit, Micrograph, Motion
+from icestream.records import CtfFit, Motion, Record
 
 
 @dataclass(frozen=True)
@@ -35,36 +34,49 @@ CTF = Job("CtfFind/job002", 2, "micrographs_ctf.star", 1)
 EXTRACT = Job("Extract/job003", 5, "particles.star", 3)
 
 
-@dataclass(frozen=True)
-class Optics:
-    """The values that all exposures of the project share."""
+class OpticsGroup(Record):
+    """Values that exposures share; exposures with other values are another group, numbered from 1 in the order they came."""
 
     voltage_kv: float
     cs_mm: float
     amplitude_contrast: float
     raw_pixel_size_ang: float
+    bin: float
+    finer: int = 1
+    box_px: int | None = None
+    particle_bin: float | None = None
+
+    @property
+    def movie_pixel_size_ang(self) -> float:
+        """Pixel size of the frames as they were read (EER: after upsampling)."""
+        return self.raw_pixel_size_ang / self.finer
 
 
-def optics_table(optics: Optics, *, pixel_size_ang: float, box_px: int | None = None) -> Table:
-    """Return ``data_optics`` for micrographs, or with ``box_px`` for particles."""
-    row = {
-        "rlnOpticsGroupName": "opticsGroup1",
-        "rlnOpticsGroup": "1",
-        "rlnMicrographOriginalPixelSize": number(optics.raw_pixel_size_ang),
-        "rlnVoltage": number(optics.voltage_kv),
-        "rlnSphericalAberration": number(optics.cs_mm),
-        "rlnAmplitudeContrast": number(optics.amplitude_contrast),
-    }
-    if box_px is None:
-        row["rlnMicrographPixelSize"] = number(pixel_size_ang)
-    else:
-        row |= {
-            "rlnImagePixelSize": number(pixel_size_ang),
-            "rlnImageSize": str(box_px),
-            "rlnImageDimensionality": "2",
-            "rlnCtfDataAreCtfPremultiplied": "0",
+def optics_table(groups: Sequence[OpticsGroup], *, particles: bool = False) -> Table:
+    """Return ``data_optics`` for micrographs, or for particles: then of the groups that have some."""
+    rows = []
+    for index, group in enumerate(groups, start=1):
+        if particles and (group.box_px is None or group.particle_bin is None):
+            continue
+        row = {
+            "rlnOpticsGroupName": f"opticsGroup{index}",
+            "rlnOpticsGroup": str(index),
+            "rlnMicrographOriginalPixelSize": number(group.movie_pixel_size_ang),
+            "rlnVoltage": number(group.voltage_kv),
+            "rlnSphericalAberration": number(group.cs_mm),
+            "rlnAmplitudeContrast": number(group.amplitude_contrast),
         }
-    return Table({label: [value] for label, value in row.items()})
+        if particles:
+            row |= {
+                "rlnImagePixelSize": number(group.raw_pixel_size_ang * (group.particle_bin or 1.0)),
+                "rlnImageSize": str(group.box_px),
+                "rlnImageDimensionality": "2",
+                "rlnCtfDataAreCtfPremultiplied": "0",
+            }
+        else:
+            row["rlnMicrographPixelSize"] = number(group.raw_pixel_size_ang * group.bin)
+        rows.append(row)
+    return to_table(rows)
 
 
 def number(value: float) -> str:
@@ -72,24 +84,24 @@ def number(value: float) -> str:
     return f"{value:.6f}"
 
 
-def micrograph_row(image: str, metadata: str, motion: Motion | None) -> dict[str, str]:
+def micrograph_row(image: str, metadata: str, motion: Motion | None, *, group: int) -> dict[str, str]:
     """Return the row of one micrograph in ``corrected_micrographs.star``; motion is in raw pixels."""
     total, early = (motion.total_px, motion.early_px) if motion else (0.0, 0.0)
     return {
         "rlnMicrographName": image,
         "rlnMicrographMetadata": metadata,
-        "rlnOpticsGroup": "1",
+        "rlnOpticsGroup": str(group),
         "rlnAccumMotionTotal": number(total),
         "rlnAccumMotionEarly": number(early),
         "rlnAccumMotionLate": number(total - early),
     }
 
 
-def ctf_row(image: str, ctf: CtfFit) -> dict[str, str]:
+def ctf_row(image: str, ctf: CtfFit, *, group: int) -> dict[str, str]:
     """Return the row of one micrograph in ``micrographs_ctf.star``."""
     return {
         "rlnMicrographName": image,
-        "rlnOpticsGroup": "1",
+        "rlnOpticsGroup": str(group),
         "rlnDefocusU": number(ctf.defocus_u_ang),
         "rlnDefocusV": number(ctf.defocus_v_ang),
         "rlnCtfAstigmatism": number(abs(ctf.defocus_u_ang - ctf.defocus_v_ang)),
@@ -100,7 +112,7 @@ def ctf_row(image: str, ctf: CtfFit) -> dict[str, str]:
     }
 
 
-def particle_rows(table: NDArray[Any], image: str, stack: str, *, with_ctf: bool) -> list[dict[str, str]]:
+def particle_rows(table: NDArray[Any], image: str, stack: str, *, group: int, with_ctf: bool) -> list[dict[str, str]]:
     """Return the rows of one micrograph's particles in ``particles.star``; row ``i`` is slice ``i + 1`` of ``stack``."""
     rows = []
     for index, particle in enumerate(table, start=1):
@@ -110,7 +122,7 @@ def particle_rows(table: NDArray[Any], image: str, stack: str, *, with_ctf: bool
             "rlnAutopickFigureOfMerit": number(particle["score"]),
             "rlnImageName": f"{index:06d}@{stack}",
             "rlnMicrographName": image,
-            "rlnOpticsGroup": "1",
+            "rlnOpticsGroup": str(group),
         }
         if with_ctf:
             row |= {
@@ -126,28 +138,6 @@ def particle_rows(table: NDArray[Any], image: str, stack: str, *, with_ctf: bool
 def to_table(rows: list[dict[str, str]]) -> Table:
     """Return rows of the same labels as a table."""
     return Table({label: [row[label] for row in rows] for label in rows[0]})
-
-
-def motion_tables(micrograph: Micrograph, motion: Motion, optics: Optics) -> dict[str, Table]:
-    """Return the tables of one movie's own STAR file: its size and the global track."""
-    shifts = -np.asarray(motion.global_yx_px, dtype=np.float64) + 0.0  # (n_frames, 2); no negative zero
-    frames = [str(frame) for frame in range(1, len(shifts) + 1)]
-    general = {
-        "rlnImageSizeX": str(round(micrograph.width_px * micrograph.bin)),
-        "rlnImageSizeY": str(round(micrograph.height_px * micrograph.bin)),
-        "rlnImageSizeZ": str(len(frames)),
-        "rlnMicrographBinning": number(micrograph.bin),
-        "rlnMicrographOriginalPixelSize": number(optics.raw_pixel_size_ang),
-        "rlnVoltage": number(optics.voltage_kv),
-        "rlnMicrographStartFrame": "1",
-        "rlnMotionModelVersion": "0",
-    }
-    track = {
-        "rlnMicrographFrameNumber": frames,
-        "rlnMicrographShiftX": [number(x) for x in shifts[:, 1]],
-        "rlnMicrographShiftY": [number(y) for y in shifts[:, 0]],
-    }
-    return {"general": Table({label: [value] for label, value in general.items()}, is_list=True), "global_shift": Table(track)}
 
 
 def pipeline_tables(jobs: list[Job]) -> dict[str, Table]:

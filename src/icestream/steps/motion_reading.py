@@ -1,0 +1,184 @@
+"""What motion correction reads: the frames that are asked for, and the gain and defects that belong on them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from icestream.algorithms.gain import prepare_gain_2d
+from icestream.algorithms.gain_orientation import (
+    GainChoice,
+    Orientation,
+    choose_gain,
+    fit_gain_size_2d,
+    measure_gain_slope,
+    orient_gain_2d,
+)
+from icestream.algorithms.motion_frames import Detector, check_counts, make_detector, sum_raw_frames
+from icestream.errors import ItemError
+from icestream.flow import Context
+from icestream.io.defects import read_defects, write_defects
+from icestream.io.gain import read_gain
+from icestream.io.movie import MovieReader
+from icestream.records import FileRef, FrameUse, GainReference, Movie
+
+_LARGEST_HELD_BYTES = 1_500_000_000
+
+
+class HeldFrames:
+    """The frames of a movie, to be read more than once: kept in memory as they are stored if they are small enough."""
+
+    def __init__(self, reader: MovieReader, start: int, stop: int) -> None:
+        self._reader, self._start, self._stop = reader, start, stop
+        self._held: list[NDArray[Any]] | None = None
+
+    def __len__(self) -> int:
+        return self._stop - self._start
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        if self._held is not None:
+            yield from self._held
+            return
+        size = len(self) * self._reader.height_px * self._reader.width_px * self._reader.dtype.itemsize
+        kept: list[NDArray[Any]] = []
+        for frame in self._reader.frames(self._start, self._stop):
+            if size <= _LARGEST_HELD_BYTES:
+                kept.append(frame)
+            yield frame
+        if len(kept) == len(self):
+            self._held = kept
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a movie is read: frames ``start`` to ``stop - 1``; EER: camera frames in one of them, and how much finer pixels are."""
+
+    start: int
+    stop: int
+    group: int = 1
+    finer: int = 1
+
+
+def frame_range(reader: MovieReader, movie: Movie, *, first: int, last: int | None, expected: int | None) -> tuple[int, int]:
+    """Return first and one-past-last frame to use.
+
+    Raises
+    ------
+    ItemError
+        The movie has no frame, another number of them than expected or than when it was imported, or not those asked for.
+    """
+    stop = reader.n_frames if last is None else last + 1
+    name = reader.path.name
+    if reader.n_frames < 1:
+        raise ItemError(f"{name}: movie has no frames, at least 1 is needed")
+    if movie.format != "eer" and reader.n_frames != movie.n_frames:
+        raise ItemError(
+            f"{name}: has {reader.n_frames} frames, but had {movie.n_frames} when it was imported; the file has changed"
+        )
+    if expected is not None and movie.n_frames != expected:
+        raise ItemError(f"{name}: has {movie.n_frames} frames; expected are {expected}")
+    if first >= reader.n_frames or stop > reader.n_frames:
+        raise ItemError(f"{name}: frames {first} to {stop - 1} are asked for, the movie has frames 0 to {reader.n_frames - 1}")
+    return first, stop
+
+
+def look_at_frames(
+    frames: HeldFrames,
+    gain: GainReference | None,
+    *,
+    reader: MovieReader,
+    reading: Reading,
+    orientation: Orientation | Literal["auto"],
+    defects: FileRef | None,
+    movie: Movie,
+    ctx: Context,
+) -> tuple[Detector, FrameUse, NDArray[np.intp]]:
+    """Look once at all frames: check them, find how the gain belongs on them and which pixels are defect; and say so.
+
+    The last answer is where pixels are hot or dead that neither the gain nor a list declares, ``(n, 2)``.
+
+    Raises
+    ------
+    ItemError
+        The movie shows nothing, or the gain does not belong to it.
+    FileFormatError, SourceGone
+        The gain or the list of defects cannot be read, or is for frames of another size.
+    """
+    total, whole = sum_raw_frames(frames, refuse_empty=True)
+    check_counts(total, n_frames=len(frames), whole=whole)
+    values, choice = None, None
+    if gain is not None:
+        values, choice = _fit_gain(total, gain, reader=reader, orientation=orientation, ctx=ctx)
+    known = None if defects is None else read_defects(ctx.path(defects), shape=(total.shape[0], total.shape[1]))
+    detector = make_detector(total, values, operation="multiply" if choice is None else choice.operation, known=known)
+    found = {} if gain is None or choice is None or values is None else _describe_gain(total, gain, values, choice, detector)
+    hot_yx = _find_hot_pixels(detector, values, known)
+    use = FrameUse(
+        movie=movie.file,
+        movie_frames=reader.n_frames,
+        first_frame=reading.start,
+        height_px=total.shape[0],
+        width_px=total.shape[1],
+        eer_group=reading.group if movie.format == "eer" else None,
+        eer_upsampling=reading.finer if movie.format == "eer" else None,
+        n_known_defects=detector.n_declared,
+        n_hot_px=len(hot_yx),
+        **found,
+    )
+    return detector, use, hot_yx
+
+
+def _fit_gain(
+    total: NDArray[np.float32],
+    gain: GainReference,
+    *,
+    reader: MovieReader,
+    orientation: Orientation | Literal["auto"],
+    ctx: Context,
+) -> tuple[NDArray[np.float32], GainChoice]:
+    """Return the gain in the pixels of the frames, and what is to be done with it."""
+    path = ctx.path(gain.file)
+    stored, usual = read_gain(path, movie_format=reader.format, operation=gain.operation)
+    choice = choose_gain(total, stored, operation=gain.operation, usual=usual, orientation=orientation)
+    if choice.operation != usual:
+        stored, _ = read_gain(path, operation=choice.operation)  # what divides is scaled, what multiplies is not
+    turned = orient_gain_2d(stored, orientation=choice.orientation)
+    shape = (total.shape[0], total.shape[1])
+    values = fit_gain_size_2d(turned, shape=shape, operation=choice.operation)
+    if values is None:
+        raise ItemError(f"gain is {stored.shape[0]}×{stored.shape[1]}, movie is {shape[0]}×{shape[1]} (height × width)")
+    return values, choice
+
+
+def _describe_gain(
+    total: NDArray[np.float32], gain: GainReference, values: NDArray[np.float32], choice: GainChoice, detector: Detector
+) -> dict[str, Any]:
+    left, error = measure_gain_slope(np.where(detector.defects, np.nan, total * detector.factor), values)
+    return {
+        "gain": gain.file,
+        "gain_operation": choice.operation,
+        "gain_orientation": choice.orientation,
+        "gain_slope": choice.slope,
+        "gain_residual": left if np.isfinite(left) and np.isfinite(error) else None,
+        "gain_note": choice.note,
+    }
+
+
+def _find_hot_pixels(detector: Detector, gain: NDArray[np.float32] | None, known: NDArray[np.bool_] | None) -> NDArray[np.intp]:
+    hot = detector.defects.copy()
+    if gain is not None:
+        hot &= ~prepare_gain_2d(gain, operation="multiply", shape=detector.shape)[1]
+    if known is not None:
+        hot &= ~known
+    return np.argwhere(hot)
+
+
+def publish_hot_pixels(positions_yx: NDArray[np.intp], ctx: Context) -> FileRef | None:
+    """Write a list of pixels ``(n, 2)``; None if there are none."""
+    if not len(positions_yx):
+        return None
+    with ctx.publish("_hot.txt") as out:
+        write_defects(out.path, positions_yx)
+    return out.ref
