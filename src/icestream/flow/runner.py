@@ -12,6 +12,7 @@ from icestream.flow import moves, resuming
 from icestream.flow.backlog import find_backlog
 from icestream.flow.bulletin import Bulletin
 from icestream.flow.clock import Clock
+from icestream.flow.control.cleaning import drop_file
 from icestream.flow.control.commands import carry_out_commands
 from icestream.flow.control.holds import look_around
 from icestream.flow.deciding import judge_for
@@ -222,7 +223,7 @@ class Runner:
         if self.files_to_drop:
             fault_point("before_drop_files")
         for ref in self.files_to_drop:
-            (self.session.folder / ref.removeprefix("session:")).unlink(missing_ok=True)
+            drop_file(self.session, ref)
         self.files_to_drop.clear()
 
     def handle(self, writing: Writing, event: moves.Event) -> None:

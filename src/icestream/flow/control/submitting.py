@@ -1,6 +1,7 @@
 """Asking a session for something and waiting for the answer, whether a runner is there or not."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -9,7 +10,7 @@ from icestream.errors import SessionBusy
 from icestream.flow import schema
 from icestream.flow.control.asking import Command, ask
 from icestream.flow.runner import Runner
-from icestream.flow.session import Session
+from icestream.flow.session import Session, open_session
 from icestream.flow.store import engine_for, is_alive
 from icestream.settings import Settings
 
@@ -33,22 +34,43 @@ def submit(session: Session, command: Command, *, author: str, settings: Setting
     SessionError
         The store cannot be used.
     """
-    if not session.store_path.exists():  # it has never run
-        Runner(session, settings).answer_commands()
-    number = ask(session, command, author=author)
-    deadline = time.monotonic() + patience_s
-    answer = Answer(number, "asked", "")
-    while answer.state == "asked":
-        if not runner_lives(session):
-            try:
-                Runner(session, settings).answer_commands()
-            except SessionBusy:
-                continue  # one was started meanwhile: it will answer
-        answer = read_answer(session, number)
-        if answer.state == "asked" and time.monotonic() > deadline:
-            return Answer(number, "asked", f"the runner has not answered within {patience_s:g} s; it will when it can")
-        time.sleep(_LOOK_S if answer.state == "asked" else 0.0)
+    (answer,) = submit_all(session, [command], author=author, settings=settings, patience_s=patience_s)
     return answer
+
+
+def submit_all(
+    session: Session, commands: Sequence[Command], *, author: str, settings: Settings, patience_s: float = 30.0
+) -> list[Answer]:
+    """Ask for several things, in this order, and wait for all answers.
+
+    Raises
+    ------
+    SessionError
+        The store cannot be used.
+    """
+    if not session.store_path.exists():  # it has never run
+        _answer_here(session, settings)
+    numbers = [ask(session, command, author=author) for command in commands]
+    deadline = time.monotonic() + patience_s
+    while True:
+        answers = [read_answer(session, number) for number in numbers]
+        if all(answer.state != "asked" for answer in answers):
+            return answers
+        if time.monotonic() > deadline:
+            late = f"the runner has not answered within {patience_s:g} s; it will when it can"
+            return [Answer(answer.number, "asked", late) if answer.state == "asked" else answer for answer in answers]
+        if runner_lives(session):
+            time.sleep(_LOOK_S)
+        else:
+            _answer_here(session, settings)
+
+
+def _answer_here(session: Session, settings: Settings) -> None:
+    """Carry out what was asked, with the document as it is on the disk now: an earlier command may have changed it."""
+    try:
+        Runner(open_session(session.folder), settings).answer_commands()
+    except SessionBusy:
+        time.sleep(_LOOK_S)  # a runner was started meanwhile: it will answer
 
 
 def runner_lives(session: Session) -> bool:
