@@ -173,7 +173,7 @@ def _commands_page() -> str:
 def own_commands() -> dict[str, Callable[..., Any]]:
     """Return the commands of ``icestream`` by name, each with its function."""
     callbacks = [command.callback for command in app.registered_commands if command.callback is not None]
-    return {callback.__name__.replace("_", "-"): callback for callback in callbacks}
+    return {callback.__name__.rstrip("_").replace("_", "-"): callback for callback in callbacks}
 
 
 def _argument(parameter: inspect.Parameter) -> str:

@@ -1,7 +1,7 @@
 """Deleting what nothing refers to.
 
-Rows go first, in a commit that survives a power cut; then the files. A crash between the two leaves files without a row, which the
-next cleaning finds, and never a row without its files.
+Rows go first, in a commit that survives a power cut; then the files. A crash between the two leaves files without a row, which
+the next cleaning finds, and never a row without its files.
 """
 
 import shutil

@@ -1,0 +1,82 @@
+"""Asking a session for something from the command line: one way to submit, to print the answer and to exit."""
+
+import getpass
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from icestream.cli.console import errors, output, print_json
+from icestream.cli.group import ERROR, UNANSWERED
+from icestream.errors import SessionError
+
+if TYPE_CHECKING:
+    from icestream.flow.control.asking import Command
+    from icestream.flow.control.submitting import Answer
+
+SESSION = typer.Argument(help="Folder of the session.")
+JSON = typer.Option(False, "--json", help="Print JSON for another program.")
+DRY_RUN = typer.Option(False, "--dry-run", help="Only say what would happen.")
+REASON = typer.Option("", help="Why; it is kept with the session and shown.")
+YES = typer.Option(False, "--yes", "-y", help="Do not ask whether you are sure.")
+
+
+def ask_for(session: Path, command: "Command", *, json: bool) -> None:
+    """Submit one command, print the answer, and exit with a status that says whether it was done."""
+    finish(submit_here(session, [command]), json=json)
+
+
+def submit_here(session: Path, commands: "Sequence[Command]") -> "list[Answer]":
+    """Submit commands under the name of the person who types; return the answers in their order."""
+    from icestream.cli.run import make_settings
+    from icestream.flow.control.submitting import submit_all
+    from icestream.flow.session import open_session
+
+    settings = make_settings(cores=None, newest_first=False)
+    return submit_all(open_session(session), commands, author=who(), settings=settings)
+
+
+def who() -> str:
+    """Return the name of the person who types.
+
+    Raises
+    ------
+    SessionError
+        The machine does not know it.
+    """
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as error:
+        raise SessionError("this machine does not say who you are; set the environment variable USER") from error
+
+
+def finish(answers: "Sequence[Answer]", *, json: bool) -> None:
+    """Print answers; exit with 1 if something was refused, with 4 if the runner has not answered yet."""
+    if json:
+        told = [{"number": one.number, "state": one.state, "answer": one.text} for one in answers]
+        print_json(told[0] if len(told) == 1 else told)
+    else:
+        for answer in answers:
+            refused = answer.state == "refused"
+            console = errors() if refused else output()
+            text = f"refused: {answer.text}" if refused else answer.text
+            console.print(text, markup=False, soft_wrap=True, style="bold red" if refused else None)
+    states = {answer.state for answer in answers}
+    if "refused" in states:
+        raise typer.Exit(ERROR)
+    if "asked" in states:
+        raise typer.Exit(UNANSWERED)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Let the person at a terminal think again; a program that calls is taken at its word.
+
+    Raises
+    ------
+    typer.Abort
+        The person said no.
+    """
+    if not yes and sys.stdin.isatty():
+        typer.confirm(question, abort=True)
