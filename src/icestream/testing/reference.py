@@ -188,7 +188,7 @@ def _parameter_row(parameter: inspect.Parameter) -> list[str]:
         return [f"`{_argument(parameter)}`", "required" if info.default is ... else "", str(info.help)]
     names = "/".join(info.param_decls or [f"--{parameter.name.replace('_', '-')}"])
     value = "" if parameter.annotation is bool else f" {info.metavar or _value_name(parameter.annotation)}"
-    shown = "" if info.default in (None, []) else _shown_default(info.default)
+    shown = "required" if info.default is ... else "" if info.default in (None, []) else _shown_default(info.default)
     return [f"`{names}{value}`", shown, str(info.help)]
 
 

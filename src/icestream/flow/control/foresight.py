@@ -64,6 +64,11 @@ class Foresight:
         self._overrides = resuming.load_overrides(self.connection)
         self._past = Past(self.connection, self.steps)
         self.tallies = {name: Tally() for name in self.steps}
+        self._above = {
+            name: tuple({link.step for links in step.node.item_links.values() for link in links})
+            for name, step in self.steps.items()
+        }
+        self._unread = {name: self._rule(step, {}) for name, step in self.steps.items() if not step.node.type.reads}
 
     def look(self, *, unsettled_only: bool = False) -> dict[str, Tally]:
         """Return a tally for each step; steps that keep their revision are counted where they have not decided yet."""
@@ -141,10 +146,12 @@ class Foresight:
 
     def _join(self, case: _Case, node: Node) -> Inputs | None:
         """Return what a step would run on, or None where it is skipped, decided by hand, or not to be decided yet."""
+        if any(step not in case.unit.outcomes for step in self._above[node.name]):
+            return None
         joined = join_inputs(node, case.unit.outcomes)
         if joined is None:
             return None
-        if any(link.step in case.uncertain for links in node.item_links.values() for link in links):
+        if case.uncertain and not case.uncertain.isdisjoint(self._above[node.name]):
             case.uncertain.add(node.name)
         if joined.outcome is not None:
             case.unit.outcomes[node.name] = joined.outcome
@@ -154,7 +161,7 @@ class Foresight:
         if by_hand is not None:
             case.unit.outcomes[node.name] = by_hand
             return None
-        return self._bind(case, node, joined.inputs)
+        return self._bind(case, node, joined.inputs) if node.bound else joined.inputs
 
     def _bind(self, case: _Case, node: Node, inputs: Inputs) -> Inputs | None:
         found = dict(inputs)
@@ -176,8 +183,7 @@ class Foresight:
         read = {name: value for name, value in case.acquisition.items() if name in node.type.reads}
         unsure = node.name in case.uncertain and any(port.many for port in node.type.ports)
         if unsure or any(key.startswith(_NEW) for keys in inputs.values() for key in keys):
-            what = (revision.type_name, revision.type_version, canonical_json([dict(revision.params), read]), revision.epoch)
-            return self._number(*what, tuple(sorted(inputs.items())))
+            return self._number(self._unread.get(node.name) or self._rule(step, read), tuple(sorted(inputs.items())))
         return result_key(
             revision.type_name,
             revision.type_version,
@@ -186,6 +192,12 @@ class Foresight:
             inputs=inputs,
             acquisition=read,
         )
+
+    @staticmethod
+    def _rule(step: Foreseen, read: Mapping[str, object]) -> str:
+        """Return what, beside its inputs, makes a result of a step what it is."""
+        revision = step.revision
+        return canonical_json([revision.type_name, revision.type_version, dict(revision.params), revision.epoch, read])
 
     def _number(self, *what: object) -> str:
         return self._numbers.setdefault(what, f"{_NEW}{len(self._numbers)}")
