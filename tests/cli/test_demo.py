@@ -97,7 +97,9 @@ def test_status_and_failed_tell_of_the_broken_movie(demo: tuple[Path, str]) -> N
 def test_retry_asks_the_runner(demo: tuple[Path, str]) -> None:
     session = demo[0] / "session"
     assert "nothing to try again" in _call("retry", session, "ctf").output
-    assert "1 to be tried again when the session is run next" in _call("retry", session, "--exposure", "mic_0002").output
+    asked = _call("retry", session, "--exposure", "mic_0002").output
+    assert "1 arrived broken: write those files again" in asked
+    assert "when the session is run next" in asked
     assert "no exposure" in _call("retry", session, "--exposure", "mic_9999").stderr
 
 

@@ -3,6 +3,7 @@ import io
 from rich.console import Console
 
 from icestream.cli.live import describe_status, draw_status, follow_run
+from icestream.flow.holding import Hold
 from icestream.flow.status import RunStatus, StepStatus
 
 STATUS = RunStatus(
@@ -32,6 +33,14 @@ def test_the_table_shows_every_count_and_keeps_brackets() -> None:
     movies, ctf = _printed(console).splitlines()[1:]
     assert movies.split()[-5:] == ["7", "1", "7", "files", "came"]
     assert ctf.split()[-5:] == ["3", "2", "1", "2", "[waits]"]
+
+
+def test_a_pause_is_shown_with_its_reason() -> None:
+    held = RunStatus(STATUS.steps, hold=Hold("person", "[lunch]", "eva"))
+    console = _console(terminal=False)
+    console.print(draw_status(held))
+    assert "paused by eva: [lunch]" in _printed(console)
+    assert describe_status(held).startswith("paused by eva: [lunch]  movies 8/8")
 
 
 def test_a_log_gets_the_last_state_once() -> None:

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from icestream.cli import app, asking
+from icestream.cli import app, prompting
 from icestream.flow.session import open_session
 from icestream.testing.toy_session import TOYS
 from icestream.workflows import load_template, read_template
@@ -50,7 +50,7 @@ def _ask(*answers: str, **given: Any) -> tuple[dict[str, Any], str, list[str]]:
 
     shown = io.StringIO()
     console = Console(file=shown, width=200)
-    values = asking.ask_for_values(read_template(NUMBERS, origin="x"), given, settings={}, read=read, console=console)
+    values = prompting.ask_for_values(read_template(NUMBERS, origin="x"), given, settings={}, read=read, console=console)
     return values, shown.getvalue(), questions
 
 
@@ -104,7 +104,7 @@ def test_what_is_missing_is_an_error_where_nobody_sits(tmp_path: Path, template:
 
 
 def test_on_a_terminal_a_session_is_made_of_answers(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "can_ask", lambda: True)
+    monkeypatch.setattr(prompting, "can_ask", lambda: True)
     result = CliRunner().invoke(app, ["new", str(tmp_path / "s"), "--template", str(template)], input="/data\n4\n\n\n")
     assert result.exit_code == 0, result.output
     assert open_session(tmp_path / "s").document.steps["numbers"].params == {"stop_after": 4}

@@ -5,9 +5,14 @@ from collections.abc import Callable
 import typer
 
 from icestream import __version__
+from icestream.cli.clean import clean
+from icestream.cli.control import close, continue_, pause, release, reopen, resume, retry, stop
+from icestream.cli.decide import accept, reject, withdraw
 from icestream.cli.demo import demo
+from icestream.cli.edit import apply, branch, reset, restart, set_
 from icestream.cli.export_workflow import export_workflow
 from icestream.cli.group import ErrorGroup
+from icestream.cli.history import history, revisions
 from icestream.cli.import_scipion import import_scipion
 from icestream.cli.new import new
 from icestream.cli.pack import pack, relink
@@ -15,10 +20,11 @@ from icestream.cli.report import report
 from icestream.cli.resources import resources
 from icestream.cli.run import run
 from icestream.cli.simulate import simulate
-from icestream.cli.status import failed, retry, status, trace
+from icestream.cli.status import failed, status, trace
 from icestream.cli.steps import steps
 from icestream.cli.templates import templates
 from icestream.cli.watch import watch
+from icestream.cli.why import why
 
 app = typer.Typer(
     name="icestream",
@@ -48,20 +54,40 @@ def main(
     """
 
 
-_MAKE, _LOOK, _TRY = "Make and run a session", "Look at a session", "Without a microscope"
+_MAKE, _ASK, _EDIT = "Make and run a session", "Control a session", "Change a session"
+_LOOK, _TRY = "Look at a session", "Without a microscope"
 
 _COMMANDS: list[tuple[Callable[..., None], str]] = [
     (new, _MAKE),
     (import_scipion, _MAKE),
     (export_workflow, _MAKE),
     (run, _MAKE),
-    (retry, _MAKE),
     (pack, _MAKE),
     (relink, _MAKE),
     (watch, _MAKE),
+    (pause, _ASK),
+    (resume, _ASK),
+    (stop, _ASK),
+    (continue_, _ASK),
+    (retry, _ASK),
+    (close, _ASK),
+    (reopen, _ASK),
+    (release, _ASK),
+    (reject, _ASK),
+    (accept, _ASK),
+    (withdraw, _ASK),
+    (set_, _EDIT),
+    (branch, _EDIT),
+    (apply, _EDIT),
+    (restart, _EDIT),
+    (reset, _EDIT),
+    (clean, _EDIT),
     (status, _LOOK),
+    (why, _LOOK),
     (failed, _LOOK),
     (trace, _LOOK),
+    (history, _LOOK),
+    (revisions, _LOOK),
     (report, _LOOK),
     (resources, _LOOK),
     (steps, _LOOK),
@@ -71,4 +97,4 @@ _COMMANDS: list[tuple[Callable[..., None], str]] = [
 ]
 
 for command, panel in _COMMANDS:
-    app.command(rich_help_panel=panel)(command)
+    app.command(command.__name__.rstrip("_").replace("_", "-"), rich_help_panel=panel)(command)

@@ -12,6 +12,7 @@ from icestream.errors import IcestreamError
 ERROR = 1
 USAGE = 2
 SOME_FAILED = 3
+UNANSWERED = 4
 INTERRUPTED = 130
 
 

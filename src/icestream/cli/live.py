@@ -81,8 +81,9 @@ class _Lines:
 
 
 def draw_status(status: RunStatus) -> Table:
-    """Return the status as a table with a bar for each step."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    """Return the status as a table with a bar for each step, and above it why nothing goes on."""
+    held = None if status.hold is None else f"[bold yellow]{escape(status.hold.sentence)}[/]"
+    table = Table(box=None, pad_edge=False, header_style="bold", title=held, title_justify="left")
     for name in ("step", "", "done", "waiting", "running", "failed", "set aside", ""):
         table.add_column(name, justify="left" if name in ("step", "") else "right", no_wrap=True)
     for step in status.steps:
@@ -102,7 +103,8 @@ def draw_status(status: RunStatus) -> Table:
 
 def describe_status(status: RunStatus) -> str:
     """Return the status as one line."""
-    return "  ".join(_describe_step(step) for step in status.steps)
+    held = [] if status.hold is None else [status.hold.sentence]
+    return "  ".join([*held, *(_describe_step(step) for step in status.steps)])
 
 
 def _describe_step(step: StepStatus) -> str:

@@ -106,8 +106,8 @@ def _load(name: str, parts: list[str], connections: list[str]) -> "Template":
 def _fill(
     session: Path, template: "Template", given: dict[str, Any], roots: dict[str, str], settings: list[str], *, ask: bool
 ) -> Any:
-    from icestream.cli.asking import ask_for_values, can_ask
     from icestream.cli.plan import split_roots, split_settings
+    from icestream.cli.prompting import ask_for_values, can_ask
     from icestream.workflows import fill_template
 
     typed, parameters = split_settings(settings)

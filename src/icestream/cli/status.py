@@ -1,13 +1,13 @@
-"""``icestream status``, ``failed``, ``retry`` and ``trace``: what became of the exposures, and trying again."""
+"""``icestream status``, ``failed`` and ``trace``: what became of the exposures."""
 
-import getpass
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.markup import escape
 
-from icestream.cli.console import make_table, output, print_json, type_next
+from icestream.cli.console import make_table, output, print_json
 from icestream.errors import SessionError
 
 if TYPE_CHECKING:
@@ -38,12 +38,17 @@ def status(session: Path = _SESSION, json: bool = _JSON) -> None:
     runner = overview.runner
     where = f" by process {runner.pid} on {runner.host}" if runner.alive else f" ({runner.note})" if runner.note else ""
     console.print(f"{overview.name}: {runner.state}{where}", markup=False, style="bold", soft_wrap=True)
+    if overview.hold is not None:
+        console.print(overview.hold.sentence, markup=False, style="bold yellow", soft_wrap=True)
     console.print(f"{overview.exposures} exposures, {overview.rejected} set aside, {overview.failed} failed")
     numbers = ("done", "waiting", "running", "failed", "set aside", "skipped", "per minute", "s each")
     table = make_table("step", *numbers, "stream", right=numbers)
     for step in steps:
         table.add_row(*_status_row(step))
     console.print(table)
+    for step in steps:
+        if step.marks.sentences:
+            console.print(f"{step.name}: {', '.join(step.marks.sentences)}", markup=False, soft_wrap=True)
     for notice in reversed(notices):
         console.print(f"{notice.level}: {notice.message}", markup=False, soft_wrap=True)
 
@@ -108,58 +113,33 @@ def _check_step(session: "Session", step: str | None) -> None:
         raise SessionError(f"{session.folder}: has no step {step!r}; it has {', '.join(names)}")
 
 
-def retry(
-    session: Path = _SESSION,
-    step: str | None = typer.Argument(None, help="Only what failed at this step."),
-    exposure: str | None = typer.Option(None, help="Only this exposure, by name or id."),
-) -> None:
-    """Try again what failed: at once where the session runs, else when it is run next.
-
-    ```
-    icestream retry lysozyme
-    icestream retry lysozyme ctf --exposure mic_0042
-    ```
-    """
-    from icestream.flow.session import open_session
-    from icestream.flow.store import append_command
-    from icestream.observe.queries import open_view
-
-    opened = open_session(session)
-    _check_step(opened, step)
-    with open_view(opened) as view:
-        overview, found = view.overview(), view.failed(step)
-        unit = None if exposure is None else view.trace(exposure).unit
-    if overview.runner.state == "not started":
-        raise SessionError(f"{opened.folder}: has not been run yet, so nothing has failed")
-    chosen = [item for item in found if unit in (None, item.unit)]
-    console = output()
-    if not chosen:
-        console.print("nothing failed, so there is nothing to try again")
-        return
-    append_command(opened.store_at, "retry", {"step": step, "unit": unit}, author=getpass.getuser())
-    when = "now" if overview.runner.alive else f"when the session is run next: {type_next('run', opened.folder)}"
-    console.print(f"{len(chosen)} to be tried again {when}", soft_wrap=True, markup=False)
-
-
 def trace(
     session: Path = _SESSION,
-    item: str = typer.Argument(help="An exposure's name or id, or the key of a result."),
+    item: str = typer.Argument(help="An exposure's name or id, the key of a result, or a version of a whole: STEP or STEP:3."),
     json: bool = _JSON,
 ) -> None:
     """Show everything that is known about one exposure: what each step made of it, with which parameters, from what.
 
+    Of a version of a whole (class averages, a gain reference) it shows what went into it.
+
     ```
     icestream trace lysozyme mic_0042
+    icestream trace lysozyme classes:12
     ```
     """
     from icestream.flow.session import open_session
     from icestream.observe.queries import open_view
 
     with open_view(open_session(session)) as view:
-        found: Any = view.trace(item)
+        lineage = view.lineage(item)
+        found: Any = view.trace(item) if lineage is None else lineage
+        decisions = [] if lineage is not None else view.decisions([found.unit])
     if json:
-        print_json(found)
+        print_json(found if lineage is not None else {**dataclasses.asdict(found), "decisions": decisions})
         return
-    from icestream.cli.tracing import print_trace
+    from icestream.cli.tracing import print_lineage, print_trace
 
-    print_trace(found, output())
+    if lineage is not None:
+        print_lineage(lineage, output())
+    else:
+        print_trace(found, output(), decisions)

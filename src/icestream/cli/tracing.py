@@ -2,17 +2,42 @@
 
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 
+from icestream.observe.lineage import Lineage
+from icestream.observe.people import Decision
 from icestream.observe.tracing import Trace, TracedResult, TracedStep
 
 _LONGEST_VALUE = 90
 
 
-def print_trace(trace: Trace, console: Console) -> None:
-    """Print a trace, step by step."""
+_MOST_MEMBERS = 20
+
+
+def print_lineage(lineage: Lineage, console: Console) -> None:
+    """Print what one version of a whole was made from."""
+    head = f"{lineage.step} version {lineage.version} ({lineage.record_type or 'not kept'}, revision {lineage.revision})"
+    lines = [f"published {_time(lineage.at)}, {lineage.software}" + (f" on {lineage.host}" if lineage.host else "")]
+    lines += ["its files were removed; newer versions have taken its place"] if lineage.pruned else []
+    values = {name: value for name, value in lineage.record.items() if not isinstance(value, list | dict)}
+    lines += [_fields(values)] if values else []
+    lines += [f"parameters {_fields(lineage.params)}"] if lineage.params else []
+    if lineage.members:
+        shown = ", ".join(lineage.members[-_MOST_MEMBERS:])
+        more = "… " if len(lineage.members) > _MOST_MEMBERS else ""
+        lines.append(f"made from {len(lineage.members)} exposures in {lineage.portions} portions: {more}{shown}")
+    lines += [f"from {port}: {', '.join(key[:12] for key in keys)}" for port, keys in lineage.inputs.items() if keys]
+    lines += [f"used by {lineage.used_by} exposures"] if lineage.used_by else []
+    console.print(f"{head}  {lineage.key}", style="bold", markup=False, soft_wrap=True)
+    for line in lines:
+        console.print(f"  {line}", markup=False, soft_wrap=True)
+
+
+def print_trace(trace: Trace, console: Console, decisions: Sequence[Decision] = ()) -> None:
+    """Print a trace, step by step, with what was decided by hand."""
 
     def say(text: str, style: str | None = None) -> None:
         console.print(text, style=style, markup=False, soft_wrap=True)
@@ -24,6 +49,8 @@ def print_trace(trace: Trace, console: Console) -> None:
         say(f"  arrived {_time(trace.arrived_at)} through {trace.source}")
     if trace.acquisition:
         say(f"  the file says {_fields(trace.acquisition)}")
+    for decision in decisions:
+        say(f"  {decision.sentence}, at {decision.step}", "yellow")
     told: set[str] = set()
     for step in trace.steps:
         say("")

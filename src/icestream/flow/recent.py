@@ -26,11 +26,15 @@ class RecentRecords:
             self._records.move_to_end(key)
         return stored
 
+    def drop(self, key: str) -> None:
+        """Forget a record."""
+        known = self._records.pop(key, None)
+        if known is not None:
+            self.size_bytes -= size_of(known)
+
     def put(self, key: str, stored: dict[str, Any]) -> None:
         """Keep a record; those that were not used for the longest time make room."""
-        earlier = self._records.pop(key, None)
-        if earlier is not None:
-            self.size_bytes -= size_of(earlier)
+        self.drop(key)
         self._records[key] = stored
         self.size_bytes += size_of(stored)
         while self.size_bytes > self.limit_bytes and self._records:

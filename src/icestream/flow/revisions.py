@@ -64,22 +64,32 @@ def activate_revisions(connection: Connection, graph: Graph, acquisition: Mappin
     definitions: dict[str, str] = {}
     revisions: dict[str, Revision] = {}
     for node in graph.nodes.values():
-        above = {step: definitions[step] for step in sorted(graph.inputs_of(node.name))}
-        links = {port: [str(link) for link in group] for port, group in node.links.items()}
-        read = {name: value for name, value in acquisition.items() if name in node.type.reads}
         row = active.pop(node.name, None)
         params = identity_params(node, pinned=json.loads(row["params"]) if row else None)
-        definition = digest(node.type.name, params, links, node.values, node.min_inputs, above, read)
+        definition = definition_of(graph, node, params, acquisition=acquisition, definitions=definitions)
         if row is None or row["definition"] != definition:
             params = identity_params(node)
-            definition = digest(node.type.name, params, links, node.values, node.min_inputs, above, read)
-            row = _new_revision(connection, node, links, definition)
+            definition = definition_of(graph, node, params, acquisition=acquisition, definitions=definitions)
+            row = _new_revision(connection, node, _links_of(node), definition)
         definitions[node.name] = definition
         pinned = (row["type"], row["type_version"], row["epoch"])
         revisions[node.name] = Revision(row["id"], node.name, row["number"], *pinned, params, node.type.cumulative)
     for row in active.values():
         connection.execute(update(table).where(table.c.id == row["id"]).values(state="frozen"))
     return revisions
+
+
+def definition_of(
+    graph: Graph, node: Node, params: Mapping[str, Any], *, acquisition: Mapping[str, object], definitions: Mapping[str, str]
+) -> str:
+    """Return what a revision stands for: the step, its parameters and inputs, and the same of everything above it."""
+    above = {step: definitions[step] for step in sorted(graph.inputs_of(node.name))}
+    read = {name: value for name, value in acquisition.items() if name in node.type.reads}
+    return digest(node.type.name, params, _links_of(node), node.values, node.min_inputs, above, read)
+
+
+def _links_of(node: Node) -> dict[str, list[str]]:
+    return {port: [str(link) for link in group] for port, group in node.links.items()}
 
 
 def _new_revision(connection: Connection, node: Node, links: dict[str, list[str]], definition: str) -> dict[str, Any]:

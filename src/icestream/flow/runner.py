@@ -22,6 +22,7 @@ from icestream.flow.backlog import Backlog
 from icestream.flow.broker import RETRY_S
 from icestream.flow.bulletin import Bulletin
 from icestream.flow.clock import Clock
+from icestream.flow.control.cleaning import drop_file
 from icestream.flow.control.commands import carry_out_commands
 from icestream.flow.control.holds import look_around
 from icestream.flow.control.redoing import rebuild_stale
@@ -201,7 +202,7 @@ class Runner:
         if self.files_to_drop:
             fault_point("before_drop_files")
         for ref in self.files_to_drop:
-            (self.session.folder / ref.removeprefix("session:")).unlink(missing_ok=True)
+            drop_file(self.session, ref)
         self.files_to_drop.clear()
 
     def handle(self, writing: Writing, event: moves.Event) -> None:

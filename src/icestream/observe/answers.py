@@ -4,8 +4,32 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from icestream.flow.holding import Hold
+
 Trend = Literal["rising", "steady", "falling"]
 ChangeKind = Literal["exposure", "outcome", "snapshot", "stream", "gate", "batch", "failure", "notice"]
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What people should know of a step beside its counts."""
+
+    halted: str | None = None
+    """Why it takes nothing new, if it was closed by hand or by a signal."""
+    stale: int = 0
+    """So many exposures that it has taken are no items any more."""
+    by_hand: int = 0
+    """So many exposures were decided here by hand."""
+    old_revisions: int = 0
+    """So many earlier revisions of it have results."""
+
+    @property
+    def sentences(self) -> list[str]:
+        """What people read, nothing where all is plain."""
+        said = [f"closed: {self.halted}"] if self.halted is not None else []
+        said += [f"{self.stale} taken that are no items any more"] if self.stale else []
+        said += [f"{self.by_hand} decided by hand"] if self.by_hand else []
+        return said + ([f"{self.old_revisions} old revision{'s' * (self.old_revisions > 1)}"] if self.old_revisions else [])
 
 
 @dataclass(frozen=True)
@@ -34,6 +58,7 @@ class Overview:
     items: int
     rejected: int
     failed: int
+    hold: Hold | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +110,7 @@ class StepSummary:
     pace: Pace
     records: dict[str, str] = field(default_factory=dict)
     """Output → record type, of what the step itself has made (a filter passes on what others made)."""
+    marks: Marks = Marks()
 
 
 @dataclass(frozen=True)

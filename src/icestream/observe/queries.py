@@ -17,7 +17,7 @@ from icestream.flow import schema
 from icestream.flow.database import engine_for
 from icestream.flow.session import Session
 from icestream.flow.store_trouble import explain
-from icestream.observe import activity, failures, stored, summary, tracing
+from icestream.observe import activity, comparing, failures, people, stored, summary, tracing
 from icestream.observe.answers import (
     Change,
     FailedItem,
@@ -29,6 +29,7 @@ from icestream.observe.answers import (
     StoredRecord,
     StoredSnapshot,
 )
+from icestream.observe.lineage import Lineage, read_lineage
 from icestream.observe.order import ActiveRevision, active_revisions, workflow_order
 from icestream.observe.tracing import Trace
 
@@ -49,14 +50,14 @@ class SessionView:
         with self.reading() as connection:
             if connection is None:
                 return summary.empty_overview(self.session)
-            return summary.read_overview(connection, self.session, self._revisions(connection))
+            return summary.read_overview(connection, self.session, self.revisions(connection))
 
     def steps(self, *, recent_minutes: float = RECENT_MINUTES) -> list[StepSummary]:
         """Return all steps in workflow order, with counts, pace and the state of their streams."""
         with self.reading() as connection:
             if connection is None:
                 return [summary.unseen_step(self.session, name) for name in self.order]
-            revisions = self._revisions(connection)
+            revisions = self.revisions(connection)
             return summary.read_steps(connection, self.session, self.order, revisions, recent_minutes=recent_minutes)
 
     def failed(self, step: str | None = None, *, limit: int | None = None) -> list[FailedItem]:
@@ -86,7 +87,7 @@ class SessionView:
             if connection is None:
                 raise SessionError(f"{name_or_unit!r}: is not known; the session {self.session.document.name!r} has not started")
             unit = tracing.find_unit(connection, name_or_unit)
-            return tracing.read_trace(connection, self.session, unit, self.order, self._revisions(connection))
+            return tracing.read_trace(connection, self.session, unit, self.order, self.revisions(connection))
 
     def records(
         self,
@@ -114,6 +115,40 @@ class SessionView:
         """Return the versions that a step has published, newest first."""
         with self.reading() as connection:
             return [] if connection is None else stored.read_snapshots(connection, self._chosen(connection, step), limit=limit)
+
+    def lineage(self, wanted: str) -> Lineage | None:
+        """Return where a version of a whole comes from, by step, ``step:3`` or key; None if nothing of that kind is meant."""
+        with self.reading() as connection:
+            return None if connection is None else read_lineage(connection, wanted, self.order)
+
+    def history(self, *, limit: int | None = None) -> list[people.Deed]:
+        """Return what people asked for and what came of it, oldest first."""
+        with self.reading() as connection:
+            return [] if connection is None else people.read_history(connection, limit=limit)
+
+    def decisions(self, units: Sequence[str] | None = None) -> list[people.Decision]:
+        """Return what is accepted or rejected by hand now, of some exposures or all."""
+        with self.reading() as connection:
+            return [] if connection is None else people.read_decisions(connection, units)
+
+    def choose(self, wanted: Sequence[str]) -> list[str]:
+        """Return the ids of exposures by name, id, file or pattern; see `people.choose_exposures`."""
+        with self.reading() as connection:
+            if connection is None:
+                raise SessionError(f"{self.session.folder}: has not been run yet, so it has no exposure")
+            return people.choose_exposures(connection, wanted)
+
+    def step_revisions(self, step: str | None = None) -> list[comparing.RevisionRow]:
+        """Return the revisions of one step or all, oldest first."""
+        with self.reading() as connection:
+            return [] if connection is None else comparing.read_revisions(connection, step)
+
+    def compare(self, step: str, first: int, second: int) -> comparing.Comparison:
+        """Compare two revisions of a step."""
+        with self.reading() as connection:
+            if connection is None:
+                raise SessionError(f"{self.session.folder}: has not been run yet, so {step} has no revisions")
+            return comparing.compare_revisions(connection, step, (first, second))
 
     def notices(self, *, limit: int | None = 200) -> list[NoticeRow]:
         """Return what people should see, newest first."""
@@ -153,7 +188,8 @@ class SessionView:
         if self._engine is not None:
             self._engine.dispose()
 
-    def _revisions(self, connection: Connection) -> dict[str, ActiveRevision]:
+    def revisions(self, connection: Connection) -> dict[str, ActiveRevision]:
+        """Return the active revisions, in workflow order."""
         return active_revisions(connection, self.order)
 
     def _known(self, step: str) -> str:
@@ -162,7 +198,7 @@ class SessionView:
         return step
 
     def _chosen(self, connection: Connection, step: str | None) -> dict[str, ActiveRevision]:
-        revisions = self._revisions(connection)
+        revisions = self.revisions(connection)
         if step is None:
             return revisions
         return {name: revision for name, revision in revisions.items() if name == self._known(step)}

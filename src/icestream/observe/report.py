@@ -21,6 +21,7 @@ from icestream.observe import gallery, measures, wording
 from icestream.observe.answers import FailedItem, NoticeRow, Overview, ReasonCount, RejectedItem, StepSummary
 from icestream.observe.charts import draw_share
 from icestream.observe.conditions import Condition, read_conditions
+from icestream.observe.people import Decision, Deed
 from icestream.observe.pictures import Album
 from icestream.observe.queries import RECENT_MINUTES, SessionView, open_view
 
@@ -50,6 +51,8 @@ class ReportData:
     rejected: tuple[RejectedItem, ...]
     rejected_reasons: tuple[ReasonCount, ...]
     notices: tuple[NoticeRow, ...]
+    deeds: tuple[Deed, ...]
+    decisions: tuple[Decision, ...]
 
 
 def write_report(
@@ -105,6 +108,8 @@ def gather(view: SessionView, *, refresh_s: float) -> ReportData:
         rejected=tuple(view.rejected(limit=MOST_LINES)),
         rejected_reasons=tuple(view.reasons("rejected")[:MOST_LINES]),
         notices=tuple(view.notices(limit=MOST_LINES)),
+        deeds=tuple(reversed(view.history(limit=MOST_LINES))),
+        decisions=tuple(view.decisions()[-MOST_LINES:]),
     )
 
 

@@ -9,10 +9,11 @@ from sqlalchemy import Connection, func, select
 from icestream.flow import schema
 from icestream.flow.claiming import is_alive
 from icestream.flow.session import Session
-from icestream.observe.answers import Counts, Overview, Pace, RunnerState, StepSummary
+from icestream.observe.answers import Counts, Marks, Overview, Pace, RunnerState, StepSummary
 from icestream.observe.dialects import columns_there, outcome_rowid
 from icestream.observe.order import ActiveRevision, works_on_exposures
 from icestream.observe.pace import median_cost, read_clock, read_paces
+from icestream.observe.people import read_hold, read_marks
 
 _Stream = tuple[Literal["open", "closed"], str]
 
@@ -40,6 +41,7 @@ def read_overview(connection: Connection, session: Session, revisions: dict[str,
         items=totals["item"],
         rejected=totals["rejected"],
         failed=totals["failed"],
+        hold=read_hold(connection),
     )
 
 
@@ -112,6 +114,7 @@ def read_steps(
     counts = _complete_counts(connection, revisions, n_exposures)
     weights, streams = _read_weights(connection, revisions), _read_streams(connection)
     clock = read_clock(connection, recent_minutes=recent_minutes, alive=read_runner(connection).alive)
+    marks = read_marks(connection)
     paces = read_paces(connection, revisions, counts, clock)
     lines = []
     for name in order:
@@ -137,6 +140,7 @@ def read_steps(
                 stream_reason=reason,
                 pace=_pace_of(connection, revision, paces[revision.id]),
                 records=_record_types(connection, revision),
+                marks=marks.get(name, Marks()),
             )
         )
     return lines

@@ -197,7 +197,7 @@ def _commands_page() -> str:
 def own_commands() -> dict[str, Callable[..., Any]]:
     """Return the commands of ``icestream`` by name, each with its function."""
     callbacks = [command.callback for command in app.registered_commands if command.callback is not None]
-    return {callback.__name__.replace("_", "-"): callback for callback in callbacks}
+    return {callback.__name__.rstrip("_").replace("_", "-"): callback for callback in callbacks}
 
 
 def _argument(parameter: inspect.Parameter) -> str:
@@ -212,7 +212,7 @@ def _parameter_row(parameter: inspect.Parameter) -> list[str]:
         return [f"`{_argument(parameter)}`", "required" if info.default is ... else "", str(info.help)]
     names = "/".join(info.param_decls or [f"--{parameter.name.replace('_', '-')}"])
     value = "" if parameter.annotation is bool else f" {info.metavar or _value_name(parameter.annotation)}"
-    shown = "" if info.default in (None, []) else _shown_default(info.default)
+    shown = "required" if info.default is ... else "" if info.default in (None, []) else _shown_default(info.default)
     return [f"`{names}{value}`", shown, str(info.help)]
 
 

@@ -125,9 +125,32 @@ class Override(Command):
     reason: str = ""
 
 
+class Clean(Command):
+    """Delete what nothing refers to any more; with ``old_revisions`` also what only frozen revisions refer to."""
+
+    kind = "clean"
+    old_revisions: bool = False
+
+
 COMMANDS: dict[str, type[Command]] = {
     command.kind: command
-    for command in (Pause, Resume, Stop, Close, Reopen, Release, Continue, Retry, Set, Branch, Apply, Restart, Reset, Override)
+    for command in (
+        Pause,
+        Resume,
+        Stop,
+        Close,
+        Reopen,
+        Release,
+        Continue,
+        Retry,
+        Set,
+        Branch,
+        Apply,
+        Restart,
+        Reset,
+        Override,
+        Clean,
+    )
 }
 
 

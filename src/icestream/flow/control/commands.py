@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, update
 
-from icestream.errors import IcestreamError
+from icestream.errors import IcestreamError, SessionError
 from icestream.flow import schema
-from icestream.flow.control import asking, by_hand, editing, holds, redoing, retrying, streams
+from icestream.flow.control import asking, by_hand, cleaning, editing, holds, redoing, retrying, streams
 from icestream.flow.writing import Writing
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ _HANDLERS: dict[type[asking.Command], Handler] = {
     asking.Restart: redoing.restart,
     asking.Reset: redoing.reset,
     asking.Override: by_hand.override,
+    asking.Clean: cleaning.clean,
 }
 
 
@@ -52,6 +53,9 @@ def carry_out_commands(runner: "Runner", writing: Writing) -> None:
 def _carry_out(runner: "Runner", writing: Writing, row: dict[str, Any]) -> tuple[str, str]:
     try:
         command = asking.read_command(row["kind"], row["arguments"])
-        return "done", _HANDLERS[type(command)](runner, writing, command, row["author"])
+        handler = _HANDLERS.get(type(command))
+        if handler is None:
+            raise SessionError(f"{command.kind}: this version of icestream cannot do that")
+        return "done", handler(runner, writing, command, row["author"])
     except IcestreamError as error:
         return "refused", str(error)

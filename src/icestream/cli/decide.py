@@ -1,0 +1,115 @@
+"""``icestream reject``, ``accept`` and ``withdraw``: what people decide by hand."""
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+import typer
+
+from icestream.cli.asking import JSON, REASON, SESSION, finish, submit_here
+from icestream.errors import SessionError
+
+_EXPOSURES = typer.Argument(None, metavar="EXPOSURE...", help="Names, ids, patterns like `'mic_00*'`, or `-` for standard input.")
+_STEP = typer.Option(None, help="Decide at this step.")
+_FILE = typer.Option(None, help="A text file with one exposure on each line.")
+
+
+def reject(
+    session: Path = SESSION,
+    exposures: list[str] = _EXPOSURES,
+    step: str | None = _STEP,
+    from_file: Path | None = _FILE,
+    reason: str = REASON,
+    json: bool = JSON,
+) -> None:
+    """Reject exposures by hand: at the source, so that nothing below uses them, or at one step. It holds through re-runs.
+
+    ```
+    icestream reject lysozyme mic_0042 --reason "crystalline ice"
+    icestream reject lysozyme 'mic_01*' --step good
+    icestream failed lysozyme --json | jq -r '.[].exposure' | icestream reject lysozyme -
+    ```
+    """
+    _decide(session, exposures, "reject", step=step, from_file=from_file, reason=reason, json=json)
+
+
+def accept(
+    session: Path = SESSION,
+    exposures: list[str] = _EXPOSURES,
+    step: str | None = _STEP,
+    from_file: Path | None = _FILE,
+    reason: str = REASON,
+    json: bool = JSON,
+) -> None:
+    """Accept exposures by hand that a filter, or a person, has rejected. It holds through re-runs.
+
+    Without `--step` it is meant for the step that rejected the exposure.
+
+    ```
+    icestream accept lysozyme mic_0042 --reason "looks fine"
+    icestream accept lysozyme mic_0042 --step good
+    ```
+    """
+    _decide(session, exposures, "accept", step=step, from_file=from_file, reason=reason, json=json)
+
+
+def withdraw(
+    session: Path = SESSION,
+    exposures: list[str] = _EXPOSURES,
+    step: str | None = _STEP,
+    from_file: Path | None = _FILE,
+    json: bool = JSON,
+) -> None:
+    """Take back what was rejected or accepted by hand: the step decides again.
+
+    ```
+    icestream withdraw lysozyme mic_0042
+    ```
+    """
+    _decide(session, exposures, "lift", step=step, from_file=from_file, reason="", json=json)
+
+
+def _decide(
+    session: Path,
+    exposures: list[str] | None,
+    verdict: Literal["accept", "reject", "lift"],
+    *,
+    step: str | None,
+    from_file: Path | None,
+    reason: str,
+    json: bool,
+) -> None:
+    from icestream.flow.control.asking import Override
+    from icestream.flow.session import open_session
+    from icestream.observe.queries import open_view
+
+    wanted = _listed(exposures or [], from_file)
+    with open_view(open_session(session)) as view:
+        units = view.choose(wanted)
+        decided = view.decisions(units) if verdict == "lift" and step is None else []
+    if verdict == "lift" and step is None:
+        commands = [Override(unit=one.unit, verdict=verdict, step=one.step) for one in decided]
+        if not commands:
+            raise SessionError("nothing was decided by hand about " + ", ".join(wanted))
+    else:
+        commands = [Override(unit=unit, verdict=verdict, step=step, reason=reason) for unit in units]
+    finish(submit_here(session, commands), json=json)
+
+
+def _listed(exposures: list[str], from_file: Path | None) -> list[str]:
+    """Return what was named: on the command line, in a file, on standard input.
+
+    Raises
+    ------
+    SessionError
+        Nothing was named.
+    """
+    named = [name for name in exposures if name != "-"]
+    if from_file is not None:
+        named += from_file.read_text(encoding="utf-8").splitlines()
+    if "-" in exposures:
+        named += sys.stdin.read().splitlines()
+    named = [name.strip() for name in named if name.strip()]
+    if not named:
+        raise SessionError("no exposure was named; give names, patterns, --from-file, or - for standard input")
+    return named

@@ -1,0 +1,136 @@
+"""``icestream set``, ``branch``, ``apply``, ``restart`` and ``reset``: other parameters, or everything afresh."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from icestream.cli.asking import DRY_RUN, JSON, REASON, SESSION, YES, ask_for, confirm
+from icestream.errors import WorkflowError
+
+if TYPE_CHECKING:
+    from icestream.flow.control.planning import Edit
+
+_VALUES = typer.Argument(metavar="NAME=VALUE...", help="Parameters; NAME= alone goes back to the default.")
+_STEP = typer.Argument(help="Name of the step in the workflow.")
+_FROM = typer.Option(..., "--from", metavar="STEP", help="This step and all below it.")
+
+
+def set_(
+    session: Path = SESSION,
+    step: str = _STEP,
+    values: list[str] = _VALUES,
+    reason: str = REASON,
+    dry_run: bool = DRY_RUN,
+    json: bool = JSON,
+) -> None:
+    """Change parameters of a step, also while data keep coming. Only what depends on it is computed again.
+
+    The step and all below it get a new revision; results of the old one stay and can be compared (`icestream revisions`). Going
+    back to earlier parameters costs nothing. Values are YAML, as with `icestream new --set`; `NAME=` goes back to the default.
+
+    ```
+    icestream set lysozyme ctf tile_ang=900 --dry-run
+    icestream set lysozyme ctf tile_ang=900 --reason "thick ice"
+    icestream set lysozyme picks 'diameter_ang=[120, 150]'
+    icestream set lysozyme ctf tile_ang=
+    ```
+    """
+    from icestream.flow.control.asking import Set
+
+    _carry_out(session, Set(step=step, params=read_params(values), reason=reason), dry_run=dry_run, json=json)
+
+
+def branch(
+    session: Path = SESSION,
+    step: str = _STEP,
+    values: list[str] = typer.Argument(None, metavar="NAME=VALUE...", help="Parameters in which the branch differs."),
+    as_: str = typer.Option(..., "--as", metavar="NAME", help="Name of the second variant."),
+    only: bool = typer.Option(False, "--only", help="Only this step, without twins of what is below it."),
+    reason: str = REASON,
+    dry_run: bool = DRY_RUN,
+    json: bool = JSON,
+) -> None:
+    """Run a second variant of a step beside the first; everything above is shared.
+
+    What is below the step gets a twin too, named after the branch.
+
+    ```
+    icestream branch lysozyme picks --as picks_wide 'diameter_ang=[100, 180]' --dry-run
+    icestream branch lysozyme picks --as picks_wide 'diameter_ang=[100, 180]'
+    ```
+    """
+    from icestream.flow.control.asking import Branch
+
+    command = Branch(step=step, name=as_, params=read_params(values or []), below=not only, reason=reason)
+    _carry_out(session, command, dry_run=dry_run, json=json)
+
+
+def apply(session: Path = SESSION, reason: str = REASON, dry_run: bool = DRY_RUN, json: bool = JSON) -> None:
+    """Take up session.yaml as you have edited it, also while the session runs.
+
+    ```
+    icestream apply lysozyme --dry-run
+    icestream apply lysozyme --reason "a second picker"
+    ```
+    """
+    from icestream.flow.control.asking import Apply
+
+    _carry_out(session, Apply(reason=reason), dry_run=dry_run, json=json)
+
+
+def restart(session: Path = SESSION, from_: str = _FROM, dry_run: bool = DRY_RUN, json: bool = JSON) -> None:
+    """Compute a step and all below it afresh, although nothing changed. The earlier results stay as an old revision.
+
+    ```
+    icestream restart lysozyme --from classes --dry-run
+    icestream restart lysozyme --from classes
+    ```
+    """
+    from icestream.flow.control.asking import Restart
+
+    _carry_out(session, Restart(step=from_), dry_run=dry_run, json=json)
+
+
+def reset(session: Path = SESSION, from_: str = _FROM, dry_run: bool = DRY_RUN, yes: bool = YES, json: bool = JSON) -> None:
+    """Drop the results of a step and of all below it. `icestream clean` then frees the disk.
+
+    ```
+    icestream reset lysozyme --from classes --dry-run
+    icestream reset lysozyme --from classes --yes
+    ```
+    """
+    from icestream.flow.control.asking import Reset
+
+    if not dry_run:
+        confirm(f"Drop the results of {from_} and of all below it?", yes=yes)
+    _carry_out(session, Reset(step=from_), dry_run=dry_run, json=json)
+
+
+def read_params(values: list[str]) -> dict[str, Any]:
+    """Read ``name=value`` texts; a name with nothing behind it means its default (None).
+
+    Raises
+    ------
+    WorkflowError
+        A text is written otherwise, or a name comes twice.
+    """
+    from icestream.cli.plan import parse_values
+
+    names = [text.partition("=")[0] for text in values]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise WorkflowError(f"{', '.join(twice)}: is given twice")
+    return parse_values(values)
+
+
+def _carry_out(session: Path, command: "Edit", *, dry_run: bool, json: bool) -> None:
+    if not dry_run:
+        ask_for(session, command, json=json)
+        return
+    from icestream.cli.planned import print_plan
+    from icestream.flow.control.planning import plan_edit
+    from icestream.flow.session import open_session
+
+    print_plan(plan_edit(open_session(session), command, cores=os.cpu_count() or 1), json=json)

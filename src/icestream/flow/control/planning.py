@@ -1,0 +1,187 @@
+"""Dry runs: what an edit, a branch, a restart or a reset would do, step by step, without doing it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import Connection, select
+
+from icestream.errors import SessionError
+from icestream.flow import schema
+from icestream.flow.control.asking import Apply, Branch, Reset, Restart, Set
+from icestream.flow.control.costing import Cost, cost_of, count_results
+from icestream.flow.control.editing import with_branch, with_params
+from icestream.flow.control.foreseen import Foreseen, foresee_revisions
+from icestream.flow.control.foresight import Foresight, Tally
+from icestream.flow.control.looking import reading
+from icestream.flow.session import Session, SessionDocument, open_session
+from icestream.flow.step import Kind
+
+Edit = Set | Branch | Apply | Restart | Reset
+"""The commands that can be planned."""
+
+Change = Literal["new", "revised", "gone"]
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """What would happen to one step. Counts are units (exposures, batches, versions) that the session knows now."""
+
+    step: str
+    kind: str
+    change: Change
+    computed: int = 0
+    """So many results are computed anew."""
+    at_most: int = 0
+    """Up to so many more: a filter or gate above is decided again, or a version is still to come."""
+    decided: int = 0
+    """So many are decided again, which is cheap."""
+    reused: int = 0
+    """So many results exist already and are taken over as they are."""
+    exact: bool = True
+    """Unset where what is computed depends on the order of arrival: batches, versions, what is made of them."""
+    seconds: float | None = 0.0
+    """About so long with all cores of this machine; unset where no earlier result tells."""
+    new_bytes: int | None = 0
+    """About so many bytes of new files; unset where no earlier result tells."""
+    old_bytes: int | None = 0
+    """About so many bytes of files that only the present revision uses: they stay with it until it is cleaned up."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command would do; steps that are not named stay as they are."""
+
+    steps: tuple[StepPlan, ...]
+    cores: int
+
+    @property
+    def computed(self) -> int:
+        """Results that are computed anew for sure."""
+        return sum(step.computed for step in self.steps)
+
+    @property
+    def at_most(self) -> int:
+        """Results that may be computed on top."""
+        return sum(step.at_most for step in self.steps)
+
+    @property
+    def seconds(self) -> float | None:
+        """About how long it takes; unset where that is not known for every step."""
+        known = [step.seconds for step in self.steps]
+        return None if None in known else sum(one for one in known if one is not None)
+
+
+def plan_edit(session: Session, command: Edit, *, cores: int) -> Plan:
+    """Return what ``command`` would do if it were carried out now; nothing is changed, and a runner may be at work.
+
+    Raises
+    ------
+    WorkflowError
+        The edited workflow cannot run.
+    SessionError
+        No step has this name, or the store cannot be read.
+    """
+    document, anew = _as_edited(session, command)
+    graph = Session(session.folder, document).graph()
+    with reading(session) as connection:
+        if connection is None:
+            return Plan((), cores)
+        acquisition = document.acquisition.model_dump(exclude_none=True)
+        steps = foresee_revisions(connection, graph, acquisition, anew=anew)
+        tallies = Foresight(connection, graph, steps, acquisition).look()
+        estimate = _Estimate(connection, session, steps, cores)
+        lines = [estimate.line(step, tallies[name]) for name, step in steps.items() if not step.kept]
+        return Plan((*lines, *estimate.gone()), cores)
+
+
+def _as_edited(session: Session, command: Edit) -> tuple[SessionDocument, frozenset[str]]:
+    """Return the document as the command would leave it, and the steps that are computed afresh."""
+    document = session.document
+    match command:
+        case Set():
+            document = with_params(document, command.step, command.params)
+        case Branch():
+            document = with_branch(session, command)
+        case Apply():
+            document = open_session(session.folder).document
+        case Restart() | Reset():
+            if command.step not in document.steps:
+                raise SessionError(f"no step is called {command.step!r}; known: {', '.join(document.steps)}")
+            return document, frozenset(session.graph().descendants(command.step))
+    return document, frozenset()
+
+
+@dataclass
+class _Estimate:
+    connection: Connection
+    session: Session
+    steps: dict[str, Foreseen]
+    cores: int
+
+    def line(self, step: Foreseen, tally: Tally) -> StepPlan:
+        """Return the line of a step that changes."""
+        kind, cost = step.node.type.kind, self._cost(step)
+        items, exact = tally.computed + tally.at_most, self._is_exact(step)
+        present = 0 if step.before is None else count_results(self.connection, step.before.id)
+        results = items
+        if kind is Kind.ACCUMULATE and step.before is not None:
+            results = present  # a version for each portion; how the stream is cut into portions is not known beforehand
+        if kind not in (Kind.MAP, Kind.ACCUMULATE):
+            results, present = 0, 0
+        used = min(step.node.type.cores, self.cores)
+        lanes = 1 if kind is Kind.ACCUMULATE else self.cores / used  # versions are made one after another
+        return StepPlan(
+            step=step.node.name,
+            kind=kind.value,
+            change="revised" if step.before is not None else "new",
+            computed=tally.computed,
+            at_most=tally.at_most,
+            decided=tally.decided,
+            reused=tally.reused,
+            exact=exact,
+            seconds=0.0 if not results else None if cost.wall_s is None else results * cost.wall_s / lanes,
+            new_bytes=_bytes(results, cost),
+            old_bytes=_bytes(max(0, present - tally.reused), cost),
+        )
+
+    def _cost(self, step: Foreseen) -> Cost:
+        """Take a sample of the step's own results, else of another step of the same type."""
+        if step.before is not None:
+            own = cost_of(self.connection, self.session, [step.before.id])
+            if own.wall_s is not None:
+                return own
+        table = schema.revision
+        mine = select(table.c.id).where(table.c.type == step.revision.type_name).order_by(table.c.id.desc())
+        return cost_of(self.connection, self.session, list(self.connection.execute(mine).scalars()))
+
+    def _is_exact(self, step: Foreseen) -> bool:
+        """Tell whether the units of a step are known beforehand."""
+        kind, _, owner = step.node.domain.partition(":")
+        if step.node.type.kind in (Kind.ACCUMULATE, Kind.COLLECT):
+            return False
+        if kind == "batch":
+            return self.steps[owner].kept
+        if kind == "version":
+            return all(self.steps[link.step].kept for links in step.node.links.values() for link in links)
+        return step.node.type.kind is not Kind.SOURCE or step.before is not None
+
+    def gone(self) -> list[StepPlan]:
+        """Return a line for each step that the edited workflow has no more."""
+        table = schema.revision
+        active = self.connection.execute(select(table.c.id, table.c.step, table.c.kind).where(table.c.state == "active"))
+        return [
+            StepPlan(row.step, row.kind, "gone", old_bytes=self._stays(row.id, row.kind))
+            for row in active.all()
+            if row.step not in self.steps
+        ]
+
+    def _stays(self, revision: int, kind: str) -> int | None:
+        if kind not in ("map", "accumulate"):
+            return 0
+        return _bytes(count_results(self.connection, revision), cost_of(self.connection, self.session, [revision]))
+
+
+def _bytes(count: int, cost: Cost) -> int | None:
+    if not count:
+        return 0
+    return None if cost.file_bytes is None else round(count * cost.file_bytes)

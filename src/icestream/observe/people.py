@@ -1,0 +1,153 @@
+"""What people did to a session: what they asked for, what they decided by hand, what holds because of it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from icestream.errors import SessionError
+from icestream.flow import schema
+from icestream.flow.holding import Hold
+from icestream.observe.answers import Marks
+from icestream.observe.tracing import find_unit
+
+
+@dataclass(frozen=True)
+class Deed:
+    """One thing that a person asked for, or a revision that came of it (then nobody is named)."""
+
+    at: float
+    author: str | None
+    what: str
+    state: str
+    """``asked``, ``done`` or ``refused``; of a revision ``active`` or ``frozen``."""
+    answer: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """An exposure that was accepted or rejected by hand, and still is."""
+
+    unit: str
+    exposure: str
+    step: str
+    verdict: str
+    author: str
+    reason: str
+    at: float
+
+    @property
+    def sentence(self) -> str:
+        """What people read."""
+        return f"{self.verdict}ed by hand by {self.author}" + (f": {self.reason}" if self.reason else "")
+
+
+def read_hold(connection: Connection) -> Hold | None:
+    """Return why nothing is dispatched, if a person or the surroundings hold the session."""
+    text = connection.execute(select(schema.runner.c.hold)).scalar()
+    return Hold(**json.loads(text)) if text else None
+
+
+def read_marks(connection: Connection) -> dict[str, Marks]:
+    """Return what is to be known of each step that has something."""
+    halt, stale, override, revision = schema.halt, schema.stale, schema.override, schema.revision
+    newest = select(func.max(halt.c.seq)).group_by(halt.c.step)
+    rows = connection.execute(select(halt.c.step, halt.c.reason).where(halt.c.seq.in_(newest) & (halt.c.state == "halted")))
+    halted: dict[str, str] = {row[0]: row[1] for row in rows}
+    active = stale.join(revision, revision.c.id == stale.c.revision)
+    stales = _counts(
+        connection, select(revision.c.step, func.count()).select_from(active).where(revision.c.state == "active"), revision.c.step
+    )
+    hands = _counts(connection, select(override.c.step, func.count()).where(override.c.active), override.c.step)
+    used = select(schema.outcome.c.revision).where(schema.outcome.c.revision == revision.c.id).exists()
+    frozen = select(revision.c.step, func.count()).where((revision.c.state == "frozen") & used)
+    old = _counts(connection, frozen, revision.c.step)
+    return {
+        step: Marks(halted.get(step), stales.get(step, 0), hands.get(step, 0), old.get(step, 0))
+        for step in {*halted, *stales, *hands, *old}
+    }
+
+
+def _counts(connection: Connection, query: Any, by: Any) -> dict[str, int]:
+    return {row[0]: row[1] for row in connection.execute(query.group_by(by))}
+
+
+def read_history(connection: Connection, *, limit: int | None) -> list[Deed]:
+    """Return what people asked for and the revisions that came of it, oldest first; the newest ``limit`` of them."""
+    command, revision = schema.command, schema.revision
+    names = _names(connection)
+    asked = connection.execute(select(command).order_by(command.c.id.desc()).limit(limit)).mappings()
+    deeds = [
+        Deed(row["at"], row["author"], describe_command(row["kind"], row["arguments"], names), row["state"], row["answer"] or "")
+        for row in asked
+    ]
+    made = select(revision).where(revision.c.number > 1).order_by(revision.c.id.desc()).limit(limit)
+    deeds += [
+        Deed(row["created_at"], None, f"{row['step']} got revision {row['number']}", row["state"], f"icestream {row['software']}")
+        for row in connection.execute(made).mappings()
+    ]
+    deeds.sort(key=lambda deed: deed.at)
+    return deeds if limit is None else deeds[-limit:]
+
+
+def _names(connection: Connection) -> dict[str, str]:
+    """Return unit → name of the exposures that people have named in commands."""
+    command, exposure = schema.command, schema.exposure
+    kinds = command.c.kind.in_(("override", "retry"))
+    asked = select(func.json_extract(command.c.arguments, "$.unit")).where(kinds)
+    rows = connection.execute(select(exposure.c.unit, exposure.c.name).where(exposure.c.unit.in_(asked)))
+    return {row[0]: row[1] for row in rows}
+
+
+def describe_command(kind: str, arguments: str, names: dict[str, str]) -> str:
+    """Return what was asked for, as short as it was typed."""
+    given: dict[str, Any] = json.loads(arguments)
+    unit = given.pop("unit", None)
+    words = [str(given.pop("verdict", kind))]
+    words += [names.get(unit, unit)] if unit else []
+    words += [f"{given.pop('name')} beside"] if given.get("name") else []
+    words += [str(given.pop("step"))] if given.get("step") else []
+    params = given.pop("params", None) or {}
+    words += [f"{name}={'default' if value is None else json.dumps(value, ensure_ascii=False)}" for name, value in params.items()]
+    reason = given.pop("reason", "")
+    words += [name for name, value in given.items() if value is True and name != "below"]
+    return " ".join(words) + (f" ({reason})" if reason else "")
+
+
+def read_decisions(connection: Connection, units: Sequence[str] | None = None) -> list[Decision]:
+    """Return what is decided by hand now, oldest first."""
+    table, exposure = schema.override, schema.exposure
+    query = select(table, exposure.c.name).select_from(table.outerjoin(exposure, exposure.c.unit == table.c.unit))
+    query = query.where(table.c.active).order_by(table.c.id)
+    query = query if units is None else query.where(table.c.unit.in_(units))
+    return [
+        Decision(row["unit"], row["name"] or row["unit"], row["step"], row["verdict"], row["author"], row["reason"], row["at"])
+        for row in connection.execute(query).mappings()
+    ]
+
+
+def choose_exposures(connection: Connection, wanted: Sequence[str]) -> list[str]:
+    """Return the ids of exposures by name, id, file or pattern (``*``, ``?``), each once, in the order they were named.
+
+    Raises
+    ------
+    SessionError
+        Something names no exposure, or more than one without being a pattern.
+    """
+    table = schema.exposure
+    chosen: dict[str, None] = {}
+    for name in wanted:
+        if any(mark in name for mark in "*?["):
+            found = (
+                connection.execute(select(table.c.unit).where(table.c.name.op("GLOB")(name)).order_by(table.c.ordinal))
+                .scalars()
+                .all()
+            )
+            if not found:
+                raise SessionError(f"{name!r}: no exposure of this session is called so")
+            chosen.update(dict.fromkeys(found))
+        else:
+            chosen[find_unit(connection, name)] = None
+    return list(chosen)

@@ -1,0 +1,92 @@
+"""What is known of who waits for what, gathered in one look at the store."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, select
+
+from icestream.flow import schema
+from icestream.flow.holding import Hold
+from icestream.flow.moves import FailureKind
+from icestream.flow.retry import retry_delay_s
+from icestream.observe.answers import Marks, RunnerState, StepSummary
+from icestream.observe.order import ActiveRevision
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A unit that a worker computes."""
+
+    step: str
+    unit: str
+    worker: str
+    started_at: float
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Attempts at a unit that has no outcome yet."""
+
+    count: int
+    message: str
+    delay_s: float | None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that the sentences are made of."""
+
+    runner: RunnerState
+    hold: Hold | None
+    here: str
+    """Name of this machine."""
+    steps: Mapping[str, StepSummary]
+    links: Mapping[str, Mapping[str, list[str]]]
+    """Step → port → ``step`` or ``step.output``."""
+    notes: Mapping[str, str]
+    marks: Mapping[str, Marks]
+    leases: tuple[Lease, ...] = ()
+    versions: frozenset[str] = frozenset()
+    """Steps that have published a version of a whole."""
+
+
+def read_notes(connection: Connection) -> dict[str, str]:
+    """Return what the runner last said of each step."""
+    rows = connection.execute(select(schema.board.c.step, schema.board.c.note))
+    return {row[0]: row[1] for row in rows}
+
+
+def read_leases(connection: Connection, revisions: Mapping[str, ActiveRevision]) -> tuple[Lease, ...]:
+    """Return what workers compute now, the longest first."""
+    steps = {revision.id: name for name, revision in revisions.items()}
+    table = schema.lease
+    rows = connection.execute(select(table).order_by(table.c.started_at)).mappings()
+    return tuple(
+        Lease(steps[row["revision"]], row["unit"], row["worker"], row["started_at"]) for row in rows if row["revision"] in steps
+    )
+
+
+def read_versions(connection: Connection, revisions: Mapping[str, ActiveRevision]) -> frozenset[str]:
+    """Return the steps that have published a version."""
+    published = set(connection.execute(select(schema.snapshot.c.revision).distinct()).scalars())
+    return frozenset(name for name, revision in revisions.items() if revision.id in published)
+
+
+def read_troubles(connection: Connection, unit: str, revisions: Mapping[str, ActiveRevision]) -> dict[str, Trouble]:
+    """Return step → the attempts at ``unit`` that ended badly and still count."""
+    steps = {revision.id: name for name, revision in revisions.items()}
+    table = schema.failure
+    mine = (table.c.unit == unit) & table.c.revision.in_(steps) & ~table.c.cleared
+    found: dict[str, Trouble] = {}
+    for row in connection.execute(select(table.c.revision, table.c.kind, table.c.message).where(mine).order_by(table.c.seq)):
+        count = 1 + (found[steps[row[0]]].count if steps[row[0]] in found else 0)
+        found[steps[row[0]]] = Trouble(count, row[2], retry_delay_s(FailureKind(row[1]), count))
+    return found
+
+
+def count_before(connection: Connection, revision: ActiveRevision, ordinal: int) -> int:
+    """Return how many exposures that came earlier have no outcome at a step."""
+    exposure, outcome = schema.exposure, schema.outcome
+    decided = select(outcome.c.unit).where((outcome.c.revision == revision.id) & (outcome.c.unit == exposure.c.unit)).exists()
+    earlier = select(func.count()).select_from(exposure).where((exposure.c.ordinal < ordinal) & ~decided)
+    return int(connection.execute(earlier).scalar_one())

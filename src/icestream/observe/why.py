@@ -1,0 +1,237 @@
+"""What a session, a step or an exposure is waiting for, in plain sentences."""
+
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from icestream.observe import waiting
+from icestream.observe.answers import StepSummary
+from icestream.observe.order import ActiveRevision, works_on_exposures
+from icestream.observe.queries import SessionView
+from icestream.observe.tracing import Trace, TracedStep
+from icestream.observe.waiting import Facts, Lease, Trouble
+from icestream.observe.wording import span
+
+_HOLDING = ("gate", "collect", "accumulate")
+
+
+@dataclass(frozen=True)
+class Because:
+    """One sentence about one step, or about the whole session."""
+
+    step: str | None
+    sentence: str
+
+
+def why_session(view: SessionView) -> list[Because]:
+    """Return what holds the whole session, and a sentence for every step."""
+    facts = gather(view)
+    return [*_whole(facts), *(Because(step, say_step(facts, step)) for step in facts.steps)]
+
+
+def why_step(view: SessionView, step: str) -> list[Because]:
+    """Return what a step is waiting for, and what that is waiting for, down to the root."""
+    facts = gather(view)
+    return [*_whole(facts), *(Because(name, say_step(facts, name)) for name in _chain(facts, step))]
+
+
+def why_exposure(view: SessionView, name: str) -> list[Because]:
+    """Return what an exposure is waiting for: a sentence for each step that has not decided it, and how the others ended.
+
+    Raises
+    ------
+    SessionError
+        Nothing, or more than one exposure, is called so.
+    """
+    facts, trace = gather(view), view.trace(name)
+    with view.reading() as connection:
+        revisions = {} if connection is None else view.revisions(connection)
+        troubles = {} if connection is None else waiting.read_troubles(connection, trace.unit, revisions)
+        its_own = [step for step in trace.steps if step.status is None and _decides(facts, revisions, step.step)]
+        before = {
+            step.step: waiting.count_before(connection, revisions[step.step], trace.ordinal)
+            for step in its_own
+            if connection is not None and trace.ordinal is not None
+        }
+    decided = {step.step: step for step in trace.steps if step.status is not None}
+    said = [*_whole(facts)] if its_own else []
+    for step in its_own:
+        lease = next((one for one in facts.leases if (one.step, one.unit) == (step.step, trace.unit)), None)
+        text = _say_open(facts, step, decided, lease, troubles.get(step.step), before.get(step.step, 0))
+        said.append(Because(step.step, text))
+    return [*said, *_say_settled(trace, waits=bool(its_own))]
+
+
+def _decides(facts: Facts, revisions: dict[str, ActiveRevision], step: str) -> bool:
+    """Tell whether a step decides exposures one by one, rather than batches or versions of a whole."""
+    wholes = frozenset(revisions[name].id for name in facts.versions)
+    return revisions[step].kind == "source" or works_on_exposures(step, revisions, wholes)
+
+
+def gather(view: SessionView) -> Facts:
+    """Return everything that the sentences are made of."""
+    overview, steps = view.overview(), {step.name: step for step in view.steps()}
+    with view.reading() as connection:
+        revisions = {} if connection is None else view.revisions(connection)
+        return Facts(
+            runner=overview.runner,
+            hold=overview.hold,
+            here=socket.gethostname(),
+            steps=steps,
+            links={name: revision.links for name, revision in revisions.items()},
+            notes={} if connection is None else waiting.read_notes(connection),
+            marks={name: step.marks for name, step in steps.items()},
+            leases=() if connection is None else waiting.read_leases(connection, revisions),
+            versions=frozenset() if connection is None else waiting.read_versions(connection, revisions),
+        )
+
+
+def _whole(facts: Facts) -> Iterator[Because]:
+    """Say what concerns everything: no runner, a pause, a runner elsewhere."""
+    runner = facts.runner
+    if runner.state == "not started":
+        yield Because(None, "it has not been run yet: start it with `icestream run`")
+    elif runner.state == "stopped":
+        yield Because(None, f"no runner is there ({runner.note or 'it was stopped'}): go on with `icestream run`")
+    elif runner.state == "interrupted":
+        age = f"; its last sign of life was {span(runner.heartbeat_age_s)} ago" if runner.heartbeat_age_s is not None else ""
+        yield Because(None, f"its runner on {runner.host} (process {runner.pid}) is gone{age}: go on with `icestream run`")
+    elif runner.host != facts.here:
+        yield Because(None, f"it is processed on {runner.host}, not here, by process {runner.pid}")
+    if facts.hold is not None:
+        yield Because(None, facts.hold.sentence)
+
+
+def say_step(facts: Facts, name: str) -> str:
+    """Return in one sentence what a step is waiting for."""
+    step, marks, note = facts.steps[name], facts.marks[name], facts.notes.get(name, "")
+    if step.revision is None:
+        return "no runner has seen this step yet"
+    if marks.halted is not None:
+        return f"takes nothing new, closed by hand: {marks.halted}"
+    if step.stream == "closed" and not step.counts.running and not step.counts.waiting:
+        return f"nothing: it is finished ({step.stream_reason}); {_ended(step)}"
+    if step.kind == "source":
+        return f"waits for new files: {note}" if note else "waits for new files"
+    at_work = [lease for lease in facts.leases if lease.step == name]
+    parts = [_say_work(at_work)] if at_work else []
+    parts += list(_say_waiting(facts, name, note))
+    return "; ".join(parts) or "nothing: it has decided everything that came"
+
+
+def _ended(step: StepSummary) -> str:
+    parts = ((step.counts.item, "done"), (step.counts.failed, "failed"), (step.counts.rejected, "set aside"))
+    return ", ".join(f"{count} {word}" for count, word in parts if count) or "nothing came"
+
+
+def _say_work(leases: list[Lease]) -> str:
+    oldest = leases[0]
+    more = f" and {len(leases) - 1} more" if len(leases) > 1 else ""
+    return f"works since {span(max(0.0, time.time() - oldest.started_at))} on {oldest.unit[:12]} in {oldest.worker}{more}"
+
+
+def _say_waiting(facts: Facts, name: str, note: str) -> Iterator[str]:
+    step = facts.steps[name]
+    unpublished = _unpublished(facts, name)
+    inputs = _inputs(facts, name)
+    decided = min((facts.steps[one].counts.decided for one in inputs), default=0)
+    ready = max(0, decided - step.counts.decided - (step.counts.running if step.kind not in _HOLDING else 0))
+    late = max(0, step.counts.waiting - ready)
+    if unpublished:
+        yield f"waits for the first version of {' and of '.join(unpublished)}"
+    elif step.kind in _HOLDING and ready:
+        yield f"holds {ready}: {note or 'its rule has not said why'}"
+    elif ready:
+        yield _say_queue(facts, name, ready)
+    if late and inputs:
+        slowest = min(inputs, key=lambda one: facts.steps[one].counts.decided)
+        yield f"{late} wait for {slowest}"
+
+
+def _say_queue(facts: Facts, name: str, ready: int) -> str:
+    elsewhere = Counter(lease.step for lease in facts.leases if lease.step != name)
+    if not elsewhere:
+        return f"{ready} are queued"
+    busy = ", ".join(f"{step} ({count})" for step, count in elsewhere.most_common(3))
+    return f"{ready} are queued for free cores, which {busy} hold"
+
+
+def _inputs(facts: Facts, name: str) -> list[str]:
+    """Return the steps whose items a step takes, one for each exposure (versions of a whole are not waited for one by one)."""
+    links = [link.partition(".") for group in facts.links.get(name, {}).values() for link in group]
+    return list(dict.fromkeys(step for step, _, output in links if step in facts.steps and not _is_whole(facts, step, output)))
+
+
+def _is_whole(facts: Facts, step: str, output: str) -> bool:
+    return not output and (facts.steps[step].kind == "accumulate" or step in facts.versions)
+
+
+def _unpublished(facts: Facts, name: str) -> list[str]:
+    links = [link.partition(".") for group in facts.links.get(name, {}).values() for link in group]
+    return [
+        step
+        for step, _, output in links
+        if step in facts.steps and facts.steps[step].kind == "accumulate" and not output and step not in facts.versions
+    ]
+
+
+def _chain(facts: Facts, name: str) -> list[str]:
+    """Return a step and those it waits for, one after another, to the root of the cause."""
+    chain = [name]
+    while True:
+        above = [*_unpublished(facts, chain[-1]), *_inputs(facts, chain[-1])]
+        behind = [one for one in above if one not in chain and not _is_done(facts, one)]
+        if not behind or _is_done(facts, chain[-1]):
+            return chain
+        chain.append(min(behind, key=lambda one: facts.steps[one].counts.decided))
+
+
+def _is_done(facts: Facts, name: str) -> bool:
+    step = facts.steps[name]
+    return step.stream == "closed" and not step.counts.waiting and not step.counts.running
+
+
+def _say_open(
+    facts: Facts, step: TracedStep, decided: dict[str, TracedStep], lease: Lease | None, trouble: Trouble | None, before: int
+) -> str:
+    """Return why one step has not decided an exposure."""
+    name = step.step
+    if lease is not None:
+        return f"is at work on it since {span(max(0.0, time.time() - lease.started_at))} in {lease.worker}"
+    missing = [one for one in _inputs(facts, name) if one not in decided]
+    if missing:
+        return f"waits for {' and '.join(missing)}"
+    held = _say_held(facts, name)
+    if held is not None:
+        return held
+    if trouble is not None and trouble.delay_s is not None:
+        times = "once" if trouble.count == 1 else f"{trouble.count} times"
+        return f"failed {times} ({trouble.message}) and is tried again after {trouble.delay_s:g} s"
+    return f"is queued, {before} came before it" if before else "is queued, it is the next"
+
+
+def _say_held(facts: Facts, name: str) -> str | None:
+    """Return what keeps a step from taking an exposure whose inputs are there."""
+    if facts.marks[name].halted is not None:
+        return f"takes nothing new, closed by hand: {facts.marks[name].halted}"
+    if _unpublished(facts, name):
+        return f"waits for the first version of {' and of '.join(_unpublished(facts, name))}"
+    if facts.steps[name].kind in _HOLDING:
+        return f"holds it: {facts.notes.get(name) or 'its rule has not said why'}"
+    return None
+
+
+def _say_settled(trace: Trace, *, waits: bool) -> Iterator[Because]:
+    """Say how the steps that have decided ended, the good ones together."""
+    done = [step.step for step in trace.steps if step.status == "item"]
+    if not waits:
+        yield Because(None, f"nothing: every step has decided it, with a result of {', '.join(done) or 'none'}")
+    elif done:
+        yield Because(None, f"has a result of {', '.join(done)}")
+    for step in trace.steps:
+        if step.status in ("rejected", "failed", "absent"):
+            yield Because(step.step, f"{step.status}: {step.reason or 'no reason was given'}")
+        elif step.status == "skipped":
+            yield Because(step.step, f"skipped because of {step.root}: {step.reason or 'no reason was given'}")

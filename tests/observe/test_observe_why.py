@@ -1,0 +1,211 @@
+"""Why nothing happens: every cause has its sentence."""
+
+import json
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from paper_session import PaperSession, new_session
+from sqlalchemy import update
+
+from icestream.flow import schema
+from icestream.flow.database import engine_for
+from icestream.observe.queries import open_view
+from icestream.observe.why import why_exposure, why_session, why_step
+from icestream.records import Record
+
+KINDS = {
+    "movies": ("source", {}),
+    "align": ("map", {"movie": ["movies"]}),
+    "ctf": ("map", {"micrograph": ["align"]}),
+    "good": ("filter", {"ctf": ["ctf"]}),
+    "enough": ("gate", {"items": ["good"]}),
+    "both": ("map", {"ctf": ["ctf"], "good": ["good"]}),
+    "classes": ("accumulate", {"picks": ["enough"]}),
+    "last": ("map", {"picks": ["good"], "classes": ["classes"]}),
+}
+
+
+class Thing(Record):
+    """Anything."""
+
+    value: int = 1
+
+
+@pytest.fixture
+def paper(tmp_path: Path) -> PaperSession:
+    """Five exposures: the first is through, then each is one step further behind."""
+    steps = {name: {"use": name, "in": {port: links[0] for port, links in ports.items()}} for name, (_, ports) in KINDS.items()}
+    written = PaperSession(new_session(tmp_path, steps))
+    for name, (kind, links) in KINDS.items():
+        written.revise(name, kind, links=links)
+        written.stream(name, "open", "new data")
+    for ordinal, done in enumerate((4, 3, 2, 1, 1), 1):
+        unit = written.expose(f"mic_{ordinal}", ordinal)
+        for step in list(KINDS)[:done]:
+            written.make(step, unit, Thing(value=ordinal))
+    board(written, movies="5 files so far; gain.mrc is still written", enough="1 of 3", classes="0 of 7")
+    return written
+
+
+def board(paper: PaperSession, **notes: str) -> None:
+    for step, note in notes.items():
+        paper.add(schema.board, step=step, waiting=0, running=0, note=note, at=paper.now)
+
+
+def lease(paper: PaperSession, step: str, unit: str) -> None:
+    values = {"attempt": step + unit, "fence": 1, "worker": "worker 2", "started_at": time.time() - 90}
+    paper.add(schema.lease, revision=paper.revisions[step], unit=unit, **values)
+
+
+def runner(paper: PaperSession, **values: Any) -> None:
+    engine = engine_for(paper.session.store_path)  # a transaction of the store would renew the heartbeat
+    with engine.begin() as connection:
+        connection.execute(update(schema.runner).values(**values))
+    engine.dispose()
+
+
+def of_step(paper: PaperSession, step: str) -> list[str]:
+    with open_view(paper.session) as view:
+        return [f"{one.step}: {one.sentence}" for one in why_step(view, step)]
+
+
+def of_exposure(paper: PaperSession, name: str) -> dict[str | None, str]:
+    with open_view(paper.session) as view:
+        return {one.step: one.sentence for one in why_exposure(view, name)}
+
+
+def whole(paper: PaperSession) -> list[str]:
+    with open_view(paper.session) as view:
+        return [one.sentence for one in why_session(view) if one.step is None]
+
+
+def test_a_session_that_was_never_run(tmp_path: Path) -> None:
+    with open_view(new_session(tmp_path, {"movies": {"use": "movies"}})) as view:
+        said = why_session(view)
+    assert [one.sentence for one in said] == [
+        "it has not been run yet: start it with `icestream run`",
+        "no runner has seen this step yet",
+    ]
+
+
+def test_a_live_runner_needs_no_word(paper: PaperSession) -> None:
+    assert whole(paper) == []
+
+
+def test_who_paused_it_and_why(paper: PaperSession) -> None:
+    runner(paper, hold=json.dumps({"kind": "person", "reason": "lunch", "author": "eva", "since": 0.0}))
+    assert whole(paper) == ["paused by eva: lunch"]
+    assert of_exposure(paper, "mic_5")[None] == "has a result of movies"
+    trouble = {"kind": "surroundings", "reason": "/data: only 0.10 GB free", "author": None, "since": 0.0}
+    runner(paper, hold=json.dumps(trouble))
+    assert whole(paper) == ["paused by itself: /data: only 0.10 GB free; goes on as soon as that is mended"]
+
+
+def test_no_runner_or_one_elsewhere(paper: PaperSession) -> None:
+    runner(paper, state="stopped", note="stopped by eva")
+    assert whole(paper) == ["no runner is there (stopped by eva): go on with `icestream run`"]
+    runner(paper, state="running", host="node7", heartbeat_at=time.time())
+    assert whole(paper) == [f"it is processed on node7, not here, by process {psutil.Process().pid}"]
+    runner(paper, host="node7", heartbeat_at=time.time() - 3600)
+    (sentence,) = whole(paper)
+    assert sentence.startswith(f"its runner on node7 (process {psutil.Process().pid}) is gone; its last sign of life was")
+    assert socket.gethostname() not in sentence
+
+
+def test_a_source_says_what_it_looks_for(paper: PaperSession) -> None:
+    assert of_step(paper, "movies") == ["movies: waits for new files: 5 files so far; gain.mrc is still written"]
+
+
+def test_a_queue_tells_who_holds_the_cores(paper: PaperSession) -> None:
+    assert of_step(paper, "align")[0] == "align: 2 are queued"
+    lease(paper, "ctf", "u1")
+    lease(paper, "ctf", "u2")
+    assert of_step(paper, "align")[0] == "align: 2 are queued for free cores, which ctf (2) hold"
+    assert of_step(paper, "ctf")[0].startswith("ctf: works since 1")
+    assert "on u1 in worker 2 and 1 more" in of_step(paper, "ctf")[0]
+
+
+def test_a_step_names_what_it_waits_for_to_the_root(paper: PaperSession) -> None:
+    said = of_step(paper, "classes")
+    assert [line.partition(":")[0] for line in said] == ["classes", "enough", "good", "ctf", "align", "movies"]
+    assert said[0] == "classes: 5 wait for enough"
+    assert said[1] == "enough: holds 1: 1 of 3; 4 wait for good"
+    assert said[3] == "ctf: 1 are queued; 2 wait for align"
+
+
+def test_a_step_waits_for_the_first_version(paper: PaperSession) -> None:
+    assert of_step(paper, "last")[0] == "last: waits for the first version of classes; 4 wait for good"
+    paper.publish("classes", 1, Thing())
+    assert of_step(paper, "last")[0] == "last: 1 are queued; 4 wait for good"
+
+
+def test_a_step_that_was_closed_by_hand(paper: PaperSession) -> None:
+    paper.add(schema.halt, seq=paper.store.next_seq(), step="ctf", state="halted", reason="stopped by eva", at=paper.now)
+    assert of_step(paper, "ctf")[0] == "ctf: takes nothing new, closed by hand: stopped by eva"
+    assert of_exposure(paper, "mic_3")["ctf"] == "takes nothing new, closed by hand: stopped by eva"
+    paper.add(schema.halt, seq=paper.store.next_seq(), step="ctf", state="lifted", reason="eva", at=paper.now)
+    assert of_step(paper, "ctf")[0] == "ctf: 1 are queued; 2 wait for align"
+
+
+def test_a_finished_step(paper: PaperSession) -> None:
+    for ordinal, name in enumerate(("mic_4", "mic_5")):
+        with open_view(paper.session) as view:
+            unit = view.trace(name).unit
+        if ordinal:
+            paper.fail("align", unit, "broken")
+        else:
+            paper.make("align", unit, Thing(value=9))
+    paper.stream("align", "closed", "its inputs closed and everything was decided")
+    assert of_step(paper, "align") == [
+        "align: nothing: it is finished (its inputs closed and everything was decided); 4 done, 1 failed"
+    ]
+
+
+def test_an_exposure_and_each_of_its_steps(paper: PaperSession) -> None:
+    said = of_exposure(paper, "mic_1")
+    assert said["enough"] == "holds it: 1 of 3"
+    assert said["both"] == "is queued, it is the next"
+    assert said["classes"] == "waits for enough"
+    assert said["last"] == "waits for the first version of classes"
+    said = of_exposure(paper, "mic_4")
+    assert (said["align"], said["ctf"], said["both"]) == (
+        "is queued, it is the next",
+        "waits for align",
+        "waits for ctf and good",
+    )
+    assert of_exposure(paper, "mic_5")["align"] == "is queued, 1 came before it"
+
+
+def test_an_exposure_at_work_and_one_that_is_tried_again(paper: PaperSession) -> None:
+    with open_view(paper.session) as view:
+        at_work, failed = (view.trace(name).unit for name in ("mic_4", "mic_5"))
+    lease(paper, "align", at_work)
+    assert of_exposure(paper, "mic_4")["align"].startswith("is at work on it since 1")
+    values = {"error_type": "OSError", "traceback": "", "cleared": False, "at": paper.now, "message": "no space"}
+    for attempt in range(2):
+        paper.add(
+            schema.failure,
+            seq=paper.store.next_seq(),
+            revision=paper.revisions["align"],
+            unit=failed,
+            attempt=str(attempt),
+            kind="transient",
+            **values,
+        )
+    assert of_exposure(paper, "mic_5")["align"] == "failed 2 times (no space) and is tried again after 4 s"
+
+
+def test_how_an_exposure_ended(paper: PaperSession) -> None:
+    with open_view(paper.session) as view:
+        unit = view.trace("mic_5").unit
+    paper.fail("align", unit, "frame 7 is broken")
+    for step in ("ctf", "good", "enough", "both", "classes", "last"):
+        paper.settle(step, unit, "skipped", weight=0, root="align", reason="frame 7 is broken")
+    said = of_exposure(paper, "mic_5")
+    assert said[None] == "nothing: every step has decided it, with a result of movies"
+    assert said["align"] == "failed: frame 7 is broken"
+    assert said["last"] == "skipped because of align: frame 7 is broken"
