@@ -79,9 +79,7 @@ def _equalise_rings(spectrum: NDArray[Any]) -> NDArray[np.float64]:
     sigma = max(1.0, tile / _SMOOTH_PX)  # a wide tile has finer, noisier frequencies
     floor = np.finfo(np.float32).tiny
     mirrored = np.concatenate([np.roll(spectrum[::-1, 2:0:-1], 1, axis=0), spectrum], axis=1)  # two columns beyond zero frequency
-    power = gaussian_filter(np.log(np.maximum(mirrored, floor)).astype(np.float64), sigma, mode=("wrap", "nearest"))[
-        :, 2:
-    ]
+    power = gaussian_filter(np.log(np.maximum(mirrored, floor)).astype(np.float64), sigma, mode=("wrap", "nearest"))[:, 2:]
     mean = gaussian_filter1d(np.bincount(ring.ravel(), power.ravel()) / count, band)  # (n_rings,)
     rest = power - mean[ring]
     spread = np.sqrt(gaussian_filter1d(np.bincount(ring.ravel(), (rest**2).ravel()) / count, band)) + 1e-12
