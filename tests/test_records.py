@@ -34,7 +34,7 @@ def test_curves_survive_storage_bit_by_bit() -> None:
     fit = CtfFit(
         defocus_u_ang=1e4 / 3, defocus_v_ang=1.0, astigmatism_angle_deg=0.1, score=1 / 7, resolution_ang=4.0, profile=[1 / 3]
     )
-    assert CtfFit.restore(fit.model_dump_json(), version=1, block=None) == fit
+    assert CtfFit.restore(fit.model_dump_json(), version=CtfFit.schema_version, block=None) == fit
 
 
 class Renamed(Record):
@@ -66,3 +66,10 @@ def test_physics_has_no_default() -> None:
 
 def test_a_micrograph_stands_for_one_thing() -> None:
     assert Micrograph(image="session:a.mrc", height_px=1, width_px=1, bin=1).weight == 1
+
+
+def test_a_ctf_of_the_first_schema_is_read_with_unknown_errors_unset() -> None:
+    stored = '{"defocus_u_ang": 2.0, "defocus_v_ang": 1.0, "astigmatism_angle_deg": 0.0, "score": 0.5, "resolution_ang": 4.0}'
+    fit = CtfFit.restore(stored, version=1, block=None)
+    assert (fit.defocus_u_ang, fit.confidence, fit.estimator) == (2.0, None, None)
+    assert CtfFit.restore(fit.model_dump_json(), version=2, block=None) == fit

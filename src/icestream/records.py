@@ -204,6 +204,8 @@ class Micrograph(Record):
 class CtfFit(Record):
     """The contrast transfer function of one micrograph; positive defocus is underfocus."""
 
+    schema_version: ClassVar[int] = 2
+
     defocus_u_ang: Angstrom
     defocus_v_ang: Angstrom
     astigmatism_angle_deg: Degree
@@ -211,11 +213,22 @@ class CtfFit(Record):
     score: float = Field(description="Normalised cross-correlation of spectrum and model")
     resolution_ang: Angstrom = Field(description="Where the fit stops to agree, by the rule of algorithms.ctf_fit")
     defocus_error_ang: Angstrom | None = Field(None, description="Estimated standard error of the mean defocus")
+    astigmatism_error_ang: Angstrom | None = Field(None, description="Standard error of the difference of the defocus values")
+    angle_error_deg: Degree | None = Field(None, description="Standard error of the angle; 52° if it could be any")
+    phase_shift_error_deg: Degree | None = Field(None, description="Standard error of the phase shift; unset: it was not fitted")
+    significance: float | None = Field(None, description="Height of the best match, in standard deviations of noise")
+    confidence: float | None = Field(None, ge=0, le=1, description="Probability that the best optimum is the right one")
+    estimator: Literal["least_squares", "equiphase", "average"] | None = Field(None, description="How it was found")
     spectrum: FileRef | None = Field(None, description="Picture: measured spectrum beside the fit")
     frequency_per_ang: list[float] = Field(default_factory=list)
     profile: list[float] = Field(default_factory=list, description="Astigmatism-aware radial average, background removed")
     profile_fit: list[float] = Field(default_factory=list)
     correlation: list[float] = Field(default_factory=list, description="Windowed correlation of profile and fit, whole curve")
+
+    @classmethod
+    def upcast(cls, stored: dict[str, object], version: int) -> dict[str, object]:
+        """Return the fields of schema 1 as they are: what schema 2 added was not known."""
+        return stored if version == 1 else super().upcast(stored, version)
 
 
 class Picks(Record):

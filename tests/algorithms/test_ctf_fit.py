@@ -143,7 +143,7 @@ def test_the_fit_repeats_exactly_and_leaves_the_spectra_alone() -> None:
 
 def test_what_cannot_be_fitted_is_refused() -> None:
     spectra = np.ones((2, 256, 129))
-    with pytest.raises(ValueError, match="two sets"):
+    with pytest.raises(ValueError, match="two independent"):
         fit_ctf(spectra[0], pixel_size_ang=1.0, **KRIOS)
     with pytest.raises(ValueError, match="defocus_um goes from 2"):
         fit_ctf(spectra, pixel_size_ang=1.0, defocus_um=(2.0, 1.0), **KRIOS)

@@ -12,6 +12,7 @@ from icestream.errors import ItemError
 from icestream.flow.step import Kind, step_type_of
 from icestream.records import Acquisition, CtfFit, Micrograph
 from icestream.steps.ctf import CtfParams, estimate_ctf
+from icestream.steps.ctf_equiphase import CtfEquiphaseParams, estimate_ctf_equiphase
 from icestream.steps.ctf_filter import CtfFilterParams, filter_by_ctf
 from icestream.testing.context import StepBench
 
@@ -59,7 +60,7 @@ def test_curves_are_short_and_a_picture_is_published(bench: StepBench) -> None:
     assert 16 <= len(fit.frequency_per_ang) <= 200
     assert fit.spectrum == "session:steps/bench/exposure_ctf.png"
     assert bench.path(fit.spectrum).read_bytes().startswith(b"\x89PNG")
-    assert CtfFit.restore(fit.model_dump_json(), version=1, block=None) == fit
+    assert CtfFit.restore(fit.model_dump_json(), version=CtfFit.schema_version, block=None) == fit
 
 
 def test_without_an_unweighted_sum_the_image_itself_is_fitted(bench: StepBench) -> None:
@@ -149,3 +150,30 @@ def test_every_failing_criterion_is_in_the_reason() -> None:
 
 def test_values_that_are_not_numbers_are_rejected() -> None:
     assert not filter_by_ctf(MICROGRAPH, ctf_of(resolution_ang=float("nan")), CtfFilterParams()).accepted
+
+
+def test_both_estimators_find_the_ctf_and_say_who_they_are(bench: StepBench) -> None:
+    first = estimate_ctf(MICROGRAPH, CtfParams(), ACQUISITION, bench)
+    second = estimate_ctf_equiphase(MICROGRAPH, CtfEquiphaseParams(), ACQUISITION, bench)
+    assert (first.estimator, second.estimator) == ("least_squares", "equiphase")
+    assert second.spectrum == "session:steps/bench/exposure_ctf_equiphase.png"
+    assert bench.path(second.spectrum).read_bytes().startswith(b"\x89PNG")
+    for fit in (first, second):
+        assert fit.defocus_u_ang == pytest.approx(15400, abs=60)
+        assert fit.defocus_v_ang == pytest.approx(14600, abs=60)
+        assert fit.confidence == pytest.approx(1, abs=1e-3)
+        assert fit.astigmatism_error_ang is not None
+        assert 0 < fit.astigmatism_error_ang < 100
+        assert fit.angle_error_deg is not None
+        assert 0 < fit.angle_error_deg < 10
+        assert fit.phase_shift_error_deg is None
+
+
+def test_the_second_estimator_names_what_is_missing_or_broken(bench: StepBench, tmp_path: Path) -> None:
+    with pytest.raises(ItemError, match="cs_mm is unset"):
+        estimate_ctf_equiphase(MICROGRAPH, CtfEquiphaseParams(), ACQUISITION.model_copy(update={"cs_mm": None}), bench)
+    mrcfile.write(tmp_path / "plain.mrc", np.zeros((768, 768), np.float32), overwrite=True)
+    with pytest.raises(ItemError, match=r"session:plain.mrc: .*constant"):
+        estimate_ctf_equiphase(MICROGRAPH, CtfEquiphaseParams(), ACQUISITION, bench)
+    with pytest.raises(ValueError, match="give the lower value first"):
+        CtfEquiphaseParams(defocus_um=(2.0, 1.0))

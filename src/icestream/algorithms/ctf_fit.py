@@ -5,12 +5,13 @@ of one half predicts the spectrum of the other gives the score and the resolutio
 so it cannot score well, however many parameters were tried.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from icestream.algorithms.ctf_errors import errors_of_fit
 from icestream.algorithms.ctf_quality import (
     average_equiphase,
     correlate_in_windows,
@@ -18,7 +19,7 @@ from icestream.algorithms.ctf_quality import (
     limit_of_agreement,
     remove_smooth,
 )
-from icestream.algorithms.ctf_refine import CtfRefinement, refine_ctf
+from icestream.algorithms.ctf_refine import CtfRefinement, refine_ctf, weights_of_model
 from icestream.algorithms.ctf_samples import Optics, SpectrumSamples, bin_polar, sample_spectra
 from icestream.algorithms.ctf_search import CtfRange, CtfSearch, prepare_search, search_ctf
 from icestream.algorithms.spectrum import HANN_NOISE_INFLATION
@@ -26,6 +27,7 @@ from icestream.algorithms.spectrum import HANN_NOISE_INFLATION
 _N_CANDIDATES = 4
 _SEARCH_SECTORS = 24
 _REFINE_SECTORS = 48
+_N_TRIED = 600_000
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,12 @@ class CtfEstimate:
         `icestream.algorithms.ctf_quality.limit_of_agreement` of ``correlation``.
     defocus_error_ang
         Standard error of the mean defocus, from the curvature of the fit and the noise of the spectrum.
+    astigmatism_error_ang, angle_error_deg, phase_shift_error_deg
+        Standard errors of the difference of the defocus values, of its angle (52° if it could be any), and of the phase shift
+        (unset where it was not fitted).
+    confidence
+        Probability that the right one of all local optima was taken, and that there are rings at all: from how much worse the
+        others, and none, explain the spectrum.
     significance
         Height of the best match in the search, in standard deviations of pure noise.
     frequency_per_ang, profile, profile_fit
@@ -60,6 +68,10 @@ class CtfEstimate:
     score: float
     resolution_ang: float
     defocus_error_ang: float
+    astigmatism_error_ang: float
+    angle_error_deg: float
+    phase_shift_error_deg: float | None
+    confidence: float
     significance: float
     frequency_per_ang: NDArray[np.float64]
     profile: NDArray[np.float64]
@@ -106,30 +118,68 @@ def fit_ctf(
     ValueError
         If a range is empty, or the spectra are not two, too small or not positive.
     """
-    if spectra.ndim != 3 or spectra.shape[0] != 2:
-        raise ValueError(f"spectra have the shape {spectra.shape}; two sets of tiles are needed: (2, tile, tile // 2 + 1)")
-    for name, (low, high) in {"defocus_um": defocus_um, "resolution_ang": resolution_ang[::-1]}.items():
-        if not 0 < low < high:
-            raise ValueError(f"{name} goes from {low} to {high}; the range must be positive and not empty")
+    check_ranges(spectra, defocus_um=defocus_um, resolution_ang=resolution_ang)
     optics = Optics.of(voltage_kv=voltage_kv, cs_mm=cs_mm, amplitude_contrast=amplitude_contrast)
     limits = CtfRange((defocus_um[0] * 1e4, defocus_um[1] * 1e4), astigmatism_ang, phase_shift_deg or (0.0, 0.0))
     sets = sample_spectra(spectra, pixel_size_ang=pixel_size_ang, resolution_ang=resolution_ang)
     search = prepare_search(
         bin_polar(sets[0], n_sectors=_SEARCH_SECTORS), n_sectors=_SEARCH_SECTORS, optics=optics, limits=limits
     )
-    fits, significances = zip(*(_fit_cells(samples, search, optics) for samples in sets), strict=True)
+    fits, significances, confidences = zip(*(_fit_cells(samples, search, optics) for samples in sets), strict=True)
     fit = refine_ctf(sets[0], fits[0].parameters, optics=optics, limits=limits)
-    return _describe(sets, (fit, *fits[1:]), optics=optics, significance=significances[0])
+    weighted = replace(sets[0], weight=weights_of_model(sets[0], fit, optics=optics))
+    fit = refine_ctf(weighted, fit.parameters, optics=optics, limits=limits)
+    return _describe(sets, (fit, *fits[1:]), optics=optics, trust=(significances[0], confidences[0]))
 
 
-def _fit_cells(samples: SpectrumSamples, search: CtfSearch, optics: Optics) -> tuple[CtfRefinement, float]:
-    """Fit the CTF to averages over polar cells; return it with the significance of the best match."""
+def check_ranges(spectra: NDArray[Any], *, defocus_um: tuple[float, float], resolution_ang: tuple[float, float]) -> None:
+    """Check what a CTF is to be fitted to.
+
+    Raises
+    ------
+    ValueError
+        If a range is empty, or the spectra are not two.
+    """
+    if spectra.ndim != 3 or spectra.shape[0] != 2:
+        raise ValueError(f"spectra have the shape {spectra.shape}; two independent ones are needed: (2, tile, tile // 2 + 1)")
+    for name, (low, high) in {"defocus_um": defocus_um, "resolution_ang": resolution_ang[::-1]}.items():
+        if not 0 < low < high:
+            raise ValueError(f"{name} goes from {low} to {high}; the range must be positive and not empty")
+
+
+def mode_confidence(
+    parameters: list[NDArray[np.float64]], log_likelihoods: list[float], *, separation_ang: float, null: float
+) -> float:
+    """Return the probability of the first of several optima, by their likelihoods.
+
+    Optima closer than ``separation_ang`` in defocus and 10° in phase shift to the first are the same one. Pure noise competes
+    too, with the log-likelihood ``null`` and one chance for each of the about 600000 CTFs that were tried.
+    """
+    best = parameters[0]
+    others = [
+        value
+        for each, value in zip(parameters[1:], log_likelihoods[1:], strict=True)
+        if np.hypot(each[0] - best[0], np.hypot(*(each[1:3] - best[1:3]))) > separation_ang or abs(each[3] - best[3]) > 10.0
+    ]
+    rivals = np.array([*others, null + np.log(_N_TRIED)]) - log_likelihoods[0]
+    return float(1.0 / (1.0 + np.sum(np.exp(np.minimum(rivals, 50.0)))))
+
+
+def _fit_cells(samples: SpectrumSamples, search: CtfSearch, optics: Optics) -> tuple[CtfRefinement, float, float]:
+    """Fit the CTF to averages over polar cells; return it with the significance of the best match, and the confidence."""
     coarse = bin_polar(samples, n_sectors=_SEARCH_SECTORS)
     noise = _noise_of_samples(samples) * float(np.sqrt(HANN_NOISE_INFLATION))
     candidates = search_ctf(search, coarse, n_sectors=_SEARCH_SECTORS, noise=noise, n_best=_N_CANDIDATES)
     fine = bin_polar(samples, n_sectors=_REFINE_SECTORS)
-    fits = [refine_ctf(fine, each.parameters, optics=optics, limits=search.limits) for each in candidates]
-    return min(fits, key=lambda fit: fit.residual), candidates[0].significance
+    refined = (refine_ctf(fine, each.parameters, optics=optics, limits=search.limits) for each in candidates)
+    fits = sorted(refined, key=lambda fit: fit.residual)
+    confidence = mode_confidence(
+        [fit.parameters for fit in fits],
+        [(fits[0].residual - fit.residual) / (2.0 * noise**2) for fit in fits],
+        separation_ang=4.0 * float(search.grid[1] - search.grid[0]),
+        null=-0.5 * max(candidates[0].significance, 0.0) ** 2,
+    )
+    return fits[0], candidates[0].significance, confidence
 
 
 def _noise_of_samples(samples: SpectrumSamples) -> float:
@@ -142,12 +192,13 @@ def _noise_of_samples(samples: SpectrumSamples) -> float:
 
 
 def _describe(
-    sets: list[SpectrumSamples], fits: tuple[CtfRefinement, ...], *, optics: Optics, significance: float
+    sets: list[SpectrumSamples], fits: tuple[CtfRefinement, ...], *, optics: Optics, trust: tuple[float, float]
 ) -> CtfEstimate:
     fit = fits[0]
     mean, a, b, phase_shift_deg = (float(value) for value in fit.parameters)
     half = float(np.hypot(a, b))
     angle = float(np.rad2deg(0.5 * np.arctan2(b, a)))
+    errors = errors_of_fit(fit.parameters, fit.covariance * HANN_NOISE_INFLATION)
     whole = average_equiphase(sets[0], fit, optics=optics)
     crossed = [remove_smooth(average_equiphase(sets[i], fits[j], optics=optics), sets[0].background) for i, j in ((1, 2), (2, 1))]
     correlation = correlate_in_windows(crossed)
@@ -158,8 +209,12 @@ def _describe(
         phase_shift_deg=phase_shift_deg,
         score=correlate_profiles(crossed),
         resolution_ang=limit_of_agreement(crossed, correlation),
-        defocus_error_ang=float(np.sqrt(fit.covariance[0, 0] * HANN_NOISE_INFLATION)),
-        significance=significance,
+        defocus_error_ang=errors.defocus_ang,
+        astigmatism_error_ang=errors.astigmatism_ang,
+        angle_error_deg=errors.angle_deg,
+        phase_shift_error_deg=errors.phase_shift_deg,
+        confidence=trust[1],
+        significance=trust[0],
         frequency_per_ang=whole.frequency_per_ang,
         profile=whole.measured,
         profile_fit=whole.fitted,

@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from icestream.algorithms.ctf import ctf_2d
 from icestream.algorithms.fourier import frequency_radius_2d
 
-_SMOOTH_SIGMA_PX = 1.0
+_SMOOTH_PX = 600
 _BANDS = 32
 
 
@@ -76,11 +76,10 @@ def _equalise_rings(spectrum: NDArray[Any]) -> NDArray[np.float64]:
     ring = np.rint(frequency_radius_2d(tile, tile) * tile).astype(np.int64)
     count = np.bincount(ring.ravel())
     band = max(tile / _BANDS, 2.0)
+    sigma = max(1.0, tile / _SMOOTH_PX)  # a wide tile has finer, noisier frequencies
     floor = np.finfo(np.float32).tiny
     mirrored = np.concatenate([np.roll(spectrum[::-1, 2:0:-1], 1, axis=0), spectrum], axis=1)  # two columns beyond zero frequency
-    power = gaussian_filter(np.log(np.maximum(mirrored, floor)).astype(np.float64), _SMOOTH_SIGMA_PX, mode=("wrap", "nearest"))[
-        :, 2:
-    ]
+    power = gaussian_filter(np.log(np.maximum(mirrored, floor)).astype(np.float64), sigma, mode=("wrap", "nearest"))[:, 2:]
     mean = gaussian_filter1d(np.bincount(ring.ravel(), power.ravel()) / count, band)  # (n_rings,)
     rest = power - mean[ring]
     spread = np.sqrt(gaussian_filter1d(np.bincount(ring.ravel(), (rest**2).ravel()) / count, band)) + 1e-12

@@ -17,6 +17,7 @@ from icestream.algorithms.ctf_samples import Optics, SpectrumSamples
 from icestream.algorithms.ctf_search import CtfRange
 
 _MAX_STEPS = 25
+_LEAST_POWER = 0.1
 _ONE, _RINGS, _FIRST, _VALUE = 0, 1, 2, 6
 
 
@@ -100,6 +101,21 @@ def refine_ctf(
     covariance = np.zeros((4, 4))
     covariance[np.ix_(free, free)] = np.linalg.inv(matrix) * variance
     return CtfRefinement(now, covariance, linear.residual, linear.background, linear.envelope)
+
+
+def weights_of_model(samples: SpectrumSamples, fit: CtfRefinement, *, optics: Optics) -> NDArray[np.float64]:
+    """Return weights under which least squares is the most likely fit: ``(n,)``.
+
+    The noise of a power spectrum is proportional to the power, so frequencies near the zeros of the CTF say more than those on
+    its maxima (Whittle 1953, Ark. Mat. 2, 423).
+    """
+    mean, a, b, phase_deg = fit.parameters
+    defocus = mean + a * samples.cos2 + b * samples.sin2
+    chi = optics.defocus_rate * samples.g2 * defocus - optics.sphere_rate * samples.g2**2
+    rings = np.cos(2.0 * (chi + optics.contrast_rad + np.deg2rad(phase_deg)))
+    model = 1.0 + fit.background[samples.ring] - fit.envelope[samples.ring] * rings
+    weights: NDArray[np.float64] = samples.weight / np.maximum(model, _LEAST_POWER) ** 2
+    return weights
 
 
 def _moments(samples: SpectrumSamples, parameters: NDArray[np.float64], optics: Optics) -> NDArray[np.float64]:

@@ -1,20 +1,15 @@
 """Estimating the contrast transfer function of micrographs."""
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import model_validator
 
-from icestream.algorithms.ctf_fit import CtfEstimate, fit_ctf
-from icestream.algorithms.ctf_picture import draw_ctf_fit
+from icestream.algorithms.ctf_fit import fit_ctf
 from icestream.algorithms.spectrum import power_spectra, spectrum_tile_px
 from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
 from icestream.io.image import read_image
-from icestream.io.preview import write_preview
 from icestream.records import Acquisition, CtfFit, Micrograph
+from icestream.steps.ctf_record import publish_picture, record_of
 from icestream.units import Angstrom, Degree, Micrometer
-
-_MAX_CURVE_POINTS = 200
 
 
 class CtfParams(Params):
@@ -45,7 +40,7 @@ class CtfParams(Params):
         return self
 
 
-@step.map("ctf", version=1, reads=("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast"))
+@step.map("ctf", version=2, reads=("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast"))
 def estimate_ctf(micrograph: Micrograph, params: CtfParams, acquisition: Acquisition, ctx: Context) -> CtfFit:
     """Fit defocus, astigmatism and (optionally) phase shift to the power spectrum of one micrograph.
 
@@ -74,39 +69,13 @@ def estimate_ctf(micrograph: Micrograph, params: CtfParams, acquisition: Acquisi
         )
     except ValueError as error:
         raise ItemError(f"{ref}: the CTF cannot be fitted: {error}") from error
-    picture = draw_ctf_fit(
+    picture = publish_picture(
+        estimate,
         spectra.mean(axis=0),
+        ctx,
+        suffix="_ctf.png",
         pixel_size_ang=pixel_size_ang,
-        defocus_u_ang=estimate.defocus_u_ang,
-        defocus_v_ang=estimate.defocus_v_ang,
-        astigmatism_angle_deg=estimate.astigmatism_angle_deg,
-        phase_shift_deg=estimate.phase_shift_deg,
         resolution_ang=params.resolution_ang[1],
         **microscope,
     )
-    with ctx.publish("_ctf.png") as out:
-        write_preview(out.path, picture, max_px=512)
-    return _record(estimate, spectrum=out.ref)
-
-
-def _record(estimate: CtfEstimate, *, spectrum: str) -> CtfFit:
-    n_rings = estimate.frequency_per_ang.size
-    kept = np.unique(np.linspace(0, n_rings - 1, min(n_rings, _MAX_CURVE_POINTS)).round().astype(int))
-    return CtfFit(
-        defocus_u_ang=round(estimate.defocus_u_ang, 2),
-        defocus_v_ang=round(estimate.defocus_v_ang, 2),
-        astigmatism_angle_deg=round(estimate.astigmatism_angle_deg, 2),
-        phase_shift_deg=round(estimate.phase_shift_deg, 2),
-        score=round(estimate.score, 4),
-        resolution_ang=round(estimate.resolution_ang, 3),
-        defocus_error_ang=round(estimate.defocus_error_ang, 2),
-        spectrum=spectrum,
-        frequency_per_ang=_rounded(estimate.frequency_per_ang[kept], digits=5),
-        profile=_rounded(estimate.profile[kept], digits=4),
-        profile_fit=_rounded(estimate.profile_fit[kept], digits=4),
-        correlation=_rounded(estimate.correlation[kept], digits=3),
-    )
-
-
-def _rounded(curve: NDArray[np.float64], *, digits: int) -> list[float]:
-    return [round(value, digits) for value in curve.tolist()]
+    return record_of(estimate, estimator="least_squares", spectrum=picture)

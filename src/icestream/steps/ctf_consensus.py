@@ -50,12 +50,13 @@ def _agreement_failures(ctf: CtfFit, second: CtfFit, *, limit_ang: float, voltag
     return [f"the two CTFs agree to {resolution_ang:.1f} Å only, coarser than {limit_ang:g} Å"]
 
 
-@step.map("ctf_average", version=1, memory_gb=0.1)
+@step.map("ctf_average", version=2, memory_gb=0.1)
 def average_ctf(ctf: CtfFit, second: CtfFit) -> CtfFit:
     """Take the mean of two estimates of the CTF of a micrograph.
 
     Defocus, astigmatism (as a vector) and phase shift are averaged. Score and resolution are the worse of the two. The error of
-    the defocus is that of the two estimates together with half their difference. Curves and picture are those of the first.
+    the defocus is that of the two estimates together with half their difference; the other errors are the larger ones. Curves and
+    picture are those of the first.
     """
     mean = average_shapes(_shape(ctf), _shape(second))
     half_difference_ang = 0.5 * abs(_shape(ctf).defocus_ang - _shape(second).defocus_ang)
@@ -69,8 +70,19 @@ def average_ctf(ctf: CtfFit, second: CtfFit) -> CtfFit:
             "score": min(ctf.score, second.score),
             "resolution_ang": max(ctf.resolution_ang, second.resolution_ang),
             "defocus_error_ang": round(math.hypot(max(errors), half_difference_ang), 2) if errors else None,
+            "astigmatism_error_ang": _worse(ctf.astigmatism_error_ang, second.astigmatism_error_ang),
+            "angle_error_deg": _worse(ctf.angle_error_deg, second.angle_error_deg),
+            "phase_shift_error_deg": _worse(ctf.phase_shift_error_deg, second.phase_shift_error_deg),
+            "significance": None,
+            "confidence": None,
+            "estimator": "average",
         }
     )
+
+
+def _worse(one: float | None, other: float | None) -> float | None:
+    known = [value for value in (one, other) if value is not None]
+    return max(known) if known else None
 
 
 def _shape(fit: CtfFit) -> CtfShape:
