@@ -1,12 +1,14 @@
-"""Where the contract of the engine is tested: every store, and every way to execute, times the same tests."""
+"""Where the contract of the engine is tested: every store, and every way to execute."""
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sites import SITES, Site
 
 from icestream.flow.location import Location
 from icestream.flow.session import Session
@@ -15,18 +17,23 @@ from icestream.testing.toy_session import make_toy_session, start_runner
 STORES = [pytest.param("sqlite"), pytest.param("postgresql", marks=pytest.mark.services)]
 """The kinds of store."""
 
-EXECUTORS = [pytest.param("local")]
-"""The ways to execute; one that needs services is a parameter with the mark, and a case of `Place.start`."""
+EXECUTORS = [pytest.param("local"), pytest.param("dask"), pytest.param("slurm", marks=pytest.mark.services)]
+"""The ways to execute."""
+
+
+@pytest.fixture(scope="module", params=EXECUTORS)
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with ExitStack() as stack:
+        yield SITES[request.param](stack, tmp_path_factory.mktemp(request.param))
 
 
 @dataclass(frozen=True)
 class Place:
-    """A kind of store and a way to execute, under a folder of one test."""
+    """A kind of store, under a folder of one test."""
 
     folder: Path
     store: str | None
     """What ``store:`` of a session's document says; None is the default, a SQLite file in the session's folder."""
-    executor: str
 
     def session(self, steps: Mapping[str, Any], *, numbers: range | list[str], name: str = "a") -> Session:
         """Make a toy session; every ``name`` has a store of its own."""
@@ -39,7 +46,6 @@ class Place:
 
     def start(self, session: Session, *, die_at: str | None = None) -> "subprocess.Popen[bytes]":
         """Run a session in a process of its own."""
-        assert self.executor == "local"
         return start_runner(session, die_at=die_at)
 
 
@@ -48,12 +54,7 @@ def store_kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=EXECUTORS)
-def executor(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 @pytest.fixture
-def place(store_kind: str, executor: str, tmp_path: Path, request: pytest.FixtureRequest) -> Place:
+def place(store_kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Place:
     server = None if store_kind == "sqlite" else request.getfixturevalue("postgres_server")
-    return Place(tmp_path, None if server is None else server.url, executor)
+    return Place(tmp_path, None if server is None else server.url)
