@@ -127,7 +127,7 @@ def test_what_exposures_still_to_come_take_over_from_old_revisions_stays(
         if step in ("triple", "odd", "both", "any") and row["keys"]
     }
     do(session, Set(step="even", params={"divisor": 4}))
-    monkeypatch.setattr("icestream.flow.runner._LOW_WATER", 0)  # no exposure is looked at: all are still to come
+    monkeypatch.setattr("icestream.flow.taking_up.LOW_WATER", 0)  # no exposure is looked at: all are still to come
     do(session, Set(step="even", params={"divisor": None}))
     do(session, Clean(old_revisions=True))
     assert not {unit for step, unit in outcomes_of(session) if step == "odd"}

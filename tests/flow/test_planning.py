@@ -10,7 +10,7 @@ import yaml
 
 from icestream.errors import SessionError, WorkflowError
 from icestream.flow import schema
-from icestream.flow.control.asking import Apply, Branch, Override, Reset, Restart, Set
+from icestream.flow.control.asking import Apply, Branch, Close, Continue, Override, Reset, Restart, Set
 from icestream.flow.control.planning import Edit, Plan, StepPlan, plan_edit
 from icestream.flow.control.submitting import submit
 from icestream.flow.running import run_session
@@ -49,6 +49,8 @@ def carry_out(session: Session, command: Edit) -> dict[str, int]:
     before = {row["key"] for row in read_rows(session, schema.result)}
     answer = submit(session, command, author="eva", settings=SETTINGS)
     assert answer.state == "done", answer.text
+    if isinstance(command, Reset):  # the plan tells what going on will cost
+        assert submit(session, Continue(), author="eva", settings=SETTINGS).state == "done"
     run_session(open_session(session.folder), SETTINGS)
     steps = {row["id"]: row["step"] for row in read_rows(session, schema.revision)}
     made: dict[str, int] = {}
@@ -200,3 +202,9 @@ def test_a_plan_is_made_while_a_runner_lives(session: Session) -> None:
     finally:
         runner.kill()
         runner.wait()
+
+
+def test_a_step_that_was_closed_by_hand_computes_nothing(session: Session) -> None:
+    assert submit(session, Close(step="odd"), author="eva", settings=SETTINGS).state == "done"
+    check(session, Set(step="triple", params={"factor": 5}))
+    assert lines(plan_edit(open_session(session.folder), Set(step="triple", params={"factor": 6}), cores=2))["odd"].computed == 0

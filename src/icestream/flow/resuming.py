@@ -39,15 +39,16 @@ def load_stages(connection: Connection, scheduler: Scheduler, revisions: Mapping
             _load_log(connection, stage, revision)
         stale = select(schema.stale.c.unit).where(schema.stale.c.revision == revision)
         stage.stale = set(connection.execute(stale).scalars())
-    _load_halts(connection, scheduler)
+    for step, reason in load_halts(connection).items():
+        if step in scheduler.stages:
+            set_halted(scheduler.stages[step], reason)
 
 
-def _load_halts(connection: Connection, scheduler: Scheduler) -> None:
+def load_halts(connection: Connection) -> dict[str, str]:
+    """Return the steps that take nothing new, with the reason."""
     rows = connection.execute(select(schema.halt).order_by(schema.halt.c.seq)).mappings()
     newest = {row["step"]: row for row in rows}
-    for step, row in newest.items():
-        if row["state"] == HALTED and step in scheduler.stages:
-            set_halted(scheduler.stages[step], row["reason"])
+    return {step: row["reason"] for step, row in newest.items() if row["state"] == HALTED}
 
 
 def _load_opening(connection: Connection, stage: Stage, revision: int) -> None:

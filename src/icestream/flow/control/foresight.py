@@ -62,6 +62,7 @@ class Foresight:
 
     def __post_init__(self) -> None:
         self._overrides = resuming.load_overrides(self.connection)
+        self._halted = set(resuming.load_halts(self.connection))
         self._past = Past(self.connection, self.steps)
         self.tallies = {name: Tally() for name in self.steps}
         self._above = {
@@ -146,6 +147,9 @@ class Foresight:
 
     def _join(self, case: _Case, node: Node) -> Inputs | None:
         """Return what a step would run on, or None where it is skipped, decided by hand, or not to be decided yet."""
+        if node.name in self._halted:
+            case.unit.outcomes[node.name] = Outcome(Status.ABSENT)
+            return None
         if any(step not in case.unit.outcomes for step in self._above[node.name]):
             return None
         joined = join_inputs(node, case.unit.outcomes)
