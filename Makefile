@@ -2,6 +2,8 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+# Many tests wait for processes; a file's tests stay together, for they share what they start.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 # An old bytecode or user-site setting of the caller must not leak in.
 export PYTHONNOUSERSITE := 1
 
@@ -14,7 +16,7 @@ demo: $(VENV)/.installed  ## Watch a simulated microscope being processed, start
 	$(BIN)/icestream demo
 
 test: lint  ## Lint, check types and layers, and run the tests that need nothing but this checkout
-	$(BIN)/python -m pytest -m "not services"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not services"
 
 test-services: $(VENV)/.installed-test  ## Install Debian packages (root or sudo) and run the tests that need them
 	bash scripts/install-services.sh
