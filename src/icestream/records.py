@@ -136,6 +136,8 @@ class GainMonitor(Record):
     raw: Unevenness | None = Field(None, description="Without any gain")
     residual: Unevenness | None = Field(None, description="After the gain that was given")
     slope: float | None = Field(None, description="How much of the given gain is in the movies: 1 all of it, 0 none")
+    picture: FileRef | None = Field(None, description="Picture: the gain as it was learnt; defects are grey")
+    residual_picture: FileRef | None = Field(None, description="Picture: what is left after the gain that was given")
     warning: str | None = Field(None, description="What is wrong with the gain that was given")
 
 

@@ -14,13 +14,13 @@ N_BINS = 28
 _FRAME = Markup('<svg class="chart" viewBox="0 0 {w:.0f} {h:.0f}" role="img" aria-label="{label}">{body}</svg>')
 
 
-def draw_series(series: Series, *, label: str) -> Markup:
-    """Draw a value against the exposure number: a dot each, and the running median as a line."""
+def draw_series(series: Series, *, label: str, word: str = "exposure ") -> Markup:
+    """Draw a value against the exposure number (or what ``word`` says): a dot each, and the running median as a line."""
     x = _x_axis((min(series.exposures), max(series.exposures) + 1e-9))
     y = _y_axis(limits_of(series.values))
     dots = "".join(f"M{x(n):.1f} {y(value):.1f}h0" for n, value in zip(series.exposures, series.values, strict=True))
     smooth = running_median(series.values, width=max(5, len(series.values) // 40))
-    body = _y_ticks(y) + _ends("exposure ", series.exposures)
+    body = _y_ticks(y) + _ends(word, series.exposures)
     body += Markup('<path class="dots" d="{}"/>').format(dots)
     if len(smooth) > 4:
         body += Markup('<path class="line" d="{}"/>').format(_line(x, y, series.exposures, smooth))
@@ -89,6 +89,24 @@ def draw_trajectory(yx: Sequence[tuple[float, float]], *, unit: str, label: str)
     body += Markup('<path class="scale" d="M{:.1f} {:.1f}h{:.1f}"/>').format(margin, size - 8, bar)
     body += Markup('<text x="{:.1f}" y="{:.1f}">{} {}</text>').format(margin, size - 13, short_number(scale), unit)
     return _FRAME.format(w=size, h=size, label=label, body=body)
+
+
+def draw_scatter(xs: Sequence[float], ys: Sequence[float], *, unit: str, label: str) -> Markup:
+    """Draw one value against another in the same unit, a dot each; on the broken line both are equal."""
+    low, high = limits_of([*xs, *ys])
+    side = WIDTH * 0.72
+    x, y = Axis(low, high, LEFT, side - RIGHT), Axis(low, high, side - BOTTOM, TOP)
+    body = Markup("")
+    for tick in x.ticks():
+        body += Markup('<path class="grid" d="M{0} {1:.1f}H{2:.1f}"/>').format(LEFT, y(tick), side - RIGHT)
+        body += Markup('<text class="end" x="{}" y="{:.1f}">{}</text>').format(LEFT - 5, y(tick) + 3.5, short_number(tick))
+        if x(tick) < side - RIGHT - 16 - 5 * len(unit):
+            body += Markup('<text class="middle" x="{:.1f}" y="{:.1f}">{}</text>').format(x(tick), side - 6, short_number(tick))
+    body += Markup('<text class="end" x="{:.1f}" y="{:.1f}">{}</text>').format(side - RIGHT, side - 6, unit)
+    body += Markup('<path class="mark" d="M{:.1f} {:.1f}L{:.1f} {:.1f}"/>').format(x(low), y(low), x(high), y(high))
+    dots = "".join(f"M{x(a):.1f} {y(b):.1f}h0" for a, b in zip(xs, ys, strict=True))
+    body += Markup('<path class="dots" d="{}"/>').format(dots)
+    return _FRAME.format(w=side, h=side, label=label, body=body)
 
 
 def draw_share(parts: Sequence[tuple[str, int]]) -> Markup:

@@ -22,10 +22,12 @@ from icestream.flow import Accumulator, Context, Exposure, Field, Params, Progre
 from icestream.io.gain import read_gain
 from icestream.io.image import write_mrc
 from icestream.io.movie import open_movie
+from icestream.io.preview import write_preview
 from icestream.records import FileRef, GainMonitor, GainReference, Movie, Record, Unevenness
 
 _EER_FRACTIONS = 40
 _STALE_SLOPE = 0.8
+_PICTURE_PX = 384
 
 
 class EstimateGainParams(Params):
@@ -54,7 +56,7 @@ class EstimateGainState(Record):
     n_movies: int = 0
 
 
-@step.accumulate("estimate_gain", version=1, memory_gb=3)
+@step.accumulate("estimate_gain", version=2, memory_gb=3)
 class EstimateGain(Accumulator[EstimateGainState, GainReference]):
     """Learn the gain of the camera from the counts of the session's movies, and tell whether a given gain is the right one.
 
@@ -163,6 +165,7 @@ def _watch(
         n_defects=int(np.count_nonzero(values == 0)),
         n_outliers=sums.n_outliers,
         raw=_record(raw),
+        picture=_draw(np.where(values > 0, values, np.float32(1)), "_gain.png", ctx),
     )
     if state.given is None:
         return monitor
@@ -172,7 +175,12 @@ def _watch(
         return monitor.model_copy(update={"warning": str(error)})
     residual = measure_unevenness(sums, gain=np.where(defects, np.float32(0), factor))
     slope, error_of_slope = measure_gain_slope(sums.counts.sum(axis=0), factor)
-    found: dict[str, object] = {"residual": _record(residual), "warning": _warn(residual, -slope, params)}
+    left = np.where(defects | (values == 0), np.float32(1), estimate_response_2d(sums) * factor)
+    found: dict[str, object] = {
+        "residual_picture": _draw(left, "_residual.png", ctx),
+        "residual": _record(residual),
+        "warning": _warn(residual, -slope, params),
+    }
     if np.isfinite(error_of_slope):
         found["slope"] = -slope
     return monitor.model_copy(update=found)
@@ -206,6 +214,12 @@ def _warn(residual: GainFigures, slope: float, params: EstimateGainParams) -> st
 def _record(figures: GainFigures) -> Unevenness | None:
     values = vars(figures)
     return Unevenness(**values) if all(np.isfinite(value) for value in values.values()) else None
+
+
+def _draw(values: NDArray[np.float32], suffix: str, ctx: Context) -> FileRef:
+    with ctx.publish(suffix) as out:
+        write_preview(out.path, values, max_px=_PICTURE_PX)
+    return out.ref
 
 
 def _save(sums: GainSums, ctx: Context) -> FileRef:

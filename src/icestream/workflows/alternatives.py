@@ -10,8 +10,8 @@ from icestream.flow.registry import find_step
 def take_first_inputs(spec: StepSpec, *, optional: Mapping[str, bool]) -> StepSpec:
     """Return a step whose inputs that take one stream have one: the first of those that the template lists.
 
-    ``optional`` says of each step that is there whether the template could have left it out. A list is one of alternatives only if
-    each step but the last could be; else it is a mistake, which the check of the workflow tells.
+    ``optional`` says of each step that is there whether the template could have left it out. A list is one of alternatives
+    only if each step but the last could be; else it is a mistake, which the check of the workflow tells.
     """
     many = _list_inputs(spec)
     inputs = {
