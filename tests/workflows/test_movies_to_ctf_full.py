@@ -96,9 +96,7 @@ def test_the_report_shows_every_step(view: SessionView) -> None:
     assert spectra[0] != spectra[1]
     first = {stored.unit: stored.record for stored in view.records("ctf")}
     second = {stored.unit: stored.record for stored in view.records("second_ctf")}
-    apart = [
-        sum(first[unit][name] - second[unit][name] for name in ("defocus_u_ang", "defocus_v_ang")) / 2 for unit in first
-    ]
+    apart = [sum(first[unit][name] - second[unit][name] for name in ("defocus_u_ang", "defocus_v_ang")) / 2 for unit in first]
     assert shown["Two CTFs"].measures[0].median == pytest.approx(sorted(apart)[len(apart) // 2], abs=max(map(abs, apart)))
     assert shown["Two CTFs"].measures[0].n_shown == len(first)
     (doses,) = [one for one in data.rejected_reasons if one.step == "right_dose"]

@@ -16,6 +16,7 @@ from icestream.algorithms.gain_estimate import (
     measure_unevenness,
 )
 from icestream.algorithms.gain_orientation import choose_gain, fit_gain_size_2d, measure_gain_slope, orient_gain_2d
+from icestream.algorithms.gain_shrink import measure_reliability, shrink_gain_2d
 from icestream.algorithms.motion_frames import check_counts, sum_raw_frames
 from icestream.errors import IcestreamError, ItemError
 from icestream.flow import Accumulator, Context, Exposure, Field, Params, Progress, Update, Verdict, keep, step, wait
@@ -62,7 +63,8 @@ class EstimateGain(Accumulator[EstimateGainState, GainReference]):
 
     The counts of each pixel, added up over movies of the specimen, over those of the mean pixel are its response; the gain is
     its inverse, 0 at defects. Each version has figures: the noise of the estimate (from two halves of the movies), and how
-    uneven rows, columns and blocks are without a gain and after the one that was given. Movies that cannot be read, are empty
+    uneven rows, columns and blocks are without a gain and after the one that was given. What is likely noise in single pixels is
+    taken out of the gain, so that a gain of few movies harms nothing. Movies that cannot be read, are empty
     or of another size are left out and counted. The gain is for frames as they are read: it multiplies.
     """
 
@@ -120,7 +122,8 @@ class EstimateGain(Accumulator[EstimateGainState, GainReference]):
         if state.sums is None:
             raise ItemError(f"no movie could be used for the gain, at least 1 is needed; {state.skipped or 'none came'}")
         sums = _load(state.sums, ctx)
-        values = invert_response_2d(estimate_response_2d(sums))
+        reliability = measure_reliability(measure_unevenness(sums), noise=measure_noise(sums))
+        values = shrink_gain_2d(invert_response_2d(estimate_response_2d(sums)), reliability=reliability)
         with ctx.publish("_gain.mrc") as out:
             write_mrc(out.path, values, pixel_size_ang=1.0)
         return GainReference(
@@ -128,7 +131,7 @@ class EstimateGain(Accumulator[EstimateGainState, GainReference]):
             height_px=state.height_px,
             width_px=state.width_px,
             operation="multiply",
-            monitor=_watch(state, sums, values, params, ctx),
+            monitor=_watch(state, sums, values, reliability, params, ctx),
         )
 
 
@@ -152,16 +155,22 @@ def _fold(sums: GainSums | None, total: NDArray[np.float32], exposure: Exposure)
 
 
 def _watch(
-    state: EstimateGainState, sums: GainSums, values: NDArray[np.float32], params: EstimateGainParams, ctx: Context
+    state: EstimateGainState,
+    sums: GainSums,
+    values: NDArray[np.float32],
+    reliability: float,
+    params: EstimateGainParams,
+    ctx: Context,
 ) -> GainMonitor:
     """Return the figures of this version; those of a given gain where there is one."""
-    noise = measure_noise(sums)
+    noise = measure_noise(sums) * np.sqrt(reliability)  # what is left of it after shrinking
     raw = measure_unevenness(sums)
     monitor = GainMonitor(
         n_movies=sums.n_movies,
         n_skipped=state.n_skipped,
         skipped=state.skipped,
-        noise=noise if np.isfinite(noise) else None,
+        noise=float(noise) if np.isfinite(noise) else None,
+        reliability=round(reliability, 4),
         n_defects=int(np.count_nonzero(values == 0)),
         n_outliers=sums.n_outliers,
         raw=_record(raw),
