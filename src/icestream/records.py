@@ -131,12 +131,7 @@ class GainMonitor(Record):
     n_skipped: int = Field(0, ge=0, description="Movies left out: unreadable, empty, or of another size")
     skipped: str | None = Field(None, description="Why the last of them was left out")
     noise: float | None = Field(None, description="Standard error of a pixel's gain, from two halves of the movies")
-    reliability: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="Share of a pixel's deviation that is the camera's; the rest, noise, was taken out of the gain",
-    )
+    reliability: float | None = Field(None, description="Share of a pixel's deviation that is no noise; the rest was taken out")
     n_defects: int = Field(0, ge=0, description="Pixels that count less than a third or more than three times the median")
     n_outliers: int = Field(0, ge=0, description="Single counts left out because they lay far above what the pixel counts")
     raw: Unevenness | None = Field(None, description="Without any gain")

@@ -10,6 +10,7 @@ from icestream.observe.scales import Axis, limits_of, running_median, short_numb
 WIDTH, HEIGHT = 300.0, 118.0
 LEFT, RIGHT, TOP, BOTTOM = 34.0, 6.0, 8.0, 20.0
 N_BINS = 28
+N_PLAIN_DOTS = 60
 
 _FRAME = Markup('<svg class="chart" viewBox="0 0 {w:.0f} {h:.0f}" role="img" aria-label="{label}">{body}</svg>')
 
@@ -21,7 +22,7 @@ def draw_series(series: Series, *, label: str, word: str = "exposure ") -> Marku
     dots = "".join(f"M{x(n):.1f} {y(value):.1f}h0" for n, value in zip(series.exposures, series.values, strict=True))
     smooth = running_median(series.values, width=max(5, len(series.values) // 40))
     body = _y_ticks(y) + _ends(word, series.exposures)
-    body += Markup('<path class="dots" d="{}"/>').format(dots)
+    body += Markup('<path class="{}" d="{}"/>').format(_dots_class(len(series.values)), dots)
     if len(smooth) > 4:
         body += Markup('<path class="line" d="{}"/>').format(_line(x, y, series.exposures, smooth))
     return _FRAME.format(w=WIDTH, h=HEIGHT, label=label, body=body)
@@ -105,8 +106,8 @@ def draw_scatter(xs: Sequence[float], ys: Sequence[float], *, unit: str, label: 
     body += Markup('<text class="end" x="{:.1f}" y="{:.1f}">{}</text>').format(side - RIGHT, side - 6, unit)
     body += Markup('<path class="mark" d="M{:.1f} {:.1f}L{:.1f} {:.1f}"/>').format(x(low), y(low), x(high), y(high))
     dots = "".join(f"M{x(a):.1f} {y(b):.1f}h0" for a, b in zip(xs, ys, strict=True))
-    body += Markup('<path class="dots" d="{}"/>').format(dots)
-    return _FRAME.format(w=side, h=side, label=label, body=body)
+    body += Markup('<path class="{}" d="{}"/>').format(_dots_class(len(xs)), dots)
+    return _FRAME.format(w=WIDTH, h=side, label=label, body=body)
 
 
 def draw_share(parts: Sequence[tuple[str, int]]) -> Markup:
@@ -119,6 +120,11 @@ def draw_share(parts: Sequence[tuple[str, int]]) -> Markup:
             body += Markup('<rect class="{}" x="{:.2f}%" width="{:.2f}%" height="8"/>').format(name, start, width)
         start += width
     return Markup('<svg class="share" width="100%" height="8" aria-hidden="true">{}</svg>').format(body)
+
+
+def _dots_class(count: int) -> str:
+    """Return the style of so many dots: few are drawn plainly, many shine through each other."""
+    return "dots few" if count <= N_PLAIN_DOTS else "dots"
 
 
 def _x_axis(limits: tuple[float, float]) -> Axis:

@@ -108,10 +108,19 @@ def measure_motion(view: SessionView, step: StepSummary, *, pixel_size_ang: floa
     measures = [
         make_measure(scale_series(found["motion.total_px"], scale), label="Total motion", unit=unit),
         make_measure(scale_series(found["motion.early_px"], scale), label="Early motion", unit=unit),
-        make_measure(scale_series(found["frames.gain_residual"], 100.0), label="Gain left in the movie", unit="%"),
     ]
     newest = next(view.records(step.name, newest_first=True, limit=1), None)
+    if newest is not None and not _has_learnt_gain(newest):
+        measures.append(
+            make_measure(scale_series(found["frames.gain_residual"], 100.0), label="Gain left in the movie", unit="%")
+        )
     return _measured("Motion", step, measures, _newest_motion(newest, scale, unit))
+
+
+def _has_learnt_gain(stored: StoredRecord) -> bool:
+    """Tell whether the gain came from this session: what is left of it says nothing for a movie that it was learnt from."""
+    gain = (stored.record.get("frames") or {}).get("gain")
+    return gain is not None and str(gain).startswith("session:")
 
 
 def measure_picks(view: SessionView, step: StepSummary) -> MeasuredStep | None:

@@ -22,7 +22,7 @@ def measure_dose(view: SessionView, step: StepSummary, steps: Sequence[StepSumma
     if found is None:
         return None
     measures = (
-        make_measure(found["counts_per_px_frame"], label="Dose", unit="counts/px/frame"),
+        make_measure(found["counts_per_px_frame"], label="Counts in a pixel and frame", unit=""),
         make_measure(scale_series(found["drift"], 100.0), label="Change of the dose during the movie", unit="%"),
         make_measure(scale_series(found["zero_fraction"], 100.0), label="Pixels that counted nothing", unit="%"),
     )
@@ -37,8 +37,8 @@ def _usual_dose(view: SessionView, step: StepSummary) -> Plot | None:
         return None
     share = record.get("deviating_share")
     numbers = (
-        ("Counts", record["counts_per_px_frame"], "/px/frame"),
-        ("Dose", record.get("dose_per_frame_e_per_ang2"), "e/Å²/frame"),
+        ("Counts in a pixel and frame", record["counts_per_px_frame"], ""),
+        ("Dose of a frame", record.get("dose_per_frame_e_per_ang2"), "e/Å²"),
         ("Movies behind it", float(record["n_samples"]), ""),
         ("Followed a change", float(record["n_updates"]), "times"),
         ("Far from it, last window", None if share is None else 100.0 * share, "%"),
@@ -119,7 +119,8 @@ def measure_tilt(view: SessionView, step: StepSummary, album: Album) -> Measured
     newest = None
     if stored is not None:
         record = stored.record
-        numbers = (("Mean", record.get("mean_correlation"), ""), ("Spread", record.get("std_correlation"), ""))
+        known = (("Rings", "significance", "σ"), ("Mean", "mean_correlation", ""), ("Spread", "std_correlation", ""))
+        numbers = tuple((label, record[name], unit) for label, name, unit in known if record.get(name) is not None)
         picture = album.embed(record["picture"]) if record.get("picture") else None
         newest = Newest(stored.name, numbers, picture, note="The spectra of the windows, where they lie in the image.")
     return MeasuredStep("Tilt", step, drawn, newest) if drawn else None
