@@ -140,7 +140,8 @@ TARGETS: tuple[Target, ...] = (
     Target(ENGINE, "50,000 exposures: memory of the runner", "engine_scale", "runner_rss_mb", "MB", at_most=500.0),
     Target(ENGINE, "50,000 exposures: store", "engine_scale", "store_gb", "GB", at_most=2.0),
     Target(
-        ENGINE, "50,000 exposures: CPU for an item-step at the end", "engine_scale", "cpu_ms_per_item_step_at_last", "ms", at_most=2.0
+        ENGINE, "50,000 exposures: CPU for an item-step at the end", "engine_scale", "cpu_ms_per_item_step_at_last", "ms",
+        at_most=2.0,
     ),
     Target(
         ENGINE, "backlog of 500: a new exposure, in times its steps take", "newest_first", "median_times_its_steps", "times",

@@ -25,8 +25,8 @@ HEAD = """<!-- Written by benchmarks/write_page.py from benchmarks/results; chan
 
 # Benchmarks
 
-Each line is a target, the figure that a script in `benchmarks/` printed, and that of another program in the same run. Nothing here
-is a test: figures of time depend on the machine, which each run names.
+Each line is a target, the figure that a script in `benchmarks/` printed, and that of another program in the same run. Nothing
+here is a test: figures of time depend on the machine, which each run names.
 
 To run a script, keep its figures and write this page anew, on a machine that does nothing else:
 
