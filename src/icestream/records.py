@@ -34,8 +34,8 @@ class Record(BaseModel):
 
     @property
     def weight(self) -> int:
-        """How many things the record stands for: particles for picks and particles, else 1."""
-        return 1
+        """How many things the record stands for: the particles where it has a table of them, else 1."""
+        return int(getattr(self, "count", 1)) if "block" in type(self).model_fields else 1
 
     @classmethod
     def upcast(cls, stored: dict[str, object], version: int) -> dict[str, object]:
@@ -156,9 +156,7 @@ class Motion(Record):
     """How the specimen moved during one movie; positions are displacements of the specimen, frame 0 at zero."""
 
     global_yx_px: list[tuple[Pixel, Pixel]] = Field(description="Per frame, in raw pixels")
-    local_coefficients: list[list[float]] | None = Field(
-        None, description="(2, n) coefficients of the local model, y then x; its terms are documented in algorithms.motion_model"
-    )
+    local_coefficients: list[list[float]] | None = Field(None, description="(2, n), y then x; terms: algorithms.motion_model")
     local_rms_px: Pixel | None = Field(None, description="Spread of the patch tracks about the local model")
     total_px: Pixel = Field(description="Length of the global path")
     early_px: Pixel = Field(description="Path length in the first quarter of the frames")
@@ -241,11 +239,6 @@ class Picks(Record):
     diameter_ang: Angstrom
     block: Block
 
-    @property
-    def weight(self) -> int:
-        """How many particles there are."""
-        return self.count
-
 
 class Particles(Record):
     """Particle images of one micrograph, with position and CTF per particle.
@@ -262,11 +255,6 @@ class Particles(Record):
     phase_flipped: bool
     micrograph: FileRef
     block: Block
-
-    @property
-    def weight(self) -> int:
-        """How many particles there are."""
-        return self.count
 
 
 class ClassInfo(Record):
@@ -297,11 +285,6 @@ class ClassAssignments(Record):
     count: int = Field(ge=0)
     version: int = Field(description="Snapshot version that made the assignment")
     block: Block
-
-    @property
-    def weight(self) -> int:
-        """How many particles there are."""
-        return self.count
 
 
 class RelionProject(Snapshot):
