@@ -34,8 +34,8 @@ class Record(BaseModel):
 
     @property
     def weight(self) -> int:
-        """How many things the record stands for: particles for picks and particles, else 1."""
-        return 1
+        """How many things the record stands for: the particles where it has a table of them, else 1."""
+        return int(getattr(self, "count", 1)) if "block" in type(self).model_fields else 1
 
     @classmethod
     def upcast(cls, stored: dict[str, object], version: int) -> dict[str, object]:
@@ -131,11 +131,14 @@ class GainMonitor(Record):
     n_skipped: int = Field(0, ge=0, description="Movies left out: unreadable, empty, or of another size")
     skipped: str | None = Field(None, description="Why the last of them was left out")
     noise: float | None = Field(None, description="Standard error of a pixel's gain, from two halves of the movies")
+    reliability: float | None = Field(None, description="Share of a pixel's deviation that is no noise; the rest was taken out")
     n_defects: int = Field(0, ge=0, description="Pixels that count less than a third or more than three times the median")
     n_outliers: int = Field(0, ge=0, description="Single counts left out because they lay far above what the pixel counts")
     raw: Unevenness | None = Field(None, description="Without any gain")
     residual: Unevenness | None = Field(None, description="After the gain that was given")
     slope: float | None = Field(None, description="How much of the given gain is in the movies: 1 all of it, 0 none")
+    picture: FileRef | None = Field(None, description="Picture: the gain as it was learnt; defects are grey")
+    residual_picture: FileRef | None = Field(None, description="Picture: what is left after the gain that was given")
     warning: str | None = Field(None, description="What is wrong with the gain that was given")
 
 
@@ -153,9 +156,7 @@ class Motion(Record):
     """How the specimen moved during one movie; positions are displacements of the specimen, frame 0 at zero."""
 
     global_yx_px: list[tuple[Pixel, Pixel]] = Field(description="Per frame, in raw pixels")
-    local_coefficients: list[list[float]] | None = Field(
-        None, description="(2, n) coefficients of the local model, y then x; its terms are documented in algorithms.motion_model"
-    )
+    local_coefficients: list[list[float]] | None = Field(None, description="(2, n), y then x; terms: algorithms.motion_model")
     local_rms_px: Pixel | None = Field(None, description="Spread of the patch tracks about the local model")
     total_px: Pixel = Field(description="Length of the global path")
     early_px: Pixel = Field(description="Path length in the first quarter of the frames")
@@ -238,11 +239,6 @@ class Picks(Record):
     diameter_ang: Angstrom
     block: Block
 
-    @property
-    def weight(self) -> int:
-        """How many particles there are."""
-        return self.count
-
 
 class Particles(Record):
     """Particle images of one micrograph, with position and CTF per particle.
@@ -259,11 +255,6 @@ class Particles(Record):
     phase_flipped: bool
     micrograph: FileRef
     block: Block
-
-    @property
-    def weight(self) -> int:
-        """How many particles there are."""
-        return self.count
 
 
 class ClassInfo(Record):
@@ -294,11 +285,6 @@ class ClassAssignments(Record):
     count: int = Field(ge=0)
     version: int = Field(description="Snapshot version that made the assignment")
     block: Block
-
-    @property
-    def weight(self) -> int:
-        """How many particles there are."""
-        return self.count
 
 
 class RelionProject(Snapshot):

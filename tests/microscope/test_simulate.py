@@ -168,3 +168,11 @@ def test_events_keep_pixel_and_number_of_electrons():
         counts = np.zeros((2, 2), int)
         np.add.at(counts, tuple(pixels.T), 1)
         assert np.array_equal(counts, frame)
+
+
+def test_a_weak_beam_gives_seven_tenths_of_the_counts(tmp_path: Path):
+    truth = simulate(tmp_path, settings=settings(n_movies=2, faults={1: Fault.WEAK_BEAM}, gain=False), pace=FAST)
+    whole, weak = (load_exposure_truth(tmp_path, name) for name in truth.exposures)
+    assert weak.electrons_per_pixel == pytest.approx(0.7 * whole.electrons_per_pixel)
+    counts = [tifffile.imread(tmp_path / exposure.file).mean() for exposure in (whole, weak)]
+    assert counts[1] / counts[0] == pytest.approx(0.7, rel=0.05)

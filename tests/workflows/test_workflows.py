@@ -8,7 +8,7 @@ from icestream.workflows import find_workflow, list_workflows, read_workflow
 
 
 def test_the_workflows_have_a_summary_each() -> None:
-    assert set(list_workflows()) == {"movies_to_classes", "micrographs_to_classes", "movies_to_ctf"}
+    assert set(list_workflows()) == {"movies_to_classes", "micrographs_to_classes", "movies_to_ctf", "movies_to_ctf_full"}
     assert all(summary for summary in list_workflows().values())
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from icestream.microscope.exposure import motion_on_grid, place_particles
-from icestream.microscope.faults import EMPTY_ELECTRONS_PER_PIXEL, HUGE_DRIFT_FACTOR
+from icestream.microscope.faults import HUGE_DRIFT_FACTOR, electrons_per_pixel
 from icestream.microscope.motion import N_SPACE_TERMS, N_TIME_TERMS, make_drift, make_local_motion
 from icestream.microscope.projection import random_angles_deg
 from icestream.microscope.settings import Fault, SimulationSettings
@@ -49,7 +49,7 @@ def draw_exposure(settings: SimulationSettings, index: int, *, fault: Fault | No
             "width_px": shape[1],
             "n_frames": settings.n_frames,
             "pixel_size_ang": settings.pixel_size_ang,
-            "electrons_per_pixel": EMPTY_ELECTRONS_PER_PIXEL if fault is Fault.EMPTY else settings.dose_per_pixel,
+            "electrons_per_pixel": electrons_per_pixel(settings, fault),
             **optics,
             "voltage_kv": settings.voltage_kv,
             "cs_mm": settings.cs_mm,

@@ -6,6 +6,7 @@ TRUNCATED_FRACTION = 0.6
 UNFINISHED_FRACTION = 0.7
 HUGE_DRIFT_FACTOR = 12.0
 EMPTY_ELECTRONS_PER_PIXEL = 0.002
+WEAK_BEAM_FRACTION = 0.7
 
 _FAULT_KEY = 1
 
@@ -19,6 +20,13 @@ def assign_faults(settings: SimulationSettings) -> dict[int, Fault]:
     kinds = list(Fault)
     drawn = {int(index): kinds[int(generator.integers(len(kinds)))] for index in chosen}
     return dict(sorted({**drawn, **settings.faults}.items()))
+
+
+def electrons_per_pixel(settings: SimulationSettings, fault: Fault | None) -> float:
+    """Return the dose of a pixel in one frame of an exposure."""
+    if fault is Fault.EMPTY:
+        return EMPTY_ELECTRONS_PER_PIXEL
+    return settings.dose_per_pixel * (WEAK_BEAM_FRACTION if fault is Fault.WEAK_BEAM else 1.0)
 
 
 def written_bytes(size_bytes: int, fault: Fault | None) -> int:

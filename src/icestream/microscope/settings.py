@@ -32,6 +32,8 @@ class Fault(StrEnum):
     """The frames are smaller than those of the session."""
     PAUSE = "pause"
     """The file stops growing in the middle for a long while, then is completed."""
+    WEAK_BEAM = "weak_beam"
+    """The beam was off centre: 70 % of the dose."""
     UNFINISHED = "unfinished"
     """The file stays short of its declared size for ever; under its temporary name where such names are used."""
 

@@ -10,18 +10,19 @@ from icestream.observe.scales import Axis, limits_of, running_median, short_numb
 WIDTH, HEIGHT = 300.0, 118.0
 LEFT, RIGHT, TOP, BOTTOM = 34.0, 6.0, 8.0, 20.0
 N_BINS = 28
+N_PLAIN_DOTS = 60
 
 _FRAME = Markup('<svg class="chart" viewBox="0 0 {w:.0f} {h:.0f}" role="img" aria-label="{label}">{body}</svg>')
 
 
-def draw_series(series: Series, *, label: str) -> Markup:
-    """Draw a value against the exposure number: a dot each, and the running median as a line."""
+def draw_series(series: Series, *, label: str, word: str = "exposure ") -> Markup:
+    """Draw a value against the exposure number (or what ``word`` says): a dot each, and the running median as a line."""
     x = _x_axis((min(series.exposures), max(series.exposures) + 1e-9))
     y = _y_axis(limits_of(series.values))
     dots = "".join(f"M{x(n):.1f} {y(value):.1f}h0" for n, value in zip(series.exposures, series.values, strict=True))
     smooth = running_median(series.values, width=max(5, len(series.values) // 40))
-    body = _y_ticks(y) + _ends("exposure ", series.exposures)
-    body += Markup('<path class="dots" d="{}"/>').format(dots)
+    body = _y_ticks(y) + _ends(word, series.exposures)
+    body += Markup('<path class="{}" d="{}"/>').format(_dots_class(len(series.values)), dots)
     if len(smooth) > 4:
         body += Markup('<path class="line" d="{}"/>').format(_line(x, y, series.exposures, smooth))
     return _FRAME.format(w=WIDTH, h=HEIGHT, label=label, body=body)
@@ -91,6 +92,24 @@ def draw_trajectory(yx: Sequence[tuple[float, float]], *, unit: str, label: str)
     return _FRAME.format(w=size, h=size, label=label, body=body)
 
 
+def draw_scatter(xs: Sequence[float], ys: Sequence[float], *, unit: str, label: str) -> Markup:
+    """Draw one value against another in the same unit, a dot each; on the broken line both are equal."""
+    low, high = limits_of([*xs, *ys])
+    side = WIDTH * 0.72
+    x, y = Axis(low, high, LEFT, side - RIGHT), Axis(low, high, side - BOTTOM, TOP)
+    body = Markup("")
+    for tick in x.ticks():
+        body += Markup('<path class="grid" d="M{0} {1:.1f}H{2:.1f}"/>').format(LEFT, y(tick), side - RIGHT)
+        body += Markup('<text class="end" x="{}" y="{:.1f}">{}</text>').format(LEFT - 5, y(tick) + 3.5, short_number(tick))
+        if x(tick) < side - RIGHT - 16 - 5 * len(unit):
+            body += Markup('<text class="middle" x="{:.1f}" y="{:.1f}">{}</text>').format(x(tick), side - 6, short_number(tick))
+    body += Markup('<text class="end" x="{:.1f}" y="{:.1f}">{}</text>').format(side - RIGHT, side - 6, unit)
+    body += Markup('<path class="mark" d="M{:.1f} {:.1f}L{:.1f} {:.1f}"/>').format(x(low), y(low), x(high), y(high))
+    dots = "".join(f"M{x(a):.1f} {y(b):.1f}h0" for a, b in zip(xs, ys, strict=True))
+    body += Markup('<path class="{}" d="{}"/>').format(_dots_class(len(xs)), dots)
+    return _FRAME.format(w=WIDTH, h=side, label=label, body=body)
+
+
 def draw_share(parts: Sequence[tuple[str, int]]) -> Markup:
     """Draw how a whole is divided: (style class, count) from left to right."""
     total = sum(count for _, count in parts)
@@ -101,6 +120,11 @@ def draw_share(parts: Sequence[tuple[str, int]]) -> Markup:
             body += Markup('<rect class="{}" x="{:.2f}%" width="{:.2f}%" height="8"/>').format(name, start, width)
         start += width
     return Markup('<svg class="share" width="100%" height="8" aria-hidden="true">{}</svg>').format(body)
+
+
+def _dots_class(count: int) -> str:
+    """Return the style of so many dots: few are drawn plainly, many shine through each other."""
+    return "dots few" if count <= N_PLAIN_DOTS else "dots"
 
 
 def _x_axis(limits: tuple[float, float]) -> Axis:

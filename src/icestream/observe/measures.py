@@ -36,6 +36,20 @@ class Newest:
     picture: Picture | None = None
     chart: Markup | None = None
     chart_caption: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Something of the whole step, drawn or in numbers."""
+
+    title: str
+    subtitle: str
+    numbers: tuple[tuple[str, float | None, str], ...]
+    picture: Picture | None = None
+    chart: Markup | None = None
+    caption: str = ""
+    warning: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,6 +60,9 @@ class MeasuredStep:
     step: StepSummary
     measures: tuple[Measure, ...]
     newest: Newest | None
+    plots: tuple[Plot, ...] = ()
+    heading: str | None = None
+    """What is said beside the title instead of the name of the step."""
 
 
 def make_measure(series: Series, *, label: str, unit: str) -> Measure | None:
@@ -67,13 +84,13 @@ def make_measure(series: Series, *, label: str, unit: str) -> Measure | None:
 def measure_ctf(view: SessionView, step: StepSummary, album: Album) -> MeasuredStep | None:
     """Show the CTF fits of one step: resolution, defocus, astigmatism, and the phase shift where there is one."""
     paths = ("defocus_u_ang", "defocus_v_ang", "resolution_ang", "phase_shift_deg")
-    found = _fields(view, step, paths)
+    found = read_series(view, step, paths)
     if found is None:
         return None
     major, minor = found["defocus_u_ang"], found["defocus_v_ang"]
     measures = [
         make_measure(found["resolution_ang"], label="CTF resolution", unit="Å"),
-        make_measure(_combine(major, minor, lambda u, v: (u + v) / 2 / 1e4), label="Defocus", unit="µm"),
+        make_measure(mean_defocus(found), label="Defocus", unit="µm"),
         make_measure(_combine(major, minor, lambda u, v: abs(u - v)), label="Astigmatism", unit="Å"),
     ]
     if any(found["phase_shift_deg"].values):
@@ -84,16 +101,26 @@ def measure_ctf(view: SessionView, step: StepSummary, album: Album) -> MeasuredS
 
 def measure_motion(view: SessionView, step: StepSummary, *, pixel_size_ang: float | None) -> MeasuredStep | None:
     """Show how far the specimen moved: over the whole movie, and in its first quarter."""
-    found = _fields(view, step, ("motion.total_px", "motion.early_px"))
+    found = read_series(view, step, ("motion.total_px", "motion.early_px", "frames.gain_residual"))
     if found is None or not found["motion.total_px"].values:
         return None
     scale, unit = (pixel_size_ang, "Å") if pixel_size_ang else (1.0, "px")
     measures = [
-        make_measure(_scaled(found["motion.total_px"], scale), label="Total motion", unit=unit),
-        make_measure(_scaled(found["motion.early_px"], scale), label="Early motion", unit=unit),
+        make_measure(scale_series(found["motion.total_px"], scale), label="Total motion", unit=unit),
+        make_measure(scale_series(found["motion.early_px"], scale), label="Early motion", unit=unit),
     ]
     newest = next(view.records(step.name, newest_first=True, limit=1), None)
+    if newest is not None and not _has_learnt_gain(newest):
+        measures.append(
+            make_measure(scale_series(found["frames.gain_residual"], 100.0), label="Gain left in the movie", unit="%")
+        )
     return _measured("Motion", step, measures, _newest_motion(newest, scale, unit))
+
+
+def _has_learnt_gain(stored: StoredRecord) -> bool:
+    """Tell whether the gain came from this session: what is left of it says nothing for a movie that it was learnt from."""
+    gain = (stored.record.get("frames") or {}).get("gain")
+    return gain is not None and str(gain).startswith("session:")
 
 
 def measure_picks(view: SessionView, step: StepSummary) -> MeasuredStep | None:
@@ -105,7 +132,8 @@ def measure_picks(view: SessionView, step: StepSummary) -> MeasuredStep | None:
     return _measured("Picking", step, [make_measure(series, label="Particles per micrograph", unit="particles")], None)
 
 
-def _fields(view: SessionView, step: StepSummary, paths: tuple[str, ...]) -> dict[str, Series] | None:
+def read_series(view: SessionView, step: StepSummary, paths: tuple[str, ...]) -> dict[str, Series] | None:
+    """Return path → series of what a step has stored; None before its first run."""
     with view.reading() as connection:
         if connection is None or step.revision_id is None:
             return None
@@ -122,7 +150,13 @@ def _combine(first: Series, second: Series, value_of: Callable[[float, float], f
     return Series(first.exposures, values, first.stride)
 
 
-def _scaled(series: Series, factor: float) -> Series:
+def mean_defocus(found: dict[str, Series]) -> Series:
+    """Return the mean of both defocus values in µm."""
+    return _combine(found["defocus_u_ang"], found["defocus_v_ang"], lambda u, v: (u + v) / 2 / 1e4)
+
+
+def scale_series(series: Series, factor: float) -> Series:
+    """Return a series in another unit."""
     return Series(series.exposures, tuple(value * factor for value in series.values), series.stride)
 
 

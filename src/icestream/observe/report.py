@@ -17,13 +17,14 @@ from markupsafe import Markup
 from icestream import __version__
 from icestream.files import publish_text
 from icestream.flow.session import Session
-from icestream.observe import gallery, measures, wording
+from icestream.observe import gallery, measures, quality, wording
 from icestream.observe.answers import FailedItem, NoticeRow, Overview, ReasonCount, RejectedItem, StepSummary
 from icestream.observe.charts import draw_share
 from icestream.observe.conditions import Condition, read_conditions
 from icestream.observe.people import Decision, Deed
 from icestream.observe.pictures import Album
 from icestream.observe.queries import RECENT_MINUTES, SessionView, open_view
+from icestream.observe.reasons import group_reasons
 
 REFRESH_S = 30
 MOST_LINES = 60
@@ -104,9 +105,9 @@ def gather(view: SessionView, *, refresh_s: float) -> ReportData:
         micrographs=gallery.recent_micrographs(view, steps, album, pixel_size_ang=pixel_size_ang),
         classes=gallery.class_sections(view, steps, album),
         failed=tuple(view.failed(limit=MOST_LINES)),
-        failed_reasons=tuple(view.reasons("failed")[:MOST_LINES]),
+        failed_reasons=tuple(group_reasons(view.reasons("failed"))[:MOST_LINES]),
         rejected=tuple(view.rejected(limit=MOST_LINES)),
-        rejected_reasons=tuple(view.reasons("rejected")[:MOST_LINES]),
+        rejected_reasons=tuple(group_reasons(view.reasons("rejected"))[:MOST_LINES]),
         notices=tuple(view.notices(limit=MOST_LINES)),
         deeds=tuple(reversed(view.history(limit=MOST_LINES))),
         decisions=tuple(view.decisions()[-MOST_LINES:]),
@@ -151,13 +152,20 @@ def _measure(
     """Choose what to show of a step by the type of its records, whatever it is called."""
     found: list[measures.MeasuredStep | None] = []
     for step in steps:
-        match step.records.get("out"):
+        match quality.record_type(step):
+            case "MovieDose":
+                found.append(quality.measure_dose(view, step, steps))
+            case "GainReference":
+                found.append(quality.measure_gain(view, step, album))
+            case "TiltMeasure":
+                found.append(quality.measure_tilt(view, step, album))
             case "CtfFit":
                 found.append(measures.measure_ctf(view, step, album))
             case "Micrograph":
                 found.append(measures.measure_motion(view, step, pixel_size_ang=pixel_size_ang))
             case "Picks":
                 found.append(measures.measure_picks(view, step))
+    found += quality.compare_ctfs(view, steps)
     return tuple(one for one in found if one is not None)
 
 

@@ -16,16 +16,19 @@ from icestream.algorithms.gain_estimate import (
     measure_unevenness,
 )
 from icestream.algorithms.gain_orientation import choose_gain, fit_gain_size_2d, measure_gain_slope, orient_gain_2d
+from icestream.algorithms.gain_shrink import measure_reliability, shrink_gain_2d
 from icestream.algorithms.motion_frames import check_counts, sum_raw_frames
 from icestream.errors import IcestreamError, ItemError
 from icestream.flow import Accumulator, Context, Exposure, Field, Params, Progress, Update, Verdict, keep, step, wait
 from icestream.io.gain import read_gain
 from icestream.io.image import write_mrc
 from icestream.io.movie import open_movie
+from icestream.io.preview import write_preview
 from icestream.records import FileRef, GainMonitor, GainReference, Movie, Record, Unevenness
 
 _EER_FRACTIONS = 40
 _STALE_SLOPE = 0.8
+_PICTURE_PX = 384
 
 
 class EstimateGainParams(Params):
@@ -54,13 +57,14 @@ class EstimateGainState(Record):
     n_movies: int = 0
 
 
-@step.accumulate("estimate_gain", version=1, memory_gb=3)
+@step.accumulate("estimate_gain", version=2, memory_gb=3)
 class EstimateGain(Accumulator[EstimateGainState, GainReference]):
     """Learn the gain of the camera from the counts of the session's movies, and tell whether a given gain is the right one.
 
     The counts of each pixel, added up over movies of the specimen, over those of the mean pixel are its response; the gain is
     its inverse, 0 at defects. Each version has figures: the noise of the estimate (from two halves of the movies), and how
-    uneven rows, columns and blocks are without a gain and after the one that was given. Movies that cannot be read, are empty
+    uneven rows, columns and blocks are without a gain and after the one that was given. What is likely noise in single pixels is
+    taken out of the gain, so that a gain of few movies harms nothing. Movies that cannot be read, are empty
     or of another size are left out and counted. The gain is for frames as they are read: it multiplies.
     """
 
@@ -118,7 +122,8 @@ class EstimateGain(Accumulator[EstimateGainState, GainReference]):
         if state.sums is None:
             raise ItemError(f"no movie could be used for the gain, at least 1 is needed; {state.skipped or 'none came'}")
         sums = _load(state.sums, ctx)
-        values = invert_response_2d(estimate_response_2d(sums))
+        reliability = measure_reliability(measure_unevenness(sums), noise=measure_noise(sums))
+        values = shrink_gain_2d(invert_response_2d(estimate_response_2d(sums)), reliability=reliability)
         with ctx.publish("_gain.mrc") as out:
             write_mrc(out.path, values, pixel_size_ang=1.0)
         return GainReference(
@@ -126,7 +131,7 @@ class EstimateGain(Accumulator[EstimateGainState, GainReference]):
             height_px=state.height_px,
             width_px=state.width_px,
             operation="multiply",
-            monitor=_watch(state, sums, values, params, ctx),
+            monitor=_watch(state, sums, values, reliability, params, ctx),
         )
 
 
@@ -150,19 +155,26 @@ def _fold(sums: GainSums | None, total: NDArray[np.float32], exposure: Exposure)
 
 
 def _watch(
-    state: EstimateGainState, sums: GainSums, values: NDArray[np.float32], params: EstimateGainParams, ctx: Context
+    state: EstimateGainState,
+    sums: GainSums,
+    values: NDArray[np.float32],
+    reliability: float,
+    params: EstimateGainParams,
+    ctx: Context,
 ) -> GainMonitor:
     """Return the figures of this version; those of a given gain where there is one."""
-    noise = measure_noise(sums)
+    noise = measure_noise(sums) * np.sqrt(reliability)  # what is left of it after shrinking
     raw = measure_unevenness(sums)
     monitor = GainMonitor(
         n_movies=sums.n_movies,
         n_skipped=state.n_skipped,
         skipped=state.skipped,
-        noise=noise if np.isfinite(noise) else None,
+        noise=float(noise) if np.isfinite(noise) else None,
+        reliability=round(reliability, 4),
         n_defects=int(np.count_nonzero(values == 0)),
         n_outliers=sums.n_outliers,
         raw=_record(raw),
+        picture=_draw(np.where(values > 0, values, np.float32(1)), "_gain.png", ctx),
     )
     if state.given is None:
         return monitor
@@ -172,7 +184,12 @@ def _watch(
         return monitor.model_copy(update={"warning": str(error)})
     residual = measure_unevenness(sums, gain=np.where(defects, np.float32(0), factor))
     slope, error_of_slope = measure_gain_slope(sums.counts.sum(axis=0), factor)
-    found: dict[str, object] = {"residual": _record(residual), "warning": _warn(residual, -slope, params)}
+    left = np.where(defects | (values == 0), np.float32(1), estimate_response_2d(sums) * factor)
+    found: dict[str, object] = {
+        "residual_picture": _draw(left, "_residual.png", ctx),
+        "residual": _record(residual),
+        "warning": _warn(residual, -slope, params),
+    }
     if np.isfinite(error_of_slope):
         found["slope"] = -slope
     return monitor.model_copy(update=found)
@@ -206,6 +223,12 @@ def _warn(residual: GainFigures, slope: float, params: EstimateGainParams) -> st
 def _record(figures: GainFigures) -> Unevenness | None:
     values = vars(figures)
     return Unevenness(**values) if all(np.isfinite(value) for value in values.values()) else None
+
+
+def _draw(values: NDArray[np.float32], suffix: str, ctx: Context) -> FileRef:
+    with ctx.publish(suffix) as out:
+        write_preview(out.path, values, max_px=_PICTURE_PX)
+    return out.ref
 
 
 def _save(sums: GainSums, ctx: Context) -> FileRef:

@@ -12,6 +12,7 @@ from icestream.flow.graph import StepSpec, Workflow, build_graph
 from icestream.flow.session import SessionDocument
 from icestream.flow.step import Kind
 from icestream.records import Acquisition
+from icestream.workflows.alternatives import take_first_inputs
 from icestream.workflows.implied import OPTIONS, type_of
 from icestream.workflows.placeholders import Placeholder, describe_allowed, read_value
 from icestream.workflows.template import Template, TemplateStep, asks_in, closest, plain_step, substitute_all
@@ -55,7 +56,10 @@ def fill_template(
         f"input {key!r} ({one.record}, read by {', '.join(one.read_by)}) is open; add this part to a workflow that has it"
         for key, one in template.open_inputs.items()
     ]
-    filled = {step: _without(plain_step(spec, typed), left_out) for step, spec in steps.items()}
+    optional = {step: spec.only_with is not None for step, spec in steps.items()}
+    filled = {
+        step: take_first_inputs(_without(plain_step(spec, typed), left_out), optional=optional) for step, spec in steps.items()
+    }
     folders = {**substitute_all(template.roots, typed), **(roots or {})}
     acquisition, more = _acquisition(substitute_all(template.acquisition, typed))
     problems += more + _check_graph(filled)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from icestream.errors import WorkflowError
 from icestream.flow.graph import StepSpec, Workflow
 from icestream.records import Acquisition
+from icestream.workflows.alternatives import take_first_inputs
 from icestream.workflows.placeholders import NAME, Placeholder, read_value
 
 LARGEST_BYTES = 1 << 20
@@ -73,7 +74,9 @@ class Template(BaseModel):
         """Return all steps, with default values; what has no default is left out."""
         values = {name: one.default for name, one in self.placeholders.items() if one.default is not None}
         typed = {name: read_value(self.placeholders[name], value, base=Path("/")) for name, value in values.items()}
-        return Workflow(steps={name: plain_step(spec, typed) for name, spec in self.steps.items()})
+        optional = {name: spec.only_with is not None for name, spec in self.steps.items()}
+        filled = {name: plain_step(spec, typed) for name, spec in self.steps.items()}
+        return Workflow(steps={name: take_first_inputs(spec, optional=optional) for name, spec in filled.items()})
 
 
 def read_template(text: str, *, origin: str) -> Template:

@@ -1,0 +1,150 @@
+"""What each benchmark is to reach: the lines of docs/benchmarks.md, and where in a script's JSON line their figures are."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Target:
+    """One line of the page. ``figure`` and ``peer`` are paths in the JSON line, with dots."""
+
+    part: str
+    what: str
+    result: str
+    """Name of the file in ``results/``, without its suffix."""
+    figure: str
+    unit: str
+    at_most: float | None = None
+    at_least: float | None = None
+    peer: str | None = None
+    beat_peer: bool = False
+    """The figure must be below that of the peer, whether or not there is a limit too."""
+    of_peer: float | None = None
+    """The figure must be at most this part of that of the peer."""
+    tried: str = ""
+    """What was tried; a target that is missed must say it."""
+
+    def allowed(self) -> str:
+        """Return the target as people read it."""
+        unit = f" {self.unit}" if self.unit else ""
+        limits = [f"≤ {self.at_most:g}{unit}"] if self.at_most is not None else []
+        limits += [f"≥ {self.at_least:g}{unit}"] if self.at_least is not None else []
+        limits += ["below the peer"] if self.beat_peer else []
+        return ", ".join(limits + ([f"≤ {self.of_peer:g} of the peer"] if self.of_peer is not None else []))
+
+    def is_met(self, value: float, peer: float | None) -> bool:
+        """Tell whether a figure reaches the target."""
+        if (self.beat_peer or self.of_peer is not None) and peer is None:
+            return False
+        if peer is not None and (
+            (self.beat_peer and not value < peer) or (self.of_peer is not None and value > self.of_peer * peer)
+        ):
+            return False
+        return (self.at_most is None or value <= self.at_most) and (self.at_least is None or value >= self.at_least)
+
+
+SCRIPTS: dict[str, str] = {
+    "apoferritin_session": "DATA NEW_FOLDER",
+    "classify2d_quality": "",
+    "ctf_accuracy": "",
+    "ctf_calibration": "",
+    "engine_latency": "",
+    "engine_scale": "",
+    "engine_throughput": "",
+    "kill_session": "DATA NEW_FOLDER",
+    "motion_accuracy": "--side 1024 --frames 30 --settings 6 --snr --relion --patches 1 3 5",
+    "motion_speed": "--relion --patches 1 5",
+    "newest_first": "",
+    "picking_f1": "DATA",
+    "soak": "",
+}
+"""Every script that prints a figure, and the arguments it is run with; a script may come later than its line here."""
+
+MOTION, CTF, ENGINE, OTHER = "Motion correction", "CTF", "Engine", "Particles and whole sessions"
+_NO_RECORD = "What was tried is not on record."
+
+
+def _ctf(result: str, estimator: str, name: str) -> list[Target]:
+    """Return the lines of one estimator on the simulated microscope."""
+    rows = (("defocus", "defocus_ang", "Å", 30.0, 150.0), ("astigmatism", "astigmatism_ang", "Å", 50.0, None))
+    found = []
+    for label, key, unit, median, p95 in rows:
+        found.append(Target(CTF, f"{name}: {label}, median", result, f"{estimator}.{key}.median", unit, at_most=median))
+        if p95 is not None:
+            found.append(Target(CTF, f"{name}: {label}, 95th percentile", result, f"{estimator}.{key}.p95", unit, at_most=p95))
+    angle = f"{name}: angle of astigmatism from 300 Å, median"
+    return [*found, Target(CTF, angle, result, f"{estimator}.angle_deg.median", "°", at_most=5.0)]
+
+
+def _beats_relion(patches: int) -> list[Target]:
+    peer = f"relion_{patches}x{patches}"
+    label = f"{patches}×{patches} patches of RELION"
+    one, both = "global_per_axis_px.median", "local_px.median"
+    return [
+        Target(
+            MOTION, f"global motion per axis, {label}", "motion_accuracy", one, "px", 0.1, peer=f"{peer}.{one}", beat_peer=True
+        ),
+        Target(MOTION, f"local motion, {label}", "motion_accuracy", both, "px", 0.3, peer=f"{peer}.{both}", beat_peer=True),
+    ]
+
+
+TARGETS: tuple[Target, ...] = (
+    *(line for patches in (1, 3, 5) for line in _beats_relion(patches)),
+    Target(
+        MOTION, "signal-to-noise of the sum against one with the true shifts, at 0.9 Nyquist: median", "motion_accuracy",
+        "snr_to_true_shifts_at_0.9_nyquist.median", "", at_least=0.95,
+    ),
+    Target(
+        MOTION, "the same: worst setting", "motion_accuracy", "snr_to_true_shifts_at_0.9_nyquist.worst", "", at_least=0.95,
+        tried=_NO_RECORD,
+    ),
+    Target(
+        MOTION, "4096² × 30, in forward transforms of its frames", "motion_speed", "times_the_transforms", "times", at_most=5.0
+    ),
+    Target(
+        MOTION, "4096² × 30, with decoding and writing: RELION's CPU seconds over ours", "motion_speed", "relion_5x5.times_ours",
+        "times", at_least=4.0,
+        tried="Where the time goes: alignment and sum 12.4 s (3.95 times the transforms), decoding 1.93 s, "
+        "writing 0.2 s. What else was tried is not on record.",
+    ),
+    Target(MOTION, "4096² × 30: memory", "motion_speed", "peak_gb", "GB", at_most=4.0),
+    *_ctf("ctf_accuracy", "first", "`ctf`"),
+    *_ctf("ctf_accuracy", "second", "`ctf_equiphase`"),
+    Target(CTF, "`ctf`, phase fitted: phase shift, median", "ctf_accuracy_phase", "first.phase_deg.median", "°", at_most=5.0),
+    Target(CTF, "synthetic set, `ctf`: defocus, median", "ctf_accuracy_synthetic", "first.defocus_ang.median", "Å", at_most=30.0),
+    Target(CTF, "synthetic set: defocus, 95th percentile", "ctf_accuracy_synthetic", "first.defocus_ang.p95", "Å", at_most=150.0),
+    Target(
+        CTF, "synthetic set: astigmatism, median", "ctf_accuracy_synthetic", "first.astigmatism_ang.median", "Å", at_most=50.0,
+        tried="Weights by the noise of each frequency (version 2 of `ctf`). What else was tried is not on record.",
+    ),
+    Target(
+        CTF, "against ASPIRE, 3 images: defocus, median", "ctf_accuracy_aspire", "first.defocus_ang.median", "Å",
+        peer="aspire.defocus_ang.median", beat_peer=True,
+    ),
+    Target(
+        CTF, "against ASPIRE, 3 images: astigmatism, median", "ctf_accuracy_aspire", "first.astigmatism_ang.median", "Å",
+        peer="aspire.astigmatism_ang.median", beat_peer=True,
+    ),
+    Target(
+        CTF, "against ASPIRE, `ctf`: CPU seconds", "ctf_accuracy_aspire", "first.cpu_s.median", "s",
+        peer="aspire.cpu_s.median", of_peer=0.1,
+    ),
+    Target(
+        CTF, "against ASPIRE, `ctf_equiphase`: CPU seconds", "ctf_accuracy_aspire", "second.cpu_s.median", "s",
+        peer="aspire.cpu_s.median", of_peer=0.1, tried=_NO_RECORD,
+    ),
+    Target(ENGINE, "item-steps a second, 8 steps, 2 workers", "engine_throughput", "item_steps_per_s", "/s", at_least=500.0),
+    Target(ENGINE, "the runner's CPU for an item-step", "engine_throughput", "runner_cpu_ms_per_item_step", "ms", at_most=2.0),
+    Target(ENGINE, "file closed → last of 8 steps committed, 5 files/s: median", "engine_latency", "median_s", "s", at_most=0.25),
+    Target(ENGINE, "50,000 exposures: open and resume", "engine_scale", "open_and_resume_s", "s", at_most=3.0),
+    Target(ENGINE, "50,000 exposures: `status`", "engine_scale", "status_s", "s", at_most=3.0),
+    Target(ENGINE, "50,000 exposures: memory of the runner", "engine_scale", "runner_rss_mb", "MB", at_most=500.0),
+    Target(ENGINE, "50,000 exposures: store", "engine_scale", "store_gb", "GB", at_most=2.0),
+    Target(
+        ENGINE, "50,000 exposures: CPU for an item-step at the end", "engine_scale", "cpu_ms_per_item_step_at_last", "ms",
+        at_most=2.0,
+    ),
+    Target(
+        ENGINE, "backlog of 500: a new exposure, in times its steps take", "newest_first", "median_times_its_steps", "times",
+        at_most=3.0,
+    ),
+)  # fmt: skip

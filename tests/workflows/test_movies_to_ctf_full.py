@@ -1,0 +1,140 @@
+"""The first half of a session in one run: bad movies of each kind, and every filter's books balance."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icestream.errors import WorkflowError
+from icestream.flow.graph import build_graph
+from icestream.flow.running import run_session
+from icestream.flow.session import create_session
+from icestream.microscope.pace import Pace
+from icestream.microscope.settings import Fault, SimulationSettings
+from icestream.microscope.simulate import simulate
+from icestream.observe.queries import SessionView, open_view
+from icestream.observe.report import gather, write_report
+from icestream.settings import Settings
+from icestream.workflows import fill_template, find_workflow, load_template, read_template
+
+NAME = "movies_to_ctf_full"
+FAULTS = {1: Fault.EMPTY, 2: Fault.WEAK_BEAM, 4: Fault.HUGE_DRIFT, 6: Fault.TRUNCATED}
+N_MOVIES = 10
+FILTERS = ("right_dose", "steady", "agreed", "level", "good")
+SIMULATED: dict[str, Any] = {
+    "n_movies": N_MOVIES, "height_px": 320, "width_px": 320, "n_frames": 6, "n_particles": 8, "format": "mrc",
+    "dose_per_frame_e_per_ang2": 6.0, "b_factor_ang2": 20.0, "seed": 3,
+}  # fmt: skip
+OPTICS = {"voltage": 300, "cs": 2.7, "amplitude_contrast": 0.07, "pixel_size": 1.5, "dose_per_frame": 6.0}
+
+
+@pytest.fixture(scope="module")
+def view(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SessionView]:
+    """A finished session whose filter by CTF keeps what is less than 1.5 µm under focus."""
+    folder = tmp_path_factory.mktemp("full")
+    simulate(folder / "scope", settings=SimulationSettings(faults=FAULTS, **SIMULATED), pace=Pace())
+    values = {**OPTICS, "movies": folder / "scope" / "movies", "gain": folder / "scope" / "gain.mrc"}
+    own = {"learn_gain": True, "first_movies": 3, "defocus": [0.3, 1.5], "worst_resolution": 25}
+    waiting = {"movies": {"max_files": N_MOVIES, "give_up_s": 1.0, "stable_s": 0.3}}
+    document = fill_template(load_template(NAME), {**values, **own}, name="first half", settings=waiting)
+    session = create_session(folder / "session", document)
+    run_session(session, Settings(cores=2, min_free_gb=0))
+    write_report(session)
+    with open_view(session) as opened:
+        yield opened
+
+
+def test_every_filter_decides_every_exposure_once(view: SessionView) -> None:
+    counts = {step.name: step.counts for step in view.steps()}
+    for name in FILTERS:
+        one = counts[name]
+        assert one.item + one.rejected + one.failed + one.skipped + one.absent == N_MOVIES, name
+        assert one.waiting == one.running == 0, name
+    reasons = Counter(item.step for item in view.rejected())
+    assert {name: counts[name].rejected for name in FILTERS} == {name: reasons[name] for name in FILTERS}
+    assert all(item.reason for item in view.rejected())
+    above = {"steady": "right_dose", "agreed": "steady", "level": "agreed", "good": "level"}
+    for name, before in above.items():  # nothing failed between two filters, so what one kept the next has decided
+        assert counts[name].item + counts[name].rejected == counts[before].item, name
+
+
+def test_bad_movies_are_set_aside_where_they_should_be_and_good_ones_kept(view: SessionView) -> None:
+    told = {item.exposure: (item.step, item.reason) for item in [*view.rejected(), *view.failed()]}
+    assert [told[f"mic_{index + 1:04d}"][0] for index in FAULTS] == ["right_dose", "right_dose", "steady", "movies"]
+    assert "-100.0%" in told["mic_0002"][1]
+    assert re.search(r"-(29|30|31)\.\d%", told["mic_0003"][1])
+    assert "from one frame to the next" in told["mic_0005"][1]
+    kept = {stored.unit for stored in view.records("mean_ctf")}
+    wide = {stored.unit: stored.record["defocus_u_ang"] > 15_000 for stored in view.records("mean_ctf")}
+    out_of_range = {item.unit for item in view.rejected("good")}
+    assert out_of_range == {unit for unit in kept if wide[unit]}
+    assert 0 < len(out_of_range) < len(kept) <= N_MOVIES - len(FAULTS)
+
+
+def test_the_learnt_gain_watches_the_given_one(view: SessionView) -> None:
+    newest = view.snapshots("learnt_gain", limit=1)[0].record
+    assert newest is not None
+    assert newest["monitor"]["slope"] == pytest.approx(1.0, abs=0.1)
+    assert newest["monitor"]["warning"] is None
+    assert newest["monitor"]["residual"]["total"] < 0.5 * newest["monitor"]["raw"]["total"]
+    (used,) = {stored.record["frames"]["gain"] for stored in view.records("aligned")}
+    assert used.startswith("gain:")
+
+
+def test_the_report_shows_every_step(view: SessionView) -> None:
+    data = gather(view, refresh_s=0)
+    shown = {one.title: one for one in data.measured}
+    assert [one.title for one in data.measured] == ["Dose", "Gain", "Motion", "CTF", "CTF", "CTF", "Tilt", "Two CTFs"]
+    assert shown["Dose"].measures[0].median == pytest.approx(6.0 * 1.5**2, rel=0.05)
+    assert shown["Dose"].plots[0].title == "Usual dose"
+    assert [plot.picture.uri is not None for plot in shown["Gain"].plots if plot.picture] == [True, True]
+    spectra = [one.newest.picture for one in data.measured if one.title == "CTF" and one.newest]
+    assert all(picture is not None and picture.uri for picture in spectra)
+    assert spectra[0] != spectra[1]
+    first = {stored.unit: stored.record for stored in view.records("ctf")}
+    second = {stored.unit: stored.record for stored in view.records("second_ctf")}
+    apart = [sum(first[unit][name] - second[unit][name] for name in ("defocus_u_ang", "defocus_v_ang")) / 2 for unit in first]
+    assert shown["Two CTFs"].measures[0].median == pytest.approx(sorted(apart)[len(apart) // 2], abs=max(map(abs, apart)))
+    assert shown["Two CTFs"].measures[0].n_shown == len(first)
+    (doses,) = [one for one in data.rejected_reasons if one.step == "right_dose"]
+    assert doses.count == 2
+    assert "-100.0 … -" in doses.reason
+    page = (view.session.folder / "report" / "index.html").read_text(encoding="utf-8")
+    assert "Left after the given gain" in page
+    assert "ctf and second_ctf" in page
+
+
+@pytest.mark.parametrize(
+    ("given", "learnt", "used"),
+    [(True, True, "gain"), (True, False, "gain"), (False, True, "learnt_gain"), (False, False, None)],
+)
+def test_the_gain_is_given_or_learnt(given: bool, learnt: bool, used: str | None, tmp_path: Path) -> None:
+    values = {"movies": tmp_path, "learn_gain": learnt, **({"gain": tmp_path / "gain.mrc"} if given else {})}
+    document = fill_template(load_template(NAME), values)
+    assert document.steps["aligned"].inputs.get("gain") == used
+    assert ("gain" in document.steps, "learnt_gain" in document.steps) == (given, learnt)
+    if learnt:
+        assert ("gain" in document.steps["learnt_gain"].inputs) is given
+
+
+def test_all_of_it_is_a_workflow_without_a_template() -> None:
+    graph = build_graph(find_workflow(NAME))
+    assert graph.inputs_of("aligned") == {"right_dose", "gain"}
+    assert list(graph.nodes)[-1] == "good"
+
+
+def test_alternatives_are_steps_that_may_be_left_out(tmp_path: Path) -> None:
+    text = """
+placeholders: {movies: {label: Movies, type: folder}}
+roots: {movies: {ask: movies}}
+steps:
+  movies: {use: import_movies}
+  one: {use: import_gain}
+  other: {use: import_gain}
+  aligned: {use: motion, in: {movie: movies, gain: [one, other]}}
+"""
+    with pytest.raises(WorkflowError, match="gain"):
+        fill_template(read_template(text, origin="two"), {"movies": tmp_path}, roots={"gain": str(tmp_path)})
