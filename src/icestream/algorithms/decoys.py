@@ -60,3 +60,22 @@ def choose_threshold(score: NDArray[np.float64], decoy: NDArray[np.float64], *, 
     median, upper = np.percentile(decoy, [50.0, 84.13])
     once_in_twenty = float(median + (upper - median) * special.ndtri(1 - 0.05 / len(decoy)))
     return min(by_rate, max(once_in_twenty, float(np.nextafter(np.max(decoy), np.inf))))
+
+
+def level_by_rate(score, decoy, *, false_discovery_rate):
+    ranked = np.sort(score)[::-1]
+    decoys_above = len(decoy) - np.searchsorted(np.sort(decoy), ranked, side="left")
+    passing = np.flatnonzero(1 + decoys_above <= false_discovery_rate * np.arange(1, len(ranked) + 1))
+    return float(ranked[passing[-1]]) if len(passing) else np.inf
+
+
+P = 0.05
+def level_above_noise(decoy):
+    n = len(decoy)
+    if n < 10:
+        return np.inf
+    power = np.sort(np.maximum(decoy, 0.0) ** 2)[::-1]
+    k = min(max(n // 4, 10), n - 1)
+    excess = float(np.mean(power[:k] - power[k]))
+    level = power[k] + k * excess * np.expm1(np.log(k / P) / k)
+    return float(max(np.sqrt(level), np.nextafter(decoy.max(), np.inf)))

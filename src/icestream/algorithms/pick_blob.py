@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from icestream.algorithms.contamination import mask_contamination_2d, robust_zscore
-from icestream.algorithms.decoys import choose_threshold, compete
+from icestream.algorithms.decoys import choose_threshold, compete, level_above_noise, level_by_rate
 from icestream.algorithms.fourier import Image, crop_fourier_2d, frequency_radius_2d
 from icestream.algorithms.matching import average_radially_2d, correlate_locally_2d
 from icestream.algorithms.peaks import find_peaks_2d
@@ -194,17 +194,39 @@ def pick_particles_2d(
         _find_both_contrasts, distance_px=distance, reach_px=distance, allowed=~mask_contamination_2d(small, diameter_px=largest)
     )
     flat = flatten_micrograph_2d(small, diameter_px=largest)
+    learn = partial(_learn_from, find=find, diameter_px=(smallest, largest), n_rounds=n_rounds)
+    peaks = learn(flat)
+    level = _choose_level(peaks, lambda: learn(-flat), reach_px=distance, false_discovery_rate=false_discovery_rate) if threshold is None else threshold
+    yx_px, score = peaks.yx_px[peaks.score >= level], peaks.score[peaks.score >= level]
+    alike = reject_outliers_2d(remove_background_2d(small, diameter_px=largest), yx_px, radius_px=0.5 * smallest)
+    return Blobs(yx_px[alike] * scale, score[alike], level)  # Fourier cropping leaves pixel 0 where it is
+
+
+def _learn_from(
+    flat: Image, *, find: Callable[[Image, Image], _Peaks], diameter_px: tuple[float, float], n_rounds: int
+) -> _Peaks:
+    """Find blobs, learn a template from them in two ways, and return what the better one finds."""
+    smallest, largest = diameter_px
     scales = tuple(np.geomspace(0.8 * smallest, largest, 4))
     blobs = find(blob_response_2d(flat, diameters_px=scales), blob_response_2d(-flat, diameters_px=scales))
     learned = [
         _learn_and_find(flat, blobs, find, trusting=trusting, radius_px=0.65 * largest, n_rounds=n_rounds)
         for trusting in (False, True)
     ]
-    peaks = max(learned, key=lambda found: _evidence(found, found.threshold(false_discovery_rate)))
-    level = peaks.threshold(false_discovery_rate) if threshold is None else threshold
-    yx_px, score = peaks.yx_px[peaks.score >= level], peaks.score[peaks.score >= level]
-    alike = reject_outliers_2d(remove_background_2d(small, diameter_px=largest), yx_px, radius_px=0.5 * smallest)
-    return Blobs(yx_px[alike] * scale, score[alike], level)  # Fourier cropping leaves pixel 0 where it is
+    return max(learned, key=lambda found: _evidence(found, found.threshold(0.05)))
+
+
+def _choose_level(
+    peaks: _Peaks, learn_opposite: Callable[[], _Peaks], *, reach_px: float, false_discovery_rate: float
+) -> float:
+    floor = 0.4 * float(np.median(peaks.score[:5])) if len(peaks.score) else 0.0
+    by_rate = level_by_rate(peaks.winning, peaks.decoy, false_discovery_rate=false_discovery_rate)
+    if np.isfinite(by_rate):
+        return max(by_rate, floor)
+    opposite = learn_opposite()
+    rivals = opposite.score[compete(opposite.yx_px, opposite.score, peaks.yx_px, peaks.score, reach_px=reach_px)]
+    highest = float(np.max(peaks.decoy, initial=0.0))
+    return max(level_above_noise(rivals), floor, np.nextafter(highest, np.inf))
 
 
 def _learn_and_find(
