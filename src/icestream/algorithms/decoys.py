@@ -65,7 +65,7 @@ def choose_threshold(score: NDArray[np.float64], decoy: NDArray[np.float64], *, 
 
 
 def level_by_rate(score: NDArray[np.float64], decoy: NDArray[np.float64], *, false_discovery_rate: float) -> float:
-    """Return the lowest score at which ``(1 + decoys) / peaks`` of at least this score is the accepted rate; infinite where none is.
+    """Return the lowest score from which on ``(1 + decoys) / peaks`` is at most the accepted rate; infinite where none is.
 
     Parameters
     ----------
@@ -84,8 +84,8 @@ def level_above_noise(noise: Sequence[NDArray[np.float64]], *, false_image_rate:
     """Return the height that the highest of the peaks of pure noise exceeds in a fraction ``false_image_rate`` of images.
 
     The squares of the heights of a Gaussian field have an exponential tail. Its scale is learned from the upper quarter of all
-    peaks, and that it is learned from ``k`` of them is counted in: with their mean excess ``b`` over the level ``u``, one image is
-    expected to have ``(k / images) (1 + e / (k b))^-k`` peaks above ``u + e`` (Pickands 1975, Ann. Stat. 3, 119, for the tail).
+    peaks, and that it is learned from ``k`` of them is counted in: with their mean excess ``b`` over the square ``u``, one image
+    is expected to have ``(k / images) (1 + e / (k b))^-k`` squares above ``u + e`` (Pickands 1975, Ann. Stat. 3, 119, on tails).
 
     Parameters
     ----------

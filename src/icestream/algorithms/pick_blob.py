@@ -224,7 +224,7 @@ def _learn_from(
 
 
 def _choose_level(peaks: _Peaks, noise: Iterator[_Peaks], *, false_discovery_rate: float) -> float:
-    """Return the level above which peaks are particles; ``noise`` is what is found in noise, and is asked where particles are few."""
+    """Return the level above which peaks are particles; ``noise``, what is found in noise, is asked where they are few."""
     floor = 0.4 * float(np.median(peaks.score[:5])) if len(peaks.score) else 0.0
     level = level_by_rate(peaks.winning, peaks.decoy, false_discovery_rate=false_discovery_rate)
     if np.isinf(level):

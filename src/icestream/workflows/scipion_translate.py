@@ -157,7 +157,7 @@ class _Translator:
         inputs = {port: str(link) for port, link in links.items()}
         self._add_first(protocol, mapping, inputs, reader, account)
         name = self._name(mapping.step)
-        if gain := self._gain_of(protocol, first):
+        if gain := self._gains.get(first.step if first else "") or self._wiring.estimate_read(protocol):
             self._gains[name] = gain
             inputs |= {"gain": gain} if mapping.use in ("motion", "estimate_gain") else {}
         bin_ = account.params.get("bin", 1.0) if mapping.use == "motion" else 1.0
@@ -175,12 +175,6 @@ class _Translator:
         self.result.rows.append(Row(protocol, name, CHANGED if notes else MAPPED_SAME, tuple(notes), account.kept))
         targets = account.targets.items()
         self._list_fields(protocol, {key: target if target[0] == "-" else f"--set {name}.{target}" for key, target in targets})
-
-    def _gain_of(self, protocol: Protocol, movies: Link | None) -> str | None:
-        """Return the gain that was given with the movies, else the estimate that they were read from."""
-        read = [self._wiring.made.get(pointer.protocol) for pointers in protocol.pointers.values() for pointer in pointers]
-        estimate = next((made[0] for made in read if made is not None and made[1].use == "estimate_gain"), None)
-        return estimate if movies is None else self._gains.get(movies.step, estimate)
 
     def _add_first(self, protocol: Protocol, mapping: Mapping, inputs: dict[str, str], reader: Reader, account: Account) -> None:
         """Add the steps that one protocol is besides; each feeds an input of the step that follows."""
