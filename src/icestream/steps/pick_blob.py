@@ -38,8 +38,8 @@ class PickBlobParams(Params):
 def pick_blobs(micrograph: Micrograph, params: PickBlobParams, acquisition: Acquisition, ctx: Context) -> Picks:
     """Find particles of a given size, learning from the micrograph itself what they look like.
 
-    Picks are numbered from the best score down; ``pid`` stays with a particle for good. Where the threshold is unset, a micrograph
-    without particles has a pick once in about twenty times: few peaks are compared with what is found in noise of its spectrum.
+    Picks are numbered from the best score down; ``pid`` stays with a particle for good. Where the threshold is unset, few peaks
+    are compared with what is found in noise of the same spectrum, so that an empty micrograph has a pick about once in twenty.
 
     Raises
     ------
