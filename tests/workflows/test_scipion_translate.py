@@ -1,8 +1,10 @@
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
+from icestream.algorithms.gain_orientation import orient_gain_2d
 from icestream.flow.graph import StepSpec, Workflow, build_graph
 from icestream.flow.registry import find_step
 from icestream.workflows import scipion_flow
@@ -76,6 +78,7 @@ def test_a_workflow_of_a_facility_becomes_one_of_ours(facility: list[Item]) -> N
     assert inputs == {
         "movies": {},
         "gain": {},
+        "gain_estimate": {"movie": "movies", "gain": "gain"},
         "aligned": {"movie": "movies", "gain": "gain"},
         "steady": {"micrograph": "aligned"},
         "tilt": {"micrograph": "steady"},
@@ -95,6 +98,7 @@ def test_a_workflow_of_a_facility_becomes_one_of_ours(facility: list[Item]) -> N
         "local": True,
         "patches": [7, 5],
         "group": 1,
+        "gain_orientation": "rot90",
         "eer_group": 32,
         "eer_upsampling": 2,
     }
@@ -118,12 +122,13 @@ def test_every_protocol_of_the_file_is_told(facility: list[Item]) -> None:
     assert set(outcomes) == {item["object.id"] for item in facility}
     assert outcomes["30"] == MAPPED_SAME
     assert outcomes["60"] == outcomes["90"] == outcomes["35"] == CHANGED
-    assert outcomes["15"] == outcomes["110"] == LEFT_OUT
+    assert outcomes["15"] == CHANGED
+    assert outcomes["110"] == LEFT_OUT
     assert outcomes["55"] == outcomes["85"] == DISABLED
     assert outcomes["105"] == UNKNOWN
-    assert "gainRot 1: the gain reference is not rotated; rotate the file" in _row(translation, 20).notes
-    assert "does not wait for 15" in _row(translation, 20).notes
-    assert _row(translation, 20).kept == {"groupLocal": 4, "tol": 0.5, "gainRot": 1}
+    assert any(note.startswith("gain_orientation: as it was fixed there") for note in _row(translation, 20).notes)
+    assert translation.steps["aligned"].after == ["gain_estimate"]
+    assert _row(translation, 20).kept == {"groupLocal": 4, "tol": 0.5}
     assert "particles: inputParticles gives ClassAverages, not Particles" in _row(translation, 100).notes[0]
 
 
@@ -208,6 +213,49 @@ def test_a_trigger_closes_what_it_sends_its_signal_to() -> None:
     }  # fmt: skip
     assert translation.steps["batches"].inputs == {"items": "trigger_2"}
     assert translation.steps["classes_2"].inputs == {"particles": "trigger_2"}
+
+
+def test_movies_are_read_with_the_gain_that_was_estimated_from_them() -> None:
+    estimate = _item("XmippProtMovieGain", 2, inputMovies="1.outputMovies")
+    motion = _item("ProtMotionCorr", 3, inputMovies="2.outputMovies")
+    for given, gain in ({"gainFile": "/data/a.mrc"}, "gain"), ({}, "gain_estimate"):
+        translation = _translate(_item("ProtImportMovies", 1, filesPath="/data", **given), estimate, motion)
+        assert translation.problems == ()
+        assert translation.steps["gain_estimate"].use == "estimate_gain"
+        assert translation.steps["aligned"].inputs == {"movie": "movies", "gain": gain}
+
+
+def test_defects_are_found_in_a_folder_of_their_own() -> None:
+    translation = _translate(_movies()[0], _item("ProtMotionCorr", 2, inputMovies="1.outputMovies", defectMap="/k3/map.tif"))
+    assert translation.options["--root defects"] == "/k3"
+    assert translation.steps["aligned"].params["defects"] == "defects:map.tif"
+    for path in ("map.tif", "/k3/../map.tif", "%(HOME)s/map.tif"):
+        translation = _translate(_movies()[0], _item("ProtMotionCorr", 2, inputMovies="1.outputMovies", defectMap=path))
+        assert "--root defects" not in translation.options
+        assert any("no whole path of a file" in note for note in _row(translation, 2).notes)
+
+
+@pytest.mark.parametrize(("flip", "turns"), [(flip, turns) for flip in range(3) for turns in range(4) if flip or turns])
+def test_a_fixed_gain_is_turned_as_it_says(flip: int, turns: int) -> None:
+    params = _params("ProtMotionCorr", MOVIE, gainRot=turns, gainFlip=flip)
+    gain = np.arange(6).reshape(2, 3)
+    turned = np.rot90(gain, turns)
+    expected = {0: turned, 1: turned[::-1], 2: turned[:, ::-1]}[flip]
+    assert np.array_equal(orient_gain_2d(gain, orientation=params["gain_orientation"]), expected)
+
+
+def test_the_second_ctf_is_fitted_in_another_way_where_another_program_fitted_it() -> None:
+    for second, use in ("ProtGctf", "ctf_equiphase"), ("CistemProtCTFFind", "ctf"):
+        translation = _translate(
+            *_movies(),
+            _item("CistemProtCTFFind", 3, inputMicrographs="2.outputMicrographs"),
+            {**_item(second, 4, inputMicrographs="2.outputMicrographs", minDefocus=5000, maxDefocus=40000), "object.label": "B"},
+            _item("XmippProtCTFConsensus", 5, calculateConsensus=True, inputCTF="3.outputCTF", inputCTF2="4.outputCTF"),
+        )
+        assert translation.problems == ()
+        assert translation.steps["ctf"].use == "ctf"
+        assert (translation.steps["ctf_2"].use, translation.steps["ctf_2"].label) == (use, "B")
+        assert translation.steps["ctf_2"].params["defocus_um"] == [0.5, 4.0]
 
 
 def test_two_ctfs_are_compared_and_averaged() -> None:
@@ -349,6 +397,14 @@ def test_the_rule_of_max_shift_keeps_its_meaning(index: int, rule: str) -> None:
         ("XmippProtFlexAlign", MOVIE, {"autoPatches": True, "patchesX": 6, "patchesY": 8}, {}),
         ("ProtMotionCorr", MOVIE, {"patchX": 0, "patchY": 0, "alignFrame0": 1, "alignFrameN": 0},
          {"local": False, "first_frame": 0}),
+        ("ProtMotionCorr", MOVIE, {"splitEvenOdd": True, "doSaveUnweightedMic": False, "doApplyDoseFilter": False},
+         {"write_halves": True, "write_unweighted": False, "dose_weighting": "off"}),
+        ("ProtMotionCorr", MOVIE, {"doApplyDoseFilter": True, "gainRot": 0, "gainFlip": 0}, {}),
+        ("ProtMotionCorr", MOVIE, {"gainRot": 3, "gainFlip": 0}, {"gain_orientation": "rot270"}),
+        ("ProtMotionCorr", MOVIE, {"gainRot": 1, "gainFlip": 1}, {"gain_orientation": "flip rot270"}),
+        ("ProtMotionCorr", MOVIE, {"gainFlip": 2}, {"gain_orientation": "flip rot180"}),
+        ("ProtRelionMotioncor", MOVIE, {"doDW": False}, {"dose_weighting": "off"}),
+        ("ProtMotionCorr", MOVIE, {"defectFile": "/data/k3/defects.txt"}, {"defects": "defects:defects.txt"}),
         ("ProtRelionMotioncor", MOVIE, {"patchX": 2, "patchY": 5}, {"local": False}),
         ("ProtRelionMotioncor", MOVIE, {"patchX": 3, "patchY": 5, "groupFrames": 2},
          {"local": True, "patches": [5, 3], "group": 2}),

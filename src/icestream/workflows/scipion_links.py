@@ -95,6 +95,11 @@ class Wiring:
         step, _, output = target.partition(".")
         return Link(step, output or "out")
 
+    def estimate_read(self, protocol: Protocol) -> str | None:
+        """Return the step that estimates the gain, where a protocol reads the movies that it passes on."""
+        read = [self.made.get(pointer.protocol) for pointers in protocol.pointers.values() for pointer in pointers]
+        return next((made[0] for made in read if made is not None and made[1].use == "estimate_gain"), None)
+
     def _collects(self, link: Link) -> bool:
         return self.steps[link.step].use in COLLECTS
 

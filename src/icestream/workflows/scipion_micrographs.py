@@ -16,6 +16,7 @@ from icestream.workflows.scipion_convert import (
     where,
     where_not,
 )
+from icestream.workflows.scipion_motion import MOTION_RULES, MOVIE_GAIN, as_dose_weighting
 from icestream.workflows.scipion_rules import PIXEL, Lost, Mapping, Rule, Via
 
 _IMPORT_RULES = (
@@ -44,15 +45,8 @@ _FRAMES = (
     Rule("bin", ("binFactor",), as_positive),
 )
 _EER = (Rule("eer_group", ("eerGroup",), as_integer), Rule("eer_upsampling", ("eerSampling",), one_of(1, 2, 4)))
-_GAIN_LOST = (
-    Lost("gainRot", (0,), "the gain reference is not rotated; rotate the file"),
-    Lost("gainFlip", (0,), "the gain reference is not flipped; flip the file"),
-    Lost("defectFile", (), "a list of defects is not read; hot pixels are found in the data"),
-    Lost("defectMap", (), "a map of defects is not read; hot pixels are found in the data"),
-    Lost("doApplyDoseFilter", (True,), "micrographs are dose-weighted wherever the dose is known"),
-    Lost("doDW", (True,), "micrographs are dose-weighted wherever the dose is known"),
+_MOTION_LOST = (
     Lost("doSaveMovie", (False,), "the aligned movie is not written"),
-    Lost("splitEvenOdd", (False,), "sums of even and odd frames are not made"),
     Lost("doMagCor", (False,), "anisotropic magnification is not corrected"),
     Lost("cropDimX", (0,), "movies are not cropped"),
     Lost("cropDimY", (0,), "movies are not cropped"),
@@ -60,8 +54,9 @@ _GAIN_LOST = (
 _MOTION_OUTPUTS = (("outputMicrographsEven", None), ("outputMicrographsOdd", None))
 
 
-def _motion(*rules: Rule, lost: tuple[Lost, ...] = ()) -> Mapping:
-    return Mapping("motion", "aligned", {"movie": ("inputMovies",)}, (*_FRAMES, *rules), (*_GAIN_LOST, *lost), _MOTION_OUTPUTS)
+def _motion(*rules: Rule, lost: tuple[Lost, ...] = (), dose: str = "doApplyDoseFilter") -> Mapping:
+    shared = (*_FRAMES, *MOTION_RULES, Rule("dose_weighting", (dose,), as_dose_weighting))
+    return Mapping("motion", "aligned", {"movie": ("inputMovies",)}, (*shared, *rules), (*_MOTION_LOST, *lost), _MOTION_OUTPUTS)
 
 
 _MOTIONCOR = _motion(
@@ -75,6 +70,7 @@ _RELION_MOTION = _motion(
     Rule("patches", ("patchY", "patchX"), as_patches(3)),
     Rule("group", ("groupFrames",), as_integer),
     *_EER,
+    dose="doDW",
     lost=(Lost("bfactor", (150,), "it is given in px² here; the default is kept"),),
 )
 _FLEXALIGN = _motion(
@@ -151,6 +147,7 @@ MICROGRAPH_PROTOCOLS: dict[str, Mapping] = {
     **dict.fromkeys(("ProtMotionCorr", "ProtMotionCorrNewStreaming", "ProtMotionCorrTasks"), _MOTIONCOR),
     "ProtRelionMotioncor": _RELION_MOTION,
     **dict.fromkeys(("XmippProtFlexAlign", "XmippProtMovieCorr"), _FLEXALIGN),
+    "XmippProtMovieGain": MOVIE_GAIN,
     "XmippProtMovieMaxShift": _MAX_SHIFT,
     **dict.fromkeys(("CistemProtCTFFind", "ProtCTFFind"), _CTFFIND),
     "ProtGctf": _GCTF,

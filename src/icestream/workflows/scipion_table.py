@@ -1,6 +1,7 @@
 """Every protocol of Scipion that is known by name: those with an equivalent, and why the others have none yet."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from icestream.workflows.scipion_micrographs import MICROGRAPH_PROTOCOLS
 from icestream.workflows.scipion_parse import Protocol
@@ -14,11 +15,28 @@ MAPPED: dict[str, Mapping] = {**MICROGRAPH_PROTOCOLS, **QUALITY_PROTOCOLS, **PAR
 _CONSENSUS_CLASSES = ("XmippProtCTFConsensus", "XmippProtCTFSelection")
 
 
-def mapping_of(protocol: Protocol) -> Mapping:
-    """Return what becomes of a protocol of `MAPPED`, as its parameters say."""
+def mapping_of(protocol: Protocol, others: Iterable[Protocol] = ()) -> Mapping:
+    """Return what becomes of a protocol of `MAPPED`, as its parameters and those of the other protocols say."""
     if protocol.class_name in _CONSENSUS_CLASSES and compares_two(protocol):
         return CTF_CONSENSUS
-    return MAPPED[protocol.class_name]
+    mapping = MAPPED[protocol.class_name]
+    if mapping.use == "ctf" and _is_second_opinion(protocol, {other.id: other for other in others}):
+        return replace(mapping, use="ctf_equiphase", changed="fitted in another way than the first CTF, to compare the two")
+    return mapping
+
+
+def _is_second_opinion(protocol: Protocol, others: dict[str, Protocol]) -> bool:
+    """Tell whether a CTF is only ever the second one of a consensus, and by another program than the first one."""
+    judges = [other for other in others.values() if other.class_name in _CONSENSUS_CLASSES and compares_two(other)]
+    firsts = {
+        pointer.protocol
+        for judge in judges
+        if any(second.protocol == protocol.id for second in judge.pointers["inputCTF2"])
+        for pointer in judge.pointers.get("inputCTF", ())
+    }
+    is_first = any(pointer.protocol == protocol.id for judge in judges for pointer in judge.pointers.get("inputCTF", ()))
+    names = {others[first].class_name for first in firsts if first in others}
+    return bool(names) and not is_first and protocol.class_name not in names
 
 
 @dataclass(frozen=True)
@@ -41,7 +59,6 @@ _NO_ASSESSMENT = Unmapped("micrographs are not classified by quality yet", _MICR
 
 UNMAPPED: dict[str, Unmapped] = {
     # movies
-    "XmippProtMovieGain": Unmapped("a gain reference is imported, not estimated", _MOVIES),
     "XmippProtConsensusMovieAlignment": Unmapped("two alignments are not compared yet", ("inputMovies1",)),
     "XmippProtOFAlignment": Unmapped("local motion is corrected by the motion step", _MOVIES),
     "XmippProtMovieAverage": Unmapped("frames are summed by the motion step", _MOVIES),

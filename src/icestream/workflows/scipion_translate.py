@@ -11,6 +11,7 @@ from icestream.workflows import scipion_flow
 from icestream.workflows.scipion_convert import AbsentError, Reader, UntranslatableError
 from icestream.workflows.scipion_flow import FLOWS, Flow, FlowMapping
 from icestream.workflows.scipion_links import Wiring
+from icestream.workflows.scipion_motion import DEFECTS_ROOT, defects_folder
 from icestream.workflows.scipion_params import Account, read_params, tell_lost
 from icestream.workflows.scipion_parse import Document, DynamicField, Protocol
 from icestream.workflows.scipion_quality import averages_two
@@ -100,7 +101,7 @@ class _Translator:
         """Translate one protocol; those that it reads were translated before."""
         self._scales[protocol.id] = self._scale(protocol)
         if protocol.class_name in MAPPED:
-            self._map(protocol, mapping_of(protocol))
+            self._map(protocol, mapping_of(protocol, self._protocols.values()))
         elif protocol.class_name in FLOWS:
             self._map_flow(protocol, FLOWS[protocol.class_name])
         elif protocol.class_name in UNMAPPED:
@@ -156,13 +157,17 @@ class _Translator:
         inputs = {port: str(link) for port, link in links.items()}
         self._add_first(protocol, mapping, inputs, reader, account)
         name = self._name(mapping.step)
-        if first is not None and first.step in self._gains:
-            self._gains[name] = self._gains[first.step]
-            inputs |= {"gain": self._gains[first.step]} if mapping.use == "motion" else {}
+        if gain := self._gains.get(first.step if first else "") or self._wiring.estimate_read(protocol):
+            self._gains[name] = gain
+            inputs |= {"gain": gain} if mapping.use in ("motion", "estimate_gain") else {}
         bin_ = account.params.get("bin", 1.0) if mapping.use == "motion" else 1.0
         self._pixels[name] = (raw_pixel_ang, binning * bin_)
         self._add_step(name, mapping.use, protocol, inputs, account.params)
         self._wiring.made[protocol.id] = (name, mapping)
+        if mapping.use == "estimate_gain" and first is not None:
+            self._wiring.replaced[protocol.id] = ("outputMovies", first)
+        if "defects" in account.params:
+            self.result.options.setdefault(f"--root {DEFECTS_ROOT}", defects_folder(reader))
         if protocol.class_name in FOLDERS:
             self._import(protocol, mapping, name, read_import(reader), account)
         self._add_mean(protocol, name, notes)

@@ -1,0 +1,63 @@
+"""Picks in images of pure noise: python benchmarks/picking_on_noise.py <first seed> <seeds>.
+
+Promised is that one image in twenty has any pick. Six kinds of noise are drawn for each seed: white on ice of uneven thickness,
+and noise behind a contrast transfer function, at several image sizes, pixel sizes and particle diameters. Prints one JSON line.
+Seeds below 100 served for development.
+"""
+
+import json
+import sys
+
+import numpy as np
+from scipy import ndimage
+
+from icestream.algorithms.pick_blob import pick_particles_2d
+
+WHITE = (((480, 560), (30, 42), 25), ((700, 720), (70, 90), 56), ((900, 800), (24, 32), 20))
+"""Shape, diameters and distance of picks in pixels."""
+BEHIND_A_CTF = (
+    ((1000, 960), 1.5, 1.0, True, (42, 58), 35),
+    ((1400, 1440), 1.0, 2.0, True, (100, 135), 80),
+    ((800, 700), 3.0, 3.0, False, (33, 45), 28),
+)
+"""Shape, pixel size in Å, defocus in µm, whether the ice is uneven, diameters and distance."""
+WAVELENGTH_ANG = 0.0197
+
+
+def draw_white(shape: tuple[int, int], seed: int, *, ice_px: float) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    ice = ndimage.gaussian_filter(rng.normal(size=shape), ice_px)
+    return (20 * (rng.normal(size=shape) + 0.5 * ice / ice.std()) + 1000).astype(np.float32)
+
+
+def draw_behind_a_ctf(shape: tuple[int, int], seed: int, *, pixel_ang: float, defocus_um: float, uneven: bool) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    square = np.fft.fftfreq(shape[0], pixel_ang)[:, None] ** 2 + np.fft.rfftfreq(shape[1], pixel_ang)[None] ** 2
+    phase = np.pi * WAVELENGTH_ANG * defocus_um * 1e4 * square - 0.5 * np.pi * 2.7e7 * WAVELENGTH_ANG**3 * square**2
+    transfer = np.sin(phase + 0.07) * np.exp(-20 * square)
+    image = np.fft.irfft2(np.fft.rfft2(rng.normal(size=shape)) * transfer, s=shape)
+    image = image / image.std() + 0.7 * rng.normal(size=shape)
+    if uneven:
+        ice = ndimage.gaussian_filter(rng.normal(size=shape), 60)
+        image += 0.5 * ice / ice.std()
+    return (100 * image + 1000).astype(np.float32)
+
+
+def main(first: int, seeds: int) -> None:
+    counts: dict[str, list[int]] = {}
+    for seed in range(first, first + seeds):
+        for shape, diameter, distance in WHITE:
+            image = draw_white(shape, seed, ice_px=2.0 * sum(diameter))
+            found = pick_particles_2d(-image, diameter_px=diameter, min_distance_px=distance)
+            counts.setdefault(f"white_{shape[0]}", []).append(len(found.score))
+        for shape, pixel_ang, defocus_um, uneven, diameter, distance in BEHIND_A_CTF:
+            image = draw_behind_a_ctf(shape, seed, pixel_ang=pixel_ang, defocus_um=defocus_um, uneven=uneven)
+            found = pick_particles_2d(-image, diameter_px=diameter, min_distance_px=distance)
+            counts.setdefault(f"ctf_{shape[0]}", []).append(len(found.score))
+    every = [count for kind in counts.values() for count in kind]
+    line = {"benchmark": "picking_on_noise", "images": len(every), "with_picks": int(np.count_nonzero(every)), "picks": counts}
+    print(json.dumps(line))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))
