@@ -83,13 +83,14 @@ class Arrivals:
             writing.add(schema.source_file, step=step, unit=unit, **values)
 
     def _note_exposure(self, writing: Writing, step: str, unit: str, body: dict[str, Any]) -> moves.Outcomes | None:
-        """Note an exposure; return the outcomes it has already, or None if this source brought it before."""
+        """Note an exposure; return the outcomes it has already, or None if this or another source brought it before."""
         table = schema.exposure
         acquisition = json.dumps(body["acquisition"] or {})
-        row = writing.connection.execute(select(table.c.ordinal).where(table.c.unit == unit)).first()
+        self._newest = ""
+        row = writing.connection.execute(select(table.c.ordinal, table.c.source).where(table.c.unit == unit)).first()
         if row is not None:
             (known,) = resuming.load_exposures(writing.connection, self.runner.revisions, [unit])
-            if step in known.outcomes:
+            if step in known.outcomes or row.source in known.outcomes:
                 return None
             values = {"source": step, "acquisition": acquisition}
             writing.connection.execute(update(table).where(table.c.unit == unit).values(values))

@@ -8,17 +8,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
-from icestream.errors import SessionError, StoreUnavailable
+from sqlalchemy import select
+
+from icestream.errors import SessionBusy, SessionError, StoreUnavailable
+from icestream.flow import schema
+from icestream.flow.control.looking import reading
 from icestream.flow.executor import Executor
 from icestream.flow.holding import Hold
 from icestream.flow.runner import Runner
-from icestream.flow.session import Session
+from icestream.flow.session import Session, open_session
 from icestream.flow.status import RunReport, RunStatus
 from icestream.flow.surroundings import Surroundings
 from icestream.settings import Settings
 
 _LOOK_S = 0.5
 _LONGEST_PAUSE_S = 30.0
+_PATIENCE = 30
+"""How often a runner that is built anew lets others finish what they do with the session, as a command takes a moment."""
 
 
 @dataclass
@@ -42,17 +48,36 @@ class Attendance:
 
     def run(self) -> RunReport:
         """Run to the end, pausing while the store cannot be used."""
-        troubles = 0
+        troubles = busy = 0
         while True:
             try:
-                self.runner = Runner(self.session, self.settings, self.on_change, self.cluster)
+                self.runner = self._build()
+                busy = 0
                 return self._attend(self.runner)
+            except SessionBusy as error:  # somebody may have changed something while nobody was here: that is soon over
+                busy += 1
+                if self.stops or self.runner is None or busy > _PATIENCE:
+                    raise
+                self._wait_until_well(str(error), 0)
             except (StoreUnavailable, OSError) as error:
                 if self.stops or self.runner is None:  # it never worked: the person who starts it should know at once
                     raise
                 self.session = self.runner.session
                 troubles += 1
                 self._wait_until_well(str(error), troubles)
+
+    def _build(self) -> Runner:
+        """Build a runner; what somebody has edited while none was here is taken up, and what is known of the disks is kept."""
+        earlier = self.runner
+        if earlier is not None:
+            with reading(self.session) as connection:
+                fence = None if connection is None else connection.execute(select(schema.runner.c.fence)).scalar()
+            if fence != earlier.store.fence:
+                self.session = open_session(self.session.folder)
+        runner = Runner(self.session, self.settings, self.on_change, self.cluster)
+        if earlier is not None:
+            runner.surroundings.devices |= earlier.surroundings.devices
+        return runner
 
     def _attend(self, runner: Runner) -> RunReport:
         for _ in range(self.stops):

@@ -152,6 +152,10 @@ class Scheduler:
         """Take back a settled unit whose outcome is about to change."""
         self.units[unit.id] = unit
 
+    def lacks_outcome(self, unit: Unit) -> bool:
+        """Tell whether some step has not decided a unit yet."""
+        return any(node.name not in unit.outcomes for node in self.nodes_of(unit.domain))
+
     def nodes_of(self, domain: str) -> list[Node]:
         """Return the steps that decide units of ``domain``, inputs first (sources of snapshots decide none)."""
         return self._domains.get(domain, [])
@@ -209,7 +213,7 @@ class Scheduler:
 
     def release(self, unit: Unit) -> None:
         """Let a unit go when every step of its domain has decided."""
-        if unit.id in self.units and not unit.running and all(n.name in unit.outcomes for n in self.nodes_of(unit.domain)):
+        if unit.id in self.units and not unit.running and not self.lacks_outcome(unit):
             del self.units[unit.id]
             self.out.append(Release(unit.id))
 
@@ -218,7 +222,8 @@ class Scheduler:
         stage = self.stages[node.name]
         if node.name in unit.running or stage.has(unit.id):
             return
-        absent = Joined({}, outcome=Outcome(Status.ABSENT, reason=stage.shut, weight=0)) if stage.shut else None
+        shut = stage.shut if (unit.id, node.name) not in self.overrides else ""  # what people decide by hand needs no work
+        absent = Joined({}, outcome=Outcome(Status.ABSENT, reason=shut, weight=0)) if shut else None
         joined = absent or join_inputs(node, unit.outcomes)
         if joined is None:
             return
@@ -275,6 +280,7 @@ class Scheduler:
             self.run_again(unit, stage.node)
             return
         retry.count_failure(self, stage, failed=False)
+        stage.failures.pop(event.unit, None)
         self.settle(unit, stage.node, event.outcome)
         if event.outcome.status is Status.ITEM and _makes_snapshot(stage.node):
             versions.publish(self, stage, event.outcome.keys["out"])

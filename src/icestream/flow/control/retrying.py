@@ -6,6 +6,7 @@ from sqlalchemy import select, update
 
 from icestream.errors import SessionError
 from icestream.flow import moves, resuming, schema, versions
+from icestream.flow.backlog import load_arrived
 from icestream.flow.control.asking import Retry
 from icestream.flow.step import Kind
 from icestream.flow.writing import Writing
@@ -59,7 +60,13 @@ def readmit(runner: "Runner", writing: Writing, unit: str, *, domain: str) -> No
     """Take a unit back into the scheduler's memory with all that is known of it."""
     writing.flush()
     connection, exposures = writing.connection, schema.exposure
-    connection.execute(update(exposures).where(exposures.c.unit == unit).values(settled_by=None))
+    if unit not in runner.scheduler.units:
+        runner.hearing.learn_units(connection, [unit])
+        if domain == "exposure":  # where it waits for its turn in the backlog, its turn has come: all steps are to decide it
+            waiting = [one for one in load_arrived(connection, runner.revisions, [unit]) if runner.scheduler.lacks_outcome(one)]
+            runner.carry_out(writing, runner.scheduler.admit(waiting, more=runner.scheduler.backlog))
+            writing.flush()
     if unit not in runner.scheduler.units:
         runner.hearing.learn_units(connection, [unit])
         runner.scheduler.readmit(resuming.load_unit(connection, runner.revisions, unit, domain=domain))
+    connection.execute(update(exposures).where(exposures.c.unit == unit).values(settled_by=None))
