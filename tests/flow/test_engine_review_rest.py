@@ -139,9 +139,9 @@ def test_a_weight_is_known_while_one_of_several_streams_is_decided_again() -> No
 class Away:
     """A runner whose store goes away in its first cycle, and what happens while nobody is there."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None]) -> None:
-        self.meanwhile, self.cycle, self.cycles = meanwhile, Runner._cycle, 0
-        monkeypatch.setattr(Runner, "_cycle", lambda runner: self.once(runner))
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], object]) -> None:
+        self.meanwhile, self.cycle, self.cycles = meanwhile, Runner._cycle, 0  # noqa: SLF001
+        monkeypatch.setattr(Runner, "_cycle", lambda runner: self.once(runner))  # noqa: PLW0108 - a bound method would not get the runner
 
     def once(self, runner: Runner) -> None:
         self.cycles += 1
@@ -154,7 +154,7 @@ class Away:
 
 def test_an_edit_while_the_store_was_away_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = ran(tmp_path, steps_for(4), 4)
-    away = Away(monkeypatch, lambda: told(session, Set(step="f", params={"divisor": 3})) and None)
+    away = Away(monkeypatch, lambda: told(session, Set(step="f", params={"divisor": 3})))
     run_session(session, SETTINGS)
     assert away.cycles > 1
     assert statuses(session, "f") == {"0": "item", "1": "rejected", "2": "rejected", "3": "item"}
@@ -175,3 +175,42 @@ def test_a_runner_that_comes_back_lets_a_command_finish(tmp_path: Path, monkeypa
     monkeypatch.setattr(running, "Runner", Late)
     assert run_session(session, SETTINGS).finished
     assert len(tries) == 3
+
+
+def test_a_runner_waits_for_a_store_that_was_moved_and_makes_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = ran(tmp_path, steps_for(2), 2)
+    elsewhere = tmp_path / "elsewhere"
+    told_of: list[str] = []
+    files = ("icestream.db", "icestream.db-wal", "icestream.db-shm")
+
+    def move(source: Path, target: Path) -> None:
+        target.mkdir(exist_ok=True)
+        for name in files:
+            if (source / name).exists():
+                (source / name).rename(target / name)
+
+    def on_change(status: Any) -> None:
+        if status.hold is not None and "is not there" in status.hold.reason and not told_of:
+            told_of.append(status.hold.reason)
+            move(elsewhere, session.folder)
+
+    Away(monkeypatch, lambda: move(session.folder, elsewhere))
+    assert run_session(session, SETTINGS, on_change=on_change).finished
+    assert told_of
+    assert len(read_rows(session, schema.revision)) == 3
+
+
+def test_a_step_that_a_trigger_halted_is_computed_with_other_parameters(tmp_path: Path) -> None:
+    steps = {
+        "n": numbers(12),
+        "p": {"use": f"{TOYS}:multiply", "in": {"number": "n"}},
+        "g": {"use": "trigger", "in": {"items": "p"}, "params": {"count": 4, "counted": "exposures", "closes": ["p"]}},
+        "q": {"use": f"{TOYS}:multiply", "in": {"number": "g"}},
+    }
+    session = ran(tmp_path, steps, 12)
+    assert list(statuses(session, "p").values()).count("absent") > 0
+    told(session, Set(step="p", params={"factor": 3}))
+    run_session(open_session(session.folder), SETTINGS)
+    assert list(statuses(session, "p").values()).count("item") >= 4
+    assert list(statuses(session, "q").values()).count("item") >= 4
+    assert [row["state"] for row in read_rows(session, schema.halt)] == ["halted", "lifted", "halted"]

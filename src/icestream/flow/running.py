@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 
 from sqlalchemy import select
@@ -38,6 +39,10 @@ class Attendance:
     runner: Runner | None = None
     stops: int = 0
     _wake: threading.Event = field(default_factory=threading.Event)
+    _device: int | None = None  # the file system of the session folder
+
+    def __post_init__(self) -> None:
+        self._device = _device_of(self.session.folder)
 
     def stop(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
         """Stop after what is running; a second call stops at once."""
@@ -71,7 +76,9 @@ class Attendance:
         earlier = self.runner
         if earlier is not None:
             with reading(self.session) as connection:
-                fence = None if connection is None else connection.execute(select(schema.runner.c.fence)).scalar()
+                if connection is None:  # a new, empty one would be made in its place
+                    raise StoreUnavailable(f"{self.session.store_at}: is not there")
+                fence = connection.execute(select(schema.runner.c.fence)).scalar()
             if fence != earlier.store.fence:
                 self.session = open_session(self.session.folder)
         runner = Runner(self.session, self.settings, self.on_change, self.cluster)
@@ -88,6 +95,7 @@ class Attendance:
         """Wait until the surroundings are well, at first shortly, then longer: the cause may not be visible from here."""
         until = time.monotonic() + min(_LONGEST_PAUSE_S, _LOOK_S * 2.0**troubles)
         while not self.stops:
+            self._check_moved()
             trouble = Surroundings(self.session, self.settings.min_free_gb).trouble()
             if trouble is None and time.monotonic() >= until:
                 return
@@ -95,9 +103,22 @@ class Attendance:
             self._wake.wait(_LOOK_S)
         raise StoreUnavailable(f"{reason}; stopped by its operator while waiting for it")
 
+    def _check_moved(self) -> None:
+        """Give up where the folder is gone though its disk is there: nothing that waiting mends."""
+        folder = self.session.folder
+        if self._device is not None and not folder.exists() and _device_of(folder.parent) == self._device:
+            raise SessionError(f"{folder}: was moved or deleted while it was processed")
+
     def _tell(self, reason: str) -> None:
         if self.on_change is not None:
             self.on_change(RunStatus((), hold=Hold("surroundings", reason)))
+
+
+def _device_of(folder: Path) -> int | None:
+    try:
+        return folder.stat().st_dev
+    except OSError:
+        return None
 
 
 def run_session(

@@ -152,10 +152,6 @@ class Scheduler:
         """Take back a settled unit whose outcome is about to change."""
         self.units[unit.id] = unit
 
-    def lacks_outcome(self, unit: Unit) -> bool:
-        """Tell whether some step has not decided a unit yet."""
-        return any(node.name not in unit.outcomes for node in self.nodes_of(unit.domain))
-
     def nodes_of(self, domain: str) -> list[Node]:
         """Return the steps that decide units of ``domain``, inputs first (sources of snapshots decide none)."""
         return self._domains.get(domain, [])
@@ -213,7 +209,7 @@ class Scheduler:
 
     def release(self, unit: Unit) -> None:
         """Let a unit go when every step of its domain has decided."""
-        if unit.id in self.units and not unit.running and not self.lacks_outcome(unit):
+        if unit.id in self.units and not unit.running and all(n.name in unit.outcomes for n in self.nodes_of(unit.domain)):
             del self.units[unit.id]
             self.out.append(Release(unit.id))
 

@@ -9,6 +9,7 @@ from icestream.flow.allotting import own_limits
 from icestream.flow.backlog import find_backlog, load_arrived
 from icestream.flow.control.commands import carry_out_commands
 from icestream.flow.deciding import judge_for
+from icestream.flow.reopening import decide_absent, end_outlived_signals
 from icestream.flow.requests import check_requests
 from icestream.flow.revisions import activate_revisions, fingerprint_of
 from icestream.flow.scheduler import Scheduler
@@ -44,6 +45,7 @@ def resume(runner: "Runner") -> None:
     with runner.store.transaction() as connection:
         writing = runner.writing(connection)
         resuming.load_stages(connection, runner.scheduler, runner.revisions)
+        outlived = end_outlived_signals(runner, writing)
         newest_first = runner.settings.newest_first
         runner.backlog = find_backlog(connection, fingerprint=runner.fingerprint, newest_first=newest_first)
         runner.scheduler.backlog = runner.backlog.more
@@ -53,6 +55,8 @@ def resume(runner: "Runner") -> None:
         instructions = runner.scheduler.resume(units)
         resuming.load_failures(connection, runner.scheduler, runner.revisions)
         runner.carry_out(writing, instructions)
+        for step in outlived:
+            decide_absent(runner, writing, runner.graph.nodes[step])
         admit_backlog(runner, writing)
         writing.flush()
     runner.after_commit()

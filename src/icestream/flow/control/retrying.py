@@ -59,14 +59,15 @@ def _try_again(runner: "Runner", writing: Writing, step: str, unit: str) -> None
 def readmit(runner: "Runner", writing: Writing, unit: str, *, domain: str) -> None:
     """Take a unit back into the scheduler's memory with all that is known of it."""
     writing.flush()
-    connection, exposures = writing.connection, schema.exposure
-    if unit not in runner.scheduler.units:
+    connection, exposures, scheduler = writing.connection, schema.exposure, runner.scheduler
+    if unit not in scheduler.units:
         runner.hearing.learn_units(connection, [unit])
-        if domain == "exposure":  # where it waits for its turn in the backlog, its turn has come: all steps are to decide it
-            waiting = [one for one in load_arrived(connection, runner.revisions, [unit]) if runner.scheduler.lacks_outcome(one)]
-            runner.carry_out(writing, runner.scheduler.admit(waiting, more=runner.scheduler.backlog))
-            writing.flush()
-    if unit not in runner.scheduler.units:
+        nodes = {node.name for node in scheduler.nodes_of(domain)}
+        arrived = load_arrived(connection, runner.revisions, [unit]) if domain == "exposure" else []
+        waiting = [one for one in arrived if nodes - one.outcomes.keys()]  # its turn in the backlog has come: all decide it
+        runner.carry_out(writing, scheduler.admit(waiting, more=scheduler.backlog))
+        writing.flush()
+    if unit not in scheduler.units:
         runner.hearing.learn_units(connection, [unit])
-        runner.scheduler.readmit(resuming.load_unit(connection, runner.revisions, unit, domain=domain))
+        scheduler.readmit(resuming.load_unit(connection, runner.revisions, unit, domain=domain))
     connection.execute(update(exposures).where(exposures.c.unit == unit).values(settled_by=None))
