@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from icestream.flow import Context, backlog, schema, step, taking_up
-from icestream.flow.control.asking import Apply, Command, Override, Retry, Set, ask
+from icestream.flow.control.asking import Apply, Command, Override, Restart, Retry, Set, ask
+from icestream.flow.control.submitting import submit
 from icestream.flow.running import run_session
 from icestream.flow.session import DOCUMENT, Session, open_session
 from icestream.flow.status import RunStatus
@@ -215,3 +216,22 @@ def test_an_exposure_that_waits_for_its_turn_comes_from_one_source_only(tmp_path
     came = {source: statuses(session, source) for source in ("n", "again")}
     for number in map(str, range(6)):
         assert sorted(came[source][number] for source in came) == ["absent", "item"]
+
+
+def test_a_source_that_brings_everything_again_fills_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlog, "MOST_UNITS", 2)
+    monkeypatch.setattr(backlog, "PAGE", 1)
+    monkeypatch.setattr(taking_up, "LOW_WATER", 1)
+    session = make_toy_session(tmp_path, {"n": numbers(8), "d": doubled("n")}, numbers=range(8))
+    run(session)
+    rewrite(session, lambda steps, _: steps.update(w=waits("n")))
+    most: list[int] = []
+
+    def watch(status: RunStatus) -> bool:
+        most.append(of(status, "w").waiting + of(status, "w").running)
+        return of(status, "n").closed and of(status, "n").done == 8 and of(status, "w").running == 2 and go(session)
+
+    submit(session, Restart(step="n"), author="eva", settings=Settings(cores=2))
+    run(open_session(session.folder), watch)
+    assert max(most) <= 4
+    assert statuses(session, "d") == statuses(session, "w") == dict.fromkeys(map(str, range(8)), "item")

@@ -24,7 +24,6 @@ class Arrivals:
 
     runner: "Runner"
     reopened: bool = False
-    _newest: str = ""  # the exposure that was new to the session when it arrived last
 
     def hear(self, writing: Writing, step: str, message: Message) -> None:
         """Take one message of a source, or that its process ended."""
@@ -64,7 +63,8 @@ class Arrivals:
         if body["record"] is not None:
             self.runner.hearing.store(writing, task, message, key=key, unit=unit, stored=body["record"])
             weight = body["record"]["weight"]
-        later = unit == self._newest and self.runner.backlog.takes(len(self.runner.scheduler.units))
+        units, ordinal = self.runner.scheduler.units, self.runner.workshop.ordinals[unit]
+        later = unit not in units and self.runner.backlog.takes(ordinal, n_units=len(units))
         found = key if body["record"] else None
         self.runner.handle(writing, moves.Arrived(step, unit, found, weight, body["error"], known, later))
         if later:
@@ -86,7 +86,6 @@ class Arrivals:
         """Note an exposure; return the outcomes it has already, or None if this or another source brought it before."""
         table = schema.exposure
         acquisition = json.dumps(body["acquisition"] or {})
-        self._newest = ""
         row = writing.connection.execute(select(table.c.ordinal, table.c.source).where(table.c.unit == unit)).first()
         if row is not None:
             (known,) = resuming.load_exposures(writing.connection, self.runner.revisions, [unit])
@@ -98,7 +97,6 @@ class Arrivals:
             return known.outcomes
         last = writing.connection.execute(select(func.max(table.c.ordinal))).scalar() or 0
         self.runner.workshop.know_unit(unit, body["name"], body["acquisition"] or {}, last + 1)
-        self._newest, self.runner.backlog.newest = unit, last + 1
         writing.add(
             table,
             unit=unit,

@@ -22,13 +22,12 @@ class Backlog:
     newest_first: bool
     first: int
     last: int
-    newest: int = 0  # the number of the exposure that arrived last
 
-    def takes(self, n_units: int) -> bool:
-        """Tell whether the newest exposure is to wait in the store; newest-first needs it at once."""
+    def takes(self, ordinal: int, *, n_units: int) -> bool:
+        """Tell whether an exposure that arrived is to wait in the store; newest-first needs it at once."""
         later = n_units >= MOST_UNITS and not self.newest_first
         if later:
-            self.last = self.newest
+            self.first, self.last = (min(self.first, ordinal), max(self.last, ordinal)) if self.more else (ordinal, ordinal)
         return later
 
     @property
