@@ -24,7 +24,6 @@ class Arrivals:
 
     runner: "Runner"
     reopened: bool = False
-    _newest: str = ""  # the exposure that was new to the session when it arrived last
 
     def hear(self, writing: Writing, step: str, message: Message) -> None:
         """Take one message of a source, or that its process ended."""
@@ -64,7 +63,8 @@ class Arrivals:
         if body["record"] is not None:
             self.runner.hearing.store(writing, task, message, key=key, unit=unit, stored=body["record"])
             weight = body["record"]["weight"]
-        later = unit == self._newest and self.runner.backlog.takes(len(self.runner.scheduler.units))
+        units, ordinal = self.runner.scheduler.units, self.runner.workshop.ordinals[unit]
+        later = unit not in units and self.runner.backlog.takes(ordinal, n_units=len(units))
         found = key if body["record"] else None
         self.runner.handle(writing, moves.Arrived(step, unit, found, weight, body["error"], known, later))
         if later:
@@ -83,13 +83,13 @@ class Arrivals:
             writing.add(schema.source_file, step=step, unit=unit, **values)
 
     def _note_exposure(self, writing: Writing, step: str, unit: str, body: dict[str, Any]) -> moves.Outcomes | None:
-        """Note an exposure; return the outcomes it has already, or None if this source brought it before."""
+        """Note an exposure; return the outcomes it has already, or None if this or another source brought it before."""
         table = schema.exposure
         acquisition = json.dumps(body["acquisition"] or {})
-        row = writing.connection.execute(select(table.c.ordinal).where(table.c.unit == unit)).first()
+        row = writing.connection.execute(select(table.c.ordinal, table.c.source).where(table.c.unit == unit)).first()
         if row is not None:
             (known,) = resuming.load_exposures(writing.connection, self.runner.revisions, [unit])
-            if step in known.outcomes:
+            if step in known.outcomes or row.source in known.outcomes:
                 return None
             values = {"source": step, "acquisition": acquisition}
             writing.connection.execute(update(table).where(table.c.unit == unit).values(values))
@@ -97,7 +97,6 @@ class Arrivals:
             return known.outcomes
         last = writing.connection.execute(select(func.max(table.c.ordinal))).scalar() or 0
         self.runner.workshop.know_unit(unit, body["name"], body["acquisition"] or {}, last + 1)
-        self._newest, self.runner.backlog.newest = unit, last + 1
         writing.add(
             table,
             unit=unit,

@@ -62,6 +62,7 @@ class Holds:
         hold = Hold(**json.loads(text)) if text else None
         if hold is not None and hold.kind == "person":
             self.put(hold)
+        self.changed = self.changed or hold is not None  # what the surroundings were like is looked at anew, and readers are told
 
     def store(self, connection: Connection) -> None:
         """Tell readers, if something changed."""

@@ -83,7 +83,7 @@ def _weighed_links(node: Node, outcomes: Mapping[str, Outcome]) -> list[Link]:
     first = node.type.ports[0].name if node.type.ports else ""
     if first in lists:
         candidates = node.item_links.get(first, ())
-        present = (link for link in candidates if _offered_keys(outcomes[link.step], link.output))
+        present = (link for link in candidates if link.step in outcomes and _offered_keys(outcomes[link.step], link.output))
         weighed += [link for link in [next(present, None)] if link is not None]
     return weighed
 

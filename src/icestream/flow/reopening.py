@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, select
 from icestream.flow import moves, schema
 from icestream.flow.control.retrying import readmit
 from icestream.flow.graph import Node
+from icestream.flow.halting import LIFTED
 from icestream.flow.step import Kind
 from icestream.flow.writing import Writing
 
@@ -36,8 +37,7 @@ def reopen_left_out(runner: "Runner", writing: Writing) -> None:
 def lift_halt(runner: "Runner", writing: Writing, step: str) -> int:
     """Let a halted step go on, and decide again what it left out; return how many units these are."""
     runner.handle(writing, moves.Lifted(step))
-    node = runner.graph.nodes[step]
-    return 0 if node.type.kind is Kind.SOURCE else _decide_absent(runner, writing, node)
+    return decide_absent(runner, writing, runner.graph.nodes[step])
 
 
 def release_gate(runner: "Runner", writing: Writing, step: str) -> int:
@@ -50,11 +50,35 @@ def release_gate(runner: "Runner", writing: Writing, step: str) -> int:
     runner.handle(writing, moves.Released(step))
     left_out = 0
     if stage.opened and not was_open and not stage.spent:
-        left_out = _decide_absent(runner, writing, stage.node)
+        left_out = decide_absent(runner, writing, stage.node)
     return waiting - len(stage.waiting) + left_out
 
 
-def _decide_absent(runner: "Runner", writing: Writing, node: Node) -> int:
+def end_outlived_signals(runner: "Runner", writing: Writing) -> list[str]:
+    """Let steps go on that a gate halted which is asked anew (it was edited, or is below an edit); return them.
+
+    A signal holds as long as the opening of the gate that sent it.
+    """
+    ended = []
+    for step, stage in runner.scheduler.stages.items():
+        if stage.halted and any(stage.halted.startswith(f"{step} was halted: {gate} opened: ") for gate in _unopened(runner)):
+            stage.halted = stage.wait_reason = ""
+            writing.apply(moves.Halt(step, LIFTED, "the gate that halted it is asked anew"))
+            if stage.node.type.kind is Kind.SOURCE:
+                runner.sources.go_on(step)
+            ended.append(step)
+    return ended
+
+
+def _unopened(runner: "Runner") -> list[str]:
+    stages = runner.scheduler.stages.values()
+    return [stage.node.name for stage in stages if stage.node.type.kind is Kind.GATE and not stage.opened]
+
+
+def decide_absent(runner: "Runner", writing: Writing, node: Node) -> int:
+    """Decide again what a step left out while it took nothing; return how many units these are."""
+    if node.type.kind is Kind.SOURCE:
+        return 0
     writing.flush()
     outcome = schema.outcome
     mine = (outcome.c.revision == runner.revisions[node.name].id) & (outcome.c.status == moves.Status.ABSENT.value)

@@ -6,19 +6,26 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 
-from icestream.errors import SessionError, StoreUnavailable
+from sqlalchemy import select
+
+from icestream.errors import SessionBusy, SessionError, StoreUnavailable
+from icestream.flow import schema
+from icestream.flow.control.looking import reading
 from icestream.flow.executor import Executor
 from icestream.flow.holding import Hold
 from icestream.flow.runner import Runner
-from icestream.flow.session import Session
+from icestream.flow.session import Session, open_session
 from icestream.flow.status import RunReport, RunStatus
 from icestream.flow.surroundings import Surroundings
 from icestream.settings import Settings
 
 _LOOK_S = 0.5
 _LONGEST_PAUSE_S = 30.0
+_PATIENCE = 30
+"""How often a runner that is built anew lets others finish what they do with the session, as a command takes a moment."""
 
 
 @dataclass
@@ -32,6 +39,10 @@ class Attendance:
     runner: Runner | None = None
     stops: int = 0
     _wake: threading.Event = field(default_factory=threading.Event)
+    _device: int | None = None  # the file system of the session folder
+
+    def __post_init__(self) -> None:
+        self._device = _device_of(self.session.folder)
 
     def stop(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
         """Stop after what is running; a second call stops at once."""
@@ -42,17 +53,38 @@ class Attendance:
 
     def run(self) -> RunReport:
         """Run to the end, pausing while the store cannot be used."""
-        troubles = 0
+        troubles = busy = 0
         while True:
             try:
-                self.runner = Runner(self.session, self.settings, self.on_change, self.cluster)
+                self.runner = self._build()
+                busy = 0
                 return self._attend(self.runner)
+            except SessionBusy as error:  # somebody may have changed something while nobody was here: that is soon over
+                busy += 1
+                if self.stops or self.runner is None or busy > _PATIENCE:
+                    raise
+                self._wait_until_well(str(error), 0)
             except (StoreUnavailable, OSError) as error:
                 if self.stops or self.runner is None:  # it never worked: the person who starts it should know at once
                     raise
                 self.session = self.runner.session
                 troubles += 1
                 self._wait_until_well(str(error), troubles)
+
+    def _build(self) -> Runner:
+        """Build a runner; what somebody has edited while none was here is taken up, and what is known of the disks is kept."""
+        earlier = self.runner
+        if earlier is not None:
+            with reading(self.session) as connection:
+                if connection is None:  # a new, empty one would be made in its place
+                    raise StoreUnavailable(f"{self.session.store_at}: is not there")
+                fence = connection.execute(select(schema.runner.c.fence)).scalar()
+            if fence != earlier.store.fence:
+                self.session = open_session(self.session.folder)
+        runner = Runner(self.session, self.settings, self.on_change, self.cluster)
+        if earlier is not None:
+            runner.surroundings.devices |= earlier.surroundings.devices
+        return runner
 
     def _attend(self, runner: Runner) -> RunReport:
         for _ in range(self.stops):
@@ -63,6 +95,7 @@ class Attendance:
         """Wait until the surroundings are well, at first shortly, then longer: the cause may not be visible from here."""
         until = time.monotonic() + min(_LONGEST_PAUSE_S, _LOOK_S * 2.0**troubles)
         while not self.stops:
+            self._check_moved()
             trouble = Surroundings(self.session, self.settings.min_free_gb).trouble()
             if trouble is None and time.monotonic() >= until:
                 return
@@ -70,9 +103,22 @@ class Attendance:
             self._wake.wait(_LOOK_S)
         raise StoreUnavailable(f"{reason}; stopped by its operator while waiting for it")
 
+    def _check_moved(self) -> None:
+        """Give up where the folder is gone though its disk is there: nothing that waiting mends."""
+        folder = self.session.folder
+        if self._device is not None and not folder.exists() and _device_of(folder.parent) == self._device:
+            raise SessionError(f"{folder}: was moved or deleted while it was processed")
+
     def _tell(self, reason: str) -> None:
         if self.on_change is not None:
             self.on_change(RunStatus((), hold=Hold("surroundings", reason)))
+
+
+def _device_of(folder: Path) -> int | None:
+    try:
+        return folder.stat().st_dev
+    except OSError:
+        return None
 
 
 def run_session(

@@ -218,7 +218,8 @@ class Scheduler:
         stage = self.stages[node.name]
         if node.name in unit.running or stage.has(unit.id):
             return
-        absent = Joined({}, outcome=Outcome(Status.ABSENT, reason=stage.shut, weight=0)) if stage.shut else None
+        shut = stage.shut if (unit.id, node.name) not in self.overrides else ""  # what people decide by hand needs no work
+        absent = Joined({}, outcome=Outcome(Status.ABSENT, reason=shut, weight=0)) if shut else None
         joined = absent or join_inputs(node, unit.outcomes)
         if joined is None:
             return
@@ -275,6 +276,7 @@ class Scheduler:
             self.run_again(unit, stage.node)
             return
         retry.count_failure(self, stage, failed=False)
+        stage.failures.pop(event.unit, None)
         self.settle(unit, stage.node, event.outcome)
         if event.outcome.status is Status.ITEM and _makes_snapshot(stage.node):
             versions.publish(self, stage, event.outcome.keys["out"])

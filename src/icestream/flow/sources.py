@@ -103,7 +103,7 @@ class Sources:
 
     def fell(self, writing: Writing, step: str, message: str, *, reading: list[Any] | None = None) -> None:
         """Note that a source failed or died (while it was reading a file); it is started again after a pause that grows."""
-        if self.runner.stop_signals:
+        if self.runner.stop_signals or self.runner.scheduler.stages[step].halted:
             return
         if reading is not None:
             ref, size_bytes, modified_ns = reading

@@ -16,7 +16,8 @@ class Surroundings:
 
     session: Session
     min_free_gb: float
-    _devices: dict[str, int] = field(default_factory=dict)
+    devices: dict[str, int] = field(default_factory=dict)
+    """Folder of raw data → the file system it was on when it was first seen."""
 
     def trouble(self) -> str | None:
         """Return why nothing can be processed at present, or None."""
@@ -47,9 +48,9 @@ class Surroundings:
     def _raw_data(self) -> str | None:
         for name, root in self.session.roots.items():
             device = _device_of(Path(root))
-            known = self._devices.get(name)
+            known = self.devices.get(root)
             if known is None and device is not None:
-                self._devices[name] = device
+                self.devices[root] = device
             elif known is not None and device is None:
                 return f"{root} ({name}): was there and is not any more"
             elif known is not None and device != known:

@@ -6,12 +6,14 @@ from sqlalchemy import Connection
 
 from icestream.flow import resuming
 from icestream.flow.allotting import own_limits
-from icestream.flow.backlog import find_backlog
+from icestream.flow.backlog import find_backlog, load_arrived
 from icestream.flow.control.commands import carry_out_commands
 from icestream.flow.deciding import judge_for
+from icestream.flow.reopening import decide_absent, end_outlived_signals
 from icestream.flow.requests import check_requests
 from icestream.flow.revisions import activate_revisions, fingerprint_of
 from icestream.flow.scheduler import Scheduler
+from icestream.flow.stage import Unit
 from icestream.flow.status import Board
 from icestream.flow.tasks import Workshop
 from icestream.flow.writing import Writing
@@ -43,16 +45,31 @@ def resume(runner: "Runner") -> None:
     with runner.store.transaction() as connection:
         writing = runner.writing(connection)
         resuming.load_stages(connection, runner.scheduler, runner.revisions)
+        outlived = end_outlived_signals(runner, writing)
         newest_first = runner.settings.newest_first
         runner.backlog = find_backlog(connection, fingerprint=runner.fingerprint, newest_first=newest_first)
         runner.scheduler.backlog = runner.backlog.more
         runner.board.load(connection, runner.revisions)
-        instructions = runner.scheduler.resume(resuming.load_derived(connection, runner.scheduler, runner.revisions))
+        units = _load_under_way(runner, connection)
+        units += resuming.load_derived(connection, runner.scheduler, runner.revisions)
+        instructions = runner.scheduler.resume(units)
         resuming.load_failures(connection, runner.scheduler, runner.revisions)
         runner.carry_out(writing, instructions)
+        for step in outlived:
+            decide_absent(runner, writing, runner.graph.nodes[step])
         admit_backlog(runner, writing)
         writing.flush()
     runner.after_commit()
+
+
+def _load_under_way(runner: "Runner", connection: Connection) -> list[Unit]:
+    """Return the exposures that accumulators compute with, and those of what still runs: they cannot wait for their turn."""
+    entries = [stage.entry for stage in runner.scheduler.stages.values() if stage.entry and stage.node.domain == "exposure"]
+    wanted = {unit: None for entry in entries for unit, _ in entry.members}
+    wanted |= {task.unit: None for task, _ in runner.running.values() if task.entry is None}
+    units = load_arrived(connection, runner.revisions, wanted)
+    runner.hearing.learn_units(connection, [unit.id for unit in units])
+    return units
 
 
 def admit_backlog(runner: "Runner", writing: Writing) -> None:
@@ -76,9 +93,13 @@ def reload(runner: "Runner", *, watch: bool = True) -> None:
     with runner.store.transaction(durable=True) as connection:
         take_up_workflow(runner, connection)
     resume(runner)
-    for attempt, (task, _) in runner.running.items():
-        if not task.waiters:
-            runner.executor.cancel(attempt)
+    with runner.store.transaction() as connection:
+        writing = runner.writing(connection)
+        for attempt, (task, _) in runner.running.items():
+            if (task.step, task.unit) not in task.waiters:  # its unit may be computed with other inputs before this has ended
+                writing.end_lease(attempt)
+            if not task.waiters:
+                runner.executor.cancel(attempt)
     if watch:
         runner.sources.reconcile()
 

@@ -213,7 +213,8 @@ class Workshop:
         """Return port → input keys; a cumulative batch is named by its unit, whose members are in the store once already."""
         if task.entry is not None:
             return {"members": [unit for unit, _ in task.entry.members]}
-        links = self.graph.nodes[task.step].links
+        steps = [task.step, *(step for step, _ in task.waiters)]  # an edit may have removed the one that began
+        links = next((self.graph.nodes[step].links for step in steps if step in self.graph.nodes), {})
         whole = {port for port, group in links.items() if any(self.graph.nodes[link.step].type.cumulative for link in group)}
         return {port: [task.unit] if port in whole else list(keys) for port, keys in task.inputs.items()}
 

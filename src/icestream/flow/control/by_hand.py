@@ -27,6 +27,8 @@ def override(runner: "Runner", writing: Writing, command: Override, author: str)
     refusal = may_override(node, accepted=command.verdict == "accept")
     if refusal is not None and command.verdict != "lift":
         raise SessionError(refusal)
+    if command.verdict == "lift" and (unit, step) not in runner.scheduler.overrides:
+        raise SessionError(f"nobody has decided about {name} by hand at {step}: there is nothing to take back")
     if node.type.kind is Kind.SOURCE and step != source:
         raise SessionError(f"{name} did not come from {step} but from {source}")
     _store(runner, writing, command, unit=unit, step=step, author=author)

@@ -54,7 +54,10 @@ def take_up(
         raise SessionError(f"{DOCUMENT} was edited by hand since the session started; take that up first (`icestream apply`)")
     if document == session.document:
         return "nothing changes"
-    publish_text(session.folder / DOCUMENT, dump_document(document))
+    try:
+        publish_text(session.folder / DOCUMENT, dump_document(document))
+    except OSError as error:
+        raise SessionError(f"{session.folder / DOCUMENT}: cannot be written, so nothing changes: {error}") from error
     writing.add(schema.document, text=dump_document(document), author=author, reason=reason, at=writing.now)
     runner.session = edited
     runner.outdated = True

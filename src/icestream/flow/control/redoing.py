@@ -30,6 +30,8 @@ def rebuild_stale(runner: "Runner", writing: Writing) -> None:
         taken = stage.passed
         if runner.outdated or stage.node.type.kind is not Kind.ACCUMULATE or not stage.stale or stage.entry is not None:
             continue
+        if stage.shut:  # a new one would take nothing: it is built anew when the step goes on
+            continue
         if len(stage.stale) >= runner.settings.rebuild_fraction * taken:
             steps = _begin_anew(runner, writing, name)
             text = f"{name}: {len(stage.stale)} of the {taken} exposures it took are no items any more; it is built anew"

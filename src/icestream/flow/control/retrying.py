@@ -6,6 +6,7 @@ from sqlalchemy import select, update
 
 from icestream.errors import SessionError
 from icestream.flow import moves, resuming, schema, versions
+from icestream.flow.backlog import load_arrived
 from icestream.flow.control.asking import Retry
 from icestream.flow.step import Kind
 from icestream.flow.writing import Writing
@@ -58,8 +59,15 @@ def _try_again(runner: "Runner", writing: Writing, step: str, unit: str) -> None
 def readmit(runner: "Runner", writing: Writing, unit: str, *, domain: str) -> None:
     """Take a unit back into the scheduler's memory with all that is known of it."""
     writing.flush()
-    connection, exposures = writing.connection, schema.exposure
-    connection.execute(update(exposures).where(exposures.c.unit == unit).values(settled_by=None))
-    if unit not in runner.scheduler.units:
+    connection, exposures, scheduler = writing.connection, schema.exposure, runner.scheduler
+    if unit not in scheduler.units:
         runner.hearing.learn_units(connection, [unit])
-        runner.scheduler.readmit(resuming.load_unit(connection, runner.revisions, unit, domain=domain))
+        nodes = {node.name for node in scheduler.nodes_of(domain)}
+        arrived = load_arrived(connection, runner.revisions, [unit]) if domain == "exposure" else []
+        waiting = [one for one in arrived if nodes - one.outcomes.keys()]  # its turn in the backlog has come: all decide it
+        runner.carry_out(writing, scheduler.admit(waiting, more=scheduler.backlog))
+        writing.flush()
+    if unit not in scheduler.units:
+        runner.hearing.learn_units(connection, [unit])
+        scheduler.readmit(resuming.load_unit(connection, runner.revisions, unit, domain=domain))
+    connection.execute(update(exposures).where(exposures.c.unit == unit).values(settled_by=None))
