@@ -89,7 +89,7 @@ class Runner:
 
     def _set_up(self) -> None:
         fault_point("claimed")
-        self.pool = Pool(self.settings.cores, self.settings.usable_memory_gb, self.settings.image_memory_mb)
+        self.pool = self._make_pool()
         self.executor: Executor = self.cluster or self.pool  # sources are always processes of this machine
         self.broker = broker_for(self)
         self.ready = ready_queue_for(self)
@@ -105,37 +105,47 @@ class Runner:
             self.holds.load(connection)
             take_up_workflow(self, connection)
 
+    def _make_pool(self) -> Pool:
+        return Pool(self.settings.cores, self.settings.usable_memory_gb, self.settings.image_memory_mb)
+
     def run(self) -> RunReport:
         """Run until every stream has closed, or until somebody stops it."""
-        sweep_temporaries(self.session.folder / "steps")
         try:
-            resume(self)
-            self.sources.start_all()
-            fault_point("source_started")
+            self._begin()
             while not self._done():
                 self._cycle()
-            report = self.board.report(finished=self.stop_signals == 0, reason=self._reason())
-            with self.store.transaction() as connection:
-                self.bulletin.publish(connection, self.board, final=True)
-            fault_point("before_close")
-            self._end_workers()
-            self.broker.close()
-            self.store.close(report.reason)
-            return report
+            return self._finish()
         except BaseException as error:
-            self._end_workers()
-            self.broker.close()
-            self.store.give_back(f"ended by {type(error).__name__}: {error}")
+            self._give_up(error)
             raise
+
+    def _begin(self) -> None:
+        sweep_temporaries(self.session.folder / "steps")
+        resume(self)
+        self.sources.start_all()
+        fault_point("source_started")
+
+    def _finish(self) -> RunReport:
+        reason = self.stop_reason if self.stop_signals else "every stream has closed"
+        report = self.board.report(finished=self.stop_signals == 0, reason=reason)
+        with self.store.transaction() as connection:
+            self.bulletin.publish(connection, self.board, final=True)
+        fault_point("before_close")
+        self._end_workers()
+        self.broker.close()
+        self.store.close(report.reason)
+        return report
+
+    def _give_up(self, error: BaseException) -> None:
+        self._end_workers()
+        self.broker.close()
+        self.store.give_back(f"ended by {type(error).__name__}: {error}")
 
     def _end_workers(self) -> None:
         self.pool.shut_down()
         if self.cluster is not None:  # it outlives a runner that is built anew
             for attempt in self.running:
                 self.cluster.cancel(attempt)
-
-    def _reason(self) -> str:
-        return self.stop_reason if self.stop_signals else "every stream has closed"
 
     def _done(self) -> bool:
         if self.stop_signals:
