@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from icestream.files import sweep_temporaries
 from icestream.flow import moves
+from icestream.flow.agenda import Agenda
 from icestream.flow.allotting import (
     broker_for,
     gpus_for,
@@ -67,7 +68,7 @@ class Runner:
     looked_at: float = 0.0
     postponed: list[Task] = field(default_factory=list)  # wait for an entry of an edited accumulator to end
     outdated: bool = False  # the workflow was edited: everything in memory is built anew after the commit
-
+    agenda: Agenda = field(default_factory=Agenda)
     graph: Graph = field(init=False)
     revisions: dict[str, Revision] = field(init=False)
     fingerprint: str = field(init=False)
@@ -126,8 +127,8 @@ class Runner:
         fault_point("source_started")
 
     def _finish(self) -> RunReport:
-        reason = self.stop_reason if self.stop_signals else "every stream has closed"
-        report = self.board.report(finished=self.stop_signals == 0, reason=reason)
+        finished = self.stop_signals == 0
+        report = self.board.report(finished=finished, reason="every stream has closed" if finished else self.stop_reason)
         with self.store.transaction() as connection:
             self.bulletin.publish(connection, self.board, final=True)
         fault_point("before_close")
@@ -183,7 +184,8 @@ class Runner:
             rebuild_stale(self, writing)
             if not self.outdated:
                 admit_backlog(self, writing)
-            assigned = self._assign(writing) if self._may_assign() else []
+            waits = self.stop_signals or self.outdated or self.holds.first
+            assigned = [] if waits else self._assign(writing)
             self.ready.end(leaving=self.stop_signals > 0 or self.holds.first is not None)
             tell_notices(self.broker, writing)
             writing.flush()
@@ -199,9 +201,6 @@ class Runner:
         self.sources.restart_fallen()
         if self.on_change is not None:
             self.on_change(self.board.status(hold=self.holds.first))
-
-    def _may_assign(self) -> bool:
-        return not (self.stop_signals or self.outdated or self.holds.first)
 
     def after_commit(self) -> None:
         """Do what only may be done once a transaction is committed."""
@@ -221,7 +220,7 @@ class Runner:
 
     def carry_out(self, writing: Writing, instructions: list[moves.Instruction]) -> None:
         """Store what instructions say and make tasks of those that call for work."""
-        for instruction in instructions:
+        for instruction in self.agenda.take(instructions):
             self.durable = self.durable or needs_durability(instruction)
             writing.apply(instruction)
             if isinstance(instruction, moves.Dispatch):
@@ -249,8 +248,8 @@ class Runner:
     def _prepare(self, writing: Writing, dispatch: moves.Dispatch) -> None:
         """Queue a unit, unless a result with its key is there already: then it is taken over."""
         task = self.workshop.task_for(dispatch)
-        node = self.graph.nodes[dispatch.step]
-        weight = self.hearing.known_weight(writing, task.key) if node.type.kind is Kind.MAP else None
+        computes = self.graph.nodes[dispatch.step].type.kind is Kind.MAP
+        weight = self.hearing.known_weight(writing, task.key) if computes else None
         if weight is None:
             self._enqueue(task)
         else:
