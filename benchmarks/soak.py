@@ -147,3 +147,144 @@ def run_virtual(kills: int, seed: int) -> int:
     }
     print(json.dumps(line))
     return 1 if total.wrong else 0
+
+
+# Real --------------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Progress:
+    """How far a real soak has come; kept in its folder after every kill."""
+
+    seed: int
+    ran_s: float = 0.0
+    arrived: int = 0
+    runner_kills: int = 0
+    worker_kills: int = 0
+    starts: int = 0
+    ended_by_itself: int = 0
+    commands: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """The numbers that have arrived."""
+        return [f"broken{n}" if n % 37 == 36 else str(n) for n in range(self.arrived)]
+
+
+def run_real(folder: Path, hours: float, seed: int) -> int:
+    """Soak real processes for so long altogether, or go on with that; then let it run out and compare."""
+    state = folder / "soak.json"
+    progress = Progress(**json.loads(state.read_text())) if state.is_file() else Progress(seed)
+    if (folder / "session").exists():
+        session = open_session(folder / "session")
+    else:
+        session = make_toy_session(folder, toy_steps(1_000_000, fail_on=[4], break_on=[9], sleep_s=0.5), numbers=[])
+    rng = random.Random(progress.seed + progress.runner_kills + progress.worker_kills)  # noqa: S311 - chooses victims
+    runner = start_runner(session)
+    try:
+        while progress.ran_s < hours * 3600:
+            runner = _soak_a_while(session, progress, rng, runner)
+            state.write_text(json.dumps(asdict(progress)))
+    finally:
+        runner.kill()
+        runner.wait()
+    return _conclude(session, progress)
+
+
+def _soak_a_while(
+    session: Session, progress: Progress, rng: random.Random, runner: "subprocess.Popen[bytes]"
+) -> "subprocess.Popen[bytes]":
+    began_s = time.monotonic()
+    time.sleep(rng.uniform(1.0, 6.0))
+    progress.ran_s += time.monotonic() - began_s
+    progress.arrived = max(progress.arrived, int(progress.ran_s / SECONDS_A_NUMBER * 4))
+    arrive(session.folder.parent, progress.names)
+    if rng.random() < 0.15 and progress.arrived:
+        _ask_really(session, progress, ask_something(rng, progress.names))
+    if runner.poll() is not None:
+        progress.ended_by_itself += runner.returncode != 0
+        runner = start_runner(session)
+        progress.starts += 1
+        return runner
+    workers = psutil.Process(runner.pid).children()
+    if rng.random() < 0.4 or not workers:
+        runner.kill()
+        runner.wait()
+        progress.runner_kills += 1
+        return start_runner(session)
+    try:
+        rng.choice(workers).send_signal(signal.SIGKILL)
+        progress.worker_kills += 1
+    except psutil.NoSuchProcess:
+        pass
+    return runner
+
+
+def _ask_really(session: Session, progress: Progress, command: Command) -> None:
+    try:
+        number = ask(session, command, author="soak")
+    except SessionError:  # there is no store yet
+        return
+    if isinstance(command, Override):
+        progress.commands[number] = command.model_dump_json()
+
+
+def _conclude(session: Session, progress: Progress) -> int:
+    """Let the session run to its end, twice, without any disturbance, and compare with the model."""
+    ask(session, Continue(), author="soak")
+    codes = [start_runner(session).wait() for _ in range(2)]
+    wanted = Wanted(progress.names)
+    answers = {row["id"]: row["state"] for row in read_rows(session, schema.command)}
+    for number, text in sorted((int(number), text) for number, text in progress.commands.items()):
+        command = Override.model_validate_json(text)
+        if answers[number] == "done" and command.verdict == "lift":
+            wanted.decided.pop((str(command.step), command.unit), None)
+        elif answers[number] == "done":
+            wanted.decided[str(command.step), command.unit] = command.verdict == "accept"
+    wrong = compare_end(session, wanted)
+    line: dict[str, Any] = {"benchmark": "soak_real", **asdict(progress), "commands": len(answers)}
+    line |= {"minutes": round(progress.ran_s / 60, 1), "exit_statuses": codes, "wrong": wrong}
+    line |= {"lost": sum("has no outcome" in text or "never arrived" in text for text in wrong)}
+    line |= {"double": sum(" times" in text for text in wrong)}
+    print(json.dumps(line))
+    return 1 if wrong or any(codes) or progress.ended_by_itself else 0
+
+
+# The way in --------------------------------------------------------------------------------------------------------------------
+
+
+def main() -> int:
+    """Read what is wanted and do it."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    kind = parser.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--virtual", action="store_true", help="on virtual machines")
+    kind.add_argument("--real", action="store_true", help="with real processes")
+    parser.add_argument("--kills", type=int, default=1000, help="virtual: at least so many runners are killed")
+    parser.add_argument("--hours", type=float, default=2.0, help="real: for so long")
+    parser.add_argument("--seed", type=int, default=1, help="what is drawn; a life that differed names its own: --life")
+    parser.add_argument("--life", type=int, help="virtual: live this one again")
+    parser.add_argument("--folder", type=Path, help="real: where the session and the state are")
+    parser.add_argument("--detach", action="store_true", help="real: go on after the terminal is closed; the line is in soak.log")
+    given = parser.parse_args()
+    if os.environ.get("PYTHONHASHSEED") != "0":  # the order of sets is part of what happens
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | {"PYTHONHASHSEED": "0"})  # noqa: S606 - this program
+    if given.virtual and given.life is not None:
+        with tempfile.TemporaryDirectory(dir=ROOM) as folder:
+            live_once(Path(folder), given.life, Sum())
+        return 0
+    if given.virtual:
+        return run_virtual(given.kills, given.seed)
+    if given.folder is None:
+        parser.error("--real needs --folder")
+    given.folder.mkdir(parents=True, exist_ok=True)
+    if given.detach:
+        with (given.folder / "soak.log").open("ab") as log:
+            command = [sys.executable, *(word for word in sys.argv if word != "--detach")]
+            child = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+        print(f"process {child.pid}; its line will be in {given.folder / 'soak.log'}")
+        return 0
+    return run_real(given.folder, given.hours, given.seed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

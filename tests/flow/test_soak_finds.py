@@ -33,9 +33,10 @@ def test_results_that_are_there_already_are_taken_over_in_order(life: Life) -> N
 def test_a_gate_is_overruled_for_one_exposure(life: Life, verdict: str) -> None:
     life.arrive(["0", "2"])
     life.machine.start()
-    life.machine.turn(20)
+    life.machine.turn(60)
     life.ask(Override(unit="2", step="gate", verdict=verdict))
     life.machine.turn(5)
+    assert [row["state"] for row in read_rows(life.session, schema.command)] == ["done"]
     life.arrive(["8", "10", "12"])
     life.end()
 

@@ -133,7 +133,7 @@ def _expect_one(
     taken = dict(record.members(step)) if kind_of(spec) in ("batches", "AddUp") else {}
     if name in taken:  # whatever became of it since
         return Expected(ITEM)
-    given = _offered(spec, found, name)
+    given = offered(spec, found, name)
     if given is None:
         return Expected(SKIPPED)
     match kind_of(spec):
@@ -164,7 +164,7 @@ def _arrived(name: str, by_hand: bool | None) -> Expected:
     return Expected(REJECTED, {"rejected": value}) if by_hand is False else Expected(ITEM, {"out": value})
 
 
-def _offered(spec: StepSpec, found: Mapping[tuple[str, str], Expected], name: str) -> dict[str, list[int]] | None:
+def offered(spec: StepSpec, found: Mapping[tuple[str, str], Expected], name: str) -> dict[str, list[int]] | None:
     """Return the values that come in by port (no bound totals), or None if the step is to skip the exposure."""
     given: dict[str, list[int]] = {}
     for port, links in _links(spec).items():
