@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Callable
 
 VARIABLE = "ICESTREAM_DIE_AT"
 
@@ -21,6 +22,8 @@ POINTS = (
 
 def fault_point(name: str) -> None:
     """Die (SIGKILL) here if the environment says ``name:count`` and this is the ``count``-th time."""
+    for hook in hooks:
+        hook(name)
     wanted = os.environ.get(VARIABLE)
     if wanted is None:
         return
@@ -31,5 +34,8 @@ def fault_point(name: str) -> None:
     if _passed[name] >= int(count or "1"):
         os.kill(os.getpid(), signal.SIGKILL)
 
+
+hooks: list[Callable[[str], None]] = []
+"""What a test in this process wants to be told at each point; a virtual machine raises there to let a runner die."""
 
 _passed: dict[str, int] = {}

@@ -47,7 +47,8 @@ def decide_by_hand(node: Node, inputs: Mapping[str, tuple[str, ...]], weight: in
     """Return the outcome that a hand-made decision gives, or None where the step is to decide after all."""
     if node.type.kind in (Kind.FILTER, Kind.GATE):
         status = Status.ITEM if override.accepted else Status.REJECTED
-        keys = passed_keys(node, inputs, accepted=override.accepted)
+        passed = node.type.kind is Kind.FILTER or override.accepted
+        keys = passed_keys(node, inputs, accepted=override.accepted) if passed else {"rejected": inputs["items"][0]}
         return Outcome(status, keys, weight, override.sentence)
     if not override.accepted:
         return Outcome(Status.REJECTED, reason=override.sentence, weight=0)

@@ -130,7 +130,7 @@ class Pool:
     def _drain(self, worker: Worker) -> Iterator[Answer]:
         try:
             while worker.connection.poll():
-                yield _heard(worker, receive(worker.connection))
+                yield heard(worker, receive(worker.connection))
         except (EOFError, OSError):
             yield from self._bury(worker)
 
@@ -197,7 +197,7 @@ def _tell_to_end(worker: Worker, kind: FailureKind, text: str) -> None:
     _give(worker, Message({"kind": "cancel", "attempt": worker.request.attempt}))
 
 
-def _heard(worker: Worker, message: Message) -> Answer:
+def heard(worker: Worker, message: Message) -> Answer:
     """Note that a worker is free again; the result of a step that was told to end is not used."""
     source, status = worker.source, message.body["status"]
     if status in _SOURCE_ENDS:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from icestream.files import sweep_temporaries
 from icestream.flow import moves
+from icestream.flow.agenda import Agenda
 from icestream.flow.allotting import (
     broker_for,
     gpus_for,
@@ -67,7 +68,7 @@ class Runner:
     looked_at: float = 0.0
     postponed: list[Task] = field(default_factory=list)  # wait for an entry of an edited accumulator to end
     outdated: bool = False  # the workflow was edited: everything in memory is built anew after the commit
-
+    agenda: Agenda = field(default_factory=Agenda)
     graph: Graph = field(init=False)
     revisions: dict[str, Revision] = field(init=False)
     fingerprint: str = field(init=False)
@@ -89,7 +90,7 @@ class Runner:
 
     def _set_up(self) -> None:
         fault_point("claimed")
-        self.pool = Pool(self.settings.cores, self.settings.usable_memory_gb, self.settings.image_memory_mb)
+        self.pool = self._make_pool()
         self.executor: Executor = self.cluster or self.pool  # sources are always processes of this machine
         self.broker = broker_for(self)
         self.ready = ready_queue_for(self)
@@ -105,37 +106,47 @@ class Runner:
             self.holds.load(connection)
             take_up_workflow(self, connection)
 
+    def _make_pool(self) -> Pool:
+        return Pool(self.settings.cores, self.settings.usable_memory_gb, self.settings.image_memory_mb)
+
     def run(self) -> RunReport:
         """Run until every stream has closed, or until somebody stops it."""
-        sweep_temporaries(self.session.folder / "steps")
         try:
-            resume(self)
-            self.sources.start_all()
-            fault_point("source_started")
+            self._begin()
             while not self._done():
                 self._cycle()
-            report = self.board.report(finished=self.stop_signals == 0, reason=self._reason())
-            with self.store.transaction() as connection:
-                self.bulletin.publish(connection, self.board, final=True)
-            fault_point("before_close")
-            self._end_workers()
-            self.broker.close()
-            self.store.close(report.reason)
-            return report
+            return self._finish()
         except BaseException as error:
-            self._end_workers()
-            self.broker.close()
-            self.store.give_back(f"ended by {type(error).__name__}: {error}")
+            self._give_up(error)
             raise
+
+    def _begin(self) -> None:
+        sweep_temporaries(self.session.folder / "steps")
+        resume(self)
+        self.sources.start_all()
+        fault_point("source_started")
+
+    def _finish(self) -> RunReport:
+        finished = self.stop_signals == 0
+        report = self.board.report(finished=finished, reason="every stream has closed" if finished else self.stop_reason)
+        with self.store.transaction() as connection:
+            self.bulletin.publish(connection, self.board, final=True)
+        fault_point("before_close")
+        self._end_workers()
+        self.broker.close()
+        self.store.close(report.reason)
+        return report
+
+    def _give_up(self, error: BaseException) -> None:
+        self._end_workers()
+        self.broker.close()
+        self.store.give_back(f"ended by {type(error).__name__}: {error}")
 
     def _end_workers(self) -> None:
         self.pool.shut_down()
         if self.cluster is not None:  # it outlives a runner that is built anew
             for attempt in self.running:
                 self.cluster.cancel(attempt)
-
-    def _reason(self) -> str:
-        return self.stop_reason if self.stop_signals else "every stream has closed"
 
     def _done(self) -> bool:
         if self.stop_signals:
@@ -173,7 +184,8 @@ class Runner:
             rebuild_stale(self, writing)
             if not self.outdated:
                 admit_backlog(self, writing)
-            assigned = self._assign(writing) if self._may_assign() else []
+            waits = self.stop_signals or self.outdated or self.holds.first
+            assigned = [] if waits else self._assign(writing)
             self.ready.end(leaving=self.stop_signals > 0 or self.holds.first is not None)
             tell_notices(self.broker, writing)
             writing.flush()
@@ -189,9 +201,6 @@ class Runner:
         self.sources.restart_fallen()
         if self.on_change is not None:
             self.on_change(self.board.status(hold=self.holds.first))
-
-    def _may_assign(self) -> bool:
-        return not (self.stop_signals or self.outdated or self.holds.first)
 
     def after_commit(self) -> None:
         """Do what only may be done once a transaction is committed."""
@@ -211,7 +220,7 @@ class Runner:
 
     def carry_out(self, writing: Writing, instructions: list[moves.Instruction]) -> None:
         """Store what instructions say and make tasks of those that call for work."""
-        for instruction in instructions:
+        for instruction in self.agenda.take(instructions):
             self.durable = self.durable or needs_durability(instruction)
             writing.apply(instruction)
             if isinstance(instruction, moves.Dispatch):
@@ -239,8 +248,8 @@ class Runner:
     def _prepare(self, writing: Writing, dispatch: moves.Dispatch) -> None:
         """Queue a unit, unless a result with its key is there already: then it is taken over."""
         task = self.workshop.task_for(dispatch)
-        node = self.graph.nodes[dispatch.step]
-        weight = self.hearing.known_weight(writing, task.key) if node.type.kind is Kind.MAP else None
+        computes = self.graph.nodes[dispatch.step].type.kind is Kind.MAP
+        weight = self.hearing.known_weight(writing, task.key) if computes else None
         if weight is None:
             self._enqueue(task)
         else:

@@ -105,7 +105,7 @@ def _watch(
                 return str(ended.value or "the source ended")
             if found != said:  # a pulse that says nothing new is not sent
                 with lock:
-                    send(connection, _describe(found))
+                    send(connection, describe_found(found))
             said = found
 
     reason = call_step(watch)
@@ -117,7 +117,8 @@ def _watch(
         send(connection, ended)
 
 
-def _describe(found: object) -> Message:
+def describe_found(found: object) -> Message:
+    """Return the message about what a source found."""
     if not isinstance(found, Arrival):
         return Message({"status": "pulse", "note": getattr(found, "note", "")})
     message = Message({"status": "arrival", "identity": _printable(found.identity), "name": _printable(found.name)})

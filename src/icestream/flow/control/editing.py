@@ -8,7 +8,7 @@ from icestream.files import publish_text
 from icestream.flow import schema
 from icestream.flow.allotting import own_limits
 from icestream.flow.control.asking import Apply, Branch, Set
-from icestream.flow.graph import StepSpec
+from icestream.flow.graph import Graph, StepSpec
 from icestream.flow.requests import check_requests
 from icestream.flow.session import DOCUMENT, Session, SessionDocument, dump_document, open_session
 from icestream.flow.writing import Writing
@@ -25,6 +25,8 @@ def set_params(runner: "Runner", writing: Writing, command: Set, author: str) ->
 
 def branch(runner: "Runner", writing: Writing, command: Branch, author: str) -> str:
     """Add a second variant of a step, and of what hangs on it."""
+    if _has_branch(runner.session, command):  # a runner may have died after writing it, before the answer was committed
+        return "nothing changes: that branch is there"
     document = with_branch(runner.session, command)
     return take_up(runner, writing, document, author=author, reason=command.reason)
 
@@ -90,14 +92,31 @@ def with_branch(session: Session, command: Branch) -> SessionDocument:
     document, graph = session.document, session.graph()
     if command.step not in document.steps:
         raise WorkflowError(f"no step is called {command.step!r}; known: {', '.join(document.steps)}")
-    below = graph.descendants(command.step) if command.below else {command.step}
-    twins = {step: command.name if step == command.step else f"{step}_{command.name}" for step in document.steps if step in below}
+    twins = _twins_of(graph, command)
     taken = sorted(set(twins.values()) & set(document.steps))
     if taken:
         raise WorkflowError(f"branch {command.name!r}: the workflow has a step called {', '.join(taken)} already")
     added = {twins[step]: _twin(document.steps[step], twins) for step in twins}
     branched = document.model_copy(update={"steps": {**document.steps, **added}})
     return with_params(branched, command.name, command.params) if command.params else branched
+
+
+def _twins_of(graph: Graph, command: Branch) -> dict[str, str]:
+    below = graph.descendants(command.step) if command.below else {command.step}
+    return {step: command.name if step == command.step else f"{step}_{command.name}" for step in graph.nodes if step in below}
+
+
+def _has_branch(session: Session, command: Branch) -> bool:
+    """Tell whether the document is as this very branch would make it from one without it."""
+    document = session.document
+    if command.name not in document.steps or command.step not in document.steps:
+        return False
+    twins = set(_twins_of(session.graph(), command).values())
+    bare = {name: spec for name, spec in document.steps.items() if name not in twins}
+    try:
+        return with_branch(Session(session.folder, document.model_copy(update={"steps": bare})), command) == document
+    except WorkflowError:  # it is no workflow without those steps: they are something else
+        return False
 
 
 def _twin(spec: StepSpec, twins: Mapping[str, str]) -> StepSpec:

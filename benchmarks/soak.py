@@ -1,0 +1,290 @@
+"""Soak the engine: kill it, break it and edit it while numbers arrive, for hours, and count what was lost or done twice.
+
+``python benchmarks/soak.py --virtual --kills 1000 [--seed N]``: on virtual machines (`icestream.testing.virtual`), hours of acquisition
+in minutes; the same seed gives the same run. ``python benchmarks/soak.py --real --hours 2 --folder F [--detach]``: real processes and
+SIGKILL; what it has done is in F/soak.json, so the same command goes on where an earlier one ended. Each prints one JSON line.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from icestream.errors import SessionError
+from icestream.flow import schema
+from icestream.flow.control.asking import Command, Continue, Override, Pause, Restart, Resume, Retry, Set, ask
+from icestream.flow.session import Session, open_session
+from icestream.testing.toy_checks import compare_end
+from icestream.testing.toy_life import Life
+from icestream.testing.toy_model import Wanted, read_rows
+from icestream.testing.toy_session import arrive, make_toy_session, start_runner, toy_steps
+from icestream.testing.virtual import quiet_settings
+
+ROOM = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a private folder is made in it
+KILLS_A_LIFE = 40
+SECONDS_A_NUMBER = 8.0  # a microscope makes a movie every few seconds
+
+
+def ask_something(rng: random.Random, names: list[str]) -> Command:
+    """Choose what a person asks for."""
+    unit = rng.choice(names)
+    return rng.choice(
+        [
+            Set(step="triple", params={"factor": rng.choice([3, 4, 5])}),
+            Set(step="even", params={"divisor": rng.choice([2, 3])}),
+            Set(step="odd", params={"factor": rng.choice([5, 7])}),
+            Restart(step=rng.choice(["triple", "odd", "any", "total"])),
+            Override(unit=unit, step="numbers", verdict=rng.choice(["reject", "lift"])),
+            Override(unit=unit, step="even", verdict=rng.choice(["accept", "reject", "lift"])),
+            Retry(),
+            Pause(),
+            Resume(),
+            Continue(),
+        ]
+    )
+
+
+# Virtual -----------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Sum:
+    """What was done in all lives together."""
+
+    simulated_s: float = 0.0
+    exposures: int = 0
+    lives: int = 0
+    counted: Counter[str] = field(default_factory=Counter)
+    killed_at: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+
+
+def live_once(folder: Path, seed: int, total: Sum) -> None:
+    """Live one session through about `KILLS_A_LIFE` kills, and compare its end with the model."""
+    rng = random.Random(seed)  # noqa: S311 - chooses misfortunes
+    life = Life(folder, seed)
+    machine = life.machine
+    machine.settings = quiet_settings(rebuild_fraction=rng.choice([0.05, 0.5, 1.0]), newest_first=rng.random() < 0.5)
+    began_s, number = machine.clock.now_s, 0
+    while machine.counts.kills < KILLS_A_LIFE:
+        due = int((machine.clock.now_s - began_s) / SECONDS_A_NUMBER)
+        life.arrive([f"broken{n}" if n % 37 == 36 else str(n) for n in range(number, due)])
+        number = max(number, due)
+        _let_something_happen(life, rng)
+        machine.start()
+        machine.turn(rng.randint(1, 40))
+        if rng.random() < 0.1:
+            life.look()
+    try:
+        life.end()
+    finally:
+        total.simulated_s += machine.clock.now_s - began_s
+        total.exposures += len(life.wanted.names)
+        total.lives += 1
+        counts = asdict(machine.counts)
+        total.killed_at.update(counts.pop("killed_at"))
+        kinds = Counter(command.kind for command in life.commands.values())
+        edits = {"edits": kinds["set"], "redone": kinds["restart"], "by_hand": kinds["override"], "commands": sum(kinds.values())}
+        total.counted.update(counts | edits)
+
+
+def _let_something_happen(life: Life, rng: random.Random) -> None:
+    machine = life.machine
+    chance = rng.random()
+    if chance < 0.55:
+        machine.kill_in = rng.randint(1, 120)
+    elif chance < 0.60:
+        machine.kill()
+    elif chance < 0.65:
+        machine.replace_runner()
+    elif chance < 0.70:
+        machine.stop()
+    elif chance < 0.90 and life.wanted.names:
+        life.ask(ask_something(rng, life.wanted.names))
+    elif chance < 0.92:
+        machine.misfortunes.full_until_s = machine.clock.now_s + rng.uniform(1, 120)
+    else:
+        machine.misfortunes.worker_dies = rng.choice([0.0, 0.02, 0.3])
+        machine.misfortunes.source_dies = rng.choice([0.0, 0.01])
+        machine.misfortunes.transient = rng.choice([0.0, 0.1])
+        machine.misfortunes.store_away = rng.choice([0.0, 0.01])
+
+
+def run_virtual(kills: int, seed: int) -> int:
+    """Live one session after another until so many runners were killed."""
+    total, began_s = Sum(), time.perf_counter()
+    while total.counted["kills"] < kills:
+        life_seed = seed * 100_000 + total.lives
+        with tempfile.TemporaryDirectory(dir=ROOM) as folder:
+            try:
+                live_once(Path(folder), life_seed, total)
+            except AssertionError as error:
+                total.wrong.append(f"seed {life_seed}: {error}")
+                print(total.wrong[-1], file=sys.stderr)
+    line = {
+        "benchmark": "soak_virtual",
+        "seed": seed,
+        "simulated_hours": round(total.simulated_s / 3600, 1),
+        "sessions": total.lives,
+        "exposures": total.exposures,
+        **total.counted,
+        "killed_at": dict(total.killed_at),
+        "sessions_that_differ": len(total.wrong),
+        "lost": sum("never arrived" in text or "has no outcome" in text or "lost" in text for text in total.wrong),
+        "double": sum(" times" in text or "did something" in text for text in total.wrong),
+        "wall_s": round(time.perf_counter() - began_s),
+    }
+    print(json.dumps(line))
+    return 1 if total.wrong else 0
+
+
+# Real --------------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Progress:
+    """How far a real soak has come; kept in its folder after every kill."""
+
+    seed: int
+    ran_s: float = 0.0
+    arrived: int = 0
+    runner_kills: int = 0
+    worker_kills: int = 0
+    starts: int = 0
+    ended_by_itself: int = 0
+    commands: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """The numbers that have arrived."""
+        return [f"broken{n}" if n % 37 == 36 else str(n) for n in range(self.arrived)]
+
+
+def run_real(folder: Path, hours: float, seed: int) -> int:
+    """Soak real processes for so long altogether, or go on with that; then let it run out and compare."""
+    state = folder / "soak.json"
+    progress = Progress(**json.loads(state.read_text())) if state.is_file() else Progress(seed)
+    if (folder / "session").exists():
+        session = open_session(folder / "session")
+    else:
+        session = make_toy_session(folder, toy_steps(1_000_000, fail_on=[4], break_on=[9], sleep_s=0.5), numbers=[])
+    rng = random.Random(progress.seed + progress.runner_kills + progress.worker_kills)  # noqa: S311 - chooses victims
+    runner = start_runner(session)
+    try:
+        while progress.ran_s < hours * 3600:
+            runner = _soak_a_while(session, progress, rng, runner)
+            state.write_text(json.dumps(asdict(progress)))
+    finally:
+        runner.kill()
+        runner.wait()
+    return _conclude(session, progress)
+
+
+def _soak_a_while(
+    session: Session, progress: Progress, rng: random.Random, runner: "subprocess.Popen[bytes]"
+) -> "subprocess.Popen[bytes]":
+    began_s = time.monotonic()
+    time.sleep(rng.uniform(1.0, 6.0))
+    progress.ran_s += time.monotonic() - began_s
+    progress.arrived = max(progress.arrived, int(progress.ran_s / SECONDS_A_NUMBER * 4))
+    arrive(session.folder.parent, progress.names)
+    if rng.random() < 0.15 and progress.arrived:
+        _ask_really(session, progress, ask_something(rng, progress.names))
+    if runner.poll() is not None:
+        progress.ended_by_itself += runner.returncode != 0
+        runner = start_runner(session)
+        progress.starts += 1
+        return runner
+    workers = psutil.Process(runner.pid).children()
+    if rng.random() < 0.4 or not workers:
+        runner.kill()
+        runner.wait()
+        progress.runner_kills += 1
+        return start_runner(session)
+    try:
+        rng.choice(workers).send_signal(signal.SIGKILL)
+        progress.worker_kills += 1
+    except psutil.NoSuchProcess:
+        pass
+    return runner
+
+
+def _ask_really(session: Session, progress: Progress, command: Command) -> None:
+    try:
+        number = ask(session, command, author="soak")
+    except SessionError:  # there is no store yet
+        return
+    if isinstance(command, Override):
+        progress.commands[number] = command.model_dump_json()
+
+
+def _conclude(session: Session, progress: Progress) -> int:
+    """Let the session run to its end, twice, without any disturbance, and compare with the model."""
+    ask(session, Continue(), author="soak")
+    codes = [start_runner(session).wait() for _ in range(2)]
+    wanted = Wanted(progress.names)
+    answers = {row["id"]: row["state"] for row in read_rows(session, schema.command)}
+    for number, text in sorted((int(number), text) for number, text in progress.commands.items()):
+        command = Override.model_validate_json(text)
+        if answers[number] == "done" and command.verdict == "lift":
+            wanted.decided.pop((str(command.step), command.unit), None)
+        elif answers[number] == "done":
+            wanted.decided[str(command.step), command.unit] = command.verdict == "accept"
+    wrong = compare_end(session, wanted)
+    line: dict[str, Any] = {"benchmark": "soak_real", **asdict(progress), "commands": len(answers)}
+    line |= {"minutes": round(progress.ran_s / 60, 1), "exit_statuses": codes, "wrong": wrong}
+    line |= {"lost": sum("has no outcome" in text or "never arrived" in text for text in wrong)}
+    line |= {"double": sum(" times" in text for text in wrong)}
+    print(json.dumps(line))
+    return 1 if wrong or any(codes) or progress.ended_by_itself else 0
+
+
+# The way in --------------------------------------------------------------------------------------------------------------------
+
+
+def main() -> int:
+    """Read what is wanted and do it."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    kind = parser.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--virtual", action="store_true", help="on virtual machines")
+    kind.add_argument("--real", action="store_true", help="with real processes")
+    parser.add_argument("--kills", type=int, default=1000, help="virtual: at least so many runners are killed")
+    parser.add_argument("--hours", type=float, default=2.0, help="real: for so long")
+    parser.add_argument("--seed", type=int, default=1, help="what is drawn; a life that differed names its own: --life")
+    parser.add_argument("--life", type=int, help="virtual: live this one again")
+    parser.add_argument("--folder", type=Path, help="real: where the session and the state are")
+    parser.add_argument("--detach", action="store_true", help="real: go on after the terminal is closed; the line is in soak.log")
+    given = parser.parse_args()
+    if os.environ.get("PYTHONHASHSEED") != "0":  # the order of sets is part of what happens
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | {"PYTHONHASHSEED": "0"})  # noqa: S606 - this program
+    if given.virtual and given.life is not None:
+        with tempfile.TemporaryDirectory(dir=ROOM) as folder:
+            live_once(Path(folder), given.life, Sum())
+        return 0
+    if given.virtual:
+        return run_virtual(given.kills, given.seed)
+    if given.folder is None:
+        parser.error("--real needs --folder")
+    given.folder.mkdir(parents=True, exist_ok=True)
+    if given.detach:
+        with (given.folder / "soak.log").open("ab") as log:
+            command = [sys.executable, *(word for word in sys.argv if word != "--detach")]
+            child = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+        print(f"process {child.pid}; its line will be in {given.folder / 'soak.log'}")
+        return 0
+    return run_real(given.folder, given.hours, given.seed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
