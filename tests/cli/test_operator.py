@@ -7,13 +7,14 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from icestream.cli import app
+from icestream.flow import schema
 from icestream.flow.holding import Hold
 from icestream.flow.running import Attendance
 from icestream.flow.session import open_session
 from icestream.flow.status import RunStatus
 from icestream.flow.surroundings import Surroundings
 from icestream.settings import Settings
-from icestream.testing.toy_session import arrive, make_toy_session, toy_steps
+from icestream.testing.toy_session import arrive, make_toy_session, read_rows, toy_steps
 
 
 def call(*words: str | Path) -> Result:
@@ -28,7 +29,7 @@ def done(*words: str | Path) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A session that has run to its end, with three exposures."""
+    """A session that has run to its end, with three exposures and more versions of a whole."""
     session = make_toy_session(tmp_path, toy_steps(3), numbers=range(3))
     assert "3 exposures" in done("run", session.folder, "--quiet")
     return session.folder
@@ -44,7 +45,10 @@ def test_data_of_the_next_day_are_taken_and_nothing_is_done_twice(folder: Path) 
     assert "numbers: takes nothing new: closed by hand, by " in done("why", folder, "numbers")
     done("reopen", folder, "numbers")
     assert "5 exposures" in done("run", folder, "--quiet")
-    assert done("trace", folder, "0").count("triple (toy_multiply version 1, revision 1)") == 1
+    made = [row["unit"] for row in read_rows(open_session(folder), schema.result)]
+    assert "3 exposures" not in done("status", folder)
+    done("run", folder, "--quiet")
+    assert [row["unit"] for row in read_rows(open_session(folder), schema.result)] == made
 
 
 def test_a_reset_says_how_to_go_on(folder: Path) -> None:
@@ -67,14 +71,22 @@ def test_revisions_count_in_words(folder: Path) -> None:
     assert " item" not in done("revisions", folder)
 
 
-def test_an_exposure_that_was_rejected_everywhere_has_no_result(folder: Path) -> None:
+def test_an_exposure_that_was_rejected_everywhere_has_no_result(tmp_path: Path) -> None:
+    steps = {name: spec for name, spec in toy_steps(3).items() if name in ("numbers", "triple")}
+    folder = make_toy_session(tmp_path, steps, numbers=range(3)).folder
+    done("run", folder, "--quiet")
     done("reject", folder, "1", "--reason", "ice")
     assert done("why", folder, "1").splitlines()[0] == "nothing: every step has decided it, without a result"
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"", "is empty"), (b"- a\n- b\n", "is no map of names to values"), (b"\xff\xfe\x00\x81", "is no text"), (b"steps: [", "is not YAML")],
+    [
+        (b"", "is empty"),
+        (b"- a\n- b\n", "is no map of names to values"),
+        (b"\xff\xfe\x00\x81", "is no text"),
+        (b"steps: [", "is not YAML"),
+    ],
 )
 def test_a_corrupt_document_is_named_in_one_sentence(folder: Path, content: bytes, said: str) -> None:
     (folder / "session.yaml").write_bytes(content)
@@ -111,6 +123,6 @@ def test_a_store_that_failed_is_tried_again_before_all_the_room_wanted_is_there(
         said.append(status.hold)
 
     attendance = Attendance(open_session(folder), Settings(min_free_gb=50.0), note, None)
-    attendance._wait_until_well("cannot be written", 0)
+    attendance._wait_until_well("cannot be written", 0)  # noqa: SLF001
     assert set(asked) == {0.0}
     assert [hold.reason for hold in said if hold is not None][:2] == ["the disk is full", "the disk is full"]

@@ -119,7 +119,9 @@ def open_session(folder: Path) -> Session:
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(loaded, dict):
-            raise SessionError(f"{path}: {'is empty' if loaded is None else 'is no map of names to values'}; a session has `name` and `steps`")
+            raise SessionError(
+                f"{path}: {'is empty' if loaded is None else 'is no map of names to values'}; a session has `name` and `steps`"
+            )
         document = SessionDocument.model_validate(loaded)
     except UnicodeDecodeError:
         raise SessionError(f"{path}: is no text") from None

@@ -54,7 +54,9 @@ class RunnerState:
         """What is to be said of a runner that lives and has given no sign of life for long."""
         if not self.alive or self.heartbeat_age_s is None or self.heartbeat_age_s < _SILENT_S:
             return None
-        cause = f"it is suspended, `kill -CONT {self.pid}` lets it go on" if self.suspended else "its disk or machine may be stuck"
+        cause = (
+            f"it is suspended, `kill -CONT {self.pid}` lets it go on" if self.suspended else "its disk or machine may be stuck"
+        )
         return f"has given no sign of life for {span(self.heartbeat_age_s)}: {cause}"
 
 
