@@ -35,6 +35,17 @@ def test_the_table_shows_every_count_and_keeps_brackets() -> None:
     assert ctf.split()[-5:] == ["3", "2", "1", "2", "[waits]"]
 
 
+def test_a_narrow_terminal_keeps_names_and_numbers() -> None:
+    step = StepStatus("particles_picks_wide", 678, 9, 12345, 1, 2, closed=False, note="30 files so far; more")
+    console = Console(file=io.StringIO(), width=80)
+    console.print(draw_status(RunStatus((step,))))
+    head, row = _printed(console).splitlines()[:2]
+    assert head.split() == ["step", "done", "waiting", "running", "failed", "set", "aside"]
+    for shown in ("particles_picks_wide", "12345", "678", " 9 ", " 1 ", " 2 ", "━"):
+        assert shown in row
+    assert max(len(head), len(row)) <= 80
+
+
 def test_a_pause_is_shown_with_its_reason() -> None:
     held = RunStatus(STATUS.steps, hold=Hold("person", "[lunch]", "eva"))
     console = _console(terminal=False)

@@ -1,7 +1,11 @@
 """Why nothing happens: every cause has its sentence."""
 
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -54,6 +58,11 @@ def paper(tmp_path: Path) -> PaperSession:
 def board(paper: PaperSession, **notes: str) -> None:
     for step, note in notes.items():
         paper.add(schema.board, step=step, waiting=0, running=0, note=note, at=paper.now)
+
+
+def unit_of(paper: PaperSession, name: str) -> str:
+    with open_view(paper.session) as view:
+        return view.trace(name).unit
 
 
 def lease(paper: PaperSession, step: str, unit: str) -> None:
@@ -116,6 +125,36 @@ def test_no_runner_or_one_elsewhere(paper: PaperSession) -> None:
     assert socket.gethostname() not in sentence
 
 
+def test_a_runner_that_gives_no_sign_of_life_is_named(paper: PaperSession) -> None:
+    runner(paper, state="running", heartbeat_at=time.time() - 120)
+    (sentence,) = whole(paper)
+    assert f"(process {psutil.Process().pid}) has given no sign of life for 2" in sentence
+    assert sentence.endswith("its disk or machine may be stuck")
+    runner(paper, heartbeat_at=time.time())
+    assert whole(paper) == []
+
+
+def test_a_suspended_runner_is_named_with_the_remedy(paper: PaperSession) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        try:
+            process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+            started = psutil.Process(process.pid).create_time()
+            runner(paper, state="running", pid=process.pid, pid_started=started, heartbeat_at=time.time() - 120)
+            (sentence,) = whole(paper)
+            assert sentence.endswith(f"it is suspended, `kill -CONT {process.pid}` lets it go on")
+        finally:
+            process.kill()
+
+
+def test_what_a_dead_runner_computed_is_not_at_work(paper: PaperSession) -> None:
+    lease(paper, "align", unit_of(paper, "mic_4"))
+    assert "on mic_4 in worker 2" in of_step(paper, "align")[0]
+    runner(paper, host="node7", heartbeat_at=time.time() - 3600)
+    assert "worked" not in " ".join(of_step(paper, "align"))
+    assert "worked" not in str(of_exposure(paper, "mic_4"))
+
+
 def test_a_source_says_what_it_looks_for(paper: PaperSession) -> None:
     assert of_step(paper, "movies") == ["movies: waits for new files: 5 files so far; gain.mrc is still written"]
 
@@ -125,7 +164,7 @@ def test_a_queue_tells_who_holds_the_cores(paper: PaperSession) -> None:
     lease(paper, "ctf", "u1")
     lease(paper, "ctf", "u2")
     assert of_step(paper, "align")[0] == "align: 2 are queued for free cores, which ctf (2) hold"
-    assert of_step(paper, "ctf")[0].startswith("ctf: works since 1")
+    assert of_step(paper, "ctf")[0].startswith("ctf: has worked for 1")
     assert "on u1 in worker 2 and 1 more" in of_step(paper, "ctf")[0]
 
 
@@ -134,21 +173,21 @@ def test_a_step_names_what_it_waits_for_to_the_root(paper: PaperSession) -> None
     assert [line.partition(":")[0] for line in said] == ["classes", "enough", "good", "ctf", "align", "movies"]
     assert said[0] == "classes: 5 wait for enough"
     assert said[1] == "enough: holds 1: 1 of 3; 4 wait for good"
-    assert said[3] == "ctf: 1 are queued; 2 wait for align"
+    assert said[3] == "ctf: 1 is queued; 2 wait for align"
 
 
 def test_a_step_waits_for_the_first_version(paper: PaperSession) -> None:
     assert of_step(paper, "last")[0] == "last: waits for the first version of classes; 4 wait for good"
     paper.publish("classes", 1, Thing())
-    assert of_step(paper, "last")[0] == "last: 1 are queued; 4 wait for good"
+    assert of_step(paper, "last")[0] == "last: 1 is queued; 4 wait for good"
 
 
 def test_a_step_that_was_closed_by_hand(paper: PaperSession) -> None:
     paper.add(schema.halt, seq=paper.store.next_seq(), step="ctf", state="halted", reason="stopped by eva", at=paper.now)
-    assert of_step(paper, "ctf")[0] == "ctf: takes nothing new, closed by hand: stopped by eva"
-    assert of_exposure(paper, "mic_3")["ctf"] == "takes nothing new, closed by hand: stopped by eva"
+    assert of_step(paper, "ctf")[0] == "ctf: takes nothing new: stopped by eva"
+    assert of_exposure(paper, "mic_3")["ctf"] == "takes nothing new: stopped by eva"
     paper.add(schema.halt, seq=paper.store.next_seq(), step="ctf", state="lifted", reason="eva", at=paper.now)
-    assert of_step(paper, "ctf")[0] == "ctf: 1 are queued; 2 wait for align"
+    assert of_step(paper, "ctf")[0] == "ctf: 1 is queued; 2 wait for align"
 
 
 def test_a_finished_step(paper: PaperSession) -> None:
@@ -184,7 +223,7 @@ def test_an_exposure_at_work_and_one_that_is_tried_again(paper: PaperSession) ->
     with open_view(paper.session) as view:
         at_work, failed = (view.trace(name).unit for name in ("mic_4", "mic_5"))
     lease(paper, "align", at_work)
-    assert of_exposure(paper, "mic_4")["align"].startswith("is at work on it since 1")
+    assert of_exposure(paper, "mic_4")["align"].startswith("has worked on it for 1")
     values = {"error_type": "OSError", "traceback": "", "cleared": False, "at": paper.now, "message": "no space"}
     for attempt in range(2):
         paper.add(

@@ -14,6 +14,7 @@ from icestream.errors import SessionError
 if TYPE_CHECKING:
     from icestream.observe.comparing import Comparison, RevisionRow
 
+_STATUS = {"item": "done", "rejected": "set aside"}
 _MOST_DIFFERENCES = 20
 
 
@@ -92,7 +93,7 @@ def _print_revisions(rows: "list[RevisionRow]") -> None:
     table = make_table("step", "revision", "since", "state", "what differs from the one before", "results")
     for row in rows:
         changed = ", ".join(f"{name}: {_value(there)} → {_value(here)}" for name, (there, here) in row.changed.items())
-        counts = ", ".join(f"{count} {status}" for status, count in sorted(row.counts.items()))
+        counts = ", ".join(f"{count} {_STATUS.get(status, status)}" for status, count in sorted(row.counts.items()))
         differs = changed or ("" if row.number == 1 else "what is above it")
         table.add_row(row.step, str(row.number), _time(row.created_at), row.state, escape(differs), counts)
     output().print(table)

@@ -9,12 +9,13 @@ from rich.live import Live
 from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from icestream.flow.status import RunStatus, StepStatus
 
 _REFRESH_S = 0.25
 _LINE_EVERY_S = 5.0
-_BAR_WIDTH = 24
+_BAR_WIDTH, _NARROW_BAR = 24, 8
 
 
 @contextmanager
@@ -84,19 +85,22 @@ def draw_status(status: RunStatus) -> Table:
     """Return the status as a table with a bar for each step, and above it why nothing goes on."""
     held = None if status.hold is None else f"[bold yellow]{escape(status.hold.sentence)}[/]"
     table = Table(box=None, pad_edge=False, header_style="bold", title=held, title_justify="left")
-    for name in ("step", "", "done", "waiting", "running", "failed", "set aside", ""):
-        table.add_column(name, justify="left" if name in ("step", "") else "right", no_wrap=True)
+    table.add_column("step", no_wrap=True)
+    table.add_column(min_width=_NARROW_BAR, max_width=_BAR_WIDTH)  # on a narrow terminal bars and notes give way, numbers never
+    for name in ("done", "waiting", "running", "failed", "set aside"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column(min_width=1)
     for step in status.steps:
         decided, total = _decided(step), _total(step)
         table.add_row(
             f"[green]{step.name}[/]" if step.closed else step.name,
-            ProgressBar(total=max(total, 1), completed=decided, width=_BAR_WIDTH),
+            ProgressBar(total=max(total, 1), completed=decided),
             str(step.done),
             _quiet(step.waiting),
             _quiet(step.running),
             f"[red]{step.failed}[/]" if step.failed else "",
             _quiet(step.rejected),
-            f"[dim]{escape(step.note)}[/]",
+            Text(step.note, style="dim", no_wrap=True, overflow="ellipsis"),
         )
     return table
 

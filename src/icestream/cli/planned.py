@@ -27,9 +27,9 @@ def print_plan(plan: "Plan", *, json: bool) -> None:
         table.add_row(*_row(step))
     console.print(table)
     more = f" and up to {plan.at_most} more" if plan.at_most else ""
-    console.print(
-        f"{plan.computed} computed anew{more}, about {span(plan.seconds)} with {plan.cores} cores", markup=False, soft_wrap=True
-    )
+    taken = span(plan.seconds)
+    time = f", {'' if taken.startswith('<') else 'about '}{taken} with {plan.cores} cores" if taken else ""
+    console.print(f"{plan.computed} computed anew{more}{time}", markup=False, soft_wrap=True)
 
 
 def _row(step: "StepPlan") -> list[str]:

@@ -38,6 +38,8 @@ def status(session: Path = _SESSION, json: bool = _JSON) -> None:
     runner = overview.runner
     where = f" by process {runner.pid} on {runner.host}" if runner.alive else f" ({runner.note})" if runner.note else ""
     console.print(f"{overview.name}: {runner.state}{where}", markup=False, style="bold", soft_wrap=True)
+    if runner.silence is not None:
+        console.print(f"its runner {runner.silence}", markup=False, style="bold red", soft_wrap=True)
     if overview.hold is not None:
         console.print(overview.hold.sentence, markup=False, style="bold yellow", soft_wrap=True)
     console.print(f"{overview.exposures} exposures, {overview.rejected} set aside, {overview.failed} failed")
@@ -57,13 +59,15 @@ def _status_row(step: "StepSummary") -> list[str]:
     counts = step.counts
     pace, wall_s = step.pace.per_minute, step.pace.median_wall_s
     whole = [counts.item, counts.waiting, counts.running, counts.failed, counts.rejected, counts.skipped]
-    stream = step.stream or "not started"
+    stream, reason = step.stream or "not started", step.stream_reason
+    if stream == "open":  # why it was opened tells nobody anything
+        reason = None
     return [
         step.name,
         *(str(count) if count else "" for count in whole),
         "" if pace is None else f"{pace:.1f}",
         "" if wall_s is None else f"{wall_s:.2f}",
-        f"{stream}: {step.stream_reason}" if step.stream_reason else stream,
+        f"{stream}: {reason}" if reason else stream,
     ]
 
 

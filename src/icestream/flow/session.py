@@ -118,7 +118,15 @@ def open_session(folder: Path) -> Session:
         raise SessionError(f"{folder}: is no session (it has no {DOCUMENT}); make one with `icestream new`")
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(loaded, dict):
+            raise SessionError(
+                f"{path}: {'is empty' if loaded is None else 'is no map of names to values'}; a session has `name` and `steps`"
+            )
         document = SessionDocument.model_validate(loaded)
+    except UnicodeDecodeError:
+        raise SessionError(f"{path}: is no text") from None
+    except OSError as error:
+        raise SessionError(f"{path}: cannot be read: {error.strerror}") from None
     except yaml.YAMLError as error:
         raise SessionError(f"{path}: is not YAML: {hide_passwords(str(error))}") from None
     except ValidationError as error:

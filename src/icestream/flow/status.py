@@ -99,7 +99,8 @@ class Board:
     def report(self, *, finished: bool, reason: str) -> RunReport:
         """Return how the run ended."""
         steps = self.status().steps
-        arrived = max((sum(self.counts.get(step.name, Counter()).values()) for step in steps), default=0)
+        sources = [name for name, stage in self.scheduler.stages.items() if stage.node.type.kind is Kind.SOURCE]
+        arrived = sum(sum(self.counts.get(name, Counter()).values()) for name in sources)
         return RunReport(finished, reason, arrived, sum(step.failed for step in steps), steps)
 
 

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from icestream.flow.holding import Hold
+from icestream.observe.wording import span
+
+_SILENT_S = 20.0
 
 Trend = Literal["rising", "steady", "falling"]
 ChangeKind = Literal["exposure", "outcome", "snapshot", "stream", "gate", "batch", "failure", "notice"]
@@ -26,7 +29,7 @@ class Marks:
     @property
     def sentences(self) -> list[str]:
         """What people read, nothing where all is plain."""
-        said = [f"closed: {self.halted}"] if self.halted is not None else []
+        said = [f"takes nothing new: {self.halted}"] if self.halted is not None else []
         said += [f"{self.stale} taken that are no items any more"] if self.stale else []
         said += [f"{self.by_hand} decided by hand"] if self.by_hand else []
         return said + ([f"{self.old_revisions} old revision{'s' * (self.old_revisions > 1)}"] if self.old_revisions else [])
@@ -43,6 +46,18 @@ class RunnerState:
     heartbeat_age_s: float | None = None
     fence: int = 0
     note: str | None = None
+    suspended: bool = False
+    """Its process was stopped by a signal and does nothing."""
+
+    @property
+    def silence(self) -> str | None:
+        """What is to be said of a runner that lives and has given no sign of life for long."""
+        if not self.alive or self.heartbeat_age_s is None or self.heartbeat_age_s < _SILENT_S:
+            return None
+        cause = (
+            f"it is suspended, `kill -CONT {self.pid}` lets it go on" if self.suspended else "its disk or machine may be stuck"
+        )
+        return f"has given no sign of life for {span(self.heartbeat_age_s)}: {cause}"
 
 
 @dataclass(frozen=True)

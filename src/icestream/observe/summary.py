@@ -1,9 +1,11 @@
 """The session at a glance, and a line for each step."""
 
 import json
+import socket
 import time
 from typing import Literal
 
+import psutil
 from sqlalchemy import Connection, func, select
 
 from icestream.flow import schema
@@ -53,7 +55,16 @@ def read_runner(connection: Connection) -> RunnerState:
     if row["state"] == "running":
         state = "running" if alive else "interrupted"
     age_s = None if row["heartbeat_at"] is None else max(0.0, time.time() - row["heartbeat_at"])
-    return RunnerState(state, row["host"], row["pid"], alive, age_s, row["fence"], row["note"])
+    suspended = alive and row["host"] == socket.gethostname() and is_suspended(row["pid"])
+    return RunnerState(state, row["host"], row["pid"], alive, age_s, row["fence"], row["note"], suspended)
+
+
+def is_suspended(pid: int) -> bool:
+    """Tell whether a process of this machine was stopped by a signal."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def count_exposures(connection: Connection) -> int:

@@ -19,6 +19,8 @@ class Lease:
 
     step: str
     unit: str
+    name: str
+    """Name of the exposure, or the beginning of the unit's id where it is none."""
     worker: str
     started_at: float
 
@@ -59,10 +61,13 @@ def read_notes(connection: Connection) -> dict[str, str]:
 def read_leases(connection: Connection, revisions: Mapping[str, ActiveRevision]) -> tuple[Lease, ...]:
     """Return what workers compute now, the longest first."""
     steps = {revision.id: name for name, revision in revisions.items()}
-    table = schema.lease
-    rows = connection.execute(select(table).order_by(table.c.started_at)).mappings()
+    table, exposure = schema.lease, schema.exposure
+    named = select(table, exposure.c.name).select_from(table.outerjoin(exposure, exposure.c.unit == table.c.unit))
+    rows = connection.execute(named.order_by(table.c.started_at)).mappings()
     return tuple(
-        Lease(steps[row["revision"]], row["unit"], row["worker"], row["started_at"]) for row in rows if row["revision"] in steps
+        Lease(steps[row["revision"]], row["unit"], row["name"] or row["unit"][:12], row["worker"], row["started_at"])
+        for row in rows
+        if row["revision"] in steps
     )
 
 

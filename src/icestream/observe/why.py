@@ -83,7 +83,7 @@ def gather(view: SessionView) -> Facts:
             links={name: revision.links for name, revision in revisions.items()},
             notes={} if connection is None else waiting.read_notes(connection),
             marks={name: step.marks for name, step in steps.items()},
-            leases=() if connection is None else waiting.read_leases(connection, revisions),
+            leases=() if connection is None or not overview.runner.alive else waiting.read_leases(connection, revisions),
             versions=frozenset() if connection is None else waiting.read_versions(connection, revisions),
         )
 
@@ -98,6 +98,8 @@ def _whole(facts: Facts) -> Iterator[Because]:
     elif runner.state == "interrupted":
         age = f"; its last sign of life was {span(runner.heartbeat_age_s)} ago" if runner.heartbeat_age_s is not None else ""
         yield Because(None, f"its runner on {runner.host} (process {runner.pid}) is gone{age}: go on with `icestream run`")
+    elif runner.silence is not None:
+        yield Because(None, f"its runner on {runner.host} (process {runner.pid}) {runner.silence}")
     elif runner.host != facts.here:
         yield Because(None, f"it is processed on {runner.host}, not here, by process {runner.pid}")
     if facts.hold is not None:
@@ -110,7 +112,7 @@ def say_step(facts: Facts, name: str) -> str:
     if step.revision is None:
         return "no runner has seen this step yet"
     if marks.halted is not None:
-        return f"takes nothing new, closed by hand: {marks.halted}"
+        return f"takes nothing new: {marks.halted}"
     if step.stream == "closed" and not step.counts.running and not step.counts.waiting:
         return f"nothing: it is finished ({step.stream_reason}); {_ended(step)}"
     if step.kind == "source":
@@ -129,7 +131,7 @@ def _ended(step: StepSummary) -> str:
 def _say_work(leases: list[Lease]) -> str:
     oldest = leases[0]
     more = f" and {len(leases) - 1} more" if len(leases) > 1 else ""
-    return f"works since {span(max(0.0, time.time() - oldest.started_at))} on {oldest.unit[:12]} in {oldest.worker}{more}"
+    return f"has worked for {span(max(0.0, time.time() - oldest.started_at))} on {oldest.name} in {oldest.worker}{more}"
 
 
 def _say_waiting(facts: Facts, name: str, note: str) -> Iterator[str]:
@@ -142,20 +144,21 @@ def _say_waiting(facts: Facts, name: str, note: str) -> Iterator[str]:
     if unpublished:
         yield f"waits for the first version of {' and of '.join(unpublished)}"
     elif step.kind in _HOLDING and ready:
-        yield f"holds {ready}: {note or 'its rule has not said why'}"
+        yield f"holds {ready}: {note or _unsaid(step)}"
     elif ready:
         yield _say_queue(facts, name, ready)
     if late and inputs:
         slowest = min(inputs, key=lambda one: facts.steps[one].counts.decided)
-        yield f"{late} wait for {slowest}"
+        yield f"{late} {'waits' if late == 1 else 'wait'} for {slowest}"
 
 
 def _say_queue(facts: Facts, name: str, ready: int) -> str:
+    queued = f"{ready} {'is' if ready == 1 else 'are'} queued"
     elsewhere = Counter(lease.step for lease in facts.leases if lease.step != name)
     if not elsewhere:
-        return f"{ready} are queued"
+        return queued
     busy = ", ".join(f"{step} ({count})" for step, count in elsewhere.most_common(3))
-    return f"{ready} are queued for free cores, which {busy} hold"
+    return f"{queued} for free cores, which {busy} hold"
 
 
 def _inputs(facts: Facts, name: str) -> list[str]:
@@ -199,7 +202,7 @@ def _say_open(
     """Return why one step has not decided an exposure."""
     name = step.step
     if lease is not None:
-        return f"is at work on it since {span(max(0.0, time.time() - lease.started_at))} in {lease.worker}"
+        return f"has worked on it for {span(max(0.0, time.time() - lease.started_at))} in {lease.worker}"
     missing = [one for one in _inputs(facts, name) if one not in decided]
     if missing:
         return f"waits for {' and '.join(missing)}"
@@ -215,19 +218,25 @@ def _say_open(
 def _say_held(facts: Facts, name: str) -> str | None:
     """Return what keeps a step from taking an exposure whose inputs are there."""
     if facts.marks[name].halted is not None:
-        return f"takes nothing new, closed by hand: {facts.marks[name].halted}"
+        return f"takes nothing new: {facts.marks[name].halted}"
     if _unpublished(facts, name):
         return f"waits for the first version of {' and of '.join(_unpublished(facts, name))}"
     if facts.steps[name].kind in _HOLDING:
-        return f"holds it: {facts.notes.get(name) or 'its rule has not said why'}"
+        return f"holds it: {facts.notes.get(name) or _unsaid(facts.steps[name])}"
     return None
+
+
+def _unsaid(step: StepSummary) -> str:
+    """Return what is to be said of a step that holds exposures and has told no reason."""
+    return "it takes them together" if step.kind == "accumulate" else "its rule has not said why"
 
 
 def _say_settled(trace: Trace, *, waits: bool) -> Iterator[Because]:
     """Say how the steps that have decided ended, the good ones together."""
     done = [step.step for step in trace.steps if step.status == "item"]
     if not waits:
-        yield Because(None, f"nothing: every step has decided it, with a result of {', '.join(done) or 'none'}")
+        result = f"with a result of {', '.join(done)}" if done else "without a result"
+        yield Because(None, f"nothing: every step has decided it, {result}")
     elif done:
         yield Because(None, f"has a result of {', '.join(done)}")
     for step in trace.steps:

@@ -140,7 +140,9 @@ def compare_end(session: Session, wanted: Wanted) -> list[str]:
     if read_rows(session, schema.lease):
         wrong.append("leases were left")
     wrong += [f"{path.name} was left" for path in (session.folder / "steps").rglob(f".*{TEMPORARY_MARK}*")]
-    return wrong + [f"command {row['id']} was not answered" for row in read_rows(session, schema.command) if row["state"] == "asked"]
+    return wrong + [
+        f"command {row['id']} was not answered" for row in read_rows(session, schema.command) if row["state"] == "asked"
+    ]
 
 
 def _compare_one(record: Record, step: str, name: str, should: Expected) -> list[str]:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from icestream.errors import WorkflowError
-from icestream.workflows.template import OpenInput, Template, TemplateStep
+from icestream.workflows.implied import ACQUISITION_NAMES
+from icestream.workflows.template import OpenInput, Template, TemplateStep, asks_in
 
 
 def join_templates(whole: Template, part: Template, connections: Mapping[str, str]) -> Template:
@@ -25,7 +26,9 @@ def join_templates(whole: Template, part: Template, connections: Mapping[str, st
         if target.partition(".")[0] not in whole.steps:
             problems.append(_open(key, one, target, whole))
         targets[key] = target
-    placeholders, more = _merge("placeholder", whole.placeholders, part.placeholders)
+    shared = _asked_for_alike(whole, part)
+    own = {name: one for name, one in part.placeholders.items() if name not in shared}
+    placeholders, more = _merge("placeholder", whole.placeholders, own)
     problems += more
     acquisition, more = _merge("acquisition value", whole.acquisition, part.acquisition)
     problems += more
@@ -43,6 +46,16 @@ def join_templates(whole: Template, part: Template, connections: Mapping[str, st
         open_inputs=whole.open_inputs,
         disabled={**whole.disabled, **part.disabled},
     )
+
+
+def _asked_for_alike(whole: Template, part: Template) -> set[str]:
+    """Return the placeholders by which both ask for the same value of the microscope; the words of the whole hold."""
+    return {
+        name
+        for value, name in ACQUISITION_NAMES.items()
+        if {name} == set(asks_in(part.acquisition.get(value))) == set(asks_in(whole.acquisition.get(value)))
+        and name not in {ask for spec in part.steps.values() for ask in asks_in(spec.params)}
+    }
 
 
 def _open(key: str, one: OpenInput, target: str, whole: Template) -> str:

@@ -46,7 +46,8 @@ def reset(runner: "Runner", writing: Writing, command: Reset, author: str) -> st
     if not runner.scheduler.stages[command.step].halted:
         writing.apply(moves.Halt(command.step, HALTED, f"reset {BY_HAND}{author}"))
     writing.notify(moves.Notify("info", f"{', '.join(steps)}: {dropped} outcomes dropped, as {author} asked", command.step))
-    return f"{dropped} outcomes of {len(steps)} steps dropped: {', '.join(steps)}"
+    dropped_from = f"{dropped} outcomes of {len(steps)} steps dropped: {', '.join(steps)}"
+    return f"{dropped_from}; {command.step} takes nothing until `icestream continue`"
 
 
 def _steps_from(runner: "Runner", step: str) -> list[str]:

@@ -35,7 +35,7 @@ def reopen(runner: "Runner", writing: Writing, command: Reopen, _author: str) ->
     """Let a step go on, with what it left out meanwhile."""
     known_step(runner, command.step)
     if not runner.scheduler.stages[command.step].halted:
-        return f"{command.step} is not closed"
+        return f"{command.step} was not closed by hand; new exposures open it by themselves while the session runs"
     count = lift_halt(runner, writing, command.step)
     return f"{command.step} goes on; {count} exposures that it left out are decided"
 

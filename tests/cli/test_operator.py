@@ -1,0 +1,128 @@
+"""What an operator meets: a session that is shown, edited and continued by hand, and what is said when it cannot go on."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from icestream.cli import app
+from icestream.flow import schema
+from icestream.flow.holding import Hold
+from icestream.flow.running import Attendance
+from icestream.flow.session import open_session
+from icestream.flow.status import RunStatus
+from icestream.flow.surroundings import Surroundings
+from icestream.settings import Settings
+from icestream.testing.toy_session import arrive, make_toy_session, read_rows, toy_steps
+
+
+def call(*words: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def done(*words: str | Path) -> str:
+    result = call(*words)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A session that has run to its end, with three exposures and more versions of a whole."""
+    session = make_toy_session(tmp_path, toy_steps(3), numbers=range(3))
+    assert "3 exposures" in done("run", session.folder, "--quiet")
+    return session.folder
+
+
+def test_data_of_the_next_day_are_taken_and_nothing_is_done_twice(folder: Path) -> None:
+    assert "was not closed by hand; new exposures open it by themselves" in done("reopen", folder, "numbers")
+    assert "takes nothing new" in done("close", folder, "numbers")
+    done("set", folder, "numbers", "stop_after=5")
+    arrive(folder.parent, range(5))
+    assert "3 exposures" in done("run", folder, "--quiet")
+    assert "numbers: takes nothing new: closed by hand, by " in done("status", folder)
+    assert "numbers: takes nothing new: closed by hand, by " in done("why", folder, "numbers")
+    done("reopen", folder, "numbers")
+    assert "5 exposures" in done("run", folder, "--quiet")
+    made = [row["unit"] for row in read_rows(open_session(folder), schema.result)]
+    assert "3 exposures" not in done("status", folder)
+    done("run", folder, "--quiet")
+    assert [row["unit"] for row in read_rows(open_session(folder), schema.result)] == made
+
+
+def test_a_reset_says_how_to_go_on(folder: Path) -> None:
+    assert "triple takes nothing until `icestream continue`" in done("reset", folder, "--from", "triple")
+    done("continue", folder)
+    done("run", folder, "--quiet")
+    assert "nothing would be computed again" in done("apply", folder, "--dry-run")
+
+
+def test_a_plan_that_costs_nothing_names_no_time(folder: Path) -> None:
+    done("set", folder, "triple", "factor=5")
+    told = done("branch", folder, "odd", "--as", "odder", "factor=9", "--only", "--dry-run")
+    assert told.splitlines()[-1] == "0 computed anew"
+
+
+def test_revisions_count_in_words(folder: Path) -> None:
+    done("set", folder, "even", "divisor=3")
+    done("run", folder, "--quiet")
+    assert "3 done" in done("revisions", folder, "even")
+    assert " item" not in done("revisions", folder)
+
+
+def test_an_exposure_that_was_rejected_everywhere_has_no_result(tmp_path: Path) -> None:
+    steps = {name: spec for name, spec in toy_steps(3).items() if name in ("numbers", "triple")}
+    folder = make_toy_session(tmp_path, steps, numbers=range(3)).folder
+    done("run", folder, "--quiet")
+    done("reject", folder, "1", "--reason", "ice")
+    assert done("why", folder, "1").splitlines()[0] == "nothing: every step has decided it, without a result"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty"),
+        (b"- a\n- b\n", "is no map of names to values"),
+        (b"\xff\xfe\x00\x81", "is no text"),
+        (b"steps: [", "is not YAML"),
+    ],
+)
+def test_a_corrupt_document_is_named_in_one_sentence(folder: Path, content: bytes, said: str) -> None:
+    (folder / "session.yaml").write_bytes(content)
+    for command in ("status", "why", "run"):
+        result = call(command, folder)
+        assert result.exit_code == 1
+        assert f"session.yaml: {said}" in result.stderr
+
+
+def test_a_part_is_added_to_a_template_that_asks_for_the_microscope_in_its_own_words(tmp_path: Path) -> None:
+    values = ("--movies", tmp_path, "--diameter", "100", "120", "--no-input")
+    done("new", tmp_path / "first", *values)
+    done("export-workflow", tmp_path / "first", "--from", "picks", "-o", tmp_path / "part.yaml")
+    done("new", tmp_path / "second", "--template", "movies_to_ctf", "--add", tmp_path / "part.yaml", *values)
+    steps = yaml.safe_load((tmp_path / "second" / "session.yaml").read_text())["steps"]
+    assert steps["picks"]["in"] == {"micrograph": "good.micrograph"}
+    assert list(steps)[-1] == "relion"
+
+
+def test_a_store_that_failed_is_tried_again_before_all_the_room_wanted_is_there(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+
+    def trouble(self: Surroundings) -> str | None:
+        asked.append(self.min_free_gb)
+        return "the disk is full" if len(asked) < 3 else None
+
+    monkeypatch.setattr(Surroundings, "trouble", trouble)
+    monkeypatch.setattr("icestream.flow.running._LOOK_S", 0.01)
+    said: list[Hold | None] = []
+
+    def note(status: RunStatus) -> None:
+        said.append(status.hold)
+
+    attendance = Attendance(open_session(folder), Settings(min_free_gb=50.0), note, None)
+    attendance._wait_until_well("cannot be written", 0)  # noqa: SLF001
+    assert set(asked) == {0.0}
+    assert [hold.reason for hold in said if hold is not None][:2] == ["the disk is full", "the disk is full"]
