@@ -44,8 +44,7 @@ class Watcher:
         """Return what is wrong at this moment; nothing needs to be finished."""
         if not self.session.store_path.is_file():
             return []
-        wrong = [*self._sequence(), *self._leases(), *self._results(), *self._taken(), *self._answers()]
-        return wrong
+        return [*self._sequence(), *self._leases(), *self._results(), *self._taken(), *self._answers()]
 
     def _sequence(self) -> Iterator[str]:
         (runner,) = read_rows(self.session, schema.runner)
@@ -140,7 +139,9 @@ def compare_end(session: Session, wanted: Wanted) -> list[str]:
     if read_rows(session, schema.lease):
         wrong.append("leases were left")
     wrong += [f"{path.name} was left" for path in (session.folder / "steps").rglob(f".*{TEMPORARY_MARK}*")]
-    return wrong + [f"command {row['id']} was not answered" for row in read_rows(session, schema.command) if row["state"] == "asked"]
+    return wrong + [
+        f"command {row['id']} was not answered" for row in read_rows(session, schema.command) if row["state"] == "asked"
+    ]
 
 
 def _compare_one(record: Record, step: str, name: str, should: Expected) -> list[str]:

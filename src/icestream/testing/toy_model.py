@@ -1,7 +1,7 @@
 """What must come out of a session of toy numbers, said in plain Python: no keys, no revisions, no order, no engine.
 
-`expect` goes through the workflow once for each exposure. It follows the record of the engine only where the order of things decides:
-whether a gate had opened, what an accumulator took before it changed its mind, which version of a total an exposure was bound to.
+`expect` goes through the workflow once for each exposure. It follows the record of the engine only where the order of things
+decides: whether a gate had opened, what an accumulator took before it changed its mind, which version of a total an exposure was bound to.
 """
 
 import json
@@ -68,7 +68,9 @@ class Record:
         self.log = sorted(self.mine(schema.accumulator_log), key=lambda row: int(row["position"]))
         self.batches = self.mine(schema.batch)
         self.snapshots = sorted(self.mine(schema.snapshot), key=lambda row: int(row["version"]))
-        self.bindings = {(row["step"], self.exposures.get(row["unit"], row["unit"])): row["key"] for row in self.mine(schema.binding)}
+        self.bindings = {
+            (row["step"], self.exposures.get(row["unit"], row["unit"])): row["key"] for row in self.mine(schema.binding)
+        }
 
     def mine(self, table: Any) -> list[dict[str, Any]]:
         """Return the rows of a table under the active revisions, with the name of their step."""
@@ -123,9 +125,7 @@ def _of_exposures(steps: Mapping[str, StepSpec], step: str) -> bool:
     return above != ["batches"] and above != ["AddUp"]
 
 
-def _expect_one(
-    record: Record, wanted: Wanted, found: Mapping[tuple[str, str], Expected], *, step: str, name: str
-) -> Expected:
+def _expect_one(record: Record, wanted: Wanted, found: Mapping[tuple[str, str], Expected], *, step: str, name: str) -> Expected:
     spec = record.session.document.steps[step]
     by_hand = wanted.decided.get((step, name))
     if kind_of(spec) == "count_numbers":

@@ -79,8 +79,8 @@ class VirtualRunner(Runner):
 
     def _make_pool(self) -> Pool:
         vm = self._vm
-        known = {"clock": vm.clock, "rng": vm.rng, "misfortunes": vm.misfortunes}
-        vm.pool = VirtualPool(self.settings.cores, self.settings.usable_memory_gb, self.settings.image_memory_mb, **known)
+        limits = (self.settings.cores, self.settings.usable_memory_gb)
+        vm.pool = VirtualPool(*limits, clock=vm.clock, rng=vm.rng, misfortunes=vm.misfortunes)
         return vm.pool
 
     def begin(self) -> None:
