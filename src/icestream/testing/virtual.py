@@ -1,9 +1,10 @@
 """A virtual machine for the engine: runner, workers and sources in one process, on a virtual clock, repeatable from a seed.
 
 The runner, the scheduler, the store, the sources and the code around a step are the real ones. Only the processes are not
-(`icestream.testing.virtual_pool`), nor the clock (`icestream.testing.virtual_time`). A runner can be killed at every fault point and
-before, in and after every transaction: it is then left as it is, its connections are dropped without a commit, nothing more is written
-on its behalf, and the next one is built from the folder alone. A power cut (files that were not synced) is not simulated.
+(`icestream.testing.virtual_pool`), nor the clock (`icestream.testing.virtual_time`). A runner can be killed at every fault
+point and before, in and after every transaction: it is then left as it is, its connections are dropped without a commit,
+nothing more is written on its behalf, and the next one is built from the folder alone. A power cut (files that were not
+synced) is not simulated.
 
 Two runs with one seed are the same only if Python's hashes are, too: set ``PYTHONHASHSEED``.
 """
@@ -29,6 +30,12 @@ from icestream.flow.taking_up import answer_commands
 from icestream.settings import Settings
 from icestream.testing.virtual_pool import Misfortunes, VirtualPool
 from icestream.testing.virtual_time import ProcessDied, VirtualClock, virtual_machine_time
+
+
+def quiet_settings(**changes: Any) -> Settings:
+    """Return the settings of a virtual machine: two cores, no ledger shared with others, no GPU."""
+    values: dict[str, Any] = {"cores": 2, "memory_gb": 8.0, "ledger": "", "gpus": "", "min_free_gb": 0.0, "drain_s": 30.0}
+    return Settings(**(values | changes))
 
 
 @dataclass
@@ -133,7 +140,7 @@ class VirtualMachine:
 
     session: Session
     seed: int = 0
-    settings: Settings = field(default_factory=lambda: quiet_settings())
+    settings: Settings = field(default_factory=quiet_settings)
     misfortunes: Misfortunes = field(default_factory=Misfortunes)
     clock: VirtualClock = field(default_factory=VirtualClock)
     counts: Counts = field(default_factory=Counts)
@@ -293,9 +300,3 @@ class VirtualMachine:
                 yield
         finally:
             faults.hooks.remove(self.pass_point)
-
-
-def quiet_settings(**changes: Any) -> Settings:
-    """Return the settings of a virtual machine: two cores, no ledger shared with others, no GPU."""
-    values: dict[str, Any] = {"cores": 2, "memory_gb": 8.0, "ledger": "", "gpus": "", "min_free_gb": 0.0, "drain_s": 30.0}
-    return Settings(**(values | changes))

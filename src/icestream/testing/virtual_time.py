@@ -1,8 +1,8 @@
 """A clock that moves when it is told to, put in the place of the machine's: for tests alone.
 
-Inside `virtual_machine_time` the functions ``time.monotonic``, ``time.time`` and ``time.sleep`` of this whole process are those
-of a `VirtualClock`, so that waiting costs nothing, and a process that kills itself (``os.kill`` with SIGKILL on its own id) raises
-`ProcessDied` instead. Other threads of the process see this too: have none that care.
+Inside `virtual_machine_time` the functions ``time.monotonic``, ``time.time`` and ``time.sleep`` of this whole process are
+those of a `VirtualClock`, so that waiting costs nothing, and a process that kills itself (``os.kill`` with SIGKILL on its own
+id) raises `ProcessDied` instead. Other threads of the process see this too: have none that care.
 """
 
 import os
