@@ -207,7 +207,9 @@ def _soak_a_while(
         progress.starts += 1
         return runner
     workers = psutil.Process(runner.pid).children()
-    if rng.random() < 0.4 or not workers:
+    if not workers:  # it has not begun yet
+        return runner
+    if rng.random() < 0.4:
         runner.kill()
         runner.wait()
         progress.runner_kills += 1

@@ -12,7 +12,7 @@ Two runs with one seed are the same only if Python's hashes are, too: set ``PYTH
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection
@@ -152,8 +152,6 @@ class VirtualMachine:
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)  # noqa: S311 - chooses misfortunes
 
-    # What befalls it -------------------------------------------------------------------------------------------------------
-
     def pass_point(self, name: str) -> None:
         """Die here if it is time to."""
         if self.kill_in is None or self.runner is None:
@@ -255,10 +253,7 @@ class VirtualMachine:
     # Inside ----------------------------------------------------------------------------------------------------------------
 
     def _build(self) -> bool:
-        def build() -> None:
-            self._make_runner().begin()
-
-        self._attempt(build)
+        self._attempt(lambda: self._make_runner().begin())
         return self.runner is not None
 
     def _make_runner(self) -> VirtualRunner:
@@ -280,10 +275,9 @@ class VirtualMachine:
         runner, self.runner = self.runner, None
         self._count_pool()
         if runner is not None and hasattr(runner, "board"):
-            lossy = replace(self.misfortunes)
-            self.misfortunes.store_away = 0.0
+            away, self.misfortunes.store_away = self.misfortunes.store_away, 0.0
             runner.leave(error)
-            self.misfortunes.store_away = lossy.store_away
+            self.misfortunes.store_away = away
         self.clock.now_s += 1.0
 
     def _count_pool(self) -> None:
