@@ -1,8 +1,8 @@
 """Soak the engine: kill it, break it and edit it while numbers arrive, for hours, and count what was lost or done twice.
 
-``python benchmarks/soak.py --virtual --kills 1000 [--seed N]``: on virtual machines (`icestream.testing.virtual`), hours of acquisition
-in minutes; the same seed gives the same run. ``python benchmarks/soak.py --real --hours 2 --folder F [--detach]``: real processes and
-SIGKILL; what it has done is in F/soak.json, so the same command goes on where an earlier one ended. Each prints one JSON line.
+``python benchmarks/soak.py --virtual --kills 1000 [--seed N]``: on virtual machines (`icestream.testing.virtual`); the same
+seed gives the same run. ``python benchmarks/soak.py --real --hours 2 --folder F [--detach]``: real processes and SIGKILL;
+what it has done is in F/soak.json, so the same command goes on where an earlier one ended. Each prints one JSON line.
 """
 
 import argparse
@@ -207,7 +207,9 @@ def _soak_a_while(
         progress.starts += 1
         return runner
     workers = psutil.Process(runner.pid).children()
-    if rng.random() < 0.4 or not workers:
+    if not workers:  # it has not begun yet
+        return runner
+    if rng.random() < 0.4:
         runner.kill()
         runner.wait()
         progress.runner_kills += 1

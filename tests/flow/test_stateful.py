@@ -185,7 +185,7 @@ def run(examples: int, steps: int, *, derandomize: bool) -> None:
         database=None,
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(Session, settings=profile)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(Session, settings=profile)
 
 
 def test_whatever_happens_the_end_is_what_it_must_be() -> None:

@@ -44,8 +44,7 @@ class Watcher:
         """Return what is wrong at this moment; nothing needs to be finished."""
         if not self.session.store_path.is_file():
             return []
-        wrong = [*self._sequence(), *self._leases(), *self._results(), *self._taken(), *self._answers()]
-        return wrong
+        return [*self._sequence(), *self._leases(), *self._results(), *self._taken(), *self._answers()]
 
     def _sequence(self) -> Iterator[str]:
         (runner,) = read_rows(self.session, schema.runner)

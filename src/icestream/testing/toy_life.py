@@ -27,7 +27,12 @@ class Life:
     commands: dict[int, Command] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        refusals = {"fail_on": [HEALING], "crash_on": [DEADLY], "break_on": [REFUSED, BREAKING], "heal_file": "session:healed"}
+        refusals: dict[str, Any] = {
+            "fail_on": [HEALING],
+            "crash_on": [DEADLY],
+            "break_on": [REFUSED, BREAKING],
+            "heal_file": "session:healed",
+        }
         steps = self.steps or toy_steps(1_000_000, **refusals)
         self.session: Session = make_toy_session(self.folder, steps, numbers=[])
         self.machine = VirtualMachine(self.session, seed=self.seed)

@@ -1,7 +1,8 @@
 """What must come out of a session of toy numbers, said in plain Python: no keys, no revisions, no order, no engine.
 
-`expect` goes through the workflow once for each exposure. It follows the record of the engine only where the order of things decides:
-whether a gate had opened, what an accumulator took before it changed its mind, which version of a total an exposure was bound to.
+`expect` goes through the workflow once for each exposure. It follows the record of the engine only where the order of things
+decides: whether a gate had opened, what an accumulator took before it changed its mind, which version of a total an exposure
+was bound to.
 """
 
 import json
@@ -122,10 +123,10 @@ def kind_of(spec: StepSpec) -> str:
 def _of_exposures(steps: Mapping[str, StepSpec], step: str) -> bool:
     """Tell whether a step decides exposures: not the sums of batches, nor what runs on totals alone."""
     above = [kind_of(steps[link.partition(".")[0]]) for links in _links(steps[step]).values() for link in links]
-    return above != ["batches"] and above != ["AddUp"]
+    return above not in (["batches"], ["AddUp"])
 
 
-def _expect_one(record: Record, wanted: Wanted, found: Mapping[tuple[str, str], Expected], *, step: str, name: str) -> Expected:
+def _expect_one(record: Record, wanted: Wanted, found: Mapping[tuple[str, str], Expected], *, step: str, name: str) -> Expected:  # noqa: PLR0911 - one for each kind of step
     spec = record.session.document.steps[step]
     by_hand = wanted.decided.get((step, name))
     if kind_of(spec) == "count_numbers":

@@ -1,9 +1,10 @@
 """A virtual machine for the engine: runner, workers and sources in one process, on a virtual clock, repeatable from a seed.
 
 The runner, the scheduler, the store, the sources and the code around a step are the real ones. Only the processes are not
-(`icestream.testing.virtual_pool`), nor the clock (`icestream.testing.virtual_time`). A runner can be killed at every fault point and
-before, in and after every transaction: it is then left as it is, its connections are dropped without a commit, nothing more is written
-on its behalf, and the next one is built from the folder alone. A power cut (files that were not synced) is not simulated.
+(`icestream.testing.virtual_pool`), nor the clock (`icestream.testing.virtual_time`). A runner can be killed at every fault
+point and before, in and after every transaction: it is then left as it is, its connections are dropped without a commit,
+nothing more is written on its behalf, and the next one is built from the folder alone. A power cut (files that were not
+synced) is not simulated.
 
 Two runs with one seed are the same only if Python's hashes are, too: set ``PYTHONHASHSEED``.
 """
@@ -11,7 +12,7 @@ Two runs with one seed are the same only if Python's hashes are, too: set ``PYTH
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection
@@ -29,6 +30,12 @@ from icestream.flow.taking_up import answer_commands
 from icestream.settings import Settings
 from icestream.testing.virtual_pool import Misfortunes, VirtualPool
 from icestream.testing.virtual_time import ProcessDied, VirtualClock, virtual_machine_time
+
+
+def quiet_settings(**changes: Any) -> Settings:
+    """Return the settings of a virtual machine: two cores, no ledger shared with others, no GPU."""
+    values: dict[str, Any] = {"cores": 2, "memory_gb": 8.0, "ledger": "", "gpus": "", "min_free_gb": 0.0, "drain_s": 30.0}
+    return Settings(**(values | changes))
 
 
 @dataclass
@@ -79,8 +86,8 @@ class VirtualRunner(Runner):
 
     def _make_pool(self) -> Pool:
         vm = self._vm
-        known = {"clock": vm.clock, "rng": vm.rng, "misfortunes": vm.misfortunes}
-        vm.pool = VirtualPool(self.settings.cores, self.settings.usable_memory_gb, self.settings.image_memory_mb, **known)
+        limits = (self.settings.cores, self.settings.usable_memory_gb)
+        vm.pool = VirtualPool(*limits, clock=vm.clock, rng=vm.rng, misfortunes=vm.misfortunes)
         return vm.pool
 
     def begin(self) -> None:
@@ -133,7 +140,7 @@ class VirtualMachine:
 
     session: Session
     seed: int = 0
-    settings: Settings = field(default_factory=lambda: quiet_settings())
+    settings: Settings = field(default_factory=quiet_settings)
     misfortunes: Misfortunes = field(default_factory=Misfortunes)
     clock: VirtualClock = field(default_factory=VirtualClock)
     counts: Counts = field(default_factory=Counts)
@@ -144,8 +151,6 @@ class VirtualMachine:
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)  # noqa: S311 - chooses misfortunes
-
-    # What befalls it -------------------------------------------------------------------------------------------------------
 
     def pass_point(self, name: str) -> None:
         """Die here if it is time to."""
@@ -248,10 +253,7 @@ class VirtualMachine:
     # Inside ----------------------------------------------------------------------------------------------------------------
 
     def _build(self) -> bool:
-        def build() -> None:
-            self._make_runner().begin()
-
-        self._attempt(build)
+        self._attempt(lambda: self._make_runner().begin())
         return self.runner is not None
 
     def _make_runner(self) -> VirtualRunner:
@@ -273,10 +275,9 @@ class VirtualMachine:
         runner, self.runner = self.runner, None
         self._count_pool()
         if runner is not None and hasattr(runner, "board"):
-            lossy = replace(self.misfortunes)
-            self.misfortunes.store_away = 0.0
+            away, self.misfortunes.store_away = self.misfortunes.store_away, 0.0
             runner.leave(error)
-            self.misfortunes.store_away = lossy.store_away
+            self.misfortunes.store_away = away
         self.clock.now_s += 1.0
 
     def _count_pool(self) -> None:
@@ -293,9 +294,3 @@ class VirtualMachine:
                 yield
         finally:
             faults.hooks.remove(self.pass_point)
-
-
-def quiet_settings(**changes: Any) -> Settings:
-    """Return the settings of a virtual machine: two cores, no ledger shared with others, no GPU."""
-    values: dict[str, Any] = {"cores": 2, "memory_gb": 8.0, "ledger": "", "gpus": "", "min_free_gb": 0.0, "drain_s": 30.0}
-    return Settings(**(values | changes))

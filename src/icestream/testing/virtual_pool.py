@@ -258,9 +258,8 @@ def _publishing(trouble: BaseException | None) -> Iterator[None]:
             with publish(target, attempt=attempt, durable=durable) as temporary:
                 yield temporary
 
-    real = bench.publish
     setattr(bench, "publish", publish_badly)  # noqa: B010 - a module's function is replaced for the time of one call
     try:
         yield
     finally:
-        setattr(bench, "publish", real)  # noqa: B010
+        setattr(bench, "publish", publish)  # noqa: B010

@@ -1,8 +1,8 @@
 """A clock that moves when it is told to, put in the place of the machine's: for tests alone.
 
-Inside `virtual_machine_time` the functions ``time.monotonic``, ``time.time`` and ``time.sleep`` of this whole process are those of
-a `VirtualClock`, so that waiting costs nothing, and a process that kills itself (``os.kill`` with SIGKILL on its own id) raises
-`ProcessDied` instead. Other threads of the process see this too: have none that care.
+Inside `virtual_machine_time` the functions ``time.monotonic``, ``time.time`` and ``time.sleep`` of this whole process are
+those of a `VirtualClock`, so that waiting costs nothing, and a process that kills itself (``os.kill`` with SIGKILL on its own
+id) raises `ProcessDied` instead. Other threads of the process see this too: have none that care.
 """
 
 import os
@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 STARTED_AT_S = 1_800_000_000.0
 """What a clock on the wall shows when a virtual clock starts, in seconds since 1970."""
@@ -34,9 +35,9 @@ class VirtualClock:
         """Stand in for ``time.time``."""
         return STARTED_AT_S + self.now_s
 
-    def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: "float | SupportsIndex") -> None:
         """Stand in for ``time.sleep``."""
-        self.now_s += max(0.0, seconds)
+        self.now_s += max(0.0, float(seconds))
 
 
 @contextmanager
