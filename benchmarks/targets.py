@@ -55,6 +55,7 @@ SCRIPTS: dict[str, str] = {
     "motion_speed": "--relion --patches 1 5",
     "newest_first": "",
     "picking_f1": "DATA",
+    "picking_on_noise": "1000 10",
     "soak": "",
 }
 """Every script that prints a figure, and the arguments it is run with; a script may come later than its line here."""
