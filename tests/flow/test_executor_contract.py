@@ -73,6 +73,7 @@ def request_for(folder: Path, attempt: str, *, cores: int = 1, limit_s: float | 
         "exposure": {"id": "seven", "name": "seven"},
         "acquisition": {},
         "inputs": {"number": [record]},
+        "records": {},
     }
     return Request(attempt, "wait", Message(body), cores=cores, memory_gb=0.1, time_limit_s=limit_s, grace_s=0.5)
 

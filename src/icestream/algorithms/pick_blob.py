@@ -6,11 +6,10 @@ The average of the best blobs, made round, is then a template of this very speci
 with the micrograph by the fast local correlation of Roseman (2003), Ultramicroscopy 94, 225, and learned again from what it
 finds. So shells, discs and elongated particles are all centred.
 
-How many peaks are particles is decided by comparison with decoys, the peaks of inverted contrast (see `decoys`). Where these tell
-of no particles, the few that may be there are compared with what is found, in the same way, in noise (see `surrogates`).
+How many peaks are particles is decided by comparison with decoys, the peaks of inverted contrast (see `decoys`).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,17 +18,13 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from icestream.algorithms.contamination import mask_contamination_2d, robust_zscore
-from icestream.algorithms.decoys import choose_threshold, compete, level_above_noise, level_by_rate
+from icestream.algorithms.decoys import choose_threshold, compete
 from icestream.algorithms.fourier import Image, crop_fourier_2d, frequency_radius_2d
 from icestream.algorithms.matching import average_radially_2d, correlate_locally_2d
 from icestream.algorithms.peaks import find_peaks_2d
-from icestream.algorithms.surrogates import draw_surrogates_2d
 
 WORKING_DIAMETER_PX = 32.0
 """The micrograph is reduced until a particle is this wide (after Topaz: Bepler et al. 2019, Nat. Methods 16, 1153)."""
-
-_N_SURROGATES = 3
-_FALSE_IMAGE_RATE = 0.05
 
 
 @dataclass(frozen=True)
@@ -195,43 +190,21 @@ def pick_particles_2d(
     small = reduce_micrograph_2d(image, diameter_px=float(np.sqrt(diameter_px[0] * diameter_px[1])))
     scale = np.array(image.shape) / np.array(small.shape)  # (2,)
     smallest, largest, distance = np.array([*diameter_px, min_distance_px]) / float(scale.mean())
-    allowed = ~mask_contamination_2d(small, diameter_px=largest)  # (h, w)
-    find = partial(_find_both_contrasts, distance_px=distance, reach_px=distance, allowed=allowed)
+    find = partial(
+        _find_both_contrasts, distance_px=distance, reach_px=distance, allowed=~mask_contamination_2d(small, diameter_px=largest)
+    )
     flat = flatten_micrograph_2d(small, diameter_px=largest)
-    learn = partial(_learn_from, find=find, diameter_px=(smallest, largest), n_rounds=n_rounds)
-    peaks = learn(flat)
-    level = threshold
-    if level is None:
-        surrogates = draw_surrogates_2d(flat, allowed=allowed, count=_N_SURROGATES)
-        level = _choose_level(peaks, map(learn, surrogates), false_discovery_rate=false_discovery_rate)
-    yx_px, score = peaks.yx_px[peaks.score >= level], peaks.score[peaks.score >= level]
-    alike = reject_outliers_2d(remove_background_2d(small, diameter_px=largest), yx_px, radius_px=0.5 * smallest)
-    return Blobs(yx_px[alike] * scale, score[alike], level)  # Fourier cropping leaves pixel 0 where it is
-
-
-def _learn_from(
-    flat: Image, *, find: Callable[[Image, Image], _Peaks], diameter_px: tuple[float, float], n_rounds: int
-) -> _Peaks:
-    """Find blobs, learn a template from them in two ways, and return what the better one finds."""
-    smallest, largest = diameter_px
     scales = tuple(np.geomspace(0.8 * smallest, largest, 4))
     blobs = find(blob_response_2d(flat, diameters_px=scales), blob_response_2d(-flat, diameters_px=scales))
     learned = [
         _learn_and_find(flat, blobs, find, trusting=trusting, radius_px=0.65 * largest, n_rounds=n_rounds)
         for trusting in (False, True)
     ]
-    return max(learned, key=lambda found: _evidence(found, found.threshold(0.05)))
-
-
-def _choose_level(peaks: _Peaks, noise: Iterator[_Peaks], *, false_discovery_rate: float) -> float:
-    """Return the level above which peaks are particles; ``noise``, what is found in noise, is asked where they are few."""
-    floor = 0.4 * float(np.median(peaks.score[:5])) if len(peaks.score) else 0.0
-    level = level_by_rate(peaks.winning, peaks.decoy, false_discovery_rate=false_discovery_rate)
-    if np.isinf(level):
-        level = float(np.nextafter(np.max(peaks.decoy, initial=0.0), np.inf))
-        if (peaks.score >= level).any():
-            level = max(level, level_above_noise([found.score for found in noise], false_image_rate=_FALSE_IMAGE_RATE))
-    return max(level, floor)
+    peaks = max(learned, key=lambda found: _evidence(found, found.threshold(false_discovery_rate)))
+    level = peaks.threshold(false_discovery_rate) if threshold is None else threshold
+    yx_px, score = peaks.yx_px[peaks.score >= level], peaks.score[peaks.score >= level]
+    alike = reject_outliers_2d(remove_background_2d(small, diameter_px=largest), yx_px, radius_px=0.5 * smallest)
+    return Blobs(yx_px[alike] * scale, score[alike], level)  # Fourier cropping leaves pixel 0 where it is
 
 
 def _learn_and_find(

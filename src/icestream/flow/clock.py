@@ -19,11 +19,11 @@ class Clock:
     @property
     def uptime_s(self) -> float:
         """The session's uptime in seconds, over all its runs."""
-        return self.store.uptime_s
+        return self.store.uptime_s or 0.0
 
     def advance(self, *, counting: bool) -> None:
         """Note that time has passed; it counts unless the session is held."""
         now = time.monotonic()
         if counting:
-            self.store.uptime_s += min(now - self._looked_at, _LONGEST_STEP_S)
+            self.store.uptime_s = self.uptime_s + min(now - self._looked_at, _LONGEST_STEP_S)
         self._looked_at = now

@@ -38,7 +38,8 @@ def peak_memory_gb() -> float:
 def reap(process: "subprocess.Popen[bytes]") -> float | None:
     """End a process if it still lives, and wait for it; return the most memory it had, in GB, if the kernel tells.
 
-    `subprocess` asks for the exit status alone, also when it kills; the account of this one process would be lost.
+    `subprocess` asks for the exit status alone, also when it kills; the account of this one process would be lost. The kernel
+    counts what a process had before it became another program too: the figure is never below the memory of who started it.
     """
     if process.returncode is None:
         try:

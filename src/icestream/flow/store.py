@@ -36,7 +36,7 @@ class Store:
         self._file: tuple[int, int] | None = None
         self.fence = 0
         self.seq = 0
-        self.uptime_s = 0.0
+        self.uptime_s: float | None = None  # unknown until the tables are of this version
 
     def claim(self, *, lease_s: float = LEASE_S) -> None:
         """Become the one writer: make the tables or bring them up to date, raise the fencing number, drop leases of the dead.
@@ -128,7 +128,8 @@ class Store:
                 self._check_fence(read_runner_row(connection, lock=True).fence == self.fence)
             yield connection
             mine = update(schema.runner).where(schema.runner.c.fence == self.fence)
-            renewed = connection.execute(mine.values(heartbeat_at=time.time(), last_seq=self.seq, uptime_s=self.uptime_s))
+            uptime = {} if self.uptime_s is None else {"uptime_s": self.uptime_s}
+            renewed = connection.execute(mine.values(heartbeat_at=time.time(), last_seq=self.seq, **uptime))
             self._check_fence(renewed.rowcount == 1)
 
     def _check_fence(self, mine: bool) -> None:

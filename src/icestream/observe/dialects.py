@@ -42,6 +42,11 @@ def columns_there(connection: Connection, table: Table) -> list[Column[Any]]:
     return [column for column in table.columns if column.name in names]
 
 
+def is_there(connection: Connection, table: Table) -> bool:
+    """Tell whether this store has a table: an older one lacks those that came later."""
+    return inspect(connection).has_table(table.name)
+
+
 class _OutcomeOrder(FunctionElement[int]):
     name, type, inherit_cache = "outcome_order", Integer(), True
 

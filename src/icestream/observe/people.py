@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from sqlalchemy import Connection, func, select
@@ -11,6 +12,7 @@ from icestream.errors import SessionError
 from icestream.flow import schema
 from icestream.flow.holding import Hold
 from icestream.observe.answers import Marks
+from icestream.observe.dialects import columns_there, is_there, json_text
 from icestream.observe.tracing import find_unit
 
 
@@ -46,6 +48,8 @@ class Decision:
 
 def read_hold(connection: Connection) -> Hold | None:
     """Return why nothing is dispatched, if a person or the surroundings hold the session."""
+    if schema.runner.c.hold not in columns_there(connection, schema.runner):
+        return None
     text = connection.execute(select(schema.runner.c.hold)).scalar()
     return Hold(**json.loads(text)) if text else None
 
@@ -53,6 +57,8 @@ def read_hold(connection: Connection) -> Hold | None:
 def read_marks(connection: Connection) -> dict[str, Marks]:
     """Return what is to be known of each step that has something."""
     halt, stale, override, revision = schema.halt, schema.stale, schema.override, schema.revision
+    if not is_there(connection, halt):
+        return {}
     newest = select(func.max(halt.c.seq)).group_by(halt.c.step)
     rows = connection.execute(select(halt.c.step, halt.c.reason).where(halt.c.seq.in_(newest) & (halt.c.state == "halted")))
     halted: dict[str, str] = {row[0]: row[1] for row in rows}
@@ -78,7 +84,7 @@ def read_history(connection: Connection, *, limit: int | None) -> list[Deed]:
     """Return what people asked for and the revisions that came of it, oldest first; the newest ``limit`` of them."""
     command, revision = schema.command, schema.revision
     names = _names(connection)
-    asked = connection.execute(select(command).order_by(command.c.id.desc()).limit(limit)).mappings()
+    asked = connection.execute(select(*columns_there(connection, command)).order_by(command.c.id.desc()).limit(limit)).mappings()
     deeds = [
         Deed(row["at"], row["author"], describe_command(row["kind"], row["arguments"], names), row["state"], row["answer"] or "")
         for row in asked
@@ -96,7 +102,7 @@ def _names(connection: Connection) -> dict[str, str]:
     """Return unit → name of the exposures that people have named in commands."""
     command, exposure = schema.command, schema.exposure
     kinds = command.c.kind.in_(("override", "retry"))
-    asked = select(func.json_extract(command.c.arguments, "$.unit")).where(kinds)
+    asked = select(json_text(command.c.arguments, "unit")).where(kinds)
     rows = connection.execute(select(exposure.c.unit, exposure.c.name).where(exposure.c.unit.in_(asked)))
     return {row[0]: row[1] for row in rows}
 
@@ -119,6 +125,8 @@ def describe_command(kind: str, arguments: str, names: dict[str, str]) -> str:
 def read_decisions(connection: Connection, units: Sequence[str] | None = None) -> list[Decision]:
     """Return what is decided by hand now, oldest first."""
     table, exposure = schema.override, schema.exposure
+    if not is_there(connection, table):
+        return []
     query = select(table, exposure.c.name).select_from(table.outerjoin(exposure, exposure.c.unit == table.c.unit))
     query = query.where(table.c.active).order_by(table.c.id)
     query = query if units is None else query.where(table.c.unit.in_(units))
@@ -140,11 +148,8 @@ def choose_exposures(connection: Connection, wanted: Sequence[str]) -> list[str]
     chosen: dict[str, None] = {}
     for name in wanted:
         if any(mark in name for mark in "*?["):
-            found = (
-                connection.execute(select(table.c.unit).where(table.c.name.op("GLOB")(name)).order_by(table.c.ordinal))
-                .scalars()
-                .all()
-            )
+            rows = connection.execute(select(table.c.unit, table.c.name).order_by(table.c.ordinal))
+            found = [row.unit for row in rows if fnmatchcase(row.name, name)]
             if not found:
                 raise SessionError(f"{name!r}: no exposure of this session is called so")
             chosen.update(dict.fromkeys(found))

@@ -10,6 +10,7 @@ from icestream.flow.holding import Hold
 from icestream.flow.moves import FailureKind
 from icestream.flow.retry import retry_delay_s
 from icestream.observe.answers import Marks, RunnerState, StepSummary
+from icestream.observe.dialects import is_there
 from icestream.observe.order import ActiveRevision
 
 
@@ -54,6 +55,8 @@ class Facts:
 
 def read_notes(connection: Connection) -> dict[str, str]:
     """Return what the runner last said of each step."""
+    if not is_there(connection, schema.board):
+        return {}
     rows = connection.execute(select(schema.board.c.step, schema.board.c.note))
     return {row[0]: row[1] for row in rows}
 

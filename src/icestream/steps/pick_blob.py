@@ -34,12 +34,11 @@ class PickBlobParams(Params):
     )
 
 
-@step.map("pick_blob", version=2, reads=("pixel_size_ang",), memory_gb=2.0)
+@step.map("pick_blob", version=1, reads=("pixel_size_ang",), memory_gb=2.0)
 def pick_blobs(micrograph: Micrograph, params: PickBlobParams, acquisition: Acquisition, ctx: Context) -> Picks:
     """Find particles of a given size, learning from the micrograph itself what they look like.
 
-    Picks are numbered from the best score down; ``pid`` stays with a particle for good. Where the threshold is unset, few peaks
-    are compared with what is found in noise of the same spectrum, so that an empty micrograph has a pick about once in twenty.
+    Picks are numbered from the best score down; ``pid`` stays with a particle for good.
 
     Raises
     ------
