@@ -166,6 +166,21 @@ def test_files_that_a_state_drops_while_it_is_packed_are_no_gap(tmp_path: Path, 
     assert len(rounds) == 2
 
 
+def test_the_files_of_a_state_are_put_aside_before_the_rest_is_copied(place: "Place", monkeypatch: pytest.MonkeyPatch) -> None:
+    session = place.session(toy_steps(6), numbers=range(6))
+    run_session(session, Settings(cores=2))
+    real = packing.read_wanted
+
+    def read_wanted(store: Path, *, with_images: bool) -> packing.Wanted:
+        for path in (session.folder / "steps" / "total").rglob("*_state.txt"):
+            path.unlink()  # as a runner does that is faster than the copy
+        return real(store, with_images=with_images)
+
+    monkeypatch.setattr(packing, "read_wanted", read_wanted)
+    assert pack_session(session, place.folder / "packed").missing == ()
+    assert list((place.folder / "packed" / "steps" / "total").rglob("*_state.txt"))
+
+
 def test_a_packed_folder_is_whole_and_small_without_images(tmp_path: Path) -> None:
     session = raw_session(tmp_path, 3)
     run_session(session, Settings(cores=2))

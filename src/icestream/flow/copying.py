@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
@@ -22,8 +23,12 @@ _SPARE_BYTES = 16 * 2**20
 _PAGE = 500
 
 
-def copy_store(location: Location, target: Path) -> None:
-    """Copy a store into the new SQLite file ``target``.
+Pin = Callable[[list[str]], None]
+"""Takes the stored states of accumulators at the moment of the copy, before the rest is copied."""
+
+
+def copy_store(location: Location, target: Path, *, pin: Pin | None = None) -> None:
+    """Copy a store into the new SQLite file ``target``; ``pin`` may put files aside that will soon be dropped.
 
     Raises
     ------
@@ -33,12 +38,12 @@ def copy_store(location: Location, target: Path) -> None:
         There is no store yet, or it cannot be read.
     """
     if isinstance(location, Server):
-        _copy_rows(location, target)
+        _copy_rows(location, target, pin)
     else:
-        copy_file(location, target)
+        copy_file(location, target, pin=pin)
 
 
-def copy_file(path: Path, target: Path) -> None:
+def copy_file(path: Path, target: Path, *, pin: Pin | None = None) -> None:
     """Copy a SQLite store with the database's own means.
 
     Raises
@@ -53,6 +58,9 @@ def copy_file(path: Path, target: Path) -> None:
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as source:
             _check_room(source, target)
+            if pin is not None:  # the transaction is still open when the copy is made, so both see the same moment
+                source.execute("BEGIN")
+                pin([row[0] for row in source.execute("SELECT state FROM accumulator_log WHERE state IS NOT NULL")])
             with publish(target) as temporary, closing(sqlite3.connect(temporary)) as copy:
                 source.backup(copy)
                 copy.execute("PRAGMA journal_mode=DELETE")  # one file, which can be read from where nothing can be written
@@ -69,13 +77,16 @@ def _check_room(source: sqlite3.Connection, target: Path) -> None:
         )
 
 
-def _copy_rows(server: Server, target: Path) -> None:
+def _copy_rows(server: Server, target: Path, pin: Pin | None) -> None:
     source = engine_for(server, read_only=True)
     copy = engine_for(target, create=True)
     try:
         with source.begin() as theirs, copy.begin() as ours:
             if not inspect(theirs).has_table("runner"):
                 raise SessionError(f"{server}: is not there; the session has not been run yet")
+            if pin is not None:
+                log = schema.accumulator_log
+                pin(list(theirs.execute(select(log.c.state).where(log.c.state.is_not(None))).scalars()))
             schema.metadata.create_all(ours)
             for table in schema.metadata.sorted_tables:
                 _copy_table(theirs, ours, table)

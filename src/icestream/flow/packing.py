@@ -3,10 +3,11 @@
 import json
 import os
 import re
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -52,6 +53,8 @@ class _Packing:
     session: Session
     add: Add
     on_progress: Callable[[int, int], None] | None
+    scratch: Path
+    pinned: dict[str, Path] = field(default_factory=dict)
     packed: set[str] = field(default_factory=set)
     n_files: int = 0
     n_bytes: int = 0
@@ -66,8 +69,31 @@ class _Packing:
                 self.on_progress(len(self.packed), len(wanted.files))
         return tuple(missing)
 
+    def pin(self, states: list[str]) -> None:
+        """Put the files of states aside: a running accumulator drops them when it has absorbed two portions more."""
+        refs = {ref for text in states for ref in _refs_in(json.loads(text))}
+        with ExitStack() as stack:
+            opened = {}
+            for ref in sorted(refs - self.packed - set(self.pinned)):
+                path = self._path(ref)
+                if path.is_file():
+                    with suppress(FileNotFoundError):  # dropped just now: the next round has newer states
+                        opened[ref] = stack.enter_context(path.open("rb"))
+            for ref, file in opened.items():  # an open file can be read to its end, dropped or not
+                self.pinned[ref] = self.scratch / f"pinned-{len(self.pinned)}"
+                with self.pinned[ref].open("wb") as copy:
+                    shutil.copyfileobj(file, copy)
+
+    def _path(self, ref: str) -> Path:
+        return resolve_ref({"session": str(self.session.folder)}, ref)
+
     def _add(self, ref: str, wanted: Wanted) -> bool:
-        source = resolve_ref({"session": str(self.session.folder)}, ref)
+        source = self._path(ref)
+        if ref in self.pinned:
+            self.n_bytes += self.add(self.pinned[ref], os.path.relpath(source, self.session.folder))
+            self.n_files += 1
+            self.packed.add(ref)
+            return True
         try:
             for path in _files_below(source, images=not wanted.left_out) if source.is_dir() else [source]:
                 self.n_bytes += self.add(path, os.path.relpath(path, self.session.folder))
@@ -96,12 +122,12 @@ def pack_session(
     if target.is_relative_to(session.folder):
         raise SessionError(f"{target}: lies in the session that is to be packed; choose a place outside")
     with open_archive(target, name=session.folder.name) as add, TemporaryDirectory(dir=target.parent) as scratch:
-        packing = _Packing(session, add, on_progress)
+        packing = _Packing(session, add, on_progress, Path(scratch))
         store = Path(scratch) / STORE
         missing: tuple[str, ...] | None = None
         for _ in range(_ROUNDS):
             store.unlink(missing_ok=True)
-            copy_store(session.store_at, store)
+            copy_store(session.store_at, store, pin=packing.pin)
             wanted = read_wanted(store, with_images=with_images)
             before, missing = missing, packing.add_missing(wanted)
             if not missing or missing == before:
