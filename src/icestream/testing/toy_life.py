@@ -113,7 +113,7 @@ class Life:
         for number, command in self.commands.items():
             row = rows.get(number)
             if row is None or row["state"] != "done":
-                if not (isinstance(command, Override) and "no exposure is called" in (row or {"answer": ""})["answer"]):
+                if not self._may_be_refused(command, (row or {"answer": None})["answer"] or ""):
                     wrong.append(f"{command!r}: {row and row['state']}: {row and row['answer']}")
             elif isinstance(command, Override):
                 self._decide(command)
@@ -127,6 +127,14 @@ class Life:
         edits = len(read_rows(self.session, schema.document))
         asked = sum(row["answer"].startswith("taken up") for row in rows.values())
         return wrong if edits >= asked else [*wrong, f"{asked} edits were taken up, {edits} are noted"]
+
+    def _may_be_refused(self, command: Command, answer: str) -> bool:
+        """Tell whether a refusal is right: of what has not come yet, or of taking back what nobody has decided."""
+        if not isinstance(command, Override):
+            return False
+        undecided = (str(command.step), command.unit) not in self.wanted.decided
+        nothing = command.verdict == "lift" and undecided and "nothing to take back" in answer
+        return nothing or "no exposure is called" in answer
 
     def _decide(self, command: Override) -> None:
         where = (str(command.step), command.unit)
