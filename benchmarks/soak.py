@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from sqlalchemy.exc import SQLAlchemyError
 
 from icestream.errors import SessionError
 from icestream.flow import schema
-from icestream.flow.control.asking import Command, Continue, Override, Pause, Restart, Resume, Retry, Set, ask
+from icestream.flow.claiming import is_alive
+from icestream.flow.control.asking import Command, Continue, Override, Pause, Restart, Resume, Retry, Set, ask, read_command
 from icestream.flow.session import Session, open_session
 from icestream.testing.toy_checks import compare_end
 from icestream.testing.toy_life import Life
@@ -154,7 +156,7 @@ def run_virtual(kills: int, seed: int) -> int:
 
 @dataclass
 class Progress:
-    """How far a real soak has come; kept in its folder after every kill."""
+    """How far a real soak has come; kept in its folder after every blow."""
 
     seed: int
     ran_s: float = 0.0
@@ -162,33 +164,65 @@ class Progress:
     runner_kills: int = 0
     worker_kills: int = 0
     starts: int = 0
+    resumed: int = 0
     ended_by_itself: int = 0
-    commands: dict[int, str] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
         """The numbers that have arrived."""
         return [f"broken{n}" if n % 37 == 36 else str(n) for n in range(self.arrived)]
 
+    def write(self, path: Path) -> None:
+        """Write it so that a kill leaves the old file or the new one."""
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(asdict(self)))
+        new.replace(path)
+
 
 def run_real(folder: Path, hours: float, seed: int) -> int:
     """Soak real processes for so long altogether, or go on with that; then let it run out and compare."""
     state = folder / "soak.json"
-    progress = Progress(**json.loads(state.read_text())) if state.is_file() else Progress(seed)
+    progress = Progress(seed)
     if (folder / "session").exists():
         session = open_session(folder / "session")
+        progress = Progress(**json.loads(state.read_text())) if state.is_file() else progress
+        progress.resumed += 1
+        progress.arrived = max(progress.arrived, sum(1 for _ in (folder / "numbers").iterdir()))
     else:
         session = make_toy_session(folder, toy_steps(1_000_000, fail_on=[4], break_on=[9], sleep_s=0.5), numbers=[])
-    rng = random.Random(progress.seed + progress.runner_kills + progress.worker_kills)  # noqa: S311 - chooses victims
-    runner = start_runner(session)
+    rng = random.Random(f"{progress.seed} {progress.resumed}")  # noqa: S311 - chooses victims
+    runner = _start(session, progress)
     try:
         while progress.ran_s < hours * 3600:
             runner = _soak_a_while(session, progress, rng, runner)
-            state.write_text(json.dumps(asdict(progress)))
+            progress.write(state)
     finally:
         runner.kill()
         runner.wait()
     return _conclude(session, progress)
+
+
+def _start(session: Session, progress: Progress) -> "subprocess.Popen[bytes]":
+    """Start a runner, after ending one that an earlier script left behind when it was killed."""
+    _end_left_over(session, progress)
+    progress.starts += 1
+    return start_runner(session)
+
+
+def _end_left_over(session: Session, progress: Progress) -> bool:
+    if not session.store_path.is_file():
+        return False
+    try:
+        (row,) = read_rows(session, schema.runner)
+    except (SessionError, ValueError, SQLAlchemyError):  # its tables are not made yet
+        return False
+    if row["state"] != "running" or not is_alive(row):
+        return False
+    process = psutil.Process(row["pid"])
+    process.kill()
+    psutil.wait_procs([process], timeout=60)
+    progress.runner_kills += 1
+    return True
 
 
 def _soak_a_while(
@@ -200,12 +234,11 @@ def _soak_a_while(
     progress.arrived = max(progress.arrived, int(progress.ran_s / SECONDS_A_NUMBER * 4))
     arrive(session.folder.parent, progress.names)
     if rng.random() < 0.15 and progress.arrived:
-        _ask_really(session, progress, ask_something(rng, progress.names))
+        _ask_really(session, ask_something(rng, progress.names))
     if runner.poll() is not None:
-        progress.ended_by_itself += runner.returncode != 0
-        runner = start_runner(session)
-        progress.starts += 1
-        return runner
+        another = _end_left_over(session, progress)  # it was refused, because that one had the session
+        progress.ended_by_itself += runner.returncode != 0 and not another
+        return _start(session, progress)
     workers = psutil.Process(runner.pid).children()
     if not workers:  # it has not begun yet
         return runner
@@ -213,7 +246,7 @@ def _soak_a_while(
         runner.kill()
         runner.wait()
         progress.runner_kills += 1
-        return start_runner(session)
+        return _start(session, progress)
     try:
         rng.choice(workers).send_signal(signal.SIGKILL)
         progress.worker_kills += 1
@@ -222,29 +255,30 @@ def _soak_a_while(
     return runner
 
 
-def _ask_really(session: Session, progress: Progress, command: Command) -> None:
+def _ask_really(session: Session, command: Command) -> None:
     try:
-        number = ask(session, command, author="soak")
+        ask(session, command, author="soak")
     except SessionError:  # there is no store yet
         return
-    if isinstance(command, Override):
-        progress.commands[number] = command.model_dump_json()
 
 
 def _conclude(session: Session, progress: Progress) -> int:
     """Let the session run to its end, twice, without any disturbance, and compare with the model."""
+    _end_left_over(session, progress)
     ask(session, Continue(), author="soak")
     codes = [start_runner(session).wait() for _ in range(2)]
     wanted = Wanted(progress.names)
-    answers = {row["id"]: row["state"] for row in read_rows(session, schema.command)}
-    for number, text in sorted((int(number), text) for number, text in progress.commands.items()):
-        command = Override.model_validate_json(text)
-        if answers[number] == "done" and command.verdict == "lift":
+    commands = read_rows(session, schema.command)
+    for row in sorted(commands, key=lambda row: int(row["id"])):
+        command = read_command(row["kind"], row["arguments"])
+        if not isinstance(command, Override) or row["state"] != "done":
+            continue
+        if command.verdict == "lift":
             wanted.decided.pop((str(command.step), command.unit), None)
-        elif answers[number] == "done":
+        else:
             wanted.decided[str(command.step), command.unit] = command.verdict == "accept"
     wrong = compare_end(session, wanted)
-    line: dict[str, Any] = {"benchmark": "soak_real", **asdict(progress), "commands": len(answers)}
+    line: dict[str, Any] = {"benchmark": "soak_real", **asdict(progress), "commands": len(commands)}
     line |= {"minutes": round(progress.ran_s / 60, 1), "exit_statuses": codes, "wrong": wrong}
     line |= {"lost": sum("has no outcome" in text or "never arrived" in text for text in wrong)}
     line |= {"double": sum(" times" in text for text in wrong)}

@@ -18,6 +18,7 @@ from icestream.flow.session import Session
 from icestream.testing.toy_session import (
     active_steps,
     arrive,
+    let_runner_die,
     make_toy_session,
     outcomes_of,
     read_rows,
@@ -57,13 +58,15 @@ def check_whole(session: Session, calm: Session, folder: Path) -> None:
     assert not list(session.folder.rglob(".*part~*")), "temporary files were left"
 
 
-@pytest.mark.parametrize("count", [1, 4])
-@pytest.mark.parametrize("point", POINTS)
+ONCE = ("claimed", "source_started", "before_close")
+
+
+@pytest.mark.parametrize(("point", "count"), [(point, 1) for point in POINTS] + [(p, 4) for p in POINTS if p not in ONCE])
 def test_runner_dies_at_a_commit_point(point: str, count: int, tmp_path: Path, undisturbed: Session) -> None:
-    session = make_toy_session(tmp_path, toy_steps(N_SMALL, fail_on=[4]), numbers=range(N_SMALL))
-    first = start_runner(session, die_at=f"{point}:{count}").wait(120)
-    reachable = count == 1 or point not in ("claimed", "source_started", "before_close")
-    assert first == (-signal.SIGKILL if reachable else first)
+    def make(number: int) -> Session:
+        return make_toy_session(tmp_path / str(number), toy_steps(N_SMALL, fail_on=[4]), numbers=range(N_SMALL))
+
+    session = let_runner_die(make, point, count)
     assert start_runner(session).wait(120) == 0
     check_whole(session, undisturbed, tmp_path / "replay")
 

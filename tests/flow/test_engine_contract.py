@@ -20,6 +20,7 @@ from icestream.settings import Settings
 from icestream.testing.toy_session import (
     ORDER_FREE,
     arrive,
+    let_runner_die,
     make_toy_session,
     outcomes_of,
     read_rows,
@@ -71,12 +72,14 @@ def test_a_session_with_failures_ends_the_same_everywhere(place: "Place", site: 
     check_accumulator(session, place.folder / "replay", COUNT - 1)
 
 
-@pytest.mark.parametrize("die_at", ["before_commit:6", "after_commit:5", "after_give:4", "after_sync:1"])
+@pytest.mark.parametrize(("point", "count"), [("before_commit", 6), ("after_commit", 5), ("after_give", 4), ("after_sync", 1)])
 def test_a_runner_that_is_killed_loses_nothing_and_does_nothing_twice(
-    place: "Place", site: Site, calm: Session, die_at: str
+    place: "Place", site: Site, calm: Session, point: str, count: int
 ) -> None:
-    session = place.session(toy_steps(COUNT, fail_on=[4]), numbers=range(COUNT))
-    assert start_runner(session, where=site.where, die_at=die_at).wait(PATIENCE_S) == -signal.SIGKILL
+    def make(number: int) -> Session:
+        return place.session(toy_steps(COUNT, fail_on=[4]), numbers=range(COUNT), name=f"a{number}")
+
+    session = let_runner_die(make, point, count, where=site.where)
     before = {row["key"]: row["created_at"] for row in read_rows(session, schema.result)}
     assert start_runner(session, where=site.where).wait(PATIENCE_S) == 0
     assert results_of(session) == results_of(calm)

@@ -16,6 +16,7 @@ from icestream.observe.order import ActiveRevision
 from icestream.observe.stored import todays_fields
 
 MOST_CANDIDATES = 8
+LEAST_OF_A_DIGEST = 8
 _FILE = re.compile(r"^([a-z][a-z0-9_]*):[^/]")
 
 
@@ -83,7 +84,10 @@ class Trace:
 
 
 def find_unit(connection: Connection, wanted: str) -> str:
-    """Return the unit that ``wanted`` means: an id, a file name, a name, or the beginning of an id, name or result key.
+    """Return the unit that ``wanted`` means: an id, a file name, a name, or the beginning of one.
+
+    The beginning of an id or of a result key, which are digests, counts from `LEAST_OF_A_DIGEST` characters on: a number that
+    names no exposure shall not mean another one by chance.
 
     Raises
     ------
@@ -93,13 +97,15 @@ def find_unit(connection: Connection, wanted: str) -> str:
     exposure, outcome, files, result = schema.exposure.c, schema.outcome.c, schema.source_file.c, schema.result.c
     if not wanted:
         raise SessionError("nothing was asked for; give an exposure's id, its file's name, or the key of a result")
+    digest = len(wanted) >= LEAST_OF_A_DIGEST
     questions = (
         select(exposure.unit).where((exposure.unit == wanted) | (exposure.name == wanted)),
         select(outcome.unit).where(outcome.unit == wanted),
         select(files.unit).where((files.ref == wanted) | files.ref.endswith(f"/{wanted}", autoescape=True)),
         select(files.unit).where(files.ref.endswith(f":{wanted}", autoescape=True)),
-        select(exposure.unit).where(begins_with(exposure.unit, wanted) | begins_with(exposure.name, wanted)),
-        select(result.unit).where(begins_with(result.key, wanted)),
+        select(exposure.unit).where(begins_with(exposure.name, wanted)),
+        *([select(exposure.unit).where(begins_with(exposure.unit, wanted))] if digest else []),
+        *([select(result.unit).where(begins_with(result.key, wanted))] if digest else []),
         select(exposure.unit).where(exposure.name.contains(wanted, autoescape=True)),
     )
     for question in questions:

@@ -2,9 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,27 @@ def start_runner(
     return subprocess.Popen(
         [sys.executable, "-c", _RUN, str(session.folder), str(cores), json.dumps(where or {"executor": "local"})], env=environment
     )
+
+
+def let_runner_die(make: Callable[[int], Session], point: str, count: int, **how: Any) -> Session:
+    """Return a session whose runner died when it came to a fault point the ``count``-th time, or as often as it gets there.
+
+    A fast machine commits more together and so comes to some points less often. Each try has a session of its own: ``make`` gets
+    the count. ``how`` is handed to `start_runner`.
+
+    Raises
+    ------
+    AssertionError
+        The runner never came to that point.
+    """
+    for number in range(count, 0, -1):
+        session = make(number)
+        code = start_runner(session, die_at=f"{point}:{number}", **how).wait(180)
+        if code == -signal.SIGKILL:
+            return session
+        if code != 0:
+            raise AssertionError(f"the runner ended with {code} on its way to {point}:{number}")
+    raise AssertionError(f"the runner never came to {point}")
 
 
 def read_rows(session: Session, table: Any) -> list[dict[str, Any]]:
