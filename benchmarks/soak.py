@@ -166,6 +166,7 @@ class Progress:
     starts: int = 0
     resumed: int = 0
     ended_by_itself: int = 0
+    paused: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -233,8 +234,11 @@ def _soak_a_while(
     progress.ran_s += time.monotonic() - began_s
     progress.arrived = max(progress.arrived, int(progress.ran_s / SECONDS_A_NUMBER * 4))
     arrive(session.folder.parent, progress.names)
-    if rng.random() < 0.15 and progress.arrived:
-        _ask_really(session, ask_something(rng, progress.names))
+    if progress.paused:  # once it was paused for a moment, it has to go on
+        progress.paused = not _ask_really(session, Resume())
+    elif rng.random() < 0.15 and progress.arrived:
+        command = ask_something(rng, progress.names)
+        progress.paused = _ask_really(session, command) and isinstance(command, Pause)
     if runner.poll() is not None:
         another = _end_left_over(session, progress)  # it was refused, because that one had the session
         progress.ended_by_itself += runner.returncode != 0 and not another
@@ -255,11 +259,12 @@ def _soak_a_while(
     return runner
 
 
-def _ask_really(session: Session, command: Command) -> None:
+def _ask_really(session: Session, command: Command) -> bool:
     try:
         ask(session, command, author="soak")
     except SessionError:  # there is no store yet
-        return
+        return False
+    return True
 
 
 def _conclude(session: Session, progress: Progress) -> int:
@@ -278,7 +283,8 @@ def _conclude(session: Session, progress: Progress) -> int:
         else:
             wanted.decided[str(command.step), command.unit] = command.verdict == "accept"
     wrong = compare_end(session, wanted)
-    line: dict[str, Any] = {"benchmark": "soak_real", **asdict(progress), "commands": len(commands)}
+    counted = {name: value for name, value in asdict(progress).items() if name != "paused"}
+    line: dict[str, Any] = {"benchmark": "soak_real", **counted, "commands": len(commands)}
     line |= {"minutes": round(progress.ran_s / 60, 1), "exit_statuses": codes, "wrong": wrong}
     line |= {"lost": sum("has no outcome" in text or "never arrived" in text for text in wrong)}
     line |= {"double": sum(" times" in text for text in wrong)}
