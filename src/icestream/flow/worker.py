@@ -35,12 +35,15 @@ def main() -> None:
     cancels: dict[str, threading.Event] = {}
     threading.Thread(target=_listen, args=(connection, tasks, stop, cancels), daemon=True).start()
     lock = threading.Lock()
-    while True:
-        task = tasks.get()
-        if task.body["kind"] == "watch":
-            _watch(connection, lock, task, stop, notepad[0] if notepad else None)
-        else:
-            _serve(connection, lock, task, cancels)
+    try:
+        while True:
+            task = tasks.get()
+            if task.body["kind"] == "watch":
+                _watch(connection, lock, task, stop, notepad[0] if notepad else None)
+            else:
+                _serve(connection, lock, task, cancels)
+    except ConnectionError:  # the runner died just now; the next one gives the task again
+        os._exit(1)
 
 
 def _die_with_parent(parent: int) -> None:
