@@ -13,7 +13,7 @@ from icestream.flow.graph import build_graph
 from icestream.flow.running import run_session
 from icestream.flow.session import create_session
 from icestream.microscope.pace import Pace
-from icestream.microscope.settings import Fault, SimulationSettings
+from icestream.microscope.settings import Fault, Scene, SimulationSettings
 from icestream.microscope.simulate import simulate
 from icestream.observe.queries import SessionView, open_view
 from icestream.observe.report import gather, write_report
@@ -23,7 +23,8 @@ from icestream.workflows import fill_template, find_workflow, load_template, rea
 NAME = "movies_to_ctf_full"
 FAULTS = {1: Fault.EMPTY, 2: Fault.WEAK_BEAM, 4: Fault.HUGE_DRIFT, 6: Fault.TRUNCATED}
 N_MOVIES = 10
-FILTERS = ("right_dose", "steady", "agreed", "level", "good")
+SCENES = {3: Scene.CRYSTALLINE_ICE, 8: Scene.CONTAMINATION}
+FILTERS = ("right_dose", "steady", "agreed", "level", "good", "clean")
 SIMULATED: dict[str, Any] = {
     "n_movies": N_MOVIES, "height_px": 320, "width_px": 320, "n_frames": 6, "n_particles": 8, "format": "mrc",
     "dose_per_frame_e_per_ang2": 6.0, "b_factor_ang2": 20.0, "seed": 3,
@@ -35,7 +36,7 @@ OPTICS = {"voltage": 300, "cs": 2.7, "amplitude_contrast": 0.07, "pixel_size": 1
 def view(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SessionView]:
     """A finished session whose filter by CTF keeps what is less than 1.5 µm under focus."""
     folder = tmp_path_factory.mktemp("full")
-    simulate(folder / "scope", settings=SimulationSettings(faults=FAULTS, **SIMULATED), pace=Pace())
+    simulate(folder / "scope", settings=SimulationSettings(faults=FAULTS, scenes=SCENES, **SIMULATED), pace=Pace())
     values = {**OPTICS, "movies": folder / "scope" / "movies", "gain": folder / "scope" / "gain.mrc"}
     own = {"learn_gain": True, "first_movies": 3, "defocus": [0.3, 1.5], "worst_resolution": 25}
     waiting = {"movies": {"max_files": N_MOVIES, "give_up_s": 1.0, "stable_s": 0.3}}
@@ -56,7 +57,7 @@ def test_every_filter_decides_every_exposure_once(view: SessionView) -> None:
     reasons = Counter(item.step for item in view.rejected())
     assert {name: counts[name].rejected for name in FILTERS} == {name: reasons[name] for name in FILTERS}
     assert all(item.reason for item in view.rejected())
-    above = {"steady": "right_dose", "agreed": "steady", "level": "agreed", "good": "level"}
+    above = {"steady": "right_dose", "agreed": "steady", "level": "agreed", "good": "level", "clean": "good"}
     for name, before in above.items():  # nothing failed between two filters, so what one kept the next has decided
         assert counts[name].item + counts[name].rejected == counts[before].item, name
 
