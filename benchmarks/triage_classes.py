@@ -1,4 +1,4 @@
-"""How micrographs are sorted: python benchmarks/triage_classes.py <data folder> [<simulated sets>].
+"""How micrographs are sorted: python benchmarks/triage_classes.py <data folder> [<simulated sets> [<picture to write>]].
 
 Prints one JSON line. Three things are kept apart:
 
@@ -20,14 +20,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 from icestream.algorithms.micrograph_features import MicrographFeatures, measure_features_2d
 from icestream.algorithms.micrograph_triage import GOOD, RULES, Rule, judge_micrograph, read_feature
 from icestream.io.image import read_image
+from icestream.io.preview import write_rgb
 from icestream.microscope.settings import Scene, SimulationSettings
 from icestream.microscope.simulate import render_micrograph
+from icestream.steps.triage import draw_maps
 
-KINDS: tuple[str, ...] = ("particles", "streaks", *(scene.value for scene in Scene))
 SIZES: dict[str, dict[str, Any]] = {
     "thumbnail": {"height_px": 480, "width_px": 512, "pixel_size_ang": 7.5, "n_particles": 250},
     "detail": {"height_px": 1024, "width_px": 1024, "pixel_size_ang": 1.2, "n_particles": 40},
@@ -43,20 +45,21 @@ FITTED = ("signal_to_noise", "anisotropy", "mottle", "particle_evidence", "usabl
 Sample = tuple[MicrographFeatures, str]
 
 
-def settings_of(seed: int, size: str, kind: str) -> SimulationSettings:
-    """Return settings of one micrograph; dose, defocus, ice, particles and their number vary with the seed."""
+def settings_of(seed: int, size: str, *, drifting: bool) -> SimulationSettings:
+    """Return settings of a session with a micrograph of each kind; dose, ice, particles and their number vary with the seed."""
     rng = np.random.default_rng(seed)
     dose = rng.uniform(30, 60)
     own = dict(SIZES[size])
     own["n_particles"] = round(own["n_particles"] * rng.uniform(0.5, 1.2))
     own["ice_thickness_ang"] = rng.uniform(200, 500)
-    drifting = kind == "streaks"
+    own["phantom_diameter_ang"] = rng.uniform(110, 190)
     n_frames = 12 if drifting else 3
+    motion = {"drift_px": (30, 60) if drifting else (0, 0), "local_motion_px": 0, "n_frames": n_frames}
+    scenes = {} if drifting else dict(enumerate(Scene, start=1))
     return SimulationSettings.model_validate(
         {
-            "n_movies": 1, "seed": seed, "gain": False, "local_motion_px": 0, "n_frames": n_frames,
-            "dose_per_frame_e_per_ang2": dose / n_frames, "drift_px": (30, 60) if drifting else (0, 0),
-            "phantom_diameter_ang": rng.uniform(110, 190), "scenes": {} if kind in ("particles", "streaks") else {0: kind}, **own,
+            "n_movies": 1 + len(scenes), "seed": seed, "gain": False, "scenes": scenes,
+            "dose_per_frame_e_per_ang2": dose / n_frames, **motion, **own,
         }
     )  # fmt: skip
 
@@ -64,13 +67,15 @@ def settings_of(seed: int, size: str, kind: str) -> SimulationSettings:
 def simulate_set(first: int, count: int) -> Iterator[Sample]:
     for seed in range(first, first + count):
         for size in SIZES:
-            for kind in KINDS:
-                settings = settings_of(seed, size, kind)
-                image, _ = render_micrograph(settings, 0)
-                dose = settings.n_frames * settings.dose_per_frame_e_per_ang2
+            for drifting in (False, True):
+                settings = settings_of(seed, size, drifting=drifting)
                 pixel = None if size == "thumbnail" else settings.pixel_size_ang
-                features, _ = measure_features_2d(image, pixel_size_ang=pixel, dose_e_per_ang2=dose)
-                yield features, EXPECTED.get(kind, kind)
+                for index in range(settings.n_movies):
+                    image, truth = render_micrograph(settings, index)
+                    dose = settings.n_frames * settings.dose_per_frame_e_per_ang2
+                    features, _ = measure_features_2d(image, pixel_size_ang=pixel, dose_e_per_ang2=dose)
+                    kind = "streaks" if drifting else "particles" if truth.scene is None else truth.scene.value
+                    yield features, EXPECTED.get(kind, kind)
 
 
 def judge_all(samples: Iterable[Sample], *, name: Callable[[str], str]) -> dict[str, Any]:
@@ -133,6 +138,22 @@ def read_labelled(folder: Path) -> list[Sample]:
     return [(measure_features_2d(read_image(path))[0], CLASSES[path.parent.name[0]]) for path in sorted(folder.glob("*/*.png"))]
 
 
+def draw_verdicts(folder: Path, picture: Path, *, side_px: int = 120) -> None:
+    """Draw the labelled images, a column for each class, with what was found; a green frame is kept, a red one set aside."""
+    paths = sorted(folder.glob("*/*.png"))
+    sheet = np.zeros((3 * side_px, 6 * side_px, 3))
+    for index, path in enumerate(paths):
+        features, maps = measure_features_2d(read_image(path))
+        small = ndimage.zoom(
+            ndimage.uniform_filter(draw_maps(maps), (3, 3, 0)), (*(side_px / n for n in maps.image.shape), 1), order=1
+        )
+        tile = np.full((side_px, side_px, 3), (0.1, 0.7, 0.2) if judge_micrograph(features).kind in GOOD else (0.85, 0.1, 0.1))
+        tile[5:-5, 5:-5] = small[5:-5, 5:-5]
+        column, row = index // 3, 2 - index % 3  # row 0 of the sheet is its bottom
+        sheet[row * side_px : (row + 1) * side_px, column * side_px : (column + 1) * side_px] = tile
+    write_rgb(picture, np.round(24 * sheet) / 24)  # few grey levels make a small file
+
+
 def bounds_of(rules: Iterable[Rule]) -> dict[str, float]:
     return {rule.feature: float(f"{rule.bound:.3g}") for rule in rules if rule.feature in FITTED}
 
@@ -152,7 +173,9 @@ def extremes(samples: list[Sample]) -> dict[str, dict[str, list[float]]]:
     return found
 
 
-def main(data: Path, count: int) -> None:
+def main(data: Path, count: int, picture: Path | None) -> None:
+    if picture is not None:
+        draw_verdicts(data / "micrograph_quality_classes", picture)
     development = list(simulate_set(1, count))
     held_out = list(simulate_set(101, count))
     real = read_labelled(data / "micrograph_quality_classes")
@@ -179,4 +202,8 @@ def main(data: Path, count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 6)
+    main(
+        Path(sys.argv[1]),
+        int(sys.argv[2]) if len(sys.argv) > 2 else 3,
+        Path(sys.argv[3]) if len(sys.argv) > 3 else None,
+    )
