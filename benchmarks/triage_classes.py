@@ -2,8 +2,8 @@
 
 Prints one JSON line. Three things are kept apart:
 
-* Simulated micrographs of seven kinds in three sizes: ``development`` (seeds from 1), on which the bounds of texture were set,
-  and ``held_out`` (seeds from 101), which were used for nothing else.
+* Simulated micrographs of seven kinds in three sizes: ``development`` (seeds from 1; the bounds of texture were set on the same
+  seeds and scenes, with one dose and one particle) and ``held_out`` (seeds from 101), which were used for nothing else.
 * The 18 labelled thumbnails (six classes of three) with the bounds as shipped; they were looked at while features and the order
   of rules were designed, and the bound of ``great`` was chosen on its six good ones. ``resubstitution`` and ``leave_one_out`` set
   the five bounds of texture anew, from all 18 and from the other 17; bounds of shares stay as they are.
