@@ -156,8 +156,8 @@ TARGETS: tuple[Target, ...] = (
     Target(
         OTHER, "triage, held-out simulated micrographs: share rightly kept or set aside", "triage_classes",
         "simulated_held_out.good_or_bad", "", at_least=0.95,
-        tried="All 8 errors are micrographs that drifted by 30 to 60 px and were not aligned: they were called good. The other 54 "
-        "are right. The one-sidedness of the spectrum tells strong streaks only; `max_shift` sees drift in the alignment.",
+        tried="All 8 errors are micrographs that drifted by 30 to 60 px and were not aligned: they were called good. The other "
+        "54 are right. The one-sidedness of the spectrum tells strong streaks only; `max_shift` sees drift in the alignment.",
     ),
     Target(
         OTHER, "triage, 18 labelled micrographs: share rightly kept or set aside, bounds as shipped", "triage_classes",
