@@ -13,7 +13,7 @@ from icestream.flow.graph import build_graph
 from icestream.flow.running import run_session
 from icestream.flow.session import create_session
 from icestream.microscope.pace import Pace
-from icestream.microscope.settings import Fault, SimulationSettings
+from icestream.microscope.settings import Fault, Scene, SimulationSettings
 from icestream.microscope.simulate import simulate
 from icestream.observe.queries import SessionView, open_view
 from icestream.observe.report import gather, write_report
@@ -23,7 +23,8 @@ from icestream.workflows import fill_template, find_workflow, load_template, rea
 NAME = "movies_to_ctf_full"
 FAULTS = {1: Fault.EMPTY, 2: Fault.WEAK_BEAM, 4: Fault.HUGE_DRIFT, 6: Fault.TRUNCATED}
 N_MOVIES = 10
-FILTERS = ("right_dose", "steady", "agreed", "level", "good")
+SCENES = {0: Scene.CRYSTALLINE_ICE, 3: Scene.CONTAMINATION}
+FILTERS = ("right_dose", "steady", "agreed", "level", "good", "clean")
 SIMULATED: dict[str, Any] = {
     "n_movies": N_MOVIES, "height_px": 320, "width_px": 320, "n_frames": 6, "n_particles": 8, "format": "mrc",
     "dose_per_frame_e_per_ang2": 6.0, "b_factor_ang2": 20.0, "seed": 3,
@@ -35,10 +36,10 @@ OPTICS = {"voltage": 300, "cs": 2.7, "amplitude_contrast": 0.07, "pixel_size": 1
 def view(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SessionView]:
     """A finished session whose filter by CTF keeps what is less than 1.5 µm under focus."""
     folder = tmp_path_factory.mktemp("full")
-    simulate(folder / "scope", settings=SimulationSettings(faults=FAULTS, **SIMULATED), pace=Pace())
+    simulate(folder / "scope", settings=SimulationSettings(faults=FAULTS, scenes=SCENES, **SIMULATED), pace=Pace())
     values = {**OPTICS, "movies": folder / "scope" / "movies", "gain": folder / "scope" / "gain.mrc"}
-    # whichever five are measured first, three of them at least have the right dose
-    own = {"learn_gain": True, "first_movies": 5, "defocus": [0.3, 1.5], "worst_resolution": 25}
+    # Of any seven of the nine readable movies, at most three have less than the usual dose: their median is right in any order.
+    own = {"learn_gain": True, "first_movies": 7, "defocus": [0.3, 1.5], "worst_resolution": 25}
     waiting = {"movies": {"max_files": N_MOVIES, "give_up_s": 1.0, "stable_s": 0.3}}
     document = fill_template(load_template(NAME), {**values, **own}, name="first half", settings=waiting)
     session = create_session(folder / "session", document)
@@ -57,7 +58,7 @@ def test_every_filter_decides_every_exposure_once(view: SessionView) -> None:
     reasons = Counter(item.step for item in view.rejected())
     assert {name: counts[name].rejected for name in FILTERS} == {name: reasons[name] for name in FILTERS}
     assert all(item.reason for item in view.rejected())
-    above = {"steady": "right_dose", "agreed": "steady", "level": "agreed", "good": "level"}
+    above = {"steady": "right_dose", "agreed": "steady", "level": "agreed", "good": "level", "clean": "good"}
     for name, before in above.items():  # nothing failed between two filters, so what one kept the next has decided
         assert counts[name].item + counts[name].rejected == counts[before].item, name
 
@@ -75,6 +76,16 @@ def test_bad_movies_are_set_aside_where_they_should_be_and_good_ones_kept(view: 
     assert 0 < len(out_of_range) < len(kept) <= N_MOVIES - len(FAULTS)
 
 
+def test_an_ice_ball_is_set_aside_by_what_the_image_shows_and_crystals_by_some_filter(view: SessionView) -> None:
+    told = {item.exposure: item.reason for item in view.rejected("clean")}
+    assert set(told) == {"mic_0004"}
+    assert re.fullmatch(r"contamination: dark objects cover \d+% of the image, allowed are 10%", told["mic_0004"])
+    judged = {stored.name: stored.record for stored in view.records("quality")}
+    assert {record["kind"] for name, record in judged.items() if name not in told} <= {"decent", "great"}
+    assert len(judged) > len(told)
+    assert "mic_0001" in {item.exposure for item in view.rejected()}  # crystals look tilted: each window has spots of its own
+
+
 def test_the_learnt_gain_watches_the_given_one(view: SessionView) -> None:
     newest = view.snapshots("learnt_gain", limit=1)[0].record
     assert newest is not None
@@ -88,7 +99,7 @@ def test_the_learnt_gain_watches_the_given_one(view: SessionView) -> None:
 def test_the_report_shows_every_step(view: SessionView) -> None:
     data = gather(view, refresh_s=0)
     shown = {one.title: one for one in data.measured}
-    assert [one.title for one in data.measured] == ["Dose", "Gain", "Motion", "CTF", "CTF", "CTF", "Tilt", "Two CTFs"]
+    assert [one.title for one in data.measured] == ["Dose", "Gain", "Motion", "CTF", "CTF", "CTF", "Tilt", "Quality", "Two CTFs"]
     assert shown["Dose"].measures[0].median == pytest.approx(6.0 * 1.5**2, rel=0.05)
     assert shown["Dose"].plots[0].title == "Usual dose"
     assert [plot.picture.uri is not None for plot in shown["Gain"].plots if plot.picture] == [True, True]
@@ -100,6 +111,10 @@ def test_the_report_shows_every_step(view: SessionView) -> None:
     apart = [sum(first[unit][name] - second[unit][name] for name in ("defocus_u_ang", "defocus_v_ang")) / 2 for unit in first]
     assert shown["Two CTFs"].measures[0].median == pytest.approx(sorted(apart)[len(apart) // 2], abs=max(map(abs, apart)))
     assert shown["Two CTFs"].measures[0].n_shown == len(first)
+    assert shown["Quality"].newest is not None
+    assert shown["Quality"].newest.picture is not None
+    assert shown["Quality"].newest.picture.uri is not None
+    assert shown["Quality"].measures[0].n_shown == len(list(view.records("quality")))
     (doses,) = [one for one in data.rejected_reasons if one.step == "right_dose"]
     assert doses.count == 2
     assert "-100.0 … -" in doses.reason
@@ -124,7 +139,15 @@ def test_the_gain_is_given_or_learnt(given: bool, learnt: bool, used: str | None
 def test_all_of_it_is_a_workflow_without_a_template() -> None:
     graph = build_graph(find_workflow(NAME))
     assert graph.inputs_of("aligned") == {"right_dose", "gain"}
-    assert list(graph.nodes)[-1] == "good"
+    assert list(graph.nodes)[-1] == "clean"
+
+
+def test_the_last_filter_can_be_turned_off_or_given_another_bound(tmp_path: Path) -> None:
+    off = fill_template(load_template(NAME), {"movies": tmp_path, "sort_out": False})
+    assert list(off.steps)[-1] == "good"
+    assert not {"quality", "clean"} & set(off.steps)
+    loose = fill_template(load_template(NAME), {"movies": tmp_path, "most_dark": 0.3})
+    assert loose.steps["clean"].params == {"max_dark_share": 0.3}
 
 
 def test_alternatives_are_steps_that_may_be_left_out(tmp_path: Path) -> None:

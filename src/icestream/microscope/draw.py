@@ -6,7 +6,7 @@ from icestream.microscope.exposure import motion_on_grid, place_particles
 from icestream.microscope.faults import HUGE_DRIFT_FACTOR, electrons_per_pixel
 from icestream.microscope.motion import N_SPACE_TERMS, N_TIME_TERMS, make_drift, make_local_motion
 from icestream.microscope.projection import random_angles_deg
-from icestream.microscope.settings import Fault, SimulationSettings
+from icestream.microscope.settings import Fault, Scene, SimulationSettings
 from icestream.microscope.truth import ExposureTruth, ParticleTruth
 
 _EXPOSURE_KEY = 4
@@ -32,6 +32,7 @@ def draw_exposure(settings: SimulationSettings, index: int, *, fault: Fault | No
     shape = (settings.height_px, settings.width_px)
     if fault is Fault.WRONG_SIZE:
         shape = (2 * (shape[0] * 3 // 8), 2 * (shape[1] * 3 // 8))
+    scene = settings.scenes.get(index)
     optics = _draw_optics(settings, generator)
     length_px = generator.uniform(*settings.drift_px) * (HUGE_DRIFT_FACTOR if fault is Fault.HUGE_DRIFT else 1.0)
     drift = make_drift(settings.n_frames, length_px=length_px, generator=generator)
@@ -45,6 +46,7 @@ def draw_exposure(settings: SimulationSettings, index: int, *, fault: Fault | No
             "name": name,
             "file": file,
             "fault": fault,
+            "scene": scene,
             "height_px": shape[0],
             "width_px": shape[1],
             "n_frames": settings.n_frames,
@@ -59,7 +61,9 @@ def draw_exposure(settings: SimulationSettings, index: int, *, fault: Fault | No
             "local_coefficients": local.tolist(),
             "local_grid_yx_px": points.tolist(),
             "local_grid_displacement_yx_px": moved.tolist(),
-            "particles": _draw_particles(settings, shape, diameter_ang=diameter_ang, generator=generator),
+            "particles": ()
+            if scene in (Scene.NO_ICE, Scene.BARE_ICE)
+            else _draw_particles(settings, shape, diameter_ang=diameter_ang, generator=generator),
         }
     )
 

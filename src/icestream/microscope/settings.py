@@ -38,6 +38,21 @@ class Fault(StrEnum):
     """The file stays short of its declared size for ever; under its temporary name where such names are used."""
 
 
+class Scene(StrEnum):
+    """What lies in the beam instead of particles in clean vitreous ice."""
+
+    NO_ICE = "no_ice"
+    """An empty hole: the beam and nothing else."""
+    BARE_ICE = "bare_ice"
+    """Vitreous ice without a particle."""
+    CRYSTALLINE_ICE = "crystalline_ice"
+    """Domains of hexagonal ice in many directions, over the particles."""
+    CONTAMINATION = "contamination"
+    """Balls or strands of ice that cover 15 to 45 % of the field."""
+    CARBON_EDGE = "carbon_edge"
+    """The edge of a hole: carbon film covers 60 to 85 % of the field."""
+
+
 NonNegative = Annotated[float, Field(ge=0)]
 
 
@@ -96,15 +111,20 @@ class SimulationSettings(BaseModel):
     faults: dict[int, Fault] = Field(default_factory=dict, description="Faults by index of the movie, from 0")
     fault_fraction: float = Field(0.0, ge=0, le=1, description="Fraction of the other movies that get a random fault")
 
+    scenes: dict[int, Scene] = Field(
+        default_factory=dict, description="What is in the beam instead of particles in clean ice, by index of the movie, from 0"
+    )
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         for name in ("defocus_um", "astigmatism_ang", "phase_shift_deg", "drift_px"):
             low, high = getattr(self, name)
             if low > high:
                 raise ValueError(f"{name}: the range {low} … {high} is upside down; give the lower value first")
-        outside = [index for index in self.faults if not 0 <= index < self.n_movies]
-        if outside:
-            raise ValueError(f"faults: movies {outside} do not exist; allowed: 0 … {self.n_movies - 1}")
+        for name in ("faults", "scenes"):
+            outside = [index for index in getattr(self, name) if not 0 <= index < self.n_movies]
+            if outside:
+                raise ValueError(f"{name}: movies {outside} do not exist; allowed: 0 … {self.n_movies - 1}")
         if self.format == "eer" and self.height_px != self.width_px:
             raise ValueError(f"EER movies are square, got {self.height_px} x {self.width_px}")
         return self

@@ -4,22 +4,26 @@ import multiprocessing
 import shutil
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from icestream.errors import SessionError
 from icestream.files import publish, publish_text
-from icestream.microscope.camera import Camera, make_camera
+from icestream.microscope.camera import Camera, count_electrons, make_camera
 from icestream.microscope.draw import draw_exposure
 from icestream.microscope.exposure import counted_frames, expected_frames, render_specimen
 from icestream.microscope.faults import assign_faults
 from icestream.microscope.pace import Pace, Wait, write_paced
 from icestream.microscope.phantom import Phantom, load_phantom
 from icestream.microscope.projection import FourierVolume, transform_volume
-from icestream.microscope.settings import SimulationSettings
+from icestream.microscope.scenes import add_scene
+from icestream.microscope.settings import Scene, SimulationSettings
 from icestream.microscope.truth import ExposureTruth, SessionTruth, save_exposure_truth, save_session_truth
 from icestream.microscope.writer import write_movie, write_mrc_array
 
@@ -65,8 +69,29 @@ def open_studio(settings: SimulationSettings) -> Studio:
 def render_movie(path: Path, settings: SimulationSettings, index: int) -> ExposureTruth:
     """Simulate exposure ``index`` into the complete file ``path``; the same whatever was simulated before.
 
-    Faults of the image (no beam, drift, size) are in it; faults of the file are left to `write_paced`.
+    Faults of the image (no beam, drift, size) and scenes are in it; faults of the file are left to `write_paced`.
     """
+    truth, expected, generator = _expose(settings, index)
+    shape = (truth.height_px, truth.width_px)
+    camera = open_studio(settings).camera.cut(shape)
+    write_movie(path, counted_frames(expected, camera, generator=generator), shape=shape, settings=settings, generator=generator)
+    return truth
+
+
+def render_micrograph(settings: SimulationSettings, index: int) -> tuple[NDArray[np.float32], ExposureTruth]:
+    """Simulate exposure ``index`` as the plain sum of its frames, ``(h, w)`` electrons, seen by a perfect camera.
+
+    Motion is not corrected: it blurs the sum. Ask for settings without motion where the sum is to be a good micrograph.
+    """
+    truth, expected, generator = _expose(settings, index)
+    summed = np.zeros((truth.height_px, truth.width_px), np.float32)
+    for frame in expected:
+        summed += frame
+    return count_electrons(summed, generator=generator).astype(np.float32), truth
+
+
+def _expose(settings: SimulationSettings, index: int) -> tuple[ExposureTruth, Iterator[NDArray[np.float32]], np.random.Generator]:
+    """Return the truth of an exposure, its noiseless frames, and the generator of its camera's noise."""
     studio = open_studio(settings)
     truth = draw_exposure(settings, index, fault=assign_faults(settings).get(index), diameter_ang=studio.phantom.diameter_ang)
     generator = settings.generator(_EXPOSURE_KEY, index, 1)
@@ -75,14 +100,12 @@ def render_movie(path: Path, settings: SimulationSettings, index: int) -> Exposu
         truth,
         studio.volume,
         particle_contrast=settings.particle_contrast,
-        ice_thickness_ang=settings.ice_thickness_ang,
+        ice_thickness_ang=0.0 if truth.scene is Scene.NO_ICE else settings.ice_thickness_ang,
         generator=generator,
     )
+    specimen = add_scene(specimen, truth, generator=settings.generator(_EXPOSURE_KEY, index, 2))
     expected = expected_frames(truth, specimen, dose_per_frame_e_per_ang2=settings.dose_per_frame_e_per_ang2 * beam)
-    shape = (truth.height_px, truth.width_px)
-    camera = studio.camera.cut(shape)
-    write_movie(path, counted_frames(expected, camera, generator=generator), shape=shape, settings=settings, generator=generator)
-    return truth
+    return truth, expected, generator
 
 
 def simulate(

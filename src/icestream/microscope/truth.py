@@ -11,7 +11,7 @@ from pydantic import Field
 from icestream.errors import SessionError
 from icestream.files import publish_text
 from icestream.microscope.motion import displacement_at
-from icestream.microscope.settings import Fault, SimulationSettings
+from icestream.microscope.settings import Fault, Scene, SimulationSettings
 from icestream.records import Record
 from icestream.units import Angstrom, Degree, Pixel
 
@@ -34,6 +34,7 @@ class ExposureTruth(Record):
     name: str = Field(description="Name of the movie without its suffix")
     file: str = Field(description="The movie, relative to the folder of the session")
     fault: Fault | None
+    scene: Scene | None = Field(None, description="Unset: particles in clean vitreous ice")
     height_px: int
     width_px: int
     n_frames: int

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from icestream import __version__
 from icestream.files import publish_text
 from icestream.flow.session import Session
-from icestream.observe import gallery, measures, quality, wording
+from icestream.observe import gallery, measures, quality, triage, wording
 from icestream.observe.answers import FailedItem, NoticeRow, Overview, ReasonCount, RejectedItem, StepSummary
 from icestream.observe.charts import draw_share
 from icestream.observe.conditions import Condition, read_conditions
@@ -159,6 +159,8 @@ def _measure(
                 found.append(quality.measure_gain(view, step, album))
             case "TiltMeasure":
                 found.append(quality.measure_tilt(view, step, album))
+            case "MicrographQuality":
+                found.append(triage.measure_quality(view, step, album))
             case "CtfFit":
                 found.append(measures.measure_ctf(view, step, album))
             case "Micrograph":

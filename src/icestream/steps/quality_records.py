@@ -1,11 +1,12 @@
-"""Records of the steps that judge quality: dose of a movie, and tilt of a micrograph."""
+"""Records of the steps that judge quality: dose of a movie, tilt of a micrograph, and what it shows."""
 
 from typing import Literal
 
 from pydantic import Field
 
+from icestream.algorithms.micrograph_triage import Kind
 from icestream.records import FileRef, Record, Snapshot
-from icestream.units import ElectronsPerSquareAngstrom, WholePixels
+from icestream.units import Angstrom, ElectronsPerSquareAngstrom, WholePixels
 
 
 class MovieDose(Record):
@@ -42,3 +43,22 @@ class TiltMeasure(Record):
     min_correlation: float | None = None
     max_correlation: float | None = None
     picture: FileRef | None = Field(None, description="The spectra of the windows, where they lie in the image")
+
+
+class MicrographQuality(Record):
+    """What a micrograph looks like; each number is a ratio that does not depend on how grey values were stretched."""
+
+    kind: Kind
+    score: float = Field(ge=0, le=1, description="Probability that it is decent or great")
+    reason: str = Field(description="The rule that named the kind, with its number and its bound")
+    probability: dict[str, float] = Field(description="Of each kind")
+    signal_to_noise: float = Field(description="Strongest octave of the spectrum over the weakest; 1 is shot noise alone")
+    mottle: float = Field(description="Coarse power over that of everything finer")
+    bragg_share: float | None = Field(None, description="Share of the tiles with Bragg spots of ice; unset: pixels too coarse")
+    bragg_spacing_ang: Angstrom | None = Field(None, description="Where the spots are")
+    anisotropy: float = Field(description="How one-sided the spectrum is, from 0 to 1")
+    film_share: float = Field(description="Share of the image that is film beside a hole")
+    dark_share: float = Field(description="Share of the image under dark objects")
+    skewness: float = Field(description="Least skewness of the grey values; particles are dark and make it negative")
+    usable_share: float = Field(description="Share of the image without film, its edge and dark objects")
+    picture: FileRef | None = Field(None, description="Film in blue, dark objects in red, tiles with Bragg spots in yellow")

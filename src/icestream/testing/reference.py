@@ -24,7 +24,7 @@ from icestream.flow.registry import find_step, step_names
 from icestream.flow.requests import StepResources
 from icestream.flow.session import SessionDocument
 from icestream.microscope.pace import Pace
-from icestream.microscope.settings import Fault, SimulationSettings
+from icestream.microscope.settings import Fault, Scene, SimulationSettings
 from icestream.settings import Settings
 from icestream.workflows.placeholders import Placeholder, describe_allowed
 from icestream.workflows.template import Template, TemplateStep
@@ -152,6 +152,8 @@ def _simulation_page() -> str:
         _fields_table(SimulationSettings),
         "## Faults",
         _table(["fault"], faults),
+        "## Scenes",
+        _table(["scene"], [[f"`{scene.value}`"] for scene in Scene]),
         "## Pace",
         "How fast and in which manner files are written, for those who call `icestream.microscope.simulate` from Python.",
         _fields_table(Pace),

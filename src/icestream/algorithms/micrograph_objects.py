@@ -1,0 +1,237 @@
+"""Where a micrograph shows film at the rim of a hole, or dark lumps: maps on an image that is reduced to a common size."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from icestream.algorithms.fourier import Image
+
+REDUCED_PX = 512
+"""The longest side of the reduced image is more than half of this and at most this; smaller images stay as they are."""
+
+SMALLEST_PX = 64
+
+_CLIPPED_SHARE = 5e-4
+_UNUSUAL, _STILL_DARK = 6.0, 2.5  # robust standard deviations
+_LEAST_LOSS = 0.05
+_SHARPEST_SHARE = 0.6
+_LARGEST_ROUGHNESS = 0.03  # of the side
+_LARGEST_BULGE = 0.04  # of the chord
+_BLOCKS_PER_SIDE = 24
+
+
+@dataclass(frozen=True)
+class Film:
+    """The edge of a film: ``mask`` ``(h, w)`` is true on the film, ``step`` the two levels' difference in grey values."""
+
+    mask: NDArray[np.bool_]
+    sharpness: float
+    step: float
+
+
+def clip_outliers_2d(image: Image) -> NDArray[np.float32]:
+    """Replace what is not finite by the median, and the highest and lowest 0.05 % of the values by the next to them.
+
+    Raises
+    ------
+    ValueError
+        An image of another dimension, smaller than 64 pixels, with fewer than half of its values finite, or of one value.
+    """
+    if image.ndim != 2 or min(image.shape) < SMALLEST_PX:
+        raise ValueError(f"image of shape {image.shape}; two sides of at least {SMALLEST_PX} px are needed")
+    finite = np.isfinite(image)
+    share = float(np.mean(finite))
+    if share < 0.5:
+        raise ValueError(f"only {share:.0%} of the pixels are finite numbers; at least half are needed")
+    known = image[finite].astype(np.float64)
+    low, middle, high = np.quantile(known, [_CLIPPED_SHARE, 0.5, 1 - _CLIPPED_SHARE])
+    if not high > low:
+        raise ValueError(f"all pixels have the value {middle:g}: the image shows nothing")
+    clipped: NDArray[np.float32] = np.where(finite, np.clip(image, low, high), middle).astype(np.float32)
+    return clipped
+
+
+def reduce_image_2d(image: Image) -> tuple[NDArray[np.float64], int]:
+    """Average boxes of whole pixels until no side is longer than `REDUCED_PX`.
+
+    Returns
+    -------
+    reduced, box_px
+        ``(h', w')`` and the side of the boxes.
+
+    Raises
+    ------
+    ValueError
+        The image is so narrow that less than 64 pixels are left.
+    """
+    box = -(-max(image.shape) // REDUCED_PX)
+    height, width = (side // box * box for side in image.shape)
+    if min(height, width) // box < SMALLEST_PX:
+        raise ValueError(f"image of shape {image.shape} is too narrow: of {REDUCED_PX} px, less than {SMALLEST_PX} are left")
+    boxes = image[:height, :width].reshape(height // box, box, width // box, box)  # (h', box, w', box)
+    reduced: NDArray[np.float64] = boxes.mean((1, 3), dtype=np.float64)  # (h', w')
+    return reduced, box
+
+
+def find_film_2d(image: Image) -> Film | None:
+    """Find a film that ends in the image: two grey levels that meet along one smooth line, bent away from the film if at all.
+
+    The rim of a hole is such a line, and the hole is round; so a dark side that bulges into the bright one is no film but a lump.
+    A slope of brightness has no line at which it happens, and many lumps have a long crooked one.
+
+    Parameters
+    ----------
+    image
+        ``(h, w)``, reduced.
+    """
+    side = min(image.shape)
+    smooth = ndimage.gaussian_filter(image, side / 64, mode="nearest")
+    level = _split_level(smooth)
+    dark = smooth < level
+    bright_mean, dark_mean = float(np.median(image[~dark])), float(np.median(image[dark]))
+    mask = ~_largest_region(~_largest_region(dark))
+    share = float(mask.mean())
+    if not 0.03 <= share <= 0.97:
+        return None
+    boundary = np.argwhere(mask & ~ndimage.binary_erosion(mask, border_value=1))  # (n, 2)
+    if not _is_rim(boundary, mask):
+        return None
+    width = max(side // 40, 2)
+    outside = ndimage.distance_transform_edt(~mask)
+    inside = ndimage.distance_transform_edt(mask)
+    near = float(np.median(image[(outside > width) & (outside <= 3 * width)])) - float(
+        np.median(image[(inside > width) & (inside <= 3 * width)])
+    )
+    whole = bright_mean - dark_mean
+    sharpness = near / whole if whole > 0 else 0.0
+    return Film(mask, sharpness, near) if sharpness >= _SHARPEST_SHARE else None
+
+
+def _largest_region(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    labels, _ = ndimage.label(mask)
+    largest: NDArray[np.bool_] = labels == 1 + int(np.argmax(np.bincount(labels.ravel(), minlength=2)[1:]))
+    return largest
+
+
+def _split_level(image: Image) -> float:
+    """Return the grey value that makes two sets of least variance (Otsu 1979, IEEE Trans. Syst. Man Cybern. 9, 62)."""
+    counts, edges = np.histogram(image, 256)
+    middle = 0.5 * (edges[1:] + edges[:-1])
+    below = np.cumsum(counts)[:-1].astype(np.float64)
+    above = counts.sum() - below
+    sums = np.cumsum(counts * middle)
+    apart = np.zeros(255)
+    both = (below > 0) & (above > 0)
+    apart[both] = (below * above)[both] * (sums[:-1][both] / below[both] - (sums[-1] - sums[:-1])[both] / above[both]) ** 2
+    return float(edges[1 + int(np.argmax(apart))])
+
+
+def _is_rim(boundary: NDArray[np.intp], mask: NDArray[np.bool_]) -> bool:
+    """Tell whether the boundary of ``mask`` is one smooth line at least half a side long that does not bulge out of the mask."""
+    side = min(mask.shape)
+    if len(boundary) < side // 2:
+        return False
+    centred = boundary - boundary.mean(0)
+    along, across = np.linalg.eigh(centred.T @ centred)[1].T[::-1]  # (2,) each, the long axis first
+    t, offset = centred @ along, centred @ across
+    bend = np.polynomial.Polynomial.fit(t, offset, 2).convert().coef
+    rough = float(np.std(offset - np.polynomial.Polynomial(bend)(t)))
+    chord = float(np.ptp(t))
+    if chord < 0.5 * side or rough > _LARGEST_ROUGHNESS * side:
+        return False
+    middle = np.argwhere(mask).mean(0) - boundary.mean(0)
+    bulge = 0.25 * chord * (bend[2] if len(bend) > 2 else 0.0) * np.sign(middle @ across)  # sagitta over chord, out of the mask
+    return bool(bulge < _LARGEST_BULGE)
+
+
+def flatten_2d(image: Image, film: Film | None) -> NDArray[np.float64]:
+    """Subtract a parabola of the position from the film and from the rest: ``(h, w)``, the median of each at 0.
+
+    The parabola is fitted to means of blocks, whose noise is small, with weights that fall with their distance from it (Cauchy's,
+    by Holland & Welsch 1977, Commun. Stat. A6, 813), so that lumps do not bend it.
+    """
+    flat = np.empty(image.shape, np.float64)
+    sides = [np.ones(image.shape, bool)] if film is None else [film.mask, ~film.mask]
+    terms = _parabola_terms(image.shape)  # (h, w, 6)
+    for side in sides:
+        rest = image - terms @ _fit_robustly(_block_means(terms, side), _block_means(image[..., None], side)[:, 0])
+        flat[side] = (rest - np.median(rest[side]))[side]
+    return flat
+
+
+def _parabola_terms(shape: tuple[int, ...]) -> NDArray[np.float64]:
+    y, x = (axis / max(shape) - 0.5 for axis in np.indices(shape))
+    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)  # (h, w, 6)
+
+
+def _block_means(values: NDArray[np.float64], chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the means over the chosen pixels of each block ``(n, k)`` of values ``(h, w, k)``; blocks with few are left out."""
+    block = max(min(chosen.shape) // _BLOCKS_PER_SIDE, 2)
+    rows, columns = (np.arange(0, side // block * block, block) for side in chosen.shape)
+    inside = chosen[: rows.size * block, : columns.size * block]
+    kept = np.where(inside[..., None], values[: inside.shape[0], : inside.shape[1]], 0.0)
+    sums = np.add.reduceat(np.add.reduceat(kept, rows, axis=0), columns, axis=1)  # (rows, columns, k)
+    counts = np.add.reduceat(np.add.reduceat(inside.astype(np.float64), rows, axis=0), columns, axis=1)
+    enough = counts >= 0.5 * min(block * block, float(counts.max()))
+    means: NDArray[np.float64] = sums[enough] / counts[enough][:, None]
+    return means
+
+
+def _fit_robustly(terms: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    weight, fitted = np.ones(values.size), np.zeros(terms.shape[1])
+    for _ in range(20):
+        fitted = np.asarray(np.linalg.lstsq(terms * weight[:, None], values * weight, rcond=None)[0], np.float64)
+        rest = values - terms @ fitted
+        spread = 1.4826 * float(np.median(np.abs(rest - np.median(rest))))
+        weight = 1 / np.sqrt(1 + (rest / max(2.0 * spread, 1e-12)) ** 2)
+    return fitted
+
+
+def find_dark_objects_2d(flat: Image, *, object_px: float, beam_level: float | None = None) -> NDArray[np.bool_]:
+    """Mark lumps that are far darker than the rest: ice balls, aggregates, dirt.
+
+    A lump has a core six robust deviations darker than the most frequent grey value, with room for a disc of half ``object_px``,
+    and goes on as far as it is 2.5 deviations darker and half as dark as its darkest neighbour. Deviations are those of the
+    smoothed image within its quieter tiles.
+
+    Parameters
+    ----------
+    flat
+        ``(h, w)``, from `flatten_2d`.
+    object_px
+        Diameter of the smallest lump.
+    beam_level
+        Grey value of the whole beam above that of no electrons; a core must then also take 5 % of the electrons (160 Å of ice at
+        300 kV), and its surroundings half as much. Unset, only what is unusual for this image counts.
+
+    Returns
+    -------
+    mask
+        ``(h, w)``.
+    """
+    mean = ndimage.gaussian_filter(flat, object_px / 4, mode="reflect")
+    spread, level = _usual_level(mean)
+    loss = 0.0 if beam_level is None else _LEAST_LOSS * beam_level
+    depth = level - mean
+    core = depth > max(_UNUSUAL * spread, loss)
+    core &= ndimage.distance_transform_edt(np.pad(core, 1, mode="edge"))[1:-1, 1:-1] >= object_px / 4
+    half_as_dark = depth > 0.5 * ndimage.maximum_filter(depth, size=round(object_px / 2))  # where a blurred edge is
+    around = (depth > max(_STILL_DARK * spread, 0.5 * loss)) & half_as_dark
+    mask: NDArray[np.bool_] = ndimage.binary_propagation(core & around, mask=around)
+    return mask
+
+
+def _usual_level(image: Image) -> tuple[float, float]:
+    """Return the robust deviation within the quieter tiles, and the most frequent value of the whole, both untouched by lumps."""
+    side = max(min(image.shape) // 8, 8)
+    height, width = (n // side * side for n in image.shape)
+    tiles = image[:height, :width].reshape(height // side, side, width // side, side).swapaxes(1, 2).reshape(-1, side * side)
+    deviations = 1.4826 * np.median(np.abs(tiles - np.median(tiles, axis=1, keepdims=True)), axis=1)  # (n_tiles,)
+    spread = max(float(np.quantile(deviations, 0.4)), 1e-12)
+    low, high = np.quantile(image, [0.001, 0.999])
+    n_bins = int(np.clip((high - low) / (0.25 * spread), 8, 4096))
+    counts, edges = np.histogram(image, n_bins, (float(low), float(max(high, low + 1e-12))))
+    peak = int(np.argmax(ndimage.gaussian_filter1d(counts.astype(np.float64), 4.0)))
+    return spread, float(0.5 * (edges[peak] + edges[peak + 1]))
