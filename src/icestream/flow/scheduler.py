@@ -7,7 +7,7 @@ hang. A unit leaves the memory when its last step has decided: the cost of an ev
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from icestream.flow import awaiting, closing, collecting, halting, overriding, retry, versions
+from icestream.flow import awaiting, closing, collecting, frozen, halting, overriding, retry, versions
 from icestream.flow.context import Progress, Verdict
 from icestream.flow.deciding import admission_for
 from icestream.flow.graph import Graph, Node
@@ -192,7 +192,7 @@ class Scheduler:
         taken = node.type.kind in (Kind.COLLECT, Kind.ACCUMULATE)
         if (taken or self.stages[node.name].shut) and known is not None and known.status is Status.ITEM:
             if taken:
-                overriding.note_frozen(self, unit, self.stages[node.name])
+                frozen.note_frozen(self, unit, self.stages[node.name])
             return
         if known is not None:
             self.forget(unit, node)
