@@ -67,7 +67,9 @@ DECISIONS = st.builds(
 )
 
 RECOMPUTATIONS = st.builds(
-    lambda unit, step, factor: Recompute(unit=unit, step=step, lift=factor is None, params={} if factor is None else {"factor": factor}),
+    lambda unit, step, factor: Recompute(
+        unit=unit, step=step, lift=factor is None, params={} if factor is None else {"factor": factor}
+    ),
     NUMBERS,
     st.sampled_from(["triple", "odd"]),
     st.sampled_from([None, 3, 8, 12]),

@@ -1,4 +1,4 @@
-"""What accumulators and batches took long ago: is it still an item, and still the same result?"""
+"""What accumulators and batches took long ago, compared with what the exposure has now: no item, or another result."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -12,12 +12,13 @@ from icestream.flow.step import Kind
 if TYPE_CHECKING:
     from icestream.flow.scheduler import Scheduler
 
-_TAKEN = "taken."
+TAKEN = "taken."
+"""An outcome of an accumulator names what it took under this and the name of the port."""
 
 
 def note_taken(keys: Keys) -> dict[str, str]:
     """Return what the outcome of a member of an accumulator's log says of the results that were taken."""
-    return {f"{_TAKEN}{port}": key for port, key in keys.items()}
+    return {f"{TAKEN}{port}": key for port, key in keys.items()}
 
 
 def note_frozen(scheduler: "Scheduler", unit: Unit, stage: Stage) -> None:
@@ -49,4 +50,4 @@ def _taken_by(node: Node, keys: Mapping[str, str]) -> dict[str, str]:
     """Return port → key of what was taken; nothing where an older version of icestream did not note it."""
     if node.type.kind is Kind.COLLECT:
         return {"items": keys["batch"]} if "batch" in keys else {}
-    return {name.removeprefix(_TAKEN): key for name, key in keys.items() if name.startswith(_TAKEN)}
+    return {name.removeprefix(TAKEN): key for name, key in keys.items() if name.startswith(TAKEN)}

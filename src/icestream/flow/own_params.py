@@ -1,4 +1,4 @@
-"""Parameters that an exposure has of its own at a step: a person laid them over the common ones, and they hold through re-runs."""
+"""Parameters that an exposure has of its own at a step: laid over the common ones by a person, they hold through re-runs."""
 
 import json
 from collections.abc import Mapping
@@ -61,17 +61,16 @@ def describe_values(params: Mapping[str, Any]) -> str:
 def lay_over(node: Node, pinned: Mapping[str, Any], own: Mapping[str, Any]) -> Effective:
     """Return what ``own`` makes of the parameters of ``node``, whose revision counts those in ``pinned``.
 
-    Where both do not go together any more (the document was edited while nobody looked) they are laid over as they are: the step
-    then refuses them, and the exposure fails with that reason.
+    The document may have been edited while nobody looked: names that the step does not have any more are left out, and values
+    that it cannot have are laid over as they are, so that the step refuses them and the exposure fails with that reason.
     """
-    complete, problems = check_params(node.name, node.type, _merged(node, own), set(node.values) - set(own))
+    known = {name: value for name, value in own.items() if name in node.type.params.model_fields}
+    complete, problems = check_params(node.name, node.type, _merged(node, known), set(node.values) - set(known))
     if problems:
-        complete = {**node.params, **own}
-    known = {name: value for name, value in complete.items() if name in node.type.params.model_fields}
-    identity = identity_params(replace(node, params=known), pinned=pinned)
-    unknown = {name: value for name, value in own.items() if name not in known}
-    taken = {name: complete[name] for name in own if name in node.values and name in complete}  # else another step gives them
-    return Effective({**identity, **taken, **unknown}, complete)
+        complete = {**node.params, **known}
+    identity = identity_params(replace(node, params=complete), pinned=pinned)
+    taken = {name: complete[name] for name in known if name in node.values}  # else another step gives them
+    return Effective({**identity, **taken}, complete)
 
 
 def _merged(node: Node, own: Mapping[str, Any]) -> StepSpec:
@@ -124,26 +123,34 @@ def check_own_params(node: Node, given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: complete[name] for name in given}
 
 
-def check_owned(graph: Graph, owned: Owned, names: Mapping[str, str]) -> None:
-    """Check that the parameters that exposures have of their own go with the steps of ``graph``.
+def find_misfits(connection: Connection, graph: Graph, owned: Owned) -> list[str]:
+    """Return what exposures have of their own that does not go with the steps of ``graph``, a line each.
 
     Steps that the graph does not have are left out: what exposures have there waits until the step is back.
-
-    Raises
-    ------
-    WorkflowError
-        Naming the exposures; nothing has changed yet.
     """
-    problems = []
+    lines = []
+    names = _load_names(connection, owned)
     for (unit, step), own in owned.items():
         if step in graph.nodes:
             try:
                 check_own_params(graph.nodes[step], own.params)
             except WorkflowError as error:
                 whose = f"{names.get(unit, unit)} has {describe_values(own.params)} of its own at {step}"
-                problems.append(f"{whose}, which does not go with this: {error}; withdraw it first (`icestream withdraw`)")
-    if problems:
-        raise WorkflowError("\n".join(problems))
+                lines.append(f"{whose}, which does not go with it: {error}; withdraw it (`icestream withdraw`)")
+    return lines
+
+
+def check_owned(connection: Connection, graph: Graph, owned: Owned) -> None:
+    """Check, before an edit, that what exposures have of their own goes with the steps as they would be.
+
+    Raises
+    ------
+    WorkflowError
+        Naming the exposures; nothing has changed yet.
+    """
+    misfits = find_misfits(connection, graph, owned)
+    if misfits:
+        raise WorkflowError("\n".join(misfits))
 
 
 def load_owned(connection: Connection) -> dict[tuple[str, str], OwnParams]:
@@ -155,7 +162,7 @@ def load_owned(connection: Connection) -> dict[tuple[str, str], OwnParams]:
     return {(row["unit"], row["step"]): OwnParams(json.loads(row["params"]), row["author"], row["reason"]) for row in rows}
 
 
-def load_names(connection: Connection, owned: Owned) -> dict[str, str]:
+def _load_names(connection: Connection, owned: Owned) -> dict[str, str]:
     """Return unit → name of the exposures that have something of their own."""
     table = schema.exposure
     units = sorted({unit for unit, _ in owned})

@@ -135,7 +135,12 @@ class Life:
         """Tell whether a refusal is right: of what has not come yet, or of taking back what nobody has decided."""
         if isinstance(command, Recompute):
             unknown = command.lift and (command.step, command.unit) not in self.wanted.own and "nothing to take back" in answer
-            return unknown or "no exposure is called" in answer or "was halted: closed by hand" in answer or "was halted: reset" in answer
+            return (
+                unknown
+                or "no exposure is called" in answer
+                or "was halted: closed by hand" in answer
+                or "was halted: reset" in answer
+            )
         if not isinstance(command, Override):
             return False
         undecided = (str(command.step), command.unit) not in self.wanted.decided

@@ -9,7 +9,7 @@ from icestream.flow import schema
 from icestream.flow.allotting import own_limits
 from icestream.flow.control.asking import Apply, Branch, Set
 from icestream.flow.graph import Graph, StepSpec
-from icestream.flow.own_params import check_owned, load_names
+from icestream.flow.own_params import check_owned
 from icestream.flow.requests import check_requests
 from icestream.flow.session import DOCUMENT, Session, SessionDocument, dump_document, open_session
 from icestream.flow.writing import Writing
@@ -56,7 +56,7 @@ def take_up(
     session = runner.session
     edited = Session(session.folder, document)
     check_requests(edited.graph(), own_limits(runner.settings, runner.gpus), runner.gpus)
-    check_owned(edited.graph(), runner.workshop.owned, load_names(writing.connection, runner.workshop.owned))
+    check_owned(writing.connection, edited.graph(), runner.workshop.owned)
     if not by_hand and open_session(session.folder).document != session.document:
         raise SessionError(f"{DOCUMENT} was edited by hand since the session started; take that up first (`icestream apply`)")
     if document == session.document:

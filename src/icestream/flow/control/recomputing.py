@@ -59,7 +59,11 @@ def _store(
     owned = dict(runner.workshop.owned)
     owned.pop((unit, command.step), None)
     if params is not None:
-        kept = {key for text in writing.connection.execute(select(table.c.replaced).where(earlier)).scalars() for key in json.loads(text)}
+        kept = {
+            key
+            for text in writing.connection.execute(select(table.c.replaced).where(earlier)).scalars()
+            for key in json.loads(text)
+        }
         owned[unit, command.step] = OwnParams(params, author, command.reason)
         writing.add(
             table,
@@ -82,7 +86,9 @@ def _keys_from(runner: "Runner", writing: Writing, unit: str, step: str) -> set[
     """Return the keys of the results that an exposure has at a step and below it: they are kept for when it is taken back."""
     table = schema.outcome
     below = [runner.revisions[name].id for name in runner.graph.descendants(step)]
-    texts = writing.connection.execute(select(table.c["keys"]).where((table.c.unit == unit) & table.c.revision.in_(below))).scalars()
+    texts = writing.connection.execute(
+        select(table.c["keys"]).where((table.c.unit == unit) & table.c.revision.in_(below))
+    ).scalars()
     return {key for text in texts for key in json.loads(text).values()}
 
 
