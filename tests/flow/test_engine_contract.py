@@ -121,7 +121,7 @@ def test_what_failed_is_retried_on_request(place: "Place", site: Site) -> None:
     check_accumulator(session, place.folder / "replay", 6)
 
 
-@pytest.mark.parametrize("die_at", ["before_commit:3", "after_commit:2"])
+@pytest.mark.parametrize("die_at", ["after_commit:2"])
 def test_an_exposure_with_parameters_of_its_own_keeps_them_everywhere(place: "Place", site: Site, die_at: str) -> None:
     session = place.session(toy_steps(6), numbers=range(6))
     assert start_runner(session, where=site.where).wait(PATIENCE_S) == 0

@@ -3,15 +3,13 @@
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Inspector, inspect, text
+from sqlalchemy import Inspector, inspect, select, text, update
 from typer.testing import CliRunner
 
 from icestream.cli import app
@@ -199,16 +197,20 @@ def of_version_2(processed: Session, tmp_path: Path) -> Session:
     store = Store(session.store_path)
     store.claim()
     store.close("made")
-    with closing(sqlite3.connect(session.store_path)) as connection, connection:
-        back_to_version_2(connection.execute)
+    back_to_version_2(session)
     session.store_path.with_name("icestream.db.v1.bak").unlink()
     return session
 
 
-def back_to_version_2(execute: Callable[[str], Any]) -> None:
-    execute("DROP TABLE recompute")
-    execute("UPDATE outcome SET keys = '{}' WHERE revision IN (SELECT revision FROM accumulator_log) AND status = 'item'")
-    execute("UPDATE runner SET schema_version = 2")
+def back_to_version_2(session: Session) -> None:
+    engine, outcome = engine_for(session.store_at, durable=True), schema.outcome
+    with engine.begin() as connection:
+        for row in connection.execute(select(outcome.c.seq, outcome.c["keys"])).all():
+            keys = {name: key for name, key in json.loads(row[1]).items() if not name.startswith("taken.")}
+            connection.execute(update(outcome).where(outcome.c.seq == row[0]).values(keys=json.dumps(keys)))
+        connection.execute(text("DROP TABLE recompute"))
+        connection.execute(update(schema.runner).values(schema_version=2))
+    engine.dispose()
 
 
 @pytest.mark.parametrize("command", [("status",), ("trace", "3"), ("why", "3"), ("history",), ("revisions",), ("report",)])
@@ -254,9 +256,7 @@ def test_a_store_of_version_2_on_a_server_is_migrated_in_one_transaction(
     session = make_toy_session(tmp_path, toy_steps(5), numbers=range(5), store=postgres_server.url)
     assert run_session(session, Settings(cores=2)).finished
     before = {where: row["keys"] for where, row in outcomes_of(session).items()}
-    engine = engine_for(session.store_at, durable=True)
-    with engine.begin() as connection:
-        back_to_version_2(lambda statement: connection.execute(text(statement)))
+    back_to_version_2(session)
     upgrade = migrating.upgrade_tables
 
     def fail(connection: object, version: int) -> None:
@@ -266,8 +266,10 @@ def test_a_store_of_version_2_on_a_server_is_migrated_in_one_transaction(
     monkeypatch.setattr(migrating, "upgrade_tables", fail)
     with pytest.raises(ZeroDivisionError):
         Store(session.store_at).claim()
-    assert not inspect(engine).has_table("recompute")
     monkeypatch.undo()
+    engine = engine_for(session.store_at, read_only=True)
+    assert not inspect(engine).has_table("recompute")
+    engine.dispose()
     with open_view(session) as view:
         assert view.decisions() == []
     assert run_session(session, Settings(cores=2)).finished
@@ -275,7 +277,6 @@ def test_a_store_of_version_2_on_a_server_is_migrated_in_one_transaction(
     assert read_rows(session, schema.recompute) == []
     (row,) = read_rows(session, schema.runner)
     assert row["schema_version"] == SCHEMA_VERSION
-    engine.dispose()
 
 
 def test_a_store_of_the_first_version_on_a_server_is_refused() -> None:
