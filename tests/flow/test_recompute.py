@@ -340,3 +340,38 @@ def test_it_is_asked_of_a_session_that_nobody_runs(session: Session) -> None:
     ask(session, Recompute(unit="2", step="triple", params={"factor": 8}), author="eva")
     run(session)
     assert value(session, "triple", "2") == 16
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        Recompute(unit="1", step="triple", params={"factor": 9}),
+        Recompute(unit="1", step="triple", params={"factor": 2}),
+        Override(unit="1", verdict="reject", step="numbers"),
+        Override(unit="1", verdict="accept", step="even"),
+    ],
+)
+@pytest.mark.parametrize("closed", ["odd", "both", "any", "late"])
+def test_what_takes_nothing_new_decides_again_when_it_goes_on(life: Life, closed: str, command: Command) -> None:
+    life.arrive(["0", "1", "2", "3", "8", "10"])
+    life.machine.run_out()
+    life.ask(Close(step=closed))
+    life.machine.answer_here()
+    life.ask(command)
+    life.machine.run_out()
+    life.end()
+
+
+def test_a_gate_that_has_passed_all_it_was_to_pass_passes_on_the_new_result(tmp_path: Path) -> None:
+    steps = {
+        "numbers": {"use": f"{TOYS}:count_numbers", "params": {"stop_after": 4}},
+        "triple": {"use": f"{TOYS}:multiply", "in": {"number": "numbers"}, "params": {"factor": 3}},
+        "gate": {"use": "trigger", "in": {"items": "triple"}, "params": {"mode": "static", "count": 3}},
+        "double": {"use": f"{TOYS}:multiply", "in": {"number": "gate"}, "params": {"factor": 2}},
+    }
+    session = run(make_toy_session(tmp_path, steps, numbers=range(4)))
+    passed = next(unit for (step, unit), row in outcomes_of(session).items() if step == "gate" and row["status"] == "item")
+    session = done(session, Recompute(unit=passed, step="triple", params={"factor": 8}))
+    assert value(session, "double", passed) == 16 * int(passed)
+    session = done(session, Recompute(unit=passed, step="triple", lift=True))
+    assert value(session, "double", passed) == 6 * int(passed)
