@@ -12,7 +12,7 @@ import pytest
 from sites import Site
 
 from icestream.flow import schema
-from icestream.flow.control.asking import Continue, Override, Restart, Set
+from icestream.flow.control.asking import Continue, Override, Recompute, Restart, Set
 from icestream.flow.control.submitting import submit
 from icestream.flow.running import run_session
 from icestream.flow.session import Session, open_session
@@ -122,6 +122,38 @@ def test_what_failed_is_retried_on_request(place: "Place", site: Site) -> None:
     assert start_runner(session, where=site.where).wait(PATIENCE_S) == 0
     assert outcomes_of(session)["triple", "2"]["status"] == "item"
     check_accumulator(session, place.folder / "replay", 6)
+
+
+@pytest.mark.parametrize("die_at", ["after_commit:2"])
+def test_an_exposure_with_parameters_of_its_own_keeps_them_everywhere(place: "Place", site: Site, die_at: str) -> None:
+    session = place.session(toy_steps(6), numbers=range(6))
+    assert start_runner(session, where=site.where).wait(PATIENCE_S) == 0
+    common = outcomes_of(session)
+    asked: dict[str, Any] = {"author": "eva", "settings": Settings(cores=2)}
+    assert submit(session, Recompute(unit="2", step="triple", params={"factor": 8}, reason="ice"), **asked).state == "done"
+    start_runner(session, where=site.where, die_at=die_at).wait(PATIENCE_S)
+    assert start_runner(session, where=site.where).wait(PATIENCE_S) == 0
+    assert (_value(session, "triple", "2"), _value(session, "any", "2"), _value(session, "both", "4")) == (16, 16, 16)
+    assert submit(session, Set(step="triple", params={"factor": 4}), **asked).state == "done"
+    session = open_session(session.folder)
+    assert start_runner(session, where=site.where).wait(PATIENCE_S) == 0
+    assert (_value(session, "triple", "2"), _value(session, "triple", "4")) == (16, 16)
+    assert submit(session, Set(step="triple", params={"factor": 3}), **asked).state == "done"
+    assert submit(session, Recompute(unit="2", step="triple", lift=True), **asked).state == "done"
+    session = open_session(session.folder)
+    assert start_runner(session, where=site.where).wait(PATIENCE_S) == 0
+    again = outcomes_of(session)
+    assert {at: again[at]["keys"] for at in again if at[0] in ORDER_FREE} == {
+        at: common[at]["keys"] for at in common if at[0] in ORDER_FREE
+    }
+    (row,) = read_rows(session, schema.recompute)
+    assert (row["author"], row["reason"], bool(row["active"])) == ("eva", "ice", False)
+    check_accumulator(session, place.folder / "replay", 6)
+
+
+def _value(session: Session, step: str, number: str) -> int:
+    key = outcomes_of(session)[step, number]["keys"]["out"]
+    return int(json.loads(next(row["record"] for row in read_rows(session, schema.result) if row["key"] == key))["value"])
 
 
 def test_a_stopped_runner_goes_on_elsewhere(place: "Place", site: Site, calm: Session) -> None:

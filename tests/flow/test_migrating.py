@@ -1,5 +1,6 @@
 """A store of version 1, made of that version's own statements: views read it, a runner migrates it after a backup."""
 
+import json
 import shutil
 import sqlite3
 from contextlib import closing
@@ -8,12 +9,14 @@ from pathlib import Path
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Inspector, inspect
+from sqlalchemy import Inspector, inspect, select, text, update
 from typer.testing import CliRunner
 
 from icestream.cli import app
 from icestream.errors import SessionError, StoreUnavailable
 from icestream.flow import migrating, schema
+from icestream.flow.control.asking import Recompute
+from icestream.flow.control.submitting import submit
 from icestream.flow.database import engine_for
 from icestream.flow.location import Server
 from icestream.flow.running import run_session
@@ -22,10 +25,12 @@ from icestream.flow.session import Session
 from icestream.flow.store import Store, append_command
 from icestream.observe.queries import open_view
 from icestream.settings import Settings
-from icestream.testing.toy_session import make_toy_session, outcomes_of, read_rows, toy_steps
+from icestream.testing.postgres import ThrowawayServer
+from icestream.testing.toy_session import active_steps, make_toy_session, outcomes_of, read_rows, toy_steps
 
 TABLES = (Path(__file__).parent / "schema_v1.sql").read_text(encoding="utf-8")
 NEW_IN_2 = {"override", "halt", "document", "board", "gate_clock", "stale"}
+NEW_IN_3 = {"recompute"}
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +73,7 @@ def content_of(path: Path) -> dict[str, list[tuple[object, ...]]]:
 
 def test_the_old_store_is_one_of_version_1(old: Session) -> None:
     content = content_of(old.store_path)
-    assert not NEW_IN_2 & set(content)
+    assert not (NEW_IN_2 | NEW_IN_3) & set(content)
     assert len(content["outcome"]) > 50
     assert len(content["runner"][0]) == 10
 
@@ -184,7 +189,97 @@ def test_a_migration_that_fails_half_way_leaves_the_old_tables(old: Session, mon
     assert run_session(old, Settings(cores=2)).finished
 
 
-def test_an_old_store_on_a_server_is_refused() -> None:
+@pytest.fixture
+def of_version_2(processed: Session, tmp_path: Path) -> Session:
+    """A store as the version before the present one left it: no table for recomputing, and nothing said of what was taken."""
+    shutil.copytree(processed.folder.parent, tmp_path / "second")
+    session = Session(tmp_path / "second" / "session", processed.document)
+    store = Store(session.store_path)
+    store.claim()
+    store.close("made")
+    back_to_version_2(session)
+    session.store_path.with_name("icestream.db.v1.bak").unlink()
+    return session
+
+
+def back_to_version_2(session: Session) -> None:
+    engine, outcome = engine_for(session.store_at, durable=True), schema.outcome
+    with engine.begin() as connection:
+        for row in connection.execute(select(outcome.c.seq, outcome.c["keys"])).all():
+            keys = {name: key for name, key in json.loads(row[1]).items() if not name.startswith("taken.")}
+            connection.execute(update(outcome).where(outcome.c.seq == row[0]).values(keys=json.dumps(keys)))
+        connection.execute(text("DROP TABLE recompute"))
+        connection.execute(update(schema.runner).values(schema_version=2))
+    engine.dispose()
+
+
+@pytest.mark.parametrize("command", [("status",), ("trace", "3"), ("why", "3"), ("history",), ("revisions",), ("report",)])
+def test_commands_that_look_work_on_a_store_of_version_2(of_version_2: Session, command: tuple[str, ...]) -> None:
+    answer = CliRunner().invoke(app, [command[0], str(of_version_2.folder), *command[1:]])
+    assert answer.exit_code == 0, answer.output
+    assert read_version(of_version_2.store_path) == 2
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("set", "odd", "factor=7", "--dry-run"), ("recompute", "triple", "2", "factor=8", "--dry-run"), ("clean", "--dry-run")],
+)
+def test_dry_runs_work_on_a_store_of_version_2(of_version_2: Session, command: tuple[str, ...]) -> None:
+    answer = CliRunner().invoke(app, [command[0], str(of_version_2.folder), *command[1:]])
+    assert answer.exit_code == 0, answer.output
+    assert read_version(of_version_2.store_path) == 2
+
+
+def test_a_session_of_version_2_goes_on_and_knows_what_its_accumulators_took(of_version_2: Session) -> None:
+    made = {row["key"] for row in _results(of_version_2.store_path)}
+    patient = Settings(cores=2, rebuild_fraction=1.0)
+    assert (
+        submit(of_version_2, Recompute(unit="2", step="triple", params={"factor": 8}), author="eva", settings=patient).state
+        == "done"
+    )
+    assert run_session(of_version_2, patient).finished
+    assert read_version(of_version_2.store_path) == 3
+    assert made < {row["key"] for row in read_rows(of_version_2, schema.result)}
+    names = {row["unit"]: row["name"] for row in read_rows(of_version_2, schema.exposure)}
+    steps = active_steps(of_version_2)
+    assert ("total", "2") in {(steps[row["revision"]], names[row["unit"]]) for row in read_rows(of_version_2, schema.stale)}
+    (log,) = [row for row in read_rows(of_version_2, schema.accumulator_log) if row["position"] == 1 and row["revision"] in steps]
+    for unit, keys in json.loads(log["members"]):
+        outcome = outcomes_of(of_version_2)[steps[log["revision"]], names[unit]]
+        assert outcome["keys"]["taken.number"] == keys["number"]
+
+
+@pytest.mark.services
+def test_a_store_of_version_2_on_a_server_is_migrated_in_one_transaction(
+    postgres_server: ThrowawayServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = make_toy_session(tmp_path, toy_steps(5), numbers=range(5), store=postgres_server.url)
+    assert run_session(session, Settings(cores=2)).finished
+    before = {where: row["keys"] for where, row in outcomes_of(session).items()}
+    back_to_version_2(session)
+    upgrade = migrating.upgrade_tables
+
+    def fail(connection: object, version: int) -> None:
+        upgrade(connection, version)  # type: ignore[arg-type]
+        raise ZeroDivisionError("in the middle")
+
+    monkeypatch.setattr(migrating, "upgrade_tables", fail)
+    with pytest.raises(ZeroDivisionError):
+        Store(session.store_at).claim()
+    monkeypatch.undo()
+    engine = engine_for(session.store_at, read_only=True)
+    assert not inspect(engine).has_table("recompute")
+    engine.dispose()
+    with open_view(session) as view:
+        assert view.decisions() == []
+    assert run_session(session, Settings(cores=2)).finished
+    assert {where: row["keys"] for where, row in outcomes_of(session).items()} == before
+    assert read_rows(session, schema.recompute) == []
+    (row,) = read_rows(session, schema.runner)
+    assert row["schema_version"] == SCHEMA_VERSION
+
+
+def test_a_store_of_the_first_version_on_a_server_is_refused() -> None:
     server = Server("localhost", 5432, "user", "database", "schema")
     with pytest.raises(SessionError, match="has schema 1, which icestream never wrote to a server"):
         migrating.migrate_store(server, None, 1)  # type: ignore[arg-type]

@@ -201,7 +201,7 @@ def test_an_accumulator_takes_what_waits_one_entry_at_a_time() -> None:
     assert [one.position for one in of(Consume, arrive(scheduler, "u"))] == [1]
     assert of(Consume, arrive(scheduler, "v")) == of(Consume, arrive(scheduler, "w")) == []
     after = scheduler.handle(Absorbed("a", 1, "s1", {"u": "share-u"}))
-    assert [one.outcome.keys for one in of(Settle, after)] == [{"assignments": "share-u"}]
+    assert [one.outcome.keys for one in of(Settle, after)] == [{"assignments": "share-u", "taken.number": "key-u"}]
     assert [(one.position, [unit for unit, _ in one.members]) for one in of(Consume, after)] == [(2, ["v", "w"])]
     assert of(Consume, scheduler.handle(SourceClosed("n", "end"))) == []
     last = of(Consume, scheduler.handle(Absorbed("a", 2, "s2", {})))

@@ -20,6 +20,7 @@ from icestream.flow.control.asking import (
     Continue,
     Override,
     Pause,
+    Recompute,
     Release,
     Reopen,
     Reset,
@@ -63,6 +64,15 @@ DECISIONS = st.builds(
             ("gate", "lift"),
         ]
     ),
+)
+
+RECOMPUTATIONS = st.builds(
+    lambda unit, step, factor: Recompute(
+        unit=unit, step=step, lift=factor is None, params={} if factor is None else {"factor": factor}
+    ),
+    NUMBERS,
+    st.sampled_from(["triple", "odd"]),
+    st.sampled_from([None, 3, 8, 12]),
 )
 
 
@@ -124,6 +134,10 @@ class Session(RuleBasedStateMachine):
     @rule(decision=DECISIONS)
     def a_person_decides(self, decision: Override) -> None:
         self._ask(decision)
+
+    @rule(command=RECOMPUTATIONS)
+    def one_exposure_is_computed_again(self, command: Recompute) -> None:
+        self._ask(command)
 
     @rule(command=st.sampled_from([Pause(), Resume(), Continue(), Retry(), Stop(), Stop(now=True)]))
     def it_is_asked(self, command: Command) -> None:

@@ -16,6 +16,7 @@ from icestream.cli.history import history, revisions
 from icestream.cli.import_scipion import import_scipion
 from icestream.cli.new import new
 from icestream.cli.pack import pack, relink
+from icestream.cli.recompute import recompute
 from icestream.cli.report import report
 from icestream.cli.resources import resources
 from icestream.cli.run import run
@@ -75,6 +76,7 @@ _COMMANDS: list[tuple[Callable[..., None], str]] = [
     (release, _ASK),
     (reject, _ASK),
     (accept, _ASK),
+    (recompute, _ASK),
     (withdraw, _ASK),
     (set_, _EDIT),
     (branch, _EDIT),

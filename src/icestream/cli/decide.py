@@ -2,12 +2,16 @@
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
 from icestream.cli.asking import JSON, REASON, SESSION, finish, submit_here
 from icestream.errors import SessionError
+
+if TYPE_CHECKING:
+    from icestream.flow.control.asking import Command
+    from icestream.observe.people import Decision
 
 _EXPOSURES = typer.Argument(None, metavar="EXPOSURE...", help="Names, ids, patterns like `'mic_00*'`, or `-` for standard input.")
 _STEP = typer.Option(None, help="Decide at this step.")
@@ -60,10 +64,13 @@ def withdraw(
     from_file: Path | None = _FILE,
     json: bool = JSON,
 ) -> None:
-    """Take back what was rejected or accepted by hand: the step decides again.
+    """Take back what was rejected, accepted or recomputed by hand: the step decides again, with its own parameters.
+
+    Results that are there already are used again, not computed again.
 
     ```
     icestream withdraw lysozyme mic_0042
+    icestream withdraw lysozyme mic_0042 --step ctf
     ```
     """
     _decide(session, exposures, "lift", step=step, from_file=from_file, reason="", json=json)
@@ -83,20 +90,28 @@ def _decide(
     from icestream.flow.session import open_session
     from icestream.observe.queries import open_view
 
-    wanted = _listed(exposures or [], from_file)
+    wanted = listed_exposures(exposures or [], from_file)
     with open_view(open_session(session)) as view:
         units = view.choose(wanted)
-        decided = view.decisions(units) if verdict == "lift" and step is None else []
-    if verdict == "lift" and step is None:
-        commands = [Override(unit=one.unit, verdict=verdict, step=one.step) for one in decided]
-        if not commands:
-            raise SessionError("nothing was decided by hand about " + ", ".join(wanted))
+        decided = [one for one in view.decisions(units) if step in (None, one.step)] if verdict == "lift" else []
+    if verdict == "lift":
+        if not decided:
+            raise SessionError("nothing was decided by hand about " + ", ".join(wanted) + (f" at {step}" if step else ""))
+        commands: list[Command] = [_take_back(one) for one in decided]
     else:
         commands = [Override(unit=unit, verdict=verdict, step=step, reason=reason) for unit in units]
     finish(submit_here(session, commands), json=json)
 
 
-def _listed(exposures: list[str], from_file: Path | None) -> list[str]:
+def _take_back(decision: "Decision") -> "Command":
+    from icestream.flow.control.asking import Override, Recompute
+
+    if decision.params is not None:
+        return Recompute(unit=decision.unit, step=decision.step, lift=True)
+    return Override(unit=decision.unit, verdict="lift", step=decision.step)
+
+
+def listed_exposures(exposures: list[str], from_file: Path | None) -> list[str]:
     """Return what was named: on the command line, in a file, on standard input.
 
     Raises

@@ -1,11 +1,15 @@
 """``icestream export-workflow``: the workflow of a session as a file."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from icestream.cli.console import output, type_next
+from icestream.cli.console import errors, output, type_next
 from icestream.errors import WorkflowError
+
+if TYPE_CHECKING:
+    from icestream.flow.session import Session
 
 
 def export_workflow(
@@ -33,16 +37,30 @@ def export_workflow(
     if target is not None and target.exists():
         raise WorkflowError(f"{target}: is there already; name a file that is not")
     opened = open_session(session)
+    left = _describe_left_out(opened)
     chosen = choose_steps(opened, steps=steps.split(",") if steps else None, start=start)
     template = export_template(opened, chosen, ask=as_template)
     text = dump_template(template, summary=f"From the session {opened.document.name}: {' → '.join(chosen)}")
     if target is None:
         typer.echo(text, nl=False)
+        if left:
+            errors().print(left, markup=False, soft_wrap=True)
         return
     publish_text(target, text)
     console = output()
     console.print(f"{target}: {len(chosen)} steps", markup=False, soft_wrap=True)
     for key, one in template.open_inputs.items():
         console.print(f"  open: {key} ({one.record}), read by {', '.join(one.read_by)}", markup=False, soft_wrap=True)
+    if left:
+        console.print(left, markup=False, soft_wrap=True)
     option = "--add" if template.open_inputs else "--template"
     console.print(f"next: {type_next('new', 'SESSION', option, target)}", markup=False, soft_wrap=True)
+
+
+def _describe_left_out(session: "Session") -> str:
+    """Return what people decided by hand about exposures: it belongs to them, not to the workflow."""
+    from icestream.observe.queries import open_view
+
+    with open_view(session) as view:
+        decided = len(view.decisions())
+    return f"  left out: {decided} decisions by hand about exposures of this session (`icestream history`)" if decided else ""

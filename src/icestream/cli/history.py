@@ -94,6 +94,7 @@ def _print_revisions(rows: "list[RevisionRow]") -> None:
     for row in rows:
         changed = ", ".join(f"{name}: {_value(there)} → {_value(here)}" for name, (there, here) in row.changed.items())
         counts = ", ".join(f"{count} {_STATUS.get(status, status)}" for status, count in sorted(row.counts.items()))
+        counts += f"; {row.own_params} with parameters of their own" if row.own_params else ""
         differs = changed or ("" if row.number == 1 else "what is above it")
         table.add_row(row.step, str(row.number), _time(row.created_at), row.state, escape(differs), counts)
     output().print(table)

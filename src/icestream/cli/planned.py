@@ -40,7 +40,7 @@ def _row(step: "StepPlan") -> list[str]:
     up_to = f"up to {step.computed + step.at_most}" if step.at_most else ""
     return [
         step.step,
-        "new" if step.change == "new" else "",
+        {"new": "new", "rebuilt": "is built anew"}.get(step.change, ""),
         up_to or computed or "0",
         str(step.decided or ""),
         str(step.reused or ""),

@@ -69,6 +69,7 @@ def _lines(step: TracedStep, told: set[str]) -> list[str]:
     lines = [f"because {step.reason}"] if step.reason else []
     lines += [f"because of {step.root}"] if step.root else []
     lines += [f"parameters {_fields(step.params)}"] if step.params else []
+    lines += [step.own.sentence] if step.own is not None else []
     lines += [f"used version {bound.version} of {bound.port} ({bound.key[:12]})" for bound in step.bindings]
     lines += [f"missing: {', '.join(step.missing)}"] if step.missing else []
     for key in dict.fromkeys(result.key for result in step.results):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from icestream.flow import halting, versions
 from icestream.flow.context import Verdict
+from icestream.flow.frozen import note_frozen, note_taken
 from icestream.flow.joins import first_weight
 from icestream.flow.moves import (
     Absorbed,
@@ -140,9 +141,11 @@ def absorb(scheduler: "Scheduler", event: Absorbed) -> None:
     stage.passed_weight += entry.weight
     stage.owes_closing = not entry.closing
     stage.failures.pop(str(entry.position), None)
-    for unit_id, _ in entry.members:
+    for unit_id, keys in entry.members:
         own = {"assignments": event.assignments[unit_id]} if unit_id in event.assignments else {}
-        _settle_member(scheduler, stage, unit_id, own)
+        unit = scheduler.units[unit_id]
+        _settle_member(scheduler, stage, unit_id, {**own, **note_taken(keys)})
+        note_frozen(scheduler, unit, stage)  # it may have been decided again meanwhile
     versions.publish(scheduler, stage, event.key, version=entry.position)
     if stage.waiting:
         judge(scheduler, stage)

@@ -85,6 +85,10 @@ class Node:
         """The inputs that come per unit (not bound snapshots)."""
         return {port: links for port, links in self.links.items() if port not in self.bound}
 
+    def takes_items_of(self, step: str) -> bool:
+        """Tell whether an input that comes per unit is from ``step``."""
+        return any(link.step == step for links in self.item_links.values() for link in links)
+
 
 @dataclass(frozen=True)
 class Graph:

@@ -173,7 +173,7 @@ class Hearing:
             block=block,
             weight=stored["weight"],
             inputs=json.dumps(self.runner.workshop.inputs_to_store(task)),
-            params=json.dumps(dict(revision.params)),
+            params=json.dumps(dict(task.params)),
             acquisition=json.dumps(task.acquisition),
             wall_s=message.body.get("wall_s", 0.0),
             cpu_s=message.body.get("cpu_s", 0.0),

@@ -8,22 +8,26 @@ from icestream.errors import SessionError
 from icestream.flow.copying import copy_file
 from icestream.flow.location import Location
 
+_FIRST_ON_A_SERVER = 2
 _SCRIPTS = Path(__file__).parent / "migrations"
 
 
 def migrate_store(location: Location, engine: Engine, version: int) -> None:
-    """Migrate a store from schema ``version`` to that of this software; a backup lies beside it afterwards.
+    """Migrate a store from schema ``version`` to that of this software.
+
+    A backup lies beside a store that is a file; a server has backups of its own, and changes the tables all or not at all.
 
     Raises
     ------
     StoreUnavailable
         There is no room for the backup.
     SessionError
-        The store is on a server: no version of icestream before the present one wrote there.
+        The store is on a server, where icestream never wrote a version so old.
     """
-    if not isinstance(location, Path):
+    if isinstance(location, Path):
+        copy_file(location, location.with_name(f"{location.name}.v{version}.bak"))
+    elif version < _FIRST_ON_A_SERVER:
         raise SessionError(f"{location}: has schema {version}, which icestream never wrote to a server; it is left as it is")
-    copy_file(location, location.with_name(f"{location.name}.v{version}.bak"))
     with engine.begin() as connection:
         upgrade_tables(connection, version)
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from icestream.flow.closing import reopen_below
 from icestream.flow.graph import Node
-from icestream.flow.joins import join_inputs, passed_keys
-from icestream.flow.moves import MarkStale, Outcome, Overridden, Status
+from icestream.flow.joins import passed_keys
+from icestream.flow.moves import Outcome, Overridden, Status
 from icestream.flow.stage import Stage, Unit
 from icestream.flow.step import Kind
 
@@ -103,17 +103,3 @@ def _replace(scheduler: "Scheduler", unit: Unit, node: Node, outcome: Outcome) -
     if outcome != unit.outcomes[node.name]:
         scheduler.forget(unit, node)
         scheduler.settle(unit, node, outcome)
-
-
-def note_frozen(scheduler: "Scheduler", unit: Unit, stage: Stage) -> None:
-    """Note whether what an accumulator or batch took long ago is still an item there."""
-    joined = join_inputs(stage.node, unit.outcomes)
-    if joined is None:
-        return
-    if joined.outcome is None:
-        if unit.id in stage.stale:
-            stage.stale.discard(unit.id)
-            scheduler.out.append(MarkStale(stage.node.name, unit.id, None))
-    elif unit.id not in stage.stale:
-        stage.stale.add(unit.id)
-        scheduler.out.append(MarkStale(stage.node.name, unit.id, joined.outcome.reason or "is no item any more"))

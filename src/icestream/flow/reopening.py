@@ -76,7 +76,7 @@ def _unopened(runner: "Runner") -> list[str]:
 
 
 def decide_absent(runner: "Runner", writing: Writing, node: Node) -> int:
-    """Decide again what a step left out while it took nothing; return how many units these are."""
+    """Decide again what a step left out while it took nothing, and what has changed above it; return how many units these are."""
     if node.type.kind is Kind.SOURCE:
         return 0
     writing.flush()
@@ -86,7 +86,20 @@ def decide_absent(runner: "Runner", writing: Writing, node: Node) -> int:
     for unit in units:
         readmit(runner, writing, unit, domain=node.domain)
         runner.handle(writing, moves.Retried(node.name, unit))
-    return len(units)
+    return len(units) + _decide_outdated(runner, writing, node)
+
+
+def _decide_outdated(runner: "Runner", writing: Writing, node: Node) -> int:
+    """Decide again what a step keeps of units whose inputs changed while it took nothing."""
+    stage = runner.scheduler.stages[node.name]
+    if node.type.kind in (Kind.COLLECT, Kind.ACCUMULATE):
+        return 0
+    outdated, stage.stale = sorted(stage.stale), set()
+    for unit in outdated:
+        writing.apply(moves.MarkStale(node.name, unit, None))
+        readmit(runner, writing, unit, domain=node.domain)
+        runner.handle(writing, moves.Overridden(node.name, unit))
+    return len(outdated)
 
 
 def _left_out(runner: "Runner", node: Node) -> "ColumnElement[bool] | None":

@@ -38,7 +38,7 @@ def identity_params(node: Node, *, pinned: Mapping[str, Any] | None = None) -> d
     ``pinned`` are those of the active revision: one that newer software has added counts only if it is not at its default.
     """
     fields = node.type.params.model_fields
-    identity = {name: value for name, value in node.params.items() if not _is_operational(fields[name].json_schema_extra)}
+    identity = {name: value for name, value in node.params.items() if not is_operational(fields[name].json_schema_extra)}
     if pinned is None:
         return identity
     return {name: value for name, value in identity.items() if name in pinned or not _is_default(fields[name], value)}
@@ -49,7 +49,8 @@ def _is_default(field: FieldInfo, value: object) -> bool:
     return not field.is_required() and to_jsonable_python(default) == value
 
 
-def _is_operational(extra: object) -> bool:
+def is_operational(extra: object) -> bool:
+    """Tell from what a field says beside its type whether it makes no difference to results."""
     return isinstance(extra, dict) and bool(extra.get("operational"))
 
 

@@ -7,7 +7,7 @@ hang. A unit leaves the memory when its last step has decided: the cost of an ev
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from icestream.flow import awaiting, closing, collecting, halting, overriding, retry, versions
+from icestream.flow import awaiting, closing, collecting, frozen, halting, overriding, retry, versions
 from icestream.flow.context import Progress, Verdict
 from icestream.flow.deciding import admission_for
 from icestream.flow.graph import Graph, Node
@@ -59,7 +59,9 @@ class Scheduler:
 
     def __post_init__(self) -> None:
         self._dependents = {name: self.graph.dependents(name) for name in self.graph.nodes}
-        self._followers = {name: [node for node in nodes if _takes_items(node, name)] for name, nodes in self._dependents.items()}
+        self._followers = {
+            name: [node for node in nodes if node.takes_items_of(name)] for name, nodes in self._dependents.items()
+        }
         self._inputs = {name: self.graph.inputs_of(name) for name in self.graph.nodes}
         self._domains: dict[str, list[Node]] = {}
         for node in self.graph.nodes.values():
@@ -182,17 +184,18 @@ class Scheduler:
         self.out.append(Settle(node.name, unit.id, outcome))
         if outcome.status not in (Status.SKIPPED, Status.ABSENT):
             self.mark(stage, "open", "its first outcome")
+        unit.settling += 1  # one that decides at once must not release a unit that others below have still to decide again
         for dependent in self._followers[node.name]:
             if dependent.domain == unit.domain:
                 self._decide_again(unit, dependent)
+        unit.settling -= 1
         self.release(unit)
 
     def _decide_again(self, unit: Unit, node: Node) -> None:
         known = unit.outcomes.get(node.name)
         taken = node.type.kind in (Kind.COLLECT, Kind.ACCUMULATE)
         if (taken or self.stages[node.name].shut) and known is not None and known.status is Status.ITEM:
-            if taken:
-                overriding.note_frozen(self, unit, self.stages[node.name])
+            frozen.leave_taken(self, unit, self.stages[node.name])
             return
         if known is not None:
             self.forget(unit, node)
@@ -209,7 +212,8 @@ class Scheduler:
 
     def release(self, unit: Unit) -> None:
         """Let a unit go when every step of its domain has decided."""
-        if unit.id in self.units and not unit.running and all(n.name in unit.outcomes for n in self.nodes_of(unit.domain)):
+        at_rest = unit.id in self.units and not unit.running and not unit.settling
+        if at_rest and all(node.name in unit.outcomes for node in self.nodes_of(unit.domain)):
             del self.units[unit.id]
             self.out.append(Release(unit.id))
 
@@ -290,10 +294,6 @@ class Scheduler:
 
 def _publishes_only(node: Node) -> bool:
     return node.type.kind is Kind.SOURCE and _makes_snapshot(node)
-
-
-def _takes_items(node: Node, step: str) -> bool:
-    return any(link.step == step for links in node.item_links.values() for link in links)
 
 
 def _makes_snapshot(node: Node) -> bool:

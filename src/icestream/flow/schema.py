@@ -22,11 +22,11 @@ from sqlalchemy import (
     text,
 )
 
-from icestream.flow.schema_people import board, command, document, halt, metadata, notice, override
+from icestream.flow.schema_people import board, command, document, halt, metadata, notice, override, recompute
 
-__all__ = ["board", "command", "document", "halt", "metadata", "notice", "override"]
+__all__ = ["board", "command", "document", "halt", "metadata", "notice", "override", "recompute"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 runner = Table(  # one row: who writes
     "runner",

@@ -43,6 +43,22 @@ override = Table(  # what people decided by hand; the newest active row for a un
 )
 Index("override_by_unit", override.c.unit, override.c.step)
 
+recompute = Table(  # parameters that an exposure has of its own at a step; the active row holds, through re-runs
+    "recompute",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("unit", String, nullable=False),
+    Column("step", String, nullable=False),
+    Column("params", Text, nullable=False),  # what is laid over the step's own, as JSON
+    Column("replaced", Text, nullable=False),  # keys of the results whose place is taken: kept while the row is active
+    Column("author", String, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("seq", Integer, nullable=False, unique=True),
+)
+Index("recompute_by_unit", recompute.c.unit, recompute.c.step)
+
 halt = Table(  # steps that take nothing new; the newest row of a step is its state
     "halt",
     metadata,

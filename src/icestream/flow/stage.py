@@ -20,6 +20,7 @@ class Unit:
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     running: set[str] = field(default_factory=set)
     stale: set[str] = field(default_factory=set)  # steps that run on inputs that have changed since
+    settling: int = 0  # so many outcomes are being handed down to what depends on them
     bound: dict[tuple[str, str], str] = field(default_factory=dict)  # (step, port#index) -> key of the snapshot used
 
 

@@ -9,6 +9,7 @@ from icestream.flow.allotting import own_limits
 from icestream.flow.backlog import find_backlog, load_arrived
 from icestream.flow.control.commands import carry_out_commands
 from icestream.flow.deciding import judge_for
+from icestream.flow.own_params import find_misfits, load_owned
 from icestream.flow.reopening import decide_absent, end_outlived_signals
 from icestream.flow.requests import check_requests
 from icestream.flow.revisions import activate_revisions, fingerprint_of
@@ -36,6 +37,8 @@ def take_up_workflow(runner: "Runner", connection: Connection) -> None:
     runner.scheduler = Scheduler(runner.graph, judge_for, resuming.load_overrides(connection))
     runner.scheduler.uptime_s = runner.clock.uptime_s
     runner.workshop = Workshop(runner.session, runner.graph, runner.revisions)
+    runner.workshop.owned = load_owned(connection)
+    runner.broker.said += [("warning", text) for text in find_misfits(connection, runner.graph, runner.workshop.owned)]
     runner.workshop.records.limit_bytes = runner.settings.record_memory_mb * 2**20
     runner.board = Board(runner.scheduler, runner.running, notices=runner.bulletin.notices)
 

@@ -13,6 +13,7 @@ from icestream.flow import schema
 from icestream.flow.graph import Graph, Node
 from icestream.flow.keys import digest, result_key, seed_of, state_key
 from icestream.flow.moves import Consume, Dispatch
+from icestream.flow.own_params import Effective, Owned, lay_over
 from icestream.flow.recent import RecentRecords
 from icestream.flow.requests import Demand, request_of
 from icestream.flow.revisions import Revision
@@ -41,6 +42,7 @@ class Task:
     """``(step, unit)`` that take what comes of it: identical steps share one computation."""
     asks: Demand | None = None  # unset: for its cores and memory
     gpu: int | None = None  # chosen when it starts
+    effective: Effective | None = None  # unset: made with the parameters of its step
 
     @property
     def demand(self) -> Demand:
@@ -51,6 +53,11 @@ class Task:
     def reduced(self) -> bool:
         """It ran out of memory and is tried with fewer resources."""
         return self.demand.whole
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """The parameters that make a difference to its result."""
+        return self.revision.params if self.effective is None else self.effective.identity
 
 
 @dataclass
@@ -66,6 +73,7 @@ class Workshop:
     makers: "OrderedDict[str, str]" = field(default_factory=OrderedDict)
     records: RecentRecords = field(default_factory=RecentRecords)
     requests: dict[str, Demand] = field(default_factory=dict)
+    owned: Owned = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.requests |= {node.name: request_of(node) for node in self.graph.nodes.values()}
@@ -99,15 +107,19 @@ class Workshop:
         """Return the task for one unit at a map or filter."""
         node, revision = self.graph.nodes[dispatch.step], self.revisions[dispatch.step]
         acquisition = self._values_read(node, dispatch.unit)
+        own = self.owned.get((dispatch.unit, dispatch.step))
+        effective = None if own is None else lay_over(node, revision.params, own.params)
         key = result_key(
             node.type.name,
             revision.type_version,
-            params=revision.params,
+            params=revision.params if effective is None else effective.identity,
             epoch=revision.epoch,
             inputs=dispatch.inputs,
             acquisition=acquisition,
         )
-        return self._task(node, dispatch.unit, key, dispatch.inputs, acquisition, entry=None)
+        task = self._task(node, dispatch.unit, key, dispatch.inputs, acquisition, entry=None)
+        task.effective = effective
+        return task
 
     def _task(
         self,
@@ -151,6 +163,7 @@ class Workshop:
     def message(self, connection: Connection, task: Task) -> Message:
         """Return the message that gives ``task`` to a worker."""
         node, revision = self.graph.nodes[task.step], self.revisions[task.step]
+        params = node.params if task.effective is None else dict(task.effective.complete)
         message = Message(
             {
                 "kind": "call",
@@ -162,8 +175,8 @@ class Workshop:
                 "cores": task.cores,
                 "gpu": task.gpu,
                 "reduced": task.reduced,
-                "params": node.params,
-                "values": {parameter: path for parameter, (_, path) in node.values.items()},
+                "params": params,
+                "values": {parameter: path for parameter, (_, path) in node.values.items() if parameter not in params},
                 "records": {port: f"{record.__module__}:{record.__qualname__}" for port, record in node.records.items()},
                 "roots": self.session.roots,
                 "folder": f"steps/{task.step}/{revision.number}",

@@ -20,18 +20,21 @@ class Marks:
     halted: str | None = None
     """Why it takes nothing new, if it was closed by hand or by a signal."""
     stale: int = 0
-    """So many exposures that it has taken are no items any more."""
+    """So many exposures that it has taken are no items any more, or have another result."""
     by_hand: int = 0
     """So many exposures were decided here by hand."""
     old_revisions: int = 0
     """So many earlier revisions of it have results."""
+    own_params: int = 0
+    """So many exposures have parameters of their own here."""
 
     @property
     def sentences(self) -> list[str]:
         """What people read, nothing where all is plain."""
         said = [f"takes nothing new: {self.halted}"] if self.halted is not None else []
-        said += [f"{self.stale} taken that are no items any more"] if self.stale else []
+        said += [f"{self.stale} taken that are no items any more or others"] if self.stale else []
         said += [f"{self.by_hand} decided by hand"] if self.by_hand else []
+        said += [f"{self.own_params} recomputed with parameters of their own"] if self.own_params else []
         return said + ([f"{self.old_revisions} old revision{'s' * (self.old_revisions > 1)}"] if self.old_revisions else [])
 
 

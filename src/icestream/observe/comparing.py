@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from sqlalchemy import Connection, func, select
 
 from icestream.errors import SessionError
 from icestream.flow import schema
+from icestream.flow.own_params import load_owned
 
 _CHUNK = 500
 
@@ -29,6 +31,8 @@ class RevisionRow:
     """What differs from the revision before: name → (there, here); a parameter that is new or gone is None there."""
     counts: dict[str, int]
     """Outcome → so many exposures; nothing after they were dropped or cleaned up."""
+    own_params: int = 0
+    """So many exposures have parameters of their own here; only the active revision has such."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ def read_revisions(connection: Connection, step: str | None) -> list[RevisionRow
     for row in rows:
         mine = select(outcome.c.status, func.count()).where(outcome.c.revision == row["id"]).group_by(outcome.c.status)
         counts[row["id"]] = {row[0]: row[1] for row in connection.execute(mine)}
+    own = Counter(step for _, step in load_owned(connection))
     found = []
     before: dict[str, Any] | None = None
     for row in rows:
@@ -94,6 +99,7 @@ def read_revisions(connection: Connection, step: str | None) -> list[RevisionRow
                 json.loads(row["params"]),
                 changed,
                 counts[row["id"]],
+                own[row["step"]] if row["state"] == "active" else 0,
             )
         )
     return found

@@ -34,6 +34,8 @@ class RecentMicrograph:
     n_picks: int | None
     numbers: tuple[tuple[str, float | None, str], ...]
     set_aside: str | None = None
+    own_params: tuple[str, ...] = ()
+    """What was computed for it with parameters of its own, and who wanted it."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ def recent_micrographs(
     picks = view.records_of(picking.name, units) if picking else {}
     fits = {step.name: view.records_of(step.name, units) for step in steps if step.records.get("out") == "CtfFit"}
     reasons = {item.unit: f"{item.step}: {item.reason}" for item in view.rejected(limit=10 * N_MICROGRAPHS)}
+    own = [one for one in view.decisions(units) if one.params is not None]
     return tuple(
         replace(
             _recent(
@@ -81,6 +84,7 @@ def recent_micrographs(
                 pixel_size_ang,
             ),
             set_aside=reasons.get(stored.unit),
+            own_params=tuple(f"{one.step}: {one.sentence}" for one in own if one.unit == stored.unit),
         )
         for stored in newest
     )

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Table, func, select
 
 from icestream.errors import SessionError
 from icestream.flow import schema
 from icestream.flow.holding import Hold
+from icestream.flow.own_params import OwnParams
 from icestream.observe.answers import Marks
 from icestream.observe.dialects import columns_there, is_there, json_text
 from icestream.observe.tracing import find_unit
@@ -30,7 +31,7 @@ class Deed:
 
 @dataclass(frozen=True)
 class Decision:
-    """An exposure that was accepted or rejected by hand, and still is."""
+    """What a person decided about an exposure at a step, and still holds: accept, reject, or recompute with ``params``."""
 
     unit: str
     exposure: str
@@ -39,10 +40,14 @@ class Decision:
     author: str
     reason: str
     at: float
+    params: dict[str, Any] | None = None
+    """Of recompute: the parameters that the exposure has of its own."""
 
     @property
     def sentence(self) -> str:
         """What people read."""
+        if self.params is not None:
+            return OwnParams(self.params, self.author, self.reason).sentence
         return f"{self.verdict}ed by hand by {self.author}" + (f": {self.reason}" if self.reason else "")
 
 
@@ -56,7 +61,8 @@ def read_hold(connection: Connection) -> Hold | None:
 
 def read_marks(connection: Connection) -> dict[str, Marks]:
     """Return what is to be known of each step that has something."""
-    halt, stale, override, revision = schema.halt, schema.stale, schema.override, schema.revision
+    halt, stale, override, recompute = schema.halt, schema.stale, schema.override, schema.recompute
+    revision = schema.revision
     if not is_there(connection, halt):
         return {}
     newest = select(func.max(halt.c.seq)).group_by(halt.c.step)
@@ -67,12 +73,15 @@ def read_marks(connection: Connection) -> dict[str, Marks]:
         connection, select(revision.c.step, func.count()).select_from(active).where(revision.c.state == "active"), revision.c.step
     )
     hands = _counts(connection, select(override.c.step, func.count()).where(override.c.active), override.c.step)
+    own = {}
+    if is_there(connection, recompute):
+        own = _counts(connection, select(recompute.c.step, func.count()).where(recompute.c.active), recompute.c.step)
     used = select(schema.outcome.c.revision).where(schema.outcome.c.revision == revision.c.id).exists()
     frozen = select(revision.c.step, func.count()).where((revision.c.state == "frozen") & used)
     old = _counts(connection, frozen, revision.c.step)
     return {
-        step: Marks(halted.get(step), stales.get(step, 0), hands.get(step, 0), old.get(step, 0))
-        for step in {*halted, *stales, *hands, *old}
+        step: Marks(halted.get(step), stales.get(step, 0), hands.get(step, 0), old.get(step, 0), own.get(step, 0))
+        for step in {*halted, *stales, *hands, *old, *own}
     }
 
 
@@ -101,7 +110,7 @@ def read_history(connection: Connection, *, limit: int | None) -> list[Deed]:
 def _names(connection: Connection) -> dict[str, str]:
     """Return unit → name of the exposures that people have named in commands."""
     command, exposure = schema.command, schema.exposure
-    kinds = command.c.kind.in_(("override", "retry"))
+    kinds = command.c.kind.in_(("override", "recompute", "retry"))
     asked = select(json_text(command.c.arguments, "unit")).where(kinds)
     rows = connection.execute(select(exposure.c.unit, exposure.c.name).where(exposure.c.unit.in_(asked)))
     return {row[0]: row[1] for row in rows}
@@ -111,6 +120,7 @@ def describe_command(kind: str, arguments: str, names: dict[str, str]) -> str:
     """Return what was asked for, as short as it was typed."""
     given: dict[str, Any] = json.loads(arguments)
     unit = given.pop("unit", None)
+    kind = "withdraw" if given.pop("lift", False) else kind
     words = [str(given.pop("verdict", kind))]
     words += [names.get(unit, unit)] if unit else []
     words += [f"{given.pop('name')} beside"] if given.get("name") else []
@@ -124,16 +134,26 @@ def describe_command(kind: str, arguments: str, names: dict[str, str]) -> str:
 
 def read_decisions(connection: Connection, units: Sequence[str] | None = None) -> list[Decision]:
     """Return what is decided by hand now, oldest first."""
-    table, exposure = schema.override, schema.exposure
+    decided = [_decision(row, row["verdict"]) for row in _active_rows(connection, schema.override, units)]
+    decided += [_decision(row, "recompute") for row in _active_rows(connection, schema.recompute, units)]
+    return sorted(decided, key=lambda one: one.at)
+
+
+def _active_rows(connection: Connection, table: Table, units: Sequence[str] | None) -> list[dict[str, Any]]:
+    exposure = schema.exposure
     if not is_there(connection, table):
         return []
     query = select(table, exposure.c.name).select_from(table.outerjoin(exposure, exposure.c.unit == table.c.unit))
     query = query.where(table.c.active).order_by(table.c.id)
     query = query if units is None else query.where(table.c.unit.in_(units))
-    return [
-        Decision(row["unit"], row["name"] or row["unit"], row["step"], row["verdict"], row["author"], row["reason"], row["at"])
-        for row in connection.execute(query).mappings()
-    ]
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _decision(row: dict[str, Any], verdict: str) -> Decision:
+    params = json.loads(row["params"]) if "params" in row else None
+    return Decision(
+        row["unit"], row["name"] or row["unit"], row["step"], verdict, row["author"], row["reason"], row["at"], params
+    )
 
 
 def choose_exposures(connection: Connection, wanted: Sequence[str]) -> list[str]:

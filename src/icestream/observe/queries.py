@@ -127,7 +127,7 @@ class SessionView:
             return [] if connection is None else people.read_history(connection, limit=limit)
 
     def decisions(self, units: Sequence[str] | None = None) -> list[people.Decision]:
-        """Return what is accepted or rejected by hand now, of some exposures or all."""
+        """Return what is accepted, rejected or recomputed by hand now, of some exposures or all."""
         with self.reading() as connection:
             return [] if connection is None else people.read_decisions(connection, units)
 

@@ -6,8 +6,8 @@ facility puts its own ``report.html``, ``style.css`` or ``script.js`` into a fol
 
 import time
 from base64 import b64encode
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -168,7 +168,17 @@ def _measure(
             case "Picks":
                 found.append(measures.measure_picks(view, step))
     found += quality.compare_ctfs(view, steps)
-    return tuple(one for one in found if one is not None)
+    own = {(one.step, one.exposure): one.sentence for one in view.decisions() if one.params is not None}
+    return tuple(_mark_newest(one, own) for one in found if one is not None)
+
+
+def _mark_newest(measured: measures.MeasuredStep, own: Mapping[tuple[str, str], str]) -> measures.MeasuredStep:
+    """Say of the newest exposure of a step that it was computed with parameters of its own, if so."""
+    newest = measured.newest
+    said = own.get((measured.step.name, newest.name)) if newest is not None else None
+    if newest is None or said is None:
+        return measured
+    return replace(measured, newest=replace(newest, note=f"{newest.note} It was {said}.".strip()))
 
 
 def _count_particles(steps: Sequence[StepSummary]) -> int | None:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, func, select
 
 from icestream.flow import schema
 from icestream.flow.claiming import is_alive
+from icestream.flow.frozen import TAKEN
 from icestream.flow.session import Session
 from icestream.observe.answers import Counts, Marks, Overview, Pace, RunnerState, StepSummary
 from icestream.observe.dialects import columns_there, outcome_rowid
@@ -208,7 +209,8 @@ def _record_types(connection: Connection, revision: ActiveRevision) -> dict[str,
         .limit(1)
     )
     stored = connection.execute(newest_item).scalar()
-    keys.update(json.loads(stored) if stored else {})
+    named: dict[str, str] = json.loads(stored) if stored else {}
+    keys.update({output: key for output, key in named.items() if not output.startswith(TAKEN)})
     newest_version = select(snapshot.c.key).where(snapshot.c.revision == revision.id).order_by(snapshot.c.version.desc()).limit(1)
     version_key = connection.execute(newest_version).scalar()
     if version_key:

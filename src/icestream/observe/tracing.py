@@ -10,6 +10,7 @@ from sqlalchemy import Connection, select
 
 from icestream.errors import SessionError
 from icestream.flow import schema
+from icestream.flow.own_params import OwnParams, load_owned
 from icestream.flow.session import Session
 from icestream.observe.dialects import begins_with, has_text
 from icestream.observe.order import ActiveRevision
@@ -66,6 +67,8 @@ class TracedStep:
     bindings: tuple[Bound, ...]
     log_positions: tuple[int, ...]
     missing: tuple[str, ...] = ()
+    own: OwnParams | None = None
+    """The parameters that the exposure has of its own here; ``params`` holds them, too."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,8 @@ def read_trace(
     found_by = None if exposure is None else exposure["source"]
     active = [revisions[name] for name in order if name in revisions]
     chosen = [revision for revision in active if exposure is None or revision.kind != "source" or revision.step == found_by]
-    steps = tuple(_trace_step(connection, session, unit, revision) for revision in chosen)
+    owned = load_owned(connection)
+    steps = tuple(_trace_step(connection, session, unit, revision, own=owned.get((unit, revision.step))) for revision in chosen)
     if exposure is None:
         steps = tuple(step for step in steps if step.status is not None)
         if not steps:
@@ -159,7 +163,9 @@ def read_trace(
     )
 
 
-def _trace_step(connection: Connection, session: Session, unit: str, revision: ActiveRevision) -> TracedStep:
+def _trace_step(
+    connection: Connection, session: Session, unit: str, revision: ActiveRevision, *, own: OwnParams | None
+) -> TracedStep:
     outcome, binding, log = schema.outcome, schema.binding, schema.accumulator_log
     mine = (outcome.c.revision == revision.id) & (outcome.c.unit == unit)
     row = connection.execute(select(outcome).where(mine)).mappings().first()
@@ -180,12 +186,13 @@ def _trace_step(connection: Connection, session: Session, unit: str, revision: A
         revision=revision.number,
         use=session.document.steps[revision.step].use,
         type_version=revision.type_version,
-        params=revision.params,
+        params=revision.params | ({} if own is None else dict(own.params)),
         software=revision.software,
         results=tuple(_trace_results(connection, session, keys)),
         bindings=tuple(Bound(port, version, key) for port, version, key in bound),
         log_positions=tuple(positions),
         missing=tuple(json.loads(row["missing"])) if row and row["missing"] else (),
+        own=own,
     )
 
 

@@ -240,6 +240,8 @@ def _say_settled(trace: Trace, *, waits: bool) -> Iterator[Because]:
     elif done:
         yield Because(None, f"has a result of {', '.join(done)}")
     for step in trace.steps:
+        if step.own is not None:
+            yield Because(step.step, step.own.sentence)
         if step.status in ("rejected", "failed", "absent"):
             yield Because(step.step, f"{step.status}: {step.reason or 'no reason was given'}")
         elif step.status == "skipped":

@@ -24,6 +24,7 @@ _NUMBERED: tuple[Table, ...] = (
     schema.halt,
     schema.notice,
     schema.override,
+    schema.recompute,
 )
 """The tables whose rows carry numbers of the change sequence."""
 
@@ -115,7 +116,9 @@ class Watcher:
             ):
                 yield f"command {row['id']} ({row['kind']}) was answered twice"
         active = Counter((row["unit"], row["step"]) for row in read_rows(self.session, schema.override) if row["active"])
+        own = Counter((row["unit"], row["step"]) for row in read_rows(self.session, schema.recompute) if row["active"])
         yield from (f"{pair} has {times} decisions by hand" for pair, times in active.items() if times > 1)
+        yield from (f"{pair} has {times} sets of parameters of its own" for pair, times in own.items() if times > 1)
 
 
 def compare_end(session: Session, wanted: Wanted) -> list[str]:
@@ -195,13 +198,25 @@ def _check_total(record: Record, step: str) -> list[str]:
 
 
 def _check_stale(record: Record, step: str, expected: Mapping[tuple[str, str], Expected]) -> list[str]:
-    """Compare what a batch step or accumulator took and is no item any more with what is marked so."""
+    """Compare what a batch step or accumulator took and is no item, or another one, now with what is marked so."""
     spec = record.session.document.steps[step]
     stale = {record.exposures[unit] for stale_step, unit in record.stale if stale_step == step}
-    gone = {name for name, _ in record.members(step) if offered(spec, expected, name) is None}
-    if stale == gone:
+    members = record.members(step)
+    gone = {name for name, _ in members if offered(spec, expected, name) is None}
+    changed = {name for name, keys in members if name not in gone and _has_changed(record, step, name, keys)}
+    if stale == gone | changed:
         return []
-    return [f"{step}: {sorted(gone)} are in it and no items any more; {sorted(stale)} are marked stale"]
+    told = f"{sorted(gone)} are in it and no items any more, {sorted(changed)} are others"
+    return [f"{step}: {told}; {sorted(stale)} are marked stale"]
+
+
+def _has_changed(record: Record, step: str, name: str, keys: Mapping[str, str]) -> bool:
+    """Tell whether an exposure now gives another result than was taken; that its outcomes are right is looked at elsewhere."""
+    for port, key in keys.items():
+        above, _, output = str(record.session.document.steps[step].inputs[port]).partition(".")
+        if record.outcomes[above, name]["keys"][output or "out"] != key:
+            return True
+    return False
 
 
 def _check_newest(record: Record, step: str) -> list[str]:

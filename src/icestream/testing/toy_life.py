@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from icestream.flow import schema
-from icestream.flow.control.asking import Branch, Command, Continue, Override, Set
+from icestream.flow.control.asking import Branch, Command, Continue, Override, Recompute, Set
 from icestream.flow.session import Session, open_session
 from icestream.testing.toy_checks import Watcher, compare_end
 from icestream.testing.toy_model import Wanted, read_rows
@@ -107,6 +107,7 @@ class Life:
         """Note the decisions by hand that were accepted, in order; return what was refused or forgotten without a reason."""
         wrong: list[str] = []
         self.wanted.decided.clear()
+        self.wanted.own.clear()
         document = open_session(self.session.folder).document
         params: dict[tuple[str, str], object] = {}
         rows = {row["id"]: row for row in read_rows(self.session, schema.command)}
@@ -117,6 +118,8 @@ class Life:
                     wrong.append(f"{command!r}: {row and row['state']}: {row and row['answer']}")
             elif isinstance(command, Override):
                 self._decide(command)
+            elif isinstance(command, Recompute):
+                self._give_own_params(command)
             elif isinstance(command, Set):
                 params |= {(command.step, name): value for name, value in command.params.items()}
             elif isinstance(command, Branch) and command.name not in document.steps:
@@ -130,6 +133,14 @@ class Life:
 
     def _may_be_refused(self, command: Command, answer: str) -> bool:
         """Tell whether a refusal is right: of what has not come yet, or of taking back what nobody has decided."""
+        if isinstance(command, Recompute):
+            unknown = command.lift and (command.step, command.unit) not in self.wanted.own and "nothing to take back" in answer
+            return (
+                unknown
+                or "no exposure is called" in answer
+                or "was halted: closed by hand" in answer
+                or "was halted: reset" in answer
+            )
         if not isinstance(command, Override):
             return False
         undecided = (str(command.step), command.unit) not in self.wanted.decided
@@ -142,3 +153,9 @@ class Life:
             self.wanted.decided.pop(where, None)
         else:
             self.wanted.decided[where] = command.verdict == "accept"
+
+    def _give_own_params(self, command: Recompute) -> None:
+        if command.lift:
+            self.wanted.own.pop((command.step, command.unit), None)
+        else:
+            self.wanted.own[command.step, command.unit] = dict(command.params)

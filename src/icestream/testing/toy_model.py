@@ -37,6 +37,7 @@ class Wanted:
 
     names: list[str] = field(default_factory=list)
     decided: dict[tuple[str, str], bool] = field(default_factory=dict)  # (step, exposure) → accepted by hand
+    own: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)  # (step, exposure) → parameters of its own
     healed: bool = False
 
 
@@ -139,7 +140,8 @@ def _expect_one(record: Record, wanted: Wanted, found: Mapping[tuple[str, str], 
         return Expected(SKIPPED)
     match kind_of(spec):
         case "multiply":
-            return _multiplied(spec.params, given["number"][0], wanted) if by_hand is None else Expected(REJECTED)
+            params = spec.params | wanted.own.get((step, name), {})
+            return _multiplied(params, given["number"][0], wanted) if by_hand is None else Expected(REJECTED)
         case "keep_multiples":
             value = given["number"][0]
             good = value % int(spec.params.get("divisor", 2)) == 0 if by_hand is None else by_hand

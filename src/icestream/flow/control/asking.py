@@ -125,6 +125,17 @@ class Override(Command):
     reason: str = ""
 
 
+class Recompute(Command):
+    """Compute an exposure again at one step with parameters of its own, laid over those of the step; ``lift`` takes it back."""
+
+    kind = "recompute"
+    unit: str
+    step: str
+    params: dict[str, Any] = Field(default_factory=dict)
+    lift: bool = False
+    reason: str = ""
+
+
 class Clean(Command):
     """Delete what nothing refers to any more; with ``old_revisions`` also what only frozen revisions refer to."""
 
@@ -149,6 +160,7 @@ COMMANDS: dict[str, type[Command]] = {
         Restart,
         Reset,
         Override,
+        Recompute,
         Clean,
     )
 }

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import Connection, or_, select, update
 
 from icestream.errors import SessionError
 from icestream.flow import moves, schema
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def override(runner: "Runner", writing: Writing, command: Override, author: str) -> str:
     """Note a decision, or take it back, and decide the exposure again."""
     writing.flush()
-    unit, name, source = _find_exposure(writing, command.unit)
+    unit, name, source = find_exposure(writing.connection, command.unit)
     step = command.step or (source if command.verdict == "reject" else _where_rejected(runner, writing, unit))
     known_step(runner, step)
     node = runner.graph.nodes[step]
@@ -61,11 +61,11 @@ def _store(runner: "Runner", writing: Writing, command: Override, *, unit: str, 
     runner.scheduler.overrides = overrides
 
 
-def _find_exposure(writing: Writing, wanted: str) -> tuple[str, str, str]:
+def find_exposure(connection: Connection, wanted: str) -> tuple[str, str, str]:
     """Return id, name and source of the exposure with this name, id, or beginning of an id (8 characters at least)."""
     table = schema.exposure
     by_id = table.c.unit.startswith(wanted, autoescape=True) if len(wanted) >= 8 else table.c.unit == wanted
-    rows = writing.connection.execute(
+    rows = connection.execute(
         select(table.c.unit, table.c.name, table.c.source).where(or_(table.c.name == wanted, by_id)).limit(2)
     ).all()
     if not rows:

@@ -8,7 +8,7 @@ from sqlalchemy import select, update
 
 from icestream.errors import IcestreamError, SessionError
 from icestream.flow import schema
-from icestream.flow.control import asking, by_hand, cleaning, editing, holds, redoing, retrying, streams
+from icestream.flow.control import asking, by_hand, cleaning, editing, holds, recomputing, redoing, retrying, streams
 from icestream.flow.writing import Writing
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ _HANDLERS: dict[type[asking.Command], Handler] = {
     asking.Restart: redoing.restart,
     asking.Reset: redoing.reset,
     asking.Override: by_hand.override,
+    asking.Recompute: recomputing.recompute,
     asking.Clean: cleaning.clean,
 }
 

@@ -59,3 +59,12 @@ def count_results(connection: Connection, revision: int) -> int:
     versions = (snapshot.c.revision == revision) & ~snapshot.c.pruned
     n_versions = connection.execute(select(func.count()).select_from(snapshot).where(versions)).scalar_one()
     return int(n_versions or connection.execute(select(func.count()).select_from(outcome).where(items)).scalar_one())
+
+
+def count_stale(connection: Connection, revision: int, units: Sequence[str]) -> tuple[int, int]:
+    """Return how many of those that an accumulator took would have changed, were ``units`` to change; and how many it took."""
+    outcome, stale = schema.outcome, schema.stale
+    mine = (outcome.c.revision == revision) & (outcome.c.status == "item")
+    taken = set(connection.execute(select(outcome.c.unit).where(mine)).scalars())
+    changed = set(connection.execute(select(stale.c.unit).where(stale.c.revision == revision)).scalars())
+    return len(changed | (taken & set(units))), len(taken)

@@ -9,6 +9,7 @@ from icestream.flow import schema
 from icestream.flow.allotting import own_limits
 from icestream.flow.control.asking import Apply, Branch, Set
 from icestream.flow.graph import Graph, StepSpec
+from icestream.flow.own_params import check_owned
 from icestream.flow.requests import check_requests
 from icestream.flow.session import DOCUMENT, Session, SessionDocument, dump_document, open_session
 from icestream.flow.writing import Writing
@@ -28,7 +29,10 @@ def branch(runner: "Runner", writing: Writing, command: Branch, author: str) -> 
     if _has_branch(runner.session, command):  # a runner may have died after writing it, before the answer was committed
         return "nothing changes: that branch is there"
     document = with_branch(runner.session, command)
-    return take_up(runner, writing, document, author=author, reason=command.reason)
+    twins = _twins_of(runner.session.graph(), command)
+    own = sum(step in twins for _, step in runner.workshop.owned)
+    left = f"; {own} recomputed by hand, which the branch does not take over" if own else ""
+    return take_up(runner, writing, document, author=author, reason=command.reason) + left
 
 
 def apply_document(runner: "Runner", writing: Writing, command: Apply, author: str) -> str:
@@ -52,6 +56,7 @@ def take_up(
     session = runner.session
     edited = Session(session.folder, document)
     check_requests(edited.graph(), own_limits(runner.settings, runner.gpus), runner.gpus)
+    check_owned(writing.connection, edited.graph(), runner.workshop.owned)
     if not by_hand and open_session(session.folder).document != session.document:
         raise SessionError(f"{DOCUMENT} was edited by hand since the session started; take that up first (`icestream apply`)")
     if document == session.document:

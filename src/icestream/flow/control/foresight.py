@@ -4,7 +4,7 @@ A result's key is a hash of what goes into it, so what a map would compute can b
 say is known only where the same rule has decided the same item before; else everything below it is an upper bound.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
@@ -17,6 +17,7 @@ from icestream.flow.joins import join_inputs, passed_keys
 from icestream.flow.keys import canonical_json, result_key
 from icestream.flow.moves import Outcome, Status
 from icestream.flow.overriding import decide_by_hand, source_outcome
+from icestream.flow.own_params import Owned, lay_over, load_owned
 from icestream.flow.stage import Unit
 from icestream.flow.step import Kind
 
@@ -56,12 +57,15 @@ class Foresight:
     graph: Graph
     steps: Mapping[str, Foreseen]
     acquisition: Mapping[str, object]
+    owned: Owned | None = None
+    """What exposures have of their own; unset: as the store says."""
     tallies: dict[str, Tally] = field(default_factory=dict)
     _numbers: dict[tuple[object, ...], str] = field(default_factory=dict)
     _made: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._overrides = resuming.load_overrides(self.connection)
+        self._owned = load_owned(self.connection) if self.owned is None else self.owned
         self._halted = set(resuming.load_halts(self.connection))
         self._past = Past(self.connection, self.steps)
         self.tallies = {name: Tally() for name in self.steps}
@@ -69,7 +73,9 @@ class Foresight:
             name: tuple({link.step for links in step.node.item_links.values() for link in links})
             for name, step in self.steps.items()
         }
-        self._unread = {name: self._rule(step, {}) for name, step in self.steps.items() if not step.node.type.reads}
+        self._unread = {
+            name: self._rule(step, {}, step.revision.params) for name, step in self.steps.items() if not step.node.type.reads
+        }
 
     def look(self, *, unsettled_only: bool = False) -> dict[str, Tally]:
         """Return a tally for each step; steps that keep their revision are counted where they have not decided yet."""
@@ -85,6 +91,22 @@ class Foresight:
                     self._go_through(nodes, [_Case(unit, self.acquisition) for unit in self._past.batches(name)])
             if step.node.domain == f"version:{name}" and (unsettled_only or not step.kept):
                 self._run_newest(step)
+        return self.tallies
+
+    def look_from(self, name: str, units: Sequence[str]) -> dict[str, Tally]:
+        """Return a tally for each step if some exposures were decided again from one step on; what is taken stays taken."""
+        below = {step for step in self.graph.descendants(name) if self.graph.nodes[step].domain == "exposure"}
+        known = {step: foreseen.revision for step, foreseen in self.steps.items()}
+        frozen = {step for step in below if self.graph.nodes[step].type.kind in (Kind.COLLECT, Kind.ACCUMULATE)}
+        nodes = [node for node in self.graph.nodes.values() if node.name in below]
+        for rows in self._past.pages(_PAGE, unsettled_only=False, units=units):
+            cases = []
+            for unit, row in zip(resuming.load_exposures(self.connection, known, [row.unit for row in rows]), rows, strict=True):
+                for step in below & unit.outcomes.keys():
+                    if step not in frozen or unit.outcomes[step].status is not Status.ITEM:
+                        del unit.outcomes[step]
+                cases.append(_Case(unit, {**row.acquisition, **self.acquisition}, row.source))
+            self._go_through(nodes, cases)
         return self.tallies
 
     def _wanted(self, unsettled_only: bool) -> set[str]:
@@ -186,22 +208,25 @@ class Foresight:
         revision, node = step.revision, step.node
         read = {name: value for name, value in case.acquisition.items() if name in node.type.reads}
         unsure = node.name in case.uncertain and any(port.many for port in node.type.ports)
+        own = self._owned.get((case.unit.id, node.name))
+        params = revision.params if own is None else lay_over(node, revision.params, own.params).identity
         if unsure or any(key.startswith(_NEW) for keys in inputs.values() for key in keys):
-            return self._number(self._unread.get(node.name) or self._rule(step, read), tuple(sorted(inputs.items())))
+            shared = self._unread.get(node.name) if own is None else None
+            return self._number(shared or self._rule(step, read, params), tuple(sorted(inputs.items())))
         return result_key(
             revision.type_name,
             revision.type_version,
-            params=revision.params,
+            params=params,
             epoch=revision.epoch,
             inputs=inputs,
             acquisition=read,
         )
 
     @staticmethod
-    def _rule(step: Foreseen, read: Mapping[str, object]) -> str:
+    def _rule(step: Foreseen, read: Mapping[str, object], params: Mapping[str, object]) -> str:
         """Return what, beside its inputs, makes a result of a step what it is."""
         revision = step.revision
-        return canonical_json([revision.type_name, revision.type_version, dict(revision.params), revision.epoch, read])
+        return canonical_json([revision.type_name, revision.type_version, dict(params), revision.epoch, read])
 
     def _number(self, *what: object) -> str:
         return self._numbers.setdefault(what, f"{_NEW}{len(self._numbers)}")

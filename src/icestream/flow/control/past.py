@@ -45,13 +45,18 @@ class Past:
         hands = schema.override
         self._by_hand = {(row.unit, row.step) for row in self.connection.execute(select(hands.c.unit, hands.c.step))}
 
-    def pages(self, size: int, *, unsettled_only: bool) -> Iterator[list[ExposureRow]]:
-        """Give all exposures in the order of their arrival, or those that some step has not decided yet."""
+    def pages(self, size: int, *, unsettled_only: bool, units: Sequence[str] | None = None) -> Iterator[list[ExposureRow]]:
+        """Give all exposures in the order of their arrival, those that some step has not decided yet, or those in ``units``."""
         table = schema.exposure
         wanted = select(table.c.unit, table.c.source, table.c.acquisition, table.c.ordinal).order_by(table.c.ordinal).limit(size)
         if unsettled_only:
             fingerprint = fingerprint_of({name: step.revision for name, step in self.steps.items()})
             wanted = wanted.where(table.c.settled_by.is_(None) | (table.c.settled_by != fingerprint))
+        if units is not None:
+            for start in range(0, len(units), size):
+                chunk = self.connection.execute(wanted.where(table.c.unit.in_(units[start : start + size]))).all()
+                yield [ExposureRow(row.unit, row.source, json.loads(row.acquisition)) for row in chunk]
+            return
         last = 0
         while rows := self.connection.execute(wanted.where(table.c.ordinal > last)).all():
             last = rows[-1].ordinal

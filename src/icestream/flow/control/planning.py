@@ -1,25 +1,30 @@
 """Dry runs: what an edit, a branch, a restart or a reset would do, step by step, without doing it."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from sqlalchemy import Connection, select
 
 from icestream.errors import SessionError
 from icestream.flow import schema
 from icestream.flow.control.asking import Apply, Branch, Reset, Restart, Set
-from icestream.flow.control.costing import Cost, cost_of, count_results
+from icestream.flow.control.by_hand import find_exposure
+from icestream.flow.control.costing import Cost, cost_of, count_results, count_stale
 from icestream.flow.control.editing import with_branch, with_params
 from icestream.flow.control.foreseen import Foreseen, foresee_revisions
 from icestream.flow.control.foresight import Foresight, Tally
 from icestream.flow.control.looking import reading
+from icestream.flow.graph import Graph
+from icestream.flow.own_params import OwnParams, check_own_params, check_owned, load_owned
 from icestream.flow.session import Session, SessionDocument, open_session
 from icestream.flow.step import Kind
 
 Edit = Set | Branch | Apply | Restart | Reset
 """The commands that can be planned."""
 
-Change = Literal["new", "revised", "gone"]
+Change = Literal["new", "revised", "gone", "again", "rebuilt"]
+"""``again``: some exposures are computed again; ``rebuilt``: an accumulator is built anew, as too much of it has changed."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +92,70 @@ def plan_edit(session: Session, command: Edit, *, cores: int) -> Plan:
         if connection is None:
             return Plan((), cores)
         acquisition = document.acquisition.model_dump(exclude_none=True)
+        owned = load_owned(connection)
+        check_owned(connection, graph, owned)
         steps = foresee_revisions(connection, graph, acquisition, anew=anew)
-        tallies = Foresight(connection, graph, steps, acquisition).look()
+        tallies = Foresight(connection, graph, steps, acquisition, owned).look()
         estimate = _Estimate(connection, session, steps, cores)
         lines = [estimate.line(step, tallies[name]) for name, step in steps.items() if not step.kept]
         return Plan((*lines, *estimate.gone()), cores)
+
+
+def plan_recompute(
+    session: Session, step: str, exposures: Sequence[str], params: Mapping[str, Any], *, cores: int, rebuild_fraction: float
+) -> Plan:
+    """Return what computing some exposures (names or ids) again at ``step``, with ``params`` of their own, would do now.
+
+    Raises
+    ------
+    WorkflowError
+        The parameters are none that the step can have.
+    SessionError
+        No step or exposure is called so, or the store cannot be read.
+    """
+    graph = session.graph()
+    if step not in graph.nodes:
+        raise SessionError(f"no step is called {step!r}; known: {', '.join(graph.nodes)}")
+    own = OwnParams(check_own_params(graph.nodes[step], params), "", "")
+    with reading(session) as connection:
+        if connection is None:
+            raise SessionError(f"{session.folder}: has not been run yet, so it has no exposure")
+        units = list(dict.fromkeys(find_exposure(connection, name)[0] for name in exposures))
+        acquisition = session.document.acquisition.model_dump(exclude_none=True)
+        steps = foresee_revisions(connection, graph, acquisition)
+        owned = {**load_owned(connection), **{(unit, step): own for unit in units}}
+        tallies = Foresight(connection, graph, steps, acquisition, owned).look_from(step, units)
+        estimate = _Estimate(connection, session, steps, cores)
+        lines = [
+            replace(estimate.line(steps[name], tally), change="again", old_bytes=0)
+            for name, tally in tallies.items()
+            if tally != Tally()
+        ]
+        lines += _rebuilt(estimate, graph, step, units, rebuild_fraction)
+        by_step = {line.step: line for line in lines}  # what is built anew is more than some exposures of it
+        return Plan(tuple(by_step[name] for name in graph.nodes if name in by_step), cores)
+
+
+def _rebuilt(estimate: "_Estimate", graph: Graph, step: str, units: Sequence[str], fraction: float) -> list[StepPlan]:
+    """Return a line for each accumulator that would be built anew, and for what hangs on it."""
+    lines = []
+    for name in (name for name in graph.nodes if name in graph.descendants(step)):
+        node, before = graph.nodes[name], estimate.steps[name].before
+        if node.type.kind is not Kind.ACCUMULATE or before is None:
+            continue
+        n_changed, n_taken = count_stale(estimate.connection, before.id, units)
+        if n_taken and n_changed >= fraction * n_taken:
+            lines.append(
+                replace(estimate.line(estimate.steps[name], Tally(computed=n_taken)), change="rebuilt", exact=False, old_bytes=0)
+            )
+            hanging = (below for below in graph.nodes if below in graph.descendants(name) - {name})
+            for below in hanging:
+                revision = estimate.steps[below].before
+                count = 0 if revision is None else count_results(estimate.connection, revision.id)
+                if count and graph.nodes[below].type.kind is Kind.MAP:
+                    line = estimate.line(estimate.steps[below], Tally(at_most=count))
+                    lines.append(replace(line, change="again", exact=False, old_bytes=0))
+    return lines
 
 
 def _as_edited(session: Session, command: Edit) -> tuple[SessionDocument, frozenset[str]]:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Select, Table, select
 from icestream.flow import schema
 from icestream.flow.control.foreseen import foresee_revisions
 from icestream.flow.control.foresight import Foresight
+from icestream.flow.own_params import load_replaced
 from icestream.flow.session import Session
 from icestream.flow.tasks import files_named_in
 
@@ -62,7 +63,8 @@ def find_rubbish(connection: Connection, session: Session, *, old_revisions: boo
     """Return the results, files and checkpoints that nothing needs.
 
     A result is needed while an outcome, a version, a binding, a batch or an accumulator's log names it, or, among the results of
-    frozen revisions that are to go, while the present workflow would take it over.
+    frozen revisions that are to go, while the present workflow would take it over. Unless those are to go, a result whose place
+    one with parameters of its own has taken is needed, too.
     """
     needed = _named_keys(connection, active_only=old_revisions)
     if old_revisions:
@@ -80,7 +82,7 @@ def find_rubbish(connection: Connection, session: Session, *, old_revisions: boo
 def _named_keys(connection: Connection, *, active_only: bool) -> set[str]:
     """Return every key that some row names."""
     outcome, batch, log = schema.outcome, schema.batch, schema.accumulator_log
-    keys: set[str] = set()
+    keys: set[str] = set() if active_only else load_replaced(connection)
     for (text,) in connection.execute(_of(outcome, select(outcome.c["keys"]), active_only)):
         keys.update(json.loads(text).values())
     for table in (schema.snapshot, schema.binding):

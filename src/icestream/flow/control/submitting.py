@@ -1,17 +1,18 @@
 """Asking a session for something and waiting for the answer, whether a runner is there or not."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import select
 
-from icestream.errors import SessionBusy
+from icestream.errors import SessionBusy, SessionError
 from icestream.flow import schema
 from icestream.flow.claiming import is_alive
-from icestream.flow.control.asking import Command, ask
+from icestream.flow.control.asking import Command, Recompute, ask
 from icestream.flow.control.looking import reading
+from icestream.flow.own_params import check_own_params
 from icestream.flow.runner import Runner
 from icestream.flow.session import Session, open_session
 from icestream.flow.taking_up import answer_commands
@@ -66,6 +67,39 @@ def submit_all(
             time.sleep(_LOOK_S)
         else:
             _answer_here(session, settings)
+
+
+def recompute_exposures(
+    session: Session,
+    step: str,
+    exposures: Sequence[str],
+    params: Mapping[str, Any] | None,
+    *,
+    author: str,
+    settings: Settings,
+    reason: str = "",
+    patience_s: float = 30.0,
+) -> list[Answer]:
+    """Compute exposures (names or ids) again at ``step`` with ``params`` of their own; None takes those back.
+
+    The parameters are laid over those of the step, also over later ones, until they are taken back. They are checked before
+    anything is asked, so that either all exposures are asked for or none.
+
+    Raises
+    ------
+    WorkflowError
+        The step cannot compute single exposures, or the parameters are none that it can have.
+    SessionError
+        No step is called so, or the store cannot be used.
+    """
+    graph = session.graph()
+    if step not in graph.nodes:
+        raise SessionError(f"no step is called {step!r}; known: {', '.join(graph.nodes)}")
+    if params is not None:
+        check_own_params(graph.nodes[step], params)
+    lift = params is None
+    commands = [Recompute(unit=unit, step=step, params=dict(params or {}), lift=lift, reason=reason) for unit in exposures]
+    return submit_all(session, commands, author=author, settings=settings, patience_s=patience_s) if commands else []
 
 
 def _answer_here(session: Session, settings: Settings) -> None:

@@ -1,0 +1,59 @@
+"""``icestream recompute``: one exposure, or a few, computed again at one step with parameters of their own."""
+
+import re
+from pathlib import Path
+
+import typer
+
+from icestream.cli.asking import DRY_RUN, JSON, REASON, SESSION, finish, who
+from icestream.cli.decide import listed_exposures
+from icestream.cli.edit import read_params
+
+_VALUE = re.compile(r"^[A-Za-z_]\w*=")
+
+_WORDS = typer.Argument(
+    None,
+    metavar="EXPOSURE... NAME=VALUE...",
+    help="Names, ids, patterns like `'mic_00*'`, or `-` for standard input; and parameters, where NAME= means its default.",
+)
+
+
+def recompute(
+    session: Path = SESSION,
+    step: str = typer.Argument(help="Name of the step in the workflow."),
+    words: list[str] = _WORDS,
+    from_file: Path | None = typer.Option(None, help="A text file with one exposure on each line."),
+    reason: str = REASON,
+    dry_run: bool = DRY_RUN,
+    json: bool = JSON,
+) -> None:
+    """Compute exposures again at one step with parameters of their own, and what descends from them.
+
+    The values are laid over the parameters of the step, and stay so through `set`, `restart` and another run, until they are
+    taken back with `icestream withdraw`. They take the place of values given before to the same exposure at the same step.
+
+    ```
+    icestream recompute lysozyme ctf mic_0042 'defocus_um=[1.2, 2.5]' --dry-run
+    icestream recompute lysozyme ctf mic_0042 'defocus_um=[1.2, 2.5]' --reason "second ring taken for the first"
+    icestream recompute lysozyme ctf 'mic_01*' 'defocus_um=[1.2, 2.5]'
+    icestream withdraw lysozyme mic_0042 --step ctf
+    ```
+    """
+    from icestream.cli.run import make_settings
+    from icestream.flow.control.submitting import recompute_exposures
+    from icestream.flow.session import open_session
+    from icestream.observe.queries import open_view
+
+    params = read_params([word for word in words or [] if _VALUE.match(word)])
+    named = listed_exposures([word for word in words or [] if not _VALUE.match(word)], from_file)
+    opened, settings = open_session(session), make_settings(cores=None, newest_first=False)
+    with open_view(opened) as view:
+        units = view.choose(named)
+    if not dry_run:
+        finish(recompute_exposures(opened, step, units, params, author=who(), settings=settings, reason=reason), json=json)
+        return
+    from icestream.cli.planned import print_plan
+    from icestream.flow.control.planning import plan_recompute
+
+    fraction = settings.rebuild_fraction
+    print_plan(plan_recompute(opened, step, units, params, cores=settings.cores, rebuild_fraction=fraction), json=json)
