@@ -25,8 +25,9 @@ from icestream.algorithms.motion_correlate import (
     sum_shifted,
 )
 from icestream.algorithms.motion_fit import ModelFit, fit_model, smooth_track
-from icestream.algorithms.motion_global import taper_2d
+from icestream.algorithms.motion_global import take_band, taper_2d
 from icestream.algorithms.motion_model import local_shift_px
+from icestream.algorithms.namespaces import Array, place_of, rfft2
 
 _ROUNDS = ((4.0, False), (1.0, False), (0.0, True), (0.0, True), (0.0, True))
 """Per round: factor of the B-factor, and whether frequencies are weighed by their measured signal."""
@@ -42,7 +43,7 @@ class Patch:
 
 
 def cut_patches(
-    frames: NDArray[np.float32], *, bin: int, shifts_yx_px: NDArray[Any], grid: tuple[int, int], limit_per_px: float
+    frames: Array, *, bin: int, shifts_yx_px: NDArray[Any], grid: tuple[int, int], limit_per_px: float
 ) -> tuple[list[Patch], Band]:
     """Cut a grid of overlapping patches that follow the global motion, and transform them.
 
@@ -64,19 +65,35 @@ def cut_patches(
         np.linspace(0, length - part, count).round().astype(int) for length, part, count in zip(shape, side, grid, strict=True)
     )
     band, rows, columns = crop_band(side[0], side[1], bin=bin, limit_per_px=limit_per_px)
-    window = taper_2d(side[0], side[1], share=1 / 8)
+    window = place_of(frames).put(taper_2d(side[0], side[1], share=1 / 8))
     whole = np.round(np.asarray(shifts_yx_px) / bin).astype(int)  # (n, 2)
     patches = []
     for start_y in starts_y:
         for start_x in starts_x:
             origins = np.clip(np.array([start_y, start_x]) + whole, 0, np.array(shape) - side)  # (n, 2)
-            spectra = np.empty((len(frames), len(rows), columns), dtype=np.complex64)
-            for index, (y, x) in enumerate(origins):
-                cut = frames[index, y : y + side[0], x : x + side[1]]
-                spectra[index] = fft.rfft2((cut - cut.mean()) * window)[rows, :columns]
+            spectra = _transform_cuts(frames, origins, window=window, rows=rows, columns=columns)
             centre = ((start_y + side[0] / 2) * bin - 0.5, (start_x + side[1] / 2) * bin - 0.5)
             patches.append(Patch(spectra, (origins - np.array([start_y, start_x])) * float(bin), centre))
     return patches, band
+
+
+def _transform_cuts(
+    frames: Array, origins_yx: NDArray[Any], *, window: Array, rows: NDArray[np.intp], columns: int
+) -> ComplexArray:
+    """Return the low frequencies of the cut of each frame that begins at its origin and is as large as ``window``: ``(n, h, w)``.
+
+    On a device all frames are transformed at once, on cores one by one.
+    """
+    height, width = window.shape
+    cuts = [frames[index, y : y + height, x : x + width] for index, (y, x) in enumerate(origins_yx.tolist())]
+    if isinstance(window, np.ndarray):
+        spectra = np.empty((len(cuts), len(rows), columns), dtype=np.complex64)
+        for index, cut in enumerate(cuts):
+            spectra[index] = rfft2((cut - cut.mean()) * window)[rows, :columns]
+        return spectra
+    xp = place_of(window).xp
+    stack = xp.stack(cuts)  # (n, h, w)
+    return take_band(rfft2((stack - xp.mean(stack, axis=(1, 2), keepdims=True)) * window), rows=rows, columns=columns)
 
 
 def fit_local_motion(
@@ -152,7 +169,7 @@ def _measure_rings(patches: list[Patch], shifts: NDArray[Any], *, band: Band, ri
         total = sum_shifted(patch.spectra, shifts_yx_px=shift - patch.cut_yx_px, band=band)
         power = measure_power(patch.spectra, total=total, band=band)
         sums = tuple(old + new for old, new in zip(sums, power, strict=True))
-    measured = likelihood_weights((sums[0], sums[1], sums[2]), n_frames=len(patches[0].spectra))
+    measured = likelihood_weights((sums[0], sums[1], sums[2]), n_frames=patches[0].spectra.shape[0])
     return measured if measured.any() else rings
 
 

@@ -12,6 +12,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from icestream.algorithms.namespaces import Array, place_of
+from icestream.algorithms.warp_arrays import add_warped_arrays
+
 N_TAPS = 12
 BLOCK_PX = 16
 """Side of the blocks over which a shift is constant."""
@@ -129,9 +132,7 @@ def _add_warped(frames: Any, fields: Any, table: Any, sums: Any, weights: Any, m
             _interpolate_columns(strip, fields[index, 1], table, sums, weights[index], block, margin)
 
 
-def add_warped_frames(
-    sums: NDArray[np.float32], frames: NDArray[np.float32], *, fields_yx_px: NDArray[np.float32], weights: NDArray[np.float32]
-) -> None:
+def add_warped_frames(sums: Array, frames: Array, *, fields_yx_px: NDArray[np.float32], weights: NDArray[np.float32]) -> None:
     """Read each frame at ``p + field(p)`` and add it, weighted, to running sums.
 
     This is the one function here that changes an argument: ``sums`` is the caller's own accumulator.
@@ -139,32 +140,37 @@ def add_warped_frames(
     Parameters
     ----------
     sums
-        ``(n_sums, h, w)``, added to.
+        ``(n_sums, h, w)``, added to; of any library.
     frames
-        ``(n, h, w)``.
+        ``(n, h, w)``, where ``sums`` are.
     fields_yx_px
         ``(n, 2, blocks_y, blocks_x)``: displacement of the specimen at each block; beyond the border the frame is mirrored.
     weights
         ``(n, n_sums)``: what part of each frame goes to each sum.
     """
+    if not place_of(frames).on_cores:
+        add_warped_arrays(
+            sums, frames, fields_yx_px=fields_yx_px, weights=weights, table=interpolation_table(), block_px=BLOCK_PX
+        )
+        return
     largest = float(np.max(np.abs(fields_yx_px[:, 1]), initial=0.0))
     margin = N_TAPS * 2 + int(np.ceil(largest))
     _add_warped(frames, fields_yx_px, interpolation_table(), sums, weights, margin)
 
 
-def warp_image_2d(image: NDArray[Any], *, field_yx_px: NDArray[Any]) -> NDArray[np.float32]:
+def warp_image_2d(image: Array, *, field_yx_px: NDArray[Any]) -> Array:
     """Read ``image`` at ``p + field(p)``: a specimen displaced by ``field`` is moved back.
 
     Parameters
     ----------
     image
-        ``(h, w)``.
+        ``(h, w)``, of any library.
     field_yx_px
         ``(2, blocks_y, blocks_x)``, one shift for each block of `BLOCK_PX` pixels.
     """
-    frame = np.ascontiguousarray(image, dtype=np.float32)[None]  # (1, h, w)
-    sums = np.zeros_like(frame)
+    place = place_of(image)
+    frame = np.ascontiguousarray(image, dtype=np.float32) if place.on_cores else place.xp.astype(image, place.xp.float32)
+    sums = place.zeros((1, *image.shape), "float32")
     fields = np.ascontiguousarray(field_yx_px, dtype=np.float32)[None]  # (1, 2, by, bx)
-    add_warped_frames(sums, frame, fields_yx_px=fields, weights=np.ones((1, 1), dtype=np.float32))
-    moved: NDArray[np.float32] = sums[0]
-    return moved
+    add_warped_frames(sums, frame[None, :, :], fields_yx_px=fields, weights=np.ones((1, 1), dtype=np.float32))
+    return sums[0, :, :]
