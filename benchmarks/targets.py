@@ -50,6 +50,7 @@ SCRIPTS: dict[str, str] = {
     "engine_latency": "",
     "engine_scale": "",
     "engine_throughput": "",
+    "gpu_motion": "",
     "kill_session": "DATA NEW_FOLDER",
     "motion_accuracy": "--side 1024 --frames 30 --settings 6 --snr --relion --patches 1 3 5",
     "motion_speed": "--relion --patches 1 5",
@@ -108,6 +109,17 @@ TARGETS: tuple[Target, ...] = (
         "writing 0.2 s. What else was tried is not on record.",
     ),
     Target(MOTION, "4096² × 30: memory", "motion_speed", "peak_gb", "GB", at_most=4.0),
+    Target(
+        MOTION, "one GPU, 4096² × 40: movies an hour, from file to file", "gpu_motion", "movies_per_hour", "", at_least=1000.0
+    ),
+    Target(
+        MOTION, "another library of arrays against NumPy, same movie: largest difference of shifts", "gpu_motion_strict",
+        "difference.worst_shift_px", "px", at_most=1e-3,
+    ),
+    Target(
+        MOTION, "the same: largest difference of the dose-weighted sum, in standard deviations", "gpu_motion_strict",
+        "difference.weighted_worst_sd", "", at_most=1e-3,
+    ),
     *_ctf("ctf_accuracy", "first", "`ctf`"),
     *_ctf("ctf_accuracy", "second", "`ctf_equiphase`"),
     Target(CTF, "`ctf`, phase fitted: phase shift, median", "ctf_accuracy_phase", "first.phase_deg.median", "°", at_most=5.0),

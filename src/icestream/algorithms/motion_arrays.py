@@ -1,7 +1,7 @@
 """The compiled kernels of motion correction once more, in words of the array API standard: what runs on a GPU.
 
 Each function does what the compiled one does that its caller names; large arrays live on a device, small ones on the host, and
-frames are taken a few at a time, so that intermediate arrays stay below a quarter of a GiB.
+frames are taken a few at a time, so that intermediate arrays stay at an eighth of a GiB.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from icestream.algorithms.namespaces import Array, Place, place_of, to_numpy
 
-_LARGEST_PIXELS = 2**25
+_LARGEST_PIXELS = 2**24
 
 
 def correct_array(

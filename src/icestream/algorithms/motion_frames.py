@@ -119,9 +119,8 @@ def sum_raw_frames(frames: Iterable[Array], *, refuse_empty: bool = False) -> tu
                 f"frame {number} has shape {frame.shape}, the first frame has {total.shape}; allowed is one (height, width)"
             )
         if integral and _saturated(frame):
-            raise ItemError(
-                f"frame {number} is saturated: more than half of its pixels are at the largest value of {to_numpy(frame[:1, :1]).dtype}"
-            )
+            kind = to_numpy(frame[:1, :1]).dtype
+            raise ItemError(f"frame {number} is saturated: more than half of its pixels are at the largest value of {kind}")
         if refuse_empty and not place.xp.any(frame[::16, ::16]) and not place.xp.any(frame):
             empty.append(number)
         total = _added(total, frame)
