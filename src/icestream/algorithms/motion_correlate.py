@@ -66,6 +66,15 @@ def _add_shifted(spectra: Any, ramps_y: Any, ramps_x: Any, total: Any) -> None:
                 target[x] += source[x] * (ramp_y * ramp_x[x])
 
 
+@njit(cache=True, nogil=True)
+def _add_power(spectra: Any, single: Any) -> None:
+    for index in range(spectra.shape[0]):
+        for y in range(single.shape[0]):
+            source, target = spectra[index, y], single[y]
+            for x in range(single.shape[1]):
+                target[x] += source[x].real * source[x].real + source[x].imag * source[x].imag
+
+
 @njit(cache=True, nogil=True, fastmath=True)
 def _slopes(  # noqa: PLR0917 - compiled
     spectra: Any, total: Any, ramps_y: Any, ramps_x: Any, weight: Any, ky: Any, kx: Any
@@ -187,8 +196,7 @@ def _sum_power(spectra: ComplexArray) -> NDArray[np.float64]:
     if not place_of(spectra).on_cores:
         return sum_power_arrays(spectra)
     single = np.zeros(spectra.shape[1:], dtype=np.float64)
-    for spectrum in spectra:
-        single += spectrum.real**2 + spectrum.imag**2
+    _add_power(spectra, single)
     return single
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from icestream.algorithms.gain import Operation, correct_frame_2d, draw_good_pixels, find_defects_2d, prepare_gain_2d
 from icestream.algorithms.motion_arrays import bin_array, correct_array
+from icestream.algorithms.motion_bin import add_corrected_binned
 from icestream.algorithms.namespaces import Array, Place, place_of, to_numpy
 from icestream.errors import ItemError
 
@@ -66,14 +67,26 @@ class Detector:
         found = place.put(self.defects), place.put(np.minimum(ranks, len(self.positions) - 1))
         return replace(self, factor=place.put(factor), is_defect=found[0], ranks=found[1])
 
-    def correct(self, frame: Array, *, number: int, out: NDArray[np.float32] | None = None) -> Array:
-        """Return a frame with gain and defects corrected; on cores it is written to ``out`` if that is given."""
+    def _check(self, frame: Array, number: int) -> None:
         if frame.shape != self.shape:
             raise ItemError(f"frame {number} is {frame.shape[0]}×{frame.shape[1]}, frame 0 is {self.shape[0]}×{self.shape[1]}")
+
+    def correct(self, frame: Array, *, number: int, out: NDArray[np.float32] | None = None) -> Array:
+        """Return a frame with gain and defects corrected; on cores it is written to ``out`` if that is given."""
+        self._check(frame, number)
         if self.place.on_cores:
             return correct_frame_2d(frame, self.factor, self.defects, positions=self.positions, seed=number, out=out)
         sources = draw_good_pixels(self.defects, self.positions, seed=number)
         return correct_array(frame, self.factor, ranks=self.ranks, sources=sources, is_defect=self.is_defect)
+
+    def add_binned(self, total: Array, frame: Array, *, number: int, bin: int, scale: float) -> None:
+        """Add a frame to ``total``, corrected as by `correct`, then binned and multiplied with ``scale``."""
+        if not self.place.on_cores:
+            total[:, :] += bin_array(self.correct(frame, number=number), bin=bin) * scale
+            return
+        self._check(frame, number)
+        sources = draw_good_pixels(self.defects, self.positions, seed=number)
+        add_corrected_binned(total, frame, self.factor, positions=self.positions, sources=sources, bin=bin, scale=scale)
 
 
 @njit(cache=True, nogil=True)
@@ -210,27 +223,6 @@ def make_detector(
     return Detector(factor, defects, np.argwhere(defects), n_declared=int(np.count_nonzero(declared)))
 
 
-@njit(cache=True, nogil=True, fastmath=True)
-def _add_binned(total: Any, frame: Any, bin: int, scale: float) -> None:
-    factor = np.float32(scale)
-    for y in range(total.shape[0]):
-        target = total[y]
-        for row in range(y * bin, y * bin + bin):
-            line = frame[row]
-            if bin == 1:
-                for x in range(total.shape[1]):
-                    target[x] += factor * line[x]
-            elif bin == 2:
-                for x in range(total.shape[1]):
-                    target[x] += factor * (line[2 * x] + line[2 * x + 1])
-            else:
-                for x in range(total.shape[1]):
-                    value = np.float32(0)
-                    for column in range(x * bin, x * bin + bin):
-                        value += line[column]
-                    target[x] += factor * value
-
-
 def choose_bin(shape: tuple[int, int]) -> int:
     """Return by how much frames are binned for alignment: sides stay at or below 2048."""
     return max(1, -(-max(shape) // _LARGEST_BINNED_SIDE))
@@ -269,12 +261,7 @@ def bin_frames(frames: Frames, detector: Detector, *, bin: int, group: int) -> t
     place = detector.place
     images = place.zeros((max(1, len(frames) // group), height // bin, width // bin), "float32")
     times = np.zeros(images.shape[0])
-    buffer = np.empty(detector.shape, dtype=np.float32) if place.on_cores else None
     for index, (time, size, frame) in enumerate(group_frames(frames, group=group)):
         times[index] = time
-        corrected, scale = detector.correct(frame, number=index, out=buffer), 1.0 / (bin * bin * size)
-        if place.on_cores:
-            _add_binned(images[index], corrected, bin, scale)
-        else:
-            images[index, :, :] = bin_array(corrected, bin=bin) * scale
+        detector.add_binned(images[index, :, :], frame, number=index, bin=bin, scale=1.0 / (bin * bin * size))
     return images, times

@@ -7,6 +7,7 @@ peak of a correlation cropped in Fourier space is searched (so that the inverse 
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy import fft
 
@@ -43,6 +44,21 @@ def taper_2d(height: int, width: int, *, share: float) -> NDArray[np.float32]:
     return np.outer(edge(height), edge(width)).astype(np.float32)
 
 
+@njit(cache=True, nogil=True)
+def _taper(image: Any, mean: Any, window: Any, out: Any, y_start: int, x_start: int) -> None:  # noqa: PLR0917 - compiled
+    for y in range(window.shape[0]):
+        line, factor, target = image[y_start + y, x_start : x_start + window.shape[1]], window[y], out[y]
+        for x in range(window.shape[1]):
+            target[x] = (line[x] - mean) * factor[x]
+
+
+def taper_part(image: NDArray[np.float32], origin_yx: tuple[int, int], mean: np.float32, window: Any) -> NDArray[np.float32]:
+    """Return the part of ``image`` that begins at ``origin_yx``, less its ``mean``, times ``window`` ``(h, w)``: ``(h, w)``."""
+    out = np.empty(window.shape, dtype=np.float32)
+    _taper(image, mean, window, out, *origin_yx)
+    return out
+
+
 def transform_frames(frames: Array, *, bin: int) -> tuple[ComplexArray, Band, tuple[int, int]]:
     """Return the low frequencies of tapered, binned frames, their band, and the size that was transformed.
 
@@ -59,7 +75,9 @@ def transform_frames(frames: Array, *, bin: int) -> tuple[ComplexArray, Band, tu
     spectra = place.zeros((frames.shape[0], len(rows), columns), "complex64")
     for index in range(frames.shape[0]):
         image = frames[index, :height, :width]
-        spectra[index, :, :] = take_band(rfft2((image - _mean(image)) * window), rows=rows, columns=columns)
+        mean = _mean(image)
+        tapered = taper_part(frames[index], (0, 0), mean, window) if place.on_cores else (image - mean) * window
+        spectra[index, :, :] = take_band(rfft2(tapered), rows=rows, columns=columns)
     return spectra, band, (height * bin, width * bin)
 
 

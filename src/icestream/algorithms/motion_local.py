@@ -25,7 +25,7 @@ from icestream.algorithms.motion_correlate import (
     sum_shifted,
 )
 from icestream.algorithms.motion_fit import ModelFit, fit_model, smooth_track
-from icestream.algorithms.motion_global import take_band, taper_2d
+from icestream.algorithms.motion_global import take_band, taper_2d, taper_part
 from icestream.algorithms.motion_model import local_shift_px
 from icestream.algorithms.namespaces import Array, place_of, rfft2
 
@@ -88,8 +88,12 @@ def _transform_cuts(
     cuts = [frames[index, y : y + height, x : x + width] for index, (y, x) in enumerate(origins_yx.tolist())]
     if isinstance(window, np.ndarray):
         spectra = np.empty((len(cuts), len(rows), columns), dtype=np.complex64)
-        for index, cut in enumerate(cuts):
-            spectra[index] = rfft2((cut - cut.mean()) * window)[rows, :columns]
+        first = int(np.count_nonzero(2 * rows < height))
+        for index, (cut, origin) in enumerate(zip(cuts, origins_yx.tolist(), strict=True)):
+            tapered = taper_part(frames[index], tuple(origin), cut.mean(), window)
+            spectrum = rfft2(tapered)  # (h, w // 2 + 1)
+            spectra[index, :first] = spectrum[:first, :columns]
+            spectra[index, first:] = spectrum[height - len(rows) + first :, :columns]
         return spectra
     xp = place_of(window).xp
     stack = xp.stack(cuts)  # (n, h, w)
