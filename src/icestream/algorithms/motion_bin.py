@@ -42,8 +42,9 @@ def _add_corrected(  # noqa: PLR0917 - compiled
         last = min(first + _ROWS, total.shape[0])
         start, stop = first * bin, last * bin
         for y in range(start, stop):
+            raw, gain, line = frame[y], factor[y], rows[y - start]
             for x in range(width):
-                rows[y - start, x] = np.float32(frame[y, x]) * factor[y, x]
+                line[x] = np.float32(raw[x]) * gain[x]
         while defect < positions.shape[0] and positions[defect, 0] < stop:
             y, x, source = positions[defect, 0], positions[defect, 1], sources[defect]
             from_y, from_x = source // width, source % width

@@ -129,7 +129,14 @@ def _total(spectra: ComplexArray, ramps_y: NDArray[Any], ramps_x: NDArray[Any]) 
     return total
 
 
-def newton_steps(spectra: ComplexArray, *, shifts_yx_px: NDArray[Any], band: Band, weight: NDArray[np.float32]) -> Steps:
+def newton_steps(
+    spectra: ComplexArray,
+    *,
+    shifts_yx_px: NDArray[Any],
+    band: Band,
+    weight: NDArray[np.float32],
+    total: ComplexArray | None = None,
+) -> Steps:
     """Return for each frame the Newton step towards the best agreement with the sum of the others.
 
     Parameters
@@ -140,6 +147,8 @@ def newton_steps(spectra: ComplexArray, *, shifts_yx_px: NDArray[Any], band: Ban
         ``(n, 2)``, present displacement of the specimen in each.
     weight
         ``(h, w)``.
+    total
+        `sum_shifted` of the same spectra and shifts, where it is known already.
 
     Notes
     -----
@@ -147,7 +156,7 @@ def newton_steps(spectra: ComplexArray, *, shifts_yx_px: NDArray[Any], band: Ban
     A frame whose own curvature is less than half of the mean (noise can make it negative) takes the mean.
     """
     ramps_y, ramps_x = phase_ramps(shifts_yx_px, band)
-    total = _total(spectra, ramps_y, ramps_x)
+    total = _total(spectra, ramps_y, ramps_x) if total is None else total
     kx = band.kx.astype(np.float32)
     slopes = _slopes if place_of(spectra).on_cores else slopes_of_arrays
     gradient, curvature = slopes(spectra, total, ramps_y, ramps_x, weight, band.ky, kx)

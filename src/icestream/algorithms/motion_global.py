@@ -44,18 +44,30 @@ def taper_2d(height: int, width: int, *, share: float) -> NDArray[np.float32]:
     return np.outer(edge(height), edge(width)).astype(np.float32)
 
 
-@njit(cache=True, nogil=True)
-def _taper(image: Any, mean: Any, window: Any, out: Any, y_start: int, x_start: int) -> None:  # noqa: PLR0917 - compiled
+@njit(cache=True, nogil=True, fastmath=True)
+def _taper(image: Any, window: Any, out: Any, y_start: int, x_start: int) -> None:
+    total = np.float64(0)
+    for y in range(window.shape[0]):
+        line = image[y_start + y, x_start : x_start + window.shape[1]]
+        row = np.float32(0)
+        for x in range(window.shape[1]):
+            row += line[x]
+        total += row
+    mean = np.float32(total / window.size)
     for y in range(window.shape[0]):
         line, factor, target = image[y_start + y, x_start : x_start + window.shape[1]], window[y], out[y]
         for x in range(window.shape[1]):
             target[x] = (line[x] - mean) * factor[x]
 
 
-def taper_part(image: NDArray[np.float32], origin_yx: tuple[int, int], mean: np.float32, window: Any) -> NDArray[np.float32]:
-    """Return the part of ``image`` that begins at ``origin_yx``, less its ``mean``, times ``window`` ``(h, w)``: ``(h, w)``."""
+def taper_part(image: Array, window: Array, *, origin_yx: tuple[int, int]) -> Array:
+    """Return the part of ``image`` that begins at ``origin_yx``, less its mean, times ``window`` ``(h, w)``: ``(h, w)``."""
+    place, (y, x), (height, width) = place_of(window), origin_yx, window.shape
+    if not place.on_cores:
+        part, xp = image[y : y + height, x : x + width], place.xp
+        return (part - xp.astype(xp.mean(xp.astype(part, xp.float64)), xp.float32)) * window
     out = np.empty(window.shape, dtype=np.float32)
-    _taper(image, mean, window, out, *origin_yx)
+    _taper(image, window, out, y, x)
     return out
 
 
@@ -74,19 +86,9 @@ def transform_frames(frames: Array, *, bin: int) -> tuple[ComplexArray, Band, tu
     window = place.put(taper_2d(height, width, share=1 / 16))
     spectra = place.zeros((frames.shape[0], len(rows), columns), "complex64")
     for index in range(frames.shape[0]):
-        image = frames[index, :height, :width]
-        mean = _mean(image)
-        tapered = taper_part(frames[index], (0, 0), mean, window) if place.on_cores else (image - mean) * window
+        tapered = taper_part(frames[index, :, :], window, origin_yx=(0, 0))  # (h, w)
         spectra[index, :, :] = take_band(rfft2(tapered), rows=rows, columns=columns)
     return spectra, band, (height * bin, width * bin)
-
-
-def _mean(image: Array) -> Array:
-    """Return the mean grey value, summed in double precision."""
-    if isinstance(image, np.ndarray):
-        return image.mean(dtype=np.float64).astype(np.float32)
-    xp = place_of(image).xp
-    return xp.astype(xp.mean(xp.astype(image, xp.float64)), xp.float32)
 
 
 def take_band(spectra: ComplexArray, *, rows: NDArray[np.intp], columns: int) -> ComplexArray:
@@ -182,12 +184,13 @@ def refine_shifts(
     weight = spread_weights(np.ones(1), band=band, b_factor_px2=b_factor_px2)
     rings = np.ones(1)
     for iteration in range(iterations):
+        total = None
         if iteration in {2, 4}:
             total = sum_shifted(spectra, shifts_yx_px=shifts, band=band)
             rings = likelihood_weights(measure_power(spectra, total=total, band=band), n_frames=spectra.shape[0])
             if rings.any():
                 weight = spread_weights(rings, band=band, b_factor_px2=0.0)
-        steps = newton_steps(spectra, shifts_yx_px=shifts, band=band, weight=weight)
+        steps = newton_steps(spectra, shifts_yx_px=shifts, band=band, weight=weight, total=total)
         limit = 2.0 if iteration < 2 else 1.0
         step = np.clip(steps.step_yx_px, -limit, limit)  # (n, 2)
         shifts += step - step.mean(axis=0)

@@ -85,18 +85,16 @@ def _transform_cuts(
     On a device all frames are transformed at once, on cores one by one.
     """
     height, width = window.shape
-    cuts = [frames[index, y : y + height, x : x + width] for index, (y, x) in enumerate(origins_yx.tolist())]
     if isinstance(window, np.ndarray):
-        spectra = np.empty((len(cuts), len(rows), columns), dtype=np.complex64)
+        spectra = np.empty((len(origins_yx), len(rows), columns), dtype=np.complex64)
         first = int(np.count_nonzero(2 * rows < height))
-        for index, (cut, origin) in enumerate(zip(cuts, origins_yx.tolist(), strict=True)):
-            tapered = taper_part(frames[index], tuple(origin), cut.mean(), window)
-            spectrum = rfft2(tapered)  # (h, w // 2 + 1)
+        for index, (y, x) in enumerate(origins_yx.tolist()):
+            spectrum = rfft2(taper_part(frames[index], window, origin_yx=(y, x)))  # (h, w // 2 + 1)
             spectra[index, :first] = spectrum[:first, :columns]
             spectra[index, first:] = spectrum[height - len(rows) + first :, :columns]
         return spectra
     xp = place_of(window).xp
-    stack = xp.stack(cuts)  # (n, h, w)
+    stack = xp.stack([frames[index, y : y + height, x : x + width] for index, (y, x) in enumerate(origins_yx.tolist())])
     return take_band(rfft2((stack - xp.mean(stack, axis=(1, 2), keepdims=True)) * window), rows=rows, columns=columns)
 
 
@@ -128,12 +126,13 @@ def fit_local_motion(
     fit = ModelFit.still(np.asarray(global_yx_px, dtype=np.float64))
     for b_scale, measured in _ROUNDS:
         shifts = total_shifts(fit, centres, times=times, n_frames=n_frames, shape=shape)  # (p, n, 2)
+        totals: list[ComplexArray | None] = [None] * len(patches)
         if measured:
-            rings = _measure_rings(patches, shifts, band=band, rings=rings)
+            rings, totals = _measure_rings(patches, shifts, band=band, rings=rings)
         weight = spread_weights(rings if measured else np.ones(1), band=band, b_factor_px2=b_scale * b_factor_px2)
         steps = [
-            newton_steps(patch.spectra, shifts_yx_px=shift - patch.cut_yx_px, band=band, weight=weight)
-            for patch, shift in zip(patches, shifts, strict=True)
+            newton_steps(patch.spectra, shifts_yx_px=shift - patch.cut_yx_px, band=band, weight=weight, total=total)
+            for patch, shift, total in zip(patches, shifts, totals, strict=True)
         ]
         reach = 3.0 if b_scale > 1 else (1.5 if b_scale else 0.75)
         fit = fit_model(
@@ -166,15 +165,19 @@ def total_shifts(
     return moved
 
 
-def _measure_rings(patches: list[Patch], shifts: NDArray[Any], *, band: Band, rings: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the weight of each ring from all patches together; ``rings`` where they show no signal."""
+def _measure_rings(
+    patches: list[Patch], shifts: NDArray[Any], *, band: Band, rings: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], list[ComplexArray | None]]:
+    """Return the weight of each ring from all patches together (``rings`` if they show no signal), and the sum of each patch."""
+    totals: list[ComplexArray | None] = []
     sums: tuple[Any, ...] = (0.0, 0.0, 0.0)
     for patch, shift in zip(patches, shifts, strict=True):
         total = sum_shifted(patch.spectra, shifts_yx_px=shift - patch.cut_yx_px, band=band)
+        totals.append(total)
         power = measure_power(patch.spectra, total=total, band=band)
         sums = tuple(old + new for old, new in zip(sums, power, strict=True))
     measured = likelihood_weights((sums[0], sums[1], sums[2]), n_frames=patches[0].spectra.shape[0])
-    return measured if measured.any() else rings
+    return (measured if measured.any() else rings), totals
 
 
 def _pool_information(steps: list[Steps]) -> NDArray[np.float64]:

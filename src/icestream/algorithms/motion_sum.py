@@ -65,7 +65,10 @@ class MovieSums:
 
 @dataclass(frozen=True)
 class FactorisedWeights:
-    """Normalised weights ``of_frame @ of_frequency``: ``(n, r)`` and ``(r, 2048)``, from 0 to sqrt(½) cycles per pixel."""
+    """Normalised weights ``of_frame @ of_frequency``: ``(n, r)`` and ``(r, 2048)``, from 0 to sqrt(½) cycles per pixel.
+
+    The first function of the frame is 1, so that the first sum is the plain one.
+    """
 
     of_frame: NDArray[np.float32]
     of_frequency: NDArray[np.float32]
@@ -85,26 +88,34 @@ def factorise_dose_weights(model: DoseModel, *, first_frame: int, n_frames: int)
     norm = np.sqrt(np.sum(weights**2, axis=0))
     with np.errstate(divide="ignore", invalid="ignore"):
         weights = np.where(norm > 1e-30, weights / norm, 0.0)
-    left, values, right = np.linalg.svd(weights, full_matrices=False)
-    for rank in range(1, len(values) + 1):
-        error = np.abs(weights - (left[:, :rank] * values[:rank]) @ right[:rank]).max()
+    mean = weights.mean(axis=0)  # (f,)
+    left, values, right = np.linalg.svd(weights - mean, full_matrices=False)
+    for rank in range(len(values) + 1):
+        error = np.abs(weights - mean - (left[:, :rank] * values[:rank]) @ right[:rank]).max()
         if error <= _TOLERANCE / np.sqrt(n_frames):
             break
-    of_frequency = values[:rank, None] * right[:rank]
-    return FactorisedWeights(left[:, :rank].astype(np.float32), of_frequency.astype(np.float32))
+    of_frame = np.concatenate([np.ones((n_frames, 1)), left[:, :rank]], axis=1)  # (n, 1 + rank)
+    of_frequency = np.concatenate([mean[None], values[:rank, None] * right[:rank]])  # (1 + rank, f)
+    return FactorisedWeights(of_frame.astype(np.float32), of_frequency.astype(np.float32))
 
 
 @njit(cache=True, nogil=True)
-def _add_filtered(out: Any, spectrum: Any, curve: Any, height: int, width: int) -> None:
+def _filter_rows(spectrum: Any, curve: Any, height: int, width: int) -> None:
     scale = (curve.shape[0] - 1) / np.sqrt(0.5)
-    for y in range(out.shape[0]):
-        ky = (y if 2 * y <= height else y - height) / height
-        for x in range(out.shape[1]):
+    weights = np.empty(spectrum.shape[1], dtype=np.float32)
+    for y in range(height // 2 + 1):
+        ky = y / height
+        for x in range(spectrum.shape[1]):
             kx = x / width
             place = np.sqrt(ky * ky + kx * kx) * scale
             low = min(int(place), curve.shape[0] - 2)
             part = np.float32(place - low)
-            out[y, x] += spectrum[y, x] * (curve[low] * (np.float32(1) - part) + curve[low + 1] * part)
+            weights[x] = curve[low] * (np.float32(1) - part) + curve[low + 1] * part
+        for x in range(spectrum.shape[1]):
+            spectrum[y, x] *= weights[x]
+        if 0 < y < height - y:
+            for x in range(spectrum.shape[1]):
+                spectrum[height - y, x] *= weights[x]
 
 
 def sum_frames_2d(
@@ -165,11 +176,8 @@ def sum_movie(
     Sides of the result are even where it is cropped.
     """
     n_frames, shape = len(frames), detector.shape
-    of_frame = np.ones((n_frames, 1), dtype=np.float32)
-    weights = None
-    if dose is not None:
-        weights = factorise_dose_weights(dose, first_frame=first_frame, n_frames=n_frames)
-        of_frame = np.concatenate([of_frame, weights.of_frame], axis=1)  # (n, 1 + r)
+    weights = None if dose is None else factorise_dose_weights(dose, first_frame=first_frame, n_frames=n_frames)
+    of_frame = np.ones((n_frames, 1), dtype=np.float32) if weights is None else weights.of_frame  # (n, r)
     columns = of_frame.shape[1]
     sums = detector.place.zeros((columns * (2 if halves else 1), *shape), "float32")
     number = 0
@@ -197,13 +205,13 @@ def _finish(sums: Array, weights: FactorisedWeights | None, *, halves: bool, new
         return place_of(total).xp.asarray(total, copy=True) if new_shape == shape else image(rfft2(total))
 
     if not halves:
-        return MovieSums(plain(sums[0, :, :]), None if weights is None else image(_weigh(sums[1:, :, :], weights)))
+        return MovieSums(plain(sums[0, :, :]), None if weights is None else image(_weigh(sums, weights)))
     middle = sums.shape[0] // 2
     first, second = sums[0, :, :], sums[middle, :, :]
     whole = plain(first + second)
     if weights is None:
         return MovieSums(whole, None, plain(first), plain(second))
-    even, odd = image(_weigh(sums[1:middle, :, :], weights)), image(_weigh(sums[middle + 1 :, :, :], weights))
+    even, odd = image(_weigh(sums[:middle, :, :], weights)), image(_weigh(sums[middle:, :, :], weights))
     return MovieSums(whole, even + odd, even, odd)
 
 
@@ -247,9 +255,11 @@ def _weigh(sums: Array, weights: FactorisedWeights) -> Array:
     if not isinstance(sums, np.ndarray):
         return filter_arrays(sums, rfft2, weights.of_frequency)
     height, width = sums.shape[1:]
-    out = np.zeros((height, width // 2 + 1), dtype=np.complex64)
+    out: NDArray[np.complex64] | None = None
     for image, curve in zip(sums, weights.of_frequency, strict=True):
-        _add_filtered(out, rfft2(image), curve, height, width)
+        spectrum = rfft2(image)  # (h, w // 2 + 1)
+        _filter_rows(spectrum, curve, height, width)
+        out = spectrum if out is None else np.add(out, spectrum, out=out)
     return out
 
 

@@ -88,9 +88,7 @@ def _copy(out: Any, line: Any, count: int) -> None:
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _interpolate_rows(  # noqa: PLR0917 - compiled
-    image: Any, field_y: Any, table: Any, strip: Any, block: int, margin: int
-) -> None:
+def _interpolate_rows(image: Any, field_y: Any, table: Any, strip: Any, block: int, margin: int) -> None:
     """Fill ``strip`` (the rows of one block, with mirrored margins) with ``image`` read at ``y + field_y``."""
     height, width = image.shape
     y_start = block * BLOCK_PX
