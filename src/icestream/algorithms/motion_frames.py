@@ -186,15 +186,16 @@ def check_counts(total: NDArray[np.float32], *, n_frames: int, whole: bool) -> N
         raise ItemError(
             f"movie is damaged: {np.count_nonzero(~finite) / finite.size:.0%} of the pixels are NaN or infinite; allowed is 10 %"
         )
-    if not np.any(total[finite]):
+    values = total if finite.all() else total[finite]
+    if not np.any(values):
         raise ItemError(f"no beam: all {n_frames} frames are zero")
-    counts = float(total[finite].mean(dtype=np.float64))
+    counts = float(values.mean(dtype=np.float64))
     if whole and counts < _LEAST_COUNTS:
         raise ItemError(
             f"no beam: {counts:.2g} counts per pixel in all {n_frames} frames together, at least {_LEAST_COUNTS} are needed"
         )
-    if np.ptp(total[finite]) == 0:
-        raise ItemError(f"movie has no contrast: the sum of its {n_frames} frames is {total[finite][0]:g} in every pixel")
+    if np.ptp(values) == 0:
+        raise ItemError(f"movie has no contrast: the sum of its {n_frames} frames is {values.flat[0]:g} in every pixel")
 
 
 def make_detector(

@@ -25,7 +25,7 @@ from icestream.algorithms.motion_correlate import (
     sum_shifted,
 )
 from icestream.algorithms.motion_fit import ModelFit, fit_model, smooth_track
-from icestream.algorithms.motion_global import take_band, taper_2d, taper_part
+from icestream.algorithms.motion_global import take_band, taper_2d, taper_part, transform_band
 from icestream.algorithms.motion_model import local_shift_px
 from icestream.algorithms.namespaces import Array, place_of, rfft2
 
@@ -87,11 +87,8 @@ def _transform_cuts(
     height, width = window.shape
     if isinstance(window, np.ndarray):
         spectra = np.empty((len(origins_yx), len(rows), columns), dtype=np.complex64)
-        first = int(np.count_nonzero(2 * rows < height))
         for index, (y, x) in enumerate(origins_yx.tolist()):
-            spectrum = rfft2(taper_part(frames[index], window, origin_yx=(y, x)))  # (h, w // 2 + 1)
-            spectra[index, :first] = spectrum[:first, :columns]
-            spectra[index, first:] = spectrum[height - len(rows) + first :, :columns]
+            spectra[index] = transform_band(taper_part(frames[index], window, origin_yx=(y, x)), rows=rows, columns=columns)
         return spectra
     xp = place_of(window).xp
     stack = xp.stack([frames[index, y : y + height, x : x + width] for index, (y, x) in enumerate(origins_yx.tolist())])
