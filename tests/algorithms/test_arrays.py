@@ -14,7 +14,7 @@ from icestream.algorithms.gain import correct_frame_2d, draw_good_pixels
 from icestream.algorithms.motion_align import align_movie
 from icestream.algorithms.motion_correlate import crop_band, measure_power, newton_steps, sum_shifted
 from icestream.algorithms.motion_frames import Detector, bin_frames, group_frames, inspect_frames, sum_raw_frames
-from icestream.algorithms.motion_global import refine_shifts, search_shifts, take_band, transform_frames
+from icestream.algorithms.motion_global import refine_shifts, search_shifts, take_band, transform_band, transform_frames
 from icestream.algorithms.motion_local import cut_patches
 from icestream.algorithms.motion_model import N_TERMS
 from icestream.algorithms.motion_sum import DoseModel, sum_movie
@@ -108,14 +108,20 @@ def test_warp_by_a_field_that_reaches_beyond_the_border(spread):
     _same(moved, warp_image_2d(image, field_yx_px=field))
 
 
-def test_warped_frames_are_added_by_their_weights():
-    frames, start = _image(5, (3, 40, 50)), _image(6, (2, 40, 50))
-    fields = np.random.default_rng(5).normal(size=(3, 2, 3, 4)).astype(np.float32)
-    weights = np.array([[1, 0.2], [0, 0.4], [1, 0]], dtype=np.float32)
+@pytest.mark.parametrize("n", [3, 6])
+def test_warped_frames_are_added_by_their_weights(n):
+    frames, start = _image(5, (n, 40, 50)), _image(6, (2, 40, 50))
+    fields = np.random.default_rng(5).normal(size=(n, 2, 3, 4)).astype(np.float32)
+    weights = np.array([[1, 0.2], [0, 0.4], [1, 0], [0.1, 0.3], [2, 2], [-1, 0.5]], dtype=np.float32)[:n]
     sums, moved = start.copy(), ELSEWHERE.put(start)
     add_warped_frames(sums, frames, fields_yx_px=fields, weights=weights)
     add_warped_frames(moved, ELSEWHERE.put(frames), fields_yx_px=fields, weights=weights)
     _same(moved, sums)
+    alone = sum(
+        weight[:, None, None] * warp_image_2d(frame, field_yx_px=field)
+        for weight, frame, field in zip(weights, frames, fields, strict=True)
+    )
+    np.testing.assert_allclose(sums, start + alone, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32])
@@ -181,6 +187,10 @@ def test_grouping_and_binning(movie, bin, group):
     frames, gain = movie
     detector = inspect_frames(frames, gain, operation="multiply")
     images, times = bin_frames(frames, detector, bin=bin, group=group)
+    if group == 1:
+        height, width = images.shape[1:]
+        whole = detector.correct(frames[2], number=2)[: height * bin, : width * bin]
+        np.testing.assert_allclose(images[2], whole.reshape(height, bin, width, bin).mean(axis=(1, 3)), rtol=1e-5)
     moved = [ELSEWHERE.put(frame) for frame in frames]
     found, times_there = bin_frames(moved, detector.on(ELSEWHERE), bin=bin, group=group)
     _same(found, images)
@@ -211,6 +221,8 @@ def test_alignment_part_by_part(movie):
     weight = np.random.default_rng(1).random(total.shape).astype(np.float32)
     steps = newton_steps(spectra, shifts_yx_px=shifts, band=band, weight=weight)
     steps_there = newton_steps(moved, shifts_yx_px=shifts, band=band, weight=weight)
+    known = newton_steps(spectra, shifts_yx_px=shifts, band=band, weight=weight, total=total)
+    np.testing.assert_array_equal(known.step_yx_px, steps.step_yx_px)
     np.testing.assert_allclose(steps_there.step_yx_px, steps.step_yx_px, atol=1e-3)
     np.testing.assert_allclose(steps_there.information, steps.information, rtol=1e-4)
     refined, rings = refine_shifts(spectra, shifts, band=band, b_factor_px2=150.0)
@@ -237,6 +249,9 @@ def test_the_band_is_what_its_rows_say(height):
     spectrum = rfft2(_image(7, (height, 50)))
     _, rows, columns = crop_band(height, 50, bin=1, limit_per_px=0.3)
     np.testing.assert_array_equal(take_band(spectrum, rows=rows, columns=columns), spectrum[rows, :columns])
+    image = _image(7, (height, 50))
+    np.testing.assert_allclose(transform_band(image, rows=rows, columns=columns), spectrum[rows, :columns], atol=1e-4)
+    _same(transform_band(ELSEWHERE.put(image), rows=rows, columns=columns), spectrum[rows, :columns])
     _same(take_band(ELSEWHERE.put(spectrum), rows=rows, columns=columns), spectrum[rows, :columns], tolerance=0)
 
 
