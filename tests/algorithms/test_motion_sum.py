@@ -105,3 +105,15 @@ def test_thousand_frames_are_streamed_in_groups():
     plain, weighted = _sum(frames, dose=DOSE)
     np.testing.assert_allclose(plain, frames.sum(axis=0, dtype=float), atol=1e-3)
     assert weighted.shape == (32, 32)
+
+
+@pytest.mark.parametrize(("n_frames", "dose", "before"), [(1, 1.0, 0.0), (30, 1.2, 0.0), (60, 0.5, 20.0)])
+def test_dose_weights_are_made_up_of_few_functions_of_which_the_first_is_one(n_frames, dose, before):
+    model = DoseModel(voltage_kv=200, pixel_size_ang=1.1, dose_per_frame_e_per_ang2=dose, pre_exposure_e_per_ang2=before)
+    found = factorise_dose_weights(model, first_frame=2, n_frames=n_frames)
+    np.testing.assert_array_equal(found.of_frame[:, 0], 1)
+    assert found.of_frame.shape[1] <= min(8, n_frames + 1)
+    frequency = np.linspace(0, np.sqrt(0.5), found.of_frequency.shape[1]) / model.pixel_size_ang
+    wanted = dose_weights(frequency, before + dose * (3 + np.arange(n_frames)), voltage_kv=200).astype(np.float64)
+    wanted /= np.sqrt(np.sum(wanted**2, axis=0))
+    np.testing.assert_allclose(found.of_frame @ found.of_frequency, wanted, atol=3e-4 / np.sqrt(n_frames))

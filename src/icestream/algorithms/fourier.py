@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import NDArray
-from scipy import fft
+
+from icestream.algorithms.namespaces import irfft2, place_of, rfft2
 
 Image = NDArray[Any]
 Spectrum = NDArray[Any]
@@ -47,11 +48,11 @@ def shift_spectrum_2d(spectrum: Spectrum, shift_yx_px: tuple[float, float], *, w
     width
         The width of the image, which the half spectrum does not tell.
     """
-    xp = array_namespace(spectrum)
+    place = place_of(spectrum)
     ky, kx = frequency_grid_2d(spectrum.shape[-2], width)
     ramp_y = np.exp(-2j * np.pi * shift_yx_px[0] * ky.astype(np.float64)).astype(np.complex64)  # (h, 1)
     ramp_x = np.exp(-2j * np.pi * shift_yx_px[1] * kx.astype(np.float64)).astype(np.complex64)  # (1, w // 2 + 1)
-    shifted: Spectrum = spectrum * xp.asarray(ramp_y) * xp.asarray(ramp_x)
+    shifted: Spectrum = spectrum * place.put(ramp_y) * place.put(ramp_x)
     return shifted
 
 
@@ -71,7 +72,8 @@ def resize_spectrum_2d(spectrum: Spectrum, *, shape: tuple[int, int], new_shape:
     rows = (min(height, new_height) + 1) // 2  # non-negative rows that are kept whole
     tail = min(height, new_height) // 2  # negative rows, the Nyquist row among them
     columns = min(width // 2 + 1, new_width // 2 + 1)
-    out = xp.zeros((*spectrum.shape[:-2], new_height, new_width // 2 + 1), dtype=spectrum.dtype)
+    size = (*spectrum.shape[:-2], new_height, new_width // 2 + 1)
+    out = xp.zeros(size, dtype=spectrum.dtype, device=place_of(spectrum).device)
     out[..., :rows, :columns] = spectrum[..., :rows, :columns]
     out[..., new_height - tail :, :columns] = spectrum[..., height - tail :, :columns]
     if min(height, new_height) % 2 == 0 and height != new_height:
@@ -97,9 +99,10 @@ def _balance_nyquist_row(out: Spectrum, spectrum: Spectrum, *, rows: int, column
 def crop_fourier_2d(image: Image, *, new_shape: tuple[int, int]) -> Image:
     """Resample real ``(..., h, w)`` images to ``new_shape`` by Fourier cropping or padding; grey values are kept."""
     shape = (image.shape[-2], image.shape[-1])
-    spectrum = resize_spectrum_2d(fft.rfft2(image), shape=shape, new_shape=new_shape)
-    resampled: Image = fft.irfft2(spectrum, s=new_shape)  # (..., new_h, new_w)
-    return resampled.astype(image.dtype, copy=False)
+    spectrum = resize_spectrum_2d(rfft2(image), shape=shape, new_shape=new_shape)
+    resampled: Image = irfft2(spectrum, shape=new_shape)  # (..., new_h, new_w)
+    whole: Image = array_namespace(image).astype(resampled, image.dtype, copy=False)
+    return whole
 
 
 def radial_average_2d(

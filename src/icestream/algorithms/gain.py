@@ -126,12 +126,12 @@ def _multiply(frame: Any, factor: Any, out: Any) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _replace(out: Any, defects: Any, positions: Any, seed: int) -> None:
-    height, width = out.shape
+def _draw(defects: Any, positions: Any, seed: int) -> Any:
+    height, width = defects.shape
+    sources = np.full(positions.shape[0], -1, dtype=np.int64)
     for index in range(positions.shape[0]):
         y, x = positions[index]
         state = np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(y * width + x) + np.uint64(1)
-        value = np.float32(0.0)
         for attempt in range(512):
             state ^= state << np.uint64(13)
             state ^= state >> np.uint64(7)
@@ -140,9 +140,32 @@ def _replace(out: Any, defects: Any, positions: Any, seed: int) -> None:
             row = y + int(state % np.uint64(2 * reach + 1)) - reach
             column = x + int((state >> np.uint64(32)) % np.uint64(2 * reach + 1)) - reach
             if 0 <= row < height and 0 <= column < width and not defects[row, column]:
-                value = out[row, column]
+                sources[index] = row * width + column
                 break
-        out[y, x] = value
+    return sources
+
+
+@njit(cache=True, nogil=True)
+def _replace(out: Any, positions: Any, sources: Any) -> None:
+    width = out.shape[1]
+    for index in range(positions.shape[0]):
+        y, x = positions[index]
+        source = sources[index]
+        out[y, x] = out[source // width, source % width] if source >= 0 else np.float32(0.0)
+
+
+def draw_good_pixels(defects: NDArray[np.bool_], positions: NDArray[np.intp], *, seed: int) -> NDArray[np.int64]:
+    """Return for each defect the flat index of a good pixel near it, drawn by a fixed rule, or -1 if none was found: ``(n,)``.
+
+    Parameters
+    ----------
+    positions
+        ``(n, 2)``: where ``defects`` ``(h, w)`` is true.
+    seed
+        Number of the frame: which pixel is drawn depends on it.
+    """
+    sources: NDArray[np.int64] = _draw(defects, positions, seed)
+    return sources
 
 
 def correct_frame_2d(
@@ -168,5 +191,5 @@ def correct_frame_2d(
     corrected = np.empty(frame.shape, dtype=np.float32) if out is None else out
     _multiply(np.ascontiguousarray(frame), factor, corrected)
     if len(positions):
-        _replace(corrected, defects, positions, seed)
+        _replace(corrected, positions, _draw(defects, positions, seed))
     return corrected

@@ -67,9 +67,9 @@ def align_movie(
     Parameters
     ----------
     frames
-        The raw frames; read once.
+        The raw frames, of any library of arrays; read once.
     detector
-        From `inspect_frames`.
+        From `inspect_frames`, where the frames are.
     max_shift_px
         How far a frame may lie from the mean position.
     b_factor_px2
@@ -87,7 +87,8 @@ def align_movie(
     group = group or choose_group(n_frames, electrons_per_px=electrons_per_px)
     bin = choose_bin(detector.shape)
     images, times = bin_frames(frames, detector, bin=bin, group=group)
-    if len(images) == 1:
+    n_images = images.shape[0]
+    if n_images == 1:
         return MotionEstimate(np.zeros((n_frames, 2)), None, None, f"all {n_frames} frames are one group")
     spectra, band, shape = transform_frames(images, bin=bin)
     track = search_shifts(spectra, band=band, shape=shape, max_shift_px=max_shift_px, b_factor_px2=b_factor_px2)
@@ -96,8 +97,8 @@ def align_movie(
     track -= track[0]
     if not local:
         return MotionEstimate(_per_frame(track, times, n_frames=n_frames), None, None, None)
-    if len(images) < 4:
-        note = f"global only: {len(images)} images are too few for a local model (4 are needed)"
+    if n_images < 4:
+        note = f"global only: {n_images} images are too few for a local model (4 are needed)"
         return MotionEstimate(_per_frame(track, times, n_frames=n_frames), None, None, note)
     grid = grid or choose_grid(detector.shape)
     if min(grid) < 2:

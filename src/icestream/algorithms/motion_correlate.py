@@ -13,7 +13,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-ComplexArray = NDArray[np.complex64]
+from icestream.algorithms.motion_arrays import add_shifted_arrays, slopes_of_arrays, sum_power_arrays
+from icestream.algorithms.namespaces import Array, place_of, to_numpy
+
+ComplexArray = Array
+"""Complex numbers of single precision, of any library."""
 _RING = 0.5 / 128
 
 
@@ -62,6 +66,15 @@ def _add_shifted(spectra: Any, ramps_y: Any, ramps_x: Any, total: Any) -> None:
                 target[x] += source[x] * (ramp_y * ramp_x[x])
 
 
+@njit(cache=True, nogil=True)
+def _add_power(spectra: Any, single: Any) -> None:
+    for index in range(spectra.shape[0]):
+        for y in range(single.shape[0]):
+            source, target = spectra[index, y], single[y]
+            for x in range(single.shape[1]):
+                target[x] += source[x].real * source[x].real + source[x].imag * source[x].imag
+
+
 @njit(cache=True, nogil=True, fastmath=True)
 def _slopes(  # noqa: PLR0917 - compiled
     spectra: Any, total: Any, ramps_y: Any, ramps_x: Any, weight: Any, ky: Any, kx: Any
@@ -96,7 +109,8 @@ def _slopes(  # noqa: PLR0917 - compiled
     return gradient, curvature
 
 
-def _ramps(shifts_yx_px: NDArray[Any], band: Band) -> tuple[ComplexArray, ComplexArray]:
+def phase_ramps(shifts_yx_px: NDArray[Any], band: Band) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
+    """Return the factors that move each of ``n`` spectra back by its shift, along y ``(n, h)`` and x ``(n, w)``."""
     ramps_y = np.exp(2j * np.pi * shifts_yx_px[:, :1] * band.ky).astype(np.complex64)  # (n, h)
     ramps_x = np.exp(2j * np.pi * shifts_yx_px[:, 1:] * band.kx).astype(np.complex64)  # (n, w)
     return ramps_y, ramps_x
@@ -104,12 +118,25 @@ def _ramps(shifts_yx_px: NDArray[Any], band: Band) -> tuple[ComplexArray, Comple
 
 def sum_shifted(spectra: ComplexArray, *, shifts_yx_px: NDArray[Any], band: Band) -> ComplexArray:
     """Return the sum of ``(n, h, w)`` spectra, each moved back by its shift: ``(h, w)``."""
+    return _total(spectra, *phase_ramps(shifts_yx_px, band))
+
+
+def _total(spectra: ComplexArray, ramps_y: NDArray[Any], ramps_x: NDArray[Any]) -> ComplexArray:
+    if not place_of(spectra).on_cores:
+        return add_shifted_arrays(spectra, ramps_y, ramps_x)
     total = np.zeros(spectra.shape[1:], dtype=np.complex64)
-    _add_shifted(spectra, *_ramps(shifts_yx_px, band), total)
+    _add_shifted(spectra, ramps_y, ramps_x, total)
     return total
 
 
-def newton_steps(spectra: ComplexArray, *, shifts_yx_px: NDArray[Any], band: Band, weight: NDArray[np.float32]) -> Steps:
+def newton_steps(
+    spectra: ComplexArray,
+    *,
+    shifts_yx_px: NDArray[Any],
+    band: Band,
+    weight: NDArray[np.float32],
+    total: ComplexArray | None = None,
+) -> Steps:
     """Return for each frame the Newton step towards the best agreement with the sum of the others.
 
     Parameters
@@ -120,17 +147,19 @@ def newton_steps(spectra: ComplexArray, *, shifts_yx_px: NDArray[Any], band: Ban
         ``(n, 2)``, present displacement of the specimen in each.
     weight
         ``(h, w)``.
+    total
+        `sum_shifted` of the same spectra and shifts, where it is known already.
 
     Notes
     -----
     All frames are meant to move at once, each towards the sum of the others: ``(n - 1) / n`` of a step does not overshoot.
     A frame whose own curvature is less than half of the mean (noise can make it negative) takes the mean.
     """
-    ramps_y, ramps_x = _ramps(shifts_yx_px, band)
-    total = np.zeros(spectra.shape[1:], dtype=np.complex64)
-    _add_shifted(spectra, ramps_y, ramps_x, total)
+    ramps_y, ramps_x = phase_ramps(shifts_yx_px, band)
+    total = _total(spectra, ramps_y, ramps_x) if total is None else total
     kx = band.kx.astype(np.float32)
-    gradient, curvature = _slopes(spectra, total, ramps_y, ramps_x, weight, band.ky, kx)
+    slopes = _slopes if place_of(spectra).on_cores else slopes_of_arrays
+    gradient, curvature = slopes(spectra, total, ramps_y, ramps_x, weight, band.ky, kx)
     gradient *= 2 * np.pi  # (n, 2)
     curvature *= (2 * np.pi) ** 2  # (n, 3): yy, yx, xx
     mean = curvature.mean(axis=0)
@@ -147,7 +176,7 @@ def newton_steps(spectra: ComplexArray, *, shifts_yx_px: NDArray[Any], band: Ban
         ],
         axis=1,
     )
-    n = len(spectra)
+    n = spectra.shape[0]
     return Steps(step * ((n - 1) / n), used[:, [0, 2]])
 
 
@@ -160,10 +189,8 @@ def rings_of(band: Band) -> NDArray[np.intp]:
 def measure_power(spectra: ComplexArray, *, total: ComplexArray, band: Band) -> tuple[NDArray[np.float64], ...]:
     """Return per ring the summed power of single frames, the summed power common to frames, and the number of coefficients."""
     rings = rings_of(band).ravel()
-    single = np.zeros(spectra.shape[1:], dtype=np.float64)
-    for spectrum in spectra:
-        single += spectrum.real**2 + spectrum.imag**2
-    n = len(spectra)
+    single, total = _sum_power(spectra), to_numpy(total)
+    n = spectra.shape[0]
     common = (total.real.astype(np.float64) ** 2 + total.imag.astype(np.float64) ** 2 - single) / (n * (n - 1))
     usable: NDArray[np.float64] = ((band.ky[:, None] != 0) & (band.kx[None, :] != 0)).ravel().astype(np.float64)
     size = int(rings.max()) + 1
@@ -172,6 +199,14 @@ def measure_power(spectra: ComplexArray, *, total: ComplexArray, band: Band) -> 
         return np.asarray(np.bincount(rings, weights=usable * values, minlength=size), dtype=np.float64)
 
     return per_ring(single.ravel() / n), per_ring(common.ravel()), per_ring(usable)
+
+
+def _sum_power(spectra: ComplexArray) -> NDArray[np.float64]:
+    if not place_of(spectra).on_cores:
+        return sum_power_arrays(spectra)
+    single = np.zeros(spectra.shape[1:], dtype=np.float64)
+    _add_power(spectra, single)
+    return single
 
 
 def likelihood_weights(power: tuple[NDArray[np.float64], ...], *, n_frames: int) -> NDArray[np.float64]:

@@ -1,14 +1,17 @@
 """The frames of a movie, streamed: checks, their raw sum, defects, and binned copies for alignment."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from icestream.algorithms.gain import Operation, correct_frame_2d, find_defects_2d, prepare_gain_2d
+from icestream.algorithms.gain import Operation, correct_frame_2d, draw_good_pixels, find_defects_2d, prepare_gain_2d
+from icestream.algorithms.motion_arrays import bin_array, correct_array
+from icestream.algorithms.motion_bin import add_corrected_binned
+from icestream.algorithms.namespaces import Array, Place, place_of, to_numpy
 from icestream.errors import ItemError
 
 _LARGEST_BINNED_SIDE = 2048
@@ -17,35 +20,73 @@ _LEAST_COUNTS = 0.1
 
 
 class Frames(Protocol):
-    """A movie that can be read more than once, frame by frame: a list of arrays, an ``(n, h, w)`` array, or a reader."""
+    """A movie that can be read more than once, frame by frame: a list of arrays, an ``(n, h, w)`` array, or a reader.
+
+    The arrays may be of any library, all on one device.
+    """
 
     def __len__(self) -> int: ...
 
-    def __iter__(self) -> Iterator[NDArray[Any]]: ...
+    def __iter__(self) -> Iterator[Array]: ...
 
 
 @dataclass(frozen=True)
 class Detector:
     """What one look at all frames tells of the camera: factor and defects ``(h, w)``, and where the defects are ``(n, 2)``.
 
-    ``n_declared`` of the defects were known or declared by the gain; the others were found.
+    ``n_declared`` of the defects were known or declared by the gain; the others were found. ``factor`` lives where the frames
+    are; on a device, ``is_defect`` ``(h, w)`` and the number of defects before each pixel, ``ranks`` ``(h * w,)``, are there too.
     """
 
-    factor: NDArray[np.float32]
+    factor: Array
     defects: NDArray[np.bool_]
     positions: NDArray[np.intp]
     n_declared: int = 0
+    is_defect: Array | None = None
+    ranks: Array | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width of the frames."""
         return self.factor.shape[0], self.factor.shape[1]
 
-    def correct(self, frame: NDArray[Any], *, number: int, out: NDArray[np.float32]) -> None:
-        """Write a frame with gain and defects corrected to ``out``."""
+    @property
+    def place(self) -> Place:
+        """Where frames are corrected."""
+        return place_of(self.factor)
+
+    def on(self, place: Place) -> "Detector":
+        """Return the same detector for frames that are at ``place``."""
+        factor = to_numpy(self.factor)
+        if place.on_cores:
+            return replace(self, factor=factor, is_defect=None, ranks=None)
+        if not len(self.positions):
+            return replace(self, factor=place.put(factor), is_defect=None, ranks=None)
+        flat = self.defects.ravel()
+        ranks = np.cumsum(flat, dtype=np.int32) - flat
+        found = place.put(self.defects), place.put(np.minimum(ranks, len(self.positions) - 1))
+        return replace(self, factor=place.put(factor), is_defect=found[0], ranks=found[1])
+
+    def _check(self, frame: Array, number: int) -> None:
         if frame.shape != self.shape:
             raise ItemError(f"frame {number} is {frame.shape[0]}×{frame.shape[1]}, frame 0 is {self.shape[0]}×{self.shape[1]}")
-        correct_frame_2d(frame, self.factor, self.defects, positions=self.positions, seed=number, out=out)
+
+    def correct(self, frame: Array, *, number: int, out: NDArray[np.float32] | None = None) -> Array:
+        """Return a frame with gain and defects corrected; on cores it is written to ``out`` if that is given."""
+        self._check(frame, number)
+        if self.place.on_cores:
+            return correct_frame_2d(frame, self.factor, self.defects, positions=self.positions, seed=number, out=out)
+        sources = draw_good_pixels(self.defects, self.positions, seed=number)
+        return correct_array(frame, self.factor, ranks=self.ranks, sources=sources, is_defect=self.is_defect)
+
+    def add_binned(self, total: Array, frame: Array, *, number: int, bin: int, scale: float) -> None:
+        """Add a frame to ``total``, corrected as by `correct`, then binned and multiplied with ``scale``."""
+        if not self.place.on_cores:
+            total[:, :] += bin_array(self.correct(frame, number=number), bin=bin) * scale
+            return
+        self._check(frame, number)
+        sources = draw_good_pixels(self.defects, self.positions, seed=number)
+        add_corrected_binned(total, frame, self.factor, positions=self.positions, sources=sources, bin=bin, scale=scale)
 
 
 @njit(cache=True, nogil=True)
@@ -55,8 +96,17 @@ def _add(total: Any, frame: Any) -> None:
             total[y, x] += np.float32(frame[y, x])
 
 
-def sum_raw_frames(frames: Iterable[NDArray[Any]], *, refuse_empty: bool = False) -> tuple[NDArray[np.float32], bool]:
-    """Return the plain sum of all frames as they were read, ``(h, w)``, and whether they are whole numbers.
+def _added(total: Array, frame: Array) -> Array:
+    """Return ``total`` and a raw frame added up; on cores ``total`` itself is changed."""
+    place = place_of(total)
+    if not place.on_cores:
+        return total + place.xp.astype(frame, place.xp.float32)
+    _add(total, np.ascontiguousarray(frame))
+    return total
+
+
+def sum_raw_frames(frames: Iterable[Array], *, refuse_empty: bool = False) -> tuple[Array, bool]:
+    """Return the plain sum of all frames as they were read, ``(h, w)``, where they are, and whether they are whole numbers.
 
     Parameters
     ----------
@@ -68,35 +118,36 @@ def sum_raw_frames(frames: Iterable[NDArray[Any]], *, refuse_empty: bool = False
     ItemError
         There is no frame, frames differ in size, a frame is saturated, or some frames are empty and that is refused.
     """
-    total: NDArray[np.float32] | None = None
+    total: Array | None = None
     whole = True
     empty: list[int] = []
     for number, frame in enumerate(frames):
-        whole = whole and frame.dtype.kind in "iu"
+        place = place_of(frame)
+        integral = bool(place.xp.isdtype(frame.dtype, "integral"))
+        whole = whole and integral
         if total is None:
-            total = np.zeros(frame.shape, dtype=np.float32)
+            total = place.zeros(frame.shape, "float32")
         if frame.ndim != 2 or frame.shape != total.shape:
             raise ItemError(
                 f"frame {number} has shape {frame.shape}, the first frame has {total.shape}; allowed is one (height, width)"
             )
-        if frame.dtype.kind in "iu" and _saturated(frame):
-            raise ItemError(
-                f"frame {number} is saturated: more than half of its pixels are at the largest value of {frame.dtype}"
-            )
-        if refuse_empty and not frame[::16, ::16].any() and not frame.any():
+        if integral and _saturated(frame):
+            kind = to_numpy(frame[:1, :1]).dtype
+            raise ItemError(f"frame {number} is saturated: more than half of its pixels are at the largest value of {kind}")
+        if refuse_empty and not place.xp.any(frame[::16, ::16]) and not place.xp.any(frame):
             empty.append(number)
-        _add(total, np.ascontiguousarray(frame))
+        total = _added(total, frame)
     if total is None:
         raise ItemError("movie has no frames: at least 1 is needed")
-    if empty and total.any():
+    if empty and place_of(total).xp.any(total):
         some = ", ".join(map(str, empty[:5])) + (" …" if len(empty) > 5 else "")
         raise ItemError(f"{len(empty)} frames are all zero (frames {some}) and others are not: leave them out, or the movie")
     return total, whole
 
 
-def _saturated(frame: NDArray[Any]) -> bool:
-    probe = frame[:: max(frame.shape[0] // 256, 1), :: max(frame.shape[1] // 256, 1)]
-    return bool(np.count_nonzero(probe == np.iinfo(frame.dtype).max) > _SATURATED_SHARE * probe.size)
+def _saturated(frame: Array) -> bool:
+    probe = to_numpy(frame[:: max(frame.shape[0] // 256, 1), :: max(frame.shape[1] // 256, 1)])
+    return bool(np.count_nonzero(probe == np.iinfo(probe.dtype).max) > _SATURATED_SHARE * probe.size)
 
 
 def inspect_frames(frames: Frames, gain: NDArray[Any] | None, *, operation: Operation) -> Detector:
@@ -107,11 +158,12 @@ def inspect_frames(frames: Frames, gain: NDArray[Any] | None, *, operation: Oper
     ItemError
         No frame; frames or gain of different sizes; no beam; not a number; saturated; no contrast at all.
     """
-    total, whole = sum_raw_frames(frames)
+    summed, whole = sum_raw_frames(frames)
+    total = to_numpy(summed)
     if gain is not None and gain.shape != total.shape:
         prepare_gain_2d(gain, operation=operation, shape=(total.shape[0], total.shape[1]))
     check_counts(total, n_frames=len(frames), whole=whole)
-    return make_detector(total, gain, operation=operation)
+    return make_detector(total, gain, operation=operation).on(place_of(summed))
 
 
 def check_counts(total: NDArray[np.float32], *, n_frames: int, whole: bool) -> None:
@@ -134,15 +186,16 @@ def check_counts(total: NDArray[np.float32], *, n_frames: int, whole: bool) -> N
         raise ItemError(
             f"movie is damaged: {np.count_nonzero(~finite) / finite.size:.0%} of the pixels are NaN or infinite; allowed is 10 %"
         )
-    if not np.any(total[finite]):
+    values = total if finite.all() else total[finite]
+    if not np.any(values):
         raise ItemError(f"no beam: all {n_frames} frames are zero")
-    counts = float(total[finite].mean(dtype=np.float64))
+    counts = float(values.mean(dtype=np.float64))
     if whole and counts < _LEAST_COUNTS:
         raise ItemError(
             f"no beam: {counts:.2g} counts per pixel in all {n_frames} frames together, at least {_LEAST_COUNTS} are needed"
         )
-    if np.ptp(total[finite]) == 0:
-        raise ItemError(f"movie has no contrast: the sum of its {n_frames} frames is {total[finite][0]:g} in every pixel")
+    if np.ptp(values) == 0:
+        raise ItemError(f"movie has no contrast: the sum of its {n_frames} frames is {values.flat[0]:g} in every pixel")
 
 
 def make_detector(
@@ -171,45 +224,25 @@ def make_detector(
     return Detector(factor, defects, np.argwhere(defects), n_declared=int(np.count_nonzero(declared)))
 
 
-@njit(cache=True, nogil=True, fastmath=True)
-def _add_binned(total: Any, frame: Any, bin: int, scale: float) -> None:
-    factor = np.float32(scale)
-    for y in range(total.shape[0]):
-        target = total[y]
-        for row in range(y * bin, y * bin + bin):
-            line = frame[row]
-            if bin == 1:
-                for x in range(total.shape[1]):
-                    target[x] += factor * line[x]
-            elif bin == 2:
-                for x in range(total.shape[1]):
-                    target[x] += factor * (line[2 * x] + line[2 * x + 1])
-            else:
-                for x in range(total.shape[1]):
-                    value = np.float32(0)
-                    for column in range(x * bin, x * bin + bin):
-                        value += line[column]
-                    target[x] += factor * value
-
-
 def choose_bin(shape: tuple[int, int]) -> int:
     """Return by how much frames are binned for alignment: sides stay at or below 2048."""
     return max(1, -(-max(shape) // _LARGEST_BINNED_SIDE))
 
 
-def group_frames(frames: Frames, *, group: int) -> Iterator[tuple[float, int, NDArray[Any]]]:
+def group_frames(frames: Frames, *, group: int) -> Iterator[tuple[float, int, Array]]:
     """Yield ``group`` raw frames at a time: their mean frame number, how many they are, and their sum.
 
     A short remainder joins the last group. A group of one is the frame itself, in its own type.
     """
     n_groups = max(1, len(frames) // group)
-    total: NDArray[Any] | None = None
+    total: Array | None = None
     start = 0
     for number, frame in enumerate(frames):
         if number == start:
-            total = frame if group == 1 else frame.astype(np.float32)
+            xp = place_of(frame).xp
+            total = frame if group == 1 else xp.astype(frame, xp.float32)
         else:
-            _add(total, np.ascontiguousarray(frame))
+            total = _added(total, frame)
         index = start // group
         stop = len(frames) if index == n_groups - 1 else start + group
         if number == stop - 1 and total is not None:
@@ -217,20 +250,19 @@ def group_frames(frames: Frames, *, group: int) -> Iterator[tuple[float, int, ND
             start = stop
 
 
-def bin_frames(frames: Frames, detector: Detector, *, bin: int, group: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def bin_frames(frames: Frames, detector: Detector, *, bin: int, group: int) -> tuple[Array, NDArray[np.float64]]:
     """Correct and bin the mean of ``group`` frames at a time.
 
     Returns
     -------
     images, times
-        ``(n, h // bin, w // bin)`` and the mean frame number of each, ``(n,)``.
+        ``(n, h // bin, w // bin)``, where the frames are, and the mean frame number of each, ``(n,)``.
     """
     height, width = detector.shape
-    images = np.zeros((max(1, len(frames) // group), height // bin, width // bin), dtype=np.float32)
-    times = np.zeros(len(images))
-    corrected = np.empty(detector.shape, dtype=np.float32)
+    place = detector.place
+    images = place.zeros((max(1, len(frames) // group), height // bin, width // bin), "float32")
+    times = np.zeros(images.shape[0])
     for index, (time, size, frame) in enumerate(group_frames(frames, group=group)):
         times[index] = time
-        detector.correct(frame, number=index, out=corrected)
-        _add_binned(images[index], corrected, bin, 1.0 / (bin * bin * size))
+        detector.add_binned(images[index, :, :], frame, number=index, bin=bin, scale=1.0 / (bin * bin * size))
     return images, times

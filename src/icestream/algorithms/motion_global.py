@@ -7,10 +7,12 @@ peak of a correlation cropped in Fourier space is searched (so that the inverse 
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy import fft
 
 from icestream.algorithms.fourier import resize_spectrum_2d
+from icestream.algorithms.motion_arrays import shift_each
 from icestream.algorithms.motion_correlate import (
     Band,
     ComplexArray,
@@ -18,14 +20,17 @@ from icestream.algorithms.motion_correlate import (
     likelihood_weights,
     measure_power,
     newton_steps,
+    phase_ramps,
     spread_weights,
     sum_shifted,
 )
+from icestream.algorithms.namespaces import Array, irfft2, place_of, rfft2, to_numpy
 
 _COARSE_SIDE = 256
 _REFINE_SIDE = 1024
 _HIGHEST_PER_PX = 0.4
 _SETTLED_PX = 0.01
+_BATCH = 32
 
 
 def taper_2d(height: int, width: int, *, share: float) -> NDArray[np.float32]:
@@ -39,7 +44,45 @@ def taper_2d(height: int, width: int, *, share: float) -> NDArray[np.float32]:
     return np.outer(edge(height), edge(width)).astype(np.float32)
 
 
-def transform_frames(frames: NDArray[np.float32], *, bin: int) -> tuple[ComplexArray, Band, tuple[int, int]]:
+@njit(cache=True, nogil=True, fastmath=True)
+def _taper(image: Any, window: Any, out: Any, y_start: int, x_start: int) -> None:
+    total = np.float64(0)
+    for y in range(window.shape[0]):
+        line = image[y_start + y, x_start : x_start + window.shape[1]]
+        row = np.float32(0)
+        for x in range(window.shape[1]):
+            row += line[x]
+        total += row
+    mean = np.float32(total / window.size)
+    for y in range(window.shape[0]):
+        line, factor, target = image[y_start + y, x_start : x_start + window.shape[1]], window[y], out[y]
+        for x in range(window.shape[1]):
+            target[x] = (line[x] - mean) * factor[x]
+
+
+def transform_band(image: Array, *, rows: NDArray[np.intp], columns: int) -> ComplexArray:
+    """Return the coefficients of the transform of one real image that `crop_band` names: ``(len(rows), columns)``.
+
+    On cores columns beyond the band are left out before the second axis is transformed.
+    """
+    if not isinstance(image, np.ndarray):
+        return take_band(rfft2(image), rows=rows, columns=columns)
+    along_x = fft.rfft(image, axis=1)  # (h, w // 2 + 1)
+    return take_band(fft.fft(along_x[:, :columns], axis=0), rows=rows, columns=columns)
+
+
+def taper_part(image: Array, window: Array, *, origin_yx: tuple[int, int]) -> Array:
+    """Return the part of ``image`` that begins at ``origin_yx``, less its mean, times ``window`` ``(h, w)``: ``(h, w)``."""
+    place, (y, x), (height, width) = place_of(window), origin_yx, window.shape
+    if not place.on_cores:
+        part, xp = image[y : y + height, x : x + width], place.xp
+        return (part - xp.astype(xp.mean(xp.astype(part, xp.float64)), xp.float32)) * window
+    out = np.empty(window.shape, dtype=np.float32)
+    _taper(image, window, out, y, x)
+    return out
+
+
+def transform_frames(frames: Array, *, bin: int) -> tuple[ComplexArray, Band, tuple[int, int]]:
     """Return the low frequencies of tapered, binned frames, their band, and the size that was transformed.
 
     Parameters
@@ -50,13 +93,20 @@ def transform_frames(frames: NDArray[np.float32], *, bin: int) -> tuple[ComplexA
     height, width = (fft.prev_fast_len(length, real=True) // 2 * 2 for length in frames.shape[1:])
     limit = min(_HIGHEST_PER_PX, 0.5 / bin * min(1.0, _REFINE_SIDE / max(height, width)))
     band, rows, columns = crop_band(height, width, bin=bin, limit_per_px=limit)
-    window = taper_2d(height, width, share=1 / 16)
-    spectra = np.empty((len(frames), len(rows), columns), dtype=np.complex64)
-    for index, frame in enumerate(frames):
-        image = frame[:height, :width]
-        spectrum = fft.rfft2((image - image.mean(dtype=np.float64).astype(np.float32)) * window)  # (h, w // 2 + 1)
-        spectra[index] = spectrum[rows, :columns]
+    place = place_of(frames)
+    window = place.put(taper_2d(height, width, share=1 / 16))
+    spectra = place.zeros((frames.shape[0], len(rows), columns), "complex64")
+    for index in range(frames.shape[0]):
+        tapered = taper_part(frames[index, :, :], window, origin_yx=(0, 0))  # (h, w)
+        spectra[index, :, :] = transform_band(tapered, rows=rows, columns=columns)
     return spectra, band, (height * bin, width * bin)
+
+
+def take_band(spectra: ComplexArray, *, rows: NDArray[np.intp], columns: int) -> ComplexArray:
+    """Return the rows (first and last ones) and first columns of ``(..., h, w // 2 + 1)`` that `crop_band` names."""
+    first = int(np.count_nonzero(2 * rows < spectra.shape[-2]))
+    last = spectra.shape[-2] - (len(rows) - first)
+    return place_of(spectra).xp.concat([spectra[..., :first, :columns], spectra[..., last:, :columns]], axis=-2)
 
 
 def search_shifts(
@@ -75,37 +125,59 @@ def search_shifts(
     """
     rows, columns = len(band.ky), len(band.kx)
     side_y, side_x = (min(_COARSE_SIDE, length // 2 * 2) for length in (rows - 1, 2 * (columns - 1)))
-    small = np.stack([_crop_rows(spectrum, side_y, side_x) for spectrum in spectra])  # (n, side_y, side_x // 2 + 1)
+    small = resize_spectrum_2d(spectra, shape=(rows, 2 * columns - 1), new_shape=(side_y, side_x))  # (n, side_y, side_x // 2 + 1)
     crop = Band(ky=np.fft.fftfreq(side_y) * side_y / shape[0], kx=np.fft.rfftfreq(side_x) * side_x / shape[1])
     weight = spread_weights(np.ones(1), band=crop, b_factor_px2=b_factor_px2)
     scale = np.array([shape[0] / side_y, shape[1] / side_x])  # raw pixels per correlation pixel
     reach = np.minimum(np.ceil(max_shift_px / scale).astype(int), np.array([side_y, side_x]) // 2 - 2)
-    shifts = np.zeros((len(spectra), 2))
+    shifts = np.zeros((spectra.shape[0], 2))
+    n = len(shifts)
     for _ in range(iterations):
-        total = sum_shifted(small, shifts_yx_px=shifts, band=crop)
         before = shifts.copy()
-        for index, spectrum in enumerate(small):
-            own = sum_shifted(spectrum[None], shifts_yx_px=before[index : index + 1], band=crop)
-            correlation = fft.irfft2(weight * np.conj(total - own) * spectrum, s=(side_y, side_x))
-            if correlation.any():  # a frame without signal (all zero) stays where it is
-                found = _highest_point(correlation, reach) * scale  # (2,)
-                shifts[index] += (found - before[index]) * (len(small) - 1) / len(small)  # all move at once
+        near = _correlate(small, before, band=crop, weight=weight, shape=(side_y, side_x), reach=reach)
+        for index in range(n):
+            if near[index].any():  # a frame without signal (all zero) stays where it is
+                found = _highest_point(near[index], reach) * scale  # (2,)
+                shifts[index] += (found - before[index]) * (n - 1) / n  # all move at once
         if np.max(np.abs(shifts - before)) < 0.25 * scale.max():
             break
     return shifts
 
 
-def _crop_rows(spectrum: ComplexArray, side_y: int, side_x: int) -> ComplexArray:
-    rows, columns = spectrum.shape
-    shape, new_shape = (rows, 2 * columns - 1), (side_y, side_x)
-    cropped: ComplexArray = resize_spectrum_2d(spectrum, shape=shape, new_shape=new_shape)
-    return cropped
+def _correlate(
+    small: ComplexArray,
+    shifts_yx_px: NDArray[Any],
+    *,
+    band: Band,
+    weight: NDArray[np.float32],
+    shape: tuple[int, int],
+    reach: NDArray[Any],
+) -> NDArray[Any]:
+    """Return the correlation of each frame with the sum of the others, near the origin: ``(n, 2 reach + 3, 2 reach + 3)``."""
+    place = place_of(small)
+    total = sum_shifted(small, shifts_yx_px=shifts_yx_px, band=band)
+    weight = place.put(weight)
+    rows, columns = (place.put(np.arange(-reach[axis] - 1, reach[axis] + 2) % shape[axis]) for axis in (0, 1))
+    found = []
+    batch = 1 if place.on_cores else _BATCH
+    for start in range(0, small.shape[0], batch):
+        some = slice(start, min(start + batch, small.shape[0]))
+        if place.on_cores:
+            own = sum_shifted(small[some], shifts_yx_px=shifts_yx_px[some], band=band)
+        else:
+            own = shift_each(small[some, :, :], *phase_ramps(shifts_yx_px[some], band))
+        correlation = irfft2(weight * place.xp.conj(total - own) * small[some, :, :], shape=shape)
+        near = place.xp.take(place.xp.take(correlation, rows, axis=1), columns, axis=2)
+        found.append(to_numpy(near))
+    return np.concatenate(found)
 
 
-def _highest_point(correlation: NDArray[Any], reach: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the sub-pixel position of the maximum within ``reach`` of the origin, by a parabola along each axis."""
+def _highest_point(near: NDArray[Any], reach: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the sub-pixel position of the maximum within ``reach`` of the origin, by a parabola along each axis.
+
+    ``near`` is the correlation from ``-reach - 1`` to ``reach + 1``.
+    """
     rows, columns = np.arange(-reach[0] - 1, reach[0] + 2), np.arange(-reach[1] - 1, reach[1] + 2)
-    near = correlation[np.ix_(rows, columns)]  # (2 reach + 3, 2 reach + 3)
     inner = near[1:-1, 1:-1]
     y, x = (int(place) + 1 for place in np.unravel_index(np.argmax(inner), inner.shape))
     offsets = []
@@ -123,12 +195,13 @@ def refine_shifts(
     weight = spread_weights(np.ones(1), band=band, b_factor_px2=b_factor_px2)
     rings = np.ones(1)
     for iteration in range(iterations):
+        total = None
         if iteration in {2, 4}:
             total = sum_shifted(spectra, shifts_yx_px=shifts, band=band)
-            rings = likelihood_weights(measure_power(spectra, total=total, band=band), n_frames=len(spectra))
+            rings = likelihood_weights(measure_power(spectra, total=total, band=band), n_frames=spectra.shape[0])
             if rings.any():
                 weight = spread_weights(rings, band=band, b_factor_px2=0.0)
-        steps = newton_steps(spectra, shifts_yx_px=shifts, band=band, weight=weight)
+        steps = newton_steps(spectra, shifts_yx_px=shifts, band=band, weight=weight, total=total)
         limit = 2.0 if iteration < 2 else 1.0
         step = np.clip(steps.step_yx_px, -limit, limit)  # (n, 2)
         shifts += step - step.mean(axis=0)

@@ -25,8 +25,9 @@ from icestream.algorithms.motion_correlate import (
     sum_shifted,
 )
 from icestream.algorithms.motion_fit import ModelFit, fit_model, smooth_track
-from icestream.algorithms.motion_global import taper_2d
+from icestream.algorithms.motion_global import take_band, taper_2d, taper_part, transform_band
 from icestream.algorithms.motion_model import local_shift_px
+from icestream.algorithms.namespaces import Array, place_of, rfft2
 
 _ROUNDS = ((4.0, False), (1.0, False), (0.0, True), (0.0, True), (0.0, True))
 """Per round: factor of the B-factor, and whether frequencies are weighed by their measured signal."""
@@ -42,7 +43,7 @@ class Patch:
 
 
 def cut_patches(
-    frames: NDArray[np.float32], *, bin: int, shifts_yx_px: NDArray[Any], grid: tuple[int, int], limit_per_px: float
+    frames: Array, *, bin: int, shifts_yx_px: NDArray[Any], grid: tuple[int, int], limit_per_px: float
 ) -> tuple[list[Patch], Band]:
     """Cut a grid of overlapping patches that follow the global motion, and transform them.
 
@@ -64,19 +65,34 @@ def cut_patches(
         np.linspace(0, length - part, count).round().astype(int) for length, part, count in zip(shape, side, grid, strict=True)
     )
     band, rows, columns = crop_band(side[0], side[1], bin=bin, limit_per_px=limit_per_px)
-    window = taper_2d(side[0], side[1], share=1 / 8)
+    window = place_of(frames).put(taper_2d(side[0], side[1], share=1 / 8))
     whole = np.round(np.asarray(shifts_yx_px) / bin).astype(int)  # (n, 2)
     patches = []
     for start_y in starts_y:
         for start_x in starts_x:
             origins = np.clip(np.array([start_y, start_x]) + whole, 0, np.array(shape) - side)  # (n, 2)
-            spectra = np.empty((len(frames), len(rows), columns), dtype=np.complex64)
-            for index, (y, x) in enumerate(origins):
-                cut = frames[index, y : y + side[0], x : x + side[1]]
-                spectra[index] = fft.rfft2((cut - cut.mean()) * window)[rows, :columns]
+            spectra = _transform_cuts(frames, origins, window=window, rows=rows, columns=columns)
             centre = ((start_y + side[0] / 2) * bin - 0.5, (start_x + side[1] / 2) * bin - 0.5)
             patches.append(Patch(spectra, (origins - np.array([start_y, start_x])) * float(bin), centre))
     return patches, band
+
+
+def _transform_cuts(
+    frames: Array, origins_yx: NDArray[Any], *, window: Array, rows: NDArray[np.intp], columns: int
+) -> ComplexArray:
+    """Return the low frequencies of the cut of each frame that begins at its origin and is as large as ``window``: ``(n, h, w)``.
+
+    On a device all frames are transformed at once, on cores one by one.
+    """
+    height, width = window.shape
+    if isinstance(window, np.ndarray):
+        spectra = np.empty((len(origins_yx), len(rows), columns), dtype=np.complex64)
+        for index, (y, x) in enumerate(origins_yx.tolist()):
+            spectra[index] = transform_band(taper_part(frames[index], window, origin_yx=(y, x)), rows=rows, columns=columns)
+        return spectra
+    xp = place_of(window).xp
+    stack = xp.stack([frames[index, y : y + height, x : x + width] for index, (y, x) in enumerate(origins_yx.tolist())])
+    return take_band(rfft2((stack - xp.mean(stack, axis=(1, 2), keepdims=True)) * window), rows=rows, columns=columns)
 
 
 def fit_local_motion(
@@ -107,12 +123,13 @@ def fit_local_motion(
     fit = ModelFit.still(np.asarray(global_yx_px, dtype=np.float64))
     for b_scale, measured in _ROUNDS:
         shifts = total_shifts(fit, centres, times=times, n_frames=n_frames, shape=shape)  # (p, n, 2)
+        totals: list[ComplexArray | None] = [None] * len(patches)
         if measured:
-            rings = _measure_rings(patches, shifts, band=band, rings=rings)
+            rings, totals = _measure_rings(patches, shifts, band=band, rings=rings)
         weight = spread_weights(rings if measured else np.ones(1), band=band, b_factor_px2=b_scale * b_factor_px2)
         steps = [
-            newton_steps(patch.spectra, shifts_yx_px=shift - patch.cut_yx_px, band=band, weight=weight)
-            for patch, shift in zip(patches, shifts, strict=True)
+            newton_steps(patch.spectra, shifts_yx_px=shift - patch.cut_yx_px, band=band, weight=weight, total=total)
+            for patch, shift, total in zip(patches, shifts, totals, strict=True)
         ]
         reach = 3.0 if b_scale > 1 else (1.5 if b_scale else 0.75)
         fit = fit_model(
@@ -145,15 +162,19 @@ def total_shifts(
     return moved
 
 
-def _measure_rings(patches: list[Patch], shifts: NDArray[Any], *, band: Band, rings: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the weight of each ring from all patches together; ``rings`` where they show no signal."""
+def _measure_rings(
+    patches: list[Patch], shifts: NDArray[Any], *, band: Band, rings: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], list[ComplexArray | None]]:
+    """Return the weight of each ring from all patches together (``rings`` if they show no signal), and the sum of each patch."""
+    totals: list[ComplexArray | None] = []
     sums: tuple[Any, ...] = (0.0, 0.0, 0.0)
     for patch, shift in zip(patches, shifts, strict=True):
         total = sum_shifted(patch.spectra, shifts_yx_px=shift - patch.cut_yx_px, band=band)
+        totals.append(total)
         power = measure_power(patch.spectra, total=total, band=band)
         sums = tuple(old + new for old, new in zip(sums, power, strict=True))
-    measured = likelihood_weights((sums[0], sums[1], sums[2]), n_frames=len(patches[0].spectra))
-    return measured if measured.any() else rings
+    measured = likelihood_weights((sums[0], sums[1], sums[2]), n_frames=patches[0].spectra.shape[0])
+    return (measured if measured.any() else rings), totals
 
 
 def _pool_information(steps: list[Steps]) -> NDArray[np.float64]:

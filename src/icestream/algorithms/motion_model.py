@@ -60,7 +60,8 @@ def local_shift_px(
     space = space_terms(y_px, x_px, shape=shape)  # (..., 6)
     time = time_terms(frame, n_frames=n_frames)  # (..., 3)
     table = np.asarray(coefficients, dtype=np.float64).reshape(2, N_SPACE, N_TIME)
-    shift: NDArray[np.float64] = np.einsum("aps,...p,...s->a...", table, space, time)
+    by_time = np.tensordot(time, table, axes=(-1, 2))  # (..., 2, 6)
+    shift: NDArray[np.float64] = np.einsum("...ap,...p->a...", by_time, space)
     return shift
 
 

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy import fft
 
 from icestream.algorithms.dose import dose_weights
 from icestream.algorithms.fourier import resize_spectrum_2d
+from icestream.algorithms.motion_arrays import filter_arrays
 from icestream.algorithms.motion_frames import Detector, Frames, group_frames
 from icestream.algorithms.motion_model import shift_field_px
+from icestream.algorithms.namespaces import Array, irfft2, place_of, rfft2, to_numpy
 from icestream.algorithms.warp import add_warped_frames
 
 _FREQUENCIES = 2048
@@ -38,7 +39,7 @@ class DoseModel:
 
 @dataclass(frozen=True)
 class MovieSums:
-    """The sums of one movie, ``(h / bin, w / bin)`` each.
+    """The sums of one movie, ``(h / bin, w / bin)`` each, where its frames were.
 
     Attributes
     ----------
@@ -50,15 +51,24 @@ class MovieSums:
         The parts of ``weighted`` (of ``plain`` without a dose) that come from frames 0, 2, … and 1, 3, …: they add up to it.
     """
 
-    plain: NDArray[np.float32]
-    weighted: NDArray[np.float32] | None
-    even: NDArray[np.float32] | None = None
-    odd: NDArray[np.float32] | None = None
+    plain: Array
+    weighted: Array | None
+    even: Array | None = None
+    odd: Array | None = None
+
+    def to_numpy(self) -> "MovieSums":
+        """Return the same sums on the host."""
+        images = (self.plain, self.weighted, self.even, self.odd)
+        plain, *others = (None if image is None else to_numpy(image) for image in images)
+        return MovieSums(plain, *others)
 
 
 @dataclass(frozen=True)
 class FactorisedWeights:
-    """Normalised weights ``of_frame @ of_frequency``: ``(n, r)`` and ``(r, 2048)``, from 0 to sqrt(½) cycles per pixel."""
+    """Normalised weights ``of_frame @ of_frequency``: ``(n, r)`` and ``(r, 2048)``, from 0 to sqrt(½) cycles per pixel.
+
+    The first function of the frame is 1, so that the first sum is the plain one.
+    """
 
     of_frame: NDArray[np.float32]
     of_frequency: NDArray[np.float32]
@@ -78,26 +88,34 @@ def factorise_dose_weights(model: DoseModel, *, first_frame: int, n_frames: int)
     norm = np.sqrt(np.sum(weights**2, axis=0))
     with np.errstate(divide="ignore", invalid="ignore"):
         weights = np.where(norm > 1e-30, weights / norm, 0.0)
-    left, values, right = np.linalg.svd(weights, full_matrices=False)
-    for rank in range(1, len(values) + 1):
-        error = np.abs(weights - (left[:, :rank] * values[:rank]) @ right[:rank]).max()
+    mean = weights.mean(axis=0)  # (f,)
+    left, values, right = np.linalg.svd(weights - mean, full_matrices=False)
+    for rank in range(len(values) + 1):
+        error = np.abs(weights - mean - (left[:, :rank] * values[:rank]) @ right[:rank]).max()
         if error <= _TOLERANCE / np.sqrt(n_frames):
             break
-    of_frequency = values[:rank, None] * right[:rank]
-    return FactorisedWeights(left[:, :rank].astype(np.float32), of_frequency.astype(np.float32))
+    of_frame = np.concatenate([np.ones((n_frames, 1)), left[:, :rank]], axis=1)  # (n, 1 + rank)
+    of_frequency = np.concatenate([mean[None], values[:rank, None] * right[:rank]])  # (1 + rank, f)
+    return FactorisedWeights(of_frame.astype(np.float32), of_frequency.astype(np.float32))
 
 
 @njit(cache=True, nogil=True)
-def _add_filtered(out: Any, spectrum: Any, curve: Any, height: int, width: int) -> None:
+def _filter_rows(spectrum: Any, curve: Any, height: int, width: int) -> None:
     scale = (curve.shape[0] - 1) / np.sqrt(0.5)
-    for y in range(out.shape[0]):
-        ky = (y if 2 * y <= height else y - height) / height
-        for x in range(out.shape[1]):
+    weights = np.empty(spectrum.shape[1], dtype=np.float32)
+    for y in range(height // 2 + 1):
+        ky = y / height
+        for x in range(spectrum.shape[1]):
             kx = x / width
             place = np.sqrt(ky * ky + kx * kx) * scale
             low = min(int(place), curve.shape[0] - 2)
             part = np.float32(place - low)
-            out[y, x] += spectrum[y, x] * (curve[low] * (np.float32(1) - part) + curve[low + 1] * part)
+            weights[x] = curve[low] * (np.float32(1) - part) + curve[low + 1] * part
+        for x in range(spectrum.shape[1]):
+            spectrum[y, x] *= weights[x]
+        if 0 < y < height - y:
+            for x in range(spectrum.shape[1]):
+                spectrum[height - y, x] *= weights[x]
 
 
 def sum_frames_2d(
@@ -109,7 +127,7 @@ def sum_frames_2d(
     dose: DoseModel | None,
     bin: float = 1.0,
     first_frame: int = 0,
-) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+) -> tuple[Array, Array | None]:
     """Return the plain and the dose-weighted sum of `sum_movie`, without halves."""
     sums = sum_movie(
         frames,
@@ -139,7 +157,7 @@ def sum_movie(
     Parameters
     ----------
     frames
-        The raw frames; read once.
+        The raw frames, of any library of arrays, where ``detector`` is; read once.
     global_yx_px, local_coefficients
         The motion: ``(n, 2)`` and ``(2, 18)`` (see `motion_model`).
     dose
@@ -158,16 +176,13 @@ def sum_movie(
     Sides of the result are even where it is cropped.
     """
     n_frames, shape = len(frames), detector.shape
-    of_frame = np.ones((n_frames, 1), dtype=np.float32)
-    weights = None
-    if dose is not None:
-        weights = factorise_dose_weights(dose, first_frame=first_frame, n_frames=n_frames)
-        of_frame = np.concatenate([of_frame, weights.of_frame], axis=1)  # (n, 1 + r)
+    weights = None if dose is None else factorise_dose_weights(dose, first_frame=first_frame, n_frames=n_frames)
+    of_frame = np.ones((n_frames, 1), dtype=np.float32) if weights is None else weights.of_frame  # (n, r)
     columns = of_frame.shape[1]
-    sums = np.zeros((columns * (2 if halves else 1), *shape), dtype=np.float32)
+    sums = detector.place.zeros((columns * (2 if halves else 1), *shape), "float32")
     number = 0
     for images, times in _in_chunks(frames, detector, group=-(-n_frames // _LARGEST_WARPS)):
-        fields, parts = [], np.zeros((len(times), len(sums)), dtype=np.float32)
+        fields, parts = [], np.zeros((len(times), sums.shape[0]), dtype=np.float32)
         for index, (time, size) in enumerate(times):
             members = slice(int(time - (size - 1) / 2), int(time + (size - 1) / 2) + 1)
             track = np.asarray(global_yx_px)[members].mean(axis=0)  # (2,)
@@ -179,32 +194,33 @@ def sum_movie(
     return _finish(sums, weights, halves=halves, new_shape=binned_shape(shape, bin=bin))
 
 
-def _finish(
-    sums: NDArray[np.float32], weights: FactorisedWeights | None, *, halves: bool, new_shape: tuple[int, int]
-) -> MovieSums:
+def _finish(sums: Array, weights: FactorisedWeights | None, *, halves: bool, new_shape: tuple[int, int]) -> MovieSums:
     """Make images of the running sums ``(n_sums, h, w)``: of all frames, or of even and then of odd ones."""
     shape = (sums.shape[1], sums.shape[2])
 
-    def image(spectrum: NDArray[Any]) -> NDArray[np.float32]:
+    def image(spectrum: Array) -> Array:
         return _from_spectrum(spectrum, shape=shape, new_shape=new_shape)
 
-    def plain(total: NDArray[np.float32]) -> NDArray[np.float32]:
-        return total.copy() if new_shape == shape else image(fft.rfft2(total))
+    def plain(total: Array) -> Array:
+        return place_of(total).xp.asarray(total, copy=True) if new_shape == shape else image(rfft2(total))
 
     if not halves:
-        return MovieSums(plain(sums[0]), None if weights is None else image(_weigh(sums[1:], weights)))
-    middle = len(sums) // 2
-    whole = plain(sums[0] + sums[middle])
+        return MovieSums(plain(sums[0, :, :]), None if weights is None else image(_weigh(sums, weights)))
+    middle = sums.shape[0] // 2
+    first, second = sums[0, :, :], sums[middle, :, :]
+    whole = plain(first + second)
     if weights is None:
-        return MovieSums(whole, None, plain(sums[0]), plain(sums[middle]))
-    even, odd = image(_weigh(sums[1:middle], weights)), image(_weigh(sums[middle + 1 :], weights))
+        return MovieSums(whole, None, plain(first), plain(second))
+    even, odd = image(_weigh(sums[:middle, :, :], weights)), image(_weigh(sums[middle:, :, :], weights))
     return MovieSums(whole, even + odd, even, odd)
 
 
-def _in_chunks(
-    frames: Frames, detector: Detector, *, group: int
-) -> Iterator[tuple[NDArray[np.float32], list[tuple[float, int]]]]:
-    """Yield up to 4 corrected images at a time (so that the sums are passed over less often), with their times and sizes."""
+def _in_chunks(frames: Frames, detector: Detector, *, group: int) -> Iterator[tuple[Array, list[tuple[float, int]]]]:
+    """Yield corrected images, their times and sizes: on cores up to 4 at a time, so that the sums are passed over less often."""
+    if not detector.place.on_cores:
+        for index, (time, size, frame) in enumerate(group_frames(frames, group=group)):
+            yield detector.correct(frame, number=index)[None, :, :], [(time, size)]
+        return
     buffer = np.empty((_CHUNK, *detector.shape), dtype=np.float32)
     times: list[tuple[float, int]] = []
     for index, (time, size, frame) in enumerate(group_frames(frames, group=group)):
@@ -235,16 +251,20 @@ def binned_shape(shape: tuple[int, int], *, bin: float) -> tuple[int, int]:
     return height, width
 
 
-def _weigh(sums: NDArray[np.float32], weights: FactorisedWeights) -> NDArray[np.complex64]:
+def _weigh(sums: Array, weights: FactorisedWeights) -> Array:
+    if not isinstance(sums, np.ndarray):
+        return filter_arrays(sums, rfft2, weights.of_frequency)
     height, width = sums.shape[1:]
-    out = np.zeros((height, width // 2 + 1), dtype=np.complex64)
+    out: NDArray[np.complex64] | None = None
     for image, curve in zip(sums, weights.of_frequency, strict=True):
-        _add_filtered(out, fft.rfft2(image), curve, height, width)
+        spectrum = rfft2(image)  # (h, w // 2 + 1)
+        _filter_rows(spectrum, curve, height, width)
+        out = spectrum if out is None else np.add(out, spectrum, out=out)
     return out
 
 
-def _from_spectrum(spectrum: NDArray[Any], *, shape: tuple[int, int], new_shape: tuple[int, int]) -> NDArray[np.float32]:
+def _from_spectrum(spectrum: Array, *, shape: tuple[int, int], new_shape: tuple[int, int]) -> Array:
     if new_shape != shape:
         spectrum = resize_spectrum_2d(spectrum, shape=shape, new_shape=new_shape)
-    image: NDArray[np.float32] = fft.irfft2(spectrum, s=new_shape, overwrite_x=True).astype(np.float32, copy=False)
-    return image
+    xp = place_of(spectrum).xp
+    return xp.astype(irfft2(spectrum, shape=new_shape, overwrite=True), xp.float32, copy=False)

@@ -18,6 +18,7 @@ from icestream.algorithms.gain_estimate import (
 from icestream.algorithms.gain_orientation import choose_gain, fit_gain_size_2d, measure_gain_slope, orient_gain_2d
 from icestream.algorithms.gain_shrink import measure_reliability, shrink_gain_2d
 from icestream.algorithms.motion_frames import check_counts, sum_raw_frames
+from icestream.algorithms.namespaces import to_numpy
 from icestream.errors import IcestreamError, ItemError
 from icestream.flow import Accumulator, Context, Exposure, Field, Params, Progress, Update, Verdict, keep, step, wait
 from icestream.io.gain import read_gain
@@ -138,7 +139,8 @@ class EstimateGain(Accumulator[EstimateGainState, GainReference]):
 def _sum_movie(movie: Movie, ctx: Context) -> NDArray[np.float32]:
     group = max(1, round(movie.n_frames / _EER_FRACTIONS)) if movie.format == "eer" else 1
     with open_movie(ctx.path(movie.file), eer_group=group) as reader:
-        total, whole = sum_raw_frames(reader.frames())
+        summed, whole = sum_raw_frames(reader.frames())
+        total = to_numpy(summed)
         check_counts(total, n_frames=reader.n_frames, whole=whole)
     if not np.isfinite(total).all():
         raise ItemError(f"{np.count_nonzero(~np.isfinite(total))} pixels are NaN or infinite")

@@ -16,6 +16,7 @@ from icestream.io.image import write_mrc
 from icestream.io.movie import open_movie
 from icestream.io.preview import write_preview
 from icestream.records import Acquisition, FileRef, FrameUse, GainReference, Micrograph, Motion, Movie
+from icestream.steps.devices import granted_place
 from icestream.steps.motion_reading import HeldFrames, Reading, frame_range, look_at_frames, publish_hot_pixels
 from icestream.units import Pixel
 
@@ -82,7 +83,7 @@ class MotionParams(Params):
 
 @step.map(
     "motion",
-    version=2,
+    version=3,
     reads=("pixel_size_ang", "voltage_kv", "dose_per_frame_e_per_ang2", "pre_exposure_e_per_ang2"),
     memory_gb=4.0,
 )
@@ -92,11 +93,11 @@ def correct_motion(
     """Undo the motion of the specimen during one movie and add up its frames, weighted by dose where it is known."""
     group, finer = _eer_reading(movie, params, acquisition)
     _check_dose(acquisition, params)
-    with open_movie(ctx.path(movie.file), eer_group=group, eer_upsampling=finer) as reader:
+    with granted_place(ctx) as place, open_movie(ctx.path(movie.file), eer_group=group, eer_upsampling=finer) as reader:
         start, stop = frame_range(
             reader, movie, first=params.first_frame, last=params.last_frame, expected=params.expected_frames
         )
-        frames = HeldFrames(reader, start, stop)
+        frames = HeldFrames(reader, start, stop, place=place, hold=place.on_cores or not ctx.reduced)
         detector, use, hot_yx = look_at_frames(
             frames,
             gain,
@@ -107,7 +108,8 @@ def correct_motion(
             movie=movie,
             ctx=ctx,
         )
-        ctx.progress(0.2, "aligning")
+        detector = detector.on(place)
+        ctx.progress(0.2, "aligning" if place.on_cores else f"aligning on GPU {ctx.gpu}")
         electrons = _electrons_per_px(acquisition, group=group, finer=finer)
         motion = _align(frames, detector, params, electrons_per_px=electrons)
         ctx.progress(0.6, "adding up")
@@ -120,7 +122,8 @@ def correct_motion(
             bin=params.bin,
             first_frame=start,
             halves=params.write_halves,
-        )
+        ).to_numpy()
+        del frames, detector  # so that their memory on a GPU can be handed back
     record = describe_motion(motion, finer=finer)
     use = use.model_copy(update={"hot_pixels": publish_hot_pixels(hot_yx, ctx)})
     return _publish(sums, record, use, params=params, movie=movie, pixel_size_ang=acquisition.pixel_size_ang, ctx=ctx)

@@ -17,6 +17,7 @@ from icestream.algorithms.gain_orientation import (
     orient_gain_2d,
 )
 from icestream.algorithms.motion_frames import Detector, check_counts, make_detector, sum_raw_frames
+from icestream.algorithms.namespaces import CORES, Array, Place, to_numpy
 from icestream.errors import ItemError
 from icestream.flow import Context
 from icestream.io.defects import read_defects, write_defects
@@ -28,23 +29,28 @@ _LARGEST_HELD_BYTES = 1_500_000_000
 
 
 class HeldFrames:
-    """The frames of a movie, to be read more than once: kept in memory as they are stored if they are small enough."""
+    """The frames of a movie, to be read more than once: kept as they are stored, where they are used, if they are small enough.
 
-    def __init__(self, reader: MovieReader, start: int, stop: int) -> None:
-        self._reader, self._start, self._stop = reader, start, stop
-        self._held: list[NDArray[Any]] | None = None
+    A GPU gets each frame as it is stored (a byte or two a pixel), while the next one is being decoded on a core.
+    """
+
+    def __init__(self, reader: MovieReader, start: int, stop: int, *, place: Place = CORES, hold: bool = True) -> None:
+        self._reader, self._start, self._stop, self._place = reader, start, stop, place
+        self._largest_bytes = _LARGEST_HELD_BYTES if hold else 0
+        self._held: list[Array] | None = None
 
     def __len__(self) -> int:
         return self._stop - self._start
 
-    def __iter__(self) -> Iterator[NDArray[Any]]:
+    def __iter__(self) -> Iterator[Array]:
         if self._held is not None:
             yield from self._held
             return
         size = len(self) * self._reader.height_px * self._reader.width_px * self._reader.dtype.itemsize
-        kept: list[NDArray[Any]] = []
-        for frame in self._reader.frames(self._start, self._stop):
-            if size <= _LARGEST_HELD_BYTES:
+        kept: list[Array] = []
+        for stored in self._reader.frames(self._start, self._stop):
+            frame = self._place.put(stored)
+            if size <= self._largest_bytes:
                 kept.append(frame)
             yield frame
         if len(kept) == len(self):
@@ -97,7 +103,8 @@ def look_at_frames(
 ) -> tuple[Detector, FrameUse, NDArray[np.intp]]:
     """Look once at all frames: check them, find how the gain belongs on them and which pixels are defect; and say so.
 
-    The last answer is where pixels are hot or dead that neither the gain nor a list declares, ``(n, 2)``.
+    The detector is on the host. The last answer is where pixels are hot or dead that neither the gain nor a list declares,
+    ``(n, 2)``.
 
     Raises
     ------
@@ -106,7 +113,8 @@ def look_at_frames(
     FileFormatError, SourceGone
         The gain or the list of defects cannot be read, or is for frames of another size.
     """
-    total, whole = sum_raw_frames(frames, refuse_empty=True)
+    summed, whole = sum_raw_frames(frames, refuse_empty=True)
+    total = to_numpy(summed)
     check_counts(total, n_frames=len(frames), whole=whole)
     values, choice = None, None
     if gain is not None:
