@@ -1,11 +1,11 @@
-"""Records of the steps that judge quality: dose of a movie, and tilt of a micrograph."""
+"""Records of the steps that judge quality: dose of a movie, agreement of two motions, and tilt of a micrograph."""
 
 from typing import Literal
 
 from pydantic import Field
 
 from icestream.records import FileRef, Record, Snapshot
-from icestream.units import ElectronsPerSquareAngstrom, WholePixels
+from icestream.units import ElectronsPerSquareAngstrom, Pixel, WholePixels
 
 
 class MovieDose(Record):
@@ -29,6 +29,21 @@ class DoseReference(Snapshot):
     n_samples: int = Field(ge=1, description="Movies behind the value")
     n_updates: int = Field(0, ge=0, description="How often the reference followed a lasting change")
     deviating_share: float | None = Field(None, description="Share of the last whole window that lay too far from the reference")
+
+
+class MotionAgreement(Record):
+    """How far two motion corrections of one movie agree, in raw pixels, a constant offset taken out."""
+
+    n_frames: int = Field(ge=1, description="Frames that were compared")
+    rms_px: Pixel = Field(ge=0, description="Distance of the two tracks, rms over the frames")
+    largest_px: Pixel = Field(ge=0, description="The same in the frame where it is largest")
+    largest_frame: float | None = Field(None, description="That frame, counted from 0 in the movie as it is stored")
+    field_rms_px: Pixel = Field(ge=0, description="Distance of the whole motions, local part and all, over the field of view")
+    field_largest_px: Pixel = Field(ge=0, description="The same where and when it is largest")
+    correlation: float | None = Field(None, description="Of the two tracks; 0 if only one moves, unset if neither does")
+    range_px: Pixel = Field(ge=0, description="How far apart the positions of the track that moves more lie at most")
+    path_px: Pixel = Field(0.0, ge=0, description="Length of the first path over these frames")
+    second_path_px: Pixel = Field(0.0, ge=0, description="Length of the second path over these frames")
 
 
 class TiltMeasure(Record):
