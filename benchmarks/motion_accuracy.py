@@ -8,7 +8,8 @@ python benchmarks/motion_accuracy.py --random 30 --seed 7
 `motion_random`. The other options describe movies of this script's own:
 ``--snr`` adds the spectral signal-to-noise of the corrected sum, relative to that of a sum with the true motion, and to that of
 frames that were never displaced (then the damping of interpolation counts too). Its signal is a specimen with a white spectrum,
-moved as the movie and added up with the motion that was found; its noise is white and goes the same way. ``--relion`` runs
+moved as the movie and added up with the motion that was found; its noise is white and goes the same way. What counts is the power
+of the signal in the sum: an offset that all frames share moves the image and takes nothing from it. ``--relion`` runs
 RELION's own implementation on the same movies.
 """
 
@@ -114,8 +115,8 @@ def relative_snr(seed, estimates, track, local, *, side):
     for found, coefficients in estimates:
         motion = {"global_yx_px": found, "local_coefficients": coefficients, "dose": None}
         signal, rest = (fft.rfft2(sum_frames_2d(frames, whole, **motion)[0][inner, inner] * taper) for frames in (moved, noise))
-        transfer = per_ring((signal * spectrum.conj()).real) / per_ring(np.abs(spectrum) ** 2) / n_frames
-        curves.append(transfer**2 / (per_ring(np.abs(rest) ** 2) / np.bincount(ring)[:10] / white))
+        kept = per_ring(np.abs(signal) ** 2) / per_ring(np.abs(spectrum) ** 2) / n_frames**2
+        curves.append(kept / (per_ring(np.abs(rest) ** 2) / np.bincount(ring)[:10] / white))
     return np.array(curves)
 
 

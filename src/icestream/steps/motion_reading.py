@@ -100,10 +100,10 @@ def cropped_area(
     height, width = (whole[0] - top, whole[1] - left) if size_yx_px is None else (length * finer for length in size_yx_px)
     if min(height, width) < 1 or top + height > whole[0] or left + width > whole[1]:
         camera = f"{whole[0] // finer}×{whole[1] // finer}"
-        asked = "to the border" if size_yx_px is None else f"{size_yx_px[0]}×{size_yx_px[1]}"
+        asked = "to the border" if size_yx_px is None else f"of {size_yx_px[0]}×{size_yx_px[1]}"
         first = f"row {offset_yx_px[0]}, column {offset_yx_px[1]}"
         raise ItemError(
-            f"{reader.path.name}: a crop of {asked} from {first} reaches beyond its frames of {camera} (height × width)"
+            f"{reader.path.name}: a crop {asked} from {first} reaches beyond its frames of {camera} (height × width)"
         )
     area = Area(top, left, height, width)
     return None if area == Area(0, 0, *whole) else area
