@@ -71,6 +71,7 @@ def sum_raw_frames(frames: Iterable[NDArray[Any]], *, refuse_empty: bool = False
     total: NDArray[np.float32] | None = None
     whole = True
     empty: list[int] = []
+    saturated: list[tuple[int, float]] = []
     for number, frame in enumerate(frames):
         whole = whole and frame.dtype.kind in "iu"
         if total is None:
@@ -79,24 +80,34 @@ def sum_raw_frames(frames: Iterable[NDArray[Any]], *, refuse_empty: bool = False
             raise ItemError(
                 f"frame {number} has shape {frame.shape}, the first frame has {total.shape}; allowed is one (height, width)"
             )
-        if frame.dtype.kind in "iu" and _saturated(frame):
-            raise ItemError(
-                f"frame {number} is saturated: more than half of its pixels are at the largest value of {frame.dtype}"
-            )
+        if (largest := _saturated_at(frame)) is not None:
+            saturated.append((number, largest))
+            if frame.dtype.kind in "iu" and largest == np.iinfo(frame.dtype).max:
+                _refuse_saturated(saturated)
         if refuse_empty and not frame[::16, ::16].any() and not frame.any():
             empty.append(number)
         _add(total, np.ascontiguousarray(frame))
     if total is None:
         raise ItemError("movie has no frames: at least 1 is needed")
+    if saturated and np.ptp(total) > 0:  # not a movie that is constant as a whole, of which something else is said
+        _refuse_saturated(saturated)
     if empty and total.any():
         some = ", ".join(map(str, empty[:5])) + (" …" if len(empty) > 5 else "")
         raise ItemError(f"{len(empty)} frames are all zero (frames {some}) and others are not: leave them out, or the movie")
     return total, whole
 
 
-def _saturated(frame: NDArray[Any]) -> bool:
+def _refuse_saturated(found: list[tuple[int, float]]) -> None:
+    number, largest = found[0]
+    raise ItemError(f"frame {number} is saturated: more than half of its pixels are at its largest value, {largest:g}")
+
+
+def _saturated_at(frame: NDArray[Any]) -> float | None:
+    """Return the value that most pixels have and none exceeds, be it the largest of the type or of the camera; or None."""
     probe = frame[:: max(frame.shape[0] // 256, 1), :: max(frame.shape[1] // 256, 1)]
-    return bool(np.count_nonzero(probe == np.iinfo(frame.dtype).max) > _SATURATED_SHARE * probe.size)
+    largest = float(probe.max()) if probe.size else 0.0
+    most = np.count_nonzero(probe == largest) > _SATURATED_SHARE * probe.size
+    return largest if largest > 1 and most else None  # a sparse frame of single electrons has at most 1
 
 
 def inspect_frames(frames: Frames, gain: NDArray[Any] | None, *, operation: Operation) -> Detector:

@@ -15,7 +15,7 @@ from icestream.files import publish, publish_text
 from icestream.microscope.camera import Camera, make_camera
 from icestream.microscope.draw import draw_exposure
 from icestream.microscope.exposure import counted_frames, expected_frames, render_specimen
-from icestream.microscope.faults import assign_faults
+from icestream.microscope.faults import assign_faults, exposure_settings, spoil_frames
 from icestream.microscope.pace import Pace, Wait, write_paced
 from icestream.microscope.phantom import Phantom, load_phantom
 from icestream.microscope.projection import FourierVolume, transform_volume
@@ -67,8 +67,10 @@ def render_movie(path: Path, settings: SimulationSettings, index: int) -> Exposu
 
     Faults of the image (no beam, drift, size) are in it; faults of the file are left to `write_paced`.
     """
+    fault = assign_faults(settings).get(index)
+    settings = exposure_settings(settings, fault)
     studio = open_studio(settings)
-    truth = draw_exposure(settings, index, fault=assign_faults(settings).get(index), diameter_ang=studio.phantom.diameter_ang)
+    truth = draw_exposure(settings, index, fault=fault, diameter_ang=studio.phantom.diameter_ang)
     generator = settings.generator(_EXPOSURE_KEY, index, 1)
     beam = truth.electrons_per_pixel / settings.dose_per_pixel
     specimen = render_specimen(
@@ -81,7 +83,8 @@ def render_movie(path: Path, settings: SimulationSettings, index: int) -> Exposu
     expected = expected_frames(truth, specimen, dose_per_frame_e_per_ang2=settings.dose_per_frame_e_per_ang2 * beam)
     shape = (truth.height_px, truth.width_px)
     camera = studio.camera.cut(shape)
-    write_movie(path, counted_frames(expected, camera, generator=generator), shape=shape, settings=settings, generator=generator)
+    frames = spoil_frames(counted_frames(expected, camera, generator=generator), fault, n_frames=truth.n_frames)
+    write_movie(path, frames, shape=shape, settings=settings, generator=generator)
     return truth
 
 

@@ -102,9 +102,7 @@ def cropped_area(
         camera = f"{whole[0] // finer}×{whole[1] // finer}"
         asked = "to the border" if size_yx_px is None else f"of {size_yx_px[0]}×{size_yx_px[1]}"
         first = f"row {offset_yx_px[0]}, column {offset_yx_px[1]}"
-        raise ItemError(
-            f"{reader.path.name}: a crop {asked} from {first} reaches beyond its frames of {camera} (height × width)"
-        )
+        raise ItemError(f"{reader.path.name}: a crop {asked} from {first} reaches beyond its frames of {camera} (height × width)")
     area = Area(top, left, height, width)
     return None if area == Area(0, 0, *whole) else area
 

@@ -5,7 +5,17 @@ from typing import Literal
 from pydantic import Field
 
 from icestream.records import FileRef, Record, Snapshot
-from icestream.units import ElectronsPerSquareAngstrom, Pixel, WholePixels
+from icestream.units import Angstrom, ElectronsPerSquareAngstrom, Pixel, WholePixels
+
+
+class MovieShape(Record):
+    """What kind of movie a camera wrote: movies of one camera and read-out have the same."""
+
+    height_px: int = Field(ge=1)
+    width_px: int = Field(ge=1)
+    n_frames: int = Field(ge=1, description="Stored frames")
+    format: str
+    pixel_size_ang: Angstrom | None = Field(None, description="As the file's own header says it")
 
 
 class MovieDose(Record):
@@ -15,6 +25,7 @@ class MovieDose(Record):
     zero_fraction: float = Field(ge=0, le=1, description="Share of the pixels that counted nothing in any frame")
     drift: float = Field(description="Change of the mean from the first frame to the last, relative to the mean")
     n_frames: int = Field(ge=1, description="Stored frames that were looked at")
+    shape: MovieShape | None = Field(None, description="Size, frames, format and pixel size of the movie")
 
 
 class DoseReference(Snapshot):
@@ -29,6 +40,7 @@ class DoseReference(Snapshot):
     n_samples: int = Field(ge=1, description="Movies behind the value")
     n_updates: int = Field(0, ge=0, description="How often the reference followed a lasting change")
     deviating_share: float | None = Field(None, description="Share of the last whole window that lay too far from the reference")
+    shape: MovieShape | None = Field(None, description="What most movies of the session are like")
 
 
 class MotionAgreement(Record):
