@@ -14,6 +14,8 @@ from icestream.errors import ItemError
 _LARGEST_BINNED_SIDE = 2048
 _SATURATED_SHARE = 0.5
 _LEAST_COUNTS = 0.1
+_MOST_ZEROS = 0.905
+"""Share of pixels that count nothing where 0.1 electrons came to each: exp(-0.1)."""
 
 
 class Frames(Protocol):
@@ -151,6 +153,10 @@ def check_counts(total: NDArray[np.float32], *, n_frames: int, whole: bool) -> N
     if whole and counts < _LEAST_COUNTS:
         raise ItemError(
             f"no beam: {counts:.2g} counts per pixel in all {n_frames} frames together, at least {_LEAST_COUNTS} are needed"
+        )
+    if not whole and (zeros := np.count_nonzero(total[finite] == 0) / np.count_nonzero(finite)) > _MOST_ZEROS:
+        raise ItemError(
+            f"no beam: {zeros:.1%} of the pixels counted nothing in all {n_frames} frames together, allowed are {_MOST_ZEROS:.1%}"
         )
     if np.ptp(total[finite]) == 0:
         raise ItemError(f"movie has no contrast: the sum of its {n_frames} frames is {total[finite][0]:g} in every pixel")

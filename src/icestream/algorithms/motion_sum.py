@@ -23,6 +23,7 @@ from icestream.algorithms.warp import add_warped_frames
 _FREQUENCIES = 2048
 _TOLERANCE = 2e-4
 _CHUNK = 4
+_CHUNK_BYTES = 2**28
 _LARGEST_WARPS = 128
 
 
@@ -204,13 +205,17 @@ def _finish(
 def _in_chunks(
     frames: Frames, detector: Detector, *, group: int
 ) -> Iterator[tuple[NDArray[np.float32], list[tuple[float, int]]]]:
-    """Yield up to 4 corrected images at a time (so that the sums are passed over less often), with their times and sizes."""
-    buffer = np.empty((_CHUNK, *detector.shape), dtype=np.float32)
+    """Yield up to 4 corrected images at a time (so that the sums are passed over less often), with their times and sizes.
+
+    Large images come one by one, for memory; the sums are the same, for the order of the images is.
+    """
+    chunk = max(1, min(_CHUNK, _CHUNK_BYTES // (4 * detector.shape[0] * detector.shape[1])))
+    buffer = np.empty((chunk, *detector.shape), dtype=np.float32)
     times: list[tuple[float, int]] = []
     for index, (time, size, frame) in enumerate(group_frames(frames, group=group)):
         detector.correct(frame, number=index, out=buffer[len(times)])
         times.append((time, size))
-        if len(times) == _CHUNK:
+        if len(times) == chunk:
             yield buffer, times
             times = []
     if times:

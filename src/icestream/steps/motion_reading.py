@@ -26,6 +26,9 @@ from icestream.io.movie import MovieReader
 from icestream.records import FileRef, FrameUse, GainReference, Movie
 
 _LARGEST_HELD_BYTES = 1_500_000_000
+_MEMORY_BYTES = 3_200_000_000
+_WORKING_BYTES_PER_PX = 40
+"""About what sums, buffers and transforms of a movie need for each pixel of a frame."""
 
 
 class HeldFrames:
@@ -42,10 +45,12 @@ class HeldFrames:
         if self._held is not None:
             yield from self._held
             return
-        size = len(self) * self._reader.height_px * self._reader.width_px * self._reader.dtype.itemsize
+        pixels = self._reader.height_px * self._reader.width_px
+        size = len(self) * pixels * self._reader.dtype.itemsize
+        limit = min(_LARGEST_HELD_BYTES, _MEMORY_BYTES - _WORKING_BYTES_PER_PX * pixels)
         kept: list[NDArray[Any]] = []
         for frame in self._reader.frames(self._start, self._stop):
-            if size <= _LARGEST_HELD_BYTES:
+            if size <= limit:
                 kept.append(frame)
             yield frame
         if len(kept) == len(self):
