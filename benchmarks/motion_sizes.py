@@ -73,7 +73,8 @@ def run_case(name):
     """Run one case in this process; return its figures."""
     case = dict(CASES[name])
     shape, n_frames = case.pop("shape"), case.pop("frames")
-    dtype, dose = case.pop("dtype", "int8"), case.pop("dose", 0.6)
+    case.pop("dtype", None)
+    dose = case.pop("dose", 0.6)
     with tempfile.TemporaryDirectory() as folder:
         bench = StepBench(Path(folder))
         path = bench.folder / "movie.mrc"
