@@ -28,7 +28,6 @@ CASES = {
     "4096x4096 x 50": {"shape": (4096, 4096), "frames": 50},
     "4096x4096 x 50, 16 bit": {"shape": (4096, 4096), "frames": 50, "dtype": "int16"},
     "8192x8192 x 30": {"shape": (8192, 8192), "frames": 30},
-    "8192x8192 x 30, bin 2": {"shape": (8192, 8192), "frames": 30, "bin": 2.0},
     "8192x8192 x 30, bin 2, halves, crop": {
         "shape": (8192, 8192), "frames": 30, "bin": 2.0, "write_halves": True, "crop_offset_yx_px": (100, 201)
     },
