@@ -78,10 +78,11 @@ def _ctf(result: str, estimator: str, name: str) -> list[Target]:
 
 
 _SHOT_NOISE = (
-    "Noise sets it: on 1024² frames of 0.5 to 1.5 e/px the Cramér-Rao bound of the settings alone allows 0.937 at the worst, and "
-    "3 of the 4 settings below 0.95 are below it by their bound too. The fourth (57 frames, 0.66 e/px) keeps 0.948 of 0.966 that "
-    "its bound allows; a milder penalty on the terms of the local model (1.5 for 3) gives it 0.951. Errors are 0.90 of the bound at "
-    "the median for the global track, whose smoothness is used, and 1.01 of it for the local motion. Larger frames have more signal."
+    "Noise sets it: on 1024² frames of 0.5 to 1.5 e/px the Cramér-Rao bound of the settings alone allows 0.937 at the worst, "
+    "and 3 of the 4 settings below 0.95 are below it by their bound too. The fourth (57 frames, 0.66 e/px) keeps 0.948 of 0.966 "
+    "that its bound allows; a milder penalty on the terms of the local model (1.5 for 3) gives it 0.951. Errors are 0.90 of the "
+    "bound at the median for the global track, whose smoothness is used, and 1.01 of it for the local motion. Larger frames have "
+    "more signal."
 )
 
 
