@@ -155,6 +155,11 @@ def run_random(count, seed, *, side, verbose):
         rows.append(measure_setting(seed, index, side=side))
         if verbose:
             print(rows[-1], file=sys.stderr, flush=True)
+    return summarise(rows, seed, side=side)
+
+
+def summarise(rows, seed, *, side):
+    """Return the report of settings that were measured."""
 
     def column(name):
         return np.array([row[name] for row in rows], dtype=float)
@@ -178,7 +183,7 @@ def run_random(count, seed, *, side, verbose):
     bounded = column("snr_of_bound") < 0.95
     errors = ("global_px", "local_px", "global_as_local_px", "bound_global_px", "bound_local_px")
     return {
-        "random": count,
+        "random": len(rows),
         "seed": seed,
         "side": side,
         **{name: upper(column(name)) for name in errors},
