@@ -2,10 +2,14 @@
 
 python benchmarks/motion_accuracy.py --side 1024 --frames 16 --settings 6
 python benchmarks/motion_accuracy.py --side 1024 --frames 30 --settings 6 --snr --relion --patches 1 3 5
+python benchmarks/motion_accuracy.py --random 30 --seed 7
 
+``--random`` draws pixel size, dose, frames, defocus and motion of each movie and simulates it with `icestream.microscope`; see
+`motion_random`. The other options describe movies of this script's own:
 ``--snr`` adds the spectral signal-to-noise of the corrected sum, relative to that of a sum with the true motion, and to that of
 frames that were never displaced (then the damping of interpolation counts too). Its signal is a specimen with a white spectrum,
-moved as the movie and added up with the motion that was found; its noise is white and goes the same way. ``--relion`` runs
+moved as the movie and added up with the motion that was found; its noise is white and goes the same way. What counts is the power
+of the signal in the sum: an offset that all frames share moves the image and takes nothing from it. ``--relion`` runs
 RELION's own implementation on the same movies.
 """
 
@@ -22,6 +26,7 @@ from icestream.algorithms.motion_align import align_movie
 from icestream.algorithms.motion_frames import Detector, inspect_frames
 from icestream.algorithms.motion_model import local_shift_px
 from icestream.algorithms.motion_sum import DoseModel, sum_frames_2d
+from motion_random import run_random
 from relion_peer import relion_version, run_relion
 
 PAD = 64
@@ -110,8 +115,8 @@ def relative_snr(seed, estimates, track, local, *, side):
     for found, coefficients in estimates:
         motion = {"global_yx_px": found, "local_coefficients": coefficients, "dose": None}
         signal, rest = (fft.rfft2(sum_frames_2d(frames, whole, **motion)[0][inner, inner] * taper) for frames in (moved, noise))
-        transfer = per_ring((signal * spectrum.conj()).real) / per_ring(np.abs(spectrum) ** 2) / n_frames
-        curves.append(transfer**2 / (per_ring(np.abs(rest) ** 2) / np.bincount(ring)[:10] / white))
+        kept = per_ring(np.abs(signal) ** 2) / per_ring(np.abs(spectrum) ** 2) / n_frames**2
+        curves.append(kept / (per_ring(np.abs(rest) ** 2) / np.bincount(ring)[:10] / white))
     return np.array(curves)
 
 
@@ -221,7 +226,12 @@ def main():
     parser.add_argument("--relion", action="store_true", help="run RELION's own implementation on the same movies")
     parser.add_argument("--patches", type=int, nargs="+", default=(5,), help="for RELION: patches along either axis")
     parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--random", type=int, default=0, help="this many random settings of the simulated microscope")
+    parser.add_argument("--seed", type=int, default=0, help="for --random")
     options = parser.parse_args()
+    if options.random:
+        print(json.dumps(run_random(options.random, options.seed, side=options.side, verbose=options.verbose)))
+        return
     version = relion_version() if options.relion else None
     results = [measure(seed, options) for seed in range(options.settings)]
     report = {name: getattr(options, name) for name in ("side", "frames", "settings", "dose", "kind")}

@@ -54,6 +54,7 @@ SCRIPTS: dict[str, str] = {
     "gpu_motion": "",
     "kill_session": "DATA NEW_FOLDER",
     "motion_accuracy": "--side 1024 --frames 30 --settings 6 --snr --relion --patches 1 3 5",
+    "motion_sizes": "",
     "motion_speed": "--relion --patches 1 5",
     "newest_first": "",
     "picking_f1": "DATA",
@@ -83,6 +84,34 @@ def _ctf(result: str, estimator: str, name: str) -> list[Target]:
     return [*found, Target(CTF, angle, result, f"{estimator}.angle_deg.median", "°", at_most=5.0)]
 
 
+_SHOT_NOISE = (
+    "Noise sets it: on 1024² frames of 0.5 to 1.5 e/px the Cramér-Rao bound of the settings alone allows 0.937 at the worst, "
+    "and 3 of the 4 settings below 0.95 are below it by their bound too. The fourth (57 frames, 0.66 e/px) keeps 0.948 of 0.966 "
+    "that its bound allows; a milder penalty on the terms of the local model (1.5 for 3) gives it 0.951. Errors are 0.90 of the "
+    "bound at the median for the global track, whose smoothness is used, and 1.01 of it for the local motion. Larger frames have "
+    "more signal."
+)
+
+
+def _random_motion(side: int) -> list[Target]:
+    """Return the lines of motion over random settings of the simulated microscope."""
+    result = "motion_accuracy_random" if side == 1024 else f"motion_accuracy_random_{side}"
+    label = f"random settings, {side}²"
+    errors = (("global motion per axis", "global_per_axis_px", 0.1), ("local motion", "local_px", 0.3))
+    snr, allowed = "snr_at_0.9_nyquist", "n_snr_below_0.95_where_noise_allows_it"
+    return [
+        *(
+            Target(MOTION, f"{label}: {what}, {word}", result, f"{name}.{key}", "px", at_most=limit)
+            for what, name, limit in errors
+            for word, key in (("median", "median"), ("95th percentile", "p95"), ("worst", "worst"))
+        ),
+        Target(MOTION, f"{label}: settings whose local motion is worse than global", result, "local_worse_than_global", "", 0.0),
+        Target(MOTION, f"{label}: signal-to-noise kept at 0.9 Nyquist, median", result, f"{snr}.median", "", at_least=0.95),
+        Target(MOTION, f"{label}: the same, worst", result, f"{snr}.worst", "", at_least=0.95, tried=_SHOT_NOISE),
+        Target(MOTION, f"{label}: settings below 0.95 where noise allows it", result, allowed, "", 0.0, tried=_SHOT_NOISE),
+    ]
+
+
 def _beats_relion(patches: int) -> list[Target]:
     peer = f"relion_{patches}x{patches}"
     label = f"{patches}×{patches} patches of RELION"
@@ -101,10 +130,8 @@ TARGETS: tuple[Target, ...] = (
         MOTION, "signal-to-noise of the sum against one with the true shifts, at 0.9 Nyquist: median", "motion_accuracy",
         "snr_to_true_shifts_at_0.9_nyquist.median", "", at_least=0.95,
     ),
-    Target(
-        MOTION, "the same: worst setting", "motion_accuracy", "snr_to_true_shifts_at_0.9_nyquist.worst", "", at_least=0.95,
-        tried=_NO_RECORD,
-    ),
+    Target(MOTION, "the same: worst setting", "motion_accuracy", "snr_to_true_shifts_at_0.9_nyquist.worst", "", at_least=0.95),
+    *(line for side in (1024, 2048) for line in _random_motion(side)),
     Target(
         MOTION, "4096² × 30, in forward transforms of its frames", "motion_speed", "times_the_transforms", "times", at_most=5.0
     ),
@@ -131,6 +158,12 @@ TARGETS: tuple[Target, ...] = (
     Target(
         MOTION, "the same: largest difference of the dose-weighted sum, in standard deviations", "gpu_motion_strict",
         "difference.weighted_worst_sd", "", at_most=1e-3,
+    ),
+    Target(MOTION, "4096² × 50, the step itself: memory", "motion_sizes", "cases.4096x4096 x 50.peak_gb", "GB", at_most=4.0),
+    Target(MOTION, "4 to 1,000 frames, odd and not square: memory", "motion_sizes", "peak_gb", "GB", at_most=4.0),
+    Target(MOTION, "8192² × 30: memory", "motion_sizes_8192", "cases.8192x8192 x 30.peak_gb", "GB", at_most=4.0),
+    Target(
+        MOTION, "8192² × 30, binned, cropped, with halves: memory", "motion_sizes_8192", "peak_gb", "GB", at_most=6.0
     ),
     *_ctf("ctf_accuracy", "first", "`ctf`"),
     *_ctf("ctf_accuracy", "second", "`ctf_equiphase`"),

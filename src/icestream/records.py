@@ -171,6 +171,7 @@ class FrameUse(Record):
     first_frame: int = Field(0, ge=0, description="First frame used, counted from 0")
     height_px: int
     width_px: int = Field(description="Of the frames as they were read")
+    crop_px: tuple[int, int, int, int] | None = Field(None, description="Part used: top, left, height, width; all if unset")
     eer_group: int | None = Field(None, description="EER: camera frames added up to one frame")
     eer_upsampling: int | None = Field(None, description="EER: pixels for each pixel of the camera, along each axis")
     gain: FileRef | None = None

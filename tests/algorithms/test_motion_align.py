@@ -131,6 +131,12 @@ def test_groups_hold_every_frame_once():
     assert times.tolist() == [5.0]
 
 
+def _one_frame_at(value, dtype):
+    frames = np.random.default_rng(1).poisson(3, (3, 8, 8)).astype(dtype)
+    frames[1] = value
+    return frames
+
+
 @pytest.mark.parametrize(
     ("frames", "words"),
     [
@@ -139,6 +145,9 @@ def test_groups_hold_every_frame_once():
         (np.full((3, 8, 8), np.nan, dtype=np.float32), "holds no number"),
         (np.full((3, 8, 8), 255, dtype=np.uint8), "frame 0 is saturated"),
         (np.full((3, 8, 8), 7, dtype=np.uint8), "no contrast"),
+        (_one_frame_at(4095, np.uint16), "frame 1 is saturated: .* its largest value, 4095"),
+        (_one_frame_at(2.0**24, np.float32), "frame 1 is saturated"),
+        ((np.arange(3 * 4096).reshape(3, 64, 64) % 97 == 5).astype(np.float32), "no beam: 9.* of the pixels counted nothing"),
         ([], "no frames"),
         ([np.ones((8, 8), dtype=np.uint8), np.ones((8, 9), dtype=np.uint8)], "frame 1 has shape"),
     ],

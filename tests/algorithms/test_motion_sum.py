@@ -9,7 +9,7 @@ from icestream.algorithms.dose import dose_weights
 from icestream.algorithms.fourier import crop_fourier_2d, frequency_radius_2d
 from icestream.algorithms.motion_frames import inspect_frames
 from icestream.algorithms.motion_model import N_TERMS, local_shift_px, shift_field_px
-from icestream.algorithms.motion_sum import DoseModel, binned_shape, factorise_dose_weights, sum_frames_2d
+from icestream.algorithms.motion_sum import DoseModel, binned_shape, factorise_dose_weights, sum_frames_2d, sum_movie
 from icestream.algorithms.warp import block_centres
 
 DOSE = DoseModel(voltage_kv=300, pixel_size_ang=1.2, dose_per_frame_e_per_ang2=1.5, pre_exposure_e_per_ang2=2.0)
@@ -117,3 +117,16 @@ def test_dose_weights_are_made_up_of_few_functions_of_which_the_first_is_one(n_f
     wanted = dose_weights(frequency, before + dose * (3 + np.arange(n_frames)), voltage_kv=200).astype(np.float64)
     wanted /= np.sqrt(np.sum(wanted**2, axis=0))
     np.testing.assert_allclose(found.of_frame @ found.of_frequency, wanted, atol=3e-4 / np.sqrt(n_frames))
+
+
+def test_large_images_one_by_one_give_the_same_sums(monkeypatch):
+    rng = np.random.default_rng(6)
+    frames = rng.poisson(3, (7, 96, 80)).astype(np.uint8)
+    detector = inspect_frames(frames, None, operation="multiply")
+    motion = {"global_yx_px": rng.normal(0, 2, (7, 2)), "local_coefficients": rng.normal(0, 1, (2, 18))}
+    dose = DoseModel(voltage_kv=300, pixel_size_ang=1.0, dose_per_frame_e_per_ang2=2.0, pre_exposure_e_per_ang2=0)
+    usual = sum_movie(frames, detector, **motion, dose=dose, halves=True)
+    monkeypatch.setattr("icestream.algorithms.motion_sum._CHUNK_BYTES", 4 * 96 * 80)
+    one_by_one = sum_movie(frames, detector, **motion, dose=dose, halves=True)
+    for name in ("plain", "weighted", "even", "odd"):
+        np.testing.assert_allclose(getattr(one_by_one, name), getattr(usual, name), rtol=2e-6, atol=1e-5)

@@ -100,6 +100,15 @@ def test_settings_refuse_what_cannot_be():
         SimulationSettings(n_movies=3, faults={3: Fault.EMPTY})
     with pytest.raises(ValueError, match="square"):
         SimulationSettings(format="eer", height_px=128, width_px=256)
+    with pytest.raises(ValueError, match="not_finite needs format mrc of mrc_type float32, got mrc of int16"):
+        SimulationSettings(format="mrc", faults={0: Fault.NOT_FINITE})
+
+
+def test_a_seed_goes_on_giving_the_same_faults():
+    drawn = assign_faults(SimulationSettings(n_movies=400, fault_fraction=1.0)).values()
+    assert set(drawn) == {
+        Fault.TRUNCATED, Fault.EMPTY, Fault.HUGE_DRIFT, Fault.WRONG_SIZE, Fault.PAUSE, Fault.WEAK_BEAM, Fault.UNFINISHED
+    }  # fmt: skip
 
 
 def test_every_setting_is_described():

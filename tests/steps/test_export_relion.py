@@ -79,6 +79,21 @@ def test_ports_of_ctf_and_particles_are_optional() -> None:
     assert ports == {"micrograph": False, "ctf": True, "particles": True}
 
 
+def test_a_cropped_micrograph_has_no_movie_for_relion(tmp_path: Path) -> None:
+    """RELION would look for its particles at the wrong place of the frames."""
+    bench = StepBench(tmp_path)
+    use = FrameUse(movie="session:a.mrc", movie_frames=2, height_px=200, width_px=200, crop_px=(10, 4, 128, 192))
+    exposure, micrograph, ctf, particles = make_exposure(bench, 1)
+    state = add(bench, ExportState(), [(exposure, micrograph.model_copy(update={"frames": use}), ctf, particles)])
+    project = bench.path(ExportRelion().emit(state, ExportRelionParams(), bench).folder)
+    corrected = project / "MotionCorr/job001/corrected_micrographs.star"
+    assert column(corrected, "micrographs", "rlnMicrographMetadata") == ["None"]
+    assert float(column(corrected, "micrographs", "rlnAccumMotionTotal")[0]) == pytest.approx(1.6)
+    assert not list(project.glob("MotionCorr/job001/Movies/*.star")) and not (project / "Movies").exists()
+    assert state.motion_error_px is None
+    assert column(project / "Extract/job003/particles.star", "particles", "rlnCoordinateY") == ["21.000000"] * 3
+
+
 def test_tables_say_what_the_records_say(tmp_path: Path) -> None:
     bench = StepBench(tmp_path)
     state = add(bench, ExportState(), [make_exposure(bench, 1), make_exposure(bench, 2)])

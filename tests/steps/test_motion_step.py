@@ -276,3 +276,82 @@ def test_eer_frames_are_added_up_by_dose(bench, monkeypatch, n_frames, dose, gro
     with pytest.raises(SourceGone):
         correct_motion(movie, None, MotionParams(), Acquisition(dose_per_frame_e_per_ang2=dose), bench)
     assert asked == [group]
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "bin"),
+    [((40, 17), (180, 201), 1.0), ((0, 60), None, 1.0), ((3, 5), (240, 200), 2.0), ((16, 16), (224, 160), 1.5)],
+)
+def test_a_crop_is_what_cropped_frames_give(bench, frames, offset, size, bin):
+    rows, columns = (slice(first, None if size is None else first + size[axis]) for axis, first in enumerate(offset))
+    params = {"bin": bin, "write_halves": True}
+    crop = MotionParams(crop_offset_yx_px=offset, crop_size_yx_px=size, **params)
+    cropped = correct_motion(_movie(bench, frames), None, crop, KNOWN, bench)
+    images = [read_image(bench.path(ref)).copy() for ref in (cropped.image, cropped.unweighted, cropped.even)]
+    cut = correct_motion(
+        _movie(bench, np.ascontiguousarray(frames[:, rows, columns])), None, MotionParams(**params), KNOWN, bench
+    )
+    for image, ref in zip(images, (cut.image, cut.unweighted, cut.even), strict=True):
+        np.testing.assert_array_equal(image, read_image(bench.path(ref)))
+    assert cropped.motion.global_yx_px == cut.motion.global_yx_px
+    assert (cropped.height_px, cropped.width_px, cropped.bin) == (cut.height_px, cut.width_px, cut.bin)
+    height, width = frames[0, rows, columns].shape
+    assert cropped.frames.crop_px == (*offset, height, width) and cut.frames.crop_px is None
+    assert (cropped.frames.height_px, cropped.frames.width_px) == (SIDE, SIDE)
+    assert cropped.bin == pytest.approx(bin, rel=0.01)
+    assert image_header(bench.path(cropped.image)).pixel_size_ang == pytest.approx(1.1 * cropped.bin, rel=1e-5)
+
+
+def test_gain_and_defects_are_those_of_the_whole_sensor_also_with_a_crop(bench, frames):
+    pattern = np.random.default_rng(2).uniform(0.7, 1.4, frames.shape[1:])
+    pattern[:, 100] = 0
+    raw = np.divide(frames * 1.0, pattern, out=np.zeros(frames.shape), where=pattern > 0).astype(np.float32)
+    raw[:, 40, 50] = 900  # hot, outside of the crop
+    raw[:, 90, 150] = 900  # hot, inside
+    crop = MotionParams(local=False, crop_offset_yx_px=(60, 80), crop_size_yx_px=(130, 140))
+    gain = _gain(bench, np.rot90(pattern[::-1]), None)
+    micrograph = correct_motion(_movie(bench, raw), gain, crop, Acquisition(), bench)
+    assert (micrograph.frames.gain_orientation, micrograph.frames.n_hot_px) == ("flip rot90", 2)
+    hot = read_defects(bench.path(micrograph.frames.hot_pixels), shape=(SIDE, SIDE))
+    assert hot[40, 50] and hot[90, 150]
+    assert read_image(bench.path(micrograph.image)).max() < 100
+    np.testing.assert_allclose(micrograph.motion.global_yx_px, SHIFTS, atol=0.3)
+
+
+def test_the_crop_of_super_resolution_frames_counts_in_camera_pixels(tmp_path):
+    one = {"n_frames": 6, "dose_per_frame_e_per_ang2": 5.0, "eer_frames_per_frame": 20, "n_particles": 4}
+    simulate(tmp_path, settings=SimulationSettings(n_movies=1, format="eer", height_px=256, width_px=256, **one), pace=Pace())
+    path = tmp_path / "movies/mic_0001.eer"
+    size = {"n_frames": movie_header(path).n_frames, "height_px": 256, "width_px": 256, "size_bytes": path.stat().st_size}
+    movie = Movie(file="session:movies/mic_0001.eer", format="eer", **size)
+    bench = StepBench(tmp_path)
+    params = {"eer_group": 20, "eer_upsampling": 2, "bin": 2.0, "crop_offset_yx_px": (32, 64), "crop_size_yx_px": (160, 128)}
+    micrograph = correct_motion(movie, None, MotionParams(**params), KNOWN, bench)
+    assert (micrograph.height_px, micrograph.width_px, micrograph.bin) == (160, 128, 1.0)
+    assert micrograph.frames.crop_px == (64, 128, 320, 256)
+    assert image_header(bench.path(micrograph.image)).pixel_size_ang == pytest.approx(1.1, rel=1e-5)
+    ours = read_image(bench.path(micrograph.image)).copy()
+    whole = correct_motion(movie, None, MotionParams(eer_group=20, eer_upsampling=2, bin=2.0), KNOWN, bench)
+    part = read_image(bench.path(whole.image))[32:192, 64:192]
+    assert np.corrcoef(ours[16:-16, 16:-16].ravel(), part[16:-16, 16:-16].ravel())[0, 1] > 0.8  # the same place of the sensor
+
+
+@pytest.mark.parametrize(
+    ("crop", "said"),
+    [
+        ({"crop_offset_yx_px": (0, 1), "crop_size_yx_px": (256, 256)}, "a crop of 256×256 from row 0, column 1 reaches beyond"),
+        ({"crop_offset_yx_px": (256, 0)}, "a crop to the border from row 256, column 0 reaches beyond its frames of 256×256"),
+    ],
+)
+def test_a_crop_beyond_the_frames_is_refused(bench, frames, crop, said):
+    with pytest.raises(ItemError, match=said):
+        correct_motion(_movie(bench, frames), None, MotionParams(**crop), Acquisition(), bench)
+    assert not list((bench.folder / "steps").rglob("*"))
+
+
+def test_a_crop_that_is_no_crop_changes_nothing(bench, frames):
+    same = correct_motion(_movie(bench, frames), None, MotionParams(crop_size_yx_px=(SIDE, SIDE)), KNOWN, bench)
+    assert same.frames.crop_px is None
+    for wrong in ({"crop_offset_yx_px": (-1, 0)}, {"crop_size_yx_px": (63, 64)}):
+        with pytest.raises(ValueError, match=r"crop_\w+ is \("):
+            MotionParams(**wrong)

@@ -24,7 +24,7 @@ NAME = "movies_to_ctf_full"
 FAULTS = {1: Fault.EMPTY, 2: Fault.WEAK_BEAM, 4: Fault.HUGE_DRIFT, 6: Fault.TRUNCATED}
 N_MOVIES = 10
 SCENES = {0: Scene.CRYSTALLINE_ICE, 3: Scene.CONTAMINATION}
-FILTERS = ("right_dose", "steady", "agreed", "level", "good", "clean")
+FILTERS = ("right_dose", "steady", "same_motion", "agreed", "level", "good", "clean")
 SIMULATED: dict[str, Any] = {
     "n_movies": N_MOVIES, "height_px": 320, "width_px": 320, "n_frames": 6, "n_particles": 8, "format": "mrc",
     "dose_per_frame_e_per_ang2": 6.0, "b_factor_ang2": 20.0, "seed": 3,
@@ -39,7 +39,7 @@ def view(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SessionView]:
     simulate(folder / "scope", settings=SimulationSettings(faults=FAULTS, scenes=SCENES, **SIMULATED), pace=Pace())
     values = {**OPTICS, "movies": folder / "scope" / "movies", "gain": folder / "scope" / "gain.mrc"}
     # Of any seven of the nine readable movies, at most three have less than the usual dose: their median is right in any order.
-    own = {"learn_gain": True, "first_movies": 7, "defocus": [0.3, 1.5], "worst_resolution": 25}
+    own = {"learn_gain": True, "check_motion": True, "first_movies": 7, "defocus": [0.3, 1.5], "worst_resolution": 25}
     waiting = {"movies": {"max_files": N_MOVIES, "give_up_s": 1.0, "stable_s": 0.3}}
     document = fill_template(load_template(NAME), {**values, **own}, name="first half", settings=waiting)
     session = create_session(folder / "session", document)
@@ -58,7 +58,8 @@ def test_every_filter_decides_every_exposure_once(view: SessionView) -> None:
     reasons = Counter(item.step for item in view.rejected())
     assert {name: counts[name].rejected for name in FILTERS} == {name: reasons[name] for name in FILTERS}
     assert all(item.reason for item in view.rejected())
-    above = {"steady": "right_dose", "agreed": "steady", "level": "agreed", "good": "level", "clean": "good"}
+    above = {"steady": "right_dose", "same_motion": "steady", "agreed": "same_motion"}
+    above |= {"level": "agreed", "good": "level", "clean": "good"}
     for name, before in above.items():  # nothing failed between two filters, so what one kept the next has decided
         assert counts[name].item + counts[name].rejected == counts[before].item, name
 
@@ -99,7 +100,12 @@ def test_the_learnt_gain_watches_the_given_one(view: SessionView) -> None:
 def test_the_report_shows_every_step(view: SessionView) -> None:
     data = gather(view, refresh_s=0)
     shown = {one.title: one for one in data.measured}
-    assert [one.title for one in data.measured] == ["Dose", "Gain", "Motion", "CTF", "CTF", "CTF", "Tilt", "Quality", "Two CTFs"]
+    titles = ["Dose", "Gain", "Motion", "Motion", "Two motions", "CTF", "CTF", "CTF", "Tilt", "Quality", "Two CTFs"]
+    assert [one.title for one in data.measured] == titles
+    agreement = {stored.unit: stored.record["rms_px"] * 1.5 for stored in view.records("two_motions")}
+    assert shown["Two motions"].measures[0].n_shown == len(agreement)
+    assert shown["Two motions"].measures[0].unit == "Å"
+    assert shown["Two motions"].measures[0].median == pytest.approx(sorted(agreement.values())[len(agreement) // 2], abs=0.5)
     assert shown["Dose"].measures[0].median == pytest.approx(6.0 * 1.5**2, rel=0.05)
     assert shown["Dose"].plots[0].title == "Usual dose"
     assert [plot.picture.uri is not None for plot in shown["Gain"].plots if plot.picture] == [True, True]
@@ -134,6 +140,13 @@ def test_the_gain_is_given_or_learnt(given: bool, learnt: bool, used: str | None
     assert ("gain" in document.steps, "learnt_gain" in document.steps) == (given, learnt)
     if learnt:
         assert ("gain" in document.steps["learnt_gain"].inputs) is given
+
+
+@pytest.mark.parametrize(("asked", "source"), [(False, "steady"), (True, "same_motion.micrograph")])
+def test_motion_is_corrected_twice_only_if_asked(asked: bool, source: str, tmp_path: Path) -> None:
+    document = fill_template(load_template(NAME), {"movies": tmp_path, "check_motion": asked})
+    assert ("second_motion" in document.steps, "same_motion" in document.steps) == (asked, asked)
+    assert {document.steps[name].inputs["micrograph"] for name in ("ctf", "second_ctf", "agreed")} == {source}
 
 
 def test_all_of_it_is_a_workflow_without_a_template() -> None:

@@ -17,6 +17,8 @@ from icestream.errors import ItemError
 _LARGEST_BINNED_SIDE = 2048
 _SATURATED_SHARE = 0.5
 _LEAST_COUNTS = 0.1
+_MOST_ZEROS = 0.905
+"""Share of pixels that count nothing where 0.1 electrons came to each: exp(-0.1)."""
 
 
 class Frames(Protocol):
@@ -121,6 +123,7 @@ def sum_raw_frames(frames: Iterable[Array], *, refuse_empty: bool = False) -> tu
     total: Array | None = None
     whole = True
     empty: list[int] = []
+    saturated: list[tuple[int, float]] = []
     for number, frame in enumerate(frames):
         place = place_of(frame)
         integral = bool(place.xp.isdtype(frame.dtype, "integral"))
@@ -131,23 +134,35 @@ def sum_raw_frames(frames: Iterable[Array], *, refuse_empty: bool = False) -> tu
             raise ItemError(
                 f"frame {number} has shape {frame.shape}, the first frame has {total.shape}; allowed is one (height, width)"
             )
-        if integral and _saturated(frame):
-            kind = to_numpy(frame[:1, :1]).dtype
-            raise ItemError(f"frame {number} is saturated: more than half of its pixels are at the largest value of {kind}")
+        if (largest := _saturated_at(frame)) is not None:
+            saturated.append((number, largest))
+            if integral and largest == np.iinfo(to_numpy(frame[:1, :1]).dtype).max:
+                _refuse_saturated(saturated)
         if refuse_empty and not place.xp.any(frame[::16, ::16]) and not place.xp.any(frame):
             empty.append(number)
         total = _added(total, frame)
     if total is None:
         raise ItemError("movie has no frames: at least 1 is needed")
-    if empty and place_of(total).xp.any(total):
+    xp = place_of(total).xp
+    if saturated and float(xp.max(total)) > float(xp.min(total)):  # not a movie that is constant as a whole
+        _refuse_saturated(saturated)
+    if empty and xp.any(total):
         some = ", ".join(map(str, empty[:5])) + (" …" if len(empty) > 5 else "")
         raise ItemError(f"{len(empty)} frames are all zero (frames {some}) and others are not: leave them out, or the movie")
     return total, whole
 
 
-def _saturated(frame: Array) -> bool:
+def _refuse_saturated(found: list[tuple[int, float]]) -> None:
+    number, largest = found[0]
+    raise ItemError(f"frame {number} is saturated: more than half of its pixels are at its largest value, {largest:g}")
+
+
+def _saturated_at(frame: Array) -> float | None:
+    """Return the value that most pixels have and none exceeds, be it the largest of the type or of the camera; or None."""
     probe = to_numpy(frame[:: max(frame.shape[0] // 256, 1), :: max(frame.shape[1] // 256, 1)])
-    return bool(np.count_nonzero(probe == np.iinfo(probe.dtype).max) > _SATURATED_SHARE * probe.size)
+    largest = float(probe.max()) if probe.size else 0.0
+    most = np.count_nonzero(probe == largest) > _SATURATED_SHARE * probe.size
+    return largest if largest > 1 and most else None  # a sparse frame of single electrons has at most 1
 
 
 def inspect_frames(frames: Frames, gain: NDArray[Any] | None, *, operation: Operation) -> Detector:
@@ -193,6 +208,10 @@ def check_counts(total: NDArray[np.float32], *, n_frames: int, whole: bool) -> N
     if whole and counts < _LEAST_COUNTS:
         raise ItemError(
             f"no beam: {counts:.2g} counts per pixel in all {n_frames} frames together, at least {_LEAST_COUNTS} are needed"
+        )
+    if not whole and (zeros := np.count_nonzero(values == 0) / values.size) > _MOST_ZEROS:
+        raise ItemError(
+            f"no beam: {zeros:.1%} of the pixels counted nothing in all {n_frames} frames together, allowed are {_MOST_ZEROS:.1%}"
         )
     if np.ptp(values) == 0:
         raise ItemError(f"movie has no contrast: the sum of its {n_frames} frames is {values.flat[0]:g} in every pixel")

@@ -24,6 +24,7 @@ from icestream.algorithms.warp import add_warped_frames
 _FREQUENCIES = 2048
 _TOLERANCE = 2e-4
 _CHUNK = 4
+_CHUNK_BYTES = 2**28
 _LARGEST_WARPS = 128
 
 
@@ -216,17 +217,21 @@ def _finish(sums: Array, weights: FactorisedWeights | None, *, halves: bool, new
 
 
 def _in_chunks(frames: Frames, detector: Detector, *, group: int) -> Iterator[tuple[Array, list[tuple[float, int]]]]:
-    """Yield corrected images, their times and sizes: on cores up to 4 at a time, so that the sums are passed over less often."""
+    """Yield corrected images, their times and sizes: on cores up to 4 at a time, so that the sums are passed over less often.
+
+    Large images come one by one, for memory; the sums are the same, for the order of the images is.
+    """
     if not detector.place.on_cores:
         for index, (time, size, frame) in enumerate(group_frames(frames, group=group)):
             yield detector.correct(frame, number=index)[None, :, :], [(time, size)]
         return
-    buffer = np.empty((_CHUNK, *detector.shape), dtype=np.float32)
+    chunk = max(1, min(_CHUNK, _CHUNK_BYTES // (4 * detector.shape[0] * detector.shape[1])))
+    buffer = np.empty((chunk, *detector.shape), dtype=np.float32)
     times: list[tuple[float, int]] = []
     for index, (time, size, frame) in enumerate(group_frames(frames, group=group)):
         detector.correct(frame, number=index, out=buffer[len(times)])
         times.append((time, size))
-        if len(times) == _CHUNK:
+        if len(times) == chunk:
             yield buffer, times
             times = []
     if times:

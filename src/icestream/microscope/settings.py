@@ -36,6 +36,16 @@ class Fault(StrEnum):
     """The beam was off centre: 70 % of the dose."""
     UNFINISHED = "unfinished"
     """The file stays short of its declared size for ever; under its temporary name where such names are used."""
+    ZERO_FRAMES = "zero_frames"
+    """The beam was blanked during the middle third of the frames: they are all zero."""
+    SATURATED = "saturated"
+    """One frame has the largest value that its pixels can hold, nearly everywhere."""
+    NOT_FINITE = "not_finite"
+    """A quarter of one frame is no number; only MRC movies of float32 can say that."""
+    SHORT = "short"
+    """The acquisition was stopped: the movie is complete and has half of the frames."""
+    OTHER_CAMERA = "other_camera"
+    """The movie is of another camera: other, not square frames, another pixel size, another gain."""
 
 
 class Scene(StrEnum):
@@ -125,6 +135,8 @@ class SimulationSettings(BaseModel):
             outside = [index for index in getattr(self, name) if not 0 <= index < self.n_movies]
             if outside:
                 raise ValueError(f"{name}: movies {outside} do not exist; allowed: 0 … {self.n_movies - 1}")
+        if Fault.NOT_FINITE in self.faults.values() and (self.format, self.mrc_type) != ("mrc", "float32"):
+            raise ValueError(f"faults: not_finite needs format mrc of mrc_type float32, got {self.format} of {self.mrc_type}")
         if self.format == "eer" and self.height_px != self.width_px:
             raise ValueError(f"EER movies are square, got {self.height_px} x {self.width_px}")
         return self

@@ -18,12 +18,12 @@ from icestream.files import publish, publish_text
 from icestream.microscope.camera import Camera, count_electrons, make_camera
 from icestream.microscope.draw import draw_exposure
 from icestream.microscope.exposure import counted_frames, expected_frames, render_specimen
-from icestream.microscope.faults import assign_faults
+from icestream.microscope.faults import assign_faults, exposure_settings, spoil_frames
 from icestream.microscope.pace import Pace, Wait, write_paced
 from icestream.microscope.phantom import Phantom, load_phantom
 from icestream.microscope.projection import FourierVolume, transform_volume
 from icestream.microscope.scenes import add_scene
-from icestream.microscope.settings import Scene, SimulationSettings
+from icestream.microscope.settings import Fault, Scene, SimulationSettings
 from icestream.microscope.truth import ExposureTruth, SessionTruth, save_exposure_truth, save_session_truth
 from icestream.microscope.writer import write_movie, write_mrc_array
 
@@ -71,10 +71,13 @@ def render_movie(path: Path, settings: SimulationSettings, index: int) -> Exposu
 
     Faults of the image (no beam, drift, size) and scenes are in it; faults of the file are left to `write_paced`.
     """
-    truth, expected, generator = _expose(settings, index)
+    fault = assign_faults(settings).get(index)
+    settings = exposure_settings(settings, fault)
+    truth, expected, generator = _expose(settings, index, fault)
     shape = (truth.height_px, truth.width_px)
-    camera = open_studio(settings).camera.cut(shape)
-    write_movie(path, counted_frames(expected, camera, generator=generator), shape=shape, settings=settings, generator=generator)
+    frames = counted_frames(expected, open_studio(settings).camera.cut(shape), generator=generator)
+    frames = spoil_frames(frames, fault, n_frames=truth.n_frames)
+    write_movie(path, frames, shape=shape, settings=settings, generator=generator)
     return truth
 
 
@@ -83,17 +86,19 @@ def render_micrograph(settings: SimulationSettings, index: int) -> tuple[NDArray
 
     Motion is not corrected: it blurs the sum. Ask for settings without motion where the sum is to be a good micrograph.
     """
-    truth, expected, generator = _expose(settings, index)
+    truth, expected, generator = _expose(settings, index, assign_faults(settings).get(index))
     summed = np.zeros((truth.height_px, truth.width_px), np.float32)
     for frame in expected:
         summed += frame
     return count_electrons(summed, generator=generator).astype(np.float32), truth
 
 
-def _expose(settings: SimulationSettings, index: int) -> tuple[ExposureTruth, Iterator[NDArray[np.float32]], np.random.Generator]:
+def _expose(
+    settings: SimulationSettings, index: int, fault: Fault | None
+) -> tuple[ExposureTruth, Iterator[NDArray[np.float32]], np.random.Generator]:
     """Return the truth of an exposure, its noiseless frames, and the generator of its camera's noise."""
     studio = open_studio(settings)
-    truth = draw_exposure(settings, index, fault=assign_faults(settings).get(index), diameter_ang=studio.phantom.diameter_ang)
+    truth = draw_exposure(settings, index, fault=fault, diameter_ang=studio.phantom.diameter_ang)
     generator = settings.generator(_EXPOSURE_KEY, index, 1)
     beam = truth.electrons_per_pixel / settings.dose_per_pixel
     specimen = render_specimen(

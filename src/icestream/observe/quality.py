@@ -1,4 +1,4 @@
-"""The parts of the report about quality checks: dose, gain, tilt, and how two estimates of the CTF agree."""
+"""The parts of the report about quality checks: dose, gain, tilt, and how two motions or two estimates of the CTF agree."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -124,6 +124,28 @@ def measure_tilt(view: SessionView, step: StepSummary, album: Album) -> Measured
         picture = album.embed(record["picture"]) if record.get("picture") else None
         newest = Newest(stored.name, numbers, picture, note="The spectra of the windows, where they lie in the image.")
     return MeasuredStep("Tilt", step, drawn, newest) if drawn else None
+
+
+def measure_agreement(view: SessionView, step: StepSummary, *, pixel_size_ang: float | None) -> MeasuredStep | None:
+    """Show how far two motion corrections of each movie agree."""
+    found = read_series(view, step, ("rms_px", "field_rms_px", "correlation"))
+    if found is None:
+        return None
+    scale, unit = (pixel_size_ang, "Å") if pixel_size_ang else (1.0, "px")
+    measures = (
+        make_measure(scale_series(found["rms_px"], scale), label="Distance of the two tracks", unit=unit),
+        make_measure(scale_series(found["field_rms_px"], scale), label="Distance over the field", unit=unit),
+        make_measure(found["correlation"], label="Correlation of the two tracks", unit=""),
+    )
+    drawn = tuple(measure for measure in measures if measure is not None)
+    stored = next(view.records(step.name, newest_first=True, limit=1), None)
+    newest = None
+    if stored is not None:
+        record = stored.record
+        known = (("Rms", "rms_px"), ("Largest", "largest_px"), ("First path", "path_px"), ("Second path", "second_path_px"))
+        numbers = tuple((label, record[name] * scale, unit) for label, name in known if record.get(name) is not None)
+        newest = Newest(stored.name, numbers)
+    return MeasuredStep("Two motions", step, drawn, newest) if drawn else None
 
 
 def compare_ctfs(view: SessionView, steps: Sequence[StepSummary]) -> list[MeasuredStep]:

@@ -157,6 +157,8 @@ def _measure(
                 found.append(quality.measure_dose(view, step, steps))
             case "GainReference":
                 found.append(quality.measure_gain(view, step, album))
+            case "MotionAgreement":
+                found.append(quality.measure_agreement(view, step, pixel_size_ang=pixel_size_ang))
             case "TiltMeasure":
                 found.append(quality.measure_tilt(view, step, album))
             case "MicrographQuality":

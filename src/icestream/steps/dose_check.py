@@ -9,7 +9,8 @@ from icestream.errors import ItemError
 from icestream.flow import Accumulator, Context, Exposure, Field, Params, Progress, Update, Verdict, keep, reject, step, wait
 from icestream.io.movie import open_movie
 from icestream.records import Acquisition, Movie, Record
-from icestream.steps.quality_records import DoseReference, MovieDose
+from icestream.steps.quality_records import DoseReference, MovieDose, MovieShape
+from icestream.steps.usual_movie import differences, most_usual
 
 _EER_FRACTIONS = 40
 
@@ -38,6 +39,9 @@ class DoseCheckParams(Params):
     """What a movie's counts must be like; a criterion that is unset is not applied."""
 
     max_deviation: float = Field(0.05, gt=0, lt=1, description="Largest distance from the reference (a fraction)")
+    same_shape: bool = Field(
+        True, description="The movie must have size, format, header's pixel size and number of frames of most movies"
+    )
     max_zero_fraction: float | None = Field(None, ge=0, le=1, description="Largest share of pixels that counted nothing")
     max_drift: float | None = Field(None, gt=0, description="Largest change of the mean during the movie (a fraction)")
 
@@ -47,6 +51,8 @@ class DoseReferenceState(Record):
 
     samples: list[float] = Field(default_factory=list)
     window: list[float] = Field(default_factory=list)
+    shapes: list[MovieShape] = Field(default_factory=list, description="Of the samples until they are full, then of the window")
+    shape: MovieShape | None = None
     reference: float | None = None
     pixel_size_ang: float | None = None
     source: Literal["acquisition", "median"] = "median"
@@ -56,7 +62,7 @@ class DoseReferenceState(Record):
     deviating_share: float | None = None
 
 
-@step.map("measure_dose", version=1)
+@step.map("measure_dose", version=2)
 def measure_dose(movie: Movie, ctx: Context) -> MovieDose:
     """Measure how many counts the pixels of a movie have, as the camera stored them.
 
@@ -69,15 +75,23 @@ def measure_dose(movie: Movie, ctx: Context) -> MovieDose:
     with open_movie(ctx.path(movie.file), eer_group=group) as reader:
         counts = measure_counts(reader.frames())
         n_frames = reader.n_frames * group
+        header = reader.header
     return MovieDose(
         counts_per_px_frame=counts.counts_per_px / group,
         zero_fraction=counts.zero_fraction,
         drift=counts.drift,
         n_frames=n_frames,
+        shape=MovieShape(
+            height_px=header.height_px,
+            width_px=header.width_px,
+            n_frames=movie.n_frames,
+            format=header.format,
+            pixel_size_ang=header.pixel_size_ang,
+        ),
     )
 
 
-@step.accumulate("dose_reference", version=1, reads=("pixel_size_ang", "dose_per_frame_e_per_ang2"), memory_gb=0.1)
+@step.accumulate("dose_reference", version=2, reads=("pixel_size_ang", "dose_per_frame_e_per_ang2"), memory_gb=0.1)
 class DoseReferences(Accumulator[DoseReferenceState, DoseReference]):
     """Learn from the first movies of a session how many counts a movie has, and notice when that changes for good.
 
@@ -109,12 +123,11 @@ class DoseReferences(Accumulator[DoseReferenceState, DoseReference]):
     ) -> Update[DoseReferenceState]:
         """Take the counts of new movies, one by one."""
         for measured, values in zip(dose, acquisition, strict=True):
-            counts = measured.counts_per_px_frame
             state = state.model_copy(update={"n_measured": state.n_measured + 1, "pixel_size_ang": values.pixel_size_ang})
             if len(state.samples) < params.n_samples:
-                state = _take_sample(state, counts, _expected_counts(values), params)
+                state = _take_sample(state, measured, _expected_counts(values), params)
             else:
-                state = _watch(state, counts, params)
+                state = _watch(state, measured, params)
         return Update(state)
 
     def emit(self, state: DoseReferenceState, params: DoseReferenceParams, ctx: Context) -> DoseReference:
@@ -130,6 +143,7 @@ class DoseReferences(Accumulator[DoseReferenceState, DoseReference]):
             n_samples=state.n_samples,
             n_updates=state.n_updates,
             deviating_share=state.deviating_share,
+            shape=state.shape,
         )
 
 
@@ -141,9 +155,10 @@ def _expected_counts(acquisition: Acquisition) -> float | None:
 
 
 def _take_sample(
-    state: DoseReferenceState, counts: float, expected: float | None, params: DoseReferenceParams
+    state: DoseReferenceState, measured: MovieDose, expected: float | None, params: DoseReferenceParams
 ) -> DoseReferenceState:
-    samples = [*state.samples, counts]
+    samples = [*state.samples, measured.counts_per_px_frame]
+    shapes = _with_shape(state.shapes, measured)
     middle = median(samples)
     confirmed = expected is not None and abs(middle - expected) <= params.acquisition_tolerance * expected
     return state.model_copy(
@@ -152,28 +167,46 @@ def _take_sample(
             "n_samples": len(samples),
             "reference": expected if confirmed else middle,
             "source": "acquisition" if confirmed else "median",
+            "shape": most_usual(shapes),
+            "shapes": shapes if len(samples) < params.n_samples else [],
         }
     )
 
 
-def _watch(state: DoseReferenceState, counts: float, params: DoseReferenceParams) -> DoseReferenceState:
+def _with_shape(shapes: list[MovieShape], measured: MovieDose) -> list[MovieShape]:
+    return shapes if measured.shape is None else [*shapes, measured.shape]
+
+
+def _follow_shape(state: DoseReferenceState, shapes: list[MovieShape], params: DoseReferenceParams) -> MovieShape | None:
+    """Return what most movies of a full window are like if more than some of them are unlike the usual; else the usual."""
+    usual = state.shape
+    if usual is None or params.rule != "follow":
+        return usual
+    unlike = sum(bool(differences(shape, usual, max_deviation=params.max_deviation)) for shape in shapes)
+    return most_usual(shapes) if unlike > params.max_deviating_share * params.window else usual
+
+
+def _watch(state: DoseReferenceState, measured: MovieDose, params: DoseReferenceParams) -> DoseReferenceState:
     """Add a movie to the window; when it is full, judge it and begin a new one."""
-    window = [*state.window, counts]
+    window, shapes = [*state.window, measured.counts_per_px_frame], _with_shape(state.shapes, measured)
     reference = state.reference or 0.0
     if len(window) < params.window:
-        return state.model_copy(update={"window": window})
+        return state.model_copy(update={"window": window, "shapes": shapes})
     share = sum(abs(value - reference) > params.max_deviation * abs(reference) for value in window) / len(window)
-    changes: dict[str, object] = {"window": [], "deviating_share": share}
+    changes: dict[str, object] = {"window": [], "shapes": [], "deviating_share": share}
+    changes |= {"shape": _follow_shape(state, shapes, params)}
     if params.rule == "follow" and state.source == "median" and share > params.max_deviating_share:
         changes |= {"reference": median(window), "n_samples": len(window), "n_updates": state.n_updates + 1}
     return state.model_copy(update=changes)
 
 
-@step.filter("dose_check", version=1)
+@step.filter("dose_check", version=2)
 def check_dose(movie: Movie, dose: MovieDose, reference: DoseReference, params: DoseCheckParams) -> Verdict:  # noqa: ARG001 - the movie is passed on
-    """Keep movies that received the dose of this session's movies; a rejection names every criterion that failed."""
+    """Keep movies that are like those of this session and received their dose; a rejection names every criterion that failed."""
     expected, counts = reference.counts_per_px_frame, dose.counts_per_px_frame
     failures = []
+    if params.same_shape and dose.shape is not None and reference.shape is not None:
+        failures += differences(dose.shape, reference.shape, max_deviation=params.max_deviation)
     if not expected > 0:
         failures.append(f"the reference is {expected:g} counts in a pixel and frame; it must be above 0 to compare with")
     elif not abs(counts / expected - 1) <= params.max_deviation:

@@ -227,8 +227,8 @@ def _append(state: ExportState, project: Path, job: Job, rows: list[dict[str, st
 def _write_motion(
     project: Path, image: str, micrograph: Micrograph, group: OpticsGroup, acquisition: Acquisition, ctx: Context
 ) -> float | None:
-    """Write the STAR file of one movie; return by how much its local model misses ours, or None without motion."""
-    if micrograph.motion is None:
+    """Write the STAR file of one movie; return by how much its local model misses ours, or None without one."""
+    if micrograph.motion is None or not _covers_movie(micrograph):
         return None
     names: dict[str, str] = {}
     if micrograph.frames is not None:
@@ -239,8 +239,14 @@ def _write_motion(
     return error
 
 
+def _covers_movie(micrograph: Micrograph) -> bool:
+    """Tell whether micrograph and movie begin at one corner: RELION takes a place in one for that in the other."""
+    return micrograph.frames is None or micrograph.frames.crop_px is None
+
+
 def _add_micrograph(state: ExportState, project: Path, image: str, micrograph: Micrograph, number: int) -> ExportState:
-    metadata = "None" if micrograph.motion is None else image.removesuffix(".mrc") + ".star"
+    known = micrograph.motion is not None and _covers_movie(micrograph)
+    metadata = "None" if not known else image.removesuffix(".mrc") + ".star"
     row = layout.micrograph_row(image, metadata, micrograph.motion, group=number)
     state = _append(state, project, MOTION, [row])
     return state.model_copy(update={"n_micrographs": state.n_micrographs + 1})

@@ -9,7 +9,8 @@ from pydantic import model_validator
 
 from icestream.algorithms.gain_orientation import Orientation
 from icestream.algorithms.motion_align import MotionEstimate, align_movie
-from icestream.algorithms.motion_frames import Detector
+from icestream.algorithms.motion_crop import Area, CroppedFrames, crop_detector, move_local_model
+from icestream.algorithms.motion_frames import Detector, Frames
 from icestream.algorithms.motion_sum import DoseModel, MovieSums, sum_movie
 from icestream.flow import Context, Field, Params, step
 from icestream.io.image import write_mrc
@@ -17,13 +18,14 @@ from icestream.io.movie import open_movie
 from icestream.io.preview import write_preview
 from icestream.records import Acquisition, FileRef, FrameUse, GainReference, Micrograph, Motion, Movie
 from icestream.steps.devices import granted_place
-from icestream.steps.motion_reading import HeldFrames, Reading, frame_range, look_at_frames, publish_hot_pixels
+from icestream.steps.motion_reading import HeldFrames, Reading, cropped_area, frame_range, look_at_frames, publish_hot_pixels
 from icestream.units import Pixel
 
 _EER_FRACTIONS = 40
 _EER_DOSE_E_PER_ANG2 = 1.0
 _LEAST_EER_FRACTIONS = 10
 _MOST_EER_FRACTIONS = 100
+_LEAST_CROP_PX = 64
 
 
 class MotionParams(Params):
@@ -42,6 +44,12 @@ class MotionParams(Params):
     bin: float = Field(1.0, ge=1, le=8, description="Pixel size of the micrograph relative to the movie (2 for super-resolution)")
     first_frame: int = Field(0, ge=0, description="First frame to use, counted from 0")
     last_frame: int | None = Field(None, ge=0, description="Last frame to use, counted from 0; the last of the movie if unset")
+    crop_offset_yx_px: tuple[int, int] = Field(
+        (0, 0), description="First row and column of the movie to use (EER: of the camera); what is cut off counts for nothing"
+    )
+    crop_size_yx_px: tuple[int, int] | None = Field(
+        None, description="Height and width of the part to use; to the border if unset. The micrograph has that part only"
+    )
     expected_frames: int | None = Field(
         None, ge=1, description="Frames that a movie must have (EER: camera frames); others are refused. Any number if unset"
     )
@@ -78,6 +86,10 @@ class MotionParams(Params):
             raise ValueError(f"patches is {self.patches}; allowed is 2 to 16 along each axis")
         if self.last_frame is not None and self.last_frame < self.first_frame:
             raise ValueError(f"last_frame is {self.last_frame}, before first_frame {self.first_frame}")
+        if min(self.crop_offset_yx_px) < 0:
+            raise ValueError(f"crop_offset_yx_px is {self.crop_offset_yx_px}; allowed is 0 or more")
+        if self.crop_size_yx_px is not None and min(self.crop_size_yx_px) < _LEAST_CROP_PX:
+            raise ValueError(f"crop_size_yx_px is {self.crop_size_yx_px}; allowed is {_LEAST_CROP_PX} or more along each axis")
         return self
 
 
@@ -108,13 +120,15 @@ def correct_motion(
             movie=movie,
             ctx=ctx,
         )
-        detector = detector.on(place)
+        area = cropped_area(reader, offset_yx_px=params.crop_offset_yx_px, size_yx_px=params.crop_size_yx_px, finer=finer)
+        used: Frames = frames if area is None else CroppedFrames(frames, area)
+        detector = (detector if area is None else crop_detector(detector, area)).on(place)
         ctx.progress(0.2, "aligning" if place.on_cores else f"aligning on GPU {ctx.gpu}")
         electrons = _electrons_per_px(acquisition, group=group, finer=finer)
-        motion = _align(frames, detector, params, electrons_per_px=electrons)
+        motion = _align(used, detector, params, electrons_per_px=electrons)
         ctx.progress(0.6, "adding up")
         sums = sum_movie(
-            frames,
+            used,
             detector,
             global_yx_px=motion.global_yx_px,
             local_coefficients=motion.local_coefficients,
@@ -123,13 +137,17 @@ def correct_motion(
             first_frame=start,
             halves=params.write_halves,
         ).to_numpy()
-        del frames, detector  # so that their memory on a GPU can be handed back
-    record = describe_motion(motion, finer=finer)
-    use = use.model_copy(update={"hot_pixels": publish_hot_pixels(hot_yx, ctx)})
+        del frames, used, detector  # so that their memory on a GPU can be handed back
+    record = describe_motion(motion, finer=finer, area=area, shape=(use.height_px, use.width_px))
+    use = use.model_copy(update={"hot_pixels": publish_hot_pixels(hot_yx, ctx), "crop_px": _as_tuple(area)})
     return _publish(sums, record, use, params=params, movie=movie, pixel_size_ang=acquisition.pixel_size_ang, ctx=ctx)
 
 
-def _align(frames: HeldFrames, detector: Detector, params: MotionParams, *, electrons_per_px: float | None) -> MotionEstimate:
+def _as_tuple(area: Area | None) -> tuple[int, int, int, int] | None:
+    return None if area is None else (area.top, area.left, area.height, area.width)
+
+
+def _align(frames: Frames, detector: Detector, params: MotionParams, *, electrons_per_px: float | None) -> MotionEstimate:
     return align_movie(
         frames,
         detector,
@@ -184,11 +202,18 @@ def _dose_model(acquisition: Acquisition, params: MotionParams, *, group: int, f
     return DoseModel(values[0], values[1] / finer, values[2] * group, acquisition.pre_exposure_e_per_ang2 or 0.0)
 
 
-def describe_motion(estimate: MotionEstimate, *, finer: int = 1) -> Motion:
-    """Return the record of a motion in raw pixels: the track, the local model, and how long the way was."""
+def describe_motion(
+    estimate: MotionEstimate, *, finer: int = 1, area: Area | None = None, shape: tuple[int, int] = (1, 1)
+) -> Motion:
+    """Return the record of a motion in raw pixels: the track, the local model, and how long the way was.
+
+    Where only an ``area`` of frames of ``shape`` was used, the local model is turned into one of whole frames.
+    """
     track = estimate.global_yx_px / finer  # (n, 2)
     lengths = np.linalg.norm(np.diff(track, axis=0), axis=1)  # (n - 1,)
     local = estimate.local_coefficients
+    if area is not None and local is not None:
+        local = move_local_model(local, area=area, shape=shape)
     return Motion(
         global_yx_px=[(float(y), float(x)) for y, x in track],
         local_coefficients=None if local is None else (local / finer).tolist(),
@@ -210,7 +235,8 @@ def _publish(
     ctx: Context,
 ) -> Micrograph:
     """Write the images; without a known pixel size the headers say 1 Å per movie pixel."""
-    pixel = (pixel_size_ang or 1.0) * movie.width_px / sums.plain.shape[1]
+    used_width_px = movie.width_px if use.crop_px is None else use.crop_px[3] / (use.eer_upsampling or 1)
+    pixel = (pixel_size_ang or 1.0) * used_width_px / sums.plain.shape[1]
     image = sums.plain if sums.weighted is None else sums.weighted
 
     def write(data: NDArray[np.float32] | None, suffix: str) -> FileRef | None:
@@ -223,7 +249,7 @@ def _publish(
         odd=write(sums.odd, "_odd.mrc"),
         height_px=image.shape[0],
         width_px=image.shape[1],
-        bin=movie.width_px / sums.plain.shape[1],
+        bin=used_width_px / sums.plain.shape[1],
         dose_weighted=sums.weighted is not None,
         n_frames=len(motion.global_yx_px),
         motion=motion,

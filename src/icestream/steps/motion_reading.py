@@ -16,6 +16,7 @@ from icestream.algorithms.gain_orientation import (
     measure_gain_slope,
     orient_gain_2d,
 )
+from icestream.algorithms.motion_crop import Area
 from icestream.algorithms.motion_frames import Detector, check_counts, make_detector, sum_raw_frames
 from icestream.algorithms.namespaces import CORES, Array, Place, to_numpy
 from icestream.errors import ItemError
@@ -26,6 +27,9 @@ from icestream.io.movie import MovieReader
 from icestream.records import FileRef, FrameUse, GainReference, Movie
 
 _LARGEST_HELD_BYTES = 1_500_000_000
+_MEMORY_BYTES = 3_200_000_000
+_WORKING_BYTES_PER_PX = 40
+"""About what sums, buffers and transforms of a movie need for each pixel of a frame."""
 
 
 class HeldFrames:
@@ -46,11 +50,13 @@ class HeldFrames:
         if self._held is not None:
             yield from self._held
             return
-        size = len(self) * self._reader.height_px * self._reader.width_px * self._reader.dtype.itemsize
+        pixels = self._reader.height_px * self._reader.width_px
+        size = len(self) * pixels * self._reader.dtype.itemsize
+        limit = min(self._largest_bytes, _MEMORY_BYTES - _WORKING_BYTES_PER_PX * pixels)
         kept: list[Array] = []
         for stored in self._reader.frames(self._start, self._stop):
             frame = self._place.put(stored)
-            if size <= self._largest_bytes:
+            if size <= limit:
                 kept.append(frame)
             yield frame
         if len(kept) == len(self):
@@ -88,6 +94,28 @@ def frame_range(reader: MovieReader, movie: Movie, *, first: int, last: int | No
     if first >= reader.n_frames or stop > reader.n_frames:
         raise ItemError(f"{name}: frames {first} to {stop - 1} are asked for, the movie has frames 0 to {reader.n_frames - 1}")
     return first, stop
+
+
+def cropped_area(
+    reader: MovieReader, *, offset_yx_px: tuple[int, int], size_yx_px: tuple[int, int] | None, finer: int
+) -> Area | None:
+    """Return the part of the frames that is used, in pixels as they are read; None if that is all.
+
+    Raises
+    ------
+    ItemError
+        The part reaches beyond the frames, or nothing is left.
+    """
+    whole = reader.height_px, reader.width_px
+    top, left = (first * finer for first in offset_yx_px)
+    height, width = (whole[0] - top, whole[1] - left) if size_yx_px is None else (length * finer for length in size_yx_px)
+    if min(height, width) < 1 or top + height > whole[0] or left + width > whole[1]:
+        camera = f"{whole[0] // finer}×{whole[1] // finer}"
+        asked = "to the border" if size_yx_px is None else f"of {size_yx_px[0]}×{size_yx_px[1]}"
+        first = f"row {offset_yx_px[0]}, column {offset_yx_px[1]}"
+        raise ItemError(f"{reader.path.name}: a crop {asked} from {first} reaches beyond its frames of {camera} (height × width)")
+    area = Area(top, left, height, width)
+    return None if area == Area(0, 0, *whole) else area
 
 
 def look_at_frames(

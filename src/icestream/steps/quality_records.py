@@ -1,4 +1,4 @@
-"""Records of the steps that judge quality: dose of a movie, tilt of a micrograph, and what it shows."""
+"""Records of the steps that judge quality: dose of a movie, agreement of two motions, tilt of a micrograph and what it shows."""
 
 from typing import Literal
 
@@ -6,7 +6,17 @@ from pydantic import Field
 
 from icestream.algorithms.micrograph_triage import Kind
 from icestream.records import FileRef, Record, Snapshot
-from icestream.units import Angstrom, ElectronsPerSquareAngstrom, WholePixels
+from icestream.units import Angstrom, ElectronsPerSquareAngstrom, Pixel, WholePixels
+
+
+class MovieShape(Record):
+    """What kind of movie a camera wrote: movies of one camera and read-out have the same."""
+
+    height_px: int = Field(ge=1)
+    width_px: int = Field(ge=1)
+    n_frames: int = Field(ge=1, description="Stored frames")
+    format: str
+    pixel_size_ang: Angstrom | None = Field(None, description="As the file's own header says it")
 
 
 class MovieDose(Record):
@@ -16,6 +26,7 @@ class MovieDose(Record):
     zero_fraction: float = Field(ge=0, le=1, description="Share of the pixels that counted nothing in any frame")
     drift: float = Field(description="Change of the mean from the first frame to the last, relative to the mean")
     n_frames: int = Field(ge=1, description="Stored frames that were looked at")
+    shape: MovieShape | None = Field(None, description="Size, frames, format and pixel size of the movie")
 
 
 class DoseReference(Snapshot):
@@ -30,6 +41,22 @@ class DoseReference(Snapshot):
     n_samples: int = Field(ge=1, description="Movies behind the value")
     n_updates: int = Field(0, ge=0, description="How often the reference followed a lasting change")
     deviating_share: float | None = Field(None, description="Share of the last whole window that lay too far from the reference")
+    shape: MovieShape | None = Field(None, description="What most movies of the session are like")
+
+
+class MotionAgreement(Record):
+    """How far two motion corrections of one movie agree, in raw pixels, a constant offset taken out."""
+
+    n_frames: int = Field(ge=1, description="Frames that were compared")
+    rms_px: Pixel = Field(ge=0, description="Distance of the two tracks, rms over the frames")
+    largest_px: Pixel = Field(ge=0, description="The same in the frame where it is largest")
+    largest_frame: float | None = Field(None, description="That frame, counted from 0 in the movie as it is stored")
+    field_rms_px: Pixel = Field(ge=0, description="Distance of the whole motions, local part and all, over the field of view")
+    field_largest_px: Pixel = Field(ge=0, description="The same where and when it is largest")
+    correlation: float | None = Field(None, description="Of the two tracks; 0 if only one moves, unset if neither does")
+    range_px: Pixel = Field(ge=0, description="How far apart the positions of the track that moves more lie at most")
+    path_px: Pixel = Field(0.0, ge=0, description="Length of the first path over these frames")
+    second_path_px: Pixel = Field(0.0, ge=0, description="Length of the second path over these frames")
 
 
 class TiltMeasure(Record):

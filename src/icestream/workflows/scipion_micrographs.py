@@ -48,8 +48,6 @@ _EER = (Rule("eer_group", ("eerGroup",), as_integer), Rule("eer_upsampling", ("e
 _MOTION_LOST = (
     Lost("doSaveMovie", (False,), "the aligned movie is not written"),
     Lost("doMagCor", (False,), "anisotropic magnification is not corrected"),
-    Lost("cropDimX", (0,), "movies are not cropped"),
-    Lost("cropDimY", (0,), "movies are not cropped"),
 )
 _MOTION_OUTPUTS = (("outputMicrographsEven", None), ("outputMicrographsOdd", None))
 

@@ -61,7 +61,24 @@ def _defects_path(reader: Reader, names: tuple[str, ...]) -> PurePosixPath:
     raise AbsentError
 
 
+def as_yx(reader: Reader, names: tuple[str, ...]) -> list[int]:
+    """Return two whole numbers, y and then x, unless both are 0, which there means all."""
+    found = []
+    for name in names:
+        try:
+            found.append(reader.integer(name))
+        except AbsentError:
+            found.append(0)
+    if not any(found):
+        raise AbsentError
+    if min(found) < 0:
+        raise UntranslatableError(f"{names[0]} and {names[1]} are {found[0]} and {found[1]}; allowed is 0 or more")
+    return found
+
+
 MOTION_RULES = (
+    Rule("crop_offset_yx_px", ("cropOffsetY", "cropOffsetX"), as_yx),
+    Rule("crop_size_yx_px", ("cropDimY", "cropDimX"), as_yx),
     Rule("write_halves", ("splitEvenOdd",), as_flag),
     Rule("write_unweighted", ("doSaveUnweightedMic",), as_flag),
     Rule("defects", ("defectFile", "defectMap"), as_defects),

@@ -59,7 +59,10 @@ _NO_ASSESSMENT = Unmapped("micrographs are not classified by quality yet", _MICR
 
 UNMAPPED: dict[str, Unmapped] = {
     # movies
-    "XmippProtConsensusMovieAlignment": Unmapped("two alignments are not compared yet", ("inputMovies1",)),
+    "XmippProtConsensusMovieAlignment": Unmapped(
+        "both alignments become motion, which agrees with itself; compare_motion takes two with other parameters",
+        ("inputMovies1",),
+    ),
     "XmippProtOFAlignment": Unmapped("local motion is corrected by the motion step", _MOVIES),
     "XmippProtMovieAverage": Unmapped("frames are summed by the motion step", _MOVIES),
     "XmippProtSplitFrames": Unmapped("sums of even and odd frames are not made yet", _MOVIES),
