@@ -218,9 +218,9 @@ def _scan_astigmatism(table: Any, offsets: Any, scale: Any) -> Any:
             first = int(offsets[k, s])
             part = np.float32(offsets[k, s] - first)
             rest = np.float32(1.0) - part
-            row = table[s]
-            for i in range(n_defocus):
-                total[i] += rest * row[first + i] + part * row[first + i + 1]
+            near, far = table[s, first : first + n_defocus], table[s, first + 1 : first + 1 + n_defocus]
+            for i in range(n_defocus):  # with indices that cannot be negative, several at once
+                total[i] += rest * near[i] + part * far[i]
         for i in range(n_defocus):
             score = total[i] * scale[k, i]
             if score > best[i] and scale[k, i] > 0.0:

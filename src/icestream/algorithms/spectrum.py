@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from icestream.algorithms.periodogram import add_power
+
 HANN_NOISE_INFLATION = (1.0 + 2.0 * ((2.0 / 3.0) ** 2 + (1.0 / 6.0) ** 2)) ** 2
 """Sum of the squared correlations between the pixel of a 2D Hann-tapered periodogram and its neighbours: the factor by which the
 variance of a smooth weighted sum over the spectrum exceeds that of independent pixels."""
@@ -93,10 +95,7 @@ def power_spectra(image: NDArray[Any], *, tile_px: int, n_sets: int) -> NDArray[
         tile -= tile.mean(dtype=np.float64)
         tile *= taper
         transform = fft.rfft2(tile, overwrite_x=True)  # (tile, tile // 2 + 1)
-        power = transform.real**2 + transform.imag**2
-        if variance > limit > 0:
-            power *= limit / variance
-        spectra[(i + j) % n_sets] += power
+        add_power(spectra[(i + j) % n_sets], transform, np.float32(limit / variance if variance > limit > 0 else 1.0))
     n_tiles = np.bincount(np.add.outer(np.arange(rows.size), np.arange(columns.size)).ravel() % n_sets, minlength=n_sets)
     scale = 1.0 / (n_tiles * np.sum(taper.astype(np.float64) ** 2))  # (n_sets,)
     spectra *= scale.astype(np.float32)[:, None, None]

@@ -3,6 +3,7 @@
 from pydantic import model_validator
 
 from icestream.algorithms.ctf_fit import fit_ctf
+from icestream.algorithms.periodogram import periodogram, periodogram_tile_px
 from icestream.algorithms.spectrum import power_spectra, spectrum_tile_px
 from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
@@ -40,10 +41,15 @@ class CtfParams(Params):
         return self
 
 
-@step.map("ctf", version=2, reads=("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast"))
+_FINE_TILE_ANG = 2000.0
+"""Tiles of the spectrum that decides: wide enough for the finest rings, and for a few tiles to make up a large micrograph."""
+
+
+@step.map("ctf", version=3, reads=("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast"))
 def estimate_ctf(micrograph: Micrograph, params: CtfParams, acquisition: Acquisition, ctx: Context) -> CtfFit:
     """Fit defocus, astigmatism and (optionally) phase shift to the power spectrum of one micrograph.
 
+    The spectrum of overlapping tiles proposes and judges; one of the whole micrograph, of which nothing is lost, decides.
     The sum without dose weighting is used where there is one, for its stronger rings at high frequency.
 
     Raises
@@ -56,10 +62,13 @@ def estimate_ctf(micrograph: Micrograph, params: CtfParams, acquisition: Acquisi
     ref = micrograph.unweighted or micrograph.image
     image = read_image(ctx.path(ref))  # (h, w)
     try:
-        tile_px = spectrum_tile_px((image.shape[0], image.shape[1]), pixel_size_ang=pixel_size_ang, tile_ang=params.tile_ang)
+        shape = (image.shape[0], image.shape[1])
+        tile_px = spectrum_tile_px(shape, pixel_size_ang=pixel_size_ang, tile_ang=params.tile_ang)
+        fine_px = periodogram_tile_px(shape, pixel_size_ang=pixel_size_ang, tile_ang=max(_FINE_TILE_ANG, params.tile_ang))
         spectra = power_spectra(image, tile_px=tile_px, n_sets=2)  # (2, tile, tile // 2 + 1)
         estimate = fit_ctf(
             spectra,
+            fine_spectrum=periodogram(image, tile_px=fine_px),  # (fine, fine // 2 + 1)
             pixel_size_ang=pixel_size_ang,
             defocus_um=params.defocus_um,
             astigmatism_ang=params.max_astigmatism_ang,
