@@ -82,7 +82,7 @@ def test_agreements_are_those_of_the_curve_and_its_model_one_by_one() -> None:
     amplitude = np.interp(cells.ring_per_ang, curve.frequency_per_ang, found)
     shifts = np.array([[0, 0, 0, 0], [0, 0, 0, 10], [80, 0, 0, 10], [0, -150, 90, 0], [-3000, 0, 0, 30]])
     points = TRUTH + shifts
-    values = agreements(cells, points, amplitude, optics=optics)
+    values = agreements(cells, points, amplitude, optics=optics, whole_curve=False)
     for point, value in zip(points, values, strict=True):
         curve = equiphase_curve(cells, point, optics=optics)
         along = np.interp(curve.frequency_per_ang, cells.ring_per_ang, amplitude)

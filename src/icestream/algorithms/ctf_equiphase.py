@@ -126,7 +126,10 @@ def _climb_all(search: CtfSearch, view: _View, *, optics: Optics, n_fine: int) -
         separation_ang=float(2.0 * fine.steps[0]),
         null=0.0,
     )
-    return optimum_at(fine, ends[0][0]), found[0].significance, confidence
+    end = ends[0][0]
+    if search.limits.phase_shift_deg[0] == search.limits.phase_shift_deg[1]:
+        end, _ = climb(replace(fine, whole_curve=True), end, smallest=_SMALLEST_MOVE)
+    return optimum_at(fine, end), found[0].significance, confidence
 
 
 def _describe(views: list[_View], optima: tuple[Optimum, ...], *, optics: Optics, trust: tuple[float, float]) -> CtfEstimate:

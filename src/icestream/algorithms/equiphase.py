@@ -94,7 +94,7 @@ def _hann_window(width: int) -> NDArray[np.float64]:
 
 
 def agreements(
-    samples: SpectrumSamples, points: NDArray[np.float64], amplitude: NDArray[np.float64], *, optics: Optics
+    samples: SpectrumSamples, points: NDArray[np.float64], amplitude: NDArray[np.float64], *, optics: Optics, whole_curve: bool
 ) -> NDArray[np.float64]:
     """Return, for each of several CTFs, how far the sum of squares drops when rings of a given amplitude are subtracted.
 
@@ -112,6 +112,8 @@ def agreements(
         ``(n_rings,)``: of the rings, at the frequencies ``samples.ring_per_ang``.
     optics
         Of the CTF.
+    whole_curve
+        Whether to add what the running mean explains: then the sum of squares is that of the samples, the same for all CTFs.
     """
     reach = [_reach(samples, each, optics=optics) for each in points]
     values: NDArray[np.float64] = _agreements(
@@ -120,7 +122,7 @@ def agreements(
         points,
         (optics.defocus_rate, optics.sphere_rate, optics.contrast_rad),
         (np.array([highest for highest, _ in reach]), np.array([n_bins for _, n_bins in reach])),
-        (samples.ring_per_ang, amplitude),
+        (samples.ring_per_ang, amplitude, whole_curve),
     )
     return values
 
@@ -166,14 +168,17 @@ def _agreements(place: Any, data: Any, points: Any, rates: Any, reach: Any, ring
     value, weight = data
     defocus_rate, sphere_rate, contrast_rad = rates
     highest, n_bins = reach
-    ring_per_ang, amplitude = rings
+    ring_per_ang, amplitude, whole_curve = rings
     found = np.empty(n_bins.size)
-    count, measured, along = np.empty(0), np.empty(0), np.empty(0)
+    count, measured, along, smooth = np.empty(0), np.empty(0), np.empty(0), 0.0
     for p in range(n_bins.size):
         n = n_bins[p]
         if p == 0 or np.any(points[p, :3] != points[p - 1, :3]):
             total, count = _sum_by_phase(place, value, weight, points[p], (defocus_rate, sphere_rate, highest[p]), n)
-            measured = _flatten(total / np.maximum(count, 1e-9), count)
+            curve = total / np.maximum(count, 1e-9)
+            measured = _flatten(curve, count)
+            if whole_curve:
+                smooth = 0.5 * np.sum(count * (curve - measured) * (curve + measured))
             along = np.empty(n)
             rate = defocus_rate * points[p, 0]
             ring = 0
@@ -191,7 +196,7 @@ def _agreements(place: Any, data: Any, points: Any, rates: Any, reach: Any, ring
         for k in range(n):
             model[k] = -along[k] * np.cos(2.0 * np.pi * k / _BINS_PER_RING + constant)
         model = _flatten(model, count)
-        found[p] = np.sum(count * model * (measured - 0.5 * model))
+        found[p] = smooth + np.sum(count * model * (measured - 0.5 * model))
     return found
 
 

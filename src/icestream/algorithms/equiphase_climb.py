@@ -25,11 +25,18 @@ class Optimum:
 
 @dataclass(frozen=True)
 class EquiphaseObjective:
-    """Agreement of the equi-phase curve of cells with rings of known amplitude."""
+    """Agreement of the equi-phase curve of cells with rings of known amplitude.
+
+    With ``whole_curve`` what the running mean explains of the curve counts too, and only the defocus may change. Without, the
+    part of the spectrum that the agreement speaks of changes a little with the length of a ring, which draws the defocus down
+    where rings fade; with it, a defocus so high that its running mean follows the true rings would be best of all. So it is for
+    the last steps alone.
+    """
 
     cells: SpectrumSamples
     optics: Optics
     limits: CtfRange
+    whole_curve: bool = False
 
     def constant_rad(self, parameters: NDArray[np.float64]) -> float:
         """Return the phase of contrast and phase plate."""
@@ -43,12 +50,14 @@ class EquiphaseObjective:
 
     def values(self, points: NDArray[np.float64], amplitude: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the agreement for each of several CTFs ``(n, 4)``."""
-        return agreements(self.cells, points, amplitude, optics=self.optics)
+        return agreements(self.cells, points, amplitude, optics=self.optics, whole_curve=self.whole_curve)
 
     @property
     def steps(self) -> NDArray[np.float64]:
         """Changes of the parameters that turn the phase by about the same: ``(4,)``; 0 for a phase shift that is fixed."""
         defocus_ang = _STEP_RAD / (2.0 * self.optics.defocus_rate * (0.6 * self.cells.ring_per_ang[-1]) ** 2)
+        if self.whole_curve:
+            return np.array([defocus_ang, 0.0, 0.0, 0.0])
         low, high = self.limits.phase_shift_deg
         return np.array([defocus_ang, 1.4 * defocus_ang, 1.4 * defocus_ang, np.rad2deg(0.5 * _STEP_RAD) if high > low else 0.0])
 
