@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.algorithms.ctf_errors import errors_of_fit
-from icestream.algorithms.ctf_fit import CtfEstimate, check_ranges, describe_ctf, mode_confidence
-from icestream.algorithms.ctf_quality import average_equiphase, remove_smooth
+from icestream.algorithms.ctf_fit import CtfEstimate, check_ranges, cross_profiles, describe_ctf, mode_confidence
+from icestream.algorithms.ctf_quality import CtfProfile, average_equiphase, remove_smooth
 from icestream.algorithms.ctf_refine import CtfRefinement
 from icestream.algorithms.ctf_samples import (
     Optics,
@@ -135,14 +135,27 @@ def _climb_all(search: CtfSearch, view: _View, *, optics: Optics, n_fine: int) -
 def _describe(views: list[_View], optima: tuple[Optimum, ...], *, optics: Optics, trust: tuple[float, float]) -> CtfEstimate:
     sets = [each.cells for each in views]
     none = np.zeros(sets[0].ring_per_ang.size)
-    fits = [CtfRefinement(each.parameters, each.curvature, 0.0, none, each.amplitude) for each in optima]
-    covariance = _covariance(optima[0].curvature, views[0].variance)
+    fits = tuple(CtfRefinement(each.parameters, each.curvature, 0.0, none, each.amplitude) for each in optima)
+    crossed = cross_profiles(sets, fits, optics=optics)
+    covariance = _covariance(optima[0].curvature, views[0].variance) / _share_of_rings(crossed) ** 2
     if covariance[3, 3] > 0:
         scale = np.array([_WITH_PHASE_INFLATION, 1.0, 1.0, _WITH_PHASE_INFLATION])
         covariance *= np.outer(scale, scale)
     errors = errors_of_fit(optima[0].parameters, covariance)
     whole = remove_smooth(average_equiphase(sets[0], fits[0], optics=optics), sets[0].background)
-    return describe_ctf(sets, tuple(fits), errors, whole=whole, optics=optics, trust=trust)
+    return describe_ctf(optima[0].parameters, errors, crossed, whole=whole, trust=trust)
+
+
+def _share_of_rings(crossed: list[CtfProfile]) -> float:
+    """Return how much of the curvature of the optimum is that of rings; the rest is that of noise, taken for rings.
+
+    It is the regression of one half of the data on the fit to the other, of either half, weighted as frequencies count for the
+    defocus. All of the data holds less noise than a half, but what draws it aside is the same.
+    """
+    weights = [each.count * each.frequency_per_ang**4 for each in crossed]
+    both = sum(float(np.sum(w * each.fitted * each.measured)) for w, each in zip(weights, crossed, strict=True))
+    fitted = sum(float(np.sum(w * each.fitted**2)) for w, each in zip(weights, crossed, strict=True))
+    return min(max(both / max(fitted, 1e-30), 0.02), 1.0)
 
 
 def _covariance(curvature: NDArray[np.float64], variance: float) -> NDArray[np.float64]:

@@ -1,8 +1,8 @@
 """Defocus, astigmatism and phase shift of one micrograph, fitted to its power spectrum.
 
-The fit is made three times: to the whole spectrum, which gives the result, and to either half of the tiles. How well the CTF
-of one half predicts the spectrum of the other gives the score and the resolution limit. A CTF fitted to noise predicts nothing,
-so it cannot score well, however many parameters were tried.
+The fit is made three times: to the spectrum of all tiles, and to either half of them. How well the CTF of one half predicts the
+spectrum of the other gives the score and the resolution limit. A CTF fitted to noise predicts nothing, so it cannot score well,
+however many parameters were tried. The result is then refined against a spectrum that has lost nothing of the image.
 """
 
 from dataclasses import dataclass, replace
@@ -151,7 +151,8 @@ def fit_ctf(
     errors = errors_of_fit(fit.parameters, fit.covariance * inflation)
     fits = (replace(fits[0], parameters=fit.parameters), *fits[1:])
     whole = average_equiphase(cells[0], fits[0], optics=optics)
-    return describe_ctf(cells, fits, errors, whole=whole, optics=optics, trust=(significances[0], confidences[0]))
+    crossed = cross_profiles(cells, fits, optics=optics)
+    return describe_ctf(fit.parameters, errors, crossed, whole=whole, trust=(significances[0], confidences[0]))
 
 
 def _search_cells(cells: SpectrumSamples) -> SpectrumSamples:
@@ -212,36 +213,37 @@ def _fit_cells(cells: SpectrumSamples, noise: float, search: CtfSearch, optics: 
     return fits[0], candidates[0].significance, confidence
 
 
+def cross_profiles(sets: list[SpectrumSamples], fits: tuple[CtfRefinement, ...], *, optics: Optics) -> list[CtfProfile]:
+    """Return the profile of one half of the data with the CTF of the other, and the reverse, without what is smooth."""
+    return [remove_smooth(average_equiphase(sets[i], fits[j], optics=optics), sets[0].background) for i, j in ((1, 2), (2, 1))]
+
+
 def describe_ctf(
-    sets: list[SpectrumSamples],
-    fits: tuple[CtfRefinement, ...],
+    parameters: NDArray[np.float64],
     errors: CtfErrors,
+    crossed: list[CtfProfile],
     *,
     whole: CtfProfile,
-    optics: Optics,
     trust: tuple[float, float],
 ) -> CtfEstimate:
     """Judge a CTF: how well that of one half of the data predicts the other, and up to where.
 
     Parameters
     ----------
-    sets
-        The samples of the whole, and of either half.
-    fits
-        To the whole, and to either half.
+    parameters
+        ``(4,)``: mean defocus, a, b in Å, phase shift in degrees.
     errors
-        Of the fit to the whole.
+        Of these.
+    crossed
+        From `cross_profiles`.
     whole
-        Its profile, to look at.
-    optics
-        Of the CTF.
+        The profile of all data, to look at.
     trust
-        Significance and confidence of the fit to the whole.
+        Significance and confidence of the fit.
     """
-    mean, a, b, phase_shift_deg = (float(value) for value in fits[0].parameters)
+    mean, a, b, phase_shift_deg = (float(value) for value in parameters)
     half = float(np.hypot(a, b))
     angle = float(np.rad2deg(0.5 * np.arctan2(b, a)))
-    crossed = [remove_smooth(average_equiphase(sets[i], fits[j], optics=optics), sets[0].background) for i, j in ((1, 2), (2, 1))]
     correlation = correlate_in_windows(crossed)
     return CtfEstimate(
         defocus_u_ang=mean + half,
