@@ -11,6 +11,7 @@ from scipy import fft
 
 from icestream.algorithms.ctf import ctf_2d
 from icestream.algorithms.ctf_fit import CtfEstimate, fit_ctf
+from icestream.algorithms.ctf_search import CtfRange
 from icestream.algorithms.periodogram import periodogram
 from icestream.algorithms.spectrum import power_spectra, spectrum_tile_px
 
@@ -200,3 +201,15 @@ def test_a_spectrum_of_the_whole_image_makes_the_result_better_and_its_errors_tr
     rms = {name: float(np.sqrt(np.mean(np.square(each)))) for name, each in misses.items()}
     assert rms["whole"] < 0.85 * rms["tiles"]
     assert 0.4 < rms["stated"] < 1.6
+
+
+def test_a_fit_that_ends_at_a_limit_of_its_range_has_no_confidence() -> None:
+    image = simulate(5, KRIOS, pixel_size_ang=1.2, u=20500, v=19500, angle=0)
+    assert fit(image, KRIOS, pixel_size_ang=1.2).confidence > 0.99
+    limits = CtfRange((5000.0, 30000.0), 800.0, (0.0, 0.0))
+    assert limits.is_at_end(limits.confine(np.array([4000.0, 0.0, 0.0, 0.0])))
+    assert limits.is_at_end(limits.confine(np.array([30000.0, 0.0, 0.0, 0.0])))
+    assert limits.is_at_end(limits.confine(np.array([20000.0, 300.0, 300.0, 0.0])))
+    assert not limits.is_at_end(limits.confine(np.array([20000.0, 200.0, 300.0, 0.0])))
+    spectra = power_spectra(image, tile_px=spectrum_tile_px(image.shape, pixel_size_ang=1.2, tile_ang=1000), n_sets=2)
+    assert fit_ctf(spectra, pixel_size_ang=1.2, astigmatism_ang=500.0, **KRIOS).confidence == 0.0

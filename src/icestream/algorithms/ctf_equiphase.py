@@ -129,6 +129,8 @@ def _climb_all(search: CtfSearch, view: _View, *, optics: Optics, n_fine: int) -
     end = ends[0][0]
     if search.limits.phase_shift_deg[0] == search.limits.phase_shift_deg[1]:
         end, _ = climb(replace(fine, whole_curve=True), end, smallest=_SMALLEST_MOVE)
+    if search.limits.is_at_end(end):
+        confidence = 0.0
     return optimum_at(fine, end), found[0].significance, confidence
 
 

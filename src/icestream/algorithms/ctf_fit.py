@@ -63,7 +63,7 @@ class CtfEstimate:
         (unset where it was not fitted).
     confidence
         Probability that the right one of all local optima was taken, and that there are rings at all: from how much worse the
-        others, and none, explain the spectrum.
+        others, and none, explain the spectrum. 0 where defocus or astigmatism ended at a limit of its search range.
     significance
         Height of the best match in the search, in standard deviations of pure noise.
     frequency_per_ang, profile, profile_fit
@@ -152,7 +152,8 @@ def fit_ctf(
     fits = (replace(fits[0], parameters=fit.parameters), *fits[1:])
     whole = average_equiphase(cells[0], fits[0], optics=optics)
     crossed = cross_profiles(cells, fits, optics=optics)
-    return describe_ctf(fit.parameters, errors, crossed, whole=whole, trust=(significances[0], confidences[0]))
+    confidence = 0.0 if limits.is_at_end(fit.parameters) else confidences[0]
+    return describe_ctf(fit.parameters, errors, crossed, whole=whole, trust=(significances[0], confidence))
 
 
 def _search_cells(cells: SpectrumSamples) -> SpectrumSamples:

@@ -35,9 +35,19 @@ class CtfRange:
     def confine(self, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
         """Move ``(4,)`` parameters (mean defocus, a, b in Å, phase shift in degrees) to the nearest allowed ones."""
         defocus = np.clip(parameters[0], *self.defocus_ang)
-        limit = 0.5 * min(self.astigmatism_ang, _MAX_ASTIGMATISM_SHARE * defocus)
+        limit = self._most_ang(float(defocus))
         a, b = parameters[1:3] * min(1.0, limit / max(np.hypot(parameters[1], parameters[2]), 1e-9))
         return np.array([defocus, a, b, np.clip(parameters[3], *self.phase_shift_deg)])
+
+    def is_at_end(self, parameters: NDArray[np.float64]) -> bool:
+        """Tell whether defocus or astigmatism went as far as they may: the spectrum asks for another CTF, or for none."""
+        defocus = float(parameters[0])
+        ends = np.isclose(defocus, self.defocus_ang, rtol=1e-6)
+        return bool(np.any(ends)) or float(np.hypot(*parameters[1:3])) > (1.0 - 1e-6) * self._most_ang(defocus)
+
+    def _most_ang(self, defocus_ang: float) -> float:
+        """Return the largest half difference of the defocus values."""
+        return 0.5 * min(self.astigmatism_ang, _MAX_ASTIGMATISM_SHARE * defocus_ang)
 
 
 @dataclass(frozen=True)
