@@ -20,6 +20,7 @@ from ctf_micrographs import draw_microscope, draw_settings, expose_micrograph, s
 from icestream.algorithms.ctf_equiphase import fit_ctf_equiphase
 from icestream.algorithms.ctf_fit import fit_ctf
 from icestream.algorithms.multitaper import multitaper_spectra, multitaper_tile_px
+from icestream.algorithms.periodogram import periodogram, periodogram_tile_px
 from icestream.algorithms.spectrum import power_spectra, spectrum_tile_px
 
 # ASPIRE prints its own progress; the answer is the last line.
@@ -40,7 +41,9 @@ print(json.dumps(rows))
 
 def fit_first(image, pixel, options):
     tile_px = spectrum_tile_px(image.shape, pixel_size_ang=pixel, tile_ang=1000.0)
-    return fit_ctf(power_spectra(image, tile_px=tile_px, n_sets=2), pixel_size_ang=pixel, **options)
+    fine_px = periodogram_tile_px(image.shape, pixel_size_ang=pixel, tile_ang=2000.0)
+    spectra, fine = power_spectra(image, tile_px=tile_px, n_sets=2), periodogram(image, tile_px=fine_px)
+    return fit_ctf(spectra, fine_spectrum=fine, pixel_size_ang=pixel, **options)
 
 
 def fit_second(image, pixel, options):

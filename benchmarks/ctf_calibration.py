@@ -1,7 +1,9 @@
 """Is a wrong CTF ever reported with a good score, and are the stated errors those that are made? One JSON line, and a plot.
 
-Synthetic micrographs from strong rings to none at all. A fit is wrong if a micrograph corrected with it would be wrong at the
-resolution to which it claims to agree: if its phase there is more than 90° off.
+Synthetic micrographs from strong rings to none at all, and images without a CTF (noise, no specimen, ice rings, drift, the edge
+of a carbon film, contamination). A fit is wrong if a micrograph corrected with it would be wrong at the resolution to which it
+claims to agree: if its phase there is more than 90° off. It is far off if its defocus or astigmatism is wrong by more than 150 Å
+and three times the stated error; of an image without a CTF every fit is.
 
 python benchmarks/ctf_calibration.py --count 60 --plot docs/how-to/ctf-calibration.svg
 """
@@ -14,10 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from ctf_accuracy import ESTIMATORS, fit_image
-from ctf_micrographs import draw_settings, simulate_micrograph
+from ctf_micrographs import JUNK, draw_junk, draw_settings, simulate_micrograph
 from icestream.algorithms.ctf_consensus import CtfShape, agreement_resolution_ang
 
 GOOD_SCORE, GOOD_CONFIDENCE = 0.5, 0.99
+FAR_ANG, FAR_ERRORS = 150.0, 3.0
 WIDTH, HEIGHT, EDGE = 640, 300, 40
 NAMES = ("defocus_u_ang", "defocus_v_ang", "astigmatism_angle_deg", "phase_shift_deg")
 
@@ -28,7 +31,10 @@ def judge(found, settings):
         CtfShape(*(getattr(found, name) for name in NAMES)), true_shape, voltage_kv=settings["voltage_kv"]
     )
     error = 0.5 * (found.defocus_u_ang + found.defocus_v_ang - settings["defocus_u_ang"] - settings["defocus_v_ang"])
+    stretch = abs(found.defocus_u_ang - found.defocus_v_ang) - abs(settings["defocus_u_ang"] - settings["defocus_v_ang"])
+    pairs = ((abs(error), found.defocus_error_ang), (abs(stretch), found.astigmatism_error_ang))
     return {
+        "far": any(size > max(FAR_ANG, FAR_ERRORS * stated) for size, stated in pairs),
         "score": found.score,
         "confidence": found.confidence,
         "wrong": bool(agreed > found.resolution_ang),
@@ -36,8 +42,13 @@ def judge(found, settings):
     }
 
 
-def summarise(rows):
-    good = [row for row in rows if row["score"] >= GOOD_SCORE and row["confidence"] >= GOOD_CONFIDENCE]
+def is_good(row):
+    return row["score"] >= GOOD_SCORE and row["confidence"] >= GOOD_CONFIDENCE
+
+
+def summarise(rows, junk):
+    good = [row for row in rows if is_good(row)]
+    good_junk = [row for row in junk if is_good(row)]
     ratios = np.abs([row["error_over_sigma"] for row in good if not row["wrong"]])
     wrong = [row["score"] for row in rows if row["wrong"]]
     return {
@@ -45,6 +56,14 @@ def summarise(rows):
         "wrong": len(wrong),
         "good": len(good),
         "wrong_and_good": sum(row["wrong"] for row in good),
+        "far_off": sum(row["far"] for row in rows),
+        "far_off_and_good": sum(row["far"] for row in good),
+        "without_ctf": len(junk),
+        "without_ctf_and_good": len(good_junk),
+        "without_ctf_and_good_kinds": sorted({row["kind"] for row in good_junk}),
+        "best_score_without_ctf": round(max((row["score"] for row in junk), default=-1.0), 3),
+        "share_far_off_or_without_ctf_of_good": (sum(row["far"] for row in good) + len(good_junk))
+        / max(len(good + good_junk), 1),
         "best_score_of_a_wrong_fit": round(max(wrong, default=-1.0), 3),
         "within_one_sigma": round(float(np.mean(ratios < 1)), 3),
         "within_two_sigma": round(float(np.mean(ratios < 2)), 3),
@@ -82,6 +101,7 @@ def draw_plot(results):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=60)
+    parser.add_argument("--junk", type=int, default=5, help="images without a CTF of each kind")
     parser.add_argument("--side", type=int, default=768)
     parser.add_argument("--seed", type=int, default=2)
     parser.add_argument("--phase", action="store_true")
@@ -95,10 +115,17 @@ def main():
         image = simulate_micrograph(rng, settings, side=options.side, snr=snr)
         for name, rows in results.items():
             rows.append(judge(fit_image(image, settings, estimator=name, phase=options.phase)[0], settings) | {"snr": snr})
+    junk = {name: [] for name in ESTIMATORS}
+    for index in range(options.junk * len(JUNK)):
+        settings, kind = draw_settings(rng, index // len(JUNK), phase=False), JUNK[index % len(JUNK)]
+        image = draw_junk(rng, kind, side=options.side)
+        for name, rows in junk.items():
+            found = fit_image(image, settings | {"pixel_size_ang": 1.2}, estimator=name, phase=options.phase)[0]
+            rows.append({"kind": kind, "score": found.score, "confidence": found.confidence})
     if options.plot:
         options.plot.write_text(draw_plot(results))
-    report = {"benchmark": "ctf_calibration", "count": options.count, "side": options.side, "phase": options.phase}
-    sys.stdout.write(json.dumps(report | {name: summarise(rows) for name, rows in results.items()}) + "\n")
+    report = {"benchmark": "ctf_calibration", **{name: value for name, value in vars(options).items() if name != "plot"}}
+    sys.stdout.write(json.dumps(report | {name: summarise(rows, junk[name]) for name, rows in results.items()}) + "\n")
 
 
 if __name__ == "__main__":

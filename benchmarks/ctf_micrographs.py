@@ -82,11 +82,50 @@ def draw_settings(rng, index, *, phase):
 
 def simulate_micrograph(rng, settings, *, side, snr):
     """Random specimen seen through a CTF with a random envelope, on a noise that falls off smoothly: (side, side)."""
-    ctf = ctf_2d(side, side, **settings)
+    white, grain = (fft.rfft2(rng.standard_normal((side, side), dtype=np.float32)) for _ in range(2))
+    _, envelope, noise_power = draw_spectrum(rng, settings, side=side)
+    signal = fft.irfft2(white * ctf_2d(side, side, **settings) * envelope)
+    noise = fft.irfft2(grain * np.sqrt(noise_power))
+    return (signal * np.sqrt(snr) / signal.std() + noise / noise.std()).astype(np.float32)
+
+
+def draw_spectrum(rng, settings, *, side):
+    """Squared frequency, and the envelope and noise power of `simulate_micrograph` up to factors: (side, side // 2 + 1) each."""
     pixel = settings["pixel_size_ang"]
     g2 = np.fft.fftfreq(side, pixel)[:, None] ** 2 + np.fft.rfftfreq(side, pixel)[None, :] ** 2
-    white, grain = (fft.rfft2(rng.standard_normal((side, side), dtype=np.float32)) for _ in range(2))
     envelope = np.exp(-rng.uniform(40.0, 200.0) / 4 * g2) * (0.5 + 3 / np.sqrt(1 + 1600 * g2))
-    signal = fft.irfft2(white * ctf * envelope)
-    noise = fft.irfft2(grain * np.sqrt(0.3 + 0.7 * np.exp(-30 * g2) + 3 / (1 + 3600 * g2)))
-    return (signal * np.sqrt(snr) / signal.std() + noise / noise.std()).astype(np.float32)
+    return g2, envelope, 0.3 + 0.7 * np.exp(-30 * g2) + 3 / (1 + 3600 * g2)
+
+
+def draw_junk(rng, kind, *, side):
+    """An image without a CTF to find, whatever the optics: ``(side, side)``."""
+    noise = rng.standard_normal((side, side), dtype=np.float32)
+    pixel = 1.2
+    g2 = np.fft.fftfreq(side, pixel)[:, None] ** 2 + np.fft.rfftfreq(side, pixel)[None, :] ** 2
+    if kind == "noise":
+        return noise
+    if kind == "empty":  # counted electrons of a beam that is not quite even
+        y, x = np.mgrid[:side, :side] / side - rng.uniform(0.2, 0.8, (2, 1, 1))
+        return rng.poisson(rng.uniform(5.0, 40.0) * np.exp(-(y * y + x * x))).astype(np.float32)
+    transform = fft.rfft2(noise)
+    if kind == "ice":  # cubic and hexagonal ice: rings at 3.9, 3.67 and 3.44 Å, and at 2.25 Å
+        for ring_ang in (3.9, 3.67, 3.44, 2.25):
+            height, width = rng.uniform(0.2, 3.0), rng.uniform(0.003, 0.01)
+            transform *= np.sqrt(1 + height * np.exp(-(((np.sqrt(g2) - 1 / ring_ang) / width) ** 2)))
+    elif kind == "drift":  # a smear along one direction: the zeros of its sinc cross the spectrum as bands
+        angle, length_ang = rng.uniform(0, np.pi), rng.uniform(5.0, 30.0)
+        ky, kx = np.fft.fftfreq(side, pixel)[:, None], np.fft.rfftfreq(side, pixel)[None, :]
+        transform *= 0.2 + np.sinc(length_ang * (ky * np.sin(angle) + kx * np.cos(angle))) / (1 + 30 * np.sqrt(g2))
+    elif kind == "carbon_edge":  # a strong edge and a smooth fall-off
+        image = fft.irfft2(transform / (1 + 200 * g2))
+        y, x = np.mgrid[:side, :side] - side / 2
+        return (image / image.std() + 4.0 * (x * rng.uniform(-1, 1) + y > rng.uniform(-0.2, 0.2) * side)).astype(np.float32)
+    elif kind == "rings_of_spheres":  # contamination: one kind of ball, whose form factor has rings of its own
+        argument = 2 * np.pi * np.maximum(np.sqrt(g2), 1e-6) * rng.uniform(15.0, 60.0)
+        transform *= 0.3 + 9 * np.abs(np.sin(argument) - argument * np.cos(argument)) / argument**3
+    else:
+        raise ValueError(f"{kind} is no kind of junk; {', '.join(JUNK)} are")
+    return fft.irfft2(transform).astype(np.float32)
+
+
+JUNK = ("noise", "empty", "ice", "drift", "carbon_edge", "rings_of_spheres")

@@ -11,6 +11,8 @@ from scipy import fft
 
 from icestream.algorithms.ctf import ctf_2d
 from icestream.algorithms.ctf_fit import CtfEstimate, fit_ctf
+from icestream.algorithms.ctf_search import CtfRange
+from icestream.algorithms.periodogram import periodogram
 from icestream.algorithms.spectrum import power_spectra, spectrum_tile_px
 
 Truth = dict[str, float]
@@ -180,3 +182,34 @@ def test_a_strong_detector_falloff_does_not_fool_the_fit(shared_data: Path) -> N
     assert found.defocus_u_ang == pytest.approx(27300, rel=0.03)
     assert found.defocus_v_ang == pytest.approx(27100, rel=0.03)
     assert found.score > 0.8
+
+
+def test_a_spectrum_of_the_whole_image_makes_the_result_better_and_its_errors_true() -> None:
+    misses: dict[str, list[float]] = {"tiles": [], "whole": [], "stated": []}
+    for seed in range(8):
+        defocus, angle = 9000.0 + 2500 * seed, 20.0 * seed - 80
+        image = simulate(300 + seed, KRIOS, pixel_size_ang=1.3, u=defocus + 200, v=defocus - 200, angle=angle, snr=0.06)
+        spectra = power_spectra(image, tile_px=spectrum_tile_px(image.shape, pixel_size_ang=1.3, tile_ang=1000), n_sets=2)
+        fine = periodogram(image, tile_px=1024)
+        truth = 400.0 * np.exp(2j * np.deg2rad(angle))
+        for name, spectrum in (("tiles", None), ("whole", fine)):
+            found = fit_ctf(spectra, fine_spectrum=spectrum, pixel_size_ang=1.3, **KRIOS)
+            vector = (found.defocus_u_ang - found.defocus_v_ang) * np.exp(2j * np.deg2rad(found.astigmatism_angle_deg))
+            misses[name].append(abs(vector - truth))
+        misses["stated"].append(0.5 * (found.defocus_u_ang + found.defocus_v_ang) - defocus)
+        misses["stated"][-1] /= found.defocus_error_ang
+    rms = {name: float(np.sqrt(np.mean(np.square(each)))) for name, each in misses.items()}
+    assert rms["whole"] < 0.85 * rms["tiles"]
+    assert 0.4 < rms["stated"] < 1.6
+
+
+def test_a_fit_that_ends_at_a_limit_of_its_range_has_no_confidence() -> None:
+    image = simulate(5, KRIOS, pixel_size_ang=1.2, u=20500, v=19500, angle=0)
+    assert fit(image, KRIOS, pixel_size_ang=1.2).confidence > 0.99
+    limits = CtfRange((5000.0, 30000.0), 800.0, (0.0, 0.0))
+    assert limits.is_at_end(limits.confine(np.array([4000.0, 0.0, 0.0, 0.0])))
+    assert limits.is_at_end(limits.confine(np.array([30000.0, 0.0, 0.0, 0.0])))
+    assert limits.is_at_end(limits.confine(np.array([20000.0, 300.0, 300.0, 0.0])))
+    assert not limits.is_at_end(limits.confine(np.array([20000.0, 200.0, 300.0, 0.0])))
+    spectra = power_spectra(image, tile_px=spectrum_tile_px(image.shape, pixel_size_ang=1.2, tile_ang=1000), n_sets=2)
+    assert fit_ctf(spectra, pixel_size_ang=1.2, astigmatism_ang=500.0, **KRIOS).confidence == 0.0

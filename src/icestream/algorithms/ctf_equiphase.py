@@ -13,71 +13,50 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.algorithms.ctf_errors import errors_of_fit
-from icestream.algorithms.ctf_fit import CtfEstimate, check_ranges, mode_confidence
-from icestream.algorithms.ctf_quality import (
-    average_equiphase,
-    correlate_in_windows,
-    correlate_profiles,
-    limit_of_agreement,
-    remove_smooth,
-)
+from icestream.algorithms.ctf_fit import CtfEstimate, check_ranges, cross_profiles, describe_ctf, mode_confidence
+from icestream.algorithms.ctf_quality import CtfProfile, average_equiphase, remove_smooth
 from icestream.algorithms.ctf_refine import CtfRefinement
-from icestream.algorithms.ctf_samples import Optics, SpectrumSamples, bin_polar, sample_spectra
+from icestream.algorithms.ctf_samples import (
+    Optics,
+    SpectrumSamples,
+    bin_polar_sets,
+    coarsen_cells,
+    sample_spectra,
+    sample_variance,
+)
 from icestream.algorithms.ctf_search import CtfRange, CtfSearch, prepare_search, search_ctf
-from icestream.algorithms.equiphase import agreement, equiphase_curve, ring_amplitude
+from icestream.algorithms.equiphase_climb import EquiphaseObjective, Optimum, climb, optimum_at
 from icestream.algorithms.multitaper import MULTITAPER_NOISE_INFLATION
 
 _N_CANDIDATES = 5
 _SEARCH_SECTORS = 24
-_REFINE_SECTORS = 64
+_REFINE_SECTORS = 72
 _SEARCH_RESOLUTION_ANG = 5.0
-_MAX_STEPS = 12
-_STEP_RAD = 0.3
+_N_CLIMBS = 3
+_ROUGH_MOVE, _SMALLEST_MOVE = 0.3, 0.02
 _WITH_PHASE_INFLATION = 2.0
 """With a free phase shift the wide first rings decide, and the surroundings that they are measured against are not quite smooth:
 on simulated micrographs the errors of defocus and phase were twice those of noise alone."""
 
 
 @dataclass(frozen=True)
-class _Optimum:
-    """A local optimum: its parameters ``(4,)``, agreement, matrix of second derivatives, and ring amplitude by ring."""
-
-    parameters: NDArray[np.float64]
-    agreement: float
-    curvature: NDArray[np.float64]
-    amplitude: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class _Objective:
-    """Agreement of the equi-phase curve of cells with rings of known amplitude."""
+class _View:
+    """One spectrum in polar cells, fine and coarse, with the noise variance of a sample that smooth sums of either see."""
 
     cells: SpectrumSamples
-    optics: Optics
-    limits: CtfRange
+    coarse: SpectrumSamples
+    variance: float
+    coarse_variance: float
 
-    def constant_rad(self, parameters: NDArray[np.float64]) -> float:
-        """Return the phase of contrast and phase plate."""
-        return float(self.optics.contrast_rad + np.deg2rad(parameters[3]))
-
-    def amplitude(self, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the amplitude of the rings that the cells show if the CTF is this one: ``(n_rings,)``."""
-        curve = equiphase_curve(self.cells, parameters, optics=self.optics)
-        found = ring_amplitude(curve, self.constant_rad(parameters))
-        return np.interp(self.cells.ring_per_ang, curve.frequency_per_ang, found)
-
-    def value(self, parameters: NDArray[np.float64], amplitude: NDArray[np.float64]) -> float:
-        """Return the agreement for one CTF."""
-        curve = equiphase_curve(self.cells, parameters, optics=self.optics)
-        along = np.interp(curve.frequency_per_ang, self.cells.ring_per_ang, amplitude)
-        return agreement(curve, self.constant_rad(parameters), along)
-
-    @property
-    def steps(self) -> NDArray[np.float64]:
-        """Changes of the parameters that turn the phase by about the same: ``(4,)``; 0 for a phase shift that is fixed."""
-        defocus_ang = _STEP_RAD / (2.0 * self.optics.defocus_rate * (0.6 * self.cells.ring_per_ang[-1]) ** 2)
-        low, high = self.limits.phase_shift_deg
-        return np.array([defocus_ang, 1.4 * defocus_ang, 1.4 * defocus_ang, np.rad2deg(0.5 * _STEP_RAD) if high > low else 0.0])
+    @classmethod
+    def of(cls, samples: SpectrumSamples, cells: SpectrumSamples, *, n_coarse: int) -> "_View":
+        """Coarsen the cells, to the first ``n_coarse`` rings, and measure the noise."""
+        return cls(
+            cells=cells,
+            coarse=coarsen_cells(cells, factor=_REFINE_SECTORS // _SEARCH_SECTORS, n_rings=n_coarse),
+            variance=sample_variance(samples) * MULTITAPER_NOISE_INFLATION,
+            coarse_variance=sample_variance(samples, n_rings=n_coarse) * MULTITAPER_NOISE_INFLATION,
+        )
 
 
 def fit_ctf_equiphase(
@@ -101,18 +80,8 @@ def fit_ctf_equiphase(
     ----------
     spectra
         ``(2, tile, tile // 2 + 1)``: from `icestream.algorithms.multitaper.multitaper_spectra`.
-    pixel_size_ang
-        Of the image that was transformed.
-    voltage_kv, cs_mm, amplitude_contrast
-        Of the microscope.
-    defocus_um
-        Search range of the mean defocus.
-    astigmatism_ang
-        Largest difference of the two defocus values.
-    resolution_ang
-        Low and high end of the fitted range; no finer than 95 % of Nyquist is used.
-    phase_shift_deg
-        Search range of an additional phase shift (phase plate); none is assumed where unset.
+    pixel_size_ang, voltage_kv, cs_mm, amplitude_contrast, defocus_um, astigmatism_ang, resolution_ang, phase_shift_deg
+        As for `icestream.algorithms.ctf_fit.fit_ctf`.
 
     Raises
     ------
@@ -123,14 +92,17 @@ def fit_ctf_equiphase(
     optics = Optics.of(voltage_kv=voltage_kv, cs_mm=cs_mm, amplitude_contrast=amplitude_contrast)
     limits = CtfRange((defocus_um[0] * 1e4, defocus_um[1] * 1e4), astigmatism_ang, phase_shift_deg or (0.0, 0.0))
     low, high = resolution_ang
-    coarse_ang = (low, high if high * 2.0 > low else max(high, _SEARCH_RESOLUTION_ANG))
-    coarse = [_log(each) for each in sample_spectra(spectra, pixel_size_ang=pixel_size_ang, resolution_ang=coarse_ang)]
+    coarse_ang = high if high * 2.0 > low else max(high, _SEARCH_RESOLUTION_ANG)
     sets = [_log(each) for each in sample_spectra(spectra, pixel_size_ang=pixel_size_ang, resolution_ang=resolution_ang)]
-    cells = [bin_polar(each, n_sectors=_SEARCH_SECTORS) for each in coarse]
-    search = prepare_search(cells[0], n_sectors=_SEARCH_SECTORS, optics=optics, limits=limits)
-    whole = _climb_all(search, coarse[0], cells[0], sets[0], optics=optics)
-    halves = [_climb_all(search, *each, optics=optics)[0] for each in zip(coarse[1:], cells[1:], sets[1:], strict=True)]
-    return _describe(sets, (whole[0], *halves), optics=optics, trust=whole[1:])
+    n_coarse = int(np.searchsorted(sets[0].ring_per_ang, 1.0 / coarse_ang, side="right"))
+    views = [
+        _View.of(each, cells, n_coarse=n_coarse)
+        for each, cells in zip(sets, bin_polar_sets(sets, n_sectors=_REFINE_SECTORS), strict=True)
+    ]
+    search = prepare_search(views[0].coarse, n_sectors=_SEARCH_SECTORS, optics=optics, limits=limits)
+    whole = _climb_all(search, views[0], optics=optics, n_fine=_N_CLIMBS)
+    halves = [_climb_all(search, each, optics=optics, n_fine=1)[0] for each in views[1:]]
+    return _describe(views, (whole[0], *halves), optics=optics, trust=whole[1:])
 
 
 def _log(samples: SpectrumSamples) -> SpectrumSamples:
@@ -138,120 +110,54 @@ def _log(samples: SpectrumSamples) -> SpectrumSamples:
     return replace(samples, value=np.log(np.maximum(1.0 + samples.value, 1e-6)))
 
 
-def _noise_variance(samples: SpectrumSamples) -> float:
-    """Return the variance of a sample about its ring average, times the factor by which neighbours are alike."""
-    average = np.bincount(samples.ring, samples.value) / np.bincount(samples.ring)
-    variance = float(np.mean((samples.value - average[samples.ring]) ** 2))
-    if variance == 0.0:
-        raise ValueError("the power spectrum is the same everywhere on each ring: it is not that of an image")
-    return variance * MULTITAPER_NOISE_INFLATION
+def _climb_all(search: CtfSearch, view: _View, *, optics: Optics, n_fine: int) -> tuple[Optimum, float, float]:
+    """Return the best optimum, the significance of the best candidate, and the confidence in the optimum.
 
-
-def _climb_all(
-    search: CtfSearch, coarse: SpectrumSamples, cells: SpectrumSamples, samples: SpectrumSamples, *, optics: Optics
-) -> tuple[_Optimum, float, float]:
-    """Return the best optimum, the significance of the best candidate, and the confidence in the optimum."""
-    variance = _noise_variance(samples)
-    noise = float(np.sqrt(_noise_variance(coarse)))
-    found = search_ctf(search, cells, n_sectors=_SEARCH_SECTORS, noise=noise, n_best=_N_CANDIDATES)
-    rough = _Objective(cells, optics, search.limits)
-    fine = _Objective(bin_polar(samples, n_sectors=_REFINE_SECTORS), optics, search.limits)
-    starts = sorted((_climb(rough, each.parameters) for each in found), key=lambda each: -each.agreement)
-    optima = sorted((_climb(fine, each.parameters) for each in starts[:3]), key=lambda each: -each.agreement)
+    All candidates climb on coarse cells, the ``n_fine`` highest on fine ones.
+    """
+    found = search_ctf(search, view.coarse, n_sectors=_SEARCH_SECTORS, noise=view.coarse_variance**0.5, n_best=_N_CANDIDATES)
+    rough = EquiphaseObjective(view.coarse, optics, search.limits)
+    fine = EquiphaseObjective(view.cells, optics, search.limits)
+    starts = sorted((climb(rough, each.parameters, smallest=_ROUGH_MOVE) for each in found), key=lambda each: -each[1])
+    ends = sorted((climb(fine, each[0], smallest=_SMALLEST_MOVE) for each in starts[:n_fine]), key=lambda each: -each[1])
     confidence = mode_confidence(
-        [each.parameters for each in optima],
-        [each.agreement / variance for each in optima],
+        [each[0] for each in ends],
+        [each[1] / view.variance for each in ends],
         separation_ang=float(2.0 * fine.steps[0]),
         null=0.0,
     )
-    return optima[0], found[0].significance, confidence
+    end = ends[0][0]
+    if search.limits.phase_shift_deg[0] == search.limits.phase_shift_deg[1]:
+        end, _ = climb(replace(fine, whole_curve=True), end, smallest=_SMALLEST_MOVE)
+    if search.limits.is_at_end(end):
+        confidence = 0.0
+    return optimum_at(fine, end), found[0].significance, confidence
 
 
-def _climb(objective: _Objective, start: NDArray[np.float64]) -> _Optimum:
-    """Follow the agreement to its next maximum; between steps the amplitude of the rings is measured again."""
-    steps = objective.steps
-    free = steps > 0
-    now = objective.limits.confine(start)
-    for _ in range(_MAX_STEPS):
-        amplitude = objective.amplitude(now)
-        value, gradient, curvature = _derivatives(objective, now, amplitude)
-        change = np.zeros(4)
-        change[free] = _newton_step(gradient[free], curvature[np.ix_(free, free)]) * steps[free]
-        trials = [objective.limits.confine(now + share * change) for share in (1.0, 0.3, 0.1)]
-        better = next((each for each in trials if objective.value(each, amplitude) > value), None)
-        if better is None:
-            break
-        moved = np.max(np.abs((better - now)[free] / steps[free]))
-        now = better
-        if moved < 0.02:
-            break
-    amplitude = objective.amplitude(now)
-    value, _, curvature = _derivatives(objective, now, amplitude)
-    scale = np.where(free, 1.0 / np.where(free, steps, 1.0), 0.0)
-    return _Optimum(now, value, curvature * np.outer(scale, scale), amplitude)
-
-
-def _derivatives(
-    objective: _Objective, at: NDArray[np.float64], amplitude: NDArray[np.float64]
-) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
-    """Return value, gradient and second derivatives of the agreement, in units of the steps: central differences."""
-    steps = objective.steps
-    free = np.flatnonzero(steps)
-    middle = objective.value(at, amplitude)
-    gradient, curvature = np.zeros(4), np.zeros((4, 4))
-    shift = np.diag(steps)
-    plus, minus = (np.array([objective.value(at + sign * shift[i], amplitude) for i in range(4)]) for sign in (1, -1))
-    gradient[free] = 0.5 * (plus - minus)[free]
-    curvature[free, free] = (plus + minus - 2.0 * middle)[free]
-    for position, i in enumerate(free.tolist()):
-        for j in free[position + 1 :].tolist():
-            both = sum(objective.value(at + sign * (shift[i] + shift[j]), amplitude) for sign in (1, -1))
-            mixed = 0.5 * (both + 2.0 * middle - plus[i] - minus[i] - plus[j] - minus[j])
-            curvature[i, j] = curvature[j, i] = mixed
-    return middle, gradient, curvature
-
-
-def _newton_step(gradient: NDArray[np.float64], curvature: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the step uphill, at most four of the units along any eigenvector."""
-    size, directions = np.linalg.eigh(curvature)
-    along = directions.T @ gradient
-    step: NDArray[np.float64] = directions @ np.clip(along / np.maximum(np.abs(size), 1e-12), -4.0, 4.0)
-    return step
-
-
-def _describe(
-    sets: list[SpectrumSamples], optima: tuple[_Optimum, ...], *, optics: Optics, trust: tuple[float, float]
-) -> CtfEstimate:
-    fits = [CtfRefinement(each.parameters, each.curvature, 0.0, np.zeros_like(each.amplitude), each.amplitude) for each in optima]
-    mean, a, b, phase_shift_deg = (float(value) for value in optima[0].parameters)
-    half = float(np.hypot(a, b))
-    angle = float(np.rad2deg(0.5 * np.arctan2(b, a)))
-    covariance = _covariance(optima[0].curvature, _noise_variance(sets[0]))
+def _describe(views: list[_View], optima: tuple[Optimum, ...], *, optics: Optics, trust: tuple[float, float]) -> CtfEstimate:
+    sets = [each.cells for each in views]
+    none = np.zeros(sets[0].ring_per_ang.size)
+    fits = tuple(CtfRefinement(each.parameters, each.curvature, 0.0, none, each.amplitude) for each in optima)
+    crossed = cross_profiles(sets, fits, optics=optics)
+    covariance = _covariance(optima[0].curvature, views[0].variance) / _share_of_rings(crossed) ** 2
     if covariance[3, 3] > 0:
         scale = np.array([_WITH_PHASE_INFLATION, 1.0, 1.0, _WITH_PHASE_INFLATION])
         covariance *= np.outer(scale, scale)
     errors = errors_of_fit(optima[0].parameters, covariance)
     whole = remove_smooth(average_equiphase(sets[0], fits[0], optics=optics), sets[0].background)
-    crossed = [remove_smooth(average_equiphase(sets[i], fits[j], optics=optics), sets[0].background) for i, j in ((1, 2), (2, 1))]
-    correlation = correlate_in_windows(crossed)
-    return CtfEstimate(
-        defocus_u_ang=mean + half,
-        defocus_v_ang=mean - half,
-        astigmatism_angle_deg=90.0 if angle <= -90.0 else angle,
-        phase_shift_deg=phase_shift_deg,
-        score=correlate_profiles(crossed),
-        resolution_ang=limit_of_agreement(crossed, correlation),
-        defocus_error_ang=errors.defocus_ang,
-        astigmatism_error_ang=errors.astigmatism_ang,
-        angle_error_deg=errors.angle_deg,
-        phase_shift_error_deg=errors.phase_shift_deg,
-        confidence=trust[1],
-        significance=trust[0],
-        frequency_per_ang=whole.frequency_per_ang,
-        profile=whole.measured,
-        profile_fit=whole.fitted,
-        correlation=correlation,
-    )
+    return describe_ctf(optima[0].parameters, errors, crossed, whole=whole, trust=trust)
+
+
+def _share_of_rings(crossed: list[CtfProfile]) -> float:
+    """Return how much of the curvature of the optimum is that of rings; the rest is that of noise, taken for rings.
+
+    It is the regression of one half of the data on the fit to the other, of either half, weighted as frequencies count for the
+    defocus. All of the data holds less noise than a half, but what draws it aside is the same.
+    """
+    weights = [each.count * each.frequency_per_ang**4 for each in crossed]
+    both = sum(float(np.sum(w * each.fitted * each.measured)) for w, each in zip(weights, crossed, strict=True))
+    fitted = sum(float(np.sum(w * each.fitted**2)) for w, each in zip(weights, crossed, strict=True))
+    return min(max(both / max(fitted, 1e-30), 0.02), 1.0)
 
 
 def _covariance(curvature: NDArray[np.float64], variance: float) -> NDArray[np.float64]:

@@ -1,8 +1,8 @@
 """Defocus, astigmatism and phase shift of one micrograph, fitted to its power spectrum.
 
-The fit is made three times: to the whole spectrum, which gives the result, and to either half of the tiles. How well the CTF
-of one half predicts the spectrum of the other gives the score and the resolution limit. A CTF fitted to noise predicts nothing,
-so it cannot score well, however many parameters were tried.
+The fit is made three times: to the spectrum of all tiles, and to either half of them. How well the CTF of one half predicts the
+spectrum of the other gives the score and the resolution limit. A CTF fitted to noise predicts nothing, so it cannot score well,
+however many parameters were tried. The result is then refined against a spectrum that has lost nothing of the image.
 """
 
 from dataclasses import dataclass, replace
@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.algorithms.ctf_errors import errors_of_fit
+from icestream.algorithms.ctf_errors import CtfErrors, errors_of_fit
 from icestream.algorithms.ctf_quality import (
+    CtfProfile,
     average_equiphase,
     correlate_in_windows,
     correlate_profiles,
@@ -20,13 +21,23 @@ from icestream.algorithms.ctf_quality import (
     remove_smooth,
 )
 from icestream.algorithms.ctf_refine import CtfRefinement, refine_ctf, weights_of_model
-from icestream.algorithms.ctf_samples import Optics, SpectrumSamples, bin_polar, sample_spectra
+from icestream.algorithms.ctf_samples import (
+    Optics,
+    SpectrumSamples,
+    bin_polar,
+    bin_polar_sets,
+    coarsen_cells,
+    sample_spectra,
+    sample_variance,
+)
 from icestream.algorithms.ctf_search import CtfRange, CtfSearch, prepare_search, search_ctf
+from icestream.algorithms.periodogram import PERIODOGRAM_NOISE_INFLATION
 from icestream.algorithms.spectrum import HANN_NOISE_INFLATION
 
 _N_CANDIDATES = 4
 _SEARCH_SECTORS = 24
 _REFINE_SECTORS = 48
+_FINAL_SECTORS = 96
 _N_TRIED = 600_000
 
 
@@ -52,7 +63,7 @@ class CtfEstimate:
         (unset where it was not fitted).
     confidence
         Probability that the right one of all local optima was taken, and that there are rings at all: from how much worse the
-        others, and none, explain the spectrum.
+        others, and none, explain the spectrum. 0 where defocus or astigmatism ended at a limit of its search range.
     significance
         Height of the best match in the search, in standard deviations of pure noise.
     frequency_per_ang, profile, profile_fit
@@ -90,6 +101,7 @@ def fit_ctf(
     astigmatism_ang: float = 3000.0,
     resolution_ang: tuple[float, float] = (30.0, 4.0),
     phase_shift_deg: tuple[float, float] | None = None,
+    fine_spectrum: NDArray[Any] | None = None,
 ) -> CtfEstimate:
     """Fit the CTF of a micrograph to its power spectrum.
 
@@ -112,6 +124,9 @@ def fit_ctf(
         Low and high end of the fitted range; no finer than 95 % of Nyquist is used.
     phase_shift_deg
         Search range of an additional phase shift (phase plate); none is assumed where unset.
+    fine_spectrum
+        ``(fine, fine // 2 + 1)``: of the same image, from `icestream.algorithms.periodogram.periodogram`; the result is refined
+        against it. Without, against the mean of ``spectra``, which has lost some of the image.
 
     Raises
     ------
@@ -122,14 +137,34 @@ def fit_ctf(
     optics = Optics.of(voltage_kv=voltage_kv, cs_mm=cs_mm, amplitude_contrast=amplitude_contrast)
     limits = CtfRange((defocus_um[0] * 1e4, defocus_um[1] * 1e4), astigmatism_ang, phase_shift_deg or (0.0, 0.0))
     sets = sample_spectra(spectra, pixel_size_ang=pixel_size_ang, resolution_ang=resolution_ang)
-    search = prepare_search(
-        bin_polar(sets[0], n_sectors=_SEARCH_SECTORS), n_sectors=_SEARCH_SECTORS, optics=optics, limits=limits
+    cells = bin_polar_sets(sets, n_sectors=_REFINE_SECTORS)
+    search = prepare_search(_search_cells(cells[0]), n_sectors=_SEARCH_SECTORS, optics=optics, limits=limits)
+    noises = [float(np.sqrt(sample_variance(each) * HANN_NOISE_INFLATION)) for each in sets]
+    fits, significances, confidences = zip(
+        *(_fit_cells(each, noise, search, optics) for each, noise in zip(cells, noises, strict=True)), strict=True
     )
-    fits, significances, confidences = zip(*(_fit_cells(samples, search, optics) for samples in sets), strict=True)
-    fit = refine_ctf(sets[0], fits[0].parameters, optics=optics, limits=limits)
-    weighted = replace(sets[0], weight=weights_of_model(sets[0], fit, optics=optics))
-    fit = refine_ctf(weighted, fit.parameters, optics=optics, limits=limits)
-    return _describe(sets, (fit, *fits[1:]), optics=optics, trust=(significances[0], confidences[0]))
+    final, inflation = cells[0], HANN_NOISE_INFLATION
+    if fine_spectrum is not None:
+        fine = sample_spectra(fine_spectrum[None], pixel_size_ang=pixel_size_ang, resolution_ang=resolution_ang)
+        final, inflation = bin_polar(fine[0], n_sectors=_FINAL_SECTORS), PERIODOGRAM_NOISE_INFLATION
+    fit = _refine_weighted(final, fits[0].parameters, optics=optics, limits=limits)
+    errors = errors_of_fit(fit.parameters, fit.covariance * inflation)
+    fits = (replace(fits[0], parameters=fit.parameters), *fits[1:])
+    whole = average_equiphase(cells[0], fits[0], optics=optics)
+    crossed = cross_profiles(cells, fits, optics=optics)
+    confidence = 0.0 if limits.is_at_end(fit.parameters) else confidences[0]
+    return describe_ctf(fit.parameters, errors, crossed, whole=whole, trust=(significances[0], confidence))
+
+
+def _search_cells(cells: SpectrumSamples) -> SpectrumSamples:
+    return coarsen_cells(cells, factor=_REFINE_SECTORS // _SEARCH_SECTORS, n_rings=cells.ring_per_ang.size)
+
+
+def _refine_weighted(cells: SpectrumSamples, start: NDArray[np.float64], *, optics: Optics, limits: CtfRange) -> CtfRefinement:
+    """Refine with the weights that the first result gives: the most likely fit, as noise grows with the power."""
+    fit = refine_ctf(cells, start, optics=optics, limits=limits)
+    weighted = replace(cells, weight=weights_of_model(cells, fit, optics=optics))
+    return refine_ctf(weighted, fit.parameters, optics=optics, limits=limits)
 
 
 def check_ranges(spectra: NDArray[Any], *, defocus_um: tuple[float, float], resolution_ang: tuple[float, float]) -> None:
@@ -165,13 +200,10 @@ def mode_confidence(
     return float(1.0 / (1.0 + np.sum(np.exp(np.minimum(rivals, 50.0)))))
 
 
-def _fit_cells(samples: SpectrumSamples, search: CtfSearch, optics: Optics) -> tuple[CtfRefinement, float, float]:
+def _fit_cells(cells: SpectrumSamples, noise: float, search: CtfSearch, optics: Optics) -> tuple[CtfRefinement, float, float]:
     """Fit the CTF to averages over polar cells; return it with the significance of the best match, and the confidence."""
-    coarse = bin_polar(samples, n_sectors=_SEARCH_SECTORS)
-    noise = _noise_of_samples(samples) * float(np.sqrt(HANN_NOISE_INFLATION))
-    candidates = search_ctf(search, coarse, n_sectors=_SEARCH_SECTORS, noise=noise, n_best=_N_CANDIDATES)
-    fine = bin_polar(samples, n_sectors=_REFINE_SECTORS)
-    refined = (refine_ctf(fine, each.parameters, optics=optics, limits=search.limits) for each in candidates)
+    candidates = search_ctf(search, _search_cells(cells), n_sectors=_SEARCH_SECTORS, noise=noise, n_best=_N_CANDIDATES)
+    refined = (refine_ctf(cells, each.parameters, optics=optics, limits=search.limits) for each in candidates)
     fits = sorted(refined, key=lambda fit: fit.residual)
     confidence = mode_confidence(
         [fit.parameters for fit in fits],
@@ -182,25 +214,37 @@ def _fit_cells(samples: SpectrumSamples, search: CtfSearch, optics: Optics) -> t
     return fits[0], candidates[0].significance, confidence
 
 
-def _noise_of_samples(samples: SpectrumSamples) -> float:
-    """Return the standard deviation of a sample about its ring average."""
-    average = np.bincount(samples.ring, samples.value) / np.bincount(samples.ring)
-    noise = float(np.sqrt(np.mean((samples.value - average[samples.ring]) ** 2)))
-    if noise == 0.0:
-        raise ValueError("the power spectrum is the same everywhere on each ring: it is not that of an image")
-    return noise
+def cross_profiles(sets: list[SpectrumSamples], fits: tuple[CtfRefinement, ...], *, optics: Optics) -> list[CtfProfile]:
+    """Return the profile of one half of the data with the CTF of the other, and the reverse, without what is smooth."""
+    return [remove_smooth(average_equiphase(sets[i], fits[j], optics=optics), sets[0].background) for i, j in ((1, 2), (2, 1))]
 
 
-def _describe(
-    sets: list[SpectrumSamples], fits: tuple[CtfRefinement, ...], *, optics: Optics, trust: tuple[float, float]
+def describe_ctf(
+    parameters: NDArray[np.float64],
+    errors: CtfErrors,
+    crossed: list[CtfProfile],
+    *,
+    whole: CtfProfile,
+    trust: tuple[float, float],
 ) -> CtfEstimate:
-    fit = fits[0]
-    mean, a, b, phase_shift_deg = (float(value) for value in fit.parameters)
+    """Judge a CTF: how well that of one half of the data predicts the other, and up to where.
+
+    Parameters
+    ----------
+    parameters
+        ``(4,)``: mean defocus, a, b in Å, phase shift in degrees.
+    errors
+        Of these.
+    crossed
+        From `cross_profiles`.
+    whole
+        The profile of all data, to look at.
+    trust
+        Significance and confidence of the fit.
+    """
+    mean, a, b, phase_shift_deg = (float(value) for value in parameters)
     half = float(np.hypot(a, b))
     angle = float(np.rad2deg(0.5 * np.arctan2(b, a)))
-    errors = errors_of_fit(fit.parameters, fit.covariance * HANN_NOISE_INFLATION)
-    whole = average_equiphase(sets[0], fit, optics=optics)
-    crossed = [remove_smooth(average_equiphase(sets[i], fits[j], optics=optics), sets[0].background) for i, j in ((1, 2), (2, 1))]
     correlation = correlate_in_windows(crossed)
     return CtfEstimate(
         defocus_u_ang=mean + half,

@@ -135,9 +135,10 @@ def _solve_linear(moments: NDArray[np.float64], samples: SpectrumSamples) -> _Li
     n_b, n_e = samples.background.shape[0], samples.envelope.shape[0]
     design = np.zeros((n_b + n_e, 2, samples.ring_per_ang.size))
     design[:n_b, 0], design[n_b:, 1] = samples.background, samples.envelope
+    flat = design.reshape(n_b + n_e, -1)  # (n_b + n_e, 2 * n_rings)
     inner = moments[:, :2, :2].transpose(1, 2, 0)  # (2, 2, n_rings)
-    normal = np.einsum("iak,abk,jbk->ij", design, inner, design, optimize=True)
-    right = np.einsum("iak,ka->i", design, moments[:, :2, _VALUE])
+    normal = flat @ np.sum(design[:, :, None] * inner, axis=1).reshape(n_b + n_e, -1).T
+    right = flat @ moments[:, :2, _VALUE].T.ravel()
     active = np.ones(n_b + n_e, bool)
     while True:
         inverse = np.linalg.pinv(normal[np.ix_(active, active)], hermitian=True)
@@ -147,7 +148,7 @@ def _solve_linear(moments: NDArray[np.float64], samples: SpectrumSamples) -> _Li
         if coefficients[worst] >= 0:
             break
         active[worst] = False
-    background, envelope = np.einsum("i,iak->ak", coefficients, design)
+    background, envelope = (coefficients @ flat).reshape(2, -1)
     residual = float(np.sum(moments[:, _VALUE, _VALUE]) - coefficients @ right)
     return _Linear(design[active], inverse, background, envelope, residual)
 
@@ -159,7 +160,8 @@ def _normal_equations(
     index = _FIRST + np.flatnonzero(free)
     e = linear.envelope
     direct = np.einsum("k,kpq->pq", e * e, moments[:, index][:, :, index])
-    cross = np.einsum("k,kpa,iak->pi", e, moments[:, index, :2], linear.design, optimize=True)
+    sloped = (e[:, None, None] * moments[:, index, :2]).transpose(1, 2, 0)  # (n_free, 2, n_rings)
+    cross = sloped.reshape(index.size, -1) @ linear.design.reshape(linear.design.shape[0], -1).T
     rest = (
         moments[:, index, _VALUE] - moments[:, index, _ONE] * linear.background[:, None] - moments[:, index, _RINGS] * e[:, None]
     )

@@ -1,8 +1,10 @@
 """The part of a power spectrum that a CTF is fitted to: flattened samples with their frequency and direction."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import BSpline
@@ -10,6 +12,7 @@ from scipy.interpolate import BSpline
 from icestream.algorithms.ctf import electron_wavelength_ang
 
 _CLIP_SIGMA = 6.0
+_N_FOR_QUANTILES = 40_000
 
 
 @dataclass(frozen=True)
@@ -106,21 +109,13 @@ def sample_spectra(
         raise ValueError(
             f"only {max(last - first, 0)} rings between {resolution_ang[0]} and {1 / high:.2f} Å; at least 16 are needed"
         )
-    ky, kx = np.fft.fftfreq(tile, 1.0 / tile)[:, None], np.arange(spectra.shape[2], dtype=np.float64)[None, :]
-    radius = np.sqrt(ky * ky + kx * kx)  # (tile, tile // 2 + 1), in rings
-    keep = (radius >= first - 0.5) & (radius < last + 0.5) & (np.abs(ky) > 1) & (kx > 1)
-    row, column = np.nonzero(keep)
-    radius_kept = radius[keep]  # (n,)
-    ring = (np.rint(radius_kept) - first).astype(np.int64)
-    ky_kept, kx_kept = ky[row, 0], kx[0, column]
-    r2 = ky_kept**2 + kx_kept**2
+    r2, cos2, sin2, ring, power = _cut_annulus(spectra, first, last)  # (n,) four times, (n_sets, n)
     n_rings = last - first + 1
-    per_ang = np.bincount(ring, radius_kept, n_rings) / np.bincount(ring, minlength=n_rings) * step  # (n_rings,)
-    power = spectra[:, keep].astype(np.float64)  # (n_sets, n)
+    per_ang = np.bincount(ring, np.sqrt(r2), n_rings) / np.bincount(ring, minlength=n_rings) * step  # (n_rings,)
     whole = SpectrumSamples(
         g2=r2 * step**2,
-        cos2=(kx_kept**2 - ky_kept**2) / r2,
-        sin2=2.0 * kx_kept * ky_kept / r2,
+        cos2=cos2,
+        sin2=sin2,
         value=power.mean(axis=0),
         weight=np.ones(ring.size),
         ring=ring,
@@ -146,24 +141,79 @@ def bin_polar(samples: SpectrumSamples, *, n_sectors: int) -> SpectrumSamples:
 
     Cells are ordered by sector, then ring, so that arrays reshape to ``(n_sectors, n_rings)``.
     """
+    return bin_polar_sets([samples], n_sectors=n_sectors)[0]
+
+
+def bin_polar_sets(sets: Sequence[SpectrumSamples], *, n_sectors: int) -> list[SpectrumSamples]:
+    """Do as `bin_polar` does for several sets that differ in ``value`` alone."""
+    samples = sets[0]
     n_rings = samples.ring_per_ang.size
     turn = np.arctan2(samples.sin2, samples.cos2) / (2.0 * np.pi) % 1.0  # twice the direction, in turns
     sector = np.minimum((turn * n_sectors).astype(np.int64), n_sectors - 1)
     cell = sector * n_rings + samples.ring
     weight = np.bincount(cell, samples.weight, n_sectors * n_rings).astype(np.float64)  # (n_sectors * n_rings,)
-    total = np.bincount(cell, samples.weight * samples.value, n_sectors * n_rings)
+    totals = [np.bincount(cell, samples.weight * each.value, n_sectors * n_rings) for each in sets]
     middle = 2.0 * np.pi * (np.arange(n_sectors) + 0.5) / n_sectors
-    return SpectrumSamples(
+    cells = SpectrumSamples(
         g2=np.tile(samples.ring_per_ang**2, n_sectors),
         cos2=np.repeat(np.cos(middle), n_rings),
         sin2=np.repeat(np.sin(middle), n_rings),
-        value=np.divide(total, weight, out=np.zeros_like(total), where=weight > 0),
+        value=weight,
         weight=weight,
         ring=np.tile(np.arange(n_rings), n_sectors),
         ring_per_ang=samples.ring_per_ang,
         background=samples.background,
         envelope=samples.envelope,
     )
+    return [replace(cells, value=np.divide(each, weight, out=np.zeros_like(each), where=weight > 0)) for each in totals]
+
+
+def coarsen_cells(cells: SpectrumSamples, *, factor: int, n_rings: int) -> SpectrumSamples:
+    """Return the cells that are ``factor`` sectors wide, of the first ``n_rings`` rings: what `bin_polar` would give.
+
+    Raises
+    ------
+    ValueError
+        If fewer than 16 rings are left.
+    """
+    if n_rings < 16:
+        raise ValueError(
+            f"only {n_rings} rings up to {1 / cells.ring_per_ang[max(n_rings - 1, 0)]:.2f} Å; at least 16 are needed"
+        )
+    shape = (-1, factor, cells.ring_per_ang.size)
+    weight = cells.weight.reshape(shape)
+    total = (weight * cells.value.reshape(shape)).sum(axis=1)[:, :n_rings].ravel()
+    weight = weight.sum(axis=1)[:, :n_rings].ravel()
+    n_sectors = weight.size // n_rings
+    per_ang = cells.ring_per_ang[:n_rings]
+    middle = 2.0 * np.pi * (np.arange(n_sectors) + 0.5) / n_sectors
+    return SpectrumSamples(
+        g2=np.tile(per_ang**2, n_sectors),
+        cos2=np.repeat(np.cos(middle), n_rings),
+        sin2=np.repeat(np.sin(middle), n_rings),
+        value=np.divide(total, weight, out=np.zeros_like(total), where=weight > 0),
+        weight=weight,
+        ring=np.tile(np.arange(n_rings), n_sectors),
+        ring_per_ang=per_ang,
+        background=smooth_basis(per_ang, count=cells.background.shape[0]),
+        envelope=smooth_basis(per_ang, count=cells.envelope.shape[0]),
+    )
+
+
+def sample_variance(samples: SpectrumSamples, *, n_rings: int | None = None) -> float:
+    """Return the variance of a sample about its ring average, over the first ``n_rings`` rings, or all.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    size = samples.ring_per_ang.size
+    count, total, squares = (np.bincount(samples.ring, each, size)[:n_rings] for each in (None, samples.value, samples.value**2))
+    variance = float(np.sum(squares - total * total / count) / np.sum(count))
+    if variance < 1e-14:
+        raise ValueError("the power spectrum is the same everywhere on each ring: it is not that of an image")
+    return variance
 
 
 def _fit_falloff(samples: SpectrumSamples) -> NDArray[np.float64]:
@@ -179,6 +229,37 @@ def _fit_falloff(samples: SpectrumSamples) -> NDArray[np.float64]:
 
 
 def _clip_outliers(flat: NDArray[np.float64]) -> NDArray[np.float64]:
-    low, middle, high = np.percentile(flat, [15.9, 50.0, 84.1])
+    some = flat[:: max(flat.size // _N_FOR_QUANTILES, 1) | 1]  # enough for quantiles
+    low, middle, high = np.percentile(some, [15.9, 50.0, 84.1])
     clipped: NDArray[np.float64] = np.minimum(flat, middle + _CLIP_SIGMA * 0.5 * (high - low))
     return clipped
+
+
+@numba.njit(cache=True, nogil=True)
+def _cut_annulus(spectra: Any, first: Any, last: Any) -> Any:
+    """Return squared radius, cosine and sine of twice the direction, ring, and power of each frequency of an annulus."""
+    n_sets, tile, n_columns = spectra.shape
+    low, high = (first - 0.5) ** 2, (last + 0.5) ** 2
+    starts, ends = np.zeros(tile, np.int64), np.zeros(tile, np.int64)  # the columns of each row
+    for row in range(tile):
+        ky = row if 2 * row < tile else row - tile
+        if -1 <= ky <= 1 or ky * ky >= high:
+            continue
+        starts[row] = max(int(np.ceil(np.sqrt(max(low - ky * ky, 0.0)))), 2)
+        ends[row] = max(min(int(np.sqrt(high - ky * ky)) + 1, n_columns), starts[row])
+    n = np.sum(ends - starts)
+    r2, cos2, sin2, ring = np.empty(n), np.empty(n), np.empty(n), np.empty(n, np.int64)
+    power = np.empty((n_sets, n))
+    i = 0
+    for row in range(tile):
+        ky = float(row if 2 * row < tile else row - tile)
+        for column in range(starts[row], ends[row]):
+            kx = float(column)
+            r2[i] = kx * kx + ky * ky
+            cos2[i] = (kx * kx - ky * ky) / r2[i]
+            sin2[i] = 2.0 * kx * ky / r2[i]
+            ring[i] = int(np.sqrt(r2[i]) + 0.5) - first
+            for k in range(n_sets):
+                power[k, i] = spectra[k, row, column]
+            i += 1
+    return r2, cos2, sin2, ring, power

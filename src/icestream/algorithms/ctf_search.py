@@ -35,9 +35,19 @@ class CtfRange:
     def confine(self, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
         """Move ``(4,)`` parameters (mean defocus, a, b in Å, phase shift in degrees) to the nearest allowed ones."""
         defocus = np.clip(parameters[0], *self.defocus_ang)
-        limit = 0.5 * min(self.astigmatism_ang, _MAX_ASTIGMATISM_SHARE * defocus)
+        limit = self._most_ang(float(defocus))
         a, b = parameters[1:3] * min(1.0, limit / max(np.hypot(parameters[1], parameters[2]), 1e-9))
         return np.array([defocus, a, b, np.clip(parameters[3], *self.phase_shift_deg)])
+
+    def is_at_end(self, parameters: NDArray[np.float64]) -> bool:
+        """Tell whether defocus or astigmatism went as far as they may: the spectrum asks for another CTF, or for none."""
+        defocus = float(parameters[0])
+        ends = np.isclose(defocus, self.defocus_ang, rtol=1e-6)
+        return bool(np.any(ends)) or float(np.hypot(*parameters[1:3])) > (1.0 - 1e-6) * self._most_ang(defocus)
+
+    def _most_ang(self, defocus_ang: float) -> float:
+        """Return the largest half difference of the defocus values."""
+        return 0.5 * min(self.astigmatism_ang, _MAX_ASTIGMATISM_SHARE * defocus_ang)
 
 
 @dataclass(frozen=True)
@@ -218,9 +228,9 @@ def _scan_astigmatism(table: Any, offsets: Any, scale: Any) -> Any:
             first = int(offsets[k, s])
             part = np.float32(offsets[k, s] - first)
             rest = np.float32(1.0) - part
-            row = table[s]
-            for i in range(n_defocus):
-                total[i] += rest * row[first + i] + part * row[first + i + 1]
+            near, far = table[s, first : first + n_defocus], table[s, first + 1 : first + 1 + n_defocus]
+            for i in range(n_defocus):  # with indices that cannot be negative, several at once
+                total[i] += rest * near[i] + part * far[i]
         for i in range(n_defocus):
             score = total[i] * scale[k, i]
             if score > best[i] and scale[k, i] > 0.0:

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from icestream.algorithms.periodogram import add_power, periodogram_tile_px
+
 _OUTLIER_FACTOR = 2.0
 MULTITAPER_NOISE_INFLATION = 6.25
 """Variance of a smooth weighted sum over the spectrum of two sine tapers a side, relative to independent pixels: the square of
@@ -26,14 +28,7 @@ def multitaper_tile_px(shape: tuple[int, int], *, pixel_size_ang: float, tile_an
     ValueError
         If the image is smaller than 128 pixels along one side.
     """
-    short = min(shape)
-    if short < 128:
-        raise ValueError(f"image of {shape[0]} x {shape[1]} px is too small for a spectrum; at least 128 x 128 px are needed")
-    parts = min(max(round(short * pixel_size_ang / tile_ang), 1), short // 128)
-    half = short // (2 * parts)
-    while fft.next_fast_len(half, real=True) != half:
-        half -= 1
-    return 2 * half
+    return periodogram_tile_px(shape, pixel_size_ang=pixel_size_ang, tile_ang=tile_ang)
 
 
 def multitaper_spectra(image: NDArray[Any], *, tile_px: int) -> NDArray[np.float32]:
@@ -76,7 +71,7 @@ def multitaper_spectra(image: NDArray[Any], *, tile_px: int) -> NDArray[np.float
         for i, along_y in enumerate(tapers):
             for j, along_x in enumerate(tapers):
                 transform = fft.rfft2(tile * along_y[:, None] * along_x[None, :], overwrite_x=True)
-                spectra[i ^ j] += np.float32(share) * (transform.real**2 + transform.imag**2)
+                add_power(spectra[i ^ j], transform, np.float32(share))
     if not np.all(np.isfinite(spectra)):
         raise ValueError("the image holds values that are not finite (NaN or infinite)")
     return spectra

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from icestream.algorithms.namespaces import Array, place_of, rfft2, to_numpy
+from icestream.algorithms.periodogram import add_power
 
 HANN_NOISE_INFLATION = (1.0 + 2.0 * ((2.0 / 3.0) ** 2 + (1.0 / 6.0) ** 2)) ** 2
 """Sum of the squared correlations between the pixel of a 2D Hann-tapered periodogram and its neighbours: the factor by which the
@@ -112,10 +113,7 @@ def _sum_tiles(
         tile -= tile.mean(dtype=np.float64)
         tile *= taper
         transform = fft.rfft2(tile, overwrite_x=True)  # (tile, tile // 2 + 1)
-        power = transform.real**2 + transform.imag**2
-        if factor < 1:
-            power *= factor
-        spectra[(i + j) % n_sets] += power
+        add_power(spectra[(i + j) % n_sets], transform, np.float32(factor))
     return spectra
 
 

@@ -1,15 +1,26 @@
 """Estimating the contrast transfer function of micrographs."""
 
+from typing import TypedDict
+
 from pydantic import model_validator
 
 from icestream.algorithms.ctf_fit import fit_ctf
+from icestream.algorithms.periodogram import periodogram, periodogram_tile_px
 from icestream.algorithms.spectrum import power_spectra, spectrum_tile_px
 from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
-from icestream.io.image import read_image
 from icestream.records import Acquisition, CtfFit, Micrograph
-from icestream.steps.ctf_record import publish_picture, record_of
+from icestream.steps.ctf_record import publish_picture, read_for_ctf, record_of
 from icestream.units import Angstrom, Degree, Micrometer
+
+
+class CtfRanges(TypedDict):
+    """The ranges of a fit, as the CTF functions name them."""
+
+    defocus_um: tuple[float, float]
+    astigmatism_ang: float
+    resolution_ang: tuple[float, float]
+    phase_shift_deg: tuple[float, float] | None
 
 
 class CtfParams(Params):
@@ -29,6 +40,15 @@ class CtfParams(Params):
     )
     tile_ang: Angstrom = Field(1000.0, ge=100, le=4000, description="Side of the spectrum tiles; wider resolves finer Thon rings")
 
+    def ranges(self) -> CtfRanges:
+        """Return what a fit is told of these."""
+        return CtfRanges(
+            defocus_um=self.defocus_um,
+            astigmatism_ang=self.max_astigmatism_ang,
+            resolution_ang=self.resolution_ang,
+            phase_shift_deg=self.phase_shift_deg,
+        )
+
     @model_validator(mode="after")
     def _check(self) -> "CtfParams":
         if not 0 < self.defocus_um[0] < self.defocus_um[1]:
@@ -40,10 +60,15 @@ class CtfParams(Params):
         return self
 
 
-@step.map("ctf", version=2, reads=("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast"))
+_FINE_TILE_ANG = 2000.0
+"""Tiles of the spectrum that decides: wide enough for the finest rings, and for a few tiles to make up a large micrograph."""
+
+
+@step.map("ctf", version=3, reads=("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast"))
 def estimate_ctf(micrograph: Micrograph, params: CtfParams, acquisition: Acquisition, ctx: Context) -> CtfFit:
     """Fit defocus, astigmatism and (optionally) phase shift to the power spectrum of one micrograph.
 
+    The spectrum of overlapping tiles proposes and judges; one of the whole micrograph, of which nothing is lost, decides.
     The sum without dose weighting is used where there is one, for its stronger rings at high frequency.
 
     Raises
@@ -51,31 +76,18 @@ def estimate_ctf(micrograph: Micrograph, params: CtfParams, acquisition: Acquisi
     ItemError
         If an acquisition value is unset, or the image cannot be fitted.
     """
-    microscope = {name: acquisition.need(name) for name in ("voltage_kv", "cs_mm", "amplitude_contrast")}
-    pixel_size_ang = acquisition.need("pixel_size_ang") * micrograph.bin
-    ref = micrograph.unweighted or micrograph.image
-    image = read_image(ctx.path(ref))  # (h, w)
+    image = read_for_ctf(micrograph, acquisition, ctx)
+    pixel_size_ang = image.pixel_size_ang
     try:
-        tile_px = spectrum_tile_px((image.shape[0], image.shape[1]), pixel_size_ang=pixel_size_ang, tile_ang=params.tile_ang)
-        spectra = power_spectra(image, tile_px=tile_px, n_sets=2)  # (2, tile, tile // 2 + 1)
-        estimate = fit_ctf(
-            spectra,
-            pixel_size_ang=pixel_size_ang,
-            defocus_um=params.defocus_um,
-            astigmatism_ang=params.max_astigmatism_ang,
-            resolution_ang=params.resolution_ang,
-            phase_shift_deg=params.phase_shift_deg,
-            **microscope,
-        )
+        tile_px = spectrum_tile_px(image.shape, pixel_size_ang=pixel_size_ang, tile_ang=params.tile_ang)
+        fine_ang = max(_FINE_TILE_ANG, params.tile_ang)
+        fine_px = periodogram_tile_px(image.shape, pixel_size_ang=pixel_size_ang, tile_ang=fine_ang)
+        spectra = power_spectra(image.pixels, tile_px=tile_px, n_sets=2)  # (2, tile, tile // 2 + 1)
+        fine = periodogram(image.pixels, tile_px=fine_px)  # (fine, fine // 2 + 1)
+        estimate = fit_ctf(spectra, fine_spectrum=fine, pixel_size_ang=pixel_size_ang, **params.ranges(), **image.microscope)
     except ValueError as error:
-        raise ItemError(f"{ref}: the CTF cannot be fitted: {error}") from error
+        raise ItemError(f"{image.name}: the CTF cannot be fitted: {error}") from error
     picture = publish_picture(
-        estimate,
-        spectra.mean(axis=0),
-        ctx,
-        suffix="_ctf.png",
-        pixel_size_ang=pixel_size_ang,
-        resolution_ang=params.resolution_ang[1],
-        **microscope,
+        estimate, spectra.mean(axis=0), ctx, suffix="_ctf.png", image=image, resolution_ang=params.resolution_ang[1]
     )
     return record_of(estimate, estimator="least_squares", spectrum=picture)

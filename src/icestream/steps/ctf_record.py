@@ -1,5 +1,6 @@
-"""What both CTF steps do with an estimate: draw it, and make its record."""
+"""What both CTF steps do before and after the estimate: read the image, draw the estimate, and make its record."""
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -8,10 +9,39 @@ from numpy.typing import NDArray
 from icestream.algorithms.ctf_fit import CtfEstimate
 from icestream.algorithms.ctf_picture import draw_ctf_fit
 from icestream.flow import Context
+from icestream.io.image import read_image
 from icestream.io.preview import write_preview
-from icestream.records import CtfFit, FileRef
+from icestream.records import Acquisition, CtfFit, FileRef, Micrograph
 
 _MAX_CURVE_POINTS = 200
+
+
+@dataclass(frozen=True)
+class CtfImage:
+    """An image ``(h, w)``, its name, its pixel size, and the values of the microscope that every CTF function asks for."""
+
+    pixels: NDArray[Any]
+    name: str
+    pixel_size_ang: float
+    microscope: dict[str, float]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return height and width."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+
+def read_for_ctf(micrograph: Micrograph, acquisition: Acquisition, ctx: Context) -> CtfImage:
+    """Read the sum without dose weighting, where there is one: its rings are stronger at high frequency.
+
+    Raises
+    ------
+    ItemError
+        If an acquisition value is unset.
+    """
+    microscope = {name: acquisition.need(name) for name in ("voltage_kv", "cs_mm", "amplitude_contrast")}
+    ref = micrograph.unweighted or micrograph.image
+    return CtfImage(read_image(ctx.path(ref)), str(ref), acquisition.need("pixel_size_ang") * micrograph.bin, microscope)
 
 
 def publish_picture(
@@ -20,24 +50,19 @@ def publish_picture(
     ctx: Context,
     *,
     suffix: str,
-    pixel_size_ang: float,
+    image: CtfImage,
     resolution_ang: float,
-    voltage_kv: float,
-    cs_mm: float,
-    amplitude_contrast: float,
 ) -> FileRef:
     """Draw a spectrum ``(tile, tile // 2 + 1)`` beside the fitted rings and publish it; the limit is that of the picture."""
     picture = draw_ctf_fit(
         spectrum,
-        pixel_size_ang=pixel_size_ang,
+        pixel_size_ang=image.pixel_size_ang,
         defocus_u_ang=estimate.defocus_u_ang,
         defocus_v_ang=estimate.defocus_v_ang,
         astigmatism_angle_deg=estimate.astigmatism_angle_deg,
         phase_shift_deg=estimate.phase_shift_deg,
         resolution_ang=resolution_ang,
-        voltage_kv=voltage_kv,
-        cs_mm=cs_mm,
-        amplitude_contrast=amplitude_contrast,
+        **image.microscope,
     )
     with ctx.publish(suffix) as out:
         write_preview(out.path, picture, max_px=512)
