@@ -77,6 +77,8 @@ def render_movie(path: Path, settings: SimulationSettings, index: int) -> Exposu
         particle_contrast=settings.particle_contrast,
         ice_thickness_ang=settings.ice_thickness_ang,
         generator=generator,
+        ice_slices=settings.ice_slices,
+        ice_ring=settings.ice_ring,
     )
     expected = expected_frames(truth, specimen, dose_per_frame_e_per_ang2=settings.dose_per_frame_e_per_ang2 * beam)
     shape = (truth.height_px, truth.width_px)
