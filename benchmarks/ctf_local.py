@@ -98,7 +98,9 @@ def spread(values, digits=3):
     kept = np.array([value for value in values if value is not None])
     if not kept.size:
         return None
-    return dict(zip(("median", "p95", "worst"), (round(float(q), digits) for q in np.percentile(kept, [50, 95, 100])), strict=True))
+    return dict(
+        zip(("median", "p95", "worst"), (round(float(q), digits) for q in np.percentile(kept, [50, 95, 100])), strict=True)
+    )
 
 
 def summarise(rows):
@@ -143,7 +145,7 @@ def examine_real(folder):
             "gain": {name: round(value, 1) for name, value in found.local.gain.items()},
             "tilt_deg": None if tilt is None else [round(tilt.angle_deg, 2), round(tilt.angle_error_deg, 2)],
             "axis_deg": None if tilt is None else [round(tilt.axis_deg), round(tilt.axis_error_deg)],
-            "thickness_ang": None if thickness.thickness_ang is None else [round(thickness.thickness_ang), round(thickness.error_ang)],
+            "thickness_ang": thickness.thickness_ang and [round(thickness.thickness_ang), round(thickness.error_ang)],
             "thickness_note": thickness.note,
             "ice": [[round(r.resolution_ang, 2), round(r.excess, 3), round(r.significance, 1)] for r in found.ice_rings],
         }
@@ -168,7 +170,7 @@ def main():
             rows[kind].append(judge(values, side=options.side))
             if options.rows:
                 options.rows.write_text(json.dumps(rows))
-    report = {"benchmark": "ctf_local", "count": options.count, "level": options.level, "side": options.side, "seed": options.seed}
+    report = {"benchmark": "ctf_local", **{name: getattr(options, name) for name in ("count", "level", "side", "seed")}}
     report |= {name: figures for name, each in rows.items() if (figures := summarise(each)) is not None}
     if options.apoferritin:
         report["apoferritin"] = examine_real(options.apoferritin)

@@ -9,7 +9,6 @@ Elferich, Kong, Zottig & Grigorieff (2024), CTFFIND5, eLife 13, RP97227.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,7 +119,7 @@ def fit_local_defocus(rings: WindowRings, *, shape: tuple[int, int], pixel_size_
     best = int(np.argmin(costs))
     chosen = fits[best]
     terms = surface_terms(rings.centres_yx_px, shape=shape, degree=best)
-    covariance = np.linalg.pinv(terms.T @ (terms * chosen.information[:, None]), hermitian=True)
+    covariance = np.linalg.pinv(terms.T @ (terms * chosen.information[:, None]), hermitian=True).astype(np.float64)
     coefficients = chosen.coefficients if best else np.zeros(1)
     own, own_error = _window_offsets(rings, chosen, terms @ chosen.coefficients, offsets)
     return LocalDefocus(
@@ -128,14 +127,14 @@ def fit_local_defocus(rings: WindowRings, *, shape: tuple[int, int], pixel_size_
         shift_ang=float(fits[0].coefficients[0]),
         shift_error_ang=float(fits[0].information.sum() ** -0.5),
         gain={MODEL_NAMES[i]: 2.0 * (fit.log_likelihood - fits[0].log_likelihood) for i, fit in enumerate(fits) if i},
-        note=None if best == len(fits) - 1 else _explain(best, costs, fits),
+        note=None if best == len(fits) - 1 else _explain(best, fits),
         window_offset_ang=own,
         window_error_ang=own_error,
         amplitude=chosen.amplitude,
     )
 
 
-def _explain(best: int, costs: list[float], fits: list[_Fit]) -> str:
+def _explain(best: int, fits: list[_Fit]) -> str:
     gain = 2.0 * (fits[best + 1].log_likelihood - fits[best].log_likelihood)
     needed = _PENALTY * (fits[best + 1].coefficients.size - fits[best].coefficients.size)
     return f"a {MODEL_NAMES[best + 1]} surface explains {gain:.1f} more, of which noise alone explains up to {needed:.0f}"
@@ -153,7 +152,8 @@ def _offset_grid(rings: WindowRings, shape: tuple[int, int], *, steepest_ang: fl
     plane = surface_terms(rings.centres_yx_px, shape=shape, degree=1)[:, 1:]  # (n, 2)
     reach = steepest_ang * float(np.hypot(*plane.T).max()) + _LARGEST_SHIFT_ANG
     count = min(int(np.ceil(reach / step)), _MAX_OFFSETS)
-    return step * np.arange(-count, count + 1)
+    grid: NDArray[np.float64] = step * np.arange(-count, count + 1.0)
+    return grid
 
 
 def _fit_degree(

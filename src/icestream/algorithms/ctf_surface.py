@@ -113,7 +113,7 @@ def tilt_of_surface(surface: DefocusSurface, *, pixel_size_ang: float) -> Sample
     steep = float(np.hypot(*slope))
     along = slope / steep if steep > 0 else np.array([1.0, 0.0])
     across = np.array([-along[1], along[0]])
-    slope_error, turn_error = (float(np.sqrt(max(v @ covariance @ v, 0.0))) for v in (along, across))
+    slope_error, turn_error = (max(float(v @ covariance @ v), 0.0) ** 0.5 for v in (along, across))
     uphill_deg = float(np.rad2deg(np.arctan2(slope[0], slope[1])))
     axis_error_deg = float(np.rad2deg(turn_error / steep)) if steep > 0 else np.inf
     return SampleTilt(

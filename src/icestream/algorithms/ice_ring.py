@@ -60,7 +60,7 @@ def measure_ice_rings(
     """
     tile = spectrum.shape[0]
     if tile * pixel_size_ang < 300.0:
-        raise ValueError(f"a tile of {tile * pixel_size_ang:.0f} Å is too small to resolve rings of ice; at least 300 Å are needed")
+        raise ValueError(f"a tile of {tile * pixel_size_ang:.0f} Å does not resolve rings of ice; at least 300 Å are needed")
     per_px, power = radial_average_2d(np.asarray(spectrum), width=tile)
     frequency = per_px / pixel_size_ang  # (n,)
     highest = _HIGHEST_SHARE_OF_NYQUIST * 0.5 / pixel_size_ang

@@ -9,7 +9,7 @@ A scatterer at height ``z`` in a specimen of thickness ``t`` is imaged with ``z`
 The rings vanish at the nodes ``lambda g² t = 1, 2 …`` and are reversed between the first and the second (the formula of Elferich,
 Kong, Zottig & Grigorieff 2024, CTFFIND5, eLife 13, RP97227, by the derivation above). A decay alone proves nothing: any envelope
 decays. What no envelope can do is reverse the rings, so a thickness is stated only where reversed rings are seen beyond noise,
-and where they are reversed rather than turned by a wrong phase: turned rings pass through a quarter turn, and would be seen there.
+and where they are reversed rather than turned by a wrong phase: turned rings pass through a quarter turn, and are seen there.
 """
 
 from dataclasses import dataclass
@@ -124,8 +124,8 @@ def measure_ring_amplitudes(rings: WindowRings, offset_ang: NDArray[np.float64])
 def measure_thickness(amplitudes: RingAmplitudes, *, wavelength_ang: float) -> SampleThickness:
     """Find the thickness whose nodes the rings show, or say why they show none.
 
-    The amplitude is a smooth envelope, nowhere negative, times ``sinc(lambda g² t)``; every thickness whose first node lies in the
-    range of frequencies is tried.
+    The amplitude is a smooth envelope, nowhere negative, times ``sinc(lambda g² t)``; every thickness whose first node
+    lies in the range of frequencies is tried.
 
     Parameters
     ----------
@@ -177,9 +177,7 @@ def _misfit(amplitudes: RingAmplitudes, node: NDArray[np.float64]) -> tuple[floa
     return float(rest) ** 2, fitted
 
 
-def _why_not(
-    amplitudes: RingAmplitudes, fitted: NDArray[np.float64], ratio: NDArray[np.float64], reversal: float
-) -> str | None:
+def _why_not(amplitudes: RingAmplitudes, fitted: NDArray[np.float64], ratio: NDArray[np.float64], reversal: float) -> str | None:
     """Return why the nodes prove nothing, or None."""
     if reversal < _LEAST_REVERSAL:
         finest = 1.0 / float(amplitudes.frequency_per_ang[np.isfinite(amplitudes.variance)].max())

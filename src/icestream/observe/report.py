@@ -159,6 +159,8 @@ def _measure(
                 found.append(quality.measure_gain(view, step, album))
             case "TiltMeasure":
                 found.append(quality.measure_tilt(view, step, album))
+            case "CtfLocal":
+                found.append(quality.measure_local_ctf(view, step, album))
             case "CtfFit":
                 found.append(measures.measure_ctf(view, step, album))
             case "Micrograph":
