@@ -183,11 +183,10 @@ def _why_not(amplitudes: RingAmplitudes, fitted: NDArray[np.float64], ratio: NDA
         finest = 1.0 / float(amplitudes.frequency_per_ang[np.isfinite(amplitudes.variance)].max())
         return f"no reversed rings beyond noise down to {finest:.1f} Å ({max(reversal, 0.0):.1f} standard deviations)"
     about = np.abs(ratio - 1.0) < _NODE_WIDTH
-    sinc = np.sinc(ratio)
     aside = (np.abs(ratio - 1.0) < 3.0 * _NODE_WIDTH) & ~about
-    envelope = float(np.mean(np.abs(fitted[aside]) / np.maximum(np.abs(sinc[aside]), 0.05))) if aside.any() else 0.0
+    beside = float(np.mean(np.abs(fitted[aside]))) if aside.any() else 0.0
     turned, error = (float(np.mean(each[about])) for each in (np.abs(amplitudes.quadrature), amplitudes.quadrature_error))
-    if turned > _LARGEST_TURN * envelope and turned > 3.0 * error:
+    if turned > _LARGEST_TURN * beside and turned > 3.0 * error:
         return "the rings are turned rather than reversed where the node would be: pixel size, Cs or defocus is wrong"
     return None
 
