@@ -4,6 +4,7 @@ Micrographs of the simulated microscope: tilted ones (0 to 40 degrees, some bent
 as many level ones. The error of the local defocus is that at 81 points of the field; "single" is that of one defocus for all.
 
 python benchmarks/ctf_local.py --count 24 --level 24
+python benchmarks/ctf_local.py --plot docs/how-to                       # the pictures of the documentation
 python benchmarks/ctf_local.py --count 0 --level 0 --apoferritin empiar10146_apoferritin  # what it says of real images
 """
 
@@ -19,8 +20,10 @@ import numpy as np
 from ctf_micrographs import MICROSCOPES, expose_specimen
 from icestream.algorithms.ctf_beyond import examine_ctf
 from icestream.algorithms.ctf_fit import fit_ctf
+from icestream.algorithms.ctf_local_picture import draw_local_defocus
 from icestream.algorithms.ctf_surface import MODEL_NAMES, field_points
 from icestream.algorithms.spectrum import power_spectra, spectrum_tile_px
+from icestream.io.preview import write_rgb
 
 SLICE_ANG = 60.0
 FINEST_ANG = 2.5
@@ -152,6 +155,70 @@ def examine_real(folder):
     return said
 
 
+SHOWN = {
+    "seed": 4,
+    "pixel_size_ang": 1.2,
+    "defocus_um": (1.5, 1.5),
+    "astigmatism_ang": (200.0, 200.0),
+    "b_factor_ang2": 60.0,
+    "ice_thickness_ang": 1000.0,
+    "ice_slices": 17,
+    "sample_tilt_deg": (20.0, 20.0),
+    "n_particles": 40,
+    "phantom_diameter_ang": 120.0,
+    "n_frames": 3,
+    "dose_per_frame_e_per_ang2": 13.0,
+}
+WIDTH, HEIGHT, EDGE = 560, 220, 36
+
+
+def draw_example(folder):
+    """Draw what is found of one tilted, thick micrograph: its local defocus, and the rings that reverse at the node."""
+    image, truth = expose_specimen(SHOWN, side=1536)
+    _, found, _ = examine(image, {name: getattr(truth, name) for name in APOFERRITIN})
+    local = found.local
+    picture = draw_local_defocus(
+        local.surface,
+        window_yx_px=found.window_yx_px,
+        window_offset_ang=local.window_offset_ang,
+        window_error_ang=local.window_error_ang,
+        side_px=240,
+    )
+    write_rgb(folder / "ctf-local.png", picture)
+    (folder / "ctf-thickness.svg").write_text(draw_curve(found.amplitudes, found.thickness))
+
+
+def draw_curve(amplitudes, thickness):
+    """Dots are the rings one by one, averaged by fives; the line is the fit, the broken line the node: an SVG."""
+    g, n = amplitudes.frequency_per_ang, len(amplitudes.frequency_per_ang) // 5 * 5
+    weight = 1.0 / amplitudes.variance[:n].reshape(-1, 5) + 1e-12
+    dots = np.sum(amplitudes.in_phase[:n].reshape(-1, 5) * weight, axis=1) / weight.sum(axis=1)
+    low, high = -0.1, float(thickness.fitted.max()) * 1.15
+
+    def x(value):
+        return EDGE + (WIDTH - 2 * EDGE) * (value - g[0]) / (g[-1] - g[0])
+
+    def y(value):
+        return HEIGHT - EDGE - (HEIGHT - 2 * EDGE) * (np.clip(value, low, high) - low) / (high - low)
+
+    line = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in zip(g, thickness.fitted, strict=True))
+    parts = [f'<line x1="{EDGE}" x2="{WIDTH - EDGE}" y1="{y(0):.1f}" y2="{y(0):.1f}" stroke="#888"/>']
+    parts += [f'<text x="{x(1 / ang) - 8:.1f}" y="{HEIGHT - 14}">{ang:g} Å</text>' for ang in (20, 8, 5, 4, 3.3, 2.8, 2.5)]
+    parts += [f'<circle cx="{x(a):.1f}" cy="{y(b):.1f}" r="2" fill="#37a"/>' for a, b in zip(g[2:n:5], dots, strict=True)]
+    parts.append(f'<polyline points="{line}" fill="none" stroke="#c33" stroke-width="1.5"/>')
+    if thickness.node_ang is not None:
+        node = x(1 / thickness.node_ang)
+        parts.append(
+            f'<line x1="{node:.1f}" x2="{node:.1f}" y1="{EDGE}" y2="{HEIGHT - EDGE}" stroke="#333" stroke-dasharray="4"/>'
+        )
+        label = f"node at {thickness.node_ang:.2f} Å: {thickness.thickness_ang:.0f} ± {thickness.error_ang:.0f} Å thick"
+        parts.append(f'<text x="{node + 5:.1f}" y="{EDGE + 10}">{label}</text>')
+    parts.append(f'<text x="{EDGE}" y="{EDGE - 12}">Amplitude of the rings; below the line they are reversed</text>')
+    body = "\n".join(parts)
+    style = 'font-family="sans-serif" font-size="11"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" {style}>\n{body}\n</svg>\n'
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=24, help="micrographs that are tilted or bent")
@@ -160,7 +227,11 @@ def main():
     parser.add_argument("--seed", type=int, default=12)
     parser.add_argument("--rows", type=Path, help="write every micrograph's figures here")
     parser.add_argument("--apoferritin", type=Path, help="folder of real images, with a folder `averages`")
+    parser.add_argument("--plot", type=Path, help="folder for the pictures of one example, and nothing else")
     options = parser.parse_args()
+    if options.plot:
+        draw_example(options.plot)
+        return
     rows = {}
     for kind, count in (("level", options.level), ("tilted", options.count)):
         rng = np.random.default_rng([options.seed, kind == "level"])

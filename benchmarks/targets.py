@@ -47,6 +47,7 @@ SCRIPTS: dict[str, str] = {
     "classify2d_quality": "",
     "ctf_accuracy": "",
     "ctf_calibration": "",
+    "ctf_local": "--apoferritin DATA",
     "engine_latency": "",
     "engine_scale": "",
     "engine_throughput": "",
@@ -116,6 +117,22 @@ TARGETS: tuple[Target, ...] = (
     Target(
         CTF, "synthetic set: astigmatism, median", "ctf_accuracy_synthetic", "first.astigmatism_ang.median", "Å", at_most=50.0,
         tried="Weights by the noise of each frequency (version 2 of `ctf`). What else was tried is not on record.",
+    ),
+    Target(
+        CTF, "`ctf_local`: level micrographs that stay level", "ctf_local", "level.constant_fraction", "", at_least=0.95,
+    ),
+    Target(
+        CTF, "`ctf_local`: worse than one defocus by, worst level micrograph", "ctf_local", "level.worse_than_single_by_ang", "Å",
+        at_most=5.0,
+    ),
+    Target(CTF, "`ctf_local`: tilt of 0 to 40°, median", "ctf_local", "tilted.tilt_error_deg.median", "°", at_most=1.0),
+    Target(
+        CTF, "`ctf_local`: local defocus, rms over the field, median", "ctf_local", "tilted.defocus_rms_ang.median", "Å",
+        at_most=50.0,
+    ),
+    Target(
+        CTF, "`ctf_local`: thickness where it is told, relative error, median", "ctf_local",
+        "level.thickness.relative_error.median", "", at_most=0.05,
     ),
     Target(
         CTF, "against ASPIRE, 3 images: defocus, median", "ctf_accuracy_aspire", "first.defocus_ang.median", "Å",
