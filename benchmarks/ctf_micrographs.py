@@ -39,7 +39,14 @@ def draw_microscope(rng, index, *, phase):
 
 
 def expose_micrograph(values, *, side):
-    """What a camera counts of a movie whose motion was corrected, and what is true of it: ``(side, side)``, optics.
+    """What a camera counts of a movie whose motion was corrected, and what is true of it: ``(side, side)``, optics."""
+    image, truth = expose_specimen(values, side=side)
+    names = ("pixel_size_ang", "defocus_u_ang", "defocus_v_ang", "astigmatism_angle_deg", "voltage_kv", "cs_mm")
+    return image, {name: getattr(truth, name) for name in (*names, "amplitude_contrast", "phase_shift_deg")}
+
+
+def expose_specimen(values, *, side):
+    """The same with the whole truth of the exposure.
 
     Frames are summed before they are counted: a sum of Poisson numbers is a Poisson number.
     """
@@ -55,12 +62,12 @@ def expose_micrograph(values, *, side):
         particle_contrast=settings.particle_contrast,
         ice_thickness_ang=settings.ice_thickness_ang,
         generator=generator,
+        ice_slices=settings.ice_slices,
+        ice_ring=settings.ice_ring,
     )
     frames = expected_frames(truth, specimen, dose_per_frame_e_per_ang2=settings.dose_per_frame_e_per_ang2)
     expected = np.sum(list(frames), axis=0)  # (side, side)
-    names = ("pixel_size_ang", "defocus_u_ang", "defocus_v_ang", "astigmatism_angle_deg", "voltage_kv", "cs_mm")
-    optics = {name: getattr(truth, name) for name in (*names, "amplitude_contrast", "phase_shift_deg")}
-    return count_electrons(expected, generator=generator).astype(np.float32), optics
+    return count_electrons(expected, generator=generator).astype(np.float32), truth
 
 
 def draw_settings(rng, index, *, phase):

@@ -48,6 +48,7 @@ SCRIPTS: dict[str, str] = {
     "ctf_accuracy": "",
     "ctf_bound": "",
     "ctf_calibration": "--count 140 --junk 10",
+    "ctf_local": "--apoferritin DATA",
     "ctf_real": "DATA",
     "ctf_speed": "",
     "engine_latency": "",
@@ -203,6 +204,22 @@ TARGETS: tuple[Target, ...] = (
     *_wrong_but_good("ctf_calibration_phase", ", phase fitted"),
     *_ctf_cost("first", "`ctf`"),
     *_ctf_cost("second", "`ctf_equiphase`"),
+    Target(
+        CTF, "`ctf_local`: level micrographs that stay level", "ctf_local", "level.constant_fraction", "", at_least=0.95,
+    ),
+    Target(
+        CTF, "`ctf_local`: worse than one defocus by, worst level micrograph", "ctf_local", "level.worse_than_single_by_ang", "Å",
+        at_most=5.0,
+    ),
+    Target(CTF, "`ctf_local`: tilt of 0 to 40°, median", "ctf_local", "tilted.tilt_error_deg.median", "°", at_most=1.0),
+    Target(
+        CTF, "`ctf_local`: local defocus, rms over the field, median", "ctf_local", "tilted.defocus_rms_ang.median", "Å",
+        at_most=50.0,
+    ),
+    Target(
+        CTF, "`ctf_local`: thickness where it is told, relative error, median", "ctf_local",
+        "level.thickness.relative_error.median", "", at_most=0.05,
+    ),
     Target(
         CTF, "against ASPIRE, 3 images: defocus, median", "ctf_accuracy_aspire", "first.defocus_ang.median", "Å",
         peer="aspire.defocus_ang.median", beat_peer=True,

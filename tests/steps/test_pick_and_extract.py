@@ -42,7 +42,7 @@ def make_picks(centres: np.ndarray, first_pid: int = 0) -> Picks:
 def test_steps_are_declared() -> None:
     assert step_type_of(pick_blobs).reads == {"pixel_size_ang"}
     ports = {port.name: port.optional for port in step_type_of(extract_particles).ports}
-    assert ports == {"micrograph": False, "picks": False, "ctf": True}
+    assert ports == {"micrograph": False, "picks": False, "ctf": True, "local": True}
 
 
 def test_picks_are_numbered_from_the_best_and_repeatable(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 
 from icestream.microscope.exposure import motion_on_grid, place_particles
 from icestream.microscope.faults import HUGE_DRIFT_FACTOR, electrons_per_pixel
+from icestream.microscope.layers import Surface
 from icestream.microscope.motion import N_SPACE_TERMS, N_TIME_TERMS, make_drift, make_local_motion
 from icestream.microscope.projection import random_angles_deg
 from icestream.microscope.settings import Fault, Scene, SimulationSettings
@@ -39,6 +40,7 @@ def draw_exposure(settings: SimulationSettings, index: int, *, fault: Fault | No
     local = np.zeros((2, N_TIME_TERMS, N_SPACE_TERMS))
     if settings.local_motion_px > 0 and settings.n_frames > 1:
         local = make_local_motion(rms_px=settings.local_motion_px, generator=generator)
+    surface = _draw_surface(settings, index, shape)
     points, moved = motion_on_grid(global_yx_px=drift, coefficients=local, shape=shape)
     return ExposureTruth.model_validate(
         {
@@ -57,13 +59,16 @@ def draw_exposure(settings: SimulationSettings, index: int, *, fault: Fault | No
             "cs_mm": settings.cs_mm,
             "amplitude_contrast": settings.amplitude_contrast,
             "b_factor_ang2": settings.b_factor_ang2,
+            "tilt_deg": surface.tilt_deg,
+            "tilt_axis_deg": surface.tilt_axis_deg,
+            "bend_ang": surface.bend_ang,
             "global_yx_px": drift.tolist(),
             "local_coefficients": local.tolist(),
             "local_grid_yx_px": points.tolist(),
             "local_grid_displacement_yx_px": moved.tolist(),
             "particles": ()
             if scene in (Scene.NO_ICE, Scene.BARE_ICE)
-            else _draw_particles(settings, shape, diameter_ang=diameter_ang, generator=generator),
+            else _draw_particles(settings, surface, diameter_ang=diameter_ang, generator=generator),
         }
     )
 
@@ -80,13 +85,21 @@ def _draw_optics(settings: SimulationSettings, generator: np.random.Generator) -
     }
 
 
+def _draw_surface(settings: SimulationSettings, index: int, shape: tuple[int, int]) -> Surface:
+    """Draw slope and bend from numbers of their own, so that they change nothing else of a session."""
+    generator = settings.generator(_EXPOSURE_KEY, index, 2)
+    tilt_deg, bend_ang = generator.uniform(*settings.sample_tilt_deg), generator.uniform(*settings.bend_ang)
+    axis_deg = generator.uniform(-180, 180) if tilt_deg > 0 else 0.0
+    return Surface(tilt_deg, axis_deg, bend_ang, shape, settings.pixel_size_ang)
+
+
 def _draw_particles(
-    settings: SimulationSettings, shape: tuple[int, int], *, diameter_ang: float, generator: np.random.Generator
+    settings: SimulationSettings, surface: Surface, *, diameter_ang: float, generator: np.random.Generator
 ) -> tuple[ParticleTruth, ...]:
     diameter_px = diameter_ang / settings.pixel_size_ang
     positions = place_particles(
         settings.n_particles,
-        shape=shape,
+        shape=surface.shape,
         spacing_px=settings.spacing_diameters * diameter_px,
         border_px=diameter_px / 2,
         generator=generator,
@@ -94,6 +107,8 @@ def _draw_particles(
     angles = random_angles_deg(len(positions), generator=generator)
     layers_ang = np.linspace(-0.35, 0.35, _N_LAYERS) * settings.ice_thickness_ang
     depths = generator.choice(layers_ang, len(positions)) if settings.depth_spread else np.zeros(len(positions))
+    if not surface.is_flat:
+        depths = depths + surface.offset_ang(positions[:, 0], positions[:, 1])
     return tuple(
         ParticleTruth(y_px=y, x_px=x, rot_deg=rot, tilt_deg=tilt, psi_deg=psi, depth_ang=depth)
         for (y, x), (rot, tilt, psi), depth in zip(positions.tolist(), angles.tolist(), depths.tolist(), strict=True)

@@ -4,9 +4,9 @@ The image is linear in the weak phases (weak-phase-object approximation; Kirklan
 
     ``I = dose * (1 + 2 * CTF * envelope * phase)``,  ``CTF = -sin(chi)``, so protein is dark at underfocus.
 
-Approximations, said once: particles lie in a few layers of depth, each with its own defocus; no multiple or inelastic
-scattering; the ice has the same pattern in all frames; a frame is the specimen as it is at one moment (no blur within a frame);
-damage is that of the middle of a frame.
+Approximations, said once: particles lie in a few layers of depth, and ice in as many slices as the settings say, each with its
+own defocus; no multiple or inelastic scattering; the ice has the same pattern in all frames; a frame is the specimen as it is at
+one moment (no blur within a frame); damage is that of the middle of a frame.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,8 @@ from icestream.algorithms.ctf import ctf_2d
 from icestream.algorithms.dose import critical_exposure_e_per_ang2
 from icestream.algorithms.fourier import frequency_radius_2d, shift_spectrum_2d
 from icestream.microscope.camera import Camera, count_electrons
-from icestream.microscope.ice import ice_power_rad2_ang2
+from icestream.microscope.ice import crystal_rings, ice_power_rad2_ang2
+from icestream.microscope.layers import slice_depths_ang, split_into_levels, white_levels
 from icestream.microscope.motion import displacement_at, local_at_frame, spline_prefilter_2d, warp_splines_2d
 from icestream.microscope.potential import interaction_parameter_rad_per_v_ang
 from icestream.microscope.projection import FourierVolume, project_2d
@@ -73,6 +74,8 @@ def render_specimen(
     particle_contrast: float,
     ice_thickness_ang: float,
     generator: np.random.Generator,
+    ice_slices: int = 1,
+    ice_ring: float = 0.0,
 ) -> Specimen:
     """Form the image of all particles and of the ice once, for all frames.
 
@@ -88,11 +91,14 @@ def render_specimen(
         0 gives particles in a vacuum.
     generator
         Draws the structure of the ice.
+    ice_slices
+        Slices of the ice, each with the defocus of its depth; 1: the ice is a thin sheet.
+    ice_ring
+        Power of crystalline ice over that of vitreous ice, at its strongest ring.
     """
     canvas, origin = _canvas(truth)
     particles = np.zeros((canvas[0], canvas[1] // 2 + 1), np.complex64)
-    for depth_ang in sorted({p.depth_ang for p in truth.particles}):
-        layer = [p for p in truth.particles if p.depth_ang == depth_ang]
+    for depth_ang, layer in _particles_by_depth(truth):
         phase_rad = _phase_image(layer, volume, canvas, origin)
         phase_rad *= particle_contrast * interaction_parameter_rad_per_v_ang(truth.voltage_kv) * truth.pixel_size_ang
         particles += fft.rfft2(phase_rad) * transfer_2d(truth, canvas, depth_ang=depth_ang)
@@ -105,11 +111,28 @@ def render_specimen(
             voltage_kv=truth.voltage_kv,
             motion_b_factor_ang2=_ICE_MOTION_B_FACTOR_ANG2,
         )
+        power *= 1.0 + ice_ring * crystal_rings(frequency)
         amplitude = np.sqrt(power).astype(np.float32) / np.float32(truth.pixel_size_ang)
         amplitude[0, 0] = 0.0
-        noise = generator.standard_normal(canvas, dtype=np.float32)
-        ice = fft.rfft2(noise) * amplitude * transfer_2d(truth, canvas, depth_ang=0.0)
+        depths_ang = slice_depths_ang(ice_thickness_ang, ice_slices)
+        levels = white_levels(canvas, origin, surface=truth.surface, depths_ang=depths_ang, generator=generator)
+        for depth_ang, noise in levels:
+            ice += noise * amplitude * transfer_2d(truth, canvas, depth_ang=depth_ang)
     return Specimen(ice, particles, canvas, origin)
+
+
+def _particles_by_depth(truth: ExposureTruth) -> list[tuple[float, list[tuple[ParticleTruth, float]]]]:
+    """Return defocus offsets and the particles imaged with each, with their share; on a slope each counts to two offsets."""
+    if not truth.particles:
+        return []
+    depths = np.array([p.depth_ang for p in truth.particles])
+    if truth.surface.is_flat:
+        return [(each, [(p, 1.0) for p in truth.particles if p.depth_ang == each]) for each in np.unique(depths).tolist()]
+    levels = split_into_levels(depths)
+    return [
+        (level, [(p, share) for p, share in zip(truth.particles, shares.tolist(), strict=True) if share > 0])
+        for level, shares in levels
+    ]
 
 
 def _canvas(truth: ExposureTruth) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -140,12 +163,12 @@ def transfer_2d(truth: ExposureTruth, canvas: tuple[int, int], *, depth_ang: flo
 
 
 def _phase_image(
-    layer: list[ParticleTruth], volume: FourierVolume, canvas: tuple[int, int], origin: tuple[int, int]
+    layer: list[tuple[ParticleTruth, float]], volume: FourierVolume, canvas: tuple[int, int], origin: tuple[int, int]
 ) -> NDArray[np.float32]:
     """Add the projections of one layer into an image ``canvas``; what lies outside is cut off."""
     image = np.zeros(canvas, np.float32)
     half = volume.size // 2
-    for particle in layer:
+    for particle, share in layer:
         y, x = particle.y_px + origin[0], particle.x_px + origin[1]
         whole_y, whole_x = round(y), round(x)
         projection = project_2d(
@@ -159,7 +182,7 @@ def _phase_image(
         y0, y1 = max(top, 0), min(top + volume.size, canvas[0])
         x0, x1 = max(left, 0), min(left + volume.size, canvas[1])
         if y0 < y1 and x0 < x1:
-            image[y0:y1, x0:x1] += projection[y0 - top : y1 - top, x0 - left : x1 - left]
+            image[y0:y1, x0:x1] += np.float32(share) * projection[y0 - top : y1 - top, x0 - left : x1 - left]
     return image
 
 

@@ -1,4 +1,4 @@
-"""Vitreous ice as the microscope sees it: a weak random phase object with the structure of water."""
+"""Ice as the microscope sees it: a weak random phase object with the structure of water, and crystals in it."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,4 +29,20 @@ def ice_power_rad2_ang2(
     structure = np.interp(2 * np.pi * g, _Q_PER_ANG, _STRUCTURE)
     decay = np.exp(-(_WATER_B_FACTOR_ANG2 + motion_b_factor_ang2) * g * g / 2)
     power: NDArray[np.float64] = _MOLECULES_PER_ANG3 * thickness_ang * molecule_rad_ang2**2 * structure * decay
+    return power
+
+
+_CRYSTAL_RINGS = ((3.90, 0.7), (3.67, 1.0), (3.44, 0.5), (2.25, 0.6))
+_CRYSTAL_WIDTH_PER_ANG = 0.002
+
+
+def crystal_rings(frequency_per_ang: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the rings of many small ice crystals of all directions, 1 at the strongest.
+
+    They lie at the spacings of hexagonal ice (3.90, 3.67, 3.44 and 2.25 Å; those of cubic ice are 3.67 and 2.25), as wide as
+    crystals of some 200 Å make them; the heights are schematic.
+    """
+    g = np.asarray(frequency_per_ang, np.float64)
+    rings = [height * np.exp(-0.5 * ((g - 1.0 / ang) / _CRYSTAL_WIDTH_PER_ANG) ** 2) for ang, height in _CRYSTAL_RINGS]
+    power: NDArray[np.float64] = np.sum(rings, axis=0)
     return power

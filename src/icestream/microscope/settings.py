@@ -64,6 +64,7 @@ class Scene(StrEnum):
 
 
 NonNegative = Annotated[float, Field(ge=0)]
+SlopeDegree = Annotated[Degree, Field(ge=0, le=70)]
 
 
 class SimulationSettings(BaseModel):
@@ -109,6 +110,16 @@ class SimulationSettings(BaseModel):
     )
     depth_spread: bool = Field(False, description="Particles lie at random depths of the ice instead of in one plane")
     ice_thickness_ang: Angstrom = Field(300.0, ge=0, description="Thickness of the ice")
+    ice_slices: int = Field(
+        1, ge=1, le=100, description="Slices of the ice, each with the defocus of its depth; 1: a sheet without depth"
+    )
+    ice_ring: float = Field(0.0, ge=0, description="Power of crystalline ice over that of vitreous ice, at its strongest ring")
+    sample_tilt_deg: tuple[SlopeDegree, SlopeDegree] = Field(
+        (0.0, 0.0), description="Range of the tilt of the specimen, about an axis of any direction"
+    )
+    bend_ang: tuple[Angstrom, Angstrom] = Field(
+        (0.0, 0.0), description="Range of a bend of the specimen: defocus at the corners over that at the centre"
+    )
 
     format: Literal["tiff", "mrc", "eer"] = Field("tiff", description="File format of the movies")
     mrc_type: Literal["int8", "int16", "uint16", "float32"] = Field("int16", description="Pixel type of MRC movies")
@@ -127,7 +138,7 @@ class SimulationSettings(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for name in ("defocus_um", "astigmatism_ang", "phase_shift_deg", "drift_px"):
+        for name in ("defocus_um", "astigmatism_ang", "phase_shift_deg", "drift_px", "sample_tilt_deg", "bend_ang"):
             low, high = getattr(self, name)
             if low > high:
                 raise ValueError(f"{name}: the range {low} … {high} is upside down; give the lower value first")

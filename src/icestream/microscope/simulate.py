@@ -107,6 +107,8 @@ def _expose(
         particle_contrast=settings.particle_contrast,
         ice_thickness_ang=0.0 if truth.scene is Scene.NO_ICE else settings.ice_thickness_ang,
         generator=generator,
+        ice_slices=settings.ice_slices,
+        ice_ring=settings.ice_ring,
     )
     specimen = add_scene(specimen, truth, generator=settings.generator(_EXPOSURE_KEY, index, 2))
     expected = expected_frames(truth, specimen, dose_per_frame_e_per_ang2=settings.dose_per_frame_e_per_ang2 * beam)

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from icestream.errors import SessionError
 from icestream.files import publish_text
+from icestream.microscope.layers import Surface
 from icestream.microscope.motion import displacement_at
 from icestream.microscope.settings import Fault, Scene, SimulationSettings
 from icestream.records import Record
@@ -24,7 +25,7 @@ class ParticleTruth(Record):
     rot_deg: Degree
     tilt_deg: Degree
     psi_deg: Degree
-    depth_ang: Angstrom = Field(description="Added to the defocus of the micrograph")
+    depth_ang: Angstrom = Field(description="Added to the defocus of the micrograph: depth in the ice, and slope of the specimen")
 
 
 class ExposureTruth(Record):
@@ -48,6 +49,9 @@ class ExposureTruth(Record):
     cs_mm: float
     amplitude_contrast: float
     b_factor_ang2: float
+    tilt_deg: Degree = Field(0.0, description="Slope of the specimen; defocus grows a quarter turn (x to y) from the axis")
+    tilt_axis_deg: Degree = Field(0.0, description="Direction of the tilt axis, from x towards y")
+    bend_ang: Angstrom = Field(0.0, description="Defocus at the corners over that at the centre, the slope aside")
     global_yx_px: tuple[tuple[Pixel, Pixel], ...] = Field(description="Displacement of the specimen per frame, frame 0 at zero")
     local_coefficients: tuple[tuple[tuple[float, ...], ...], ...] = Field(description="(2, 3, 5), see microscope.motion")
     local_grid_yx_px: tuple[tuple[float, float], ...] = Field(description="Points where the motion is also given as numbers")
@@ -66,6 +70,12 @@ class ExposureTruth(Record):
             coefficients=np.array(self.local_coefficients),
             shape=(self.height_px, self.width_px),
         )
+
+    @property
+    def surface(self) -> Surface:
+        """What the place in the field adds to the defocus."""
+        shape = (self.height_px, self.width_px)
+        return Surface(self.tilt_deg, self.tilt_axis_deg, self.bend_ang, shape, self.pixel_size_ang)
 
     @property
     def positions_yx_px(self) -> NDArray[np.float64]:

@@ -148,6 +148,30 @@ def measure_agreement(view: SessionView, step: StepSummary, *, pixel_size_ang: f
     return MeasuredStep("Two motions", step, drawn, newest) if drawn else None
 
 
+def measure_local_ctf(view: SessionView, step: StepSummary, album: Album) -> MeasuredStep | None:
+    """Show the slope of each specimen, its thickness where it shows, and the rings of ice."""
+    found = read_series(view, step, ("range_ang", "tilt_deg", "thickness_ang", "ice_ring_significance"))
+    if found is None:
+        return None
+    measures = (
+        make_measure(found["range_ang"], label="Defocus over the field, largest less smallest", unit="Å"),
+        make_measure(found["tilt_deg"], label="Tilt, where there is one", unit="°"),
+        make_measure(found["thickness_ang"], label="Thickness, where it shows", unit="Å"),
+        make_measure(found["ice_ring_significance"], label="Ring of crystalline ice", unit="σ"),
+    )
+    drawn = tuple(measure for measure in measures if measure is not None)
+    stored = next(view.records(step.name, newest_first=True, limit=1), None)
+    newest = None
+    if stored is not None:
+        record = stored.record
+        known = (("Tilt", "tilt_deg", "°"), ("Error of the defocus", "error_ang", "Å"), ("Thickness", "thickness_ang", "Å"))
+        numbers = tuple((label, record[name], unit) for label, name, unit in known if record.get(name) is not None)
+        picture = album.embed(record["picture"]) if record.get("picture") else None
+        note = f"Left the {record['model']} surface of defocus, right what each window says; red is more."
+        newest = Newest(stored.name, numbers, picture, note=note)
+    return MeasuredStep("Local defocus", step, drawn, newest) if drawn else None
+
+
 def compare_ctfs(view: SessionView, steps: Sequence[StepSummary]) -> list[MeasuredStep]:
     """Show the defocus of one estimate against that of another, for each two that a step of the workflow joins."""
     fits = {step.name: step for step in steps if record_type(step) == "CtfFit"}

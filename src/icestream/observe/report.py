@@ -163,6 +163,8 @@ def _measure(
                 found.append(quality.measure_tilt(view, step, album))
             case "MicrographQuality":
                 found.append(triage.measure_quality(view, step, album))
+            case "CtfLocal":
+                found.append(quality.measure_local_ctf(view, step, album))
             case "CtfFit":
                 found.append(measures.measure_ctf(view, step, album))
             case "Micrograph":

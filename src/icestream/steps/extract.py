@@ -19,9 +19,11 @@ from icestream.flow import Context, Field, Params, step
 from icestream.io.blocks import from_block, to_block
 from icestream.io.image import read_image, write_mrc
 from icestream.records import Acquisition, CtfFit, Micrograph, Particles, Picks
+from icestream.steps.ctf_local_record import CtfLocal
 from icestream.units import Angstrom, WholePixels
 
 _CTF_COLUMNS = ("defocus_u_ang", "defocus_v_ang", "astigmatism_angle_deg", "phase_shift_deg")
+_DEFOCUS_COLUMNS = _CTF_COLUMNS[:2]
 PARTICLE_DTYPE = np.dtype(
     [("pid", "<i4"), ("y_px", "<f4"), ("x_px", "<f4"), ("score", "<f4"), *((name, "<f4") for name in _CTF_COLUMNS)]
 )
@@ -54,12 +56,20 @@ class ExtractParams(Params):
 
 @step.map("extract", version=1, reads=("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast"), memory_gb=2.0)
 def extract_particles(
-    micrograph: Micrograph, picks: Picks, ctf: CtfFit | None, params: ExtractParams, acquisition: Acquisition, ctx: Context
+    micrograph: Micrograph,
+    picks: Picks,
+    ctf: CtfFit | None,
+    params: ExtractParams,
+    acquisition: Acquisition,
+    ctx: Context,
+    *,
+    local: CtfLocal | None = None,
 ) -> Particles:
     """Cut particles out of the micrograph, bright and normalised.
 
-    Boxes sit on whole pixels: ``y_px``, ``x_px`` are the true centres of the boxes, up to half a pixel off the picks. Particles
-    whose box leaves the image are dropped; the others keep their ``pid``.
+    With `local`, each particle has the defocus of its place; phases are flipped with the CTF of the whole micrograph. Boxes sit
+    on whole pixels: ``y_px``, ``x_px`` are the true centres of the boxes, up to half a pixel off the picks. Particles whose box
+    leaves the image are dropped; the others keep their ``pid``.
 
     Raises
     ------
@@ -74,7 +84,7 @@ def extract_particles(
     picked = from_block(picks.block)
     image = _prepare_image(micrograph, ctf, params, acquisition, ctx, margin_px=box_px)
     boxes, centre, inside = cut_boxes_2d(image, np.stack([picked["y_px"], picked["x_px"]], axis=1), box_px=box_px)
-    table = _table(picked[inside], centre, ctf)
+    table = _table(picked[inside], centre, ctf, local)
     stack = None
     if len(table):
         radius_px = _background_radius_px(params, picks.diameter_ang, box_ang=box_px * pixel_ang) * scaled_px
@@ -133,10 +143,16 @@ def _treat(boxes: Image, params: ExtractParams, *, scaled_px: int, radius_px: fl
     return normalise_background_2d(remove_ramp_2d(boxes, radius_px=radius_px), radius_px=radius_px)
 
 
-def _table(picked: NDArray[Any], centre: NDArray[np.int64], ctf: CtfFit | None) -> NDArray[Any]:
+def _table(picked: NDArray[Any], centre: NDArray[np.int64], ctf: CtfFit | None, local: CtfLocal | None) -> NDArray[Any]:
     table = np.zeros(len(picked), dtype=PARTICLE_DTYPE)
     table["pid"], table["score"] = picked["pid"], picked["score"]
     table["y_px"], table["x_px"] = centre[:, 0], centre[:, 1]
     for name in _CTF_COLUMNS:
         table[name] = np.nan if ctf is None else getattr(ctf, name)
+    if local is not None:
+        if ctf is None:
+            raise ItemError("local defocus is a difference to that of the CTF: connect the CTF too")
+        offset_ang = local.offset_ang(centre.astype(np.float64))
+        for name in _DEFOCUS_COLUMNS:
+            table[name] = getattr(ctf, name) + offset_ang
     return table
