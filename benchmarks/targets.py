@@ -122,11 +122,19 @@ _SHOT_NOISE = (
 )
 
 
+_BAND = (
+    "One setting of 27 (23 frames, 0.74 e/px) keeps 0.949 of 0.980 that its bound allows. Whole frames are compared below 0.25 "
+    "and patches below 0.4 cycles/px; the bound of the global track is 0.055 px with all frequencies, 0.061 px below 0.4, "
+    "0.096 px below 0.25, and 0.083 px was reached. Nothing was tried yet."
+)
+
+
 def _random_motion(side: int) -> list[Target]:
     """Return the lines of motion over random settings of the simulated microscope."""
     result = "motion_accuracy_random" if side == 1024 else f"motion_accuracy_random_{side}"
     label = f"random settings, {side}²"
     errors = (("global motion per axis", "global_per_axis_px", 0.1), ("local motion", "local_px", 0.3))
+    tried = _SHOT_NOISE if side == 1024 else _BAND
     snr, allowed = "snr_at_0.9_nyquist", "n_snr_below_0.95_where_noise_allows_it"
     return [
         *(
@@ -136,8 +144,8 @@ def _random_motion(side: int) -> list[Target]:
         ),
         Target(MOTION, f"{label}: settings whose local motion is worse than global", result, "local_worse_than_global", "", 0.0),
         Target(MOTION, f"{label}: signal-to-noise kept at 0.9 Nyquist, median", result, f"{snr}.median", "", at_least=0.95),
-        Target(MOTION, f"{label}: the same, worst", result, f"{snr}.worst", "", at_least=0.95, tried=_SHOT_NOISE),
-        Target(MOTION, f"{label}: settings below 0.95 where noise allows it", result, allowed, "", 0.0, tried=_SHOT_NOISE),
+        Target(MOTION, f"{label}: the same, worst", result, f"{snr}.worst", "", at_least=0.95, tried=tried),
+        Target(MOTION, f"{label}: settings below 0.95 where noise allows it", result, allowed, "", 0.0, tried=tried),
     ]
 
 
