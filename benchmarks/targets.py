@@ -64,7 +64,22 @@ SCRIPTS: dict[str, str] = {
 
 MOTION, CTF, ENGINE, OTHER = "Motion correction", "CTF", "Engine", "Particles and whole sessions"
 _NO_RECORD = "What was tried is not on record."
-CTF_TRIED: dict[tuple[str, str], str] = {}
+_FAR_OFF = (
+    "Those of `ctf_equiphase` are faint, and none is wrong at the resolution that it claims. Its stated errors now grow where one half "
+    "of the data does not reproduce the rings of the other (on another seed: 3 of 18 before, rms error over stated 3.3; 0 of 13 "
+    "after, 1.3), and a last step takes out what drew the defocus down. Still larger errors were not tried."
+)
+_NO_CTF = (
+    "All are images of equal balls, whose form factor has rings of its own; noise, empty fields, ice rings, drift and edges are never "
+    "good. Bands of drift were, until a fit at a limit of its search range lost its confidence. What both halves share beyond the fit "
+    "was tried as a test: it correlates by 0.31-0.36 for such images and by up to 0.20 for right fits of `ctf`, but by 0.66 and "
+    "0.47 with `ctf_equiphase`: too close, on too few images, to reject real micrographs by."
+)
+CTF_TRIED: dict[tuple[str, str], str] = {
+    (result, figure): tried
+    for result in ("ctf_calibration", "ctf_calibration_phase")
+    for figure, tried in (("far_off_and_good", _FAR_OFF), ("without_ctf_and_good", _NO_CTF))
+}
 """What was tried for lines on the CTF, by result and estimator or figure."""
 
 
