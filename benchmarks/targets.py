@@ -69,13 +69,10 @@ SCRIPTS: dict[str, str] = {
 
 MOTION, CTF, ENGINE, OTHER = "Motion correction", "CTF", "Engine", "Particles and whole sessions"
 _NO_RECORD = "What was tried is not on record."
-<<<<<<< HEAD
 _TRIAGE = (
     "A bound on the skewness alone called crowded particles bare ice; its product with the signal does not. With two or three "
     "images of a class left, a bound moves far; but for `great`, the bounds that are shipped come from the simulator."
 )
-CTF_TRIED: dict[tuple[str, str], str] = {}
-=======
 _FAR_OFF = (
     "Those of `ctf_equiphase` are faint, and none is wrong at the resolution that it claims. Its stated errors now grow "
     "where one half of the data does not reproduce the rings of the other (before, on seed 11: 3 of 18, rms error over "
@@ -94,7 +91,6 @@ CTF_TRIED: dict[tuple[str, str], str] = {
     for result in ("ctf_calibration", "ctf_calibration_phase")
     for figure, tried in (("far_off_and_good", _FAR_OFF), ("without_ctf_and_good", _NO_CTF))
 }
->>>>>>> ctfspeed
 """What was tried for lines on the CTF, by result and estimator or figure."""
 
 

@@ -11,6 +11,7 @@ from icestream.microscope.settings import Fault, Scene, SimulationSettings
 from icestream.microscope.truth import ExposureTruth, ParticleTruth
 
 _EXPOSURE_KEY = 4
+_AS_SET = {"n_frames", "pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast", "b_factor_ang2"}
 _N_LAYERS = 5
 _HOLES_PER_SQUARE = 20
 _SUFFIX = {"tiff": ".tiff", "mrc": ".mrc", "eer": ".eer"}
@@ -41,6 +42,9 @@ def draw_exposure(settings: SimulationSettings, index: int, *, fault: Fault | No
     if settings.local_motion_px > 0 and settings.n_frames > 1:
         local = make_local_motion(rms_px=settings.local_motion_px, generator=generator)
     surface = _draw_surface(settings, index, shape)
+    particles: tuple[ParticleTruth, ...] = ()
+    if scene not in (Scene.NO_ICE, Scene.BARE_ICE):
+        particles = _draw_particles(settings, surface, diameter_ang=diameter_ang, generator=generator)
     points, moved = motion_on_grid(global_yx_px=drift, coefficients=local, shape=shape)
     return ExposureTruth.model_validate(
         {
@@ -51,14 +55,9 @@ def draw_exposure(settings: SimulationSettings, index: int, *, fault: Fault | No
             "scene": scene,
             "height_px": shape[0],
             "width_px": shape[1],
-            "n_frames": settings.n_frames,
-            "pixel_size_ang": settings.pixel_size_ang,
             "electrons_per_pixel": electrons_per_pixel(settings, fault),
+            **settings.model_dump(include=_AS_SET),
             **optics,
-            "voltage_kv": settings.voltage_kv,
-            "cs_mm": settings.cs_mm,
-            "amplitude_contrast": settings.amplitude_contrast,
-            "b_factor_ang2": settings.b_factor_ang2,
             "tilt_deg": surface.tilt_deg,
             "tilt_axis_deg": surface.tilt_axis_deg,
             "bend_ang": surface.bend_ang,
@@ -66,9 +65,7 @@ def draw_exposure(settings: SimulationSettings, index: int, *, fault: Fault | No
             "local_coefficients": local.tolist(),
             "local_grid_yx_px": points.tolist(),
             "local_grid_displacement_yx_px": moved.tolist(),
-            "particles": ()
-            if scene in (Scene.NO_ICE, Scene.BARE_ICE)
-            else _draw_particles(settings, surface, diameter_ang=diameter_ang, generator=generator),
+            "particles": particles,
         }
     )
 
