@@ -5,8 +5,12 @@ import socket
 import subprocess
 import sys
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
+from icestream.flow.bench import WorkerContext
+from icestream.flow.context import Exposure
+from icestream.flow.guard import CallFailure, FailureKind, call_step
 from icestream.flow.wire import Message, send
 
 
@@ -22,3 +26,31 @@ def test_a_worker_whose_runner_died_just_now_ends_without_a_word() -> None:
         said = worker.communicate(timeout=60)[1]
     connection.close()
     assert (worker.returncode, said) == (1, b"")
+
+
+def test_a_step_never_makes_the_folder_of_a_session_that_is_gone(tmp_path: Path) -> None:
+    home = tmp_path / "session"
+    context = WorkerContext(
+        exposure=Exposure("0" * 32, "one"),
+        cores=1,
+        seed=1,
+        attempt="a",
+        key="k" * 16,
+        roots={"session": str(home)},
+        folder="steps/x/1",
+        step="x",
+    )
+
+    def write() -> None:
+        with context.publish(".txt") as out:
+            out.path.write_text("1")
+
+    for attempt in (write, context.export_folder, lambda: context.checkpoint_dir):
+        failure = call_step(attempt)
+        assert isinstance(failure, CallFailure)
+        assert failure.kind is FailureKind.ENVIRONMENT
+        assert "the folder of the session is not there" in failure.message
+    assert not home.exists()
+    home.mkdir()
+    write()
+    assert (home / "steps/x/1").is_dir()

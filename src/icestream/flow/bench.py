@@ -1,5 +1,6 @@
 """The engine's side of one call, as a worker gives it to a step."""
 
+import errno
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,7 +34,19 @@ class WorkerContext:
     @property
     def checkpoint_dir(self) -> Path:
         """A folder that survives attempts at the same item."""
-        folder = Path(self.roots["session"]) / "checkpoints" / self.key
+        return self._make(Path(self.roots["session"]) / "checkpoints" / self.key)
+
+    def _make(self, folder: Path) -> Path:
+        """Make a folder of the session, but never the session's own: where that is gone it was moved, or its disk is away.
+
+        Raises
+        ------
+        OSError
+            The session's folder is not there (``ENODEV``).
+        """
+        home = Path(self.roots["session"])
+        if not home.is_dir():
+            raise OSError(errno.ENODEV, "the folder of the session is not there", str(home))
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -45,14 +58,14 @@ class WorkerContext:
     def publish(self, suffix: str) -> Iterator[Published]:
         """Write a result file atomically; its name carries the result's key, so no other result can have it."""
         relative = f"{self.folder}/{self.exposure.name}_{self.key[:8]}{suffix}"
-        with publish(self.path(f"session:{relative}"), attempt=self.attempt) as temporary:
+        target = self.path(f"session:{relative}")
+        self._make(target.parent)
+        with publish(target, attempt=self.attempt) as temporary:
             yield Published(temporary, f"session:{relative}")
 
     def export_folder(self) -> Path:
         """Return this step's folder under ``exports/``."""
-        folder = self.path(f"session:exports/{self.step}")
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        return self._make(self.path(f"session:exports/{self.step}"))
 
     def progress(self, fraction: float, message: str = "") -> None:
         """Report how far the call has come."""

@@ -10,7 +10,7 @@ from icestream.errors import ItemError
 from icestream.flow.exhaustion import is_out_of_memory, peak_memory_gb
 from icestream.flow.moves import FailureKind
 
-_NOT_THE_ITEM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+_NOT_THE_ITEM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENODEV}
 """A disk that is full or cannot be written fails whatever it is given."""
 
 

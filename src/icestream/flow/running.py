@@ -39,10 +39,10 @@ class Attendance:
     runner: Runner | None = None
     stops: int = 0
     _wake: threading.Event = field(default_factory=threading.Event)
-    _device: int | None = None  # the file system of the session folder
+    _identity: tuple[int, int] | None = None  # file system and inode of the session's folder
 
     def __post_init__(self) -> None:
-        self._device = _device_of(self.session.folder)
+        self._identity = _identity_of(self.session.folder)
 
     def stop(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
         """Stop after what is running; a second call stops at once."""
@@ -104,9 +104,11 @@ class Attendance:
         raise StoreUnavailable(f"{reason}; stopped by its operator while waiting for it")
 
     def _check_moved(self) -> None:
-        """Give up where the folder is gone though its disk is there: nothing that waiting mends."""
-        folder = self.session.folder
-        if self._device is not None and not folder.exists() and _device_of(folder.parent) == self._device:
+        """Give up where the folder is gone, or another one is in its place, though its disk is there: waiting mends nothing."""
+        folder, known = self.session.folder, self._identity
+        found = _identity_of(folder)
+        beside = _identity_of(folder.parent) if found is None else found
+        if known is not None and found != known and beside is not None and beside[0] == known[0]:
             raise SessionError(f"{folder}: was moved or deleted while it was processed")
 
     def _tell(self, reason: str) -> None:
@@ -114,11 +116,12 @@ class Attendance:
             self.on_change(RunStatus((), hold=Hold("surroundings", reason)))
 
 
-def _device_of(folder: Path) -> int | None:
+def _identity_of(folder: Path) -> tuple[int, int] | None:
     try:
-        return folder.stat().st_dev
+        found = folder.stat()
     except OSError:
         return None
+    return found.st_dev, found.st_ino
 
 
 def run_session(
