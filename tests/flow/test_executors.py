@@ -103,13 +103,19 @@ def test_a_step_that_hangs_is_ended_after_its_hours_and_tried_again(tmp_path: Pa
     hurried = {"use": f"{TOYS}:hurry", "in": {"number": "numbers"}, "params": {"wait_for": [1], "stubborn": True}}
     session = make_toy_session(tmp_path, {"numbers": toy_steps(3)["numbers"], "hurry": hurried}, numbers=range(3))
     runner = start_runner(session)
-    wait_until(lambda: session.store_path.exists() and bool(failures(session)))
+    wait_until(lambda: session.store_path.exists() and bool(failures_of(session, "1")))
     (session.folder / "go").touch()
     assert runner.wait(120) == 0
-    first = failures(session)[0]
-    assert (first["kind"], first["unit"]) == ("transient", outcomes_of(session)["hurry", "1"]["unit"])
-    assert "0.5 s are allowed" in first["message"]
+    first = failures_of(session, "1")[0]
+    assert first["kind"] == "transient"
+    assert "2 s are allowed" in first["message"]
     assert {row["status"] for (step, _), row in outcomes_of(session).items() if step == "hurry"} == {"item"}
+
+
+def failures_of(session: Any, name: str) -> list[dict[str, Any]]:
+    """Return the failures of one exposure: on a busy machine others too may take longer than they are allowed."""
+    units = {row["unit"] for row in read_rows(session, schema.exposure) if row["name"] == name} if failures(session) else set()
+    return [row for row in failures(session) if row["unit"] in units]
 
 
 def failures(session: Any) -> list[dict[str, Any]]:

@@ -160,7 +160,7 @@ def wait_for_file(number: Number, params: WaitParams, ctx: Context) -> Number:
     return _wait_for_file(number, params, ctx)
 
 
-@step.map("toy_hurry", version=1, memory_gb=0.1, max_hours=0.5 / 3600)
+@step.map("toy_hurry", version=1, memory_gb=0.1, max_hours=2.0 / 3600)
 def hurry(number: Number, params: WaitParams, ctx: Context) -> Number:
     """Wait for a file, but not for long."""
     return _wait_for_file(number, params, ctx)
