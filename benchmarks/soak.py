@@ -25,7 +25,19 @@ from sqlalchemy.exc import SQLAlchemyError
 from icestream.errors import SessionError
 from icestream.flow import schema
 from icestream.flow.claiming import is_alive
-from icestream.flow.control.asking import Command, Continue, Override, Pause, Restart, Resume, Retry, Set, ask, read_command
+from icestream.flow.control.asking import (
+    Command,
+    Continue,
+    Override,
+    Pause,
+    Recompute,
+    Restart,
+    Resume,
+    Retry,
+    Set,
+    ask,
+    read_command,
+)
 from icestream.flow.session import Session, open_session
 from icestream.testing.toy_checks import compare_end
 from icestream.testing.toy_life import Life
@@ -40,9 +52,12 @@ SECONDS_A_NUMBER = 8.0  # a microscope makes a movie every few seconds
 
 def ask_something(rng: random.Random, names: list[str]) -> Command:
     """Choose what a person asks for."""
-    unit = rng.choice(names)
+    unit, own = rng.choice(names), rng.choice([None, 3, 8, 12])
     return rng.choice(
         [
+            Recompute(
+                unit=unit, step=rng.choice(["triple", "odd"]), lift=own is None, params={} if own is None else {"factor": own}
+            ),
             Set(step="triple", params={"factor": rng.choice([3, 4, 5])}),
             Set(step="even", params={"divisor": rng.choice([2, 3])}),
             Set(step="odd", params={"factor": rng.choice([5, 7])}),
@@ -97,7 +112,13 @@ def live_once(folder: Path, seed: int, total: Sum) -> None:
         counts = asdict(machine.counts)
         total.killed_at.update(counts.pop("killed_at"))
         kinds = Counter(command.kind for command in life.commands.values())
-        edits = {"edits": kinds["set"], "redone": kinds["restart"], "by_hand": kinds["override"], "commands": sum(kinds.values())}
+        edits = {
+            "edits": kinds["set"],
+            "redone": kinds["restart"],
+            "recomputed": kinds["recompute"],
+            "by_hand": kinds["override"],
+            "commands": sum(kinds.values()),
+        }
         total.counted.update(counts | edits)
 
 
@@ -276,9 +297,16 @@ def _conclude(session: Session, progress: Progress) -> int:
     commands = read_rows(session, schema.command)
     for row in sorted(commands, key=lambda row: int(row["id"])):
         command = read_command(row["kind"], row["arguments"])
-        if not isinstance(command, Override) or row["state"] != "done":
+        if row["state"] != "done":
             continue
-        if command.verdict == "lift":
+        if isinstance(command, Recompute):
+            if command.lift:
+                wanted.own.pop((command.step, command.unit), None)
+            else:
+                wanted.own[command.step, command.unit] = dict(command.params)
+        elif not isinstance(command, Override):
+            continue
+        elif command.verdict == "lift":
             wanted.decided.pop((str(command.step), command.unit), None)
         else:
             wanted.decided[str(command.step), command.unit] = command.verdict == "accept"
