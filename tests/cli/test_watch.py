@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import signal
@@ -336,3 +337,16 @@ def test_mistakes_are_told_before_the_watch_begins(
     result = CliRunner().invoke(app, ["watch", str(tmp_path), *words])
     assert result.exit_code == 1
     assert told in result.stderr
+
+
+def test_whoever_looks_who_watches_keeps_no_watch_from_starting(tmp_path: Path) -> None:
+    book = WatchBook(tmp_path / "state", tmp_path)
+    with book.held():
+        pass
+    with book.path.with_suffix(".lock").open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        threading.Timer(0.3, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
+        with book.held():
+            assert book.holder() == os.getpid()
+            with pytest.raises(SessionBusy, match=f"watched already by process {os.getpid()}"), book.held():
+                pass

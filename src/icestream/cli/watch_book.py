@@ -3,15 +3,20 @@
 import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from pydantic import ValidationError
 
 from icestream.errors import SessionBusy, SessionError
 from icestream.files import publish_text
 from icestream.workflows.watching import WatchState
+
+_PATIENCE_S = 2.0
+"""Who asks for the holder has the lock for a moment, and so has a process that a killed watch was just about to start."""
 
 
 class WatchBook:
@@ -52,11 +57,9 @@ class WatchBook:
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.with_suffix(".lock").open("a+", encoding="utf-8") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+            if not _lock(handle):
                 handle.seek(0)
-                raise SessionBusy(f"{self.root}: is watched already by process {handle.read().strip() or 'unknown'}") from error
+                raise SessionBusy(f"{self.root}: is watched already by process {handle.read().strip() or 'unknown'}")
             handle.truncate(0)
             handle.write(str(os.getpid()))
             handle.flush()
@@ -73,3 +76,17 @@ class WatchBook:
             except BlockingIOError:
                 return int(handle.read().strip() or 0)
         return None
+
+
+def _lock(handle: IO[str]) -> bool:
+    """Lock a file for this process alone; tell whether that was possible within a moment."""
+    until = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
