@@ -192,8 +192,9 @@ TARGETS: tuple[Target, ...] = (
     Target(
         MOTION, "4096² × 30, with decoding and writing: RELION's CPU seconds over ours", "motion_speed", "relion_5x5.times_ours",
         "times", at_least=4.0,
-        tried="Version 3 of `motion` gave 3.98 and 3.71 (3.79 before its last change) on a machine with six times the work it "
-        "has cores for; version 2 gave 3.07. In times the forward transforms, version 2 took 3.98 and version 3 2.5 to "
+        tried="Version 3 of `motion` gave 3.98, 3.79 and 3.71 on a machine with six times the work it "
+        "has cores for, 3.67 on one that did nothing else; version 2 gave 3.07. "
+        "In times the forward transforms, version 2 took 3.98 and version 3 2.5 to "
         "2.6: 3.08 by interpolating rows of blocks from a small copy (one pointer, so that the loop is vectorised), "
         "adding four frames to all sums at once, and correcting and binning a few rows at a time; 2.72 by one sum less, "
         "sums of patches used twice, and means and fields computed once; the rest by cutting the band of each transform "
