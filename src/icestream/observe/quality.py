@@ -115,14 +115,8 @@ def measure_tilt(view: SessionView, step: StepSummary, album: Album) -> Measured
         make_measure(found["significance"], label="Strength of the rings", unit="σ"),
     )
     drawn = tuple(measure for measure in measures if measure is not None)
-    stored = next(view.records(step.name, newest_first=True, limit=1), None)
-    newest = None
-    if stored is not None:
-        record = stored.record
-        known = (("Rings", "significance", "σ"), ("Mean", "mean_correlation", ""), ("Spread", "std_correlation", ""))
-        numbers = tuple((label, record[name], unit) for label, name, unit in known if record.get(name) is not None)
-        picture = album.embed(record["picture"]) if record.get("picture") else None
-        newest = Newest(stored.name, numbers, picture, note="The spectra of the windows, where they lie in the image.")
+    known = (("Rings", "significance", "σ"), ("Mean", "mean_correlation", ""), ("Spread", "std_correlation", ""))
+    newest = _describe_newest(view, step, known, album=album, note="The spectra of the windows, where they lie in the image.")
     return MeasuredStep("Tilt", step, drawn, newest) if drawn else None
 
 
@@ -138,13 +132,8 @@ def measure_agreement(view: SessionView, step: StepSummary, *, pixel_size_ang: f
         make_measure(found["correlation"], label="Correlation of the two tracks", unit=""),
     )
     drawn = tuple(measure for measure in measures if measure is not None)
-    stored = next(view.records(step.name, newest_first=True, limit=1), None)
-    newest = None
-    if stored is not None:
-        record = stored.record
-        known = (("Rms", "rms_px"), ("Largest", "largest_px"), ("First path", "path_px"), ("Second path", "second_path_px"))
-        numbers = tuple((label, record[name] * scale, unit) for label, name in known if record.get(name) is not None)
-        newest = Newest(stored.name, numbers)
+    fields = (("Rms", "rms_px"), ("Largest", "largest_px"), ("First path", "path_px"), ("Second path", "second_path_px"))
+    newest = _describe_newest(view, step, tuple((label, name, unit) for label, name in fields), scale=scale)
     return MeasuredStep("Two motions", step, drawn, newest) if drawn else None
 
 
@@ -160,16 +149,29 @@ def measure_local_ctf(view: SessionView, step: StepSummary, album: Album) -> Mea
         make_measure(found["ice_ring_significance"], label="Ring of crystalline ice", unit="σ"),
     )
     drawn = tuple(measure for measure in measures if measure is not None)
-    stored = next(view.records(step.name, newest_first=True, limit=1), None)
-    newest = None
-    if stored is not None:
-        record = stored.record
-        known = (("Tilt", "tilt_deg", "°"), ("Error of the defocus", "error_ang", "Å"), ("Thickness", "thickness_ang", "Å"))
-        numbers = tuple((label, record[name], unit) for label, name, unit in known if record.get(name) is not None)
-        picture = album.embed(record["picture"]) if record.get("picture") else None
-        note = f"Left the {record['model']} surface of defocus, right what each window says; red is more."
-        newest = Newest(stored.name, numbers, picture, note=note)
+    known = (("Tilt", "tilt_deg", "°"), ("Error of the defocus", "error_ang", "Å"), ("Thickness", "thickness_ang", "Å"))
+    note = "Left the surface of defocus, right what each window says; red is more."
+    newest = _describe_newest(view, step, known, album=album, note=note)
     return MeasuredStep("Local defocus", step, drawn, newest) if drawn else None
+
+
+def _describe_newest(
+    view: SessionView,
+    step: StepSummary,
+    known: tuple[tuple[str, str, str], ...],
+    *,
+    scale: float = 1.0,
+    album: Album | None = None,
+    note: str = "",
+) -> Newest | None:
+    """Return the newest record of a step: those of its fields that are ``known`` (label, name, unit), and its picture."""
+    stored = next(view.records(step.name, newest_first=True, limit=1), None)
+    if stored is None:
+        return None
+    record = stored.record
+    numbers = tuple((label, record[name] * scale, unit) for label, name, unit in known if record.get(name) is not None)
+    picture = album.embed(record["picture"]) if album is not None and record.get("picture") else None
+    return Newest(stored.name, numbers, picture, note=note)
 
 
 def compare_ctfs(view: SessionView, steps: Sequence[StepSummary]) -> list[MeasuredStep]:
