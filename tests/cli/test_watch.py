@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from icestream.cli.watch_runners import How, Process, Runners, find_runner, how_
 from icestream.cli.watch_session import WatchPlan
 from icestream.errors import SessionBusy, SessionError
 from icestream.flow.session import open_session
+from icestream.flow.stopping import StopRequests
 from icestream.observe.queries import open_view
 from icestream.workflows import load_template
 from icestream.workflows.watching import Folder, Phase
@@ -313,9 +315,10 @@ def test_runners_stop_in_a_hurry_when_asked_twice(facility: Facility) -> None:
     _write_movie(facility.root / "grid" / "a.mrcs")
     _until(lambda: facility.phase("grid") is Phase.RUNNING, every=watch.look)
     _until(lambda: find_runner(facility.sessions / "grid"))
-    hurry = threading.Event()
-    hurry.set()
-    watch.stop_runners(hurry)
+    with closing(StopRequests()) as stop:
+        stop.ask()
+        stop.ask()
+        watch.stop_runners(stop)
     assert facility.phase("grid") is Phase.READY
 
 

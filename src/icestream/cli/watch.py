@@ -1,8 +1,7 @@
 """``icestream watch``: a session for every new acquisition, by itself."""
 
-import signal
-import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -96,29 +95,21 @@ def _plan(root: Path, sessions: Path, template: str, given: list[str], options: 
 def _watch(plan: "WatchPlan", book: "WatchBook", *, cores: int | None, keep_running: bool) -> None:
     from icestream.cli.watch_loop import Watch
     from icestream.cli.watch_runners import Runners
+    from icestream.flow.stopping import StopRequests, on_stop_signals
 
     def say(text: str) -> None:
         output().print(f"{time.strftime('%H:%M:%S')}  {text}", markup=False, soft_wrap=True)
 
-    stopping, hurry = threading.Event(), threading.Event()
-
-    def stop(_signal: int, _frame: object) -> None:
-        (hurry if stopping.is_set() else stopping).set()
-
-    with book.held():
+    with book.held(), closing(StopRequests()) as stop:
         daemon: Watch = Watch(plan, book, Runners(cores=cores), say)
-        earlier = {name: signal.signal(name, stop) for name in (signal.SIGINT, signal.SIGTERM)}
-        try:
+        with on_stop_signals(stop.ask):
             say(f"watching {plan.root} for {plan.pattern}; sessions go to {plan.sessions}")
-            daemon.run(stopping)
+            daemon.run(stop)
             if keep_running:
                 say("stopped; the runners go on")
             else:
                 say("stopping the runners")
-                daemon.stop_runners(hurry)
-        finally:
-            for name, handler in earlier.items():
-                signal.signal(name, handler)
+                daemon.stop_runners(stop)
 
 
 def _show_status(book: "WatchBook", *, as_json: bool) -> None:

@@ -1,6 +1,5 @@
 """The loop of a watch: look at the folders, decide, remember, and only then act."""
 
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +10,14 @@ from icestream.cli.watch_runners import How, Process, Runners, find_runner, how_
 from icestream.cli.watch_session import WatchPlan, plan_session
 from icestream.errors import IcestreamError, WorkflowError
 from icestream.flow.session import DOCUMENT, create_session
+from icestream.flow.stopping import StopRequests
 from icestream.workflows import watch_folders, watching
 from icestream.workflows.watching import Folder, Phase, WatchState
 
 _SLOW = 6
 """Folders that have ended are looked at every so many looks."""
 _MARGIN_S = 15.0
+_AGAIN_S = 0.5
 
 
 class Watch:
@@ -32,12 +33,12 @@ class Watch:
         self._looks = 0
         self._unreadable: str | None = None
 
-    def run(self, stopping: threading.Event) -> None:
+    def run(self, stop: StopRequests) -> None:
         """Watch until somebody stops it."""
         self.find_runners_again()
-        while not stopping.is_set():
+        while not stop.count:
             self.look()
-            stopping.wait(self.plan.look_every_s)
+            stop.wait(self.plan.look_every_s)
 
     def find_runners_again(self) -> None:
         """Take up what an earlier watch left: runners that live are kept, the others are started again."""
@@ -64,15 +65,15 @@ class Watch:
         self._looks += 1
         self._start_runners()
 
-    def stop_runners(self, hurry: threading.Event) -> None:
-        """Let all runners stop after what they are doing; at once if ``hurry`` is set meanwhile."""
+    def stop_runners(self, stop: StopRequests) -> None:
+        """Let all runners stop after what they are doing; at once if the watch is asked to stop a second time."""
         left = {name: process for name, folder in self._in_phase(Phase.RUNNING) if (process := self._process_of(folder))}
         for process in left.values():
             self._runners.ask_to_stop(process)
-        deadline, hurried = time.monotonic() + self.plan.stop_within_s + _MARGIN_S, False
-        while left and time.monotonic() < deadline:
-            if hurry.is_set() and not hurried:
-                hurried = True
+        deadline_s, again_s = time.monotonic() + self.plan.stop_within_s + _MARGIN_S, 0.0
+        while left and time.monotonic() < deadline_s:
+            if stop.count > 1 and time.monotonic() >= again_s:  # again and again: two signals at once may arrive as one
+                again_s = time.monotonic() + _AGAIN_S
                 for process in left.values():
                     self._runners.ask_to_stop(process)
             left = {name: process for name, process in left.items() if self._runners.alive(process)}

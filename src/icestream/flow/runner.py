@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import FrameType
 
 from sqlalchemy import Connection
 
@@ -155,8 +154,8 @@ class Runner:
         busy = self.running or len(self.ready) or self.scheduler.delayed or self.backlog.more or self.holds.first
         return not busy and all(stage.closed for stage in self.scheduler.stages.values())
 
-    def stop(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
-        """Stop after what is running; a second call stops at once."""
+    def stop(self) -> None:
+        """Stop after what is running; a second call stops at once. Called by signals, so it takes no lock."""
         self.stop_signals += 1
         self.stopped_at = time.monotonic()
 

@@ -1,13 +1,10 @@
 """The way in: process a session, and come back by itself when its store or disk was away for a while."""
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
 from sqlalchemy import select
 
@@ -19,6 +16,7 @@ from icestream.flow.holding import Hold
 from icestream.flow.runner import Runner
 from icestream.flow.session import Session, open_session
 from icestream.flow.status import RunReport, RunStatus
+from icestream.flow.stopping import StopRequests, on_stop_signals
 from icestream.flow.surroundings import Surroundings
 from icestream.settings import Settings
 
@@ -37,17 +35,15 @@ class Attendance:
     on_change: Callable[[RunStatus], None] | None
     cluster: Executor | None = None
     runner: Runner | None = None
-    stops: int = 0
-    _wake: threading.Event = field(default_factory=threading.Event)
+    stops: StopRequests = field(default_factory=StopRequests)
     _identity: tuple[int, int] | None = None  # file system and inode of the session's folder
 
     def __post_init__(self) -> None:
         self._identity = _identity_of(self.session.folder)
 
-    def stop(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
-        """Stop after what is running; a second call stops at once."""
-        self.stops += 1
-        self._wake.set()
+    def stop(self) -> None:
+        """Stop after what is running; a second call stops at once. A signal may come while another one is being heard."""
+        self.stops.ask()
         if self.runner is not None:
             self.runner.stop()
 
@@ -61,11 +57,11 @@ class Attendance:
                 return self._attend(self.runner)
             except SessionBusy as error:  # somebody may have changed something while nobody was here: that is soon over
                 busy += 1
-                if self.stops or self.runner is None or busy > _PATIENCE:
+                if self.stops.count or self.runner is None or busy > _PATIENCE:
                     raise
                 self._wait_until_well(str(error), 0)
             except (StoreUnavailable, OSError) as error:
-                if self.stops or self.runner is None:  # it never worked: the person who starts it should know at once
+                if self.stops.count or self.runner is None:  # it never worked: the person who starts it should know at once
                     raise
                 self.session = self.runner.session
                 troubles += 1
@@ -87,20 +83,20 @@ class Attendance:
         return runner
 
     def _attend(self, runner: Runner) -> RunReport:
-        for _ in range(self.stops):
+        for _ in range(self.stops.count):
             runner.stop()
         return runner.run()
 
     def _wait_until_well(self, reason: str, troubles: int) -> None:
         """Wait until the surroundings are well, at first shortly, then longer: the cause may not be visible from here."""
         until = time.monotonic() + min(_LONGEST_PAUSE_S, _LOOK_S * 2.0**troubles)
-        while not self.stops:
+        while not self.stops.count:
             self._check_moved()
             trouble = Surroundings(self.session, 0.0).trouble()  # a runner that can write holds by itself, and hears people
             if trouble is None and time.monotonic() >= until:
                 return
             self._tell(trouble or reason)
-            self._wake.wait(_LOOK_S)
+            self.stops.wait(_LOOK_S)
         raise StoreUnavailable(f"{reason}; stopped by its operator while waiting for it")
 
     def _check_moved(self) -> None:
@@ -146,23 +142,10 @@ def run_session(
     """
     attendance = Attendance(session, settings, on_change, cluster)
     try:
-        with _signals(attendance):
+        with closing(attendance.stops), on_stop_signals(attendance.stop):
             return attendance.run()
     except OSError as error:
         raise SessionError(f"{session.folder}: {error}") from error
     finally:
         if cluster is not None:
             cluster.shut_down()
-
-
-@contextmanager
-def _signals(attendance: Attendance) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    earlier = {name: signal.signal(name, attendance.stop) for name in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for name, handler in earlier.items():
-            signal.signal(name, handler)
