@@ -13,6 +13,7 @@ from icestream.steps.quality_records import DoseReference, MovieDose, MovieShape
 from icestream.steps.usual_movie import differences, most_usual
 
 _EER_FRACTIONS = 40
+_NO_BEAM = 0.02
 
 
 class DoseReferenceParams(Params):
@@ -62,14 +63,14 @@ class DoseReferenceState(Record):
     deviating_share: float | None = None
 
 
-@step.map("measure_dose", version=2)
+@step.map("measure_dose", version=3)
 def measure_dose(movie: Movie, ctx: Context) -> MovieDose:
     """Measure how many counts the pixels of a movie have, as the camera stored them.
 
     Raises
     ------
     ItemError
-        If the movie cannot be read, or holds values that are not finite.
+        If the movie cannot be read, or holds too many values that are not finite.
     """
     group = max(1, round(movie.n_frames / _EER_FRACTIONS)) if movie.format == "eer" else 1
     with open_movie(ctx.path(movie.file), eer_group=group) as reader:
@@ -81,6 +82,8 @@ def measure_dose(movie: Movie, ctx: Context) -> MovieDose:
         zero_fraction=counts.zero_fraction,
         drift=counts.drift,
         n_frames=n_frames,
+        n_empty=counts.n_empty * group,
+        n_saturated=counts.n_saturated * group,
         shape=MovieShape(
             height_px=header.height_px,
             width_px=header.width_px,
@@ -200,11 +203,18 @@ def _watch(state: DoseReferenceState, measured: MovieDose, params: DoseReference
     return state.model_copy(update=changes)
 
 
-@step.filter("dose_check", version=2)
+@step.filter("dose_check", version=3)
 def check_dose(movie: Movie, dose: MovieDose, reference: DoseReference, params: DoseCheckParams) -> Verdict:  # noqa: ARG001 - the movie is passed on
-    """Keep movies that are like those of this session and received their dose; a rejection names every criterion that failed."""
+    """Keep movies that are like those of this session and received their dose; a rejection names every criterion that failed.
+
+    A movie in which single frames are empty or saturated is set aside whatever its mean is.
+    """
     expected, counts = reference.counts_per_px_frame, dose.counts_per_px_frame
     failures = []
+    if 0 < dose.n_empty < dose.n_frames:
+        failures.append(f"{dose.n_empty} of {dose.n_frames} frames are all zero, the others are not")
+    if dose.n_saturated:
+        failures.append(f"{dose.n_saturated} of {dose.n_frames} frames are saturated: most pixels have the largest value")
     if params.same_shape and dose.shape is not None and reference.shape is not None:
         failures += differences(dose.shape, reference.shape, max_deviation=params.max_deviation)
     if not expected > 0:
@@ -212,7 +222,8 @@ def check_dose(movie: Movie, dose: MovieDose, reference: DoseReference, params: 
     elif not abs(counts / expected - 1) <= params.max_deviation:
         change = counts / expected - 1
         failures.append(
-            f"{counts:.4g} counts in a pixel and frame are {change:+.1%} from the reference of {expected:.4g}, "
+            ("no beam: " if counts < _NO_BEAM * expected else "")
+            + f"{counts:.4g} counts in a pixel and frame are {change:+.1%} from the reference of {expected:.4g}, "
             f"allowed are ±{params.max_deviation:.1%}"
         )
     if params.max_zero_fraction is not None and not dose.zero_fraction <= params.max_zero_fraction:
