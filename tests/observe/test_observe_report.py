@@ -15,7 +15,7 @@ from paper_session import HOSTILE, T0, PaperSession, new_session, picks_block, w
 from icestream.observe.gallery import MOST_CIRCLES
 from icestream.observe.queries import open_view
 from icestream.observe.report import gather, write_report
-from icestream.records import Micrograph, Picks
+from icestream.records import Micrograph, Motion, Picks
 
 
 class Page(HTMLParser):
@@ -139,6 +139,17 @@ def test_missing_pictures_are_named_and_nothing_leaves_its_root(tmp_path):
     assert found["m2"].note == "the file is neither PNG nor JPEG"
     assert "No such file" in found["m3"].note
     assert "no root 'other'" in found["m4"].note
+
+
+def test_the_newest_motion_says_why_its_image_is_not_weighted_by_dose(tmp_path):
+    paper = PaperSession(new_session(tmp_path / "s", {"align": {"use": "motion"}}))
+    paper.revise("align", "map")
+    motion = Motion(global_yx_px=[(0.0, 0.0), (3.0, 4.0)], total_px=5, early_px=5)
+    for index, note in enumerate((None, "not weighted by dose: unset are voltage_kv"), 1):
+        image = Micrograph(image="session:a.mrc", height_px=10, width_px=10, bin=1, motion=motion, dose_note=note)
+        paper.make("align", paper.expose(f"m{index}", index, step="align"), image)
+        html = write_report(paper.session).read_text(encoding="utf-8")
+        assert ("The image is not weighted by dose: unset are voltage_kv" in html) is (note is not None)
 
 
 def test_a_crowded_micrograph_draws_some_picks_and_says_so(tmp_path):

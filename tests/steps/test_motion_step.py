@@ -51,7 +51,7 @@ def _gain(bench, gain, operation="multiply"):
 def test_a_movie_becomes_a_micrograph(bench, frames):
     micrograph = correct_motion(_movie(bench, frames), None, MotionParams(), KNOWN, bench)
     assert (micrograph.height_px, micrograph.width_px, micrograph.bin) == (SIDE, SIDE, 1.0)
-    assert micrograph.dose_weighted and micrograph.n_frames == 6
+    assert micrograph.dose_weighted and micrograph.dose_note is None and micrograph.n_frames == 6
     np.testing.assert_allclose(micrograph.motion.global_yx_px, SHIFTS, atol=0.2)
     steps = np.linalg.norm(np.diff(micrograph.motion.global_yx_px, axis=0), axis=1)
     assert micrograph.motion.total_px == pytest.approx(steps.sum())
@@ -70,6 +70,9 @@ def test_without_dose_voltage_or_pixel_size_nothing_is_weighted(bench, frames, u
     acquisition = KNOWN.model_copy(update={unset: None})
     micrograph = correct_motion(_movie(bench, frames), None, MotionParams(local=False), acquisition, bench)
     assert not micrograph.dose_weighted and micrograph.unweighted is None
+    assert micrograph.dose_note == f"not weighted by dose: unset are {unset}"
+    off = correct_motion(_movie(bench, frames), None, MotionParams(local=False, dose_weighting="off"), acquisition, bench)
+    assert off.dose_note is None
     assert read_image(bench.path(micrograph.image)).sum() == pytest.approx(frames.sum(), rel=0.02)
 
 

@@ -190,4 +190,7 @@ def _newest_motion(stored: StoredRecord | None, scale: float, unit: str) -> Newe
         ("Frames", float(len(path)), "frames"),
     )
     chart = draw_trajectory(path, unit=unit, label=f"Path of the specimen in {stored.name}")
-    return Newest(stored.name, numbers, None, chart, "Path of the specimen; the ring is the first frame")
+    caption = "Path of the specimen; the ring is the first frame"
+    if note := stored.record.get("dose_note"):
+        caption += f". The image is {note}"
+    return Newest(stored.name, numbers, None, chart, caption)
