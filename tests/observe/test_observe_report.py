@@ -16,6 +16,7 @@ from icestream.observe.gallery import MOST_CIRCLES
 from icestream.observe.queries import open_view
 from icestream.observe.report import gather, write_report
 from icestream.records import Micrograph, Motion, Picks
+from icestream.steps.quality_records import DoseReference, MovieDose
 
 
 class Page(HTMLParser):
@@ -150,6 +151,19 @@ def test_the_newest_motion_says_why_its_image_is_not_weighted_by_dose(tmp_path):
         paper.make("align", paper.expose(f"m{index}", index, step="align"), image)
         html = write_report(paper.session).read_text(encoding="utf-8")
         assert ("The image is not weighted by dose: unset are voltage_kv" in html) is (note is not None)
+
+
+def test_a_lasting_change_of_the_dose_is_said(tmp_path):
+    steps = {"dose": {"use": "measure_dose"}, "usual": {"use": "dose_reference", "in": {"dose": "dose"}}}
+    paper = PaperSession(new_session(tmp_path / "s", steps))
+    paper.revise("dose", "map")
+    paper.revise("usual", "accumulate", links={"dose": ["dose"]})
+    counts = MovieDose(counts_per_px_frame=2.0, zero_fraction=0, drift=0, n_frames=4)
+    paper.make("dose", paper.expose("m1", 1, step="dose"), counts)
+    told = "60% of the last 50 movies lay more than 5% from the reference"
+    usual = DoseReference(counts_per_px_frame=1.0, source="acquisition", n_measured=60, n_samples=10, warning=told)
+    paper.publish("usual", 1, usual)
+    assert told in write_report(paper.session).read_text(encoding="utf-8")
 
 
 def test_a_crowded_micrograph_draws_some_picks_and_says_so(tmp_path):

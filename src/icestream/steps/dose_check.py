@@ -61,6 +61,7 @@ class DoseReferenceState(Record):
     n_samples: int = 0
     n_updates: int = 0
     deviating_share: float | None = None
+    followed: bool = False
 
 
 @step.map("measure_dose", version=3)
@@ -94,7 +95,7 @@ def measure_dose(movie: Movie, ctx: Context) -> MovieDose:
     )
 
 
-@step.accumulate("dose_reference", version=2, reads=("pixel_size_ang", "dose_per_frame_e_per_ang2"), memory_gb=0.1)
+@step.accumulate("dose_reference", version=3, reads=("pixel_size_ang", "dose_per_frame_e_per_ang2"), memory_gb=0.1)
 class DoseReferences(Accumulator[DoseReferenceState, DoseReference]):
     """Learn from the first movies of a session how many counts a movie has, and notice when that changes for good.
 
@@ -147,7 +148,19 @@ class DoseReferences(Accumulator[DoseReferenceState, DoseReference]):
             n_updates=state.n_updates,
             deviating_share=state.deviating_share,
             shape=state.shape,
+            warning=_warn_of_change(state, params),
         )
+
+
+def _warn_of_change(state: DoseReferenceState, params: DoseReferenceParams) -> str | None:
+    """Say that too many movies of the last window had another dose, and what became of the reference; or None."""
+    if state.deviating_share is None or state.deviating_share <= params.max_deviating_share:
+        return None
+    end = "has followed them" if state.followed else "stays, and dose_check sets such movies aside"
+    return (
+        f"{state.deviating_share:.0%} of the last {params.window} movies lay more than {params.max_deviation:.0%} from the "
+        f"reference, allowed are {params.max_deviating_share:.0%}; it {end}"
+    )
 
 
 def _expected_counts(acquisition: Acquisition) -> float | None:
@@ -196,10 +209,10 @@ def _watch(state: DoseReferenceState, measured: MovieDose, params: DoseReference
     if len(window) < params.window:
         return state.model_copy(update={"window": window, "shapes": shapes})
     share = sum(abs(value - reference) > params.max_deviation * abs(reference) for value in window) / len(window)
-    changes: dict[str, object] = {"window": [], "shapes": [], "deviating_share": share}
+    changes: dict[str, object] = {"window": [], "shapes": [], "deviating_share": share, "followed": False}
     changes |= {"shape": _follow_shape(state, shapes, params)}
     if params.rule == "follow" and state.source == "median" and share > params.max_deviating_share:
-        changes |= {"reference": median(window), "n_samples": len(window), "n_updates": state.n_updates + 1}
+        changes |= {"reference": median(window), "n_samples": len(window), "n_updates": state.n_updates + 1, "followed": True}
     return state.model_copy(update=changes)
 
 

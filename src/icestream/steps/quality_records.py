@@ -44,6 +44,7 @@ class DoseReference(Snapshot):
     n_updates: int = Field(0, ge=0, description="How often the reference followed a lasting change")
     deviating_share: float | None = Field(None, description="Share of the last whole window that lay too far from the reference")
     shape: MovieShape | None = Field(None, description="What most movies of the session are like")
+    warning: str | None = Field(None, description="That too many of the last whole window lay too far from the reference")
 
 
 class MotionAgreement(Record):
