@@ -191,6 +191,6 @@ def _newest_motion(stored: StoredRecord | None, scale: float, unit: str) -> Newe
     )
     chart = draw_trajectory(path, unit=unit, label=f"Path of the specimen in {stored.name}")
     caption = "Path of the specimen; the ring is the first frame"
-    if note := stored.record.get("dose_note"):
-        caption += f". The image is {note}"
-    return Newest(stored.name, numbers, None, chart, caption)
+    said = (motion.get("note"), (stored.record.get("frames") or {}).get("gain_note"), stored.record.get("dose_note"))
+    note = "".join(f". {text[0].upper()}{text[1:]}" for text in said if text)
+    return Newest(stored.name, numbers, None, chart, caption, note)
