@@ -63,6 +63,18 @@ def test_a_trajectory_goes_up_with_the_rows():
     assert end_y < start_y
 
 
+@pytest.mark.parametrize("place", [0.0, 3.0, -7.7])
+@pytest.mark.parametrize("span", [0.011, 0.3, 1.0, 4.0, 7.9, 130.0])
+def test_a_trajectory_has_a_scale_wherever_it_lies(span, place):
+    root = ElementTree.fromstring(draw_trajectory([(0.0, place), (span, place)], unit="Å", label="path"))  # noqa: S314
+    (bar,) = [path.get("d") for path in root.iter("path") if path.get("class") == "scale"]
+    (line,) = [path.get("d") for path in root.iter("path") if path.get("class") == "line"]
+    (_, start_y), (_, end_y) = [map(float, point.split()) for point in line[1:].split("L")]
+    (said,) = [text.text.removesuffix(" Å") for text in root.iter("text")]
+    assert 30 < float(bar.partition("h")[2]) <= 172
+    assert float(said) / span == pytest.approx(float(bar.partition("h")[2]) / (start_y - end_y), rel=0.02)
+
+
 def test_shares_fill_the_bar():
     widths = [float(rect.get("width").rstrip("%")) for rect in ElementTree.fromstring(draw_share([("item", 3), ("failed", 1)]))]  # noqa: S314
     assert widths == [75.0, 25.0]

@@ -80,8 +80,8 @@ def draw_trajectory(yx: Sequence[tuple[float, float]], *, unit: str, label: str)
     middle_x, middle_y = (max(xs) + min(xs)) / 2, (max(ys) + min(ys)) / 2
     x = Axis(middle_x - reach, middle_x + reach, margin, size - margin)
     y = Axis(middle_y - reach, middle_y + reach, size - margin, margin)
-    scale = x.ticks(2)[-1] - x.ticks(2)[0] if len(x.ticks(2)) < 3 else x.ticks(2)[1] - x.ticks(2)[0]
-    bar = abs(x(middle_x + scale / 2) - x(middle_x - scale / 2))
+    scale = Axis(0.0, 2 * reach, 0.0, 1.0).ticks(4)[1]
+    bar = scale / (2 * reach) * (size - 2 * margin)
     body = Markup('<path class="line" d="{}"/>').format(_line(x, y, xs, ys))
     body += Markup('<path class="dots big" d="{}"/>').format(
         "".join(f"M{x(b):.1f} {y(a):.1f}h0" for a, b in zip(ys, xs, strict=True))
