@@ -10,6 +10,21 @@ from icestream.observe.scales import Axis, limits_of, running_median, short_numb
 from icestream.observe.wording import counted, moment, quantity, span
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "texts"),
+    [
+        (0.9, 2.1, ["1", "1.5", "2"]),
+        (0.42951, 0.43048, ["0.43"]),
+        (0.4294, 0.4306, ["0.4295", "0.43", "0.4305"]),
+        (-12_345.6, -12_344.4, ["−12,345.5", "−12,345", "−12,344.5"]),
+        (0, 2_100_000, ["0", "1,000,000", "2,000,000"]),
+        (-3, 3, ["−2", "0", "2"]),
+    ],
+)
+def test_numbers_of_an_axis_can_be_told_apart(low, high, texts):
+    assert [text for _, text in Axis(low, high, 0, 1).labels()] == texts
+
+
 def test_an_axis_maps_its_limits_and_holds_outliers_at_the_edge():
     axis = Axis(2.0, 4.0, 100.0, 0.0)
     assert [axis(value) for value in (2.0, 3.0, 4.0, 9.0, -1.0)] == [100.0, 50.0, 0.0, 0.0, 100.0]
