@@ -254,6 +254,21 @@ def _refused(movie, gain, bench):
     return str(caught.value)
 
 
+def test_single_absurd_values_are_defects_and_many_are_a_damaged_movie(bench, frames):
+    broken = frames.astype(np.float32)
+    broken[3, 60:70, 80:95] = 3e38
+    broken[4, 10, 10] = -1e20
+    broken[5, 5, 5] = np.nan
+    micrograph = correct_motion(_movie(bench, broken), None, MotionParams(local=False), KNOWN, bench)
+    assert micrograph.frames.n_hot_px == 152
+    good = correct_motion(_movie(bench, frames), None, MotionParams(local=False), KNOWN, bench)
+    found, expected = (read_image(bench.path(one.image)) for one in (micrograph, good))
+    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.97
+    broken[:, :30] = 1e30
+    with pytest.raises(ItemError, match="12% of the pixels are NaN or infinite"):
+        correct_motion(_movie(bench, broken), None, MotionParams(), KNOWN, bench)
+
+
 def test_a_movie_that_was_cut_off_publishes_nothing(bench, frames):
     movie = _movie(bench, frames)
     path = bench.path(movie.file)
