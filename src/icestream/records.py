@@ -196,6 +196,7 @@ class Micrograph(Record):
     width_px: int
     bin: float = Field(gt=0, description="Pixel size relative to the raw pixel")
     dose_weighted: bool = False
+    dose_note: str | None = Field(None, description="Why it is not weighted by dose, though that was not turned off")
     n_frames: int | None = None
     motion: Motion | None = None
     frames: FrameUse | None = None
@@ -213,7 +214,7 @@ class CtfFit(Record):
     astigmatism_angle_deg: Degree
     phase_shift_deg: Degree = 0.0
     score: float = Field(description="Normalised cross-correlation of spectrum and model")
-    resolution_ang: Angstrom = Field(description="Where the fit stops to agree, by the rule of algorithms.ctf_fit")
+    resolution_ang: Angstrom = Field(description="Where the fit stops to agree, by the rule of algorithms.ctf_quality")
     defocus_error_ang: Angstrom | None = Field(None, description="Estimated standard error of the mean defocus")
     astigmatism_error_ang: Angstrom | None = Field(None, description="Standard error of the difference of the defocus values")
     angle_error_deg: Degree | None = Field(None, description="Standard error of the angle; 52° if it could be any")
@@ -295,6 +296,4 @@ class RelionProject(Snapshot):
     n_micrographs: int
     n_particles: int
     n_optics_groups: int = 1
-    motion_error_px: Pixel | None = Field(
-        None, description="By how much RELION's local motion model misses ours at worst, over all micrographs"
-    )
+    motion_error_px: Pixel | None = Field(None, description="By how much RELION's local motion misses ours at worst, over all")

@@ -35,6 +35,28 @@ def test_constant_dark_and_single_frames_do_not_drift() -> None:
     assert measure_counts(np.ones((1, 4, 4))).drift == 0.0
 
 
+def test_pixels_that_are_no_number_are_left_out_if_they_are_few() -> None:
+    frames = np.full((3, 20, 20), 4.0, np.float32)
+    frames[1, :2] = np.nan
+    frames[2, 0, 0] = np.inf
+    frames[:, 5, 5] = 3.0
+    assert measure_counts(frames).counts_per_px == pytest.approx(4.0, abs=0.01)
+    frames[1, 2, 0] = np.nan
+    with pytest.raises(ItemError, match=r"frame 1 holds values that are not finite .*: 10% of its pixels"):
+        measure_counts(frames)
+
+
+def test_empty_and_saturated_frames_are_counted() -> None:
+    frames = np.random.default_rng(5).poisson(3.0, (6, 300, 520)).astype(np.uint16)
+    assert (measure_counts(frames).n_empty, measure_counts(frames).n_saturated) == (0, 0)
+    frames[1:3] = 0
+    frames[4, :200] = 4095
+    found = measure_counts(frames)
+    assert (found.n_empty, found.n_saturated) == (2, 1)
+    sparse = np.random.default_rng(6).random((4, 64, 64)) < 0.7  # counted electrons: most pixels have one, none has more
+    assert measure_counts(sparse.astype(np.uint8)).n_saturated == 0
+
+
 @pytest.mark.parametrize(
     ("frames", "said"),
     [

@@ -10,6 +10,21 @@ from icestream.observe.scales import Axis, limits_of, running_median, short_numb
 from icestream.observe.wording import counted, moment, quantity, span
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "texts"),
+    [
+        (0.9, 2.1, ["1", "1.5", "2"]),
+        (0.42951, 0.43048, ["0.43"]),
+        (0.4294, 0.4306, ["0.4295", "0.43", "0.4305"]),
+        (-12_345.6, -12_344.4, ["−12,345.5", "−12,345", "−12,344.5"]),
+        (0, 2_100_000, ["0", "1,000,000", "2,000,000"]),
+        (-3, 3, ["−2", "0", "2"]),
+    ],
+)
+def test_numbers_of_an_axis_can_be_told_apart(low, high, texts):
+    assert [text for _, text in Axis(low, high, 0, 1).labels()] == texts
+
+
 def test_an_axis_maps_its_limits_and_holds_outliers_at_the_edge():
     axis = Axis(2.0, 4.0, 100.0, 0.0)
     assert [axis(value) for value in (2.0, 3.0, 4.0, 9.0, -1.0)] == [100.0, 50.0, 0.0, 0.0, 100.0]
@@ -61,6 +76,18 @@ def test_a_trajectory_goes_up_with_the_rows():
     (line,) = [path.get("d") for path in root.iter("path") if path.get("class") == "line"]
     (_, start_y), (_, end_y) = [map(float, point.split()) for point in line[1:].split("L")]
     assert end_y < start_y
+
+
+@pytest.mark.parametrize("place", [0.0, 3.0, -7.7])
+@pytest.mark.parametrize("span", [0.011, 0.3, 1.0, 4.0, 7.9, 130.0])
+def test_a_trajectory_has_a_scale_wherever_it_lies(span, place):
+    root = ElementTree.fromstring(draw_trajectory([(0.0, place), (span, place)], unit="Å", label="path"))  # noqa: S314
+    (bar,) = [path.get("d") for path in root.iter("path") if path.get("class") == "scale"]
+    (line,) = [path.get("d") for path in root.iter("path") if path.get("class") == "line"]
+    (_, start_y), (_, end_y) = [map(float, point.split()) for point in line[1:].split("L")]
+    (said,) = [text.text.removesuffix(" Å") for text in root.iter("text")]
+    assert 30 < float(bar.partition("h")[2]) <= 172
+    assert float(said) / span == pytest.approx(float(bar.partition("h")[2]) / (start_y - end_y), rel=0.02)
 
 
 def test_shares_fill_the_bar():

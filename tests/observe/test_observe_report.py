@@ -15,7 +15,8 @@ from paper_session import HOSTILE, T0, PaperSession, new_session, picks_block, w
 from icestream.observe.gallery import MOST_CIRCLES
 from icestream.observe.queries import open_view
 from icestream.observe.report import gather, write_report
-from icestream.records import Micrograph, Picks
+from icestream.records import FrameUse, Micrograph, Motion, Picks
+from icestream.steps.quality_records import DoseReference, MovieDose
 
 
 class Page(HTMLParser):
@@ -139,6 +140,34 @@ def test_missing_pictures_are_named_and_nothing_leaves_its_root(tmp_path):
     assert found["m2"].note == "the file is neither PNG nor JPEG"
     assert "No such file" in found["m3"].note
     assert "no root 'other'" in found["m4"].note
+
+
+def test_the_newest_motion_says_what_was_left_out_and_why(tmp_path):
+    paper = PaperSession(new_session(tmp_path / "s", {"align": {"use": "motion"}}))
+    paper.revise("align", "map")
+    motion = Motion(global_yx_px=[(0.0, 0.0), (3.0, 4.0)], total_px=5, early_px=5, note="global only: 2 images are too few")
+    frames = FrameUse(movie="movies:a.mrc", movie_frames=2, height_px=10, width_px=10, gain_note="the gain is flat")
+    told = ("Global only: 2 images are too few", "The gain is flat", "Not weighted by dose: unset are voltage_kv")
+    plain = {"motion": motion.model_copy(update={"note": None})}
+    noted = {"motion": motion, "frames": frames, "dose_note": "not weighted by dose: unset are voltage_kv"}
+    for index, values in enumerate((plain, noted), 1):
+        image = Micrograph(image="session:a.mrc", height_px=10, width_px=10, bin=1, **values)
+        paper.make("align", paper.expose(f"m{index}", index, step="align"), image)
+        html = write_report(paper.session).read_text(encoding="utf-8")
+        assert [text in html for text in told] == [values is noted] * 3
+
+
+def test_a_lasting_change_of_the_dose_is_said(tmp_path):
+    steps = {"dose": {"use": "measure_dose"}, "usual": {"use": "dose_reference", "in": {"dose": "dose"}}}
+    paper = PaperSession(new_session(tmp_path / "s", steps))
+    paper.revise("dose", "map")
+    paper.revise("usual", "accumulate", links={"dose": ["dose"]})
+    counts = MovieDose(counts_per_px_frame=2.0, zero_fraction=0, drift=0, n_frames=4)
+    paper.make("dose", paper.expose("m1", 1, step="dose"), counts)
+    told = "60% of the last 50 movies lay more than 5% from the reference"
+    usual = DoseReference(counts_per_px_frame=1.0, source="acquisition", n_measured=60, n_samples=10, warning=told)
+    paper.publish("usual", 1, usual)
+    assert told in write_report(paper.session).read_text(encoding="utf-8")
 
 
 def test_a_crowded_micrograph_draws_some_picks_and_says_so(tmp_path):

@@ -95,6 +95,7 @@ def test_the_dose_of_the_session_counts_if_the_movies_confirm_it(
     assert found.counts_per_px_frame == pytest.approx(expected)
     assert found.dose_per_frame_e_per_ang2 == pytest.approx(expected / 4)
     assert found.deviating_share == 1.0
+    assert ("has followed" in (found.warning or "")) is (source == "median")
 
 
 def test_a_lasting_change_is_followed_or_not_as_the_rule_says(bench: StepBench) -> None:
@@ -103,7 +104,12 @@ def test_a_lasting_change_is_followed_or_not_as_the_rule_says(bench: StepBench) 
     assert _learn(bench, [[1.0, 1.0], few], **rules).n_updates == 0
     assert _learn(bench, [[1.0, 1.0], few], **rules).deviating_share == 0.25
     assert _learn(bench, [[1.0, 1.0], many], **rules).counts_per_px_frame == 1.5
+    assert _learn(bench, [[1.0, 1.0], few], **rules).warning is None
+    assert (_learn(bench, [[1.0, 1.0], many], **rules).warning or "").endswith("allowed are 30%; it has followed them")
+    assert _learn(bench, [[1.0, 1.0], many, [1.5] * 4], **rules).warning is None  # all is well again
     frozen = _learn(bench, [[1.0, 1.0], many], rule="frozen", **rules)
+    assert (frozen.warning or "").startswith("50% of the last 4 movies lay more than 5% from the reference")
+    assert (frozen.warning or "").endswith("it stays, and dose_check sets such movies aside")
     assert (frozen.counts_per_px_frame, frozen.deviating_share) == (1.0, 0.5)
 
 
@@ -141,6 +147,13 @@ def _reference(counts: float) -> DoseReference:
         (_dose(1.2), {}, "1.2 counts in a pixel and frame are +20.0% from the reference of 1, allowed are ±5.0%"),
         (_dose(1.0, zero_fraction=0.3, drift=-0.5), {}, None),
         (_dose(1.0, zero_fraction=0.3), {"max_zero_fraction": 0.1}, "30.0% of the pixels counted nothing, allowed are 10.0%"),
+        (_dose(1.0, n_empty=1), {}, "1 of 6 frames are all zero, the others are not"),
+        (_dose(1.0, n_saturated=2), {}, "2 of 6 frames are saturated: most pixels have the largest value"),
+        (
+            _dose(0.0, n_empty=6),
+            {},
+            "no beam: 0 counts in a pixel and frame are -100.0% from the reference of 1, allowed are ±5.0%",
+        ),
         (_dose(1.0, drift=-0.5), {"max_drift": 0.2}, "counts changed by -50.0% during the movie, allowed are 20.0%"),
     ],
 )

@@ -304,6 +304,25 @@ def test_motion_of_a_movie_is_told_in_the_words_of_relion(tmp_path: Path) -> Non
     assert motion_of(tables, frame=4, y=10.0, x=100.0) == pytest.approx(ours_of(micrograph, used=2, y=10.0, x=100.0), abs=1e-5)
 
 
+def test_the_gain_of_an_eer_movie_divides_as_relion_expects(tmp_path: Path) -> None:
+    """RELION takes the inverse of a gain of EER movies that is no .gain file (`EERRenderer::loadEERGain`)."""
+    bench = StepBench(tmp_path)
+    micrograph = make_moving(bench)
+    (bench.folder / "movie.eer").touch()
+    gains = []
+    for changes in ({}, {"eer_group": 8, "eer_upsampling": 1, "movie": "session:movie.eer"}):
+        use = micrograph.frames.model_copy(update=changes)
+        image = micrograph.model_copy(update={"frames": use})
+        number = len(gains)
+        add_with(bench, ExportState(), (Exposure(f"{number}b" * 16, f"m{number}"), image, None, None), ACQUISITION)
+        (star,) = (bench.export_folder() / "MotionCorr/job001/Movies").glob(f"m{number}_*.star")
+        name = read_star(star)["general"].columns["rlnMicrographGainName"][0]
+        gains.append(read_image(bench.export_folder() / name))
+    multiplies, divides = gains
+    assert (divides == 0).sum() == (multiplies == 0).sum() == 1
+    np.testing.assert_allclose(divides[multiplies > 0] * multiplies[multiplies > 0], 1.0, rtol=1e-5)
+
+
 def motion_of(tables: dict[str, Table], *, frame: int, y: float, x: float) -> tuple[float, float]:
     """Return minus the shift that RELION computes, written out: (y, x) in pixels of the movie."""
     c = tables["local_motion_model"].floats("rlnMotionModelCoeff")

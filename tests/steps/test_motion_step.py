@@ -51,7 +51,7 @@ def _gain(bench, gain, operation="multiply"):
 def test_a_movie_becomes_a_micrograph(bench, frames):
     micrograph = correct_motion(_movie(bench, frames), None, MotionParams(), KNOWN, bench)
     assert (micrograph.height_px, micrograph.width_px, micrograph.bin) == (SIDE, SIDE, 1.0)
-    assert micrograph.dose_weighted and micrograph.n_frames == 6
+    assert micrograph.dose_weighted and micrograph.dose_note is None and micrograph.n_frames == 6
     np.testing.assert_allclose(micrograph.motion.global_yx_px, SHIFTS, atol=0.2)
     steps = np.linalg.norm(np.diff(micrograph.motion.global_yx_px, axis=0), axis=1)
     assert micrograph.motion.total_px == pytest.approx(steps.sum())
@@ -70,6 +70,9 @@ def test_without_dose_voltage_or_pixel_size_nothing_is_weighted(bench, frames, u
     acquisition = KNOWN.model_copy(update={unset: None})
     micrograph = correct_motion(_movie(bench, frames), None, MotionParams(local=False), acquisition, bench)
     assert not micrograph.dose_weighted and micrograph.unweighted is None
+    assert micrograph.dose_note == f"not weighted by dose: unset are {unset}"
+    off = correct_motion(_movie(bench, frames), None, MotionParams(local=False, dose_weighting="off"), acquisition, bench)
+    assert off.dose_note is None
     assert read_image(bench.path(micrograph.image)).sum() == pytest.approx(frames.sum(), rel=0.02)
 
 
@@ -249,6 +252,21 @@ def _refused(movie, gain, bench):
     with pytest.raises(ItemError) as caught:
         correct_motion(movie, gain, MotionParams(), Acquisition(), bench)
     return str(caught.value)
+
+
+def test_single_absurd_values_are_defects_and_many_are_a_damaged_movie(bench, frames):
+    broken = frames.astype(np.float32)
+    broken[3, 60:70, 80:95] = 3e38
+    broken[4, 10, 10] = -1e20
+    broken[5, 5, 5] = np.nan
+    micrograph = correct_motion(_movie(bench, broken), None, MotionParams(local=False), KNOWN, bench)
+    assert micrograph.frames.n_hot_px == 152
+    good = correct_motion(_movie(bench, frames), None, MotionParams(local=False), KNOWN, bench)
+    found, expected = (read_image(bench.path(one.image)) for one in (micrograph, good))
+    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.97
+    broken[:, :30] = 1e30
+    with pytest.raises(ItemError, match="12% of the pixels are NaN or infinite"):
+        correct_motion(_movie(bench, broken), None, MotionParams(), KNOWN, bench)
 
 
 def test_a_movie_that_was_cut_off_publishes_nothing(bench, frames):

@@ -112,9 +112,9 @@ def test_the_dose_check_sets_other_cameras_and_short_movies_aside(scope: Path, t
         kept = sorted(stored.name for stored in view.records("right"))
     words = {
         4: "header declares",
-        5: "from the reference",
-        6: "from the reference",
-        7: "from the reference",
+        5: "no beam: 0.00",
+        6: "2 of 6 frames are all zero, the others are not; ",
+        7: "1 of 6 frames are saturated: most pixels have the largest value; ",
         8: "not finite",
         9: "it has 3 frames, those of this session have 6",
         10: "frames are 144×144, those of this session are 192×192 (height × width): another camera or read-out",

@@ -6,18 +6,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from icestream.errors import WorkflowError
 from icestream.flow.graph import build_graph
 from icestream.flow.running import run_session
 from icestream.flow.session import create_session
+from icestream.io.movie import movie_header
 from icestream.microscope.pace import Pace
 from icestream.microscope.settings import Fault, Scene, SimulationSettings
 from icestream.microscope.simulate import simulate
+from icestream.microscope.truth import load_exposure_truth
 from icestream.observe.queries import SessionView, open_view
 from icestream.observe.report import gather, write_report
+from icestream.records import Acquisition, Movie
 from icestream.settings import Settings
+from icestream.steps.motion import MotionParams, correct_motion
+from icestream.testing.context import StepBench
 from icestream.workflows import fill_template, find_workflow, load_template, read_template
 
 NAME = "movies_to_ctf_full"
@@ -121,9 +127,12 @@ def test_the_report_shows_every_step(view: SessionView) -> None:
     assert shown["Quality"].newest.picture is not None
     assert shown["Quality"].newest.picture.uri is not None
     assert shown["Quality"].measures[0].n_shown == len(list(view.records("quality")))
-    (doses,) = [one for one in data.rejected_reasons if one.step == "right_dose"]
-    assert doses.count == 2
-    assert "-100.0 … -" in doses.reason
+    corrected = {stored.name: stored.record["motion"]["total_px"] * 1.5 for stored in view.records("aligned")}
+    pictured = {one.name: {label: value for label, value, _ in one.numbers}["Motion"] for one in data.micrographs}
+    assert pictured == pytest.approx(corrected)  # not those of the second correction, which only checks
+    doses = {one.reason.partition(":")[0]: one.count for one in data.rejected_reasons if one.step == "right_dose"}
+    assert sorted(doses.values()) == [1, 1]  # no beam and a weak one are two reasons
+    assert doses["no beam"] == 1
     page = (view.session.folder / "report" / "index.html").read_text(encoding="utf-8")
     assert "Left after the given gain" in page
     assert "ctf and second_ctf" in page
@@ -147,6 +156,21 @@ def test_motion_is_corrected_twice_only_if_asked(asked: bool, source: str, tmp_p
     document = fill_template(load_template(NAME), {"movies": tmp_path, "check_motion": asked})
     assert ("second_motion" in document.steps, "same_motion" in document.steps) == (asked, asked)
     assert {document.steps[name].inputs["micrograph"] for name in ("ctf", "second_ctf", "agreed")} == {source}
+
+
+def test_the_second_motion_is_right_for_a_movie_of_four_frames(tmp_path: Path) -> None:
+    document = fill_template(load_template(NAME), {"movies": tmp_path, "check_motion": True})
+    settings = SimulationSettings(**{**SIMULATED, "n_movies": 1, "n_frames": 4, "gain": False, "drift_px": (8.0, 10.0)})
+    simulate(tmp_path / "scope", settings=settings, pace=Pace())
+    bench = StepBench(tmp_path / "scope" / "movies")
+    header = movie_header(bench.folder / "mic_0001.mrc")
+    values = {name: getattr(header, name) for name in ("n_frames", "height_px", "width_px", "format")}
+    movie = Movie(file="session:mic_0001.mrc", size_bytes=1, **values)
+    params = MotionParams(**document.steps["second_motion"].params)
+    found = correct_motion(movie, None, params, Acquisition(pixel_size_ang=1.5), bench).motion
+    assert found is not None
+    error_px = np.array(found.global_yx_px) - load_exposure_truth(tmp_path / "scope", "mic_0001").global_yx_px
+    assert np.linalg.norm(error_px - error_px.mean(axis=0), axis=1).max() < 0.3
 
 
 def test_all_of_it_is_a_workflow_without_a_template() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from icestream.errors import WorkflowError
 from icestream.flow.graph import build_graph
-from icestream.workflows import find_workflow, list_workflows, read_workflow
+from icestream.workflows import fill_template, find_workflow, list_workflows, load_template, read_workflow
 
 
 def test_the_workflows_have_a_summary_each() -> None:
@@ -50,3 +50,10 @@ def test_what_is_no_workflow_is_refused_by_name(text: str, told: str) -> None:
 def test_a_tag_in_yaml_makes_no_object() -> None:
     with pytest.raises(WorkflowError, match="is not YAML"):
         read_workflow("steps: !!python/object/apply:os.getcwd []", origin="here")
+
+
+@pytest.mark.parametrize("name", ["movies_to_classes", "micrographs_to_classes", "movies_to_ctf", "movies_to_ctf_full"])
+def test_a_voltage_in_volts_is_refused(name: str, tmp_path: Path) -> None:
+    folder = "micrographs" if name.startswith("micrographs") else "movies"
+    with pytest.raises(WorkflowError, match=r"'voltage' .* is 300000"):
+        fill_template(load_template(name), {folder: tmp_path, "diameter": (100, 120), "voltage": 300_000})

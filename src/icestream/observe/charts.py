@@ -80,8 +80,8 @@ def draw_trajectory(yx: Sequence[tuple[float, float]], *, unit: str, label: str)
     middle_x, middle_y = (max(xs) + min(xs)) / 2, (max(ys) + min(ys)) / 2
     x = Axis(middle_x - reach, middle_x + reach, margin, size - margin)
     y = Axis(middle_y - reach, middle_y + reach, size - margin, margin)
-    scale = x.ticks(2)[-1] - x.ticks(2)[0] if len(x.ticks(2)) < 3 else x.ticks(2)[1] - x.ticks(2)[0]
-    bar = abs(x(middle_x + scale / 2) - x(middle_x - scale / 2))
+    scale = Axis(0.0, 2 * reach, 0.0, 1.0).ticks(4)[1]
+    bar = scale / (2 * reach) * (size - 2 * margin)
     body = Markup('<path class="line" d="{}"/>').format(_line(x, y, xs, ys))
     body += Markup('<path class="dots big" d="{}"/>').format(
         "".join(f"M{x(b):.1f} {y(a):.1f}h0" for a, b in zip(ys, xs, strict=True))
@@ -98,11 +98,11 @@ def draw_scatter(xs: Sequence[float], ys: Sequence[float], *, unit: str, label: 
     side = WIDTH * 0.72
     x, y = Axis(low, high, LEFT, side - RIGHT), Axis(low, high, side - BOTTOM, TOP)
     body = Markup("")
-    for tick in x.ticks():
+    for tick, text in x.labels():
         body += Markup('<path class="grid" d="M{0} {1:.1f}H{2:.1f}"/>').format(LEFT, y(tick), side - RIGHT)
-        body += Markup('<text class="end" x="{}" y="{:.1f}">{}</text>').format(LEFT - 5, y(tick) + 3.5, short_number(tick))
+        body += Markup('<text class="end" x="{}" y="{:.1f}">{}</text>').format(LEFT - 5, y(tick) + 3.5, text)
         if x(tick) < side - RIGHT - 16 - 5 * len(unit):
-            body += Markup('<text class="middle" x="{:.1f}" y="{:.1f}">{}</text>').format(x(tick), side - 6, short_number(tick))
+            body += Markup('<text class="middle" x="{:.1f}" y="{:.1f}">{}</text>').format(x(tick), side - 6, text)
     body += Markup('<text class="end" x="{:.1f}" y="{:.1f}">{}</text>').format(side - RIGHT, side - 6, unit)
     body += Markup('<path class="mark" d="M{:.1f} {:.1f}L{:.1f} {:.1f}"/>').format(x(low), y(low), x(high), y(high))
     dots = "".join(f"M{x(a):.1f} {y(b):.1f}h0" for a, b in zip(xs, ys, strict=True))
@@ -142,19 +142,20 @@ def _line(x: Axis, y: Axis, xs: Sequence[float], ys: Sequence[float]) -> str:
 
 def _y_ticks(y: Axis, *, whole: bool = False) -> Markup:
     drawn = Markup("")
-    for tick in y.ticks():
+    for tick, text in y.labels():
         if whole and tick != int(tick):
             continue
         drawn += Markup('<path class="grid" d="M{0} {1:.1f}H{2}"/>').format(LEFT, y(tick), WIDTH - RIGHT)
-        drawn += Markup('<text class="end" x="{}" y="{:.1f}">{}</text>').format(LEFT - 5, y(tick) + 3.5, short_number(tick))
+        drawn += Markup('<text class="end" x="{}" y="{:.1f}">{}</text>').format(LEFT - 5, y(tick) + 3.5, text)
     return drawn
 
 
 def _x_ticks(x: Axis, unit: str) -> Markup:
     drawn = Markup("")
-    ticks = [tick for tick in x.ticks(5) if x(tick) < WIDTH - RIGHT - 16 - 5 * len(unit)]
-    for tick in ticks:
-        drawn += Markup('<text class="middle" x="{:.1f}" y="{}">{}</text>').format(x(tick), HEIGHT - 6, short_number(tick))
+    for tick, text in x.labels(5):
+        if x(tick) >= WIDTH - RIGHT - 16 - 5 * len(unit):
+            continue
+        drawn += Markup('<text class="middle" x="{:.1f}" y="{}">{}</text>').format(x(tick), HEIGHT - 6, text)
     return drawn + Markup('<text class="end" x="{}" y="{}">{}</text>').format(WIDTH - RIGHT, HEIGHT - 6, unit)
 
 

@@ -65,7 +65,7 @@ def recent_micrographs(
 ) -> tuple[RecentMicrograph, ...]:
     """Return the newest micrographs, with the picks of the last picking step drawn on what it picked from."""
     picking = _last_with(steps, "Picks")
-    shown = _micrograph_step(view, steps, picking)
+    shown = _micrograph_step(view, steps, picking or _last_with(steps, "CtfFit"))
     if shown is None:
         return ()
     newest = list(view.records(shown.name, newest_first=True, limit=N_MICROGRAPHS))
@@ -94,10 +94,10 @@ def _last_with(steps: Sequence[StepSummary], record_type: str) -> StepSummary | 
     return next((step for step in reversed(steps) if step.records.get("out") == record_type), None)
 
 
-def _micrograph_step(view: SessionView, steps: Sequence[StepSummary], picking: StepSummary | None) -> StepSummary | None:
-    """Return the step whose micrographs the picks are drawn on: the nearest above the picking, else the last."""
+def _micrograph_step(view: SessionView, steps: Sequence[StepSummary], user: StepSummary | None) -> StepSummary | None:
+    """Return the step whose micrographs are shown: the nearest above their user (picking, or CTF), else the last."""
     by_name = {step.name: step for step in steps}
-    above = [picking.name] if picking else []
+    above = [user.name] if user else []
     for name in above:
         if by_name[name].records.get("out") == "Micrograph":
             return by_name[name]

@@ -190,4 +190,7 @@ def _newest_motion(stored: StoredRecord | None, scale: float, unit: str) -> Newe
         ("Frames", float(len(path)), "frames"),
     )
     chart = draw_trajectory(path, unit=unit, label=f"Path of the specimen in {stored.name}")
-    return Newest(stored.name, numbers, None, chart, "Path of the specimen; the ring is the first frame")
+    caption = "Path of the specimen; the ring is the first frame"
+    said = (motion.get("note"), (stored.record.get("frames") or {}).get("gain_note"), stored.record.get("dose_note"))
+    note = "".join(f". {text[0].upper()}{text[1:]}" for text in said if text)
+    return Newest(stored.name, numbers, None, chart, caption, note)

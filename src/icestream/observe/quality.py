@@ -44,7 +44,7 @@ def _usual_dose(view: SessionView, step: StepSummary) -> Plot | None:
         ("Far from it, last window", None if share is None else 100.0 * share, "%"),
     )
     said = {"acquisition": "The dose of the session, which the movies confirm.", "median": "The median of what was measured."}
-    return Plot("Usual dose", step.label, numbers, caption=said[record["source"]])
+    return Plot("Usual dose", step.label, numbers, caption=said[record["source"]], warning=record.get("warning") or "")
 
 
 def measure_gain(view: SessionView, step: StepSummary, album: Album) -> MeasuredStep | None:

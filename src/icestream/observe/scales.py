@@ -29,6 +29,14 @@ class Axis:
         last = math.floor(self.high / step + 1e-9)
         return [index * step for index in range(first, last + 1)]
 
+    def labels(self, about: int = 3) -> list[tuple[float, str]]:
+        """Return the ticks with their numbers, with as many figures as tell them apart."""
+        ticks = self.ticks(about)
+        if len(ticks) < 2:
+            return [(tick, short_number(tick)) for tick in ticks]
+        digits = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
+        return [(tick, _shortened(f"{tick:,.{digits}f}")) for tick in ticks]
+
 
 def limits_of(values: Sequence[float], *, margin: float = 0.06) -> tuple[float, float]:
     """Return limits that hold all values but the outermost outliers."""
@@ -56,7 +64,11 @@ def short_number(value: float) -> str:
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else "–"
     digits = max(0, 2 - math.floor(math.log10(abs(value)) + 1e-12))
-    text = f"{value:,.{min(digits, 6)}f}"
+    return _shortened(f"{value:,.{min(digits, 6)}f}")
+
+
+def _shortened(text: str) -> str:
+    """Return a decimal number without zeros at its end, with a true minus."""
     if "." in text:
         text = text.rstrip("0").rstrip(".")
-    return text.replace("-", "−")
+    return "0" if text == "-0" else text.replace("-", "−")

@@ -13,6 +13,7 @@ from icestream.steps.quality_records import DoseReference, MovieDose, MovieShape
 from icestream.steps.usual_movie import differences, most_usual
 
 _EER_FRACTIONS = 40
+_NO_BEAM = 0.02
 
 
 class DoseReferenceParams(Params):
@@ -60,16 +61,17 @@ class DoseReferenceState(Record):
     n_samples: int = 0
     n_updates: int = 0
     deviating_share: float | None = None
+    followed: bool = False
 
 
-@step.map("measure_dose", version=2)
+@step.map("measure_dose", version=3)
 def measure_dose(movie: Movie, ctx: Context) -> MovieDose:
     """Measure how many counts the pixels of a movie have, as the camera stored them.
 
     Raises
     ------
     ItemError
-        If the movie cannot be read, or holds values that are not finite.
+        If the movie cannot be read, or holds too many values that are not finite.
     """
     group = max(1, round(movie.n_frames / _EER_FRACTIONS)) if movie.format == "eer" else 1
     with open_movie(ctx.path(movie.file), eer_group=group) as reader:
@@ -81,6 +83,8 @@ def measure_dose(movie: Movie, ctx: Context) -> MovieDose:
         zero_fraction=counts.zero_fraction,
         drift=counts.drift,
         n_frames=n_frames,
+        n_empty=counts.n_empty * group,
+        n_saturated=counts.n_saturated * group,
         shape=MovieShape(
             height_px=header.height_px,
             width_px=header.width_px,
@@ -91,7 +95,7 @@ def measure_dose(movie: Movie, ctx: Context) -> MovieDose:
     )
 
 
-@step.accumulate("dose_reference", version=2, reads=("pixel_size_ang", "dose_per_frame_e_per_ang2"), memory_gb=0.1)
+@step.accumulate("dose_reference", version=3, reads=("pixel_size_ang", "dose_per_frame_e_per_ang2"), memory_gb=0.1)
 class DoseReferences(Accumulator[DoseReferenceState, DoseReference]):
     """Learn from the first movies of a session how many counts a movie has, and notice when that changes for good.
 
@@ -144,7 +148,19 @@ class DoseReferences(Accumulator[DoseReferenceState, DoseReference]):
             n_updates=state.n_updates,
             deviating_share=state.deviating_share,
             shape=state.shape,
+            warning=_warn_of_change(state, params),
         )
+
+
+def _warn_of_change(state: DoseReferenceState, params: DoseReferenceParams) -> str | None:
+    """Say that too many movies of the last window had another dose, and what became of the reference; or None."""
+    if state.deviating_share is None or state.deviating_share <= params.max_deviating_share:
+        return None
+    end = "has followed them" if state.followed else "stays, and dose_check sets such movies aside"
+    return (
+        f"{state.deviating_share:.0%} of the last {params.window} movies lay more than {params.max_deviation:.0%} from the "
+        f"reference, allowed are {params.max_deviating_share:.0%}; it {end}"
+    )
 
 
 def _expected_counts(acquisition: Acquisition) -> float | None:
@@ -193,18 +209,25 @@ def _watch(state: DoseReferenceState, measured: MovieDose, params: DoseReference
     if len(window) < params.window:
         return state.model_copy(update={"window": window, "shapes": shapes})
     share = sum(abs(value - reference) > params.max_deviation * abs(reference) for value in window) / len(window)
-    changes: dict[str, object] = {"window": [], "shapes": [], "deviating_share": share}
+    changes: dict[str, object] = {"window": [], "shapes": [], "deviating_share": share, "followed": False}
     changes |= {"shape": _follow_shape(state, shapes, params)}
     if params.rule == "follow" and state.source == "median" and share > params.max_deviating_share:
-        changes |= {"reference": median(window), "n_samples": len(window), "n_updates": state.n_updates + 1}
+        changes |= {"reference": median(window), "n_samples": len(window), "n_updates": state.n_updates + 1, "followed": True}
     return state.model_copy(update=changes)
 
 
-@step.filter("dose_check", version=2)
+@step.filter("dose_check", version=3)
 def check_dose(movie: Movie, dose: MovieDose, reference: DoseReference, params: DoseCheckParams) -> Verdict:  # noqa: ARG001 - the movie is passed on
-    """Keep movies that are like those of this session and received their dose; a rejection names every criterion that failed."""
+    """Keep movies that are like those of this session and received their dose; a rejection names every criterion that failed.
+
+    A movie in which single frames are empty or saturated is set aside whatever its mean is.
+    """
     expected, counts = reference.counts_per_px_frame, dose.counts_per_px_frame
     failures = []
+    if 0 < dose.n_empty < dose.n_frames:
+        failures.append(f"{dose.n_empty} of {dose.n_frames} frames are all zero, the others are not")
+    if dose.n_saturated:
+        failures.append(f"{dose.n_saturated} of {dose.n_frames} frames are saturated: most pixels have the largest value")
     if params.same_shape and dose.shape is not None and reference.shape is not None:
         failures += differences(dose.shape, reference.shape, max_deviation=params.max_deviation)
     if not expected > 0:
@@ -212,7 +235,8 @@ def check_dose(movie: Movie, dose: MovieDose, reference: DoseReference, params: 
     elif not abs(counts / expected - 1) <= params.max_deviation:
         change = counts / expected - 1
         failures.append(
-            f"{counts:.4g} counts in a pixel and frame are {change:+.1%} from the reference of {expected:.4g}, "
+            ("no beam: " if counts < _NO_BEAM * expected else "")
+            + f"{counts:.4g} counts in a pixel and frame are {change:+.1%} from the reference of {expected:.4g}, "
             f"allowed are ±{params.max_deviation:.1%}"
         )
     if params.max_zero_fraction is not None and not dose.zero_fraction <= params.max_zero_fraction:

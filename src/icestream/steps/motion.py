@@ -26,6 +26,7 @@ _EER_DOSE_E_PER_ANG2 = 1.0
 _LEAST_EER_FRACTIONS = 10
 _MOST_EER_FRACTIONS = 100
 _LEAST_CROP_PX = 64
+_DOSE_VALUES = ("voltage_kv", "pixel_size_ang", "dose_per_frame_e_per_ang2")
 
 
 class MotionParams(Params):
@@ -140,7 +141,8 @@ def correct_motion(
         del frames, used, detector  # so that their memory on a GPU can be handed back
     record = describe_motion(motion, finer=finer, area=area, shape=(use.height_px, use.width_px))
     use = use.model_copy(update={"hot_pixels": publish_hot_pixels(hot_yx, ctx), "crop_px": _as_tuple(area)})
-    return _publish(sums, record, use, params=params, movie=movie, pixel_size_ang=acquisition.pixel_size_ang, ctx=ctx)
+    micrograph = _publish(sums, record, use, params=params, movie=movie, pixel_size_ang=acquisition.pixel_size_ang, ctx=ctx)
+    return micrograph.model_copy(update={"dose_note": _why_unweighted(acquisition, params)})
 
 
 def _as_tuple(area: Area | None) -> tuple[int, int, int, int] | None:
@@ -188,8 +190,15 @@ def _electrons_per_px(acquisition: Acquisition, *, group: int, finer: int) -> fl
 def _check_dose(acquisition: Acquisition, params: MotionParams) -> None:
     """Refuse, before any work, a movie without the values that dose weighting needs, where it is required."""
     if params.dose_weighting == "required":
-        for name in ("voltage_kv", "pixel_size_ang", "dose_per_frame_e_per_ang2"):
+        for name in _DOSE_VALUES:
             acquisition.need(name)
+
+
+def _why_unweighted(acquisition: Acquisition, params: MotionParams) -> str | None:
+    unset = [name for name in _DOSE_VALUES if getattr(acquisition, name) is None]
+    if params.dose_weighting == "off" or not unset:
+        return None
+    return f"not weighted by dose: unset are {', '.join(unset)}"
 
 
 def _dose_model(acquisition: Acquisition, params: MotionParams, *, group: int, finer: int) -> DoseModel | None:

@@ -28,6 +28,7 @@ from icestream.records import FileRef, FrameUse, GainReference, Movie
 
 _LARGEST_HELD_BYTES = 1_500_000_000
 _MEMORY_BYTES = 3_200_000_000
+_LARGEST_COUNT = 1e12
 _WORKING_BYTES_PER_PX = 40
 """About what sums, buffers and transforms of a movie need for each pixel of a frame."""
 
@@ -142,7 +143,7 @@ def look_at_frames(
         The gain or the list of defects cannot be read, or is for frames of another size.
     """
     summed, whole = sum_raw_frames(frames, refuse_empty=True)
-    total = to_numpy(summed)
+    total = _without_absurd_counts(to_numpy(summed))
     check_counts(total, n_frames=len(frames), whole=whole)
     values, choice = None, None
     if gain is not None:
@@ -164,6 +165,13 @@ def look_at_frames(
         **found,
     )
     return detector, use, hot_yx
+
+
+def _without_absurd_counts(total: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the sum of the frames with values that no camera counts as not a number: they make their pixels defect."""
+    if not len(total) or max(total.max(), -total.min()) < _LARGEST_COUNT:  # false with a NaN too
+        return total
+    return np.where(np.abs(total) < _LARGEST_COUNT, total, np.float32(np.nan))
 
 
 def _fit_gain(

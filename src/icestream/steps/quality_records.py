@@ -26,6 +26,8 @@ class MovieDose(Record):
     zero_fraction: float = Field(ge=0, le=1, description="Share of the pixels that counted nothing in any frame")
     drift: float = Field(description="Change of the mean from the first frame to the last, relative to the mean")
     n_frames: int = Field(ge=1, description="Stored frames that were looked at")
+    n_empty: int = Field(0, ge=0, description="Of these, frames that are all zero")
+    n_saturated: int = Field(0, ge=0, description="Of these, frames most of whose pixels have the largest value")
     shape: MovieShape | None = Field(None, description="Size, frames, format and pixel size of the movie")
 
 
@@ -42,6 +44,7 @@ class DoseReference(Snapshot):
     n_updates: int = Field(0, ge=0, description="How often the reference followed a lasting change")
     deviating_share: float | None = Field(None, description="Share of the last whole window that lay too far from the reference")
     shape: MovieShape | None = Field(None, description="What most movies of the session are like")
+    warning: str | None = Field(None, description="That too many of the last whole window lay too far from the reference")
 
 
 class MotionAgreement(Record):

@@ -136,8 +136,12 @@ def place_movie(project: Path, name: str, use: FrameUse, *, find: Find) -> dict[
 
 
 def _place_gain(project: Path, use: FrameUse, *, find: Find) -> str:
-    """Write the gain as the movies of the project need it: it multiplies, has their size and orientation, and 0 at defects."""
-    key = f"{use.gain} {use.gain_operation} {use.gain_orientation} {use.height_px} {use.width_px}"
+    """Write the gain as RELION takes it for these movies: of their size and orientation, 0 at defects.
+
+    It multiplies, but for EER movies, whose gain RELION inverts unless it is a .gain file.
+    """
+    divides = use.eer_group is not None
+    key = f"{use.gain} {use.gain_operation} {use.gain_orientation} {use.height_px} {use.width_px}" + " divides" * divides
     name = f"{_FOLDER}/gain_{hashlib.sha256(key.encode()).hexdigest()[:12]}.mrc"
     if (project / name).is_file() or use.gain is None:
         return name
@@ -149,6 +153,7 @@ def _place_gain(project: Path, use: FrameUse, *, find: Find) -> str:
     if values is None:
         raise ItemError(f"{use.gain}: its size is no longer that of the movies, {shape[0]}×{shape[1]} (height × width)")
     factor, defects = prepare_gain_2d(values, operation=operation, shape=shape)
+    kept = np.where(defects, np.float32(0), 1 / factor if divides else factor)  # factor is 1 at defects
     with publish(project / name) as temporary:
-        write_mrc(temporary, np.where(defects, np.float32(0), factor), pixel_size_ang=1.0, remember=False)
+        write_mrc(temporary, kept, pixel_size_ang=1.0, remember=False)
     return name
