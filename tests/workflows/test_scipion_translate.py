@@ -173,6 +173,7 @@ def test_what_handles_streams_fits_the_installed_steps(name: str, values: Item, 
     step = find_step(use)
     assert step.params.model_validate(flow.params)
     assert {PORTS[use], *flow.also} <= {port.name for port in step.ports}
+    assert use == "milestones" or set(FLOWS[name].fields.values()) <= set(step.params.model_fields)
 
 
 def _triggered() -> Translation:
@@ -276,6 +277,7 @@ def test_two_ctfs_are_compared_and_averaged() -> None:
         good = translation.steps["good"]
         assert (good.use, good.inputs) == ("ctf_consensus", {"micrograph": "aligned", "ctf": "ctf", "second": "ctf_2"})
         assert good.params["min_agreement_ang"] == 7
+        assert _row(translation, 5).kept == {}
         assert translation.steps["relion"].inputs["ctf"] == ("mean_ctf" if mean else "good.ctf")
         assert translation.steps["relion_2"].inputs["ctf"] == "good.rejected.ctf"
         assert ("mean_ctf" in translation.steps) is mean
@@ -311,6 +313,35 @@ def test_tilt_keeps_its_limits() -> None:
     assert translation.steps["tilt"].params == {"window_px": 512, "objective_resolution_ang": 4.0}
     assert translation.steps["level"].params == {"min_mean": 0.6, "max_std": 0.2}
     assert _row(translation, 3).kept == {}
+
+
+@pytest.mark.parametrize("name", ["CryoassessProtMics", "MiffiProtMicrographs"])
+def test_what_a_micrograph_shows_is_measured_and_judged(name: str) -> None:
+    translation = _translate(
+        *_movies(),
+        _item(name, 3, inputMicrographs="2.outputMicrographs", threshold=0.1),
+        _item("ProtGctf", 4, inputMicrographs="3.outputMicrographs"),
+        _item("CistemProtCTFFind", 5, inputMicrographs="3.outputMicrographsDiscarded"),
+    )
+    assert translation.problems == ()
+    assert translation.steps["clean"].inputs == {"micrograph": "aligned", "quality": "quality"}
+    assert translation.steps["ctf"].inputs == {"micrograph": "clean"}
+    assert translation.steps["ctf_2"].inputs == {"micrograph": "clean.rejected"}
+    assert "threshold 0.1: a probability of a trained model there" in _row(translation, 3).notes[1]
+
+
+def test_versions_of_a_whole_are_not_joined() -> None:
+    translation = _translate(
+        *_movies(),
+        _item("TopazProtPicking", 4, inputMicrographs="2.outputMicrographs"),
+        _item("XmippProtExtractParticles", 5, inputCoordinates="4.outputCoordinates"),
+        _item("ProtCryo2D", 6, inputParticles="5.outputParticles"),
+        _item("ProtRelionClassify2D", 7, inputParticles="5.outputParticles"),
+        _item("ProtUnionSet", 8, inputSets=["6.outputClasses", "7.outputClasses"]),
+    )
+    assert translation.problems == ()
+    assert _row(translation, 8).outcome == LEFT_OUT
+    assert _row(translation, 8).notes == ("it reads no items of exposures that have an equivalent",)
 
 
 def test_what_waits_for_another_comes_after_it() -> None:
@@ -404,6 +435,7 @@ def test_the_rule_of_max_shift_keeps_its_meaning(index: int, rule: str) -> None:
         ("ProtMotionCorr", MOVIE, {"gainRot": 1, "gainFlip": 1}, {"gain_orientation": "flip rot270"}),
         ("ProtMotionCorr", MOVIE, {"gainFlip": 2}, {"gain_orientation": "flip rot180"}),
         ("ProtRelionMotioncor", MOVIE, {"doDW": False}, {"dose_weighting": "off"}),
+        ("ProtRelionMotioncor", MOVIE, {"saveNonDW": False}, {"write_unweighted": False}),
         ("ProtMotionCorr", MOVIE, {"defectFile": "/data/k3/defects.txt"}, {"defects": "defects:defects.txt"}),
         ("ProtRelionMotioncor", MOVIE, {"patchX": 2, "patchY": 5}, {"local": False}),
         ("ProtRelionMotioncor", MOVIE, {"patchX": 3, "patchY": 5, "groupFrames": 2},
@@ -557,7 +589,7 @@ NAMED = {
     "picking": "SphireProtCRYOLOPicking ProtRelionAutopickLoG ProtRelion2Autopick TopazProtPicking ProtGautomatch "
     "XmippParticlePickingAutomatic XmippProtParticlePicking SparxGaussianProtPicking EmanProtAutopick DogPickerProtPicking "
     "XmippProtConsensusPicking XmippProtPickingRemoveDuplicates ProtBoxSizeParameters ProtBoxSizeCheckpoint "
-    "XmippProtParticleBoxsize XmippProtPickingDifference XmippProtPickNoise CistemProtFindParticles",
+    "XmippProtParticleBoxsize XmippProtPickingDifference ProtPickingDifference XmippProtPickNoise CistemProtFindParticles",
     "deep": "XmippProtScreenDeepConsensus XmippProtDeepMicrographScreen",
     "extraction": "XmippProtExtractParticles ProtRelionExtractParticles ProtExtractCoords",
     "flow": "XmippProtTriggerData ProtDataCounter ProtDataSampler ProtManualCheckpoint ProtWait ProtSubSet ProtUnionSet "

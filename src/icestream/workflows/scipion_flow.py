@@ -23,6 +23,7 @@ PORTS = {
 COLLECTS = frozenset({"batches", "milestones"})
 _DEFAULT_COUNT = 10_000
 _MOST_MILESTONES = 10
+_WAITING = ("waitingTime", "waitTime", "timeout", "seconds")
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,14 @@ class Flow:
 
 @dataclass(frozen=True)
 class FlowMapping:
-    """What becomes of a protocol: which of its parameters names the stream, and how its step is made from the rest."""
+    """What becomes of a protocol: which of its parameters names the stream, and how its step is made from the rest.
+
+    ``fields`` pairs parameters that a template may ask for with those of the step.
+    """
 
     inputs: tuple[str, ...]
     make: Callable[[Reader, str], Flow]
+    fields: dict[str, str] = field(default_factory=dict)
 
 
 def installed(use: str) -> bool:
@@ -114,7 +119,7 @@ def _checkpoint(reader: Reader, _counted: str) -> Flow:
 
 
 def _wait(reader: Reader, _counted: str) -> Flow:
-    hours = _hours(reader, "waitingTime", "waitTime", "timeout", "seconds")
+    hours = _hours(reader, *_WAITING)
     return Flow(
         "trigger", {"after_h": hours if hours is not None else 1.0}, () if hours is not None else ("the time is not told",)
     )
@@ -158,16 +163,16 @@ def _union(_reader: Reader, _counted: str) -> Flow:
 _ANY = ("inputImages", "inputSet", "inputParticles", "inputMicrographs", "inputCoordinates", "inputMovies", "inputCTF")
 
 FLOWS: dict[str, FlowMapping] = {
-    "XmippProtTriggerData": FlowMapping(_ANY, _trigger_data),
-    "ProtDataCounter": FlowMapping(_ANY, _data_counter),
-    "ProtDataSampler": FlowMapping(_ANY, _data_sampler),
-    "ProtManualCheckpoint": FlowMapping(_ANY, _checkpoint),
-    "ProtWait": FlowMapping(_ANY, _wait),
-    "ProtMonitor2dStreamer": FlowMapping(_ANY, _streamer_2d),
+    "XmippProtTriggerData": FlowMapping(_ANY, _trigger_data, {"outputSize": "count"}),
+    "ProtDataCounter": FlowMapping(_ANY, _data_counter, {"outputSize": "count", "timeout": "after_h"}),
+    "ProtDataSampler": FlowMapping(_ANY, _data_sampler, {"samplingProportion": "fraction"}),
+    "ProtManualCheckpoint": FlowMapping(_ANY, _checkpoint, {"timeout": "release_after_h"}),
+    "ProtWait": FlowMapping(_ANY, _wait, dict.fromkeys(_WAITING, "after_h")),
+    "ProtMonitor2dStreamer": FlowMapping(_ANY, _streamer_2d, {"batchSize": "count"}),
     "ProtSubSet": FlowMapping(("inputFullSet",), _subset),
     "ProtSubSetByMic": FlowMapping(("inputParticles",), _subset_by("inputMicrographs")),
     "ProtSubSetByCoord": FlowMapping(("inputParticles",), _subset_by("inputCoordinates")),
-    "ProtSplitSet": FlowMapping(("inputSet",), _split),
+    "ProtSplitSet": FlowMapping(("inputSet",), _split, {"numberOfSets": "parts"}),
     "ProtUnionSet": FlowMapping(("inputSets",), _union),
 }
 """Triggers, checkpoints, samples, subsets, splits and unions, by class name."""

@@ -111,7 +111,7 @@ def _matters(protocol: Protocol, lost: Lost) -> Scalar:
 
 def _keep_rest(reader: Reader, mapping: Mapping, account: Account, untold: set[str]) -> None:
     """Keep what no rule reads, and what a rule read in vain."""
-    read = {source for rule in mapping.rules for source in rule.sources} - untold
+    read = {source for rule in mapping.rules for source in rule.sources} - untold | set(mapping.decided_by)
     read |= {lost.parameter for lost in mapping.lost if _matters(reader.protocol, lost) is None}
     read |= {source.parameter if isinstance(source, Via) else source for sources in mapping.ports.values() for source in sources}
     if reader.protocol.class_name in FOLDERS:

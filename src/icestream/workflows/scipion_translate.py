@@ -218,7 +218,7 @@ class _Translator:
         """Translate a protocol that passes on a stream of any kind."""
         links, seen = self._wiring.links_of(protocol, mapping.inputs), scipion_flow.PORTS
         if not links:
-            self._leave(protocol, LEFT_OUT, ["it reads nothing that has an equivalent"])
+            self._leave(protocol, LEFT_OUT, ["it reads no items of exposures that have an equivalent"])
             return
         counted = "particles" if issubclass(self._wiring.offered(links[0]), Particles) else "exposures"
         flow = mapping.make(Reader(protocol), counted)
@@ -246,7 +246,7 @@ class _Translator:
             self._gains[name] = self._gains[links[0].step]
         self._wiring.made[protocol.id] = (name, Mapping(flow.use, name, {}))
         self.result.rows.append(Row(protocol, name, CHANGED if notes else MAPPED_SAME, tuple(notes)))
-        self._list_fields(protocol, {})
+        self._list_fields(protocol, {key: f"--set {name}.{ours}" for key, ours in mapping.fields.items() if ours in params})
 
     def _closes(self, protocol: Protocol, flow: Flow) -> dict[str, list[str]]:
         """Return the steps that are halted when a trigger opens: those that Scipion sends its signal to."""
