@@ -153,6 +153,12 @@ FLOW_CASES = [
     ("ProtMonitor2dStreamer", {"batchSize": 25000}, "batches", {"count": 25000, "counted": "particles"}),
     ("ProtMonitor2dStreamer", {"batchSize": 10, "cumulativeBatch": True}, "milestones",
      {"at": [10, 20, 30, 40, 50, 60, 70, 80, 90, 100], "counted": "particles"}),
+    ("ProtMonitor2dStreamer", {"batchSize": 100, "maximumOption": 1, "classificationJobs": 7}, "batches",
+     {"count": 100, "counted": "particles", "max_batches": 7}),
+    ("ProtMonitor2dStreamer", {"batchSize": 100, "maximumOption": 2, "numberParticles": 250, "cumulativeBatch": True},
+     "milestones", {"at": [100, 200, 300], "counted": "particles", "then": "stop"}),
+    ("ProtMonitor2dStreamer", {"batchSize": 100, "maximumOption": 0, "classificationJobs": 7}, "batches",
+     {"count": 100, "counted": "particles"}),
     ("ProtSubSet", {"chooseAtRandom": True, "nElements": 30}, "subset", {"first": 30}),
     ("ProtSplitSet", {"numberOfSets": 3}, "split", {"parts": 3}),
     ("ProtUnionSet", {}, "union", {}),
@@ -174,6 +180,16 @@ def test_what_handles_streams_fits_the_installed_steps(name: str, values: Item, 
     assert step.params.model_validate(flow.params)
     assert {PORTS[use], *flow.also} <= {port.name for port in step.ports}
     assert use == "milestones" or set(FLOWS[name].fields.values()) <= set(step.params.model_fields)
+
+
+def test_what_a_launcher_and_a_splitter_say_besides_is_told_or_kept() -> None:
+    translation = _translate(
+        *_movies(),
+        _item("ProtMonitor2dStreamer", 3, inputMicrographs="2.outputMicrographs", batchSize=5, startingNumber=3),
+        _item("ProtSplitSet", 4, inputSet="2.outputMicrographs", numberOfSets=2, randomize=True),
+    )
+    assert "startingNumber 3: the first particles are not left out" in _row(translation, 3).notes
+    assert (_row(translation, 3).kept, _row(translation, 4).kept) == ({}, {"randomize": True})
 
 
 def _triggered() -> Translation:

@@ -1,5 +1,6 @@
 """What Scipion's protocols that hold, divide and join streams are in icestream: the step, its parameters, its inputs."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,7 @@ PORTS = {
 COLLECTS = frozenset({"batches", "milestones"})
 _DEFAULT_COUNT = 10_000
 _MOST_MILESTONES = 10
+_BY_PARTICLES = 2
 _WAITING = ("waitingTime", "waitTime", "timeout", "seconds")
 
 
@@ -40,12 +42,13 @@ class Flow:
 class FlowMapping:
     """What becomes of a protocol: which of its parameters names the stream, and how its step is made from the rest.
 
-    ``fields`` pairs parameters that a template may ask for with those of the step.
+    ``fields`` pairs parameters that a template may ask for with those of the step; ``reads`` are others that decide about it.
     """
 
     inputs: tuple[str, ...]
     make: Callable[[Reader, str], Flow]
     fields: dict[str, str] = field(default_factory=dict)
+    reads: tuple[str, ...] = ()
 
 
 def installed(use: str) -> bool:
@@ -128,12 +131,25 @@ def _wait(reader: Reader, _counted: str) -> Flow:
 def _streamer_2d(reader: Reader, _counted: str) -> Flow:
     size = _count(reader, "batchSize", 25_000)
     told = "classify2d itself follows the stream; connect a step that works on closed sets"
+    most = _most_sets(reader, size)
+    skipped = _number(reader, "startingNumber", 0) or 0
+    notes = (told, *([f"startingNumber {skipped:g}: the first particles are not left out"] if skipped > 0 else []))
     if _flag(reader, "cumulativeBatch", default=False):
-        at = [size * number for number in range(1, _MOST_MILESTONES + 1)]
-        return Flow(
-            "milestones", {"at": at, "counted": "particles"}, (f"the first {_MOST_MILESTONES} sets, then doublings; {told}",)
-        )
-    return Flow("batches", {"count": size, "counted": "particles"}, (told,))
+        shown = min(most or _MOST_MILESTONES, _MOST_MILESTONES)
+        params: dict[str, Any] = {"at": [size * number for number in range(1, shown + 1)], "counted": "particles"}
+        if most == shown:
+            return Flow("milestones", {**params, "then": "stop"}, notes)
+        return Flow("milestones", params, (f"the first {_MOST_MILESTONES} sets, then doublings", *notes))
+    limit = {} if most is None else {"max_batches": most}
+    return Flow("batches", {"count": size, "counted": "particles", **limit}, notes)
+
+
+def _most_sets(reader: Reader, size: int) -> int | None:
+    """Return after how many sets the launcher stops: by jobs or by particles; None if it does not."""
+    option = _number(reader, "maximumOption", 0)
+    if option == 1:
+        return _count(reader, "classificationJobs", 10)
+    return math.ceil(_count(reader, "numberParticles", 100_000) / size) if option == _BY_PARTICLES else None
 
 
 def _subset(reader: Reader, _counted: str) -> Flow:
@@ -162,14 +178,20 @@ def _union(_reader: Reader, _counted: str) -> Flow:
 
 _ANY = ("inputImages", "inputSet", "inputParticles", "inputMicrographs", "inputCoordinates", "inputMovies", "inputCTF")
 
+_TRIGGER_READS = ("allImages", "splitImages", "delay", "triggerWait", "triggerSignal", "triggerProt")
+_LAUNCHER_READS = (
+    *("cumulativeBatch", "maximumOption", "classificationJobs", "numberParticles", "startingNumber", "samplingInterval"),
+    "input2dProtocol",
+)
+
 FLOWS: dict[str, FlowMapping] = {
-    "XmippProtTriggerData": FlowMapping(_ANY, _trigger_data, {"outputSize": "count"}),
-    "ProtDataCounter": FlowMapping(_ANY, _data_counter, {"outputSize": "count", "timeout": "after_h"}),
+    "XmippProtTriggerData": FlowMapping(_ANY, _trigger_data, {"outputSize": "count"}, _TRIGGER_READS),
+    "ProtDataCounter": FlowMapping(_ANY, _data_counter, {"outputSize": "count", "timeout": "after_h"}, ("boolTimer",)),
     "ProtDataSampler": FlowMapping(_ANY, _data_sampler, {"samplingProportion": "fraction"}),
-    "ProtManualCheckpoint": FlowMapping(_ANY, _checkpoint, {"timeout": "release_after_h"}),
+    "ProtManualCheckpoint": FlowMapping(_ANY, _checkpoint, {"timeout": "release_after_h"}, ("boolTimer",)),
     "ProtWait": FlowMapping(_ANY, _wait, dict.fromkeys(_WAITING, "after_h")),
-    "ProtMonitor2dStreamer": FlowMapping(_ANY, _streamer_2d, {"batchSize": "count"}),
-    "ProtSubSet": FlowMapping(("inputFullSet",), _subset),
+    "ProtMonitor2dStreamer": FlowMapping(_ANY, _streamer_2d, {"batchSize": "count"}, _LAUNCHER_READS),
+    "ProtSubSet": FlowMapping(("inputFullSet",), _subset, reads=("chooseAtRandom", "nElements", "setOperation")),
     "ProtSubSetByMic": FlowMapping(("inputParticles",), _subset_by("inputMicrographs")),
     "ProtSubSetByCoord": FlowMapping(("inputParticles",), _subset_by("inputCoordinates")),
     "ProtSplitSet": FlowMapping(("inputSet",), _split, {"numberOfSets": "parts"}),

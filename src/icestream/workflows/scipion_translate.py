@@ -12,7 +12,7 @@ from icestream.workflows.scipion_convert import AbsentError, Reader, Untranslata
 from icestream.workflows.scipion_flow import FLOWS, Flow, FlowMapping
 from icestream.workflows.scipion_links import Wiring
 from icestream.workflows.scipion_motion import DEFECTS_ROOT, defects_folder
-from icestream.workflows.scipion_params import Account, read_params, tell_lost
+from icestream.workflows.scipion_params import Account, keep_unread, read_params, tell_lost
 from icestream.workflows.scipion_parse import Document, DynamicField, Protocol
 from icestream.workflows.scipion_quality import averages_two
 from icestream.workflows.scipion_rules import Mapping
@@ -245,7 +245,8 @@ class _Translator:
         if links[0].step in self._gains:
             self._gains[name] = self._gains[links[0].step]
         self._wiring.made[protocol.id] = (name, Mapping(flow.use, name, {}))
-        self.result.rows.append(Row(protocol, name, CHANGED if notes else MAPPED_SAME, tuple(notes)))
+        rest = keep_unread(protocol, {*mapping.inputs, *flow.also.values(), *mapping.fields, *mapping.reads})
+        self.result.rows.append(Row(protocol, name, CHANGED if notes else MAPPED_SAME, tuple(notes), rest))
         self._list_fields(protocol, {key: f"--set {name}.{ours}" for key, ours in mapping.fields.items() if ours in params})
 
     def _closes(self, protocol: Protocol, flow: Flow) -> dict[str, list[str]]:
