@@ -192,6 +192,17 @@ def test_what_a_launcher_and_a_splitter_say_besides_is_told_or_kept() -> None:
     assert (_row(translation, 3).kept, _row(translation, 4).kept) == ({}, {"randomize": True})
 
 
+@pytest.mark.parametrize(
+    ("size", "told"),
+    [("2.number", ["outputSize is taken from protocol 2.number; look at count"]), ("many", ["outputSize is 'many'"]), ("20", [])],
+)
+def test_a_number_that_cannot_be_read_is_told(size: str, told: list[str]) -> None:
+    translation = _translate(*_movies(), _item("XmippProtTriggerData", 3, inputImages="2.outputMicrographs", outputSize=size))
+    row = _row(translation, 3)
+    assert [note[: len(start)] for note, start in zip(row.notes, told, strict=True)] == told
+    assert row.outcome == (CHANGED if told else MAPPED_SAME)
+
+
 def _triggered() -> Translation:
     return _translate(
         *_movies(),

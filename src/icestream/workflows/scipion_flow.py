@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from icestream.flow.registry import find_step, step_names
 from icestream.workflows.scipion_convert import AbsentError, Reader, UntranslatableError, as_seconds
+from icestream.workflows.scipion_parse import Pointer, Protocol
 
 PORTS = {
     "trigger": "items",
@@ -65,6 +66,21 @@ def why_refused(use: str, params: dict[str, Any]) -> str | None:
     except ValidationError as error:
         return f"{use} refuses: " + "; ".join(issue["msg"] for issue in error.errors())
     return None
+
+
+def tell_unread(protocol: Protocol, mapping: FlowMapping) -> list[str]:
+    """Return what a person should know about numbers and times that could not be read, so that a default holds."""
+    notes = []
+    for name, ours in mapping.fields.items():
+        try:
+            if isinstance(value := protocol.values.get(name), Pointer):
+                raise UntranslatableError(f"{name} is taken from protocol {value}")
+            as_seconds(Reader(protocol), (name,))
+        except AbsentError:
+            continue
+        except UntranslatableError as error:
+            notes.append(f"{error}; look at {ours}")
+    return notes
 
 
 def _number(reader: Reader, name: str, default: float | None = None) -> float | None:

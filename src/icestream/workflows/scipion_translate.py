@@ -230,7 +230,7 @@ class _Translator:
         }
         inputs = {seen[flow.use]: stream, **also}
         params = {**flow.params, **self._closes(protocol, flow)}
-        notes = [*flow.notes, *self._does_not_wait(protocol)]
+        notes = [*flow.notes, *scipion_flow.tell_unread(protocol, mapping), *self._does_not_wait(protocol)]
         refused = scipion_flow.why_refused(flow.use, params)
         if refused is not None:
             self._wiring.passed[protocol.id] = links[0]
