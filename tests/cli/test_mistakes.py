@@ -28,6 +28,12 @@ def test_an_impossible_diameter_is_refused(tmp_path: Path, diameter: tuple[str, 
     assert not (tmp_path / "s").exists()
 
 
+def test_an_impossible_diameter_hides_no_other_mistake(tmp_path: Path) -> None:
+    wrong = ("--diameter", "160", "120", "--voltage", "-3", "--set", "foo=1", "--set", "ctf.nope=2")
+    result = _call("new", tmp_path / "s", "--movies", tmp_path, *wrong)
+    _refused(result, "'diameter' (", "'voltage' (", "'foo'", "no parameter 'nope'")
+
+
 def test_a_file_is_no_folder_of_movies(tmp_path: Path) -> None:
     (tmp_path / "movie.mrc").touch()
     _refused(_call("new", tmp_path / "s", "--movies", tmp_path / "movie.mrc", *DIAMETER), "movie.mrc", "is a file")

@@ -121,6 +121,19 @@ def test_a_session_is_made_and_run_in_one_line(tmp_path: Path, template: Path) -
     assert "every stream has closed: 2 exposures, 0 failed" in result.output
 
 
+def test_what_cannot_be_used_is_told_in_the_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken.yaml").write_text("steps: [", encoding="utf-8")
+    (tmp_path / "wrong.yaml").write_text("# Looks fine\nsteps: {}\nplaceholders: {x: {type: nope}}", encoding="utf-8")
+    monkeypatch.setenv("ICESTREAM_TEMPLATES", f"{tmp_path}:{tmp_path / 'away'}")
+    result = _call("templates")
+    assert result.exit_code == 0
+    assert f"note: {tmp_path / 'away'} of ICESTREAM_TEMPLATES is no folder" in result.stderr
+    told = {entry["name"]: entry for entry in json.loads(_call("templates", "--json").stdout)}
+    assert "is not YAML" in told["broken"]["problem"]
+    assert told["wrong"]["summary"].startswith("cannot be used: workflow wrong: placeholders.x.")
+    assert told["movies_to_ctf"]["problem"] is None
+
+
 def test_templates_are_listed_and_shown(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     template.rename(tmp_path / "movies_to_ctf.yaml")
     monkeypatch.setenv("ICESTREAM_TEMPLATES", str(tmp_path))

@@ -418,6 +418,25 @@ def test_a_full_disk_pauses_the_session_which_goes_on_by_itself(tmp_path: Path, 
     assert {row["level"] for row in read_rows(session, schema.notice)} == {"alert", "info"}
 
 
+def test_trouble_that_only_a_step_meets_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = toy_steps(3)
+    steps["triple"] = {"use": f"{TOYS}:multiply", "in": {"number": "numbers"}, "params": {"full_until": "session:room"}}
+    session = make_toy_session(tmp_path, steps, numbers=range(3))
+    monkeypatch.setattr("icestream.flow.control.holds._LOOK_S", 0.02)
+    monkeypatch.setattr("icestream.flow.control.holds._TRY_AGAIN_S", (0.05, 0.2))
+
+    def mend(status: Any) -> None:
+        if status.hold is not None and len(read_rows(session, schema.failure)) >= 5:
+            (session.folder / "room").touch()
+
+    assert run_session(session, Settings(cores=1), on_change=mend).finished
+    assert [row["message"] for row in read_rows(session, schema.notice)] == [
+        "paused by itself: triple: OSError: [Errno 28] No space left on device",
+        "the trouble is over; the session goes on",
+    ]
+    assert {row["status"] for row in settled(session, "triple").values()} == {"item"}
+
+
 def test_what_is_asked_of_a_resting_session_is_carried_out_at_once(tmp_path: Path) -> None:
     session = make_toy_session(tmp_path, toy_steps(4), numbers=range(4))
     settings = Settings(cores=2, rebuild_fraction=1.0)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -117,6 +118,16 @@ def test_raw_data_may_come_from_another_file_system_after_an_edit(tmp_path: Path
     assert os.stat("/proc").st_dev != tmp_path.stat().st_dev  # noqa: PTH116
     look.session = replace(session, document=session.document.model_copy(update={"roots": roots}))
     assert look.trouble() is None
+
+
+def test_a_disk_that_fills_further_is_the_same_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    look = Surroundings(make_toy_session(tmp_path, steps_for(0), numbers=range(0)), 1.0)
+    told = []
+    for free in (2**29, 2**28, 2**31):
+        usage = SimpleNamespace(free=free)
+        monkeypatch.setattr("icestream.flow.surroundings.shutil.disk_usage", lambda _folder, usage=usage: usage)
+        told.append(look.trouble())
+    assert told == [f"{look.session.folder}: less than 1 GB free (setting min_free_gb)"] * 2 + [None]
 
 
 def test_a_trouble_that_ended_while_no_runner_was_there_is_not_told_any_more(tmp_path: Path) -> None:

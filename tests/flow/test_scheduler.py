@@ -21,6 +21,7 @@ from icestream.flow.moves import (
     Forget,
     Instruction,
     MarkStream,
+    Notify,
     OpenGate,
     Outcome,
     Release,
@@ -244,6 +245,13 @@ def test_a_step_that_fails_for_everything_alerts_once() -> None:
         alerts += [one for one in instructions if type(one).__name__ == "Notify"]
     assert len(alerts) == 1
     assert "d failed for 5 exposures in a row" in alerts[0].message
+    arrive(scheduler, "good")
+    finish(scheduler, "d", "good")
+    for number in range(5):
+        assert len(alerts) == 1
+        arrive(scheduler, f"v{number}")
+        alerts += of(Notify, scheduler.handle(Failed("d", f"v{number}", FailureKind.ITEM, "bad", 0.0)))
+    assert len(alerts) == 2
 
 
 def test_the_memory_does_not_grow_with_the_session() -> None:

@@ -1,5 +1,6 @@
 """What every store keeps to, whatever database it lives in."""
 
+import itertools
 import subprocess
 import sys
 import threading
@@ -175,11 +176,19 @@ def test_a_clock_that_was_set_does_not_make_a_living_runner_look_dead(place: "Pl
 
 
 def _claim_while_beating(location: Location) -> None:
-    heart = threading.Timer(0.2, change_runner, args=(location,), kwargs={"heartbeat_at": 1.0})
+    over = threading.Event()
+
+    def beat() -> None:
+        beats = itertools.count(1.0)
+        while not over.wait(0.2):
+            change_runner(location, heartbeat_at=next(beats))
+
+    heart = threading.Thread(target=beat)
     heart.start()
     try:
         Store(location).claim(lease_s=60)
     finally:
+        over.set()
         heart.join()
 
 

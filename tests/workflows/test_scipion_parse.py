@@ -64,6 +64,18 @@ def test_a_doubled_percent_sign_is_one_in_a_template_only() -> None:
     assert _value("comment", "5 %% of %(USER)s") == "5 %% of %(USER)s"
 
 
+def test_a_field_of_a_template_may_stand_without_quotes() -> None:
+    text = '[{"object.className": "A", "object.id": 1, "object.label": "a ~b|1|3~", "dose": ~Dose|1.2|4|dose~, "kv": ~é|300|3~}]'
+    protocol = parse_scipion(text, name="here", template=True).protocols[0]
+    assert protocol.values == {
+        "dose": DynamicField("Dose", "1.2", "decimal", "dose"),
+        "kv": DynamicField("é", "300", "integer", None),
+    }
+    assert protocol.label == "a ~b|1|3~"
+    with pytest.raises(WorkflowError, match="is not JSON"):
+        parse_scipion(text, name="here")
+
+
 def test_who_has_to_be_waited_for_is_kept() -> None:
     assert _parse(_item(1, _prerequisites="1207,15")).protocols[0].prerequisites == ("1207", "15")
 

@@ -153,6 +153,12 @@ FLOW_CASES = [
     ("ProtMonitor2dStreamer", {"batchSize": 25000}, "batches", {"count": 25000, "counted": "particles"}),
     ("ProtMonitor2dStreamer", {"batchSize": 10, "cumulativeBatch": True}, "milestones",
      {"at": [10, 20, 30, 40, 50, 60, 70, 80, 90, 100], "counted": "particles"}),
+    ("ProtMonitor2dStreamer", {"batchSize": 100, "maximumOption": 1, "classificationJobs": 7}, "batches",
+     {"count": 100, "counted": "particles", "max_batches": 7}),
+    ("ProtMonitor2dStreamer", {"batchSize": 100, "maximumOption": 2, "numberParticles": 250, "cumulativeBatch": True},
+     "milestones", {"at": [100, 200, 300], "counted": "particles", "then": "stop"}),
+    ("ProtMonitor2dStreamer", {"batchSize": 100, "maximumOption": 0, "classificationJobs": 7}, "batches",
+     {"count": 100, "counted": "particles"}),
     ("ProtSubSet", {"chooseAtRandom": True, "nElements": 30}, "subset", {"first": 30}),
     ("ProtSplitSet", {"numberOfSets": 3}, "split", {"parts": 3}),
     ("ProtUnionSet", {}, "union", {}),
@@ -173,6 +179,28 @@ def test_what_handles_streams_fits_the_installed_steps(name: str, values: Item, 
     step = find_step(use)
     assert step.params.model_validate(flow.params)
     assert {PORTS[use], *flow.also} <= {port.name for port in step.ports}
+    assert use == "milestones" or set(FLOWS[name].fields.values()) <= set(step.params.model_fields)
+
+
+def test_what_a_launcher_and_a_splitter_say_besides_is_told_or_kept() -> None:
+    translation = _translate(
+        *_movies(),
+        _item("ProtMonitor2dStreamer", 3, inputMicrographs="2.outputMicrographs", batchSize=5, startingNumber=3),
+        _item("ProtSplitSet", 4, inputSet="2.outputMicrographs", numberOfSets=2, randomize=True),
+    )
+    assert "startingNumber 3: the first particles are not left out" in _row(translation, 3).notes
+    assert (_row(translation, 3).kept, _row(translation, 4).kept) == ({}, {"randomize": True})
+
+
+@pytest.mark.parametrize(
+    ("size", "told"),
+    [("2.number", ["outputSize is taken from protocol 2.number; look at count"]), ("many", ["outputSize is 'many'"]), ("20", [])],
+)
+def test_a_number_that_cannot_be_read_is_told(size: str, told: list[str]) -> None:
+    translation = _translate(*_movies(), _item("XmippProtTriggerData", 3, inputImages="2.outputMicrographs", outputSize=size))
+    row = _row(translation, 3)
+    assert [note[: len(start)] for note, start in zip(row.notes, told, strict=True)] == told
+    assert row.outcome == (CHANGED if told else MAPPED_SAME)
 
 
 def _triggered() -> Translation:
@@ -276,6 +304,7 @@ def test_two_ctfs_are_compared_and_averaged() -> None:
         good = translation.steps["good"]
         assert (good.use, good.inputs) == ("ctf_consensus", {"micrograph": "aligned", "ctf": "ctf", "second": "ctf_2"})
         assert good.params["min_agreement_ang"] == 7
+        assert _row(translation, 5).kept == {}
         assert translation.steps["relion"].inputs["ctf"] == ("mean_ctf" if mean else "good.ctf")
         assert translation.steps["relion_2"].inputs["ctf"] == "good.rejected.ctf"
         assert ("mean_ctf" in translation.steps) is mean
@@ -311,6 +340,35 @@ def test_tilt_keeps_its_limits() -> None:
     assert translation.steps["tilt"].params == {"window_px": 512, "objective_resolution_ang": 4.0}
     assert translation.steps["level"].params == {"min_mean": 0.6, "max_std": 0.2}
     assert _row(translation, 3).kept == {}
+
+
+@pytest.mark.parametrize("name", ["CryoassessProtMics", "MiffiProtMicrographs"])
+def test_what_a_micrograph_shows_is_measured_and_judged(name: str) -> None:
+    translation = _translate(
+        *_movies(),
+        _item(name, 3, inputMicrographs="2.outputMicrographs", threshold=0.1),
+        _item("ProtGctf", 4, inputMicrographs="3.outputMicrographs"),
+        _item("CistemProtCTFFind", 5, inputMicrographs="3.outputMicrographsDiscarded"),
+    )
+    assert translation.problems == ()
+    assert translation.steps["clean"].inputs == {"micrograph": "aligned", "quality": "quality"}
+    assert translation.steps["ctf"].inputs == {"micrograph": "clean"}
+    assert translation.steps["ctf_2"].inputs == {"micrograph": "clean.rejected"}
+    assert "threshold 0.1: a probability of a trained model there" in _row(translation, 3).notes[1]
+
+
+def test_versions_of_a_whole_are_not_joined() -> None:
+    translation = _translate(
+        *_movies(),
+        _item("TopazProtPicking", 4, inputMicrographs="2.outputMicrographs"),
+        _item("XmippProtExtractParticles", 5, inputCoordinates="4.outputCoordinates"),
+        _item("ProtCryo2D", 6, inputParticles="5.outputParticles"),
+        _item("ProtRelionClassify2D", 7, inputParticles="5.outputParticles"),
+        _item("ProtUnionSet", 8, inputSets=["6.outputClasses", "7.outputClasses"]),
+    )
+    assert translation.problems == ()
+    assert _row(translation, 8).outcome == LEFT_OUT
+    assert _row(translation, 8).notes == ("it reads no items of exposures that have an equivalent",)
 
 
 def test_what_waits_for_another_comes_after_it() -> None:
@@ -404,6 +462,7 @@ def test_the_rule_of_max_shift_keeps_its_meaning(index: int, rule: str) -> None:
         ("ProtMotionCorr", MOVIE, {"gainRot": 1, "gainFlip": 1}, {"gain_orientation": "flip rot270"}),
         ("ProtMotionCorr", MOVIE, {"gainFlip": 2}, {"gain_orientation": "flip rot180"}),
         ("ProtRelionMotioncor", MOVIE, {"doDW": False}, {"dose_weighting": "off"}),
+        ("ProtRelionMotioncor", MOVIE, {"saveNonDW": False}, {"write_unweighted": False}),
         ("ProtMotionCorr", MOVIE, {"defectFile": "/data/k3/defects.txt"}, {"defects": "defects:defects.txt"}),
         ("ProtRelionMotioncor", MOVIE, {"patchX": 2, "patchY": 5}, {"local": False}),
         ("ProtRelionMotioncor", MOVIE, {"patchX": 3, "patchY": 5, "groupFrames": 2},
@@ -557,7 +616,7 @@ NAMED = {
     "picking": "SphireProtCRYOLOPicking ProtRelionAutopickLoG ProtRelion2Autopick TopazProtPicking ProtGautomatch "
     "XmippParticlePickingAutomatic XmippProtParticlePicking SparxGaussianProtPicking EmanProtAutopick DogPickerProtPicking "
     "XmippProtConsensusPicking XmippProtPickingRemoveDuplicates ProtBoxSizeParameters ProtBoxSizeCheckpoint "
-    "XmippProtParticleBoxsize XmippProtPickingDifference XmippProtPickNoise CistemProtFindParticles",
+    "XmippProtParticleBoxsize XmippProtPickingDifference ProtPickingDifference XmippProtPickNoise CistemProtFindParticles",
     "deep": "XmippProtScreenDeepConsensus XmippProtDeepMicrographScreen",
     "extraction": "XmippProtExtractParticles ProtRelionExtractParticles ProtExtractCoords",
     "flow": "XmippProtTriggerData ProtDataCounter ProtDataSampler ProtManualCheckpoint ProtWait ProtSubSet ProtUnionSet "

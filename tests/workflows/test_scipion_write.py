@@ -99,6 +99,30 @@ def test_fields_of_every_kind_are_asked_for() -> None:
     assert template.steps["ctf"].params["defocus_um"] == {"ask": "defocus"}
 
 
+def test_fields_of_what_handles_streams_are_asked_for() -> None:
+    items = [
+        {"object.className": "ProtImportMovies", "object.id": "1", "filesPath": "/data", "timeout": "~Idle|12h|0|idle~",
+         "fileTimeout": "1m"},
+        {"object.className": "XmippProtTriggerData", "object.id": "2", "inputImages": "1.outputMovies",
+         "outputSize": "~Movies to wait for|20|3|enough~"},
+        {"object.className": "ProtDataSampler", "object.id": "3", "inputImages": "2.outputMovies",
+         "samplingProportion": "~Share|0.1|4|share~"},
+        {"object.className": "ProtManualCheckpoint", "object.id": "4", "inputSet": "3.outputMovies",
+         "boolTimer": True, "timeout": "~Wait at most|90m|0|atMost~"},
+    ]  # fmt: skip
+    template = read_template(_write(json.dumps(items)), origin="here")
+    asked = {name: (template.placeholders[name].label, template.placeholders[name].default) for name in template.placeholders}
+    assert asked["enough"] == ("Movies to wait for", 20)
+    assert asked["share"] == ("Share", 0.1)
+    assert asked["at_most"] == ("Wait at most", 1.5)
+    assert asked["idle"] == ("Idle", 43200)
+    assert template.steps["trigger"].params["count"] == {"ask": "enough"}
+    assert template.steps["movies"].params["stable_s"] == 60
+    document = fill_template(template, {"enough": 30, "share": 0.2, "at_most": 2, "idle": 60})
+    assert document.steps["trigger"].params["count"] == 30
+    assert document.steps["sample"].params["fraction"] == 0.2
+
+
 HOSTILE = "x\nsteps: {bad: {use: import_movies}}\r\u2028steps: 1\x85y: 2\x00\x1b[31m \ufeff # : [ { ' \" &a *a !!python/object"
 
 

@@ -58,10 +58,9 @@ def new(
     icestream new check --template movies_to_ctf --movies /data/grid3 --run --detach
     ```
     """
-    from icestream.cli.plan import check_diameter, parse_roots, unset_values
+    from icestream.cli.plan import parse_roots, unset_values
     from icestream.flow.session import create_session
 
-    check_diameter(diameter)
     roots = parse_roots(root, movies=None, micrographs=None, gain=None)
     options = {
         "movies": movies,

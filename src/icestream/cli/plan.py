@@ -1,6 +1,5 @@
 """From what a person typed to the document of a session."""
 
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,21 +38,6 @@ def parse_roots(given: Iterable[str], *, movies: Path | None, micrographs: Path 
         if Path(path).exists() and not Path(path).is_dir():
             raise WorkflowError(f"{name}: {path} is a file; give the folder it lies in, and --pattern for its name")
     return roots
-
-
-def check_diameter(diameter_ang: tuple[float, float] | None) -> None:
-    """Check that a range of diameters is one.
-
-    Raises
-    ------
-    WorkflowError
-        It is upside down, not positive or not finite.
-    """
-    if diameter_ang is None:
-        return
-    low, high = diameter_ang
-    if not 0 < low <= high < math.inf:
-        raise WorkflowError(f"--diameter {low:g} {high:g}: give the smallest diameter first, then the largest, both above 0 Å")
 
 
 def acquisition_from(**values: float | None) -> Acquisition:

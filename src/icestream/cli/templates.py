@@ -24,21 +24,24 @@ def templates(
     ```
     """
     from icestream.workflows import find_template, list_templates
+    from icestream.workflows.places import missing_folders
 
     if name is not None:
         found = find_template(name)
         template = found.load()
         print_json(_as_json(found, template)) if json else _show(found, template)
         return
-    all_found = list_templates()
+    for folder in missing_folders():
+        errors().print(f"note: {folder} of ICESTREAM_TEMPLATES is no folder", markup=False, soft_wrap=True)
+    all_found = [found.checked() for found in list_templates().values()]
     if json:
-        print_json([_entry(found) for found in all_found.values()])
+        print_json([_entry(found) for found in all_found])
         return
     table = make_table("template", "from", "what it does")
-    for found in all_found.values():
+    for found in all_found:
         table.add_row(found.name, escape(found.origin), escape(found.summary))
     output().print(table)
-    for found in all_found.values():
+    for found in all_found:
         _note_replaced(found)
 
 

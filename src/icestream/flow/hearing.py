@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 
 from icestream import __version__
 from icestream.flow import moves, schema
-from icestream.flow.control.holds import hold_for
+from icestream.flow.control.holds import hold_after, note_success
 from icestream.flow.executor import Answer
 from icestream.flow.guard import CallFailure
 from icestream.flow.joins import first_weight, passed_keys
@@ -89,16 +89,15 @@ class Hearing:
         elif body["status"] == "failed":
             kind = moves.FailureKind(body["kind"])
             self._failed(writing, task, CallFailure(kind, body["error_type"], body["message"], body["traceback"]))
-        elif body["status"] == "absorbed":
-            self._absorbed(writing, task, message)
         else:
-            self._decided(writing, task, message)
+            note_success(self.runner, writing, task.step)
+            (self._absorbed if body["status"] == "absorbed" else self._decided)(writing, task, message)
             if body["status"] == "item":
                 self.runner.workshop.note_maker(task.key, worker)
 
     def _failed(self, writing: Writing, task: Task, failure: CallFailure) -> None:
         if failure.kind is moves.FailureKind.ENVIRONMENT:
-            hold_for(self.runner, writing, f"{task.step}: {failure.message}")
+            hold_after(self.runner, writing, task.step, failure.message)
         for step, unit in task.waiters:
             writing.add_failure(step, unit, attempt=task.attempt, failure=failure)
             self.runner.handle(writing, moves.Failed(step, unit, failure.kind, failure.message, time.monotonic()))

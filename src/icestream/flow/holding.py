@@ -31,10 +31,17 @@ class Hold:
 
 @dataclass
 class Holds:
-    """All that holds a session now; the row of the runner tells readers the first."""
+    """All that holds a session now; the row of the runner tells readers the first.
+
+    ``met_by`` are the steps that met trouble which looking around does not show, as a quota, and have not worked since; ``met``
+    counts how often in a row, and ``again_at`` is when they are tried again.
+    """
 
     by_kind: dict[Kind, Hold] = field(default_factory=dict)
     changed: bool = False
+    met: int = 0
+    met_by: set[str] = field(default_factory=set)
+    again_at: float = 0.0
 
     @property
     def first(self) -> Hold | None:

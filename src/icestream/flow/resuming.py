@@ -9,7 +9,6 @@ from sqlalchemy import Column, ColumnElement, Connection, func, select
 
 from icestream.flow import schema, versions
 from icestream.flow.collecting import batch_id, batch_unit
-from icestream.flow.graph import Node
 from icestream.flow.halting import HALTED, set_halted
 from icestream.flow.moves import Outcome, Status
 from icestream.flow.overriding import Override
@@ -216,11 +215,6 @@ def load_failures(connection: Connection, scheduler: Scheduler, revisions: Mappi
         known = scheduler.units.get(unit)
         if entry_waits or (known is not None and step not in known.outcomes):
             stage.failures[unit] = kinds
-
-
-def judged_nodes(nodes: Mapping[str, Node]) -> list[Node]:
-    """Return the nodes that decide on `Progress`."""
-    return [node for node in nodes.values() if node.type.kind in (Kind.GATE, Kind.COLLECT, Kind.ACCUMULATE)]
 
 
 def load_overrides(connection: Connection) -> dict[tuple[str, str], Override]:

@@ -63,13 +63,12 @@ def try_what_is_due(scheduler: "Scheduler", now_s: float) -> None:
 
 
 def count_failure(scheduler: "Scheduler", stage: Stage, *, failed: bool) -> None:
-    """Alert once when a step fails for everything."""
+    """Alert when a step fails for everything, once until it works again."""
     if not failed:
         stage.n_failed = 0
         return
     stage.n_failed += 1
-    if stage.n_failed >= ALERT_AFTER_FAILURES and not stage.alerted:
-        stage.alerted = True
+    if stage.n_failed == ALERT_AFTER_FAILURES:
         message = f"{stage.node.name} failed for {stage.n_failed} exposures in a row"
         scheduler.out.append(Notify("alert", message, stage.node.name))
 

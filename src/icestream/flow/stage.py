@@ -67,7 +67,6 @@ class Stage:
     version_unit: str | None = None
     failures: dict[str, dict[str, int]] = field(default_factory=dict)
     n_failed: int = 0
-    alerted: bool = False
     stale: set[str] = field(default_factory=set)  # what was taken and is no item any more
 
     @property

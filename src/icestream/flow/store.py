@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from icestream.errors import SessionError, StaleRunner, StoreUnavailable
@@ -229,8 +229,3 @@ def append_command(location: Location, kind: str, arguments: dict[str, Any], *, 
         raise explain(location, error, "cannot take a command") from error
     finally:
         engine.dispose()
-
-
-def count_rows(connection: Connection, table: Any) -> int:
-    """Count the rows of a table."""
-    return int(connection.execute(select(func.count()).select_from(table)).scalar_one())

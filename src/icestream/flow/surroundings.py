@@ -33,7 +33,7 @@ class Surroundings:
             except OSError as error:
                 return f"{folder}: cannot be looked at: {error.strerror}"
             if free_gb < self.min_free_gb:
-                return f"{folder}: only {free_gb:.2f} GB free; at least {self.min_free_gb:g} GB are wanted (setting min_free_gb)"
+                return f"{folder}: less than {self.min_free_gb:g} GB free (setting min_free_gb)"
         return self._unwritable()
 
     def _unwritable(self) -> str | None:

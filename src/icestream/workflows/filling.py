@@ -107,7 +107,8 @@ def _typed_values(template: Template, values: Mapping[str, Any], base: Path) -> 
             typed[name] = read_value(placeholder, value, base=base)
         except ValueError as error:
             source = f" from {placeholder.env}" if name not in values and placeholder.env else ""
-            problems.append(f"{describe_placeholder(name, placeholder)}{source} {error}")
+            hint = f"; write {_how(name, placeholder)}" if name in OPTIONS else ""
+            problems.append(f"{describe_placeholder(name, placeholder)}{source} {error}{hint}")
     return typed, problems
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -33,6 +33,14 @@ class FoundTemplate:
         """The first comment line, or what is wrong with it."""
         return self.problem or self.text.partition("\n")[0].lstrip("# ")
 
+    def checked(self) -> "FoundTemplate":
+        """Return it with what is wrong with its text."""
+        try:
+            self.load()
+        except WorkflowError as error:
+            return replace(self, problem=self.problem or f"cannot be used: {error}")
+        return self
+
     def load(self) -> Template:
         """Read the template.
 
@@ -54,6 +62,11 @@ def list_templates(folders: str | None = None) -> dict[str, FoundTemplate]:
         replaces = () if earlier is None else (*earlier.replaces, earlier.origin)
         found[one.name] = FoundTemplate(one.name, one.origin, one.text, replaces, one.problem)
     return dict(sorted(found.items()))
+
+
+def missing_folders() -> list[str]:
+    """Return the folders of templates that the settings name and that are not there."""
+    return [folder for folder in filter(None, Settings().templates.split(os.pathsep)) if not Path(folder).expanduser().is_dir()]
 
 
 def find_template(name_or_path: str) -> FoundTemplate:

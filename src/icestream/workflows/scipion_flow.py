@@ -1,5 +1,6 @@
 """What Scipion's protocols that hold, divide and join streams are in icestream: the step, its parameters, its inputs."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +9,7 @@ from pydantic import ValidationError
 
 from icestream.flow.registry import find_step, step_names
 from icestream.workflows.scipion_convert import AbsentError, Reader, UntranslatableError, as_seconds
+from icestream.workflows.scipion_parse import Pointer, Protocol
 
 PORTS = {
     "trigger": "items",
@@ -23,6 +25,8 @@ PORTS = {
 COLLECTS = frozenset({"batches", "milestones"})
 _DEFAULT_COUNT = 10_000
 _MOST_MILESTONES = 10
+_BY_PARTICLES = 2
+_WAITING = ("waitingTime", "waitTime", "timeout", "seconds")
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,15 @@ class Flow:
 
 @dataclass(frozen=True)
 class FlowMapping:
-    """What becomes of a protocol: which of its parameters names the stream, and how its step is made from the rest."""
+    """What becomes of a protocol: which of its parameters names the stream, and how its step is made from the rest.
+
+    ``fields`` pairs parameters that a template may ask for with those of the step; ``reads`` are others that decide about it.
+    """
 
     inputs: tuple[str, ...]
     make: Callable[[Reader, str], Flow]
+    fields: dict[str, str] = field(default_factory=dict)
+    reads: tuple[str, ...] = ()
 
 
 def installed(use: str) -> bool:
@@ -57,6 +66,21 @@ def why_refused(use: str, params: dict[str, Any]) -> str | None:
     except ValidationError as error:
         return f"{use} refuses: " + "; ".join(issue["msg"] for issue in error.errors())
     return None
+
+
+def tell_unread(protocol: Protocol, mapping: FlowMapping) -> list[str]:
+    """Return what a person should know about numbers and times that could not be read, so that a default holds."""
+    notes = []
+    for name, ours in mapping.fields.items():
+        try:
+            if isinstance(value := protocol.values.get(name), Pointer):
+                raise UntranslatableError(f"{name} is taken from protocol {value}")
+            as_seconds(Reader(protocol), (name,))
+        except AbsentError:
+            continue
+        except UntranslatableError as error:
+            notes.append(f"{error}; look at {ours}")
+    return notes
 
 
 def _number(reader: Reader, name: str, default: float | None = None) -> float | None:
@@ -114,7 +138,7 @@ def _checkpoint(reader: Reader, _counted: str) -> Flow:
 
 
 def _wait(reader: Reader, _counted: str) -> Flow:
-    hours = _hours(reader, "waitingTime", "waitTime", "timeout", "seconds")
+    hours = _hours(reader, *_WAITING)
     return Flow(
         "trigger", {"after_h": hours if hours is not None else 1.0}, () if hours is not None else ("the time is not told",)
     )
@@ -123,12 +147,25 @@ def _wait(reader: Reader, _counted: str) -> Flow:
 def _streamer_2d(reader: Reader, _counted: str) -> Flow:
     size = _count(reader, "batchSize", 25_000)
     told = "classify2d itself follows the stream; connect a step that works on closed sets"
+    most = _most_sets(reader, size)
+    skipped = _number(reader, "startingNumber", 0) or 0
+    notes = (told, *([f"startingNumber {skipped:g}: the first particles are not left out"] if skipped > 0 else []))
     if _flag(reader, "cumulativeBatch", default=False):
-        at = [size * number for number in range(1, _MOST_MILESTONES + 1)]
-        return Flow(
-            "milestones", {"at": at, "counted": "particles"}, (f"the first {_MOST_MILESTONES} sets, then doublings; {told}",)
-        )
-    return Flow("batches", {"count": size, "counted": "particles"}, (told,))
+        shown = min(most or _MOST_MILESTONES, _MOST_MILESTONES)
+        params: dict[str, Any] = {"at": [size * number for number in range(1, shown + 1)], "counted": "particles"}
+        if most == shown:
+            return Flow("milestones", {**params, "then": "stop"}, notes)
+        return Flow("milestones", params, (f"the first {_MOST_MILESTONES} sets, then doublings", *notes))
+    limit = {} if most is None else {"max_batches": most}
+    return Flow("batches", {"count": size, "counted": "particles", **limit}, notes)
+
+
+def _most_sets(reader: Reader, size: int) -> int | None:
+    """Return after how many sets the launcher stops: by jobs or by particles; None if it does not."""
+    option = _number(reader, "maximumOption", 0)
+    if option == 1:
+        return _count(reader, "classificationJobs", 10)
+    return math.ceil(_count(reader, "numberParticles", 100_000) / size) if option == _BY_PARTICLES else None
 
 
 def _subset(reader: Reader, _counted: str) -> Flow:
@@ -157,17 +194,23 @@ def _union(_reader: Reader, _counted: str) -> Flow:
 
 _ANY = ("inputImages", "inputSet", "inputParticles", "inputMicrographs", "inputCoordinates", "inputMovies", "inputCTF")
 
+_TRIGGER_READS = ("allImages", "splitImages", "delay", "triggerWait", "triggerSignal", "triggerProt")
+_LAUNCHER_READS = (
+    *("cumulativeBatch", "maximumOption", "classificationJobs", "numberParticles", "startingNumber", "samplingInterval"),
+    "input2dProtocol",
+)
+
 FLOWS: dict[str, FlowMapping] = {
-    "XmippProtTriggerData": FlowMapping(_ANY, _trigger_data),
-    "ProtDataCounter": FlowMapping(_ANY, _data_counter),
-    "ProtDataSampler": FlowMapping(_ANY, _data_sampler),
-    "ProtManualCheckpoint": FlowMapping(_ANY, _checkpoint),
-    "ProtWait": FlowMapping(_ANY, _wait),
-    "ProtMonitor2dStreamer": FlowMapping(_ANY, _streamer_2d),
-    "ProtSubSet": FlowMapping(("inputFullSet",), _subset),
+    "XmippProtTriggerData": FlowMapping(_ANY, _trigger_data, {"outputSize": "count"}, _TRIGGER_READS),
+    "ProtDataCounter": FlowMapping(_ANY, _data_counter, {"outputSize": "count", "timeout": "after_h"}, ("boolTimer",)),
+    "ProtDataSampler": FlowMapping(_ANY, _data_sampler, {"samplingProportion": "fraction"}),
+    "ProtManualCheckpoint": FlowMapping(_ANY, _checkpoint, {"timeout": "release_after_h"}, ("boolTimer",)),
+    "ProtWait": FlowMapping(_ANY, _wait, dict.fromkeys(_WAITING, "after_h")),
+    "ProtMonitor2dStreamer": FlowMapping(_ANY, _streamer_2d, {"batchSize": "count"}, _LAUNCHER_READS),
+    "ProtSubSet": FlowMapping(("inputFullSet",), _subset, reads=("chooseAtRandom", "nElements", "setOperation")),
     "ProtSubSetByMic": FlowMapping(("inputParticles",), _subset_by("inputMicrographs")),
     "ProtSubSetByCoord": FlowMapping(("inputParticles",), _subset_by("inputCoordinates")),
-    "ProtSplitSet": FlowMapping(("inputSet",), _split),
+    "ProtSplitSet": FlowMapping(("inputSet",), _split, {"numberOfSets": "parts"}),
     "ProtUnionSet": FlowMapping(("inputSets",), _union),
 }
 """Triggers, checkpoints, samples, subsets, splits and unions, by class name."""

@@ -43,9 +43,10 @@ class Wiring:
         return links, missing, notes
 
     def links_of(self, protocol: Protocol, names: tuple[str, ...]) -> list[Link]:
-        """Return our outputs for all that some parameters point at."""
+        """Return our outputs for all that some parameters point at and that are items of exposures, not versions of a whole."""
         pointers = [pointer for name in names for pointer in protocol.pointers.get(name, ())]
-        return list(dict.fromkeys(link for pointer in pointers if (link := self.resolve(pointer)) is not None))
+        links = [link for pointer in pointers if (link := self.resolve(pointer)) is not None]
+        return list(dict.fromkeys(link for link in links if find_step(self.steps[link.step].use).kind is not Kind.ACCUMULATE))
 
     def _candidates(self, protocol: Protocol, sources: tuple[str | Via, ...], port: Port) -> tuple[list[Link], list[str]]:
         found: list[Link] = []

@@ -21,7 +21,7 @@ from icestream.workflows.scipion_rules import PIXEL, Lost, Mapping, Rule, Via
 
 _IMPORT_RULES = (
     Rule("idle_s", ("timeout",), as_seconds),
-    Rule("stable_s", ("fileTimeout",), as_number, "only for files whose writing is not announced by a close event"),
+    Rule("stable_s", ("fileTimeout",), as_seconds, "only for files whose writing is not announced by a close event"),
 )
 _IMPORT_LOST = (
     Lost("importFrom", (0,), "files are found by folder and pattern only"),
@@ -67,6 +67,7 @@ _RELION_MOTION = _motion(
     Rule("local", ("patchY", "patchX"), as_local(3)),
     Rule("patches", ("patchY", "patchX"), as_patches(3)),
     Rule("group", ("groupFrames",), as_integer),
+    Rule("write_unweighted", ("saveNonDW",), as_flag),
     *_EER,
     dose="doDW",
     lost=(Lost("bfactor", (150,), "it is given in px² here; the default is kept"),),

@@ -111,7 +111,7 @@ def _matters(protocol: Protocol, lost: Lost) -> Scalar:
 
 def _keep_rest(reader: Reader, mapping: Mapping, account: Account, untold: set[str]) -> None:
     """Keep what no rule reads, and what a rule read in vain."""
-    read = {source for rule in mapping.rules for source in rule.sources} - untold
+    read = {source for rule in mapping.rules for source in rule.sources} - untold | set(mapping.decided_by)
     read |= {lost.parameter for lost in mapping.lost if _matters(reader.protocol, lost) is None}
     read |= {source.parameter if isinstance(source, Via) else source for sources in mapping.ports.values() for source in sources}
     if reader.protocol.class_name in FOLDERS:
@@ -121,10 +121,16 @@ def _keep_rest(reader: Reader, mapping: Mapping, account: Account, untold: set[s
             "filesPattern": "--pattern",
             "gainFile": "--gain",
         }
-    account.kept = {
-        name: reader.protocol.raw[name]
-        for name, value in reader.protocol.values.items()
-        if name not in read | ENGINE and not name.startswith("_") and value not in (None, "")
+    account.kept = keep_unread(reader.protocol, read)
+
+
+def keep_unread(protocol: Protocol, read: Iterable[str]) -> dict[str, Any]:
+    """Return the parameters as they were written that are not among ``read`` and say something about the data."""
+    left_out = ENGINE.union(read)
+    return {
+        name: protocol.raw[name]
+        for name, value in protocol.values.items()
+        if name not in left_out and not name.startswith("_") and value not in (None, "")
     }
 
 

@@ -19,6 +19,7 @@ _ADMIN = {"object.className", "object.id", "object.label", "object.comment"}
 _ID = re.compile(r"[0-9]+")
 _POINTER = re.compile(r"([0-9]+)\.((?:[A-Za-z_]\w*(?:\.\w+)*)?)", re.ASCII)
 _NAMES_A_POINTER = re.compile(r"input(?!_)|trigger|ctfRelations")
+_BARE_FIELD = re.compile(r'("(?:[^"\\]|\\.)*"?)|(~[^~"\n]*~)', re.DOTALL)
 _NAMES_A_FILE = re.compile(r"file|path|pattern|suffix|defectMap|label|extra", re.IGNORECASE)
 
 
@@ -109,7 +110,8 @@ def read_scipion_file(path: Path) -> Document:
 def parse_scipion(text: str, *, name: str, template: bool = False) -> Document:
     """Read the text of an exported workflow.
 
-    Environment variables, as ``%(HOME)s``, are kept as they are written. In a template a doubled ``%%`` is one.
+    Environment variables, as ``%(HOME)s``, are kept as they are written. In a template a doubled ``%%`` is one, and a field may
+    stand without quotes, as in ``"voltage": ~Voltage|300|4|kv~``.
 
     Raises
     ------
@@ -117,7 +119,7 @@ def parse_scipion(text: str, *, name: str, template: bool = False) -> Document:
         The text is no JSON array of protocols, two have one id, a pointer leads nowhere, or protocols take input in a circle.
     """
     description, array = _split_description(text, name)
-    objects = _load(array.replace("%%", "%") if template else array, name)
+    objects = _load(_quote_fields(array.replace("%%", "%")) if template else array, name)
     if not isinstance(objects, list):
         raise WorkflowError(f"{name}: is a JSON {type(objects).__name__}; a Scipion workflow is an array of protocols")
     if len(objects) > MOST_PROTOCOLS:
@@ -137,6 +139,10 @@ def _split_description(text: str, name: str) -> tuple[str, str]:
     if not bracket or before.lstrip().startswith("{"):
         raise WorkflowError(f"{name}: starts with {text.strip()[:20]!r}; a Scipion workflow is a JSON array: [{{…}}, …]")
     return before.strip(), bracket + rest
+
+
+def _quote_fields(text: str) -> str:
+    return _BARE_FIELD.sub(lambda found: found[1] or json.dumps(found[2], ensure_ascii=False), text)
 
 
 def _load(text: str, name: str) -> Any:

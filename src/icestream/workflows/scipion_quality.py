@@ -1,4 +1,4 @@
-"""What Scipion's protocols that judge movies and micrographs by dose, tilt and two CTFs are in icestream, as a table."""
+"""What Scipion's protocols that judge movies and micrographs by dose, tilt, looks and two CTFs are in icestream, as a table."""
 
 from icestream.workflows.scipion_convert import as_fraction, as_integer, as_number, as_positive, where_not
 from icestream.workflows.scipion_micrographs import CTF_FILTER
@@ -51,8 +51,21 @@ _DOSE = Mapping(
     changed="movies wait until the first n_samples have given the reference",
 )
 
-QUALITY_PROTOCOLS: dict[str, Mapping] = {"XmippProtTiltAnalysis": _TILT, "XmippProtMovieDoseAnalysis": _DOSE}
-"""Tilt and dose, by class name."""
+_TRIAGE = Mapping(
+    "triage",
+    "clean",
+    {"micrograph": ("inputMicrographs",)},
+    lost=(Lost("threshold", (), "a probability of a trained model there; here the limits of triage"),),
+    first=(First("quality", "measure_quality", "quality", {"micrograph": "micrograph"}),),
+    changed="micrographs are judged by documented features and rules, not by a trained model",
+)
+
+QUALITY_PROTOCOLS: dict[str, Mapping] = {
+    "XmippProtTiltAnalysis": _TILT,
+    "XmippProtMovieDoseAnalysis": _DOSE,
+    **dict.fromkeys(("CryoassessProtMics", "MiffiProtMicrographs"), _TRIAGE),
+}
+"""Tilt, dose and what a micrograph shows, by class name."""
 
 CTF_CONSENSUS = Mapping(
     "ctf_consensus",
@@ -64,6 +77,7 @@ CTF_CONSENSUS = Mapping(
         Lost("includeSecondary", (False,), "values of the second CTF are in its own records"),
     ),
     CTF_FILTER.outputs,
+    decided_by=("calculateConsensus", "averageDefocus"),
 )
 """The consensus of two CTFs; with one CTF it is a filter."""
 

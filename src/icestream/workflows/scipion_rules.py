@@ -50,7 +50,8 @@ class First:
 class Mapping:
     """What becomes of a protocol. ``outputs`` pairs the start of an output's name with our output; None: there is none.
 
-    ``first`` are steps that one protocol of Scipion is besides: it measures and judges at once, here two steps do.
+    ``first`` are steps that one protocol of Scipion is besides: it measures and judges at once, here two steps do. ``decided_by``
+    are parameters that told which step it is.
     """
 
     use: str
@@ -61,3 +62,4 @@ class Mapping:
     outputs: tuple[tuple[str, str | None], ...] = ()
     changed: str = ""
     first: tuple[First, ...] = ()
+    decided_by: tuple[str, ...] = ()

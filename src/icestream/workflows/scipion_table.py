@@ -55,7 +55,6 @@ _NO_2D_CHOICE = Unmapped("classes are not chosen automatically yet", _CLASSES)
 _BY_HAND = Unmapped("nothing is done by hand in a workflow; use an automatic picker")
 _MONITOR = Unmapped("needs no step: icestream status and icestream report show it for every session")
 _NO_IMPORT = Unmapped("only movies, micrographs and gain references can be imported yet")
-_NO_ASSESSMENT = Unmapped("micrographs are not classified by quality yet", _MICROGRAPHS)
 
 UNMAPPED: dict[str, Unmapped] = {
     # movies
@@ -65,11 +64,9 @@ UNMAPPED: dict[str, Unmapped] = {
     ),
     "XmippProtOFAlignment": Unmapped("local motion is corrected by the motion step", _MOVIES),
     "XmippProtMovieAverage": Unmapped("frames are summed by the motion step", _MOVIES),
-    "XmippProtSplitFrames": Unmapped("sums of even and odd frames are not made yet", _MOVIES),
+    "XmippProtSplitFrames": Unmapped("motion sums even and odd frames: set write_halves there", _MOVIES),
     "XmippProtExtractMovieParticles": Unmapped("particles are cut from micrographs, not from movies"),
     # micrographs and CTF
-    "CryoassessProtMics": _NO_ASSESSMENT,
-    "MiffiProtMicrographs": _NO_ASSESSMENT,
     "XmippProtPreprocessMicrographs": Unmapped(
         "inversion and scaling are done by the extract step",
         _MICROGRAPHS,
@@ -89,7 +86,7 @@ UNMAPPED: dict[str, Unmapped] = {
     "XmippProtParticlePickingPairs": _BY_HAND,
     "XmippProtConsensusPicking": Unmapped("picks are not compared yet; those of the first picker go on", _COORDINATES),
     "XmippProtPickingRemoveDuplicates": Unmapped("a picker keeps its own picks apart", _COORDINATES),
-    "XmippProtPickingDifference": Unmapped("picks are not subtracted yet"),
+    **dict.fromkeys(("ProtPickingDifference", "XmippProtPickingDifference"), Unmapped("picks are not subtracted yet")),
     "XmippProtPickNoise": Unmapped("noise is not picked"),
     "XmippProtScreenDeepConsensus": Unmapped("picks are not scored by a trained model; the first ones go on", _COORDINATES),
     "XmippProtDeepMicrographScreen": Unmapped("carbon and ice are not masked yet", _COORDINATES),
@@ -142,7 +139,9 @@ UNMAPPED: dict[str, Unmapped] = {
             "ProtCryoSparcInitialModel",
             "ProtCryoSparc3DClassification",
             "ProtCryoSparcRefine3D",
+            "ProtCryoSparc3DHomogeneousRefine",
             "ProtCryoSparcNonUniformRefine3D",
+            "ProtCryoSparcNewNonUniformRefine3D",
             "ProtVolumeExtractor",
         ),
         _NO_3D,

@@ -12,7 +12,7 @@ from icestream.workflows.scipion_convert import AbsentError, Reader, Untranslata
 from icestream.workflows.scipion_flow import FLOWS, Flow, FlowMapping
 from icestream.workflows.scipion_links import Wiring
 from icestream.workflows.scipion_motion import DEFECTS_ROOT, defects_folder
-from icestream.workflows.scipion_params import Account, read_params, tell_lost
+from icestream.workflows.scipion_params import Account, keep_unread, read_params, tell_lost
 from icestream.workflows.scipion_parse import Document, DynamicField, Protocol
 from icestream.workflows.scipion_quality import averages_two
 from icestream.workflows.scipion_rules import Mapping
@@ -218,7 +218,7 @@ class _Translator:
         """Translate a protocol that passes on a stream of any kind."""
         links, seen = self._wiring.links_of(protocol, mapping.inputs), scipion_flow.PORTS
         if not links:
-            self._leave(protocol, LEFT_OUT, ["it reads nothing that has an equivalent"])
+            self._leave(protocol, LEFT_OUT, ["it reads no items of exposures that have an equivalent"])
             return
         counted = "particles" if issubclass(self._wiring.offered(links[0]), Particles) else "exposures"
         flow = mapping.make(Reader(protocol), counted)
@@ -230,7 +230,7 @@ class _Translator:
         }
         inputs = {seen[flow.use]: stream, **also}
         params = {**flow.params, **self._closes(protocol, flow)}
-        notes = [*flow.notes, *self._does_not_wait(protocol)]
+        notes = [*flow.notes, *scipion_flow.tell_unread(protocol, mapping), *self._does_not_wait(protocol)]
         refused = scipion_flow.why_refused(flow.use, params)
         if refused is not None:
             self._wiring.passed[protocol.id] = links[0]
@@ -245,8 +245,9 @@ class _Translator:
         if links[0].step in self._gains:
             self._gains[name] = self._gains[links[0].step]
         self._wiring.made[protocol.id] = (name, Mapping(flow.use, name, {}))
-        self.result.rows.append(Row(protocol, name, CHANGED if notes else MAPPED_SAME, tuple(notes)))
-        self._list_fields(protocol, {})
+        rest = keep_unread(protocol, {*mapping.inputs, *flow.also.values(), *mapping.fields, *mapping.reads})
+        self.result.rows.append(Row(protocol, name, CHANGED if notes else MAPPED_SAME, tuple(notes), rest))
+        self._list_fields(protocol, {key: f"--set {name}.{ours}" for key, ours in mapping.fields.items() if ours in params})
 
     def _closes(self, protocol: Protocol, flow: Flow) -> dict[str, list[str]]:
         """Return the steps that are halted when a trigger opens: those that Scipion sends its signal to."""

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from icestream.flow.runner import Runner
 
 _LOOK_S = 2.0
+_TRY_AGAIN_S = (2.0, 60.0)
+_OVER = "the trouble is over; the session goes on"
 
 
 def pause(runner: "Runner", writing: Writing, command: Pause, author: str) -> str:
@@ -49,6 +51,31 @@ def hold_for(runner: "Runner", writing: Writing, trouble: str) -> None:
         writing.notify(moves.Notify("alert", f"paused by itself: {trouble}"))
 
 
+def hold_after(runner: "Runner", writing: Writing, step: str, trouble: str) -> None:
+    """Hold the session for something that a step met; it is tried again after a pause that grows, and told once."""
+    holds = runner.holds
+    if "surroundings" in holds.by_kind:
+        return
+    if step in holds.met_by:
+        holds.put(Hold("surroundings", f"{step}: {trouble}"))
+    else:
+        hold_for(runner, writing, f"{step}: {trouble}")
+    shortest, longest = _TRY_AGAIN_S
+    holds.again_at = time.monotonic() + min(longest, shortest * 2 ** min(holds.met, 10))
+    holds.met += 1
+    holds.met_by.add(step)
+
+
+def note_success(runner: "Runner", writing: Writing, step: str) -> None:
+    """Tell that the trouble is over when the steps that met it have worked again."""
+    holds = runner.holds
+    if step in holds.met_by and "surroundings" not in holds.by_kind:
+        holds.met_by.discard(step)
+        if not holds.met_by:
+            holds.met = 0
+            writing.notify(moves.Notify("info", _OVER))
+
+
 def look_around(runner: "Runner", writing: Writing) -> None:
     """Hold the session while its disk or its raw data are away, and let go when they are well again."""
     now = time.monotonic()
@@ -58,5 +85,5 @@ def look_around(runner: "Runner", writing: Writing) -> None:
     trouble = runner.surroundings.trouble()
     if trouble is not None:
         hold_for(runner, writing, trouble)
-    elif runner.holds.lift("surroundings") is not None:
-        writing.notify(moves.Notify("info", "the trouble is over; the session goes on"))
+    elif now >= runner.holds.again_at and runner.holds.lift("surroundings") is not None and not runner.holds.met:
+        writing.notify(moves.Notify("info", _OVER))
