@@ -104,8 +104,10 @@ def measure_features_2d(
     if pixel_size_ang is not None and dose_e_per_ang2 is not None:
         noise = measure_noise_power_2d(flat, clear)
         beam = float(np.sqrt(noise * dose_e_per_ang2 * (pixel_size_ang * box_px) ** 2))
-    dark = find_dark_objects_2d(flat, object_px=max(min(reduced.shape) / _OBJECTS_PER_SIDE, 6.0), beam_level=beam) & ~edge
-    texture = measure_texture_2d(flat, clear & ~dark)
+    object_px = max(min(reduced.shape) / _OBJECTS_PER_SIDE, 6.0)
+    lumps, clouds = find_dark_objects_2d(flat, object_px=object_px, beam_level=beam)
+    dark = lumps & ~edge
+    texture = measure_texture_2d(flat, clear & ~dark & ~clouds)
     spots = None if pixel_size_ang is None else find_bragg_spots_2d(clipped, pixel_size_ang=pixel_size_ang)
     film_mask = np.zeros(reduced.shape, bool) if film is None else film.mask
     features = _collect(texture, spots, film_mask=film_mask, dark=dark, edge=edge)
