@@ -228,10 +228,8 @@ def find_dark_objects_2d(
     return found & ~clouds, clouds
 
 
-def _find_edgeless(
-    found: NDArray[np.bool_], flat: Image, depth: Image, *, width_px: float, edge: float
-) -> NDArray[np.bool_]:
-    """Return the regions on whose border the grey value falls by less than ``edge`` and than three quarters of their mean depth."""
+def _find_edgeless(found: NDArray[np.bool_], flat: Image, depth: Image, *, width_px: float, edge: float) -> NDArray[np.bool_]:
+    """Return the regions on whose border the grey value falls by less than ``edge`` and three quarters of their mean depth."""
     labels, n_regions = ndimage.label(found)
     away, nearest = ndimage.distance_transform_edt(~found, return_indices=True)
     within = ndimage.distance_transform_edt(np.pad(found, 1, mode="edge"))[1:-1, 1:-1]

@@ -131,7 +131,7 @@ def _tile_spectrum(flat: Image, clear: NDArray[np.bool_], start: tuple[int, int]
 def _measure_anisotropy(spectra: NDArray[np.float64], weight: NDArray[np.float64], floor: float) -> float:
     """Return how one-sided the power above the floor is, from 1/64 to 1/8 per pixel: 0 for rings, 1 for a line.
 
-    A motion over the length ``d`` along one direction multiplies the spectrum by ``sinc(d g)²``, ``g`` along it (Frank 1969, Optik
+    A motion over the length ``d`` multiplies the spectrum by ``sinc(d g)²``, with the frequency ``g`` along it (Frank 1969, Optik
     30, 171): what is left lies across. The second angular harmonic of the power is summed over tiles, none with more weight than
     the median one, so that the noise, which has no direction, averages out; what the spread of the tiles makes by chance is
     taken off its square. An ellipse of astigmatism has its sign change from ring to ring; lines along the axes are of the camera.
