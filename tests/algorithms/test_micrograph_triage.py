@@ -33,7 +33,7 @@ GREAT = MicrographFeatures(
         ({"anisotropy": 0.4}, "streaks", "0.40 one-sided, as drift and streaks make it, allowed are 0.2"),
         ({"film_share": 0.8}, "carbon", "film covers 80% of the image, allowed are 50%"),
         ({"dark_share": 0.23}, "contamination", "dark objects cover 23% of the image, allowed are 10%"),
-        ({"skewness": -0.01}, "bare_ice", "skewness times signal over noise is 0.03, below 0.14 it is that of ice without"),
+        ({"skewness": -0.01}, "bare_ice", "skewness times signal over noise is 0.03, below 0.18 it is that of ice without"),
         ({"skewness": 0.5}, "bare_ice", "skewness times signal over noise is 0.00"),
         ({"dark_share": 0.23, "mottle": 12.0}, "contamination", "dark objects"),
         ({"dark_share": 0.23, "signal_to_noise": 1.2}, "no_ice", "only shot noise"),

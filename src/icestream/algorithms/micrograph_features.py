@@ -29,7 +29,7 @@ FEATURES: dict[str, str] = {
     "signal_to_noise": "strongest octave of the spectrum over the weakest, in the clear part; 1 is shot noise alone",
     "mottle": "power of 32 to 64 reduced pixels over the strongest octave finer than 16; the CTF keeps it small",
     "bragg_share": "share of the tiles that have a spot of ice at 3.35 to 4.0 Å; unset where pixels are too coarse",
-    "anisotropy": "how one-sided the spectrum is, of 8 to 64 reduced pixels: 0 for rings, 1 for a line, as drift makes",
+    "anisotropy": "how one-sided the spectrum is, both from 8 and from 4 to 64 reduced pixels: 0 for rings, 1 for a line",
     "film_share": "share of the image that is film beside a hole",
     "dark_share": "share of the image that lies under dark lumps with an edge",
     "skewness": "least skewness of the grey values over five scales, in the clear part; bare ice has 0, particles less",

@@ -19,7 +19,8 @@ TEXTURE_SCALES_PX = (1.5, 2.5, 4.0, 6.0, 9.0)
 
 _TILE_PX = 128
 _LEAST_CLEAR = 0.6
-_DIRECTED_PER_PX = (1 / 64, 1 / 8)
+_DIRECTED_FROM_PER_PX = 1 / 64
+_DIRECTED_TO_PER_PX = (1 / 8, 1 / 4)
 _CHANCE = 3.0  # noise alone exceeds this many times its mean square in one of 20, exp(-3)
 
 
@@ -129,18 +130,28 @@ def _tile_spectrum(flat: Image, clear: NDArray[np.bool_], start: tuple[int, int]
 
 
 def _measure_anisotropy(spectra: NDArray[np.float64], weight: NDArray[np.float64], floor: float) -> float:
-    """Return how one-sided the power above the floor is, from 1/64 to 1/8 per pixel: 0 for rings, 1 for a line.
+    """Return how one-sided the power above the floor is: 0 for rings, 1 for a line.
 
     A motion over the length ``d`` multiplies the spectrum by ``sinc(d g)²``, with the frequency ``g`` along it (Frank 1969, Optik
-    30, 171): what is left lies across. The second angular harmonic of the power is summed over tiles, none with more weight than
-    the median one, so that the noise, which has no direction, averages out; what the spread of the tiles makes by chance is
-    taken off its square. An ellipse of astigmatism has its sign change from ring to ring; lines along the axes are of the camera.
+    30, 171): what is left lies across, among coarse frequencies (1/64 to 1/8 per pixel) and among all (to 1/4). So the lesser of
+    the two is taken. An ellipse of astigmatism changes its sign from ring to ring.
+    """
+    return min(_measure_direction(spectra, weight, floor, highest_per_px=highest) for highest in _DIRECTED_TO_PER_PX)
+
+
+def _measure_direction(
+    spectra: NDArray[np.float64], weight: NDArray[np.float64], floor: float, *, highest_per_px: float
+) -> float:
+    """Return the second angular harmonic of the power above the floor over that power.
+
+    It is summed over tiles, none with more weight than the median one, so that the noise, which has no direction, averages out;
+    what the spread of the tiles makes by chance is taken off its square. Lines along the axes are of the camera.
     """
     tile = spectra.shape[1]
     ky, kx = (axis + np.zeros((tile, tile // 2 + 1)) for axis in frequency_grid_2d(tile, tile))
     radius = np.hypot(ky, kx)
-    low, high = _DIRECTED_PER_PX
-    chosen = weight * ((radius >= low) & (radius < high) & (np.abs(ky) > 1.5 / tile) & (kx > 1.5 / tile))
+    off_axes = (np.abs(ky) > 1.5 / tile) & (kx > 1.5 / tile)
+    chosen = weight * ((radius >= _DIRECTED_FROM_PER_PX) & (radius < highest_per_px) & off_axes)
     turn = np.exp(2j * np.arctan2(ky, kx))
     whole = (spectra * chosen).sum((1, 2))  # (n,)
     share = 1 / np.maximum(np.maximum(whole, np.median(whole)), 1e-30)

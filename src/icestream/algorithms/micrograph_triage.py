@@ -68,7 +68,7 @@ RULES: tuple[Rule, ...] = (
          "dark objects cover {value:.0%} of the image, allowed are {bound:.0%}"),
     Rule("crystalline_ice", "mottle", 5.5, 0.2,
          "coarse mottle has {value:.1f} times the power of finer texture, allowed are {bound:.3g} times", logarithmic=True),
-    Rule("bare_ice", "particle_evidence", 0.14, 0.2,
+    Rule("bare_ice", "particle_evidence", 0.18, 0.2,
          "skewness times signal over noise is {value:.2f}, below {bound:.3g} it is that of ice without particles",
          above=False, logarithmic=True),
     Rule("great", "usable_signal", 2.3, 0.15,
