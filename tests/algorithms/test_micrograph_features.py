@@ -118,6 +118,60 @@ def test_mottle_is_coarse_and_streaks_have_a_direction() -> None:
     assert plain.mottle < 2
 
 
+def _filtered_ice(power_2d: Callable[[np.ndarray, np.ndarray], np.ndarray], *, seed: int, strength: float) -> np.ndarray:
+    """Return shot noise and a Gaussian field whose spectrum is ``power_2d(gy, gx)``, of ``strength`` times its variance."""
+    gy, gx = np.meshgrid(np.fft.fftfreq(SHAPE[0]), np.fft.rfftfreq(SHAPE[1]), indexing="ij")
+    field = np.fft.rfft2(np.random.default_rng(2000 + seed).normal(size=SHAPE)) * np.sqrt(power_2d(gy, gx))
+    ice = np.fft.irfft2(field, s=SHAPE)
+    return _noise(seed) + 10.0 * np.sqrt(strength) * ice / ice.std()
+
+
+def _rings(gy: np.ndarray, gx: np.ndarray, *, astigmatism: float = 0.0) -> np.ndarray:
+    """Return Thon rings, the first maximum at a tenth of the sampling frequency, under an envelope."""
+    turned = np.cos(2 * (np.arctan2(gy, gx) - 0.4))
+    g2 = gy * gy + gx * gx
+    return np.sin(0.5 * np.pi * (g2 / 0.01) * (1 + astigmatism * turned)) ** 2 * np.exp(-g2 / 0.03)
+
+
+@pytest.mark.parametrize("angle_deg", [5.0, 40.0, 90.0, 140.0])
+@pytest.mark.parametrize("length_px", [15.0, 50.0])
+def test_drift_is_one_sided(angle_deg: float, length_px: float) -> None:
+    def drifted(gy: np.ndarray, gx: np.ndarray) -> np.ndarray:
+        along = gy * np.sin(np.deg2rad(angle_deg)) + gx * np.cos(np.deg2rad(angle_deg))
+        return _rings(gy, gx) * np.sinc(length_px * along) ** 2
+
+    drift, _ = measure_features_2d(_filtered_ice(drifted, seed=int(angle_deg), strength=0.1))
+    assert drift.anisotropy > 0.4
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("astigmatism", [0.0, 0.05, 0.1, 0.2])
+def test_astigmatism_is_not_taken_for_drift(seed: int, astigmatism: float) -> None:
+    image = _filtered_ice(lambda gy, gx: _rings(gy, gx, astigmatism=astigmatism), seed=seed, strength=0.3)
+    assert measure_features_2d(image)[0].anisotropy < 0.12
+
+
+def test_dirt_and_lines_of_the_camera_are_not_taken_for_drift() -> None:
+    y, x = np.indices(SHAPE)
+    dirty = _ice() + 300.0 * (np.abs(y - 240 - 2 * (x - 256)) < 3) * (np.hypot(y - 240, x - 256) < 40)
+    assert measure_features_2d(dirty)[0].anisotropy < 0.12
+    lines = np.random.default_rng(9).normal(0, 3.0, (SHAPE[0], 1))
+    assert measure_features_2d(_ice() + lines)[0].anisotropy < 0.12
+
+
+def test_a_cloud_of_thicker_ice_is_no_lump_and_is_kept_from_the_texture() -> None:
+    y, x = np.indices(SHAPE)
+    cloud = np.exp(-0.5 * (np.hypot(y - 200, x - 300) / 45.0) ** 2)
+    plain, _ = measure_features_2d(_ice())
+    cloudy, maps = measure_features_2d(_ice() - 25.0 * cloud)
+    balls = _discs(4, 22.0)
+    both, _ = measure_features_2d(_ice() - 25.0 * cloud - 60.0 * (balls & (cloud < 0.05)))
+    assert cloudy.dark_share == 0
+    assert not maps.dark.any()
+    assert cloudy.particle_evidence == pytest.approx(plain.particle_evidence, abs=0.1)
+    assert both.dark_share == pytest.approx(np.mean(balls & (cloud < 0.05)), rel=0.25)
+
+
 def _crystal(image: np.ndarray, *, spacing_ang: float, pixel_ang: float, angle_deg: float, amplitude: float) -> np.ndarray:
     y, x = np.indices(image.shape)
     along = x * np.cos(np.deg2rad(angle_deg)) + y * np.sin(np.deg2rad(angle_deg))

@@ -29,9 +29,9 @@ FEATURES: dict[str, str] = {
     "signal_to_noise": "strongest octave of the spectrum over the weakest, in the clear part; 1 is shot noise alone",
     "mottle": "power of 32 to 64 reduced pixels over the strongest octave finer than 16; the CTF keeps it small",
     "bragg_share": "share of the tiles that have a spot of ice at 3.35 to 4.0 Å; unset where pixels are too coarse",
-    "anisotropy": "how one-sided the spectrum is: 0 for rings, 1 for a line, as drift makes",
+    "anisotropy": "how one-sided the spectrum is, both from 8 and from 4 to 64 reduced pixels: 0 for rings, 1 for a line",
     "film_share": "share of the image that is film beside a hole",
-    "dark_share": "share of the image that lies under dark lumps",
+    "dark_share": "share of the image that lies under dark lumps with an edge",
     "skewness": "least skewness of the grey values over five scales, in the clear part; bare ice has 0, particles less",
     "usable_share": "share of the image that is neither film, nor its edge, nor under a lump",
     "particle_evidence": "minus skewness times (signal to noise - 1): bare ice is symmetric and weak, particles neither",
@@ -104,8 +104,10 @@ def measure_features_2d(
     if pixel_size_ang is not None and dose_e_per_ang2 is not None:
         noise = measure_noise_power_2d(flat, clear)
         beam = float(np.sqrt(noise * dose_e_per_ang2 * (pixel_size_ang * box_px) ** 2))
-    dark = find_dark_objects_2d(flat, object_px=max(min(reduced.shape) / _OBJECTS_PER_SIDE, 6.0), beam_level=beam) & ~edge
-    texture = measure_texture_2d(flat, clear & ~dark)
+    object_px = max(min(reduced.shape) / _OBJECTS_PER_SIDE, 6.0)
+    lumps, clouds = find_dark_objects_2d(flat, object_px=object_px, beam_level=beam)
+    dark = lumps & ~edge
+    texture = measure_texture_2d(flat, clear & ~dark & ~clouds)
     spots = None if pixel_size_ang is None else find_bragg_spots_2d(clipped, pixel_size_ang=pixel_size_ang)
     film_mask = np.zeros(reduced.shape, bool) if film is None else film.mask
     features = _collect(texture, spots, film_mask=film_mask, dark=dark, edge=edge)

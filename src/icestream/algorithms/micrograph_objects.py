@@ -16,6 +16,7 @@ SMALLEST_PX = 64
 _CLIPPED_SHARE = 5e-4
 _UNUSUAL, _STILL_DARK = 6.0, 2.5  # robust standard deviations
 _LEAST_LOSS = 0.05
+_LEAST_EDGE = 0.75  # of the depth
 _SHARPEST_SHARE = 0.6
 _LARGEST_ROUGHNESS = 0.03  # of the side
 _LARGEST_BULGE = 0.04  # of the chord
@@ -189,12 +190,15 @@ def _fit_robustly(terms: NDArray[np.float64], values: NDArray[np.float64]) -> ND
     return fitted
 
 
-def find_dark_objects_2d(flat: Image, *, object_px: float, beam_level: float | None = None) -> NDArray[np.bool_]:
-    """Mark lumps that are far darker than the rest: ice balls, aggregates, dirt.
+def find_dark_objects_2d(
+    flat: Image, *, object_px: float, beam_level: float | None = None
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Mark lumps that are far darker than the rest: ice balls, aggregates, dirt; and clouds, which have no edge: thicker ice.
 
-    A lump has a core six robust deviations darker than the most frequent grey value, with room for a disc of half ``object_px``,
+    Either has a core six robust deviations darker than the most frequent grey value, with room for a disc of half ``object_px``,
     and goes on as far as it is 2.5 deviations darker and half as dark as its darkest neighbour. Deviations are those of the
-    smoothed image within its quieter tiles.
+    smoothed image within its quieter tiles. Across the edge of a lump, within half ``object_px``, the grey value falls by three
+    quarters of the lump's mean depth, or by six deviations.
 
     Parameters
     ----------
@@ -208,8 +212,8 @@ def find_dark_objects_2d(flat: Image, *, object_px: float, beam_level: float | N
 
     Returns
     -------
-    mask
-        ``(h, w)``.
+    lumps, clouds
+        ``(h, w)`` each.
     """
     mean = ndimage.gaussian_filter(flat, object_px / 4, mode="reflect")
     spread, level = _usual_level(mean)
@@ -219,8 +223,27 @@ def find_dark_objects_2d(flat: Image, *, object_px: float, beam_level: float | N
     core &= ndimage.distance_transform_edt(np.pad(core, 1, mode="edge"))[1:-1, 1:-1] >= object_px / 4
     half_as_dark = depth > 0.5 * ndimage.maximum_filter(depth, size=round(object_px / 2))  # where a blurred edge is
     around = (depth > max(_STILL_DARK * spread, 0.5 * loss)) & half_as_dark
-    mask: NDArray[np.bool_] = ndimage.binary_propagation(core & around, mask=around)
-    return mask
+    found: NDArray[np.bool_] = ndimage.binary_propagation(core & around, mask=around)
+    clouds = _find_edgeless(found, flat, depth, width_px=object_px / 4, edge=_UNUSUAL * spread)
+    return found & ~clouds, clouds
+
+
+def _find_edgeless(found: NDArray[np.bool_], flat: Image, depth: Image, *, width_px: float, edge: float) -> NDArray[np.bool_]:
+    """Return the regions on whose border the grey value falls by less than ``edge`` and three quarters of their mean depth."""
+    labels, n_regions = ndimage.label(found)
+    away, nearest = ndimage.distance_transform_edt(~found, return_indices=True)
+    within = ndimage.distance_transform_edt(np.pad(found, 1, mode="edge"))[1:-1, 1:-1]
+    regions = np.arange(n_regions + 1)
+    levels, sizes = [], []
+    for distance, owner in ((away, labels[tuple(nearest)]), (within, labels)):
+        beside = np.where((distance > width_px / 2) & (distance <= 1.5 * width_px), owner, 0)  # 0 is no region
+        sizes.append(ndimage.sum_labels(beside > 0, beside, regions))
+        levels.append(ndimage.sum_labels(flat, beside, regions) / np.maximum(sizes[-1], 1))
+    mean_depth = ndimage.sum_labels(depth, labels, regions) / np.maximum(np.bincount(labels.ravel()), 1)
+    edgeless = levels[0] - levels[1] < np.minimum(_LEAST_EDGE * mean_depth, edge)  # (n_regions + 1,)
+    edgeless &= (np.minimum(*sizes) > 0) & (regions > 0)
+    clouds: NDArray[np.bool_] = edgeless[labels]
+    return clouds
 
 
 def _usual_level(image: Image) -> tuple[float, float]:

@@ -1,6 +1,6 @@
 """What the texture of a micrograph tells: shot noise alone, ice, particles, crystals, drift.
 
-All are medians over tiles, so that dirt in some of them does not matter.
+All are medians over tiles, or sums to which no tile adds much, so that dirt in some of them does not matter.
 """
 
 from dataclasses import dataclass
@@ -19,6 +19,9 @@ TEXTURE_SCALES_PX = (1.5, 2.5, 4.0, 6.0, 9.0)
 
 _TILE_PX = 128
 _LEAST_CLEAR = 0.6
+_DIRECTED_FROM_PER_PX = 1 / 64
+_DIRECTED_TO_PER_PX = (1 / 8, 1 / 4)
+_CHANCE = 3.0  # noise alone exceeds this many times its mean square in one of 20, exp(-3)
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,10 @@ def measure_texture_2d(flat: Image, clear: NDArray[np.bool_]) -> Texture:
     spectra, weight = _transform_tiles(flat, clear, starts, tile)
     bands = _measure_bands(spectra, weight)
     floor = max(min(bands[1:]), 1e-30)
-    radius = frequency_radius_2d(tile, tile)
     return Texture(
         band_power=tuple(max(band / floor, 1.0) if i else band / floor for i, band in enumerate(bands)),
         noise_power=floor,
-        anisotropy=_measure_anisotropy(spectra, weight * ((radius > 1 / 32) & (radius < 0.35)), floor),
+        anisotropy=_measure_anisotropy(spectra, weight, floor),
         skewness=min(_measure_skewness(flat, clear, starts, (tile, scale)) for scale in TEXTURE_SCALES_PX),
         n_tiles=len(starts),
     )
@@ -128,12 +130,36 @@ def _tile_spectrum(flat: Image, clear: NDArray[np.bool_], start: tuple[int, int]
 
 
 def _measure_anisotropy(spectra: NDArray[np.float64], weight: NDArray[np.float64], floor: float) -> float:
-    """Return the median over tiles of how one-sided the power above the floor is: 0 for rings, 1 for a line."""
-    ky, kx = frequency_grid_2d(spectra.shape[1], spectra.shape[1])
-    turn = np.exp(2j * np.arctan2(ky + 0 * kx, kx + 0 * ky))
-    above = np.maximum(spectra - floor, 0) * weight
-    total = above.sum((1, 2))
-    return float(np.median(np.abs((above * turn).sum((1, 2))) / np.maximum(total, 1e-30)))
+    """Return how one-sided the power above the floor is: 0 for rings, 1 for a line.
+
+    A motion over the length ``d`` multiplies the spectrum by ``sinc(d g)²``, with the frequency ``g`` along it (Frank 1969, Optik
+    30, 171): what is left lies across, among coarse frequencies (1/64 to 1/8 per pixel) and among all (to 1/4). So the lesser of
+    the two is taken. An ellipse of astigmatism changes its sign from ring to ring.
+    """
+    return min(_measure_direction(spectra, weight, floor, highest_per_px=highest) for highest in _DIRECTED_TO_PER_PX)
+
+
+def _measure_direction(
+    spectra: NDArray[np.float64], weight: NDArray[np.float64], floor: float, *, highest_per_px: float
+) -> float:
+    """Return the second angular harmonic of the power above the floor over that power.
+
+    It is summed over tiles, none with more weight than the median one, so that the noise, which has no direction, averages out;
+    what the spread of the tiles makes by chance is taken off its square. Lines along the axes are of the camera.
+    """
+    tile = spectra.shape[1]
+    ky, kx = (axis + np.zeros((tile, tile // 2 + 1)) for axis in frequency_grid_2d(tile, tile))
+    radius = np.hypot(ky, kx)
+    off_axes = (np.abs(ky) > 1.5 / tile) & (kx > 1.5 / tile)
+    chosen = weight * ((radius >= _DIRECTED_FROM_PER_PX) & (radius < highest_per_px) & off_axes)
+    turn = np.exp(2j * np.arctan2(ky, kx))
+    whole = (spectra * chosen).sum((1, 2))  # (n,)
+    share = 1 / np.maximum(np.maximum(whole, np.median(whole)), 1e-30)
+    turned = share * (spectra * chosen * turn).sum((1, 2))  # (n,), complex
+    above = float((share * (whole - floor * chosen.sum())).sum())
+    length = np.abs(turned.sum())
+    chance = float((np.abs(turned - turned.mean()) ** 2).sum())
+    return float(np.sqrt(max(length**2 - _CHANCE * chance, 0.0)) / max(above, length, 1e-30))
 
 
 def _measure_skewness(

@@ -55,7 +55,7 @@ class Rule:
 
 
 RULES: tuple[Rule, ...] = (
-    Rule("no_ice", "signal_to_noise", 1.4, 0.1,
+    Rule("no_ice", "signal_to_noise", 1.28, 0.1,
          "the strongest octave of the spectrum is {value:.2f} times the weakest, below {bound:.3g} there is only shot noise",
          above=False, logarithmic=True),
     Rule("crystalline_ice", "bragg_share", 0.15, 0.05,
@@ -68,14 +68,14 @@ RULES: tuple[Rule, ...] = (
          "dark objects cover {value:.0%} of the image, allowed are {bound:.0%}"),
     Rule("crystalline_ice", "mottle", 5.5, 0.2,
          "coarse mottle has {value:.1f} times the power of finer texture, allowed are {bound:.3g} times", logarithmic=True),
-    Rule("bare_ice", "particle_evidence", 0.22, 0.2,
+    Rule("bare_ice", "particle_evidence", 0.18, 0.2,
          "skewness times signal over noise is {value:.2f}, below {bound:.3g} it is that of ice without particles",
          above=False, logarithmic=True),
     Rule("great", "usable_signal", 2.3, 0.15,
          "signal to noise times usable share is {value:.2f}, great from {bound:.3g}", logarithmic=True),
 )  # fmt: skip
 """The rules in their order. The bounds of shares are what is tolerated; that of great was chosen on six real images; the others
-come from simulated micrographs. docs/how-to/judge-a-micrograph.md says how."""
+lie in gaps between simulated micrographs. docs/how-to/judge-a-micrograph.md says how."""
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ class MicrographQuality(Record):
     mottle: float = Field(description="Coarse power over that of everything finer")
     bragg_share: float | None = Field(None, description="Share of the tiles with Bragg spots of ice; unset: pixels too coarse")
     bragg_spacing_ang: Angstrom | None = Field(None, description="Where the spots are")
-    anisotropy: float = Field(description="How one-sided the spectrum is, from 0 to 1")
+    anisotropy: float = Field(description="How one-sided the coarse spectrum is, from 0 to 1; drift makes it so")
     film_share: float = Field(description="Share of the image that is film beside a hole")
     dark_share: float = Field(description="Share of the image under dark objects")
     skewness: float = Field(description="Least skewness of the grey values; particles are dark and make it negative")

@@ -30,7 +30,7 @@ class TriageParams(Params):
     min_score: float | None = Field(None, ge=0, le=1, description="Smallest probability that the micrograph is worth keeping")
 
 
-@step.map("measure_quality", version=1, reads=("pixel_size_ang", "dose_per_frame_e_per_ang2"))
+@step.map("measure_quality", version=2, reads=("pixel_size_ang", "dose_per_frame_e_per_ang2"))
 def measure_quality(micrograph: Micrograph, acquisition: Acquisition, ctx: Context) -> MicrographQuality:
     """Measure what a micrograph looks like, and name its kind: empty, bare or crystalline ice, film, dirt, or with particles.
 
@@ -83,7 +83,7 @@ def draw_maps(maps: MicrographMaps) -> NDArray[np.float64]:
     return drawn
 
 
-@step.filter("triage", version=1)
+@step.filter("triage", version=2)
 def triage(micrograph: Micrograph, quality: MicrographQuality, params: TriageParams) -> Verdict:  # noqa: ARG001 - the micrograph is passed on
     """Keep micrographs of the kinds that are wanted; a rejection names the kind, its number and what is allowed."""
     rules = replace_bounds(
