@@ -34,11 +34,16 @@ class ModelFit:
 
 @dataclass(frozen=True)
 class _Problem:
-    """One axis: measured positions and weights ``(p, n)``, and the terms ``(p, n, 18)``, without shift per frame or patch."""
+    """One axis: measured positions and weights ``(p, n)``, and the terms ``(p, n, 18)``, without shift per frame or patch.
+
+    ``normal`` ``(18, 18)`` and ``moment`` ``(18,)`` are the weighted products of terms with terms and with positions.
+    """
 
     measured: NDArray[np.float64]
     weight: NDArray[np.float64]
     terms: NDArray[np.float64]
+    normal: NDArray[np.float64]
+    moment: NDArray[np.float64]
 
 
 def candidate_models(*, n_times: int, grid_side: int) -> list[tuple[str, list[int]]]:
@@ -144,16 +149,19 @@ def _reduce(measured: NDArray[Any], weight: NDArray[Any], terms: NDArray[Any]) -
         centred: NDArray[np.float64] = values - rows - columns + mean
         return centred
 
-    return _Problem(centre(measured), outer, centre(terms))
+    positions, columns = centre(measured), centre(terms)
+    flat = columns.reshape(-1, N_TERMS)  # (p * n, 18)
+    weighted = flat * outer.reshape(-1, 1)
+    return _Problem(positions, outer, columns, flat.T @ weighted, positions.ravel() @ weighted)
 
 
 def _solve(problem: _Problem, columns: list[int]) -> tuple[NDArray[np.float64], float]:
     """Return the coefficients of some terms and the weighted sum of squared residuals."""
-    root = np.sqrt(problem.weight).ravel()
-    design = problem.terms[..., columns].reshape(len(root), -1) * root[:, None]
-    target = problem.measured.ravel() * root
-    solution = np.asarray(np.linalg.lstsq(design, target, rcond=1e-8)[0], dtype=np.float64)
-    return solution, float(np.sum((target - design @ solution) ** 2))
+    solution = np.asarray(
+        np.linalg.lstsq(problem.normal[np.ix_(columns, columns)], problem.moment[columns], rcond=1e-14)[0], dtype=np.float64
+    )
+    whole = float(np.sum(problem.weight * problem.measured**2))
+    return solution, max(whole - float(solution @ problem.moment[columns]), 0.0)
 
 
 def _choose(
