@@ -145,8 +145,9 @@ _SHOT_NOISE = (
 _BAND = (
     "The result is that of version 3 of `motion`: one setting of 27 (23 frames, 0.74 e/px) keeps 0.949 of 0.980 that its bound "
     "allows; patches were compared below 0.4 cycles/px. Frequencies up to Nyquist alone gave it 0.959, and with narrow rings "
-    "0.964; patches of 340 px then 0.967, at a quarter more time and with one of five settings worse. Not all settings were "
-    "measured with version 4."
+    "0.964; patches of 340 px then 0.967, at a quarter more time and with one of five settings worse. With version 4, measured on "
+    "7 of the 27 (this one, 3, 8, 12, 17, 22 and 25), it keeps 0.964, and none is short; local motion 0.028 for 0.032 px at the "
+    "median, 0.095 for 0.115 at the worst."
 )
 
 
