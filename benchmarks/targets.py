@@ -131,23 +131,24 @@ def _ctf_cost(estimator: str, name: str) -> list[Target]:
 
 
 _SHOT_NOISE = (
-    "Noise sets it: on 1024² frames of 0.5 to 1.5 e/px the Cramér-Rao bound of the settings alone allows 0.937 at the worst, "
-    "and 3 of the 4 settings below 0.95 are below it by their bound too. The result is that of version 3 of `motion`. Version 4 "
-    "(all frequencies, narrow rings, local terms shrunk in groups), on the same movies: local motion 0.072 for 0.083 px at the "
-    "median, 0.126 for 0.131 at the 95th percentile, 3 settings below 0.95 for 4, and again one where noise allows it, another one "
-    "(n° 28, that had 0.112 px and has 0.124); on 23 settings of seed 51 0.091 for 0.104, 0.154 for 0.189, 7 for 11, and 3 for 7 "
-    "where noise allows it. Tried without gain: three more rounds; half the penalty on local terms (0.951 for the setting that had "
-    "0.948); windows that fall off over a third of the length; broadly smoothed rings alone; narrow rings without a prior (faint "
-    "ones were cut off); shrinking groups less (James-Stein)."
+    "Noise sets it: on 1024² frames of 0.5 to 1.5 e/px the Cramér-Rao bound of the settings alone allows 0.937 at the "
+    "worst, and 3 of the 4 settings below 0.95 are below it by their bound too. The result is that of version 3 of "
+    "`motion`. Version 4 (all frequencies, narrow rings, local terms shrunk in groups), on the same movies: local motion "
+    "0.072 for 0.083 px at the median, 0.126 for 0.131 at the 95th percentile, 3 settings below 0.95 for 4, and again one "
+    "where noise allows it, another one (n° 28, that had 0.112 px and has 0.124); on 23 settings of seed 51 0.091 for "
+    "0.104, 0.154 for 0.189, 7 for 11, and 3 for 7 where noise allows it. Tried without gain: three more rounds; half the "
+    "penalty on local terms (0.951 for the setting that had 0.948); windows that fall off over a third of the length; "
+    "broadly smoothed rings alone; narrow rings without a prior (faint ones were cut off); shrinking groups less (James- "
+    "Stein)."
 )
 
 
 _BAND = (
-    "The result is that of version 3 of `motion`: one setting of 27 (23 frames, 0.74 e/px) keeps 0.949 of 0.980 that its bound "
-    "allows; patches were compared below 0.4 cycles/px. Frequencies up to Nyquist alone gave it 0.959, and with narrow rings "
-    "0.964; patches of 340 px then 0.967, at a quarter more time and with one of five settings worse. With version 4, measured on "
-    "7 of the 27 (this one, 3, 8, 12, 17, 22 and 25), it keeps 0.964, and none is short; local motion 0.028 for 0.032 px at the "
-    "median, 0.095 for 0.115 at the worst."
+    "The result is that of version 3 of `motion`: one setting of 27 (23 frames, 0.74 e/px) keeps 0.949 of 0.980 that its "
+    "bound allows; patches were compared below 0.4 cycles/px. Frequencies up to Nyquist alone gave it 0.959, and with "
+    "narrow rings 0.964; patches of 340 px then 0.967, at a quarter more time and with one of five settings worse. With "
+    "version 4, measured on 7 of the 27 (this one, 3, 8, 12, 17, 22 and 25), it keeps 0.964, and none is short; local "
+    "motion 0.028 for 0.032 px at the median, 0.095 for 0.115 at the worst."
 )
 
 
