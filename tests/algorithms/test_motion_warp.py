@@ -5,7 +5,8 @@ import pytest
 from scipy import fft
 
 from icestream.algorithms.fourier import frequency_radius_2d, shift_spectrum_2d
-from icestream.algorithms.warp import BLOCK_PX, add_warped_frames, interpolation_table, warp_image_2d
+from icestream.algorithms.gain import correct_frame_2d, draw_good_pixels
+from icestream.algorithms.warp import BLOCK_PX, add_corrected_warped, add_warped_frames, interpolation_table, warp_image_2d
 
 
 def _constant_field(shape, shift):
@@ -66,3 +67,32 @@ def test_sums_are_weighted_and_additive():
     add_warped_frames(sums, frames, fields_yx_px=fields, weights=weights)
     single = np.stack([warp_image_2d(frame, field_yx_px=field) for frame, field in zip(frames, fields, strict=True)])
     np.testing.assert_allclose(sums, 1 + np.einsum("nr,nyx->ryx", weights, single), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(40, 50), (64, 48), (33, 700)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_correcting_on_the_way_is_correcting_first(shape, dtype):
+    rng = np.random.default_rng(4)
+    frames = rng.poisson(3.0, (6, *shape)).astype(dtype)
+    factor = rng.uniform(0.8, 1.2, shape).astype(np.float32)
+    defects = rng.random(shape) < 0.03
+    defects[0, 0] = defects[-1, -1] = True
+    positions = np.argwhere(defects)
+    fields = rng.uniform(-9, 9, (6, 2, *(-(-length // BLOCK_PX) for length in shape))).astype(np.float32)
+    weights = rng.normal(size=(6, 3)).astype(np.float32)
+    expected, found = np.zeros((3, *shape), dtype=np.float32), np.zeros((3, *shape), dtype=np.float32)
+    corrected = np.stack(
+        [correct_frame_2d(frame, factor, defects, positions=positions, seed=seed) for seed, frame in enumerate(frames)]
+    )
+    add_warped_frames(expected, corrected, fields_yx_px=fields, weights=weights)
+    sources = np.stack([draw_good_pixels(defects, positions, seed=seed) for seed in range(6)])
+    before = frames.copy()
+    add_corrected_warped(found, frames, factor, positions=positions, sources=sources, fields_yx_px=fields, weights=weights)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(frames, before)
+
+
+def test_shifts_larger_than_the_frame_are_mirrored_again():
+    image = np.random.default_rng(5).normal(size=(20, 20)).astype(np.float32)
+    moved = warp_image_2d(image, field_yx_px=_constant_field(image.shape, (40, -80)))
+    np.testing.assert_array_equal(moved, image)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
-from icestream.algorithms.motion_correlate import Band
+from icestream.algorithms.motion_correlate import RING_PER_PX, Band
 from icestream.algorithms.motion_fit import ModelFit
 from icestream.algorithms.motion_frames import Detector, Frames, bin_frames, choose_bin
 from icestream.algorithms.motion_global import refine_shifts, search_shifts, transform_frames
@@ -123,10 +123,10 @@ def align_movie(
 
 def _informative_limit(rings: NDArray[np.float64], *, band: Band, bin: int) -> float:
     """Return the frequency below which nearly all that is known about shifts lies, in cycles per raw pixel."""
-    highest = min(0.4, 0.5 / bin)
+    highest = 0.5 / bin
     if len(rings) < 8:
         return highest
-    frequency = (np.arange(len(rings)) + 0.5) * (0.5 / 128)
+    frequency = (np.arange(len(rings)) + 0.5) * RING_PER_PX
     share = np.cumsum(rings * frequency**3)
     inside = float(frequency[np.searchsorted(share, 0.98 * share[-1])])
     edge = float(max(band.ky.max(), band.kx.max()))

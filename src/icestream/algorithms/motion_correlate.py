@@ -12,13 +12,16 @@ from typing import Any
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 
 from icestream.algorithms.motion_arrays import add_shifted_arrays, slopes_of_arrays, sum_power_arrays
 from icestream.algorithms.namespaces import Array, place_of, to_numpy
 
 ComplexArray = Array
 """Complex numbers of single precision, of any library."""
-_RING = 0.5 / 128
+RING_PER_PX = 0.5 / 384
+"""Width of a ring of frequencies, in cycles per pixel: so narrow that the zeros of the CTF get little weight."""
+_BROAD_RINGS = 9.0
 
 
 @dataclass(frozen=True)
@@ -182,7 +185,7 @@ def newton_steps(
 
 def rings_of(band: Band) -> NDArray[np.intp]:
     """Return the ring of frequencies each coefficient belongs to: ``(h, w)``."""
-    rings: NDArray[np.intp] = (np.sqrt(band.squared) / _RING).astype(np.intp)
+    rings: NDArray[np.intp] = (np.sqrt(band.squared) / RING_PER_PX).astype(np.intp)
     return rings
 
 
@@ -212,6 +215,9 @@ def _sum_power(spectra: ComplexArray) -> NDArray[np.float64]:
 def likelihood_weights(power: tuple[NDArray[np.float64], ...], *, n_frames: int) -> NDArray[np.float64]:
     """Return the weight of each ring, ``S / (N (N + n S))``, zero where no signal is measured.
 
+    The signal ``S`` of a ring is that of its wider surroundings, and as much of what the ring itself shows beside that as is not
+    noise (shrunk as by James & Stein 1961): Thon rings are followed where they are seen, and faint signal is not cut off.
+
     Parameters
     ----------
     power
@@ -220,14 +226,25 @@ def likelihood_weights(power: tuple[NDArray[np.float64], ...], *, n_frames: int)
         Number of frames in a sum.
     """
     single, common, count = power
-    kernel = np.array([0.25, 0.5, 0.25])
-    modes = np.maximum(np.convolve(count, kernel, mode="same"), 1e-9)
-    single, common = np.convolve(single, kernel, mode="same") / modes, np.convolve(common, kernel, mode="same") / modes
-    floor = 2.0 * single / np.sqrt(n_frames * (n_frames - 1) * np.maximum(modes, 1.0))
-    signal = np.where(common > floor, common, 0.0)
-    noise = np.maximum(single - signal, 1e-3 * single + 1e-30)
+    noise = np.maximum(
+        _smooth(single - common, count, width=_BROAD_RINGS)[0], 1e-3 * _smooth(single, count, width=1.0)[0] + 1e-30
+    )
+    broad, broad_modes = _smooth(common, count, width=_BROAD_RINGS)
+    fine, fine_modes = _smooth(common, count, width=1.0)
+    scale = noise / np.sqrt(n_frames * (n_frames - 1))  # a ring of m coefficients is known to this over the root of m
+    noise_seen, _ = _smooth(count * scale**2 / fine_modes, count, width=_BROAD_RINGS)
+    seen, _ = _smooth(count * (fine - broad) ** 2, count, width=_BROAD_RINGS)
+    share = np.clip(1.0 - noise_seen / np.maximum(seen, 1e-300), 0.0, 1.0)
+    signal = np.where(broad > 2.0 * scale / np.sqrt(broad_modes), np.maximum(broad + share * (fine - broad), 0.0), 0.0)
     weights: NDArray[np.float64] = signal / (noise * (noise + n_frames * signal))
     return weights
+
+
+def _smooth(sums: NDArray[Any], count: NDArray[Any], *, width: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean of neighbouring rings, weighed by a Gaussian, and of how many coefficients it is about the mean."""
+    near = np.maximum(gaussian_filter1d(count, width, mode="nearest"), 1e-9)
+    mean: NDArray[np.float64] = gaussian_filter1d(sums, width, mode="nearest") / near
+    return mean, np.maximum(near * 2 * np.sqrt(np.pi) * width, 1.0)
 
 
 def spread_weights(rings: NDArray[np.float64], *, band: Band, b_factor_px2: float) -> NDArray[np.float32]:

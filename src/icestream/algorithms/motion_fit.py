@@ -34,11 +34,16 @@ class ModelFit:
 
 @dataclass(frozen=True)
 class _Problem:
-    """One axis: measured positions and weights ``(p, n)``, and the terms ``(p, n, 18)``, without shift per frame or patch."""
+    """One axis: measured positions and weights ``(p, n)``, and the terms ``(p, n, 18)``, without shift per frame or patch.
+
+    ``normal`` ``(18, 18)`` and ``moment`` ``(18,)`` are the weighted products of terms with terms and with positions.
+    """
 
     measured: NDArray[np.float64]
     weight: NDArray[np.float64]
     terms: NDArray[np.float64]
+    normal: NDArray[np.float64]
+    moment: NDArray[np.float64]
 
 
 def candidate_models(*, n_times: int, grid_side: int) -> list[tuple[str, list[int]]]:
@@ -62,9 +67,9 @@ def fit_model(
 ) -> ModelFit:
     """Fit shift per frame, offset per patch and local model to the positions that patches ask for.
 
-    The model is the one with the least expected error (Mallows 1973, Technometrics 15, 661, with a stricter penalty), shrunk by
-    how little of it noise explains (James & Stein 1961), so that data without local motion give none. Patches far from the fit
-    lose weight (Huber).
+    There is local motion if some model lowers the expected error (Mallows 1973, Technometrics 15, 661, with a stricter penalty).
+    Then what each model adds to the simpler ones is shrunk by how much of it noise explains (Efron & Morris 1973,
+    J. Am. Stat. Assoc. 68, 117). Patches far from the fit lose weight (Huber).
 
     Parameters
     ----------
@@ -144,47 +149,77 @@ def _reduce(measured: NDArray[Any], weight: NDArray[Any], terms: NDArray[Any]) -
         centred: NDArray[np.float64] = values - rows - columns + mean
         return centred
 
-    return _Problem(centre(measured), outer, centre(terms))
+    positions, columns = centre(measured), centre(terms)
+    flat = columns.reshape(-1, N_TERMS)  # (p * n, 18)
+    weighted = flat * outer.reshape(-1, 1)
+    return _Problem(positions, outer, columns, flat.T @ weighted, positions.ravel() @ weighted)
 
 
 def _solve(problem: _Problem, columns: list[int]) -> tuple[NDArray[np.float64], float]:
     """Return the coefficients of some terms and the weighted sum of squared residuals."""
-    root = np.sqrt(problem.weight).ravel()
-    design = problem.terms[..., columns].reshape(len(root), -1) * root[:, None]
-    target = problem.measured.ravel() * root
-    solution = np.asarray(np.linalg.lstsq(design, target, rcond=1e-8)[0], dtype=np.float64)
-    return solution, float(np.sum((target - design @ solution) ** 2))
+    solution = np.asarray(
+        np.linalg.lstsq(problem.normal[np.ix_(columns, columns)], problem.moment[columns], rcond=1e-14)[0], dtype=np.float64
+    )
+    whole = float(np.sum(problem.weight * problem.measured**2))
+    return solution, max(whole - float(solution @ problem.moment[columns]), 0.0)
 
 
 def _choose(
     problems: list[_Problem], models: list[tuple[str, list[int]]]
 ) -> tuple[list[int], NDArray[np.float64], NDArray[np.float64], str | None]:
-    """Return terms, coefficients ``(2, 18)`` and residuals ``(p, n, 2)`` of the best model; a note if it is not the richest."""
+    """Return terms, coefficients ``(2, 18)`` and residuals ``(p, n, 2)``; a note if the model is not the richest."""
     n_patches, n_times = problems[0].measured.shape
     none = np.array([np.sum(problem.weight * problem.measured**2) for problem in problems])  # (2,)
-    fits = [[_solve(problem, columns) for problem in problems] for _, columns in models]
+    fits = np.array([[_solve(problem, columns)[1] for problem in problems] for _, columns in models])  # (models, 2)
     freedom = (n_patches - 1) * (n_times - 1)
-    richest = np.array([rest for _, rest in fits[-1]])
-    variance = np.maximum(richest / max(freedom - len(models[-1][1]), 1), 1e-300)  # (2,)
-    costs = [
-        float(np.sum([rest for _, rest in fit] / variance)) + _PENALTY * 2 * len(columns)
-        for fit, (_, columns) in zip(fits, models, strict=True)
-    ]
-    best = int(np.argmin(costs))
+    variance = np.maximum(fits[-1] / max(freedom - len(models[-1][1]), 1), 1e-300)  # (2,)
+    costs = np.sum(fits / variance, axis=1) + _PENALTY * 2 * np.array([len(columns) for _, columns in models])
     coefficients = np.zeros((2, N_TERMS))
     chosen: list[int] = []
     note: str | None = "no local motion above the noise"
-    if costs[best] < float(np.sum(none / variance)):
-        chosen = models[best][1]
-        note = None if best == len(models) - 1 else f"local model is {models[best][0]}"
-        for axis, (solution, rest) in enumerate(fits[best]):
-            gain = none[axis] - rest
-            shrink = max(0.0, 1.0 - max(len(chosen) - 2, 0) * variance[axis] / gain) if gain > 0 else 0.0
-            coefficients[axis, chosen] = shrink * solution
+    if costs.min() < float(np.sum(none / variance)):
+        coefficients, chosen = _shrink(problems, [columns for _, columns in models], variance)
+        name = next(name for name, columns in models if set(chosen) <= set(columns))
+        note = None if name == models[-1][0] else f"local model is {name}"
     residual = np.stack(
         [problem.measured - problem.terms @ coefficients[axis] for axis, problem in enumerate(problems)], axis=-1
     )  # (p, n, 2)
     return chosen, coefficients, residual, note
+
+
+def _shrink(
+    problems: list[_Problem], models: list[list[int]], variance: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], list[int]]:
+    """Return the coefficients ``(2, 18)`` that are most probable, and the terms that are not zero.
+
+    What each model adds to the simpler ones is a group with a Gaussian prior, of the variance that makes the group most probable.
+    """
+    groups: list[list[int]] = []
+    for columns in models:
+        known = {term for group in groups for term in group}
+        groups.append([term for term in columns if term not in known])
+    order = [term for group in groups for term in group]
+    roots = [_root(problem.normal[np.ix_(order, order)]) for problem in problems]
+    parts = np.stack(
+        [np.linalg.solve(root, problem.moment[order]) for root, problem in zip(roots, problems, strict=True)]
+    )  # (2, terms): uncorrelated, each orthogonal to the terms before it, of variance ``variance``
+    start, chosen = 0, []
+    for group in groups:
+        some = slice(start, start + len(group))
+        strength = float(np.sum(parts[:, some] ** 2 / variance[:, None]))
+        share = max(0.0, 1.0 - 2 * len(group) / strength) if strength > 0 else 0.0
+        parts[:, some] *= share
+        chosen += group if share > 0 else []
+        start += len(group)
+    coefficients = np.zeros((2, N_TERMS))
+    for axis, root in enumerate(roots):
+        coefficients[axis, order] = np.linalg.solve(root.T, parts[axis])
+    return coefficients, chosen
+
+
+def _root(normal: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the lower triangular root of a matrix, made regular where terms cannot be told apart."""
+    return np.asarray(np.linalg.cholesky(normal + np.diag(1e-10 * np.diag(normal) + 1e-300)), dtype=np.float64)
 
 
 def _huber(residual: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:

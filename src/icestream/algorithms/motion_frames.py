@@ -69,13 +69,14 @@ class Detector:
         found = place.put(self.defects), place.put(np.minimum(ranks, len(self.positions) - 1))
         return replace(self, factor=place.put(factor), is_defect=found[0], ranks=found[1])
 
-    def _check(self, frame: Array, number: int) -> None:
+    def check(self, frame: Array, number: int) -> None:
+        """Refuse a frame of another size."""
         if frame.shape != self.shape:
             raise ItemError(f"frame {number} is {frame.shape[0]}×{frame.shape[1]}, frame 0 is {self.shape[0]}×{self.shape[1]}")
 
     def correct(self, frame: Array, *, number: int, out: NDArray[np.float32] | None = None) -> Array:
         """Return a frame with gain and defects corrected; on cores it is written to ``out`` if that is given."""
-        self._check(frame, number)
+        self.check(frame, number)
         if self.place.on_cores:
             return correct_frame_2d(frame, self.factor, self.defects, positions=self.positions, seed=number, out=out)
         sources = draw_good_pixels(self.defects, self.positions, seed=number)
@@ -86,7 +87,7 @@ class Detector:
         if not self.place.on_cores:
             total[:, :] += bin_array(self.correct(frame, number=number), bin=bin) * scale
             return
-        self._check(frame, number)
+        self.check(frame, number)
         sources = draw_good_pixels(self.defects, self.positions, seed=number)
         add_corrected_binned(total, frame, self.factor, positions=self.positions, sources=sources, bin=bin, scale=scale)
 

@@ -31,6 +31,8 @@ _REFINE_SIDE = 1024
 _HIGHEST_PER_PX = 0.4
 _SETTLED_PX = 0.01
 _BATCH = 32
+_LEAST_LOG_WEIGHT = 7.0
+"""Weights below exp(-7) count as none."""
 
 
 def taper_2d(height: int, width: int, *, share: float) -> NDArray[np.float32]:
@@ -107,6 +109,15 @@ def take_band(spectra: ComplexArray, *, rows: NDArray[np.intp], columns: int) ->
     first = int(np.count_nonzero(2 * rows < spectra.shape[-2]))
     last = spectra.shape[-2] - (len(rows) - first)
     return place_of(spectra).xp.concat([spectra[..., :first, :columns], spectra[..., last:, :columns]], axis=-2)
+
+
+def narrow_band(spectra: ComplexArray, *, band: Band, b_factor_px2: float) -> tuple[ComplexArray, Band]:
+    """Return the part of ``(n, h, w)`` spectra over ``band`` to which ``exp(-B |k|²)`` leaves weight, and its band."""
+    limit = np.sqrt(_LEAST_LOG_WEIGHT / b_factor_px2) if b_factor_px2 > 0 else np.inf
+    if limit >= max(float(band.ky.max()), float(band.kx.max())):
+        return spectra, band
+    rows, columns = np.flatnonzero(np.abs(band.ky) <= limit), int(np.count_nonzero(band.kx <= limit))
+    return take_band(spectra, rows=rows, columns=columns), Band(ky=band.ky[rows], kx=band.kx[:columns])
 
 
 def search_shifts(

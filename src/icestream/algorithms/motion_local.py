@@ -25,7 +25,7 @@ from icestream.algorithms.motion_correlate import (
     sum_shifted,
 )
 from icestream.algorithms.motion_fit import ModelFit, fit_model, smooth_track
-from icestream.algorithms.motion_global import take_band, taper_2d, taper_part, transform_band
+from icestream.algorithms.motion_global import narrow_band, take_band, taper_2d, taper_part, transform_band
 from icestream.algorithms.motion_model import local_shift_px
 from icestream.algorithms.namespaces import Array, place_of, rfft2
 
@@ -126,11 +126,9 @@ def fit_local_motion(
         totals: list[ComplexArray | None] = [None] * len(patches)
         if measured:
             rings, totals = _measure_rings(patches, shifts, band=band, rings=rings)
-        weight = spread_weights(rings if measured else np.ones(1), band=band, b_factor_px2=b_scale * b_factor_px2)
-        steps = [
-            newton_steps(patch.spectra, shifts_yx_px=shift - patch.cut_yx_px, band=band, weight=weight, total=total)
-            for patch, shift, total in zip(patches, shifts, totals, strict=True)
-        ]
+        steps = _patch_steps(
+            patches, shifts, totals, band=band, rings=rings if measured else np.ones(1), b_factor_px2=b_scale * b_factor_px2
+        )
         reach = 3.0 if b_scale > 1 else (1.5 if b_scale else 0.75)
         fit = fit_model(
             shifts + np.clip(np.stack([step.step_yx_px for step in steps]), -reach, reach),
@@ -160,6 +158,24 @@ def total_shifts(
     )  # (2, p, n)
     moved: NDArray[np.float64] = fit.global_yx_px[None] + np.moveaxis(local, 0, -1)
     return moved
+
+
+def _patch_steps(
+    patches: list[Patch],
+    shifts: NDArray[Any],
+    totals: list[ComplexArray | None],
+    *,
+    band: Band,
+    rings: NDArray[np.float64],
+    b_factor_px2: float,
+) -> list[Steps]:
+    """Return the Newton step of every patch from its shifts ``(n, 2)``, from the frequencies that have weight."""
+    steps = []
+    for patch, shift, total in zip(patches, shifts, totals, strict=True):
+        spectra, narrow = narrow_band(patch.spectra, band=band, b_factor_px2=b_factor_px2)
+        weight = spread_weights(rings, band=narrow, b_factor_px2=b_factor_px2)
+        steps.append(newton_steps(spectra, shifts_yx_px=shift - patch.cut_yx_px, band=narrow, weight=weight, total=total))
+    return steps
 
 
 def _measure_rings(

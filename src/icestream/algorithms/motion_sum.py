@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 
 from icestream.algorithms.dose import dose_weights
 from icestream.algorithms.fourier import resize_spectrum_2d
+from icestream.algorithms.gain import draw_good_pixels
 from icestream.algorithms.motion_arrays import filter_arrays
 from icestream.algorithms.motion_frames import Detector, Frames, group_frames
 from icestream.algorithms.motion_model import shift_field_px
 from icestream.algorithms.namespaces import Array, irfft2, place_of, rfft2, to_numpy
-from icestream.algorithms.warp import add_warped_frames
+from icestream.algorithms.warp import add_corrected_warped, add_warped_frames
 
 _FREQUENCIES = 2048
 _TOLERANCE = 2e-4
-_CHUNK = 4
+_CHUNK = 32
 _CHUNK_BYTES = 2**28
 _LARGEST_WARPS = 128
 
@@ -191,7 +192,7 @@ def sum_movie(
             start = columns * (number % 2) if halves else 0
             parts[index, start : start + columns] = of_frame[members].mean(axis=0)
             number += 1
-        add_warped_frames(sums, images, fields_yx_px=np.stack(fields), weights=parts)
+        _add(sums, images, detector, first=number - len(times), fields_yx_px=np.stack(fields), weights=parts)
     return _finish(sums, weights, halves=halves, new_shape=binned_shape(shape, bin=bin))
 
 
@@ -217,25 +218,47 @@ def _finish(sums: Array, weights: FactorisedWeights | None, *, halves: bool, new
 
 
 def _in_chunks(frames: Frames, detector: Detector, *, group: int) -> Iterator[tuple[Array, list[tuple[float, int]]]]:
-    """Yield corrected images, their times and sizes: on cores up to 4 at a time, so that the sums are passed over less often.
+    """Yield raw images ``(n, h, w)``, their times and sizes: on cores several at once, so that sums are passed over less often.
 
-    Large images come one by one, for memory; the sums are the same, for the order of the images is.
+    How many they are changes the sums by rounding only.
     """
-    if not detector.place.on_cores:
-        for index, (time, size, frame) in enumerate(group_frames(frames, group=group)):
-            yield detector.correct(frame, number=index)[None, :, :], [(time, size)]
-        return
-    chunk = max(1, min(_CHUNK, _CHUNK_BYTES // (4 * detector.shape[0] * detector.shape[1])))
-    buffer = np.empty((chunk, *detector.shape), dtype=np.float32)
+    buffer: NDArray[Any] | None = None
     times: list[tuple[float, int]] = []
     for index, (time, size, frame) in enumerate(group_frames(frames, group=group)):
-        detector.correct(frame, number=index, out=buffer[len(times)])
-        times.append((time, size))
-        if len(times) == chunk:
-            yield buffer, times
+        if not detector.place.on_cores:
+            yield frame[None, :, :], [(time, size)]
+            continue
+        detector.check(frame, index)
+        if buffer is None or len(times) == len(buffer) or buffer.dtype != frame.dtype:
+            if buffer is not None:
+                yield buffer[: len(times)], times
+            if buffer is None or buffer.dtype != frame.dtype:
+                buffer = np.empty((max(1, min(_CHUNK, _CHUNK_BYTES // frame.nbytes)), *frame.shape), dtype=frame.dtype)
             times = []
-    if times:
+        buffer[len(times)] = frame
+        times.append((time, size))
+    if buffer is not None:
         yield buffer[: len(times)], times
+
+
+def _add(
+    sums: Array, images: Array, detector: Detector, *, first: int, fields_yx_px: NDArray[np.float32], weights: NDArray[np.float32]
+) -> None:
+    """Correct raw images ``(n, h, w)``, of which ``first`` is the number of the first one, move them and add them to ``sums``."""
+    if not detector.place.on_cores:
+        corrected = detector.correct(images[0, :, :], number=first)[None, :, :]
+        add_warped_frames(sums, corrected, fields_yx_px=fields_yx_px, weights=weights)
+        return
+    numbers = range(first, first + len(images))
+    add_corrected_warped(
+        sums,
+        images,
+        detector.factor,
+        positions=detector.positions,
+        sources=np.stack([draw_good_pixels(detector.defects, detector.positions, seed=number) for number in numbers]),
+        fields_yx_px=fields_yx_px,
+        weights=weights,
+    )
 
 
 def binned_shape(shape: tuple[int, int], *, bin: float) -> tuple[int, int]:

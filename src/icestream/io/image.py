@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
@@ -108,7 +109,7 @@ def write_mrc(
     if not (np.isfinite(pixel_size_ang) and pixel_size_ang > 0):
         raise ValueError(f"{path}: pixel size {pixel_size_ang} Å (must be positive)")
     stack = stored if stored.ndim == 3 else stored[np.newaxis]  # (n, h, w)
-    statistics = (float(stack.min()), float(stack.max()), *_mean_and_deviation(stack))
+    statistics = measure_pixels(stack)
     shape = (stack.shape[0], stack.shape[1], stack.shape[2])
     little = stack.astype(stack.dtype.newbyteorder("<"), copy=False)
     with path.open("wb") as handle:
@@ -120,13 +121,30 @@ def write_mrc(
         memory.remember(path, stored)
 
 
-def _mean_and_deviation(stack: NDArray[Any]) -> tuple[float, float]:
-    """Return mean and standard deviation, image by image to keep the working memory small."""
-    means = [float(image.mean(dtype=np.float64)) for image in stack]
-    with np.errstate(over="ignore"):
-        squares = [float(np.square(image, dtype=np.float32).mean(dtype=np.float64)) for image in stack]
-    mean = sum(means) / len(means)
-    return mean, max(sum(squares) / len(squares) - mean**2, 0.0) ** 0.5
+def measure_pixels(stack: NDArray[Any]) -> tuple[float, float, float, float]:
+    """Return minimum, maximum, mean and standard deviation of a stack ``(n, h, w)``."""
+    total, squares = 0.0, 0.0
+    for image in stack:
+        whole = np.ascontiguousarray(image, dtype=np.float32 if image.dtype == np.float16 else image.dtype)
+        sums = _sum_pixels(whole)
+        total, squares = total + sums[0], squares + sums[1]
+    mean = total / stack.size
+    return float(stack.min()), float(stack.max()), mean, max(squares / stack.size - mean**2, 0.0) ** 0.5
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def _sum_pixels(image: Any) -> tuple[float, float]:
+    """Return the sums of pixels and of their squares, in double precision row by row."""
+    total, squares = 0.0, 0.0
+    for y in range(image.shape[0]):
+        of_row, of_squares = 0.0, 0.0
+        for x in range(image.shape[1]):
+            value = np.float64(image[y, x])
+            of_row += value
+            of_squares += value * value
+        total += of_row
+        squares += of_squares
+    return total, squares
 
 
 def _to_saved(path: Path, array: NDArray[Any], dtype: DTypeLike | None) -> NDArray[Any]:

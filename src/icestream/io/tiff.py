@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from icestream.errors import FileFormatError
 from icestream.io import ifd
 from icestream.io.ifd import Directory
+from icestream.io.lzw import decode_lzw
 from icestream.io.mrc import MAX_IMAGE_BYTES, MAX_SIDE_PX
 from icestream.io.raw import Source
 
+_LZW = 5
 _DECODERS: dict[int, Callable[..., Any]] = {
-    5: imagecodecs.lzw_decode,
+    _LZW: imagecodecs.lzw_decode,
     8: imagecodecs.zlib_decode,
     32946: imagecodecs.zlib_decode,
     32773: imagecodecs.packbits_decode,
@@ -104,11 +106,10 @@ def _decode(page: Directory, data: bytes, shape: tuple[int, int], dtype: np.dtyp
     """Decode one strip or tile; a decoder never gets room for more than the image needs."""
     compression = page.first(ifd.COMPRESSION, 1)
     size = shape[0] * shape[1] * dtype.itemsize
-    if compression != 1:
-        data = _decompress(page, data, compression, size)
-    if len(data) < size:
-        raise FileFormatError(page.path, f"TIFF strip or tile has {len(data)} bytes of pixels, {size} are needed")
-    part = np.frombuffer(data, dtype=dtype, count=shape[0] * shape[1]).reshape(shape)
+    pixels = data if compression == 1 else _decompress(page, data, compression, size)
+    if len(pixels) < size:
+        raise FileFormatError(page.path, f"TIFF strip or tile has {len(pixels)} bytes of pixels, {size} are needed")
+    part = np.frombuffer(pixels, dtype=dtype, count=shape[0] * shape[1]).reshape(shape)
     predictor = page.first(ifd.PREDICTOR, 1)
     if predictor == 1:
         return part
@@ -125,10 +126,12 @@ def _decode(page: Directory, data: bytes, shape: tuple[int, int], dtype: np.dtyp
     raise FileFormatError(page.path, f"TIFF predictor {predictor} is not known (1, 2, or 3 for floats)")
 
 
-def _decompress(page: Directory, data: bytes, compression: int, size: int) -> bytes:
+def _decompress(page: Directory, data: bytes, compression: int, size: int) -> bytes | memoryview:
     decoder = _DECODERS.get(compression)
     if decoder is None:
         raise FileFormatError(page.path, f"TIFF compression {compression} is not known (1 or one of {sorted(_DECODERS)})")
+    if compression == _LZW and (plain := decode_lzw(data, size=size)) is not None:
+        return plain.data
     room = np.empty(size, dtype=np.uint8)
     try:
         done: bytes = decoder(data, out=room)

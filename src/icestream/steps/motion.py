@@ -96,7 +96,7 @@ class MotionParams(Params):
 
 @step.map(
     "motion",
-    version=3,
+    version=4,
     reads=("pixel_size_ang", "voltage_kv", "dose_per_frame_e_per_ang2", "pre_exposure_e_per_ang2"),
     memory_gb=4.0,
 )
