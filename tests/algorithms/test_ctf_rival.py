@@ -102,3 +102,4 @@ def test_errors_are_never_below_those_of_the_curvature() -> None:
     np.testing.assert_allclose(sharp, curvature)
     flat = widen_covariance(objective, at, curvature, variance=1e6)
     np.testing.assert_allclose(flat, curvature * (8 / 3) ** 2)
+    np.testing.assert_array_equal(widen_covariance(objective, at, np.zeros((4, 4)), variance=1.0), np.zeros((4, 4)))

@@ -29,11 +29,13 @@ def widen_covariance(
     at
         ``(4,)``: its parameters.
     covariance
-        ``(4, 4)`` from its curvature; zero for what was not fitted.
+        ``(4, 4)`` from its curvature; zero for what was not fitted, and everywhere if there are no rings.
     variance
         Of a sample, as smooth sums of samples see it.
     """
     free = np.flatnonzero(np.diag(covariance) > 0)
+    if free.size == 0:  # no rings at all
+        return covariance
     scale = np.sqrt(np.diag(covariance)[free])
     size, axes = np.linalg.eigh(covariance[np.ix_(free, free)] / np.outer(scale, scale))
     half = scale[:, None] * axes * np.sqrt(np.maximum(size, 0.0))  # (n_free, n_free): one standard error along each axis
