@@ -11,6 +11,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from icestream.algorithms.equiphase import equiphase_curve, ring_amplitude
 from icestream.algorithms.equiphase_climb import EquiphaseObjective
 
 _DISTANCES = (1.0, 2.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0)
@@ -59,7 +60,10 @@ def widen_covariance(
 def _value(objective: EquiphaseObjective, parameters: NDArray[np.float64]) -> float:
     """Return the agreement of a CTF with the amplitude of the rings that it gives."""
     inside = objective.limits.confine(parameters)
-    return float(objective.values(inside[None], objective.amplitude(inside))[0])
+    constant_rad = objective.constant_rad(inside)
+    curve = equiphase_curve(objective.cells, inside, optics=objective.optics)
+    model = curve.model(constant_rad, ring_amplitude(curve, constant_rad))
+    return float(np.sum(curve.count * model * (curve.measured - 0.5 * model)))
 
 
 def _directions(n: int) -> NDArray[np.float64]:
