@@ -15,6 +15,7 @@ from icestream.algorithms.ctf_samples import SpectrumSamples
 
 _SMALLEST_ANG = 20.0
 """Smaller objects are groups of atoms; a ring or two of any CTF could be theirs."""
+_LARGEST_ANG = 400.0
 _FEWEST_TURNS, _TURNS_A_STEP, _MOST_TURNS_A_RING = 1.5, 0.25, 0.4
 _N_PHASES = 12
 
@@ -60,7 +61,8 @@ def _normal_equations(
     frequency, n_envelope = cells.ring_per_ang, cells.envelope.shape[0]
     span = frequency[-1] - frequency[0]
     first = max(_FEWEST_TURNS / span, _SMALLEST_ANG)
-    diameters = np.arange(first, _MOST_TURNS_A_RING / cells.step_per_ang, _TURNS_A_STEP / span)
+    last = min(_MOST_TURNS_A_RING / cells.step_per_ang, _LARGEST_ANG)
+    diameters = np.arange(first, last, _TURNS_A_STEP / span)
     inner, along = [], []
     for diameter in diameters.tolist():
         x = np.pi * frequency * diameter
