@@ -76,8 +76,10 @@ _TRIAGE = (
 _FAR_OFF = (
     "Rings are faint there, and none is wrong at the resolution that it claims. Curvature times the share of rings that "
     "both halves reproduce left 4 of 34 here, 4 of 73 on seed 103 and 2 of 44 with a phase on seed 104. The likelihood of "
-    "the truth was never more than 5.4 below the best, so the errors are now those of the likelihood at a distance: 2 "
-    "here, 0 and 0 on the others, on which it was chosen. A factor of two for a free phase is no longer needed. The spread of the two halves was tried first: they share most "
+    "the truth was never more than 5.4 below the best, so the errors are now those of the likelihood at a "
+    "distance: 2 here, 0 and "
+    "0 on the others, on which it was chosen. A factor of two for a free phase is no longer needed. The spread of "
+    "the two halves was tried first: they share most "
     "of their noise and tell nothing. `ctf` still takes its errors from the curvature; on a fresh seed (77) 2 of its 19 and "
     "1 of 31 of `ctf_equiphase` were far off."
 )
