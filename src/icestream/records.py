@@ -220,7 +220,7 @@ class CtfFit(Record):
     angle_error_deg: Degree | None = Field(None, description="Standard error of the angle; 52° if it could be any")
     phase_shift_error_deg: Degree | None = Field(None, description="Standard error of the phase shift; unset: it was not fitted")
     significance: float | None = Field(None, description="Height of the best match, in standard deviations of noise")
-    confidence: float | None = Field(None, ge=0, le=1, description="Probability that the best optimum is the right one")
+    confidence: float | None = Field(None, ge=0, le=1, description="Probability among other CTFs, noise and equal objects")
     estimator: Literal["least_squares", "equiphase", "average"] | None = Field(None, description="How it was found")
     spectrum: FileRef | None = Field(None, description="Picture: measured spectrum beside the fit")
     frequency_per_ang: list[float] = Field(default_factory=list)

@@ -39,10 +39,16 @@ def test_without_a_second_ctf_only_the_limits_count_and_no_voltage_is_needed() -
         ({}, {"max_astigmatism_ang": 499.0}, "astigmatism 500 Å is above 499 Å"),
         ({"defocus_v_ang": 13000.0}, {}, "relative astigmatism 0.143 is above 0.1"),
         ({"resolution_ang": 4.6}, {"max_resolution_ang": 4.5}, "resolution 4.60 Å is coarser than 4.5 Å"),
+        ({"confidence": 0.4}, {"min_confidence": 0.99}, "confidence 0.400 is below 0.99"),
+        ({}, {"min_confidence": 0.99}, "confidence is not stated, asked is 0.99"),
     ],
 )
 def test_every_limit_on_the_first_ctf(values: dict[str, float], limits: dict[str, float], said: str) -> None:
     assert _check(_ctf(**values), **limits).reason == said
+
+
+def test_a_confident_fit_is_kept() -> None:
+    assert _check(_ctf(confidence=0.995), min_score=0.5, min_confidence=0.99).accepted
 
 
 def test_two_ctfs_must_agree_as_far_as_asked() -> None:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from icestream.algorithms.ctf_errors import errors_of_fit
 from icestream.algorithms.ctf_fit import CtfEstimate, check_ranges, cross_profiles, describe_ctf, mode_confidence
 from icestream.algorithms.ctf_quality import CtfProfile, average_equiphase, remove_smooth
-from icestream.algorithms.ctf_refine import CtfRefinement
+from icestream.algorithms.ctf_refine import CtfRefinement, refine_ctf
+from icestream.algorithms.ctf_rival import confidence_against_form_factor
 from icestream.algorithms.ctf_samples import (
     Optics,
     SpectrumSamples,
@@ -26,6 +27,7 @@ from icestream.algorithms.ctf_samples import (
 )
 from icestream.algorithms.ctf_search import CtfRange, CtfSearch, prepare_search, search_ctf
 from icestream.algorithms.equiphase_climb import EquiphaseObjective, Optimum, climb, optimum_at
+from icestream.algorithms.equiphase_errors import widen_covariance
 from icestream.algorithms.multitaper import MULTITAPER_NOISE_INFLATION
 
 _N_CANDIDATES = 5
@@ -34,9 +36,6 @@ _REFINE_SECTORS = 72
 _SEARCH_RESOLUTION_ANG = 5.0
 _N_CLIMBS = 3
 _ROUGH_MOVE, _SMALLEST_MOVE = 0.3, 0.02
-_WITH_PHASE_INFLATION = 2.0
-"""With a free phase shift the wide first rings decide, and the surroundings that they are measured against are not quite smooth:
-on simulated micrographs the errors of defocus and phase were twice those of noise alone."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,8 @@ def fit_ctf_equiphase(
 ) -> CtfEstimate:
     """Fit the CTF of a micrograph by making its equi-phase curve oscillate as strongly as possible in step with the CTF.
 
-    The best candidates of an exhaustive search (to 5 Å) climb to their optimum by Newton steps on the agreement, whose curvature
-    and the noise of the spectrum give the errors. Between steps the amplitude of the rings is measured again.
+    The best candidates of an exhaustive search (to 5 Å) climb to their optimum by Newton steps on the agreement; how it falls
+    from there and the noise of the spectrum give the errors. Between steps the amplitude of the rings is measured again.
 
     Parameters
     ----------
@@ -102,7 +101,7 @@ def fit_ctf_equiphase(
     search = prepare_search(views[0].coarse, n_sectors=_SEARCH_SECTORS, optics=optics, limits=limits)
     whole = _climb_all(search, views[0], optics=optics, n_fine=_N_CLIMBS)
     halves = [_climb_all(search, each, optics=optics, n_fine=1)[0] for each in views[1:]]
-    return _describe(views, (whole[0], *halves), optics=optics, trust=whole[1:])
+    return _describe(views, (whole[0], *halves), optics=optics, limits=limits, trust=whole[1:])
 
 
 def _log(samples: SpectrumSamples) -> SpectrumSamples:
@@ -134,18 +133,19 @@ def _climb_all(search: CtfSearch, view: _View, *, optics: Optics, n_fine: int) -
     return optimum_at(fine, end), found[0].significance, confidence
 
 
-def _describe(views: list[_View], optima: tuple[Optimum, ...], *, optics: Optics, trust: tuple[float, float]) -> CtfEstimate:
-    sets = [each.cells for each in views]
-    none = np.zeros(sets[0].ring_per_ang.size)
+def _describe(
+    views: list[_View], optima: tuple[Optimum, ...], *, optics: Optics, limits: CtfRange, trust: tuple[float, float]
+) -> CtfEstimate:
+    sets, (cells, variance), best = [each.cells for each in views], (views[0].cells, views[0].variance), optima[0].parameters
+    none = np.zeros(cells.ring_per_ang.size)
     fits = tuple(CtfRefinement(each.parameters, each.curvature, 0.0, none, each.amplitude) for each in optima)
     crossed = cross_profiles(sets, fits, optics=optics)
-    covariance = _covariance(optima[0].curvature, views[0].variance) / _share_of_rings(crossed) ** 2
-    if covariance[3, 3] > 0:
-        scale = np.array([_WITH_PHASE_INFLATION, 1.0, 1.0, _WITH_PHASE_INFLATION])
-        covariance *= np.outer(scale, scale)
-    errors = errors_of_fit(optima[0].parameters, covariance)
-    whole = remove_smooth(average_equiphase(sets[0], fits[0], optics=optics), sets[0].background)
-    return describe_ctf(optima[0].parameters, errors, crossed, whole=whole, trust=trust)
+    covariance = _covariance(optima[0].curvature, variance) / _share_of_rings(crossed) ** 2
+    covariance = widen_covariance(EquiphaseObjective(cells, optics, limits), best, covariance, variance=variance)
+    residual = refine_ctf(cells, best, optics=optics, limits=limits).residual
+    confidence = confidence_against_form_factor(trust[1], residual=residual, cells=cells, variance=variance)
+    whole = remove_smooth(average_equiphase(cells, fits[0], optics=optics), cells.background)
+    return describe_ctf(best, errors_of_fit(best, covariance), crossed, whole=whole, trust=(trust[0], confidence))
 
 
 def _share_of_rings(crossed: list[CtfProfile]) -> float:

@@ -21,6 +21,7 @@ from icestream.algorithms.ctf_quality import (
     remove_smooth,
 )
 from icestream.algorithms.ctf_refine import CtfRefinement, refine_ctf, weights_of_model
+from icestream.algorithms.ctf_rival import confidence_against_form_factor
 from icestream.algorithms.ctf_samples import (
     Optics,
     SpectrumSamples,
@@ -147,12 +148,14 @@ def fit_ctf(
     if fine_spectrum is not None:
         fine = sample_spectra(fine_spectrum[None], pixel_size_ang=pixel_size_ang, resolution_ang=resolution_ang)
         final, inflation = bin_polar(fine[0], n_sectors=_FINAL_SECTORS), PERIODOGRAM_NOISE_INFLATION
+    residual = fits[0].residual
     fit = _refine_weighted(final, fits[0].parameters, optics=optics, limits=limits)
     errors = errors_of_fit(fit.parameters, fit.covariance * inflation)
     fits = (replace(fits[0], parameters=fit.parameters), *fits[1:])
     whole = average_equiphase(cells[0], fits[0], optics=optics)
     crossed = cross_profiles(cells, fits, optics=optics)
     confidence = 0.0 if limits.is_at_end(fit.parameters) else confidences[0]
+    confidence = confidence_against_form_factor(confidence, residual=residual, cells=cells[0], variance=noises[0] ** 2)
     return describe_ctf(fit.parameters, errors, crossed, whole=whole, trust=(significances[0], confidence))
 
 

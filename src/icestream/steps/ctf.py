@@ -64,7 +64,7 @@ _FINE_TILE_ANG = 2000.0
 """Tiles of the spectrum that decides: wide enough for the finest rings, and for a few tiles to make up a large micrograph."""
 
 
-@step.map("ctf", version=3, reads=("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast"))
+@step.map("ctf", version=4, reads=("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast"))
 def estimate_ctf(micrograph: Micrograph, params: CtfParams, acquisition: Acquisition, ctx: Context) -> CtfFit:
     """Fit defocus, astigmatism and (optionally) phase shift to the power spectrum of one micrograph.
 

@@ -15,6 +15,9 @@ class CtfFilterParams(Params):
     max_relative_astigmatism: float | None = Field(0.1, gt=0, description="Largest difference relative to the mean defocus")
     max_resolution_ang: Angstrom | None = Field(17.0, gt=0, description="Coarsest resolution up to which the fit may agree")
     min_score: float | None = Field(None, ge=-1, le=1, description="Smallest correlation of spectrum and fit")
+    min_confidence: float | None = Field(
+        None, ge=0, le=1, description="Smallest probability of the fit; one that is not stated is too small"
+    )
 
 
 @step.filter("ctf_filter", version=1)
@@ -48,4 +51,7 @@ def _quality_failures(ctf: CtfFit, params: CtfFilterParams) -> list[str]:
         failures.append(f"resolution {ctf.resolution_ang:.2f} Å is coarser than {params.max_resolution_ang:g} Å")
     if params.min_score is not None and not ctf.score >= params.min_score:
         failures.append(f"score {ctf.score:.3f} is below {params.min_score:g}")
+    if params.min_confidence is not None and not (ctf.confidence is not None and ctf.confidence >= params.min_confidence):
+        stated = "is not stated, asked is" if ctf.confidence is None else f"{ctf.confidence:.3f} is below"
+        failures.append(f"confidence {stated} {params.min_confidence:g}")
     return failures
