@@ -50,7 +50,12 @@ class _Part:
         return self.count
 
     def __iter__(self) -> Iterator[Array]:
-        return islice(self.stream, self.count)
+        found = 0
+        for frame in islice(self.stream, self.count):
+            found += 1
+            yield frame
+        if found < self.count:
+            raise ValueError(f"a group has {found} frames, {self.count} are needed: there are fewer frames than displacements")
 
 
 def group_sizes(n_frames: int, *, group: int) -> list[int]:
