@@ -1,5 +1,7 @@
 """Power spectra averaged over groups of frames."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -56,7 +58,7 @@ def test_a_movie_is_the_mean_of_its_groups_one_by_one_and_nothing_is_changed(fra
     bounds = np.cumsum([0, *group_sizes(7, group=3)])
     alone = [
         average_group_spectra(frames[a:b], camera, global_yx_px=track[a:b], group=100, bin=1.6, tile_px=64, fine_px=96)
-        for a, b in zip(bounds, bounds[1:], strict=False)
+        for a, b in pairwise(bounds.tolist())
     ]
     np.testing.assert_allclose(whole.spectra, np.mean([one.spectra for one in alone], axis=0), rtol=1e-5)
     np.testing.assert_allclose(whole.fine_spectrum, np.mean([one.fine_spectrum for one in alone], axis=0), rtol=1e-5)

@@ -8,7 +8,9 @@ import pytest
 
 from icestream.algorithms.spectrum import power_spectra
 from icestream.errors import ItemError
-from icestream.flow.graph import build_graph
+from icestream.flow.graph import Workflow, build_graph
+from icestream.flow.joins import join_inputs
+from icestream.flow.outcomes import Outcome, Status
 from icestream.flow.step import Kind, step_type_of
 from icestream.io.image import image_header, read_image, read_stack, write_mrc
 from icestream.io.movie import movie_header, open_movie
@@ -149,9 +151,7 @@ def test_what_does_not_belong_together_is_named(shot: Shot, micrograph: Microgra
         average_movie_spectra(other, micrograph, MovieSpectraParams(), ACQUISITION, shot.bench)
     found = shot.spectra(micrograph)
     with pytest.raises(ItemError, match="binned by 1, those of the micrograph by 2"):
-        estimate_ctf(
-            micrograph.model_copy(update={"bin": 2.0}), CtfParams(), ACQUISITION, shot.bench, spectra=found
-        )
+        estimate_ctf(micrograph.model_copy(update={"bin": 2.0}), CtfParams(), ACQUISITION, shot.bench, spectra=found)
 
 
 def test_camera_frames_of_an_eer_movie_are_grouped_twice(tmp_path: Path) -> None:
@@ -174,3 +174,20 @@ def test_the_steps_are_declared() -> None:
         [("movie", Movie), ("micrograph", Micrograph)],
     )
     assert declared.reads == {"pixel_size_ang", "dose_per_frame_e_per_ang2"}
+
+
+def test_a_ctf_without_spectra_keeps_its_key() -> None:
+    """Nothing of an input that is not connected is in what the key is made of."""
+    steps = {
+        "movies": {"use": "import_movies"},
+        "aligned": {"use": "motion", "in": {"movie": "movies"}},
+        "spectra": {"use": "movie_spectra", "in": {"movie": "movies", "micrograph": "aligned"}},
+        "plain": {"use": "ctf", "in": {"micrograph": "aligned"}},
+        "grouped": {"use": "ctf", "in": {"micrograph": "aligned", "spectra": "spectra"}},
+    }
+    graph = build_graph(Workflow.model_validate({"steps": steps}))
+    done = {name: Outcome(Status.ITEM, {"out": f"key of {name}"}) for name in ("aligned", "spectra")}
+    plain, grouped = (join_inputs(graph.nodes[name], done) for name in ("plain", "grouped"))
+    assert plain is not None and grouped is not None
+    assert plain.inputs == {"micrograph": ("key of aligned",)}
+    assert grouped.inputs == {"micrograph": ("key of aligned",), "spectra": ("key of spectra",)}

@@ -158,6 +158,19 @@ def test_motion_is_corrected_twice_only_if_asked(asked: bool, source: str, tmp_p
     assert {document.steps[name].inputs["micrograph"] for name in ("ctf", "second_ctf", "agreed")} == {source}
 
 
+@pytest.mark.parametrize(("asked", "twice"), [(False, False), (True, False), (True, True)])
+def test_the_first_ctf_is_fitted_to_groups_of_frames_only_if_asked(asked: bool, twice: bool, tmp_path: Path) -> None:
+    document = fill_template(load_template(NAME), {"movies": tmp_path, "ctf_from_frames": asked, "check_motion": twice})
+    source = "same_motion.micrograph" if twice else "steady"
+    assert document.steps["ctf"].inputs == {"micrograph": source, **({"spectra": "spectra"} if asked else {})}
+    assert document.steps["second_ctf"].inputs == {"micrograph": source}
+    assert ("spectra" in document.steps) is asked
+    if asked:
+        assert document.steps["spectra"].inputs == {"movie": "right_dose", "micrograph": source}
+    by_default = fill_template(load_template(NAME), {"movies": tmp_path})
+    assert "spectra" not in by_default.steps
+
+
 def test_the_second_motion_is_right_for_a_movie_of_four_frames(tmp_path: Path) -> None:
     document = fill_template(load_template(NAME), {"movies": tmp_path, "check_motion": True})
     settings = SimulationSettings(**{**SIMULATED, "n_movies": 1, "n_frames": 4, "gain": False, "drift_px": (8.0, 10.0)})

@@ -105,20 +105,23 @@ def render_specimen(
         phase_rad = _phase_image(layer, volume, canvas, origin)
         phase_rad *= particle_contrast * interaction_parameter_rad_per_v_ang(truth.voltage_kv) * truth.pixel_size_ang
         particles += fft.rfft2(phase_rad) * transfer_2d(truth, canvas, depth_ang=depth_ang)
-    ice = render_ice(
-        truth,
-        canvas,
-        origin,
-        ice_thickness_ang=ice_thickness_ang,
-        generator=generator,
-        ice_slices=ice_slices,
-        ice_ring=ice_ring,
-        flows=ice_flows,
-    )
+    ice = np.zeros_like(particles)
+    if ice_thickness_ang > 0:
+        patterns = draw_ice(
+            truth,
+            canvas,
+            origin,
+            ice_thickness_ang=ice_thickness_ang,
+            generator=generator,
+            ice_slices=ice_slices,
+            ice_ring=ice_ring,
+            flows=ice_flows,
+        )
+        ice = next(patterns)
     return Specimen(ice, particles, canvas, origin)
 
 
-def render_ice(
+def draw_ice(
     truth: ExposureTruth,
     canvas: tuple[int, int],
     origin: tuple[int, int],
@@ -128,11 +131,11 @@ def render_ice(
     ice_slices: int,
     ice_ring: float,
     flows: bool,
-) -> NDArray[np.complex64]:
-    """Return a pattern of ice on a canvas, seen by the microscope: half a spectrum ``(H, W // 2 + 1)``; as `render_specimen`."""
-    ice = np.zeros((canvas[0], canvas[1] // 2 + 1), np.complex64)
-    if ice_thickness_ang <= 0:
-        return ice
+) -> Iterator[NDArray[np.complex64]]:
+    """Yield independent patterns of ice as the microscope sees them, half a spectrum ``(H, W // 2 + 1)`` each, without end.
+
+    The parameters are those of `render_specimen`, which takes the first.
+    """
     frequency = frequency_radius_2d(*canvas) / truth.pixel_size_ang
     power = ice_power_rad2_ang2(
         frequency,
@@ -144,10 +147,15 @@ def render_ice(
     amplitude = np.sqrt(power).astype(np.float32) / np.float32(truth.pixel_size_ang)
     amplitude[0, 0] = 0.0
     depths_ang = slice_depths_ang(ice_thickness_ang, ice_slices)
-    levels = white_levels(canvas, origin, surface=truth.surface, depths_ang=depths_ang, generator=generator)
-    for depth_ang, noise in levels:
-        ice += noise * amplitude * transfer_2d(truth, canvas, depth_ang=depth_ang)
-    return ice
+    transfer: dict[float, NDArray[np.float32]] = {}
+    while True:
+        ice = np.zeros(amplitude.shape, np.complex64)
+        levels = white_levels(canvas, origin, surface=truth.surface, depths_ang=depths_ang, generator=generator)
+        for depth_ang, noise in levels:
+            if depth_ang not in transfer:
+                transfer[depth_ang] = transfer_2d(truth, canvas, depth_ang=depth_ang)
+            ice += noise * amplitude * transfer[depth_ang]
+        yield ice
 
 
 def _particles_by_depth(truth: ExposureTruth) -> list[tuple[float, list[tuple[ParticleTruth, float]]]]:

@@ -18,7 +18,7 @@ from icestream.errors import SessionError
 from icestream.files import publish, publish_text
 from icestream.microscope.camera import Camera, count_electrons, make_camera
 from icestream.microscope.draw import draw_exposure
-from icestream.microscope.exposure import Specimen, counted_frames, expected_frames, render_ice, render_specimen
+from icestream.microscope.exposure import Specimen, counted_frames, draw_ice, expected_frames, render_specimen
 from icestream.microscope.faults import assign_faults, exposure_settings, spoil_frames
 from icestream.microscope.ice import flowing_ice, pattern_kept
 from icestream.microscope.pace import Pace, Wait, write_paced
@@ -126,19 +126,15 @@ def _flow(
     """Yield the pattern of the ice in each frame; what a scene adds to it stays."""
     displacement_ang2 = settings.ice_motion_ang2_per_e * dose_per_frame_e_per_ang2
     kept = pattern_kept(frequency_radius_2d(*bare.canvas) / truth.pixel_size_ang, displacement_ang2=displacement_ang2)
-    generator = settings.generator(_EXPOSURE_KEY, index, 3)
-    fresh = (
-        render_ice(
-            truth,
-            bare.canvas,
-            bare.origin_yx,
-            ice_thickness_ang=settings.ice_thickness_ang,
-            generator=generator,
-            ice_slices=settings.ice_slices,
-            ice_ring=settings.ice_ring,
-            flows=True,
-        )
-        for _ in range(truth.n_frames)
+    fresh = draw_ice(
+        truth,
+        bare.canvas,
+        bare.origin_yx,
+        ice_thickness_ang=settings.ice_thickness_ang,
+        generator=settings.generator(_EXPOSURE_KEY, index, 3),
+        ice_slices=settings.ice_slices,
+        ice_ring=settings.ice_ring,
+        flows=True,
     )
     return flowing_ice(bare.ice, fresh, kept=kept)
 
