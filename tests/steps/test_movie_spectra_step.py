@@ -16,7 +16,7 @@ from icestream.io.image import image_header, read_image, read_stack, write_mrc
 from icestream.io.movie import movie_header, open_movie
 from icestream.microscope import Pace, SimulationSettings, simulate
 from icestream.microscope.truth import ExposureTruth, load_exposure_truth
-from icestream.records import Acquisition, GainReference, Micrograph, Movie
+from icestream.records import Acquisition, CtfFit, GainReference, Micrograph, Movie
 from icestream.steps.ctf import CtfParams, estimate_ctf
 from icestream.steps.motion import MotionParams, correct_motion
 from icestream.steps.motion_reading import HeldFrames, Reading, look_at_frames
@@ -51,6 +51,7 @@ def take(folder: Path, **changes: object) -> Shot:
     values = {
         "n_movies": 1, "height_px": SIDE, "width_px": SIDE, "n_frames": 24, "pixel_size_ang": PIXEL_ANG, "n_particles": 12,
         "dose_per_frame_e_per_ang2": DOSE, "format": "mrc", "defocus_um": (1.4, 1.4), "phantom_diameter_ang": 100.0, "seed": 5,
+        "local_motion_px": 0.0,
     }  # fmt: skip
     settings = SimulationSettings.model_validate({**values, **changes})
     session = simulate(folder, settings=settings, pace=Pace())
@@ -143,6 +144,43 @@ def test_the_detector_is_that_of_motion_correction(shot: Shot, crop: dict[str, o
         rebuild_detector(use, defects=None, movie_format="mrc", ctx=shot.bench)
 
 
+def _error_ang(fit: CtfFit, truth: ExposureTruth) -> float:
+    return abs(fit.defocus_u_ang + fit.defocus_v_ang - truth.defocus_u_ang - truth.defocus_v_ang) / 2
+
+
+def test_rings_of_flowing_ice_are_plainer_in_groups_of_frames(shot: Shot, micrograph: Micrograph) -> None:
+    """Around 3.7 Å, where ice scatters most and where a sum of all frames has forgotten it."""
+    params = CtfParams(resolution_ang=(30.0, 3.2))
+    whole = estimate_ctf(micrograph, params, ACQUISITION, shot.bench)
+    grouped = estimate_ctf(micrograph, params, ACQUISITION, shot.bench, spectra=shot.spectra(micrograph))
+    plain = [
+        np.mean(np.array(fit.correlation)[(frequency > 1 / 4.2) & (frequency < 1 / 3.3)])
+        for fit in (whole, grouped)
+        for frequency in (np.array(fit.frequency_per_ang),)
+    ]
+    assert plain[1] > 1.5 * plain[0]
+    assert _error_ang(grouped, shot.truth) < 40
+    assert grouped.defocus_error_ang is not None and whole.defocus_error_ang is not None
+    assert grouped.defocus_error_ang < whole.defocus_error_ang
+    assert grouped.spectrum is not None
+    assert shot.bench.path(grouped.spectrum).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_ctf_of_a_movie_that_was_not_aligned_is_better_in_groups_of_frames(shot: Shot, micrograph: Micrograph) -> None:
+    """Within a group little moves; the sum of all is smeared."""
+    assert micrograph.motion is not None
+    still = micrograph.motion.model_copy(update={"global_yx_px": [(0.0, 0.0)] * 24})
+    smeared = micrograph.model_copy(update={"motion": still})
+    params = CtfParams(resolution_ang=(30.0, 3.2))
+    whole, grouped = (
+        estimate_ctf(smeared, params, ACQUISITION, shot.bench, spectra=shot.spectra(smeared, group_e_per_ang2=dose))
+        for dose in (1000.0, 4.0)
+    )
+    assert grouped.resolution_ang < 0.8 * whole.resolution_ang
+    assert grouped.score > whole.score
+    assert _error_ang(grouped, shot.truth) < min(60.0, _error_ang(whole, shot.truth) + 10)
+
+
 def test_what_does_not_belong_together_is_named(shot: Shot, micrograph: Micrograph) -> None:
     with pytest.raises(ItemError, match="no motion and frames are on record"):
         shot.spectra(micrograph.model_copy(update={"frames": None}))
@@ -167,7 +205,7 @@ def test_camera_frames_of_an_eer_movie_are_grouped_twice(tmp_path: Path) -> None
     assert np.isfinite(spectra).all()
 
 
-def test_the_steps_are_declared() -> None:
+def test_the_step_is_declared() -> None:
     declared = step_type_of(average_movie_spectra)
     assert (declared.kind, [(port.name, port.record) for port in declared.ports]) == (
         Kind.MAP,
