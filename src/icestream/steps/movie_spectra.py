@@ -38,7 +38,7 @@ _FINE_TILE_ANG = 2000.0
 """As that of `ctf`."""
 
 
-@step.map("movie_spectra", version=1, reads=("pixel_size_ang", "dose_per_frame_e_per_ang2"), memory_gb=3.0)
+@step.map("movie_spectra", version=1, reads=("pixel_size_ang", "dose_per_frame_e_per_ang2"), memory_gb=2.0)
 def average_movie_spectra(
     movie: Movie, micrograph: Micrograph, params: MovieSpectraParams, acquisition: Acquisition, ctx: Context
 ) -> PowerSpectra:
