@@ -48,7 +48,7 @@ SCRIPTS: dict[str, str] = {
     "ctf_accuracy": "",
     "ctf_bound": "",
     "ctf_calibration": "--count 140 --junk 10",
-    "ctf_frame_groups": "--dose 2 4 8",
+    "ctf_frame_groups": "--side 768",
     "ctf_local": "--apoferritin DATA",
     "ctf_real": "DATA",
     "ctf_speed": "",

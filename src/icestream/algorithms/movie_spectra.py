@@ -85,8 +85,9 @@ def average_group_spectra(
     """Add up a few frames at a time and average the power spectra of these sums.
 
     Frames are corrected, and moved within their group as the specimen moved over the whole field; where a group as a
-    whole lies does not show in a power spectrum, so groups are not moved. No weights by dose are needed: a group is too
-    short for them. One frame after the other is read, and a group at a time is added up.
+    whole lies does not show in a power spectrum, so groups are not moved. Nor are they bent back where motion differs over the
+    field: a specimen that stretches does not stretch its rings, but to bend its image back would. No weights by dose are
+    needed: a group is too short for them. One frame after the other is read, and a group at a time is added up.
 
     Parameters
     ----------
