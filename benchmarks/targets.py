@@ -48,6 +48,7 @@ SCRIPTS: dict[str, str] = {
     "ctf_accuracy": "",
     "ctf_bound": "",
     "ctf_calibration": "--count 140 --junk 10",
+    "ctf_frame_groups": "--side 768",
     "ctf_local": "--apoferritin DATA",
     "ctf_real": "DATA",
     "ctf_speed": "",
@@ -132,6 +133,19 @@ def _ctf_cost(estimator: str, name: str) -> list[Target]:
         Target(CTF, f"{name}: 4096², CPU seconds, worst of three pixel sizes", "ctf_speed", f"{estimator}.worst_cpu_s", "s", 1.5),
         Target(CTF, f"{name}: 4096², memory of the process", "ctf_speed", f"{estimator}.worst_peak_gb", "GB", 4.0),
     ]
+
+
+def _frame_groups(case: str, words: str) -> list[Target]:
+    """Return the lines of a CTF that is fitted to groups of frames; the peer is the fit to the sum of all."""
+    groups, whole = f"{case}.groups_of_4_e", f"{case}.micrograph"
+    limit = "resolution_ang.median"
+    return [
+        Target(CTF, f"groups of frames, {words}: defocus, median", "ctf_frame_groups", f"{groups}.defocus_ang.median", "Å", 30.0),
+        Target(
+            CTF, f"groups of frames, {words}: resolution of the fit, median; peer: sum of all frames", "ctf_frame_groups",
+            f"{groups}.{limit}", "Å", peer=f"{whole}.{limit}", beat_peer=True,
+        ),
+    ]  # fmt: skip
 
 
 _SHOT_NOISE = (
@@ -252,6 +266,8 @@ TARGETS: tuple[Target, ...] = (
         CTF, "`ctf_local`: thickness where it is told, relative error, median", "ctf_local",
         "level.thickness.relative_error.median", "", at_most=0.05,
     ),
+    *_frame_groups("flowing_ice", "ice flows as measured"),
+    *_frame_groups("drift_left", "the same, drift not corrected"),
     Target(
         CTF, "against ASPIRE, 3 images: defocus, median", "ctf_accuracy_aspire", "first.defocus_ang.median", "Å",
         peer="aspire.defocus_ang.median", beat_peer=True,

@@ -8,7 +8,7 @@ from icestream.algorithms.fourier import frequency_radius_2d, radial_average_2d
 from icestream.microscope.camera import make_camera
 from icestream.microscope.draw import draw_exposure
 from icestream.microscope.exposure import counted_frames, expected_frames, place_particles, render_specimen, transfer_2d
-from icestream.microscope.ice import ice_power_rad2_ang2
+from icestream.microscope.ice import flowing_ice, ice_power_rad2_ang2, pattern_kept
 from icestream.microscope.phantom import build_phantom
 from icestream.microscope.projection import project_2d, transform_volume
 from icestream.microscope.settings import SimulationSettings
@@ -175,3 +175,31 @@ def test_depth_changes_the_defocus_of_a_particle():
     depths = {p.depth_ang for p in draw_exposure(made, 0, fault=None, diameter_ang=DIAMETER_ANG).particles}
     assert len(depths) > 1
     assert max(map(abs, depths)) <= 0.35 * 300
+
+
+def test_flowing_ice_keeps_its_power_and_forgets_its_pattern_as_stated():
+    """Patterns of frames n apart are correlated by kept**n."""
+    rng = np.random.default_rng(3)
+    frequency = frequency_radius_2d(256, 256) / 1.5
+    kept = pattern_kept(frequency, displacement_ang2=1.1 * 2.0)
+
+    def fresh():
+        while True:
+            yield fft.rfft2(rng.standard_normal((256, 256), dtype=np.float32))
+
+    patterns = [each for each, _ in zip(flowing_ice(next(fresh()), fresh(), kept=kept), range(4), strict=False)]
+    ring = np.abs(frequency - 1 / 6) < 0.02
+    power = [np.mean(np.abs(each[ring]) ** 2) for each in patterns]
+    assert power == pytest.approx([256**2] * 4, rel=0.1)
+    for apart in (1, 2, 3):
+        shared = np.mean((patterns[0][ring] * patterns[apart][ring].conj()).real) / 256**2
+        assert shared == pytest.approx(np.mean(kept[ring] ** apart), abs=0.06)
+
+
+def test_rings_of_flowing_ice_show_best_in_groups_of_four_electrons_as_measured():
+    """McMullan et al. (2015) measured 1.1 Å² for each e/Å², and 4.0 e/Å² as the best exposure for rings at 3.7 Å."""
+    doses = np.arange(0.1, 20.0, 0.1)
+    step = pattern_kept(np.array([1 / 3.7]), displacement_ang2=1.1 * 0.1)[0]
+    coherent = [step ** np.abs(np.subtract.outer(np.arange(n), np.arange(n))) for n in range(1, len(doses) + 1)]
+    over_noise = [np.sum(matrix) / len(matrix) ** 1.5 for matrix in coherent]  # rings over noise
+    assert doses[np.argmax(over_noise)] == pytest.approx(4.0, abs=0.4)

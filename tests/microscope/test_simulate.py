@@ -9,6 +9,7 @@ import tifffile
 
 from icestream.errors import SessionError
 from icestream.microscope import Fault, Pace, SimulationSettings, load_exposure_truth, load_session_truth, simulate
+from icestream.microscope.settings import Scene
 from icestream.microscope.simulate import render_movie
 from icestream.microscope.writer import split_events
 
@@ -176,3 +177,26 @@ def test_a_weak_beam_gives_seven_tenths_of_the_counts(tmp_path: Path):
     assert weak.electrons_per_pixel == pytest.approx(0.7 * whole.electrons_per_pixel)
     counts = [tifffile.imread(tmp_path / exposure.file).mean() for exposure in (whole, weak)]
     assert counts[1] / counts[0] == pytest.approx(0.7, rel=0.05)
+
+
+def test_ice_that_flows_is_the_same_at_first_and_another_at_last(tmp_path):
+    """Where frame 0 is the same, the rest differs; what a scene adds to the ice stays."""
+    still = {
+        "n_frames": 6,
+        "dose_per_frame_e_per_ang2": 40.0,
+        "n_particles": 0,
+        "gain": False,
+        "drift_px": (0, 0),
+        "format": "mrc",
+    }
+    still |= {"local_motion_px": 0.0, "ice_thickness_ang": 4000.0}
+
+    def alike(name, **changes):
+        render_movie(tmp_path / name, settings(**still, **changes), 0)
+        frames = mrcfile.read(tmp_path / name).astype(float)
+        return np.corrcoef(frames[0].ravel(), frames[-1].ravel())[0, 1]
+
+    kept, flown = alike("still.mrc"), alike("flowing.mrc", ice_motion_ang2_per_e=30.0)
+    assert flown < 0.5 * kept
+    dirty = {"scenes": {0: Scene.CARBON_EDGE}}
+    assert alike("edge.mrc", ice_motion_ang2_per_e=30.0, **dirty) > 2 * flown

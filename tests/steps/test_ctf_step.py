@@ -14,6 +14,7 @@ from icestream.records import Acquisition, CtfFit, Micrograph
 from icestream.steps.ctf import CtfParams, estimate_ctf
 from icestream.steps.ctf_equiphase import CtfEquiphaseParams, estimate_ctf_equiphase
 from icestream.steps.ctf_filter import CtfFilterParams, filter_by_ctf
+from icestream.steps.movie_spectra_record import PowerSpectra
 from icestream.testing.context import StepBench
 
 ACQUISITION = Acquisition(voltage_kv=300, cs_mm=2.7, amplitude_contrast=0.07, pixel_size_ang=0.8)
@@ -88,7 +89,10 @@ def test_the_steps_declare_what_they_read() -> None:
     declared = step_type_of(estimate_ctf)
     assert declared.kind is Kind.MAP
     assert declared.reads == {"pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast"}
-    assert [port.name for port in declared.ports] == ["micrograph"]
+    assert [(port.name, port.record, port.optional) for port in declared.ports] == [
+        ("micrograph", Micrograph, False),
+        ("spectra", PowerSpectra, True),
+    ]
     judge = step_type_of(filter_by_ctf)
     assert judge.kind is Kind.FILTER
     assert [(port.name, port.record) for port in judge.ports] == [("micrograph", Micrograph), ("ctf", CtfFit)]

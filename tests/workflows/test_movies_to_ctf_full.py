@@ -158,6 +158,34 @@ def test_motion_is_corrected_twice_only_if_asked(asked: bool, source: str, tmp_p
     assert {document.steps[name].inputs["micrograph"] for name in ("ctf", "second_ctf", "agreed")} == {source}
 
 
+@pytest.mark.parametrize(("asked", "twice"), [(False, False), (True, False), (True, True)])
+def test_the_first_ctf_is_fitted_to_groups_of_frames_only_if_asked(asked: bool, twice: bool, tmp_path: Path) -> None:
+    document = fill_template(load_template(NAME), {"movies": tmp_path, "ctf_from_frames": asked, "check_motion": twice})
+    source = "same_motion.micrograph" if twice else "steady"
+    assert document.steps["ctf"].inputs == {"micrograph": source, **({"spectra": "spectra"} if asked else {})}
+    assert document.steps["second_ctf"].inputs == {"micrograph": source}
+    assert ("spectra" in document.steps) is asked
+    if asked:
+        assert document.steps["spectra"].inputs == {"movie": "right_dose", "micrograph": source}
+    by_default = fill_template(load_template(NAME), {"movies": tmp_path})
+    assert "spectra" not in by_default.steps
+
+
+def test_a_session_fits_the_first_ctf_to_groups_of_frames(tmp_path: Path) -> None:
+    simulate(tmp_path / "scope", settings=SimulationSettings(**{**SIMULATED, "n_movies": 2}), pace=Pace())
+    values = {**OPTICS, "movies": tmp_path / "scope" / "movies", "gain": tmp_path / "scope" / "gain.mrc"}
+    own = {"first_movies": 2, "ctf_from_frames": True, "sort_out": False}
+    waiting = {"movies": {"max_files": 2, "give_up_s": 1.0, "stable_s": 0.3}}
+    session = create_session(tmp_path / "session", fill_template(load_template(NAME), {**values, **own}, settings=waiting))
+    run_session(session, Settings(cores=2, min_free_gb=0))
+    with open_view(session) as opened:
+        assert not list(opened.failed())
+        spectra = {stored.unit: stored.record for stored in opened.records("spectra")}
+        fits = {stored.unit: stored.record for stored in opened.records("ctf")}
+    assert len(spectra) == len(fits) == 2
+    assert {(one["n_groups"], one["group_e_per_ang2"]) for one in spectra.values()} == {(6, 6.0)}
+
+
 def test_the_second_motion_is_right_for_a_movie_of_four_frames(tmp_path: Path) -> None:
     document = fill_template(load_template(NAME), {"movies": tmp_path, "check_motion": True})
     settings = SimulationSettings(**{**SIMULATED, "n_movies": 1, "n_frames": 4, "gain": False, "drift_px": (8.0, 10.0)})

@@ -5,8 +5,8 @@ The image is linear in the weak phases (weak-phase-object approximation; Kirklan
     ``I = dose * (1 + 2 * CTF * envelope * phase)``,  ``CTF = -sin(chi)``, so protein is dark at underfocus.
 
 Approximations, said once: particles lie in a few layers of depth, and ice in as many slices as the settings say, each with its
-own defocus; no multiple or inelastic scattering; the ice has the same pattern in all frames; a frame is the specimen as it is at
-one moment (no blur within a frame); damage is that of the middle of a frame.
+own defocus; no multiple or inelastic scattering; the ice keeps its pattern unless the settings say how it flows; a frame is the
+specimen as it is at one moment (no blur within a frame); damage is that of the middle of a frame.
 """
 
 from collections.abc import Iterator
@@ -76,8 +76,9 @@ def render_specimen(
     generator: np.random.Generator,
     ice_slices: int = 1,
     ice_ring: float = 0.0,
+    ice_flows: bool = False,
 ) -> Specimen:
-    """Form the image of all particles and of the ice once, for all frames.
+    """Form the image of all particles and of the ice, as it is in the first frame.
 
     Parameters
     ----------
@@ -95,6 +96,8 @@ def render_specimen(
         Slices of the ice, each with the defocus of its depth; 1: the ice is a thin sheet.
     ice_ring
         Power of crystalline ice over that of vitreous ice, at its strongest ring.
+    ice_flows
+        The ice is that of one moment: it is not blurred by the motion of its molecules, which `expected_frames` draws.
     """
     canvas, origin = _canvas(truth)
     particles = np.zeros((canvas[0], canvas[1] // 2 + 1), np.complex64)
@@ -104,21 +107,55 @@ def render_specimen(
         particles += fft.rfft2(phase_rad) * transfer_2d(truth, canvas, depth_ang=depth_ang)
     ice = np.zeros_like(particles)
     if ice_thickness_ang > 0:
-        frequency = frequency_radius_2d(*canvas) / truth.pixel_size_ang
-        power = ice_power_rad2_ang2(
-            frequency,
-            thickness_ang=ice_thickness_ang,
-            voltage_kv=truth.voltage_kv,
-            motion_b_factor_ang2=_ICE_MOTION_B_FACTOR_ANG2,
+        patterns = draw_ice(
+            truth,
+            canvas,
+            origin,
+            ice_thickness_ang=ice_thickness_ang,
+            generator=generator,
+            ice_slices=ice_slices,
+            ice_ring=ice_ring,
+            flows=ice_flows,
         )
-        power *= 1.0 + ice_ring * crystal_rings(frequency)
-        amplitude = np.sqrt(power).astype(np.float32) / np.float32(truth.pixel_size_ang)
-        amplitude[0, 0] = 0.0
-        depths_ang = slice_depths_ang(ice_thickness_ang, ice_slices)
+        ice = next(patterns)
+    return Specimen(ice, particles, canvas, origin)
+
+
+def draw_ice(
+    truth: ExposureTruth,
+    canvas: tuple[int, int],
+    origin: tuple[int, int],
+    *,
+    ice_thickness_ang: float,
+    generator: np.random.Generator,
+    ice_slices: int,
+    ice_ring: float,
+    flows: bool,
+) -> Iterator[NDArray[np.complex64]]:
+    """Yield independent patterns of ice as the microscope sees them, half a spectrum ``(H, W // 2 + 1)`` each, without end.
+
+    The parameters are those of `render_specimen`, which takes the first.
+    """
+    frequency = frequency_radius_2d(*canvas) / truth.pixel_size_ang
+    power = ice_power_rad2_ang2(
+        frequency,
+        thickness_ang=ice_thickness_ang,
+        voltage_kv=truth.voltage_kv,
+        motion_b_factor_ang2=0.0 if flows else _ICE_MOTION_B_FACTOR_ANG2,
+    )
+    power *= 1.0 + ice_ring * crystal_rings(frequency)
+    amplitude = np.sqrt(power).astype(np.float32) / np.float32(truth.pixel_size_ang)
+    amplitude[0, 0] = 0.0
+    depths_ang = slice_depths_ang(ice_thickness_ang, ice_slices)
+    transfer: dict[float, NDArray[np.float32]] = {}
+    while True:
+        ice = np.zeros(amplitude.shape, np.complex64)
         levels = white_levels(canvas, origin, surface=truth.surface, depths_ang=depths_ang, generator=generator)
         for depth_ang, noise in levels:
-            ice += noise * amplitude * transfer_2d(truth, canvas, depth_ang=depth_ang)
-    return Specimen(ice, particles, canvas, origin)
+            if depth_ang not in transfer:
+                transfer[depth_ang] = transfer_2d(truth, canvas, depth_ang=depth_ang)
+            ice += noise * amplitude * transfer[depth_ang]
+        yield ice
 
 
 def _particles_by_depth(truth: ExposureTruth) -> list[tuple[float, list[tuple[ParticleTruth, float]]]]:
@@ -187,9 +224,15 @@ def _phase_image(
 
 
 def expected_frames(
-    truth: ExposureTruth, specimen: Specimen, *, dose_per_frame_e_per_ang2: float
+    truth: ExposureTruth,
+    specimen: Specimen,
+    *,
+    dose_per_frame_e_per_ang2: float,
+    ice: Iterator[NDArray[np.complex64]] | None = None,
 ) -> Iterator[NDArray[np.float32]]:
     """Yield the noiseless frames in electrons per pixel: ``(h, w)`` each.
+
+    The ice is that of the specimen in all frames, unless ``ice`` yields a pattern for each.
 
     The damage filter, the global drift (a phase ramp) and the spline prefilter are exact and share one inverse transform per
     frame; the local motion is cubic B-spline interpolation of that.
@@ -202,7 +245,8 @@ def expected_frames(
     shape = (truth.height_px, truth.width_px)
     for frame, drift in enumerate(truth.global_yx_px):
         exposure = np.float32((frame + 0.5) * dose_per_frame_e_per_ang2)
-        spectrum = specimen.ice + specimen.particles * np.exp(-exposure * decay)
+        pattern = specimen.ice if ice is None else next(ice)
+        spectrum = pattern + specimen.particles * np.exp(-exposure * decay)
         spectrum = shift_spectrum_2d(spectrum, drift, width=width)
         if local.any() and frame > 0:
             splines = fft.irfft2(spectrum * along_y * along_x, s=(height, width)).astype(np.float32, copy=False)

@@ -114,6 +114,11 @@ class SimulationSettings(BaseModel):
         1, ge=1, le=100, description="Slices of the ice, each with the defocus of its depth; 1: a sheet without depth"
     )
     ice_ring: float = Field(0.0, ge=0, description="Power of crystalline ice over that of vitreous ice, at its strongest ring")
+    ice_motion_ang2_per_e: float = Field(
+        0.0,
+        ge=0,
+        description="Mean squared distance in Å² that water molecules go for each e/Å² (about 1.1); 0: the ice keeps its pattern",
+    )
     sample_tilt_deg: tuple[SlopeDegree, SlopeDegree] = Field(
         (0.0, 0.0), description="Range of the tilt of the specimen, about an axis of any direction"
     )

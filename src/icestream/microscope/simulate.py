@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from icestream.algorithms.fourier import frequency_radius_2d
 from icestream.errors import SessionError
 from icestream.files import publish, publish_text
 from icestream.microscope.camera import Camera, count_electrons, make_camera
 from icestream.microscope.draw import draw_exposure
-from icestream.microscope.exposure import counted_frames, expected_frames, render_specimen
+from icestream.microscope.exposure import Specimen, counted_frames, draw_ice, expected_frames, render_specimen
 from icestream.microscope.faults import assign_faults, exposure_settings, spoil_frames
+from icestream.microscope.ice import flowing_ice, pattern_kept
 from icestream.microscope.pace import Pace, Wait, write_paced
 from icestream.microscope.phantom import Phantom, load_phantom
 from icestream.microscope.projection import FourierVolume, transform_volume
@@ -101,7 +103,7 @@ def _expose(
     truth = draw_exposure(settings, index, fault=fault, diameter_ang=studio.phantom.diameter_ang)
     generator = settings.generator(_EXPOSURE_KEY, index, 1)
     beam = truth.electrons_per_pixel / settings.dose_per_pixel
-    specimen = render_specimen(
+    bare = render_specimen(
         truth,
         studio.volume,
         particle_contrast=settings.particle_contrast,
@@ -109,10 +111,32 @@ def _expose(
         generator=generator,
         ice_slices=settings.ice_slices,
         ice_ring=settings.ice_ring,
+        ice_flows=settings.ice_motion_ang2_per_e > 0,
     )
-    specimen = add_scene(specimen, truth, generator=settings.generator(_EXPOSURE_KEY, index, 2))
-    expected = expected_frames(truth, specimen, dose_per_frame_e_per_ang2=settings.dose_per_frame_e_per_ang2 * beam)
-    return truth, expected, generator
+    specimen = add_scene(bare, truth, generator=settings.generator(_EXPOSURE_KEY, index, 2))
+    dose = settings.dose_per_frame_e_per_ang2 * beam
+    flow = None if settings.ice_motion_ang2_per_e == 0 or not bare.ice.any() else _flow(settings, index, truth, bare, dose)
+    ice = None if flow is None else (pattern + (specimen.ice - bare.ice) for pattern in flow)
+    return truth, expected_frames(truth, specimen, dose_per_frame_e_per_ang2=dose, ice=ice), generator
+
+
+def _flow(
+    settings: SimulationSettings, index: int, truth: ExposureTruth, bare: Specimen, dose_per_frame_e_per_ang2: float
+) -> Iterator[NDArray[np.complex64]]:
+    """Yield the pattern of the ice in each frame; what a scene adds to it stays."""
+    displacement_ang2 = settings.ice_motion_ang2_per_e * dose_per_frame_e_per_ang2
+    kept = pattern_kept(frequency_radius_2d(*bare.canvas) / truth.pixel_size_ang, displacement_ang2=displacement_ang2)
+    fresh = draw_ice(
+        truth,
+        bare.canvas,
+        bare.origin_yx,
+        ice_thickness_ang=settings.ice_thickness_ang,
+        generator=settings.generator(_EXPOSURE_KEY, index, 3),
+        ice_slices=settings.ice_slices,
+        ice_ring=settings.ice_ring,
+        flows=True,
+    )
+    return flowing_ice(bare.ice, fresh, kept=kept)
 
 
 def simulate(

@@ -2,6 +2,8 @@
 
 from typing import TypedDict
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import model_validator
 
 from icestream.algorithms.ctf_fit import fit_ctf
@@ -10,7 +12,8 @@ from icestream.algorithms.spectrum import power_spectra, spectrum_tile_px
 from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
 from icestream.records import Acquisition, CtfFit, Micrograph
-from icestream.steps.ctf_record import publish_picture, read_for_ctf, record_of
+from icestream.steps.ctf_record import CtfImage, publish_picture, read_for_ctf, record_of
+from icestream.steps.movie_spectra_record import PowerSpectra, read_power_spectra
 from icestream.units import Angstrom, Degree, Micrometer
 
 
@@ -65,11 +68,19 @@ _FINE_TILE_ANG = 2000.0
 
 
 @step.map("ctf", version=4, reads=("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast"))
-def estimate_ctf(micrograph: Micrograph, params: CtfParams, acquisition: Acquisition, ctx: Context) -> CtfFit:
+def estimate_ctf(
+    micrograph: Micrograph,
+    params: CtfParams,
+    acquisition: Acquisition,
+    ctx: Context,
+    *,
+    spectra: PowerSpectra | None = None,
+) -> CtfFit:
     """Fit defocus, astigmatism and (optionally) phase shift to the power spectrum of one micrograph.
 
     The spectrum of overlapping tiles proposes and judges; one of the whole micrograph, of which nothing is lost, decides.
-    The sum without dose weighting is used where there is one, for its stronger rings at high frequency.
+    The sum without dose weighting is used where there is one, for its stronger rings at high frequency. With `spectra`, all of
+    it is fitted to those of groups of frames instead, with tiles as wide as they have them.
 
     Raises
     ------
@@ -79,15 +90,19 @@ def estimate_ctf(micrograph: Micrograph, params: CtfParams, acquisition: Acquisi
     image = read_for_ctf(micrograph, acquisition, ctx)
     pixel_size_ang = image.pixel_size_ang
     try:
-        tile_px = spectrum_tile_px(image.shape, pixel_size_ang=pixel_size_ang, tile_ang=params.tile_ang)
-        fine_ang = max(_FINE_TILE_ANG, params.tile_ang)
-        fine_px = periodogram_tile_px(image.shape, pixel_size_ang=pixel_size_ang, tile_ang=fine_ang)
-        spectra = power_spectra(image.pixels, tile_px=tile_px, n_sets=2)  # (2, tile, tile // 2 + 1)
-        fine = periodogram(image.pixels, tile_px=fine_px)  # (fine, fine // 2 + 1)
-        estimate = fit_ctf(spectra, fine_spectrum=fine, pixel_size_ang=pixel_size_ang, **params.ranges(), **image.microscope)
+        averaged, fine = _spectra_of(image, params.tile_ang) if spectra is None else read_power_spectra(spectra, micrograph, ctx)
+        estimate = fit_ctf(averaged, fine_spectrum=fine, pixel_size_ang=pixel_size_ang, **params.ranges(), **image.microscope)
     except ValueError as error:
         raise ItemError(f"{image.name}: the CTF cannot be fitted: {error}") from error
     picture = publish_picture(
-        estimate, spectra.mean(axis=0), ctx, suffix="_ctf.png", image=image, resolution_ang=params.resolution_ang[1]
+        estimate, averaged.mean(axis=0), ctx, suffix="_ctf.png", image=image, resolution_ang=params.resolution_ang[1]
     )
     return record_of(estimate, estimator="least_squares", spectrum=picture)
+
+
+def _spectra_of(image: CtfImage, tile_ang: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return spectra of two sets of tiles ``(2, tile, tile // 2 + 1)``, and a fine one ``(fine, fine // 2 + 1)``."""
+    tile_px = spectrum_tile_px(image.shape, pixel_size_ang=image.pixel_size_ang, tile_ang=tile_ang)
+    fine_ang = max(_FINE_TILE_ANG, tile_ang)
+    fine_px = periodogram_tile_px(image.shape, pixel_size_ang=image.pixel_size_ang, tile_ang=fine_ang)
+    return power_spectra(image.pixels, tile_px=tile_px, n_sets=2), periodogram(image.pixels, tile_px=fine_px)
