@@ -79,6 +79,7 @@ class Node:
     after: tuple[str, ...] = ()  # start nothing until these streams have closed
     halts: tuple[str, ...] = ()  # the steps that a gate halts when it opens
     resources: StepResources = field(default_factory=StepResources)
+    given: frozenset[str] = frozenset()  # the parameters that the workflow gives; the others are at their defaults
 
     @property
     def item_links(self) -> dict[str, tuple[Link, ...]]:
@@ -227,7 +228,7 @@ def _build_node(name: str, spec: StepSpec, known: dict[str, Node]) -> Node:
         run_own_check(name, step_type, params, records)
     outputs = _outputs(step_type, links, records)
     halts, after = halted_steps(step_type, params), tuple(dict.fromkeys(spec.after))
-    found = (min_inputs, depth, domain, outputs, bound, records, after, halts, spec.resources)
+    found = (min_inputs, depth, domain, outputs, bound, records, after, halts, spec.resources, frozenset(spec.params))
     return Node(name, spec.use, step_type, params, links, values, *found)
 
 

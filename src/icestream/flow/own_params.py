@@ -68,7 +68,8 @@ def lay_over(node: Node, pinned: Mapping[str, Any], own: Mapping[str, Any]) -> E
     complete, problems = check_params(node.name, node.type, _merged(node, known), set(node.values) - set(known))
     if problems:
         complete = {**node.params, **known}
-    identity = identity_params(replace(node, params=complete), pinned=pinned)
+    made = identity_params(replace(node, params=complete))
+    identity = {name: value for name, value in made.items() if name in pinned or value != node.params.get(name)}
     taken = {name: complete[name] for name in known if name in node.values}  # else another step gives them
     return Effective({**identity, **taken}, complete)
 

@@ -137,6 +137,22 @@ def measure_agreement(view: SessionView, step: StepSummary, *, pixel_size_ang: f
     return MeasuredStep("Two motions", step, drawn, newest) if drawn else None
 
 
+def measure_ctf_agreement(view: SessionView, step: StepSummary) -> MeasuredStep | None:
+    """Show how far two estimates of the CTF of each micrograph agree, kept ones and rejected ones alike."""
+    found = read_series(view, step, ("agreement_ang", "defocus_difference_ang", "least_confidence"))
+    if found is None:
+        return None
+    measures = (
+        make_measure(found["agreement_ang"], label="Resolution to which the two CTFs agree", unit="Å"),
+        make_measure(found["defocus_difference_ang"], label="Defocus, apart", unit="Å"),
+        make_measure(found["least_confidence"], label="Confidence of the less sure one", unit=""),
+    )
+    drawn = tuple(measure for measure in measures if measure is not None)
+    known = (("Agree to", "agreement_ang", "Å"), ("Defocus, apart", "defocus_difference_ang", "Å"))
+    newest = _describe_newest(view, step, (*known, ("Astigmatism, apart", "astigmatism_difference_ang", "Å")))
+    return MeasuredStep("CTF agreement", step, drawn, newest) if drawn else None
+
+
 def measure_local_ctf(view: SessionView, step: StepSummary, album: Album) -> MeasuredStep | None:
     """Show the slope of each specimen, its thickness where it shows, and the rings of ice."""
     found = read_series(view, step, ("range_ang", "tilt_deg", "thickness_ang", "ice_ring_significance"))

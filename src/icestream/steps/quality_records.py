@@ -62,6 +62,18 @@ class MotionAgreement(Record):
     second_path_px: Pixel = Field(0.0, ge=0, description="Length of the second path over these frames")
 
 
+class CtfAgreement(Record):
+    """How far two estimates of the CTF of one micrograph agree."""
+
+    agreement_ang: Angstrom | None = Field(
+        ge=0, description="Where their phases first differ by 90°; 0 if nowhere, unset if at every resolution"
+    )
+    defocus_difference_ang: Angstrom = Field(ge=0, description="Between the mean defocus values")
+    astigmatism_difference_ang: Angstrom = Field(ge=0, description="Length of the difference of the astigmatisms as vectors")
+    least_confidence: float | None = Field(None, ge=0, le=1, description="The smaller of those that are stated")
+    least_score: float = Field(description="The smaller of the two scores")
+
+
 class TiltMeasure(Record):
     """How alike the spectra of the windows of one micrograph are; correlations are in units of that of equal rings."""
 
