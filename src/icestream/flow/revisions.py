@@ -10,6 +10,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from icestream import __version__
 from icestream.flow import schema
+from icestream.flow.contents import settle_contents
 from icestream.flow.graph import Graph, Node
 from icestream.flow.keys import digest
 from icestream.flow.pinned import as_pinned, default_of
@@ -39,10 +40,11 @@ def identity_params(node: Node, *, row: Mapping[str, Any] | None = None) -> dict
     fields = node.type.params.model_fields
     identity = {name: value for name, value in node.params.items() if not is_operational(fields[name].json_schema_extra)}
     if row is None:
-        return identity
+        return identity | {name: content for name, content in node.contents.items() if content is not None}
     pinned, version = json.loads(row["params"]), row["type_version"]
     added = {name for name in identity if name not in pinned and not fields[name].is_required()}
-    return {name: value for name, value in identity.items() if name not in added or value != default_of(fields[name], version)}
+    kept = {name: value for name, value in identity.items() if name not in added or value != default_of(fields[name], version)}
+    return kept | {name: content for name, content in node.contents.items() if name in pinned}
 
 
 def is_operational(extra: object) -> bool:
@@ -55,14 +57,20 @@ def activate_revisions(connection: Connection, graph: Graph, acquisition: Mappin
 
     The session's ``acquisition`` values are part of the definition of the steps that read them, and of no others. Steps whose
     revision is pinned to an earlier version of their type get the defaults of that version in ``graph``.
+
+    Raises
+    ------
+    WorkflowError
+        A file that a parameter names is not there, and no revision knows what it held.
     """
     table = schema.revision
     rows = connection.execute(select(table).where(table.c.state == "active")).mappings()
     active = {row["step"]: dict(row) for row in rows}
     definitions: dict[str, str] = {}
     revisions: dict[str, Revision] = {}
-    for node in graph.nodes.values():
-        row = active.pop(node.name, None)
+    for name in graph.nodes:
+        row = active.pop(name, None)
+        node = graph.nodes[name] = settle_contents(graph.nodes[name], row)
         as_before = as_pinned(node, row)
         params = identity_params(as_before, row=row)
         definition = definition_of(graph, node, params, acquisition=acquisition, definitions=definitions)
@@ -107,7 +115,7 @@ def _new_revision(connection: Connection, node: Node, links: dict[str, list[str]
         "type": node.type.name,
         "type_version": node.type.version,
         "kind": node.type.kind.value,
-        "params": json.dumps(node.params),
+        "params": json.dumps({**node.params, **node.contents}),
         "links": json.dumps(links),
         "epoch": earlier[-1]["epoch"] if earlier else 0,
         "definition": definition,

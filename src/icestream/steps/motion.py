@@ -71,7 +71,7 @@ class MotionParams(Params):
     defects: FileRef | None = Field(
         None,
         description="Pixels that cannot be trusted, as root:path of an image, a list of rectangles or a SerialEM defects file; "
-        "the path counts for what is computed again, not the content",
+        "it counts by its content",
     )
 
     eer_group: int | None = Field(

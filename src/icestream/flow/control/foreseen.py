@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from icestream.flow import schema
+from icestream.flow.contents import settle_contents
 from icestream.flow.graph import Graph, Node
 from icestream.flow.pinned import as_pinned
 from icestream.flow.revisions import Revision, definition_of, identity_params
@@ -42,9 +43,10 @@ def foresee_revisions(
     everything = [row for mine in rows.values() for row in mine]
     definitions: dict[str, str] = {}
     found = {}
-    for node in graph.nodes.values():
-        earlier = rows[node.name]
+    for name in graph.nodes:
+        earlier = rows[name]
         active = next((row for row in earlier if row["state"] == "active"), None)
+        node = graph.nodes[name] = settle_contents(graph.nodes[name], active)
         as_before = as_pinned(node, active)
         params = identity_params(as_before, row=active)
         definition = definition_of(graph, node, params, acquisition=acquisition, definitions=definitions)
