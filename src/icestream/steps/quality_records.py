@@ -6,7 +6,7 @@ from pydantic import Field
 
 from icestream.algorithms.micrograph_triage import Kind
 from icestream.records import FileRef, Record, Snapshot
-from icestream.units import Angstrom, ElectronsPerSquareAngstrom, Pixel, WholePixels
+from icestream.units import Angstrom, ElectronsPerSquareAngstrom, Kilovolt, Millimeter, Pixel, WholePixels
 
 
 class MovieShape(Record):
@@ -16,7 +16,9 @@ class MovieShape(Record):
     width_px: int = Field(ge=1)
     n_frames: int = Field(ge=1, description="Stored frames")
     format: str
-    pixel_size_ang: Angstrom | None = Field(None, description="As the file's own header says it")
+    pixel_size_ang: Angstrom | None = Field(None, description="As the file's own header says it, else its sidecar")
+    voltage_kv: Kilovolt | None = Field(None, description="As header or sidecar say it")
+    cs_mm: Millimeter | None = Field(None, description="As header or sidecar say it")
 
 
 class MovieDose(Record):
