@@ -152,6 +152,7 @@ def test_the_report_shows_every_step(view: SessionView) -> None:
     assert doses["no beam"] == 1
     page = (view.session.folder / "report" / "index.html").read_text(encoding="utf-8")
     assert "Left after the given gain" in page
+    assert page.count("97.5 % over 2.5 % quantile") >= 2
     assert "ctf and second_ctf" in page
 
 

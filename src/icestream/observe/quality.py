@@ -13,7 +13,8 @@ from icestream.observe.queries import SessionView
 from icestream.observe.sampling import Series
 
 _MOST_VERSIONS = 200
-_UNEVEN = (("rows", "Rows"), ("columns", "Columns"), ("blocks", "Blocks"))
+_RATIOS = (("spread_ratio", "97.5 % over 2.5 % quantile"), ("peak_ratio", "Largest over 97.5 % quantile"))
+_UNEVEN = (("total", "Pixels"), ("rows", "Rows"), ("columns", "Columns"), ("blocks", "Blocks"))
 
 
 def measure_dose(view: SessionView, step: StepSummary, steps: Sequence[StepSummary]) -> MeasuredStep | None:
@@ -55,6 +56,8 @@ def measure_gain(view: SessionView, step: StepSummary, album: Album) -> Measured
     found = (
         _by_version(versions, ("noise",), 100.0, "Noise of the learnt gain", "%"),
         _by_version(versions, ("residual", "total"), 100.0, "Unevenness after the given gain", "%"),
+        _by_version(versions, ("residual", "spread_ratio"), 1.0, "97.5 % over 2.5 % quantile after the given gain", ""),
+        _by_version(versions, ("residual", "peak_ratio"), 1.0, "Largest pixel over 97.5 % quantile after the given gain", ""),
         _by_version(versions, ("slope",), 1.0, "Share of the given gain in the movies", ""),
     )
     record = versions[-1].record or {}
@@ -81,7 +84,10 @@ def _gain_plot(
     counted: tuple[tuple[str, float | None, str], ...],
     note: str,
 ) -> Plot:
-    numbers = tuple((label, 100.0 * uneven[name], "%") for name, label in _UNEVEN) if uneven else ()
+    numbers: tuple[tuple[str, float | None, str], ...] = ()
+    if uneven:
+        numbers = tuple((label, 100.0 * uneven[name], "%") for name, label in _UNEVEN)
+        numbers += tuple((label, uneven[name], "") for name, label in _RATIOS)
     shown = album.embed(picture) if picture else None
     return Plot(title, "how uneven" if uneven else "", numbers + counted, picture=shown, caption="", warning=note)
 
