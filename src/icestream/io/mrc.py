@@ -127,7 +127,17 @@ def read_mrc_header(source: Source) -> MrcHeader:
 
 
 def read_mrc_image(source: Source, header: MrcHeader, index: int) -> NDArray[Any]:
-    """Return image ``index`` ``(h, w)`` in its own type (4-bit as uint8), in the byte order of the machine."""
+    """Return image ``index`` ``(h, w)`` in its own type (4-bit as uint8), in the byte order of the machine.
+
+    With the last image, a compressed file is read to its end: a missing end shows there only.
+    """
+    image = _read_image(source, header, index)
+    if index == header.n_images - 1:
+        source.check_end()
+    return image
+
+
+def _read_image(source: Source, header: MrcHeader, index: int) -> NDArray[Any]:
     offset = header.data_offset + index * header.image_bytes
     if header.packed:
         stored = np.empty((header.height_px, header.row_bytes), dtype=np.uint8)  # (h, ceil(w / 2))
