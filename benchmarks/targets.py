@@ -46,6 +46,7 @@ SCRIPTS: dict[str, str] = {
     "apoferritin_session": "DATA NEW_FOLDER",
     "classify2d_quality": "",
     "ctf_accuracy": "",
+    "ctf_agreement": "--count 60 --seed 11",
     "ctf_bound": "",
     "ctf_calibration": "--count 140 --junk 10",
     "ctf_frame_groups": "--side 768",
@@ -248,6 +249,10 @@ TARGETS: tuple[Target, ...] = (
     *_ctf("ctf_accuracy_synthetic", "second", "synthetic set, `ctf_equiphase`"),
     *_wrong_but_good("ctf_calibration", ""),
     *_wrong_but_good("ctf_calibration_phase", ", phase fitted"),
+    Target(
+        CTF, "`ctf_consensus` by default: wrong pairs of fits that are kept", "ctf_agreement", "kept.7 Å, 0.1.wrong", "pairs",
+        at_most=0,
+    ),
     *_ctf_cost("first", "`ctf`"),
     *_ctf_cost("second", "`ctf_equiphase`"),
     Target(

@@ -111,6 +111,7 @@ class Movie(Record):
     format: str
     size_bytes: int = Field(ge=1)
     metadata: ExposureMetadata | None = None
+    told: Acquisition | None = Field(None, description="What header and sidecar say; values of the session win over it")
 
 
 class Unevenness(Record):

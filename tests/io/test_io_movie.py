@@ -14,6 +14,7 @@ from mrc_bytes import mrc_bytes, ramp
 
 from icestream.errors import FileFormatError, SourceGone, TruncatedFile
 from icestream.io import raw
+from icestream.io.image import read_stack
 from icestream.io.movie import movie_header, open_movie
 
 MODES = [(0, np.int8), (1, np.int16), (2, np.float32), (6, np.uint16), (12, np.float16)]
@@ -106,6 +107,35 @@ def test_compressed_mrc_streams(tmp_path, suffix, members, monkeypatch):
     path.write_bytes(b"no such compression" * 50)
     with pytest.raises(FileFormatError):
         open_movie(path)
+
+
+@pytest.mark.parametrize("suffix", list(COMPRESSORS))
+@pytest.mark.parametrize("members", [0, 1])
+def test_a_compressed_movie_that_lacks_its_last_byte_is_truncated(tmp_path, suffix, members):
+    frames = ramp((6, 20, 30), np.uint16)
+    packed = COMPRESSORS[suffix][members](mrc_bytes(frames, 6))
+    path = tmp_path / f"movie.mrc{suffix}"
+    for missing in (1, 2, 3):
+        path.write_bytes(packed[:-missing])
+        with pytest.raises(TruncatedFile), open_movie(path) as movie:
+            list(movie.frames())
+        with pytest.raises(TruncatedFile):
+            read_stack(path)
+    path.write_bytes(packed)
+    with open_movie(path) as movie:
+        np.testing.assert_array_equal(np.stack(list(movie.frames())), frames)
+        np.testing.assert_array_equal(np.stack(list(movie.frames(5, 6))), frames[5:])
+
+
+def test_the_checksum_of_a_zstd_frame_is_read_and_checked(tmp_path):
+    packed = zstandard.ZstdCompressor(write_checksum=True).compress(mrc_bytes(ramp((3, 20, 30), np.uint16), 6))
+    path = tmp_path / "movie.mrc.zst"
+    path.write_bytes(packed[:-1])
+    with pytest.raises(TruncatedFile, match="lack their end"), open_movie(path) as movie:
+        list(movie.frames())
+    path.write_bytes(packed[:-1] + bytes([packed[-1] ^ 1]))
+    with pytest.raises(FileFormatError, match="cannot be decompressed"), open_movie(path) as movie:
+        list(movie.frames())
 
 
 def test_compressed_file_with_too_few_frames(tmp_path):

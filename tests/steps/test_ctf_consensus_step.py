@@ -5,7 +5,7 @@ import pytest
 from icestream.errors import ItemError
 from icestream.flow.step import Kind, step_type_of
 from icestream.records import Acquisition, CtfFit, Micrograph
-from icestream.steps.ctf_consensus import CtfConsensusParams, average_ctf, check_ctf_consensus
+from icestream.steps.ctf_consensus import CtfConsensusParams, average_ctf, check_ctf_consensus, compare_ctfs
 
 MICROGRAPH = Micrograph(image="session:a.mrc", height_px=8, width_px=8, bin=1)
 TITAN = Acquisition(voltage_kv=300)
@@ -56,6 +56,35 @@ def test_two_ctfs_must_agree_as_far_as_asked() -> None:
     assert _check(_ctf(), second, min_agreement_ang=4.0).accepted
     assert _check(_ctf(), second, min_agreement_ang=3.9).reason == "the two CTFs agree to 4.0 Å only, coarser than 3.9 Å"
     assert _check(_ctf(), second, Acquisition(), min_agreement_ang=None).accepted
+
+
+def test_a_fit_elsewhere_that_is_not_sure_of_itself_is_rejected_for_both() -> None:
+    right = _ctf(confidence=1.0)
+    elsewhere = _ctf(defocus_u_ang=11500.0, defocus_v_ang=11000.0, score=0.31, confidence=0.004)
+    reason = _check(elsewhere, right).reason
+    assert reason == ("the confidence of the first CTF, 0.004, is below 0.1; the two CTFs agree to 11.7 Å only, coarser than 7 Å")
+    assert _check(right, elsewhere, min_agreement_ang=None).reason == "the confidence of the second CTF, 0.004, is below 0.1"
+    assert _check(right, elsewhere, min_agreement_ang=None, min_confidence_of_both=None).accepted
+
+
+def test_a_fit_that_states_no_confidence_and_one_that_stands_alone_are_not_judged_by_it() -> None:
+    assert _check(_ctf(), _ctf(confidence=0.1)).accepted
+    assert _check(_ctf(confidence=0.0), None, Acquisition()).accepted
+
+
+def test_the_agreement_is_kept_whatever_the_filter_decides() -> None:
+    second = _ctf(defocus_u_ang=15400.0, defocus_v_ang=14900.0, score=0.7, confidence=0.9)
+    found = compare_ctfs(_ctf(confidence=0.5), second, TITAN)
+    assert found.agreement_ang == pytest.approx(3.969, abs=0.001)
+    assert (found.defocus_difference_ang, found.astigmatism_difference_ang) == (400.0, 0.0)
+    assert (found.least_confidence, found.least_score) == (0.5, 0.7)
+    crossed = compare_ctfs(_ctf(), _ctf(astigmatism_angle_deg=-70.0), TITAN)
+    assert crossed.astigmatism_difference_ang == 1000.0
+    assert crossed.least_confidence is None
+    assert compare_ctfs(_ctf(), _ctf(phase_shift_deg=90.0), TITAN).agreement_ang is None
+    assert compare_ctfs(_ctf(), _ctf(), TITAN).agreement_ang == 0.0
+    with pytest.raises(ItemError, match="voltage_kv is unset"):
+        compare_ctfs(_ctf(), _ctf(), Acquisition())
 
 
 def test_phases_that_never_agree_are_said() -> None:

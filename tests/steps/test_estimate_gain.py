@@ -96,6 +96,43 @@ def test_a_gain_that_is_wrong_or_old_is_told(scope, kind, warning):
     assert found.monitor.raw.columns > 0  # the estimate itself goes on
 
 
+def _with_errors(gain, kind):
+    """The gain with errors of single pixels: of all of them, or of a few large ones."""
+    rng = np.random.default_rng(2)
+    if kind == "all":
+        return gain * np.exp(rng.normal(0, 0.025, gain.shape))
+    wrong = gain.copy()
+    wrong[rng.integers(0, gain.shape[0], 12), rng.integers(0, gain.shape[1], 12)] *= 4.5
+    return wrong
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "limits"),
+    [
+        ("all", ["pixels differ by", "the 97.5 % quantile of the pixels is"], {"max_spread": None, "max_spread_ratio": None}),
+        ("few", ["the largest pixel is"], {"max_peak_ratio": None, "max_spread": None}),
+    ],
+)
+def test_errors_of_pixels_are_told_by_figures_that_have_limits(scope, kind, words, limits):
+    folder, names = scope
+    wrong = _with_errors(read_image(folder / "gain.mrc"), kind).astype(np.float32)
+    write_mrc(folder / f"{kind}.mrc", wrong, pixel_size_ang=1.0, remember=False)
+    given, movies = GainReference(file=f"session:{kind}.mrc", height_px=256, width_px=320), [movie_of(folder, n) for n in names]
+    tight = PARAMS.model_copy(update={"max_peak_ratio": 3.5, "max_spread": 0.015, "max_spread_ratio": 1.02})
+    warning = learn(StepBench(folder), movies, gain=given, params=tight).monitor.warning or ""
+    assert [word for word in words if word not in warning] == []
+    without = learn(StepBench(folder), movies, gain=given, params=tight.model_copy(update=limits)).monitor.warning or ""
+    assert [word for word in words if word in without] == []
+
+
+def test_quantiles_that_noise_alone_makes_are_not_told(scope):
+    folder, names = scope
+    given = GainReference(file="session:gain.mrc", height_px=256, width_px=320)
+    monitor = learn(StepBench(folder), [movie_of(folder, name) for name in names[:3]], gain=given).monitor
+    assert monitor.residual.spread_ratio > 1.3  # above the limit, by noise
+    assert monitor.warning is None
+
+
 def test_movies_that_cannot_be_used_are_left_out_and_counted(scope, tmp_path):
     folder, names = scope
     bench = StepBench(folder, roots={"bad": tmp_path})

@@ -125,6 +125,15 @@ def test_range_of_frames_and_binning(bench, frames):
     assert image_header(bench.path(micrograph.image)).pixel_size_ang == pytest.approx(2.2, rel=1e-5)
 
 
+def test_the_header_tells_height_and_width_of_a_pixel_where_odd_sides_make_them_differ(bench, frames):
+    movie = _movie(bench, np.ascontiguousarray(frames[:, :200, :251]))
+    made = correct_motion(movie, None, MotionParams(bin=2, local=False, write_halves=True), KNOWN, bench)
+    assert (made.height_px, made.width_px) == (100, 126)
+    for ref in (made.image, made.unweighted, made.even, made.odd):
+        cell = np.frombuffer(bench.path(ref).read_bytes()[40:52], dtype="<f4")  # width, height, depth in Å
+        np.testing.assert_allclose(cell, [251 * 1.1, 200 * 1.1, 251 / 126 * 1.1], rtol=1e-5)
+
+
 def test_what_cannot_be_processed_is_named(bench, frames):
     def message(movie_frames, gain=None, **params):
         with pytest.raises(ItemError) as caught:

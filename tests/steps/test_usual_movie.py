@@ -8,7 +8,7 @@ from icestream.steps.dose_check import DoseCheckParams, DoseReferenceParams, Dos
 from icestream.steps.quality_records import DoseReference, MovieDose, MovieShape
 from icestream.steps.usual_movie import differences, most_usual
 
-USUAL = MovieShape(height_px=100, width_px=200, n_frames=40, format="tiff", pixel_size_ang=1.0)
+USUAL = MovieShape(height_px=100, width_px=200, n_frames=40, format="tiff", pixel_size_ang=1.0, voltage_kv=300.0, cs_mm=2.7)
 
 
 def _with(**values):
@@ -23,7 +23,10 @@ def _with(**values):
         ({"n_frames": 43}, ["it has 43 frames, those of this session have 40"]),
         ({"pixel_size_ang": 1.005}, []),
         ({"pixel_size_ang": None}, []),
-        ({"pixel_size_ang": 1.5}, ["its header gives pixels of 1.5 Å, those of this session are 1 Å"]),
+        ({"pixel_size_ang": 1.5}, ["its header or sidecar gives pixels of 1.5 Å, those of this session 1 Å"]),
+        ({"voltage_kv": 200.0}, ["its header or sidecar gives an acceleration voltage of 200 kV, those of this session 300 kV"]),
+        ({"voltage_kv": None}, []),
+        ({"cs_mm": 0.01}, ["its header or sidecar gives a spherical aberration of 0.01 mm, those of this session 2.7 mm"]),
         ({"height_px": 200, "width_px": 100}, ["frames are 200×100, those of this session are 100×200"]),
         ({"format": "eer"}, ["the movie is EER, those of this session are TIFF"]),
         ({"format": "mrc.zst", "n_frames": 20}, ["the movie is MRC", "it has 20 frames"]),

@@ -118,7 +118,7 @@ def test_the_dose_check_sets_other_cameras_and_short_movies_aside(scope: Path, t
         8: "not finite",
         9: "it has 3 frames, those of this session have 6",
         10: "frames are 144×144, those of this session are 192×192 (height × width): another camera or read-out",
-        11: "its header gives pixels of 1.875 Å, those of this session are 1.5 Å",
+        11: "its header or sidecar gives pixels of 1.875 Å, those of this session 1.5 Å",
     }
     assert {name: words[int(name[-4:]) - 1] in reason for name, (_, reason) in found.items()} == {
         f"mic_{index + 1:04d}": True for index in FAULTS

@@ -106,7 +106,20 @@ def test_the_learnt_gain_watches_the_given_one(view: SessionView) -> None:
 def test_the_report_shows_every_step(view: SessionView) -> None:
     data = gather(view, refresh_s=0)
     shown = {one.title: one for one in data.measured}
-    titles = ["Dose", "Gain", "Motion", "Motion", "Two motions", "CTF", "CTF", "CTF", "Tilt", "Quality", "Two CTFs"]
+    titles = [
+        "Dose",
+        "Gain",
+        "Motion",
+        "Motion",
+        "Two motions",
+        "CTF",
+        "CTF",
+        "CTF agreement",
+        "CTF",
+        "Tilt",
+        "Quality",
+        "Two CTFs",
+    ]
     assert [one.title for one in data.measured] == titles
     agreement = {stored.unit: stored.record["rms_px"] * 1.5 for stored in view.records("two_motions")}
     assert shown["Two motions"].measures[0].n_shown == len(agreement)
@@ -123,6 +136,10 @@ def test_the_report_shows_every_step(view: SessionView) -> None:
     apart = [sum(first[unit][name] - second[unit][name] for name in ("defocus_u_ang", "defocus_v_ang")) / 2 for unit in first]
     assert shown["Two CTFs"].measures[0].median == pytest.approx(sorted(apart)[len(apart) // 2], abs=max(map(abs, apart)))
     assert shown["Two CTFs"].measures[0].n_shown == len(first)
+    agreed = {stored.unit: stored.record["agreement_ang"] for stored in view.records("two_ctfs")}
+    assert set(agreed) == set(first)  # of kept micrographs and rejected ones
+    assert shown["CTF agreement"].measures[0].median == pytest.approx(sorted(agreed.values())[len(agreed) // 2], rel=0.5)
+    assert {stored.unit for stored in view.records("mean_ctf")} <= {unit for unit, value in agreed.items() if value <= 7.0}
     assert shown["Quality"].newest is not None
     assert shown["Quality"].newest.picture is not None
     assert shown["Quality"].newest.picture.uri is not None
@@ -135,6 +152,7 @@ def test_the_report_shows_every_step(view: SessionView) -> None:
     assert doses["no beam"] == 1
     page = (view.session.folder / "report" / "index.html").read_text(encoding="utf-8")
     assert "Left after the given gain" in page
+    assert page.count("97.5 % over 2.5 % quantile") >= 2
     assert "ctf and second_ctf" in page
 
 

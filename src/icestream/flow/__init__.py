@@ -4,6 +4,7 @@ from pydantic import Field
 
 from icestream.flow.context import Context, Exposure, Params, Progress, Published, Verdict, keep, reject, wait
 from icestream.flow.declare import step
+from icestream.flow.pinned import before
 from icestream.flow.source import Arrival, Pulse, SeenFile, SourceContext, Watch
 from icestream.flow.step import Accumulator, Update
 
@@ -22,6 +23,7 @@ __all__ = [
     "Update",
     "Verdict",
     "Watch",
+    "before",
     "keep",
     "reject",
     "step",

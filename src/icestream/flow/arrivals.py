@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select, update
 
 from icestream.flow import moves, resuming, schema
+from icestream.flow.contradictions import warn_of_contradictions
 from icestream.flow.keys import origin_of, source_key
 from icestream.flow.reopening import reopen_left_out
 from icestream.flow.tasks import Task
@@ -59,6 +60,8 @@ class Arrivals:
         if known is None:
             return
         self._reopen(writing)
+        ours = self.runner.session.document.acquisition
+        warn_of_contradictions(writing, ours, body["acquisition"] or {}, body["name"])
         weight = 1
         if body["record"] is not None:
             self.runner.hearing.store(writing, task, message, key=key, unit=unit, stored=body["record"])

@@ -10,6 +10,7 @@ from typing import Any
 
 from icestream.errors import ItemError
 from icestream.flow.bench import WorkerContext
+from icestream.flow.contents import check_contents
 from icestream.flow.context import Exposure, Verdict
 from icestream.flow.guard import CallFailure, call_step
 from icestream.flow.registry import find_record, find_step
@@ -43,7 +44,10 @@ def run_task(task: Message, *, report: Callable[[float, str], None], stop: threa
 
 def _run(task: Message, report: Callable[[float, str], None], stop: threading.Event) -> Message:
     step = find_step(task.body["use"])
+    params, contents, roots = task.body["params"], task.body.get("contents", {}), task.body["roots"]
+    check_contents(step, params, contents, roots)
     answer = (_absorb if step.kind is Kind.ACCUMULATE else _call)(step, task, _context(task.body, report, stop))
+    check_contents(step, params, contents, roots)
     answer.body["version"] = step.version
     json.dumps(answer.body)  # what cannot be sent is the step's failure, not the worker's death
     return answer

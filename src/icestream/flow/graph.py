@@ -79,6 +79,8 @@ class Node:
     after: tuple[str, ...] = ()  # start nothing until these streams have closed
     halts: tuple[str, ...] = ()  # the steps that a gate halts when it opens
     resources: StepResources = field(default_factory=StepResources)
+    contents: Mapping[str, str | None] = field(default_factory=dict)  # of files that parameters name; see flow.contents
+    given: frozenset[str] = frozenset()  # the parameters that the workflow gives; the others are at their defaults
 
     @property
     def item_links(self) -> dict[str, tuple[Link, ...]]:
@@ -228,7 +230,7 @@ def _build_node(name: str, spec: StepSpec, known: dict[str, Node]) -> Node:
     outputs = _outputs(step_type, links, records)
     halts, after = halted_steps(step_type, params), tuple(dict.fromkeys(spec.after))
     found = (min_inputs, depth, domain, outputs, bound, records, after, halts, spec.resources)
-    return Node(name, spec.use, step_type, params, links, values, *found)
+    return Node(name, spec.use, step_type, params, links, values, *found, given=frozenset(spec.params))
 
 
 def _generic_records(step_type: StepType, links: dict[str, tuple[Link, ...]], known: dict[str, Node]) -> dict[str, RecordType]:

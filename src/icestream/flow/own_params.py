@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, inspect, select
 
 from icestream.errors import WorkflowError
 from icestream.flow import schema
+from icestream.flow.contents import content_name, read_contents
 from icestream.flow.graph import Graph, Node, StepSpec
 from icestream.flow.graph_checks import check_params, run_own_check, unknown_parameter
 from icestream.flow.revisions import identity_params, is_operational
@@ -31,6 +32,8 @@ class OwnParams:
     params: Mapping[str, Any]
     author: str
     reason: str
+    contents: Mapping[str, str | None] = field(default_factory=dict)
+    """Those of the files that they name."""
 
     @property
     def sentence(self) -> str:
@@ -58,8 +61,12 @@ def describe_values(params: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in params.items())
 
 
-def lay_over(node: Node, pinned: Mapping[str, Any], own: Mapping[str, Any]) -> Effective:
+def lay_over(
+    node: Node, pinned: Mapping[str, Any], own: Mapping[str, Any], contents: Mapping[str, str | None] | None = None
+) -> Effective:
     """Return what ``own`` makes of the parameters of ``node``, whose revision counts those in ``pinned``.
+
+    ``contents`` are those of the files that ``own`` names.
 
     The document may have been edited while nobody looked: names that the step does not have any more are left out, and values
     that it cannot have are laid over as they are, so that the step refuses them and the exposure fails with that reason.
@@ -68,9 +75,13 @@ def lay_over(node: Node, pinned: Mapping[str, Any], own: Mapping[str, Any]) -> E
     complete, problems = check_params(node.name, node.type, _merged(node, known), set(node.values) - set(known))
     if problems:
         complete = {**node.params, **known}
-    identity = identity_params(replace(node, params=complete), pinned=pinned)
+    made = identity_params(replace(node, params=complete, contents={}))
+    identity = {name: value for name, value in made.items() if name in pinned or value != node.params.get(name)}
     taken = {name: complete[name] for name in known if name in node.values}  # else another step gives them
-    return Effective({**identity, **taken}, complete)
+    files = {name: pinned[name] for name in node.contents if name in pinned}
+    files = {name: value for name, value in files.items() if name not in map(content_name, known)}
+    files |= {name: value for name, value in (contents or {}).items() if value is not None}
+    return Effective({**identity, **taken, **files}, complete)
 
 
 def _merged(node: Node, own: Mapping[str, Any]) -> StepSpec:
@@ -171,6 +182,16 @@ def _load_names(connection: Connection, owned: Owned) -> dict[str, str]:
         rows = connection.execute(select(table.c.unit, table.c.name).where(table.c.unit.in_(units[start : start + 500])))
         found |= {row[0]: row[1] for row in rows}
     return found
+
+
+def with_own_contents(owned: Owned, graph: Graph, roots: dict[str, str]) -> dict[tuple[str, str], OwnParams]:
+    """Return the same with the contents of the files that they name."""
+    return {
+        (unit, step): replace(own, contents=read_contents(graph.nodes[step].type, own.params, roots))
+        if step in graph.nodes
+        else own
+        for (unit, step), own in owned.items()
+    }
 
 
 def load_replaced(connection: Connection) -> set[str]:

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic.fields import FieldInfo
-from pydantic_core import to_jsonable_python
 from sqlalchemy import Connection, insert, select, update
 
 from icestream import __version__
 from icestream.flow import schema
+from icestream.flow.contents import settle_contents
 from icestream.flow.graph import Graph, Node
 from icestream.flow.keys import digest
+from icestream.flow.pinned import as_pinned, default_of
 
 
 @dataclass(frozen=True)
@@ -32,21 +32,19 @@ class Revision:
     """Of a batch step: a batch holds what the rows before it hold, too."""
 
 
-def identity_params(node: Node, *, pinned: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def identity_params(node: Node, *, row: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the parameters that make a difference to results (operational ones, like a time-out, do not).
 
-    ``pinned`` are those of the active revision: one that newer software has added counts only if it is not at its default.
+    With the ``row`` of the active revision, one that newer software has added counts only if it is not at its default.
     """
     fields = node.type.params.model_fields
     identity = {name: value for name, value in node.params.items() if not is_operational(fields[name].json_schema_extra)}
-    if pinned is None:
-        return identity
-    return {name: value for name, value in identity.items() if name in pinned or not _is_default(fields[name], value)}
-
-
-def _is_default(field: FieldInfo, value: object) -> bool:
-    default: object = field.get_default(call_default_factory=True)
-    return not field.is_required() and to_jsonable_python(default) == value
+    if row is None:
+        return identity | {name: content for name, content in node.contents.items() if content is not None}
+    pinned, version = json.loads(row["params"]), row["type_version"]
+    added = {name for name in identity if name not in pinned and not fields[name].is_required()}
+    kept = {name: value for name, value in identity.items() if name not in added or value != default_of(fields[name], version)}
+    return kept | {name: content for name, content in node.contents.items() if name in pinned}
 
 
 def is_operational(extra: object) -> bool:
@@ -57,18 +55,28 @@ def is_operational(extra: object) -> bool:
 def activate_revisions(connection: Connection, graph: Graph, acquisition: Mapping[str, object]) -> dict[str, Revision]:
     """Return the active revision of every step of ``graph``; make new ones where the definition changed.
 
-    The session's ``acquisition`` values are part of the definition of the steps that read them, and of no others.
+    The session's ``acquisition`` values are part of the definition of the steps that read them, and of no others. Steps whose
+    revision is pinned to an earlier version of their type get the defaults of that version in ``graph``.
+
+    Raises
+    ------
+    WorkflowError
+        A file that a parameter names is not there, and no revision knows what it held.
     """
     table = schema.revision
     rows = connection.execute(select(table).where(table.c.state == "active")).mappings()
     active = {row["step"]: dict(row) for row in rows}
     definitions: dict[str, str] = {}
     revisions: dict[str, Revision] = {}
-    for node in graph.nodes.values():
-        row = active.pop(node.name, None)
-        params = identity_params(node, pinned=json.loads(row["params"]) if row else None)
+    for name in graph.nodes:
+        row = active.pop(name, None)
+        node = graph.nodes[name] = settle_contents(graph.nodes[name], row)
+        as_before = as_pinned(node, row)
+        params = identity_params(as_before, row=row)
         definition = definition_of(graph, node, params, acquisition=acquisition, definitions=definitions)
-        if row is None or row["definition"] != definition:
+        if row is not None and row["definition"] == definition:
+            graph.nodes[node.name] = as_before
+        else:
             params = identity_params(node)
             definition = definition_of(graph, node, params, acquisition=acquisition, definitions=definitions)
             row = _new_revision(connection, node, _links_of(node), definition)
@@ -107,7 +115,7 @@ def _new_revision(connection: Connection, node: Node, links: dict[str, list[str]
         "type": node.type.name,
         "type_version": node.type.version,
         "kind": node.type.kind.value,
-        "params": json.dumps(node.params),
+        "params": json.dumps({**node.params, **node.contents}),
         "links": json.dumps(links),
         "epoch": earlier[-1]["epoch"] if earlier else 0,
         "definition": definition,

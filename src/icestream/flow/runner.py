@@ -22,6 +22,7 @@ from icestream.flow.backlog import Backlog
 from icestream.flow.broker import RETRY_S
 from icestream.flow.bulletin import Bulletin
 from icestream.flow.clock import Clock
+from icestream.flow.contents import GivenFiles
 from icestream.flow.control.cleaning import drop_file
 from icestream.flow.control.commands import carry_out_commands
 from icestream.flow.control.holds import look_around
@@ -68,6 +69,7 @@ class Runner:
     postponed: list[Task] = field(default_factory=list)  # wait for an entry of an edited accumulator to end
     outdated: bool = False  # the workflow was edited: everything in memory is built anew after the commit
     agenda: Agenda = field(default_factory=Agenda)
+    given_files: GivenFiles = field(default_factory=GivenFiles)
     graph: Graph = field(init=False)
     revisions: dict[str, Revision] = field(init=False)
     fingerprint: str = field(init=False)

@@ -7,9 +7,10 @@ from sqlalchemy import Connection
 from icestream.flow import resuming
 from icestream.flow.allotting import own_limits
 from icestream.flow.backlog import find_backlog, load_arrived
+from icestream.flow.contents import look_into_files
 from icestream.flow.control.commands import carry_out_commands
 from icestream.flow.deciding import judge_for
-from icestream.flow.own_params import find_misfits, load_owned
+from icestream.flow.own_params import find_misfits, load_owned, with_own_contents
 from icestream.flow.reopening import decide_absent, end_outlived_signals
 from icestream.flow.requests import check_requests
 from icestream.flow.revisions import activate_revisions, fingerprint_of
@@ -29,6 +30,7 @@ LOW_WATER = 200
 def take_up_workflow(runner: "Runner", connection: Connection) -> None:
     """Build the graph, its revisions, and a scheduler that knows nothing yet."""
     runner.graph = runner.session.graph()
+    look_into_files(runner.graph, runner.session.roots)
     notices = check_requests(runner.graph, own_limits(runner.settings, runner.gpus), runner.gpus)
     runner.broker.said += [("warning", notice) for notice in notices]
     acquisition = runner.session.document.acquisition.model_dump(exclude_none=True)
@@ -37,7 +39,7 @@ def take_up_workflow(runner: "Runner", connection: Connection) -> None:
     runner.scheduler = Scheduler(runner.graph, judge_for, resuming.load_overrides(connection))
     runner.scheduler.uptime_s = runner.clock.uptime_s
     runner.workshop = Workshop(runner.session, runner.graph, runner.revisions)
-    runner.workshop.owned = load_owned(connection)
+    runner.workshop.owned = with_own_contents(load_owned(connection), runner.graph, runner.session.roots)
     runner.broker.said += [("warning", text) for text in find_misfits(connection, runner.graph, runner.workshop.owned)]
     runner.workshop.records.limit_bytes = runner.settings.record_memory_mb * 2**20
     runner.board = Board(runner.scheduler, runner.running, notices=runner.bulletin.notices)

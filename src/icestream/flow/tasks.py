@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from icestream.flow import schema
+from icestream.flow.contents import expected_contents
 from icestream.flow.graph import Graph, Node
 from icestream.flow.keys import digest, result_key, seed_of, state_key
 from icestream.flow.moves import Consume, Dispatch
@@ -108,7 +109,7 @@ class Workshop:
         node, revision = self.graph.nodes[dispatch.step], self.revisions[dispatch.step]
         acquisition = self._values_read(node, dispatch.unit)
         own = self.owned.get((dispatch.unit, dispatch.step))
-        effective = None if own is None else lay_over(node, revision.params, own.params)
+        effective = None if own is None else lay_over(node, revision.params, own.params, own.contents)
         key = result_key(
             node.type.name,
             revision.type_version,
@@ -176,6 +177,7 @@ class Workshop:
                 "gpu": task.gpu,
                 "reduced": task.reduced,
                 "params": params,
+                "contents": expected_contents(node.type, task.params),
                 "values": {parameter: path for parameter, (_, path) in node.values.items() if parameter not in params},
                 "records": {port: f"{record.__module__}:{record.__qualname__}" for port, record in node.records.items()},
                 "roots": self.session.roots,

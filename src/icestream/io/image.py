@@ -81,7 +81,12 @@ def read_stack(path: Path) -> NDArray[np.float32]:
 
 
 def write_mrc(
-    path: Path, array: NDArray[Any], *, pixel_size_ang: float, dtype: DTypeLike | None = None, remember: bool = True
+    path: Path,
+    array: NDArray[Any],
+    *,
+    pixel_size_ang: float | tuple[float, float],
+    dtype: DTypeLike | None = None,
+    remember: bool = True,
 ) -> None:
     """Write an image ``(h, w)`` or a stack ``(n, h, w)`` as MRC and remember it for `read_image` and `read_stack`.
 
@@ -92,7 +97,7 @@ def write_mrc(
     array
         ``(h, w)`` or ``(n, h, w)``.
     pixel_size_ang
-        Written as the cell size.
+        Written as the cell size; of a pixel that is not square its height and width.
     dtype
         int8, int16, uint16, float16 or float32; the array's own (float64 becomes float32) if unset. Values are rounded for
         integers.
@@ -106,7 +111,8 @@ def write_mrc(
     """
     path = Path(path)
     stored = _to_saved(path, np.asarray(array), dtype)
-    if not (np.isfinite(pixel_size_ang) and pixel_size_ang > 0):
+    lengths = np.atleast_1d(np.asarray(pixel_size_ang, dtype=np.float64))
+    if not (np.isfinite(lengths) & (lengths > 0)).all():
         raise ValueError(f"{path}: pixel size {pixel_size_ang} Å (must be positive)")
     stack = stored if stored.ndim == 3 else stored[np.newaxis]  # (n, h, w)
     statistics = measure_pixels(stack)

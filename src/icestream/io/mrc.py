@@ -127,7 +127,17 @@ def read_mrc_header(source: Source) -> MrcHeader:
 
 
 def read_mrc_image(source: Source, header: MrcHeader, index: int) -> NDArray[Any]:
-    """Return image ``index`` ``(h, w)`` in its own type (4-bit as uint8), in the byte order of the machine."""
+    """Return image ``index`` ``(h, w)`` in its own type (4-bit as uint8), in the byte order of the machine.
+
+    With the last image, a compressed file is read to its end: a missing end shows there only.
+    """
+    image = _read_image(source, header, index)
+    if index == header.n_images - 1:
+        source.check_end()
+    return image
+
+
+def _read_image(source: Source, header: MrcHeader, index: int) -> NDArray[Any]:
     offset = header.data_offset + index * header.image_bytes
     if header.packed:
         stored = np.empty((header.height_px, header.row_bytes), dtype=np.uint8)  # (h, ceil(w / 2))
@@ -148,19 +158,20 @@ def read_mrc_images(source: Source, header: MrcHeader, start: int, stop: int) ->
 
 
 def make_mrc_header(
-    shape: tuple[int, int, int], dtype: np.dtype[Any], pixel_size_ang: float, statistics: tuple[float, ...]
+    shape: tuple[int, int, int], dtype: np.dtype[Any], pixel_size_ang: float | tuple[float, float], statistics: tuple[float, ...]
 ) -> bytes:
     """Return the 1024 bytes of a little-endian header of an image stack ``(n, h, w)``.
 
-    ``statistics`` are minimum, maximum, mean and standard deviation of the pixels. The label carries no time, so that equal
-    content gives equal files.
+    A pixel that is not square has a height and a width. ``statistics`` are minimum, maximum, mean and standard deviation of the
+    pixels. The label carries no time, so that equal content gives equal files.
     """
     n_images, height, width = shape
     mode = {value: key for key, value in _DTYPES.items() if key != 101}[dtype.str[1:]]
     minimum, maximum, mean, deviation = statistics
     block = bytearray(HEADER_BYTES)
     struct.pack_into("<10i", block, 0, width, height, n_images, mode, 0, 0, 0, width, height, n_images)
-    struct.pack_into("<6f", block, 40, width * pixel_size_ang, height * pixel_size_ang, n_images * pixel_size_ang, 90, 90, 90)
+    y_ang, x_ang = pixel_size_ang if isinstance(pixel_size_ang, tuple) else (pixel_size_ang, pixel_size_ang)
+    struct.pack_into("<6f", block, 40, width * x_ang, height * y_ang, n_images * x_ang, 90, 90, 90)
     struct.pack_into("<3i3f", block, 64, 1, 2, 3, minimum, maximum, mean)
     struct.pack_into("<i", block, 108, 20140)
     block[208:216] = b"MAP \x44\x44\x00\x00"

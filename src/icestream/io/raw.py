@@ -14,6 +14,7 @@ import zstandard
 from icestream.errors import FileFormatError, SourceGone, TruncatedFile
 
 _CHUNK = 1 << 20
+_ZSTD_PORTION = 1 << 14
 _DECODER_MEMORY = 1 << 28
 COMPRESSED_SUFFIXES = (".bz2", ".xz", ".zst", ".gz")
 
@@ -36,6 +37,9 @@ class Source(Protocol):
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill ``buffer`` (bytes) from ``offset``."""
+
+    def check_end(self) -> None:
+        """Check, after the last bytes that matter, that the file ends as it should."""
 
     def close(self) -> None:
         """Let go of the file."""
@@ -91,6 +95,9 @@ class RawFile:
                 raise BeyondEnd(self.path, offset + count, offset + done)
             done += got
 
+    def check_end(self) -> None:
+        """Do nothing: that all declared bytes are there is all that a plain file can tell."""
+
     def _beyond(self, offset: int, count: int) -> FileFormatError:
         if offset < 0 or count < 0 or offset + count > 1 << 62:
             return FileFormatError(self.path, f"header points to {count} bytes at position {offset}")
@@ -131,6 +138,20 @@ class StreamFile:
             buffer[done : done + len(part)] = part
             done += len(part)
 
+    def check_end(self) -> None:
+        """Decompress what is left: checksums and the mark of the end come last.
+
+        Raises
+        ------
+        TruncatedFile
+            The compressed data are cut off.
+        FileFormatError
+            They are damaged.
+        """
+        while chunk := self._chunk(self._position):
+            self._position += len(self._rest) + len(chunk)
+            self._rest = memoryview(b"")
+
     def _seek(self, offset: int) -> None:
         if offset < self._position:
             self.close()
@@ -146,15 +167,20 @@ class StreamFile:
         return part
 
     def _next_chunk(self, needed: int) -> bytes:
+        chunk = self._chunk(needed)
+        if not chunk:
+            raise BeyondEnd(self.path, needed, self._position)
+        return chunk
+
+    def _chunk(self, needed: int) -> bytes:
+        """Return what comes next, empty at the end."""
         try:
-            for chunk in self._chunks:
-                if chunk:
-                    return chunk
+            return next((chunk for chunk in self._chunks if chunk), b"")
         except EOFError:
-            raise TruncatedFile(self.path, f"the compressed data end after {self._position} of {needed} bytes") from None
+            short = f"end after {self._position} of {needed} bytes" if self._position < needed else "lack their end"
+            raise TruncatedFile(self.path, f"the compressed data {short}") from None
         except (OSError, ValueError, lzma.LZMAError, zlib.error, zstandard.ZstdError) as error:
             raise FileFormatError(self.path, f"cannot be decompressed: {error}") from error
-        raise BeyondEnd(self.path, needed, self._position)
 
 
 class _Decompressor(Protocol):
@@ -199,10 +225,17 @@ def _gz(handle: BinaryIO) -> Iterator[bytes]:
 
 
 def _zst(handle: BinaryIO) -> Iterator[bytes]:
+    """Yield the content of all frames; small portions, for a few bytes may stand for much."""
     decoder = zstandard.ZstdDecompressor(max_window_size=_DECODER_MEMORY)
-    with decoder.stream_reader(handle, read_across_frames=True, closefd=False) as reader:
-        while chunk := reader.read(_CHUNK):
-            yield chunk
+    data = handle.read(_ZSTD_PORTION)
+    while data:
+        frame = decoder.decompressobj()
+        while not frame.eof:
+            if not data:
+                raise EOFError
+            yield frame.decompress(data)
+            data = frame.unused_data if frame.eof else handle.read(_ZSTD_PORTION)
+        data = data or handle.read(_ZSTD_PORTION)
 
 
 _CODECS: dict[str, Callable[[BinaryIO], Iterator[bytes]]] = {".bz2": _bz2, ".xz": _xz, ".gz": _gz, ".zst": _zst}

@@ -2,9 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
+
+from markupsafe import Markup
 
 from icestream.io.blocks import from_block
 from icestream.observe.answers import StepSummary, StoredRecord
+from icestream.observe.motion_field import draw_arrows, draw_path, local_arrows
 from icestream.observe.order import inputs_of
 from icestream.observe.pictures import Album, Picture
 from icestream.observe.queries import SessionView
@@ -33,6 +37,8 @@ class RecentMicrograph:
     radius_px: float
     n_picks: int | None
     numbers: tuple[tuple[str, float | None, str], ...]
+    charts: tuple[Markup, ...] = ()
+    """The path of the specimen, and its local motion."""
     set_aside: str | None = None
     own_params: tuple[str, ...] = ()
     """What was computed for it with parameters of its own, and who wanted it."""
@@ -119,9 +125,11 @@ def _recent(
     first = next((fit.record for fit in fits.values()), None)
     if first is not None:
         numbers.append(("Defocus", (first["defocus_u_ang"] + first["defocus_v_ang"]) / 2e4, "µm"))
+    charts: tuple[Markup, ...] = ()
     if micrograph.get("motion"):
         scale, unit = (pixel_size_ang, "Å") if pixel_size_ang else (1.0, "px")
-        numbers.append(("Motion", micrograph["motion"]["total_px"] * scale, unit))
+        moved, charts = _moved(micrograph["motion"], scale=scale, unit=unit, name=stored.name)
+        numbers += moved
     return RecentMicrograph(
         name=stored.name,
         picture=album.embed(micrograph.get("thumbnail")),
@@ -131,7 +139,20 @@ def _recent(
         radius_px=radius_px,
         n_picks=None if picks is None else picks.record["count"],
         numbers=tuple(numbers),
+        charts=charts,
     )
+
+
+def _moved(
+    motion: dict[str, Any], *, scale: float, unit: str, name: str
+) -> tuple[list[tuple[str, float | None, str]], tuple[Markup, ...]]:
+    """Return what is told and what is drawn of the motion of one specimen."""
+    arrows = local_arrows(motion, scale=scale)
+    numbers: list[tuple[str, float | None, str]] = [("Motion", motion["total_px"] * scale, unit)]
+    if arrows:
+        numbers.append(("Local motion up to", max(arrow.length for arrow in arrows), unit))
+    drawn = draw_path(motion, scale=scale, unit=unit, name=name), draw_arrows(arrows, unit=unit, name=name)
+    return numbers, tuple(chart for chart in drawn if chart is not None)
 
 
 def _circles(picks: StoredRecord | None, height_px: int) -> tuple[Circle, ...]:

@@ -13,7 +13,8 @@ from icestream.observe.queries import SessionView
 from icestream.observe.sampling import Series
 
 _MOST_VERSIONS = 200
-_UNEVEN = (("rows", "Rows"), ("columns", "Columns"), ("blocks", "Blocks"))
+_RATIOS = (("spread_ratio", "97.5 % over 2.5 % quantile"), ("peak_ratio", "Largest over 97.5 % quantile"))
+_UNEVEN = (("total", "Pixels"), ("rows", "Rows"), ("columns", "Columns"), ("blocks", "Blocks"))
 
 
 def measure_dose(view: SessionView, step: StepSummary, steps: Sequence[StepSummary]) -> MeasuredStep | None:
@@ -55,6 +56,8 @@ def measure_gain(view: SessionView, step: StepSummary, album: Album) -> Measured
     found = (
         _by_version(versions, ("noise",), 100.0, "Noise of the learnt gain", "%"),
         _by_version(versions, ("residual", "total"), 100.0, "Unevenness after the given gain", "%"),
+        _by_version(versions, ("residual", "spread_ratio"), 1.0, "97.5 % over 2.5 % quantile after the given gain", ""),
+        _by_version(versions, ("residual", "peak_ratio"), 1.0, "Largest pixel over 97.5 % quantile after the given gain", ""),
         _by_version(versions, ("slope",), 1.0, "Share of the given gain in the movies", ""),
     )
     record = versions[-1].record or {}
@@ -81,7 +84,10 @@ def _gain_plot(
     counted: tuple[tuple[str, float | None, str], ...],
     note: str,
 ) -> Plot:
-    numbers = tuple((label, 100.0 * uneven[name], "%") for name, label in _UNEVEN) if uneven else ()
+    numbers: tuple[tuple[str, float | None, str], ...] = ()
+    if uneven:
+        numbers = tuple((label, 100.0 * uneven[name], "%") for name, label in _UNEVEN)
+        numbers += tuple((label, uneven[name], "") for name, label in _RATIOS)
     shown = album.embed(picture) if picture else None
     return Plot(title, "how uneven" if uneven else "", numbers + counted, picture=shown, caption="", warning=note)
 
@@ -135,6 +141,22 @@ def measure_agreement(view: SessionView, step: StepSummary, *, pixel_size_ang: f
     fields = (("Rms", "rms_px"), ("Largest", "largest_px"), ("First path", "path_px"), ("Second path", "second_path_px"))
     newest = _describe_newest(view, step, tuple((label, name, unit) for label, name in fields), scale=scale)
     return MeasuredStep("Two motions", step, drawn, newest) if drawn else None
+
+
+def measure_ctf_agreement(view: SessionView, step: StepSummary) -> MeasuredStep | None:
+    """Show how far two estimates of the CTF of each micrograph agree, kept ones and rejected ones alike."""
+    found = read_series(view, step, ("agreement_ang", "defocus_difference_ang", "least_confidence"))
+    if found is None:
+        return None
+    measures = (
+        make_measure(found["agreement_ang"], label="Resolution to which the two CTFs agree", unit="Å"),
+        make_measure(found["defocus_difference_ang"], label="Defocus, apart", unit="Å"),
+        make_measure(found["least_confidence"], label="Confidence of the less sure one", unit=""),
+    )
+    drawn = tuple(measure for measure in measures if measure is not None)
+    known = (("Agree to", "agreement_ang", "Å"), ("Defocus, apart", "defocus_difference_ang", "Å"))
+    newest = _describe_newest(view, step, (*known, ("Astigmatism, apart", "astigmatism_difference_ang", "Å")))
+    return MeasuredStep("CTF agreement", step, drawn, newest) if drawn else None
 
 
 def measure_local_ctf(view: SessionView, step: StepSummary, album: Album) -> MeasuredStep | None:

@@ -165,6 +165,8 @@ def _measure(
                 found.append(triage.measure_quality(view, step, album))
             case "CtfLocal":
                 found.append(quality.measure_local_ctf(view, step, album))
+            case "CtfAgreement":
+                found.append(quality.measure_ctf_agreement(view, step))
             case "CtfFit":
                 found.append(measures.measure_ctf(view, step, album))
             case "Micrograph":

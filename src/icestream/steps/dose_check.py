@@ -41,7 +41,9 @@ class DoseCheckParams(Params):
 
     max_deviation: float = Field(0.05, gt=0, lt=1, description="Largest distance from the reference (a fraction)")
     same_shape: bool = Field(
-        True, description="The movie must have size, format, header's pixel size and number of frames of most movies"
+        True,
+        description="The movie must have the size, format, number of frames, and, where header or sidecar tell them, the pixel "
+        "size, voltage and spherical aberration of most movies",
     )
     max_zero_fraction: float | None = Field(None, ge=0, le=1, description="Largest share of pixels that counted nothing")
     max_drift: float | None = Field(None, gt=0, description="Largest change of the mean during the movie (a fraction)")
@@ -64,7 +66,7 @@ class DoseReferenceState(Record):
     followed: bool = False
 
 
-@step.map("measure_dose", version=3)
+@step.map("measure_dose", version=4)
 def measure_dose(movie: Movie, ctx: Context) -> MovieDose:
     """Measure how many counts the pixels of a movie have, as the camera stored them.
 
@@ -78,6 +80,7 @@ def measure_dose(movie: Movie, ctx: Context) -> MovieDose:
         counts = measure_counts(reader.frames())
         n_frames = reader.n_frames * group
         header = reader.header
+    told = movie.told or Acquisition()
     return MovieDose(
         counts_per_px_frame=counts.counts_per_px / group,
         zero_fraction=counts.zero_fraction,
@@ -90,7 +93,9 @@ def measure_dose(movie: Movie, ctx: Context) -> MovieDose:
             width_px=header.width_px,
             n_frames=movie.n_frames,
             format=header.format,
-            pixel_size_ang=header.pixel_size_ang,
+            pixel_size_ang=told.pixel_size_ang if header.pixel_size_ang is None else header.pixel_size_ang,
+            voltage_kv=told.voltage_kv,
+            cs_mm=told.cs_mm,
         ),
     )
 
@@ -216,7 +221,7 @@ def _watch(state: DoseReferenceState, measured: MovieDose, params: DoseReference
     return state.model_copy(update=changes)
 
 
-@step.filter("dose_check", version=3)
+@step.filter("dose_check", version=4)
 def check_dose(movie: Movie, dose: MovieDose, reference: DoseReference, params: DoseCheckParams) -> Verdict:  # noqa: ARG001 - the movie is passed on
     """Keep movies that are like those of this session and received their dose; a rejection names every criterion that failed.
 

@@ -1,5 +1,6 @@
 """Learning the gain of the camera from the movies themselves, and watching the one that was given."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,7 +21,7 @@ from icestream.algorithms.gain_shrink import measure_reliability, shrink_gain_2d
 from icestream.algorithms.motion_frames import check_counts, sum_raw_frames
 from icestream.algorithms.namespaces import to_numpy
 from icestream.errors import IcestreamError, ItemError
-from icestream.flow import Accumulator, Context, Exposure, Field, Params, Progress, Update, Verdict, keep, step, wait
+from icestream.flow import Accumulator, Context, Exposure, Field, Params, Progress, Update, Verdict, before, keep, step, wait
 from icestream.io.gain import read_gain
 from icestream.io.image import write_mrc
 from icestream.io.movie import open_movie
@@ -29,6 +30,8 @@ from icestream.records import FileRef, GainMonitor, GainReference, Movie, Record
 
 _EER_FRACTIONS = 40
 _STALE_SLOPE = 0.8
+_QUANTILE_SD = 1.96
+"""Where the 2.5 % and 97.5 % quantiles of normal noise lie, in standard deviations."""
 _PICTURE_PX = 384
 
 
@@ -42,6 +45,24 @@ class EstimateGainParams(Params):
         0.02,
         gt=0,
         description="Warn if rows, columns or blocks differ by more than this after the gain that was given (a fraction)",
+    )
+    max_spread: float | None = Field(
+        0.04,
+        gt=0,
+        description="Warn if pixels differ by more than this after the given gain (a fraction, noise taken out)",
+        json_schema_extra=before(3, None),
+    )
+    max_spread_ratio: float | None = Field(
+        1.15,
+        gt=1,
+        description="Warn if the 97.5 % quantile of the pixels over the 2.5 % quantile is above this, noise taken out",
+        json_schema_extra=before(3, None),
+    )
+    max_peak_ratio: float | None = Field(
+        4.5,
+        gt=1,
+        description="Warn if the largest pixel over the 97.5 % quantile is above this",
+        json_schema_extra=before(3, None),
     )
 
 
@@ -58,7 +79,7 @@ class EstimateGainState(Record):
     n_movies: int = 0
 
 
-@step.accumulate("estimate_gain", version=2, memory_gb=3)
+@step.accumulate("estimate_gain", version=3, memory_gb=3)
 class EstimateGain(Accumulator[EstimateGainState, GainReference]):
     """Learn the gain of the camera from the counts of the session's movies, and tell whether a given gain is the right one.
 
@@ -190,7 +211,7 @@ def _watch(
     found: dict[str, object] = {
         "residual_picture": _draw(left, "_residual.png", ctx),
         "residual": _record(residual),
-        "warning": _warn(residual, -slope, params),
+        "warning": _warn(residual, -slope, measure_noise(sums), params),
     }
     if np.isfinite(error_of_slope):
         found["slope"] = -slope
@@ -211,15 +232,36 @@ def _fit_given(
     return prepare_gain_2d(fitted, operation=choice.operation, shape=sums.shape)
 
 
-def _warn(residual: GainFigures, slope: float, params: EstimateGainParams) -> str | None:
-    """Say what is wrong with the given gain, or None."""
+def _warn(residual: GainFigures, slope: float, noise: float, params: EstimateGainParams) -> str | None:
+    """Say what is wrong with the given gain, or None; quantiles are not judged where noise is larger than what they tell."""
     found = []
     if slope < _STALE_SLOPE:
         found.append(f"only {slope:.2f} of the given gain is in the movies: it may be old")
     for name, value in (("rows", residual.rows), ("columns", residual.columns), ("blocks", residual.blocks)):
         if value > params.max_unevenness:
             found.append(f"{name} differ by {value:.1%} after the given gain, allowed are {params.max_unevenness:.1%}")
+    if params.max_spread is not None and residual.total > params.max_spread:
+        found.append(f"pixels differ by {residual.total:.1%} after the given gain, allowed are {params.max_spread:.1%}")
+    if not _QUANTILE_SD * noise < 1:  # also where it is not known
+        return "; ".join(found) or None
+    allowed = None if params.max_spread_ratio is None else _with_noise(params.max_spread_ratio, noise)
+    if allowed is not None and residual.spread_ratio > allowed:
+        found.append(
+            f"the 97.5 % quantile of the pixels is {residual.spread_ratio:.3g} times the 2.5 % quantile after the given gain, "
+            f"allowed are {allowed:.3g}, noise included"
+        )
+    if params.max_peak_ratio is not None and residual.peak_ratio > params.max_peak_ratio:
+        found.append(
+            f"the largest pixel is {residual.peak_ratio:.3g} times the 97.5 % quantile after the given gain, "
+            f"allowed is {params.max_peak_ratio:g}"
+        )
     return "; ".join(found) or None
+
+
+def _with_noise(ratio: float, noise: float) -> float:
+    """Return what a ratio of quantiles is where normal noise comes on top of normal deviations."""
+    reach = min(math.hypot((ratio - 1) / (ratio + 1), _QUANTILE_SD * noise), 0.999)
+    return (1 + reach) / (1 - reach)
 
 
 def _record(figures: GainFigures) -> Unevenness | None:

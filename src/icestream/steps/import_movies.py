@@ -18,7 +18,7 @@ class ImportMoviesParams(FileSourceParams):
     read_metadata: bool = Field(True, description="Read headers and EPU or SerialEM sidecars for acquisition values")
 
 
-@step.source("import_movies", version=1, output=Movie)
+@step.source("import_movies", version=2, output=Movie)
 def import_movies(params: ImportMoviesParams, ctx: SourceContext) -> Watch:
     """Take movies from a folder as they are completed, with what their headers and sidecars say."""
 
@@ -46,6 +46,7 @@ def read_movie(path: Path, ref: str, *, read_metadata: bool) -> tuple[Movie, Acq
         format=header.format,
         size_bytes=path.stat().st_size,
         metadata=metadata,
+        told=acquisition,
     )
     return movie, acquisition
 

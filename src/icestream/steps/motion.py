@@ -71,7 +71,7 @@ class MotionParams(Params):
     defects: FileRef | None = Field(
         None,
         description="Pixels that cannot be trusted, as root:path of an image, a list of rectangles or a SerialEM defects file; "
-        "the path counts for what is computed again, not the content",
+        "it counts by its content",
     )
 
     eer_group: int | None = Field(
@@ -96,7 +96,7 @@ class MotionParams(Params):
 
 @step.map(
     "motion",
-    version=4,
+    version=5,
     reads=("pixel_size_ang", "voltage_kv", "dose_per_frame_e_per_ang2", "pre_exposure_e_per_ang2"),
     memory_gb=4.0,
 )
@@ -244,8 +244,11 @@ def _publish(
     ctx: Context,
 ) -> Micrograph:
     """Write the images; without a known pixel size the headers say 1 Å per movie pixel."""
-    used_width_px = movie.width_px if use.crop_px is None else use.crop_px[3] / (use.eer_upsampling or 1)
-    pixel = (pixel_size_ang or 1.0) * used_width_px / sums.plain.shape[1]
+    finer = use.eer_upsampling or 1
+    used = (movie.height_px, movie.width_px) if use.crop_px is None else (use.crop_px[2] / finer, use.crop_px[3] / finer)
+    bin_y, bin_x = used[0] / sums.plain.shape[0], used[1] / sums.plain.shape[1]
+    raw_ang = pixel_size_ang or 1.0
+    pixel = raw_ang * bin_y, raw_ang * bin_x  # sides of the sum are even: they may differ a little
     image = sums.plain if sums.weighted is None else sums.weighted
 
     def write(data: NDArray[np.float32] | None, suffix: str) -> FileRef | None:
@@ -258,7 +261,7 @@ def _publish(
         odd=write(sums.odd, "_odd.mrc"),
         height_px=image.shape[0],
         width_px=image.shape[1],
-        bin=used_width_px / sums.plain.shape[1],
+        bin=bin_x,
         dose_weighted=sums.weighted is not None,
         n_frames=len(motion.global_yx_px),
         motion=motion,
@@ -268,7 +271,7 @@ def _publish(
     )
 
 
-def _write(image: NDArray[np.float32], suffix: str, *, pixel_size_ang: float, ctx: Context) -> FileRef:
+def _write(image: NDArray[np.float32], suffix: str, *, pixel_size_ang: tuple[float, float], ctx: Context) -> FileRef:
     with ctx.publish(suffix) as out:
         write_mrc(out.path, image, pixel_size_ang=pixel_size_ang)
     return out.ref

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from icestream.algorithms.micrograph_triage import Kind
 from icestream.records import FileRef, Record, Snapshot
-from icestream.units import Angstrom, ElectronsPerSquareAngstrom, Pixel, WholePixels
+from icestream.units import Angstrom, ElectronsPerSquareAngstrom, Kilovolt, Millimeter, Pixel, WholePixels
 
 
 class MovieShape(Record):
@@ -16,7 +16,9 @@ class MovieShape(Record):
     width_px: int = Field(ge=1)
     n_frames: int = Field(ge=1, description="Stored frames")
     format: str
-    pixel_size_ang: Angstrom | None = Field(None, description="As the file's own header says it")
+    pixel_size_ang: Angstrom | None = Field(None, description="As the file's own header says it, else its sidecar")
+    voltage_kv: Kilovolt | None = Field(None, description="As header or sidecar say it")
+    cs_mm: Millimeter | None = Field(None, description="As header or sidecar say it")
 
 
 class MovieDose(Record):
@@ -60,6 +62,18 @@ class MotionAgreement(Record):
     range_px: Pixel = Field(ge=0, description="How far apart the positions of the track that moves more lie at most")
     path_px: Pixel = Field(0.0, ge=0, description="Length of the first path over these frames")
     second_path_px: Pixel = Field(0.0, ge=0, description="Length of the second path over these frames")
+
+
+class CtfAgreement(Record):
+    """How far two estimates of the CTF of one micrograph agree."""
+
+    agreement_ang: Angstrom | None = Field(
+        ge=0, description="Where their phases first differ by 90°; 0 if nowhere, unset if at every resolution"
+    )
+    defocus_difference_ang: Angstrom = Field(ge=0, description="Between the mean defocus values")
+    astigmatism_difference_ang: Angstrom = Field(ge=0, description="Length of the difference of the astigmatisms as vectors")
+    least_confidence: float | None = Field(None, ge=0, le=1, description="The smaller of those that are stated")
+    least_score: float = Field(description="The smaller of the two scores")
 
 
 class TiltMeasure(Record):

@@ -5,7 +5,12 @@ from collections.abc import Sequence
 
 from icestream.steps.quality_records import MovieShape
 
-_PIXEL_SIZE_TOLERANCE = 0.01
+_TOLERANCE = 0.01
+_TOLD = (
+    ("pixel_size_ang", "pixels", "Å"),
+    ("voltage_kv", "an acceleration voltage", "kV"),
+    ("cs_mm", "a spherical aberration", "mm"),
+)
 
 
 def most_usual(shapes: Sequence[MovieShape]) -> MovieShape | None:
@@ -31,9 +36,10 @@ def differences(shape: MovieShape, usual: MovieShape, *, max_deviation: float) -
     kinds = shape.format.partition(".")[0], usual.format.partition(".")[0]  # without the compression
     if kinds[0] != kinds[1]:
         found.append(f"the movie is {kinds[0].upper()}, those of this session are {kinds[1].upper()}: another camera or read-out")
-    sizes = shape.pixel_size_ang, usual.pixel_size_ang
-    if sizes[0] is not None and sizes[1] is not None and abs(sizes[0] / sizes[1] - 1) > _PIXEL_SIZE_TOLERANCE:
-        found.append(f"its header gives pixels of {sizes[0]:.4g} Å, those of this session are {sizes[1]:.4g} Å")
+    for name, what, unit in _TOLD:
+        one, other = getattr(shape, name), getattr(usual, name)
+        if one is not None and other is not None and abs(one - other) > _TOLERANCE * max(one, other):
+            found.append(f"its header or sidecar gives {what} of {one:.4g} {unit}, those of this session {other:.4g} {unit}")
     if abs(shape.n_frames - usual.n_frames) > max_deviation * usual.n_frames:
         found.append(f"it has {shape.n_frames} frames, those of this session have {usual.n_frames}")
     return found

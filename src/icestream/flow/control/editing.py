@@ -7,7 +7,9 @@ from icestream.errors import SessionError, WorkflowError
 from icestream.files import publish_text
 from icestream.flow import schema
 from icestream.flow.allotting import own_limits
+from icestream.flow.contents import look_into_files
 from icestream.flow.control.asking import Apply, Branch, Set
+from icestream.flow.control.foreseen import foresee_revisions
 from icestream.flow.graph import Graph, StepSpec
 from icestream.flow.own_params import check_owned
 from icestream.flow.requests import check_requests
@@ -55,8 +57,11 @@ def take_up(
     """
     session = runner.session
     edited = Session(session.folder, document)
-    check_requests(edited.graph(), own_limits(runner.settings, runner.gpus), runner.gpus)
-    check_owned(writing.connection, edited.graph(), runner.workshop.owned)
+    graph = edited.graph()
+    look_into_files(graph, edited.roots)
+    foresee_revisions(writing.connection, graph, document.acquisition.model_dump(exclude_none=True))  # tells of missing files
+    check_requests(graph, own_limits(runner.settings, runner.gpus), runner.gpus)
+    check_owned(writing.connection, graph, runner.workshop.owned)
     if not by_hand and open_session(session.folder).document != session.document:
         raise SessionError(f"{DOCUMENT} was edited by hand since the session started; take that up first (`icestream apply`)")
     if document == session.document:

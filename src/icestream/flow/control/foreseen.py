@@ -9,7 +9,9 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from icestream.flow import schema
+from icestream.flow.contents import settle_contents
 from icestream.flow.graph import Graph, Node
+from icestream.flow.pinned import as_pinned
 from icestream.flow.revisions import Revision, definition_of, identity_params
 
 
@@ -41,10 +43,12 @@ def foresee_revisions(
     everything = [row for mine in rows.values() for row in mine]
     definitions: dict[str, str] = {}
     found = {}
-    for node in graph.nodes.values():
-        earlier = rows[node.name]
+    for name in graph.nodes:
+        earlier = rows[name]
         active = next((row for row in earlier if row["state"] == "active"), None)
-        params = identity_params(node, pinned=json.loads(active["params"]) if active else None)
+        node = graph.nodes[name] = settle_contents(graph.nodes[name], active)
+        as_before = as_pinned(node, active)
+        params = identity_params(as_before, row=active)
         definition = definition_of(graph, node, params, acquisition=acquisition, definitions=definitions)
         same = active is not None and active["definition"] == definition
         if not same:
@@ -59,7 +63,7 @@ def foresee_revisions(
             number, epoch = (earlier[-1]["number"] + 1, earlier[-1]["epoch"]) if earlier else (1, 0)
             epoch += node.name in anew
             revision = Revision(0, node.name, number, node.type.name, node.type.version, epoch, params)
-        found[node.name] = Foreseen(node, revision, before, _alike(node, revision, everything))
+        found[node.name] = Foreseen(as_before if same else node, revision, before, _alike(node, revision, everything))
     return found
 
 

@@ -209,7 +209,7 @@ class Foresight:
         read = {name: value for name, value in case.acquisition.items() if name in node.type.reads}
         unsure = node.name in case.uncertain and any(port.many for port in node.type.ports)
         own = self._owned.get((case.unit.id, node.name))
-        params = revision.params if own is None else lay_over(node, revision.params, own.params).identity
+        params = revision.params if own is None else lay_over(node, revision.params, own.params, own.contents).identity
         if unsure or any(key.startswith(_NEW) for keys in inputs.values() for key in keys):
             shared = self._unread.get(node.name) if own is None else None
             return self._number(shared or self._rule(step, read, params), tuple(sorted(inputs.items())))

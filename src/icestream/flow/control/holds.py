@@ -87,3 +87,14 @@ def look_around(runner: "Runner", writing: Writing) -> None:
         hold_for(runner, writing, trouble)
     elif now >= runner.holds.again_at and runner.holds.lift("surroundings") is not None and not runner.holds.met:
         writing.notify(moves.Notify("info", _OVER))
+    if trouble is None:
+        look_at_given_files(runner, writing)
+
+
+def look_at_given_files(runner: "Runner", writing: Writing) -> None:
+    """Take up the new content of a file that a parameter names, as new revisions; say that one is away."""
+    params = {step: revision.params for step, revision in runner.revisions.items()}
+    changed, missing = runner.given_files.look(runner.graph, params, runner.session.roots)
+    for text in [*changed, *missing]:
+        writing.notify(moves.Notify("warning", text))
+    runner.outdated = runner.outdated or bool(changed)

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, select
 
 from icestream.errors import SessionError
 from icestream.flow import schema
+from icestream.flow.contents import look_into_files
 from icestream.flow.control.asking import Apply, Branch, Reset, Restart, Set
 from icestream.flow.control.by_hand import find_exposure
 from icestream.flow.control.costing import Cost, cost_of, count_results, count_stale
@@ -16,7 +17,7 @@ from icestream.flow.control.foreseen import Foreseen, foresee_revisions
 from icestream.flow.control.foresight import Foresight, Tally
 from icestream.flow.control.looking import reading
 from icestream.flow.graph import Graph
-from icestream.flow.own_params import OwnParams, check_own_params, check_owned, load_owned
+from icestream.flow.own_params import OwnParams, check_own_params, check_owned, load_owned, with_own_contents
 from icestream.flow.session import Session, SessionDocument, open_session
 from icestream.flow.step import Kind
 
@@ -87,12 +88,14 @@ def plan_edit(session: Session, command: Edit, *, cores: int) -> Plan:
         No step has this name, or the store cannot be read.
     """
     document, anew = _as_edited(session, command)
-    graph = Session(session.folder, document).graph()
+    edited = Session(session.folder, document)
+    graph = edited.graph()
+    look_into_files(graph, edited.roots)
     with reading(session) as connection:
         if connection is None:
             return Plan((), cores)
         acquisition = document.acquisition.model_dump(exclude_none=True)
-        owned = load_owned(connection)
+        owned = with_own_contents(load_owned(connection), graph, edited.roots)
         check_owned(connection, graph, owned)
         steps = foresee_revisions(connection, graph, acquisition, anew=anew)
         tallies = Foresight(connection, graph, steps, acquisition, owned).look()
@@ -114,6 +117,7 @@ def plan_recompute(
         No step or exposure is called so, or the store cannot be read.
     """
     graph = session.graph()
+    look_into_files(graph, session.roots)
     if step not in graph.nodes:
         raise SessionError(f"no step is called {step!r}; known: {', '.join(graph.nodes)}")
     own = OwnParams(check_own_params(graph.nodes[step], params), "", "")
@@ -123,7 +127,7 @@ def plan_recompute(
         units = list(dict.fromkeys(find_exposure(connection, name)[0] for name in exposures))
         acquisition = session.document.acquisition.model_dump(exclude_none=True)
         steps = foresee_revisions(connection, graph, acquisition)
-        owned = {**load_owned(connection), **{(unit, step): own for unit in units}}
+        owned = with_own_contents({**load_owned(connection), **{(unit, step): own for unit in units}}, graph, session.roots)
         tallies = Foresight(connection, graph, steps, acquisition, owned).look_from(step, units)
         estimate = _Estimate(connection, session, steps, cores)
         lines = [

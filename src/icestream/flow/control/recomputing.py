@@ -8,9 +8,11 @@ from sqlalchemy import select, update
 
 from icestream.errors import SessionError
 from icestream.flow import moves, schema
+from icestream.flow.contents import content_name, file_parameters, read_contents
 from icestream.flow.control.asking import Recompute
 from icestream.flow.control.by_hand import find_exposure
 from icestream.flow.control.retrying import known_step, readmit
+from icestream.flow.graph import Node
 from icestream.flow.own_params import OwnParams, check_own_params, describe_values, may_recompute
 from icestream.flow.writing import Writing
 
@@ -37,6 +39,7 @@ def recompute(runner: "Runner", writing: Writing, command: Recompute, author: st
         params = None
     else:
         params = check_own_params(node, command.params)
+        _check_files(node, params, runner.session.roots)
         if before is not None and dict(before.params) == params:
             return f"{name} has {describe_values(params)} of its own at {step} already: nothing changes"
     if runner.scheduler.stages[step].shut:
@@ -49,6 +52,13 @@ def recompute(runner: "Runner", writing: Writing, command: Recompute, author: st
     if params is None:
         return f"{name} has the parameters of {step} again"
     return f"{name} is computed again at {step}, with {describe_values(params)} of its own"
+
+
+def _check_files(node: Node, params: Mapping[str, Any], roots: dict[str, str]) -> None:
+    contents = read_contents(node.type, params, roots)
+    missing = [params[name] for name in file_parameters(node.type) if contents.get(content_name(name), "") is None]
+    if missing:
+        raise SessionError(f"{missing[0]}: there is no such file to read")
 
 
 def _store(
@@ -64,7 +74,8 @@ def _store(
             for text in writing.connection.execute(select(table.c.replaced).where(earlier)).scalars()
             for key in json.loads(text)
         }
-        owned[unit, command.step] = OwnParams(params, author, command.reason)
+        contents = read_contents(runner.graph.nodes[command.step].type, params, runner.session.roots)
+        owned[unit, command.step] = OwnParams(params, author, command.reason, contents)
         writing.add(
             table,
             unit=unit,
