@@ -17,6 +17,8 @@ from icestream.records import Acquisition
 
 DOCUMENT = "session.yaml"
 STORE = "icestream.db"
+RESULTS = "steps"
+"""The folder of a session below which its results are."""
 _ROOT_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 
 
