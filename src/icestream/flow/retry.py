@@ -74,6 +74,17 @@ def count_failure(scheduler: "Scheduler", stage: Stage, *, failed: bool) -> None
         scheduler.out.append(Notify("alert", message, stage.node.name))
 
 
+def alert_if_all_failed(scheduler: "Scheduler", stage: Stage) -> None:
+    """Alert when a stream closes at a step that failed for all it had, too few for the alert that comes meanwhile."""
+    failed = stage.decided[Status.FAILED]
+    worked = stage.decided[Status.ITEM] + stage.decided[Status.REJECTED]
+    if failed and not worked and stage.n_failed < ALERT_AFTER_FAILURES:
+        one = stage.node.domain.partition(":")[0]
+        many = {"batch": "batches"}.get(one, f"{one}s")
+        what = f"the only {one} it had" if failed == 1 else f"all {failed} {many} it had"
+        scheduler.out.append(Notify("alert", f"{stage.node.name} failed for {what}", stage.node.name))
+
+
 def try_again(scheduler: "Scheduler", event: Retried) -> None:
     """Forget that a unit failed at a step (or was left out at a closing), and what was skipped below; decide it again."""
     unit = scheduler.units.get(event.unit)
