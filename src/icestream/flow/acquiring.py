@@ -55,7 +55,7 @@ def describe_refused(error: ValidationError) -> list[str]:
 
 def _describe(name: str, value: object, message: str) -> str:
     schema = SessionAcquisition.model_json_schema()["properties"].get(name, {})
-    number = next((branch for branch in schema.get("anyOf", []) if branch["type"] != "null"), {})
+    number: dict[str, Any] = next((branch for branch in schema.get("anyOf", []) if branch["type"] != "null"), {})
     if not isinstance(value, int | float) or "maximum" not in number:
         return f"{name} is {value}: {message}"
     lowest = f"{number['minimum']:g}" if "minimum" in number else f"above {number['exclusiveMinimum']:g}"
