@@ -88,6 +88,16 @@ def test_micrographs_choose_their_own_workflow(tmp_path: Path) -> None:
     assert next(iter(open_session(tmp_path / "s").document.steps)) == "micrographs"
 
 
+@pytest.mark.parametrize("options", [("--executor", "dask"), ("--executor", "slurm"), ("--scheduler", "tcp://a:1")])
+@pytest.mark.parametrize("detach", [(), ("--detach",)])
+def test_an_executor_without_what_it_needs_is_wrong_usage(
+    session: Path, options: tuple[str, ...], detach: tuple[str, ...]
+) -> None:
+    result = CliRunner().invoke(app, ["run", str(session), *options, *detach])
+    assert result.exit_code == 2
+    assert "--scheduler" in result.stderr or "--cluster-settings" in result.stderr
+
+
 def test_wrong_usage_has_its_own_exit_status() -> None:
     assert _call("run").exit_code == 2
     assert _call("run", "here", "--cores", "0").exit_code == 2

@@ -34,6 +34,15 @@ def test_an_impossible_diameter_hides_no_other_mistake(tmp_path: Path) -> None:
     _refused(result, "'diameter' (", "'voltage' (", "'foo'", "no parameter 'nope'")
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "allowed"),
+    [("--voltage", "300000", "3000"), ("--pixel-size", "83", "50"), ("--pixel-size", "0.00083", "0.05"), ("--cs", "2700", "20")],
+)
+def test_a_slip_of_the_unit_is_told(tmp_path: Path, option: str, value: str, allowed: str) -> None:
+    _refused(_call("new", tmp_path / "s", "--movies", tmp_path, *DIAMETER, option, value), f"is {value}", allowed)
+    assert not (tmp_path / "s").exists()
+
+
 def test_a_file_is_no_folder_of_movies(tmp_path: Path) -> None:
     (tmp_path / "movie.mrc").touch()
     _refused(_call("new", tmp_path / "s", "--movies", tmp_path / "movie.mrc", *DIAMETER), "movie.mrc", "is a file")

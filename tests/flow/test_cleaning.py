@@ -208,3 +208,12 @@ def at_work(session: Session) -> bool:
         if connection is None:
             return False
     return bool(read_rows(session, schema.lease))
+
+
+def test_a_reset_counts_what_it_drops_and_a_second_one_drops_nothing(session: Session) -> None:
+    below = session.graph().descendants("odd")
+    rows = [row for (name, _), row in outcomes_of(session).items() if name in below]
+    decided = [row for row in rows if row["status"] in ("item", "rejected", "failed")]
+    assert 0 < len(decided) < len(rows)
+    assert do(session, Reset(step="odd")).startswith(f"{len(decided)} outcomes of {len(below)} steps dropped: ")
+    assert do(session, Reset(step="odd")).startswith(f"0 outcomes of {len(below)} steps dropped: ")

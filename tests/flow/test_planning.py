@@ -16,7 +16,7 @@ from icestream.flow.control.submitting import submit
 from icestream.flow.running import run_session
 from icestream.flow.session import Session, open_session
 from icestream.settings import Settings
-from icestream.testing.toy_session import TOYS, make_toy_session, read_rows, start_runner, toy_steps
+from icestream.testing.toy_session import TOYS, make_toy_session, outcomes_of, read_rows, start_runner, toy_steps
 
 SETTINGS = Settings(cores=2)
 ON_EXPOSURES = ("triple", "odd", "both", "any")
@@ -208,3 +208,48 @@ def test_a_step_that_was_closed_by_hand_computes_nothing(session: Session) -> No
     assert submit(session, Close(step="odd"), author="eva", settings=SETTINGS).state == "done"
     check(session, Set(step="triple", params={"factor": 5}))
     assert lines(plan_edit(open_session(session.folder), Set(step="triple", params={"factor": 6}), cores=2))["odd"].computed == 0
+
+
+@pytest.fixture
+def halted(tmp_path: Path) -> Session:
+    """A session in which a trigger has halted a step that the edit of the trigger lets go on."""
+    steps = {
+        "n": {"use": f"{TOYS}:count_numbers", "params": {"stop_after": 12}},
+        "p": {"use": f"{TOYS}:multiply", "in": {"number": "n"}, "params": {"sleep_s": 0.1}},
+        "r": {"use": f"{TOYS}:multiply", "in": {"number": "p"}, "params": {"factor": 7}},
+        "g": {"use": "trigger", "in": {"items": "p"}, "params": {"count": 3, "counted": "exposures", "closes": ["p"]}},
+        "q": {"use": f"{TOYS}:multiply", "in": {"number": "g"}, "params": {"factor": 5}},
+    }
+    session = make_toy_session(tmp_path, steps, numbers=range(12))
+    run_session(session, Settings(cores=1))
+    return session
+
+
+def left_out(session: Session, step: str) -> int:
+    return [row["status"] for (name, _), row in outcomes_of(session).items() if name == step].count("absent")
+
+
+def test_what_an_edited_trigger_sets_free_is_an_upper_bound_where_it_may_halt_again(halted: Session) -> None:
+    free = left_out(halted, "p")
+    assert free > 0
+    found = lines(plan_edit(halted, Set(step="g", params={"count": 5}), cores=1))
+    assert [(found[name].change, found[name].computed, found[name].at_most) for name in ("p", "r")] == [("again", 0, free)] * 2
+    assert found["q"].at_most > 0
+    made = carry_out(halted, Set(step="g", params={"count": 5}))
+    assert 0 < made["p"] <= free
+    assert 0 < made["r"] <= free
+
+
+def test_what_an_edited_trigger_sets_free_for_good_is_counted(halted: Session) -> None:
+    free = left_out(halted, "p")
+
+    def let_go(steps: dict[str, Any]) -> None:
+        steps["g"]["params"] = {"count": 5, "counted": "exposures"}
+
+    edit_document(halted, let_go)
+    session = open_session(halted.folder)
+    found = lines(plan_edit(session, Apply(), cores=1))
+    assert [(found[name].change, found[name].computed, found[name].at_most) for name in ("p", "r")] == [("again", free, 0)] * 2
+    made = carry_out(session, Apply())
+    assert (made["p"], made["r"]) == (free, free)
+    assert made["q"] <= found["q"].computed + found["q"].at_most

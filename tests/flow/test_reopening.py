@@ -57,3 +57,17 @@ def test_a_snapshot_that_comes_after_a_closing_is_used(tmp_path: Path) -> None:
     arrive(tmp_path, ["7"])
     run(wait_for(session, 3))
     assert statuses(session, "late") == {"1": "item", "2": "item", "7": "item"}
+
+
+def test_that_a_step_failed_for_all_it_had_is_told_once_for_each_closing(tmp_path: Path) -> None:
+    session = make_toy_session(
+        tmp_path, workflow(d={"use": f"{TOYS}:multiply", "in": {"number": "n"}, "params": {"fail_on": [0, 1]}}), numbers=range(2)
+    )
+    run(session)
+    run(session)
+    told = [row["message"] for row in read_rows(session, schema.notice)]
+    assert told == ["d failed for all 2 exposures it had"]
+    arrive(tmp_path, range(2, 3))
+    run(wait_for(session, 3))
+    assert [row["message"] for row in read_rows(session, schema.notice)] == told
+    assert statuses(session, "d") == {"0": "failed", "1": "failed", "2": "item"}

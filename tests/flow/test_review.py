@@ -138,7 +138,9 @@ def statuses(session: Session, name: str) -> dict[str, str]:
 def test_a_step_that_breaks_its_promise_fails_by_item(use: str, reason: str, tmp_path: Path) -> None:
     steps = {"n": numbers(2), "d": {"use": f"{HERE}:{use}", "in": {"number": "n"}}}
     session = make_toy_session(tmp_path, steps, numbers=range(2))
-    assert run(session).n_failed == 2
+    report = run(session)
+    assert report.finished, report.reason  # a run that was stopped from outside says so
+    assert report.n_failed == 2
     assert all(reason in row["reason"] for (name, _), row in outcomes_of(session).items() if name == "d")
 
 

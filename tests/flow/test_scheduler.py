@@ -254,6 +254,38 @@ def test_a_step_that_fails_for_everything_alerts_once() -> None:
     assert len(alerts) == 2
 
 
+@pytest.mark.parametrize(
+    ("ends", "told"),
+    [
+        ("f", ["d failed for the only exposure it had"]),
+        ("fff", ["d failed for all 3 exposures it had"]),
+        ("ffi", []),
+        ("rf", []),
+        ("", []),
+        ("fffff", ["d failed for 5 exposures in a row"]),
+    ],
+)
+def test_a_step_that_failed_for_the_few_it_had_alerts_when_it_closes(ends: str, told: list[str]) -> None:
+    scheduler = scheduler_for({"d": MULTIPLY})
+    said = []
+    for number, end in enumerate(ends):
+        arrive(scheduler, f"u{number}")
+        if end == "f":
+            said += of(Notify, scheduler.handle(Failed("d", f"u{number}", FailureKind.ITEM, "bad", 0.0)))
+        else:
+            said += of(Notify, finish(scheduler, "d", f"u{number}", Status.ITEM if end == "i" else Status.REJECTED))
+    said += of(Notify, scheduler.handle(SourceClosed("n", "over")))
+    assert [one.message for one in said] == told
+    assert all((one.level, one.step) == ("alert", "d") for one in said)
+
+
+def test_a_source_whose_only_file_is_broken_alerts_when_it_closes() -> None:
+    scheduler = scheduler_for({"d": MULTIPLY})
+    scheduler.handle(Arrived("n", "u", None, error="is broken"))
+    said = of(Notify, scheduler.handle(SourceClosed("n", "over")))
+    assert [one.message for one in said] == ["n failed for the only exposure it had"]  # and not d, which only skipped it
+
+
 def test_the_memory_does_not_grow_with_the_session() -> None:
     scheduler = scheduler_for({"d": MULTIPLY, "t": {"use": f"{TOYS}:multiply", "in": {"number": "d"}}})
     for number in range(500):

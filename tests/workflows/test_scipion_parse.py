@@ -6,7 +6,7 @@ import pytest
 
 from icestream.errors import WorkflowError
 from icestream.workflows import scipion_parse
-from icestream.workflows.scipion_parse import Document, DynamicField, Pointer, parse_scipion, read_scipion_file
+from icestream.workflows.scipion_parse import NOT_IN_FILE, Document, DynamicField, Pointer, parse_scipion, read_scipion_file
 
 
 def _item(identity: Any = 1, name: Any = "ProtImportMovies", **values: Any) -> dict[str, Any]:
@@ -121,9 +121,12 @@ def test_two_protocols_of_one_id_are_refused() -> None:
         _parse(_item("7"), _item(7))
 
 
-def test_a_pointer_that_leads_nowhere_is_refused() -> None:
-    with pytest.raises(WorkflowError, match=r"2 \(ProtGctf\): inputMicrographs points at 9.outputMicrographs.*It has: 1, 2"):
-        _parse(_item(1), _item(2, "ProtGctf", inputMicrographs="9.outputMicrographs"))
+def test_what_a_pointer_leads_to_outside_of_the_file_has_a_stand_in() -> None:
+    document = _parse(_item(1), _item(2, "ProtGctf", inputMicrographs="9.outputMicrographs"))
+    assert sorted(one.id for one in document.protocols) == ["1", "2", "9"]
+    order = [one.id for one in document.protocols]
+    assert order.index("9") < order.index("2")
+    assert next(one for one in document.protocols if one.id == "9").class_name == NOT_IN_FILE
 
 
 def test_a_circle_is_refused() -> None:

@@ -477,6 +477,8 @@ def test_the_rule_of_max_shift_keeps_its_meaning(index: int, rule: str) -> None:
          {"max_astigmatism_ang": 900.0}),
         ("ProtRelionAutopickLoG", MICROGRAPH, {"minDiameter": 90, "maxDiameter": 110, "areParticlesWhite": True},
          {"diameter_ang": [90, 110], "dark": False}),
+        ("ProtCryoSparcPatchCTFEstimate", MICROGRAPH, {}, {}),
+        ("ProtCryoSparcBlobPicker", MICROGRAPH, {}, {}),
         ("DogPickerProtPicking", MICROGRAPH, {"diameter": 100}, {"diameter_ang": [90, 110]}),
         ("SphireProtCRYOLOPicking", MICROGRAPH, {"boxSize": 0}, {}),
         ("XmippProtExtractParticles", PICKS, {"boxSize": 201, "doRemoveDust": False, "doFlip": True, "backRadius": 60},
@@ -667,3 +669,11 @@ def test_sizes_without_bounds_are_told_not_raised() -> None:
     assert "--pixel-size" not in translation.options
     assert "idle_s" not in translation.steps["movies"].params
     assert "scaled_box_px" not in translation.steps["particles"].params
+
+
+def test_a_part_of_a_workflow_keeps_what_stands_on_its_own_and_tells_what_is_missing() -> None:
+    translation = _translate(*_movies(), _item("ProtGctf", 3, inputMicrographs="9.outputMicrographs"))
+    assert translation.problems == ()
+    assert {spec.use for spec in translation.steps.values()} == {"import_movies", "motion"}
+    assert translation.disabled["scipion_9"].reason == "is not in this file: export it together with what reads it"
+    assert "9.outputMicrographs" in translation.disabled["scipion_3"].reason

@@ -36,6 +36,18 @@ def test_folders_of_the_first_look_are_ignored_and_later_ones_are_not() -> None:
     assert _phases(watching.admit(START, ["old"], take_existing=True, now=1)) == {"old": Phase.EMPTY}
 
 
+def test_a_folder_that_is_opened_again_tells_since_when() -> None:
+    state = START.model_copy(update={"folders": {"a": _folder(Phase.RUNNING, 5.0)}})
+    seen = []
+    for now, folder in enumerate(
+        [watching.end(state.folders["a"], []), watching.look_again(_folder(Phase.ENDED, 5.0), ["x"])], 10
+    ):
+        state = state.put("a", folder, now=now)
+        seen.append(state.folders["a"].stands_since)
+    noted = state.put("a", state.folders["a"].model_copy(update={"note": "more"}), now=99.0)
+    assert (seen, noted.folders["a"].stands_since, noted.folders["a"].since) == ([10, 11], 11, 5.0)
+
+
 def test_an_empty_first_look_makes_the_next_folder_new() -> None:
     state = watching.admit(watching.admit(START, [], take_existing=False, now=1), ["a"], take_existing=False, now=2)
     assert _phases(state) == {"a": Phase.EMPTY}

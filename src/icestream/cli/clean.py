@@ -18,7 +18,8 @@ def clean(
 
     Nothing that the present workflow uses is deleted, and nothing is computed again afterwards. It is refused while a step is at
     work: pause the session, or stop it. Results of old revisions stay unless you say `--old-revisions`. A dry run while the
-    session runs also counts files that are being made.
+    session runs also counts files that are being made. You are asked first at a terminal only: a script, or whatever else calls
+    without one, is taken at its word, with or without `--yes`.
 
     ```
     icestream clean lysozyme --dry-run

@@ -96,6 +96,9 @@ def restart(session: Path = SESSION, from_: str = _FROM, dry_run: bool = DRY_RUN
 def reset(session: Path = SESSION, from_: str = _FROM, dry_run: bool = DRY_RUN, yes: bool = YES, json: bool = JSON) -> None:
     """Drop the results of a step and of all below it. `icestream clean` then frees the disk.
 
+    You are asked first at a terminal only: a script, or whatever else calls without one, is taken at its word, with or without
+    `--yes`.
+
     ```
     icestream reset lysozyme --from classes --dry-run
     icestream reset lysozyme --from classes --yes

@@ -8,6 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from icestream.errors import WorkflowError
+from icestream.flow.acquiring import SessionAcquisition, describe_refused
 from icestream.flow.graph import Workflow, build_graph
 from icestream.flow.session import Session, SessionDocument
 from icestream.records import Acquisition
@@ -49,11 +50,9 @@ def acquisition_from(**values: float | None) -> Acquisition:
         A value is outside of what is possible.
     """
     try:
-        return Acquisition.model_validate(values)
+        return SessionAcquisition.model_validate(values)
     except ValidationError as error:
-        raise WorkflowError(
-            "; ".join(f"{issue['loc'][0]} is {issue['input']}: {issue['msg']}" for issue in error.errors())
-        ) from error
+        raise WorkflowError("; ".join(describe_refused(error))) from error
 
 
 def document_for(

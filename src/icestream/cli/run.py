@@ -49,9 +49,12 @@ def run(
     icestream run lysozyme --executor slurm --cluster-settings facility.yaml
     ```
     """
-    from icestream.flow.executors import open_executor
+    from icestream.flow.executors import find_misuse, open_executor
     from icestream.flow.session import open_session
 
+    misuse = find_misuse(executor, scheduler=scheduler, cluster_settings=cluster_settings)
+    if misuse is not None:
+        raise typer.BadParameter(misuse)
     settings = make_settings(cores=cores, newest_first=newest_first)
     opened = open_session(session)
     opened.graph()

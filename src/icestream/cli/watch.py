@@ -126,6 +126,6 @@ def _show_status(book: "WatchBook", *, as_json: bool) -> None:
     for name, folder in state.folders.items():
         told = "; ".join(folder.problems) or folder.note or ""
         alert = f"ALERT, died {folder.falls} times: " if folder.alert else ""
-        since = time.strftime("%Y-%m-%d %H:%M", time.localtime(folder.since))
+        since = time.strftime("%Y-%m-%d %H:%M", time.localtime(folder.stands_since or folder.since))
         table.add_row(escape(name), folder.phase.value, escape(folder.session or ""), since, escape(f"{alert}{told}"))
     console.print(table)

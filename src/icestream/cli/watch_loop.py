@@ -200,7 +200,7 @@ class Watch:
 
     def _put(self, name: str, folder: Folder) -> None:
         if self.state.folders.get(name) != folder:
-            self._write(self.state.put(name, folder))
+            self._write(self.state.put(name, folder, now=time.time()))
 
     def _write(self, state: WatchState) -> None:
         self._book.write(state)

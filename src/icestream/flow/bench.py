@@ -9,7 +9,7 @@ from pathlib import Path
 
 from icestream.files import publish
 from icestream.flow.context import Exposure, Published
-from icestream.flow.session import resolve_ref
+from icestream.flow.session import RESULTS, resolve_ref
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,26 @@ class WorkerContext:
         return self._make(Path(self.roots["session"]) / "checkpoints" / self.key)
 
     def _make(self, folder: Path) -> Path:
-        """Make a folder of the session, but never the session's own: where that is gone it was moved, or its disk is away.
+        """Make a folder of the session, but never the session's own or that of all results: those were moved, or a disk is away.
 
         Raises
         ------
         OSError
-            The session's folder is not there (``ENODEV``).
+            The session's folder, or that of its results, is not there (``ENODEV``).
         """
         home = Path(self.roots["session"])
         if not home.is_dir():
             raise OSError(errno.ENODEV, "the folder of the session is not there", str(home))
-        folder.mkdir(parents=True, exist_ok=True)
+        results = home / RESULTS
+        if not folder.is_relative_to(results):
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder
+        try:
+            for part in reversed([folder, *folder.parents]):
+                if part.is_relative_to(results) and part != results:
+                    part.mkdir(exist_ok=True)
+        except FileNotFoundError:
+            raise OSError(errno.ENODEV, "the folder of results is not there", str(results)) from None
         return folder
 
     def path(self, ref: str) -> Path:

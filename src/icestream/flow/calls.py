@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from icestream.errors import ItemError
+from icestream.flow.acquiring import checked_acquisition
 from icestream.flow.bench import WorkerContext
 from icestream.flow.contents import check_contents
 from icestream.flow.context import Exposure, Verdict
@@ -16,7 +17,7 @@ from icestream.flow.guard import CallFailure, call_step
 from icestream.flow.registry import find_record, find_step
 from icestream.flow.step import Kind, StepType, Update
 from icestream.flow.wire import Message
-from icestream.records import Acquisition, Record
+from icestream.records import Record
 
 
 def run_task(task: Message, *, report: Callable[[float, str], None], stop: threading.Event | None = None) -> Message:
@@ -89,7 +90,7 @@ def _call(step: StepType, task: Message, ctx: WorkerContext) -> Message:
         elif role == "params":
             arguments[argument] = step.params.model_validate(body["params"] | _taken_values(given, body["values"]))
         elif role == "acquisition":
-            arguments[argument] = Acquisition.model_validate(body["acquisition"])
+            arguments[argument] = checked_acquisition(body["acquisition"])
         elif role == "context":
             arguments[argument] = ctx
     return _describe_answer(step, step.call(**arguments))
@@ -129,7 +130,7 @@ def _absorb(step: StepType, task: Message, ctx: WorkerContext) -> Message:
         elif role == "params":
             arguments[argument] = params
         elif role == "acquisition":
-            arguments[argument] = [Acquisition.model_validate(values) for values in body["acquisition"]]
+            arguments[argument] = [checked_acquisition(values) for values in body["acquisition"]]
         elif role == "context":
             arguments[argument] = ctx
     update: Update[Any] = accumulator.add(**arguments)

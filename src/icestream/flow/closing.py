@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from icestream.flow import awaiting, collecting, versions
+from icestream.flow import awaiting, collecting, retry, versions
 from icestream.flow.moves import Outcome, Status
 from icestream.flow.stage import Stage
 from icestream.flow.step import Kind
@@ -52,6 +52,8 @@ def _nothing_more_comes(scheduler: "Scheduler", stage: Stage) -> bool:
 def close_stage(scheduler: "Scheduler", stage: Stage, reason: str) -> None:
     """Close one step; units that still wait for a version of it learn that none will come."""
     stage.closed = True
+    if stage.marked != "closed":
+        retry.alert_if_all_failed(scheduler, stage)
     scheduler.mark(stage, "closed", reason)
     versions.wake_waiting_for(scheduler, stage.node.name)
     awaiting.start_held(scheduler, stage.node.name)

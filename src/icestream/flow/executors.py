@@ -21,18 +21,26 @@ def open_executor(
     SessionError
         Something that the choice needs is missing, or cannot be reached.
     """
-    needs = {"dask": ("--scheduler", scheduler), "slurm": ("--cluster-settings", cluster_settings)}
-    for other, (option, value) in needs.items():
-        if other != name and value is not None:
-            raise SessionError(f"{option} is only for --executor {other}; the executor is {name}")
-        if other == name and value is None:
-            raise SessionError(f"--executor {name} needs {option}")
+    misuse = find_misuse(name, scheduler=scheduler, cluster_settings=cluster_settings)
+    if misuse is not None:
+        raise SessionError(misuse)
     if name == "local":
         return None
     try:
         return _open_cluster(name, session, scheduler or "", cluster_settings or Path())
     except ModuleNotFoundError as error:
         raise SessionError(f"--executor {name} needs {error.name}: pip install 'icestream[cluster]'") from error
+
+
+def find_misuse(name: ExecutorName, *, scheduler: str | None, cluster_settings: Path | None) -> str | None:
+    """Return what does not go together in a choice, or None."""
+    needs = {"dask": ("--scheduler", scheduler), "slurm": ("--cluster-settings", cluster_settings)}
+    for other, (option, value) in needs.items():
+        if other != name and value is not None:
+            return f"{option} is only for --executor {other}; the executor is {name}"
+        if other == name and value is None:
+            return f"--executor {name} needs {option}"
+    return None
 
 
 def _open_cluster(name: ExecutorName, session: Session, scheduler: str, cluster_settings: Path) -> Executor:

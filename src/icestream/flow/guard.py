@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from icestream.errors import ItemError
+from icestream.errors import ItemError, SourceGone
 from icestream.flow.exhaustion import is_out_of_memory, peak_memory_gb
 from icestream.flow.moves import FailureKind
 
@@ -27,11 +27,13 @@ class CallFailure:
 def call_step(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
     """Call a step's function; return what it returns, or a `CallFailure`.
 
-    An `ItemError` is the item's fault and final; a failing disk may heal; what ran out of memory is tried with fewer resources;
-    anything else is an error in the step.
+    An `ItemError` is the item's fault and final; a file that is not there may be back in a moment, with its folder; a failing
+    disk may heal; what ran out of memory is tried with fewer resources; anything else is an error in the step.
     """
     try:
         return function(*arguments, **named)
+    except SourceGone as error:
+        return _failure(FailureKind.GONE, error, str(error))
     except ItemError as error:
         return _failure(FailureKind.ITEM, error, str(error))
     except Exception as error:  # noqa: BLE001 - a step may raise anything; the stream must go on

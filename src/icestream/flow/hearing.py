@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 
 from icestream import __version__
 from icestream.flow import moves, schema
-from icestream.flow.control.holds import hold_after, note_success
+from icestream.flow.control.holds import blame_surroundings, hold_after, hold_for, note_success
 from icestream.flow.executor import Answer
 from icestream.flow.guard import CallFailure
 from icestream.flow.joins import first_weight, passed_keys
@@ -74,8 +74,7 @@ class Hearing:
             return
         kind = moves.FailureKind(body["kind"])
         if kind in moves.UNCOUNTED:
-            for step, unit in task.waiters:
-                self.runner.handle(writing, moves.Failed(step, unit, kind, body["message"], time.monotonic()))
+            self._tell_waiters(writing, task, kind, body["message"])
         else:
             self._failed(writing, task, CallFailure(kind, _NAMES.get(kind, "TimeLimit"), body["message"], ""))
 
@@ -89,6 +88,9 @@ class Hearing:
         elif body["status"] == "failed":
             kind = moves.FailureKind(body["kind"])
             self._failed(writing, task, CallFailure(kind, body["error_type"], body["message"], body["traceback"]))
+        elif (trouble := self.runner.surroundings.results_trouble()) is not None:  # what it wrote may be lost
+            hold_for(self.runner, writing, trouble)
+            self._tell_waiters(writing, task, moves.FailureKind.PREEMPTED, trouble)
         else:
             note_success(self.runner, writing, task.step)
             (self._absorbed if body["status"] == "absorbed" else self._decided)(writing, task, message)
@@ -96,11 +98,18 @@ class Hearing:
                 self.runner.workshop.note_maker(task.key, worker)
 
     def _failed(self, writing: Writing, task: Task, failure: CallFailure) -> None:
+        if blame_surroundings(self.runner, writing, failure.kind):
+            self._tell_waiters(writing, task, moves.FailureKind.PREEMPTED, failure.message)
+            return
         if failure.kind is moves.FailureKind.ENVIRONMENT:
             hold_after(self.runner, writing, task.step, failure.message)
         for step, unit in task.waiters:
             writing.add_failure(step, unit, attempt=task.attempt, failure=failure)
-            self.runner.handle(writing, moves.Failed(step, unit, failure.kind, failure.message, time.monotonic()))
+        self._tell_waiters(writing, task, failure.kind, failure.message)
+
+    def _tell_waiters(self, writing: Writing, task: Task, kind: moves.FailureKind, message: str) -> None:
+        for step, unit in list(task.waiters):
+            self.runner.handle(writing, moves.Failed(step, unit, kind, message, time.monotonic()))
 
     def _decided(self, writing: Writing, task: Task, message: Message) -> None:
         body = message.body

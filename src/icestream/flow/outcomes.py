@@ -24,6 +24,7 @@ class FailureKind(StrEnum):
     ITEM = "item"
     ERROR = "error"
     TRANSIENT = "transient"
+    GONE = "gone"
     WORKER_DIED = "worker_died"
     ENVIRONMENT = "environment"
     OUT_OF_MEMORY = "out_of_memory"

@@ -1,7 +1,7 @@
 """From the store back to the scheduler's memory: only what is not settled is read."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +25,7 @@ def load_stages(connection: Connection, scheduler: Scheduler, revisions: Mapping
     for stage in scheduler.stages.values():
         revision = revisions[stage.node.name].id
         stage.marked = _stream_state(connection, revision)
+        stage.decided = _count_outcomes(connection, revision)
         _load_version(connection, stage, revision)
         if stage.node.type.kind is Kind.GATE:
             _load_opening(connection, stage, revision)
@@ -57,6 +58,12 @@ def _load_opening(connection: Connection, stage: Stage, revision: int) -> None:
     if opening is not None:
         stage.opened, stage.spent, stage.wait_reason = stage.node.type.kind is Kind.GATE, opening.last, opening.reason
     stage.clock_s = connection.execute(select(clock.c.started_uptime_s).where(clock.c.revision == revision)).scalar()
+
+
+def _count_outcomes(connection: Connection, revision: int) -> Counter[Status]:
+    table = schema.outcome
+    rows = select(table.c.status, func.count()).where(table.c.revision == revision).group_by(table.c.status)
+    return Counter({Status(row[0]): int(row[1]) for row in connection.execute(rows)})
 
 
 def _count(connection: Connection, table: Any, revision: int) -> int:

@@ -16,6 +16,7 @@ _DELAYS_S: dict[FailureKind, tuple[float, ...]] = {
     FailureKind.ITEM: (),  # the item itself is bad: trying again changes nothing
     FailureKind.ERROR: (1.0,),
     FailureKind.TRANSIENT: (1.0, 4.0, 16.0),
+    FailureKind.GONE: (1.0,),  # a file is not there: tried once more, as its folder may have been away for a moment
     FailureKind.WORKER_DIED: (0.0, 0.5),  # the third death sets the item aside
     FailureKind.ENVIRONMENT: (2.0, 5.0, 10.0, 20.0) + 20 * (60.0,),  # a full disk is not the item's fault
     FailureKind.OUT_OF_MEMORY: (1.0,),  # tried once more, with fewer resources
@@ -71,6 +72,17 @@ def count_failure(scheduler: "Scheduler", stage: Stage, *, failed: bool) -> None
     if stage.n_failed == ALERT_AFTER_FAILURES:
         message = f"{stage.node.name} failed for {stage.n_failed} exposures in a row"
         scheduler.out.append(Notify("alert", message, stage.node.name))
+
+
+def alert_if_all_failed(scheduler: "Scheduler", stage: Stage) -> None:
+    """Alert when a stream closes at a step that failed for all it had, too few for the alert that comes meanwhile."""
+    failed = stage.decided[Status.FAILED]
+    worked = stage.decided[Status.ITEM] + stage.decided[Status.REJECTED]
+    if failed and not worked and stage.n_failed < ALERT_AFTER_FAILURES:
+        one = stage.node.domain.partition(":")[0]
+        many = {"batch": "batches"}.get(one, f"{one}s")
+        what = f"the only {one} it had" if failed == 1 else f"all {failed} {many} it had"
+        scheduler.out.append(Notify("alert", f"{stage.node.name} failed for {what}", stage.node.name))
 
 
 def try_again(scheduler: "Scheduler", event: Retried) -> None:

@@ -122,7 +122,7 @@ class Runner:
             raise
 
     def _begin(self) -> None:
-        sweep_temporaries(self.session.folder / "steps")
+        sweep_temporaries(self.surroundings.results_folder)
         resume(self)
         self.sources.start_all()
         fault_point("source_started")

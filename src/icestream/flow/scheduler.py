@@ -178,8 +178,7 @@ class Scheduler:
         unit.running.discard(node.name)
         stage.awaiting_version.pop(unit.id, None)
         stage.held.pop(unit.id, None)
-        if node.name not in unit.outcomes:
-            stage.undecided -= 1
+        stage.note(unit.outcomes.get(node.name), outcome)
         unit.outcomes[node.name] = outcome
         self.out.append(Settle(node.name, unit.id, outcome))
         if outcome.status not in (Status.SKIPPED, Status.ABSENT):
@@ -207,7 +206,7 @@ class Scheduler:
     def forget(self, unit: Unit, node: Node) -> None:
         """Take the outcome of ``unit`` at ``node`` back."""
         known = unit.outcomes.pop(node.name)
-        self.stages[node.name].undecided += 1
+        self.stages[node.name].note(known, None)
         self.out.append(Forget(node.name, unit.id, known.status))
 
     def release(self, unit: Unit) -> None:
@@ -258,6 +257,7 @@ class Scheduler:
         keys = {"out": event.key} if event.key and not event.error else {}
         outcome = Outcome(status, keys, event.weight, event.error)
         unit.outcomes[event.step] = outcome = self._as_decided_by_hand(event, outcome)
+        self.stages[event.step].decided[outcome.status] += 1
         retry.count_failure(self, self.stages[event.step], failed=event.error is not None)
         self.stages[event.step].closed = False
         self.mark(self.stages[event.step], "open", "new data")

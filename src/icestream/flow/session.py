@@ -4,19 +4,22 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from icestream.errors import SessionError, SourceGone
 from icestream.files import publish_text
+from icestream.flow.acquiring import refuse_impossible
 from icestream.flow.graph import Graph, StepSpec, Workflow, build_graph
 from icestream.flow.location import Location, hide_passwords, is_url, locate_server
 from icestream.records import Acquisition
 
 DOCUMENT = "session.yaml"
 STORE = "icestream.db"
+RESULTS = "steps"
+"""The folder of a session below which its results are."""
 _ROOT_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 
 
@@ -26,7 +29,9 @@ class SessionDocument(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1, description="What people call the session")
-    acquisition: Acquisition = Field(default_factory=Acquisition, description="Values here win over those in files")
+    acquisition: Annotated[Acquisition, AfterValidator(refuse_impossible)] = Field(
+        default_factory=Acquisition, description="Values here win over those in files"
+    )
     roots: dict[str, str] = Field(
         default_factory=dict, description="Named folders of raw data; stored paths are relative to them"
     )
@@ -130,7 +135,11 @@ def open_session(folder: Path) -> Session:
     except yaml.YAMLError as error:
         raise SessionError(f"{path}: is not YAML: {hide_passwords(str(error))}") from None
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, issue['loc']))}: {issue['msg']} (got {issue['input']!r})" for issue in error.errors()]
+        lines = [
+            f"{'.'.join(map(str, issue['loc']))}: {issue['msg']}"
+            + ("" if issue["type"] == "impossible" else f" (got {issue['input']!r})")
+            for issue in error.errors()
+        ]
         raise SessionError(hide_passwords(f"{path}: " + "; ".join(lines))) from None
     _check_roots(document)
     session = Session(folder, document)

@@ -1,11 +1,12 @@
 """What the scheduler remembers about one step and one unit."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from icestream.flow.context import Progress, Verdict
 from icestream.flow.graph import Node
-from icestream.flow.moves import Keys, Member, Outcome
+from icestream.flow.moves import Keys, Member, Outcome, Status
 from icestream.flow.step import Kind
 
 Judge = Callable[[Progress], Verdict]
@@ -66,7 +67,8 @@ class Stage:
     used_versions: str = ""
     version_unit: str | None = None
     failures: dict[str, dict[str, int]] = field(default_factory=dict)
-    n_failed: int = 0
+    n_failed: int = 0  # in a row
+    decided: Counter[Status] = field(default_factory=Counter)  # how many units have which outcome
     stale: set[str] = field(default_factory=set)  # what was taken and is no item any more
 
     @property
@@ -75,6 +77,14 @@ class Stage:
         if self.halted:
             return self.halted
         return f"{self.node.name} has passed on all that it was to pass on" if self.spent else ""
+
+    def note(self, before: Outcome | None, after: Outcome | None) -> None:
+        """Count that a unit has another outcome than before; None is none."""
+        self.undecided += (after is None) - (before is None)
+        if before is not None:
+            self.decided[before.status] -= 1
+        if after is not None:
+            self.decided[after.status] += 1
 
     def has(self, unit: str) -> bool:
         """Tell whether the step has taken a unit: it waits here, or is in the entry that is being computed."""

@@ -48,6 +48,7 @@ def take_up_workflow(runner: "Runner", connection: Connection) -> None:
 def resume(runner: "Runner") -> None:
     """Take up what earlier runs left unsettled."""
     with runner.store.transaction() as connection:
+        runner.surroundings.expect_results(connection)
         writing = runner.writing(connection)
         resuming.load_stages(connection, runner.scheduler, runner.revisions)
         outlived = end_outlived_signals(runner, writing)

@@ -18,6 +18,7 @@ from icestream import records, workflows
 from icestream.cli import app
 from icestream.cli.describe import describe_step
 from icestream.cli.fields import describe_fields
+from icestream.flow.acquiring import SessionAcquisition
 from icestream.flow.cluster_settings import ClusterSettings
 from icestream.flow.graph import StepSpec
 from icestream.flow.registry import find_step, step_names
@@ -128,7 +129,7 @@ def _session_page() -> str:
         _fields_table(StepResources),
         "## acquisition",
         "Values here win over those in files.",
-        _fields_table(records.Acquisition),
+        _fields_table(SessionAcquisition),
     )
 
 

@@ -8,10 +8,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from icestream.errors import WorkflowError
+from icestream.flow.acquiring import SessionAcquisition, describe_refused
 from icestream.flow.graph import StepSpec, Workflow, build_graph
 from icestream.flow.session import SessionDocument
 from icestream.flow.step import Kind
-from icestream.records import Acquisition
 from icestream.workflows.alternatives import take_first_inputs
 from icestream.workflows.implied import OPTIONS, type_of
 from icestream.workflows.placeholders import Placeholder, describe_allowed, read_value
@@ -161,11 +161,11 @@ def _without(spec: StepSpec, dropped: set[str]) -> StepSpec:
     return spec.model_copy(update={"inputs": inputs})
 
 
-def _acquisition(values: dict[str, Any]) -> tuple[Acquisition, list[str]]:
+def _acquisition(values: dict[str, Any]) -> tuple[SessionAcquisition, list[str]]:
     try:
-        return Acquisition.model_validate(values), []
+        return SessionAcquisition.model_validate(values), []
     except ValidationError as error:
-        return Acquisition(), [f"{issue['loc'][0]} is {issue['input']}: {issue['msg']}" for issue in error.errors()]
+        return SessionAcquisition(), describe_refused(error)
 
 
 def _check_graph(steps: dict[str, StepSpec]) -> list[str]:

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from icestream.errors import IcestreamError
+from icestream.flow.acquiring import SessionAcquisition
 from icestream.flow.graph import StepSpec
 from icestream.flow.registry import find_step
 from icestream.flow.step import Kind, StepType
-from icestream.records import Acquisition, GainReference, Picks
+from icestream.records import GainReference, Picks
 from icestream.workflows.placeholders import LONGEST_TEXT, Placeholder
 from icestream.workflows.template import Template, TemplateStep, asks_in
 
@@ -53,7 +54,7 @@ def imply_template(
 
 def ask_for_acquisition(name: str, default: float | None = None) -> Placeholder:
     """Return the placeholder for a value of the microscope, with its unit and range."""
-    schema = Acquisition.model_json_schema()["properties"][name]
+    schema = SessionAcquisition.model_json_schema()["properties"][name]
     number: dict[str, Any] = next(branch for branch in schema["anyOf"] if branch["type"] != "null")
     return Placeholder(
         label=schema["description"],

@@ -1,5 +1,7 @@
 """What Scipion's protocols from import to CTF are in icestream, as a table."""
 
+from dataclasses import replace
+
 from icestream.workflows.scipion_convert import (
     as_flag,
     as_index,
@@ -108,6 +110,7 @@ _CTFFIND = _ctf(
     Rule("phase_shift_deg", ("findPhaseShift", "minPhaseShift", "maxPhaseShift"), where(as_range)),
 )
 _GCTF = _ctf(_RESOLUTION, Rule("phase_shift_deg", ("doPhShEst", "phaseShiftL", "phaseShiftH"), where(as_range)))
+_CRYOSPARC_CTF = replace(_ctf(), changed="one CTF for the micrograph; a ctf_local step makes a surface of defocus over it")
 _XMIPP_CTF = _ctf(
     lost=(
         Lost("lowRes", (), "a digital frequency there, Å here; resolution_ang is left at its default"),
@@ -151,6 +154,7 @@ MICROGRAPH_PROTOCOLS: dict[str, Mapping] = {
     **dict.fromkeys(("CistemProtCTFFind", "ProtCTFFind"), _CTFFIND),
     "ProtGctf": _GCTF,
     "XmippProtCTFMicrographs": _XMIPP_CTF,
+    "ProtCryoSparcPatchCTFEstimate": _CRYOSPARC_CTF,
     **dict.fromkeys(("XmippProtCTFConsensus", "XmippProtCTFSelection"), CTF_FILTER),
 }
 """Import, motion correction, CTF, and the filters among them, by class name."""

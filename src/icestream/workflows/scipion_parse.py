@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from icestream.errors import WorkflowError
+from icestream.workflows.scipion_order import put_in_order
 
 LARGEST_BYTES = 16 << 20
 MOST_PROTOCOLS = 1000
@@ -21,6 +22,10 @@ _POINTER = re.compile(r"([0-9]+)\.((?:[A-Za-z_]\w*(?:\.\w+)*)?)", re.ASCII)
 _NAMES_A_POINTER = re.compile(r"input(?!_)|trigger|ctfRelations")
 _BARE_FIELD = re.compile(r'("(?:[^"\\]|\\.)*"?)|(~[^~"\n]*~)', re.DOTALL)
 _NAMES_A_FILE = re.compile(r"file|path|pattern|suffix|defectMap|label|extra", re.IGNORECASE)
+
+
+NOT_IN_FILE = "NotInThisFile"
+"""The class of what stands for a protocol that others point at and that was not exported with them."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ def parse_scipion(text: str, *, name: str, template: bool = False) -> Document:
     Raises
     ------
     WorkflowError
-        The text is no JSON array of protocols, two have one id, a pointer leads nowhere, or protocols take input in a circle.
+        The text is no JSON array of protocols, two have one id, or protocols take input in a circle.
     """
     description, array = _split_description(text, name)
     objects = _load(_quote_fields(array.replace("%%", "%")) if template else array, name)
@@ -130,8 +135,15 @@ def parse_scipion(text: str, *, name: str, template: bool = False) -> Document:
         if protocol.id in protocols:
             raise WorkflowError(f"{name}: two protocols have the id {protocol.id}; each needs its own")
         protocols[protocol.id] = protocol
-    _check_pointers(protocols, name)
-    return Document(name, description, tuple(_in_order(protocols, name)))
+    protocols = {**_stand_ins(protocols), **protocols}
+    return Document(name, description, tuple(protocols[one] for one in put_in_order(protocols, name)))
+
+
+def _stand_ins(protocols: dict[str, Protocol]) -> dict[str, Protocol]:
+    """Return a protocol for each that others point at and that is not in the file: a part of a workflow was exported."""
+    groups = [group for protocol in protocols.values() for group in protocol.pointers.values()]
+    outside = dict.fromkeys(one.protocol for group in groups for one in group if one.protocol not in protocols)
+    return {one: Protocol(one, NOT_IN_FILE, "", "", {}, (), {}) for one in outside}
 
 
 def _split_description(text: str, name: str) -> tuple[str, str]:
@@ -257,44 +269,3 @@ def _read_field(text: str, where: str) -> DynamicField:
             f"{where} is {text[:80]!r}; allowed is ~Label|default|type~ or ~Label|default|type|name~, type 0 to 6"
         )
     return DynamicField(parts[0], parts[1] or None, kinds[parts[2]], parts[3] or None if len(parts) == 4 else None)
-
-
-def _check_pointers(protocols: dict[str, Protocol], name: str) -> None:
-    for protocol in protocols.values():
-        for parameter, pointers in protocol.pointers.items():
-            missing = [str(pointer) for pointer in pointers if pointer.protocol not in protocols]
-            if missing:
-                allowed = ", ".join(list(protocols)[:20])
-                raise WorkflowError(
-                    f"{name}: {protocol}: {parameter} points at {', '.join(missing)}, which is not in this file; export both "
-                    f"together. It has: {allowed}"
-                )
-
-
-def _in_order(protocols: dict[str, Protocol], name: str) -> list[Protocol]:
-    needs = {
-        protocol.id: {pointer.protocol for group in protocol.pointers.values() for pointer in group}
-        for protocol in protocols.values()
-    }
-    waits = {identity: wanted | (set(protocols[identity].prerequisites) & set(protocols)) for identity, wanted in needs.items()}
-    order = _sorted(waits) if len(_sorted(waits)) == len(protocols) else _sorted(needs)
-    if len(order) < len(protocols):
-        circle = [str(protocols[identity]) for identity in protocols if identity not in order]
-        raise WorkflowError(f"{name}: protocols {', '.join(circle[:20])} take their input from each other in a circle")
-    return [protocols[identity] for identity in order]
-
-
-def _sorted(needs: dict[str, set[str]]) -> list[str]:
-    """Return what can be put in order: each after all that it needs."""
-    users: dict[str, list[str]] = {identity: [] for identity in needs}
-    for identity, wanted in needs.items():
-        for source in wanted:
-            users[source].append(identity)
-    open_needs = {identity: len(wanted) for identity, wanted in needs.items()}
-    order = [identity for identity, count in open_needs.items() if count == 0]
-    for identity in order:  # grows while it is read
-        for user in users[identity]:
-            open_needs[user] -= 1
-            if open_needs[user] == 0:
-                order.append(user)
-    return order

@@ -140,6 +140,7 @@ PARTICLE_PROTOCOLS: dict[str, Mapping] = {
     "ProtRelionAutopickLoG": _LOG,
     **dict.fromkeys(("SphireProtCRYOLOPicking", "SphireProtCRYOLOPickingTasks"), _CRYOLO),
     "DogPickerProtPicking": _BY_DIAMETER,
+    "ProtCryoSparcBlobPicker": _pick(),
     "ProtGautomatch": _GAUTOMATCH,
     **dict.fromkeys(
         (

@@ -13,7 +13,7 @@ from icestream.workflows.scipion_flow import FLOWS, Flow, FlowMapping
 from icestream.workflows.scipion_links import Wiring
 from icestream.workflows.scipion_motion import DEFECTS_ROOT, defects_folder
 from icestream.workflows.scipion_params import Account, keep_unread, read_params, tell_lost
-from icestream.workflows.scipion_parse import Document, DynamicField, Protocol
+from icestream.workflows.scipion_parse import NOT_IN_FILE, Document, DynamicField, Protocol
 from icestream.workflows.scipion_quality import averages_two
 from icestream.workflows.scipion_rules import Mapping
 from icestream.workflows.scipion_sources import FOLDERS, ImportValues, gain_pattern, read_import
@@ -106,6 +106,8 @@ class _Translator:
             self._map_flow(protocol, FLOWS[protocol.class_name])
         elif protocol.class_name in UNMAPPED:
             self._pass_on(protocol)
+        elif protocol.class_name == NOT_IN_FILE:
+            self._leave(protocol, LEFT_OUT, ["is not in this file: export it together with what reads it"])
         else:
             self._leave(protocol, UNKNOWN, ["no protocol of this name is known to icestream"])
 

@@ -32,6 +32,7 @@ class Folder(BaseModel):
 
     phase: Phase
     since: float = Field(description="When it was first seen, in seconds since 1970")
+    stands_since: float | None = Field(None, description="When it came to stand as it does; unset: when it was first seen")
     session: str | None = Field(None, description="Folder of its session; chosen before the session is made")
     problems: list[str] = Field(default_factory=list, description="Why there is no session yet")
     pid: int | None = None
@@ -57,8 +58,11 @@ class WatchState(BaseModel):
     looked: bool = Field(False, description="The folders that were there at the beginning are known")
     folders: dict[str, Folder] = Field(default_factory=dict)
 
-    def put(self, name: str, folder: Folder) -> "WatchState":
-        """Return the state with one folder as it is now."""
+    def put(self, name: str, folder: Folder, *, now: float | None = None) -> "WatchState":
+        """Return the state with one folder as it is; with ``now``, one that stands otherwise than before stands so since then."""
+        known = self.folders.get(name)
+        if now is not None and known is not None and known.phase is not folder.phase:
+            folder = folder.model_copy(update={"stands_since": now})
         return self.model_copy(update={"folders": {**self.folders, name: folder}})
 
 
@@ -70,7 +74,7 @@ def admit(state: WatchState, seen: Iterable[str], *, take_existing: bool, now: f
         if name not in folders:
             folders[name] = Folder(phase=phase, since=now)
         elif take_existing and folders[name].phase is Phase.IGNORED:
-            folders[name] = folders[name].model_copy(update={"phase": Phase.EMPTY})
+            folders[name] = folders[name].model_copy(update={"phase": Phase.EMPTY, "stands_since": now})
     return state.model_copy(update={"folders": folders, "looked": True})
 
 

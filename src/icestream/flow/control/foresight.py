@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from icestream.flow import resuming
 from icestream.flow.control.foreseen import Foreseen
+from icestream.flow.control.lifting import find_lifted, forget_left_out, set_free
 from icestream.flow.control.past import Past
 from icestream.flow.graph import Graph, Node
 from icestream.flow.joins import join_inputs, passed_keys
@@ -66,7 +67,9 @@ class Foresight:
     def __post_init__(self) -> None:
         self._overrides = resuming.load_overrides(self.connection)
         self._owned = load_owned(self.connection) if self.owned is None else self.owned
-        self._halted = set(resuming.load_halts(self.connection))
+        self._lifted = find_lifted(self.connection, self.steps)
+        self.set_free = set_free(self.graph, self._lifted)
+        self._halted = set(resuming.load_halts(self.connection)) - set(self._lifted)
         self._past = Past(self.connection, self.steps)
         self.tallies = {name: Tally() for name in self.steps}
         self._above = {
@@ -81,7 +84,7 @@ class Foresight:
         """Return a tally for each step; steps that keep their revision are counted where they have not decided yet."""
         wanted = self._wanted(unsettled_only)
         exposures = [node for node in self.graph.nodes.values() if node.domain == "exposure" and node.name in wanted]
-        if any(not self.steps[node.name].kept for node in exposures) or unsettled_only:
+        if any(not self.steps[node.name].kept for node in exposures) or unsettled_only or self._lifted:
             for cases in self._pages(wanted, unsettled_only):
                 self._go_through(exposures, cases)
         for name, step in self.steps.items():
@@ -111,7 +114,7 @@ class Foresight:
 
     def _wanted(self, unsettled_only: bool) -> set[str]:
         """Return the steps to look at: those that change, and what they read."""
-        changed = {name for name, step in self.steps.items() if unsettled_only or not step.kept}
+        changed = {name for name, step in self.steps.items() if unsettled_only or not step.kept} | self.set_free
         return changed | {above for name in changed for above in self.graph.inputs_of(name)}
 
     def _pages(self, wanted: set[str], unsettled_only: bool) -> Iterable[list[_Case]]:
@@ -122,6 +125,8 @@ class Foresight:
                 known[name] = before
         for rows in self._past.pages(_PAGE, unsettled_only=unsettled_only):
             units = resuming.load_exposures(self.connection, known, [row.unit for row in rows])
+            for unit in units:
+                forget_left_out(unit, self.graph, self._lifted)
             yield [
                 _Case(unit, {**row.acquisition, **self.acquisition}, row.source) for unit, row in zip(units, rows, strict=True)
             ]
@@ -177,6 +182,8 @@ class Foresight:
         joined = join_inputs(node, case.unit.outcomes)
         if joined is None:
             return None
+        if self._lifted.get(node.name):  # the gate may halt it again
+            case.uncertain.add(node.name)
         if case.uncertain and not case.uncertain.isdisjoint(self._above[node.name]):
             case.uncertain.add(node.name)
         if joined.outcome is not None:

@@ -66,6 +66,19 @@ def hold_after(runner: "Runner", writing: Writing, step: str, trouble: str) -> N
     holds.met_by.add(step)
 
 
+def blame_surroundings(runner: "Runner", writing: Writing, kind: moves.FailureKind) -> bool:
+    """Look around after a failure; if the surroundings are not well, hold the session, and no item is to blame.
+
+    A worker that died, or had too little memory, is not asked about: what it did is counted whatever the disks are like.
+    """
+    if kind in (moves.FailureKind.WORKER_DIED, moves.FailureKind.OUT_OF_MEMORY):
+        return False
+    trouble = runner.surroundings.trouble()
+    if trouble is not None:
+        hold_for(runner, writing, trouble)
+    return trouble is not None
+
+
 def note_success(runner: "Runner", writing: Writing, step: str) -> None:
     """Tell that the trouble is over when the steps that met it have worked again."""
     holds = runner.holds

@@ -25,7 +25,8 @@ Edit = Set | Branch | Apply | Restart | Reset
 """The commands that can be planned."""
 
 Change = Literal["new", "revised", "gone", "again", "rebuilt"]
-"""``again``: some exposures are computed again; ``rebuilt``: an accumulator is built anew, as too much of it has changed."""
+"""``again``: some exposures are decided again, as one computed with other parameters, or left out while a gate halted the step;
+``rebuilt``: an accumulator is built anew, as too much of it has changed."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,15 @@ def plan_edit(session: Session, command: Edit, *, cores: int) -> Plan:
         owned = with_own_contents(load_owned(connection), graph, edited.roots)
         check_owned(connection, graph, owned)
         steps = foresee_revisions(connection, graph, acquisition, anew=anew)
-        tallies = Foresight(connection, graph, steps, acquisition, owned).look()
+        foresight = Foresight(connection, graph, steps, acquisition, owned)
+        tallies = foresight.look()
         estimate = _Estimate(connection, session, steps, cores)
-        lines = [estimate.line(step, tallies[name]) for name, step in steps.items() if not step.kept]
+        lines = []
+        for name, step in steps.items():
+            if not step.kept:
+                lines.append(estimate.line(step, tallies[name]))
+            elif name in foresight.set_free and tallies[name] != Tally():
+                lines.append(replace(estimate.line(step, tallies[name]), change="again", old_bytes=0))
         return Plan((*lines, *estimate.gone()), cores)
 
 

@@ -3,7 +3,7 @@
 import time
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 
 from icestream.flow import moves, schema
 from icestream.flow.control.asking import Reset, Restart
@@ -42,7 +42,9 @@ def reset(runner: "Runner", writing: Writing, command: Reset, author: str) -> st
     """Drop the results of a step and what is below it, and let it take nothing until the session is continued."""
     old = [runner.revisions[step].id for step in _steps_from(runner, command.step)]
     steps = _begin_anew(runner, writing, command.step)
-    dropped = sum(_drop(writing, revision) for revision in old)
+    dropped = _count_decided(writing, old)
+    for revision in old:
+        _drop(writing, revision)
     if not runner.scheduler.stages[command.step].halted:
         writing.apply(moves.Halt(command.step, HALTED, f"reset {BY_HAND}{author}"))
     writing.notify(moves.Notify("info", f"{', '.join(steps)}: {dropped} outcomes dropped, as {author} asked", command.step))
@@ -75,10 +77,16 @@ def _begin_anew(runner: "Runner", writing: Writing, step: str) -> list[str]:
     return steps
 
 
-def _drop(writing: Writing, revision: int) -> int:
+def _count_decided(writing: Writing, revisions: list[int]) -> int:
+    """Return how many units the steps had decided; those that they had left out, or skipped, lose nothing."""
+    table = schema.outcome
+    decided = table.c.status.in_([moves.Status.ITEM, moves.Status.REJECTED, moves.Status.FAILED])
+    query = select(func.count()).select_from(table).where(table.c.revision.in_(revisions) & decided)
+    return int(writing.connection.execute(query).scalar_one())
+
+
+def _drop(writing: Writing, revision: int) -> None:
     """Drop what refers to results of a revision; the files go when nothing refers to them any more."""
-    dropped = writing.connection.execute(delete(schema.outcome).where(schema.outcome.c.revision == revision)).rowcount
-    for table in (schema.binding, schema.snapshot, schema.gate_opening, schema.gate_clock, schema.batch):
+    for table in (schema.outcome, schema.binding, schema.snapshot, schema.gate_opening, schema.gate_clock, schema.batch):
         writing.connection.execute(delete(table).where(table.c.revision == revision))
     writing.connection.execute(delete(schema.accumulator_log).where(schema.accumulator_log.c.revision == revision))
-    return int(dropped)
