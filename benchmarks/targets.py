@@ -295,7 +295,7 @@ TARGETS: tuple[Target, ...] = (
         OTHER, "triage, good simulated micrographs through a phase plate: share kept", "triage_classes",
         "simulated_phase_plate.good_or_bad", "", at_least=0.95,
         tried="Dark particles were taken for dirt, and what was left between them for shot noise or bare ice (none of 12 kept). "
-        "Many dark objects of one size are particles now. Where some are too faint to tell, coarse power made crystals of them: it "
+        "Many dark objects of one size are particles now. Where some are too faint, coarse power made crystals of them: it "
         "is measured beside whatever is dark. Fields with fewer than ten dark particles stay hard.",
     ),
     Target(
