@@ -8,12 +8,13 @@ import pytest
 from pydantic import ValidationError
 from scipy import ndimage
 
+from icestream.algorithms.micrograph_features import MicrographMaps
 from icestream.errors import ItemError
 from icestream.flow.step import Kind, step_type_of
 from icestream.io.picture import read_picture
-from icestream.records import Acquisition, Micrograph
+from icestream.records import Acquisition, CtfFit, Micrograph
 from icestream.steps.quality_records import MicrographQuality
-from icestream.steps.triage import TriageParams, measure_quality, triage
+from icestream.steps.triage import TriageParams, draw_maps, measure_quality, triage
 from icestream.testing.context import StepBench
 
 SIDE_PX = 384
@@ -49,10 +50,10 @@ def test_a_good_micrograph_is_kept_and_the_unweighted_sum_is_judged(bench: StepB
     good = measure_quality(MICROGRAPH, ACQUISITION, bench)
     assert good.kind in ("decent", "great")
     assert good.bragg_share == 0
-    assert triage(MICROGRAPH, good, TriageParams()).accepted
+    assert triage(MICROGRAPH, good, None, TriageParams()).accepted
     assert MicrographQuality.restore(good.model_dump_json(), version=1, block=None) == good
     empty = measure_quality(MICROGRAPH.model_copy(update={"unweighted": None}), ACQUISITION, bench)
-    verdict = triage(MICROGRAPH, empty, TriageParams())
+    verdict = triage(MICROGRAPH, empty, None, TriageParams())
     assert (verdict.reason or "").startswith("no ice: the strongest octave")
 
 
@@ -64,10 +65,10 @@ def test_an_ice_ball_is_named_with_its_share_and_drawn_in_red(bench: StepBench) 
     assert dirty.picture is not None
     picture = read_picture(bench.path(dirty.picture))
     assert picture.shape == (SIDE_PX, SIDE_PX)
-    verdict = triage(MICROGRAPH, dirty, TriageParams())
+    verdict = triage(MICROGRAPH, dirty, None, TriageParams())
     assert verdict.reason == "contamination: dark objects cover 14% of the image, allowed are 10%"
-    assert triage(MICROGRAPH, dirty, TriageParams(max_dark_share=0.2)).accepted
-    assert triage(MICROGRAPH, dirty, TriageParams(keep=("contamination", "great"))).accepted
+    assert triage(MICROGRAPH, dirty, None, TriageParams(max_dark_share=0.2)).accepted
+    assert triage(MICROGRAPH, dirty, None, TriageParams(keep=("contamination", "great"))).accepted
 
 
 def test_crystals_are_seen_where_the_pixels_are_known(bench: StepBench) -> None:
@@ -78,20 +79,51 @@ def test_crystals_are_seen_where_the_pixels_are_known(bench: StepBench) -> None:
     assert (crystal.kind, crystal.bragg_share) == ("crystalline_ice", 1.0)
     assert crystal.bragg_spacing_ang == pytest.approx(3.67, abs=0.05)
     assert "100% of the tiles have Bragg spots of ice, allowed are 15%" in (
-        triage(MICROGRAPH, crystal, TriageParams()).reason or ""
+        triage(MICROGRAPH, crystal, None, TriageParams()).reason or ""
     )
     blind = _judge(bench, image, Acquisition())
     assert (blind.bragg_share, blind.bragg_spacing_ang) == (None, None)
-    assert triage(MICROGRAPH, blind, TriageParams()).accepted
+    assert triage(MICROGRAPH, blind, None, TriageParams()).accepted
+
+
+def test_what_has_thon_rings_is_not_called_empty(bench: StepBench) -> None:
+    empty = measure_quality(MICROGRAPH.model_copy(update={"unweighted": None}), ACQUISITION, bench)
+    assert empty.kind == "no_ice"
+    fit = CtfFit(defocus_u_ang=9000, defocus_v_ang=9000, astigmatism_angle_deg=0, score=0.9, resolution_ang=4, confidence=0.99)
+    reason = triage(MICROGRAPH, empty, fit, TriageParams()).reason or ""
+    assert reason.startswith("bare ice: ")
+    for doubtful in (fit.model_copy(update={"confidence": 0.5}), fit.model_copy(update={"confidence": None})):
+        assert (triage(MICROGRAPH, empty, doubtful, TriageParams()).reason or "").startswith("no ice: ")
+    dirty = empty.model_copy(update={"dark_share": 0.3})
+    assert (triage(MICROGRAPH, dirty, fit, TriageParams()).reason or "").startswith("contamination: ")
+
+
+def test_maps_are_drawn_in_their_colours() -> None:
+    masks = [np.zeros((64, 64), bool) for _ in range(4)]
+    for index, mask in enumerate(masks):
+        mask[16 * index + 4 : 16 * index + 8] = True
+    drawn = draw_maps(MicrographMaps(np.full((64, 64), 0.5), *masks))  # film, dark, particles, bragg
+    assert [int(np.argmax(drawn[16 * index + 5, 5])) for index in range(3)] == [2, 0, 1]
+    assert np.all(drawn[0, 0] == drawn[0, 0, 0])
+
+
+def test_many_dark_particles_are_kept(bench: StepBench) -> None:
+    bodies = np.zeros((SIDE_PX, SIDE_PX))
+    bodies[24::48, 24::48] = 1.0
+    discs = ndimage.gaussian_filter(bodies, 4.0) * 2 * np.pi * 16.0
+    dark = _judge(bench, np.random.default_rng(5).poisson(90.0 * (1 - 0.4 * discs)))
+    assert (dark.kind, dark.dark_share) == ("great", 0)
+    assert dark.particle_share > 0.03
+    assert triage(MICROGRAPH, dark, None, TriageParams()).accepted
 
 
 def test_a_score_may_be_asked_for(bench: StepBench) -> None:
     good = measure_quality(MICROGRAPH, ACQUISITION, bench)
     unsure = good.model_copy(update={"dark_share": 0.09})
-    assert triage(MICROGRAPH, unsure, TriageParams()).accepted
-    reason = triage(MICROGRAPH, unsure, TriageParams(min_score=0.9)).reason or ""
+    assert triage(MICROGRAPH, unsure, None, TriageParams()).accepted
+    reason = triage(MICROGRAPH, unsure, None, TriageParams(min_score=0.9)).reason or ""
     assert "is below 0.9 (" in reason
-    only = triage(MICROGRAPH, good, TriageParams(keep=("bare_ice",), min_score=1.0)).reason or ""
+    only = triage(MICROGRAPH, good, None, TriageParams(keep=("bare_ice",), min_score=1.0)).reason or ""
     assert only.count("signal to noise") == 1
     assert only.endswith("is below 1")
 
@@ -112,4 +144,4 @@ def test_parameters_are_checked(wrong: dict[str, object]) -> None:
 def test_declarations() -> None:
     assert step_type_of(measure_quality).reads == {"pixel_size_ang", "dose_per_frame_e_per_ang2"}
     judge = step_type_of(triage)
-    assert (judge.kind, [port.record for port in judge.ports]) == (Kind.FILTER, [Micrograph, MicrographQuality])
+    assert (judge.kind, [port.record for port in judge.ports]) == (Kind.FILTER, [Micrograph, MicrographQuality, CtfFit])

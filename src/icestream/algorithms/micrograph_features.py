@@ -20,6 +20,7 @@ from icestream.algorithms.micrograph_objects import (
     flatten_2d,
     reduce_image_2d,
 )
+from icestream.algorithms.micrograph_particles import find_alike_2d
 from icestream.algorithms.micrograph_texture import Texture, measure_noise_power_2d, measure_texture_2d
 
 _OBJECTS_PER_SIDE = 32
@@ -27,13 +28,14 @@ _LEAST_CLEAR = 0.1
 
 FEATURES: dict[str, str] = {
     "signal_to_noise": "strongest octave of the spectrum over the weakest, in the clear part; 1 is shot noise alone",
-    "mottle": "power of 32 to 64 reduced pixels over the strongest octave finer than 16; the CTF keeps it small",
+    "mottle": "power of 32 to 64 reduced pixels over the strongest octave finer than 16, between particles; the CTF hides it",
     "bragg_share": "share of the tiles that have a spot of ice at 3.35 to 4.0 Å; unset where pixels are too coarse",
     "anisotropy": "how one-sided the spectrum is, both from 8 and from 4 to 64 reduced pixels: 0 for rings, 1 for a line",
     "film_share": "share of the image that is film beside a hole",
-    "dark_share": "share of the image that lies under dark lumps with an edge",
+    "dark_share": "share of the image that lies under dark lumps with an edge, but for particles",
     "skewness": "least skewness of the grey values over five scales, in the clear part; bare ice has 0, particles less",
     "usable_share": "share of the image that is neither film, nor its edge, nor under a lump",
+    "particle_share": "share of the image under dark objects that are alike, many and no larger than particles",
     "particle_evidence": "minus skewness times (signal to noise - 1): bare ice is symmetric and weak, particles neither",
     "usable_signal": "signal to noise times usable share",
 }
@@ -53,6 +55,7 @@ class MicrographFeatures:
     dark_share: float
     skewness: float
     usable_share: float
+    particle_share: float = 0.0
 
     @property
     def particle_evidence(self) -> float:
@@ -72,6 +75,7 @@ class MicrographMaps:
     image: NDArray[np.float64]
     film: NDArray[np.bool_]
     dark: NDArray[np.bool_]
+    particles: NDArray[np.bool_]
     bragg: NDArray[np.bool_]
 
 
@@ -105,13 +109,18 @@ def measure_features_2d(
         noise = measure_noise_power_2d(flat, clear)
         beam = float(np.sqrt(noise * dose_e_per_ang2 * (pixel_size_ang * box_px) ** 2))
     object_px = max(min(reduced.shape) / _OBJECTS_PER_SIDE, 6.0)
-    lumps, clouds = find_dark_objects_2d(flat, object_px=object_px, beam_level=beam)
-    dark = lumps & ~edge
+    unusual, hazy = find_dark_objects_2d(flat, object_px=object_px)
+    lumps, clouds = (unusual, hazy) if beam is None else find_dark_objects_2d(flat, object_px=object_px, beam_level=beam)
+    reduced_ang = None if pixel_size_ang is None else pixel_size_ang * box_px
+    alike = [find_alike_2d(found & ~edge, flat, pixel_size_ang=reduced_ang) for found in (unusual, lumps)]
+    particles = alike[0] | alike[1]
+    dark = lumps & ~edge & ~particles
     texture = measure_texture_2d(flat, clear & ~dark & ~clouds)
+    between = measure_texture_2d(flat, clear & ~lumps & ~clouds & ~unusual) if particles.any() else texture
     spots = None if pixel_size_ang is None else find_bragg_spots_2d(clipped, pixel_size_ang=pixel_size_ang)
     film_mask = np.zeros(reduced.shape, bool) if film is None else film.mask
-    features = _collect(texture, spots, film_mask=film_mask, dark=dark, edge=edge)
-    return features, MicrographMaps(reduced, film_mask, dark, _spread_tiles(spots, reduced.shape))
+    maps = MicrographMaps(reduced, film_mask, dark, particles, _spread_tiles(spots, reduced.shape))
+    return _collect(texture, spots, maps=maps, edge=edge, mottle=between.mottle), maps
 
 
 def _clear_of_film(film: Film | None, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -130,20 +139,22 @@ def _collect(
     texture: Texture,
     spots: BraggSpots | None,
     *,
-    film_mask: NDArray[np.bool_],
-    dark: NDArray[np.bool_],
+    maps: MicrographMaps,
     edge: NDArray[np.bool_],
+    mottle: float,
 ) -> MicrographFeatures:
+    film, dark = maps.film, maps.dark
     return MicrographFeatures(
         signal_to_noise=texture.signal_to_noise,
-        mottle=texture.mottle,
+        mottle=mottle,
         bragg_share=None if spots is None else spots.share,
         bragg_spacing_ang=None if spots is None else spots.spacing_ang,
         anisotropy=texture.anisotropy,
-        film_share=float(film_mask.mean()),
-        dark_share=float((dark & ~film_mask).mean()),
+        film_share=float(film.mean()),
+        dark_share=float((dark & ~film).mean()),
         skewness=texture.skewness,
-        usable_share=float(1 - (film_mask | dark | edge).mean()),
+        usable_share=float(1 - (film | dark | edge).mean()),
+        particle_share=float((maps.particles & ~film).mean()),
     )
 
 

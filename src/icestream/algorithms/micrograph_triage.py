@@ -102,13 +102,17 @@ def replace_bounds(bounds: Mapping[str, float]) -> tuple[Rule, ...]:
     return tuple(replace(rule, bound=bounds.get(rule.feature, rule.bound)) for rule in RULES)
 
 
-def judge_micrograph(features: MicrographFeatures, *, rules: tuple[Rule, ...] = RULES) -> Judgement:
-    """Name the kind of a micrograph, how likely each kind is, and why; a feature that is unset breaks no rule."""
+def judge_micrograph(features: MicrographFeatures, *, rules: tuple[Rule, ...] = RULES, rings_seen: bool = False) -> Judgement:
+    """Name the kind of a micrograph, how likely each kind is, and why; a feature that is unset breaks no rule.
+
+    Where Thon rings were seen for certain there is something in the beam, and the micrograph is not called empty. They are no
+    evidence against anything else: film, dirt and bare ice have them too.
+    """
     left, first = 1.0, None
     probability: dict[Kind, float] = dict.fromkeys((*(rule.kind for rule in rules), "decent"), 0.0)
     for rule in rules:
         value = read_feature(features, rule.feature)
-        if value is None:
+        if value is None or (rings_seen and rule.kind == "no_ice"):
             continue
         broken = rule.probability(value)
         probability[rule.kind] += left * broken

@@ -102,7 +102,10 @@ class MicrographQuality(Record):
     bragg_spacing_ang: Angstrom | None = Field(None, description="Where the spots are")
     anisotropy: float = Field(description="How one-sided the coarse spectrum is, from 0 to 1; drift makes it so")
     film_share: float = Field(description="Share of the image that is film beside a hole")
-    dark_share: float = Field(description="Share of the image under dark objects")
+    dark_share: float = Field(description="Share of the image under dark objects that are no particles")
+    particle_share: float = Field(0.0, description="Share of the image under dark objects that are alike and many, as particles")
     skewness: float = Field(description="Least skewness of the grey values; particles are dark and make it negative")
     usable_share: float = Field(description="Share of the image without film, its edge and dark objects")
-    picture: FileRef | None = Field(None, description="Film in blue, dark objects in red, tiles with Bragg spots in yellow")
+    picture: FileRef | None = Field(
+        None, description="Film in blue, dirt in red, dark particles in green, tiles with Bragg spots in yellow"
+    )

@@ -12,12 +12,13 @@ from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, Verdict, keep, reject, step
 from icestream.io.image import read_image
 from icestream.io.preview import write_rgb
-from icestream.records import Acquisition, FileRef, Micrograph
+from icestream.records import Acquisition, CtfFit, FileRef, Micrograph
 from icestream.steps.quality_records import MicrographQuality
 
-_TINTS = {"film": (0.2, 0.5, 1.0), "dark": (1.0, 0.25, 0.2), "bragg": (1.0, 0.85, 0.1)}
+_TINTS = {"film": (0.2, 0.5, 1.0), "dark": (1.0, 0.25, 0.2), "particles": (0.2, 0.8, 0.3), "bragg": (1.0, 0.85, 0.1)}
 _TINT_SHARE = 0.35
 _DIGITS = 4
+_CERTAIN = 0.95
 
 
 class TriageParams(Params):
@@ -73,7 +74,7 @@ def _record(features: MicrographFeatures, judged: Judgement, *, picture: FileRef
 
 
 def draw_maps(maps: MicrographMaps) -> NDArray[np.float64]:
-    """Draw film in blue, dark objects in red, tiles with Bragg spots in yellow on the reduced image: ``(h, w, 3)``, 0 to 1."""
+    """Draw film in blue, dirt in red, dark particles in green, tiles with Bragg spots in yellow: ``(h', w', 3)``, 0 to 1."""
     low, high = np.percentile(maps.image, [1, 99])
     grey = np.clip((maps.image - low) / max(float(high - low), 1e-12), 0, 1)
     drawn: NDArray[np.float64] = np.repeat(grey[..., None], 3, axis=2)  # (h, w, 3)
@@ -84,13 +85,17 @@ def draw_maps(maps: MicrographMaps) -> NDArray[np.float64]:
 
 
 @step.filter("triage", version=2)
-def triage(micrograph: Micrograph, quality: MicrographQuality, params: TriageParams) -> Verdict:  # noqa: ARG001 - the micrograph is passed on
-    """Keep micrographs of the kinds that are wanted; a rejection names the kind, its number and what is allowed."""
+def triage(micrograph: Micrograph, quality: MicrographQuality, ctf: CtfFit | None, params: TriageParams) -> Verdict:  # noqa: ARG001 - the micrograph is passed on
+    """Keep micrographs of the kinds that are wanted; a rejection names the kind, its number and what is allowed.
+
+    With a CTF whose confidence is at least 95 %, a micrograph is not called empty.
+    """
     rules = replace_bounds(
         {"dark_share": params.max_dark_share, "film_share": params.max_film_share, "bragg_share": params.max_bragg_share}
     )
     numbers = {name: getattr(quality, name) for name in MicrographFeatures.__dataclass_fields__}
-    judged = judge_micrograph(MicrographFeatures(**numbers), rules=rules)
+    rings_seen = ctf is not None and ctf.confidence is not None and ctf.confidence >= _CERTAIN
+    judged = judge_micrograph(MicrographFeatures(**numbers), rules=rules, rings_seen=rings_seen)
     said = f"{judged.kind.replace('_', ' ')}: {judged.reason}"
     failures = []
     if judged.kind not in params.keep:
