@@ -25,9 +25,9 @@ from icestream.algorithms.ctf_samples import (
     sample_spectra,
     sample_variance,
 )
+from icestream.algorithms.ctf_scan import scan_likelihood
 from icestream.algorithms.ctf_search import CtfRange, CtfSearch, prepare_search, search_ctf
 from icestream.algorithms.equiphase_climb import EquiphaseObjective, Optimum, climb, optimum_at
-from icestream.algorithms.equiphase_errors import widen_covariance
 from icestream.algorithms.multitaper import MULTITAPER_NOISE_INFLATION
 
 _N_CANDIDATES = 5
@@ -141,11 +141,12 @@ def _describe(
     fits = tuple(CtfRefinement(each.parameters, each.curvature, 0.0, none, each.amplitude) for each in optima)
     crossed = cross_profiles(sets, fits, optics=optics)
     covariance = _covariance(optima[0].curvature, variance) / _share_of_rings(crossed) ** 2
-    covariance = widen_covariance(EquiphaseObjective(cells, optics, limits), best, covariance, variance=variance)
+    objective = EquiphaseObjective(cells, optics, limits)
+    scan = scan_likelihood(lambda at: objective.value_with_own_amplitude(at) / variance, best, covariance)
     residual = refine_ctf(cells, best, optics=optics, limits=limits).residual
     confidence = confidence_against_form_factor(trust[1], residual=residual, cells=cells, variance=variance)
     whole = remove_smooth(average_equiphase(cells, fits[0], optics=optics), cells.background)
-    return describe_ctf(best, errors_of_fit(best, covariance), crossed, whole=whole, trust=(trust[0], confidence))
+    return describe_ctf(best, errors_of_fit(best, scan.covariance), crossed, whole=whole, trust=(trust[0], confidence))
 
 
 def _share_of_rings(crossed: list[CtfProfile]) -> float:

@@ -1,42 +1,53 @@
-"""How far a CTF may be from the optimum of the equi-phase curve: errors from the likelihood at a distance, not at the top alone.
+"""How far a CTF may be from the best one: errors from the likelihood at a distance, not from its top alone.
 
-Where rings are faint the top of the agreement is narrow, for noise bends it too, and its foot is wide, for the amplitude of the
+Where rings are faint the top of the likelihood is narrow, for noise bends it too, and its foot is wide, for the amplitude of the
 rings is measured anew for each CTF. So a standard error is a third of the distance at which the likelihood has fallen as it does
 at three standard errors, wherever that is more than the curvature of the top says (profile likelihood; Venzon & Moolgavkar 1988,
 Appl. Stat. 37, 87).
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.algorithms.equiphase import equiphase_curve, ring_amplitude
-from icestream.algorithms.equiphase_climb import EquiphaseObjective
-
 _DISTANCES = (1.0, 2.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0)
 _FAR = 3.0
 
 
-def widen_covariance(
-    objective: EquiphaseObjective, at: NDArray[np.float64], covariance: NDArray[np.float64], *, variance: float
-) -> NDArray[np.float64]:
-    """Return the covariance of an optimum, wider in every direction in which the likelihood falls more slowly than it says.
+@dataclass(frozen=True)
+class LikelihoodScan:
+    """What is about an optimum.
+
+    ``covariance`` ``(4, 4)`` is that of the curvature, wider in every direction in which the likelihood falls more slowly than
+    it says; ``highest`` ``(4,)`` the most likely CTF of all that were seen, by ``gain`` more than the optimum, in units of the
+    log-likelihood.
+    """
+
+    covariance: NDArray[np.float64]
+    highest: NDArray[np.float64]
+    gain: float
+
+
+def scan_likelihood(
+    log_likelihood: Callable[[NDArray[np.float64]], float], at: NDArray[np.float64], covariance: NDArray[np.float64]
+) -> LikelihoodScan:
+    """Look at the likelihood along the axes of the curvature, and along the diagonals between each two of them.
 
     Parameters
     ----------
-    objective
-        Of which it is an optimum.
+    log_likelihood
+        Of a CTF ``(4,)``, up to a constant.
     at
-        ``(4,)``: its parameters.
+        ``(4,)``: the optimum, or what was taken for it.
     covariance
         ``(4, 4)`` from its curvature; zero for what was not fitted, and everywhere if there are no rings.
-    variance
-        Of a sample, as smooth sums of samples see it.
     """
     free = np.flatnonzero(np.diag(covariance) > 0)
     if free.size == 0:  # no rings at all
-        return covariance
+        return LikelihoodScan(covariance, at, 0.0)
     scale = np.sqrt(np.diag(covariance)[free])
     size, axes = np.linalg.eigh(covariance[np.ix_(free, free)] / np.outer(scale, scale))
     half = scale[:, None] * axes * np.sqrt(np.maximum(size, 0.0))  # (n_free, n_free): one standard error along each axis
@@ -44,9 +55,11 @@ def widen_covariance(
     moves = np.zeros((directions.shape[0], 2, len(_DISTANCES), 4))
     steps = np.outer([1.0, -1.0], _DISTANCES)
     moves[..., free] = steps[None, :, :, None] * (directions @ half.T)[:, None, None, :]
-    values = np.array([_value(objective, at + move) for move in moves.reshape(-1, 4)]).reshape(moves.shape[:3])
-    best = max(float(np.max(values)), _value(objective, at))
-    near = (best - values) / variance <= 0.5 * _FAR**2  # (n_directions, 2, n_distances)
+    points = at + moves.reshape(-1, 4)
+    values, start = np.array([log_likelihood(each) for each in points]), log_likelihood(at)
+    best = int(np.argmax(values))
+    highest, top = (points[best], float(values[best])) if values[best] > start else (at, start)
+    near = (top - values).reshape(moves.shape[:3]) <= 0.5 * _FAR**2  # (n_directions, 2, n_distances)
     stretches = np.max(np.where(near, _DISTANCES, 0.0), axis=(1, 2)) / _FAR  # (n_directions,)
     shape = np.eye(free.size)
     for i in np.argsort(-stretches, kind="stable").tolist():
@@ -54,16 +67,7 @@ def widen_covariance(
         shape += max(missing, 0.0) * np.outer(directions[i], directions[i])
     wide = np.zeros((4, 4))
     wide[np.ix_(free, free)] = half @ shape @ half.T
-    return wide
-
-
-def _value(objective: EquiphaseObjective, parameters: NDArray[np.float64]) -> float:
-    """Return the agreement of a CTF with the amplitude of the rings that it gives."""
-    inside = objective.limits.confine(parameters)
-    constant_rad = objective.constant_rad(inside)
-    curve = equiphase_curve(objective.cells, inside, optics=objective.optics)
-    model = curve.model(constant_rad, ring_amplitude(curve, constant_rad))
-    return float(np.sum(curve.count * model * (curve.measured - 0.5 * model)))
+    return LikelihoodScan(wide, highest, top - start)
 
 
 def _directions(n: int) -> NDArray[np.float64]:
