@@ -37,7 +37,7 @@ def refine_with_errors(
     rough = refine_ctf(cells, start, optics=optics, limits=limits)
     weighted = replace(cells, weight=weights_of_model(cells, rough, optics=optics))
     fit = refine_ctf(weighted, rough.parameters, optics=optics, limits=limits)
-    variance = inflation * fit.residual / max(np.count_nonzero(weighted.weight), 1) + 1e-30
+    variance = inflation * fit.residual / max(int(np.count_nonzero(weighted.weight)), 1) + 1e-30
 
     def log_likelihood(parameters: NDArray[np.float64]) -> float:
         return -0.5 * residual_of_ctf(weighted, limits.confine(parameters), optics=optics) / variance

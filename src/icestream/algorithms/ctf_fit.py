@@ -59,7 +59,7 @@ class CtfEstimate:
     resolution_ang
         `icestream.algorithms.ctf_quality.limit_of_agreement` of ``correlation``.
     defocus_error_ang
-        Standard error of the mean defocus, from the curvature of the fit and the noise of the spectrum.
+        Standard error of the mean defocus, from how the likelihood falls and the noise of the spectrum.
     astigmatism_error_ang, angle_error_deg, phase_shift_error_deg
         Standard errors of the difference of the defocus values, of its angle (52° if it could be any), and of the phase shift
         (unset where it was not fitted).

@@ -8,13 +8,14 @@ Appl. Stat. 37, 87).
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-_DISTANCES = (1.0, 2.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0)
+_DISTANCES = (3.5, 4.0, 4.5, 5.0, 6.5, 8.5, 11.0)
 _FAR = 3.0
+_WIDEST = 3.0
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,28 @@ def scan_likelihood(
     return LikelihoodScan(wide, highest, top - start)
 
 
+def bound_covariance(covariance: NDArray[np.float64], usual: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a covariance of which no direction is more than three times as uncertain as in the usual one.
+
+    Noise may bend the top of the agreement until it is flat, though its sides are not; there, the scan goes far enough.
+    """
+    free = np.flatnonzero((np.diag(covariance) > 0) & (np.diag(usual) > 0))
+    if free.size == 0:
+        return covariance
+    scale = np.sqrt(np.diag(usual)[free])
+    size, axes = np.linalg.eigh(usual[np.ix_(free, free)] / np.outer(scale, scale))
+    factor = scale[:, None] * axes * np.sqrt(np.maximum(size, 1e-9))
+    inverse = np.linalg.inv(factor)
+    size, axes = np.linalg.eigh(inverse @ covariance[np.ix_(free, free)] @ inverse.T)
+    bounded = factor @ ((axes * np.minimum(size, _WIDEST**2)) @ axes.T) @ factor.T
+    found = np.zeros((4, 4))
+    found[np.ix_(free, free)] = bounded
+    return found
+
+
 def _directions(n: int) -> NDArray[np.float64]:
-    """Return the axes, and between each two of them both diagonals: ``(n_directions, n)``."""
-    axes = np.eye(n)
-    diagonals = [(axes[i] + sign * axes[j]) / np.sqrt(2.0) for i, j in combinations(range(n), 2) for sign in (1.0, -1.0)]
-    return np.array([*axes, *diagonals])
+    """Return the axes, all diagonals between two of them and, of three, between all: ``(n_directions, n)``."""
+    signs = [each for each in product((0.0, 1.0, -1.0), repeat=n) if np.count_nonzero(each) in {1, 2, 3 if n == 3 else 2}]
+    halves = np.array([each for each in signs if next(filter(None, each)) > 0])  # one of each two that are opposite
+    directions: NDArray[np.float64] = halves / np.linalg.norm(halves, axis=1, keepdims=True)
+    return directions
