@@ -156,8 +156,8 @@ def _share_of_rings(crossed: list[CtfProfile]) -> float:
     """Return how much of the curvature of the optimum is that of rings; the rest is that of noise, taken for rings.
 
     It is the regression of one half of the data on the fit to the other, of either half, weighted as frequencies count for the
-    defocus. All of the data holds less noise than a half, but what draws it aside is the same. Where
-    little is left, high frequencies without rings decide, and the share says no more than that rings are faint: it is a third then.
+    defocus. All of the data holds less noise than a half, but what draws it aside is the same. It is never less than a third:
+    where high frequencies without rings decide, it only says that rings are faint.
     """
     weights = [each.count * each.frequency_per_ang**4 for each in crossed]
     both = sum(float(np.sum(w * each.fitted * each.measured)) for w, each in zip(weights, crossed, strict=True))
