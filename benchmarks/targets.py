@@ -78,14 +78,15 @@ _TRIAGE = (
     "almost three times as wide an expectation, one good one is lost. Two bad ones are kept: small ice balls, and specks."
 )
 _FAR_OFF = (
-    "Rings are faint there, and none is wrong at the resolution that it claims. Curvature times the share of rings that "
-    "both halves reproduce left 4 of 34 here, 4 of 73 on seed 103 and 2 of 44 with a phase on seed 104. The likelihood of "
-    "the truth was never more than 5.4 below the best, so the errors are now those of the likelihood at a "
-    "distance: 2 here, 0 and "
-    "0 on the others, on which it was chosen. A factor of two for a free phase is no longer needed. The spread of "
-    "the two halves was tried first: they share most "
-    "of their noise and tell nothing. `ctf` still takes its errors from the curvature; on a fresh seed (77) 2 of its 19 and "
-    "1 of 31 of `ctf_equiphase` were far off."
+    "Rings are faint there, and none is wrong at the resolution that it claims. The errors of both estimators are now those of "
+    "the likelihood at a distance, in more directions than before; for `ctf_equiphase` with the share of the fall that "
+    "both halves reproduce, and with no direction more than three times as uncertain as least squares says before the scan. "
+    "With the errors of before, 2 of 34 of `ctf_equiphase` were far off here, and 2 of 19 and 1 of 31 on seed 77. Now 1 is "
+    "left here (the truth 6.3 below the best in log-likelihood, as one of 180 should be), none on seed 77, none of 20 of "
+    "`ctf_equiphase` on seed 301 and none of the good ones of 60 on the fresh seed 401. The price: errors of `ctf_equiphase` "
+    "are too wide where rings are faint, 0.7 rms on seed 77. The least share, a third, was set with seeds 2, 77 and 301 in "
+    "view. In the five far-off fits of before, the scan met no CTF that is more likely by over 0.5, so `ctf_equiphase` does "
+    "not climb again from there. With a phase it was not measured anew."
 )
 _NO_CTF = (
     "Equal balls have rings too. Since their form factor competes, all of 59 good scores on 280 other images (balls, mixed "

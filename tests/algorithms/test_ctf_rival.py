@@ -8,12 +8,12 @@ from scipy import fft
 from icestream.algorithms.ctf import ctf_2d
 from icestream.algorithms.ctf_equiphase import fit_ctf_equiphase
 from icestream.algorithms.ctf_fit import CtfEstimate, fit_ctf
-from icestream.algorithms.ctf_refine import refine_ctf
+from icestream.algorithms.ctf_refine import refine_ctf, residual_of_ctf
 from icestream.algorithms.ctf_rival import confidence_against_form_factor, form_factor_residual
 from icestream.algorithms.ctf_samples import Optics, SpectrumSamples, smooth_basis
+from icestream.algorithms.ctf_scan import bound_covariance, scan_likelihood
 from icestream.algorithms.ctf_search import CtfRange
 from icestream.algorithms.equiphase_climb import EquiphaseObjective
-from icestream.algorithms.equiphase_errors import widen_covariance
 from icestream.algorithms.multitaper import multitaper_spectra
 from icestream.algorithms.spectrum import power_spectra, spectrum_tile_px
 
@@ -98,8 +98,37 @@ def test_errors_are_never_below_those_of_the_curvature() -> None:
     chi = OPTICS.defocus_rate * frequency**2 * 1.5e4 - OPTICS.sphere_rate * frequency**4 + OPTICS.contrast_rad
     objective = EquiphaseObjective(ring_cells(-0.5 * np.cos(2 * chi), frequency), OPTICS, LIMITS)
     at, curvature = np.array([1.5e4, 0.0, 0.0, 0.0]), np.diag([400.0, 0.0, 0.0, 0.0])
-    sharp = widen_covariance(objective, at, curvature, variance=1e-6)
-    np.testing.assert_allclose(sharp, curvature)
-    flat = widen_covariance(objective, at, curvature, variance=1e6)
-    np.testing.assert_allclose(flat, curvature * (8 / 3) ** 2)
-    np.testing.assert_array_equal(widen_covariance(objective, at, np.zeros((4, 4)), variance=1.0), np.zeros((4, 4)))
+    value = objective.value_with_own_amplitude
+    sharp = scan_likelihood(lambda each: value(each) / 1e-6, at, curvature)
+    np.testing.assert_allclose(sharp.covariance, curvature)
+    flat = scan_likelihood(lambda each: value(each) / 1e6, at, curvature)
+    np.testing.assert_allclose(flat.covariance, curvature * (11 / 3) ** 2)
+    nothing = scan_likelihood(value, at, np.zeros((4, 4)))
+    np.testing.assert_array_equal(nothing.covariance, np.zeros((4, 4)))
+
+
+def test_a_scan_measures_the_foot_of_a_likelihood_and_meets_what_is_higher() -> None:
+    at, curvature = np.array([1.5e4, 0.0, 0.0, 0.0]), np.diag([400.0, 0.0, 0.0, 0.0])  # an error of 20 Å
+    wide = scan_likelihood(lambda each: -0.5 * min(abs(each[0] - 1.5e4) / 20.0, 2.0) ** 2, at, curvature)
+    assert wide.covariance[0, 0] == pytest.approx((20.0 * 11 / 3) ** 2)
+    assert wide.gain == 0.0
+    beside = scan_likelihood(lambda each: -0.5 * ((each[0] - 1.508e4) / 20.0) ** 2, at, curvature)
+    assert beside.gain == pytest.approx(8.0)
+    assert beside.highest[0] == pytest.approx(1.508e4)
+
+
+def test_the_residual_of_a_ctf_is_that_of_its_refinement() -> None:
+    frequency = np.linspace(0.035, 0.25, 260)
+    chi = OPTICS.defocus_rate * frequency**2 * 1.5e4 - OPTICS.sphere_rate * frequency**4 + OPTICS.contrast_rad
+    cells = ring_cells(-0.5 * np.cos(2 * chi) + 0.1 * np.sin(900.0 * frequency), frequency)
+    fit = refine_ctf(cells, np.array([1.5e4, 0.0, 0.0, 0.0]), optics=OPTICS, limits=LIMITS)
+    assert residual_of_ctf(cells, fit.parameters, optics=OPTICS) == pytest.approx(fit.residual, rel=1e-9)
+    beside = fit.parameters + np.array([60.0, 0.0, 0.0, 0.0])
+    assert residual_of_ctf(cells, beside, optics=OPTICS) > fit.residual
+
+
+def test_no_direction_is_left_as_uncertain_as_a_top_that_noise_has_flattened() -> None:
+    usual = np.diag([400.0, 900.0, 900.0, 0.0])
+    flat = np.diag([1e10, 1600.0, 400.0, 0.0])
+    np.testing.assert_allclose(bound_covariance(flat, usual), np.diag([3600.0, 1600.0, 400.0, 0.0]))
+    np.testing.assert_array_equal(bound_covariance(np.zeros((4, 4)), usual), np.zeros((4, 4)))

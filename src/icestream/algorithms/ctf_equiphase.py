@@ -25,9 +25,9 @@ from icestream.algorithms.ctf_samples import (
     sample_spectra,
     sample_variance,
 )
+from icestream.algorithms.ctf_scan import bound_covariance, scan_likelihood
 from icestream.algorithms.ctf_search import CtfRange, CtfSearch, prepare_search, search_ctf
 from icestream.algorithms.equiphase_climb import EquiphaseObjective, Optimum, climb, optimum_at
-from icestream.algorithms.equiphase_errors import widen_covariance
 from icestream.algorithms.multitaper import MULTITAPER_NOISE_INFLATION
 
 _N_CANDIDATES = 5
@@ -35,6 +35,7 @@ _SEARCH_SECTORS = 24
 _REFINE_SECTORS = 72
 _SEARCH_RESOLUTION_ANG = 5.0
 _N_CLIMBS = 3
+_LEAST_SHARE = 1.0 / 3.0
 _ROUGH_MOVE, _SMALLEST_MOVE = 0.3, 0.02
 
 
@@ -140,24 +141,28 @@ def _describe(
     none = np.zeros(cells.ring_per_ang.size)
     fits = tuple(CtfRefinement(each.parameters, each.curvature, 0.0, none, each.amplitude) for each in optima)
     crossed = cross_profiles(sets, fits, optics=optics)
-    covariance = _covariance(optima[0].curvature, variance) / _share_of_rings(crossed) ** 2
-    covariance = widen_covariance(EquiphaseObjective(cells, optics, limits), best, covariance, variance=variance)
-    residual = refine_ctf(cells, best, optics=optics, limits=limits).residual
-    confidence = confidence_against_form_factor(trust[1], residual=residual, cells=cells, variance=variance)
+    share = _share_of_rings(crossed)
+    objective = EquiphaseObjective(coarsen_cells(cells, factor=2, n_rings=none.size), optics, limits)
+    smooth = refine_ctf(cells, best, optics=optics, limits=limits)
+    covariance = _covariance(optima[0].curvature, variance) / share**2
+    covariance = bound_covariance(covariance, smooth.covariance * MULTITAPER_NOISE_INFLATION)
+    scan = scan_likelihood(lambda at: share**2 * objective.value_with_own_amplitude(at) / variance, best, covariance)
+    confidence = confidence_against_form_factor(trust[1], residual=smooth.residual, cells=cells, variance=variance)
     whole = remove_smooth(average_equiphase(cells, fits[0], optics=optics), cells.background)
-    return describe_ctf(best, errors_of_fit(best, covariance), crossed, whole=whole, trust=(trust[0], confidence))
+    return describe_ctf(best, errors_of_fit(best, scan.covariance), crossed, whole=whole, trust=(trust[0], confidence))
 
 
 def _share_of_rings(crossed: list[CtfProfile]) -> float:
     """Return how much of the curvature of the optimum is that of rings; the rest is that of noise, taken for rings.
 
     It is the regression of one half of the data on the fit to the other, of either half, weighted as frequencies count for the
-    defocus. All of the data holds less noise than a half, but what draws it aside is the same.
+    defocus. All of the data holds less noise than a half, but what draws it aside is the same. It is never less than a third:
+    where high frequencies without rings decide, it only says that rings are faint.
     """
     weights = [each.count * each.frequency_per_ang**4 for each in crossed]
     both = sum(float(np.sum(w * each.fitted * each.measured)) for w, each in zip(weights, crossed, strict=True))
     fitted = sum(float(np.sum(w * each.fitted**2)) for w, each in zip(weights, crossed, strict=True))
-    return min(max(both / max(fitted, 1e-30), 0.02), 1.0)
+    return min(max(both / max(fitted, 1e-30), _LEAST_SHARE), 1.0)
 
 
 def _covariance(curvature: NDArray[np.float64], variance: float) -> NDArray[np.float64]:

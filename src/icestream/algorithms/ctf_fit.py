@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.algorithms.ctf_errors import CtfErrors, errors_of_fit
+from icestream.algorithms.ctf_errors import CtfErrors
+from icestream.algorithms.ctf_final import refine_with_errors
 from icestream.algorithms.ctf_quality import (
     CtfProfile,
     average_equiphase,
@@ -20,7 +21,7 @@ from icestream.algorithms.ctf_quality import (
     limit_of_agreement,
     remove_smooth,
 )
-from icestream.algorithms.ctf_refine import CtfRefinement, refine_ctf, weights_of_model
+from icestream.algorithms.ctf_refine import CtfRefinement, refine_ctf
 from icestream.algorithms.ctf_rival import confidence_against_form_factor
 from icestream.algorithms.ctf_samples import (
     Optics,
@@ -58,7 +59,7 @@ class CtfEstimate:
     resolution_ang
         `icestream.algorithms.ctf_quality.limit_of_agreement` of ``correlation``.
     defocus_error_ang
-        Standard error of the mean defocus, from the curvature of the fit and the noise of the spectrum.
+        Standard error of the mean defocus, from how the likelihood falls and the noise of the spectrum.
     astigmatism_error_ang, angle_error_deg, phase_shift_error_deg
         Standard errors of the difference of the defocus values, of its angle (52° if it could be any), and of the phase shift
         (unset where it was not fitted).
@@ -149,25 +150,17 @@ def fit_ctf(
         fine = sample_spectra(fine_spectrum[None], pixel_size_ang=pixel_size_ang, resolution_ang=resolution_ang)
         final, inflation = bin_polar(fine[0], n_sectors=_FINAL_SECTORS), PERIODOGRAM_NOISE_INFLATION
     residual = fits[0].residual
-    fit = _refine_weighted(final, fits[0].parameters, optics=optics, limits=limits)
-    errors = errors_of_fit(fit.parameters, fit.covariance * inflation)
-    fits = (replace(fits[0], parameters=fit.parameters), *fits[1:])
+    best, errors = refine_with_errors(final, fits[0].parameters, inflation=inflation, optics=optics, limits=limits)
+    fits = (replace(fits[0], parameters=best), *fits[1:])
     whole = average_equiphase(cells[0], fits[0], optics=optics)
     crossed = cross_profiles(cells, fits, optics=optics)
-    confidence = 0.0 if limits.is_at_end(fit.parameters) else confidences[0]
+    confidence = 0.0 if limits.is_at_end(best) else confidences[0]
     confidence = confidence_against_form_factor(confidence, residual=residual, cells=cells[0], variance=noises[0] ** 2)
-    return describe_ctf(fit.parameters, errors, crossed, whole=whole, trust=(significances[0], confidence))
+    return describe_ctf(best, errors, crossed, whole=whole, trust=(significances[0], confidence))
 
 
 def _search_cells(cells: SpectrumSamples) -> SpectrumSamples:
     return coarsen_cells(cells, factor=_REFINE_SECTORS // _SEARCH_SECTORS, n_rings=cells.ring_per_ang.size)
-
-
-def _refine_weighted(cells: SpectrumSamples, start: NDArray[np.float64], *, optics: Optics, limits: CtfRange) -> CtfRefinement:
-    """Refine with the weights that the first result gives: the most likely fit, as noise grows with the power."""
-    fit = refine_ctf(cells, start, optics=optics, limits=limits)
-    weighted = replace(cells, weight=weights_of_model(cells, fit, optics=optics))
-    return refine_ctf(weighted, fit.parameters, optics=optics, limits=limits)
 
 
 def check_ranges(spectra: NDArray[Any], *, defocus_um: tuple[float, float], resolution_ang: tuple[float, float]) -> None:

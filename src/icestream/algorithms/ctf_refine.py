@@ -103,6 +103,29 @@ def refine_ctf(
     return CtfRefinement(now, covariance, linear.residual, linear.background, linear.envelope)
 
 
+def residual_of_ctf(samples: SpectrumSamples, parameters: NDArray[np.float64], *, optics: Optics) -> float:
+    """Return the weighted sum of squared residuals of one CTF, with the background and envelope that suit it best.
+
+    Parameters
+    ----------
+    samples
+        Polar cells, ordered by sector, then ring.
+    parameters
+        ``(4,)``: mean defocus, a, b (Å), phase shift (degrees).
+    optics
+        Rates of the CTF phase.
+    """
+    moments = _cell_moments(
+        (samples.g2, samples.cos2, samples.sin2),
+        samples.value,
+        samples.weight,
+        samples.ring_per_ang.size,
+        (optics.defocus_rate, optics.sphere_rate, optics.contrast_rad),
+        parameters,
+    )
+    return _solve_linear(moments, samples).residual
+
+
 def weights_of_model(samples: SpectrumSamples, fit: CtfRefinement, *, optics: Optics) -> NDArray[np.float64]:
     """Return weights under which least squares is the most likely fit: ``(n,)``.
 
@@ -138,7 +161,7 @@ def _solve_linear(moments: NDArray[np.float64], samples: SpectrumSamples) -> _Li
     flat = design.reshape(n_b + n_e, -1)  # (n_b + n_e, 2 * n_rings)
     inner = moments[:, :2, :2].transpose(1, 2, 0)  # (2, 2, n_rings)
     normal = flat @ np.sum(design[:, :, None] * inner, axis=1).reshape(n_b + n_e, -1).T
-    right = flat @ moments[:, :2, _VALUE].T.ravel()
+    right = flat @ moments[:, :2, -1].T.ravel()
     active = np.ones(n_b + n_e, bool)
     while True:
         inverse = np.linalg.pinv(normal[np.ix_(active, active)], hermitian=True)
@@ -149,7 +172,7 @@ def _solve_linear(moments: NDArray[np.float64], samples: SpectrumSamples) -> _Li
             break
         active[worst] = False
     background, envelope = (coefficients @ flat).reshape(2, -1)
-    residual = float(np.sum(moments[:, _VALUE, _VALUE]) - coefficients @ right)
+    residual = float(np.sum(moments[:, -1, -1]) - coefficients @ right)
     return _Linear(design[active], inverse, background, envelope, residual)
 
 
@@ -202,4 +225,26 @@ def _ring_moments(place: Any, value: Any, weight: Any, rings: Any, optics: Any, 
         for p in range(7):
             for q in range(p):
                 moments[k, p, q] = moments[k, q, p]
+    return moments
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _cell_moments(place: Any, value: Any, weight: Any, n_rings: Any, optics: Any, parameters: Any) -> Any:
+    """Sum, ring by ring, the products of (1, c, value) over all sectors: ``(n_rings, 3, 3)``."""
+    g2, cos2, sin2 = place
+    moments = np.zeros((n_rings, 3, 3))
+    constant = optics[2] + parameters[3] * np.pi / 180.0
+    for i in range(g2.size):
+        if weight[i] == 0.0:
+            continue
+        defocus = parameters[0] + parameters[1] * cos2[i] + parameters[2] * sin2[i]
+        c = -np.cos(2.0 * (optics[0] * g2[i] * defocus - optics[1] * g2[i] * g2[i] + constant))
+        k = i % n_rings
+        moments[k, 0, 0] += weight[i]
+        moments[k, 0, 1] += weight[i] * c
+        moments[k, 1, 1] += weight[i] * c * c
+        moments[k, 0, 2] += weight[i] * value[i]
+        moments[k, 1, 2] += weight[i] * c * value[i]
+        moments[k, 2, 2] += weight[i] * value[i] * value[i]
+    moments[:, 1, 0] = moments[:, 0, 1]
     return moments

@@ -52,6 +52,14 @@ class EquiphaseObjective:
         """Return the agreement for each of several CTFs ``(n, 4)``."""
         return agreements(self.cells, points, amplitude, optics=self.optics, whole_curve=self.whole_curve)
 
+    def value_with_own_amplitude(self, parameters: NDArray[np.float64]) -> float:
+        """Return the agreement of a CTF with the rings that the cells show if the CTF is this one."""
+        inside = self.limits.confine(parameters)
+        constant_rad = self.constant_rad(inside)
+        curve = equiphase_curve(self.cells, inside, optics=self.optics)
+        model = curve.model(constant_rad, ring_amplitude(curve, constant_rad))
+        return float(np.sum(curve.count * model * (curve.measured - 0.5 * model)))
+
     @property
     def steps(self) -> NDArray[np.float64]:
         """Changes of the parameters that turn the phase by about the same: ``(4,)``; 0 for a phase shift that is fixed."""
