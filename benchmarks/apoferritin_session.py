@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from icestream.flow.session import open_session
+from icestream.flow.storage.session import open_session
 from icestream.io.blocks import from_block
 from icestream.observe.queries import open_view
 from picking_f1 import DIAMETER_ANG, PIXEL_SIZE_ANG, count, load

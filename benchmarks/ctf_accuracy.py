@@ -17,11 +17,11 @@ import mrcfile
 import numpy as np
 
 from ctf_micrographs import draw_microscope, draw_settings, expose_micrograph, simulate_micrograph
-from icestream.algorithms.ctf_equiphase import fit_ctf_equiphase
-from icestream.algorithms.ctf_fit import fit_ctf
-from icestream.algorithms.multitaper import multitaper_spectra, multitaper_tile_px
-from icestream.algorithms.periodogram import periodogram, periodogram_tile_px
-from icestream.algorithms.spectrum import power_spectra, spectrum_tile_px
+from icestream.algorithms.ctf.equiphase_fit import fit_ctf_equiphase
+from icestream.algorithms.ctf.fit import fit_ctf
+from icestream.algorithms.spectra.multitaper import multitaper_spectra, multitaper_tile_px
+from icestream.algorithms.spectra.periodogram import periodogram, periodogram_tile_px
+from icestream.algorithms.spectra.spectrum import power_spectra, spectrum_tile_px
 
 # ASPIRE prints its own progress; the answer is the last line.
 ASPIRE = """

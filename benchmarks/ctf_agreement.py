@@ -15,7 +15,7 @@ import numpy as np
 
 from ctf_accuracy import ESTIMATORS, fit_image
 from ctf_micrographs import draw_microscope, draw_settings, expose_micrograph, simulate_micrograph
-from icestream.algorithms.ctf_consensus import CtfShape, agreement_resolution_ang
+from icestream.algorithms.ctf.consensus import CtfShape, agreement_resolution_ang
 
 RIGHT_ANG, USABLE_ANG = 7.0, 17.0
 AGREEMENTS_ANG, CONFIDENCES = (5.0, 7.0, 10.0, 15.0), (0.0, 0.1, 0.2, 0.5, 0.9)

@@ -14,8 +14,8 @@ import sys
 import numpy as np
 
 from ctf_micrographs import draw_settings, draw_spectrum
-from icestream.algorithms.ctf import ctf_2d, defocus_along
-from icestream.algorithms.ctf_samples import Optics, smooth_basis
+from icestream.algorithms.ctf.samples import Optics, smooth_basis
+from icestream.algorithms.ctf.transfer import ctf_2d, defocus_along
 
 
 def bound_errors(settings, powers, *, side, resolution_ang):

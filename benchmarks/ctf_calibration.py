@@ -17,7 +17,7 @@ import numpy as np
 
 from ctf_accuracy import ESTIMATORS, fit_image
 from ctf_micrographs import JUNK, draw_junk, draw_settings, simulate_micrograph
-from icestream.algorithms.ctf_consensus import CtfShape, agreement_resolution_ang
+from icestream.algorithms.ctf.consensus import CtfShape, agreement_resolution_ang
 
 GOOD_SCORE, GOOD_CONFIDENCE = 0.5, 0.99
 FAR_ANG, FAR_ERRORS = 150.0, 3.0

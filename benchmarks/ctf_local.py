@@ -18,11 +18,11 @@ import imagecodecs
 import numpy as np
 
 from ctf_micrographs import MICROSCOPES, expose_specimen
-from icestream.algorithms.ctf_beyond import examine_ctf
-from icestream.algorithms.ctf_fit import fit_ctf
-from icestream.algorithms.ctf_local_picture import draw_local_defocus
-from icestream.algorithms.ctf_surface import MODEL_NAMES, field_points
-from icestream.algorithms.spectrum import power_spectra, spectrum_tile_px
+from icestream.algorithms.ctf.beyond import examine_ctf
+from icestream.algorithms.ctf.fit import fit_ctf
+from icestream.algorithms.ctf.local_picture import draw_local_defocus
+from icestream.algorithms.ctf.surface import MODEL_NAMES, field_points
+from icestream.algorithms.spectra.spectrum import power_spectra, spectrum_tile_px
 from icestream.io.preview import write_rgb
 
 SLICE_ANG = 60.0

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import fft
 
-from icestream.algorithms.ctf import ctf_2d
+from icestream.algorithms.ctf.transfer import ctf_2d
 from icestream.microscope.camera import count_electrons
 from icestream.microscope.draw import draw_exposure
 from icestream.microscope.exposure import expected_frames, render_specimen

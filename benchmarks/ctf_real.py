@@ -15,8 +15,8 @@ import mrcfile
 import numpy as np
 
 from ctf_accuracy import fit_first, fit_second
-from icestream.algorithms.ctf_picture import draw_ctf_fit
-from icestream.algorithms.spectrum import power_spectra, spectrum_tile_px
+from icestream.algorithms.ctf.picture import draw_ctf_fit
+from icestream.algorithms.spectra.spectrum import power_spectra, spectrum_tile_px
 from icestream.io.preview import write_preview
 
 APOFERRITIN = {"voltage_kv": 300.0, "cs_mm": 0.01, "amplitude_contrast": 0.07}

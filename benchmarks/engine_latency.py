@@ -15,9 +15,9 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 
-from icestream.flow import schema
-from icestream.flow.running import run_session
-from icestream.flow.session import SessionDocument, create_session
+from icestream.flow.run.running import run_session
+from icestream.flow.storage import schema
+from icestream.flow.storage.session import SessionDocument, create_session
 from icestream.settings import Settings
 from icestream.testing.toy_session import active_steps, read_rows
 

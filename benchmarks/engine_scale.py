@@ -15,11 +15,11 @@ from pathlib import Path
 
 import psutil
 
-from icestream.flow.runner import Runner
-from icestream.flow.running import run_session
-from icestream.flow.session import open_session
-from icestream.flow.status import RunStatus
-from icestream.flow.taking_up import resume
+from icestream.flow.run.runner import Runner
+from icestream.flow.run.running import run_session
+from icestream.flow.run.status import RunStatus
+from icestream.flow.run.taking_up import resume
+from icestream.flow.storage.session import open_session
 from icestream.settings import Settings
 from icestream.testing.toy_session import TOYS, make_toy_session
 

@@ -10,8 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from icestream.flow.running import run_session
-from icestream.flow.status import RunStatus
+from icestream.flow.run.running import run_session
+from icestream.flow.run.status import RunStatus
 from icestream.settings import Settings
 from icestream.testing.toy_session import TOYS, make_toy_session
 

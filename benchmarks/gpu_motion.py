@@ -18,12 +18,12 @@ import numpy as np
 from tifffile import TiffWriter
 
 from icestream.algorithms.frc import fourier_ring_correlation_2d
-from icestream.algorithms.motion_align import align_movie
-from icestream.algorithms.motion_frames import inspect_frames
-from icestream.algorithms.motion_model import local_shift_px
-from icestream.algorithms.motion_sum import DoseModel, sum_movie
+from icestream.algorithms.motion.align import align_movie
+from icestream.algorithms.motion.frames import inspect_frames
+from icestream.algorithms.motion.model import local_shift_px
+from icestream.algorithms.motion.sum import DoseModel, sum_movie
 from icestream.algorithms.namespaces import CORES, Place
-from icestream.algorithms.spectrum import power_spectra
+from icestream.algorithms.spectra.spectrum import power_spectra
 from icestream.io.image import write_mrc
 from icestream.io.movie import open_movie
 from icestream.steps.motion_reading import HeldFrames

@@ -17,9 +17,9 @@ from typing import Any
 
 import psutil
 
-from icestream.flow import schema
-from icestream.flow.session import Session, create_session, open_session
-from icestream.flow.tasks import files_named_in
+from icestream.flow.run.tasks import files_named_in
+from icestream.flow.storage import schema
+from icestream.flow.storage.session import Session, create_session, open_session
 from icestream.testing.toy_session import active_steps, outcomes_of, read_rows, start_runner
 
 SEED = 5

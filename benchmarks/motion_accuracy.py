@@ -22,10 +22,10 @@ from functools import partial
 import numpy as np
 from scipy import fft, ndimage
 
-from icestream.algorithms.motion_align import align_movie
-from icestream.algorithms.motion_frames import Detector, inspect_frames
-from icestream.algorithms.motion_model import local_shift_px
-from icestream.algorithms.motion_sum import DoseModel, sum_frames_2d
+from icestream.algorithms.motion.align import align_movie
+from icestream.algorithms.motion.frames import Detector, inspect_frames
+from icestream.algorithms.motion.model import local_shift_px
+from icestream.algorithms.motion.sum import DoseModel, sum_frames_2d
 from motion_random import run_random
 from relion_peer import relion_version, run_relion
 

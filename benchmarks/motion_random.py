@@ -13,9 +13,9 @@ import time
 import numpy as np
 from scipy import fft
 
-from icestream.algorithms.motion_align import align_movie
-from icestream.algorithms.motion_frames import inspect_frames
-from icestream.algorithms.motion_model import local_shift_px
+from icestream.algorithms.motion.align import align_movie
+from icestream.algorithms.motion.frames import inspect_frames
+from icestream.algorithms.motion.model import local_shift_px
 from icestream.microscope.draw import draw_exposure
 from icestream.microscope.exposure import counted_frames, expected_frames, render_specimen
 from icestream.microscope.settings import SimulationSettings

@@ -18,10 +18,10 @@ import numpy as np
 from scipy import fft
 from tifffile import TiffWriter
 
-from icestream.algorithms.motion_align import align_movie
-from icestream.algorithms.motion_frames import inspect_frames
-from icestream.algorithms.motion_model import N_TERMS
-from icestream.algorithms.motion_sum import DoseModel, sum_frames_2d
+from icestream.algorithms.motion.align import align_movie
+from icestream.algorithms.motion.frames import inspect_frames
+from icestream.algorithms.motion.model import N_TERMS
+from icestream.algorithms.motion.sum import DoseModel, sum_frames_2d
 from icestream.io.image import write_mrc
 from icestream.io.movie import open_movie
 from relion_peer import relion_version, run_relion

@@ -14,9 +14,9 @@ import threading
 import time
 from pathlib import Path
 
-from icestream.flow import schema
-from icestream.flow.running import run_session
-from icestream.flow.status import RunStatus
+from icestream.flow.run.running import run_session
+from icestream.flow.run.status import RunStatus
+from icestream.flow.storage import schema
 from icestream.settings import Settings
 from icestream.testing.toy_session import TOYS, active_steps, make_toy_session, read_rows
 

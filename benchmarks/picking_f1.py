@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from icestream.algorithms.pick_blob import pick_particles_2d
+from icestream.algorithms.particles.pick_blob import pick_particles_2d
 
 PIXEL_SIZE_ANG = 1.5
 DIAMETER_ANG = 120.0

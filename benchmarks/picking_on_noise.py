@@ -11,7 +11,7 @@ import sys
 import numpy as np
 from scipy import ndimage
 
-from icestream.algorithms.pick_blob import pick_particles_2d
+from icestream.algorithms.particles.pick_blob import pick_particles_2d
 
 WHITE = (((480, 560), (30, 42), 25), ((700, 720), (70, 90), 56), ((900, 800), (24, 32), 20))
 """Shape, diameters and distance of picks in pixels."""

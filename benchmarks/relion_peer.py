@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from tifffile import TiffWriter
 
-from icestream.algorithms.motion_relion import relion_shift_px
+from icestream.algorithms.motion.relion import relion_shift_px
 from icestream.io.star import read_star
 
 PROGRAM = "relion_run_motioncorr"

@@ -23,8 +23,6 @@ import psutil
 from sqlalchemy.exc import SQLAlchemyError
 
 from icestream.errors import SessionError
-from icestream.flow import schema
-from icestream.flow.claiming import is_alive
 from icestream.flow.control.asking import (
     Command,
     Continue,
@@ -38,7 +36,9 @@ from icestream.flow.control.asking import (
     ask,
     read_command,
 )
-from icestream.flow.session import Session, open_session
+from icestream.flow.storage import schema
+from icestream.flow.storage.claiming import is_alive
+from icestream.flow.storage.session import Session, open_session
 from icestream.testing.toy_checks import compare_end
 from icestream.testing.toy_life import Life
 from icestream.testing.toy_model import Wanted, read_rows

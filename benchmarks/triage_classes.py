@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from icestream.algorithms.micrograph_features import MicrographFeatures, measure_features_2d
-from icestream.algorithms.micrograph_triage import GOOD, RULES, Rule, judge_micrograph, read_feature
+from icestream.algorithms.micrograph.features import MicrographFeatures, measure_features_2d
+from icestream.algorithms.micrograph.triage import GOOD, RULES, Rule, judge_micrograph, read_feature
 from icestream.io.image import read_image
 from icestream.io.preview import write_rgb
 from icestream.microscope.settings import Scene, SimulationSettings

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from icestream.cli.fields import describe_fields
-from icestream.flow.registry import find_step
+from icestream.flow.declaration.registry import find_step
 from icestream.microscope.settings import SimulationSettings
 from icestream.settings import Settings
 from icestream.testing import reference

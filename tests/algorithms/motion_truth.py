@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import fft, ndimage
 
-from icestream.algorithms.motion_model import local_shift_px
+from icestream.algorithms.motion.model import local_shift_px
 
 
 def make_specimen(seed, side, *, contrast=0.12):

@@ -10,17 +10,17 @@ import pytest
 from motion_truth import make_movie, make_track
 
 from icestream.algorithms.fourier import crop_fourier_2d, resize_spectrum_2d, shift_spectrum_2d
-from icestream.algorithms.gain import correct_frame_2d, draw_good_pixels
-from icestream.algorithms.motion_align import align_movie
-from icestream.algorithms.motion_correlate import crop_band, measure_power, newton_steps, sum_shifted
-from icestream.algorithms.motion_frames import Detector, bin_frames, group_frames, inspect_frames, sum_raw_frames
-from icestream.algorithms.motion_global import refine_shifts, search_shifts, take_band, transform_band, transform_frames
-from icestream.algorithms.motion_local import cut_patches
-from icestream.algorithms.motion_model import N_TERMS
-from icestream.algorithms.motion_sum import DoseModel, sum_movie
+from icestream.algorithms.gain.correction import correct_frame_2d, draw_good_pixels
+from icestream.algorithms.motion.align import align_movie
+from icestream.algorithms.motion.correlate import crop_band, measure_power, newton_steps, sum_shifted
+from icestream.algorithms.motion.frames import Detector, bin_frames, group_frames, inspect_frames, sum_raw_frames
+from icestream.algorithms.motion.global_motion import refine_shifts, search_shifts, take_band, transform_band, transform_frames
+from icestream.algorithms.motion.local_motion import cut_patches
+from icestream.algorithms.motion.model import N_TERMS
+from icestream.algorithms.motion.sum import DoseModel, sum_movie
+from icestream.algorithms.motion.warp import add_warped_frames, warp_image_2d
 from icestream.algorithms.namespaces import CORES, Place, irfft2, place_of, rfft2, to_numpy
-from icestream.algorithms.spectrum import power_spectra, power_spectrum, tile_variances
-from icestream.algorithms.warp import add_warped_frames, warp_image_2d
+from icestream.algorithms.spectra.spectrum import power_spectra, power_spectrum, tile_variances
 from icestream.errors import ItemError
 
 ELSEWHERE = Place(array_api_strict, array_api_strict.Device("device1"))

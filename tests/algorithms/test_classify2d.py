@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from icestream.algorithms.classify2d_ctf import ctf_polar_2d
-from icestream.algorithms.classify2d_em import (
+from icestream.algorithms.classify2d.ctf import ctf_polar_2d
+from icestream.algorithms.classify2d.em import (
     Model,
     Setting,
     add_batch,
@@ -21,10 +21,10 @@ from icestream.algorithms.classify2d_em import (
     reseed,
     seed_averages,
 )
-from icestream.algorithms.classify2d_model import Averages, Sums, sum_poses_2d
-from icestream.algorithms.classify2d_polar import PolarGrid, image_from_polar_2d, sample_polar_2d, soft_disc_2d
-from icestream.algorithms.classify2d_search import PolarParticles, Poses
-from icestream.algorithms.ctf import ctf_2d
+from icestream.algorithms.classify2d.model import Averages, Sums, sum_poses_2d
+from icestream.algorithms.classify2d.polar import PolarGrid, image_from_polar_2d, sample_polar_2d, soft_disc_2d
+from icestream.algorithms.classify2d.search import PolarParticles, Poses
+from icestream.algorithms.ctf.transfer import ctf_2d
 from icestream.microscope.phantom import build_phantom
 from icestream.microscope.projection import project_2d, transform_volume
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from icestream.algorithms.ctf import ctf_2d
-from icestream.algorithms.ctf_samples import (
+from icestream.algorithms.ctf.equiphase import agreements, equiphase_curve, ring_amplitude
+from icestream.algorithms.ctf.samples import (
     Optics,
     SpectrumSamples,
     bin_polar,
@@ -15,7 +15,7 @@ from icestream.algorithms.ctf_samples import (
     sample_spectra,
     sample_variance,
 )
-from icestream.algorithms.equiphase import agreements, equiphase_curve, ring_amplitude
+from icestream.algorithms.ctf.transfer import ctf_2d
 
 MICROSCOPE = {"voltage_kv": 300.0, "cs_mm": 2.7, "amplitude_contrast": 0.07}
 TRUTH = np.array([15200.0, 200.0, 300.0, 0.0])

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from icestream.algorithms.ctf import ctf_phase, defocus_along, electron_wavelength_ang
-from icestream.algorithms.ctf_consensus import CtfShape, agreement_resolution_ang, average_ctf
+from icestream.algorithms.ctf.consensus import CtfShape, agreement_resolution_ang, average_ctf
+from icestream.algorithms.ctf.transfer import ctf_phase, defocus_along, electron_wavelength_ang
 from icestream.errors import ItemError
 
 ONE = CtfShape(15300.0, 14800.0, 25.0, 0.0)

@@ -9,12 +9,12 @@ import pytest
 from numpy.typing import NDArray
 from scipy import fft
 
-from icestream.algorithms.ctf import ctf_2d
-from icestream.algorithms.ctf_equiphase import fit_ctf_equiphase
-from icestream.algorithms.ctf_errors import errors_of_fit
-from icestream.algorithms.ctf_fit import CtfEstimate, fit_ctf, mode_confidence
-from icestream.algorithms.multitaper import MULTITAPER_NOISE_INFLATION, multitaper_spectra, multitaper_tile_px
-from icestream.algorithms.spectrum import power_spectra, spectrum_tile_px
+from icestream.algorithms.ctf.equiphase_fit import fit_ctf_equiphase
+from icestream.algorithms.ctf.errors import errors_of_fit
+from icestream.algorithms.ctf.fit import CtfEstimate, fit_ctf, mode_confidence
+from icestream.algorithms.ctf.transfer import ctf_2d
+from icestream.algorithms.spectra.multitaper import MULTITAPER_NOISE_INFLATION, multitaper_spectra, multitaper_tile_px
+from icestream.algorithms.spectra.spectrum import power_spectra, spectrum_tile_px
 
 KRIOS = {"voltage_kv": 300.0, "cs_mm": 2.7, "amplitude_contrast": 0.07}
 ARCTICA = {"voltage_kv": 200.0, "cs_mm": 2.7, "amplitude_contrast": 0.1}

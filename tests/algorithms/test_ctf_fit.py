@@ -9,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy import fft
 
-from icestream.algorithms.ctf import ctf_2d
-from icestream.algorithms.ctf_fit import CtfEstimate, fit_ctf
-from icestream.algorithms.ctf_search import CtfRange
-from icestream.algorithms.periodogram import periodogram
-from icestream.algorithms.spectrum import power_spectra, spectrum_tile_px
+from icestream.algorithms.ctf.fit import CtfEstimate, fit_ctf
+from icestream.algorithms.ctf.search import CtfRange
+from icestream.algorithms.ctf.transfer import ctf_2d
+from icestream.algorithms.spectra.periodogram import periodogram
+from icestream.algorithms.spectra.spectrum import power_spectra, spectrum_tile_px
 
 Truth = dict[str, float]
 

@@ -7,12 +7,12 @@ import pytest
 from numpy.typing import NDArray
 from tilt_truth import tilted_image
 
-from icestream.algorithms.ctf_beyond import CtfBeyond, examine_ctf
-from icestream.algorithms.ctf_local import fit_local_defocus
-from icestream.algorithms.ctf_local_picture import draw_local_defocus
-from icestream.algorithms.ctf_samples import Optics
-from icestream.algorithms.ctf_surface import field_points
-from icestream.algorithms.ctf_windows import WindowRings, collect_window_rings
+from icestream.algorithms.ctf.beyond import CtfBeyond, examine_ctf
+from icestream.algorithms.ctf.local import fit_local_defocus
+from icestream.algorithms.ctf.local_picture import draw_local_defocus
+from icestream.algorithms.ctf.samples import Optics
+from icestream.algorithms.ctf.surface import field_points
+from icestream.algorithms.ctf.windows import WindowRings, collect_window_rings
 
 PIXEL_ANG, SIDE_PX = 2.0, 1024
 MICROSCOPE = {"voltage_kv": 300.0, "cs_mm": 2.7, "amplitude_contrast": 0.1}

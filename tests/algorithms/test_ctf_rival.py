@@ -5,17 +5,17 @@ import pytest
 from numpy.typing import NDArray
 from scipy import fft
 
-from icestream.algorithms.ctf import ctf_2d
-from icestream.algorithms.ctf_equiphase import fit_ctf_equiphase
-from icestream.algorithms.ctf_fit import CtfEstimate, fit_ctf
-from icestream.algorithms.ctf_refine import refine_ctf, residual_of_ctf
-from icestream.algorithms.ctf_rival import confidence_against_form_factor, form_factor_residual
-from icestream.algorithms.ctf_samples import Optics, SpectrumSamples, smooth_basis
-from icestream.algorithms.ctf_scan import bound_covariance, scan_likelihood
-from icestream.algorithms.ctf_search import CtfRange
-from icestream.algorithms.equiphase_climb import EquiphaseObjective
-from icestream.algorithms.multitaper import multitaper_spectra
-from icestream.algorithms.spectrum import power_spectra, spectrum_tile_px
+from icestream.algorithms.ctf.equiphase_climb import EquiphaseObjective
+from icestream.algorithms.ctf.equiphase_fit import fit_ctf_equiphase
+from icestream.algorithms.ctf.fit import CtfEstimate, fit_ctf
+from icestream.algorithms.ctf.refine import refine_ctf, residual_of_ctf
+from icestream.algorithms.ctf.rival import confidence_against_form_factor, form_factor_residual
+from icestream.algorithms.ctf.samples import Optics, SpectrumSamples, smooth_basis
+from icestream.algorithms.ctf.scan import bound_covariance, scan_likelihood
+from icestream.algorithms.ctf.search import CtfRange
+from icestream.algorithms.ctf.transfer import ctf_2d
+from icestream.algorithms.spectra.multitaper import multitaper_spectra
+from icestream.algorithms.spectra.spectrum import power_spectra, spectrum_tile_px
 
 KRIOS = {"voltage_kv": 300.0, "cs_mm": 2.7, "amplitude_contrast": 0.07}
 OPTICS = Optics.of(**KRIOS)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from icestream.algorithms.ctf_surface import DefocusSurface, degree_of_terms, field_points, surface_terms, tilt_of_surface
+from icestream.algorithms.ctf.surface import DefocusSurface, degree_of_terms, field_points, surface_terms, tilt_of_surface
 
 SHAPE = (400, 600)
 PIXEL_ANG = 1.5

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy import fft
 
-from icestream.algorithms.ctf import ctf_2d
-from icestream.algorithms.extract import (
+from icestream.algorithms.ctf.transfer import ctf_2d
+from icestream.algorithms.particles.extract import (
     cut_boxes_2d,
     flip_phases_2d,
     good_box_px,

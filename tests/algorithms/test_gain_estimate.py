@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from icestream.algorithms.gain_estimate import (
+from icestream.algorithms.gain.estimate import (
     GainSums,
     add_movie_counts,
     block_means_2d,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from icestream.algorithms.gain_orientation import (
+from icestream.algorithms.gain.orientation import (
     ORIENTATIONS,
     choose_gain,
     fit_gain_size_2d,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from icestream.algorithms.gain_estimate import (
+from icestream.algorithms.gain.estimate import (
     GainSums,
     add_movie_counts,
     estimate_response_2d,
@@ -11,8 +11,8 @@ from icestream.algorithms.gain_estimate import (
     measure_noise,
     measure_unevenness,
 )
-from icestream.algorithms.gain_orientation import measure_gain_slope
-from icestream.algorithms.gain_shrink import measure_reliability, shrink_gain_2d
+from icestream.algorithms.gain.orientation import measure_gain_slope
+from icestream.algorithms.gain.shrink import measure_reliability, shrink_gain_2d
 from icestream.microscope.camera import make_camera
 
 SHAPE = (384, 420)

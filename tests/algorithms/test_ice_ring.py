@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from icestream.algorithms.ctf_samples import Optics
-from icestream.algorithms.ice_ring import ICE_RINGS_ANG, measure_ice_rings
+from icestream.algorithms.ctf.ice_ring import ICE_RINGS_ANG, measure_ice_rings
+from icestream.algorithms.ctf.samples import Optics
 
 OPTICS = Optics.of(voltage_kv=300.0, cs_mm=2.7, amplitude_contrast=0.07)
 CTF = np.array([15000.0, 100.0, 0.0, 0.0])

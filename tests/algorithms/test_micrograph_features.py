@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from icestream.algorithms.bragg import find_bragg_spots_2d
-from icestream.algorithms.micrograph_features import FEATURES, MicrographFeatures, measure_features_2d
-from icestream.algorithms.micrograph_objects import find_film_2d, reduce_image_2d
+from icestream.algorithms.micrograph.bragg import find_bragg_spots_2d
+from icestream.algorithms.micrograph.features import FEATURES, MicrographFeatures, measure_features_2d
+from icestream.algorithms.micrograph.objects import find_film_2d, reduce_image_2d
 
 SHAPE = (480, 512)
 

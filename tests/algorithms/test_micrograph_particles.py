@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from icestream.algorithms.micrograph_features import measure_features_2d
-from icestream.algorithms.micrograph_particles import find_alike_2d
-from icestream.algorithms.micrograph_triage import GOOD, judge_micrograph
+from icestream.algorithms.micrograph.features import measure_features_2d
+from icestream.algorithms.micrograph.particles import find_alike_2d
+from icestream.algorithms.micrograph.triage import GOOD, judge_micrograph
 
 SIDE_PX = 512
 Y, X = np.indices((SIDE_PX, SIDE_PX))

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from icestream.algorithms.micrograph_features import MicrographFeatures, measure_features_2d
-from icestream.algorithms.micrograph_triage import GOOD, RULES, judge_micrograph, read_feature, replace_bounds
+from icestream.algorithms.micrograph.features import MicrographFeatures, measure_features_2d
+from icestream.algorithms.micrograph.triage import GOOD, RULES, judge_micrograph, read_feature, replace_bounds
 from icestream.io.image import read_image
 
 GREAT = MicrographFeatures(

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from motion_truth import field_errors, make_movie, make_track
 
-from icestream.algorithms.motion_align import align_movie, choose_grid, choose_group
-from icestream.algorithms.motion_frames import bin_frames, group_frames, inspect_frames
-from icestream.algorithms.motion_model import N_TERMS
+from icestream.algorithms.motion.align import align_movie, choose_grid, choose_group
+from icestream.algorithms.motion.frames import bin_frames, group_frames, inspect_frames
+from icestream.algorithms.motion.model import N_TERMS
 from icestream.errors import ItemError
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from icestream.algorithms.motion_correlate import (
+from icestream.algorithms.motion.correlate import (
     RING_PER_PX,
     Band,
     likelihood_weights,
@@ -11,7 +11,7 @@ from icestream.algorithms.motion_correlate import (
     spread_weights,
     sum_shifted,
 )
-from icestream.algorithms.motion_global import narrow_band
+from icestream.algorithms.motion.global_motion import narrow_band
 
 
 def _movie(n_frames=12, side=256, *, signal):

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from icestream.algorithms.motion_consensus import (
+from icestream.algorithms.motion.consensus import (
     MotionTrack,
     compare_motions,
     correlate_tracks,
     frame_times,
     measure_range,
 )
-from icestream.algorithms.motion_model import N_TERMS
+from icestream.algorithms.motion.model import N_TERMS
 
 WHOLE = ((0.0, 1.0), (0.0, 1.0))
 TRACK = np.stack([np.linspace(0, 9, 10) ** 0.5 * 4, np.linspace(0, -5, 10)], axis=1)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from icestream.algorithms.motion_crop import Area, CroppedFrames, crop_detector, move_local_model
-from icestream.algorithms.motion_frames import Detector
-from icestream.algorithms.motion_model import N_TERMS, local_shift_px
+from icestream.algorithms.motion.crop import Area, CroppedFrames, crop_detector, move_local_model
+from icestream.algorithms.motion.frames import Detector
+from icestream.algorithms.motion.model import N_TERMS, local_shift_px
 
 SHAPE = (311, 402)
 AREA = Area(top=37, left=101, height=203, width=250)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from icestream.algorithms.motion_fit import candidate_models, fit_model, smooth_track
-from icestream.algorithms.motion_model import N_TERMS, local_shift_px
+from icestream.algorithms.motion.fit import candidate_models, fit_model, smooth_track
+from icestream.algorithms.motion.model import N_TERMS, local_shift_px
 
 SHAPE, N = (600, 800), 12
 CENTRES = np.array([(y, x) for y in (100.0, 250.0, 400.0, 550.0) for x in (100.0, 300.0, 500.0, 700.0)])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from icestream.algorithms.gain import apply_gain_2d, find_defects_2d, prepare_gain_2d
+from icestream.algorithms.gain.correction import apply_gain_2d, find_defects_2d, prepare_gain_2d
 from icestream.errors import ItemError
 
 

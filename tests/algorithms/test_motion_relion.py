@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from icestream.algorithms.motion_model import local_shift_px
-from icestream.algorithms.motion_relion import conversion_error_px, convert_local_model, relion_shift_px
+from icestream.algorithms.motion.model import local_shift_px
+from icestream.algorithms.motion.relion import conversion_error_px, convert_local_model, relion_shift_px
 
 
 @pytest.mark.parametrize(("shape", "n_frames"), [((96, 128), 5), ((4092, 5760), 40), ((101, 64), 1000)])

@@ -5,12 +5,12 @@ import pytest
 from motion_truth import ideal_frame, make_track
 from scipy import fft, ndimage
 
-from icestream.algorithms.dose import dose_weights
 from icestream.algorithms.fourier import crop_fourier_2d, frequency_radius_2d
-from icestream.algorithms.motion_frames import inspect_frames
-from icestream.algorithms.motion_model import N_TERMS, local_shift_px, shift_field_px
-from icestream.algorithms.motion_sum import DoseModel, binned_shape, factorise_dose_weights, sum_frames_2d, sum_movie
-from icestream.algorithms.warp import block_centres
+from icestream.algorithms.motion.dose import dose_weights
+from icestream.algorithms.motion.frames import inspect_frames
+from icestream.algorithms.motion.model import N_TERMS, local_shift_px, shift_field_px
+from icestream.algorithms.motion.sum import DoseModel, binned_shape, factorise_dose_weights, sum_frames_2d, sum_movie
+from icestream.algorithms.motion.warp import block_centres
 
 DOSE = DoseModel(voltage_kv=300, pixel_size_ang=1.2, dose_per_frame_e_per_ang2=1.5, pre_exposure_e_per_ang2=2.0)
 
@@ -126,7 +126,7 @@ def test_large_images_one_by_one_give_the_same_sums(monkeypatch):
     motion = {"global_yx_px": rng.normal(0, 2, (7, 2)), "local_coefficients": rng.normal(0, 1, (2, 18))}
     dose = DoseModel(voltage_kv=300, pixel_size_ang=1.0, dose_per_frame_e_per_ang2=2.0, pre_exposure_e_per_ang2=0)
     usual = sum_movie(frames, detector, **motion, dose=dose, halves=True)
-    monkeypatch.setattr("icestream.algorithms.motion_sum._CHUNK_BYTES", 4 * 96 * 80)
+    monkeypatch.setattr("icestream.algorithms.motion.sum._CHUNK_BYTES", 4 * 96 * 80)
     one_by_one = sum_movie(frames, detector, **motion, dose=dose, halves=True)
     for name in ("plain", "weighted", "even", "odd"):
         np.testing.assert_allclose(getattr(one_by_one, name), getattr(usual, name), rtol=2e-6, atol=1e-5)

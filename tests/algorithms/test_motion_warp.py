@@ -5,8 +5,8 @@ import pytest
 from scipy import fft
 
 from icestream.algorithms.fourier import frequency_radius_2d, shift_spectrum_2d
-from icestream.algorithms.gain import correct_frame_2d, draw_good_pixels
-from icestream.algorithms.warp import BLOCK_PX, add_corrected_warped, add_warped_frames, interpolation_table, warp_image_2d
+from icestream.algorithms.gain.correction import correct_frame_2d, draw_good_pixels
+from icestream.algorithms.motion.warp import BLOCK_PX, add_corrected_warped, add_warped_frames, interpolation_table, warp_image_2d
 
 
 def _constant_field(shape, shift):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from icestream.algorithms.movie_dose import measure_counts
+from icestream.algorithms.motion.movie_dose import measure_counts
 from icestream.errors import ItemError
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from icestream.algorithms.motion_frames import Detector
-from icestream.algorithms.motion_sum import sum_movie
-from icestream.algorithms.movie_spectra import average_group_spectra, group_sizes
-from icestream.algorithms.periodogram import periodogram
-from icestream.algorithms.spectrum import power_spectra
+from icestream.algorithms.motion.frames import Detector
+from icestream.algorithms.motion.movie_spectra import average_group_spectra, group_sizes
+from icestream.algorithms.motion.sum import sum_movie
+from icestream.algorithms.spectra.periodogram import periodogram
+from icestream.algorithms.spectra.spectrum import power_spectra
 
 SHAPE = (160, 192)
 TILES = {"tile_px": 64, "fine_px": 160}

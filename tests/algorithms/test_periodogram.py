@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from icestream.algorithms.periodogram import PERIODOGRAM_NOISE_INFLATION, periodogram, periodogram_tile_px
+from icestream.algorithms.spectra.periodogram import PERIODOGRAM_NOISE_INFLATION, periodogram, periodogram_tile_px
 
 
 def test_white_noise_has_its_variance_as_spectrum_and_the_image_is_not_changed() -> None:

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from picking_truth import draw_micrograph, f1_score
 
-from icestream.algorithms.contamination import mask_contamination_2d
-from icestream.algorithms.decoys import choose_threshold, compete
-from icestream.algorithms.matching import average_radially_2d, correlate_locally_2d
-from icestream.algorithms.peaks import find_peaks_2d
-from icestream.algorithms.pick_blob import blob_response_2d, pick_particles_2d, reject_outliers_2d
+from icestream.algorithms.micrograph.contamination import mask_contamination_2d
+from icestream.algorithms.particles.decoys import choose_threshold, compete
+from icestream.algorithms.particles.matching import average_radially_2d, correlate_locally_2d
+from icestream.algorithms.particles.peaks import find_peaks_2d
+from icestream.algorithms.particles.pick_blob import blob_response_2d, pick_particles_2d, reject_outliers_2d
 
 SHAPE = (480, 560)
 

@@ -5,10 +5,10 @@ import pytest
 from numpy.typing import NDArray
 from scipy import fft
 
-from icestream.algorithms.ctf import ctf_2d, electron_wavelength_ang
-from icestream.algorithms.ctf_beyond import CtfBeyond, examine_ctf
-from icestream.algorithms.ctf_samples import smooth_basis
-from icestream.algorithms.sample_thickness import RingAmplitudes, measure_thickness
+from icestream.algorithms.ctf.beyond import CtfBeyond, examine_ctf
+from icestream.algorithms.ctf.samples import smooth_basis
+from icestream.algorithms.ctf.thickness import RingAmplitudes, measure_thickness
+from icestream.algorithms.ctf.transfer import ctf_2d, electron_wavelength_ang
 
 WAVELENGTH_ANG = electron_wavelength_ang(300.0)
 FREQUENCY = np.linspace(0.03, 0.4, 300)

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from icestream.algorithms.spectrum import HANN_NOISE_INFLATION, power_spectra, power_spectrum, spectrum_tile_px, tile_variances
+from icestream.algorithms.spectra.spectrum import (
+    HANN_NOISE_INFLATION,
+    power_spectra,
+    power_spectrum,
+    spectrum_tile_px,
+    tile_variances,
+)
 
 
 def test_white_noise_has_a_flat_spectrum_at_its_variance() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tilt_truth import tilted_image
 
-from icestream.algorithms.tilt import TiltStatistics, choose_window_px, correlate_windows
+from icestream.algorithms.ctf.tilt import TiltStatistics, choose_window_px, correlate_windows
 
 PIXEL_ANG = 2.0
 SIDE_PX = 1536

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from icestream.algorithms.ctf import ctf_2d
+from icestream.algorithms.ctf.transfer import ctf_2d
 from icestream.algorithms.fourier import frequency_radius_2d
 
 PLANE_STEP_ANG = 150.0

@@ -8,9 +8,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from icestream.cli import app
-from icestream.flow import running
-from icestream.flow.session import open_session
-from icestream.flow.status import RunReport, RunStatus, StepStatus
+from icestream.flow.run import running
+from icestream.flow.run.status import RunReport, RunStatus, StepStatus
+from icestream.flow.storage.session import open_session
 from icestream.testing.reference import own_commands
 
 MICROSCOPE = ["--voltage", "300", "--cs", "2.7", "--amplitude-contrast", "0.1", "--pixel-size", "1.5"]

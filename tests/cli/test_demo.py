@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from icestream.cli import app
 from icestream.cli.demo_plan import plan_demo
 from icestream.cli.demo_table import Measure, measure
-from icestream.flow.session import open_session
+from icestream.flow.storage.session import open_session
 from icestream.microscope.truth import load_exposure_truth, save_exposure_truth
 from icestream.observe.queries import open_view
 

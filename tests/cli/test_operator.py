@@ -7,12 +7,12 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from icestream.cli import app
-from icestream.flow import schema
-from icestream.flow.holding import Hold
-from icestream.flow.running import Attendance
-from icestream.flow.session import open_session
-from icestream.flow.status import RunStatus
-from icestream.flow.surroundings import Surroundings
+from icestream.flow.run.holding import Hold
+from icestream.flow.run.running import Attendance
+from icestream.flow.run.status import RunStatus
+from icestream.flow.run.surroundings import Surroundings
+from icestream.flow.storage import schema
+from icestream.flow.storage.session import open_session
 from icestream.settings import Settings
 from icestream.testing.toy_session import arrive, make_toy_session, read_rows, toy_steps
 
@@ -116,7 +116,7 @@ def test_a_store_that_failed_is_tried_again_before_all_the_room_wanted_is_there(
         return "the disk is full" if len(asked) < 3 else None
 
     monkeypatch.setattr(Surroundings, "trouble", trouble)
-    monkeypatch.setattr("icestream.flow.running._LOOK_S", 0.01)
+    monkeypatch.setattr("icestream.flow.run.running._LOOK_S", 0.01)
     said: list[Hold | None] = []
 
     def note(status: RunStatus) -> None:

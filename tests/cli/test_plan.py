@@ -5,7 +5,7 @@ import pytest
 
 from icestream.cli.plan import acquisition_from, document_for, parse_roots, parse_settings, parse_values, unset_values
 from icestream.errors import WorkflowError
-from icestream.flow.session import SessionDocument, create_session
+from icestream.flow.storage.session import SessionDocument, create_session
 from icestream.records import Acquisition
 from icestream.workflows import find_workflow
 

@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from icestream.cli import app
-from icestream.flow.running import run_session
-from icestream.flow.session import Session, open_session
+from icestream.flow.run.running import run_session
+from icestream.flow.storage.session import Session, open_session
 from icestream.io.blocks import from_block
 from icestream.io.image import read_stack
 from icestream.microscope.score import match_picks

@@ -11,11 +11,11 @@ import pytest
 from scipy import fft
 from typer.testing import CliRunner, Result
 
-from icestream.algorithms.ctf import ctf_2d
+from icestream.algorithms.ctf.transfer import ctf_2d
 from icestream.cli import app
-from icestream.flow import schema
-from icestream.flow.running import run_session
-from icestream.flow.session import Session, SessionDocument, create_session, open_session
+from icestream.flow.run.running import run_session
+from icestream.flow.storage import schema
+from icestream.flow.storage.session import Session, SessionDocument, create_session, open_session
 from icestream.settings import Settings
 from icestream.testing.toy_session import make_toy_session, outcomes_of, read_rows, toy_steps
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from icestream.cli import app, prompting
-from icestream.flow.session import open_session
+from icestream.flow.storage.session import open_session
 from icestream.testing.toy_session import TOYS
 from icestream.workflows import load_template, read_template
 

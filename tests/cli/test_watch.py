@@ -23,8 +23,8 @@ from icestream.cli.watch_loop import Watch
 from icestream.cli.watch_runners import How, Process, Runners, find_runner, how_it_ended, untaken_files
 from icestream.cli.watch_session import WatchPlan
 from icestream.errors import SessionBusy, SessionError
-from icestream.flow.session import open_session
-from icestream.flow.stopping import StopRequests
+from icestream.flow.run.stopping import StopRequests
+from icestream.flow.storage.session import open_session
 from icestream.observe.queries import open_view
 from icestream.workflows import load_template
 from icestream.workflows.watching import Folder, Phase

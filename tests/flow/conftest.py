@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from sites import SITES, Site
 
-from icestream.flow.location import Location
-from icestream.flow.session import Session
+from icestream.flow.storage.location import Location
+from icestream.flow.storage.session import Session
 from icestream.testing.toy_session import make_toy_session, start_runner
 
 STORES = [pytest.param("sqlite"), pytest.param("postgresql", marks=pytest.mark.services)]

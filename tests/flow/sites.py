@@ -15,12 +15,12 @@ import psutil
 import pytest
 from distributed import LocalCluster
 
-from icestream.flow.cluster_settings import read_cluster_settings
-from icestream.flow.dask_executor import DaskExecutor
-from icestream.flow.dask_link import Link, connect_to
-from icestream.flow.executor import Executor
-from icestream.flow.pool import Pool
-from icestream.flow.slurm import SlurmExecutor
+from icestream.flow.execution.cluster_settings import read_cluster_settings
+from icestream.flow.execution.dask_executor import DaskExecutor
+from icestream.flow.execution.dask_link import Link, connect_to
+from icestream.flow.execution.executor import Executor
+from icestream.flow.execution.pool import Pool
+from icestream.flow.execution.slurm import SlurmExecutor
 from icestream.testing.slurm import missing_for_slurm, running_jobs, single_node_slurm
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from icestream.errors import ItemError, SessionError
 from icestream.flow import Arrival, Params, SourceContext, Watch, step
-from icestream.flow.acquiring import checked_acquisition
-from icestream.flow.running import run_session
-from icestream.flow.session import DOCUMENT, open_session
+from icestream.flow.run.running import run_session
+from icestream.flow.storage.session import DOCUMENT, open_session
+from icestream.flow.workflow.acquiring import checked_acquisition
 from icestream.records import Acquisition
 from icestream.settings import Settings
 from icestream.testing.toy_session import TOYS, make_toy_session, outcomes_of

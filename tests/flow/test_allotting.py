@@ -13,15 +13,16 @@ from typing import Any
 import pytest
 
 from icestream.errors import DeclarationError, SessionError, WorkflowError
-from icestream.flow import Context, Params, schema, step
-from icestream.flow.devices import find_gpus, parse_gpus, read_answer, visible_gpus
-from icestream.flow.exhaustion import OomWatch
-from icestream.flow.graph import StepSpec
-from icestream.flow.ledger import read_ledger
-from icestream.flow.requests import StepResources
-from icestream.flow.runner import Runner
-from icestream.flow.running import run_session
-from icestream.flow.session import Session, dump_document, open_session
+from icestream.flow import Context, Params, step
+from icestream.flow.declaration.exhaustion import OomWatch
+from icestream.flow.resources.devices import find_gpus, parse_gpus, read_answer, visible_gpus
+from icestream.flow.resources.ledger import read_ledger
+from icestream.flow.run.runner import Runner
+from icestream.flow.run.running import run_session
+from icestream.flow.storage import schema
+from icestream.flow.storage.session import Session, dump_document, open_session
+from icestream.flow.workflow.graph import StepSpec
+from icestream.flow.workflow.requests import StepResources
 from icestream.settings import Settings
 from icestream.testing.toy_session import TOYS, make_toy_session, outcomes_of, read_rows, start_runner
 from icestream.testing.toys import Number
@@ -176,7 +177,7 @@ def test_how_gpus_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert visible_gpus("") == set()
     assert visible_gpus("2,0,-1,5") == {2, 0}
     assert visible_gpus("GPU-8932f937") is None
-    monkeypatch.setattr("icestream.flow.devices._ask_driver", lambda: {0: 20480, 1: 40960})
+    monkeypatch.setattr("icestream.flow.resources.devices._ask_driver", lambda: {0: 20480, 1: 40960})
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     assert find_gpus(None) == {1: 36.0}
 

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from icestream.flow import moves, schema
-from icestream.flow.executor import Answer
-from icestream.flow.runner import Runner
-from icestream.flow.wire import Message
-from icestream.flow.writing import needs_durability
+from icestream.flow.execution.executor import Answer
+from icestream.flow.execution.wire import Message
+from icestream.flow.run.runner import Runner
+from icestream.flow.scheduling import moves
+from icestream.flow.storage import schema
+from icestream.flow.storage.writing import needs_durability
 from icestream.settings import Settings
 from icestream.testing.toy_session import (
     make_toy_session,
@@ -27,8 +28,8 @@ from icestream.testing.toy_session import (
 )
 
 RUN = (
-    "import sys; from pathlib import Path; from icestream.flow.running import run_session; "
-    "from icestream.flow.session import open_session; from icestream.settings import Settings; "
+    "import sys; from pathlib import Path; from icestream.flow.run.running import run_session; "
+    "from icestream.flow.storage.session import open_session; from icestream.settings import Settings; "
     "run_session(open_session(Path(sys.argv[1])), Settings(cores=2))"
 )
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 import pytest
 
 from icestream.errors import LedgerBusy, LedgerError
-from icestream.flow.broker import RETRY_S, Broker
-from icestream.flow.fairness import Tokens
-from icestream.flow.ledger import Entry, Slots
-from icestream.flow.ready import ReadyQueue
-from icestream.flow.requests import Demand
-from icestream.flow.revisions import Revision
-from icestream.flow.tasks import Task
+from icestream.flow.resources.broker import RETRY_S, Broker
+from icestream.flow.resources.fairness import Tokens
+from icestream.flow.resources.ledger import Entry, Slots
+from icestream.flow.run.ready import ReadyQueue
+from icestream.flow.run.tasks import Task
+from icestream.flow.storage.revisions import Revision
+from icestream.flow.workflow.requests import Demand
 
 STEP_S = 0.02
 POLL_S = 0.5

@@ -10,8 +10,13 @@ import pytest
 from sqlalchemy import Connection, create_engine
 
 from icestream.errors import ItemError, WorkflowError
-from icestream.flow import schema
-from icestream.flow.contents import (
+from icestream.flow.control.asking import Apply, Recompute, Set
+from icestream.flow.control.planning import plan_edit
+from icestream.flow.control.submitting import submit
+from icestream.flow.declaration.registry import find_step
+from icestream.flow.run.running import run_session
+from icestream.flow.storage import schema
+from icestream.flow.storage.contents import (
     GivenFiles,
     check_contents,
     expected_contents,
@@ -20,15 +25,10 @@ from icestream.flow.contents import (
     read_contents,
     settle_contents,
 )
-from icestream.flow.control.asking import Apply, Recompute, Set
-from icestream.flow.control.planning import plan_edit
-from icestream.flow.control.submitting import submit
-from icestream.flow.graph import Graph, Workflow, build_graph
-from icestream.flow.own_params import lay_over
-from icestream.flow.registry import find_step
-from icestream.flow.revisions import activate_revisions, identity_params
-from icestream.flow.running import run_session
-from icestream.flow.session import Session, open_session
+from icestream.flow.storage.own_params import lay_over
+from icestream.flow.storage.revisions import activate_revisions, identity_params
+from icestream.flow.storage.session import Session, open_session
+from icestream.flow.workflow.graph import Graph, Workflow, build_graph
 from icestream.settings import Settings
 from icestream.testing.toy_session import TOYS, make_toy_session, read_rows, start_runner
 

@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from icestream.errors import StoreUnavailable
-from icestream.flow import schema
 from icestream.flow.control.asking import (
     Apply,
     Branch,
@@ -31,10 +30,11 @@ from icestream.flow.control.asking import (
     ask,
 )
 from icestream.flow.control.submitting import submit
-from icestream.flow.runner import Runner
-from icestream.flow.running import run_session
-from icestream.flow.session import Session, open_session
-from icestream.flow.store import Store
+from icestream.flow.run.runner import Runner
+from icestream.flow.run.running import run_session
+from icestream.flow.storage import schema
+from icestream.flow.storage.session import Session, open_session
+from icestream.flow.storage.store import Store
 from icestream.settings import Settings
 from icestream.testing.toy_session import (
     TOYS,
@@ -356,8 +356,8 @@ def test_identical_steps_share_one_computation(tmp_path: Path) -> None:
 def test_a_backlog_of_many_pages_is_worked_off(tmp_path: Path, newest_first: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     session = make_toy_session(tmp_path, toy_steps(40), numbers=range(40))
     run_session(session, Settings(cores=2))
-    monkeypatch.setattr("icestream.flow.backlog.PAGE", 7)
-    monkeypatch.setattr("icestream.flow.taking_up.LOW_WATER", 3)
+    monkeypatch.setattr("icestream.flow.run.backlog.PAGE", 7)
+    monkeypatch.setattr("icestream.flow.run.taking_up.LOW_WATER", 3)
     ask(session, Set(step="triple", params={"factor": 4}), author="eva")
     run_session(session, Settings(cores=2, newest_first=newest_first))
     edited = open_session(session.folder)
@@ -367,9 +367,9 @@ def test_a_backlog_of_many_pages_is_worked_off(tmp_path: Path, newest_first: boo
 
 
 def test_a_flood_of_exposures_waits_in_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("icestream.flow.backlog.PAGE", 5)
-    monkeypatch.setattr("icestream.flow.backlog.MOST_UNITS", 6)
-    monkeypatch.setattr("icestream.flow.taking_up.LOW_WATER", 3)
+    monkeypatch.setattr("icestream.flow.run.backlog.PAGE", 5)
+    monkeypatch.setattr("icestream.flow.run.backlog.MOST_UNITS", 6)
+    monkeypatch.setattr("icestream.flow.run.taking_up.LOW_WATER", 3)
     most: list[int] = []
     watched = Runner.handle
 
@@ -405,7 +405,9 @@ def test_a_full_disk_pauses_the_session_which_goes_on_by_itself(tmp_path: Path, 
     holds: list[str] = []
     full = [True]
     monkeypatch.setattr("icestream.flow.control.holds._LOOK_S", 0.05)
-    monkeypatch.setattr("icestream.flow.surroundings.Surroundings.trouble", lambda _self: "the disk is full" if full[0] else None)
+    monkeypatch.setattr(
+        "icestream.flow.run.surroundings.Surroundings.trouble", lambda _self: "the disk is full" if full[0] else None
+    )
 
     def watch(status: Any) -> None:
         if status.hold is not None:
@@ -457,7 +459,7 @@ def test_what_is_asked_of_a_resting_session_is_carried_out_at_once(tmp_path: Pat
 @pytest.mark.parametrize("failing", [5, 9, 14])
 def test_a_store_that_was_away_is_taken_up_again(tmp_path: Path, failing: int, monkeypatch: pytest.MonkeyPatch) -> None:
     session = make_toy_session(tmp_path, toy_steps(8), numbers=range(8))
-    monkeypatch.setattr("icestream.flow.running._LOOK_S", 0.05)
+    monkeypatch.setattr("icestream.flow.run.running._LOOK_S", 0.05)
     calls, holds = [0], []
     working = Store.transaction
 

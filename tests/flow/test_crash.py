@@ -12,10 +12,10 @@ import psutil
 import pytest
 from sqlalchemy import Table, func, select
 
-from icestream.flow import schema
-from icestream.flow.database import engine_for
-from icestream.flow.faults import POINTS
-from icestream.flow.session import Session
+from icestream.flow.run.faults import POINTS
+from icestream.flow.storage import schema
+from icestream.flow.storage.database import engine_for
+from icestream.flow.storage.session import Session
 from icestream.testing.toy_session import (
     active_steps,
     arrive,

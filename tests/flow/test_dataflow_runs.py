@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 
-from icestream.flow import moves, resuming, schema
-from icestream.flow.faults import POINTS
-from icestream.flow.graph import StepSpec
-from icestream.flow.reopening import lift_halt, release_gate
-from icestream.flow.runner import Runner
-from icestream.flow.running import run_session
-from icestream.flow.session import Session
-from icestream.flow.status import RunReport
-from icestream.flow.writing import Writing, needs_durability
+from icestream.flow.run import resuming
+from icestream.flow.run.faults import POINTS
+from icestream.flow.run.reopening import lift_halt, release_gate
+from icestream.flow.run.runner import Runner
+from icestream.flow.run.running import run_session
+from icestream.flow.run.status import RunReport
+from icestream.flow.scheduling import moves
+from icestream.flow.storage import schema
+from icestream.flow.storage.session import Session
+from icestream.flow.storage.writing import Writing, needs_durability
+from icestream.flow.workflow.graph import StepSpec
 from icestream.settings import Settings
 from icestream.testing.toy_session import (
     TOYS,

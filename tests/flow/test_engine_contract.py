@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sites import Site
 
-from icestream.flow import schema
 from icestream.flow.control.asking import Continue, Override, Recompute, Restart, Set
 from icestream.flow.control.submitting import submit
-from icestream.flow.running import run_session
-from icestream.flow.session import Session, open_session
+from icestream.flow.run.running import run_session
+from icestream.flow.storage import schema
+from icestream.flow.storage.session import Session, open_session
 from icestream.settings import Settings
 from icestream.testing.toy_session import (
     ORDER_FREE,

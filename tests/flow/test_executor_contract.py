@@ -12,12 +12,12 @@ import pytest
 from sites import Site
 from sqlalchemy.exc import OperationalError
 
-from icestream.flow import schema
-from icestream.flow.dask_executor import DaskExecutor
-from icestream.flow.dask_host import KEY_PREFIX, pack_request, run_packed
-from icestream.flow.executor import Answer, Executor, Request, hear
-from icestream.flow.session import Session
-from icestream.flow.wire import Message
+from icestream.flow.execution.dask_executor import DaskExecutor
+from icestream.flow.execution.dask_host import KEY_PREFIX, pack_request, run_packed
+from icestream.flow.execution.executor import Answer, Executor, Request, hear
+from icestream.flow.execution.wire import Message
+from icestream.flow.storage import schema
+from icestream.flow.storage.session import Session
 from icestream.testing.slurm import running_jobs
 from icestream.testing.toy_session import (
     TOYS,

@@ -17,18 +17,18 @@ import pytest
 from distributed import Client
 
 from icestream.errors import SessionError
-from icestream.flow import schema
-from icestream.flow.cluster_settings import read_cluster_settings
-from icestream.flow.dask_executor import DaskExecutor
-from icestream.flow.dask_link import Link
-from icestream.flow.executor import Capacity
-from icestream.flow.executors import ExecutorName, open_executor
-from icestream.flow.moves import FailureKind
-from icestream.flow.ready import ReadyQueue
-from icestream.flow.retry import retry_delay_s
-from icestream.flow.revisions import Revision
-from icestream.flow.tasks import Task
-from icestream.flow.wire import Message, pack, unpack
+from icestream.flow.execution.cluster_settings import read_cluster_settings
+from icestream.flow.execution.dask_executor import DaskExecutor
+from icestream.flow.execution.dask_link import Link
+from icestream.flow.execution.executor import Capacity
+from icestream.flow.execution.executors import ExecutorName, open_executor
+from icestream.flow.execution.wire import Message, pack, unpack
+from icestream.flow.run.ready import ReadyQueue
+from icestream.flow.run.tasks import Task
+from icestream.flow.scheduling.moves import FailureKind
+from icestream.flow.scheduling.retry import retry_delay_s
+from icestream.flow.storage import schema
+from icestream.flow.storage.revisions import Revision
 from icestream.testing.toy_session import (
     TOYS,
     make_toy_session,
@@ -266,8 +266,8 @@ def test_an_executor_that_cannot_be_says_why(name: ExecutorName, options: Any, p
 def test_an_undisturbed_local_run_knows_no_dask(tmp_path: Path) -> None:
     session = make_toy_session(tmp_path, toy_steps(2), numbers=range(2))
     code = (
-        "import sys; from pathlib import Path; from icestream.flow.running import run_session; "
-        "from icestream.flow.session import open_session; from icestream.settings import Settings; "
+        "import sys; from pathlib import Path; from icestream.flow.run.running import run_session; "
+        "from icestream.flow.storage.session import open_session; from icestream.settings import Settings; "
         "run_session(open_session(Path(sys.argv[1])), Settings(cores=1)); sys.exit('distributed' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(session.folder)], check=False).returncode == 0

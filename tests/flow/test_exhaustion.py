@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from icestream.flow.exhaustion import OomWatch, is_out_of_memory, reap
-from icestream.flow.guard import CallFailure, call_step
-from icestream.flow.moves import FailureKind
+from icestream.flow.declaration.exhaustion import OomWatch, is_out_of_memory, reap
+from icestream.flow.declaration.guard import CallFailure, call_step
+from icestream.flow.scheduling.moves import FailureKind
 
 
 class OutOfMemoryError(RuntimeError):
@@ -102,7 +102,7 @@ def test_a_system_without_counters_explains_nothing(tmp_path: Path) -> None:
 
 REAP_TWO = """
 import subprocess, sys
-from icestream.flow.exhaustion import reap
+from icestream.flow.declaration.exhaustion import reap
 code = "b = bytearray({} << 20); print(len(b), flush=True); input()"
 for size_mb in (200, 1):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from icestream.errors import ItemError, WorkflowError
-from icestream.flow.expression import DEEPEST, FUNCTIONS, LONGEST_TEXT, check_condition, parse_condition
-from icestream.flow.expression_values import why_not
+from icestream.flow.workflow.expression import DEEPEST, FUNCTIONS, LONGEST_TEXT, check_condition, parse_condition
+from icestream.flow.workflow.expression_values import why_not
 from icestream.records import Micrograph, Motion, Picks, Record
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icestream.flow.fairness import Claim, beyond, dominant_part, grant, share_of, share_out
+from icestream.flow.resources.fairness import Claim, beyond, dominant_part, grant, share_of, share_out
 
 MACHINE = {"cores": 8.0, "memory_gb": 64.0, "gpu_gb": 48.0, "gpu0": 24.0, "gpu1": 24.0}
 

@@ -11,10 +11,9 @@ from zlib import crc32
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icestream.flow.collecting import batch_unit
-from icestream.flow.deciding import judge_for
-from icestream.flow.graph import Workflow, build_graph
-from icestream.flow.moves import (
+from icestream.flow.scheduling.collecting import batch_unit
+from icestream.flow.scheduling.deciding import judge_for
+from icestream.flow.scheduling.moves import (
     Absorbed,
     Arrived,
     Bind,
@@ -39,8 +38,9 @@ from icestream.flow.moves import (
     Tick,
     Withdrawn,
 )
-from icestream.flow.scheduler import Scheduler
-from icestream.flow.stage import Unit
+from icestream.flow.scheduling.scheduler import Scheduler
+from icestream.flow.scheduling.stage import Unit
+from icestream.flow.workflow.graph import Workflow, build_graph
 from icestream.testing.toy_session import TOYS
 
 STEPS: dict[str, Any] = {

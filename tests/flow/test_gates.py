@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from icestream.errors import WorkflowError
-from icestream.flow.deciding import judge_for
-from icestream.flow.graph import Workflow, build_graph
-from icestream.flow.moves import (
+from icestream.flow.scheduling.deciding import judge_for
+from icestream.flow.scheduling.moves import (
     Absorbed,
     Arrived,
     CloseBatch,
@@ -27,7 +26,8 @@ from icestream.flow.moves import (
     Status,
     Tick,
 )
-from icestream.flow.scheduler import Scheduler
+from icestream.flow.scheduling.scheduler import Scheduler
+from icestream.flow.workflow.graph import Workflow, build_graph
 from icestream.testing.toy_session import TOYS
 
 NUMBERS = {"use": f"{TOYS}:count_numbers", "params": {"stop_after": 9}}

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from icestream.errors import WorkflowError
-from icestream.flow.graph import Graph, Workflow, build_graph
+from icestream.flow.workflow.graph import Graph, Workflow, build_graph
 from icestream.testing.toy_session import TOYS, toy_steps
 
 

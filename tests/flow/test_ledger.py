@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from icestream.errors import LedgerError
-from icestream.flow import ledger as ledger_module
-from icestream.flow.ledger import SLOTS, Entry, Ledger, Slots, decode_entry, default_ledger, encode_entry, read_ledger
+from icestream.flow.resources import ledger as ledger_module
+from icestream.flow.resources.ledger import SLOTS, Entry, Ledger, Slots, decode_entry, default_ledger, encode_entry, read_ledger
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from icestream.flow.ledger import Entry, Ledger
+from icestream.flow.resources.ledger import Entry, Ledger
 ledger = Ledger(Path(sys.argv[1]))
 ledger.exchange(lambda slot, others: Entry(pid=1, held={"cores": 3.0}))
 print("held", flush=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from icestream.errors import SessionError
-from icestream.flow.location import Server, find_password, hide_passwords, locate_server
-from icestream.flow.session import SessionDocument, create_session, open_session
+from icestream.flow.storage.location import Server, find_password, hide_passwords, locate_server
+from icestream.flow.storage.session import SessionDocument, create_session, open_session
 
 FOLDER = Path("/data/session")
 SECRET = "hunter2-hunter2"  # noqa: S105 - what must not appear

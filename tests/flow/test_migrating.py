@@ -14,15 +14,15 @@ from typer.testing import CliRunner
 
 from icestream.cli import app
 from icestream.errors import SessionError, StoreUnavailable
-from icestream.flow import migrating, schema
 from icestream.flow.control.asking import Recompute
 from icestream.flow.control.submitting import submit
-from icestream.flow.database import engine_for
-from icestream.flow.location import Server
-from icestream.flow.running import run_session
-from icestream.flow.schema import SCHEMA_VERSION
-from icestream.flow.session import Session
-from icestream.flow.store import Store, append_command
+from icestream.flow.run.running import run_session
+from icestream.flow.storage import migrating, schema
+from icestream.flow.storage.database import engine_for
+from icestream.flow.storage.location import Server
+from icestream.flow.storage.schema import SCHEMA_VERSION
+from icestream.flow.storage.session import Session
+from icestream.flow.storage.store import Store, append_command
 from icestream.observe.queries import open_view
 from icestream.settings import Settings
 from icestream.testing.postgres import ThrowawayServer

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from icestream.errors import WorkflowError
-from icestream.flow.graph import Graph, Workflow, build_graph
-from icestream.flow.keys import result_key
-from icestream.flow.own_params import check_own_params, describe_values, lay_over, may_recompute
-from icestream.flow.revisions import identity_params
+from icestream.flow.storage.own_params import check_own_params, describe_values, lay_over, may_recompute
+from icestream.flow.storage.revisions import identity_params
+from icestream.flow.workflow.graph import Graph, Workflow, build_graph
+from icestream.flow.workflow.keys import result_key
 from icestream.testing.toy_session import TOYS, toy_steps
 
 

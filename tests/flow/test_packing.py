@@ -15,14 +15,15 @@ from zstandard import ZstdDecompressor
 
 from icestream.cli import app
 from icestream.errors import SessionBusy, SessionError
-from icestream.flow import Arrival, Context, Params, Pulse, SourceContext, Watch, packing, schema, step
-from icestream.flow.database import engine_for
-from icestream.flow.packing import pack_session
-from icestream.flow.relinking import relink_root
-from icestream.flow.running import run_session
-from icestream.flow.session import Session, open_session
-from icestream.flow.source import SeenFile
-from icestream.flow.store import Store
+from icestream.flow import Arrival, Context, Params, Pulse, SourceContext, Watch, step
+from icestream.flow.declaration.source import SeenFile
+from icestream.flow.run.running import run_session
+from icestream.flow.storage import packing, schema
+from icestream.flow.storage.database import engine_for
+from icestream.flow.storage.packing import pack_session
+from icestream.flow.storage.relinking import relink_root
+from icestream.flow.storage.session import Session, open_session
+from icestream.flow.storage.store import Store
 from icestream.observe.queries import open_view
 from icestream.records import FileRef, Record
 from icestream.settings import Settings

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from sqlalchemy import create_engine, select, update
 
-from icestream.flow import schema
 from icestream.flow.control.foreseen import foresee_revisions
-from icestream.flow.graph import Graph, Workflow, build_graph
-from icestream.flow.keys import canonical_json
-from icestream.flow.pinned import as_pinned, default_of
-from icestream.flow.revisions import activate_revisions, definition_of, identity_params
+from icestream.flow.storage import schema
+from icestream.flow.storage.revisions import activate_revisions, definition_of, identity_params
+from icestream.flow.workflow.graph import Graph, Workflow, build_graph
+from icestream.flow.workflow.keys import canonical_json
+from icestream.flow.workflow.pinned import as_pinned, default_of
 from icestream.steps.ctf_consensus import CtfConsensusParams
 
 FIELDS = CtfConsensusParams.model_fields

@@ -9,12 +9,12 @@ import pytest
 import yaml
 
 from icestream.errors import SessionError, WorkflowError
-from icestream.flow import schema
 from icestream.flow.control.asking import Apply, Branch, Close, Continue, Override, Reset, Restart, Set
 from icestream.flow.control.planning import Edit, Plan, StepPlan, plan_edit
 from icestream.flow.control.submitting import submit
-from icestream.flow.running import run_session
-from icestream.flow.session import Session, open_session
+from icestream.flow.run.running import run_session
+from icestream.flow.storage import schema
+from icestream.flow.storage.session import Session, open_session
 from icestream.settings import Settings
 from icestream.testing.toy_session import TOYS, make_toy_session, outcomes_of, read_rows, start_runner, toy_steps
 

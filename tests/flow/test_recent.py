@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from icestream.flow.recent import RecentRecords, size_of
+from icestream.flow.run.recent import RecentRecords, size_of
 
 
 def record(size: int) -> dict[str, Any]:

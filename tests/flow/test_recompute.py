@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 from icestream.errors import WorkflowError
-from icestream.flow import schema
 from icestream.flow.control.asking import Apply, Branch, Clean, Close, Command, Override, Recompute, Restart, Retry, Set, ask
 from icestream.flow.control.planning import plan_edit, plan_recompute
 from icestream.flow.control.submitting import Answer, read_answer, recompute_exposures
-from icestream.flow.session import Session, open_session
+from icestream.flow.storage import schema
+from icestream.flow.storage.session import Session, open_session
 from icestream.settings import Settings
 from icestream.testing.toy_life import Life
 from icestream.testing.toy_model import read_rows

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from icestream.flow import schema
-from icestream.flow.running import run_session
-from icestream.flow.session import Session, open_session
+from icestream.flow.run.running import run_session
+from icestream.flow.storage import schema
+from icestream.flow.storage.session import Session, open_session
 from icestream.settings import Settings
 from icestream.testing.toy_session import TOYS, arrive, make_toy_session, outcomes_of, read_rows
 

@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 
-from icestream.flow.context import Progress, Verdict
-from icestream.flow.deciding import judge_for
-from icestream.flow.graph import Node, Workflow, build_graph
-from icestream.flow.moves import (
+from icestream.flow.declaration.context import Progress, Verdict
+from icestream.flow.scheduling.deciding import judge_for
+from icestream.flow.scheduling.moves import (
     Absorbed,
     Arrived,
     CloseBatch,
@@ -31,7 +30,8 @@ from icestream.flow.moves import (
     Status,
     Tick,
 )
-from icestream.flow.scheduler import Scheduler
+from icestream.flow.scheduling.scheduler import Scheduler
+from icestream.flow.workflow.graph import Node, Workflow, build_graph
 from icestream.testing.toy_session import TOYS
 
 NUMBERS = {"use": f"{TOYS}:count_numbers", "params": {"stop_after": 9}}

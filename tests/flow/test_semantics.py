@@ -12,12 +12,12 @@ import pytest
 from sqlalchemy import update
 
 from icestream.errors import SessionBusy, SessionError, StaleRunner
-from icestream.flow import schema
-from icestream.flow.database import check_file_system
-from icestream.flow.graph import StepSpec
-from icestream.flow.running import run_session
-from icestream.flow.session import Session, SessionDocument, create_session, open_session, resolve_ref
-from icestream.flow.store import Store, append_command
+from icestream.flow.run.running import run_session
+from icestream.flow.storage import schema
+from icestream.flow.storage.database import check_file_system
+from icestream.flow.storage.session import Session, SessionDocument, create_session, open_session, resolve_ref
+from icestream.flow.storage.store import Store, append_command
+from icestream.flow.workflow.graph import StepSpec
 from icestream.settings import Settings
 from icestream.testing.toy_session import (
     TOYS,

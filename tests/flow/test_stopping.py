@@ -8,8 +8,8 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from icestream.flow.session import SessionDocument, create_session
-from icestream.flow.stopping import StopRequests, on_stop_signals
+from icestream.flow.run.stopping import StopRequests, on_stop_signals
+from icestream.flow.storage.session import SessionDocument, create_session
 
 LIMIT_S = 60.0
 # A second signal comes at every line that the handler of the first one reaches.
@@ -17,10 +17,10 @@ INTERRUPTED = """
 import signal, sys
 from contextlib import closing
 from pathlib import Path
-from icestream.flow.running import Attendance
-from icestream.flow.session import open_session
+from icestream.flow.run.running import Attendance
+from icestream.flow.storage.session import open_session
 from icestream.settings import Settings
-from icestream.flow.stopping import on_stop_signals
+from icestream.flow.run.stopping import on_stop_signals
 
 def interrupt(frame, event, argument):
     if event == "line" and attendance.stops.count < 20:

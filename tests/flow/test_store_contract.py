@@ -15,17 +15,17 @@ import pytest
 from sqlalchemy import Connection, insert, select, update
 
 from icestream.errors import SessionBusy, SessionError, StaleRunner, StoreUnavailable
-from icestream.flow import schema
-from icestream.flow.claiming import read_runner_row
-from icestream.flow.database import engine_for
-from icestream.flow.location import Location, Server
-from icestream.flow.moves import Notify
-from icestream.flow.runner import Runner
-from icestream.flow.running import run_session
-from icestream.flow.schema import SCHEMA_VERSION
-from icestream.flow.session import open_session
-from icestream.flow.store import Store, append_command
-from icestream.flow.writing import Writing
+from icestream.flow.run.runner import Runner
+from icestream.flow.run.running import run_session
+from icestream.flow.scheduling.moves import Notify
+from icestream.flow.storage import schema
+from icestream.flow.storage.claiming import read_runner_row
+from icestream.flow.storage.database import engine_for
+from icestream.flow.storage.location import Location, Server
+from icestream.flow.storage.schema import SCHEMA_VERSION
+from icestream.flow.storage.session import open_session
+from icestream.flow.storage.store import Store, append_command
+from icestream.flow.storage.writing import Writing
 from icestream.settings import Settings
 from icestream.testing.toy_session import arrive, outcomes_of, read_rows, replay_log, results_of, toy_steps
 
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from conftest import Place
 
 CLAIM = (
-    "import sys, time; from pathlib import Path; from icestream.flow.session import open_session; "
-    "from icestream.flow.store import Store; store = Store(open_session(Path(sys.argv[1])).store_at); store.claim(); "
+    "import sys, time; from pathlib import Path; from icestream.flow.storage.session import open_session; "
+    "from icestream.flow.storage.store import Store; store = Store(open_session(Path(sys.argv[1])).store_at); store.claim(); "
     "print('claimed', flush=True); time.sleep(600)"
 )
 APPEND = (
-    "import sys; from pathlib import Path; from icestream.flow.session import open_session; "
-    "from icestream.flow.store import append_command; location = open_session(Path(sys.argv[1])).store_at; "
+    "import sys; from pathlib import Path; from icestream.flow.storage.session import open_session; "
+    "from icestream.flow.storage.store import append_command; location = open_session(Path(sys.argv[1])).store_at; "
     "[append_command(location, 'retry', {'number': i}, author='another process') for i in range(5)]"
 )
 SHORT_LEASE_S = 0.3
@@ -377,7 +377,7 @@ def test_a_store_that_another_process_locks_is_unavailable_until_it_lets_go(
     place: "Place", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     location = place.location()
-    monkeypatch.setattr("icestream.flow.database.LOCK_WAIT_S", 0.2)
+    monkeypatch.setattr("icestream.flow.storage.database.LOCK_WAIT_S", 0.2)
     with claimed(location) as store:
         other = engine_for(location)
         with other.begin() as connection:

@@ -10,11 +10,11 @@ from sqlalchemy import insert, text
 from sqlalchemy.exc import DBAPIError
 
 from icestream.errors import SessionError, StoreUnavailable
-from icestream.flow import schema
-from icestream.flow.copying import copy_store
-from icestream.flow.location import Server
-from icestream.flow.store import Store, append_command
-from icestream.flow.store_trouble import explain
+from icestream.flow.storage import schema
+from icestream.flow.storage.copying import copy_store
+from icestream.flow.storage.location import Server
+from icestream.flow.storage.store import Store, append_command
+from icestream.flow.storage.store_trouble import explain
 from icestream.testing.postgres import ThrowawayServer
 
 SERVER = Server("127.0.0.1", 9, "me", "em", "lyso", "disable")  # the port that discards: nobody listens

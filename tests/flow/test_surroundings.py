@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from icestream.errors import SourceGone
-from icestream.flow import Context, Field, Params, schema, step
-from icestream.flow.database import engine_for
-from icestream.flow.running import run_session
-from icestream.flow.session import DOCUMENT, Session, SessionDocument, dump_document, open_session
-from icestream.flow.surroundings import Surroundings
+from icestream.flow import Context, Field, Params, step
+from icestream.flow.run.running import run_session
+from icestream.flow.run.surroundings import Surroundings
+from icestream.flow.storage import schema
+from icestream.flow.storage.database import engine_for
+from icestream.flow.storage.session import DOCUMENT, Session, SessionDocument, dump_document, open_session
 from icestream.settings import Settings
 from icestream.testing.toy_session import TOYS, make_toy_session, outcomes_of, read_rows
 from icestream.testing.toys import Number

@@ -8,15 +8,15 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from icestream.flow.bench import WorkerContext
-from icestream.flow.context import Exposure
-from icestream.flow.guard import CallFailure, FailureKind, call_step
-from icestream.flow.wire import Message, send
+from icestream.flow.declaration.context import Exposure
+from icestream.flow.declaration.guard import CallFailure, FailureKind, call_step
+from icestream.flow.execution.bench import WorkerContext
+from icestream.flow.execution.wire import Message, send
 
 
 def test_a_worker_whose_runner_died_just_now_ends_without_a_word() -> None:
     ours, theirs = socket.socketpair()
-    command = [sys.executable, "-m", "icestream.flow.worker", str(os.getpid()), str(theirs.fileno())]
+    command = [sys.executable, "-m", "icestream.flow.execution.worker", str(os.getpid()), str(theirs.fileno())]
     with subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE, stdin=subprocess.DEVNULL) as worker:
         theirs.close()
         ours.shutdown(socket.SHUT_RD)  # nobody will hear its answer

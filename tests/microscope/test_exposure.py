@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from scipy import fft
 
-from icestream.algorithms.ctf import ctf_phase, electron_wavelength_ang
-from icestream.algorithms.dose import critical_exposure_e_per_ang2
+from icestream.algorithms.ctf.transfer import ctf_phase, electron_wavelength_ang
 from icestream.algorithms.fourier import frequency_radius_2d, radial_average_2d
+from icestream.algorithms.motion.dose import critical_exposure_e_per_ang2
 from icestream.microscope.camera import make_camera
 from icestream.microscope.draw import draw_exposure
 from icestream.microscope.exposure import counted_frames, expected_frames, place_particles, render_specimen, transfer_2d

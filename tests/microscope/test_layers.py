@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import fft
 
-from icestream.algorithms.ctf import ctf_phase, electron_wavelength_ang
+from icestream.algorithms.ctf.transfer import ctf_phase, electron_wavelength_ang
 from icestream.algorithms.fourier import radial_average_2d
 from icestream.microscope.draw import draw_exposure
 from icestream.microscope.exposure import render_specimen, transfer_2d

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from icestream.algorithms.spectrum import power_spectrum
+from icestream.algorithms.spectra.spectrum import power_spectrum
 from icestream.microscope.draw import draw_exposure
 from icestream.microscope.scenes import HEXAGONAL_ICE_ANG, draw_cover
 from icestream.microscope.settings import Scene, SimulationSettings

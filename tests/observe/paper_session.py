@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import insert
 
-from icestream.flow import schema
-from icestream.flow.keys import digest
-from icestream.flow.session import Session, SessionDocument
-from icestream.flow.store import Store
+from icestream.flow.storage import schema
+from icestream.flow.storage.session import Session, SessionDocument
+from icestream.flow.storage.store import Store
+from icestream.flow.workflow.keys import digest
 from icestream.io.blocks import to_block
 from icestream.records import Record
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import mrcfile
 import pytest
 
-from icestream.flow.running import run_session
-from icestream.flow.session import SessionDocument, create_session
+from icestream.flow.run.running import run_session
+from icestream.flow.storage.session import SessionDocument, create_session
 from icestream.microscope.settings import SimulationSettings
 from icestream.microscope.simulate import render_micrograph
 from icestream.observe.queries import open_view

@@ -7,7 +7,7 @@ import pytest
 from markupsafe import escape
 from paper_acquisition import write_acquisition
 
-from icestream.algorithms.motion_model import local_shift_px
+from icestream.algorithms.motion.model import local_shift_px
 from icestream.observe.motion_field import MOST_POINTS, Arrow, draw_arrows, draw_path, local_arrows
 from icestream.observe.queries import open_view
 from icestream.observe.report import gather, write_report

@@ -7,7 +7,7 @@ from paper_acquisition import write_acquisition
 from paper_session import HOSTILE, T0, PaperSession, new_session, picks_block
 
 from icestream.errors import SessionError
-from icestream.flow import schema
+from icestream.flow.storage import schema
 from icestream.observe.answers import Counts
 from icestream.observe.order import workflow_order
 from icestream.observe.queries import SessionView, open_view

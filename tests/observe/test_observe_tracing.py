@@ -7,7 +7,7 @@ from paper_acquisition import write_acquisition
 from paper_session import PaperSession
 
 from icestream.errors import SessionError
-from icestream.flow import schema
+from icestream.flow.storage import schema
 from icestream.observe.queries import open_view
 
 

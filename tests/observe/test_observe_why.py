@@ -15,8 +15,8 @@ import pytest
 from paper_session import PaperSession, new_session
 from sqlalchemy import update
 
-from icestream.flow import schema
-from icestream.flow.database import engine_for
+from icestream.flow.storage import schema
+from icestream.flow.storage.database import engine_for
 from icestream.observe.queries import open_view
 from icestream.observe.why import why_exposure, why_session, why_step
 from icestream.records import Record

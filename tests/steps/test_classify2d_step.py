@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from icestream.algorithms.classify2d_ctf import ctf_polar_2d
+from icestream.algorithms.classify2d.ctf import ctf_polar_2d
 from icestream.errors import ItemError
 from icestream.flow import Exposure, Progress, Update
-from icestream.flow.step import step_type_of
+from icestream.flow.declaration.step import step_type_of
 from icestream.io.blocks import from_block, to_block
 from icestream.io.image import read_stack, write_mrc
 from icestream.records import Acquisition, ClassAssignments, ClassAverages, Particles

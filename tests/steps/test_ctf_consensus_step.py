@@ -3,7 +3,7 @@
 import pytest
 
 from icestream.errors import ItemError
-from icestream.flow.step import Kind, step_type_of
+from icestream.flow.declaration.step import Kind, step_type_of
 from icestream.records import Acquisition, CtfFit, Micrograph
 from icestream.steps.ctf_consensus import CtfConsensusParams, average_ctf, check_ctf_consensus, compare_ctfs
 

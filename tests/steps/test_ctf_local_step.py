@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import fft
 
-from icestream.algorithms.ctf import ctf_2d
+from icestream.algorithms.ctf.transfer import ctf_2d
 from icestream.errors import ItemError
-from icestream.flow.step import Kind, step_type_of
+from icestream.flow.declaration.step import Kind, step_type_of
 from icestream.io.blocks import from_block, to_block
 from icestream.records import Acquisition, CtfFit, Micrograph, Picks
 from icestream.steps.ctf_local import CtfLocalParams, examine_local_ctf

@@ -9,11 +9,11 @@ import gemmi
 import numpy as np
 import pytest
 
-from icestream.algorithms.extract import cut_boxes_2d
-from icestream.algorithms.motion_model import local_shift_px
+from icestream.algorithms.motion.model import local_shift_px
+from icestream.algorithms.particles.extract import cut_boxes_2d
 from icestream.errors import ItemError
 from icestream.flow import Exposure
-from icestream.flow.step import step_type_of
+from icestream.flow.declaration.step import step_type_of
 from icestream.io.blocks import to_block
 from icestream.io.image import read_image, read_stack, write_mrc
 from icestream.io.star import Table, read_star

@@ -13,7 +13,7 @@ import pytest
 import tifffile
 
 from icestream.flow import Arrival, SeenFile
-from icestream.flow.watching import WorkerSourceContext
+from icestream.flow.execution.watching import WorkerSourceContext
 from icestream.io.image import write_mrc
 from icestream.records import GainReference, Micrograph, Movie
 from icestream.steps.file_source import content_identity, safe_name, watch_files

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from icestream.errors import WorkflowError
 from icestream.flow import Exposure, Verdict
-from icestream.flow.graph import Graph, Workflow, build_graph
+from icestream.flow.workflow.graph import Graph, Workflow, build_graph
 from icestream.steps.lot import draw_lot
 from icestream.steps.membership import (
     KeepIfParams,

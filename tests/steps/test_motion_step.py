@@ -5,7 +5,7 @@ import pytest
 from scipy import fft
 
 from icestream.errors import ItemError, SourceGone, TruncatedFile
-from icestream.flow.step import step_type_of
+from icestream.flow.declaration.step import step_type_of
 from icestream.io.defects import read_defects
 from icestream.io.image import image_header, read_image, write_mrc
 from icestream.io.movie import movie_header

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from icestream.algorithms.spectrum import power_spectra
+from icestream.algorithms.spectra.spectrum import power_spectra
 from icestream.errors import ItemError
-from icestream.flow.graph import Workflow, build_graph
-from icestream.flow.joins import join_inputs
-from icestream.flow.outcomes import Outcome, Status
-from icestream.flow.step import Kind, step_type_of
+from icestream.flow.declaration.outcomes import Outcome, Status
+from icestream.flow.declaration.step import Kind, step_type_of
+from icestream.flow.scheduling.joins import join_inputs
+from icestream.flow.workflow.graph import Workflow, build_graph
 from icestream.io.image import image_header, read_image, read_stack, write_mrc
 from icestream.io.movie import movie_header, open_movie
 from icestream.microscope import Pace, SimulationSettings, simulate

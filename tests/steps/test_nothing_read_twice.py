@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from icestream.flow.graph import StepSpec
-from icestream.flow.running import run_session
-from icestream.flow.session import SessionDocument, create_session, open_session
+from icestream.flow.run.running import run_session
+from icestream.flow.storage.session import SessionDocument, create_session, open_session
+from icestream.flow.workflow.graph import StepSpec
 from icestream.io import movie as movies
 from icestream.io.image import write_mrc
 from icestream.io.movie import MovieHeader, MovieReader, open_movie

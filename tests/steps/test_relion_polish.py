@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from relion_truth import add_true_poses, relion
 
-from icestream.algorithms.motion_model import local_shift_px
+from icestream.algorithms.motion.model import local_shift_px
 from icestream.flow import Exposure
 from icestream.io.image import read_image, read_stack, write_mrc
 from icestream.io.movie import movie_header

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from relion_truth import POSE, add_true_poses, relion
 from scipy import fft
 
-from icestream.algorithms.ctf import ctf_2d
+from icestream.algorithms.ctf.transfer import ctf_2d
 from icestream.flow import Exposure
 from icestream.io.image import read_stack, write_mrc
 from icestream.io.movie import movie_header

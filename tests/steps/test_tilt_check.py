@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import fft
 
-from icestream.algorithms.ctf import ctf_2d
+from icestream.algorithms.ctf.transfer import ctf_2d
 from icestream.errors import ItemError
-from icestream.flow.step import Kind, step_type_of
+from icestream.flow.declaration.step import Kind, step_type_of
 from icestream.records import Acquisition, Micrograph
 from icestream.steps.quality_records import TiltMeasure
 from icestream.steps.tilt_check import MeasureTiltParams, TiltCheckParams, check_tilt, measure_tilt

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from icestream.flow import schema
-from icestream.flow.contradictions import describe_contradictions
-from icestream.flow.graph import StepSpec
-from icestream.flow.running import run_session
-from icestream.flow.session import SessionDocument, create_session, open_session
+from icestream.flow.run.contradictions import describe_contradictions
+from icestream.flow.run.running import run_session
+from icestream.flow.storage import schema
+from icestream.flow.storage.session import SessionDocument, create_session, open_session
+from icestream.flow.workflow.graph import StepSpec
 from icestream.microscope.pace import Pace
 from icestream.microscope.settings import SimulationSettings
 from icestream.microscope.simulate import simulate

@@ -8,9 +8,9 @@ import pytest
 from pydantic import ValidationError
 from scipy import ndimage
 
-from icestream.algorithms.micrograph_features import MicrographMaps
+from icestream.algorithms.micrograph.features import MicrographMaps
 from icestream.errors import ItemError
-from icestream.flow.step import Kind, step_type_of
+from icestream.flow.declaration.step import Kind, step_type_of
 from icestream.io.picture import read_picture
 from icestream.records import Acquisition, CtfFit, Micrograph
 from icestream.steps.quality_records import MicrographQuality

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from icestream.flow.graph import StepSpec
-from icestream.flow.running import run_session
-from icestream.flow.session import SessionDocument, create_session, open_session
+from icestream.flow.run.running import run_session
+from icestream.flow.storage.session import SessionDocument, create_session, open_session
+from icestream.flow.workflow.graph import StepSpec
 from icestream.microscope.pace import Pace
 from icestream.microscope.settings import Fault, SimulationSettings
 from icestream.microscope.simulate import simulate

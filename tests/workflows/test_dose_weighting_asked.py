@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from icestream.cli import app
 from icestream.errors import ItemError, WorkflowError
-from icestream.flow.session import open_session
+from icestream.flow.storage.session import open_session
 from icestream.records import Acquisition, Movie
 from icestream.steps.motion import MotionParams, correct_motion
 from icestream.testing.context import StepBench

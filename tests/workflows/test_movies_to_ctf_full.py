@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from icestream.errors import WorkflowError
-from icestream.flow.graph import build_graph
-from icestream.flow.running import run_session
-from icestream.flow.session import create_session
+from icestream.flow.run.running import run_session
+from icestream.flow.storage.session import create_session
+from icestream.flow.workflow.graph import build_graph
 from icestream.io.movie import movie_header
 from icestream.microscope.pace import Pace
 from icestream.microscope.settings import Fault, Scene, SimulationSettings

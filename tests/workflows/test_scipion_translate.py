@@ -4,9 +4,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from icestream.algorithms.gain_orientation import orient_gain_2d
-from icestream.flow.graph import StepSpec, Workflow, build_graph
-from icestream.flow.registry import find_step
+from icestream.algorithms.gain.orientation import orient_gain_2d
+from icestream.flow.declaration.registry import find_step
+from icestream.flow.workflow.graph import StepSpec, Workflow, build_graph
 from icestream.workflows import scipion_flow
 from icestream.workflows.scipion_convert import Reader
 from icestream.workflows.scipion_flow import FLOWS, PORTS, Flow

@@ -5,8 +5,8 @@ import pytest
 import yaml
 
 from icestream.errors import WorkflowError
-from icestream.flow.graph import Workflow, build_graph
-from icestream.flow.session import create_session
+from icestream.flow.storage.session import create_session
+from icestream.flow.workflow.graph import Workflow, build_graph
 from icestream.testing.toy_session import TOYS
 from icestream.workflows import fill_template, load_template, placeholders_schema, read_template
 from icestream.workflows.export import choose_steps, dump_template, export_template

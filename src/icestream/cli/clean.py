@@ -29,7 +29,7 @@ def clean(
     from icestream.cli.planned import print_rubbish
     from icestream.flow.control.asking import Clean
     from icestream.flow.control.cleaning import plan_cleaning
-    from icestream.flow.session import open_session
+    from icestream.flow.storage.session import open_session
 
     if dry_run:
         print_rubbish(plan_cleaning(open_session(session), old_revisions=old_revisions), json=json)

@@ -55,7 +55,7 @@ def stop(
     """
     from icestream.flow.control.asking import Close, Stop
     from icestream.flow.control.submitting import runner_lives
-    from icestream.flow.session import open_session
+    from icestream.flow.storage.session import open_session
 
     if from_ is not None:
         ask_for(session, Close(step=from_, now=now), json=json)
@@ -136,7 +136,7 @@ def retry(
     ```
     """
     from icestream.flow.control.asking import Retry
-    from icestream.flow.session import open_session
+    from icestream.flow.storage.session import open_session
     from icestream.observe.queries import open_view
 
     opened = open_session(session)

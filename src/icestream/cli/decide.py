@@ -87,7 +87,7 @@ def _decide(
     json: bool,
 ) -> None:
     from icestream.flow.control.asking import Override
-    from icestream.flow.session import open_session
+    from icestream.flow.storage.session import open_session
     from icestream.observe.queries import open_view
 
     wanted = listed_exposures(exposures or [], from_file)

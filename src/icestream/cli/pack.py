@@ -30,8 +30,8 @@ def pack(
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from icestream.flow.packing import pack_session
-    from icestream.flow.session import open_session
+    from icestream.flow.storage.packing import pack_session
+    from icestream.flow.storage.session import open_session
 
     console = output()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -62,8 +62,8 @@ def relink(
     icestream relink lysozyme movies=/data/archive/grid3
     ```
     """
-    from icestream.flow.relinking import relink_root
-    from icestream.flow.session import open_session
+    from icestream.flow.storage.relinking import relink_root
+    from icestream.flow.storage.session import open_session
 
     name, equals, folder = root.partition("=")
     if not equals or not folder:

@@ -41,7 +41,7 @@ def recompute(
     """
     from icestream.cli.run import make_settings
     from icestream.flow.control.submitting import recompute_exposures
-    from icestream.flow.session import open_session
+    from icestream.flow.storage.session import open_session
     from icestream.observe.queries import open_view
 
     params = read_params([word for word in words or [] if _VALUE.match(word)])

@@ -15,9 +15,9 @@ from icestream.cli.group import INTERRUPTED, SOME_FAILED
 from icestream.errors import SessionError
 
 if TYPE_CHECKING:
-    from icestream.flow.executor import Executor
-    from icestream.flow.session import Session
-    from icestream.flow.status import RunReport
+    from icestream.flow.execution.executor import Executor
+    from icestream.flow.run.status import RunReport
+    from icestream.flow.storage.session import Session
     from icestream.settings import Settings
 
 _STARTING_S = 2.0
@@ -49,8 +49,8 @@ def run(
     icestream run lysozyme --executor slurm --cluster-settings facility.yaml
     ```
     """
-    from icestream.flow.executors import find_misuse, open_executor
-    from icestream.flow.session import open_session
+    from icestream.flow.execution.executors import find_misuse, open_executor
+    from icestream.flow.storage.session import open_session
 
     misuse = find_misuse(executor, scheduler=scheduler, cluster_settings=cluster_settings)
     if misuse is not None:
@@ -108,7 +108,7 @@ def make_settings(*, cores: int | None, newest_first: bool) -> "Settings":
 def process(session: "Session", settings: "Settings", *, follow: bool, cluster: "Executor | None" = None) -> "RunReport":
     """Run the session, its steps on ``cluster`` or here, with its progress on the terminal if ``follow``."""
     from icestream.cli.live import follow_run
-    from icestream.flow.running import run_session
+    from icestream.flow.run.running import run_session
 
     if not follow:
         return run_session(session, settings, cluster=cluster)

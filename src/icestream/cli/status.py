@@ -11,7 +11,7 @@ from icestream.cli.console import make_table, output, print_json
 from icestream.errors import SessionError
 
 if TYPE_CHECKING:
-    from icestream.flow.session import Session
+    from icestream.flow.storage.session import Session
     from icestream.observe.answers import StepSummary
 
 _SESSION = typer.Argument(help="Folder of the session.")
@@ -26,7 +26,7 @@ def status(session: Path = _SESSION, json: bool = _JSON) -> None:
     icestream status lysozyme --json | jq '.steps[] | {name, counts}'
     ```
     """
-    from icestream.flow.session import open_session
+    from icestream.flow.storage.session import open_session
     from icestream.observe.queries import open_view
 
     with open_view(open_session(session)) as view:
@@ -86,7 +86,7 @@ def failed(
     icestream failed lysozyme ctf --tracebacks
     ```
     """
-    from icestream.flow.session import open_session
+    from icestream.flow.storage.session import open_session
     from icestream.observe.queries import open_view
 
     opened = open_session(session)
@@ -131,7 +131,7 @@ def trace(
     icestream trace lysozyme classes:12
     ```
     """
-    from icestream.flow.session import open_session
+    from icestream.flow.storage.session import open_session
     from icestream.observe.queries import open_view
 
     with open_view(open_session(session)) as view:

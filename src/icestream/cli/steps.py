@@ -7,7 +7,7 @@ import typer
 from icestream.cli.console import make_table, output, print_json
 
 if TYPE_CHECKING:
-    from icestream.flow.step import StepType
+    from icestream.flow.declaration.step import StepType
 
 
 def steps(
@@ -22,7 +22,7 @@ def steps(
     ```
     """
     from icestream.cli.describe import describe_step
-    from icestream.flow.registry import find_step, step_names
+    from icestream.flow.declaration.registry import find_step, step_names
 
     if type_ is not None:
         found = find_step(type_)

@@ -95,7 +95,7 @@ def _plan(root: Path, sessions: Path, template: str, given: list[str], options: 
 def _watch(plan: "WatchPlan", book: "WatchBook", *, cores: int | None, keep_running: bool) -> None:
     from icestream.cli.watch_loop import Watch
     from icestream.cli.watch_runners import Runners
-    from icestream.flow.stopping import StopRequests, on_stop_signals
+    from icestream.flow.run.stopping import StopRequests, on_stop_signals
 
     def say(text: str) -> None:
         output().print(f"{time.strftime('%H:%M:%S')}  {text}", markup=False, soft_wrap=True)

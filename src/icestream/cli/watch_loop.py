@@ -9,8 +9,8 @@ from icestream.cli.watch_book import WatchBook
 from icestream.cli.watch_runners import How, Process, Runners, find_runner, how_it_ended, last_words, untaken_files
 from icestream.cli.watch_session import WatchPlan, plan_session
 from icestream.errors import IcestreamError, WorkflowError
-from icestream.flow.session import DOCUMENT, create_session
-from icestream.flow.stopping import StopRequests
+from icestream.flow.run.stopping import StopRequests
+from icestream.flow.storage.session import DOCUMENT, create_session
 from icestream.workflows import watch_folders, watching
 from icestream.workflows.watching import Folder, Phase, WatchState
 

@@ -11,8 +11,8 @@ import psutil
 from sqlalchemy import select
 
 from icestream.cli.run import launch_runner, typed_options
-from icestream.flow import schema
-from icestream.flow.session import Session, open_session
+from icestream.flow.storage import schema
+from icestream.flow.storage.session import Session, open_session
 from icestream.observe.queries import open_view
 from icestream.workflows.watch_folders import IMAGE_SUFFIXES, kind_of
 

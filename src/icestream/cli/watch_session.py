@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from icestream.errors import SessionError
-from icestream.flow.session import DOCUMENT, SessionDocument, open_session
+from icestream.flow.storage.session import DOCUMENT, SessionDocument, open_session
 from icestream.workflows.filling import fill_template
 from icestream.workflows.template import Template
 from icestream.workflows.watch_folders import collect_values, session_name

@@ -2,11 +2,11 @@
 
 from pydantic import Field
 
-from icestream.flow.context import Context, Exposure, Params, Progress, Published, Verdict, keep, reject, wait
-from icestream.flow.declare import step
-from icestream.flow.pinned import before
-from icestream.flow.source import Arrival, Pulse, SeenFile, SourceContext, Watch
-from icestream.flow.step import Accumulator, Update
+from icestream.flow.declaration.context import Context, Exposure, Params, Progress, Published, Verdict, keep, reject, wait
+from icestream.flow.declaration.declare import step
+from icestream.flow.declaration.source import Arrival, Pulse, SeenFile, SourceContext, Watch
+from icestream.flow.declaration.step import Accumulator, Update
+from icestream.flow.workflow.pinned import before
 
 __all__ = [
     "Accumulator",

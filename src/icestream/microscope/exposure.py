@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from scipy import fft
 from scipy.spatial import cKDTree
 
-from icestream.algorithms.ctf import ctf_2d
-from icestream.algorithms.dose import critical_exposure_e_per_ang2
+from icestream.algorithms.ctf.transfer import ctf_2d
 from icestream.algorithms.fourier import frequency_radius_2d, shift_spectrum_2d
+from icestream.algorithms.motion.dose import critical_exposure_e_per_ang2
 from icestream.microscope.camera import Camera, count_electrons
 from icestream.microscope.ice import crystal_rings, ice_power_rad2_ang2
 from icestream.microscope.layers import slice_depths_ang, split_into_levels, white_levels

@@ -5,7 +5,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from icestream.algorithms.ctf import electron_wavelength_ang
+from icestream.algorithms.ctf.transfer import electron_wavelength_ang
 
 PROTEIN_DA_PER_ANG3 = 0.81
 """Density of folded protein (partial specific volume 0.73 cm³/g)."""

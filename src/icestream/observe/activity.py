@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, String, cast, literal, null, select
 
-from icestream.flow import schema
+from icestream.flow.storage import schema
 from icestream.observe.answers import Change, ChangeKind, NoticeRow
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from sqlalchemy import select
 
-from icestream.flow import schema
+from icestream.flow.storage import schema
 from icestream.observe.queries import SessionView
 from icestream.records import Acquisition
 

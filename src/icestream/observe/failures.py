@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, func, select
 
-from icestream.flow import schema
+from icestream.flow.storage import schema
 from icestream.observe.answers import FailedItem, ReasonCount, RejectedItem
 from icestream.observe.order import ActiveRevision
 

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from icestream.errors import SessionError
-from icestream.flow import schema
+from icestream.flow.storage import schema
 from icestream.observe.stored import todays_fields
 
 _SHORTEST_KEY = 8

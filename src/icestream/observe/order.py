@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from icestream.flow import schema
-from icestream.flow.session import SessionDocument
+from icestream.flow.storage import schema
+from icestream.flow.storage.session import SessionDocument
 
 
 @dataclass(frozen=True)

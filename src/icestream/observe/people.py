@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import Connection, Table, func, select
 
 from icestream.errors import SessionError
-from icestream.flow import schema
-from icestream.flow.holding import Hold
-from icestream.flow.own_params import OwnParams
+from icestream.flow.run.holding import Hold
+from icestream.flow.storage import schema
+from icestream.flow.storage.own_params import OwnParams
 from icestream.observe.answers import Marks
 from icestream.observe.dialects import columns_there, is_there, json_text
 from icestream.observe.tracing import find_unit

@@ -13,10 +13,10 @@ from sqlalchemy import Connection, Engine, inspect, select
 from sqlalchemy.exc import DBAPIError
 
 from icestream.errors import SessionError
-from icestream.flow import schema
-from icestream.flow.database import engine_for
-from icestream.flow.session import Session
-from icestream.flow.store_trouble import explain
+from icestream.flow.storage import schema
+from icestream.flow.storage.database import engine_for
+from icestream.flow.storage.session import Session
+from icestream.flow.storage.store_trouble import explain
 from icestream.observe import activity, comparing, failures, people, stored, summary, tracing
 from icestream.observe.answers import (
     Change,

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, Select, select
 
 from icestream import records
-from icestream.flow import schema
+from icestream.flow.storage import schema
 from icestream.observe.answers import StoredRecord, StoredSnapshot
 from icestream.observe.dialects import outcome_rowid
 from icestream.observe.order import ActiveRevision, active_revisions

@@ -8,10 +8,10 @@ from typing import Literal
 import psutil
 from sqlalchemy import Connection, func, select
 
-from icestream.flow import schema
-from icestream.flow.claiming import is_alive
-from icestream.flow.frozen import TAKEN
-from icestream.flow.session import Session
+from icestream.flow.scheduling.frozen import TAKEN
+from icestream.flow.storage import schema
+from icestream.flow.storage.claiming import is_alive
+from icestream.flow.storage.session import Session
 from icestream.observe.answers import Counts, Marks, Overview, Pace, RunnerState, StepSummary
 from icestream.observe.dialects import columns_there, outcome_rowid
 from icestream.observe.order import ActiveRevision, works_on_exposures

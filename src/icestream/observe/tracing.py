@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from icestream.errors import SessionError
-from icestream.flow import schema
-from icestream.flow.own_params import OwnParams, load_owned
-from icestream.flow.session import Session
+from icestream.flow.storage import schema
+from icestream.flow.storage.own_params import OwnParams, load_owned
+from icestream.flow.storage.session import Session
 from icestream.observe.dialects import begins_with, has_text
 from icestream.observe.order import ActiveRevision
 from icestream.observe.stored import todays_fields

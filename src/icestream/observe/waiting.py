@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
-from icestream.flow import schema
-from icestream.flow.holding import Hold
-from icestream.flow.moves import FailureKind
-from icestream.flow.retry import retry_delay_s
+from icestream.flow.run.holding import Hold
+from icestream.flow.scheduling.moves import FailureKind
+from icestream.flow.scheduling.retry import retry_delay_s
+from icestream.flow.storage import schema
 from icestream.observe.answers import Marks, RunnerState, StepSummary
 from icestream.observe.dialects import is_there
 from icestream.observe.order import ActiveRevision

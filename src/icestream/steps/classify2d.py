@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.fft import next_fast_len
 
-from icestream.algorithms.classify2d_em import Assignment, Model, Setting, add_batch, anneal, assign, seed_averages
-from icestream.algorithms.classify2d_polar import PolarGrid
-from icestream.algorithms.classify2d_search import PolarParticles
+from icestream.algorithms.classify2d.em import Assignment, Model, Setting, add_batch, anneal, assign, seed_averages
+from icestream.algorithms.classify2d.polar import PolarGrid
+from icestream.algorithms.classify2d.search import PolarParticles
 from icestream.algorithms.frc import resolution_at_threshold_ang
 from icestream.errors import ItemError
 from icestream.flow import Accumulator, Context, Exposure, Field, Params, Progress, Update, Verdict, keep, step, wait

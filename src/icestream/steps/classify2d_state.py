@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from icestream.algorithms.classify2d_ctf import ctf_polar_2d
-from icestream.algorithms.classify2d_em import Model, Setting, prepare_particles_2d
-from icestream.algorithms.classify2d_model import Averages, Sums
-from icestream.algorithms.classify2d_polar import Real
-from icestream.algorithms.classify2d_search import PolarParticles
+from icestream.algorithms.classify2d.ctf import ctf_polar_2d
+from icestream.algorithms.classify2d.em import Model, Setting, prepare_particles_2d
+from icestream.algorithms.classify2d.model import Averages, Sums
+from icestream.algorithms.classify2d.polar import Real
+from icestream.algorithms.classify2d.search import PolarParticles
 from icestream.errors import ItemError
 from icestream.flow import Context, Exposure
 from icestream.io.blocks import from_block

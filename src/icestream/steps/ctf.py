@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
-from icestream.algorithms.ctf_fit import fit_ctf
-from icestream.algorithms.periodogram import periodogram, periodogram_tile_px
-from icestream.algorithms.spectrum import power_spectra, spectrum_tile_px
+from icestream.algorithms.ctf.fit import fit_ctf
+from icestream.algorithms.spectra.periodogram import periodogram, periodogram_tile_px
+from icestream.algorithms.spectra.spectrum import power_spectra, spectrum_tile_px
 from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
 from icestream.records import Acquisition, CtfFit, Micrograph

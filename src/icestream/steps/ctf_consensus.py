@@ -2,8 +2,8 @@
 
 import math
 
-from icestream.algorithms.ctf_consensus import CtfShape, agreement_resolution_ang
-from icestream.algorithms.ctf_consensus import average_ctf as average_shapes
+from icestream.algorithms.ctf.consensus import CtfShape, agreement_resolution_ang
+from icestream.algorithms.ctf.consensus import average_ctf as average_shapes
 from icestream.flow import Field, Verdict, before, keep, reject, step
 from icestream.records import Acquisition, CtfFit, Micrograph
 from icestream.steps.ctf_filter import CtfFilterParams, filter_by_ctf

@@ -1,7 +1,7 @@
 """A second estimate of the contrast transfer function, independent of the first."""
 
-from icestream.algorithms.ctf_equiphase import fit_ctf_equiphase
-from icestream.algorithms.multitaper import multitaper_spectra, multitaper_tile_px
+from icestream.algorithms.ctf.equiphase_fit import fit_ctf_equiphase
+from icestream.algorithms.spectra.multitaper import multitaper_spectra, multitaper_tile_px
 from icestream.errors import ItemError
 from icestream.flow import Context, Field, step
 from icestream.records import Acquisition, CtfFit, Micrograph

@@ -4,10 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
-from icestream.algorithms.ctf_beyond import CtfBeyond, examine_ctf
-from icestream.algorithms.ctf_local_picture import draw_local_defocus
-from icestream.algorithms.ctf_surface import MODEL_NAMES, field_points
-from icestream.algorithms.ice_ring import ICE_RINGS_ANG
+from icestream.algorithms.ctf.beyond import CtfBeyond, examine_ctf
+from icestream.algorithms.ctf.ice_ring import ICE_RINGS_ANG
+from icestream.algorithms.ctf.local_picture import draw_local_defocus
+from icestream.algorithms.ctf.surface import MODEL_NAMES, field_points
 from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
 from icestream.io.image import read_image

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from icestream.algorithms.ctf_surface import DefocusSurface
+from icestream.algorithms.ctf.surface import DefocusSurface
 from icestream.records import FileRef, Record
 from icestream.units import Angstrom, Degree, WholePixels
 

@@ -6,8 +6,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.algorithms.ctf_fit import CtfEstimate
-from icestream.algorithms.ctf_picture import draw_ctf_fit
+from icestream.algorithms.ctf.fit import CtfEstimate
+from icestream.algorithms.ctf.picture import draw_ctf_fit
 from icestream.flow import Context
 from icestream.io.image import read_image
 from icestream.io.preview import write_preview

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Literal
 
-from icestream.algorithms.movie_dose import measure_counts
+from icestream.algorithms.motion.movie_dose import measure_counts
 from icestream.errors import ItemError
 from icestream.flow import Accumulator, Context, Exposure, Field, Params, Progress, Update, Verdict, keep, reject, step, wait
 from icestream.io.movie import open_movie

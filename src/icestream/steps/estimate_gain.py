@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.algorithms.gain import prepare_gain_2d
-from icestream.algorithms.gain_estimate import (
+from icestream.algorithms.gain.correction import prepare_gain_2d
+from icestream.algorithms.gain.estimate import (
     GainFigures,
     GainSums,
     add_movie_counts,
@@ -16,9 +16,9 @@ from icestream.algorithms.gain_estimate import (
     measure_noise,
     measure_unevenness,
 )
-from icestream.algorithms.gain_orientation import choose_gain, fit_gain_size_2d, measure_gain_slope, orient_gain_2d
-from icestream.algorithms.gain_shrink import measure_reliability, shrink_gain_2d
-from icestream.algorithms.motion_frames import check_counts, sum_raw_frames
+from icestream.algorithms.gain.orientation import choose_gain, fit_gain_size_2d, measure_gain_slope, orient_gain_2d
+from icestream.algorithms.gain.shrink import measure_reliability, shrink_gain_2d
+from icestream.algorithms.motion.frames import check_counts, sum_raw_frames
 from icestream.algorithms.namespaces import to_numpy
 from icestream.errors import IcestreamError, ItemError
 from icestream.flow import Accumulator, Context, Exposure, Field, Params, Progress, Update, Verdict, before, keep, step, wait

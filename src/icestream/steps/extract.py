@@ -5,7 +5,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.algorithms.extract import (
+from icestream.algorithms.fourier import Image, crop_fourier_2d
+from icestream.algorithms.particles.extract import (
     cut_boxes_2d,
     flip_phases_2d,
     good_box_px,
@@ -13,7 +14,6 @@ from icestream.algorithms.extract import (
     remove_dust_2d,
     remove_ramp_2d,
 )
-from icestream.algorithms.fourier import Image, crop_fourier_2d
 from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
 from icestream.io.blocks import from_block, to_block

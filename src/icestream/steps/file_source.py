@@ -9,7 +9,7 @@ from pathlib import Path
 
 from icestream.errors import SourceGone
 from icestream.flow import Arrival, Field, Params, Pulse, SeenFile, SourceContext, Watch
-from icestream.flow.guard import CallFailure, call_step
+from icestream.flow.declaration.guard import CallFailure, call_step
 from icestream.io.ready import check_complete
 from icestream.records import Acquisition, Record
 from icestream.steps.folder_watch import FolderWatch, Found, Stamp

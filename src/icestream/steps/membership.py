@@ -5,8 +5,8 @@ from fnmatch import fnmatchcase
 
 from icestream.errors import WorkflowError
 from icestream.flow import Context, Field, Params, Verdict, keep, reject, step
-from icestream.flow.expression import check_condition, parse_condition
-from icestream.flow.expression_values import why_not
+from icestream.flow.workflow.expression import check_condition, parse_condition
+from icestream.flow.workflow.expression_values import why_not
 from icestream.records import Record
 from icestream.steps.lot import draw_lot
 

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
-from icestream.algorithms.gain_orientation import Orientation
-from icestream.algorithms.motion_align import MotionEstimate, align_movie
-from icestream.algorithms.motion_crop import Area, CroppedFrames, crop_detector, move_local_model
-from icestream.algorithms.motion_frames import Detector, Frames
-from icestream.algorithms.motion_sum import DoseModel, MovieSums, sum_movie
+from icestream.algorithms.gain.orientation import Orientation
+from icestream.algorithms.motion.align import MotionEstimate, align_movie
+from icestream.algorithms.motion.crop import Area, CroppedFrames, crop_detector, move_local_model
+from icestream.algorithms.motion.frames import Detector, Frames
+from icestream.algorithms.motion.sum import DoseModel, MovieSums, sum_movie
 from icestream.flow import Context, Field, Params, step
 from icestream.io.image import write_mrc
 from icestream.io.movie import open_movie

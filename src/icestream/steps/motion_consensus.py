@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from icestream.algorithms.motion_consensus import MotionTrack, compare_motions, frame_times
+from icestream.algorithms.motion.consensus import MotionTrack, compare_motions, frame_times
 from icestream.errors import ItemError
 from icestream.flow import Field, Params, Verdict, keep, reject, step
 from icestream.records import Acquisition, FrameUse, Micrograph

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.algorithms.gain import prepare_gain_2d
-from icestream.algorithms.gain_orientation import (
+from icestream.algorithms.gain.correction import prepare_gain_2d
+from icestream.algorithms.gain.orientation import (
     GainChoice,
     Orientation,
     choose_gain,
@@ -16,8 +16,8 @@ from icestream.algorithms.gain_orientation import (
     measure_gain_slope,
     orient_gain_2d,
 )
-from icestream.algorithms.motion_crop import Area
-from icestream.algorithms.motion_frames import Detector, check_counts, make_detector, sum_raw_frames
+from icestream.algorithms.motion.crop import Area
+from icestream.algorithms.motion.frames import Detector, check_counts, make_detector, sum_raw_frames
 from icestream.algorithms.namespaces import CORES, Array, Place, to_numpy
 from icestream.errors import ItemError
 from icestream.flow import Context

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.algorithms.motion_sum import binned_shape
-from icestream.algorithms.movie_spectra import MovieSpectra, average_group_spectra, group_sizes
-from icestream.algorithms.periodogram import periodogram_tile_px
-from icestream.algorithms.spectrum import spectrum_tile_px
+from icestream.algorithms.motion.movie_spectra import MovieSpectra, average_group_spectra, group_sizes
+from icestream.algorithms.motion.sum import binned_shape
+from icestream.algorithms.spectra.periodogram import periodogram_tile_px
+from icestream.algorithms.spectra.spectrum import spectrum_tile_px
 from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
 from icestream.io.image import write_mrc

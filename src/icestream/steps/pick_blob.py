@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from icestream.algorithms.pick_blob import pick_particles_2d
+from icestream.algorithms.particles.pick_blob import pick_particles_2d
 from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
 from icestream.io.blocks import to_block

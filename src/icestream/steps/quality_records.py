@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from icestream.algorithms.micrograph_triage import Kind
+from icestream.algorithms.micrograph.triage import Kind
 from icestream.records import FileRef, Record, Snapshot
 from icestream.units import Angstrom, ElectronsPerSquareAngstrom, Kilovolt, Millimeter, Pixel, WholePixels
 

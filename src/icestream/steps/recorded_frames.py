@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.algorithms.gain import prepare_gain_2d
-from icestream.algorithms.gain_orientation import ORIENTATIONS, Orientation, fit_gain_size_2d, orient_gain_2d
-from icestream.algorithms.motion_crop import Area, crop_detector
-from icestream.algorithms.motion_frames import Detector
+from icestream.algorithms.gain.correction import prepare_gain_2d
+from icestream.algorithms.gain.orientation import ORIENTATIONS, Orientation, fit_gain_size_2d, orient_gain_2d
+from icestream.algorithms.motion.crop import Area, crop_detector
+from icestream.algorithms.motion.frames import Detector
 from icestream.errors import ItemError
 from icestream.flow import Context
 from icestream.io.defects import read_defects

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.algorithms.gain import prepare_gain_2d
-from icestream.algorithms.gain_orientation import ORIENTATIONS, fit_gain_size_2d, orient_gain_2d
-from icestream.algorithms.motion_relion import conversion_error_px, convert_local_model
+from icestream.algorithms.gain.correction import prepare_gain_2d
+from icestream.algorithms.gain.orientation import ORIENTATIONS, fit_gain_size_2d, orient_gain_2d
+from icestream.algorithms.motion.relion import conversion_error_px, convert_local_model
 from icestream.errors import ItemError
 from icestream.files import publish
 from icestream.io.defects import read_defects

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from icestream.algorithms.tilt import TiltStatistics, choose_window_px, correlate_windows
+from icestream.algorithms.ctf.tilt import TiltStatistics, choose_window_px, correlate_windows
 from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, Verdict, keep, reject, step
 from icestream.io.image import read_image

@@ -6,8 +6,8 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.algorithms.micrograph_features import MicrographFeatures, MicrographMaps, measure_features_2d
-from icestream.algorithms.micrograph_triage import GOOD, Judgement, Kind, judge_micrograph, replace_bounds
+from icestream.algorithms.micrograph.features import MicrographFeatures, MicrographMaps, measure_features_2d
+from icestream.algorithms.micrograph.triage import GOOD, Judgement, Kind, judge_micrograph, replace_bounds
 from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, Verdict, keep, reject, step
 from icestream.io.image import read_image

@@ -18,12 +18,12 @@ from icestream import records, workflows
 from icestream.cli import app
 from icestream.cli.describe import describe_step
 from icestream.cli.fields import describe_fields
-from icestream.flow.acquiring import SessionAcquisition
-from icestream.flow.cluster_settings import ClusterSettings
-from icestream.flow.graph import StepSpec
-from icestream.flow.registry import find_step, step_names
-from icestream.flow.requests import StepResources
-from icestream.flow.session import SessionDocument
+from icestream.flow.declaration.registry import find_step, step_names
+from icestream.flow.execution.cluster_settings import ClusterSettings
+from icestream.flow.storage.session import SessionDocument
+from icestream.flow.workflow.acquiring import SessionAcquisition
+from icestream.flow.workflow.graph import StepSpec
+from icestream.flow.workflow.requests import StepResources
 from icestream.microscope.pace import Pace
 from icestream.microscope.settings import Fault, Scene, SimulationSettings
 from icestream.settings import Settings

@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import Table
 
 from icestream.files import TEMPORARY_MARK
-from icestream.flow import schema
-from icestream.flow.session import Session
+from icestream.flow.storage import schema
+from icestream.flow.storage.session import Session
 from icestream.testing.toy_model import ABSENT, ITEM, Expected, Record, Wanted, expect, kind_of, offered, read_rows
 
 _NUMBERED: tuple[Table, ...] = (

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from icestream.flow import schema
 from icestream.flow.control.asking import Branch, Command, Continue, Override, Recompute, Set
-from icestream.flow.session import Session, open_session
+from icestream.flow.storage import schema
+from icestream.flow.storage.session import Session, open_session
 from icestream.testing.toy_checks import Watcher, compare_end
 from icestream.testing.toy_model import Wanted, read_rows
 from icestream.testing.toy_session import arrive, make_toy_session, toy_steps

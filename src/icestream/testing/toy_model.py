@@ -14,9 +14,9 @@ from urllib.parse import quote
 
 from sqlalchemy import Table
 
-from icestream.flow import schema
-from icestream.flow.graph import StepSpec
-from icestream.flow.session import Session, open_session
+from icestream.flow.storage import schema
+from icestream.flow.storage.session import Session, open_session
+from icestream.flow.workflow.graph import StepSpec
 
 FAILED, ITEM, REJECTED, SKIPPED, ABSENT = "failed", "item", "rejected", "skipped", "absent"
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from sqlalchemy import select
 
-from icestream.flow import schema
-from icestream.flow.database import engine_for
-from icestream.flow.registry import find_step
-from icestream.flow.session import Session, SessionDocument, create_session
+from icestream.flow.declaration.registry import find_step
+from icestream.flow.storage import schema
+from icestream.flow.storage.database import engine_for
+from icestream.flow.storage.session import Session, SessionDocument, create_session
 from icestream.testing.context import StepBench
 
 TOYS = "icestream.testing.toys"
@@ -63,9 +63,9 @@ def arrive(folder: Path, numbers: range | list[str]) -> None:
 _RUN = """
 import json, sys
 from pathlib import Path
-from icestream.flow.executors import open_executor
-from icestream.flow.running import run_session
-from icestream.flow.session import open_session
+from icestream.flow.execution.executors import open_executor
+from icestream.flow.run.running import run_session
+from icestream.flow.storage.session import open_session
 from icestream.settings import Settings
 
 session = open_session(Path(sys.argv[1]))

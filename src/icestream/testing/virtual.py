@@ -18,15 +18,16 @@ from typing import Any
 from sqlalchemy import Connection
 
 from icestream.errors import StaleRunner, StoreUnavailable
-from icestream.flow import claiming, faults
-from icestream.flow.clock import Clock
 from icestream.flow.control.asking import Command, ask
-from icestream.flow.pool import Pool
-from icestream.flow.runner import Runner
-from icestream.flow.session import Session, open_session
-from icestream.flow.status import RunReport
-from icestream.flow.surroundings import Surroundings
-from icestream.flow.taking_up import answer_commands
+from icestream.flow.execution.pool import Pool
+from icestream.flow.run import faults
+from icestream.flow.run.clock import Clock
+from icestream.flow.run.runner import Runner
+from icestream.flow.run.status import RunReport
+from icestream.flow.run.surroundings import Surroundings
+from icestream.flow.run.taking_up import answer_commands
+from icestream.flow.storage import claiming
+from icestream.flow.storage.session import Session, open_session
 from icestream.settings import Settings
 from icestream.testing.virtual_pool import Misfortunes, VirtualPool
 from icestream.testing.virtual_time import ProcessDied, VirtualClock, virtual_machine_time
@@ -181,7 +182,7 @@ class VirtualMachine:
         return self._build()
 
     def turn(self, cycles: int = 1) -> None:
-        """Let the runner do some cycles; one that lost its store is built anew as `icestream.flow.running` does."""
+        """Let the runner do some cycles; one that lost its store is built anew as `icestream.flow.run.running` does."""
         for _ in range(cycles):
             if self.runner is None:
                 return

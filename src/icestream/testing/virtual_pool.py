@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import IO, Any
 
 from icestream.files import publish, temporary_path
-from icestream.flow import bench
-from icestream.flow.calls import run_task
-from icestream.flow.executor import Answer, Request, ended
-from icestream.flow.guard import CallFailure, call_step
-from icestream.flow.moves import FailureKind
-from icestream.flow.pool import Pool, Worker, heard
-from icestream.flow.registry import find_step
-from icestream.flow.source import Arrival, SeenFile
-from icestream.flow.watching import WorkerSourceContext
-from icestream.flow.wire import Message, pack, unpack
-from icestream.flow.worker import describe_found
+from icestream.flow.declaration.guard import CallFailure, call_step
+from icestream.flow.declaration.registry import find_step
+from icestream.flow.declaration.source import Arrival, SeenFile
+from icestream.flow.execution import bench
+from icestream.flow.execution.calls import run_task
+from icestream.flow.execution.executor import Answer, Request, ended
+from icestream.flow.execution.pool import Pool, Worker, heard
+from icestream.flow.execution.watching import WorkerSourceContext
+from icestream.flow.execution.wire import Message, pack, unpack
+from icestream.flow.execution.worker import describe_found
+from icestream.flow.scheduling.moves import FailureKind
 from icestream.testing.virtual_time import ProcessDied, VirtualClock
 
 LOOK_S = 0.5

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from icestream.errors import IcestreamError
-from icestream.flow.acquiring import SessionAcquisition
-from icestream.flow.graph import StepSpec
-from icestream.flow.registry import find_step
-from icestream.flow.step import Kind, StepType
+from icestream.flow.declaration.registry import find_step
+from icestream.flow.declaration.step import Kind, StepType
+from icestream.flow.workflow.acquiring import SessionAcquisition
+from icestream.flow.workflow.graph import StepSpec
 from icestream.records import GainReference, Picks
 from icestream.workflows.placeholders import LONGEST_TEXT, Placeholder
 from icestream.workflows.template import Template, TemplateStep, asks_in

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from icestream.flow.registry import find_step, step_names
+from icestream.flow.declaration.registry import find_step, step_names
 from icestream.workflows.scipion_convert import AbsentError, Reader, UntranslatableError, as_seconds
 from icestream.workflows.scipion_parse import Pointer, Protocol
 

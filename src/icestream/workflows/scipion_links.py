@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from icestream.flow.graph import Link, StepSpec
-from icestream.flow.registry import find_step
-from icestream.flow.step import Kind, Port
+from icestream.flow.declaration.registry import find_step
+from icestream.flow.declaration.step import Kind, Port
+from icestream.flow.workflow.graph import Link, StepSpec
 from icestream.records import Record
 from icestream.workflows.scipion_flow import COLLECTS
 from icestream.workflows.scipion_parse import Pointer, Protocol

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from icestream.flow.context import Params
-from icestream.flow.registry import find_step
+from icestream.flow.declaration.context import Params
+from icestream.flow.declaration.registry import find_step
 from icestream.workflows.scipion_convert import AbsentError, Reader, UntranslatableError
 from icestream.workflows.scipion_parse import DynamicField, Protocol, Scalar
 from icestream.workflows.scipion_rules import Lost, Mapping, Rule, Via

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from icestream.errors import WorkflowError
-from icestream.flow.graph import Link, StepSpec, Workflow, build_graph
-from icestream.flow.registry import find_step
+from icestream.flow.declaration.registry import find_step
+from icestream.flow.workflow.graph import Link, StepSpec, Workflow, build_graph
 from icestream.records import Particles, Picks, Record
 from icestream.workflows import scipion_flow
 from icestream.workflows.scipion_convert import AbsentError, Reader, UntranslatableError

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from icestream.errors import FileFormatError, ItemError, WorkflowError
-from icestream.flow.session import DOCUMENT
+from icestream.flow.storage.session import DOCUMENT
 from icestream.io.metadata import find_sidecar, merge_acquisition, read_sidecar
 from icestream.io.movie import movie_header
 from icestream.io.raw import COMPRESSED_SUFFIXES

@@ -6,8 +6,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from icestream.errors import SessionError
-from icestream.flow.session import Session
-from icestream.flow.store import append_command
+from icestream.flow.storage.session import Session
+from icestream.flow.storage.store import append_command
 
 
 class Command(BaseModel):

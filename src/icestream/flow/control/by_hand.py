@@ -5,16 +5,17 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, or_, select, update
 
 from icestream.errors import SessionError
-from icestream.flow import moves, schema
 from icestream.flow.control.asking import Override
 from icestream.flow.control.retrying import known_step, readmit
-from icestream.flow.overriding import Override as Decision
-from icestream.flow.overriding import may_override
-from icestream.flow.step import Kind
-from icestream.flow.writing import Writing
+from icestream.flow.declaration.step import Kind
+from icestream.flow.scheduling import moves
+from icestream.flow.scheduling.overriding import Override as Decision
+from icestream.flow.scheduling.overriding import may_override
+from icestream.flow.storage import schema
+from icestream.flow.storage.writing import Writing
 
 if TYPE_CHECKING:
-    from icestream.flow.runner import Runner
+    from icestream.flow.run.runner import Runner
 
 
 def override(runner: "Runner", writing: Writing, command: Override, author: str) -> str:

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, delete, select
 
 from icestream.errors import SessionError
-from icestream.flow import moves, schema
 from icestream.flow.control.asking import Clean
 from icestream.flow.control.looking import reading
 from icestream.flow.control.rubbish import Rubbish, find_rubbish
-from icestream.flow.session import Session, resolve_ref
-from icestream.flow.writing import Writing
+from icestream.flow.scheduling import moves
+from icestream.flow.storage import schema
+from icestream.flow.storage.session import Session, resolve_ref
+from icestream.flow.storage.writing import Writing
 
 if TYPE_CHECKING:
-    from icestream.flow.runner import Runner
+    from icestream.flow.run.runner import Runner
 
 _CHUNK = 500
 _REFERRING = (

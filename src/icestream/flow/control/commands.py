@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select, update
 
 from icestream.errors import IcestreamError, SessionError
-from icestream.flow import schema
 from icestream.flow.control import asking, by_hand, cleaning, editing, holds, recomputing, redoing, retrying, streams
-from icestream.flow.writing import Writing
+from icestream.flow.storage import schema
+from icestream.flow.storage.writing import Writing
 
 if TYPE_CHECKING:
-    from icestream.flow.runner import Runner
+    from icestream.flow.run.runner import Runner
 
 Handler = Callable[["Runner", Writing, Any, str], str]
 """``(runner, writing, command, author) → answer``; it raises `IcestreamError` to refuse."""

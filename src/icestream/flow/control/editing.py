@@ -5,19 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 from icestream.errors import SessionError, WorkflowError
 from icestream.files import publish_text
-from icestream.flow import schema
-from icestream.flow.allotting import own_limits
-from icestream.flow.contents import look_into_files
 from icestream.flow.control.asking import Apply, Branch, Set
 from icestream.flow.control.foreseen import foresee_revisions
-from icestream.flow.graph import Graph, StepSpec
-from icestream.flow.own_params import check_owned
-from icestream.flow.requests import check_requests
-from icestream.flow.session import DOCUMENT, Session, SessionDocument, dump_document, open_session
-from icestream.flow.writing import Writing
+from icestream.flow.run.allotting import own_limits
+from icestream.flow.storage import schema
+from icestream.flow.storage.contents import look_into_files
+from icestream.flow.storage.own_params import check_owned
+from icestream.flow.storage.session import DOCUMENT, Session, SessionDocument, dump_document, open_session
+from icestream.flow.storage.writing import Writing
+from icestream.flow.workflow.graph import Graph, StepSpec
+from icestream.flow.workflow.requests import check_requests
 
 if TYPE_CHECKING:
-    from icestream.flow.runner import Runner
+    from icestream.flow.run.runner import Runner
 
 
 def set_params(runner: "Runner", writing: Writing, command: Set, author: str) -> str:

@@ -8,11 +8,11 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from icestream.flow import schema
-from icestream.flow.contents import settle_contents
-from icestream.flow.graph import Graph, Node
-from icestream.flow.pinned import as_pinned
-from icestream.flow.revisions import Revision, definition_of, identity_params
+from icestream.flow.storage import schema
+from icestream.flow.storage.contents import settle_contents
+from icestream.flow.storage.revisions import Revision, definition_of, identity_params
+from icestream.flow.workflow.graph import Graph, Node
+from icestream.flow.workflow.pinned import as_pinned
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from icestream.flow import resuming
 from icestream.flow.control.foreseen import Foreseen
 from icestream.flow.control.lifting import find_lifted, forget_left_out, set_free
 from icestream.flow.control.past import Past
-from icestream.flow.graph import Graph, Node
-from icestream.flow.joins import join_inputs, passed_keys
-from icestream.flow.keys import canonical_json, result_key
-from icestream.flow.moves import Outcome, Status
-from icestream.flow.overriding import decide_by_hand, source_outcome
-from icestream.flow.own_params import Owned, lay_over, load_owned
-from icestream.flow.stage import Unit
-from icestream.flow.step import Kind
+from icestream.flow.declaration.step import Kind
+from icestream.flow.run import resuming
+from icestream.flow.scheduling.joins import join_inputs, passed_keys
+from icestream.flow.scheduling.moves import Outcome, Status
+from icestream.flow.scheduling.overriding import decide_by_hand, source_outcome
+from icestream.flow.scheduling.stage import Unit
+from icestream.flow.storage.own_params import Owned, lay_over, load_owned
+from icestream.flow.workflow.graph import Graph, Node
+from icestream.flow.workflow.keys import canonical_json, result_key
 
 _PAGE = 500
 _NEW = "+"

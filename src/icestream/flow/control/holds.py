@@ -3,13 +3,13 @@
 import time
 from typing import TYPE_CHECKING
 
-from icestream.flow import moves
 from icestream.flow.control.asking import Pause, Resume, Stop
-from icestream.flow.holding import Hold
-from icestream.flow.writing import Writing
+from icestream.flow.run.holding import Hold
+from icestream.flow.scheduling import moves
+from icestream.flow.storage.writing import Writing
 
 if TYPE_CHECKING:
-    from icestream.flow.runner import Runner
+    from icestream.flow.run.runner import Runner
 
 _LOOK_S = 2.0
 _TRY_AGAIN_S = (2.0, 60.0)

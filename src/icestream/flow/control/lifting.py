@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping
 
 from sqlalchemy import Connection
 
-from icestream.flow import resuming
 from icestream.flow.control.foreseen import Foreseen
-from icestream.flow.graph import Graph
-from icestream.flow.moves import Status
-from icestream.flow.stage import Unit
-from icestream.flow.step import Kind
+from icestream.flow.declaration.step import Kind
+from icestream.flow.run import resuming
+from icestream.flow.scheduling.moves import Status
+from icestream.flow.scheduling.stage import Unit
+from icestream.flow.workflow.graph import Graph
 
 
 def find_lifted(connection: Connection, steps: Mapping[str, Foreseen]) -> dict[str, bool]:

@@ -7,10 +7,10 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect
 from sqlalchemy.exc import DBAPIError
 
-from icestream.flow import schema
-from icestream.flow.database import engine_for
-from icestream.flow.session import Session
-from icestream.flow.store_trouble import explain
+from icestream.flow.storage import schema
+from icestream.flow.storage.database import engine_for
+from icestream.flow.storage.session import Session
+from icestream.flow.storage.store_trouble import explain
 
 
 @contextmanager

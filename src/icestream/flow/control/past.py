@@ -8,10 +8,11 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from icestream.flow import resuming, schema
 from icestream.flow.control.foreseen import Foreseen
-from icestream.flow.revisions import fingerprint_of
-from icestream.flow.stage import Unit
+from icestream.flow.run import resuming
+from icestream.flow.scheduling.stage import Unit
+from icestream.flow.storage import schema
+from icestream.flow.storage.revisions import fingerprint_of
 
 _CHUNK = 500
 

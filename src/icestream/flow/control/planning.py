@@ -7,8 +7,6 @@ from typing import Any, Literal
 from sqlalchemy import Connection, select
 
 from icestream.errors import SessionError
-from icestream.flow import schema
-from icestream.flow.contents import look_into_files
 from icestream.flow.control.asking import Apply, Branch, Reset, Restart, Set
 from icestream.flow.control.by_hand import find_exposure
 from icestream.flow.control.costing import Cost, cost_of, count_results, count_stale
@@ -16,10 +14,12 @@ from icestream.flow.control.editing import with_branch, with_params
 from icestream.flow.control.foreseen import Foreseen, foresee_revisions
 from icestream.flow.control.foresight import Foresight, Tally
 from icestream.flow.control.looking import reading
-from icestream.flow.graph import Graph
-from icestream.flow.own_params import OwnParams, check_own_params, check_owned, load_owned, with_own_contents
-from icestream.flow.session import Session, SessionDocument, open_session
-from icestream.flow.step import Kind
+from icestream.flow.declaration.step import Kind
+from icestream.flow.storage import schema
+from icestream.flow.storage.contents import look_into_files
+from icestream.flow.storage.own_params import OwnParams, check_own_params, check_owned, load_owned, with_own_contents
+from icestream.flow.storage.session import Session, SessionDocument, open_session
+from icestream.flow.workflow.graph import Graph
 
 Edit = Set | Branch | Apply | Restart | Reset
 """The commands that can be planned."""

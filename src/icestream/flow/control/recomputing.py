@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select, update
 
 from icestream.errors import SessionError
-from icestream.flow import moves, schema
-from icestream.flow.contents import content_name, file_parameters, read_contents
 from icestream.flow.control.asking import Recompute
 from icestream.flow.control.by_hand import find_exposure
 from icestream.flow.control.retrying import known_step, readmit
-from icestream.flow.graph import Node
-from icestream.flow.own_params import OwnParams, check_own_params, describe_values, may_recompute
-from icestream.flow.writing import Writing
+from icestream.flow.scheduling import moves
+from icestream.flow.storage import schema
+from icestream.flow.storage.contents import content_name, file_parameters, read_contents
+from icestream.flow.storage.own_params import OwnParams, check_own_params, describe_values, may_recompute
+from icestream.flow.storage.writing import Writing
+from icestream.flow.workflow.graph import Node
 
 if TYPE_CHECKING:
-    from icestream.flow.runner import Runner
+    from icestream.flow.run.runner import Runner
 
 
 def recompute(runner: "Runner", writing: Writing, command: Recompute, author: str) -> str:

@@ -5,16 +5,17 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, func, insert, select, update
 
-from icestream.flow import moves, schema
 from icestream.flow.control.asking import Reset, Restart
 from icestream.flow.control.retrying import known_step
 from icestream.flow.control.streams import BY_HAND
-from icestream.flow.halting import HALTED
-from icestream.flow.step import Kind
-from icestream.flow.writing import Writing
+from icestream.flow.declaration.step import Kind
+from icestream.flow.scheduling import moves
+from icestream.flow.scheduling.halting import HALTED
+from icestream.flow.storage import schema
+from icestream.flow.storage.writing import Writing
 
 if TYPE_CHECKING:
-    from icestream.flow.runner import Runner
+    from icestream.flow.run.runner import Runner
 
 
 def restart(runner: "Runner", writing: Writing, command: Restart, author: str) -> str:

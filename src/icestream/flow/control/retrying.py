@@ -5,14 +5,16 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select, update
 
 from icestream.errors import SessionError
-from icestream.flow import moves, resuming, schema, versions
-from icestream.flow.backlog import load_arrived
 from icestream.flow.control.asking import Retry
-from icestream.flow.step import Kind
-from icestream.flow.writing import Writing
+from icestream.flow.declaration.step import Kind
+from icestream.flow.run import resuming
+from icestream.flow.run.backlog import load_arrived
+from icestream.flow.scheduling import moves, versions
+from icestream.flow.storage import schema
+from icestream.flow.storage.writing import Writing
 
 if TYPE_CHECKING:
-    from icestream.flow.runner import Runner
+    from icestream.flow.run.runner import Runner
 
 
 def retry(runner: "Runner", writing: Writing, command: Retry, _author: str) -> str:

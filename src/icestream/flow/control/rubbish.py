@@ -11,12 +11,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Table, select
 
-from icestream.flow import schema
 from icestream.flow.control.foreseen import foresee_revisions
 from icestream.flow.control.foresight import Foresight
-from icestream.flow.own_params import load_replaced
-from icestream.flow.session import Session
-from icestream.flow.tasks import files_named_in
+from icestream.flow.run.tasks import files_named_in
+from icestream.flow.storage import schema
+from icestream.flow.storage.own_params import load_replaced
+from icestream.flow.storage.session import Session
 
 STEPS, CHECKPOINTS = "steps", "checkpoints"
 _FILE = re.compile(r'"session:(steps/[^"\\]*)"')

@@ -3,16 +3,16 @@
 from typing import TYPE_CHECKING
 
 from icestream.errors import SessionError
-from icestream.flow import moves
 from icestream.flow.control import holds
 from icestream.flow.control.asking import Close, Continue, Release, Reopen, Resume, Retry
 from icestream.flow.control.retrying import known_step, retry
-from icestream.flow.reopening import lift_halt, release_gate
-from icestream.flow.step import Kind
-from icestream.flow.writing import Writing
+from icestream.flow.declaration.step import Kind
+from icestream.flow.run.reopening import lift_halt, release_gate
+from icestream.flow.scheduling import moves
+from icestream.flow.storage.writing import Writing
 
 if TYPE_CHECKING:
-    from icestream.flow.runner import Runner
+    from icestream.flow.run.runner import Runner
 
 BY_HAND = "by hand, by "
 """What the reason of every halt holds that a person is behind; a signal of a trigger has another."""

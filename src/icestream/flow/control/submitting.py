@@ -8,14 +8,14 @@ from typing import Any
 from sqlalchemy import select
 
 from icestream.errors import SessionBusy, SessionError
-from icestream.flow import schema
-from icestream.flow.claiming import is_alive
 from icestream.flow.control.asking import Command, Recompute, ask
 from icestream.flow.control.looking import reading
-from icestream.flow.own_params import check_own_params
-from icestream.flow.runner import Runner
-from icestream.flow.session import Session, open_session
-from icestream.flow.taking_up import answer_commands
+from icestream.flow.run.runner import Runner
+from icestream.flow.run.taking_up import answer_commands
+from icestream.flow.storage import schema
+from icestream.flow.storage.claiming import is_alive
+from icestream.flow.storage.own_params import check_own_params
+from icestream.flow.storage.session import Session, open_session
 from icestream.settings import Settings
 
 _LOOK_S = 0.1

@@ -1,0 +1,1 @@
+"""What a micrograph shows, in numbers: ice, crystals, film, dirt, particles."""

@@ -1,0 +1,1 @@
+"""Motion correction: streamed frames, global and local motion, sums with and without dose weights."""

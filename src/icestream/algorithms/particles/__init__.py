@@ -1,0 +1,1 @@
+"""Finding particles and cutting them out."""

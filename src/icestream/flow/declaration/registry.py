@@ -1,0 +1,67 @@
+"""Finding step types: by entry point (``icestream.steps``), ours and a plugin's alike, or as ``module:function``."""
+
+from functools import lru_cache
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from icestream.errors import DeclarationError, WorkflowError
+from icestream.flow.declaration.step import StepType, step_type_of
+from icestream.records import Record
+
+GROUP = "icestream.steps"
+
+
+def step_names() -> list[str]:
+    """Return the names of all installed steps."""
+    return sorted({entry.name for entry in entry_points(group=GROUP)})
+
+
+@lru_cache(maxsize=256)
+def find_step(use: str) -> StepType:
+    """Return the step type named ``use``.
+
+    Raises
+    ------
+    WorkflowError
+        No step has this name, or the module cannot be imported.
+    DeclarationError
+        The name leads to something that is not a step, or to a step of another name.
+    """
+    if ":" in use:
+        return _load(use, use)
+    entries = [entry for entry in entry_points(group=GROUP) if entry.name == use]
+    if not entries:
+        raise WorkflowError(f"no step type is called {use!r}; installed: {', '.join(step_names())}")
+    found = _load(use, entries[0].value)
+    if found.name != use:
+        raise DeclarationError(f"entry point {use!r} leads to a step that calls itself {found.name!r}")
+    return found
+
+
+def _load(use: str, target: str) -> StepType:
+    module_name, _, attribute = target.partition(":")
+    try:
+        module = import_module(module_name)
+    except ImportError as error:
+        raise WorkflowError(f"step type {use!r}: module {module_name!r} cannot be imported: {error}") from error
+    if not hasattr(module, attribute):
+        raise WorkflowError(f"step type {use!r}: module {module_name!r} has no {attribute!r}")
+    return step_type_of(getattr(module, attribute))
+
+
+@lru_cache(maxsize=256)
+def find_record(name: str) -> type[Record]:
+    """Return the record type ``module:name`` that a step of the workflow gives.
+
+    Raises
+    ------
+    DeclarationError
+        The name leads to something that is no record, or to nothing.
+    """
+    module_name, _, path = name.partition(":")
+    found: object = import_module(module_name)
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    if not (isinstance(found, type) and issubclass(found, Record)):
+        raise DeclarationError(f"{name} is no record that can be imported; declare it at the top level of its module")
+    return found

@@ -1,0 +1,86 @@
+"""The engine's side of one call, as a worker gives it to a step."""
+
+import errno
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from icestream.files import publish
+from icestream.flow.declaration.context import Exposure, Published
+from icestream.flow.storage.session import RESULTS, resolve_ref
+
+
+@dataclass(frozen=True)
+class WorkerContext:
+    """Implements `icestream.flow.declaration.context.Context`."""
+
+    exposure: Exposure
+    cores: int
+    seed: int
+    attempt: str
+    key: str
+    roots: dict[str, str]
+    folder: str  # of this revision's results, relative to the session
+    step: str
+    closing: bool = False
+    version: int = 0
+    gpu: int | None = None
+    reduced: bool = False
+    report: Callable[[float, str], None] | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        """A folder that survives attempts at the same item."""
+        return self._make(Path(self.roots["session"]) / "checkpoints" / self.key)
+
+    def _make(self, folder: Path) -> Path:
+        """Make a folder of the session, but never the session's own or that of all results: those were moved, or a disk is away.
+
+        Raises
+        ------
+        OSError
+            The session's folder, or that of its results, is not there (``ENODEV``).
+        """
+        home = Path(self.roots["session"])
+        if not home.is_dir():
+            raise OSError(errno.ENODEV, "the folder of the session is not there", str(home))
+        results = home / RESULTS
+        if not folder.is_relative_to(results):
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder
+        try:
+            for part in reversed([folder, *folder.parents]):
+                if part.is_relative_to(results) and part != results:
+                    part.mkdir(exist_ok=True)
+        except FileNotFoundError:
+            raise OSError(errno.ENODEV, "the folder of results is not there", str(results)) from None
+        return folder
+
+    def path(self, ref: str) -> Path:
+        """Return the absolute path of ``root:relative``."""
+        return resolve_ref(self.roots, ref)
+
+    @contextmanager
+    def publish(self, suffix: str) -> Iterator[Published]:
+        """Write a result file atomically; its name carries the result's key, so no other result can have it."""
+        relative = f"{self.folder}/{self.exposure.name}_{self.key[:8]}{suffix}"
+        target = self.path(f"session:{relative}")
+        self._make(target.parent)
+        with publish(target, attempt=self.attempt) as temporary:
+            yield Published(temporary, f"session:{relative}")
+
+    def export_folder(self) -> Path:
+        """Return this step's folder under ``exports/``."""
+        return self._make(self.path(f"session:exports/{self.step}"))
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Report how far the call has come."""
+        if self.report is not None:
+            self.report(float(fraction), str(message))
+
+    def cancelled(self) -> bool:
+        """Tell whether the call should end early."""
+        return self.stop.is_set()

@@ -1,0 +1,217 @@
+"""A small supervisor of worker processes. A worker that dies loses one task, never the others."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import IO, Any
+
+from icestream.flow.declaration.exhaustion import OomWatch, reap
+from icestream.flow.execution.deaths import explain_death
+from icestream.flow.execution.executor import Answer, Capacity, Request, ended
+from icestream.flow.execution.wire import Message, receive, send
+from icestream.flow.scheduling.moves import FailureKind
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS")
+_SOURCE_ENDS = ("source_closed", "source_stopped", "source_failed")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why a task was told to end, and when its process is killed if it does not."""
+
+    kind: FailureKind
+    text: str
+    kill_at: float
+
+
+@dataclass
+class Worker:
+    """One process; it works on ``request`` or runs the source of a step, or is idle."""
+
+    name: str
+    cores: int
+    process: "subprocess.Popen[bytes]"
+    connection: "Connection[Any, Any]"
+    gpu: int | None = None
+    request: Request | None = None
+    source: str | None = None
+    notepad: "IO[bytes] | None" = None  # where a source writes which file it is reading
+    given_at: float = 0.0
+    ending: Ending | None = None
+
+    @property
+    def idle(self) -> bool:
+        """The worker waits for a task."""
+        return self.request is None and self.source is None
+
+
+@dataclass
+class Pool:
+    """Worker processes by the cores that their thread pools are set to and the GPU they see: the executor of one machine."""
+
+    cores: int = 1
+    memory_gb: float = 1.0
+    image_memory_mb: int = 512
+    oom: OomWatch = field(default_factory=OomWatch)
+    workers: list[Worker] = field(default_factory=list)
+    started: int = 0
+
+    def capacity(self) -> Capacity:
+        """Return what this machine may run."""
+        return Capacity(self.cores, self.memory_gb, self.cores)
+
+    def book(self, request: Request) -> str:
+        """Hold a worker for a request: the preferred one if it is idle, else any idle one, else a new one."""
+        place = (request.cores, request.gpu)
+        idle = [worker for worker in self.workers if worker.idle and (worker.cores, worker.gpu) == place]
+        idle.sort(key=lambda worker: worker.name != request.prefer)
+        worker = idle[0] if idle else self.start(request.cores, gpu=request.gpu)
+        worker.request = request
+        return worker.name
+
+    def start(self, cores: int, *, gpu: int | None = None, notepad: "IO[bytes] | None" = None) -> Worker:
+        """Start a worker that sees one GPU or none; it is spawned, never forked."""
+        ours, theirs = socket.socketpair()
+        environment = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(cores))
+        environment |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "" if gpu is None else str(gpu)}
+        environment["ICESTREAM_IMAGE_MEMORY_MB"] = str(self.image_memory_mb)
+        handles = [theirs.fileno(), *([] if notepad is None else [notepad.fileno()])]
+        command = [sys.executable, "-m", "icestream.flow.execution.worker", str(os.getpid()), *map(str, handles)]
+        process = subprocess.Popen(command, pass_fds=handles, stdin=subprocess.DEVNULL, env=environment)
+        theirs.close()
+        self.started += 1
+        worker = Worker(f"w{self.started}", cores, process, Connection(ours.detach()), gpu, notepad=notepad)
+        self.workers.append(worker)
+        return worker
+
+    def submit(self, request: Request) -> None:
+        """Send a request to the worker that was held for it."""
+        worker = self._worker_of(request.attempt)
+        if worker is not None:
+            worker.given_at = time.monotonic()
+            _give(worker, request.message)
+
+    def watch(self, step: str, task: Message) -> None:
+        """Start the source of a step in a process of its own."""
+        worker = self.start(1, notepad=tempfile.TemporaryFile())  # noqa: SIM115 - lives as long as the worker
+        worker.source = step
+        _give(worker, task)
+
+    def cancel(self, attempt: str) -> None:
+        """Tell a step to end; it is killed after its grace period."""
+        worker = self._worker_of(attempt)
+        if worker is not None:
+            _tell_to_end(worker, FailureKind.CANCELLED, "cancelled")
+
+    def _worker_of(self, attempt: str) -> Worker | None:
+        return next((worker for worker in self.workers if worker.request and worker.request.attempt == attempt), None)
+
+    def waitables(self) -> Sequence[Any]:
+        """Return the connections of all workers."""
+        return [worker.connection for worker in self.workers]
+
+    def answers(self) -> Iterator[Answer]:
+        """Yield what workers said, and what became of those that died or were killed at their limit."""
+        self.oom.look()
+        ready = wait(self.waitables(), 0)
+        for worker in [worker for worker in self.workers if worker.connection in ready]:
+            yield from self._drain(worker)
+        for worker in list(self.workers):
+            yield from self._enforce_limits(worker)
+
+    def _drain(self, worker: Worker) -> Iterator[Answer]:
+        try:
+            while worker.connection.poll():
+                yield heard(worker, receive(worker.connection))
+        except (EOFError, OSError):
+            yield from self._bury(worker)
+
+    def _enforce_limits(self, worker: Worker) -> Iterator[Answer]:
+        request, now = worker.request, time.monotonic()
+        if request is None or not worker.given_at:
+            return
+        ran_s = now - worker.given_at
+        if worker.ending is None and request.time_limit_s is not None and ran_s > request.time_limit_s:
+            text = f"it ran for {ran_s:.0f} s; {request.time_limit_s:g} s are allowed"
+            _tell_to_end(worker, FailureKind.TRANSIENT, text)
+        if worker.ending is not None and now >= worker.ending.kill_at:
+            yield from self._bury(worker)
+
+    def _bury(self, worker: Worker) -> Iterator[Answer]:
+        """End a process for good and tell what it leaves undone."""
+        worker.connection.close()
+        peak_gb = reap(worker.process)
+        code = worker.process.returncode
+        self.workers.remove(worker)
+        if worker.source is not None:
+            body = {"status": "ended", "message": f"its process died (exit status {code})", "reading": _last_read(worker)}
+            yield Answer(worker.name, Message(body), worker.source)
+        elif worker.request is not None and worker.ending is not None:
+            yield Answer(worker.name, ended(worker.request.attempt, worker.ending.kind, worker.ending.text))
+        elif worker.request is not None:
+            kind, text = explain_death(code, peak_gb, self.oom)
+            yield Answer(worker.name, ended(worker.request.attempt, kind, text))
+        if worker.notepad is not None:
+            worker.notepad.close()
+
+    def dismiss(self, worker: Worker) -> None:
+        """End one worker at once; what it says or dies of is not heard any more."""
+        for _ in self._bury(worker):
+            pass
+
+    def ask_sources_to_stop(self) -> None:
+        """Tell the sources that the runner is stopping."""
+        for worker in self.workers:
+            if worker.source is not None:
+                _give(worker, Message({"kind": "stop"}))
+
+    def shut_down(self) -> None:
+        """End all workers, at once; what they worked on is not committed and will be done again."""
+        for worker in list(self.workers):
+            worker.process.send_signal(signal.SIGKILL)
+        for worker in list(self.workers):
+            for _ in self._bury(worker):
+                pass  # nobody is left to hear it
+
+
+def _give(worker: Worker, task: Message) -> None:
+    """Send a message; a worker that died meanwhile is noticed by `Pool.answers`."""
+    try:
+        send(worker.connection, task)
+    except (BrokenPipeError, ConnectionResetError):
+        return
+
+
+def _tell_to_end(worker: Worker, kind: FailureKind, text: str) -> None:
+    if worker.request is None or worker.ending is not None:
+        return
+    worker.ending = Ending(kind, text, time.monotonic() + worker.request.grace_s)
+    _give(worker, Message({"kind": "cancel", "attempt": worker.request.attempt}))
+
+
+def heard(worker: Worker, message: Message) -> Answer:
+    """Note that a worker is free again; the result of a step that was told to end is not used."""
+    source, status = worker.source, message.body["status"]
+    if status in _SOURCE_ENDS:
+        worker.source = None
+    elif worker.request is not None and status != "progress":
+        if worker.ending is not None:
+            message = ended(worker.request.attempt, worker.ending.kind, worker.ending.text)
+        worker.request, worker.ending, worker.given_at = None, None, 0.0
+    return Answer(worker.name, message, source)
+
+
+def _last_read(worker: Worker) -> list[Any] | None:
+    """Return the file that a source was reading when it died: reference, size, time."""
+    if worker.notepad is None:
+        return None
+    line = os.pread(worker.notepad.fileno(), 1 << 16, 0).split(b"\n")[0]
+    return list(json.loads(line)) if line else None

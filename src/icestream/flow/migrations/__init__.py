@@ -1,1 +1,0 @@
-"""From one version of the store's tables to the next, with Alembic; `icestream.flow.migrating` runs them."""

@@ -1,0 +1,1 @@
+"""The scheduler: ``(state, event) → instructions``, pure; no input, output or clock."""

@@ -1,0 +1,1 @@
+"""A session on disk: its document, its store on SQLite or PostgreSQL, and moving both."""
