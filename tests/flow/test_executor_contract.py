@@ -52,6 +52,7 @@ def opened(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exe
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "session.yaml").touch()
+    (tmp_path / "steps").mkdir()
     return tmp_path
 
 
