@@ -57,8 +57,10 @@ def test_the_rings_of_balls_are_not_trusted(diameter_ang: float, seed: int) -> N
 
 
 def test_balls_lose_their_confidence_to_the_form_factor_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("ctf_fit", "ctf_equiphase"):
-        monkeypatch.setattr(f"icestream.algorithms.{module}.confidence_against_form_factor", lambda confidence, **_: confidence)
+    for module in ("fit", "equiphase_fit"):
+        monkeypatch.setattr(
+            f"icestream.algorithms.ctf.{module}.confidence_against_form_factor", lambda confidence, **_: confidence
+        )
     for found in fit_both(scatter_balls(56.0, seed=0)):
         assert found.confidence > 0.99
         assert found.score > 0.5

@@ -30,6 +30,9 @@ _COARSE_SIDE = 256
 _REFINE_SIDE = 1024
 _HIGHEST_PER_PX = 0.4
 _SETTLED_PX = 0.01
+_FAR_PX = 0.5
+"""A step by fine detail that is longer leads away from what coarse detail found: one of the two is wrong."""
+_SOFTER = 0.25
 _BATCH = 32
 _LEAST_LOG_WEIGHT = 7.0
 """Weights below exp(-7) count as none."""
@@ -199,23 +202,26 @@ def _highest_point(near: NDArray[Any], reach: NDArray[Any]) -> NDArray[np.float6
 
 
 def refine_shifts(
-    spectra: ComplexArray, shifts_yx_px: NDArray[Any], *, band: Band, b_factor_px2: float, iterations: int = 6
+    spectra: ComplexArray, shifts_yx_px: NDArray[Any], *, band: Band, b_factor_px2: float, iterations: int = 8
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return refined displacements ``(n, 2)`` and the weight of each ring of frequencies that was measured on the way."""
     shifts = np.asarray(shifts_yx_px, dtype=np.float64).copy()
     weight = spread_weights(np.ones(1), band=band, b_factor_px2=b_factor_px2)
-    rings = np.ones(1)
+    rings, between = np.ones(1), False
     for iteration in range(iterations):
         total = None
         if iteration in {2, 4}:
             total = sum_shifted(spectra, shifts_yx_px=shifts, band=band)
             rings = likelihood_weights(measure_power(spectra, total=total, band=band), n_frames=spectra.shape[0])
             if rings.any():
-                weight = spread_weights(rings, band=band, b_factor_px2=0.0)
+                weight, between = spread_weights(rings, band=band, b_factor_px2=0.0), False
         steps = newton_steps(spectra, shifts_yx_px=shifts, band=band, weight=weight, total=total)
+        if iteration == 2 and np.max(np.abs(steps.step_yx_px)) > _FAR_PX:  # detail between coarse and fine leads the way
+            weight, between = spread_weights(rings, band=band, b_factor_px2=_SOFTER * b_factor_px2), True
+            steps = newton_steps(spectra, shifts_yx_px=shifts, band=band, weight=weight, total=total)
         limit = 2.0 if iteration < 2 else 1.0
         step = np.clip(steps.step_yx_px, -limit, limit)  # (n, 2)
         shifts += step - step.mean(axis=0)
-        if iteration >= 3 and np.max(np.abs(step - step.mean(axis=0))) < _SETTLED_PX:
+        if iteration >= 3 and not between and np.max(np.abs(step - step.mean(axis=0))) < _SETTLED_PX:
             break
     return shifts, rings
