@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, create_engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from icestream.errors import ItemError, WorkflowError
 from icestream.flow.control.asking import Apply, Recompute, Set
@@ -211,5 +212,5 @@ def _until(condition: Any) -> None:
 def _holds(condition: Any) -> bool:
     try:
         return bool(condition())
-    except Exception:  # noqa: BLE001 - the tables are being made
+    except SQLAlchemyError:  # the tables are being made
         return False
