@@ -31,7 +31,7 @@ lint: $(VENV)/.installed-test  ## Check style, formatting, types and layers
 	$(BIN)/lint-imports
 
 docs: $(VENV)/.installed  ## Write docs/reference anew from the declarations in the source
-	$(BIN)/python -m icestream.testing.reference docs/reference
+	$(BIN)/python scripts/reference.py docs/reference
 
 install: $(VENV)/.installed  ## Make .venv with icestream in it
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+import reference
 from icestream.cli.fields import describe_fields
 from icestream.flow.declaration.registry import find_step
 from icestream.microscope.settings import SimulationSettings
 from icestream.settings import Settings
-from icestream.testing import reference
 from icestream.workflows import list_workflows, read_template
 
 ROOT = Path(__file__).resolve().parents[1]

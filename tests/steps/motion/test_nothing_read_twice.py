@@ -19,7 +19,7 @@ from icestream.observe.queries import open_view
 from icestream.records import Acquisition, Movie
 from icestream.settings import Settings
 from icestream.steps.motion import reading
-from icestream.steps.motion.motion import MotionParams, correct_motion
+from icestream.steps.motion.correction import MotionParams, correct_motion
 from icestream.steps.motion.reading import HeldFrames
 from icestream.testing.context import StepBench
 

@@ -12,9 +12,8 @@ import pytest
 from icestream.errors import ItemError
 from icestream.io.image import read_image, write_mrc
 from icestream.records import Acquisition, GainReference, Movie
-from icestream.steps.motion import devices
-from icestream.steps.motion.devices import granted_place
-from icestream.steps.motion.motion import MotionParams, correct_motion
+from icestream.steps.gpu import granted_place
+from icestream.steps.motion.correction import MotionParams, correct_motion
 from icestream.testing.context import StepBench
 
 SHIFTS = np.array([[0, 0], [2, -1], [3, -3], [5, -4], [6, -6], [7, -6]])
@@ -57,7 +56,7 @@ def install(monkeypatch):
                 raise ModuleNotFoundError(f"No module named {name!r}")
             return found[name]
 
-        monkeypatch.setattr(devices, "import_module", import_module)
+        monkeypatch.setattr("icestream.steps.gpu.import_module", import_module)
         return cupy
 
     return use

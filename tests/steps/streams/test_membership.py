@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from icestream.errors import WorkflowError
 from icestream.flow import Exposure, Verdict
 from icestream.flow.workflow.graph import Graph, Workflow, build_graph
-from icestream.steps.streams.lots import draw_lot
 from icestream.steps.streams.membership import (
     KeepIfParams,
     SampleParams,
     SplitParams,
     SubsetParams,
     choose_subset,
+    draw_lot,
     draw_sample,
     keep_where,
     take_part,

@@ -8,7 +8,7 @@ import yaml
 
 from icestream.flow.workflow.graph import Workflow, build_graph
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "control-the-flow.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "control-the-flow.md"
 EXAMPLES = re.findall(r"^```yaml\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 

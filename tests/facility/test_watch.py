@@ -20,10 +20,10 @@ from typer.testing import CliRunner
 from icestream.cli import app
 from icestream.errors import SessionBusy, SessionError
 from icestream.facility.new_sessions import WatchPlan
-from icestream.facility.runners import How, Process, Runners, find_runner, how_it_ended, untaken_files
+from icestream.facility.runners import Process, RunEnd, Runners, find_runner, how_run_ended, untaken_files
 from icestream.facility.watch import Watch
 from icestream.facility.watch_decisions import Folder, Phase
-from icestream.facility.watch_state import WatchBook
+from icestream.facility.watch_state import StateFile
 from icestream.flow.runner.stopping import StopRequests
 from icestream.flow.storage.session import open_session
 from icestream.observe.queries import open_view
@@ -70,17 +70,18 @@ class Facility:
         self.root.mkdir()
         self.template = folder / "count.yaml"
         self.template.write_text(TEMPLATE, encoding="utf-8")
-        self.book = WatchBook(folder / "state", self.root)
+        self.state_file = StateFile(folder / "state", self.root)
         self.said: list[str] = []
         self.runners: list[Runners] = []
 
     def watch(self, **changes: Any) -> Watch:
         self.runners.append(Runners(cores=1))
         plan = WatchPlan(self.root, "*/", self.sessions, load_template(str(self.template)), "movies", look_every_s=0.1)
-        return Watch(replace(plan, **{"values": {"voltage": 300}, **changes}), self.book, self.runners[-1], self.said.append)
+        plan = replace(plan, **{"values": {"voltage": 300}, **changes})
+        return Watch(plan, self.state_file, self.runners[-1], self.said.append)
 
     def folder(self, name: str) -> Folder | None:
-        state = self.book.read()
+        state = self.state_file.read()
         return None if state is None else state.folders.get(name)
 
     def phase(self, name: str) -> Phase | None:
@@ -92,7 +93,7 @@ class Facility:
             return view.overview().exposures
 
     def stop_everything(self) -> None:
-        state = self.book.read()
+        state = self.state_file.read()
         for folder in [] if state is None else state.folders.values():
             if folder.pid is None or folder.pid_started is None:
                 continue
@@ -121,7 +122,7 @@ def test_a_new_folder_becomes_a_session_and_new_files_open_it_again(facility: Fa
     _until(lambda: facility.phase("grid 1") is Phase.ENDED, every=watch.look)
     assert facility.exposures("grid_1") == 1
     assert open_session(facility.sessions / "grid_1").document.acquisition.voltage_kv == 300
-    assert how_it_ended(facility.sessions / "grid_1") is How.CLOSED
+    assert how_run_ended(facility.sessions / "grid_1") is RunEnd.CLOSED
     _write_movie(facility.root / "grid 1" / "late.mrcs")
     (facility.root / "grid 1" / "notes.mrc").write_text("is not taken by the pattern")
     _until(lambda: facility.phase("grid 1") is Phase.RUNNING, every=watch.look)
@@ -177,7 +178,7 @@ def test_a_session_that_a_person_stops_stays_stopped(facility: Facility) -> None
     for _ in range(14):
         watch.look()
     assert facility.phase("grid") is Phase.STOPPED
-    assert how_it_ended(facility.sessions / "grid") is How.STOPPED
+    assert how_run_ended(facility.sessions / "grid") is RunEnd.STOPPED
 
 
 def test_what_is_forgotten_is_found_again_and_no_session_is_made_twice(facility: Facility) -> None:
@@ -185,7 +186,7 @@ def test_what_is_forgotten_is_found_again_and_no_session_is_made_twice(facility:
     watch.look()
     _write_movie(facility.root / "grid" / "a.mrcs")
     _until(lambda: facility.phase("grid") is Phase.ENDED, every=watch.look)
-    facility.book.path.unlink()
+    facility.state_file.path.unlink()
     other = facility.watch(take_existing=True)
     _until(lambda: facility.phase("grid") is Phase.ENDED, every=other.look)
     assert [path.name for path in facility.sessions.iterdir()] == ["grid"]
@@ -243,29 +244,29 @@ def test_a_root_that_is_gone_is_told_and_forgets_nothing(facility: Facility) -> 
 
 
 def test_a_damaged_memory_is_told(facility: Facility) -> None:
-    facility.book.path.parent.mkdir(parents=True)
-    facility.book.path.write_text("{")
+    facility.state_file.path.parent.mkdir(parents=True)
+    facility.state_file.path.write_text("{")
     with pytest.raises(SessionError, match="cannot be read as what a watch remembers"):
         facility.watch()
-    facility.book.path.unlink()
+    facility.state_file.path.unlink()
 
 
 def test_a_root_has_one_watch(facility: Facility) -> None:
-    with facility.book.held():
-        assert facility.book.holder() == os.getpid()
+    with facility.state_file.held():
+        assert facility.state_file.holder() == os.getpid()
         with (
             pytest.raises(SessionBusy, match=f"process {os.getpid()}"),
-            WatchBook(facility.book.path.parent.parent, facility.root).held(),
+            StateFile(facility.state_file.path.parent.parent, facility.root).held(),
         ):
             pass
-    assert facility.book.holder() is None
+    assert facility.state_file.holder() is None
 
 
 @pytest.fixture
 def daemon(facility: Facility, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
     """Start ``icestream watch`` in a process of its own."""
     started: list[subprocess.Popen[bytes]] = []
-    monkeypatch.setenv("ICESTREAM_STATE", str(facility.book.path.parent.parent))
+    monkeypatch.setenv("ICESTREAM_STATE", str(facility.state_file.path.parent.parent))
 
     def start(*words: str) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", "icestream", "watch", str(facility.root), "--template", str(facility.template)]
@@ -290,7 +291,7 @@ def test_a_watch_that_is_killed_finds_its_runners_again(
     first.kill()
     first.wait()
     second = daemon(*words)
-    _until(lambda: facility.book.holder() == second.pid)
+    _until(lambda: facility.state_file.holder() == second.pid)
     told = json.loads(CliRunner().invoke(app, ["watch", str(facility.root), "--status", "--json"]).stdout)
     assert told["watched_by"] == second.pid
     assert told["folders"]["grid"]["pid"] == runner.pid
@@ -343,13 +344,13 @@ def test_mistakes_are_told_before_the_watch_begins(
 
 
 def test_whoever_looks_who_watches_keeps_no_watch_from_starting(tmp_path: Path) -> None:
-    book = WatchBook(tmp_path / "state", tmp_path)
-    with book.held():
+    state_file = StateFile(tmp_path / "state", tmp_path)
+    with state_file.held():
         pass
-    with book.path.with_suffix(".lock").open() as looking:
+    with state_file.path.with_suffix(".lock").open() as looking:
         fcntl.flock(looking, fcntl.LOCK_SH)
         threading.Timer(0.3, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
-        with book.held():
-            assert book.holder() == os.getpid()
-            with pytest.raises(SessionBusy, match=f"watched already by process {os.getpid()}"), book.held():
+        with state_file.held():
+            assert state_file.holder() == os.getpid()
+            with pytest.raises(SessionBusy, match=f"watched already by process {os.getpid()}"), state_file.held():
                 pass

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from relion_truth import add_true_poses, relion
 
 from icestream.algorithms.motion.model import local_shift_px
 from icestream.flow import Exposure
@@ -15,12 +14,13 @@ from icestream.io.star import Table, read_star, write_star
 from icestream.microscope import Pace, SimulationSettings, simulate
 from icestream.microscope.writer import write_mrc_array
 from icestream.records import Acquisition, GainReference, Micrograph, Movie
-from icestream.steps.ctf.ctf import CtfParams, estimate_ctf
-from icestream.steps.export.export_relion import ExportRelion, ExportRelionParams, ExportState
-from icestream.steps.motion.motion import MotionParams, correct_motion
+from icestream.steps.ctf.estimate import CtfParams, estimate_ctf
+from icestream.steps.export.relion import ExportRelion, ExportRelionParams, ExportState
+from icestream.steps.motion.correction import MotionParams, correct_motion
 from icestream.steps.particles.extract import ExtractParams, extract_particles
-from icestream.steps.picking.pick_blob import PickBlobParams, pick_blobs
+from icestream.steps.picking.blob import PickBlobParams, pick_blobs
 from icestream.testing.context import StepBench
+from services.relion import add_true_poses, relion
 
 pytestmark = pytest.mark.services
 

@@ -12,7 +12,7 @@ from icestream.algorithms.spectra.spectrum import power_spectra, spectrum_tile_p
 from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
 from icestream.records import Acquisition, CtfFit, Micrograph
-from icestream.steps.ctf.ctf_io import CtfImage, publish_picture, read_for_ctf, record_of
+from icestream.steps.ctf.io import CtfImage, publish_picture, read_for_ctf, record_of
 from icestream.steps.movie_spectra_record import PowerSpectra, read_power_spectra
 from icestream.units import Angstrom, Degree, Micrometer
 

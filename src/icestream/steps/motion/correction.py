@@ -17,7 +17,7 @@ from icestream.io.image import write_mrc
 from icestream.io.movie import open_movie
 from icestream.io.preview import write_preview
 from icestream.records import Acquisition, FileRef, FrameUse, GainReference, Micrograph, Motion, Movie
-from icestream.steps.motion.devices import granted_place
+from icestream.steps.gpu import granted_place
 from icestream.steps.motion.reading import HeldFrames, Reading, cropped_area, frame_range, look_at_frames, publish_hot_pixels
 from icestream.units import Pixel
 

@@ -18,7 +18,7 @@ from icestream.io.blocks import to_block
 from icestream.io.image import read_image, read_stack, write_mrc
 from icestream.io.star import Table, read_star
 from icestream.records import Acquisition, CtfFit, FrameUse, Micrograph, Motion, Particles
-from icestream.steps.export.export_relion import ExportRelion, ExportRelionParams, ExportState
+from icestream.steps.export.relion import ExportRelion, ExportRelionParams, ExportState
 from icestream.steps.particles.extract import PARTICLE_DTYPE
 from icestream.testing.context import StepBench
 

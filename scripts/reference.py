@@ -1,6 +1,6 @@
 """The reference pages of the documentation, written from the declarations in the source.
 
-``python -m icestream.testing.reference docs/reference`` writes them; a test fails where the committed pages are out of date.
+``python scripts/reference.py docs/reference`` writes them (`make docs`); a test fails where the committed pages are out of date.
 """
 
 import inspect

@@ -5,8 +5,8 @@ from icestream.algorithms.spectra.multitaper import multitaper_spectra, multitap
 from icestream.errors import ItemError
 from icestream.flow import Context, Field, step
 from icestream.records import Acquisition, CtfFit, Micrograph
-from icestream.steps.ctf.ctf import CtfParams
-from icestream.steps.ctf.ctf_io import publish_picture, read_for_ctf, record_of
+from icestream.steps.ctf.estimate import CtfParams
+from icestream.steps.ctf.io import publish_picture, read_for_ctf, record_of
 from icestream.units import Angstrom
 
 
