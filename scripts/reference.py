@@ -18,6 +18,7 @@ from icestream import records, workflows
 from icestream.cli import app
 from icestream.cli.describe import describe_step
 from icestream.cli.fields import describe_fields
+from icestream.flow.declaration.program import ProgramSettings
 from icestream.flow.declaration.registry import find_step, step_names
 from icestream.flow.execution.cluster_settings import ClusterSettings
 from icestream.flow.storage.session import SessionDocument
@@ -95,6 +96,7 @@ def _step_section(text: dict[str, Any], params: type[BaseModel]) -> list[str]:
     facts = [f"Kind `{text['kind']}`, version {text['version']}, {text['cores']} core(s), {text['memory_gb']:g} GB of memory."]
     if text["reads"]:
         facts.append(f"Reads of the microscope: {', '.join(f'`{value}`' for value in text['reads'])}.")
+    facts += [f"Runs `{program['name']}`, version {program['versions']}." for program in text["programs"]]
     inputs = [[f"`{port['name']}`", port["record"], port["note"]] for port in text["inputs"]]
     outputs = [[f"`{out['name']}`", out["record"]] for out in text["outputs"]]
     return [
@@ -137,11 +139,14 @@ def _settings_page() -> str:
     environment = [[f"`ICESTREAM_{field.name.upper()}`", field.default, field.description] for field in describe_fields(Settings)]
     return _page(
         "Settings of the machine",
-        "Environment variables; they never change a result.",
+        "Environment variables. They never change a result, except by the programs that ICESTREAM_PROGRAMS names.",
         _table(["variable", "default", "description"], environment),
         "## Cluster settings",
         "What `icestream run --executor slurm --cluster-settings FILE` reads: a YAML file.",
         _fields_table(ClusterSettings),
+        "## The file of programs",
+        "What `ICESTREAM_PROGRAMS` names: a YAML file with an entry for each program, by the name of its executable.",
+        _fields_table(ProgramSettings),
     )
 
 

@@ -115,8 +115,8 @@ def _watch(plan: "WatchPlan", state_file: "StateFile", *, cores: int | None, kee
 def _show_status(state_file: "StateFile", *, as_json: bool) -> None:
     state, holder = state_file.read(), state_file.holder()
     if state is None:
-        where, missing = state_file.root, state_file.path
-        raise SessionError(f"{where}: has not been watched on this machine by this account ({missing} is not there)")
+        root, missing = state_file.root, state_file.path
+        raise SessionError(f"{root}: has not been watched on this machine by this account ({missing} is not there)")
     if as_json:
         print_json({"watched_by": holder, "root": state.root, "pattern": state.pattern, "folders": state.folders})
         return

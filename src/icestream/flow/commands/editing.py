@@ -14,6 +14,7 @@ from icestream.flow.storage.own_params import check_owned
 from icestream.flow.storage.session import DOCUMENT, Session, SessionDocument, dump_document, open_session
 from icestream.flow.storage.writing import Writing
 from icestream.flow.workflow.graph import Graph, StepSpec
+from icestream.flow.workflow.programs import require_programs
 from icestream.flow.workflow.requests import check_requests
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def take_up(
     edited = Session(session.folder, document)
     graph = edited.graph()
     look_into_files(graph, edited.roots)
+    require_programs(graph, runner.settings.programs)
     plan_revisions(writing.connection, graph, document.acquisition.model_dump(exclude_none=True))  # tells of missing files
     check_requests(graph, own_limits(runner.settings, runner.gpus), runner.gpus)
     check_owned(writing.connection, graph, runner.task_builder.owned)

@@ -1,7 +1,9 @@
 """Restarting and resetting: a step and all below it get new revisions, and start from nothing."""
 
+import json
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, insert, select, update
 
@@ -13,7 +15,9 @@ from icestream.flow.declaration.step import Kind
 from icestream.flow.scheduling import instructions
 from icestream.flow.scheduling.draining import HALTED
 from icestream.flow.storage import schema
+from icestream.flow.storage.revisions import definition_of, identity_params
 from icestream.flow.storage.writing import Writing
+from icestream.flow.workflow.programs import program_identity
 
 if TYPE_CHECKING:
     from icestream.flow.runner.loop import Runner
@@ -63,10 +67,14 @@ def _steps_from(runner: "Runner", step: str) -> list[str]:
 
 
 def _begin_anew(runner: "Runner", writing: Writing, step: str) -> list[str]:
-    """Freeze the revisions of a step and of all below it, and give each a new one of the next epoch."""
+    """Freeze the revisions of a step and of all below it, and give each a new one of the next epoch.
+
+    They keep the versions of their steps, but run the programs of other people as they are now.
+    """
     steps = _steps_from(runner, step)
     writing.flush()
     table = schema.revision
+    definitions = {row.step: row.definition for row in writing.connection.execute(select(table).where(table.c.state == "active"))}
     for name in steps:
         mine = table.c.step == name
         rows = writing.connection.execute(select(table).where(mine).order_by(table.c.number)).mappings().all()
@@ -74,11 +82,23 @@ def _begin_anew(runner: "Runner", writing: Writing, step: str) -> list[str]:
         writing.connection.execute(update(table).where(mine).values(state="frozen"))
         values = {column: value for column, value in active.items() if column != "id"}
         values |= {"number": rows[-1]["number"] + 1, "epoch": max(row["epoch"] for row in rows) + 1, "created_at": time.time()}
+        values |= _with_todays_programs(runner, values, definitions)
+        definitions[name] = values["definition"]
         writing.connection.execute(insert(table).values(**values))
         files = schema.source_file
         writing.connection.execute(delete(files).where(files.c.step == name))
     runner.outdated = True
     return steps
+
+
+def _with_todays_programs(runner: "Runner", row: Mapping[str, Any], definitions: Mapping[str, str]) -> dict[str, str]:
+    """Return parameters and definition of a new revision, ``row``, with the programs that its step finds now."""
+    node = runner.graph.nodes[row["step"]]
+    params = json.dumps(json.loads(row["params"]) | program_identity(node, None))
+    identity = identity_params(node, row={**row, "params": params})
+    acquisition = runner.session.document.acquisition.model_dump(exclude_none=True)
+    definition = definition_of(runner.graph, node, identity, acquisition=acquisition, definitions=definitions)
+    return {"params": params, "definition": definition}
 
 
 def _count_decided(writing: Writing, revisions: list[int]) -> int:

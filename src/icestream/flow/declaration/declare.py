@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from icestream.errors import DeclarationError
 from icestream.flow.declaration.context import Verdict
+from icestream.flow.declaration.program import Program
 from icestream.flow.declaration.step import Accumulator, GpuUse, Kind, Port, StepType, read_signature
 from icestream.records import Acquisition, Record, Snapshot
 
@@ -62,10 +63,12 @@ class _Declare:
         gpu_gb: float = 0.0,
         gpu: GpuUse = "optional",
         max_hours: float | None = None,
+        programs: tuple[Program, ...] = (),
     ) -> Callable[[F], F]:
         """Declare a function from the items of one exposure to one item.
 
         ``gpu_gb`` asks for memory on one GPU where there is one; ``gpu="required"`` refuses machines that have none.
+        ``programs`` are those of other people that it runs: they are looked for before a session starts.
         """
 
         def decorate(function: F) -> F:
@@ -86,6 +89,7 @@ class _Declare:
                 gpu_gb=gpu_gb,
                 gpu=gpu,
                 max_hours=max_hours,
+                programs=programs,
             )
             return _attach(function, declared)
 
@@ -163,6 +167,7 @@ class _Declare:
         gpu_gb: float = 0.0,
         gpu: GpuUse = "optional",
         max_hours: float | None = None,
+        programs: tuple[Program, ...] = (),
     ) -> Callable[[C], C]:
         """Declare an `Accumulator`: ports are the ``Sequence`` arguments of its ``add``."""
 
@@ -185,6 +190,7 @@ class _Declare:
                 gpu_gb=gpu_gb,
                 gpu=gpu,
                 max_hours=max_hours,
+                programs=programs,
             )
             return _attach(accumulator, declared)
 

@@ -11,6 +11,7 @@ from typing import Any
 from icestream.errors import ItemError
 from icestream.flow.declaration.context import Exposure, Verdict
 from icestream.flow.declaration.guard import CallFailure, call_step
+from icestream.flow.declaration.program import ProgramSettings
 from icestream.flow.declaration.registry import find_record, find_step
 from icestream.flow.declaration.step import Kind, StepType, Update
 from icestream.flow.execution.bench import WorkerContext
@@ -47,9 +48,11 @@ def _run(task: Message, report: Callable[[float, str], None], stop: threading.Ev
     step = find_step(task.body["use"])
     params, contents, roots = task.body["params"], task.body.get("contents", {}), task.body["roots"]
     check_contents(step, params, contents, roots)
-    answer = (_absorb if step.kind is Kind.ACCUMULATE else _call)(step, task, _context(task.body, report, stop))
+    ctx = _context(task.body, report, stop)
+    with ctx.work:
+        answer = (_absorb if step.kind is Kind.ACCUMULATE else _call)(step, task, ctx)
     check_contents(step, params, contents, roots)
-    answer.body["version"] = step.version
+    answer.body |= {"version": step.version, "programs": ctx.used_programs}
     json.dumps(answer.body)  # what cannot be sent is the step's failure, not the worker's death
     return answer
 
@@ -67,6 +70,7 @@ def _context(body: dict[str, Any], report: Callable[[float, str], None], stop: t
         closing=body.get("closing", False),
         version=body.get("snapshot_version", 0),
         gpu=body.get("gpu"),
+        programs={name: ProgramSettings.model_validate(said) for name, said in body.get("programs", {}).items()},
         reduced=body.get("reduced", False),
         report=report,
         stop=stop,

@@ -20,6 +20,8 @@ from icestream.flow.storage.own_params import OwnParams, check_own_params, check
 from icestream.flow.storage.read_connection import reading
 from icestream.flow.storage.session import Session, SessionDocument, open_session
 from icestream.flow.workflow.graph import Graph
+from icestream.flow.workflow.programs import require_programs
+from icestream.settings import Settings
 
 Edit = Set | Branch | Apply | Restart | Reset
 """The commands that can be planned."""
@@ -92,6 +94,7 @@ def plan_edit(session: Session, command: Edit, *, cores: int) -> Plan:
     edited = Session(session.folder, document)
     graph = edited.graph()
     look_into_files(graph, edited.roots)
+    require_programs(graph, Settings().programs)
     with reading(session) as connection:
         if connection is None:
             return Plan((), cores)
@@ -125,6 +128,7 @@ def plan_recompute(
     """
     graph = session.graph()
     look_into_files(graph, session.roots)
+    require_programs(graph, Settings().programs)
     if step not in graph.nodes:
         raise SessionError(f"no step is called {step!r}; known: {', '.join(graph.nodes)}")
     own = OwnParams(check_own_params(graph.nodes[step], params), "", "")

@@ -18,6 +18,7 @@ from icestream.flow.storage.contents import look_into_files
 from icestream.flow.storage.own_params import find_misfits, load_owned, with_own_contents
 from icestream.flow.storage.revisions import activate_revisions, fingerprint_of
 from icestream.flow.storage.writing import Writing
+from icestream.flow.workflow.programs import look_for_programs, tell_other_versions
 from icestream.flow.workflow.requests import check_requests
 
 if TYPE_CHECKING:
@@ -31,10 +32,12 @@ def take_up_workflow(runner: "Runner", connection: Connection) -> None:
     """Build the graph, its revisions, and a scheduler that knows nothing yet."""
     runner.graph = runner.session.graph()
     look_into_files(runner.graph, runner.session.roots)
-    notices = check_requests(runner.graph, own_limits(runner.settings, runner.gpus), runner.gpus)
-    runner.broker.said += [("warning", notice) for notice in notices]
+    missing = look_for_programs(runner.graph, runner.settings.programs)
+    notices = missing + check_requests(runner.graph, own_limits(runner.settings, runner.gpus), runner.gpus)
     acquisition = runner.session.document.acquisition.model_dump(exclude_none=True)
     runner.revisions = activate_revisions(connection, runner.graph, acquisition)
+    notices += tell_other_versions(runner.graph, {name: revision.params for name, revision in runner.revisions.items()})
+    runner.broker.said += [("warning", notice) for notice in notices]
     runner.fingerprint = fingerprint_of(runner.revisions)
     runner.scheduler = Scheduler(runner.graph, judge_for, resuming.load_overrides(connection))
     runner.scheduler.uptime_s = runner.clock.uptime_s

@@ -15,6 +15,7 @@ from icestream.flow.declaration import outcomes
 from icestream.flow.declaration.step import Kind
 from icestream.flow.execution.executor import Executor, Request, hear
 from icestream.flow.execution.pool import Pool
+from icestream.flow.execution.work_folder import sweep_work_folders, work_root
 from icestream.flow.resources.broker import RETRY_S
 from icestream.flow.runner.backlog import Backlog
 from icestream.flow.runner.build import admit_backlog, reload, resume, take_up_workflow
@@ -47,6 +48,7 @@ from icestream.flow.storage.session import Session
 from icestream.flow.storage.store import Store
 from icestream.flow.storage.writing import Writing, needs_durability
 from icestream.flow.workflow.graph import Graph
+from icestream.flow.workflow.programs import require_programs
 from icestream.flow.workflow.requests import check_requests
 from icestream.settings import Settings
 
@@ -81,7 +83,9 @@ class Runner:
 
     def __post_init__(self) -> None:
         self.gpus = gpus_for(self.settings)
-        check_requests(self.session.graph(), own_limits(self.settings, self.gpus), self.gpus)
+        graph = self.session.graph()
+        check_requests(graph, own_limits(self.settings, self.gpus), self.gpus)
+        require_programs(graph, self.settings.programs)
         self.store = Store(self.session.store_at)
         self.store.claim()
         try:
@@ -124,6 +128,7 @@ class Runner:
 
     def _begin(self) -> None:
         sweep_temporaries(self.health.results_folder)
+        sweep_work_folders(work_root(self.session.folder, self.settings.scratch))
         resume(self)
         self.sources.start_all()
         fault_point("source_started")

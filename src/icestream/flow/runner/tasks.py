@@ -178,6 +178,7 @@ class TaskBuilder:
                 "reduced": task.reduced,
                 "params": params,
                 "contents": expected_contents(node.type, task.params),
+                "programs": {found.name: found.settings.model_dump(mode="json") for found in node.programs.values()},
                 "values": {parameter: path for parameter, (_, path) in node.values.items() if parameter not in params},
                 "records": {port: f"{record.__module__}:{record.__qualname__}" for port, record in node.records.items()},
                 "roots": self.session.roots,

@@ -14,6 +14,7 @@ from icestream.flow.storage.contents import settle_contents
 from icestream.flow.workflow.graph import Graph, Node
 from icestream.flow.workflow.keys import digest
 from icestream.flow.workflow.pinned import as_pinned, default_of
+from icestream.flow.workflow.programs import program_identity
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,13 @@ def identity_params(node: Node, *, row: Mapping[str, Any] | None = None) -> dict
     fields = node.type.params.model_fields
     identity = {name: value for name, value in node.params.items() if not is_operational(fields[name].json_schema_extra)}
     if row is None:
-        return identity | {name: content for name, content in node.contents.items() if content is not None}
+        known = {name: content for name, content in node.contents.items() if content is not None}
+        return identity | known | program_identity(node, None)
     pinned, version = json.loads(row["params"]), row["type_version"]
     added = {name for name in identity if name not in pinned and not fields[name].is_required()}
     kept = {name: value for name, value in identity.items() if name not in added or value != default_of(fields[name], version)}
-    return kept | {name: content for name, content in node.contents.items() if name in pinned}
+    contents = {name: content for name, content in node.contents.items() if name in pinned}
+    return kept | contents | program_identity(node, pinned)
 
 
 def is_operational(extra: object) -> bool:
@@ -115,7 +118,7 @@ def _new_revision(connection: Connection, node: Node, links: dict[str, list[str]
         "type": node.type.name,
         "type_version": node.type.version,
         "kind": node.type.kind.value,
-        "params": json.dumps({**node.params, **node.contents}),
+        "params": json.dumps({**node.params, **node.contents, **program_identity(node, None)}),
         "links": json.dumps(links),
         "epoch": earlier[-1]["epoch"] if earlier else 0,
         "definition": definition,
