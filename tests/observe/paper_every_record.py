@@ -6,29 +6,27 @@ from paper_session import PaperSession, new_session, picks_block, write_png
 from icestream.records import (
     ClassAverages,
     ClassInfo,
+    CtfAgreement,
     CtfFit,
+    CtfLocal,
+    DoseReference,
     ExposureMetadata,
     FrameUse,
     GainMonitor,
     GainReference,
     Micrograph,
+    MicrographQuality,
     Motion,
+    MotionAgreement,
     Movie,
+    MovieDose,
     Particles,
     Picks,
+    PowerSpectra,
     Record,
     RelionProject,
-    Unevenness,
-)
-from icestream.steps.ctf_local_record import CtfLocal
-from icestream.steps.movie_spectra_record import PowerSpectra
-from icestream.steps.quality_records import (
-    CtfAgreement,
-    DoseReference,
-    MicrographQuality,
-    MotionAgreement,
-    MovieDose,
     TiltMeasure,
+    Unevenness,
 )
 
 STEPS: dict[str, tuple[str, str, dict[str, str]]] = {

@@ -15,8 +15,7 @@ from paper_session import HOSTILE, T0, PaperSession, new_session, picks_block, w
 from icestream.observe.gallery import MOST_CIRCLES
 from icestream.observe.queries import open_view
 from icestream.observe.report import gather, write_report
-from icestream.records import FrameUse, Micrograph, Motion, Picks
-from icestream.steps.quality_records import DoseReference, MovieDose
+from icestream.records import DoseReference, FrameUse, Micrograph, Motion, MovieDose, Picks
 
 
 class Page(HTMLParser):

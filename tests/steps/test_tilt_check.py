@@ -10,8 +10,7 @@ from scipy import fft
 from icestream.algorithms.ctf.transfer import ctf_2d
 from icestream.errors import ItemError
 from icestream.flow.declaration.step import Kind, step_type_of
-from icestream.records import Acquisition, Micrograph
-from icestream.steps.quality_records import TiltMeasure
+from icestream.records import Acquisition, Micrograph, TiltMeasure
 from icestream.steps.tilt_check import MeasureTiltParams, TiltCheckParams, check_tilt, measure_tilt
 from icestream.testing.context import StepBench
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, select
 
-from icestream import records
 from icestream.flow.storage import schema
 from icestream.observe.answers import StoredRecord, StoredSnapshot
 from icestream.observe.dialects import outcome_rowid
 from icestream.observe.order import ActiveRevision, active_revisions
+from icestream.records import record_named
 
 PAGE = 400
 """So many records are read in one transaction."""
@@ -118,8 +118,8 @@ def _load_block(reading: Reading, key: str) -> bytes | None:
 def todays_fields(row: RowMapping) -> dict[str, Any]:
     """Return the fields of a stored record, through its upcasters if it is older; a type unknown here is shown as it is."""
     fields: dict[str, Any] = json.loads(row["record"])
-    known = getattr(records, row["record_type"], None)
-    if isinstance(known, type) and issubclass(known, records.Record) and row["record_version"] < known.schema_version:
+    known = record_named(row["record_type"])
+    if known is not None and row["record_version"] < known.schema_version:
         return known.upcast(fields, row["record_version"])
     return fields
 

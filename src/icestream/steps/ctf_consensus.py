@@ -5,9 +5,8 @@ import math
 from icestream.algorithms.ctf.consensus import CtfShape, agreement_resolution_ang
 from icestream.algorithms.ctf.consensus import average_ctf as average_shapes
 from icestream.flow import Field, Verdict, before, keep, reject, step
-from icestream.records import Acquisition, CtfFit, Micrograph
+from icestream.records import Acquisition, CtfAgreement, CtfFit, Micrograph
 from icestream.steps.ctf_filter import CtfFilterParams, filter_by_ctf
-from icestream.steps.quality_records import CtfAgreement
 from icestream.units import Angstrom
 
 

@@ -8,8 +8,7 @@ from icestream.algorithms.motion.movie_dose import measure_counts
 from icestream.errors import ItemError
 from icestream.flow import Accumulator, Context, Exposure, Field, Params, Progress, Update, Verdict, keep, reject, step, wait
 from icestream.io.movie import open_movie
-from icestream.records import Acquisition, Movie, Record
-from icestream.steps.quality_records import DoseReference, MovieDose, MovieShape
+from icestream.records import Acquisition, DoseReference, Movie, MovieDose, MovieShape, Record
 from icestream.steps.usual_movie import differences, most_usual
 
 _EER_FRACTIONS = 40

@@ -14,6 +14,10 @@ C = TypeVar("C", bound=type[Accumulator[Any, Any]])
 TargetT = TypeVar("TargetT")
 
 
+_MAKERS = (Kind.SOURCE, Kind.MAP, Kind.ACCUMULATE)
+"""Kinds of step that make records of their own."""
+
+
 def _attach(target: TargetT, declared: StepType) -> TargetT:
     if not declared.summary:
         raise DeclarationError(f"step {declared.name!r}: the docstring is missing; its first sentence is shown to users")
@@ -29,6 +33,11 @@ def _attach(target: TargetT, declared: StepType) -> TargetT:
         )
     if declared.reads and "acquisition" not in declared.arguments.values():
         raise DeclarationError(f"step {declared.name!r}: declares reads but has no argument of type Acquisition")
+    for record in (declared.output, declared.assigns) if declared.kind in _MAKERS else ():
+        if record is not None and record is not Record and not record.stored_name:
+            raise DeclarationError(
+                f"step {declared.name!r}: makes records of {record.__name__}, which has no stored_name; give it one for good"
+            )
     target.__icestream_step__ = declared  # type: ignore[attr-defined]
     return target
 
