@@ -4,7 +4,7 @@ import pytest
 
 from icestream.errors import WorkflowError
 from icestream.flow.workflow.graph import Graph, Workflow, build_graph
-from icestream.testing.toy_session import TOYS, toy_steps
+from toys.session import TOYS, toy_steps
 
 
 def graph_of(steps: dict[str, Any]) -> Graph:

@@ -12,8 +12,8 @@ from icestream.errors import ItemError
 from icestream.flow.declaration.step import Kind, step_type_of
 from icestream.io.blocks import dtype_of, from_block, to_block
 from icestream.records import Acquisition, CtfFit, CtfLocal, Micrograph, Picks
-from icestream.steps.ctf_local import CtfLocalParams, defocus_offset_ang, examine_local_ctf
-from icestream.steps.extract import ExtractParams, extract_particles
+from icestream.steps.ctf.ctf_local import CtfLocalParams, defocus_offset_ang, examine_local_ctf
+from icestream.steps.particles.extract import ExtractParams, extract_particles
 from icestream.testing.context import StepBench
 
 SIDE_PX, PIXEL_ANG = 640, 3.0

@@ -18,7 +18,7 @@ from icestream.io.blocks import dtype_of, to_block
 from icestream.io.image import read_image, read_stack, write_mrc
 from icestream.io.star import Table, read_star
 from icestream.records import Acquisition, CtfFit, FrameUse, Micrograph, Motion, Particles
-from icestream.steps.export_relion import ExportRelion, ExportRelionParams, ExportState
+from icestream.steps.export.export_relion import ExportRelion, ExportRelionParams, ExportState
 from icestream.testing.context import StepBench
 
 ACQUISITION = Acquisition(pixel_size_ang=1.0, voltage_kv=300, cs_mm=2.7, amplitude_contrast=0.1)
