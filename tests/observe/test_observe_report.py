@@ -87,8 +87,8 @@ def test_the_security_policy_allows_exactly_our_style_and_script(html):
 def test_numbers_are_right_and_have_units(paper):
     with open_view(paper.session) as view:
         data = gather(view, refresh_s=30)
-    steps = {one.step.name: one for one in data.measured}
-    assert [one.title for one in data.measured] == ["Motion", "CTF", "CTF", "Picking"]
+    steps = {one.step.name: one for one in data.panels}
+    assert [one.title for one in data.panels] == ["Motion", "CTF", "CTF", "Picking"]
     with open_view(paper.session) as view:
         fits = [record.record for record in view.records("ctf_a")]
         moves = [record.record["motion"]["total_px"] * 0.8 for record in view.records("align")]
@@ -99,12 +99,14 @@ def test_numbers_are_right_and_have_units(paper):
     assert astigmatism.median == pytest.approx(300)
     total = steps["align"].measures[0]
     assert (total.unit, total.median) == ("Å", pytest.approx(np.median(moves)))
-    assert data.particles == sum(60 + n % 30 for n in range(1, 25) if n != 3 and n % 7)
+    assert {one.label: one.value for one in data.headlines}["Particles"] == sum(
+        60 + n % 30 for n in range(1, 25) if n != 3 and n % 7
+    )
     assert [one.value for one in data.conditions if one.name in ("pixel_size_ang", "voltage_kv")] == [300.0, 0.8]
     assert [one.said_by for one in data.conditions][:3] == ["files", "session", "nobody"]
-    (classes,) = data.classes
-    assert [line.count for line in classes.classes] == sorted((line.count for line in classes.classes), reverse=True)
-    assert sum(line.share_percent for line in classes.classes) == pytest.approx(100)
+    (classes,) = data.galleries
+    assert [row[1] for row in classes.rows] == sorted((row[1] for row in classes.rows), reverse=True)
+    assert sum(row[2] for row in classes.rows) == pytest.approx(100)
 
 
 def test_a_phase_shift_is_shown_only_where_there_is_one(html):
@@ -116,12 +118,12 @@ def test_picks_are_drawn_on_the_flipped_picture(paper):
     with open_view(paper.session) as view:
         data = gather(view, refresh_s=0)
         (stored,) = list(view.records("find", newest_first=True, limit=1))
-    newest = next(one for one in data.micrographs if one.name == stored.name)
+    newest = next(one for one in data.images if one.name == stored.name)
     table = np.frombuffer(stored.block[-stored.record["count"] * 16 :], dtype="<f4").reshape(-1, 4)  # pid, y, x, score
     assert [circle.y for circle in newest.circles] == pytest.approx((HEIGHT - table[:, 1]).tolist())
     assert [circle.x for circle in newest.circles] == pytest.approx(table[:, 2].tolist())
     assert newest.radius_px == pytest.approx(24 / 2 / 0.8)
-    assert next(one for one in data.micrographs if one.name.endswith("0014")).set_aside.startswith("good: resolution above 6 Å")
+    assert next(one for one in data.images if one.name.endswith("0014")).set_aside.startswith("good: resolution above 6 Å")
 
 
 def test_missing_pictures_are_named_and_nothing_leaves_its_root(tmp_path):
@@ -133,7 +135,7 @@ def test_missing_pictures_are_named_and_nothing_leaves_its_root(tmp_path):
         micrograph = Micrograph(image="session:a.mrc", height_px=10, width_px=10, bin=1, thumbnail=thumbnail)
         paper.make("align", paper.expose(f"m{index}", index, step="align"), micrograph)
     with open_view(paper.session) as view:
-        found = {one.name: one.picture for one in gather(view, refresh_s=0).micrographs}
+        found = {one.name: one.picture for one in gather(view, refresh_s=0).images}
     assert all(picture.uri is None for picture in found.values())
     assert "leads out of its root" in found["m1"].note
     assert found["m2"].note == "the file is neither PNG nor JPEG"
@@ -230,10 +232,10 @@ def test_long_sessions_are_thinned(tmp_path):
     paper.add_many(rows)
     with open_view(paper.session) as view:
         data = gather(view, refresh_s=0)
-    (measure,) = data.measured[0].measures
+    (measure,) = data.panels[0].measures
     assert (measure.stride, measure.n_shown) == (4, 1250)
     assert measure.median == pytest.approx(2502, abs=4)
-    assert data.particles == 5000 * 5001 // 2
+    assert {one.label: one.value for one in data.headlines}["Particles"] == 5000 * 5001 // 2
 
 
 @pytest.mark.services

@@ -12,9 +12,10 @@ from icestream.errors import SessionError
 from icestream.flow.storage import schema
 from icestream.flow.storage.own_params import OwnParams, load_owned
 from icestream.flow.storage.session import Session
+from icestream.observe.catalog import read_catalog
 from icestream.observe.dialects import begins_with, has_text
 from icestream.observe.order import ActiveRevision
-from icestream.observe.stored import todays_fields
+from icestream.observe.values import Told, pictures_in, tell_record
 
 MOST_CANDIDATES = 8
 LEAST_OF_A_DIGEST = 8
@@ -38,6 +39,10 @@ class TracedResult:
     software: str
     created_at: float
     files: tuple[str, ...]
+    shown: tuple[Told, ...] = ()
+    """The numbers that people see of the record: label, value, unit."""
+    pictures: tuple[tuple[str, str], ...] = ()
+    """Title and file of its pictures."""
 
 
 @dataclass(frozen=True)
@@ -197,27 +202,31 @@ def _trace_step(
 
 
 def _trace_results(connection: Connection, session: Session, keys: dict[str, str]) -> Iterator[TracedResult]:
-    table = schema.result
+    table, catalog = schema.result, read_catalog(connection)
     columns = [column for column in table.columns if column.name != "block"]
     for output, key in sorted(keys.items()):
         row = connection.execute(select(*columns).where(table.c.key == key)).mappings().first()
         if row is None:
             continue
-        record = todays_fields(row)
+        record, name = catalog.fields(row), catalog.name_of(row["record_type"])
+        shown, acquisition = catalog.shown(name), json.loads(row["acquisition"])
+        size = acquisition.get("pixel_size_ang") or session.document.acquisition.pixel_size_ang
         yield TracedResult(
             output=output,
             key=key,
-            record_type=row["record_type"],
+            record_type=name,
             record=record,
             inputs=json.loads(row["inputs"]),
             params=json.loads(row["params"]),
-            acquisition=json.loads(row["acquisition"]),
+            acquisition=acquisition,
             wall_s=row["wall_s"],
             cpu_s=row["cpu_s"],
             host=row["host"],
             software=row["software"],
             created_at=row["created_at"],
             files=tuple(dict.fromkeys(_files_in(record, set(session.roots)))),
+            shown=tell_record(shown, record, pixel_size_ang=size),
+            pictures=pictures_in(shown, record),
         )
 
 

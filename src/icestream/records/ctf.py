@@ -144,6 +144,8 @@ TWO_CTFS = Comparison(
     second="second",
     quantity="Defocus",
     number=MEAN_DEFOCUS,
-    apart=Measure("Defocus, first less second", unit="Å", how="weight", factor=1e4, metric="ctf_defocus_difference_angstroms"),
+    apart="Defocus, first less second",
+    apart_unit="Å",
+    apart_factor=1e4,
 )
 """What is shown of two estimates that a step joins at its ports ``ctf`` and ``second``."""

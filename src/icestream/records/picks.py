@@ -31,6 +31,6 @@ class Picks(Record):
             "Picking",
             measures=(Measure("Particles per micrograph", unit="particles", how="weight", metric="picks_per_micrograph"),),
         ),
-        overlay=Overlay("y_px", "x_px", diameter_ang="diameter_ang", word="pick"),
+        overlay=Overlay("y_px", "x_px", diameter_ang="diameter_ang", count="count", word="pick"),
         headlines=(Headline("Particles", "particles so far", of="weight", place=2, rank=1),),
     )

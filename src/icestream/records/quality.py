@@ -90,7 +90,7 @@ class MicrographQuality(Record):
                         Number("Dark objects", "dark_share", "%", factor=100.0),
                         Number("Film", "film_share", "%", factor=100.0),
                     ),
-                    picture=Picture("picture", "What was found"),
+                    picture=Picture("picture", "Findings"),
                     texts=(Text("{kind:words}: {reason}. Film is blue, dark objects are red, Bragg spots yellow."),),
                 ),
             ),

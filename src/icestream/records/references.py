@@ -38,7 +38,7 @@ _PATHS: dict[type, tuple[str, ...]] = {
     Path: ("field",),
     MotionField: ("coefficients",),
     Image: ("picture", "height", "width"),
-    Overlay: ("diameter_ang",),
+    Overlay: ("diameter_ang", "count"),
     Gallery: ("count", "rows"),
     StagePlace: ("y", "x"),
 }
@@ -57,18 +57,29 @@ def settle_shown(shown: Shown, record: type[BaseModel]) -> Shown:
     DeclarationError
         The record has no such field, or it is of another kind.
     """
-    for part in parts_of(shown):
-        _check(part, record)
-    return settle_units(shown, record)
+    check_shown(shown, record)
+    return _settle_units(shown, record)
 
 
-def settle_units(part: PartT, record: type[BaseModel]) -> PartT:
+def check_shown(part: object, record: type[BaseModel]) -> None:
+    """Check the fields that a part of a description names.
+
+    Raises
+    ------
+    DeclarationError
+        The record has no such field, or it is of another kind.
+    """
+    for one in parts_of(part):
+        _check(one, record)
+
+
+def _settle_units(part: PartT, record: type[BaseModel]) -> PartT:
     """Return a part of a description in which every number says its unit; where it does not, it is that of the field."""
     if isinstance(part, tuple):
-        return typing.cast("PartT", tuple(settle_units(inner, record) for inner in part))
+        return typing.cast("PartT", tuple(_settle_units(inner, record) for inner in part))
     if not is_dataclass(part) or isinstance(part, type):
         return part
-    settled = replace(part, **{one.name: settle_units(getattr(part, one.name), record) for one in fields(part)})
+    settled = replace(part, **{one.name: _settle_units(getattr(part, one.name), record) for one in fields(part)})
     if isinstance(settled, Number) and settled.unit is None:
         unit = unit_of(find_field(record, settled.field)) if settled.field else ""
         return typing.cast("PartT", replace(settled, unit=unit))

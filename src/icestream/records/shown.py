@@ -172,6 +172,7 @@ class Overlay:
     x: str
     _: KW_ONLY
     diameter_ang: str
+    count: str
     word: str
 
 
@@ -264,7 +265,7 @@ class Comparison:
     quantity
         What the number is, as the beginning of a sentence.
     apart
-        Their difference along the session; its factor is that from the unit of ``number``.
+        What the difference of the two is called along the session; the factor leads from the unit of ``number`` to its own.
     """
 
     title: str
@@ -273,7 +274,9 @@ class Comparison:
     second: str
     quantity: str
     number: Number
-    apart: Measure
+    apart: str
+    apart_unit: str
+    apart_factor: float = 1.0
 
 
 def parts_of(part: object) -> Iterator[object]:
