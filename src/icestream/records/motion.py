@@ -12,6 +12,8 @@ from icestream.units import Pixel
 class Motion(Record):
     """How the specimen moved during one movie; positions are displacements of the specimen, frame 0 at zero."""
 
+    stored_name: ClassVar[str] = "Motion"
+
     global_yx_px: list[tuple[Pixel, Pixel]] = Field(description="Per frame, in raw pixels")
     local_coefficients: list[list[float]] | None = Field(None, description="(2, n), y then x; terms: algorithms.motion_model")
     local_rms_px: Pixel | None = Field(None, description="Spread of the patch tracks about the local model")
