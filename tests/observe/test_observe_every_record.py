@@ -5,8 +5,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from paper_every_record import write_every_record
+from sqlalchemy import text, update
 
+from icestream.flow.storage import schema
+from icestream.flow.storage.database import engine_for
+from icestream.observe.queries import open_view
 from icestream.observe.report import write_report
+from icestream.records import named_records
 
 LISTED = Path(__file__).with_name("report_of_every_record.txt")
 _VOID = {"meta", "img", "path", "circle", "rect", "image", "br"}
@@ -72,3 +77,23 @@ def test_a_gain_that_was_learnt_from_the_session_hides_what_is_left_of_it(tmp_pa
     shown = outline_of(write_report(paper.session).read_text(encoding="utf-8"))
     assert "card: Total motion" in shown
     assert "card: Gain left in the movie" not in shown
+
+
+def test_a_store_of_the_schema_before_with_the_names_of_its_time_shows_the_same(tmp_path):
+    paper = write_every_record(tmp_path / "session")
+    results = schema.result
+    with paper.store.transaction() as connection:
+        for record in named_records():
+            for name in record.former_names:
+                renamed = update(results).where(results.c.record_type == record.stored_name).values(record_type=name)
+                connection.execute(renamed)
+        connection.execute(text("DROP TABLE description"))
+    paper.store.close("every stream closed")
+    engine = engine_for(paper.session.store_at, durable=True)
+    with engine.begin() as connection:
+        connection.execute(update(schema.runner).values(schema_version=3))
+    engine.dispose()
+    shown = outline_of(write_report(paper.session).read_text(encoding="utf-8"))
+    assert shown == LISTED.read_text(encoding="utf-8").splitlines()
+    with open_view(paper.session) as view:
+        assert {one.record_type for one in view.records("tilted")} == {"TiltMeasure"}
