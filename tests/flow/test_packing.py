@@ -1,6 +1,7 @@
 """Taking a session elsewhere: a copy that is made while it runs, and raw data that are in another place."""
 
 import json
+import os
 import sqlite3
 import sys
 import time
@@ -16,7 +17,7 @@ from icestream.cli import app
 from icestream.errors import SessionBusy, SessionError
 from icestream.flow import Arrival, Context, Params, Pulse, SourceContext, Watch, step
 from icestream.flow.declaration.source import SeenFile
-from icestream.flow.run.running import run_session
+from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import packing, schema
 from icestream.flow.storage.database import engine_for
 from icestream.flow.storage.packing import pack_session
@@ -26,7 +27,7 @@ from icestream.flow.storage.store import Store
 from icestream.observe.queries import open_view
 from icestream.records import FileRef, Record
 from icestream.settings import Settings
-from icestream.testing.toy_session import arrive, make_toy_session, outcomes_of, read_rows, replay_log, results_of, toy_steps
+from toys.session import arrive, make_toy_session, outcomes_of, read_rows, replay_log, results_of, toy_steps
 
 if sys.version_info >= (3, 14):
     import tarfile
@@ -89,7 +90,7 @@ def paint(raw: RawNumber, ctx: Context) -> Picture:
 
 @pytest.fixture(autouse=True)
 def workers_find_this_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
 
 
 def raw_session(folder: Path, count: int, *, stop_after: int | None = None) -> Session:
