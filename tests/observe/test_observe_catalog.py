@@ -1,6 +1,7 @@
 """What views know of types of record: from what is installed, and from what the session keeps."""
 
 import json
+import sys
 from pathlib import Path
 from typing import ClassVar
 
@@ -66,6 +67,46 @@ def test_what_the_session_keeps_of_a_newer_version_wins_over_what_is_installed()
     older = Description("CtfFit", 1, "Older", whole=False, shown=Shown(Panel("Old CTF")))
     assert Catalog({("CtfFit", 1): older, ("CtfFit", 9): newer}).description("CtfFit") == newer
     assert Catalog({("CtfFit", 1): older}).description("CtfFit") == describe_record(CtfFit)
+
+
+PLUGIN = '''"""A plugin whose record has grown."""
+
+from typing import ClassVar
+
+from icestream.flow import step
+from icestream.records import Micrograph, Record
+
+
+class Crystals(Record):
+    """Crystals on a micrograph."""
+
+    stored_name: ClassVar[str] = "lab.Crystals"
+    schema_version: ClassVar[int] = 2
+    number: int
+
+    @classmethod
+    def upcast(cls, stored, version):
+        return {"number": stored["count"]} if version == 1 else super().upcast(stored, version)
+
+
+@step.map("lab_count_crystals", version=1)
+def count_crystals(micrograph: Micrograph) -> Crystals:
+    """Count crystals."""
+    return Crystals(number=micrograph.height_px)
+'''
+
+
+def test_a_plugin_is_imported_only_where_records_of_two_versions_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lab_crystals.py").write_text(PLUGIN, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    use = "lab_crystals:count_crystals"
+    old = {"record_type": "lab.Crystals", "record_version": 1, "record": json.dumps({"count": 3})}
+    known = {("lab.Crystals", version): Description("lab.Crystals", version, "Crystals.", whole=False) for version in (1, 2)}
+    alone = Catalog({("lab.Crystals", 1): known["lab.Crystals", 1]}, uses=(use,))
+    assert alone.fields(old) == {"count": 3}
+    assert "lab_crystals" not in sys.modules
+    assert Catalog(known, uses=("gone:step", use)).fields(old) == {"number": 3}
+    assert Catalog(known, uses=("gone:step",)).fields(old | {"record_type": "lab.Gone"}) == {"count": 3}
 
 
 def test_a_stored_description_answers_to_former_names(paper: PaperSession) -> None:

@@ -1,10 +1,11 @@
 """What the records of a session are and what is shown of them: from the types that are installed, else from the store."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from json import loads
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, inspect, select
+from sqlalchemy import Connection, inspect, select
 
 from icestream.errors import DeclarationError, WorkflowError
 from icestream.flow.declaration.registry import find_step
@@ -59,7 +60,7 @@ class Catalog:
         except (WorkflowError, DeclarationError):
             return None
 
-    def fields(self, row: RowMapping) -> dict[str, Any]:
+    def fields(self, row: Mapping[Any, Any]) -> dict[str, Any]:
         """Return the fields of a stored record, through its upcasters if it is older; of an unknown type, as they are."""
         fields: dict[str, Any] = loads(row["record"])
         name, version = row["record_type"], row["record_version"]

@@ -20,6 +20,7 @@ class RecentMedian:
     label: str
     unit: str
     metric: str
+    better: str | None
     median: float
     newest: float
     n: int
@@ -44,7 +45,7 @@ def read_medians(view: SessionView, steps: Sequence[StepSummary]) -> dict[str, t
             meaningless = one.hidden_when is not None and bool(records) and holds(one.hidden_when, records[0])
             if told and not meaningless and not (one.hidden_at_zero and not any(told)):
                 middle = statistics.median(told)
-                medians.append(RecentMedian(one.label, unit_in(one, size), one.metric, middle, told[0], len(told)))
+                medians.append(RecentMedian(one.label, unit_in(one, size), one.metric, one.better, middle, told[0], len(told)))
         if medians:
             found[step.name] = tuple(medians)
     return found

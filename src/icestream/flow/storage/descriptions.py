@@ -7,7 +7,7 @@ from sqlalchemy import Connection, insert, select, update
 from icestream.flow.declaration.step import Kind
 from icestream.flow.storage import schema
 from icestream.flow.workflow.graph import Node
-from icestream.records import Record
+from icestream.records import named_records
 from icestream.records.description import describe_record, write_comparison, write_description
 
 _MAKERS = (Kind.SOURCE, Kind.MAP, Kind.ACCUMULATE)
@@ -29,8 +29,9 @@ def keep_descriptions(connection: Connection, nodes: Iterable[Node]) -> None:
 def _declared(nodes: Iterable[Node]) -> dict[tuple[str, str, int], str]:
     found: dict[tuple[str, str, int], str] = {}
     for node in nodes:
-        for record in (node.type.output, node.type.assigns) if node.type.kind in _MAKERS else ():
-            if record is not None and issubclass(record, Record) and record.stored_name:
+        made = tuple(one for one in (node.type.output, node.type.assigns) if one is not None and node.type.kind in _MAKERS)
+        for record in named_records():
+            if issubclass(record, made):  # a step may return what is derived from the record that it declares
                 found["record", record.stored_name, record.schema_version] = write_description(describe_record(record))
         if node.type.compares is not None:
             found["step", node.use, node.type.version] = write_comparison(node.type.compares)
