@@ -171,6 +171,16 @@ def test_a_lasting_change_of_the_dose_is_said(tmp_path):
     assert told in write_report(paper.session).read_text(encoding="utf-8")
 
 
+def test_cards_that_belong_in_a_panel_that_is_not_there_have_one_of_their_own(tmp_path):
+    paper = PaperSession(new_session(tmp_path / "s", {"usual": {"use": "dose_reference"}}))
+    paper.revise("usual", "accumulate")
+    paper.publish("usual", 1, DoseReference(counts_per_px_frame=1.0, source="median", n_measured=60, n_samples=10))
+    with open_view(paper.session) as view:
+        (panel,) = gather(view, refresh_s=0).panels
+    assert (panel.title, panel.measures, panel.newest) == ("Usual dose", (), None)
+    assert [card.note for card in panel.plots] == ["The median of what was measured."]
+
+
 def test_a_crowded_micrograph_draws_some_picks_and_says_so(tmp_path):
     paper = PaperSession(new_session(tmp_path, {"align": {"use": "m"}, "find": {"use": "p", "in": {"micrograph": "align"}}}))
     paper.revise("align", "map")
