@@ -28,8 +28,8 @@ import numpy as np
 from reading import (
     VIEWS,
     ask,
-    continue_session,
     icestream,
+    let_others_arrive,
     make_session,
     read_report,
     read_session,
@@ -190,7 +190,8 @@ def choose(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
 def continue_copy(archive: Path, folder: Path) -> dict[str, Any]:
     """Unpack the session somewhere else and let it run to its end."""
     session = unpack(archive, folder)
-    continue_session(session)
+    let_others_arrive(session)
+    run(session)
     return read_session(session)
 
 

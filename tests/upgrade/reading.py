@@ -24,8 +24,9 @@ Rows = list[dict[str, Any]]
 Close = Callable[[str, float, float], bool]
 """``(where, found, wanted) → whether they are equal but for their last digits``."""
 
-PATIENT = {"ICESTREAM_REBUILD_FRACTION": "1"}
-"""What was taken out of the classes stays marked, and they are not built anew: the sessions are too small for a fraction."""
+PATIENT = {"ICESTREAM_REBUILD_FRACTION": "1", "ICESTREAM_LEDGER": ""}
+"""What was taken out of the classes stays marked, and they are not built anew: the sessions are too small for a fraction. Two of
+them may be processed at a time."""
 
 
 VIEWS = {
@@ -76,13 +77,12 @@ def make_session(folder: Path) -> Path:
     return session
 
 
-def continue_session(session: Path) -> None:
-    """Tell a session where its raw data are now, let the other movies arrive, and run it to its end."""
+def let_others_arrive(session: Path) -> None:
+    """Tell a session where its raw data are now, and let the movies come that are still missing."""
     for root in ("movies", "gain"):
         icestream("relink", session, f"{root}={session.parent / root}")
     for path in sorted((session.parent / "arriving").iterdir()):
         path.rename(session.parent / "movies" / path.name)
-    run(session)
 
 
 def unpack(archive: Path, target: Path) -> Path:
@@ -124,9 +124,15 @@ def read_results(session: Path) -> dict[str, dict[str, Any]]:
             "weight": row["weight"],
             "made": [row["created_at"], row["host"]],
             "bits": sha256(row["record"].encode() + (row["block"] or b"")).hexdigest(),
+            "files": {ref: digest(session / ref) for ref in sorted(re.findall(r'"session:([^"]+)"', row["record"]))},
         }
         for row in found
     }
+
+
+def digest(path: Path) -> str | None:
+    """Return a hash of a file, or None where it is not there."""
+    return sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def read_table(block: bytes | None) -> dict[str, Any] | None:
