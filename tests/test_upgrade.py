@@ -162,9 +162,16 @@ def facts_of_why(answer: list[dict[str, Any]]) -> Any:
     return [one["step"] for one in answer]
 
 
+LINEAGE = (
+    *("step", "revision", "version", "key", "at", "pruned", "record_type", "record", "params", "software", "host"),
+    *("portions", "members", "inputs", "used_by"),
+)
+"""What is told of a version of a whole."""
+
+
 def facts_of_trace(answer: dict[str, Any]) -> Any:
     if "steps" not in answer:
-        return answer
+        return {name: answer[name] for name in LINEAGE}
     told = [answer[name] for name in ("unit", "name", "identity", "files", "acquisition", "arrived_at")]
     results = ("output", "key", "inputs", "params", "acquisition", "files", "host", "software", "created_at", "record")
     steps = {
