@@ -16,7 +16,7 @@ SOURCE = ROOT / "src" / "icestream"
 TESTS = ROOT / "tests"
 MODULES = sorted(SOURCE.rglob("*.py"))
 
-LONGEST_MODULE = 300
+LONGEST_MODULE = 400
 LONGEST_BODY = 40
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "manager", "base"}
 MAY_CATCH_EVERYTHING = {"flow/declaration/guard.py"}
