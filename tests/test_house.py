@@ -8,7 +8,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+import yaml
 
+from icestream import __version__
 from icestream.flow.declaration.registry import GROUP, find_step
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -127,6 +129,12 @@ def test_test_folders_mirror_the_source() -> None:
 def test_test_modules_have_names_of_their_own() -> None:
     names = [path.name for path in TESTS.rglob("test_*.py")]
     assert sorted(set(names)) == sorted(names)
+
+
+def test_every_file_names_the_same_version() -> None:
+    released = re.findall(r"^## \[([0-9.]+)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"]
+    assert (released[0], cited) == (__version__, __version__)
 
 
 def test_every_dependency_is_pinned() -> None:
