@@ -7,7 +7,7 @@ PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 # An old bytecode or user-site setting of the caller must not leak in.
 export PYTHONNOUSERSITE := 1
 
-.PHONY: help demo test test-services check docs lint install clean
+.PHONY: help demo test test-services check pythons coverage docs site lint install clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -22,7 +22,10 @@ test-services: $(VENV)/.installed-test  ## Install Debian packages (root or sudo
 	bash scripts/install-services.sh
 	$(BIN)/python -m pytest -m services
 
-check: test test-services  ## Everything that the continuous integration runs
+check: test test-services site  ## Everything that the continuous integration runs
+
+pythons:  ## Run some quick tests with every Python from 3.11 to 3.13 that this machine has
+	bash scripts/try-pythons.sh
 
 lint: $(VENV)/.installed-test  ## Check style, formatting, types and layers
 	$(BIN)/ruff check
@@ -30,8 +33,17 @@ lint: $(VENV)/.installed-test  ## Check style, formatting, types and layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+coverage: $(VENV)/.installed-test  ## Run the tests of `make test` and say which lines of icestream they do not reach
+	rm -rf build/coverage
+	$(BIN)/coverage run -m pytest $(PARALLEL) -m "not services"
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
 docs: $(VENV)/.installed  ## Write docs/reference anew from the declarations in the source
 	$(BIN)/python -m icestream.testing.reference docs/reference
+
+site: $(VENV)/.installed-docs  ## Build the documentation as a website in build/site; a dead link fails
+	$(BIN)/mkdocs build --quiet --strict
 
 install: $(VENV)/.installed  ## Make .venv with icestream in it
 
@@ -50,4 +62,8 @@ $(VENV)/.installed: $(VENV)/.made pyproject.toml constraints.txt
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	@touch $@

@@ -139,7 +139,8 @@ def test_every_file_names_the_same_version() -> None:
 
 def test_every_dependency_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = {_requirement_name(text) for text in [*project["dependencies"], *project["optional-dependencies"]["test"]]}
+    extras = project["optional-dependencies"]
+    wanted = {_requirement_name(text) for text in [*project["dependencies"], *extras["test"], *extras["docs"]]}
     lines = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9_.-]+==[A-Za-z0-9.]+", line)] == []
     assert wanted - {_requirement_name(line) for line in lines} == set()
