@@ -24,9 +24,9 @@ from icestream.microscope.settings import SimulationSettings
 from icestream.microscope.simulate import simulate
 from icestream.microscope.truth import load_exposure_truth
 from icestream.records import Acquisition, GainReference, Movie
-from icestream.steps.ctf import CtfParams, estimate_ctf
-from icestream.steps.motion import MotionParams, correct_motion
-from icestream.steps.movie_spectra import MovieSpectraParams, average_movie_spectra
+from icestream.steps.ctf.ctf import CtfParams, estimate_ctf
+from icestream.steps.motion.motion import MotionParams, correct_motion
+from icestream.steps.motion.movie_spectra import MovieSpectraParams, average_movie_spectra
 from icestream.testing.context import StepBench
 
 FLOWING = {"ice_motion_ang2_per_e": 1.1}

@@ -18,9 +18,9 @@ import imagecodecs
 import numpy as np
 
 from ctf_micrographs import MICROSCOPES, expose_specimen
-from icestream.algorithms.ctf.beyond import examine_ctf
 from icestream.algorithms.ctf.fit import fit_ctf
 from icestream.algorithms.ctf.local_picture import draw_local_defocus
+from icestream.algorithms.ctf.local_properties import examine_ctf
 from icestream.algorithms.ctf.surface import MODEL_NAMES, field_points
 from icestream.algorithms.spectra.spectrum import power_spectra, spectrum_tile_px
 from icestream.io.preview import write_rgb

@@ -15,15 +15,16 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 
-from icestream.flow.run.running import run_session
+import with_toys  # noqa: F401 - first: it makes the toy steps importable
+from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import SessionDocument, create_session
 from icestream.settings import Settings
-from icestream.testing.toy_session import active_steps, read_rows
+from toys.session import active_steps, read_rows
 
 PER_S = 5.0
 DEPTH = 8
-LOADS = "icestream.testing.toy_loads"
+LOADS = "toys.loads"
 
 
 def write_movie(path: Path, number: int) -> None:

@@ -15,15 +15,16 @@ from pathlib import Path
 
 import psutil
 
-from icestream.flow.run.runner import Runner
-from icestream.flow.run.running import run_session
-from icestream.flow.run.status import RunStatus
-from icestream.flow.run.taking_up import resume
+import with_toys  # noqa: F401 - first: it makes the toy steps importable
+from icestream.flow.runner.build import resume
+from icestream.flow.runner.loop import Runner
+from icestream.flow.runner.status import RunStatus
+from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage.session import open_session
 from icestream.settings import Settings
-from icestream.testing.toy_session import TOYS, make_toy_session
+from toys.session import TOYS, make_toy_session
 
-LOADS = "icestream.testing.toy_loads"
+LOADS = "toys.loads"
 AHEAD = 400
 WINDOW = 500
 

@@ -10,10 +10,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from icestream.flow.run.running import run_session
-from icestream.flow.run.status import RunStatus
+import with_toys  # noqa: F401 - first: it makes the toy steps importable
+from icestream.flow.runner.status import RunStatus
+from icestream.flow.runner.supervisor import run_session
 from icestream.settings import Settings
-from icestream.testing.toy_session import TOYS, make_toy_session
+from toys.session import TOYS, make_toy_session
 
 DEPTH = 8
 

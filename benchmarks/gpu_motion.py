@@ -26,7 +26,7 @@ from icestream.algorithms.namespaces import CORES, Place
 from icestream.algorithms.spectra.spectrum import power_spectra
 from icestream.io.image import write_mrc
 from icestream.io.movie import open_movie
-from icestream.steps.motion_reading import HeldFrames
+from icestream.steps.motion.reading import HeldFrames
 from motion_speed import make_movie
 
 DOSE = DoseModel(voltage_kv=300, pixel_size_ang=1.0, dose_per_frame_e_per_ang2=1.0, pre_exposure_e_per_ang2=0)

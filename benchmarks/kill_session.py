@@ -17,10 +17,11 @@ from typing import Any
 
 import psutil
 
-from icestream.flow.run.tasks import files_named_in
+import with_toys  # noqa: F401 - first: it makes the toy steps importable
+from icestream.flow.runner.tasks import files_named_in
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import Session, create_session, open_session
-from icestream.testing.toy_session import active_steps, outcomes_of, read_rows, start_runner
+from toys.session import active_steps, outcomes_of, read_rows, start_runner
 
 SEED = 5
 

@@ -14,11 +14,12 @@ import threading
 import time
 from pathlib import Path
 
-from icestream.flow.run.running import run_session
-from icestream.flow.run.status import RunStatus
+import with_toys  # noqa: F401 - first: it makes the toy steps importable
+from icestream.flow.runner.status import RunStatus
+from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import schema
 from icestream.settings import Settings
-from icestream.testing.toy_session import TOYS, active_steps, make_toy_session, read_rows
+from toys.session import TOYS, active_steps, make_toy_session, read_rows
 
 MOTION_S, CTF_S = 0.3, 0.2
 INTERVAL_S = 2.0

@@ -1,6 +1,6 @@
 """Soak the engine: kill it, break it and edit it while numbers arrive, for hours, and count what was lost or done twice.
 
-``python benchmarks/soak.py --virtual --kills 1000 [--seed N]``: on virtual machines (`icestream.testing.virtual`); the same
+``python benchmarks/soak.py --virtual --kills 1000 [--seed N]``: on virtual machines (`virtual.machine`); the same
 seed gives the same run. ``python benchmarks/soak.py --real --hours 2 --folder F [--detach]``: real processes and SIGKILL;
 what it has done is in F/soak.json, so the same command goes on where an earlier one ended. Each prints one JSON line.
 """
@@ -22,8 +22,9 @@ from typing import Any
 import psutil
 from sqlalchemy.exc import SQLAlchemyError
 
+import with_toys  # noqa: F401 - first: it makes the toy steps importable
 from icestream.errors import SessionError
-from icestream.flow.control.asking import (
+from icestream.flow.commands.requests import (
     Command,
     Continue,
     Override,
@@ -39,11 +40,11 @@ from icestream.flow.control.asking import (
 from icestream.flow.storage import schema
 from icestream.flow.storage.claiming import is_alive
 from icestream.flow.storage.session import Session, open_session
-from icestream.testing.toy_checks import compare_end
-from icestream.testing.toy_life import Life
-from icestream.testing.toy_model import Wanted, read_rows
-from icestream.testing.toy_session import arrive, make_toy_session, start_runner, toy_steps
-from icestream.testing.virtual import quiet_settings
+from toys.checks import compare_end
+from toys.life import Life
+from toys.model import Wanted, read_rows
+from toys.session import arrive, make_toy_session, start_runner, toy_steps
+from virtual.machine import quiet_settings
 
 ROOM = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a private folder is made in it
 KILLS_A_LIFE = 40

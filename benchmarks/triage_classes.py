@@ -32,7 +32,7 @@ from icestream.io.image import read_image
 from icestream.io.preview import write_rgb
 from icestream.microscope.settings import Scene, SimulationSettings
 from icestream.microscope.simulate import render_micrograph
-from icestream.steps.triage import draw_maps
+from icestream.steps.micrographs.triage import draw_maps
 
 SIZES: dict[str, dict[str, Any]] = {
     "thumbnail": {"height_px": 480, "width_px": 512, "pixel_size_ang": 7.5, "n_particles": 250},

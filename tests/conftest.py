@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from icestream.flow.execution.pool import Pool
-from icestream.testing.postgres import ThrowawayServer, find_binaries, throwaway_server
+from services.postgres import ThrowawayServer, find_binaries, throwaway_server
+
+# Worker processes find the toy steps where this process finds them (`pythonpath` in pyproject.toml).
+os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from tilt_truth import tilted_image
 
-from icestream.algorithms.ctf.beyond import CtfBeyond, examine_ctf
 from icestream.algorithms.ctf.local import fit_local_defocus
 from icestream.algorithms.ctf.local_picture import draw_local_defocus
+from icestream.algorithms.ctf.local_properties import CtfBeyond, examine_ctf
 from icestream.algorithms.ctf.samples import Optics
 from icestream.algorithms.ctf.surface import field_points
 from icestream.algorithms.ctf.windows import WindowRings, collect_window_rings

@@ -8,8 +8,8 @@ from scipy import fft
 from icestream.algorithms.ctf.equiphase_climb import EquiphaseObjective
 from icestream.algorithms.ctf.equiphase_fit import fit_ctf_equiphase
 from icestream.algorithms.ctf.fit import CtfEstimate, fit_ctf
+from icestream.algorithms.ctf.form_factor import confidence_against_form_factor, form_factor_residual
 from icestream.algorithms.ctf.refine import refine_ctf, residual_of_ctf
-from icestream.algorithms.ctf.rival import confidence_against_form_factor, form_factor_residual
 from icestream.algorithms.ctf.samples import Optics, SpectrumSamples, smooth_basis
 from icestream.algorithms.ctf.scan import bound_covariance, scan_likelihood
 from icestream.algorithms.ctf.search import CtfRange

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import fft
 
-from icestream.algorithms.ctf.beyond import CtfBeyond, examine_ctf
+from icestream.algorithms.ctf.local_properties import CtfBeyond, examine_ctf
 from icestream.algorithms.ctf.samples import smooth_basis
 from icestream.algorithms.ctf.thickness import RingAmplitudes, measure_thickness
 from icestream.algorithms.ctf.transfer import ctf_2d, electron_wavelength_ang

@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from icestream.cli import app
-from icestream.flow.run import running
-from icestream.flow.run.status import RunReport, RunStatus, StepStatus
+from icestream.flow.runner import supervisor
+from icestream.flow.runner.status import RunReport, RunStatus, StepStatus
 from icestream.flow.storage.session import open_session
 from icestream.testing.reference import own_commands
 
@@ -41,7 +41,7 @@ def _run_that_ends(monkeypatch: pytest.MonkeyPatch, *, finished: bool, n_failed:
             on_change(RunStatus(steps))
         return RunReport(finished, "the end", 5, n_failed, steps)
 
-    monkeypatch.setattr(running, "run_session", run_session)
+    monkeypatch.setattr(supervisor, "run_session", run_session)
     return seen
 
 

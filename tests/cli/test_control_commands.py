@@ -12,11 +12,11 @@ from icestream.cli import app
 from icestream.cli.edit import read_params
 from icestream.cli.planned import size, span
 from icestream.errors import WorkflowError
-from icestream.flow.run.running import run_session
+from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import Session, open_session
 from icestream.settings import Settings
-from icestream.testing.toy_session import make_toy_session, outcomes_of, read_rows, toy_steps
+from toys.session import make_toy_session, outcomes_of, read_rows, toy_steps
 
 
 def call(*words: str | Path, input: str | None = None) -> Result:

@@ -3,8 +3,8 @@ import io
 from rich.console import Console
 
 from icestream.cli.live import describe_status, draw_status, follow_run
-from icestream.flow.run.holding import Hold
-from icestream.flow.run.status import RunStatus, StepStatus
+from icestream.flow.runner.pausing import Hold
+from icestream.flow.runner.status import RunStatus, StepStatus
 
 STATUS = RunStatus(
     (

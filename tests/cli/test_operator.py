@@ -7,14 +7,14 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from icestream.cli import app
-from icestream.flow.run.holding import Hold
-from icestream.flow.run.running import Attendance
-from icestream.flow.run.status import RunStatus
-from icestream.flow.run.surroundings import Surroundings
+from icestream.flow.runner.health import Health
+from icestream.flow.runner.pausing import Hold
+from icestream.flow.runner.status import RunStatus
+from icestream.flow.runner.supervisor import Supervisor
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import open_session
 from icestream.settings import Settings
-from icestream.testing.toy_session import arrive, make_toy_session, read_rows, toy_steps
+from toys.session import arrive, make_toy_session, read_rows, toy_steps
 
 
 def call(*words: str | Path) -> Result:
@@ -111,18 +111,18 @@ def test_a_store_that_failed_is_tried_again_before_all_the_room_wanted_is_there(
 ) -> None:
     asked: list[float] = []
 
-    def trouble(self: Surroundings) -> str | None:
+    def trouble(self: Health) -> str | None:
         asked.append(self.min_free_gb)
         return "the disk is full" if len(asked) < 3 else None
 
-    monkeypatch.setattr(Surroundings, "trouble", trouble)
-    monkeypatch.setattr("icestream.flow.run.running._LOOK_S", 0.01)
+    monkeypatch.setattr(Health, "trouble", trouble)
+    monkeypatch.setattr("icestream.flow.runner.supervisor._LOOK_S", 0.01)
     said: list[Hold | None] = []
 
     def note(status: RunStatus) -> None:
         said.append(status.hold)
 
-    attendance = Attendance(open_session(folder), Settings(min_free_gb=50.0), note, None)
+    attendance = Supervisor(open_session(folder), Settings(min_free_gb=50.0), note, None)
     attendance._wait_until_well("cannot be written", 0)  # noqa: SLF001
     assert set(asked) == {0.0}
     assert [hold.reason for hold in said if hold is not None][:2] == ["the disk is full", "the disk is full"]

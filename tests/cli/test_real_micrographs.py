@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from icestream.cli import app
-from icestream.flow.run.running import run_session
+from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage.session import Session, open_session
 from icestream.io.blocks import from_block
 from icestream.io.image import read_stack

@@ -13,11 +13,11 @@ from typer.testing import CliRunner, Result
 
 from icestream.algorithms.ctf.transfer import ctf_2d
 from icestream.cli import app
-from icestream.flow.run.running import run_session
+from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import Session, SessionDocument, create_session, open_session
 from icestream.settings import Settings
-from icestream.testing.toy_session import make_toy_session, outcomes_of, read_rows, toy_steps
+from toys.session import make_toy_session, outcomes_of, read_rows, toy_steps
 
 SIDE_PX, PIXEL_SIZE_ANG = 512, 1.6
 DEFOCUS_ANG = {"mic_1": 15000.0, "mic_2": 12000.0}

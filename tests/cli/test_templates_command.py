@@ -11,8 +11,8 @@ from typer.testing import CliRunner, Result
 
 from icestream.cli import app, prompting
 from icestream.flow.storage.session import open_session
-from icestream.testing.toy_session import TOYS
 from icestream.workflows import load_template, read_template
+from toys.session import TOYS
 
 NUMBERS = f"""# Numbers, doubled
 placeholders:

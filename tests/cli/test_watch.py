@@ -18,16 +18,16 @@ import pytest
 from typer.testing import CliRunner
 
 from icestream.cli import app
-from icestream.cli.watch_book import WatchBook
-from icestream.cli.watch_loop import Watch
-from icestream.cli.watch_runners import How, Process, Runners, find_runner, how_it_ended, untaken_files
-from icestream.cli.watch_session import WatchPlan
 from icestream.errors import SessionBusy, SessionError
-from icestream.flow.run.stopping import StopRequests
+from icestream.facility.new_sessions import WatchPlan
+from icestream.facility.runners import How, Process, Runners, find_runner, how_it_ended, untaken_files
+from icestream.facility.watch import Watch
+from icestream.facility.watch_decisions import Folder, Phase
+from icestream.facility.watch_state import WatchBook
+from icestream.flow.runner.stopping import StopRequests
 from icestream.flow.storage.session import open_session
 from icestream.observe.queries import open_view
 from icestream.workflows import load_template
-from icestream.workflows.watching import Folder, Phase
 
 LIMIT_S = 90.0
 TEMPLATE = """# Movies, counted
@@ -153,7 +153,7 @@ def test_a_folder_that_lacks_a_value_waits_for_it(facility: Facility) -> None:
 
 
 def test_a_runner_that_dies_is_started_again(facility: Facility, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("icestream.workflows.watching.FIRST_PAUSE_S", 0.1)
+    monkeypatch.setattr("icestream.facility.watch_decisions.FIRST_PAUSE_S", 0.1)
     watch = facility.watch(values={"voltage": 300, "idle": 3})
     watch.look()
     _write_movie(facility.root / "grid" / "a.mrcs")

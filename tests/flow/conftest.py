@@ -12,7 +12,7 @@ from sites import SITES, Site
 
 from icestream.flow.storage.location import Location
 from icestream.flow.storage.session import Session
-from icestream.testing.toy_session import make_toy_session, start_runner
+from toys.session import make_toy_session, start_runner
 
 STORES = [pytest.param("sqlite"), pytest.param("postgresql", marks=pytest.mark.services)]
 """The kinds of store."""
@@ -41,7 +41,7 @@ class Place:
 
     def location(self, name: str = "a") -> Location:
         """Return where a session without results keeps its store."""
-        steps = {"n": {"use": "icestream.testing.toys:count_numbers", "params": {"stop_after": 0}}}
+        steps = {"n": {"use": "toys.steps:count_numbers", "params": {"stop_after": 0}}}
         return self.session(steps, numbers=range(0), name=name).store_at
 
     def start(self, session: Session, *, die_at: str | None = None) -> "subprocess.Popen[bytes]":

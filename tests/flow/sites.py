@@ -21,7 +21,7 @@ from icestream.flow.execution.dask_link import Link, connect_to
 from icestream.flow.execution.executor import Executor
 from icestream.flow.execution.pool import Pool
 from icestream.flow.execution.slurm import SlurmExecutor
-from icestream.testing.slurm import missing_for_slurm, running_jobs, single_node_slurm
+from services.slurm import missing_for_slurm, running_jobs, single_node_slurm
 
 
 @dataclass

@@ -1,18 +1,19 @@
 """Values of a microscope that cannot be: told where they are written, or by the one movie whose file says so."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from icestream.errors import ItemError, SessionError
 from icestream.flow import Arrival, Params, SourceContext, Watch, step
-from icestream.flow.run.running import run_session
+from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage.session import DOCUMENT, open_session
 from icestream.flow.workflow.acquiring import checked_acquisition
 from icestream.records import Acquisition
 from icestream.settings import Settings
-from icestream.testing.toy_session import TOYS, make_toy_session, outcomes_of
-from icestream.testing.toys import Number
+from toys.session import TOYS, make_toy_session, outcomes_of
+from toys.steps import Number
 
 COUNT = {"use": f"{TOYS}:count_numbers", "params": {"stop_after": 1}}
 
@@ -69,7 +70,7 @@ def test_what_can_be_is_passed_on_as_it_is(value: float) -> None:
 
 
 def test_what_one_file_says_fails_that_exposure_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     steps = {"n": {"use": f"{__name__}:two_exposures"}, "scaled": {"use": f"{TOYS}:scale", "in": {"number": "n"}}}
     session = make_toy_session(tmp_path, steps, numbers=range(0))
     path = session.folder / DOCUMENT

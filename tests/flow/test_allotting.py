@@ -17,15 +17,15 @@ from icestream.flow import Context, Params, step
 from icestream.flow.declaration.exhaustion import OomWatch
 from icestream.flow.resources.devices import find_gpus, parse_gpus, read_answer, visible_gpus
 from icestream.flow.resources.ledger import read_ledger
-from icestream.flow.run.runner import Runner
-from icestream.flow.run.running import run_session
+from icestream.flow.runner.loop import Runner
+from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import Session, dump_document, open_session
 from icestream.flow.workflow.graph import StepSpec
 from icestream.flow.workflow.requests import StepResources
 from icestream.settings import Settings
-from icestream.testing.toy_session import TOYS, make_toy_session, outcomes_of, read_rows, start_runner
-from icestream.testing.toys import Number
+from toys.session import TOYS, make_toy_session, outcomes_of, read_rows, start_runner
+from toys.steps import Number
 
 HERE = __name__
 
@@ -101,7 +101,7 @@ def note_killed(number: Number, params: NoteParams, ctx: Context) -> Number:
 
 @pytest.fixture(autouse=True)
 def _workers_find_this_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
 
 
 def make(folder: Path, use: str, count: int, *, resources: dict[str, Any] | None = None, **params: Any) -> Session:

@@ -11,24 +11,18 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from icestream.flow.declaration import outcomes
 from icestream.flow.execution.executor import Answer
 from icestream.flow.execution.wire import Message
-from icestream.flow.run.runner import Runner
-from icestream.flow.scheduling import moves
+from icestream.flow.runner.loop import Runner
+from icestream.flow.scheduling import instructions
 from icestream.flow.storage import schema
 from icestream.flow.storage.writing import needs_durability
 from icestream.settings import Settings
-from icestream.testing.toy_session import (
-    make_toy_session,
-    outcomes_of,
-    read_rows,
-    results_of,
-    start_runner,
-    toy_steps,
-)
+from toys.session import make_toy_session, outcomes_of, read_rows, results_of, start_runner, toy_steps
 
 RUN = (
-    "import sys; from pathlib import Path; from icestream.flow.run.running import run_session; "
+    "import sys; from pathlib import Path; from icestream.flow.runner.supervisor import run_session; "
     "from icestream.flow.storage.session import open_session; from icestream.settings import Settings; "
     "run_session(open_session(Path(sys.argv[1])), Settings(cores=2))"
 )
@@ -68,7 +62,7 @@ def test_a_late_answer_of_another_attempt_is_discarded(tmp_path: Path) -> None:
         late = Message({"status": "item", "attempt": "of a runner that died", "record": record})
         with runner.store.transaction() as connection:
             writing = runner.writing(connection)
-            runner.hearing.hear(writing, Answer(worker.name, late))
+            runner.results.hear(writing, Answer(worker.name, late))
             writing.flush()
     finally:
         runner.pool.shut_down()
@@ -88,13 +82,13 @@ def test_results_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("instruction", "durable"),
     [
-        (moves.OpenGate("g", "enough"), True),
-        (moves.CloseBatch("b", 1, (), 0, remainder=False), True),
-        (moves.Consume("a", 1, (), 0, closing=False), True),
-        (moves.DropEntry("a", 1), True),
-        (moves.Settle("d", "u", moves.Outcome(moves.Status.ITEM)), False),
-        (moves.MarkStream("d", "open", "new data"), False),
+        (instructions.OpenGate("g", "enough"), True),
+        (instructions.CloseBatch("b", 1, (), 0, remainder=False), True),
+        (instructions.Consume("a", 1, (), 0, closing=False), True),
+        (instructions.DropEntry("a", 1), True),
+        (instructions.Settle("d", "u", outcomes.Outcome(outcomes.Status.ITEM)), False),
+        (instructions.MarkStream("d", "open", "new data"), False),
     ],
 )
-def test_what_a_power_cut_must_not_undo_is_synced(instruction: moves.Instruction, durable: bool) -> None:
+def test_what_a_power_cut_must_not_undo_is_synced(instruction: instructions.Instruction, durable: bool) -> None:
     assert needs_durability(instruction) is durable

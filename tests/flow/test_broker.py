@@ -9,8 +9,8 @@ from icestream.errors import LedgerBusy, LedgerError
 from icestream.flow.resources.broker import RETRY_S, Broker
 from icestream.flow.resources.fairness import Tokens
 from icestream.flow.resources.ledger import Entry, Slots
-from icestream.flow.run.ready import ReadyQueue
-from icestream.flow.run.tasks import Task
+from icestream.flow.runner.ready_queue import ReadyQueue
+from icestream.flow.runner.tasks import Task
 from icestream.flow.storage.revisions import Revision
 from icestream.flow.workflow.requests import Demand
 

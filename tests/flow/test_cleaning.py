@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from icestream.flow.control.asking import Clean, Command, Override, Pause, Reset, Resume, Set, ask
-from icestream.flow.control.cleaning import plan_cleaning
-from icestream.flow.control.looking import reading
-from icestream.flow.control.submitting import submit
-from icestream.flow.run.running import run_session
-from icestream.flow.run.tasks import files_named_in
+from icestream.flow.commands.cleaning import plan_cleaning
+from icestream.flow.commands.client import submit
+from icestream.flow.commands.requests import Clean, Command, Override, Pause, Reset, Resume, Set, ask
+from icestream.flow.runner.supervisor import run_session
+from icestream.flow.runner.tasks import files_named_in
 from icestream.flow.storage import schema
+from icestream.flow.storage.read_connection import reading
 from icestream.flow.storage.session import Session, open_session
 from icestream.settings import Settings
-from icestream.testing.toy_session import arrive, make_toy_session, outcomes_of, read_rows, start_runner, toy_steps
+from toys.session import arrive, make_toy_session, outcomes_of, read_rows, start_runner, toy_steps
 
 SETTINGS = Settings(cores=2)
 
@@ -127,7 +127,7 @@ def test_what_exposures_still_to_come_take_over_from_old_revisions_stays(
         if step in ("triple", "odd", "both", "any") and row["keys"]
     }
     do(session, Set(step="even", params={"divisor": 4}))
-    monkeypatch.setattr("icestream.flow.run.taking_up.LOW_WATER", 0)  # no exposure is looked at: all are still to come
+    monkeypatch.setattr("icestream.flow.runner.build.LOW_WATER", 0)  # no exposure is looked at: all are still to come
     do(session, Set(step="even", params={"divisor": None}))
     do(session, Clean(old_revisions=True))
     assert not {unit for step, unit in outcomes_of(session) if step == "odd"}

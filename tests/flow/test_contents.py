@@ -11,11 +11,11 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from icestream.errors import ItemError, WorkflowError
-from icestream.flow.control.asking import Apply, Recompute, Set
-from icestream.flow.control.planning import plan_edit
-from icestream.flow.control.submitting import submit
+from icestream.flow.commands.client import submit
+from icestream.flow.commands.requests import Apply, Recompute, Set
 from icestream.flow.declaration.registry import find_step
-from icestream.flow.run.running import run_session
+from icestream.flow.planning.plans import plan_edit
+from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import schema
 from icestream.flow.storage.contents import (
     GivenFiles,
@@ -31,9 +31,9 @@ from icestream.flow.storage.revisions import activate_revisions, identity_params
 from icestream.flow.storage.session import Session, open_session
 from icestream.flow.workflow.graph import Graph, Workflow, build_graph
 from icestream.settings import Settings
-from icestream.testing.toy_session import TOYS, make_toy_session, read_rows, start_runner
+from toys.session import TOYS, make_toy_session, read_rows, start_runner
 
-ADD = "icestream.testing.toy_files:add_file"
+ADD = "toys.files:add_file"
 SETTINGS = Settings(cores=2, min_free_gb=0)
 LIMIT_S = 60.0
 

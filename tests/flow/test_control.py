@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from icestream.errors import StoreUnavailable
-from icestream.flow.control.asking import (
+from icestream.flow.commands.client import submit
+from icestream.flow.commands.requests import (
     Apply,
     Branch,
     Close,
@@ -29,14 +30,13 @@ from icestream.flow.control.asking import (
     Stop,
     ask,
 )
-from icestream.flow.control.submitting import submit
-from icestream.flow.run.runner import Runner
-from icestream.flow.run.running import run_session
+from icestream.flow.runner.loop import Runner
+from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import Session, open_session
 from icestream.flow.storage.store import Store
 from icestream.settings import Settings
-from icestream.testing.toy_session import (
+from toys.session import (
     TOYS,
     active_steps,
     arrive,
@@ -356,8 +356,8 @@ def test_identical_steps_share_one_computation(tmp_path: Path) -> None:
 def test_a_backlog_of_many_pages_is_worked_off(tmp_path: Path, newest_first: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     session = make_toy_session(tmp_path, toy_steps(40), numbers=range(40))
     run_session(session, Settings(cores=2))
-    monkeypatch.setattr("icestream.flow.run.backlog.PAGE", 7)
-    monkeypatch.setattr("icestream.flow.run.taking_up.LOW_WATER", 3)
+    monkeypatch.setattr("icestream.flow.runner.backlog.PAGE", 7)
+    monkeypatch.setattr("icestream.flow.runner.build.LOW_WATER", 3)
     ask(session, Set(step="triple", params={"factor": 4}), author="eva")
     run_session(session, Settings(cores=2, newest_first=newest_first))
     edited = open_session(session.folder)
@@ -367,9 +367,9 @@ def test_a_backlog_of_many_pages_is_worked_off(tmp_path: Path, newest_first: boo
 
 
 def test_a_flood_of_exposures_waits_in_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("icestream.flow.run.backlog.PAGE", 5)
-    monkeypatch.setattr("icestream.flow.run.backlog.MOST_UNITS", 6)
-    monkeypatch.setattr("icestream.flow.run.taking_up.LOW_WATER", 3)
+    monkeypatch.setattr("icestream.flow.runner.backlog.PAGE", 5)
+    monkeypatch.setattr("icestream.flow.runner.backlog.MOST_UNITS", 6)
+    monkeypatch.setattr("icestream.flow.runner.build.LOW_WATER", 3)
     most: list[int] = []
     watched = Runner.handle
 
@@ -404,10 +404,8 @@ def test_a_full_disk_pauses_the_session_which_goes_on_by_itself(tmp_path: Path, 
     session = make_toy_session(tmp_path, toy_steps(3), numbers=range(3))
     holds: list[str] = []
     full = [True]
-    monkeypatch.setattr("icestream.flow.control.holds._LOOK_S", 0.05)
-    monkeypatch.setattr(
-        "icestream.flow.run.surroundings.Surroundings.trouble", lambda _self: "the disk is full" if full[0] else None
-    )
+    monkeypatch.setattr("icestream.flow.commands.pausing._LOOK_S", 0.05)
+    monkeypatch.setattr("icestream.flow.runner.health.Health.trouble", lambda _self: "the disk is full" if full[0] else None)
 
     def watch(status: Any) -> None:
         if status.hold is not None:
@@ -424,8 +422,8 @@ def test_trouble_that_only_a_step_meets_is_told_once(tmp_path: Path, monkeypatch
     steps = toy_steps(3)
     steps["triple"] = {"use": f"{TOYS}:multiply", "in": {"number": "numbers"}, "params": {"full_until": "session:room"}}
     session = make_toy_session(tmp_path, steps, numbers=range(3))
-    monkeypatch.setattr("icestream.flow.control.holds._LOOK_S", 0.02)
-    monkeypatch.setattr("icestream.flow.control.holds._TRY_AGAIN_S", (0.05, 0.2))
+    monkeypatch.setattr("icestream.flow.commands.pausing._LOOK_S", 0.02)
+    monkeypatch.setattr("icestream.flow.commands.pausing._TRY_AGAIN_S", (0.05, 0.2))
 
     def mend(status: Any) -> None:
         if status.hold is not None and len(read_rows(session, schema.failure)) >= 5:
@@ -459,7 +457,7 @@ def test_what_is_asked_of_a_resting_session_is_carried_out_at_once(tmp_path: Pat
 @pytest.mark.parametrize("failing", [5, 9, 14])
 def test_a_store_that_was_away_is_taken_up_again(tmp_path: Path, failing: int, monkeypatch: pytest.MonkeyPatch) -> None:
     session = make_toy_session(tmp_path, toy_steps(8), numbers=range(8))
-    monkeypatch.setattr("icestream.flow.run.running._LOOK_S", 0.05)
+    monkeypatch.setattr("icestream.flow.runner.supervisor._LOOK_S", 0.05)
     calls, holds = [0], []
     working = Store.transaction
 

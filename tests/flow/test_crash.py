@@ -12,11 +12,11 @@ import psutil
 import pytest
 from sqlalchemy import Table, func, select
 
-from icestream.flow.run.faults import POINTS
+from icestream.flow.runner.fault_points import POINTS
 from icestream.flow.storage import schema
 from icestream.flow.storage.database import engine_for
 from icestream.flow.storage.session import Session
-from icestream.testing.toy_session import (
+from toys.session import (
     active_steps,
     arrive,
     let_runner_die,

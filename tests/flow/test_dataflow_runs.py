@@ -8,28 +8,18 @@ from typing import Any
 
 import pytest
 
-from icestream.flow.run import resuming
-from icestream.flow.run.faults import POINTS
-from icestream.flow.run.reopening import lift_halt, release_gate
-from icestream.flow.run.runner import Runner
-from icestream.flow.run.running import run_session
-from icestream.flow.run.status import RunReport
-from icestream.flow.scheduling import moves
-from icestream.flow.storage import schema
+from icestream.flow.runner.fault_points import POINTS
+from icestream.flow.runner.loop import Runner
+from icestream.flow.runner.reopening import lift_halt, release_gate
+from icestream.flow.runner.status import RunReport
+from icestream.flow.runner.supervisor import run_session
+from icestream.flow.scheduling import events, instructions
+from icestream.flow.storage import resuming, schema
 from icestream.flow.storage.session import Session
 from icestream.flow.storage.writing import Writing, needs_durability
 from icestream.flow.workflow.graph import StepSpec
 from icestream.settings import Settings
-from icestream.testing.toy_session import (
-    TOYS,
-    active_steps,
-    arrive,
-    let_runner_die,
-    make_toy_session,
-    outcomes_of,
-    read_rows,
-    start_runner,
-)
+from toys.session import TOYS, active_steps, arrive, let_runner_die, make_toy_session, outcomes_of, read_rows, start_runner
 
 MULTIPLY = f"{TOYS}:multiply"
 
@@ -304,7 +294,7 @@ def test_a_halt_withdraws_what_has_not_begun_and_outlasts_a_restart(tmp_path: Pa
     run_with(
         session,
         lambda runner: n_done(runner, "n") == 30 and n_done(runner, "d") >= 2,
-        lambda runner: ask(runner, lambda writing: runner.handle(writing, moves.Halted("d", "ann: enough"))),
+        lambda runner: ask(runner, lambda writing: runner.handle(writing, events.Halted("d", "ann: enough"))),
         cores=1,
     )
     first = statuses(session, "d")
@@ -324,7 +314,7 @@ def test_a_halted_source_takes_nothing_until_it_goes_on(tmp_path: Path) -> None:
     run_with(
         session,
         lambda runner: n_done(runner, "n") == 3,
-        lambda runner: ask(runner, lambda writing: runner.handle(writing, moves.Halted("n", "ann: grid is finished"))),
+        lambda runner: ask(runner, lambda writing: runner.handle(writing, events.Halted("n", "ann: grid is finished"))),
     )
     arrive(tmp_path, range(3, 6))
     run(session)
@@ -450,11 +440,11 @@ def test_a_runner_that_dies_decides_about_streams_as_one_that_does_not(
 @pytest.mark.parametrize(
     "instruction",
     [
-        moves.Halt("p", "halted", "x"),
-        moves.OpenGate("g", "x", last=True),
-        moves.StartClock("g", 1.0),
-        moves.CloseBatch("b", 1, (), 0, remainder=False),
+        instructions.Halt("p", "halted", "x"),
+        instructions.OpenGate("g", "x", last=True),
+        instructions.StartClock("g", 1.0),
+        instructions.CloseBatch("b", 1, (), 0, remainder=False),
     ],
 )
-def test_decisions_about_streams_are_committed_durably(instruction: moves.Instruction) -> None:
+def test_decisions_about_streams_are_committed_durably(instruction: instructions.Instruction) -> None:
     assert needs_durability(instruction)

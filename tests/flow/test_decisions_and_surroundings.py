@@ -12,22 +12,22 @@ from sqlalchemy import update
 
 from icestream.errors import SessionBusy, StoreUnavailable
 from icestream.flow import Verdict, keep, step
-from icestream.flow.control import editing
-from icestream.flow.control.asking import Close, Override, Reopen, Set
-from icestream.flow.control.submitting import submit
-from icestream.flow.run import running
-from icestream.flow.run.runner import Runner
-from icestream.flow.run.running import run_session
-from icestream.flow.run.surroundings import Surroundings
+from icestream.flow.commands import editing
+from icestream.flow.commands.client import submit
+from icestream.flow.commands.requests import Close, Override, Reopen, Set
+from icestream.flow.declaration.outcomes import Outcome, Status
+from icestream.flow.runner import supervisor
+from icestream.flow.runner.health import Health
+from icestream.flow.runner.loop import Runner
+from icestream.flow.runner.supervisor import run_session
 from icestream.flow.scheduling.joins import first_weight
-from icestream.flow.scheduling.moves import Outcome, Status
 from icestream.flow.storage import schema
 from icestream.flow.storage.database import engine_for
 from icestream.flow.storage.session import Session, open_session
 from icestream.flow.workflow.graph import StepSpec, Workflow, build_graph
 from icestream.settings import Settings
-from icestream.testing.toy_session import TOYS, active_steps, make_toy_session, outcomes_of, read_rows
-from icestream.testing.toys import Number
+from toys.session import TOYS, active_steps, make_toy_session, outcomes_of, read_rows
+from toys.steps import Number
 
 SETTINGS = Settings(cores=2, rebuild_fraction=0.1)
 
@@ -114,7 +114,7 @@ def test_a_document_that_cannot_be_written_refuses_the_edit(tmp_path: Path, monk
 
 def test_raw_data_may_come_from_another_file_system_after_an_edit(tmp_path: Path) -> None:
     session = make_toy_session(tmp_path, steps_for(0), numbers=range(0))
-    look = Surroundings(session, 0.0)
+    look = Health(session, 0.0)
     assert look.trouble() is None
     roots = {"numbers": "/proc"}
     assert os.stat("/proc").st_dev != tmp_path.stat().st_dev  # noqa: PTH116
@@ -123,11 +123,11 @@ def test_raw_data_may_come_from_another_file_system_after_an_edit(tmp_path: Path
 
 
 def test_a_disk_that_fills_further_is_the_same_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    look = Surroundings(make_toy_session(tmp_path, steps_for(0), numbers=range(0)), 1.0)
+    look = Health(make_toy_session(tmp_path, steps_for(0), numbers=range(0)), 1.0)
     told = []
     for free in (2**29, 2**28, 2**31):
         usage = SimpleNamespace(free=free)
-        monkeypatch.setattr("icestream.flow.run.surroundings.shutil.disk_usage", lambda _folder, usage=usage: usage)
+        monkeypatch.setattr("icestream.flow.runner.health.shutil.disk_usage", lambda _folder, usage=usage: usage)
         told.append(look.trouble())
     assert told == [f"{look.session.folder}: less than 1 GB free (setting min_free_gb)"] * 2 + [None]
 
@@ -185,7 +185,7 @@ def test_a_runner_that_comes_back_lets_a_command_finish(tmp_path: Path, monkeypa
                 raise SessionBusy("is processed already")
             super().__post_init__()
 
-    monkeypatch.setattr(running, "Runner", Late)
+    monkeypatch.setattr(supervisor, "Runner", Late)
     assert run_session(session, SETTINGS).finished
     assert len(tries) == 3
 

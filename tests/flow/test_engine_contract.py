@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sites import Site
 
-from icestream.flow.control.asking import Continue, Override, Recompute, Restart, Set
-from icestream.flow.control.submitting import submit
-from icestream.flow.run.running import run_session
+from icestream.flow.commands.client import submit
+from icestream.flow.commands.requests import Continue, Override, Recompute, Restart, Set
+from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import Session, open_session
 from icestream.settings import Settings
-from icestream.testing.toy_session import (
+from toys.session import (
     ORDER_FREE,
     arrive,
     let_runner_die,

@@ -18,16 +18,8 @@ from icestream.flow.execution.executor import Answer, Executor, Request, hear
 from icestream.flow.execution.wire import Message
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import Session
-from icestream.testing.slurm import running_jobs
-from icestream.testing.toy_session import (
-    TOYS,
-    make_toy_session,
-    outcomes_of,
-    read_rows,
-    results_of,
-    start_runner,
-    toy_steps,
-)
+from services.slurm import running_jobs
+from toys.session import TOYS, make_toy_session, outcomes_of, read_rows, results_of, start_runner, toy_steps
 
 PATIENCE_S = 60.0
 N_ITEMS = 14

@@ -17,27 +17,19 @@ import pytest
 from distributed import Client
 
 from icestream.errors import SessionError
+from icestream.flow.declaration.outcomes import FailureKind
 from icestream.flow.execution.cluster_settings import read_cluster_settings
 from icestream.flow.execution.dask_executor import DaskExecutor
 from icestream.flow.execution.dask_link import Link
 from icestream.flow.execution.executor import Capacity
 from icestream.flow.execution.executors import ExecutorName, open_executor
 from icestream.flow.execution.wire import Message, pack, unpack
-from icestream.flow.run.ready import ReadyQueue
-from icestream.flow.run.tasks import Task
-from icestream.flow.scheduling.moves import FailureKind
+from icestream.flow.runner.ready_queue import ReadyQueue
+from icestream.flow.runner.tasks import Task
 from icestream.flow.scheduling.retry import retry_delay_s
 from icestream.flow.storage import schema
 from icestream.flow.storage.revisions import Revision
-from icestream.testing.toy_session import (
-    TOYS,
-    make_toy_session,
-    outcomes_of,
-    read_rows,
-    results_of,
-    start_runner,
-    toy_steps,
-)
+from toys.session import TOYS, make_toy_session, outcomes_of, read_rows, results_of, start_runner, toy_steps
 
 PATIENCE_S = 60.0
 CLUSTER = """
@@ -135,7 +127,7 @@ def tables(session: Any) -> set[str]:
 def test_a_file_whose_reading_kills_the_source_is_set_aside(tmp_path: Path) -> None:
     params = {"root": "numbers", "max_files": 5, "stable_s": 0.0}
     steps = {
-        "numbers": {"use": "icestream.testing.toy_files:read_fragile_files", "params": params},
+        "numbers": {"use": "toys.files:read_fragile_files", "params": params},
         "double": {"use": f"{TOYS}:multiply", "in": {"number": "numbers"}},
     }
     session = make_toy_session(tmp_path, steps, numbers=["1.mrc", "2.mrc", "deadly.mrc", "3.mrc", "4.mrc"])
@@ -266,7 +258,7 @@ def test_an_executor_that_cannot_be_says_why(name: ExecutorName, options: Any, p
 def test_an_undisturbed_local_run_knows_no_dask(tmp_path: Path) -> None:
     session = make_toy_session(tmp_path, toy_steps(2), numbers=range(2))
     code = (
-        "import sys; from pathlib import Path; from icestream.flow.run.running import run_session; "
+        "import sys; from pathlib import Path; from icestream.flow.runner.supervisor import run_session; "
         "from icestream.flow.storage.session import open_session; from icestream.settings import Settings; "
         "run_session(open_session(Path(sys.argv[1])), Settings(cores=1)); sys.exit('distributed' in sys.modules)"
     )

@@ -11,7 +11,7 @@ import pytest
 
 from icestream.flow.declaration.exhaustion import OomWatch, is_out_of_memory, reap
 from icestream.flow.declaration.guard import CallFailure, call_step
-from icestream.flow.scheduling.moves import FailureKind
+from icestream.flow.declaration.outcomes import FailureKind
 
 
 class OutOfMemoryError(RuntimeError):

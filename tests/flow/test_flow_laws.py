@@ -11,37 +11,28 @@ from zlib import crc32
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from icestream.flow.declaration.outcomes import FailureKind, Outcome, Status
 from icestream.flow.scheduling.collecting import batch_unit
 from icestream.flow.scheduling.deciding import judge_for
-from icestream.flow.scheduling.moves import (
+from icestream.flow.scheduling.events import (
     Absorbed,
     Arrived,
-    Bind,
-    CloseBatch,
-    Consume,
     Decided,
-    Dispatch,
-    DropEntry,
     Event,
     Failed,
-    FailureKind,
-    Forget,
-    Halt,
     Halted,
     Lifted,
-    Outcome,
     Released,
     Retried,
-    Settle,
     SourceClosed,
-    Status,
     Tick,
     Withdrawn,
 )
+from icestream.flow.scheduling.instructions import Bind, CloseBatch, Consume, Dispatch, DropEntry, Forget, Halt, Settle
 from icestream.flow.scheduling.scheduler import Scheduler
 from icestream.flow.scheduling.stage import Unit
 from icestream.flow.workflow.graph import Workflow, build_graph
-from icestream.testing.toy_session import TOYS
+from toys.session import TOYS
 
 STEPS: dict[str, Any] = {
     "n": {"use": f"{TOYS}:count_numbers", "params": {"stop_after": 9}},

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from icestream.flow.control.asking import Branch, Override, Set
+from icestream.flow.commands.requests import Branch, Override, Set
 from icestream.flow.storage import schema
-from icestream.testing.toy_life import Life
-from icestream.testing.toy_model import read_rows
+from toys.life import Life
+from toys.model import read_rows
 
 ROOM = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a private folder is made in it
 

@@ -6,29 +6,23 @@ from typing import Any
 import pytest
 
 from icestream.errors import WorkflowError
+from icestream.flow.declaration.outcomes import Outcome, Status
 from icestream.flow.scheduling.deciding import judge_for
-from icestream.flow.scheduling.moves import (
-    Absorbed,
-    Arrived,
+from icestream.flow.scheduling.events import Absorbed, Arrived, Decided, Released, SourceClosed, Tick
+from icestream.flow.scheduling.instructions import (
     CloseBatch,
     Consume,
-    Decided,
     Dispatch,
     Halt,
     Instruction,
     MarkStream,
     OpenGate,
-    Outcome,
-    Released,
     Settle,
-    SourceClosed,
     StartClock,
-    Status,
-    Tick,
 )
 from icestream.flow.scheduling.scheduler import Scheduler
 from icestream.flow.workflow.graph import Workflow, build_graph
-from icestream.testing.toy_session import TOYS
+from toys.session import TOYS
 
 NUMBERS = {"use": f"{TOYS}:count_numbers", "params": {"stop_after": 9}}
 MULTIPLY = f"{TOYS}:multiply"

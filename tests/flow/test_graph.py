@@ -4,7 +4,7 @@ import pytest
 
 from icestream.errors import WorkflowError
 from icestream.flow.workflow.graph import Graph, Workflow, build_graph
-from icestream.testing.toy_session import TOYS, toy_steps
+from toys.session import TOYS, toy_steps
 
 
 def graph_of(steps: dict[str, Any]) -> Graph:
@@ -54,6 +54,14 @@ DOUBLE = f"{TOYS}:multiply"
         ),
         (
             {"d": {"use": DOUBLE, "in": {"number": "e"}}, "e": {"use": DOUBLE, "in": {"number": "d"}}},
+            "steps d, e: take their input from each other in a circle",
+        ),
+        (
+            {
+                "a": {"use": DOUBLE, "in": {"number": "d"}},
+                "d": {"use": DOUBLE, "in": {"number": "e"}},
+                "e": {"use": DOUBLE, "in": {"number": "d"}},
+            },
             "steps d, e: take their input from each other in a circle",
         ),
         (

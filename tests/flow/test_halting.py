@@ -6,34 +6,25 @@ from typing import Any
 import pytest
 
 from icestream.errors import WorkflowError
+from icestream.flow.declaration.outcomes import FailureKind, Outcome, Status
 from icestream.flow.scheduling.deciding import judge_for
-from icestream.flow.scheduling.moves import (
+from icestream.flow.scheduling.events import (
     Absorbed,
     Arrived,
-    CloseBatch,
-    Consume,
     Decided,
-    Dispatch,
     Failed,
-    FailureKind,
-    Forget,
-    Halt,
     Halted,
-    Instruction,
     Lifted,
-    MarkStream,
-    Outcome,
     Published,
     Retried,
-    Settle,
     SourceClosed,
-    Status,
     Tick,
     Withdrawn,
 )
+from icestream.flow.scheduling.instructions import CloseBatch, Consume, Dispatch, Forget, Halt, Instruction, MarkStream, Settle
 from icestream.flow.scheduling.scheduler import Scheduler
 from icestream.flow.workflow.graph import Workflow, build_graph
-from icestream.testing.toy_session import TOYS
+from toys.session import TOYS
 
 NUMBERS = {"use": f"{TOYS}:count_numbers", "params": {"stop_after": 9}}
 MULTIPLY = f"{TOYS}:multiply"

@@ -1,5 +1,6 @@
 """Where the parts of the engine meet: live edits while a backlog is half admitted, and while work is under way."""
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,16 +10,16 @@ import pytest
 import yaml
 
 from icestream.flow import Context, step
-from icestream.flow.control.asking import Apply, Command, Override, Restart, Retry, Set, ask
-from icestream.flow.control.submitting import submit
-from icestream.flow.run import backlog, taking_up
-from icestream.flow.run.running import run_session
-from icestream.flow.run.status import RunStatus
+from icestream.flow.commands.client import submit
+from icestream.flow.commands.requests import Apply, Command, Override, Restart, Retry, Set, ask
+from icestream.flow.runner import backlog, build
+from icestream.flow.runner.status import RunStatus
+from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import DOCUMENT, Session, open_session
 from icestream.settings import Settings
-from icestream.testing.toy_session import TOYS, arrive, make_toy_session, outcomes_of, read_rows
-from icestream.testing.toys import Number, WaitParams, wait_for_file
+from toys.session import TOYS, arrive, make_toy_session, outcomes_of, read_rows
+from toys.steps import Number, WaitParams, wait_for_file
 
 HERE = __name__
 LIMIT_S = 60.0
@@ -32,14 +33,14 @@ def wait_for_all(numbers: list[Number], params: WaitParams, ctx: Context) -> Num
 
 @pytest.fixture(autouse=True)
 def _workers_find_this_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
 
 
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Admit two earlier exposures at a time, and only when nothing is ready."""
     monkeypatch.setattr(backlog, "PAGE", 2)
-    monkeypatch.setattr(taking_up, "LOW_WATER", 1)
+    monkeypatch.setattr(build, "LOW_WATER", 1)
 
 
 Act = Callable[[RunStatus], bool]
@@ -197,7 +198,7 @@ def test_inputs_that_changed_just_before_an_edit_do_not_end_the_runner(tmp_path:
 
 def test_an_exposure_that_waits_for_its_turn_comes_from_one_source_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backlog, "MOST_UNITS", 1)
-    monkeypatch.setattr(taking_up, "LOW_WATER", 1)
+    monkeypatch.setattr(build, "LOW_WATER", 1)
     steps = {"n": numbers(6), "w": waits("n")}
     session = make_toy_session(tmp_path, steps, numbers=range(6))
     (tmp_path / "again").mkdir()
@@ -223,7 +224,7 @@ def test_an_exposure_that_waits_for_its_turn_comes_from_one_source_only(tmp_path
 def test_a_source_that_brings_everything_again_fills_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backlog, "MOST_UNITS", 2)
     monkeypatch.setattr(backlog, "PAGE", 1)
-    monkeypatch.setattr(taking_up, "LOW_WATER", 1)
+    monkeypatch.setattr(build, "LOW_WATER", 1)
     session = make_toy_session(tmp_path, {"n": numbers(8), "d": doubled("n")}, numbers=range(8))
     run(session)
     rewrite(session, lambda steps, _: steps.update(w=waits("n")))

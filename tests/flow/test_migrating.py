@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from icestream.cli import app
 from icestream.errors import SessionError, StoreUnavailable
-from icestream.flow.control.asking import Recompute
-from icestream.flow.control.submitting import submit
-from icestream.flow.run.running import run_session
+from icestream.flow.commands.client import submit
+from icestream.flow.commands.requests import Recompute
+from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import migrating, schema
 from icestream.flow.storage.database import engine_for
 from icestream.flow.storage.location import Server
@@ -25,8 +25,8 @@ from icestream.flow.storage.session import Session
 from icestream.flow.storage.store import Store, append_command
 from icestream.observe.queries import open_view
 from icestream.settings import Settings
-from icestream.testing.postgres import ThrowawayServer
-from icestream.testing.toy_session import active_steps, make_toy_session, outcomes_of, read_rows, toy_steps
+from services.postgres import ThrowawayServer
+from toys.session import active_steps, make_toy_session, outcomes_of, read_rows, toy_steps
 
 TABLES = (Path(__file__).parent / "schema_v1.sql").read_text(encoding="utf-8")
 NEW_IN_2 = {"override", "halt", "document", "board", "gate_clock", "stale"}

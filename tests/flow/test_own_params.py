@@ -9,7 +9,7 @@ from icestream.flow.storage.own_params import check_own_params, describe_values,
 from icestream.flow.storage.revisions import identity_params
 from icestream.flow.workflow.graph import Graph, Workflow, build_graph
 from icestream.flow.workflow.keys import result_key
-from icestream.testing.toy_session import TOYS, toy_steps
+from toys.session import TOYS, toy_steps
 
 
 def graph_of(**changes: Any) -> Graph:

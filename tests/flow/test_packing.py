@@ -1,8 +1,9 @@
 """Taking a session elsewhere: a copy that is made while it runs, and raw data that are in another place."""
 
 import json
+import os
 import sqlite3
-import tarfile
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -11,13 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import insert, update
 from typer.testing import CliRunner
-from zstandard import ZstdDecompressor
 
 from icestream.cli import app
 from icestream.errors import SessionBusy, SessionError
 from icestream.flow import Arrival, Context, Params, Pulse, SourceContext, Watch, step
 from icestream.flow.declaration.source import SeenFile
-from icestream.flow.run.running import run_session
+from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import packing, schema
 from icestream.flow.storage.database import engine_for
 from icestream.flow.storage.packing import pack_session
@@ -27,7 +27,12 @@ from icestream.flow.storage.store import Store
 from icestream.observe.queries import open_view
 from icestream.records import FileRef, Record
 from icestream.settings import Settings
-from icestream.testing.toy_session import arrive, make_toy_session, outcomes_of, read_rows, replay_log, results_of, toy_steps
+from toys.session import arrive, make_toy_session, outcomes_of, read_rows, replay_log, results_of, toy_steps
+
+if sys.version_info >= (3, 14):
+    import tarfile
+else:
+    from backports.zstd import tarfile
 
 if TYPE_CHECKING:
     from conftest import Place
@@ -85,7 +90,7 @@ def paint(raw: RawNumber, ctx: Context) -> Picture:
 
 @pytest.fixture(autouse=True)
 def workers_find_this_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
 
 
 def raw_session(folder: Path, count: int, *, stop_after: int | None = None) -> Session:
@@ -102,11 +107,7 @@ def raw_session(folder: Path, count: int, *, stop_after: int | None = None) -> S
 
 def unpack(archive: Path, folder: Path) -> Session:
     """Unpack as a person would, and open what was in it."""
-    with (
-        archive.open("rb") as file,
-        ZstdDecompressor().stream_reader(file) as plain,
-        tarfile.open(fileobj=plain, mode="r|") as tar,
-    ):
+    with tarfile.open(archive, "r:zst") as tar:
         tar.extractall(folder, filter="data")
     return open_session(folder / "session")
 

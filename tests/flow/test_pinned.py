@@ -4,13 +4,13 @@ from pathlib import Path
 
 from sqlalchemy import create_engine, select, update
 
-from icestream.flow.control.foreseen import foresee_revisions
+from icestream.flow.planning.planned_revisions import plan_revisions
 from icestream.flow.storage import schema
 from icestream.flow.storage.revisions import activate_revisions, definition_of, identity_params
 from icestream.flow.workflow.graph import Graph, Workflow, build_graph
 from icestream.flow.workflow.keys import canonical_json
 from icestream.flow.workflow.pinned import as_pinned, default_of
-from icestream.steps.ctf_consensus import CtfConsensusParams
+from icestream.steps.ctf.ctf_consensus import CtfConsensusParams
 
 FIELDS = CtfConsensusParams.model_fields
 """``min_agreement_ang`` was 15 before version 2, ``min_confidence_of_both`` did not exist."""
@@ -70,7 +70,7 @@ def test_upgrading_makes_no_revision_and_an_edit_makes_one_with_the_new_defaults
         as_it_was = {"type_version": 1, "params": canonical_json(then), "definition": before}
         connection.execute(update(table).where(table.c.step == "agreed").values(**as_it_was))
         graph = graph_with()
-        foreseen = foresee_revisions(connection, graph_with(), {})["agreed"]
+        foreseen = plan_revisions(connection, graph_with(), {})["agreed"]
         kept = activate_revisions(connection, graph, {})["agreed"]
         assert (kept.id, kept.type_version, kept.params) == (first["agreed"].id, 1, then)
         assert (foreseen.kept, foreseen.revision, foreseen.node) == (True, kept, graph.nodes["agreed"])

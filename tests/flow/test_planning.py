@@ -9,14 +9,14 @@ import pytest
 import yaml
 
 from icestream.errors import SessionError, WorkflowError
-from icestream.flow.control.asking import Apply, Branch, Close, Continue, Override, Reset, Restart, Set
-from icestream.flow.control.planning import Edit, Plan, StepPlan, plan_edit
-from icestream.flow.control.submitting import submit
-from icestream.flow.run.running import run_session
+from icestream.flow.commands.client import submit
+from icestream.flow.commands.requests import Apply, Branch, Close, Continue, Override, Reset, Restart, Set
+from icestream.flow.planning.plans import Edit, Plan, StepPlan, plan_edit
+from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import Session, open_session
 from icestream.settings import Settings
-from icestream.testing.toy_session import TOYS, make_toy_session, outcomes_of, read_rows, start_runner, toy_steps
+from toys.session import TOYS, make_toy_session, outcomes_of, read_rows, start_runner, toy_steps
 
 SETTINGS = Settings(cores=2)
 ON_EXPOSURES = ("triple", "odd", "both", "any")

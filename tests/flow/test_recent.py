@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from icestream.flow.run.recent import RecentRecords, size_of
+from icestream.flow.runner.record_cache import RecordCache, size_of
 
 
 def record(size: int) -> dict[str, Any]:
@@ -10,7 +10,7 @@ def record(size: int) -> dict[str, Any]:
 
 
 def test_the_least_recently_used_make_room() -> None:
-    recent = RecentRecords(limit_bytes=3 * size_of(record(1000)))
+    recent = RecordCache(limit_bytes=3 * size_of(record(1000)))
     for name in "abc":
         recent.put(name, record(1000))
     assert recent.get("a") is not None
@@ -20,14 +20,16 @@ def test_the_least_recently_used_make_room() -> None:
 
 
 def test_one_big_record_never_exceeds_the_limit() -> None:
-    recent = RecentRecords(limit_bytes=10_000)
+    recent = RecordCache(limit_bytes=10_000)
     recent.put("small", record(10))
     recent.put("big", record(1_000_000))
+    assert (len(recent), recent.size_bytes) == (1, size_of(record(10)))
+    recent.put("small", record(1_000_000))
     assert (len(recent), recent.size_bytes) == (0, 0)
 
 
 def test_a_record_that_is_put_again_counts_once() -> None:
-    recent = RecentRecords()
+    recent = RecordCache()
     for _ in range(5):
         recent.put("a", record(100))
     assert recent.size_bytes == size_of(record(100))

@@ -12,16 +12,16 @@ import pytest
 import yaml
 
 from icestream.errors import WorkflowError
-from icestream.flow.control.asking import Apply, Branch, Clean, Close, Command, Override, Recompute, Restart, Retry, Set, ask
-from icestream.flow.control.planning import plan_edit, plan_recompute
-from icestream.flow.control.submitting import Answer, read_answer, recompute_exposures
+from icestream.flow.commands.client import Answer, read_answer, recompute_exposures
+from icestream.flow.commands.requests import Apply, Branch, Clean, Close, Command, Override, Recompute, Restart, Retry, Set, ask
+from icestream.flow.planning.plans import plan_edit, plan_recompute
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import Session, open_session
 from icestream.settings import Settings
-from icestream.testing.toy_life import Life
-from icestream.testing.toy_model import read_rows
-from icestream.testing.toy_session import TOYS, active_steps, make_toy_session, outcomes_of, replay_log, toy_steps
-from icestream.testing.virtual import VirtualMachine, quiet_settings
+from toys.life import Life
+from toys.model import read_rows
+from toys.session import TOYS, active_steps, make_toy_session, outcomes_of, replay_log, toy_steps
+from virtual.machine import VirtualMachine, quiet_settings
 
 SETTINGS = Settings(cores=2)
 ROOM = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a private folder is made in it

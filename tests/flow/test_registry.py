@@ -6,14 +6,14 @@ import pytest
 
 from icestream import __version__
 from icestream.flow.declaration.registry import find_step, plugin_of
-from icestream.flow.run.running import run_session
+from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import schema
 from icestream.settings import Settings
-from icestream.testing.toy_session import TOYS, make_toy_session, read_rows
+from toys.session import TOYS, make_toy_session, read_rows
 
 _MODULE = '''
 from icestream.flow import Arrival, Params, SourceContext, Watch, step
-from icestream.testing.toys import Number
+from toys.steps import Number
 
 
 @step.source("swallow_count", version=2, output=Number)
@@ -60,7 +60,7 @@ def test_a_plugin_is_named_with_its_version(plugin: Path) -> None:
 
 
 def test_steps_of_icestream_come_from_no_plugin() -> None:
-    assert [plugin_of(use) for use in ("motion", "icestream.steps.motion:correct_motion", f"{TOYS}:multiply")] == ["", "", ""]
+    assert [plugin_of(use) for use in ("motion", "icestream.steps.motion.motion:correct_motion")] == ["", ""]
 
 
 def test_results_say_which_plugin_made_them(plugin: Path, tmp_path: Path) -> None:
@@ -76,5 +76,5 @@ def test_results_say_which_plugin_made_them(plugin: Path, tmp_path: Path) -> Non
     assert sorted(software) == [
         f"{own}, {plugin_version}, swallow_count 2",
         f"{own}, {plugin_version}, swallow_whole 4",
-        f"{own}, toy_multiply 1",
+        f"{own}, toys, toy_multiply 1",
     ]

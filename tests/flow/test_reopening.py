@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from icestream.flow.run.running import run_session
+from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import Session, open_session
 from icestream.settings import Settings
-from icestream.testing.toy_session import TOYS, arrive, make_toy_session, outcomes_of, read_rows
+from toys.session import TOYS, arrive, make_toy_session, outcomes_of, read_rows
 
 
 def run(session: Session) -> None:

@@ -14,23 +14,14 @@ import pytest
 
 from icestream.errors import WorkflowError
 from icestream.flow import Context, Params, Progress, Verdict, keep, step
-from icestream.flow.run.ready import ReadyQueue
-from icestream.flow.run.runner import Runner
-from icestream.flow.run.running import run_session
-from icestream.flow.run.tasks import Task
+from icestream.flow.declaration.outcomes import FailureKind, Outcome, Status
+from icestream.flow.runner.loop import Runner
+from icestream.flow.runner.ready_queue import ReadyQueue
+from icestream.flow.runner.supervisor import run_session
+from icestream.flow.runner.tasks import Task
 from icestream.flow.scheduling.deciding import judge_for
-from icestream.flow.scheduling.moves import (
-    Absorbed,
-    Arrived,
-    Decided,
-    Dispatch,
-    Failed,
-    FailureKind,
-    Outcome,
-    Retried,
-    SourceClosed,
-    Status,
-)
+from icestream.flow.scheduling.events import Absorbed, Arrived, Decided, Failed, Retried, SourceClosed
+from icestream.flow.scheduling.instructions import Dispatch
 from icestream.flow.scheduling.scheduler import Scheduler
 from icestream.flow.storage import schema
 from icestream.flow.storage.revisions import Revision
@@ -39,8 +30,8 @@ from icestream.flow.storage.store import append_command
 from icestream.flow.workflow.graph import StepSpec, Workflow, build_graph
 from icestream.records import Record
 from icestream.settings import Settings
-from icestream.testing.toy_session import TOYS, active_steps, arrive, make_toy_session, outcomes_of, read_rows, toy_steps
-from icestream.testing.toys import Number, Share
+from toys.session import TOYS, active_steps, arrive, make_toy_session, outcomes_of, read_rows, toy_steps
+from toys.steps import Number, Share
 
 MULTIPLY = f"{TOYS}:multiply"
 HERE = __name__
@@ -113,7 +104,7 @@ def sum_once_healed(numbers: list[Number], params: HealParams, ctx: Context) -> 
 
 @pytest.fixture(autouse=True)
 def _workers_find_this_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
 
 
 def run(session: Session) -> Any:
@@ -171,7 +162,7 @@ def test_a_program_left_behind_does_not_hide_the_death_of_its_worker(tmp_path: P
 
 
 def test_a_step_that_a_worker_cannot_import_fails_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
     monkeypatch.chdir(tmp_path)
     steps = {"n": numbers(1), "d": {"use": f"{HERE}:map_that_divides_by_zero", "in": {"number": "n"}}}
     session = make_toy_session(tmp_path, steps, numbers=range(1))
@@ -318,7 +309,7 @@ def test_a_batch_rule_sees_after_a_restart_what_has_passed(tmp_path: Path) -> No
 
 NEWER = """
 from icestream.flow import Params, step
-from icestream.testing.toys import Number
+from toys.steps import Number
 class P(Params):
     "How."
     factor: int = 2
@@ -332,7 +323,7 @@ def up(number: Number, params: P) -> Number:
 RUN = """
 import sys
 from pathlib import Path
-from icestream.flow.run.running import run_session
+from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage.session import open_session
 from icestream.settings import Settings
 run_session(open_session(Path(sys.argv[1])), Settings(cores=2))
@@ -340,7 +331,7 @@ run_session(open_session(Path(sys.argv[1])), Settings(cores=2))
 
 
 def test_software_that_adds_a_parameter_recomputes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "plugin_that_grows.py").write_text(NEWER.format(more=""))

@@ -6,33 +6,25 @@ from typing import Any
 import pytest
 
 from icestream.flow.declaration.context import Progress, Verdict
+from icestream.flow.declaration.outcomes import FailureKind, Outcome, Status
 from icestream.flow.scheduling.deciding import judge_for
-from icestream.flow.scheduling.moves import (
-    Absorbed,
-    Arrived,
+from icestream.flow.scheduling.events import Absorbed, Arrived, Decided, Failed, Retried, SourceClosed, Tick
+from icestream.flow.scheduling.instructions import (
     CloseBatch,
     Consume,
-    Decided,
     Dispatch,
     DropEntry,
-    Failed,
-    FailureKind,
     Forget,
     Instruction,
     MarkStream,
     Notify,
     OpenGate,
-    Outcome,
     Release,
-    Retried,
     Settle,
-    SourceClosed,
-    Status,
-    Tick,
 )
 from icestream.flow.scheduling.scheduler import Scheduler
 from icestream.flow.workflow.graph import Node, Workflow, build_graph
-from icestream.testing.toy_session import TOYS
+from toys.session import TOYS
 
 NUMBERS = {"use": f"{TOYS}:count_numbers", "params": {"stop_after": 9}}
 

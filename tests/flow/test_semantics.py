@@ -12,23 +12,14 @@ import pytest
 from sqlalchemy import update
 
 from icestream.errors import SessionBusy, SessionError, StaleRunner
-from icestream.flow.run.running import run_session
+from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import schema
 from icestream.flow.storage.database import check_file_system
 from icestream.flow.storage.session import Session, SessionDocument, create_session, open_session, resolve_ref
 from icestream.flow.storage.store import Store, append_command
 from icestream.flow.workflow.graph import StepSpec
 from icestream.settings import Settings
-from icestream.testing.toy_session import (
-    TOYS,
-    active_steps,
-    arrive,
-    make_toy_session,
-    outcomes_of,
-    read_rows,
-    start_runner,
-    toy_steps,
-)
+from toys.session import TOYS, active_steps, arrive, make_toy_session, outcomes_of, read_rows, start_runner, toy_steps
 
 NUMBERS = f"{TOYS}:count_numbers"
 MULTIPLY = f"{TOYS}:multiply"

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from icestream.flow.control.asking import (
+from icestream.flow.commands.requests import (
     Branch,
     Close,
     Command,
@@ -30,8 +30,8 @@ from icestream.flow.control.asking import (
     Set,
     Stop,
 )
-from icestream.testing.toy_life import Life
-from icestream.testing.virtual import quiet_settings
+from toys.life import Life
+from virtual.machine import quiet_settings
 
 EXAMPLES = int(os.environ.get("ICESTREAM_STATEFUL", "0"))
 ROOM = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a private folder is made in it

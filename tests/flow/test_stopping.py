@@ -8,7 +8,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from icestream.flow.run.stopping import StopRequests, on_stop_signals
+from icestream.flow.runner.stopping import StopRequests, on_stop_signals
 from icestream.flow.storage.session import SessionDocument, create_session
 
 LIMIT_S = 60.0
@@ -17,17 +17,17 @@ INTERRUPTED = """
 import signal, sys
 from contextlib import closing
 from pathlib import Path
-from icestream.flow.run.running import Attendance
+from icestream.flow.runner.supervisor import Supervisor
 from icestream.flow.storage.session import open_session
 from icestream.settings import Settings
-from icestream.flow.run.stopping import on_stop_signals
+from icestream.flow.runner.stopping import on_stop_signals
 
 def interrupt(frame, event, argument):
     if event == "line" and attendance.stops.count < 20:
         signal.raise_signal(signal.SIGTERM)
     return interrupt
 
-attendance = Attendance(open_session(Path(sys.argv[1])), Settings(), None)
+attendance = Supervisor(open_session(Path(sys.argv[1])), Settings(), None)
 with closing(attendance.stops) as stops, on_stop_signals(attendance.stop):
     sys.settrace(interrupt)
     signal.raise_signal(signal.SIGTERM)

@@ -15,9 +15,9 @@ import pytest
 from sqlalchemy import Connection, insert, select, update
 
 from icestream.errors import SessionBusy, SessionError, StaleRunner, StoreUnavailable
-from icestream.flow.run.runner import Runner
-from icestream.flow.run.running import run_session
-from icestream.flow.scheduling.moves import Notify
+from icestream.flow.runner.loop import Runner
+from icestream.flow.runner.supervisor import run_session
+from icestream.flow.scheduling.instructions import Notify
 from icestream.flow.storage import schema
 from icestream.flow.storage.claiming import read_runner_row
 from icestream.flow.storage.database import engine_for
@@ -27,7 +27,7 @@ from icestream.flow.storage.session import open_session
 from icestream.flow.storage.store import Store, append_command
 from icestream.flow.storage.writing import Writing
 from icestream.settings import Settings
-from icestream.testing.toy_session import arrive, outcomes_of, read_rows, replay_log, results_of, toy_steps
+from toys.session import arrive, outcomes_of, read_rows, replay_log, results_of, toy_steps
 
 if TYPE_CHECKING:
     from conftest import Place

@@ -15,7 +15,7 @@ from icestream.flow.storage.copying import copy_store
 from icestream.flow.storage.location import Server
 from icestream.flow.storage.store import Store, append_command
 from icestream.flow.storage.store_trouble import explain
-from icestream.testing.postgres import ThrowawayServer
+from services.postgres import ThrowawayServer
 
 SERVER = Server("127.0.0.1", 9, "me", "em", "lyso", "disable")  # the port that discards: nobody listens
 

@@ -9,14 +9,14 @@ import pytest
 
 from icestream.errors import SourceGone
 from icestream.flow import Context, Field, Params, step
-from icestream.flow.run.running import run_session
-from icestream.flow.run.surroundings import Surroundings
+from icestream.flow.runner.health import Health
+from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import schema
 from icestream.flow.storage.database import engine_for
 from icestream.flow.storage.session import DOCUMENT, Session, SessionDocument, dump_document, open_session
 from icestream.settings import Settings
-from icestream.testing.toy_session import TOYS, make_toy_session, outcomes_of, read_rows
-from icestream.testing.toys import Number
+from toys.session import TOYS, make_toy_session, outcomes_of, read_rows
+from toys.steps import Number
 
 HERE = __name__
 SETTINGS = Settings(cores=1)
@@ -44,8 +44,8 @@ def reread(number: Number, params: ReadParams, ctx: Context) -> Number:
 
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("icestream.flow.control.holds._LOOK_S", 0.05)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # workers find the step of this file
+    monkeypatch.setattr("icestream.flow.commands.pausing._LOOK_S", 0.05)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # workers find the step of this file
 
 
 def steps_for(count: int, **params: Any) -> dict[str, Any]:
@@ -81,14 +81,14 @@ def test_results_that_vanish_for_a_while_pause_the_session_and_fail_nothing(tmp_
 
 def test_results_that_are_back_before_anybody_looked_fail_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = make_toy_session(tmp_path, steps_for(3, away="steps"), numbers=range(3))
-    real = Surroundings.trouble
+    real = Health.trouble
 
-    def back_by_then(self: Surroundings) -> str | None:
+    def back_by_then(self: Health) -> str | None:
         if (session.folder / "elsewhere").is_dir():
             (session.folder / "elsewhere").rename(session.folder / "steps")
         return real(self)
 
-    monkeypatch.setattr(Surroundings, "trouble", back_by_then)
+    monkeypatch.setattr(Health, "trouble", back_by_then)
     assert run_session(session, SETTINGS).finished
     assert statuses(session, "read") == ["item"] * 3
 
@@ -145,7 +145,7 @@ def test_a_folder_of_results_that_is_empty_or_missing_at_the_start_is_waited_for
 
 
 def looked(session: Session) -> str | None:
-    look = Surroundings(session, 0.0)
+    look = Health(session, 0.0)
     engine = engine_for(session.store_at)
     with engine.connect() as connection:
         look.expect_results(connection)
@@ -156,7 +156,7 @@ def looked(session: Session) -> str | None:
 def test_results_on_another_disk_than_before_are_no_results(tmp_path: Path) -> None:
     session = make_toy_session(tmp_path, steps_for(0), numbers=range(0))
     (session.folder / "steps").mkdir()
-    look = Surroundings(session, 0.0)
+    look = Health(session, 0.0)
     assert look.trouble() is None
     look.devices[str(session.folder / "steps")] += 1
     assert look.trouble() == f"{session.folder / 'steps'}: is on another file system than before; was the disk unmounted?"
@@ -173,4 +173,4 @@ def test_a_folder_of_results_that_cannot_be_written_is_told(tmp_path: Path, monk
         return real(self, data)
 
     monkeypatch.setattr(Path, "write_bytes", write)
-    assert Surroundings(session, 0.0).trouble() == f"{session.folder / 'steps'}: cannot be written: Read-only file system"
+    assert Health(session, 0.0).trouble() == f"{session.folder / 'steps'}: cannot be written: Read-only file system"

@@ -5,7 +5,7 @@ from pathlib import Path
 import mrcfile
 import pytest
 
-from icestream.flow.run.running import run_session
+from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage.session import SessionDocument, create_session
 from icestream.microscope.settings import SimulationSettings
 from icestream.microscope.simulate import render_micrograph

@@ -14,8 +14,8 @@ from icestream.flow.declaration.step import step_type_of
 from icestream.io.blocks import from_block, to_block
 from icestream.io.image import read_stack, write_mrc
 from icestream.records import Acquisition, ClassAssignments, ClassAverages, Particles
-from icestream.steps.classify2d import Classify2D, Classify2DParams, plan_classification
-from icestream.steps.classify2d_state import Classify2DState, HeldExposure, choose_held, hold_exposure, load_particles
+from icestream.steps.classify2d.classify2d import Classify2D, Classify2DParams, plan_classification
+from icestream.steps.classify2d.state import Classify2DState, HeldExposure, choose_held, hold_exposure, load_particles
 from icestream.testing.context import StepBench
 
 BOX, PIXEL_ANG = 48, 4.0

@@ -13,9 +13,9 @@ from icestream.microscope.exposure import expected_frames, render_specimen
 from icestream.microscope.settings import SimulationSettings
 from icestream.microscope.simulate import open_studio
 from icestream.records import Acquisition, CtfFit, Micrograph
-from icestream.steps.ctf import CtfParams, estimate_ctf
-from icestream.steps.ctf_consensus import CtfConsensusParams, check_ctf_consensus, compare_ctfs
-from icestream.steps.ctf_equiphase import CtfEquiphaseParams, estimate_ctf_equiphase
+from icestream.steps.ctf.ctf import CtfParams, estimate_ctf
+from icestream.steps.ctf.ctf_consensus import CtfConsensusParams, check_ctf_consensus, compare_ctfs
+from icestream.steps.ctf.ctf_equiphase import CtfEquiphaseParams, estimate_ctf_equiphase
 from icestream.testing.context import StepBench
 
 TITAN = Acquisition(voltage_kv=300, cs_mm=2.7, amplitude_contrast=0.1, pixel_size_ang=1.5)

@@ -5,7 +5,7 @@ import pytest
 from icestream.errors import ItemError
 from icestream.flow.declaration.step import Kind, step_type_of
 from icestream.records import Acquisition, CtfFit, Micrograph
-from icestream.steps.ctf_consensus import CtfConsensusParams, average_ctf, check_ctf_consensus, compare_ctfs
+from icestream.steps.ctf.ctf_consensus import CtfConsensusParams, average_ctf, check_ctf_consensus, compare_ctfs
 
 MICROGRAPH = Micrograph(image="session:a.mrc", height_px=8, width_px=8, bin=1)
 TITAN = Acquisition(voltage_kv=300)

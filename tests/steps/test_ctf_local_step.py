@@ -12,10 +12,10 @@ from icestream.errors import ItemError
 from icestream.flow.declaration.step import Kind, step_type_of
 from icestream.io.blocks import from_block, to_block
 from icestream.records import Acquisition, CtfFit, Micrograph, Picks
-from icestream.steps.ctf_local import CtfLocalParams, examine_local_ctf
+from icestream.steps.ctf.ctf_local import CtfLocalParams, examine_local_ctf
 from icestream.steps.ctf_local_record import CtfLocal
-from icestream.steps.extract import ExtractParams, extract_particles
-from icestream.steps.pick_blob import PICK_DTYPE
+from icestream.steps.particles.extract import ExtractParams, extract_particles
+from icestream.steps.picking.pick_blob import PICK_DTYPE
 from icestream.testing.context import StepBench
 
 SIDE_PX, PIXEL_ANG = 640, 3.0

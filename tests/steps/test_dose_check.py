@@ -13,7 +13,7 @@ from icestream.flow.workflow.graph import Workflow, build_graph
 from icestream.io.eer_write import write_eer
 from icestream.io.image import write_mrc
 from icestream.records import Acquisition, Movie
-from icestream.steps.dose_check import (
+from icestream.steps.movies.dose_check import (
     DoseCheckParams,
     DoseReferenceParams,
     DoseReferences,

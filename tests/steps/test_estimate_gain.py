@@ -10,7 +10,7 @@ from icestream.io.movie import movie_header
 from icestream.microscope import Pace, SimulationSettings, simulate
 from icestream.microscope.simulate import open_studio
 from icestream.records import GainReference, Movie
-from icestream.steps.estimate_gain import EstimateGain, EstimateGainParams, EstimateGainState
+from icestream.steps.movies.estimate_gain import EstimateGain, EstimateGainParams, EstimateGainState
 from icestream.testing.context import StepBench
 
 SETTINGS = SimulationSettings(

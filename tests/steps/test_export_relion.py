@@ -18,8 +18,8 @@ from icestream.io.blocks import to_block
 from icestream.io.image import read_image, read_stack, write_mrc
 from icestream.io.star import Table, read_star
 from icestream.records import Acquisition, CtfFit, FrameUse, Micrograph, Motion, Particles
-from icestream.steps.export_relion import ExportRelion, ExportRelionParams, ExportState
-from icestream.steps.extract import PARTICLE_DTYPE
+from icestream.steps.export.export_relion import ExportRelion, ExportRelionParams, ExportState
+from icestream.steps.particles.extract import PARTICLE_DTYPE
 from icestream.testing.context import StepBench
 
 ACQUISITION = Acquisition(pixel_size_ang=1.0, voltage_kv=300, cs_mm=2.7, amplitude_contrast=0.1)

@@ -16,10 +16,10 @@ from icestream.flow import Arrival, SeenFile
 from icestream.flow.execution.watching import WorkerSourceContext
 from icestream.io.image import write_mrc
 from icestream.records import GainReference, Micrograph, Movie
-from icestream.steps.file_source import content_identity, safe_name, watch_files
-from icestream.steps.import_gain import ImportGainParams, import_gain
-from icestream.steps.import_micrographs import ImportMicrographsParams, import_micrographs, read_micrograph
-from icestream.steps.import_movies import ImportMoviesParams, import_movies
+from icestream.steps.micrographs.import_micrographs import ImportMicrographsParams, import_micrographs, read_micrograph
+from icestream.steps.movies.file_source import content_identity, safe_name, watch_files
+from icestream.steps.movies.import_gain import ImportGainParams, import_gain
+from icestream.steps.movies.import_movies import ImportMoviesParams, import_movies
 
 
 def make_movie(path: Path, *, n_frames: int = 3, side_px: int = 16, value: int = 1) -> Path:

@@ -4,7 +4,7 @@ import pytest
 
 from icestream.flow.declaration.step import Kind, step_type_of
 from icestream.records import Acquisition, Micrograph, Motion
-from icestream.steps.max_shift import MaxShiftParams, check_max_shift
+from icestream.steps.motion.max_shift import MaxShiftParams, check_max_shift
 
 PIXEL = Acquisition(pixel_size_ang=2.0)
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from icestream.errors import WorkflowError
 from icestream.flow import Exposure, Verdict
 from icestream.flow.workflow.graph import Graph, Workflow, build_graph
-from icestream.steps.lot import draw_lot
-from icestream.steps.membership import (
+from icestream.steps.streams.lots import draw_lot
+from icestream.steps.streams.membership import (
     KeepIfParams,
     SampleParams,
     SplitParams,
@@ -21,8 +21,8 @@ from icestream.steps.membership import (
     take_part,
 )
 from icestream.testing.context import StepBench
-from icestream.testing.toy_session import TOYS
-from icestream.testing.toys import Number
+from toys.session import TOYS
+from toys.steps import Number
 
 ITEM = Number(value=7)
 IDS = [f"{number:032x}" for number in range(3000)]

@@ -9,8 +9,8 @@ from relion_truth import relion
 from icestream.io.star import Table, read_star, write_star
 from icestream.microscope import Pace, SimulationSettings, simulate
 from icestream.records import Acquisition, Motion, Movie
-from icestream.steps.motion import MotionParams, correct_motion
-from icestream.steps.motion_consensus import MotionConsensusParams, check_motion_consensus, compare_motion
+from icestream.steps.motion.motion import MotionParams, correct_motion
+from icestream.steps.motion.motion_consensus import MotionConsensusParams, check_motion_consensus, compare_motion
 from icestream.testing.context import StepBench
 
 SIDE, N_FRAMES, PIXEL_ANG, DOSE = 512, 10, 1.5, 2.5

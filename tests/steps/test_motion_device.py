@@ -12,9 +12,9 @@ import pytest
 from icestream.errors import ItemError
 from icestream.io.image import read_image, write_mrc
 from icestream.records import Acquisition, GainReference, Movie
-from icestream.steps import devices
-from icestream.steps.devices import granted_place
-from icestream.steps.motion import MotionParams, correct_motion
+from icestream.steps.motion import devices
+from icestream.steps.motion.devices import granted_place
+from icestream.steps.motion.motion import MotionParams, correct_motion
 from icestream.testing.context import StepBench
 
 SHIFTS = np.array([[0, 0], [2, -1], [3, -3], [5, -4], [6, -6], [7, -6]])

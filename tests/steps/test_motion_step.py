@@ -12,7 +12,7 @@ from icestream.io.movie import movie_header
 from icestream.microscope import Pace, SimulationSettings, simulate
 from icestream.microscope.simulate import open_studio
 from icestream.records import Acquisition, GainReference, Micrograph, Motion, Movie
-from icestream.steps.motion import MotionParams, correct_motion
+from icestream.steps.motion.motion import MotionParams, correct_motion
 from icestream.testing.context import StepBench
 
 SIDE = 256
@@ -299,7 +299,7 @@ def test_eer_frames_are_added_up_by_dose(bench, monkeypatch, n_frames, dose, gro
         asked.append(eer_group)
         raise SourceGone(f"{path}: the file is not there")
 
-    monkeypatch.setattr("icestream.steps.motion.open_movie", refuse)
+    monkeypatch.setattr("icestream.steps.motion.motion.open_movie", refuse)
     with pytest.raises(SourceGone):
         correct_motion(movie, None, MotionParams(), Acquisition(dose_per_frame_e_per_ang2=dose), bench)
     assert asked == [group]

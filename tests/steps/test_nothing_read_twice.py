@@ -1,5 +1,6 @@
 """What a worker has just written it does not read back, a movie is decoded once, and decoding overlaps computing."""
 
+import os
 import threading
 from collections import Counter
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from icestream.flow.run.running import run_session
+from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage.session import SessionDocument, create_session, open_session
 from icestream.flow.workflow.graph import StepSpec
 from icestream.io import movie as movies
@@ -17,9 +18,9 @@ from icestream.microscope import Pace, SimulationSettings, simulate
 from icestream.observe.queries import open_view
 from icestream.records import Acquisition, Movie
 from icestream.settings import Settings
-from icestream.steps import motion_reading
-from icestream.steps.motion import MotionParams, correct_motion
-from icestream.steps.motion_reading import HeldFrames
+from icestream.steps.motion import reading
+from icestream.steps.motion.motion import MotionParams, correct_motion
+from icestream.steps.motion.reading import HeldFrames
 from icestream.testing.context import StepBench
 
 N_MOVIES = 3
@@ -55,7 +56,7 @@ def test_a_worker_does_not_read_the_micrograph_that_it_wrote(tmp_path: Path, mon
     log = tmp_path / "opened.txt"
     (tmp_path / "watcher").mkdir()
     (tmp_path / "watcher" / "sitecustomize.py").write_text(WATCHER.format(log=str(log)), encoding="utf-8")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "watcher"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "watcher"), prepend=os.pathsep)
     document = SessionDocument(
         name="once",
         acquisition=Acquisition(
@@ -108,7 +109,7 @@ def test_a_movie_that_is_too_large_to_hold_gives_the_same(
     held = correct_motion(_movie(bench), None, MotionParams(), Acquisition(), bench)
     content = bench.path(held.image).read_bytes()
     decoded.clear()
-    monkeypatch.setattr(motion_reading, "_LARGEST_HELD_BYTES", 0)
+    monkeypatch.setattr(reading, "_LARGEST_HELD_BYTES", 0)
     streamed = correct_motion(_movie(bench), None, MotionParams(), Acquisition(), bench)
     assert decoded == dict.fromkeys(range(6), 3)  # to look, to align, to add up
     assert streamed == held

@@ -12,8 +12,8 @@ from icestream.flow.declaration.step import step_type_of
 from icestream.io.blocks import from_block, to_block
 from icestream.io.image import read_image, read_stack, write_mrc
 from icestream.records import Acquisition, CtfFit, Micrograph, Particles, Picks
-from icestream.steps.extract import ExtractParams, extract_particles
-from icestream.steps.pick_blob import PICK_DTYPE, PickBlobParams, pick_blobs
+from icestream.steps.particles.extract import ExtractParams, extract_particles
+from icestream.steps.picking.pick_blob import PICK_DTYPE, PickBlobParams, pick_blobs
 from icestream.testing.context import StepBench
 
 ACQUISITION = Acquisition(pixel_size_ang=2.0, voltage_kv=300, cs_mm=2.7, amplitude_contrast=0.07)

@@ -15,11 +15,11 @@ from icestream.io.star import Table, read_star, write_star
 from icestream.microscope import Pace, SimulationSettings, simulate
 from icestream.microscope.writer import write_mrc_array
 from icestream.records import Acquisition, GainReference, Micrograph, Movie
-from icestream.steps.ctf import CtfParams, estimate_ctf
-from icestream.steps.export_relion import ExportRelion, ExportRelionParams, ExportState
-from icestream.steps.extract import ExtractParams, extract_particles
-from icestream.steps.motion import MotionParams, correct_motion
-from icestream.steps.pick_blob import PickBlobParams, pick_blobs
+from icestream.steps.ctf.ctf import CtfParams, estimate_ctf
+from icestream.steps.export.export_relion import ExportRelion, ExportRelionParams, ExportState
+from icestream.steps.motion.motion import MotionParams, correct_motion
+from icestream.steps.particles.extract import ExtractParams, extract_particles
+from icestream.steps.picking.pick_blob import PickBlobParams, pick_blobs
 from icestream.testing.context import StepBench
 
 pytestmark = pytest.mark.services

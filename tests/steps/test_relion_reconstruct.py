@@ -17,11 +17,11 @@ from icestream.microscope.phantom import build_phantom
 from icestream.microscope.projection import project_2d, transform_volume
 from icestream.microscope.writer import write_mrc_array
 from icestream.records import Acquisition, GainReference, Movie
-from icestream.steps.ctf import CtfParams, estimate_ctf
-from icestream.steps.export_relion import ExportRelion, ExportRelionParams, ExportState
-from icestream.steps.extract import ExtractParams, extract_particles
-from icestream.steps.motion import MotionParams, correct_motion
-from icestream.steps.pick_blob import PickBlobParams, pick_blobs
+from icestream.steps.ctf.ctf import CtfParams, estimate_ctf
+from icestream.steps.export.export_relion import ExportRelion, ExportRelionParams, ExportState
+from icestream.steps.motion.motion import MotionParams, correct_motion
+from icestream.steps.particles.extract import ExtractParams, extract_particles
+from icestream.steps.picking.pick_blob import PickBlobParams, pick_blobs
 from icestream.testing.context import StepBench
 
 pytestmark = pytest.mark.services

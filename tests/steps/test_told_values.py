@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from icestream.flow.run.contradictions import describe_contradictions
-from icestream.flow.run.running import run_session
+from icestream.flow.runner.contradictions import describe_contradictions
+from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import SessionDocument, create_session, open_session
 from icestream.flow.workflow.graph import StepSpec
@@ -16,11 +16,11 @@ from icestream.microscope.settings import SimulationSettings
 from icestream.microscope.simulate import simulate
 from icestream.records import Acquisition
 from icestream.settings import Settings
-from icestream.steps.dose_check import DoseCheckParams, check_dose, measure_dose
-from icestream.steps.import_movies import read_movie
+from icestream.steps.movies.dose_check import DoseCheckParams, check_dose, measure_dose
+from icestream.steps.movies.import_movies import read_movie
 from icestream.steps.quality_records import DoseReference
 from icestream.testing.context import StepBench
-from icestream.testing.toy_session import read_rows
+from toys.session import read_rows
 
 MDOC = "T = SerialEM: Digitized on Krios  29-Nov-26  12:00:00\nVoltage = {kv}\n[FrameSet = 0]\nPixelSpacing = 1.5\nBinning = 1\n"
 SETTINGS = SimulationSettings(n_movies=2, height_px=64, width_px=64, n_frames=2, n_particles=1, format="mrc", seed=1, gain=False)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from icestream.flow.run.running import run_session
+from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage.session import SessionDocument, create_session, open_session
 from icestream.flow.workflow.graph import StepSpec
 from icestream.microscope.pace import Pace

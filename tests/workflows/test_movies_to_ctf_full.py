@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from icestream.errors import WorkflowError
-from icestream.flow.run.running import run_session
+from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage.session import create_session
 from icestream.flow.workflow.graph import build_graph
 from icestream.io.movie import movie_header
@@ -22,7 +22,7 @@ from icestream.observe.queries import SessionView, open_view
 from icestream.observe.report import gather, write_report
 from icestream.records import Acquisition, Movie
 from icestream.settings import Settings
-from icestream.steps.motion import MotionParams, correct_motion
+from icestream.steps.motion.motion import MotionParams, correct_motion
 from icestream.testing.context import StepBench
 from icestream.workflows import fill_template, find_workflow, load_template, read_template
 

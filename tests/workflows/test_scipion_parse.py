@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from icestream.errors import WorkflowError
-from icestream.workflows import scipion_parse
-from icestream.workflows.scipion_parse import NOT_IN_FILE, Document, DynamicField, Pointer, parse_scipion, read_scipion_file
+from icestream.workflows.scipion import parse
+from icestream.workflows.scipion.parse import NOT_IN_FILE, Document, DynamicField, Pointer, parse_scipion, read_scipion_file
 
 
 def _item(identity: Any = 1, name: Any = "ProtImportMovies", **values: Any) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pyte
     path.write_bytes(b"[\xff\xfe]")
     with pytest.raises(WorkflowError, match="cannot be read as text"):
         read_scipion_file(path)
-    monkeypatch.setattr(scipion_parse, "LARGEST_BYTES", 1 << 20)
+    monkeypatch.setattr(parse, "LARGEST_BYTES", 1 << 20)
     path.write_bytes(b"[" + b" " * (1 << 20) + b"]")
     with pytest.raises(WorkflowError, match="larger than 1 MiB"):
         read_scipion_file(path)

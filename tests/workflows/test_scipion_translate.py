@@ -7,13 +7,13 @@ import pytest
 from icestream.algorithms.gain.orientation import orient_gain_2d
 from icestream.flow.declaration.registry import find_step
 from icestream.flow.workflow.graph import StepSpec, Workflow, build_graph
-from icestream.workflows import scipion_flow
-from icestream.workflows.scipion_convert import Reader
-from icestream.workflows.scipion_flow import FLOWS, PORTS, Flow
-from icestream.workflows.scipion_parse import parse_scipion
-from icestream.workflows.scipion_sources import split_pattern
-from icestream.workflows.scipion_table import MAPPED, UNMAPPED
-from icestream.workflows.scipion_translate import (
+from icestream.workflows.scipion import streams
+from icestream.workflows.scipion.convert import Reader
+from icestream.workflows.scipion.parse import parse_scipion
+from icestream.workflows.scipion.sources import split_pattern
+from icestream.workflows.scipion.streams import FLOWS, PORTS, Flow
+from icestream.workflows.scipion.table import MAPPED, UNMAPPED
+from icestream.workflows.scipion.translate import (
     CHANGED,
     DISABLED,
     LEFT_OUT,
@@ -68,7 +68,7 @@ PICKS, PARTICLES = {"inputCoordinates": "4.outputCoordinates"}, {"inputParticles
 @pytest.fixture
 def without_flow(monkeypatch: pytest.MonkeyPatch) -> None:
     """The steps that hold, divide and join streams are not installed."""
-    monkeypatch.setattr(scipion_flow, "installed", lambda _use: False)
+    monkeypatch.setattr(streams, "installed", lambda _use: False)
 
 
 @pytest.mark.usefixtures("without_flow")
@@ -173,7 +173,7 @@ def test_what_handles_streams_is_translated(name: str, values: Item, use: str, p
 
 @pytest.mark.parametrize(("name", "values", "use", "params"), FLOW_CASES)
 def test_what_handles_streams_fits_the_installed_steps(name: str, values: Item, use: str, params: Item) -> None:
-    if not scipion_flow.installed(use):
+    if not streams.installed(use):
         pytest.skip(f"step type {use} is not installed")
     flow = _flow(name, "particles", **values)
     step = find_step(use)
@@ -231,7 +231,7 @@ def test_a_step_that_is_not_installed_is_kept_and_passed_by() -> None:
 
 
 def test_a_trigger_closes_what_it_sends_its_signal_to() -> None:
-    if not scipion_flow.installed("trigger"):
+    if not streams.installed("trigger"):
         pytest.skip("step type trigger is not installed")
     translation = _triggered()
     assert translation.problems == ()

@@ -13,9 +13,9 @@ from icestream.errors import WorkflowError
 from icestream.flow.workflow.graph import Workflow, build_graph
 from icestream.records import Acquisition
 from icestream.workflows import fill_template, find_workflow, read_template, read_workflow
-from icestream.workflows.scipion_parse import parse_scipion
-from icestream.workflows.scipion_translate import translate_scipion
-from icestream.workflows.scipion_write import new_command, write_workflow
+from icestream.workflows.scipion.parse import parse_scipion
+from icestream.workflows.scipion.translate import translate_scipion
+from icestream.workflows.scipion.write import new_command, write_workflow
 
 
 def _write(text: str) -> str:

@@ -7,13 +7,13 @@ import yaml
 from icestream.errors import WorkflowError
 from icestream.flow.storage.session import create_session
 from icestream.flow.workflow.graph import Workflow, build_graph
-from icestream.testing.toy_session import TOYS
 from icestream.workflows import fill_template, load_template, placeholders_schema, read_template
 from icestream.workflows.export import choose_steps, dump_template, export_template
 from icestream.workflows.implied import imply_template
 from icestream.workflows.joining import join_templates
 from icestream.workflows.places import find_template, list_templates
 from icestream.workflows.template import Template
+from toys.session import TOYS
 
 DOCUMENT = f"""# A toy
 description: Numbers, tripled

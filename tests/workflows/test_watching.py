@@ -3,9 +3,8 @@ from pathlib import Path
 import pytest
 
 from icestream.errors import WorkflowError
-from icestream.testing.toy_session import TOYS
-from icestream.workflows import load_template, read_template, watching
-from icestream.workflows.watch_folders import (
+from icestream.facility import watch_decisions
+from icestream.facility.folders import (
     check_pattern,
     collect_values,
     find_folders,
@@ -14,7 +13,9 @@ from icestream.workflows.watch_folders import (
     read_values_file,
     session_name,
 )
-from icestream.workflows.watching import Folder, Phase, WatchState
+from icestream.facility.watch_decisions import Folder, Phase, WatchState
+from icestream.workflows import load_template, read_template
+from toys.session import TOYS
 
 START = WatchState(root="/data", pattern="*/")
 
@@ -28,19 +29,19 @@ def _phases(state: WatchState) -> dict[str, Phase]:
 
 
 def test_folders_of_the_first_look_are_ignored_and_later_ones_are_not() -> None:
-    first = watching.admit(START, ["old"], take_existing=False, now=1)
-    second = watching.admit(first, ["old", "new"], take_existing=False, now=2)
+    first = watch_decisions.admit(START, ["old"], take_existing=False, now=1)
+    second = watch_decisions.admit(first, ["old", "new"], take_existing=False, now=2)
     assert _phases(second) == {"old": Phase.IGNORED, "new": Phase.EMPTY}
-    third = watching.admit(second, ["old", "new"], take_existing=True, now=3)
+    third = watch_decisions.admit(second, ["old", "new"], take_existing=True, now=3)
     assert _phases(third) == {"old": Phase.EMPTY, "new": Phase.EMPTY}
-    assert _phases(watching.admit(START, ["old"], take_existing=True, now=1)) == {"old": Phase.EMPTY}
+    assert _phases(watch_decisions.admit(START, ["old"], take_existing=True, now=1)) == {"old": Phase.EMPTY}
 
 
 def test_a_folder_that_is_opened_again_tells_since_when() -> None:
     state = START.model_copy(update={"folders": {"a": _folder(Phase.RUNNING, 5.0)}})
     seen = []
     for now, folder in enumerate(
-        [watching.end(state.folders["a"], []), watching.look_again(_folder(Phase.ENDED, 5.0), ["x"])], 10
+        [watch_decisions.end(state.folders["a"], []), watch_decisions.look_again(_folder(Phase.ENDED, 5.0), ["x"])], 10
     ):
         state = state.put("a", folder, now=now)
         seen.append(state.folders["a"].stands_since)
@@ -49,7 +50,7 @@ def test_a_folder_that_is_opened_again_tells_since_when() -> None:
 
 
 def test_an_empty_first_look_makes_the_next_folder_new() -> None:
-    state = watching.admit(watching.admit(START, [], take_existing=False, now=1), ["a"], take_existing=False, now=2)
+    state = watch_decisions.admit(watch_decisions.admit(START, [], take_existing=False, now=1), ["a"], take_existing=False, now=2)
     assert _phases(state) == {"a": Phase.EMPTY}
 
 
@@ -65,33 +66,33 @@ def test_the_oldest_start_first_and_only_as_many_as_there_are_places(at_most: in
         "g": _folder(Phase.FALLEN, 0),
     }
     state = START.model_copy(update={"folders": folders})
-    assert watching.choose_starts(state, at_most=at_most, paused={"g": 11.0, "b": 9.0}, now_s=10.0) == expected
+    assert watch_decisions.choose_starts(state, at_most=at_most, paused={"g": 11.0, "b": 9.0}, now_s=10.0) == expected
 
 
 def test_pauses_grow_and_have_an_end() -> None:
-    assert [watching.pause_s(falls) for falls in (1, 2, 3, 4)] == [5, 10, 20, 40]
-    assert watching.pause_s(1000) == 600
+    assert [watch_decisions.pause_s(falls) for falls in (1, 2, 3, 4)] == [5, 10, 20, 40]
+    assert watch_decisions.pause_s(1000) == 600
 
 
 def test_a_runner_that_keeps_dying_raises_an_alert_and_one_that_ran_long_does_not() -> None:
-    folder = watching.start(_folder(Phase.READY), pid=5, pid_started=1.0)
+    folder = watch_decisions.start(_folder(Phase.READY), pid=5, pid_started=1.0)
     for _ in range(3):
         assert not folder.alert
-        folder = watching.fall(folder, reason="no disk", ran_s=1)
+        folder = watch_decisions.fall(folder, reason="no disk", ran_s=1)
     assert folder.alert
     assert (folder.phase, folder.pid, folder.note) == (Phase.FALLEN, None, "no disk")
-    assert watching.fall(folder, reason="x", ran_s=3600).falls == 1
-    assert watching.end(folder, set()).falls == 0
+    assert watch_decisions.fall(folder, reason="x", ran_s=3600).falls == 1
+    assert watch_decisions.end(folder, set()).falls == 0
 
 
 def test_new_files_open_a_folder_again_once() -> None:
-    folder = watching.end(watching.start(_folder(Phase.READY), pid=5, pid_started=1.0), {"copy"})
+    folder = watch_decisions.end(watch_decisions.start(_folder(Phase.READY), pid=5, pid_started=1.0), {"copy"})
     assert (folder.phase, folder.note) == (Phase.READY, "1 new file")
-    folder = watching.end(watching.start(folder, pid=6, pid_started=2.0), {"copy"})
+    folder = watch_decisions.end(watch_decisions.start(folder, pid=6, pid_started=2.0), {"copy"})
     assert folder.phase is Phase.ENDED
-    assert watching.look_again(folder, {"copy"}) == folder
-    assert watching.look_again(folder, {"copy", "late"}).phase is Phase.READY
-    assert watching.stop(folder).phase is Phase.STOPPED
+    assert watch_decisions.look_again(folder, {"copy"}) == folder
+    assert watch_decisions.look_again(folder, {"copy", "late"}).phase is Phase.READY
+    assert watch_decisions.stop(folder).phase is Phase.STOPPED
 
 
 def test_folders_are_found_but_not_sessions_hidden_ones_or_links_that_lead_out(tmp_path: Path) -> None:

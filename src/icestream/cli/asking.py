@@ -13,8 +13,8 @@ from icestream.cli.group import ERROR, UNANSWERED
 from icestream.errors import SessionError
 
 if TYPE_CHECKING:
-    from icestream.flow.control.asking import Command
-    from icestream.flow.control.submitting import Answer
+    from icestream.flow.commands.client import Answer
+    from icestream.flow.commands.requests import Command
 
 SESSION = typer.Argument(help="Folder of the session.")
 JSON = typer.Option(False, "--json", help="Print JSON for another program.")
@@ -31,7 +31,7 @@ def ask_for(session: Path, command: "Command", *, json: bool) -> None:
 def submit_here(session: Path, commands: "Sequence[Command]") -> "list[Answer]":
     """Submit commands under the name of the person who types; return the answers in their order."""
     from icestream.cli.run import make_settings
-    from icestream.flow.control.submitting import submit_all
+    from icestream.flow.commands.client import submit_all
     from icestream.flow.storage.session import open_session
 
     settings = make_settings(cores=None, newest_first=False)

@@ -27,8 +27,8 @@ def clean(
     ```
     """
     from icestream.cli.planned import print_rubbish
-    from icestream.flow.control.asking import Clean
-    from icestream.flow.control.cleaning import plan_cleaning
+    from icestream.flow.commands.cleaning import plan_cleaning
+    from icestream.flow.commands.requests import Clean
     from icestream.flow.storage.session import open_session
 
     if dry_run:

@@ -20,7 +20,7 @@ def pause(session: Path = SESSION, reason: str = REASON, json: bool = JSON) -> N
     icestream resume lysozyme
     ```
     """
-    from icestream.flow.control.asking import Pause
+    from icestream.flow.commands.requests import Pause
 
     ask_for(session, Pause(reason=reason), json=json)
 
@@ -32,7 +32,7 @@ def resume(session: Path = SESSION, json: bool = JSON) -> None:
     icestream resume lysozyme
     ```
     """
-    from icestream.flow.control.asking import Resume
+    from icestream.flow.commands.requests import Resume
 
     ask_for(session, Resume(), json=json)
 
@@ -53,8 +53,8 @@ def stop(
     icestream stop lysozyme --from classes
     ```
     """
-    from icestream.flow.control.asking import Close, Stop
-    from icestream.flow.control.submitting import runner_lives
+    from icestream.flow.commands.client import runner_lives
+    from icestream.flow.commands.requests import Close, Stop
     from icestream.flow.storage.session import open_session
 
     if from_ is not None:
@@ -79,7 +79,7 @@ def close(
     icestream reopen lysozyme picks
     ```
     """
-    from icestream.flow.control.asking import Close
+    from icestream.flow.commands.requests import Close
 
     ask_for(session, Close(step=step, now=now), json=json)
 
@@ -91,7 +91,7 @@ def reopen(session: Path = SESSION, step: str = _STEP, json: bool = JSON) -> Non
     icestream reopen lysozyme picks
     ```
     """
-    from icestream.flow.control.asking import Reopen
+    from icestream.flow.commands.requests import Reopen
 
     ask_for(session, Reopen(step=step), json=json)
 
@@ -103,7 +103,7 @@ def release(session: Path = SESSION, step: str = _STEP, json: bool = JSON) -> No
     icestream release lysozyme checkpoint
     ```
     """
-    from icestream.flow.control.asking import Release
+    from icestream.flow.commands.requests import Release
 
     ask_for(session, Release(step=step), json=json)
 
@@ -117,7 +117,7 @@ def continue_(session: Path = SESSION, json: bool = JSON) -> None:
     icestream continue lysozyme
     ```
     """
-    from icestream.flow.control.asking import Continue
+    from icestream.flow.commands.requests import Continue
 
     ask_for(session, Continue(), json=json)
 
@@ -135,7 +135,7 @@ def retry(
     icestream retry lysozyme ctf --exposure mic_0042
     ```
     """
-    from icestream.flow.control.asking import Retry
+    from icestream.flow.commands.requests import Retry
     from icestream.flow.storage.session import open_session
     from icestream.observe.queries import open_view
 

@@ -10,7 +10,7 @@ from icestream.cli.asking import JSON, REASON, SESSION, finish, submit_here
 from icestream.errors import SessionError
 
 if TYPE_CHECKING:
-    from icestream.flow.control.asking import Command
+    from icestream.flow.commands.requests import Command
     from icestream.observe.people import Decision
 
 _EXPOSURES = typer.Argument(None, metavar="EXPOSURE...", help="Names, ids, patterns like `'mic_00*'`, or `-` for standard input.")
@@ -86,7 +86,7 @@ def _decide(
     reason: str,
     json: bool,
 ) -> None:
-    from icestream.flow.control.asking import Override
+    from icestream.flow.commands.requests import Override
     from icestream.flow.storage.session import open_session
     from icestream.observe.queries import open_view
 
@@ -104,7 +104,7 @@ def _decide(
 
 
 def _take_back(decision: "Decision") -> "Command":
-    from icestream.flow.control.asking import Override, Recompute
+    from icestream.flow.commands.requests import Override, Recompute
 
     if decision.params is not None:
         return Recompute(unit=decision.unit, step=decision.step, lift=True)

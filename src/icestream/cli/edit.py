@@ -10,7 +10,7 @@ from icestream.cli.asking import DRY_RUN, JSON, REASON, SESSION, YES, ask_for, c
 from icestream.errors import WorkflowError
 
 if TYPE_CHECKING:
-    from icestream.flow.control.planning import Edit
+    from icestream.flow.planning.plans import Edit
 
 _VALUES = typer.Argument(metavar="NAME=VALUE...", help="Parameters; NAME= alone goes back to the default.")
 _STEP = typer.Argument(help="Name of the step in the workflow.")
@@ -37,7 +37,7 @@ def set_(
     icestream set lysozyme ctf tile_ang=
     ```
     """
-    from icestream.flow.control.asking import Set
+    from icestream.flow.commands.requests import Set
 
     _carry_out(session, Set(step=step, params=read_params(values), reason=reason), dry_run=dry_run, json=json)
 
@@ -61,7 +61,7 @@ def branch(
     icestream branch lysozyme picks --as picks_wide 'diameter_ang=[100, 180]'
     ```
     """
-    from icestream.flow.control.asking import Branch
+    from icestream.flow.commands.requests import Branch
 
     command = Branch(step=step, name=as_, params=read_params(values or []), below=not only, reason=reason)
     _carry_out(session, command, dry_run=dry_run, json=json)
@@ -75,7 +75,7 @@ def apply(session: Path = SESSION, reason: str = REASON, dry_run: bool = DRY_RUN
     icestream apply lysozyme --reason "a second picker"
     ```
     """
-    from icestream.flow.control.asking import Apply
+    from icestream.flow.commands.requests import Apply
 
     _carry_out(session, Apply(reason=reason), dry_run=dry_run, json=json)
 
@@ -88,7 +88,7 @@ def restart(session: Path = SESSION, from_: str = _FROM, dry_run: bool = DRY_RUN
     icestream restart lysozyme --from classes
     ```
     """
-    from icestream.flow.control.asking import Restart
+    from icestream.flow.commands.requests import Restart
 
     _carry_out(session, Restart(step=from_), dry_run=dry_run, json=json)
 
@@ -104,7 +104,7 @@ def reset(session: Path = SESSION, from_: str = _FROM, dry_run: bool = DRY_RUN, 
     icestream reset lysozyme --from classes --yes
     ```
     """
-    from icestream.flow.control.asking import Reset
+    from icestream.flow.commands.requests import Reset
 
     if not dry_run:
         confirm(f"Drop the results of {from_} and of all below it?", yes=yes)
@@ -133,7 +133,7 @@ def _carry_out(session: Path, command: "Edit", *, dry_run: bool, json: bool) -> 
         ask_for(session, command, json=json)
         return
     from icestream.cli.planned import print_plan
-    from icestream.flow.control.planning import plan_edit
+    from icestream.flow.planning.plans import plan_edit
     from icestream.flow.storage.session import open_session
 
     print_plan(plan_edit(open_session(session), command, cores=os.cpu_count() or 1), json=json)

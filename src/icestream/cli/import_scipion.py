@@ -9,7 +9,7 @@ from icestream.cli.console import errors, make_table, output, print_json
 from icestream.errors import WorkflowError
 
 if TYPE_CHECKING:
-    from icestream.workflows.scipion_translate import Translation
+    from icestream.workflows.scipion.translate import Translation
 
 
 def import_scipion(
@@ -28,9 +28,9 @@ def import_scipion(
     ```
     """
     from icestream.files import publish_text
-    from icestream.workflows.scipion_parse import read_scipion_file
-    from icestream.workflows.scipion_translate import translate_scipion
-    from icestream.workflows.scipion_write import write_workflow
+    from icestream.workflows.scipion.parse import read_scipion_file
+    from icestream.workflows.scipion.translate import translate_scipion
+    from icestream.workflows.scipion.write import write_workflow
 
     if target is not None and target.exists():
         raise WorkflowError(f"{target}: is there already; name a file that is not")
@@ -49,8 +49,8 @@ def import_scipion(
 def _show(translation: "Translation", target: Path | None) -> None:
     from rich.markup import escape
 
-    from icestream.workflows.scipion_template import make_template
-    from icestream.workflows.scipion_write import describe_field, new_command, visible
+    from icestream.workflows.scipion.template import make_template
+    from icestream.workflows.scipion.write import describe_field, new_command, visible
 
     console = output()
     table = make_table("id", "protocol", "step", "result", "what to know")

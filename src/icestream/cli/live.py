@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from icestream.flow.run.status import RunStatus, StepStatus
+from icestream.flow.runner.status import RunStatus, StepStatus
 
 _REFRESH_S = 0.25
 _LINE_EVERY_S = 5.0

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from icestream.cli.console import make_table, output, print_json
 
 if TYPE_CHECKING:
-    from icestream.flow.control.planning import Plan, StepPlan
-    from icestream.flow.control.rubbish import Rubbish
+    from icestream.flow.commands.garbage import Rubbish
+    from icestream.flow.planning.plans import Plan, StepPlan
 
 _NUMBERS = ("computed", "decided again", "reused", "time", "new files", "old files kept")
 

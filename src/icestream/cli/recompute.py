@@ -40,7 +40,7 @@ def recompute(
     ```
     """
     from icestream.cli.run import make_settings
-    from icestream.flow.control.submitting import recompute_exposures
+    from icestream.flow.commands.client import recompute_exposures
     from icestream.flow.storage.session import open_session
     from icestream.observe.queries import open_view
 
@@ -53,7 +53,7 @@ def recompute(
         finish(recompute_exposures(opened, step, units, params, author=who(), settings=settings, reason=reason), json=json)
         return
     from icestream.cli.planned import print_plan
-    from icestream.flow.control.planning import plan_recompute
+    from icestream.flow.planning.plans import plan_recompute
 
     fraction = settings.rebuild_fraction
     print_plan(plan_recompute(opened, step, units, params, cores=settings.cores, rebuild_fraction=fraction), json=json)

@@ -19,7 +19,7 @@ def resources(json: bool = typer.Option(False, "--json", help="Print JSON for an
     from icestream.cli.run import make_settings
     from icestream.flow.resources.devices import find_gpus
     from icestream.flow.resources.ledger import default_ledger, read_ledger
-    from icestream.flow.run.allotting import machine_capacity
+    from icestream.flow.runner.capacity import machine_capacity
 
     settings = make_settings(cores=None, newest_first=False)
     machine = machine_capacity(settings, find_gpus(settings.gpus))

@@ -1,8 +1,6 @@
 """``icestream run``: process a session."""
 
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +14,7 @@ from icestream.errors import SessionError
 
 if TYPE_CHECKING:
     from icestream.flow.execution.executor import Executor
-    from icestream.flow.run.status import RunReport
+    from icestream.flow.runner.status import RunReport
     from icestream.flow.storage.session import Session
     from icestream.settings import Settings
 
@@ -59,27 +57,14 @@ def run(
     opened = open_session(session)
     opened.graph()
     if detach:
+        from icestream.flow.runner.launch import typed_options
+
         where = (executor, scheduler, cluster_settings)
         detach_runner(opened, typed_options(cores=cores, newest_first=newest_first, where=where))
         return
     cluster = open_executor(executor, opened, scheduler=scheduler, cluster_settings=cluster_settings)
     report = process(opened, settings, follow=follow, cluster=cluster)
     raise typer.Exit(finish(opened, report))
-
-
-def typed_options(
-    *, cores: int | None, newest_first: bool, where: tuple[str, str | None, Path | None] = ("local", None, None)
-) -> list[str]:
-    """Return the options of ``icestream run`` as they are typed; ``where`` is executor, scheduler and settings of a cluster."""
-    executor, scheduler, cluster_settings = where
-    options = {
-        "--cores": cores,
-        "--executor": executor,
-        "--scheduler": scheduler,
-        "--cluster-settings": None if cluster_settings is None else cluster_settings.resolve(),
-    }
-    typed = [text for name, value in options.items() if value is not None for text in (name, str(value))]
-    return [*typed, "--newest-first"] if newest_first else typed
 
 
 def make_settings(*, cores: int | None, newest_first: bool) -> "Settings":
@@ -108,7 +93,7 @@ def make_settings(*, cores: int | None, newest_first: bool) -> "Settings":
 def process(session: "Session", settings: "Settings", *, follow: bool, cluster: "Executor | None" = None) -> "RunReport":
     """Run the session, its steps on ``cluster`` or here, with its progress on the terminal if ``follow``."""
     from icestream.cli.live import follow_run
-    from icestream.flow.run.running import run_session
+    from icestream.flow.runner.supervisor import run_session
 
     if not follow:
         return run_session(session, settings, cluster=cluster)
@@ -128,19 +113,6 @@ def finish(session: "Session", report: "RunReport") -> int:
     return SOME_FAILED if report.n_failed else 0
 
 
-def launch_runner(session: Path, options: "Sequence[str]") -> tuple["subprocess.Popen[bytes]", int]:
-    """Run a session in a process of its own that outlives this one; return it, and where its words begin in its log."""
-    log = session / "logs" / "runner.log"
-    log.parent.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "icestream", "run", str(session), *options]
-    with log.open("ab") as target:
-        started = target.tell()
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=target, stderr=subprocess.STDOUT, start_new_session=True, env=os.environ
-        )
-    return process, started
-
-
 def detach_runner(session: "Session", options: "Sequence[str]") -> None:
     """Run a session in the background, and say where to look at it.
 
@@ -149,6 +121,8 @@ def detach_runner(session: "Session", options: "Sequence[str]") -> None:
     SessionError
         The runner ended at once.
     """
+    from icestream.flow.runner.launch import launch_runner
+
     log = session.folder / "logs" / "runner.log"
     process, started = launch_runner(session.folder, options)
     status = _status_after(process, _STARTING_S)

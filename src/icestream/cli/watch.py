@@ -12,8 +12,8 @@ from icestream.cli.console import make_table, output, print_json
 from icestream.errors import SessionError, WorkflowError
 
 if TYPE_CHECKING:
-    from icestream.cli.watch_book import WatchBook
-    from icestream.cli.watch_session import WatchPlan
+    from icestream.facility.new_sessions import WatchPlan
+    from icestream.facility.watch_state import WatchBook
 
 Existing = Literal["ignore", "take"]
 
@@ -48,7 +48,7 @@ def watch(
     ```
     """
     from icestream.cli.run import make_settings
-    from icestream.cli.watch_book import WatchBook
+    from icestream.facility.watch_state import WatchBook
 
     settings = make_settings(cores=None, newest_first=False)
     book = WatchBook(settings.state, root.absolute())
@@ -64,10 +64,10 @@ def watch(
 
 def _plan(root: Path, sessions: Path, template: str, given: list[str], options: dict[str, Any], *, drain_s: float) -> "WatchPlan":
     from icestream.cli.plan import split_settings
-    from icestream.cli.watch_session import WatchPlan
+    from icestream.facility.folders import check_pattern, folder_placeholder
+    from icestream.facility.new_sessions import WatchPlan
     from icestream.workflows import load_template
     from icestream.workflows.filling import read_values
-    from icestream.workflows.watch_folders import check_pattern, folder_placeholder
 
     check_pattern(options["pattern"])
     if options["existing"] not in ("ignore", "take"):
@@ -93,9 +93,9 @@ def _plan(root: Path, sessions: Path, template: str, given: list[str], options: 
 
 
 def _watch(plan: "WatchPlan", book: "WatchBook", *, cores: int | None, keep_running: bool) -> None:
-    from icestream.cli.watch_loop import Watch
-    from icestream.cli.watch_runners import Runners
-    from icestream.flow.run.stopping import StopRequests, on_stop_signals
+    from icestream.facility.runners import Runners
+    from icestream.facility.watch import Watch
+    from icestream.flow.runner.stopping import StopRequests, on_stop_signals
 
     def say(text: str) -> None:
         output().print(f"{time.strftime('%H:%M:%S')}  {text}", markup=False, soft_wrap=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from icestream.flow.run.holding import Hold
+from icestream.flow.runner.pausing import Hold
 from icestream.observe.wording import span
 
 _SILENT_S = 20.0

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, func, select
 
 from icestream.errors import SessionError
-from icestream.flow.run.holding import Hold
+from icestream.flow.runner.pausing import Hold
 from icestream.flow.storage import schema
 from icestream.flow.storage.own_params import OwnParams
 from icestream.observe.answers import Marks

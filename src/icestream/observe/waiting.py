@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
-from icestream.flow.run.holding import Hold
-from icestream.flow.scheduling.moves import FailureKind
+from icestream.flow.declaration.outcomes import FailureKind
+from icestream.flow.runner.pausing import Hold
 from icestream.flow.scheduling.retry import retry_delay_s
 from icestream.flow.storage import schema
 from icestream.observe.answers import Marks, RunnerState, StepSummary

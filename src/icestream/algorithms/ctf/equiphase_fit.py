@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from icestream.algorithms.ctf.equiphase_climb import EquiphaseObjective, Optimum, climb, optimum_at
 from icestream.algorithms.ctf.errors import errors_of_fit
 from icestream.algorithms.ctf.fit import CtfEstimate, check_ranges, cross_profiles, describe_ctf, mode_confidence
+from icestream.algorithms.ctf.form_factor import confidence_against_form_factor
 from icestream.algorithms.ctf.quality import CtfProfile, average_equiphase, remove_smooth
 from icestream.algorithms.ctf.refine import CtfRefinement, refine_ctf
-from icestream.algorithms.ctf.rival import confidence_against_form_factor
 from icestream.algorithms.ctf.samples import (
     Optics,
     SpectrumSamples,

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.algorithms.ctf.errors import CtfErrors
-from icestream.algorithms.ctf.final import refine_with_errors
+from icestream.algorithms.ctf.form_factor import confidence_against_form_factor
+from icestream.algorithms.ctf.maximum_likelihood import refine_with_errors
 from icestream.algorithms.ctf.quality import (
     CtfProfile,
     average_equiphase,
@@ -22,7 +23,6 @@ from icestream.algorithms.ctf.quality import (
     remove_smooth,
 )
 from icestream.algorithms.ctf.refine import CtfRefinement, refine_ctf
-from icestream.algorithms.ctf.rival import confidence_against_form_factor
 from icestream.algorithms.ctf.samples import (
     Optics,
     SpectrumSamples,

@@ -13,11 +13,11 @@ from typing import Any
 from distributed import Future
 
 from icestream import __version__
+from icestream.flow.declaration.outcomes import FailureKind
 from icestream.flow.execution.dask_host import KEY_PREFIX, pack_request, run_packed
 from icestream.flow.execution.dask_link import LOST_ERRORS, Link
 from icestream.flow.execution.executor import Answer, Capacity, Request, ended, notice
 from icestream.flow.execution.wire import Message, unpack
-from icestream.flow.scheduling.moves import FailureKind
 
 _LONGEST_FETCH_S = 120.0
 

@@ -20,10 +20,10 @@ import psutil
 from distributed import Worker, WorkerPlugin, get_worker
 
 from icestream import __version__
+from icestream.flow.declaration.outcomes import FailureKind
 from icestream.flow.execution.executor import Request, ended
 from icestream.flow.execution.pool import Pool
 from icestream.flow.execution.wire import Message, pack, unpack
-from icestream.flow.scheduling.moves import FailureKind
 from icestream.settings import Settings
 
 KEY_PREFIX = "icestream-"

@@ -1,7 +1,7 @@
 """What the death of a worker says about the task it worked on."""
 
 from icestream.flow.declaration.exhaustion import OomWatch
-from icestream.flow.scheduling.moves import FailureKind
+from icestream.flow.declaration.outcomes import FailureKind
 
 
 def explain_death(code: int | None, peak_gb: float | None, oom: OomWatch) -> tuple[FailureKind, str]:

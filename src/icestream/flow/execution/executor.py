@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any, Protocol
 
+from icestream.flow.declaration.outcomes import FailureKind
 from icestream.flow.execution.wire import Message
-from icestream.flow.scheduling.moves import FailureKind
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from multiprocessing.connection import Connection, wait
 from typing import IO, Any
 
 from icestream.flow.declaration.exhaustion import OomWatch, reap
+from icestream.flow.declaration.outcomes import FailureKind
 from icestream.flow.execution.deaths import explain_death
 from icestream.flow.execution.executor import Answer, Capacity, Request, ended
 from icestream.flow.execution.wire import Message, receive, send
-from icestream.flow.scheduling.moves import FailureKind
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS")
 _SOURCE_ENDS = ("source_closed", "source_stopped", "source_failed")

@@ -12,12 +12,12 @@ from dask_jobqueue import SLURMCluster
 from distributed import Adaptive, Client
 
 from icestream.errors import SessionError
+from icestream.flow.declaration.outcomes import FailureKind
 from icestream.flow.execution.cluster_keys import ClusterKeys, make_keys
 from icestream.flow.execution.cluster_settings import ClusterSettings
 from icestream.flow.execution.dask_executor import DaskExecutor
 from icestream.flow.execution.dask_link import CONNECT_S, LOST_ERRORS, Link
 from icestream.flow.execution.executor import Capacity
-from icestream.flow.scheduling.moves import FailureKind
 
 _ENDED_BY_ITSELF = ("FAILED", "OUT_OF_MEMORY")
 _GOODBYE_S = 120  # how long before its wall time a worker leaves by itself

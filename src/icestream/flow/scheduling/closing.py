@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
+from icestream.flow.declaration.outcomes import Outcome, Status
 from icestream.flow.declaration.step import Kind
-from icestream.flow.scheduling import awaiting, collecting, retry, versions
-from icestream.flow.scheduling.moves import Outcome, Status
+from icestream.flow.scheduling import after, collecting, retry, versions
 from icestream.flow.scheduling.stage import Stage
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def close_stage(scheduler: "Scheduler", stage: Stage, reason: str) -> None:
         retry.alert_if_all_failed(scheduler, stage)
     scheduler.mark(stage, "closed", reason)
     versions.wake_waiting_for(scheduler, stage.node.name)
-    awaiting.start_held(scheduler, stage.node.name)
+    after.start_held(scheduler, stage.node.name)
 
 
 def _finish(scheduler: "Scheduler", stage: Stage) -> None:

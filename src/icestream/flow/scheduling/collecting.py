@@ -4,24 +4,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from icestream.flow.declaration.context import Verdict
+from icestream.flow.declaration.outcomes import Keys, Member, Outcome, Status
 from icestream.flow.declaration.step import Kind
-from icestream.flow.scheduling import halting, versions
-from icestream.flow.scheduling.frozen import note_frozen, note_taken
+from icestream.flow.scheduling import draining, versions
+from icestream.flow.scheduling.events import Absorbed
+from icestream.flow.scheduling.instructions import CloseBatch, Consume, DropEntry, Notify, OpenGate, StartClock
 from icestream.flow.scheduling.joins import first_weight
-from icestream.flow.scheduling.moves import (
-    Absorbed,
-    CloseBatch,
-    Consume,
-    DropEntry,
-    Keys,
-    Member,
-    Notify,
-    OpenGate,
-    Outcome,
-    StartClock,
-    Status,
-)
 from icestream.flow.scheduling.stage import Entry, Stage, Unit
+from icestream.flow.scheduling.stale_inputs import note_frozen, note_taken
 
 if TYPE_CHECKING:
     from icestream.flow.scheduling.scheduler import Scheduler
@@ -73,9 +63,9 @@ def open_gate(scheduler: "Scheduler", stage: Stage, verdict: Verdict) -> None:
     for unit_id, keys in members:
         _settle_member(scheduler, stage, unit_id, {"out": keys["items"]})
     if stage.spent:
-        halting.leave_out(scheduler, stage)
+        draining.leave_out(scheduler, stage)
     for step in stage.node.halts:
-        halting.halt_step(scheduler, step, f"{stage.node.name} opened: {reason}")
+        draining.halt_step(scheduler, step, f"{stage.node.name} opened: {reason}")
 
 
 def close_batch(scheduler: "Scheduler", stage: Stage, *, remainder: bool, last: bool = False) -> None:
@@ -98,7 +88,7 @@ def close_batch(scheduler: "Scheduler", stage: Stage, *, remainder: bool, last: 
         _settle_member(scheduler, stage, unit_id, {"batch": own["items"]})
     scheduler.add_unit(batch_unit(stage.node.name, number, keys, weight))
     if last:
-        halting.leave_out(scheduler, stage)
+        draining.leave_out(scheduler, stage)
 
 
 def batch_unit(step: str, number: int, keys: Sequence[str], weight: int) -> Unit:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from icestream.flow.declaration.outcomes import Keys, Outcome, Status
 from icestream.flow.declaration.step import Kind
-from icestream.flow.scheduling.moves import Keys, Outcome, Status
 from icestream.flow.workflow.graph import Link, Node
 
 

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from icestream.flow.declaration.outcomes import Outcome, Status
 from icestream.flow.declaration.step import Kind
 from icestream.flow.scheduling.closing import reopen_below
+from icestream.flow.scheduling.events import Overridden
 from icestream.flow.scheduling.joins import passed_keys
-from icestream.flow.scheduling.moves import Outcome, Overridden, Status
 from icestream.flow.scheduling.stage import Stage, Unit
 from icestream.flow.workflow.graph import Node
 

@@ -2,9 +2,11 @@
 
 from typing import TYPE_CHECKING
 
+from icestream.flow.declaration.outcomes import UNCOUNTED, FailureKind, Outcome, Status
 from icestream.flow.declaration.step import Kind
 from icestream.flow.scheduling import collecting, versions
-from icestream.flow.scheduling.moves import UNCOUNTED, Failed, FailureKind, Notify, Outcome, Retried, Status
+from icestream.flow.scheduling.events import Failed, Retried
+from icestream.flow.scheduling.instructions import Notify
 from icestream.flow.scheduling.stage import Stage
 
 if TYPE_CHECKING:

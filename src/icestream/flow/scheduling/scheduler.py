@@ -8,34 +8,28 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from icestream.flow.declaration.context import Progress, Verdict
+from icestream.flow.declaration.outcomes import Outcome, Status
 from icestream.flow.declaration.step import Kind
-from icestream.flow.scheduling import awaiting, closing, collecting, frozen, halting, overriding, retry, versions
+from icestream.flow.scheduling import after, closing, collecting, draining, overriding, retry, stale_inputs, versions
 from icestream.flow.scheduling.deciding import admission_for
-from icestream.flow.scheduling.joins import Joined, first_weight, join_inputs, member_keys, passed_keys
-from icestream.flow.scheduling.moves import (
+from icestream.flow.scheduling.events import (
     Absorbed,
     Arrived,
     Decided,
-    Dispatch,
     Event,
     Failed,
-    Forget,
     Halted,
-    Instruction,
     Lifted,
-    MarkStream,
-    Outcome,
     Overridden,
     Published,
-    Release,
     Released,
     Retried,
-    Settle,
     SourceClosed,
-    Status,
     Tick,
     Withdrawn,
 )
+from icestream.flow.scheduling.instructions import Dispatch, Forget, Instruction, MarkStream, Release, Settle
+from icestream.flow.scheduling.joins import Joined, first_weight, join_inputs, member_keys, passed_keys
 from icestream.flow.scheduling.stage import Stage, Unit
 from icestream.flow.workflow.graph import Graph, Node
 from icestream.records import Snapshot
@@ -98,7 +92,7 @@ class Scheduler:
             case Released():
                 collecting.judge(self, self.stages[event.step], released=True)
             case Halted() | Lifted() | Withdrawn():
-                halting.take(self, event)
+                draining.take(self, event)
             case Tick():
                 self.uptime_s = max(self.uptime_s, event.uptime_s)
                 retry.try_what_is_due(self, event.now_s)
@@ -194,7 +188,7 @@ class Scheduler:
         known = unit.outcomes.get(node.name)
         taken = node.type.kind in (Kind.COLLECT, Kind.ACCUMULATE)
         if (taken or self.stages[node.name].shut) and known is not None and known.status is Status.ITEM:
-            frozen.leave_taken(self, unit, self.stages[node.name])
+            stale_inputs.leave_taken(self, unit, self.stages[node.name])
             return
         if known is not None:
             self.forget(unit, node)
@@ -229,7 +223,7 @@ class Scheduler:
         if joined.outcome is not None:
             self.settle(unit, node, joined.outcome)
             return
-        if awaiting.hold_back(self, unit, stage):
+        if after.hold_back(self, unit, stage):
             return
         weight = first_weight(node, unit.outcomes)
         chosen = overriding.decide_at_once(self, unit, stage, joined.inputs, weight)

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from icestream.flow.declaration.context import Progress, Verdict
+from icestream.flow.declaration.outcomes import Keys, Member, Outcome, Status
 from icestream.flow.declaration.step import Kind
-from icestream.flow.scheduling.moves import Keys, Member, Outcome, Status
 from icestream.flow.workflow.graph import Node
 
 Judge = Callable[[Progress], Verdict]

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from icestream.flow.scheduling.moves import Bind, Instruction, Outcome, PublishVersion, Status
+from icestream.flow.declaration.outcomes import Outcome, Status
+from icestream.flow.scheduling.instructions import Bind, Instruction, PublishVersion
 from icestream.flow.scheduling.stage import Stage, Unit
 
 if TYPE_CHECKING:

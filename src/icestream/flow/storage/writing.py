@@ -9,12 +9,19 @@ from typing import Any
 from sqlalchemy import Connection, Table, delete, insert, update
 
 from icestream.flow.declaration.guard import CallFailure
-from icestream.flow.scheduling import moves
+from icestream.flow.scheduling import instructions
 from icestream.flow.storage import schema
 from icestream.flow.storage.database import insert_if_new
 from icestream.flow.storage.store import Store
 
-DURABLE = (moves.OpenGate, moves.StartClock, moves.Halt, moves.CloseBatch, moves.Consume, moves.DropEntry)
+DURABLE = (
+    instructions.OpenGate,
+    instructions.StartClock,
+    instructions.Halt,
+    instructions.CloseBatch,
+    instructions.Consume,
+    instructions.DropEntry,
+)
 """Decisions that a power cut must not undo."""
 
 
@@ -22,7 +29,7 @@ _INSERTS = {table.name: insert(table) for table in schema.metadata.sorted_tables
 """In an order that foreign keys allow."""
 
 
-def needs_durability(instruction: moves.Instruction) -> bool:
+def needs_durability(instruction: instructions.Instruction) -> bool:
     """Tell whether the commit that carries ``instruction`` must survive a power cut."""
     return isinstance(instruction, DURABLE)
 
@@ -61,14 +68,14 @@ class Writing:
         self.flush()
         self.connection.execute(insert_if_new(self.connection, schema.result).values(created_at=self.now, **values))
 
-    def apply(self, instruction: moves.Instruction) -> None:
+    def apply(self, instruction: instructions.Instruction) -> None:
         """Store what one instruction says."""
         match instruction:
-            case moves.Settle():
+            case instructions.Settle():
                 self._settle(instruction)
-            case moves.Forget():
+            case instructions.Forget():
                 self._forget(instruction)
-            case moves.Bind():
+            case instructions.Bind():
                 revision = self.revisions[instruction.step]
                 self.add(
                     schema.binding,
@@ -78,32 +85,32 @@ class Writing:
                     version=instruction.version,
                     key=instruction.key,
                 )
-            case moves.OpenGate() | moves.StartClock() | moves.Halt():
+            case instructions.OpenGate() | instructions.StartClock() | instructions.Halt():
                 self._opening_or_halt(instruction)
-            case moves.CloseBatch():
+            case instructions.CloseBatch():
                 self._close_batch(instruction)
-            case moves.Consume():
+            case instructions.Consume():
                 self._consume(instruction)
-            case moves.DropEntry():
+            case instructions.DropEntry():
                 self._drop_entry(instruction)
-            case moves.MarkStale():
+            case instructions.MarkStale():
                 self._mark_stale(instruction)
-            case moves.MarkStream():
+            case instructions.MarkStream():
                 self._stamped(schema.stream, instruction.step, state=instruction.state, reason=instruction.reason)
-            case moves.PublishVersion():
+            case instructions.PublishVersion():
                 values = {"version": instruction.version, "key": instruction.key, "pruned": False}
                 self._stamped(schema.snapshot, instruction.step, **values)
-            case moves.Release():
+            case instructions.Release():
                 self.flush()
                 row = schema.exposure.c.unit == instruction.unit
                 self.connection.execute(update(schema.exposure).where(row).values(settled_by=self.fingerprint))
-            case moves.Notify():
+            case instructions.Notify():
                 self.notify(instruction)
 
     def _stamped(self, table: Table, step: str, **values: Any) -> None:
         self.add(table, revision=self.revisions[step], at=self.now, seq=self.store.next_seq(), **values)
 
-    def _settle(self, settle: moves.Settle) -> None:
+    def _settle(self, settle: instructions.Settle) -> None:
         outcome = settle.outcome
         self._stamped(
             schema.outcome,
@@ -117,21 +124,21 @@ class Writing:
             missing=json.dumps(outcome.missing) if outcome.missing else None,
         )
 
-    def _forget(self, forget: moves.Forget) -> None:
+    def _forget(self, forget: instructions.Forget) -> None:
         self.flush()
         table = schema.outcome
         where = (table.c.revision == self.revisions[forget.step]) & (table.c.unit == forget.unit)
         self.connection.execute(delete(table).where(where))
 
-    def _opening_or_halt(self, instruction: moves.OpenGate | moves.StartClock | moves.Halt) -> None:
+    def _opening_or_halt(self, instruction: instructions.OpenGate | instructions.StartClock | instructions.Halt) -> None:
         step = instruction.step
         match instruction:
-            case moves.OpenGate():
+            case instructions.OpenGate():
                 self._stamped(schema.gate_opening, step, reason=instruction.reason, last=instruction.last)
-            case moves.StartClock():
+            case instructions.StartClock():
                 self._reset_clock(step)
                 self.add(schema.gate_clock, revision=self.revisions[step], started_uptime_s=instruction.uptime_s)
-            case moves.Halt():
+            case instructions.Halt():
                 what = {"step": step, "state": instruction.state, "reason": instruction.reason}
                 self.add(schema.halt, seq=self.store.next_seq(), at=self.now, **what)
 
@@ -140,13 +147,13 @@ class Writing:
         table = schema.gate_clock
         self.connection.execute(delete(table).where(table.c.revision == self.revisions[step]))
 
-    def _close_batch(self, closed: moves.CloseBatch) -> None:
+    def _close_batch(self, closed: instructions.CloseBatch) -> None:
         self._reset_clock(closed.step)
         members = json.dumps([[unit, dict(keys)] for unit, keys in closed.members])
         values = {"number": closed.number, "members": members, "weight": closed.weight, "remainder": closed.remainder}
         self._stamped(schema.batch, closed.step, **values)
 
-    def _consume(self, consume: moves.Consume) -> None:
+    def _consume(self, consume: instructions.Consume) -> None:
         if consume.stored:
             return
         self.add(
@@ -161,7 +168,7 @@ class Writing:
             at=self.now,
         )
 
-    def _drop_entry(self, drop: moves.DropEntry) -> None:
+    def _drop_entry(self, drop: instructions.DropEntry) -> None:
         self.flush()
         table = schema.accumulator_log
         revision, failures = self.revisions[drop.step], schema.failure
@@ -170,14 +177,14 @@ class Writing:
         counted = (failures.c.revision == revision) & (failures.c.unit == str(drop.position))
         self.connection.execute(update(failures).where(counted).values(cleared=True))  # the next entry here has other members
 
-    def _mark_stale(self, mark: moves.MarkStale) -> None:
+    def _mark_stale(self, mark: instructions.MarkStale) -> None:
         self.flush()
         table, revision = schema.stale, self.revisions[mark.step]
         self.connection.execute(delete(table).where((table.c.revision == revision) & (table.c.unit == mark.unit)))
         if mark.reason is not None:
             self.add(table, revision=revision, unit=mark.unit, reason=mark.reason, at=self.now)
 
-    def notify(self, notice: moves.Notify) -> None:
+    def notify(self, notice: instructions.Notify) -> None:
         """Store something that people should see."""
         self.said.append(f"{notice.level}: {notice.message}")
         self.add(

@@ -1,0 +1,136 @@
+"""The runners of a watch: processes that outlive it and are found again by process id and starting time."""
+
+import os
+import signal
+import subprocess
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+import psutil
+from sqlalchemy import select
+
+from icestream.facility.folders import IMAGE_SUFFIXES, kind_of
+from icestream.flow.runner.launch import launch_runner, typed_options
+from icestream.flow.storage import schema
+from icestream.flow.storage.session import Session, open_session
+from icestream.observe.queries import open_view
+
+_TAIL_BYTES = 2000
+
+
+class How(StrEnum):
+    """How a run ended."""
+
+    CLOSED = "closed"
+    STOPPED = "stopped"
+    DIED = "died"
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process that cannot be mistaken for a later one of the same number."""
+
+    pid: int
+    started: float
+
+
+@dataclass
+class Runners:
+    """Starts runners and looks after them."""
+
+    cores: int | None = None
+    newest_first: bool = False
+    _children: dict[int, "subprocess.Popen[bytes]"] = field(default_factory=dict)
+
+    def start(self, session: Path) -> Process:
+        """Start the runner of a session, or find the one that runs it already."""
+        running = find_runner(session)
+        if running is not None:
+            return running
+        child, _ = launch_runner(session, typed_options(cores=self.cores, newest_first=self.newest_first))
+        self._children[child.pid] = child
+        try:
+            return Process(child.pid, psutil.Process(child.pid).create_time())
+        except psutil.NoSuchProcess:
+            return Process(child.pid, 0.0)
+
+    def alive(self, process: Process) -> bool:
+        """Tell whether a runner lives."""
+        child, lives = self._children.get(process.pid), _lives(process)
+        if child is not None and (child.poll() is not None or not lives):
+            child.wait()
+            del self._children[process.pid]
+            return False
+        return lives
+
+    def ask_to_stop(self, process: Process) -> None:
+        """Let a runner stop after what it is doing; asked twice it stops at once."""
+        if self.alive(process):
+            os.kill(process.pid, signal.SIGTERM)
+
+
+def _lives(process: Process) -> bool:
+    try:
+        found = psutil.Process(process.pid)
+        return found.status() != psutil.STATUS_ZOMBIE and abs(found.create_time() - process.started) < 1.0
+    except psutil.NoSuchProcess:
+        return False
+
+
+def find_runner(session: Path) -> Process | None:
+    """Return the process that runs a session now, whoever started it."""
+    with open_view(open_session(session)) as view:
+        runner = view.overview().runner
+    if not runner.alive or runner.pid is None:
+        return None
+    try:
+        return Process(runner.pid, psutil.Process(runner.pid).create_time())
+    except psutil.NoSuchProcess:
+        return None
+
+
+def how_it_ended(session: Path) -> How:
+    """Return how the last run of a session ended, as its store says."""
+    with open_view(open_session(session)) as view:
+        state, steps = view.overview().runner.state, view.steps()
+    if state != "stopped":
+        return How.DIED
+    return How.CLOSED if all(step.stream == "closed" for step in steps) else How.STOPPED
+
+
+def last_words(session: Path) -> str:
+    """Return the end of what the runner said."""
+    log = session / "logs" / "runner.log"
+    if not log.is_file():
+        return "it said nothing"
+    with log.open("rb") as handle:
+        handle.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+        lines = handle.read().decode(errors="replace").strip().splitlines()
+    return lines[-1].strip() if lines else "it said nothing"
+
+
+def untaken_files(folder: Path) -> set[str]:
+    """Return the images below the roots of a session's sources that the session has not taken, each with size and time."""
+    session = open_session(folder)
+    with open_view(session) as view, view.reading() as connection:
+        table = schema.source_file
+        asked = select(table.c.ref, table.c.size_bytes, table.c.modified_ns)
+        rows = [] if connection is None else [tuple(row) for row in connection.execute(asked)]
+    taken = {f"{ref}|{size}|{modified}" for ref, size, modified in rows}
+    return {name for name in _files_of(session) if name not in taken}
+
+
+def _files_of(session: Session) -> set[str]:
+    found = set()
+    for node in session.graph().nodes.values():
+        root, pattern = node.params.get("root"), node.params.get("pattern")
+        if node.type.kind.value != "source" or root not in session.roots or not isinstance(pattern, str):
+            continue
+        folder = Path(session.roots[root])
+        for path in folder.glob(pattern):
+            relative = path.relative_to(folder)
+            if kind_of(path) in IMAGE_SUFFIXES and not any(part.startswith(".") for part in relative.parts) and path.is_file():
+                stat = path.stat()
+                found.add(f"{root}:{relative.as_posix()}|{stat.st_size}|{stat.st_mtime_ns}")
+    return found

@@ -1,0 +1,92 @@
+"""The file in which a watch remembers what it did, and the lock that keeps a second watch of the same root away."""
+
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from pydantic import ValidationError
+
+from icestream.errors import SessionBusy, SessionError
+from icestream.facility.watch_decisions import WatchState
+from icestream.files import publish_text
+
+_PATIENCE_S = 2.0
+"""Who asks for the holder has the lock for a moment, and so has a process that a killed watch was just about to start."""
+
+
+class WatchBook:
+    """What is known about one root, on disk."""
+
+    def __init__(self, state_folder: Path, root: Path) -> None:
+        key = hashlib.sha256(str(root.resolve()).encode(errors="surrogateescape")).hexdigest()[:16]
+        self.path = state_folder / "watch" / f"{key}.json"
+        self.root = root
+
+    def read(self) -> WatchState | None:
+        """Return what was written last; None where nothing was.
+
+        Raises
+        ------
+        SessionError
+            The file is damaged or was written by another version.
+        """
+        if not self.path.is_file():
+            return None
+        try:
+            return WatchState.model_validate_json(self.path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise SessionError(f"{self.path}: cannot be read as what a watch remembers: {error}") from error
+
+    def write(self, state: WatchState) -> None:
+        """Write the state so that it survives anything from now on."""
+        publish_text(self.path, state.model_dump_json(indent=1, exclude_defaults=True))
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other watches of this root away; the kernel lets go when this process ends, however it ends.
+
+        Raises
+        ------
+        SessionBusy
+            Another watch holds it.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.with_suffix(".lock").open("a+", encoding="utf-8") as handle:
+            if not _lock(handle):
+                handle.seek(0)
+                raise SessionBusy(f"{self.root}: is watched already by process {handle.read().strip() or 'unknown'}")
+            handle.truncate(0)
+            handle.write(str(os.getpid()))
+            handle.flush()
+            yield
+
+    def holder(self) -> int | None:
+        """Return the process that watches the root now, or None."""
+        path = self.path.with_suffix(".lock")
+        if not path.is_file():
+            return None
+        with path.open("r", encoding="utf-8") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(handle.read().strip() or 0)
+        return None
+
+
+def _lock(handle: IO[str]) -> bool:
+    """Lock a file for this process alone; tell whether that was possible within a moment."""
+    until = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.02)
+        else:
+            return True

@@ -1,0 +1,147 @@
+"""Finding what nothing refers to: results, files, checkpoints. Reads only; `icestream.flow.commands.cleaning` deletes."""
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Select, Table, select
+
+from icestream.flow.planning.dry_run import DryRun
+from icestream.flow.planning.planned_revisions import plan_revisions
+from icestream.flow.runner.tasks import files_named_in
+from icestream.flow.storage import schema
+from icestream.flow.storage.own_params import load_replaced
+from icestream.flow.storage.session import Session
+
+STEPS, CHECKPOINTS = "steps", "checkpoints"
+_FILE = re.compile(r'"session:(steps/[^"\\]*)"')
+_ESCAPED = re.compile(r'"session:steps/[^"\\]*\\')
+
+
+@dataclass
+class Rubbish:
+    """What can go."""
+
+    results: dict[str, str] = field(default_factory=dict)
+    """Key → the step that made it."""
+    files: dict[str, int] = field(default_factory=dict)
+    """Path relative to the session → bytes."""
+    checkpoints: dict[str, int] = field(default_factory=dict)
+    """Folder relative to the session → bytes."""
+
+    def by_step(self) -> "list[StepRubbish]":
+        """Return how much of it belongs to which step."""
+        results = Counter(self.results.values())
+        files: Counter[str] = Counter()
+        sizes: Counter[str] = Counter()
+        for path, size in self.files.items():
+            step = path.split("/")[1]
+            files[step] += 1
+            sizes[step] += size
+        found = [StepRubbish(step, results[step], files[step], sizes[step]) for step in sorted({*results, *files})]
+        if self.checkpoints:
+            found.append(StepRubbish(CHECKPOINTS, 0, len(self.checkpoints), sum(self.checkpoints.values())))
+        return found
+
+
+@dataclass(frozen=True)
+class StepRubbish:
+    """What can go of one step: results in the store, files on the disk, their bytes."""
+
+    step: str
+    results: int
+    files: int
+    bytes: int
+
+
+def find_rubbish(connection: Connection, session: Session, *, old_revisions: bool) -> Rubbish:
+    """Return the results, files and checkpoints that nothing needs.
+
+    A result is needed while an outcome, a version, a binding, a batch or an accumulator's log names it, or, among the results of
+    frozen revisions that are to go, while the present workflow would take it over. Unless those are to go, a result whose place
+    one with parameters of its own has taken is needed, too.
+    """
+    needed = _named_keys(connection, active_only=old_revisions)
+    if old_revisions:
+        needed |= _wanted_keys(connection, session)
+    table, revision = schema.result, schema.revision
+    made_by: dict[int, str] = {row.id: row.step for row in connection.execute(select(revision.c.id, revision.c.step))}
+    rows = connection.execute(select(table.c.key, table.c.revision))
+    found = Rubbish(results={key: made_by[made] for key, made in rows if key not in needed})
+    named = _named_files(connection, found.results, active_only=old_revisions)
+    found.files = {path: size for path, size in _walk(session.folder, STEPS) if path not in named}
+    found.checkpoints = dict(_finished_checkpoints(connection, session.folder))
+    return found
+
+
+def _named_keys(connection: Connection, *, active_only: bool) -> set[str]:
+    """Return every key that some row names."""
+    outcome, batch, log = schema.outcome, schema.batch, schema.accumulator_log
+    keys: set[str] = set() if active_only else load_replaced(connection)
+    for (text,) in connection.execute(_of(outcome, select(outcome.c["keys"]), active_only)):
+        keys.update(json.loads(text).values())
+    for table in (schema.snapshot, schema.binding):
+        keys.update(connection.execute(_of(table, select(table.c.key), active_only)).scalars())
+    for table in (batch, log):
+        for (text,) in connection.execute(_of(table, select(table.c.members), active_only)):
+            keys.update(key for _, named in json.loads(text) for key in named.values())
+    return keys
+
+
+def _of(table: Table, query: Select[Any], active_only: bool) -> Select[Any]:
+    active = select(schema.revision.c.id).where(schema.revision.c.state == "active")
+    return query.where(table.c.revision.in_(active)) if active_only else query
+
+
+def _wanted_keys(connection: Connection, session: Session) -> set[str]:
+    """Return the results that exposures which are not settled yet would take over from frozen revisions."""
+    graph, acquisition = session.graph(), session.document.acquisition.model_dump(exclude_none=True)
+    steps = plan_revisions(connection, graph, acquisition)
+    tallies = DryRun(connection, graph, steps, acquisition).look(unsettled_only=True)
+    return {key for tally in tallies.values() for key in tally.reused_keys}
+
+
+def _named_files(connection: Connection, dropped: dict[str, str], *, active_only: bool) -> set[str]:
+    """Return the files that the results which stay and the states of accumulators name; a pruned version's files are gone."""
+    table, snapshot, log = schema.result, schema.snapshot, schema.accumulator_log
+    pruned = set(connection.execute(select(snapshot.c.key).where(snapshot.c.pruned)).scalars())
+    pruned -= set(connection.execute(select(snapshot.c.key).where(~snapshot.c.pruned)).scalars())
+    named: set[str] = set()
+    with_files = select(table.c.key, table.c.record).where(table.c.record.contains("session:steps/"))
+    for key, record in connection.execute(with_files):
+        if key not in dropped and key not in pruned:
+            named.update(_files_in(record))
+    for (state,) in connection.execute(_of(log, select(log.c.state).where(log.c.state.is_not(None)), active_only)):
+        named.update(_files_in(state))
+    return named
+
+
+def _files_in(record: str) -> list[str]:
+    if _ESCAPED.search(record):
+        return [ref.removeprefix("session:") for ref in files_named_in(record)]
+    return _FILE.findall(record)
+
+
+def _walk(folder: Path, below: str) -> Iterator[tuple[str, int]]:
+    """Give every regular file below a folder of the session, with its size; links are not followed and not touched."""
+    for where, _, names in os.walk(folder / below):
+        for name in names:
+            path = Path(where, name)
+            if path.is_file() and not path.is_symlink():
+                yield path.relative_to(folder).as_posix(), path.stat().st_size
+
+
+def _finished_checkpoints(connection: Connection, folder: Path) -> Iterator[tuple[str, int]]:
+    """Give the checkpoint folders of results that are there: nobody will go on from them."""
+    table = schema.result
+    place = folder / CHECKPOINTS
+    for one in sorted(place.iterdir()) if place.is_dir() else ():
+        there = connection.execute(select(table.c.key).where(table.c.key == one.name)).first()
+        if there is not None and one.is_dir() and not one.is_symlink():
+            relative = one.relative_to(folder).as_posix()
+            yield relative, sum(size for _, size in _walk(folder, relative))

@@ -1,0 +1,1 @@
+"""Dry runs: what an edit, a restart or a recomputation would do and cost, without doing it."""

@@ -1,0 +1,265 @@
+"""From an instruction to a task that a worker can do on its own: records, blocks, parameters, acquisition values, seed."""
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cachetools import FIFOCache
+from sqlalchemy import Connection, select
+
+from icestream.flow.execution.wire import Message
+from icestream.flow.runner.record_cache import RecordCache
+from icestream.flow.scheduling.instructions import Consume, Dispatch
+from icestream.flow.storage import schema
+from icestream.flow.storage.contents import expected_contents
+from icestream.flow.storage.own_params import Effective, Owned, lay_over
+from icestream.flow.storage.revisions import Revision
+from icestream.flow.storage.session import Session
+from icestream.flow.workflow.graph import Graph, Node
+from icestream.flow.workflow.keys import digest, result_key, seed_of, state_key
+from icestream.flow.workflow.requests import Demand, request_of
+
+_KNOWN_MAKERS = 4000
+
+
+@dataclass
+class Task:
+    """One call of a step, ready to be given to a worker."""
+
+    step: str
+    unit: str
+    key: str
+    inputs: Mapping[str, tuple[str, ...]]
+    acquisition: dict[str, Any]
+    cores: int
+    memory_gb: float
+    revision: Revision  # whose result it will be, even if the workflow is edited meanwhile
+    time_limit_s: float | None = None
+    entry: Consume | None = None
+    attempt: str = field(default_factory=lambda: uuid.uuid4().hex)
+    waiters: list[tuple[str, str]] = field(default_factory=list)
+    """``(step, unit)`` that take what comes of it: identical steps share one computation."""
+    asks: Demand | None = None  # unset: for its cores and memory
+    gpu: int | None = None  # chosen when it starts
+    effective: Effective | None = None  # unset: made with the parameters of its step
+
+    @property
+    def demand(self) -> Demand:
+        """What it asks of the machine."""
+        return self.asks or Demand(self.cores, self.memory_gb)
+
+    @property
+    def reduced(self) -> bool:
+        """It ran out of memory and is tried with fewer resources."""
+        return self.demand.whole
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """The parameters that make a difference to its result."""
+        return self.revision.params if self.effective is None else self.effective.identity
+
+
+@dataclass
+class TaskBuilder:
+    """Builds tasks; remembers recent records so that they are not read again."""
+
+    session: Session
+    graph: Graph
+    revisions: Mapping[str, Revision]
+    names: dict[str, str] = field(default_factory=dict)
+    acquisitions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    ordinals: dict[str, int] = field(default_factory=dict)
+    makers: FIFOCache[str, str] = field(default_factory=lambda: FIFOCache(_KNOWN_MAKERS))
+    records: RecordCache = field(default_factory=RecordCache)
+    requests: dict[str, Demand] = field(default_factory=dict)
+    owned: Owned = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.requests |= {node.name: request_of(node) for node in self.graph.nodes.values()}
+
+    def know_unit(self, unit: str, name: str, acquisition: dict[str, Any], ordinal: int) -> None:
+        """Remember the name of an exposure, what its file says about the acquisition (the session's values win), its number."""
+        self.names[unit] = name
+        self.ordinals[unit] = ordinal
+        self.acquisitions[unit] = acquisition | self._session_acquisition()
+
+    def forget_unit(self, unit: str) -> None:
+        """Forget a settled exposure."""
+        self.names.pop(unit, None)
+        self.acquisitions.pop(unit, None)
+        self.ordinals.pop(unit, None)
+
+    def _name_of(self, unit: str) -> str:
+        return self.names.get(unit, unit.replace(":", "_"))
+
+    def _identity_of(self, unit: str) -> dict[str, Any]:
+        return {"id": unit, "name": self._name_of(unit), "ordinal": self.ordinals.get(unit, 0)}
+
+    def _session_acquisition(self) -> dict[str, Any]:
+        return self.session.document.acquisition.model_dump(exclude_none=True)
+
+    def _values_read(self, node: Node, unit: str) -> dict[str, Any]:
+        known = self.acquisitions.get(unit) or self._session_acquisition()
+        return {name: value for name, value in known.items() if name in node.type.reads}
+
+    def task_for(self, dispatch: Dispatch) -> Task:
+        """Return the task for one unit at a map or filter."""
+        node, revision = self.graph.nodes[dispatch.step], self.revisions[dispatch.step]
+        acquisition = self._values_read(node, dispatch.unit)
+        own = self.owned.get((dispatch.unit, dispatch.step))
+        effective = None if own is None else lay_over(node, revision.params, own.params, own.contents)
+        key = result_key(
+            node.type.name,
+            revision.type_version,
+            params=revision.params if effective is None else effective.identity,
+            epoch=revision.epoch,
+            inputs=dispatch.inputs,
+            acquisition=acquisition,
+        )
+        task = self._task(node, dispatch.unit, key, dispatch.inputs, acquisition, entry=None)
+        task.effective = effective
+        return task
+
+    def _task(
+        self,
+        node: Node,
+        unit: str,
+        key: str,
+        inputs: Mapping[str, tuple[str, ...]],
+        acquisition: dict[str, Any],
+        *,
+        entry: Consume | None,
+    ) -> Task:
+        asks = self.requests[node.name]
+        return Task(
+            node.name,
+            unit,
+            key,
+            inputs,
+            acquisition,
+            asks.cores,
+            asks.memory_gb,
+            self.revisions[node.name],
+            time_limit_s=node.type.time_limit_s,
+            entry=entry,
+            asks=asks,
+        )
+
+    def task_for_entry(self, connection: Connection, consume: Consume) -> Task:
+        """Return the task for one entry of an accumulator's log."""
+        node, revision = self.graph.nodes[consume.step], self.revisions[consume.step]
+        table = schema.accumulator_log
+        before = (table.c.revision == revision.id) & (table.c.position == consume.position - 1)
+        previous = connection.execute(select(table.c.state_key).where(before)).scalar()
+        session_values = {name: value for name, value in self._session_acquisition().items() if name in node.type.reads}
+        own = (node.name, revision.number)  # a log belongs to one revision; another one's files may be pruned already
+        base = previous or digest(
+            "start", own, node.type.name, revision.type_version, dict(revision.params), revision.epoch, session_values
+        )
+        key = state_key(base, consume.members, closing=consume.closing)
+        return self._task(node, str(consume.position), key, {}, {}, entry=consume)
+
+    def message(self, connection: Connection, task: Task) -> Message:
+        """Return the message that gives ``task`` to a worker."""
+        node, revision = self.graph.nodes[task.step], self.revisions[task.step]
+        params = node.params if task.effective is None else dict(task.effective.complete)
+        message = Message(
+            {
+                "kind": "call",
+                "use": node.use,
+                "step": task.step,
+                "attempt": task.attempt,
+                "key": task.key,
+                "seed": seed_of(task.key),
+                "cores": task.cores,
+                "gpu": task.gpu,
+                "reduced": task.reduced,
+                "params": params,
+                "contents": expected_contents(node.type, task.params),
+                "values": {parameter: path for parameter, (_, path) in node.values.items() if parameter not in params},
+                "records": {port: f"{record.__module__}:{record.__qualname__}" for port, record in node.records.items()},
+                "roots": self.session.roots,
+                "folder": f"steps/{task.step}/{revision.number}",
+                "exposure": self._identity_of(task.unit),
+                "acquisition": task.acquisition,
+            }
+        )
+        if task.entry is None:
+            message.body["inputs"] = {
+                port: [self._stored(connection, message, key) for key in keys] for port, keys in task.inputs.items()
+            }
+        else:
+            self._add_entry(connection, message, node, revision, task.entry)
+        return message
+
+    def _add_entry(self, connection: Connection, message: Message, node: Node, revision: Revision, entry: Consume) -> None:
+        table = schema.accumulator_log
+        before = (table.c.revision == revision.id) & (table.c.position == entry.position - 1)
+        previous = connection.execute(select(table.c.state, table.c.state_version).where(before)).first()
+        ports = [port.name for port in node.type.ports]
+        message.body |= {
+            "exposure": {"id": f"{node.name}:{entry.position}", "name": f"{node.name}_{entry.position:06d}"},
+            "state": previous.state if previous else None,
+            "state_version": previous.state_version if previous else None,
+            "closing": entry.closing,
+            "snapshot_version": entry.position,
+            "exposures": [self._identity_of(unit) for unit, _ in entry.members],
+            "acquisition": [self._values_read(node, unit) for unit, _ in entry.members],
+            "members": {
+                port: [self._stored(connection, message, keys[port]) if port in keys else None for _, keys in entry.members]
+                for port in ports
+            },
+        }
+
+    def _stored(self, connection: Connection, message: Message, key: str) -> dict[str, Any]:
+        stored = self.records.get(key)
+        if stored is None:
+            table = schema.result
+            row = connection.execute(
+                select(table.c.record, table.c.record_version, table.c.block).where(table.c.key == key)
+            ).one()
+            stored = {"json": row.record, "version": row.record_version, "block": row.block}
+            self.records.put(key, stored)
+        return {"json": stored["json"], "version": stored["version"], "block": message.add_block(stored["block"])}
+
+    def inputs_to_store(self, task: Task) -> dict[str, list[str]]:
+        """Return port → input keys; a cumulative batch is named by its unit, whose members are in the store once already."""
+        if task.entry is not None:
+            return {"members": [unit for unit, _ in task.entry.members]}
+        steps = [task.step, *(step for step, _ in task.waiters)]  # an edit may have removed the one that began
+        links = next((self.graph.nodes[step].links for step in steps if step in self.graph.nodes), {})
+        whole = {port for port, group in links.items() if any(self.graph.nodes[link.step].type.cumulative for link in group)}
+        return {port: [task.unit] if port in whole else list(keys) for port, keys in task.inputs.items()}
+
+    def note_maker(self, key: str, worker: str) -> None:
+        """Remember which worker made a result: it still has the images at hand."""
+        self.makers[key] = worker
+
+    def maker_of(self, task: Task) -> str | None:
+        """Return the worker that made an input of ``task``."""
+        keys = (key for group in task.inputs.values() for key in group)
+        return next((self.makers[key] for key in keys if key in self.makers), None)
+
+    def remember(self, key: str, stored: dict[str, Any]) -> None:
+        """Keep a record at hand for the steps that follow."""
+        self.records.put(key, stored)
+
+
+def files_named_in(record_json: str) -> list[str]:
+    """Return the session's own files that a stored record names."""
+    found: list[str] = []
+    _collect_files(json.loads(record_json), found)
+    return found
+
+
+def _collect_files(value: object, found: list[str]) -> None:
+    if isinstance(value, str) and value.startswith("session:steps/"):
+        found.append(value)
+    elif isinstance(value, dict):
+        for inner in value.values():
+            _collect_files(inner, found)
+    elif isinstance(value, list):
+        for inner in value:
+            _collect_files(inner, found)

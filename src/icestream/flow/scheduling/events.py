@@ -1,0 +1,123 @@
+"""What happens to the scheduler."""
+
+from dataclasses import dataclass, field
+
+from icestream.flow.declaration.outcomes import FailureKind, Keys, Outcome, Outcomes
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """A source found a unit; with ``error`` it arrived broken."""
+
+    step: str
+    unit: str
+    key: str | None
+    weight: int = 1
+    error: str | None = None
+    known: Outcomes = field(default_factory=dict)  # what steps said of it that do not depend on this source
+    later: bool = False  # it is left to the backlog
+
+
+@dataclass(frozen=True)
+class Published:
+    """A source published a version of a snapshot."""
+
+    step: str
+    version: int
+    key: str
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A map or filter finished a unit."""
+
+    step: str
+    unit: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An attempt ended badly; ``unit`` is the log position for an accumulator."""
+
+    step: str
+    unit: str
+    kind: FailureKind
+    message: str
+    now_s: float
+
+
+@dataclass(frozen=True)
+class Absorbed:
+    """An accumulator computed an entry of its log."""
+
+    step: str
+    position: int
+    key: str
+    assignments: Keys
+
+
+@dataclass(frozen=True)
+class SourceClosed:
+    """A source ended."""
+
+    step: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Retried:
+    """A failed unit is tried again because a person asked, or one that a closing left out because its stream is open again."""
+
+    step: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class Overridden:
+    """A person decided about a unit at a step by hand, or took such a decision back."""
+
+    step: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time passed: monotonic seconds, and the session's uptime (while a runner was up and not paused)."""
+
+    now_s: float
+    uptime_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Released:
+    """A person lets a gate open, or a batch close, whatever its rule waits for."""
+
+    step: str
+
+
+@dataclass(frozen=True)
+class Halted:
+    """A person stops a step: it takes nothing new, and its stream closes."""
+
+    step: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """A person lets a halted step go on."""
+
+    step: str
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """A unit that was dispatched to a step had not begun there when the step was halted."""
+
+    step: str
+    unit: str
+
+
+Asked = Retried | Overridden | Released | Halted | Lifted
+Event = Arrived | Published | Decided | Failed | Absorbed | SourceClosed | Tick | Withdrawn | Asked

@@ -1,0 +1,164 @@
+"""What the scheduler wants done."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from icestream.flow.declaration.outcomes import Member, Outcome, Status
+
+
+@dataclass(frozen=True)
+class Settle:
+    """Store the outcome of a unit at a step."""
+
+    step: str
+    unit: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Forget:
+    """Remove the outcome of a unit at a step: it is decided again."""
+
+    step: str
+    unit: str
+    status: Status
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    """Run a map or filter on a unit."""
+
+    step: str
+    unit: str
+    inputs: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Bind:
+    """Store which version of a snapshot a unit uses."""
+
+    step: str
+    unit: str
+    port: str
+    version: int
+    key: str
+
+
+@dataclass(frozen=True)
+class OpenGate:
+    """Store that a gate opened, for good; with ``last`` nothing follows (of a batch step: no batch follows)."""
+
+    step: str
+    reason: str
+    last: bool = False
+
+
+@dataclass(frozen=True)
+class StartClock:
+    """Store when a gate or batch began to wait, in the session's uptime."""
+
+    step: str
+    uptime_s: float
+
+
+@dataclass(frozen=True)
+class Halt:
+    """Store that a step was halted or goes on; tasks that have not begun are taken back, a source is stopped or started."""
+
+    step: str
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class CloseBatch:
+    """Store a closed batch; of a cumulative step only the members that are new in it, and their weight."""
+
+    step: str
+    number: int
+    members: tuple[Member, ...]
+    weight: int
+    remainder: bool
+
+
+@dataclass(frozen=True)
+class Consume:
+    """Store an entry of an accumulator's log, then compute it."""
+
+    step: str
+    position: int
+    members: tuple[Member, ...]
+    weight: int
+    closing: bool
+    stored: bool = False
+
+
+@dataclass(frozen=True)
+class DropEntry:
+    """Remove an entry that could not be computed from the end of an accumulator's log."""
+
+    step: str
+    position: int
+
+
+@dataclass(frozen=True)
+class MarkStale:
+    """Store whether something that an accumulator or batch took is still an item; ``reason`` is None when it is one again."""
+
+    step: str
+    unit: str
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class MarkStream:
+    """Store that a stream opened or closed."""
+
+    step: str
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Release:
+    """Every step has its outcome: the unit leaves the scheduler's memory."""
+
+    unit: str
+
+
+@dataclass(frozen=True)
+class PublishVersion:
+    """Store a new version of a step's snapshot."""
+
+    step: str
+    version: int
+    key: str
+
+
+@dataclass(frozen=True)
+class Notify:
+    """Store something that people should see."""
+
+    level: str
+    message: str
+    step: str | None = None
+    unit: str | None = None
+
+
+Instruction = (
+    Settle
+    | Forget
+    | Dispatch
+    | Bind
+    | OpenGate
+    | StartClock
+    | Halt
+    | CloseBatch
+    | Consume
+    | DropEntry
+    | MarkStale
+    | MarkStream
+    | Release
+    | PublishVersion
+    | Notify
+)

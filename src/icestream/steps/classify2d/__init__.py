@@ -1,0 +1,1 @@
+"""Streaming 2D classification."""

@@ -1,0 +1,1 @@
+"""The contrast transfer function: estimating it, comparing estimates, filtering by it."""

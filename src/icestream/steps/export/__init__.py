@@ -1,0 +1,1 @@
+"""What other programs read, kept up to date while data come."""

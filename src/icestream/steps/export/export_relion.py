@@ -1,0 +1,288 @@
+"""A RELION project that is kept up to date while data come."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from icestream.errors import FileFormatError, ItemError
+from icestream.files import publish, publish_text
+from icestream.flow import Accumulator, Context, Exposure, Field, Params, Update, step
+from icestream.io.blocks import from_block
+from icestream.io.star import Table, append_star_rows, format_star_head, write_star
+from icestream.io.star_grow import settle_star_table
+from icestream.records import Acquisition, CtfFit, Micrograph, Particles, Record, RelionProject
+from icestream.steps.export import relion_layout as layout
+from icestream.steps.export.relion_layout import CTF, EXTRACT, MOTION, Job, OpticsGroup
+from icestream.steps.export.relion_motion import motion_tables, place_movie
+
+_CTF_COLUMNS = ("defocus_u_ang", "defocus_v_ang", "astigmatism_angle_deg", "phase_shift_deg")
+
+
+class ExportRelionParams(Params):
+    """What the project contains."""
+
+    copy_images: bool = Field(False, description="Copy micrographs and particles into the project; unset: relative links")
+
+
+_TABLES: dict[Job, tuple[str, str]] = {
+    MOTION: ("micrographs", "micrographs_bytes"),
+    CTF: ("micrographs", "ctf_bytes"),
+    EXTRACT: ("particles", "particles_bytes"),
+}
+
+
+class ExportState(Record):
+    """How far the project has come: the length of each table, and the values that rows share."""
+
+    schema_version: ClassVar[int] = 2
+
+    micrographs_bytes: int = 0
+    ctf_bytes: int = 0
+    particles_bytes: int = 0
+    n_micrographs: int = 0
+    n_particles: int = 0
+    groups: list[OpticsGroup] = Field(default_factory=list)
+    with_ctf: bool = False
+    motion_error_px: float | None = None
+
+    @classmethod
+    def upcast(cls, stored: dict[str, object], version: int) -> dict[str, object]:
+        """Read the state of a project that had one group of values."""
+        if version != 1:
+            return super().upcast(stored, version)
+        kept = {name: value for name, value in stored.items() if name not in ("acquisition", "bin", "box_px", "particle_bin")}
+        acquisition = stored.get("acquisition")
+        if not isinstance(acquisition, dict):
+            return kept
+        group = {name: acquisition.get(name) for name in ("voltage_kv", "cs_mm", "amplitude_contrast")}
+        group |= {"raw_pixel_size_ang": acquisition.get("pixel_size_ang")}
+        group |= {name: stored.get(name) for name in ("bin", "box_px", "particle_bin")}
+        return {**kept, "groups": [group]}
+
+
+@step.accumulate(
+    "export_relion",
+    version=2,
+    reads=(
+        "pixel_size_ang",
+        "voltage_kv",
+        "cs_mm",
+        "amplitude_contrast",
+        "dose_per_frame_e_per_ang2",
+        "pre_exposure_e_per_ang2",
+    ),
+)
+class ExportRelion(Accumulator[ExportState, RelionProject]):
+    """Keep a RELION project of micrographs, CTFs and particles that can be opened at any moment.
+
+    Tables only grow. The state has their lengths, so a table is first cut to where the state says it ends: rows of an attempt
+    that was interrupted vanish, and doing it again gives the same bytes. Exposures whose pixel size, voltage or other optics
+    differ are optics groups of their own. In a project whose first particles have a CTF, particles without one are left out,
+    for RELION would take their defocus as zero. Movies are linked, so that RELION can polish particles from their frames.
+    """
+
+    def start(self, params: ExportRelionParams, ctx: Context) -> ExportState:
+        """Return the state of an empty project."""
+        return ExportState()
+
+    def add(  # noqa: PLR0917 - the engine passes its ports by name
+        self,
+        state: ExportState,
+        exposures: Sequence[Exposure],
+        micrograph: Sequence[Micrograph],
+        ctf: Sequence[CtfFit | None],
+        particles: Sequence[Particles | None],
+        acquisition: Sequence[Acquisition],
+        params: ExportRelionParams,
+        ctx: Context,
+    ) -> Update[ExportState]:
+        """Append the exposures to the tables of the project.
+
+        Raises
+        ------
+        ItemError
+            If an acquisition value is unset, the box or binning differs from that of exposures with the same optics, the
+            particles are phase-flipped, or a table of the project was cut or removed by somebody else.
+        """
+        project = ctx.export_folder()
+        for index, exposure in enumerate(exposures):
+            state, number = _join_group(state, exposure, micrograph[index], particles[index], acquisition[index])
+            name = f"{exposure.name}_{exposure.id[:8]}"  # two folders of a session may hold movies of one name
+            image = _place(ctx.path(micrograph[index].image), project, MOTION, f"{name}.mrc", params)
+            error = _write_motion(project, image, micrograph[index], state.groups[number - 1], acquisition[index], ctx)
+            if error is not None:
+                state = state.model_copy(update={"motion_error_px": max(error, state.motion_error_px or 0.0)})
+            state = _add_micrograph(state, project, image, micrograph[index], number)
+            fit = ctf[index]
+            if fit is not None:
+                state = _append(state, project, CTF, [layout.ctf_row(image, fit, group=number)])
+            extracted = particles[index]
+            if extracted is not None and extracted.stack is not None:
+                stack = _place(ctx.path(extracted.stack), project, EXTRACT, f"{name}.mrcs", params)
+                state = _add_particles(state, project, (image, stack), extracted, fit, number)
+        _write_pipeline(state, project)
+        return Update(state)
+
+    def emit(self, state: ExportState, params: ExportRelionParams, ctx: Context) -> RelionProject:
+        """Return where the project is and how much is in it."""
+        session = ctx.path("session:exports").parent
+        folder = ctx.export_folder().relative_to(session)
+        return RelionProject(
+            folder=f"session:{folder}",
+            n_micrographs=state.n_micrographs,
+            n_particles=state.n_particles,
+            n_optics_groups=max(1, len(state.groups)),
+            motion_error_px=state.motion_error_px,
+        )
+
+
+def _join_group(
+    state: ExportState, exposure: Exposure, micrograph: Micrograph, particles: Particles | None, acquisition: Acquisition
+) -> tuple[ExportState, int]:
+    """Return the number of the exposure's optics group, begun if need be; refuse what a RELION project cannot say."""
+    names = ("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast")
+    unset = [name for name in names if getattr(acquisition, name) is None]
+    if unset:
+        raise ItemError(
+            f"{exposure.name}: {', '.join(unset)} is unset; a RELION project needs it: set it in the acquisition values"
+        )
+    if particles is not None and particles.phase_flipped:
+        # a RELION project has no place to say so; RELION would apply the signs of the CTF once more
+        raise ItemError(f"{exposure.name}: its particles are phase-flipped; RELION needs them extracted without phase_flip")
+    wanted = OpticsGroup(
+        voltage_kv=acquisition.need("voltage_kv"),
+        cs_mm=acquisition.need("cs_mm"),
+        amplitude_contrast=acquisition.need("amplitude_contrast"),
+        raw_pixel_size_ang=acquisition.need("pixel_size_ang"),
+        bin=micrograph.bin,
+        finer=(micrograph.frames.eer_upsampling if micrograph.frames else None) or 1,
+    )
+    number = next((index for index, group in enumerate(state.groups, 1) if _same_optics(group, wanted)), len(state.groups) + 1)
+    known = state.groups[number - 1] if number <= len(state.groups) else wanted
+    new: dict[str, object] = {"bin": micrograph.bin, "finer": wanted.finer}
+    if particles is not None:
+        new |= {"box_px": particles.box_px, "particle_bin": particles.bin}
+    for name, value in new.items():
+        first = getattr(known, name)
+        if first is not None and first != value:
+            raise ItemError(
+                f"{exposure.name}: {name} is {value}, the project has {first}; restart export_relion to begin a new one"
+            )
+    groups = [*state.groups[: number - 1], known.model_copy(update=new), *state.groups[number:]]
+    return _regroup(state, groups), number
+
+
+def _same_optics(one: OpticsGroup, other: OpticsGroup) -> bool:
+    names = ("voltage_kv", "cs_mm", "amplitude_contrast", "raw_pixel_size_ang")
+    return all(layout.number(getattr(one, name)) == layout.number(getattr(other, name)) for name in names)
+
+
+def _before(groups: list[OpticsGroup], job: Job) -> dict[str, Table]:
+    return {"optics": layout.optics_table(groups, particles=job is EXTRACT)}
+
+
+def _regroup(state: ExportState, groups: list[OpticsGroup]) -> ExportState:
+    """Take new optics groups, and the lengths that the tables have with the new group in their heads."""
+    changes: dict[str, object] = {"groups": groups}
+    for job, (_, length) in _TABLES.items():
+        if groups != state.groups and getattr(state, length):
+            old, new = (format_star_head("", [], before=_before(some, job)) for some in (state.groups, groups))
+            changes[length] = getattr(state, length) + len(new) - len(old)
+    return state.model_copy(update=changes)
+
+
+def _place(source: Path, project: Path, job: Job, name: str, params: ExportRelionParams) -> str:
+    """Bring an image into the project by a relative link (or a copy); return its name there."""
+    target = project / job.folder / "Movies" / name
+    if params.copy_images:
+        if not target.is_file() or target.stat().st_size != source.stat().st_size:
+            with publish(target) as temporary:
+                shutil.copyfile(source, temporary)
+        return f"{job.folder}/Movies/{name}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    link = os.path.relpath(source.resolve(), target.parent.resolve())
+    if not (target.is_symlink() and str(target.readlink()) == link):
+        target.unlink(missing_ok=True)
+        target.symlink_to(link)
+    return f"{job.folder}/Movies/{name}"
+
+
+def _append(state: ExportState, project: Path, job: Job, rows: list[dict[str, str]]) -> ExportState:
+    """Append ``rows`` to the table of ``job``, after cutting it to what the state says it holds."""
+    name, length = _TABLES[job]
+    table, before, path = layout.to_table(rows), _before(state.groups, job), project / job.path
+    head = len(format_star_head(name, list(table.columns), before=before))
+    known = getattr(state, length)
+    try:
+        settle_star_table(path, name, labels=list(table.columns), before=before, rows_bytes=max(0, known - head))
+    except FileFormatError as error:
+        raise ItemError(f"{error}; it was changed by somebody else: restart export_relion") from error
+    return state.model_copy(update={length: append_star_rows(path, name, table, before=before)})
+
+
+def _write_motion(
+    project: Path, image: str, micrograph: Micrograph, group: OpticsGroup, acquisition: Acquisition, ctx: Context
+) -> float | None:
+    """Write the STAR file of one movie; return by how much its local model misses ours, or None without one."""
+    if micrograph.motion is None or not _covers_movie(micrograph):
+        return None
+    names: dict[str, str] = {}
+    if micrograph.frames is not None:
+        names = place_movie(project, Path(image).stem, micrograph.frames, find=ctx.path)
+    tables, error = motion_tables(micrograph, micrograph.motion, group, acquisition=acquisition, names=names, find=ctx.path)
+    with publish(project / (image.removesuffix(".mrc") + ".star")) as temporary:
+        write_star(temporary, tables)
+    return error
+
+
+def _covers_movie(micrograph: Micrograph) -> bool:
+    """Tell whether micrograph and movie begin at one corner: RELION takes a place in one for that in the other."""
+    return micrograph.frames is None or micrograph.frames.crop_px is None
+
+
+def _add_micrograph(state: ExportState, project: Path, image: str, micrograph: Micrograph, number: int) -> ExportState:
+    known = micrograph.motion is not None and _covers_movie(micrograph)
+    metadata = "None" if not known else image.removesuffix(".mrc") + ".star"
+    row = layout.micrograph_row(image, metadata, micrograph.motion, group=number)
+    state = _append(state, project, MOTION, [row])
+    return state.model_copy(update={"n_micrographs": state.n_micrographs + 1})
+
+
+def _add_particles(
+    state: ExportState, project: Path, names: tuple[str, str], particles: Particles, ctf: CtfFit | None, number: int
+) -> ExportState:
+    table = from_block(particles.block).copy()
+    if ctf is not None:
+        for name in _CTF_COLUMNS:
+            table[name] = np.where(np.isfinite(table[name]), table[name], getattr(ctf, name))
+    has_ctf = bool(np.isfinite(table["defocus_u_ang"]).all())
+    with_ctf = state.with_ctf if state.particles_bytes else has_ctf
+    if with_ctf and not has_ctf:
+        return state
+    rows = layout.particle_rows(table, *names, group=number, with_ctf=with_ctf)
+    state = _append(state, project, EXTRACT, rows)
+    return state.model_copy(update={"with_ctf": with_ctf, "n_particles": state.n_particles + len(rows)})
+
+
+def _write_pipeline(state: ExportState, project: Path) -> None:
+    """Write the files by which RELION knows the jobs; they change only when a job appears."""
+    lengths = {MOTION: state.micrographs_bytes, CTF: state.ctf_bytes, EXTRACT: state.particles_bytes}
+    jobs = [job for job, length in lengths.items() if length]
+    if not jobs:
+        return
+    for job in jobs:
+        folder = project / job.folder
+        if not (folder / "RELION_JOB_EXIT_SUCCESS").exists():
+            write_star(folder / "job.star", layout.job_tables(job))
+            publish_text(folder / "note.txt", "Written by icestream export_relion while data were collected.\n")
+            publish_text(folder / "RELION_JOB_EXIT_SUCCESS", "")
+        node = project / ".Nodes" / str(job.node_type) / job.path
+        node.parent.mkdir(parents=True, exist_ok=True)
+        node.touch()
+    (project / ".gui_projectdir").touch()
+    with publish(project / "default_pipeline.star") as temporary:
+        write_star(temporary, layout.pipeline_tables(jobs))

@@ -1,0 +1,1 @@
+"""Micrographs: importing them, and judging what they show."""

@@ -1,0 +1,65 @@
+"""Import micrographs that were summed elsewhere."""
+
+from pathlib import Path
+
+from icestream.errors import FileFormatError
+from icestream.flow import Field, SourceContext, Watch, step
+from icestream.io.image import image_header
+from icestream.io.metadata import place_exposure
+from icestream.io.movie import movie_header
+from icestream.records import Acquisition, ExposureMetadata, Micrograph
+from icestream.steps.movies.file_source import FileSourceParams, watch_files
+
+_SUFFIXES = frozenset({".mrc", ".map", ".tif", ".tiff", ".png", ".jpg", ".jpeg"})
+_MOVIE_KINDS = ("mrc", "tiff")
+
+
+class ImportMicrographsParams(FileSourceParams):
+    """Which micrographs are taken, and when a file counts as complete."""
+
+    root: str = Field("micrographs", pattern=r"^[a-z][a-z0-9_]*$", description="Named folder of the session to watch")
+    bin: float = Field(1.0, gt=0, description="Pixel size of the micrographs relative to the session's pixel size")
+    dose_weighted: bool = Field(False, description="The micrographs are dose-weighted already")
+
+
+@step.source("import_micrographs", version=1, output=Micrograph)
+def import_micrographs(params: ImportMicrographsParams, ctx: SourceContext) -> Watch:
+    """Take micrographs (MRC, TIFF, PNG or JPEG) from a folder as they are completed."""
+
+    def read(path: Path, ref: str) -> tuple[Micrograph, Acquisition | None]:
+        return read_micrograph(path, ref, bin=params.bin, dose_weighted=params.dose_weighted)
+
+    return watch_files(params, ctx, read, suffixes=_SUFFIXES)
+
+
+def read_micrograph(path: Path, ref: str, *, bin: float, dose_weighted: bool) -> tuple[Micrograph, Acquisition | None]:
+    """Return the record of a micrograph, and the acquisition values in its header.
+
+    Raises
+    ------
+    FileFormatError
+        The file is no image, or holds more than one.
+    """
+    header = image_header(path)
+    if header.n_images != 1:
+        raise FileFormatError(path, f"has {header.n_images} images, a micrograph has one; import movies with import_movies")
+    metadata, acquisition = ExposureMetadata(), None
+    if header.format.startswith(_MOVIE_KINDS):
+        full = movie_header(path)
+        metadata, acquisition = full.metadata or metadata, _of_raw_pixels(full.acquisition, bin=bin)
+    micrograph = Micrograph(
+        image=ref,
+        height_px=header.height_px,
+        width_px=header.width_px,
+        bin=bin,
+        dose_weighted=dose_weighted,
+        metadata=place_exposure(metadata, path),
+    )
+    return micrograph, acquisition
+
+
+def _of_raw_pixels(acquisition: Acquisition | None, *, bin: float) -> Acquisition | None:
+    """Turn the pixel size in a header, that of the micrograph, into that of the raw movie, which the session means."""
+    if acquisition is None or acquisition.pixel_size_ang is None:
+        return acquisition
+    return acquisition.model_copy(update={"pixel_size_ang": acquisition.pixel_size_ang / bin})

@@ -1,0 +1,52 @@
+"""Import the gain reference, also when it comes late."""
+
+from pathlib import Path
+from typing import Literal
+
+from icestream.flow import Field, SourceContext, Watch, step
+from icestream.io.gain import read_gain
+from icestream.records import Acquisition, GainReference
+from icestream.steps.movies.file_source import FileSourceParams, watch_files
+
+
+class ImportGainParams(FileSourceParams):
+    """Which file is the gain reference."""
+
+    root: str = Field("gain", pattern=r"^[a-z][a-z0-9_]*$", description="Named folder of the session to watch")
+    pattern: str = Field("*gain*", min_length=1, description="Which files: a glob relative to the root")
+    operation: Literal["multiply", "divide"] | None = Field(
+        None,
+        description="What to do with it; unset: found from the data, or where they cannot tell multiply, "
+        "but divide EER movies by anything other than a .gain file",
+    )
+    max_files: int | None = Field(
+        1,
+        ge=1,
+        description="Stop looking after so many gain references; unset: take new ones all session",
+        json_schema_extra={"operational": True},
+    )
+
+
+@step.source("import_gain", version=1, output=GainReference)
+def import_gain(params: ImportGainParams, ctx: SourceContext) -> Watch:
+    """Take the gain reference as soon as it is there; movies wait for it, and use the newest at their first use."""
+
+    def read(path: Path, ref: str) -> tuple[GainReference, Acquisition | None]:
+        return read_gain_reference(path, ref, operation=params.operation)
+
+    return watch_files(params, ctx, read, suffixes=None, count_broken=False)
+
+
+def read_gain_reference(
+    path: Path, ref: str, *, operation: Literal["multiply", "divide"] | None
+) -> tuple[GainReference, Acquisition | None]:
+    """Return the record of a gain reference.
+
+    Raises
+    ------
+    FileFormatError
+        The file is no gain reference: not an image, or with values that no gain has.
+    """
+    gain, _ = read_gain(path)
+    height_px, width_px = gain.shape
+    return GainReference(file=ref, height_px=height_px, width_px=width_px, operation=operation), None

@@ -1,0 +1,1 @@
+"""Finding particles on micrographs."""

@@ -1,0 +1,1 @@
+"""Holding, dividing and joining streams, and closing batches."""

@@ -1,0 +1,85 @@
+"""Closed sets of exposures: one after the other, or each holding everything so far."""
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
+from pydantic import Field as PydanticField
+
+from icestream.flow import Field, Params, Progress, Verdict, keep, step, wait
+from icestream.steps.streams.counting import Counted, hours, number_of, number_passed
+
+
+class BatchesParams(Params):
+    """When a batch is complete."""
+
+    count: int = Field(ge=1, description="Close a batch when so many wait")
+    counted: Counted = Field("exposures", description="What is counted")
+    after_h: float | None = Field(
+        None, gt=0, description="Close a batch with what there is after so many hours of running since its first came"
+    )
+    max_batches: int | None = Field(None, ge=1, description="Take nothing more after so many batches")
+
+
+@step.collect("batches", version=1)
+def close_batches(progress: Progress, params: BatchesParams) -> Verdict:
+    """Close a batch whenever so many exposures or particles wait; what is left at the end is a batch too.
+
+    Batches are cut between exposures. A closed one never changes; what comes after a stream was opened again begins a new one.
+    """
+    number = number_of(progress, params.counted)
+    time_s = math.inf if params.after_h is None else params.after_h * 3600
+    last = params.max_batches is not None and progress.batches + 1 >= params.max_batches
+    if progress.released or number >= params.count or progress.elapsed_s >= time_s:
+        return Verdict(accepted=True, last=last)
+    limit = "" if params.after_h is None else f", or {hours(time_s)} after its first came"
+    return wait(f"{number} of {params.count} {params.counted}{limit}", until_s=None if params.after_h is None else time_s)
+
+
+def _check_ascending(at: list[int]) -> list[int]:
+    if at != sorted(set(at)):
+        raise ValueError("write milestones in rising order, each once")
+    return at
+
+
+class MilestonesParams(Params):
+    """At which numbers a set is closed."""
+
+    at: Annotated[list[Annotated[int, PydanticField(ge=1)]], AfterValidator(_check_ascending)] = Field(
+        default=[25_000, 50_000, 100_000], min_length=1, description="Close a set at each of these numbers"
+    )
+    counted: Counted = Field("particles", description="What is counted")
+    then: Literal["double", "end", "stop"] = Field(
+        "double",
+        description="After the last of them: go on at every doubling, only at the end of the stream, or take nothing more",
+    )
+
+
+@step.collect("milestones", version=1, cumulative=True)
+def close_milestones(progress: Progress, params: MilestonesParams) -> Verdict:
+    """Close a set at 25 000, 50 000, 100 000 … particles, each with everything so far; at the end one with all there is.
+
+    For what is computed anew from all data now and then, as a 3D classification.
+    """
+    passed = number_passed(progress, params.counted)
+    number = passed + number_of(progress, params.counted)
+    target = _next_milestone(passed, params)
+    if target is None:
+        return keep() if progress.released else wait(f"{number} {params.counted}; the next set closes at the end")
+    if progress.released or number >= target:
+        last = params.then == "stop" and number >= params.at[-1]
+        return Verdict(accepted=True, reason=f"{number} {params.counted}", last=last)
+    return wait(f"{number} of {target} {params.counted}")
+
+
+def _next_milestone(passed: int, params: MilestonesParams) -> int | None:
+    """Return the first milestone above ``passed``; None if none is left before the end."""
+    ahead = [target for target in params.at if target > passed]
+    if ahead:
+        return ahead[0]
+    if params.then != "double":
+        return None
+    target = params.at[-1]
+    while target <= passed:
+        target *= 2
+    return target

@@ -1,0 +1,300 @@
+"""From Scipion's protocols to a workflow of ours, with an account of what became of each of them."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from icestream.errors import WorkflowError
+from icestream.flow.declaration.registry import find_step
+from icestream.flow.workflow.graph import Link, StepSpec, Workflow, build_graph
+from icestream.records import Particles, Picks, Record
+from icestream.workflows.scipion import streams
+from icestream.workflows.scipion.convert import AbsentError, Reader, UntranslatableError
+from icestream.workflows.scipion.links import Wiring
+from icestream.workflows.scipion.motion import DEFECTS_ROOT, defects_folder
+from icestream.workflows.scipion.params import Account, keep_unread, read_params, tell_lost
+from icestream.workflows.scipion.parse import NOT_IN_FILE, Document, DynamicField, Protocol
+from icestream.workflows.scipion.quality import averages_two
+from icestream.workflows.scipion.rules import Mapping
+from icestream.workflows.scipion.sources import FOLDERS, ImportValues, gain_pattern, read_import
+from icestream.workflows.scipion.streams import FLOWS, Flow, FlowMapping
+from icestream.workflows.scipion.table import MAPPED, UNMAPPED, mapping_of
+from icestream.workflows.template import DisabledStep
+
+MAPPED_SAME, CHANGED, LEFT_OUT, DISABLED, UNKNOWN = "mapped", "changed meaning", "left out", "disabled", "unknown"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of one protocol; ``kept`` are parameters without a counterpart, as they were written."""
+
+    protocol: Protocol
+    step: str | None
+    outcome: str
+    notes: tuple[str, ...]
+    kept: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AskedField:
+    """A field of a template, and where its value goes now: an option of ``icestream new``, or nowhere."""
+
+    protocol: str
+    parameter: str
+    asked: DynamicField
+    target: str | None
+
+
+@dataclass
+class Translation:
+    """A workflow made from Scipion's, and everything a person has to know about it.
+
+    ``disabled`` are protocols that became no step, with their original parameters. ``options`` are those of ``icestream new``; a
+    value of None is to be filled in. ``problems`` are what still keeps the workflow
+    from running.
+    """
+
+    document: Document
+    steps: dict[str, StepSpec] = field(default_factory=dict)
+    disabled: dict[str, DisabledStep] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    fields: list[AskedField] = field(default_factory=list)
+    options: dict[str, str | None] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+
+def translate_scipion(document: Document) -> Translation:
+    """Make a workflow of an exported one."""
+    translator = _Translator(document)
+    for protocol in document.protocols:
+        translator.add(protocol)
+    result = translator.result
+    result.problems = _problems(result)
+    return result
+
+
+def _problems(result: Translation) -> tuple[str, ...]:
+    """Check the workflow as ``icestream new`` will complete it; picks without a size get one there."""
+    steps = dict(result.steps)
+    picking = [name for name, spec in steps.items() if issubclass(find_step(spec.use).output or Record, Picks)]
+    unsized = [name for name in picking if "diameter_ang" not in steps[name].params]
+    for name in unsized:
+        steps[name] = steps[name].model_copy(update={"params": {**steps[name].params, "diameter_ang": [100, 120]}})
+        result.options["--diameter" if unsized == picking else f"--set {name}.diameter_ang"] = None
+    try:
+        build_graph(Workflow(steps=steps))
+    except WorkflowError as error:
+        return tuple(str(error).split("\n"))
+    return ()
+
+
+class _Translator:
+    def __init__(self, document: Document) -> None:
+        self.result = Translation(document)
+        self._protocols = {protocol.id: protocol for protocol in document.protocols}
+        self._wiring = Wiring(self.result.steps, self._protocols)
+        self._pixels: dict[str, tuple[float | None, float]] = {}  # step: pixel size of the import, binning since
+        self._gains: dict[str, str] = {}  # step that imports movies: step that imports their gain
+        self._gain_files: dict[str | None, str] = {}
+        self._scales: dict[str, float] = {}  # protocol: how many of our pixels one of its micrographs' pixels is
+
+    def add(self, protocol: Protocol) -> None:
+        """Translate one protocol; those that it reads were translated before."""
+        self._scales[protocol.id] = self._scale(protocol)
+        if protocol.class_name in MAPPED:
+            self._map(protocol, mapping_of(protocol, self._protocols.values()))
+        elif protocol.class_name in FLOWS:
+            self._map_flow(protocol, FLOWS[protocol.class_name])
+        elif protocol.class_name in UNMAPPED:
+            self._pass_on(protocol)
+        elif protocol.class_name == NOT_IN_FILE:
+            self._leave(protocol, LEFT_OUT, ["is not in this file: export it together with what reads it"])
+        else:
+            self._leave(protocol, UNKNOWN, ["no protocol of this name is known to icestream"])
+
+    def _scale(self, protocol: Protocol) -> float:
+        pointers = protocol.pointers
+        source = next((name for name in ("inputMicrographs", "inputCoordinates") if name in pointers), next(iter(pointers), None))
+        scale = self._scales[pointers[source][0].protocol] if source is not None else 1.0
+        if protocol.class_name != "XmippProtPreprocessMicrographs":
+            return scale
+        reader = Reader(protocol)
+        try:
+            return scale * max(1.0, reader.number("downFactor")) if reader.flag("doDownsample") else scale
+        except (AbsentError, UntranslatableError):
+            return scale
+
+    def _leave(self, protocol: Protocol, outcome: str, notes: list[str], disabled: DisabledStep | None = None) -> None:
+        self.result.rows.append(Row(protocol, None, outcome, tuple(notes)))
+        self.result.disabled[f"scipion_{protocol.id}"] = disabled or DisabledStep(
+            use=f"scipion:{protocol.class_name}",
+            reason="; ".join(notes),
+            inputs={name: [str(pointer) for pointer in pointers] for name, pointers in protocol.pointers.items()},
+            params=protocol.raw,
+            label=" ".join(protocol.label.split()) or None,
+        )
+        self._list_fields(protocol, {})
+
+    def _pass_on(self, protocol: Protocol) -> None:
+        unmapped, notes = UNMAPPED[protocol.class_name], []
+        pointers = [pointer for name in unmapped.passes for pointer in protocol.pointers.get(name, ())]
+        links = [link for pointer in pointers if (link := self._wiring.resolve(pointer)) is not None]
+        if links:
+            self._wiring.passed[protocol.id] = links[0]
+            notes.append(f"steps after it read {links[0]}")
+        self._leave(protocol, LEFT_OUT, [unmapped.reason, *tell_lost(protocol, unmapped.lost), *notes])
+
+    def _map(self, protocol: Protocol, mapping: Mapping) -> None:
+        links, missing, notes = self._wiring.links(protocol, mapping)
+        if missing:
+            self._leave(protocol, LEFT_OUT, [f"{mapping.use} has no input: {reason}" for reason in missing])
+            return
+        first = next(iter(links.values()), None)
+        raw_pixel_ang, binning = (None, 1.0) if first is None else self._pixels.get(first.step, (None, 1.0))
+        scale = self._scales[protocol.id]
+        pixel_ang = None if raw_pixel_ang is None else raw_pixel_ang * binning * scale
+        reader = Reader(protocol, raw_pixel_ang, pixel_ang, scale, self._protocols)
+        if scale != 1 and mapping.use in ("pick_blob", "extract"):
+            notes.append(f"Scipion scaled the micrographs down by {scale:g}; sizes in pixels are larger here by as much")
+        account = read_params(reader, mapping)
+        inputs = {port: str(link) for port, link in links.items()}
+        self._add_first(protocol, mapping, inputs, reader, account)
+        name = self._name(mapping.step)
+        if gain := self._gains.get(first.step if first else "") or self._wiring.estimate_read(protocol):
+            self._gains[name] = gain
+            inputs |= {"gain": gain} if mapping.use in ("motion", "estimate_gain") else {}
+        bin_ = account.params.get("bin", 1.0) if mapping.use == "motion" else 1.0
+        self._pixels[name] = (raw_pixel_ang, binning * bin_)
+        self._add_step(name, mapping.use, protocol, inputs, account.params)
+        self._wiring.made[protocol.id] = (name, mapping)
+        if mapping.use == "estimate_gain" and first is not None:
+            self._wiring.replaced[protocol.id] = ("outputMovies", first)
+        if "defects" in account.params:
+            self.result.options.setdefault(f"--root {DEFECTS_ROOT}", defects_folder(reader))
+        if protocol.class_name in FOLDERS:
+            self._import(protocol, mapping, name, read_import(reader), account)
+        self._add_mean(protocol, name, notes)
+        notes = [*([mapping.changed] if mapping.changed else []), *account.notes, *notes, *self._does_not_wait(protocol)]
+        self.result.rows.append(Row(protocol, name, CHANGED if notes else MAPPED_SAME, tuple(notes), account.kept))
+        targets = account.targets.items()
+        self._list_fields(protocol, {key: target if target[0] == "-" else f"--set {name}.{target}" for key, target in targets})
+
+    def _add_first(self, protocol: Protocol, mapping: Mapping, inputs: dict[str, str], reader: Reader, account: Account) -> None:
+        """Add the steps that one protocol is besides; each feeds an input of the step that follows."""
+        for first in mapping.first:
+            own = read_params(reader, Mapping(first.use, first.step, {}, first.rules))
+            name = self._name(first.step)
+            self._add_step(name, first.use, protocol, {ours: inputs[theirs] for ours, theirs in first.inputs.items()}, own.params)
+            inputs[first.port] = name
+            account.notes += own.notes
+            read = {source for rule in first.rules for source in rule.sources if source not in own.kept}
+            account.kept = {key: value for key, value in account.kept.items() if key not in read}
+
+    def _add_mean(self, protocol: Protocol, name: str, notes: list[str]) -> None:
+        """Add the mean of two CTFs where a consensus passes that on."""
+        if self.result.steps[name].use == "ctf_consensus" and averages_two(protocol):
+            mean = self._name("mean_ctf")
+            self._add_step(mean, "ctf_average", protocol, {"ctf": f"{name}.ctf", "second": f"{name}.second"}, {})
+            self._wiring.replaced[protocol.id] = ("outputCTF", Link(mean, "out"))
+            self._wiring.streams[mean] = Link(name, "ctf")
+            self._pixels[mean] = self._pixels[name]
+            notes.append(f"the mean of the two CTFs is made by the step {mean}")
+
+    def _add_step(self, name: str, use: str, protocol: Protocol, inputs: dict[str, Any], params: dict[str, Any]) -> None:
+        label = " ".join(protocol.label.split()) or None
+        after = {"after": self._waits_for(protocol)} if "after" in StepSpec.model_fields else {}
+        self.result.steps[name] = StepSpec(use=use, inputs=inputs, params=params, label=label, **after)
+
+    def _waits_for(self, protocol: Protocol) -> list[str]:
+        if protocol.class_name in FOLDERS:  # a source waits for nothing
+            return []
+        return [self._wiring.made[identity][0] for identity in protocol.prerequisites if identity in self._wiring.made]
+
+    def _does_not_wait(self, protocol: Protocol) -> list[str]:
+        known = len(self._waits_for(protocol)) if "after" in StepSpec.model_fields else 0
+        if known == len(protocol.prerequisites):
+            return []
+        lost = [identity for identity in protocol.prerequisites if not known or identity not in self._wiring.made]
+        return [f"does not wait for {', '.join(lost)}"]
+
+    def _map_flow(self, protocol: Protocol, mapping: FlowMapping) -> None:
+        """Translate a protocol that passes on a stream of any kind."""
+        links, seen = self._wiring.links_of(protocol, mapping.inputs), streams.PORTS
+        if not links:
+            self._leave(protocol, LEFT_OUT, ["it reads no items of exposures that have an equivalent"])
+            return
+        counted = "particles" if issubclass(self._wiring.offered(links[0]), Particles) else "exposures"
+        flow = mapping.make(Reader(protocol), counted)
+        stream = [str(link) for link in links] if flow.use == "union" else str(links[0])
+        also = {
+            port: found
+            for port, name in flow.also.items()
+            if (found := [str(link) for link in self._wiring.links_of(protocol, (name,))])
+        }
+        inputs = {seen[flow.use]: stream, **also}
+        params = {**flow.params, **self._closes(protocol, flow)}
+        notes = [*flow.notes, *streams.tell_unread(protocol, mapping), *self._does_not_wait(protocol)]
+        refused = streams.why_refused(flow.use, params)
+        if refused is not None:
+            self._wiring.passed[protocol.id] = links[0]
+            label = " ".join(protocol.label.split()) or None
+            kept = DisabledStep(use=flow.use, reason=refused, inputs=inputs, params=params, label=label)
+            self._leave(protocol, DISABLED, [*notes, refused, f"steps after it read {links[0]}"], kept)
+            return
+        name = self._name(flow.use)
+        self._add_step(name, flow.use, protocol, inputs, params)
+        self._wiring.streams[name] = links[0]
+        self._pixels[name] = self._pixels.get(links[0].step, (None, 1.0))
+        if links[0].step in self._gains:
+            self._gains[name] = self._gains[links[0].step]
+        self._wiring.made[protocol.id] = (name, Mapping(flow.use, name, {}))
+        rest = keep_unread(protocol, {*mapping.inputs, *flow.also.values(), *mapping.fields, *mapping.reads})
+        self.result.rows.append(Row(protocol, name, CHANGED if notes else MAPPED_SAME, tuple(notes), rest))
+        self._list_fields(protocol, {key: f"--set {name}.{ours}" for key, ours in mapping.fields.items() if ours in params})
+
+    def _closes(self, protocol: Protocol, flow: Flow) -> dict[str, list[str]]:
+        """Return the steps that are halted when a trigger opens: those that Scipion sends its signal to."""
+        told = [pointer.protocol for pointer in protocol.pointers.get("triggerProt", ())]
+        steps = [self._wiring.made[identity][0] for identity in told if identity in self._wiring.made]
+        return {"closes": steps} if steps and flow.use == "trigger" else {}
+
+    def _name(self, wanted: str) -> str:
+        taken = [name for name in self.result.steps if name == wanted or name.startswith(f"{wanted}_")]
+        return f"{wanted}_{len(taken) + 1}" if taken else wanted
+
+    def _import(self, protocol: Protocol, mapping: Mapping, name: str, values: ImportValues, account: Account) -> None:
+        steps, options = self.result.steps, self.result.options
+        kind = FOLDERS[protocol.class_name]
+        root = kind if name == kind else name
+        added = {**({} if root == kind else {"root": root}), **({"pattern": values.pattern} if values.pattern else {})}
+        steps[name] = steps[name].model_copy(update={"params": {**added, **steps[name].params}})
+        options[f"--{kind}" if root == kind else f"--root {root}"] = values.folder
+        account.notes.extend(values.notes)
+        for option, value in values.options.items():
+            if options.setdefault(option, value) != value:
+                account.notes.append(f"{option} is {value} here and {options[option]} before; a session has one value")
+        self._pixels[name] = (values.pixel_ang, 1.0)
+        if kind == "micrographs":
+            prepared = self._name("prepared")
+            steps[prepared] = StepSpec(use="prepare_micrograph", inputs={"micrograph": name})
+            self._pixels[prepared] = self._pixels[name]
+            self._wiring.made[protocol.id] = (prepared, mapping)
+        elif values.has_gain:
+            self._import_gain(name, values, account)
+
+    def _import_gain(self, movies: str, values: ImportValues, account: Account) -> None:
+        if values.gain not in self._gain_files:
+            if self._gain_files:
+                account.notes.append(f"gainFile {values.gain} is a second gain reference; a session takes one")
+                return
+            pattern = gain_pattern(values.gain)
+            params = {} if pattern is None else {"pattern": pattern}
+            name = self._name("gain")
+            self.result.steps[name] = StepSpec(use="import_gain", params=params)
+            self.result.options["--gain"] = values.gain
+            self._gain_files[values.gain] = name
+        self._gains[movies] = self._gain_files[values.gain]
+
+    def _list_fields(self, protocol: Protocol, targets: dict[str, str]) -> None:
+        for parameter, value in protocol.values.items():
+            if isinstance(value, DynamicField):
+                self.result.fields.append(AskedField(protocol.id, parameter, value, targets.get(parameter)))

@@ -1,0 +1,1 @@
+"""Small steps on numbers, sessions made of them, and a model of what must come out."""
