@@ -2,8 +2,9 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-# Many tests wait for processes; a file's tests stay together, for they share what they start.
-PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+# Many tests wait for processes, so there is one more than cores, and at most 4. A file's tests stay together, for they share what they
+# start; long files come first.
+PARALLEL := --numprocesses $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4))) --dist loadfile --no-loadscope-reorder
 # An old bytecode or user-site setting of the caller must not leak in.
 export PYTHONNOUSERSITE := 1
 

@@ -14,7 +14,14 @@ from services.postgres import ThrowawayServer, find_binaries, throwaway_server
 # Worker processes find the toy steps where this process finds them (`pythonpath` in pyproject.toml).
 os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
 
+_FIRST = ("flow", "cli", "workflows", "algorithms", "steps")
 _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the folders whose files take longest, so that none of them is still running when all others are done."""
+    folders = {item: item.path.relative_to(Path(__file__).parent).parts[0] for item in items}
+    items.sort(key=lambda item: _FIRST.index(folders[item]) if folders[item] in _FIRST else len(_FIRST))
 
 
 @pytest.fixture(scope="session", autouse=True)

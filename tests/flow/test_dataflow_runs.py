@@ -19,7 +19,7 @@ from icestream.flow.storage.session import Session
 from icestream.flow.storage.writing import Writing, needs_durability
 from icestream.flow.workflow.graph import StepSpec
 from icestream.settings import Settings
-from toys.session import TOYS, active_steps, arrive, let_runner_die, make_toy_session, outcomes_of, read_rows, start_runner
+from toys.session import TOYS, active_steps, arrive, let_runner_die, make_toy_session, outcomes_of, read_rows
 
 MULTIPLY = f"{TOYS}:multiply"
 
@@ -413,7 +413,7 @@ def decided_by_order(session: Session) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Session:
     session = make_toy_session(tmp_path_factory.mktemp("calm"), flow_steps(10), numbers=range(10))
-    assert start_runner(session).wait(120) == 0
+    assert run(session).finished
     return session
 
 
@@ -428,7 +428,7 @@ def test_a_runner_that_dies_decides_about_streams_as_one_that_does_not(
         return make_toy_session(tmp_path / str(number), flow_steps(10), numbers=range(10))
 
     session = let_runner_die(make, point, count)
-    assert start_runner(session).wait(120) == 0
+    assert run(session).finished
     mine, calm = decided_by_order(session), decided_by_order(undisturbed)
     assert sorted(mine.pop("batches")) == sorted(calm.pop("batches"))
     assert mine == calm

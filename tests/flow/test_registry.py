@@ -1,5 +1,6 @@
 """Steps are found by entry point or module, and say which plugin they come from."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (site / name).parent.mkdir(parents=True, exist_ok=True)
         (site / name).write_text(text, encoding="utf-8")
     monkeypatch.syspath_prepend(str(site))
-    monkeypatch.setenv("PYTHONPATH", str(site))  # workers find it too
+    monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)  # workers find it too
     for cached in (find_step, plugin_of):
         cached.cache_clear()
     return site
