@@ -14,6 +14,8 @@ from services.postgres import ThrowawayServer, find_binaries, throwaway_server
 # Worker processes find the toy steps where this process finds them (`pythonpath` in pyproject.toml).
 os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
 
+pytest_plugins = ["toys.places", "toys.scipion_exports"]
+
 _FIRST = ("flow", "cli", "workflows", "algorithms", "steps")
 _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

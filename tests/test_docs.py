@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from icestream.cli.fields import describe_fields
 from icestream.flow.declaration.registry import find_step
@@ -64,7 +65,8 @@ def test_every_step_and_parameter_is_in_the_reference() -> None:
 
 
 def test_every_parameter_and_setting_has_a_description() -> None:
-    models = [find_step(step).params for step in reference.own_steps()] + [Settings, SimulationSettings]
+    models: list[type[BaseModel]] = [find_step(step).params for step in reference.own_steps()]
+    models += [Settings, SimulationSettings]
     bare = [f"{model.__name__}.{field.name}" for model in models for field in describe_fields(model) if not field.description]
     assert bare == []
 

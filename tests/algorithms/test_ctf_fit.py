@@ -1,6 +1,7 @@
 """Fitting the CTF to simulated and real micrographs."""
 
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import mrcfile
@@ -15,12 +16,12 @@ from icestream.algorithms.ctf.transfer import ctf_2d
 from icestream.algorithms.spectra.periodogram import periodogram
 from icestream.algorithms.spectra.spectrum import power_spectra, spectrum_tile_px
 
-Truth = dict[str, float]
+Truth = dict[str, Any]
 
-POLARA = {"voltage_kv": 300.0, "cs_mm": 2.0, "amplitude_contrast": 0.07}
-KRIOS = {"voltage_kv": 300.0, "cs_mm": 2.7, "amplitude_contrast": 0.07}
-ARCTICA = {"voltage_kv": 200.0, "cs_mm": 2.7, "amplitude_contrast": 0.1}
-TUNDRA = {"voltage_kv": 100.0, "cs_mm": 1.6, "amplitude_contrast": 0.1}
+POLARA: Truth = {"voltage_kv": 300.0, "cs_mm": 2.0, "amplitude_contrast": 0.07}
+KRIOS: Truth = {"voltage_kv": 300.0, "cs_mm": 2.7, "amplitude_contrast": 0.07}
+ARCTICA: Truth = {"voltage_kv": 200.0, "cs_mm": 2.7, "amplitude_contrast": 0.1}
+TUNDRA: Truth = {"voltage_kv": 100.0, "cs_mm": 1.6, "amplitude_contrast": 0.1}
 
 
 def simulate(
@@ -46,7 +47,7 @@ def simulate(
     return (signal * np.sqrt(snr) / signal.std() + noise / noise.std()).astype(np.float32)
 
 
-def fit(image: NDArray[np.float32], optics: Truth, *, pixel_size_ang: float, **options: tuple[float, float]) -> CtfEstimate:
+def fit(image: NDArray[np.float32], optics: Truth, *, pixel_size_ang: float, **options: Any) -> CtfEstimate:
     tile_px = spectrum_tile_px((image.shape[0], image.shape[1]), pixel_size_ang=pixel_size_ang, tile_ang=1000)
     return fit_ctf(power_spectra(image, tile_px=tile_px, n_sets=2), pixel_size_ang=pixel_size_ang, **optics, **options)
 

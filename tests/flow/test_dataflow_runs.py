@@ -1,6 +1,7 @@
 """Streams that are divided, held, halted and released in real runs, across restarts and kills."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -60,7 +61,7 @@ def ask(runner: Runner, question: Callable[[Writing], object]) -> None:
 def run_with(session: Session, when: Callable[[Runner], bool], then: Callable[[Runner], None], *, cores: int = 2) -> RunReport:
     """Run a session; do ``then`` once, as soon as ``when`` holds."""
     runner = Runner(session, Settings(cores=cores))
-    done = []
+    done: list[bool] = []
 
     def look(_status: object) -> None:
         if not done and when(runner):
@@ -74,7 +75,7 @@ def run_with(session: Session, when: Callable[[Runner], bool], then: Callable[[R
 
 
 def n_done(runner: Runner, step: str) -> int:
-    return runner.board.counts.get(step, {}).get("item", 0)
+    return runner.board.counts.get(step, Counter()).get("item", 0)
 
 
 # Membership --------------------------------------------------------------------------------------------------------------------
@@ -187,7 +188,7 @@ def test_a_clock_goes_on_after_a_restart(tmp_path: Path) -> None:
         return runner.scheduler.stages["g"].opened and runner.scheduler.stages["b"].next_number == 2
 
     runner = Runner(session, Settings(cores=2))
-    seen = []
+    seen: list[Any] = []
 
     def look(_status: object) -> None:
         if len(runner.scheduler.stages["g"].waiting) == 3 and not seen:

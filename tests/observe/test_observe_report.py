@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
 import pytest
@@ -148,8 +149,8 @@ def test_the_newest_motion_says_what_was_left_out_and_why(tmp_path):
     motion = Motion(global_yx_px=[(0.0, 0.0), (3.0, 4.0)], total_px=5, early_px=5, note="global only: 2 images are too few")
     frames = FrameUse(movie="movies:a.mrc", movie_frames=2, height_px=10, width_px=10, gain_note="the gain is flat")
     told = ("Global only: 2 images are too few", "The gain is flat", "Not weighted by dose: unset are voltage_kv")
-    plain = {"motion": motion.model_copy(update={"note": None})}
-    noted = {"motion": motion, "frames": frames, "dose_note": "not weighted by dose: unset are voltage_kv"}
+    plain: dict[str, Any] = {"motion": motion.model_copy(update={"note": None})}
+    noted: dict[str, Any] = {"motion": motion, "frames": frames, "dose_note": "not weighted by dose: unset are voltage_kv"}
     for index, values in enumerate((plain, noted), 1):
         image = Micrograph(image="session:a.mrc", height_px=10, width_px=10, bin=1, **values)
         paper.make("align", paper.expose(f"m{index}", index, step="align"), image)
