@@ -35,7 +35,7 @@ else:
     from backports.zstd import tarfile
 
 if TYPE_CHECKING:
-    from conftest import Place
+    from toys.places import Place
 
 HERE = __name__
 

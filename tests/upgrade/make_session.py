@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from reading import (
+from upgrade.reading import (
     VIEWS,
     ask,
     icestream,

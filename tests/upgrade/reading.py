@@ -88,7 +88,9 @@ def let_others_arrive(session: Path) -> None:
 def unpack(archive: Path, target: Path) -> Path:
     """Unpack a stored session with its raw data; times of files are kept, by which a source knows them again."""
     with tarfile.open(archive) as packed:
-        packed.extractall(target, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))  # noqa: S202 - ours
+        if hasattr(tarfile, "data_filter"):  # Python 3.11.4 and later
+            packed.extraction_filter = staticmethod(tarfile.data_filter)
+        packed.extractall(target)  # noqa: S202 - ours
     return target / "session"
 
 
