@@ -1,1 +1,1 @@
-"""An upgrade rehearsed: a session of an earlier release, what it shows and what it becomes."""
+"""Sessions that earlier versions began, and what an upgrade of them is compared by."""
