@@ -85,7 +85,7 @@ def _fields_table(model: type[BaseModel], *, prefix: str = "") -> str:
 
 
 def _steps_page() -> str:
-    parts = ["Every step type that comes with icestream. `icestream steps TYPE` shows the same on the terminal."]
+    parts = ["Every step type shipped with icestream. `icestream steps TYPE` shows the same in the terminal."]
     for name in own_steps():
         parts += _step_section(describe_step(find_step(name)), find_step(name).params)
     return _page("Steps", *parts)
@@ -94,7 +94,7 @@ def _steps_page() -> str:
 def _step_section(text: dict[str, Any], params: type[BaseModel]) -> list[str]:
     facts = [f"Kind `{text['kind']}`, version {text['version']}, {text['cores']} core(s), {text['memory_gb']:g} GB of memory."]
     if text["reads"]:
-        facts.append(f"Reads of the microscope: {', '.join(f'`{value}`' for value in text['reads'])}.")
+        facts.append(f"Uses these microscope values: {', '.join(f'`{value}`' for value in text['reads'])}.")
     inputs = [[f"`{port['name']}`", port["record"], port["note"]] for port in text["inputs"]]
     outputs = [[f"`{out['name']}`", out["record"]] for out in text["outputs"]]
     return [
@@ -108,7 +108,7 @@ def _step_section(text: dict[str, Any], params: type[BaseModel]) -> list[str]:
 
 
 def _records_page() -> str:
-    parts = ["What flows from step to step. A `table` is a NumPy structured array kept in the store."]
+    parts = ["The records that flow from step to step. A `table` is a NumPy structured array kept in the store."]
     for record in own_records():
         kind = "A snapshot: later versions replace it." if issubclass(record, records.Snapshot) else ""
         table = _fields_table(record) if record.model_fields else ""
@@ -119,16 +119,16 @@ def _records_page() -> str:
 def _session_page() -> str:
     return _page(
         "session.yaml",
-        "`icestream new` writes this file into the folder of a session; it may be edited while the session does not run.",
+        "`icestream new` writes this file into the session's folder. Apply later edits with `icestream apply`, or before the next run.",
         "## The document",
         _fields_table(SessionDocument),
         "## A step of the workflow",
         _fields_table(StepSpec),
         "## resources",
-        "What is pinned for one step; what is unset is as the step type declares.",
+        "Resources for one step; unset values are as the step type declares.",
         _fields_table(StepResources),
         "## acquisition",
-        "Values here win over those in files.",
+        "Values here take precedence over those in files.",
         _fields_table(SessionAcquisition),
     )
 
@@ -156,14 +156,14 @@ def _simulation_page() -> str:
         "## Scenes",
         _table(["scene"], [[f"`{scene.value}`"] for scene in Scene]),
         "## Pace",
-        "How fast and in which manner files are written, for those who call `icestream.microscope.simulate` from Python.",
+        "How fast and in which manner files are written, if you call `icestream.microscope.simulate` from Python.",
         _fields_table(Pace),
     )
 
 
 def _workflows_page() -> str:
     parts = [
-        "Templates that come with icestream; a name or a file of this form is given to `icestream new --template`.",
+        "Templates shipped with icestream. Give a name, or a file of this form, to `icestream new --template`.",
         "## The document",
         _fields_table(Template),
         "## A placeholder",
@@ -184,7 +184,7 @@ def _workflows_page() -> str:
 
 
 def _commands_page() -> str:
-    parts = ["`icestream COMMAND --help` shows the same on the terminal."]
+    parts = ["`icestream COMMAND --help` shows the same in the terminal."]
     for name, function in own_commands().items():
         parameters = list(inspect.signature(function).parameters.values())
         arguments = [_argument(p) for p in parameters if isinstance(p.default, ArgumentInfo)]
