@@ -119,7 +119,7 @@ def _records_page() -> str:
 def _session_page() -> str:
     return _page(
         "session.yaml",
-        "`icestream new` writes this file into the session's folder. Apply later edits with `icestream apply`, or before the next run.",
+        "`icestream new` writes this file into the session's folder. Apply edits with `icestream apply`, or before the next run.",
         "## The document",
         _fields_table(SessionDocument),
         "## A step of the workflow",
