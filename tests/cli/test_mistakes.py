@@ -52,7 +52,7 @@ def test_a_file_is_no_folder_of_movies(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_yet_is_pointed_at(tmp_path: Path) -> None:
     result = _call("new", tmp_path / "s", "--movies", tmp_path / "moveis", *DIAMETER)
     assert result.exit_code == 0
-    assert f"{tmp_path / 'moveis'} (movies) is not there yet" in result.stderr
+    assert f"{tmp_path / 'moveis'} (movies) does not exist yet" in result.stderr
 
 
 def test_a_step_of_an_unknown_type_is_named(tmp_path: Path) -> None:

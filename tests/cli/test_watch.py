@@ -331,7 +331,7 @@ def test_runners_stop_in_a_hurry_when_asked_twice(facility: Facility) -> None:
     ("words", "told"),
     [
         ((), "needs --template and --sessions"),
-        (("--template", "movies_to_ctf", "--sessions", "s", "--existing", "maybe"), "allowed are ignore and take"),
+        (("--template", "movies_to_ctf", "--sessions", "s", "--existing", "maybe"), "must be ignore or take"),
         (("--template", "movies_to_ctf", "--sessions", "s", "--pattern", "../*"), "--pattern '../*'"),
         (("--template", "movies_to_ctf", "--sessions", "s", "--set", "volt=3"), "did you mean 'voltage'"),
         (("--template", "movies_to_ctf", "--sessions", "s", "--folder-as", "x"), "asks for no such folder"),
