@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from icestream.external.command import Command
 from icestream.external.process import run_program
@@ -99,6 +100,8 @@ class DoubledParams(Params):
 class DoubledTotal(Snapshot):
     """How many were doubled so far."""
 
+    stored_name: ClassVar[str] = "toy.DoubledTotal"
+
     count: int
 
 
@@ -129,7 +132,7 @@ class DoubleTogether(Accumulator[DoubledState, DoubledTotal]):
             (ctx.work_folder / f"{index:06d}.number").write_text(str(one.value))
         done = run_program(FAKE, Command().option("--double", params.count_calls), ctx)
         doubled = [int(word) for word in (done.folder / "doubled.json").read_text().strip("[]").split(",")]
-        items = {exposure.id: Number(value=value) for exposure, value in zip(exposures, doubled, strict=True)}
+        items: dict[str, Record] = {exposure.id: Number(value=value) for exposure, value in zip(exposures, doubled, strict=True)}
         return Update(DoubledState(count=state.count + len(items)), items)
 
     def emit(self, state: DoubledState, params: DoubledParams, ctx: Context) -> DoubledTotal:

@@ -15,12 +15,11 @@ from icestream.external.relion.autopick import (
 )
 from icestream.external.staging import stage_image
 from icestream.flow import Context, Field, Params, step
-from icestream.io.blocks import to_block
+from icestream.io.blocks import dtype_of, to_block
 from icestream.records import Acquisition, Micrograph, Picks
 from icestream.units import Angstrom
 
 _MICROGRAPH = "micrograph.mrc"
-_PICK_DTYPE = np.dtype([("pid", "<i4"), ("y_px", "<f4"), ("x_px", "<f4"), ("score", "<f4")])
 
 
 class RelionLogPickerParams(Params):
@@ -84,7 +83,7 @@ def _as_record(found: FoundPicks, micrograph: Micrograph, params: RelionLogPicke
     if not ((found.yx_px >= -0.5) & (found.yx_px <= shape - 0.5)).all():
         raise FileFormatError(_MICROGRAPH, f"relion_autopick placed particles outside of its {shape[0]} x {shape[1]} px")
     count = len(found.merit) if params.max_picks is None else min(len(found.merit), params.max_picks)
-    table = np.zeros(count, dtype=_PICK_DTYPE)
+    table = np.zeros(count, dtype=dtype_of(Picks.block_columns))
     table["pid"] = np.arange(count)
     table["y_px"], table["x_px"], table["score"] = found.yx_px[:count, 0], found.yx_px[:count, 1], found.merit[:count]
     return Picks(count=count, diameter_ang=float(np.sqrt(np.prod(params.diameter_ang))), block=to_block(table))

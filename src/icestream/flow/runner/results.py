@@ -209,6 +209,8 @@ class ResultHandler:
 
 
 def _software_of(revision: Revision, message: Message) -> str:
-    """Return what made a result: icestream, the step and the programs that it ran, each with its version."""
+    """Return what made a result: icestream, the plugin if the step has one, the step, and the programs it ran, with versions."""
     step = f"{revision.type_name} {message.body.get('version', revision.type_version)}"
-    return ", ".join([f"icestream {__version__}", step, *message.body.get("programs", [])])
+    return ", ".join(
+        filter(None, [f"icestream {__version__}", message.body.get("plugin"), step, *message.body.get("programs", [])])
+    )

@@ -1,6 +1,8 @@
 """The order of the protocols of a Scipion workflow: inputs before those that use them."""
 
 from collections.abc import Mapping
+from contextlib import suppress
+from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
 from icestream.errors import WorkflowError
@@ -31,15 +33,13 @@ def put_in_order(protocols: "Mapping[str, Protocol]", name: str) -> list[str]:
 
 def _sorted(needs: dict[str, set[str]]) -> list[str]:
     """Return what can be put in order: each after all that it needs."""
-    users: dict[str, list[str]] = {identity: [] for identity in needs}
+    sorter = TopologicalSorter(dict.fromkeys(needs, ()))  # each in its place, whoever needs it
     for identity, wanted in needs.items():
-        for source in wanted:
-            users[source].append(identity)
-    open_needs = {identity: len(wanted) for identity, wanted in needs.items()}
-    order = [identity for identity, count in open_needs.items() if count == 0]
+        sorter.add(identity, *wanted)
+    with suppress(CycleError):  # what lies outside of circles can be put in order still
+        sorter.prepare()
+    order = list(sorter.get_ready())
     for identity in order:  # grows while it is read
-        for user in users[identity]:
-            open_needs[user] -= 1
-            if open_needs[user] == 0:
-                order.append(user)
+        sorter.done(identity)
+        order += sorter.get_ready()
     return order
