@@ -5,7 +5,6 @@ a folder whose lock is free belongs to nobody.
 """
 
 import fcntl
-import getpass
 import os
 import shutil
 from collections.abc import Callable
@@ -23,7 +22,7 @@ _LOCK = ".lock"
 
 def work_root(session: Path, scratch: Path | None) -> Path:
     """Return where private folders are made: in the session, or on a local disk."""
-    return session / WORK if scratch is None else scratch / f"icestream-{getpass.getuser()}"
+    return session / WORK if scratch is None else scratch / f"icestream-{os.getuid()}"
 
 
 @dataclass
