@@ -13,8 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from icestream.settings import Settings
-
 WORK = "work"
 _KEPT = "kept_"
 _LOCK = ".lock"
@@ -50,6 +48,8 @@ class WorkFolder:
             It cannot be made.
         """
         if self._lock is None:
+            from icestream.settings import Settings  # noqa: PLC0415 - workers start sooner without it, and few steps need it
+
             settings = Settings()
             self._root, self._keep_failed = work_root(self.session, settings.scratch), settings.keep_failed_work
             self._root.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -18,7 +18,6 @@ from icestream.flow.declaration.program import FoundProgram, Program, ProgramSet
 if TYPE_CHECKING:
     from icestream.flow.workflow.graph import Graph, Node
 
-_FILE = TypeAdapter(dict[str, ProgramSettings])
 _PROBE_S = 30.0
 _MOST_PRINTED = 1 << 16
 _PASSED_ON = ("HOME", "LANG", "LC_CTYPE", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER")
@@ -37,7 +36,7 @@ def read_program_settings(path: Path | None) -> dict[str, ProgramSettings]:
         return {}
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return _FILE.validate_python(document or {})
+        return TypeAdapter(dict[str, ProgramSettings]).validate_python(document or {})
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SessionError(f"file of programs {path} (ICESTREAM_PROGRAMS) cannot be read: {error}") from error
     except ValidationError as error:
