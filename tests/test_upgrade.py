@@ -11,6 +11,7 @@ import math
 import shutil
 import sqlite3
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -186,7 +187,7 @@ def facts_of_trace(answer: dict[str, Any]) -> Any:
     return told, steps
 
 
-FACTS = {
+FACTS: dict[str, Callable[[Any], Any]] = {
     "status": facts_of_status,
     "failed": facts_of_failed,
     "history": facts_of_history,

@@ -139,7 +139,7 @@ def _shape(seen: Inspector) -> dict[str, object]:
     shapes: dict[str, object] = {}
     for table in seen.get_table_names():
         columns = {
-            column["name"]: (str(column["type"]).replace("BIGINT", "INTEGER"), column["nullable"], column["primary_key"])
+            column["name"]: (str(column["type"]).replace("BIGINT", "INTEGER"), column["nullable"], column.get("primary_key"))
             for column in seen.get_columns(table)
         }
         indexes = sorted((index["name"], tuple(index["column_names"]), index["unique"]) for index in seen.get_indexes(table))

@@ -35,7 +35,7 @@ else:
     from backports.zstd import tarfile
 
 if TYPE_CHECKING:
-    from conftest import Place
+    from toys.places import Place
 
 HERE = __name__
 
@@ -253,7 +253,7 @@ def test_a_relinked_root_is_read_from_and_nothing_is_computed_again(tmp_path: Pa
     (tmp_path / "numbers").rename(tmp_path / "archive")
     answer = CliRunner().invoke(app, ["relink", str(session.folder), f"numbers={tmp_path / 'archive'}"])
     assert answer.exit_code == 0, answer.output
-    assert "3 of 3 known files are there" in answer.output
+    assert "3 of 3 known files found" in answer.output
     relinked = open_session(session.folder)
     assert relinked.roots["numbers"] == str(tmp_path / "archive")
     (tmp_path / "archive" / "3.txt").write_text("3")

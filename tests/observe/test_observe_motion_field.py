@@ -18,7 +18,7 @@ COEFFICIENTS = np.random.default_rng(5).normal(size=(2, 18))
 def test_arrows_are_the_local_model_at_the_last_frame():
     shape, n_frames = (400, 600), 9
     for arrow in local_arrows(COEFFICIENTS.tolist(), scale=1.5):
-        y_px, x_px = arrow.y * shape[0] + (shape[0] - 1) / 2, arrow.x * shape[1] + (shape[1] - 1) / 2
+        y_px, x_px = (np.array(at * side + (side - 1) / 2) for at, side in zip((arrow.y, arrow.x), shape, strict=True))
         expected = local_shift_px(COEFFICIENTS, frame=8, y_px=y_px, x_px=x_px, shape=shape, n_frames=n_frames)
         assert (arrow.dy, arrow.dx) == pytest.approx(tuple(1.5 * expected))
     assert local_arrows(None, scale=1.0) == []

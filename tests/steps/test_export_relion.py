@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import gemmi
 import numpy as np
@@ -208,9 +209,10 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
 OTHER = ACQUISITION.model_copy(update={"pixel_size_ang": 0.8, "voltage_kv": 200})
 
 
-def add_with(bench: StepBench, state: ExportState, data: Data, acquisition: Acquisition) -> ExportState:
-    given = [[value] for value in data]
-    return ExportRelion().add(state, *given, [acquisition], ExportRelionParams(), bench).state
+def add_with(bench: StepBench, state: ExportState, data: Sequence[Any], acquisition: Acquisition) -> ExportState:
+    exposure, micrograph, ctf, particles = ([value] for value in data)
+    given = (exposure, micrograph, ctf, particles, [acquisition])
+    return ExportRelion().add(state, *given, ExportRelionParams(), bench).state
 
 
 def test_other_optics_are_a_group_of_their_own(tmp_path: Path) -> None:
@@ -308,7 +310,7 @@ def test_the_gain_of_an_eer_movie_divides_as_relion_expects(tmp_path: Path) -> N
     bench = StepBench(tmp_path)
     micrograph = make_moving(bench)
     (bench.folder / "movie.eer").touch()
-    gains = []
+    gains: list[Any] = []
     for changes in ({}, {"eer_group": 8, "eer_upsampling": 1, "movie": "session:movie.eer"}):
         use = micrograph.frames.model_copy(update=changes)
         image = micrograph.model_copy(update={"frames": use})

@@ -18,6 +18,7 @@ from icestream.microscope.pace import Pace
 from icestream.microscope.settings import Fault, Scene, SimulationSettings
 from icestream.microscope.simulate import simulate
 from icestream.microscope.truth import load_exposure_truth
+from icestream.observe.answers import FailedItem, RejectedItem
 from icestream.observe.queries import SessionView, open_view
 from icestream.observe.report import gather, write_report
 from icestream.records import Acquisition, Movie
@@ -71,7 +72,8 @@ def test_every_filter_decides_every_exposure_once(view: SessionView) -> None:
 
 
 def test_bad_movies_are_set_aside_where_they_should_be_and_good_ones_kept(view: SessionView) -> None:
-    told = {item.exposure: (item.step, item.reason) for item in [*view.rejected(), *view.failed()]}
+    set_aside: list[FailedItem | RejectedItem] = [*view.rejected(), *view.failed()]
+    told = {item.exposure: (item.step, item.reason) for item in set_aside}
     assert [told[f"mic_{index + 1:04d}"][0] for index in FAULTS] == ["right_dose", "right_dose", "steady", "movies"]
     assert "-100.0%" in told["mic_0002"][1]
     assert re.search(r"-(29|30|31)\.\d%", told["mic_0003"][1])

@@ -62,7 +62,7 @@ def own_steps() -> list[str]:
 
 
 def _steps_page() -> str:
-    parts = ["Every step type that comes with icestream. `icestream steps TYPE` shows the same on the terminal."]
+    parts = ["Every step type shipped with icestream. `icestream steps TYPE` shows the same in the terminal."]
     for name in own_steps():
         parts += _step_section(describe_step(find_step(name)), find_step(name).params)
     return page("Steps", *parts)
@@ -71,7 +71,7 @@ def _steps_page() -> str:
 def _step_section(text: dict[str, Any], params: type[BaseModel]) -> list[str]:
     facts = [f"Kind `{text['kind']}`, version {text['version']}, {text['cores']} core(s), {text['memory_gb']:g} GB of memory."]
     if text["reads"]:
-        facts.append(f"Reads of the microscope: {', '.join(f'`{value}`' for value in text['reads'])}.")
+        facts.append(f"Uses these microscope values: {', '.join(f'`{value}`' for value in text['reads'])}.")
     inputs = [[f"`{port['name']}`", port["record"], port["note"]] for port in text["inputs"]]
     outputs = [[f"`{out['name']}`", out["record"]] for out in text["outputs"]]
     return [
@@ -87,16 +87,16 @@ def _step_section(text: dict[str, Any], params: type[BaseModel]) -> list[str]:
 def _session_page() -> str:
     return page(
         "session.yaml",
-        "`icestream new` writes this file into the folder of a session; it may be edited while the session does not run.",
+        "`icestream new` writes this file into the session's folder. Apply edits with `icestream apply`, or before the next run.",
         "## The document",
         fields_table(SessionDocument),
         "## A step of the workflow",
         fields_table(StepSpec),
         "## resources",
-        "What is pinned for one step; what is unset is as the step type declares.",
+        "Resources for one step; unset values are as the step type declares.",
         fields_table(StepResources),
         "## acquisition",
-        "Values here win over those in files.",
+        "Values here take precedence over those in files.",
         fields_table(SessionAcquisition),
     )
 
@@ -124,14 +124,14 @@ def _simulation_page() -> str:
         "## Scenes",
         table(["scene"], [[f"`{scene.value}`"] for scene in Scene]),
         "## Pace",
-        "How fast and in which manner files are written, for those who call `icestream.microscope.simulate` from Python.",
+        "How fast and in which manner files are written, if you call `icestream.microscope.simulate` from Python.",
         fields_table(Pace),
     )
 
 
 def _workflows_page() -> str:
     parts = [
-        "Templates that come with icestream; a name or a file of this form is given to `icestream new --template`.",
+        "Templates shipped with icestream. Give a name, or a file of this form, to `icestream new --template`.",
         "## The document",
         fields_table(Template),
         "## A placeholder",
@@ -152,7 +152,7 @@ def _workflows_page() -> str:
 
 
 def _commands_page() -> str:
-    parts = ["`icestream COMMAND --help` shows the same on the terminal."]
+    parts = ["`icestream COMMAND --help` shows the same in the terminal."]
     for name, function in own_commands().items():
         parameters = list(inspect.signature(function).parameters.values())
         arguments = [_argument(p) for p in parameters if isinstance(p.default, ArgumentInfo)]
