@@ -13,6 +13,7 @@ from icestream.flow.declaration.registry import find_step
 from icestream.microscope.settings import SimulationSettings
 from icestream.settings import Settings
 from icestream.testing import reference
+from icestream.testing.reference_records import own_records
 from icestream.workflows import list_workflows, read_template
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,7 +76,7 @@ def test_every_setting_record_command_and_workflow_is_in_the_reference() -> None
     pages = {path.name: path.read_text(encoding="utf-8") for path in REFERENCE.glob("*.md")}
     settings = [f"ICESTREAM_{name.upper()}" for name in Settings.model_fields]
     assert [name for name in settings if f"`{name}`" not in pages["settings.md"]] == []
-    assert [r.__name__ for r in reference.own_records() if f"\n## {r.__name__}\n" not in pages["records.md"]] == []
+    assert [r.__name__ for r in own_records() if f"\n## {r.__name__}\n" not in pages["records.md"]] == []
     assert [name for name in reference.own_commands() if f"\n## {name}\n" not in pages["commands.md"]] == []
     assert [name for name in list_workflows() if f"\n## {name}\n" not in pages["workflows.md"]] == []
 

@@ -13,7 +13,7 @@ from icestream.flow.declaration.step import Kind, step_type_of
 from icestream.flow.workflow.graph import Workflow, build_graph
 from icestream.io.eer_write import write_eer
 from icestream.io.image import write_mrc
-from icestream.records import Acquisition, Movie
+from icestream.records import Acquisition, DoseReference, Movie, MovieDose
 from icestream.steps.movies.dose_check import (
     DoseCheckParams,
     DoseReferenceParams,
@@ -22,7 +22,6 @@ from icestream.steps.movies.dose_check import (
     check_dose,
     measure_dose,
 )
-from icestream.steps.quality_records import DoseReference, MovieDose
 from icestream.testing.context import StepBench
 
 MOVIE = Movie(file="session:m.mrc", n_frames=6, height_px=64, width_px=96, format="mrc", size_bytes=1)

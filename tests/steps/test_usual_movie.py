@@ -3,10 +3,9 @@
 import pytest
 
 from icestream.flow import Exposure
-from icestream.records import Acquisition, Movie
+from icestream.records import Acquisition, DoseReference, Movie, MovieDose, MovieShape
 from icestream.steps.movies.dose_check import DoseCheckParams, DoseReferenceParams, DoseReferences, check_dose
 from icestream.steps.movies.usual_movie import differences, most_usual
-from icestream.steps.quality_records import DoseReference, MovieDose, MovieShape
 from icestream.testing.context import StepBench
 
 USUAL = MovieShape(height_px=100, width_px=200, n_frames=40, format="tiff", pixel_size_ang=1.0, voltage_kv=300.0, cs_mm=2.7)

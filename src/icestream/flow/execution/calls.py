@@ -178,11 +178,12 @@ def store_record(message: Message, record: Record) -> dict[str, Any]:
     """Describe a record for the store, after reading it back (NaN, for one, would not come back); its block travels beside it."""
     block = getattr(record, "block", None)
     kind = type(record)
+    if not kind.stored_name:
+        raise TypeError(f"{kind.__name__} has no stored_name: the store does not know what to call it")
     text = record.model_dump_json()
     kind.restore(text, version=kind.schema_version, block=block)
-    name = kind.__name__ if kind.__module__ == "icestream.records" else f"{kind.__module__}:{kind.__qualname__}"
     return {
-        "type": name,
+        "type": kind.stored_name,
         "version": kind.schema_version,
         "json": text,
         "block": message.add_block(block),
