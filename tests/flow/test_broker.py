@@ -90,7 +90,7 @@ class FakeRunner:
             index = int(taken.step.removeprefix("kind"))
             self.waiting[index] -= 1
             self.at_work.append((now + self.kinds[index][1], taken))
-            self.started.append((now, task.step))
+            self.started.append((now, taken.step))
         self.queue.end(leaving=now >= self.ends_s)
         broker = self.queue.broker
         self.next_look_s = now + (RETRY_S if broker is not None and broker.hungry else POLL_S)
