@@ -190,4 +190,4 @@ def test_the_report_tells_who_did_what(folder: Path) -> None:
 
 def test_numbers_are_written_for_people() -> None:
     assert [span(value) for value in (None, 0, 0.2, 42.4, 600, 90000)] == ["unknown", "", "< 1 s", "42 s", "10 min", "25.0 h"]
-    assert [size(value) for value in (None, 0, 12, 1500, 2.5e9)] == ["unknown", "", "12 B", "1.5 kB", "2.5 GB"]
+    assert [size(value) for value in (None, 0, 12, 1500, 2_500_000_000)] == ["unknown", "", "12 B", "1.5 kB", "2.5 GB"]

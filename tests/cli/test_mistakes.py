@@ -1,6 +1,7 @@
 """What a person may type or meet: one clear line, never a traceback, and nothing made by halves."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,7 @@ def test_the_next_command_can_be_pasted(tmp_path: Path, monkeypatch: pytest.Monk
     own = tmp_path / "venv" / "bin" / "icestream"
     own.parent.mkdir(parents=True)
     own.touch(mode=0o755)
-    monkeypatch.setattr(console.sys, "executable", str(own.parent / "python"))
+    monkeypatch.setattr(sys, "executable", str(own.parent / "python"))
     monkeypatch.setenv("PATH", os.defpath)
     assert console.type_next("run", tmp_path / "a b") == f"{own} run '{tmp_path / 'a b'}'"
     monkeypatch.chdir(tmp_path)

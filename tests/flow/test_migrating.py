@@ -139,7 +139,7 @@ def _shape(seen: Inspector) -> dict[str, object]:
     shapes: dict[str, object] = {}
     for table in seen.get_table_names():
         columns = {
-            column["name"]: (str(column["type"]).replace("BIGINT", "INTEGER"), column["nullable"], column["primary_key"])
+            column["name"]: (str(column["type"]).replace("BIGINT", "INTEGER"), column["nullable"], column.get("primary_key"))
             for column in seen.get_columns(table)
         }
         indexes = sorted((index["name"], tuple(index["column_names"]), index["unique"]) for index in seen.get_indexes(table))
@@ -209,6 +209,7 @@ def back_to_version_2(session: Session) -> None:
             keys = {name: key for name, key in json.loads(row[1]).items() if not name.startswith("taken.")}
             connection.execute(update(outcome).where(outcome.c.seq == row[0]).values(keys=json.dumps(keys)))
         connection.execute(text("DROP TABLE recompute"))
+        connection.execute(text("DROP TABLE description"))
         connection.execute(update(schema.runner).values(schema_version=2))
     engine.dispose()
 
@@ -238,7 +239,7 @@ def test_a_session_of_version_2_goes_on_and_knows_what_its_accumulators_took(of_
         == "done"
     )
     assert run_session(of_version_2, patient).finished
-    assert read_version(of_version_2.store_path) == 3
+    assert read_version(of_version_2.store_path) == SCHEMA_VERSION
     assert made < {row["key"] for row in read_rows(of_version_2, schema.result)}
     names = {row["unit"]: row["name"] for row in read_rows(of_version_2, schema.exposure)}
     steps = active_steps(of_version_2)

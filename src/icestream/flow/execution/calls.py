@@ -11,7 +11,7 @@ from typing import Any
 from icestream.errors import ItemError
 from icestream.flow.declaration.context import Exposure, Verdict
 from icestream.flow.declaration.guard import CallFailure, call_step
-from icestream.flow.declaration.registry import find_record, find_step
+from icestream.flow.declaration.registry import find_record, find_step, plugin_of
 from icestream.flow.declaration.step import Kind, StepType, Update
 from icestream.flow.execution.bench import WorkerContext
 from icestream.flow.execution.wire import Message
@@ -49,7 +49,7 @@ def _run(task: Message, report: Callable[[float, str], None], stop: threading.Ev
     check_contents(step, params, contents, roots)
     answer = (_absorb if step.kind is Kind.ACCUMULATE else _call)(step, task, _context(task.body, report, stop))
     check_contents(step, params, contents, roots)
-    answer.body["version"] = step.version
+    answer.body |= {"version": step.version, "plugin": plugin_of(task.body["use"])}
     json.dumps(answer.body)  # what cannot be sent is the step's failure, not the worker's death
     return answer
 
@@ -178,11 +178,12 @@ def store_record(message: Message, record: Record) -> dict[str, Any]:
     """Describe a record for the store, after reading it back (NaN, for one, would not come back); its block travels beside it."""
     block = getattr(record, "block", None)
     kind = type(record)
+    if not kind.stored_name:
+        raise TypeError(f"{kind.__name__} has no stored_name: the store does not know what to call it")
     text = record.model_dump_json()
     kind.restore(text, version=kind.schema_version, block=block)
-    name = kind.__name__ if kind.__module__ == "icestream.records" else f"{kind.__module__}:{kind.__qualname__}"
     return {
-        "type": name,
+        "type": kind.stored_name,
         "version": kind.schema_version,
         "json": text,
         "block": message.add_block(block),

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 from icestream.flow.declaration.guard import CallFailure, call_step
-from icestream.flow.declaration.registry import find_step
+from icestream.flow.declaration.registry import find_step, plugin_of
 from icestream.flow.declaration.source import Arrival, SeenFile
 from icestream.flow.execution.calls import run_task, store_record
 from icestream.flow.execution.watching import WorkerSourceContext
@@ -110,8 +110,10 @@ def _watch(
             except StopIteration as ended:
                 return str(ended.value or "the source ended")
             if found != said:  # a pulse that says nothing new is not sent
+                message = describe_found(found)
+                message.body["plugin"] = plugin_of(task.body["use"])
                 with lock:
-                    send(connection, describe_found(found))
+                    send(connection, message)
             said = found
 
     reason = call_step(watch)

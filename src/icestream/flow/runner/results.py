@@ -21,6 +21,7 @@ from icestream.flow.runner.tasks import Task
 from icestream.flow.scheduling import events, instructions
 from icestream.flow.scheduling.joins import first_weight, passed_keys
 from icestream.flow.storage import schema
+from icestream.flow.storage.revisions import Revision
 from icestream.flow.storage.writing import Writing
 from icestream.flow.workflow.keys import assignment_key
 
@@ -188,7 +189,7 @@ class ResultHandler:
             wall_s=message.body.get("wall_s", 0.0),
             cpu_s=message.body.get("cpu_s", 0.0),
             host=message.body.get("host") or socket.gethostname(),
-            software=f"icestream {__version__}, {revision.type_name} {message.body.get('version', revision.type_version)}",
+            software=_software_of(revision, message),
         )
         self.runner.task_builder.remember(key, {"json": stored["json"], "version": stored["version"], "block": block})
 
@@ -205,3 +206,9 @@ class ResultHandler:
             for row in rows:
                 acquisition = json.loads(row["acquisition"])
                 self.runner.task_builder.know_unit(row["unit"], row["name"], acquisition, row["ordinal"])
+
+
+def _software_of(revision: Revision, message: Message) -> str:
+    """Return what made a result: icestream, the plugin that the step comes from if any, and the step, each with its version."""
+    step = f"{revision.type_name} {message.body.get('version', revision.type_version)}"
+    return ", ".join(filter(None, [f"icestream {__version__}", message.body.get("plugin"), step]))
