@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from icestream.cli import app
 from icestream.errors import SessionError, StoreUnavailable
-from icestream.flow.commands.client import submit
 from icestream.flow.commands.requests import Recompute
+from icestream.flow.runner.answering import submit
 from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import migrating, schema
 from icestream.flow.storage.database import engine_for

@@ -15,12 +15,24 @@ from typing import IO, Any
 
 from icestream.flow.declaration.exhaustion import OomWatch, reap
 from icestream.flow.declaration.outcomes import FailureKind
-from icestream.flow.execution.deaths import explain_death
-from icestream.flow.execution.executor import Answer, Capacity, Request, ended
-from icestream.flow.execution.wire import Message, receive, send
+from icestream.flow.declaration.source import SeenFile
+from icestream.flow.execution.executor import Answer, Capacity, Request
+from icestream.flow.execution.messages import (
+    CallEnded,
+    CallProgress,
+    CancelOrder,
+    FromWorker,
+    SourceDied,
+    SourceEnded,
+    SourceFailed,
+    StopOrder,
+    ToWorker,
+    WatchOrder,
+    WorkerLog,
+)
+from icestream.flow.execution.wire import receive, send
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS")
-_SOURCE_ENDS = ("source_closed", "source_stopped", "source_failed")
 
 
 @dataclass(frozen=True)
@@ -97,13 +109,13 @@ class Pool:
         worker = self._worker_of(request.attempt)
         if worker is not None:
             worker.given_at = time.monotonic()
-            _give(worker, request.message)
+            _give(worker, request.call)
 
-    def watch(self, step: str, task: Message) -> None:
+    def watch(self, step: str, order: WatchOrder) -> None:
         """Start the source of a step in a process of its own."""
         worker = self.start(1, notepad=tempfile.TemporaryFile())  # noqa: SIM115 - lives as long as the worker
         worker.source = step
-        _give(worker, task)
+        _give(worker, order)
 
     def cancel(self, attempt: str) -> None:
         """Tell a step to end; it is killed after its grace period."""
@@ -152,13 +164,12 @@ class Pool:
         code = worker.process.returncode
         self.workers.remove(worker)
         if worker.source is not None:
-            body = {"status": "ended", "message": f"its process died (exit status {code})", "reading": _last_read(worker)}
-            yield Answer(worker.name, Message(body), worker.source)
+            died = SourceDied(f"its process died (exit status {code})", _last_read(worker))
+            yield Answer(worker.name, died, worker.source)
         elif worker.request is not None and worker.ending is not None:
-            yield Answer(worker.name, ended(worker.request.attempt, worker.ending.kind, worker.ending.text))
+            yield Answer(worker.name, CallEnded(worker.request.attempt, worker.ending.kind, worker.ending.text))
         elif worker.request is not None:
-            kind, text = explain_death(code, peak_gb, self.oom)
-            yield Answer(worker.name, ended(worker.request.attempt, kind, text))
+            yield Answer(worker.name, CallEnded(worker.request.attempt, *explain_death(code, peak_gb, self.oom)))
         if worker.notepad is not None:
             worker.notepad.close()
 
@@ -171,7 +182,7 @@ class Pool:
         """Tell the sources that the runner is stopping."""
         for worker in self.workers:
             if worker.source is not None:
-                _give(worker, Message({"kind": "stop"}))
+                _give(worker, StopOrder())
 
     def shut_down(self) -> None:
         """End all workers, at once; what they worked on is not committed and will be done again."""
@@ -182,10 +193,10 @@ class Pool:
                 pass  # nobody is left to hear it
 
 
-def _give(worker: Worker, task: Message) -> None:
+def _give(worker: Worker, message: ToWorker) -> None:
     """Send a message; a worker that died meanwhile is noticed by `Pool.answers`."""
     try:
-        send(worker.connection, task)
+        send(worker.connection, message)
     except (BrokenPipeError, ConnectionResetError):
         return
 
@@ -194,24 +205,35 @@ def _tell_to_end(worker: Worker, kind: FailureKind, text: str) -> None:
     if worker.request is None or worker.ending is not None:
         return
     worker.ending = Ending(kind, text, time.monotonic() + worker.request.grace_s)
-    _give(worker, Message({"kind": "cancel", "attempt": worker.request.attempt}))
+    _give(worker, CancelOrder(worker.request.attempt))
 
 
-def heard(worker: Worker, message: Message) -> Answer:
+def heard(worker: Worker, message: FromWorker) -> Answer:
     """Note that a worker is free again; the result of a step that was told to end is not used."""
-    source, status = worker.source, message.body["status"]
-    if status in _SOURCE_ENDS:
+    source = worker.source
+    if isinstance(message, SourceEnded | SourceFailed):
         worker.source = None
-    elif worker.request is not None and status != "progress":
+    elif worker.request is not None and not isinstance(message, CallProgress | WorkerLog):
         if worker.ending is not None:
-            message = ended(worker.request.attempt, worker.ending.kind, worker.ending.text)
+            message = CallEnded(worker.request.attempt, worker.ending.kind, worker.ending.text)
         worker.request, worker.ending, worker.given_at = None, None, 0.0
     return Answer(worker.name, message, source)
 
 
-def _last_read(worker: Worker) -> list[Any] | None:
-    """Return the file that a source was reading when it died: reference, size, time."""
+def _last_read(worker: Worker) -> SeenFile | None:
+    """Return the file that a source was reading when it died."""
     if worker.notepad is None:
         return None
     line = os.pread(worker.notepad.fileno(), 1 << 16, 0).split(b"\n")[0]
-    return list(json.loads(line)) if line else None
+    return SeenFile(*json.loads(line)) if line else None
+
+
+def explain_death(code: int | None, peak_gb: float | None, oom: OomWatch) -> tuple[FailureKind, str]:
+    """Return how a task ended whose worker died with exit status ``code``: out of memory if the kernel killed it for that.
+
+    ``peak_gb`` is the most memory that the worker had had, if the kernel told.
+    """
+    if not oom.explains(code):
+        return FailureKind.WORKER_DIED, f"its worker died (exit status {code})"
+    had = "" if peak_gb is None else f"; it had had up to {peak_gb:.1f} GB"
+    return FailureKind.OUT_OF_MEMORY, f"ran out of memory: the system killed its worker{had}"

@@ -2,7 +2,8 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any
+
+from icestream.flow.execution.messages import StoredRecord
 
 _OVERHEAD_BYTES = 600
 """What Python needs for an entry beside its text and block."""
@@ -14,13 +15,13 @@ class RecordCache:
 
     limit_bytes: int = 256 * 2**20
     size_bytes: int = 0
-    _records: "OrderedDict[str, dict[str, Any]]" = field(default_factory=OrderedDict)
+    _records: "OrderedDict[str, StoredRecord]" = field(default_factory=OrderedDict)
 
     def __len__(self) -> int:
         return len(self._records)
 
-    def get(self, key: str) -> dict[str, Any] | None:
-        """Return a record (``json``, ``version``, ``block``), or None if it is not here any more."""
+    def get(self, key: str) -> StoredRecord | None:
+        """Return a record, or None if it is not here any more."""
         stored = self._records.get(key)
         if stored is not None:
             self._records.move_to_end(key)
@@ -32,7 +33,7 @@ class RecordCache:
         if known is not None:
             self.size_bytes -= size_of(known)
 
-    def put(self, key: str, stored: dict[str, Any]) -> None:
+    def put(self, key: str, stored: StoredRecord) -> None:
         """Keep a record; those that were not used for the longest time make room."""
         self.drop(key)
         self._records[key] = stored
@@ -42,7 +43,6 @@ class RecordCache:
             self.size_bytes -= size_of(oldest)
 
 
-def size_of(stored: dict[str, Any]) -> int:
+def size_of(stored: StoredRecord) -> int:
     """Return about how many bytes a record takes."""
-    block = stored["block"]
-    return _OVERHEAD_BYTES + len(stored["json"]) + (0 if block is None else len(block))
+    return _OVERHEAD_BYTES + len(stored.json) + (0 if stored.block is None else len(stored.block))

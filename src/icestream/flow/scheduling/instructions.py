@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from icestream.flow.declaration.outcomes import Member, Outcome, Status
+from icestream.flow.scheduling.notices import NoticeCause
 
 
 @dataclass(frozen=True)
@@ -137,12 +138,15 @@ class PublishVersion:
 
 @dataclass(frozen=True)
 class Notify:
-    """Store something that people should see."""
+    """Store something that people should see; ``subject`` is what it is about within its cause, ``by`` the person behind it."""
 
     level: str
     message: str
     step: str | None = None
     unit: str | None = None
+    cause: NoticeCause | None = None
+    subject: str | None = None
+    by: str | None = None
 
 
 Instruction = (

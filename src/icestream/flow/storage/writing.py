@@ -194,6 +194,9 @@ class Writing:
             step=notice.step,
             unit=notice.unit,
             message=notice.message,
+            cause=notice.cause,
+            subject=notice.subject,
+            by=notice.by,
             at=self.now,
         )
 

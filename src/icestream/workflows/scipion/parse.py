@@ -3,12 +3,12 @@
 import json
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from icestream.errors import WorkflowError
-from icestream.workflows.scipion.order import put_in_order
 
 LARGEST_BYTES = 16 << 20
 MOST_PROTOCOLS = 1000
@@ -136,7 +136,7 @@ def parse_scipion(text: str, *, name: str, template: bool = False) -> Document:
             raise WorkflowError(f"{name}: two protocols have the id {protocol.id}; each needs its own")
         protocols[protocol.id] = protocol
     protocols = {**_stand_ins(protocols), **protocols}
-    return Document(name, description, tuple(protocols[one] for one in put_in_order(protocols, name)))
+    return Document(name, description, tuple(protocols[one] for one in _put_in_order(protocols, name)))
 
 
 def _stand_ins(protocols: dict[str, Protocol]) -> dict[str, Protocol]:
@@ -144,6 +144,42 @@ def _stand_ins(protocols: dict[str, Protocol]) -> dict[str, Protocol]:
     groups = [group for protocol in protocols.values() for group in protocol.pointers.values()]
     outside = dict.fromkeys(one.protocol for group in groups for one in group if one.protocol not in protocols)
     return {one: Protocol(one, NOT_IN_FILE, "", "", {}, (), {}) for one in outside}
+
+
+def _put_in_order(protocols: Mapping[str, Protocol], name: str) -> list[str]:
+    """Return the ids of protocols, each after all that it needs; prerequisites are heeded where they make no circle.
+
+    Raises
+    ------
+    WorkflowError
+        Protocols take their input from each other in a circle.
+    """
+    needs = {
+        protocol.id: {pointer.protocol for group in protocol.pointers.values() for pointer in group}
+        for protocol in protocols.values()
+    }
+    waits = {identity: wanted | (set(protocols[identity].prerequisites) & set(protocols)) for identity, wanted in needs.items()}
+    order = _sorted(waits) if len(_sorted(waits)) == len(protocols) else _sorted(needs)
+    if len(order) < len(protocols):
+        circle = [str(protocols[identity]) for identity in protocols if identity not in order]
+        raise WorkflowError(f"{name}: protocols {', '.join(circle[:20])} take their input from each other in a circle")
+    return order
+
+
+def _sorted(needs: dict[str, set[str]]) -> list[str]:
+    """Return what can be put in order: each after all that it needs."""
+    users: dict[str, list[str]] = {identity: [] for identity in needs}
+    for identity, wanted in needs.items():
+        for source in wanted:
+            users[source].append(identity)
+    open_needs = {identity: len(wanted) for identity, wanted in needs.items()}
+    order = [identity for identity, count in open_needs.items() if count == 0]
+    for identity in order:  # grows while it is read
+        for user in users[identity]:
+            open_needs[user] -= 1
+            if open_needs[user] == 0:
+                order.append(user)
+    return order
 
 
 def _split_description(text: str, name: str) -> tuple[str, str]:

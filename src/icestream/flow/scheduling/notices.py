@@ -1,0 +1,36 @@
+"""What a notice is about. Two notices are about the same if cause, step and subject are; their text is for people only."""
+
+from enum import StrEnum
+
+
+class NoticeCause(StrEnum):
+    """Why people are told something."""
+
+    ACQUISITION = "acquisition"
+    """A file says another acquisition value than the session."""
+    RAW_FILE = "raw_file"
+    """A raw file has other content than before, or cannot be read."""
+    GIVEN_FILE = "given_file"
+    """A file that a parameter names has changed, or is away."""
+    SOURCE = "source"
+    """A source failed and is started again."""
+    STEP_FAILING = "step_failing"
+    """A step fails for many items in a row, or could not finish."""
+    SURROUNDINGS = "surroundings"
+    """The session is paused by itself, or goes on."""
+    PAUSE = "pause"
+    """A person paused or resumed the session, or stopped its runner."""
+    RELEASE = "release"
+    """A person let a gate open or a batch close."""
+    RECOMPUTED = "recomputed"
+    """A step is computed afresh, was reset, or is built anew."""
+    CLEANED = "cleaned"
+    """Files and results that nothing needs were deleted."""
+    RESOURCES = "resources"
+    """A step asks for more than there is."""
+    OWN_PARAMETERS = "own_parameters"
+    """Parameters that an exposure has of its own do not go with its step."""
+    LEDGER = "ledger"
+    """The ledger of the machine's resources."""
+    WORKERS = "workers"
+    """Workers, or the scheduler of a cluster."""
