@@ -7,8 +7,7 @@ from typing import Protocol
 from icestream.errors import SessionError
 from icestream.flow.resources.capacity import Machine
 from icestream.flow.scheduling.events import Event, Overridden, Retried
-from icestream.flow.scheduling.instructions import Notify
-from icestream.flow.scheduling.notices import NoticeCause
+from icestream.flow.scheduling.instructions import NoticeCause, Notify
 from icestream.flow.scheduling.overriding import Overrides
 from icestream.flow.scheduling.scheduler import Scheduler
 from icestream.flow.storage.own_params import Owned

@@ -1,5 +1,6 @@
 """Carrying out what people asked for; every command is answered, once."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,6 +12,9 @@ from icestream.flow.commands import editing, garbage, overrides, pausing, recomp
 from icestream.flow.commands.context import CommandContext, Controls, WorkflowView
 from icestream.flow.storage import schema
 from icestream.flow.storage.writing import Writing
+from icestream.logs import log_event
+
+_LOG = logging.getLogger(__name__)
 
 Handler = Callable[[CommandContext, Any], str]
 """``(context, command) → answer``; it raises `IcestreamError` to refuse."""
@@ -50,6 +54,7 @@ def carry_out_commands(writing: Writing, workflow: WorkflowView, controls: Contr
         if controls.is_outdated:
             break
         state, answer = _carry_out(CommandContext(row["author"], writing, workflow, controls), row)
+        log_event(_LOG, logging.INFO, "command", command=row["kind"], by=row["author"], state=state, answer=answer)
         writing.flush()
         done = {"state": state, "answer": answer, "done_at": time.time()}
         writing.connection.execute(update(table).where(table.c.id == row["id"]).values(**done))

@@ -21,7 +21,7 @@ from icestream.flow.commands.context import CommandContext
 from icestream.flow.commands.requests import Clean
 from icestream.flow.planning.dry_run import DryRun
 from icestream.flow.planning.planned_revisions import plan_revisions
-from icestream.flow.scheduling.notices import NoticeCause
+from icestream.flow.scheduling.instructions import NoticeCause
 from icestream.flow.storage import schema
 from icestream.flow.storage.own_params import load_replaced
 from icestream.flow.storage.read_connection import reading

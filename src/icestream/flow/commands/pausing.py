@@ -2,7 +2,7 @@
 
 from icestream.flow.commands.context import CommandContext
 from icestream.flow.commands.requests import Pause, Resume, Stop
-from icestream.flow.scheduling.notices import NoticeCause
+from icestream.flow.scheduling.instructions import NoticeCause
 from icestream.flow.storage.pauses import ActivePause
 
 NOT_PAUSED = "is not paused"

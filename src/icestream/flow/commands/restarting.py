@@ -8,7 +8,7 @@ from icestream.flow.commands.streams import BY_HAND
 from icestream.flow.declaration import outcomes
 from icestream.flow.scheduling import instructions
 from icestream.flow.scheduling.draining import HALTED
-from icestream.flow.scheduling.notices import NoticeCause
+from icestream.flow.scheduling.instructions import NoticeCause
 from icestream.flow.storage import schema
 from icestream.flow.storage.writing import Writing
 

@@ -9,7 +9,7 @@ from icestream.flow.commands.requests import Close, Continue, Release, Reopen, R
 from icestream.flow.declaration.outcomes import Status
 from icestream.flow.declaration.step import Kind
 from icestream.flow.scheduling import events, versions
-from icestream.flow.scheduling.notices import NoticeCause
+from icestream.flow.scheduling.instructions import NoticeCause
 from icestream.flow.storage import schema
 
 BY_HAND = "by hand, by "

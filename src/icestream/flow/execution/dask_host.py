@@ -73,8 +73,8 @@ _Order = _Run | _Cancel | _Close
 class Host:
     """Worker processes beside one dask worker; one thread starts and hears them all, because they die with that thread."""
 
-    def __init__(self, cores: int, memory_gb: float, image_memory_mb: int) -> None:
-        self._pool = Pool(cores, memory_gb, image_memory_mb)
+    def __init__(self, cores: int, memory_gb: float, settings: Settings) -> None:
+        self._pool = Pool(cores, memory_gb, settings.image_memory_mb, settings.log_level)
         self._orders: queue.SimpleQueue[_Order] = queue.SimpleQueue()
         self._ear, self._mouth = socket.socketpair()
         self._ear.setblocking(False)
@@ -185,7 +185,7 @@ def host_of(worker: Worker) -> Host:
     with _hosts_lock:
         if worker.address not in _hosts:
             about = describe_worker(worker)
-            _hosts[worker.address] = Host(about.cores, about.memory_gb, Settings().image_memory_mb)
+            _hosts[worker.address] = Host(about.cores, about.memory_gb, Settings())
         return _hosts[worker.address]
 
 

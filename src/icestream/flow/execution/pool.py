@@ -1,6 +1,7 @@
 """A small supervisor of worker processes. A worker that dies loses one task, never the others."""
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -31,6 +32,9 @@ from icestream.flow.execution.messages import (
     WorkerLog,
 )
 from icestream.flow.execution.wire import receive, send
+from icestream.logs import LogLevel, log_event
+
+_LOG = logging.getLogger(__name__)
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -72,6 +76,7 @@ class Pool:
     cores: int = 1
     memory_gb: float = 1.0
     image_memory_mb: int = 512
+    log_level: LogLevel = "info"
     oom: OomWatch = field(default_factory=OomWatch)
     workers: list[Worker] = field(default_factory=list)
     started: int = 0
@@ -94,7 +99,7 @@ class Pool:
         ours, theirs = socket.socketpair()
         environment = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(cores))
         environment |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "" if gpu is None else str(gpu)}
-        environment["ICESTREAM_IMAGE_MEMORY_MB"] = str(self.image_memory_mb)
+        environment |= {"ICESTREAM_IMAGE_MEMORY_MB": str(self.image_memory_mb), "ICESTREAM_LOG_LEVEL": self.log_level}
         handles = [theirs.fileno(), *([] if notepad is None else [notepad.fileno()])]
         command = [sys.executable, "-m", "icestream.flow.execution.worker", str(os.getpid()), *map(str, handles)]
         process = subprocess.Popen(command, pass_fds=handles, stdin=subprocess.DEVNULL, env=environment)
@@ -102,6 +107,7 @@ class Pool:
         self.started += 1
         worker = Worker(f"w{self.started}", cores, process, Connection(ours.detach()), gpu, notepad=notepad)
         self.workers.append(worker)
+        log_event(_LOG, logging.DEBUG, "worker started", worker=worker.name, pid=process.pid, cores=cores, gpu=gpu)
         return worker
 
     def submit(self, request: Request) -> None:
@@ -163,6 +169,8 @@ class Pool:
         peak_gb = reap(worker.process)
         code = worker.process.returncode
         self.workers.remove(worker)
+        about = {"worker": worker.name, "pid": worker.process.pid, "exit_status": code, "source": worker.source}
+        log_event(_LOG, logging.DEBUG if worker.idle else logging.WARNING, "worker ended", **about)
         if worker.source is not None:
             died = SourceDied(f"its process died (exit status {code})", _last_read(worker))
             yield Answer(worker.name, died, worker.source)

@@ -32,6 +32,7 @@ from icestream.flow.execution.messages import (
 )
 from icestream.flow.execution.watching import WorkerSourceContext
 from icestream.flow.execution.wire import receive, send
+from icestream.flow.execution.worker_log import carry_log
 
 _PR_SET_PDEATHSIG = 1
 
@@ -55,13 +56,15 @@ def main() -> None:
         with lock:
             send(connection, message)
 
+    log = carry_log(say)
     try:
         while True:
             order = orders.get()
             if isinstance(order, WatchOrder):
                 _watch(say, order, stop, notepad[0] if notepad else None)
             else:
-                _serve(say, order, cancels)
+                with log.during(order):
+                    _serve(say, order, cancels)
     except ConnectionError:  # the runner died just now; the next one gives the task again
         os._exit(1)
 

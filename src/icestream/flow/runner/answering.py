@@ -10,6 +10,7 @@ from icestream.flow.commands.requests import Command, Recompute
 from icestream.flow.runner.loop import Runner
 from icestream.flow.storage.own_params import check_own_params
 from icestream.flow.storage.session import Session, open_session
+from icestream.logs import session_log
 from icestream.settings import Settings
 
 _TRY_AGAIN_S = 0.1
@@ -41,7 +42,8 @@ def submit_all(
     def answer_here(session: Session) -> None:
         """Carry out what was asked, with the document as it is on the disk now: an earlier command may have changed it."""
         try:
-            Runner(open_session(session.folder), settings).answer_commands()
+            with session_log(session.folder, settings.log_level):
+                Runner(open_session(session.folder), settings).answer_commands()
         except SessionBusy:
             time.sleep(_TRY_AGAIN_S)  # a runner was started meanwhile: it will answer
 

@@ -10,8 +10,7 @@ from icestream.flow.runner.backlog import Backlog, find_backlog
 from icestream.flow.runner.status import Board
 from icestream.flow.runner.tasks import TaskBuilder
 from icestream.flow.scheduling.deciding import judge_for
-from icestream.flow.scheduling.instructions import Notify
-from icestream.flow.scheduling.notices import NoticeCause
+from icestream.flow.scheduling.instructions import NoticeCause, Notify
 from icestream.flow.scheduling.scheduler import Scheduler
 from icestream.flow.storage import resuming
 from icestream.flow.storage.contents import look_into_files

@@ -6,8 +6,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from icestream.flow.scheduling.instructions import Notify
-from icestream.flow.scheduling.notices import NoticeCause
+from icestream.flow.scheduling.instructions import NoticeCause, Notify
 from icestream.flow.storage import schema
 from icestream.flow.storage.writing import Writing
 from icestream.records import Acquisition

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 
 from icestream.flow.declaration.step import Kind
 from icestream.flow.runner.build import ActiveWorkflow
-from icestream.flow.scheduling.instructions import Notify
-from icestream.flow.scheduling.notices import NoticeCause
+from icestream.flow.scheduling.instructions import NoticeCause, Notify
 from icestream.flow.storage.contents import GivenFiles
 from icestream.flow.storage.revisions import begin_anew
 from icestream.flow.storage.session import Session

@@ -1,5 +1,6 @@
 """The scheduler's edge: it is told what happened, and what it wants is written and queued."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -17,6 +18,9 @@ from icestream.flow.scheduling.instruction_queue import InstructionQueue
 from icestream.flow.storage import resuming, schema
 from icestream.flow.storage.store import Store
 from icestream.flow.storage.writing import Writing, needs_durability
+from icestream.logs import log_event
+
+_LOG = logging.getLogger(__name__)
 
 LOW_WATER = 200
 """With fewer tasks ready, more of what earlier runs left unsettled is taken up."""
@@ -106,7 +110,11 @@ class Engine:
             self._make_ready(task)
 
     def _make_ready(self, task: Task) -> None:
-        task.reduce_after(self.workflow.scheduler.stages[task.step].failures.get(task.unit, {}))
+        failures = self.workflow.scheduler.stages[task.step].failures.get(task.unit, {})
+        if failures:
+            about = {"step": task.step, "unit": task.unit, "exposure": self.workflow.tasks.name_of(task.unit)}
+            log_event(_LOG, logging.INFO, "tried again", **about, attempt=task.attempt, failures=sum(failures.values()))
+        task.reduce_after(failures)
         self.work.ready.put(task, depth=self.workflow.graph.nodes[task.step].depth)
 
     def end_attempt(self, writing: Writing, attempt: str) -> Task | None:

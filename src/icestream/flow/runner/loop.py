@@ -1,5 +1,8 @@
 """The run loop: what workers say → scheduler → one transaction → what workers are told."""
 
+import logging
+import os
+import socket
 import time
 from collections import deque
 from collections.abc import Callable
@@ -7,6 +10,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
+from icestream import __version__
 from icestream.files import sweep_temporaries
 from icestream.flow.commands.dispatch import carry_out_commands
 from icestream.flow.execution.executor import Answer, Executor, Request, hear
@@ -22,13 +26,15 @@ from icestream.flow.runner.health import Health
 from icestream.flow.runner.resuming import after_commit, reload, resume, watch_again
 from icestream.flow.runner.status import RunReport, RunStatus, StatusTable
 from icestream.flow.scheduling.events import Tick
-from icestream.flow.scheduling.instructions import Notify
-from icestream.flow.scheduling.notices import NoticeCause
+from icestream.flow.scheduling.instructions import NoticeCause, Notify
 from icestream.flow.storage.session import Session
 from icestream.flow.storage.store import Store
 from icestream.flow.storage.writing import Writing
 from icestream.flow.workflow.demands import check_requests
+from icestream.logs import log_event
 from icestream.settings import Settings
+
+_LOG = logging.getLogger(__name__)
 
 _POLL_S = 0.5
 _KEPT_NOTICES = 100
@@ -69,7 +75,8 @@ class Runner:
         """Do nothing: a virtual machine lets things happen to the store."""
 
     def _make_pool(self) -> Pool:
-        return Pool(self.settings.cores, self.settings.usable_memory_gb, self.settings.image_memory_mb)
+        settings = self.settings
+        return Pool(settings.cores, settings.usable_memory_gb, settings.image_memory_mb, settings.log_level)
 
     def _make_health(self) -> Health:
         return Health(self.session, self.settings.min_free_gb)
@@ -112,6 +119,8 @@ class Runner:
             raise
 
     def _begin(self) -> None:
+        about = {"version": __version__, "pid": os.getpid(), "host": socket.gethostname(), "cores": self.settings.cores}
+        log_event(_LOG, logging.INFO, "runner started", fence=self.store.fence, **about)
         sweep_temporaries(self.parts.place.health.results_folder)
         resume(self.parts)
         self.engine.sources.start_all(self.engine.workflow)
@@ -128,9 +137,13 @@ class Runner:
         self._end_workers()
         self.parts.broker.close()
         self.store.close(report.reason)
+        log_event(
+            _LOG, logging.INFO, "runner stopped", reason=report.reason, exposures=report.n_exposures, failed=report.n_failed
+        )
         return report
 
     def _give_up(self, error: BaseException) -> None:
+        _LOG.error("runner ended", exc_info=error)
         self._end_workers()
         self._leave(error)
 
@@ -176,13 +189,15 @@ class Runner:
             self._publish_status(connection)
             fault_point("before_commit")
         fault_point("after_commit")
-        self._notices.extend(writing.said)
+        self._show(writing.told)
         after_commit(parts)
         for request in assigned:
             self._give(request)
         if parts.edits.outdated:
             self._to_tell += reload(parts)
             watch_again(parts)
+            revisions = {step: revision.number for step, revision in engine.workflow.revisions.items()}
+            log_event(_LOG, logging.INFO, "workflow replaced", revisions=revisions)
         if not parts.stop.asked:
             engine.sources.restart_due(engine.workflow)
         if self.on_change is not None:
@@ -209,6 +224,17 @@ class Runner:
             self.parts.results.hear(writing, message, answer.worker)
         elif isinstance(message, ExecutorNotice):
             writing.notify(Notify(message.level, message.message, cause=NoticeCause.WORKERS, subject=message.subject))
+        else:
+            fields = {"step": answer.source, **message.fields, "worker": answer.worker, "message": message.message}
+            log_event(logging.getLogger(f"icestream.worker.{message.logger}"), message.level, "step log", **fields)
+
+    def _show(self, notices: list[Notify]) -> None:
+        """Show the notices that were stored, and log them."""
+        for told in notices:
+            self._notices.append(f"{told.level}: {told.message}")
+            level = {"info": logging.INFO, "warning": logging.WARNING}.get(told.level, logging.ERROR)
+            about = {"cause": told.cause, "subject": told.subject, "by": told.by, "step": told.step, "unit": told.unit}
+            log_event(_LOG, level, "notice", message=told.message, **about)
 
     def _look_around(self, writing: Writing) -> None:
         if self.parts.pausing.look_around(writing):
@@ -244,6 +270,9 @@ class Runner:
             work.start(task)
             writing.lease(task.step, task.unit, attempt=task.attempt, worker=worker)
             assigned.append(request)
+            if _LOG.isEnabledFor(logging.DEBUG):
+                about = {"step": task.step, "unit": task.unit, "exposure": tasks.name_of(task.unit), "attempt": task.attempt}
+                log_event(_LOG, logging.DEBUG, "dispatched", **about, worker=worker)
         return assigned
 
     def _give(self, request: Request) -> None:

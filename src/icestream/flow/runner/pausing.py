@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 
 from icestream.flow.declaration.outcomes import FailureKind
 from icestream.flow.runner.health import Health
-from icestream.flow.scheduling.instructions import Notify
-from icestream.flow.scheduling.notices import NoticeCause
+from icestream.flow.scheduling.instructions import NoticeCause, Notify
 from icestream.flow.storage.pauses import ActivePause, Pauses
 from icestream.flow.storage.store import Store
 from icestream.flow.storage.writing import Writing

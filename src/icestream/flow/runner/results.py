@@ -1,6 +1,7 @@
 """What workers say of calls, turned into results, failures and events."""
 
 import json
+import logging
 import socket
 import time
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ from icestream.flow.scheduling import events
 from icestream.flow.scheduling.joins import first_weight, passed_keys
 from icestream.flow.storage.writing import Writing
 from icestream.flow.workflow.keys import assignment_key
+from icestream.logs import log_event
+
+_LOG = logging.getLogger(__name__)
 
 _NAMES = {FailureKind.WORKER_DIED: "WorkerDied", FailureKind.OUT_OF_MEMORY: "OutOfMemory"}
 """What a failure is called that no exception of a step tells of."""
@@ -60,8 +64,14 @@ class ResultHandler:
             self.pausing.pause_for(writing, trouble)
             self._tell_waiters(writing, task, FailureKind.PREEMPTED, trouble)
         else:
+            self._log(logging.DEBUG, "finished", task, wall_s=round(message.cost.wall_s, 3), worker=worker)
             self.pausing.note_success(writing, task.step)
             self._finished(writing, task, message, worker)
+
+    def _log(self, level: int, event: str, task: Task, **fields: object) -> None:
+        if _LOG.isEnabledFor(level):
+            about = {"step": task.step, "unit": task.unit, "attempt": task.attempt}
+            log_event(_LOG, level, event, **(about | {"exposure": self.engine.workflow.tasks.name_of(task.unit)} | fields))
 
     def _finished(self, writing: Writing, task: Task, message: ItemMade | ItemJudged | EntryAbsorbed, worker: str) -> None:
         if isinstance(message, EntryAbsorbed):
@@ -83,6 +93,7 @@ class ResultHandler:
             return
         kind = message.kind
         if kind in outcomes.UNCOUNTED:
+            self._log(logging.INFO, "taken back", task, kind=kind, message=message.message)
             self._tell_waiters(writing, task, kind, message.message)
         else:
             self._failed(writing, task, CallFailure(kind, _NAMES.get(kind, "TimeLimit"), message.message, ""))
@@ -93,8 +104,10 @@ class ResultHandler:
             return
         if failure.kind is FailureKind.ENVIRONMENT:
             self.pausing.pause_after(writing, task.step, failure.message)
+        about = {"kind": failure.kind, "error": failure.error_type, "message": failure.message}
         for step, unit in task.waiters:
             writing.add_failure(step, unit, attempt=task.attempt, failure=failure)
+            self._log(logging.WARNING, "failed", task, step=step, unit=unit, traceback_of=task.attempt, **about)
         self._tell_waiters(writing, task, failure.kind, failure.message)
 
     def _tell_waiters(self, writing: Writing, task: Task, kind: FailureKind, message: str) -> None:

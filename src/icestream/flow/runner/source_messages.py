@@ -23,8 +23,7 @@ from icestream.flow.runner.results import StoredResult, store_result
 from icestream.flow.runner.stopping import RunnerStop
 from icestream.flow.runner.tasks import Task
 from icestream.flow.scheduling import events
-from icestream.flow.scheduling.instructions import Notify
-from icestream.flow.scheduling.notices import NoticeCause
+from icestream.flow.scheduling.instructions import NoticeCause, Notify
 from icestream.flow.storage import resuming, schema
 from icestream.flow.storage.writing import Writing
 from icestream.flow.workflow.keys import origin_of, source_key

@@ -1,5 +1,6 @@
 """Sources at the runner's side: one process each, restarted when it fails."""
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Collection
@@ -13,12 +14,14 @@ from icestream.flow.execution.messages import WatchOrder
 from icestream.flow.execution.pool import Pool
 from icestream.flow.runner.build import ActiveWorkflow
 from icestream.flow.scheduling import events
-from icestream.flow.scheduling.instructions import Notify
-from icestream.flow.scheduling.notices import NoticeCause
+from icestream.flow.scheduling.instructions import NoticeCause, Notify
 from icestream.flow.storage import schema
 from icestream.flow.storage.pauses import Pauses
 from icestream.flow.storage.store import Store
 from icestream.flow.workflow.graph import Node
+from icestream.logs import log_event
+
+_LOG = logging.getLogger(__name__)
 
 _ALERT_AFTER_FAILURES = 3
 _SET_ASIDE_AFTER_DEATHS = 3
@@ -95,6 +98,7 @@ class Sources:
             seen = tuple(SeenFile(*row) for row in rows)
         counted = ((file, n) for (step, file), n in self._deaths.items() if step == node.name)
         set_aside = tuple((file, n) for file, n in counted if n >= _SET_ASIDE_AFTER_DEATHS)
+        log_event(_LOG, logging.INFO, "source started", step=node.name, known_files=len(seen))
         self.pool.watch(node.name, WatchOrder(node.use, node.params, workflow.session.roots, seen, set_aside))
 
     def failed(self, step: str, message: str, *, reading: SeenFile | None = None) -> Notify:

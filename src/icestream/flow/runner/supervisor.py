@@ -1,5 +1,6 @@
 """The way in: process a session, and come back by itself when its store or disk was away for a while."""
 
+import logging
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -18,7 +19,10 @@ from icestream.flow.storage import schema
 from icestream.flow.storage.pauses import ActivePause
 from icestream.flow.storage.read_connection import reading
 from icestream.flow.storage.session import Session, open_session
+from icestream.logs import log_event, session_log
 from icestream.settings import Settings
+
+_LOG = logging.getLogger(__name__)
 
 _LOOK_S = 0.5
 _LONGEST_PAUSE_S = 30.0
@@ -65,6 +69,7 @@ class Supervisor:
                     raise
                 self.session = self.runner.parts.edits.session
                 troubles += 1
+                log_event(_LOG, logging.WARNING, "waiting for the store", reason=str(error), times=troubles)
                 self._wait_until_well(str(error), troubles)
 
     def _build(self) -> Runner:
@@ -142,7 +147,7 @@ def run_session(
     """
     supervisor = Supervisor(session, settings, on_change, cluster)
     try:
-        with closing(supervisor.stops), on_stop_signals(supervisor.stop):
+        with session_log(session.folder, settings.log_level), closing(supervisor.stops), on_stop_signals(supervisor.stop):
             return supervisor.run()
     except OSError as error:
         raise SessionError(f"{session.folder}: {error}") from error

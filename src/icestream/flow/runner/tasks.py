@@ -103,11 +103,12 @@ class TaskBuilder:
         self.acquisitions.pop(unit, None)
         self.ordinals.pop(unit, None)
 
-    def _name_of(self, unit: str) -> str:
+    def name_of(self, unit: str) -> str:
+        """Return what people call an exposure; a batch or version is called by its id."""
         return self.names.get(unit, unit.replace(":", "_"))
 
     def _identity_of(self, unit: str) -> Exposure:
-        return Exposure(unit, self._name_of(unit), self.ordinals.get(unit, 0))
+        return Exposure(unit, self.name_of(unit), self.ordinals.get(unit, 0))
 
     def _session_acquisition(self) -> dict[str, Any]:
         return self.session.document.acquisition.model_dump(exclude_none=True)
