@@ -13,7 +13,7 @@ _STEP = typer.Argument(help="Name of the step in the workflow.")
 
 
 def pause(session: Path = SESSION, reason: str = REASON, json: bool = JSON) -> None:
-    """Pause a session: what runs ends in peace, nothing new is started, no idle time counts. It stays paused through restarts.
+    """Pause a session: what runs is finished, nothing new is started, no idle time counts. It stays paused through restarts.
 
     ```
     icestream pause lysozyme --reason "changing the gain reference"

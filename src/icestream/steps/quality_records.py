@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from icestream.algorithms.micrograph.triage import Kind
+from icestream.algorithms.micrograph.triage import MicrographKind
 from icestream.records import FileRef, Record, Snapshot
 from icestream.units import Angstrom, ElectronsPerSquareAngstrom, Kilovolt, Millimeter, Pixel, WholePixels
 
@@ -92,7 +92,7 @@ class TiltMeasure(Record):
 class MicrographQuality(Record):
     """What a micrograph looks like; each number is a ratio that does not depend on how grey values were stretched."""
 
-    kind: Kind
+    kind: MicrographKind
     score: float = Field(ge=0, le=1, description="Probability that it is decent or great")
     reason: str = Field(description="The rule that named the kind, with its number and its bound")
     probability: dict[str, float] = Field(description="Of each kind")

@@ -41,7 +41,7 @@ class Edits:
         self.outdated = self.outdated or bool(changed)
 
     def rebuild_stale(self, writing: Writing, workflow: ActiveWorkflow, *, fraction: float) -> None:
-        """Build an accumulator anew once too much of what it took is no item any more; the old one stays to be seen beside it."""
+        """Build an accumulator anew once too much of what it took was taken out or has changed; the old one stays visible."""
         for name, stage in workflow.scheduler.stages.items():
             taken = stage.passed
             if self.outdated or stage.node.type.kind is not Kind.ACCUMULATE or not stage.stale or stage.entry is not None:
@@ -51,6 +51,7 @@ class Edits:
             if len(stage.stale) >= fraction * taken:
                 steps = workflow.graph.from_step(name)
                 self.begin_anew(writing, steps)
-                text = f"{name}: {len(stage.stale)} of the {taken} exposures it took are no items any more; it is built anew"
+                changed = f"{len(stage.stale)} of the {taken} exposures it took were taken out or have changed"
+                text = f"{name}: {changed}; it is built anew"
                 text += f", with {', '.join(steps[1:])}" if steps[1:] else ""
                 writing.notify(Notify("info", text, name, cause=NoticeCause.RECOMPUTED))

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.algorithms.micrograph.features import MicrographFeatures, MicrographMaps, measure_features_2d
-from icestream.algorithms.micrograph.triage import GOOD, Judgement, Kind, judge_micrograph, replace_bounds
+from icestream.algorithms.micrograph.triage import GOOD, Judgement, MicrographKind, judge_micrograph, replace_bounds
 from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, Verdict, keep, reject, step
 from icestream.io.image import read_image
@@ -24,7 +24,9 @@ _CERTAIN = 0.95
 class TriageParams(Params):
     """Which kinds of micrographs are kept, and how much of one may be bad."""
 
-    keep: tuple[Kind, ...] = Field(GOOD, min_length=1, description=f"Kinds that are kept, of {', '.join(get_args(Kind))}")
+    keep: tuple[MicrographKind, ...] = Field(
+        GOOD, min_length=1, description=f"Kinds that are kept, of {', '.join(get_args(MicrographKind))}"
+    )
     max_dark_share: float = Field(0.1, gt=0, le=1, description="Largest share of the image under dark objects")
     max_film_share: float = Field(0.5, gt=0, le=1, description="Largest share of the image that is film")
     max_bragg_share: float = Field(0.15, gt=0, le=1, description="Largest share of the tiles with Bragg spots of ice")
