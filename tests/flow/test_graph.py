@@ -59,6 +59,14 @@ DOUBLE = f"{TOYS}:multiply"
         ),
         (
             {
+                "a": {"use": DOUBLE, "in": {"number": "d"}},
+                "d": {"use": DOUBLE, "in": {"number": "e"}},
+                "e": {"use": DOUBLE, "in": {"number": "d"}},
+            },
+            "steps d, e: take their input from each other in a circle",
+        ),
+        (
+            {
                 "n": NUMBERS,
                 "t": {"use": f"{TOYS}:AddUp", "in": {"number": "n"}},
                 "d": {"use": DOUBLE, "in": {"number": "t"}},

@@ -3,7 +3,7 @@
 import json
 import os
 import sqlite3
-import tarfile
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import insert, update
 from typer.testing import CliRunner
-from zstandard import ZstdDecompressor
 
 from icestream.cli import app
 from icestream.errors import SessionBusy, SessionError
@@ -29,6 +28,11 @@ from icestream.observe.queries import open_view
 from icestream.records import FileRef, Record
 from icestream.settings import Settings
 from toys.session import arrive, make_toy_session, outcomes_of, read_rows, replay_log, results_of, toy_steps
+
+if sys.version_info >= (3, 14):
+    import tarfile
+else:
+    from backports.zstd import tarfile
 
 if TYPE_CHECKING:
     from conftest import Place
@@ -103,11 +107,7 @@ def raw_session(folder: Path, count: int, *, stop_after: int | None = None) -> S
 
 def unpack(archive: Path, folder: Path) -> Session:
     """Unpack as a person would, and open what was in it."""
-    with (
-        archive.open("rb") as file,
-        ZstdDecompressor().stream_reader(file) as plain,
-        tarfile.open(fileobj=plain, mode="r|") as tar,
-    ):
+    with tarfile.open(archive, "r:zst") as tar:
         tar.extractall(folder, filter="data")
     return open_session(folder / "session")
 

@@ -22,6 +22,8 @@ def test_one_big_record_never_exceeds_the_limit() -> None:
     recent = RecordCache(limit_bytes=10_000)
     recent.put("small", record(10))
     recent.put("big", record(1_000_000))
+    assert (len(recent), recent.size_bytes) == (1, size_of(record(10)))
+    recent.put("small", record(1_000_000))
     assert (len(recent), recent.size_bytes) == (0, 0)
 
 

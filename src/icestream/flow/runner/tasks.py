@@ -2,11 +2,11 @@
 
 import json
 import uuid
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cachetools import FIFOCache
 from sqlalchemy import Connection, select
 
 from icestream.flow.declaration.context import Exposure
@@ -80,7 +80,7 @@ class TaskBuilder:
     names: dict[str, str] = field(default_factory=dict)
     acquisitions: dict[str, dict[str, Any]] = field(default_factory=dict)
     ordinals: dict[str, int] = field(default_factory=dict)
-    makers: "OrderedDict[str, str]" = field(default_factory=OrderedDict)
+    makers: FIFOCache[str, str] = field(default_factory=lambda: FIFOCache(_KNOWN_MAKERS))
 
     def __post_init__(self) -> None:
         self.records = RecordCache(self.record_limit_bytes)
@@ -246,8 +246,6 @@ class TaskBuilder:
     def note_maker(self, key: str, worker: str) -> None:
         """Remember which worker made a result: it still has the images at hand."""
         self.makers[key] = worker
-        if len(self.makers) > _KNOWN_MAKERS:
-            self.makers.popitem(last=False)
 
     def maker_of(self, task: Task) -> str | None:
         """Return the worker that made an input of ``task``."""

@@ -220,7 +220,7 @@ def append_command(location: Location, kind: str, arguments: dict[str, Any], *, 
     StoreUnavailable
         The store cannot be reached or written at this moment.
     SessionError
-        There is no store yet, or it cannot be used.
+        There is no store yet, a newer version of icestream has written it, or it cannot be used.
     """
     if isinstance(location, Path) and not location.is_file():
         raise SessionError(f"{location}: is not there; the session has not been run yet")
@@ -228,6 +228,7 @@ def append_command(location: Location, kind: str, arguments: dict[str, Any], *, 
     values = {"kind": kind, "arguments": json.dumps(arguments), "author": author, "state": "asked", "at": time.time()}
     try:
         with engine.begin() as connection:
+            claiming.check_version(read_runner_row(connection), location)
             row = connection.execute(insert(schema.command).values(values))
             return int(row.inserted_primary_key[0]) if row.inserted_primary_key else 0
     except DBAPIError as error:

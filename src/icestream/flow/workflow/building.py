@@ -1,6 +1,7 @@
 """From a workflow document to its graph: names, types, cycles and parameters are refused before anything starts."""
 
 from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 
 from icestream.errors import IcestreamError, WorkflowError
 from icestream.flow.declaration.registry import find_step
@@ -80,16 +81,18 @@ def _topological_order(workflow: Workflow, problems: list[str]) -> list[str]:
             for missing in sorted(wanted - set(workflow.steps))
         )
         needs[name] = (wanted | set(workflow.steps[name].after)) & set(workflow.steps)
+    sorter = TopologicalSorter(needs)
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        circle = sorted(set(error.args[1]))
+        waiting = any(workflow.steps[name].after for name in circle)
+        how = "take input from each other, or wait for each other," if waiting else "take their input from each other"
+        problems.append(f"steps {', '.join(circle)}: {how} in a circle")
     order: list[str] = []
-    while len(order) < len(needs):
-        ready = [name for name in needs if name not in order and needs[name] <= set(order)]
-        if not ready:
-            circle = sorted(set(needs) - set(order))
-            waiting = any(workflow.steps[name].after for name in circle)
-            how = "take input from each other, or wait for each other," if waiting else "take their input from each other"
-            problems.append(f"steps {', '.join(circle)}: {how} in a circle")
-            break
-        order.extend(ready)
+    while ready := sorter.get_ready():  # all at once, in the order of the document
+        order += sorted(ready, key=list(needs).index)
+        sorter.done(*ready)
     return order
 
 

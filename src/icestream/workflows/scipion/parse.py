@@ -4,7 +4,9 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -168,17 +170,15 @@ def _put_in_order(protocols: Mapping[str, Protocol], name: str) -> list[str]:
 
 def _sorted(needs: dict[str, set[str]]) -> list[str]:
     """Return what can be put in order: each after all that it needs."""
-    users: dict[str, list[str]] = {identity: [] for identity in needs}
+    sorter = TopologicalSorter(dict.fromkeys(needs, ()))  # each in its place, whoever needs it
     for identity, wanted in needs.items():
-        for source in wanted:
-            users[source].append(identity)
-    open_needs = {identity: len(wanted) for identity, wanted in needs.items()}
-    order = [identity for identity, count in open_needs.items() if count == 0]
+        sorter.add(identity, *wanted)
+    with suppress(CycleError):  # what lies outside of circles can be put in order still
+        sorter.prepare()
+    order = list(sorter.get_ready())
     for identity in order:  # grows while it is read
-        for user in users[identity]:
-            open_needs[user] -= 1
-            if open_needs[user] == 0:
-                order.append(user)
+        sorter.done(identity)
+        order += sorter.get_ready()
     return order
 
 
