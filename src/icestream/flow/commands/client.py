@@ -3,13 +3,12 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import select
 
 from icestream.flow.commands.requests import Command, ask
 from icestream.flow.storage import schema
-from icestream.flow.storage.claiming import is_alive
+from icestream.flow.storage.claiming import RunnerRow, is_alive, read_runner_row
 from icestream.flow.storage.read_connection import reading
 from icestream.flow.storage.session import Session
 
@@ -60,14 +59,13 @@ def ask_all(
 def runner_lives(session: Session) -> bool:
     """Tell whether a runner processes the session now."""
     row = read_runner(session)
-    return row is not None and row["state"] == "running" and is_alive(row)
+    return row is not None and is_alive(row)
 
 
-def read_runner(session: Session) -> dict[str, Any] | None:
+def read_runner(session: Session) -> RunnerRow | None:
     """Return the row of the session's runner, or None where no runner has made the store yet."""
     with reading(session) as connection:
-        row = None if connection is None else connection.execute(select(schema.runner)).mappings().first()
-        return None if row is None else dict(row)
+        return None if connection is None else read_runner_row(connection)
 
 
 def read_answer(session: Session, number: int) -> Answer:
