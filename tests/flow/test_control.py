@@ -258,7 +258,7 @@ def test_a_pause_holds_through_a_restart_until_somebody_resumes(tmp_path: Path) 
     arrive(tmp_path, range(2, 6))
     with live(session) as runner:
         uptime = read_rows(session, schema.runner)[0]["uptime_s"]
-        assert answer(session, Pause())[1] == "paused; 0 running will end in peace"
+        assert answer(session, Pause())[1] == "paused; 0 running calls will finish"
         assert read_rows(session, schema.runner)[0]["uptime_s"] == uptime
         assert len(settled(session, "numbers")) == 2
         assert answer(session, Resume()) == ("done", "goes on")

@@ -14,7 +14,7 @@ def pause(context: CommandContext, command: Pause) -> str:
     if not context.controls.pause(asked):
         return "is paused already"
     context.notify(NoticeCause.PAUSE, asked.sentence)
-    return f"paused; {len(context.controls.running())} running will be finished"
+    return f"paused; {len(context.controls.running())} running calls will finish"
 
 
 def resume(context: CommandContext, _command: Resume) -> str:

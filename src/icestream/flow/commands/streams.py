@@ -25,7 +25,7 @@ def close(context: CommandContext, command: Close) -> str:
     running = context.controls.running(step)
     if command.now:
         context.controls.cancel(running)
-    return f"{step} takes nothing new; {len(running)} running {'are cancelled' if command.now else 'will be finished'}"
+    return f"{step} takes nothing new; {len(running)} running calls {'are cancelled' if command.now else 'will finish'}"
 
 
 def reopen(context: CommandContext, command: Reopen) -> str:
