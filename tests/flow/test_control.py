@@ -408,8 +408,8 @@ def test_a_full_disk_pauses_the_session_which_goes_on_by_itself(tmp_path: Path, 
     monkeypatch.setattr("icestream.flow.runner.health.Health.trouble", lambda _self: "the disk is full" if full[0] else None)
 
     def watch(status: Any) -> None:
-        if status.hold is not None:
-            holds.append(status.hold.sentence)
+        if status.pause is not None:
+            holds.append(status.pause.sentence)
             full[0] = len(holds) < 5
 
     report = run_session(session, Settings(cores=2), on_change=watch)
@@ -426,7 +426,7 @@ def test_trouble_that_only_a_step_meets_is_told_once(tmp_path: Path, monkeypatch
     monkeypatch.setattr("icestream.flow.runner.pausing._TRY_AGAIN_S", (0.05, 0.2))
 
     def mend(status: Any) -> None:
-        if status.hold is not None and len(read_rows(session, schema.failure)) >= 5:
+        if status.pause is not None and len(read_rows(session, schema.failure)) >= 5:
             (session.folder / "room").touch()
 
     assert run_session(session, Settings(cores=1), on_change=mend).finished
@@ -470,7 +470,7 @@ def test_a_store_that_was_away_is_taken_up_again(tmp_path: Path, failing: int, m
                 raise StoreUnavailable("the disk is away")
 
     monkeypatch.setattr(Store, "transaction", transaction)
-    report = run_session(session, Settings(cores=2), on_change=lambda status: holds.append(status.hold))
+    report = run_session(session, Settings(cores=2), on_change=lambda status: holds.append(status.pause))
     assert report.finished
     assert any(hold is not None and "the disk is away" in hold.reason for hold in holds)
     assert len(settled(session, "any")) == 8
