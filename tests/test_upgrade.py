@@ -11,6 +11,7 @@ import math
 import shutil
 import sqlite3
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -162,9 +163,16 @@ def facts_of_why(answer: list[dict[str, Any]]) -> Any:
     return [one["step"] for one in answer]
 
 
+LINEAGE = (
+    *("step", "revision", "version", "key", "at", "pruned", "record_type", "record", "params", "software", "host"),
+    *("portions", "members", "inputs", "used_by"),
+)
+"""What is told of a version of a whole."""
+
+
 def facts_of_trace(answer: dict[str, Any]) -> Any:
     if "steps" not in answer:
-        return answer
+        return {name: answer[name] for name in LINEAGE}
     told = [answer[name] for name in ("unit", "name", "identity", "files", "acquisition", "arrived_at")]
     results = ("output", "key", "inputs", "params", "acquisition", "files", "host", "software", "created_at", "record")
     steps = {
@@ -179,7 +187,7 @@ def facts_of_trace(answer: dict[str, Any]) -> Any:
     return told, steps
 
 
-FACTS = {
+FACTS: dict[str, Callable[[Any], Any]] = {
     "status": facts_of_status,
     "failed": facts_of_failed,
     "history": facts_of_history,

@@ -55,13 +55,13 @@ def test_a_reset_says_how_to_go_on(folder: Path) -> None:
     assert "triple takes nothing until `icestream continue`" in done("reset", folder, "--from", "triple")
     done("continue", folder)
     done("run", folder, "--quiet")
-    assert "nothing would be computed again" in done("apply", folder, "--dry-run")
+    assert "nothing would be recomputed" in done("apply", folder, "--dry-run")
 
 
 def test_a_plan_that_costs_nothing_names_no_time(folder: Path) -> None:
     done("set", folder, "triple", "factor=5")
     told = done("branch", folder, "odd", "--as", "odder", "factor=9", "--only", "--dry-run")
-    assert told.splitlines()[-1] == "0 computed anew"
+    assert told.splitlines()[-1] == "0 results to compute"
 
 
 def test_revisions_count_in_words(folder: Path) -> None:

@@ -86,11 +86,11 @@ class FakeRunner:
                     self.queue.put(task, depth=index)
                 self.waiting[index] = self.backlog
         self.queue.begin()
-        while now < self.ends_s and (task := self.queue.take()) is not None:
-            index = int(task.step.removeprefix("kind"))
+        while now < self.ends_s and (taken := self.queue.take()) is not None:
+            index = int(taken.step.removeprefix("kind"))
             self.waiting[index] -= 1
-            self.at_work.append((now + self.kinds[index][1], task))
-            self.started.append((now, task.step))
+            self.at_work.append((now + self.kinds[index][1], taken))
+            self.started.append((now, taken.step))
         self.queue.end(leaving=now >= self.ends_s)
         broker = self.queue.broker
         self.next_look_s = now + (RETRY_S if broker is not None and broker.refused else POLL_S)
@@ -253,10 +253,10 @@ def test_a_better_task_without_a_gpu_to_run_on_does_not_hold_the_cores() -> None
     for _ in range(30):
         running = [queue.take() for _ in range(3)]
         assert all(task is not None and task.step == "c" for task in running)
-        for task in running:
-            assert task is not None
-            queue.give_back(task)
-            queue.put(task, depth=0)
+        for taken in running:
+            assert taken is not None
+            queue.give_back(taken)
+            queue.put(taken, depth=0)
 
 
 class BrokenTable:

@@ -1,6 +1,7 @@
 """Streams that are divided, held, halted and released in real runs, across restarts and kills."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from icestream.flow.storage.session import Session
 from icestream.flow.storage.writing import Writing, needs_durability
 from icestream.flow.workflow.graph import StepSpec
 from icestream.settings import Settings
-from toys.session import TOYS, active_steps, arrive, let_runner_die, make_toy_session, outcomes_of, read_rows, start_runner
+from toys.session import TOYS, active_steps, arrive, let_runner_die, make_toy_session, outcomes_of, read_rows
 
 MULTIPLY = f"{TOYS}:multiply"
 
@@ -61,7 +62,7 @@ def ask(runner: Runner, question: Callable[[Writing], object]) -> None:
 def run_with(session: Session, when: Callable[[Runner], bool], then: Callable[[Runner], None], *, cores: int = 2) -> RunReport:
     """Run a session; do ``then`` once, as soon as ``when`` holds."""
     runner = Runner(session, Settings(cores=cores))
-    done = []
+    done: list[bool] = []
 
     def look(_status: object) -> None:
         if not done and when(runner):
@@ -79,7 +80,7 @@ def stage(runner: Runner, step: str) -> Stage:
 
 
 def n_done(runner: Runner, step: str) -> int:
-    return runner.engine.workflow.board.counts.get(step, {}).get("item", 0)
+    return runner.engine.workflow.board.counts.get(step, Counter()).get("item", 0)
 
 
 # Membership --------------------------------------------------------------------------------------------------------------------
@@ -192,7 +193,7 @@ def test_a_clock_goes_on_after_a_restart(tmp_path: Path) -> None:
         return stage(runner, "g").opened and stage(runner, "b").next_number == 2
 
     runner = Runner(session, Settings(cores=2))
-    seen = []
+    seen: list[Any] = []
 
     def look(_status: object) -> None:
         if len(stage(runner, "g").waiting) == 3 and not seen:
@@ -418,7 +419,7 @@ def decided_by_order(session: Session) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Session:
     session = make_toy_session(tmp_path_factory.mktemp("calm"), flow_steps(10), numbers=range(10))
-    assert start_runner(session).wait(120) == 0
+    assert run(session).finished
     return session
 
 
@@ -433,7 +434,7 @@ def test_a_runner_that_dies_decides_about_streams_as_one_that_does_not(
         return make_toy_session(tmp_path / str(number), flow_steps(10), numbers=range(10))
 
     session = let_runner_die(make, point, count)
-    assert start_runner(session).wait(120) == 0
+    assert run(session).finished
     mine, calm = decided_by_order(session), decided_by_order(undisturbed)
     assert sorted(mine.pop("batches")) == sorted(calm.pop("batches"))
     assert mine == calm

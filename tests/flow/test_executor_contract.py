@@ -9,7 +9,6 @@ from typing import Any
 
 import psutil
 import pytest
-from sites import Site
 from sqlalchemy.exc import OperationalError
 
 from icestream.flow.declaration.context import Exposure
@@ -23,6 +22,7 @@ from icestream.flow.storage import schema
 from icestream.flow.storage.session import Session
 from services.slurm import running_jobs
 from toys.session import TOYS, make_toy_session, outcomes_of, read_rows, results_of, start_runner, toy_steps
+from toys.sites import Site
 
 PATIENCE_S = 60.0
 N_ITEMS = 14

@@ -156,7 +156,12 @@ def test_a_gate_without_a_time_is_not_asked_by_the_clock() -> None:
     asked: list[object] = []
     judge = scheduler.stages["g"].judge
     assert judge is not None
-    scheduler.stages["g"].judge = lambda progress: (asked.append(progress), judge(progress))[1]
+
+    def ask(progress: Any) -> Any:
+        asked.append(progress)
+        return judge(progress)
+
+    scheduler.stages["g"].judge = ask
     for second in range(20):
         tick(scheduler, float(second))
     assert asked == []

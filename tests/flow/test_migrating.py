@@ -143,7 +143,7 @@ def _shape(seen: Inspector) -> dict[str, object]:
     shapes: dict[str, object] = {}
     for table in seen.get_table_names():
         columns = {
-            column["name"]: (str(column["type"]).replace("BIGINT", "INTEGER"), column["nullable"], column["primary_key"])
+            column["name"]: (str(column["type"]).replace("BIGINT", "INTEGER"), column["nullable"], column.get("primary_key"))
             for column in seen.get_columns(table)
         }
         indexes = sorted((index["name"], tuple(index["column_names"]), index["unique"]) for index in seen.get_indexes(table))
@@ -215,6 +215,7 @@ def back_to_version_2(session: Session) -> None:
         connection.execute(text("DROP TABLE recompute"))
         for column in NEW_NOTICE_COLUMNS:
             connection.execute(text(f'ALTER TABLE notice DROP COLUMN "{column}"'))
+        connection.execute(text("DROP TABLE description"))
         connection.execute(update(schema.runner).values(schema_version=2))
     engine.dispose()
 

@@ -7,7 +7,7 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 from sqlalchemy import insert, update
@@ -35,7 +35,7 @@ else:
     from backports.zstd import tarfile
 
 if TYPE_CHECKING:
-    from conftest import Place
+    from toys.places import Place
 
 HERE = __name__
 
@@ -43,11 +43,15 @@ HERE = __name__
 class RawNumber(Record):
     """A file that holds a number."""
 
+    stored_name: ClassVar[str] = "test.RawNumber"
+
     file: FileRef
 
 
 class Picture(Record):
     """What was made of it."""
+
+    stored_name: ClassVar[str] = "test.Picture"
 
     value: int
     image: FileRef
@@ -234,7 +238,7 @@ def test_a_row_that_leads_out_of_the_session_is_refused(tmp_path: Path) -> None:
     engine = engine_for(session.store_path)
     with engine.begin() as connection:
         record = json.dumps({"value": 1, "image": "session:../../secret", "preview": None})
-        where = schema.result.c.record_type.endswith("Picture")
+        where = schema.result.c.record_type == Picture.stored_name
         connection.execute(update(schema.result).where(where).values(record=record))
     engine.dispose()
     with pytest.raises(SessionError, match="leads out of its root"):
@@ -249,7 +253,7 @@ def test_a_relinked_root_is_read_from_and_nothing_is_computed_again(tmp_path: Pa
     (tmp_path / "numbers").rename(tmp_path / "archive")
     answer = CliRunner().invoke(app, ["relink", str(session.folder), f"numbers={tmp_path / 'archive'}"])
     assert answer.exit_code == 0, answer.output
-    assert "3 of 3 known files are there" in answer.output
+    assert "3 of 3 known files found" in answer.output
     relinked = open_session(session.folder)
     assert relinked.roots["numbers"] == str(tmp_path / "archive")
     (tmp_path / "archive" / "3.txt").write_text("3")

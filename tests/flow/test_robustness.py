@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -40,6 +40,8 @@ HERE = __name__
 
 class Ratio(Record):
     """A number that may be none."""
+
+    stored_name: ClassVar[str] = "test.Ratio"
 
     value: float
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from icestream.flow.declaration.context import Exposure
-from icestream.flow.declaration.guard import CallFailure, FailureKind, call_step
+from icestream.flow.declaration.guard import CallFailure, call_step
+from icestream.flow.declaration.outcomes import FailureKind
 from icestream.flow.execution.bench import WorkerContext
 from icestream.flow.execution.messages import WatchOrder
 from icestream.flow.execution.wire import send

@@ -4,6 +4,8 @@ import lzma
 import subprocess
 import sys
 import threading
+from collections.abc import Generator
+from typing import Any
 
 import mrcfile
 import numpy as np
@@ -169,7 +171,7 @@ def test_compressed_file_with_too_few_frames(tmp_path):
         list(movie.frames())
 
 
-TIFF_LAYOUTS = [
+TIFF_LAYOUTS: list[dict[str, Any]] = [
     {},
     {"compression": "lzw"},
     {"compression": "lzw", "predictor": 2},
@@ -242,6 +244,7 @@ def test_frames_are_decoded_one_ahead_and_the_thread_ends(tmp_path):
     before = threading.active_count()
     with open_movie(path) as movie:
         frames = movie.frames()
+        assert isinstance(frames, Generator)
         next(frames)
         assert threading.active_count() == before + 1
         frames.close()

@@ -95,9 +95,9 @@ def test_what_is_no_block_is_refused():
         with pytest.raises(ValueError, match=r"block|Object"):
             to_block(wrong)
     block = to_block(TABLE)
-    for wrong in (b"", b"hello", block[:-1], block + b"x", block.replace(b"(2,)", b"(9,)")):
+    for broken in (b"", b"hello", block[:-1], block + b"x", block.replace(b"(2,)", b"(9,)")):
         with pytest.raises(ValueError, match=r"."):
-            from_block(wrong)
+            from_block(broken)
     huge = block.replace(b"(2,), }         ", b"(222222222222,),")
     with pytest.raises(ValueError, match=r"."):
         from_block(huge)

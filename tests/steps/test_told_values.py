@@ -14,11 +14,10 @@ from icestream.flow.workflow.graph import StepSpec
 from icestream.microscope.pace import Pace
 from icestream.microscope.settings import SimulationSettings
 from icestream.microscope.simulate import simulate
-from icestream.records import Acquisition
+from icestream.records import Acquisition, DoseReference
 from icestream.settings import Settings
 from icestream.steps.movies.dose_check import DoseCheckParams, check_dose, measure_dose
 from icestream.steps.movies.import_movies import read_movie
-from icestream.steps.quality_records import DoseReference
 from icestream.testing.context import StepBench
 from toys.session import read_rows
 

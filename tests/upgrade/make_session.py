@@ -3,7 +3,7 @@
 The folder ``0.1.0`` was made by icestream 0.1.0 (tables of version 3). At each release make the next one, before the version is
 raised, and keep the older ones; the tests take up every folder that is here::
 
-    python tests/upgrade/make_session.py tests/upgrade/0.2.0
+    PYTHONPATH=tests .venv/bin/python -m upgrade.make_session tests/upgrade/0.2.0
 
 It takes some minutes and is done on one core, so that exposures come to every step in one order. ``session.tar.xz`` has the
 session, the movies that have come (``movies``), those that are still to come (``arriving``) and the gain. ``truth.json.xz`` has
@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from reading import (
+
+from upgrade.reading import (
     VIEWS,
     ask,
     icestream,

@@ -149,7 +149,8 @@ class VirtualPool(Pool):
         self.ran += 1
         try:
             with _publishing(trouble):
-                return unpack(pack(run_task(unpack(pack(request.call)), report=_say_nothing)))
+                answer: CallAnswer = unpack(pack(run_task(unpack(pack(request.call)), report=_say_nothing)))
+                return answer
         except ProcessDied:
             return None
 
@@ -185,7 +186,7 @@ class VirtualPool(Pool):
             if found == worker.said:
                 return
             worker.said = found
-            message = describe_found(found)
+            message = describe_found(found, "")
         yield heard(worker, unpack(pack(message)))
 
     # Endings ---------------------------------------------------------------------------------------------------------------

@@ -182,13 +182,13 @@ def test_the_command_writes_the_file_once_and_tells_what_became_of_it(tmp_path: 
     assert "particles" in find_workflow(str(target)).steps
     code, told = _run(exported, "-o", target)
     assert code == 1
-    assert "is there already" in told
+    assert "already exists" in told
 
 
 def test_the_command_alone_writes_nothing(tmp_path: Path, exported: Path) -> None:
     code, told = _run(exported)
     assert code == 0
-    assert "nothing is written" in told
+    assert "nothing was written" in told
     assert [path.name for path in tmp_path.iterdir()] == [exported.name]
 
 

@@ -38,7 +38,7 @@ def parse_roots(given: Iterable[str], *, movies: Path | None, micrographs: Path 
     roots |= {name: str(folder.absolute()) for name, folder in folders.items() if folder is not None}
     for name, path in roots.items():
         if Path(path).exists() and not Path(path).is_dir():
-            raise WorkflowError(f"{name}: {path} is a file; give the folder it lies in, and --pattern for its name")
+            raise WorkflowError(f"{name}: {path} is a file; give the folder that contains it, and --pattern for its name")
     return roots
 
 

@@ -9,7 +9,7 @@ from icestream.cli.console import make_table, output, print_json
 
 
 def resources(json: bool = typer.Option(False, "--json", help="Print JSON for another program.")) -> None:
-    """Show the cores, memory and GPUs of this machine, who holds them, and what is free.
+    """Show the cores, memory and GPUs of this machine, which sessions hold them, and what is free.
 
     ```
     icestream resources
@@ -42,7 +42,7 @@ def resources(json: bool = typer.Option(False, "--json", help="Print JSON for an
     for slot in damaged:
         console.print(f"slot {slot} of {path} belongs to a running process, but its record is damaged", markup=False)
     if path is None:
-        console.print("no ledger is kept (ICESTREAM_LEDGER is empty): each runner knows only itself", markup=False)
+        console.print("there is no ledger (ICESTREAM_LEDGER is empty), so runners do not see each other", markup=False)
 
 
 def _heading(name: str) -> str:

@@ -18,7 +18,7 @@ from icestream.observe.tracing import find_unit
 
 
 @dataclass(frozen=True)
-class Deed:
+class AuditEntry:
     """One thing that a person asked for, or a revision that came of it (then nobody is named)."""
 
     at: float
@@ -89,22 +89,26 @@ def _counts(connection: Connection, query: Any, by: Any) -> dict[str, int]:
     return {row[0]: row[1] for row in connection.execute(query.group_by(by))}
 
 
-def read_history(connection: Connection, *, limit: int | None) -> list[Deed]:
+def read_history(connection: Connection, *, limit: int | None) -> list[AuditEntry]:
     """Return what people asked for and the revisions that came of it, oldest first; the newest ``limit`` of them."""
     command, revision = schema.command, schema.revision
     names = _names(connection)
     asked = connection.execute(select(*columns_there(connection, command)).order_by(command.c.id.desc()).limit(limit)).mappings()
-    deeds = [
-        Deed(row["at"], row["author"], describe_command(row["kind"], row["arguments"], names), row["state"], row["answer"] or "")
+    entries = [
+        AuditEntry(
+            row["at"], row["author"], describe_command(row["kind"], row["arguments"], names), row["state"], row["answer"] or ""
+        )
         for row in asked
     ]
     made = select(revision).where(revision.c.number > 1).order_by(revision.c.id.desc()).limit(limit)
-    deeds += [
-        Deed(row["created_at"], None, f"{row['step']} got revision {row['number']}", row["state"], f"icestream {row['software']}")
+    entries += [
+        AuditEntry(
+            row["created_at"], None, f"{row['step']} got revision {row['number']}", row["state"], f"icestream {row['software']}"
+        )
         for row in connection.execute(made).mappings()
     ]
-    deeds.sort(key=lambda deed: deed.at)
-    return deeds if limit is None else deeds[-limit:]
+    entries.sort(key=lambda entry: entry.at)
+    return entries if limit is None else entries[-limit:]
 
 
 def _names(connection: Connection) -> dict[str, str]:

@@ -8,14 +8,11 @@ before hold (a continuation-ratio model: Fienberg 1980, The Analysis of Cross-Cl
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
 from icestream.algorithms.micrograph.features import MicrographFeatures
-
-MicrographKind = Literal["no_ice", "crystalline_ice", "streaks", "carbon", "contamination", "bare_ice", "decent", "great"]
-"""What a micrograph may be; the last two are worth keeping."""
+from icestream.records import MicrographKind
 
 GOOD: tuple[MicrographKind, ...] = ("decent", "great")
 

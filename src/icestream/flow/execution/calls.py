@@ -6,12 +6,13 @@ import threading
 import time
 import typing
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from icestream.errors import ItemError
 from icestream.flow.declaration.context import Verdict
 from icestream.flow.declaration.guard import CallFailure, call_step
-from icestream.flow.declaration.registry import find_record, find_step
+from icestream.flow.declaration.registry import find_record, find_step, plugin_of
 from icestream.flow.declaration.step import Kind, StepType, Update
 from icestream.flow.execution.bench import WorkerContext
 from icestream.flow.execution.messages import (
@@ -36,12 +37,11 @@ def run_task(call: Call, *, report: Callable[[float, str], None], stop: threadin
     """Run the step that ``call`` names, and return what came of it. ``stop`` asks it to end early."""
     started_wall, started_cpu = time.perf_counter(), time.process_time()
     made = call_step(_run, call, report, stop or threading.Event())
-    version = None if isinstance(made, CallFailure) else find_step(call.use).version
     wall_s, cpu_s = time.perf_counter() - started_wall, time.process_time() - started_cpu
-    cost = CallCost(wall_s, cpu_s, socket.gethostname(), version)
+    cost = CallCost(wall_s, cpu_s, socket.gethostname())
     if isinstance(made, CallFailure):
         return CallFailed(call.attempt, made.kind, made.error_type, made.message, made.traceback, cost)
-    answer: CallAnswer = made(cost)
+    answer: CallAnswer = made(replace(cost, version=find_step(call.use).version, plugin=plugin_of(call.use)))
     return answer
 
 
@@ -179,7 +179,8 @@ def store_record(record: Record) -> StoredRecord:
     """Describe a record for the store, after reading it back: NaN, for one, would not come back."""
     block = getattr(record, "block", None)
     kind = type(record)
+    if not kind.stored_name:
+        raise TypeError(f"{kind.__name__} has no stored_name: the store does not know what to call it")
     text = record.model_dump_json()
     kind.restore(text, version=kind.schema_version, block=block)
-    name = kind.__name__ if kind.__module__ == "icestream.records" else f"{kind.__module__}:{kind.__qualname__}"
-    return StoredRecord(name, kind.schema_version, text, block, record.weight)
+    return StoredRecord(kind.stored_name, kind.schema_version, text, block, record.weight)

@@ -117,12 +117,13 @@ class CallProgress:
 
 @dataclass(frozen=True)
 class CallCost:
-    """What a call took, and where it ran; ``version`` is that of the step type there."""
+    """What a call took, and where it ran; ``version`` is that of the step type there, ``plugin`` where the type comes from."""
 
     wall_s: float = 0.0
     cpu_s: float = 0.0
     host: str = ""
     version: int | None = None
+    plugin: str = ""
 
 
 @dataclass(frozen=True)
@@ -192,6 +193,8 @@ class ItemArrived:
     error: str | None
     acquisition: JsonObject
     file: SeenFile | None
+    plugin: str = ""
+    """Where the source comes from."""
 
 
 @dataclass(frozen=True)

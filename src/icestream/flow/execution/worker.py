@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 from icestream.flow.declaration.guard import CallFailure, call_step
-from icestream.flow.declaration.registry import find_step
+from icestream.flow.declaration.registry import find_step, plugin_of
 from icestream.flow.declaration.source import Arrival, SeenFile
 from icestream.flow.execution.calls import run_task, store_record
 from icestream.flow.execution.messages import (
@@ -121,7 +121,7 @@ def _watch(say: Callable[[FromWorker], None], order: WatchOrder, stop: threading
             except StopIteration as ended:
                 return str(ended.value or "the source ended")
             if found != said:  # a pulse that says nothing new is not sent
-                say(describe_found(found))
+                say(describe_found(found, plugin_of(order.use)))
             said = found
 
     reason = call_step(watch)
@@ -131,8 +131,8 @@ def _watch(say: Callable[[FromWorker], None], order: WatchOrder, stop: threading
         say(SourceEnded(reason, stopped=stop.is_set()))
 
 
-def describe_found(found: object) -> ItemArrived | SourceWaits:
-    """Return the message about what a source found."""
+def describe_found(found: object, plugin: str) -> ItemArrived | SourceWaits:
+    """Return the message about what a source of some plugin found."""
     if not isinstance(found, Arrival):
         return SourceWaits(getattr(found, "note", ""))
     stored = None if found.record is None else call_step(store_record, found.record)
@@ -145,6 +145,7 @@ def describe_found(found: object) -> ItemArrived | SourceWaits:
         error=None if broken is None else _printable(broken),
         acquisition={} if found.acquisition is None else found.acquisition.model_dump(exclude_none=True),
         file=None if file is None else SeenFile(_printable(file.ref), file.size_bytes, file.modified_ns),
+        plugin=plugin,
     )
 
 

@@ -79,7 +79,7 @@ class SourceMessages:
         warn_of_contradictions(writing, workflow.session.document.acquisition, found.acquisition, found.name)
         weight = 1
         if found.record is not None:
-            store_result(writing, workflow.tasks, task, StoredResult(key, unit, found.record), CallCost())
+            store_result(writing, workflow.tasks, task, StoredResult(key, unit, found.record), CallCost(plugin=found.plugin))
             weight = found.record.weight
         units, ordinal = workflow.scheduler.units, workflow.tasks.ordinals[unit]
         later = unit not in units and workflow.backlog.takes(ordinal, n_units=len(units))
@@ -128,7 +128,9 @@ class SourceMessages:
         known = writing.connection.execute(select(table.c.key).where(mine & (table.c.key == task.key))).first()
         if known is None:
             self._reopen(writing)
-            store_result(writing, workflow.tasks, task, StoredResult(task.key, task.unit, found.record), CallCost())
+            store_result(
+                writing, workflow.tasks, task, StoredResult(task.key, task.unit, found.record), CallCost(plugin=found.plugin)
+            )
             version = workflow.scheduler.stages[task.step].version + 1
             self.engine.handle(writing, events.Published(task.step, version, task.key))
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from icestream import __version__
 from icestream.flow.storage import schema
 from icestream.flow.storage.contents import settle_contents
+from icestream.flow.storage.descriptions import keep_descriptions
 from icestream.flow.workflow.graph import Graph, Node
 from icestream.flow.workflow.keys import digest
 from icestream.flow.workflow.pinned import as_pinned, default_of
@@ -85,6 +86,7 @@ def activate_revisions(connection: Connection, graph: Graph, acquisition: Mappin
         revisions[node.name] = Revision(row["id"], node.name, row["number"], *pinned, params, node.type.cumulative)
     for row in active.values():
         connection.execute(update(table).where(table.c.id == row["id"]).values(state="frozen"))
+    keep_descriptions(connection, graph.nodes.values())
     return revisions
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sites import SITES, Site
 
 from icestream.flow.storage.location import Location
 from icestream.flow.storage.session import Session
 from toys.session import make_toy_session, start_runner
+from toys.sites import SITES, Site
 
 STORES = [pytest.param("sqlite"), pytest.param("postgresql", marks=pytest.mark.services)]
 """The kinds of store."""

@@ -1,18 +1,19 @@
-"""The record of `ctf_local`: what a micrograph's spectrum says beyond one defocus."""
+"""What the spectrum of a micrograph says beyond one defocus."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from icestream.algorithms.ctf.surface import DefocusSurface
-from icestream.records import FileRef, Record
+from icestream.records.shown import Card, Measure, Number, Panel, Picture, Shown
+from icestream.records.vocabulary import FileRef, Record
 from icestream.units import Angstrom, Degree, WholePixels
 
 
 class CtfLocal(Record):
     """Local defocus, tilt, thickness and rings of ice of one micrograph; what the data do not tell is unset, a note says why."""
+
+    stored_name: ClassVar[str] = "CtfLocal"
+    former_names: ClassVar[tuple[str, ...]] = ("icestream.steps.ctf_local_record:CtfLocal",)
 
     model: Literal["constant", "plane", "quadratic", "cubic"] = Field(description="The surface of defocus that the data support")
     coefficients_ang: list[float] = Field(description="Of the surface, see algorithms.ctf_surface; one zero for a constant")
@@ -49,8 +50,28 @@ class CtfLocal(Record):
     amplitude: list[float] = Field(default_factory=list, description="Amplitude of the rings, negative where they are reversed")
     amplitude_fit: list[float] = Field(default_factory=list)
 
-    def offset_ang(self, yx_px: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return what is added to both defocus values of the CTF at points ``(n, 2)`` of the micrograph: ``(n,)``."""
-        coefficients = np.array(self.coefficients_ang)
-        shape = (self.height_px, self.width_px)
-        return DefocusSurface(coefficients, np.zeros((coefficients.size,) * 2), shape).offset_ang(yx_px)
+    shown: ClassVar[Shown] = Shown(
+        Panel(
+            "Local defocus",
+            measures=(
+                Measure("Defocus over the field, largest less smallest", "range_ang", metric="ctf_local_range_angstroms"),
+                Measure("Tilt, where there is one", "tilt_deg", metric="ctf_local_tilt_degrees"),
+                Measure("Thickness, where it shows", "thickness_ang", metric="ctf_local_thickness_angstroms"),
+                Measure(
+                    "Ring of crystalline ice", "ice_ring_significance", "σ", metric="ctf_local_ice_ring_sigmas", better="low"
+                ),
+            ),
+            cards=(
+                Card(
+                    numbers=(
+                        Number("Tilt", "tilt_deg"),
+                        Number("Error of the defocus", "error_ang"),
+                        Number("Thickness", "thickness_ang"),
+                    ),
+                    picture=Picture(
+                        "picture", "Local defocus", "Left the surface of defocus, right what each window says; red is more."
+                    ),
+                ),
+            ),
+        )
+    )
