@@ -7,6 +7,8 @@ import psutil
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from icestream.logs import LogLevel
+
 
 class Settings(BaseSettings):
     """What belongs to the machine, never to the science."""
@@ -42,6 +44,7 @@ class Settings(BaseSettings):
         None, description="Folder on a local disk for the private folders of programs; unset: `work` in the session"
     )
     keep_failed_work: bool = Field(False, description="Keep the private folder of a call that failed, to look at it")
+    log_level: LogLevel = Field("info", description="What is written to the log of a session: this level and those above it")
     templates: str = Field("", description="Folders of the facility's own templates, separated as in PATH")
     state: Path = Field(
         default_factory=lambda: Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "icestream",

@@ -9,9 +9,9 @@ import yaml
 
 from icestream.errors import DeclarationError, SessionError, WorkflowError
 from icestream.flow import Program, ProgramSettings
-from icestream.flow.commands.client import submit
+from icestream.flow.commands.editing import plan_edit
 from icestream.flow.commands.requests import Restart, Set
-from icestream.flow.planning.plans import plan_edit
+from icestream.flow.runner.answering import submit
 from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import Session, dump_document, open_session

@@ -2,11 +2,11 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from icestream import __version__
 from icestream.flow.storage import schema
@@ -130,6 +130,29 @@ def _new_revision(connection: Connection, node: Node, links: dict[str, list[str]
     }
     inserted = connection.execute(insert(table).values(**row))
     return row | {"id": int(inserted.inserted_primary_key[0]) if inserted.inserted_primary_key else 0}
+
+
+def begin_anew(connection: Connection, graph: Graph, steps: Sequence[str], *, acquisition: Mapping[str, object]) -> None:
+    """Freeze the active revision of each step, and give it a new one of the next epoch; sources see their files anew.
+
+    They keep the versions of their steps, but run the programs of other people as ``graph`` has found them.
+    """
+    table, files = schema.revision, schema.source_file
+    definitions = {row.step: row.definition for row in connection.execute(select(table).where(table.c.state == "active"))}
+    for name in steps:
+        mine = table.c.step == name
+        rows = connection.execute(select(table).where(mine).order_by(table.c.number)).mappings().all()
+        active = next(dict(row) for row in rows if row["state"] == "active")
+        connection.execute(update(table).where(mine).values(state="frozen"))
+        values = {column: value for column, value in active.items() if column != "id"}
+        values |= {"number": rows[-1]["number"] + 1, "epoch": max(row["epoch"] for row in rows) + 1, "created_at": time.time()}
+        node = graph.nodes[name]
+        values["params"] = json.dumps(json.loads(values["params"]) | program_identity(node, None))
+        params = identity_params(node, row=values)
+        values["definition"] = definition_of(graph, node, params, acquisition=acquisition, definitions=definitions)
+        definitions[name] = values["definition"]
+        connection.execute(insert(table).values(**values))
+        connection.execute(delete(files).where(files.c.step == name))
 
 
 def fingerprint_of(revisions: dict[str, Revision]) -> str:
