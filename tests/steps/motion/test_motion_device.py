@@ -98,7 +98,7 @@ def test_a_gpu_without_cupy_is_refused_and_not_replaced_by_cores(tmp_path, insta
     install(None)
     bench = StepBench(tmp_path, gpu=0)
     movie, gain = _movie(tmp_path)
-    with pytest.raises(ItemError, match=r"CuPy cannot be imported \(No module named 'cupy'\): install icestream\[gpu\]"):
+    with pytest.raises(ItemError, match=r"CuPy cannot be imported \(No module named 'cupy'\): install icestream-em\[gpu\]"):
         correct_motion(movie, gain, MotionParams(), KNOWN, bench)
     assert not (tmp_path / "steps").exists()
 
