@@ -136,7 +136,7 @@ def test_mistakes_in_naming_exposures(folder: Path) -> None:
 
 
 def test_revisions_are_listed_and_compared(folder: Path) -> None:
-    assert done("revisions", folder) == "every step has the parameters it began with\n"
+    assert done("revisions", folder) == "every step still has its initial parameters\n"
     done("set", folder, "even", "divisor=4")
     done("set", folder, "triple", "factor=4")
     run_session(open_session(folder), Settings(cores=2))

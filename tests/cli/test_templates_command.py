@@ -72,7 +72,7 @@ def test_a_wrong_answer_is_told_at_once_and_asked_again() -> None:
     assert values["count"] == 3
     assert "a value is required; it must be a folder" in shown
     assert "As many as there are." in shown
-    assert "it is '12'; allowed is a whole number, at least 1 and at most 9" in shown
+    assert "it is '12'; it must be a whole number, at least 1 and at most 9" in shown
     assert questions.count("How many [2]: ") == 3
 
 

@@ -250,7 +250,7 @@ def test_a_root_that_is_gone_is_told_and_forgets_nothing(facility: Facility) -> 
 def test_a_damaged_memory_is_told(facility: Facility) -> None:
     facility.book.path.parent.mkdir(parents=True)
     facility.book.path.write_text("{")
-    with pytest.raises(SessionError, match="cannot be read as what a watch remembers"):
+    with pytest.raises(SessionError, match="cannot be read as the state of a watch"):
         facility.watch()
     facility.book.path.unlink()
 

@@ -82,7 +82,7 @@ def failed(
     session: Path = _SESSION,
     step: str | None = typer.Argument(None, help="Only this step."),
     set_aside: bool = typer.Option(False, "--set-aside", help="Also list what filters set aside."),
-    tracebacks: bool = typer.Option(False, "--tracebacks", help="Show where in the program each failed."),
+    tracebacks: bool = typer.Option(False, "--tracebacks", help="Show the traceback of each failure."),
     json: bool = _JSON,
 ) -> None:
     """List the exposures that failed, with the reason. They never stop the others; `icestream retry` tries them again.

@@ -103,11 +103,11 @@ def last_words(session: Path) -> str:
     """Return the end of what the runner said."""
     log = session / "logs" / "runner.log"
     if not log.is_file():
-        return "it said nothing"
+        return "its log is empty"
     with log.open("rb") as handle:
         handle.seek(max(0, log.stat().st_size - _TAIL_BYTES))
         lines = handle.read().decode(errors="replace").strip().splitlines()
-    return lines[-1].strip() if lines else "it said nothing"
+    return lines[-1].strip() if lines else "its log is empty"
 
 
 def untaken_files(folder: Path) -> set[str]:

@@ -27,7 +27,7 @@ class Acquisition(Record):
         """
         value = getattr(self, name)
         if value is None:
-            raise ItemError(f"{name} is unset: set it in the acquisition values of the session; the file does not say it")
+            raise ItemError(f"{name} is unset: set it in the acquisition values of the session; the file does not state it")
         return float(value)
 
 

@@ -21,7 +21,7 @@ class CtfLocal(Record):
     width_px: WholePixels
     range_ang: Angstrom = Field(description="Largest less smallest defocus over the field")
     error_ang: Angstrom = Field(description="Standard error of the defocus, mean over the field")
-    model_note: str | None = Field(None, description="Why no richer surface was taken")
+    model_note: str | None = Field(None, description="Why no richer surface was chosen")
     plane_gain: float | None = Field(
         None, description="How much better a plane explains the windows than a constant; noise alone gives about 2"
     )
@@ -45,7 +45,7 @@ class CtfLocal(Record):
     reversal: float = Field(description="How strongly rings are reversed, in standard deviations of noise")
     thickness_note: str | None = Field(None, description="Why there is no thickness")
     n_windows: int = Field(ge=1)
-    picture: FileRef | None = Field(None, description="Local defocus: the surface, and what each window says")
+    picture: FileRef | None = Field(None, description="Local defocus: the surface, and the value of each window")
     frequency_per_ang: list[float] = Field(default_factory=list)
     amplitude: list[float] = Field(default_factory=list, description="Amplitude of the rings, negative where they are reversed")
     amplitude_fit: list[float] = Field(default_factory=list)
@@ -54,7 +54,7 @@ class CtfLocal(Record):
         Panel(
             "Local defocus",
             measures=(
-                Measure("Defocus over the field, largest less smallest", "range_ang", metric="ctf_local_range_angstroms"),
+                Measure("Range of defocus over the field", "range_ang", metric="ctf_local_range_angstroms"),
                 Measure("Tilt, where there is one", "tilt_deg", metric="ctf_local_tilt_degrees"),
                 Measure("Thickness, where it shows", "thickness_ang", metric="ctf_local_thickness_angstroms"),
                 Measure(
@@ -69,7 +69,7 @@ class CtfLocal(Record):
                         Number("Thickness", "thickness_ang"),
                     ),
                     picture=Picture(
-                        "picture", "Local defocus", "Left the surface of defocus, right what each window says; red is more."
+                        "picture", "Local defocus", "Left, the surface of defocus; right, the value of each window. Red is more."
                     ),
                 ),
             ),

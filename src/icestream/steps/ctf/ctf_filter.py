@@ -52,6 +52,6 @@ def _quality_failures(ctf: CtfFit, params: CtfFilterParams) -> list[str]:
     if params.min_score is not None and not ctf.score >= params.min_score:
         failures.append(f"score {ctf.score:.3f} is below {params.min_score:g}")
     if params.min_confidence is not None and not (ctf.confidence is not None and ctf.confidence >= params.min_confidence):
-        stated = "is not stated, asked is" if ctf.confidence is None else f"{ctf.confidence:.3f} is below"
+        stated = "is not stated, but must be at least" if ctf.confidence is None else f"{ctf.confidence:.3f} is below"
         failures.append(f"confidence {stated} {params.min_confidence:g}")
     return failures
