@@ -44,7 +44,7 @@ docs: $(VENV)/.installed  ## Write docs/reference anew from the declarations in 
 	$(BIN)/python -m icestream.testing.reference docs/reference
 
 site: $(VENV)/.installed-docs  ## Build the documentation as a website in build/site; a dead link fails
-	$(BIN)/mkdocs build --quiet --strict
+	$(BIN)/mkdocs build --strict
 
 install: $(VENV)/.installed  ## Make .venv with icestream in it
 

@@ -23,6 +23,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Turn the links of a page in docs/ that lead to a page of the top folder, which on the site is one folder nearer."""
+    return re.sub(r"(?<=\]\()\.\./((?:\.\./)*)([A-Z]+\.md)(?=[)#])", lambda link: link[1] + PAGES.get(link[2], link[2]), markdown)
+
+
 def _turn(link: re.Match[str]) -> str:
     """Return where a link of a top page leads on the site."""
     target = PAGES.get(link[0], link[0].removeprefix("docs/"))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
+import grimp
 import pytest
 import yaml
 
@@ -22,6 +23,10 @@ LONGEST_MODULE = 400
 LONGEST_BODY = 40
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "manager", "base"}
 MAY_CATCH_EVERYTHING = {"flow/declaration/guard.py"}
+
+
+MOST_OWN_IMPORTS = 4.2
+"""How many modules of ours a module imports, in the mean; it is to become less, not more."""
 
 
 def _name(path: Path) -> str:
@@ -68,6 +73,12 @@ def test_function_bodies_are_short() -> None:
         f"{_name(path)}:{function.name}": _body_lines(function) for path in MODULES for function in _functions(_tree(path))
     }
     assert {name: length for name, length in lengths.items() if length > LONGEST_BODY} == {}
+
+
+def test_modules_know_few_others() -> None:
+    graph = grimp.build_graph("icestream", exclude_type_checking_imports=False, cache_dir=None)
+    counts = [len(graph.find_modules_directly_imported_by(module)) for module in graph.modules]
+    assert sum(counts) / len(counts) <= MOST_OWN_IMPORTS
 
 
 def test_names_say_what_is_inside() -> None:

@@ -139,7 +139,7 @@ def test_templates_are_listed_and_shown(tmp_path: Path, template: Path, monkeypa
     monkeypatch.setenv("ICESTREAM_TEMPLATES", str(tmp_path))
     result = _call("templates")
     assert "Numbers, doubled" in result.stdout
-    assert "replaces that of icestream" in result.stderr
+    assert "replaces the one from icestream" in result.stderr
     told = {entry["name"]: entry for entry in json.loads(_call("templates", "--json").stdout)}
     assert told["movies_to_ctf"]["replaces"] == ["icestream"]
     shown = _call("templates", "movies_to_ctf").stdout

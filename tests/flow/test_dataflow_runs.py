@@ -15,6 +15,7 @@ from icestream.flow.runner.reopening import lift_halt, release_gate
 from icestream.flow.runner.status import RunReport
 from icestream.flow.runner.supervisor import run_session
 from icestream.flow.scheduling import events, instructions
+from icestream.flow.scheduling.stage import Stage
 from icestream.flow.storage import resuming, schema
 from icestream.flow.storage.session import Session
 from icestream.flow.storage.writing import Writing, needs_durability
@@ -53,7 +54,7 @@ def reasons(session: Session, step: str) -> set[str | None]:
 def ask(runner: Runner, question: Callable[[Writing], object]) -> None:
     """Do what a command does, in a transaction of its own."""
     with runner.store.transaction() as connection:
-        writing = runner.writing(connection)
+        writing = runner.engine.writing(connection)
         question(writing)
         writing.flush()
 
@@ -74,8 +75,12 @@ def run_with(session: Session, when: Callable[[Runner], bool], then: Callable[[R
     return report
 
 
+def stage(runner: Runner, step: str) -> Stage:
+    return runner.engine.workflow.scheduler.stages[step]
+
+
 def n_done(runner: Runner, step: str) -> int:
-    return runner.board.counts.get(step, Counter()).get("item", 0)
+    return runner.engine.workflow.board.counts.get(step, Counter()).get("item", 0)
 
 
 # Membership --------------------------------------------------------------------------------------------------------------------
@@ -174,7 +179,7 @@ def test_a_clock_goes_on_after_a_restart(tmp_path: Path) -> None:
         "b": {"use": "batches", "in": {"items": "n"}, "params": {"count": 50, "after_h": 2}},
     }
     session = make_toy_session(tmp_path, steps, numbers=range(3))
-    run_with(session, lambda runner: len(runner.scheduler.stages["g"].waiting) == 3, lambda runner: runner.stop())
+    run_with(session, lambda runner: len(stage(runner, "g").waiting) == 3, lambda runner: runner.stop())
     clocks = {row["revision"]: row["started_uptime_s"] for row in read_rows(session, schema.gate_clock)}
     (row,) = read_rows(session, schema.runner)
     assert len(clocks) == 2
@@ -185,14 +190,14 @@ def test_a_clock_goes_on_after_a_restart(tmp_path: Path) -> None:
         runner.store.uptime_s += 2 * 3600
 
     def opened_and_closed(runner: Runner) -> bool:
-        return runner.scheduler.stages["g"].opened and runner.scheduler.stages["b"].next_number == 2
+        return stage(runner, "g").opened and stage(runner, "b").next_number == 2
 
     runner = Runner(session, Settings(cores=2))
     seen: list[Any] = []
 
     def look(_status: object) -> None:
-        if len(runner.scheduler.stages["g"].waiting) == 3 and not seen:
-            seen.append({step: runner.scheduler.stages[step].clock_s for step in "gb"})
+        if len(stage(runner, "g").waiting) == 3 and not seen:
+            seen.append({step: stage(runner, step).clock_s for step in "gb"})
             let_time_pass(runner)
         elif opened_and_closed(runner):
             runner.stop()
@@ -216,8 +221,8 @@ def test_a_person_releases_a_manual_trigger(tmp_path: Path) -> None:
     session = make_toy_session(tmp_path, steps, numbers=range(3))
     run_with(
         session,
-        lambda runner: runner.scheduler.stages["n"].closed and len(runner.scheduler.stages["g"].waiting) == 3,
-        lambda runner: ask(runner, lambda writing: release_gate(runner, writing, "g")),
+        lambda runner: stage(runner, "n").closed and len(stage(runner, "g").waiting) == 3,
+        lambda runner: ask(runner, lambda writing: release_gate(runner.engine, writing, "g")),
     )
     assert set(statuses(session, "d").values()) == {"item"}
     (opening,) = read_rows(session, schema.gate_opening)
@@ -233,7 +238,7 @@ def test_releasing_a_gate_that_closed_unopened_brings_back_what_it_left_out(tmp_
     session = make_toy_session(tmp_path, steps, numbers=range(2))
     run(session)
     assert statuses(session, "g") == {"0": "absent", "1": "absent"}
-    run_with(session, lambda _runner: True, lambda runner: ask(runner, lambda writing: release_gate(runner, writing, "g")))
+    run_with(session, lambda _runner: True, lambda runner: ask(runner, lambda writing: release_gate(runner.engine, writing, "g")))
     assert statuses(session, "d") == {"0": "item", "1": "item"}
 
 
@@ -279,7 +284,7 @@ def test_a_failed_milestone_is_retried_with_all_its_members(tmp_path: Path) -> N
     try:
         with runner.store.transaction() as connection:
             last = len(read_rows(session, schema.batch))
-            unit = resuming.load_unit(connection, runner.revisions, f"b:{last:06d}", domain="batch:b")
+            unit = resuming.load_unit(connection, runner.engine.workflow.revisions, f"b:{last:06d}", domain="batch:b")
     finally:
         runner.store.close("looked")
     assert len(unit.outcomes["b"].keys) == 6
@@ -295,7 +300,7 @@ def test_a_halt_withdraws_what_has_not_begun_and_outlasts_a_restart(tmp_path: Pa
     run_with(
         session,
         lambda runner: n_done(runner, "n") == 30 and n_done(runner, "d") >= 2,
-        lambda runner: ask(runner, lambda writing: runner.handle(writing, events.Halted("d", "ann: enough"))),
+        lambda runner: ask(runner, lambda writing: runner.engine.handle(writing, events.Halted("d", "ann: enough"))),
         cores=1,
     )
     first = statuses(session, "d")
@@ -305,7 +310,7 @@ def test_a_halt_withdraws_what_has_not_begun_and_outlasts_a_restart(tmp_path: Pa
     run(session)
     assert statuses(session, "d") == first
     assert [(row["step"], row["state"]) for row in read_rows(session, schema.halt)] == [("d", "halted")]
-    run_with(session, lambda _runner: True, lambda runner: ask(runner, lambda writing: lift_halt(runner, writing, "d")))
+    run_with(session, lambda _runner: True, lambda runner: ask(runner, lambda writing: lift_halt(runner.engine, writing, "d")))
     assert set(statuses(session, "e").values()) == {"item"}
     assert [(row["step"], row["state"]) for row in read_rows(session, schema.halt)] == [("d", "halted"), ("d", "lifted")]
 
@@ -315,12 +320,12 @@ def test_a_halted_source_takes_nothing_until_it_goes_on(tmp_path: Path) -> None:
     run_with(
         session,
         lambda runner: n_done(runner, "n") == 3,
-        lambda runner: ask(runner, lambda writing: runner.handle(writing, events.Halted("n", "ann: grid is finished"))),
+        lambda runner: ask(runner, lambda writing: runner.engine.handle(writing, events.Halted("n", "ann: grid is finished"))),
     )
     arrive(tmp_path, range(3, 6))
     run(session)
     assert len(statuses(session, "n")) == 3
-    run_with(session, lambda _runner: True, lambda runner: ask(runner, lambda writing: lift_halt(runner, writing, "n")))
+    run_with(session, lambda _runner: True, lambda runner: ask(runner, lambda writing: lift_halt(runner.engine, writing, "n")))
     assert statuses(session, "d") == {str(number): "item" for number in range(6)}
 
 

@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 
 from icestream.errors import WorkflowError
-from icestream.flow.workflow.graph import Graph, Workflow, build_graph
+from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.graph import Graph, Workflow
 from toys.session import TOYS, toy_steps
 
 

@@ -212,7 +212,7 @@ def test_what_is_missing_is_told_and_the_command_says_so(tmp_path: Path) -> None
     lost.unlink()
     answer = CliRunner().invoke(app, ["pack", str(session.folder), "-o", str(tmp_path / "out.tar.zst")])
     assert answer.exit_code == 3
-    assert f"1 files belong to the session and are not there:\n  session:{lost.relative_to(session.folder)}" in answer.output
+    assert f"missing files of the session (1):\n  session:{lost.relative_to(session.folder)}" in answer.output
     assert (tmp_path / "out.tar.zst").is_file()
 
 

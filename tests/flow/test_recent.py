@@ -1,12 +1,11 @@
 """Recent records are bounded by their bytes, not by their number."""
 
-from typing import Any
-
+from icestream.flow.execution.messages import StoredRecord
 from icestream.flow.runner.record_cache import RecordCache, size_of
 
 
-def record(size: int) -> dict[str, Any]:
-    return {"json": "x" * 10, "version": 1, "block": b"b" * size}
+def record(size: int) -> StoredRecord:
+    return StoredRecord("Number", 1, "x" * 10, b"b" * size, 1)
 
 
 def test_the_least_recently_used_make_room() -> None:

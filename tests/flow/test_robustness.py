@@ -27,7 +27,8 @@ from icestream.flow.storage import schema
 from icestream.flow.storage.revisions import Revision
 from icestream.flow.storage.session import Session
 from icestream.flow.storage.store import append_command
-from icestream.flow.workflow.graph import StepSpec, Workflow, build_graph
+from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.graph import StepSpec, Workflow
 from icestream.records import Record
 from icestream.settings import Settings
 from toys.session import TOYS, active_steps, arrive, make_toy_session, outcomes_of, read_rows, toy_steps
@@ -305,7 +306,7 @@ def test_a_batch_rule_sees_after_a_restart_what_has_passed(tmp_path: Path) -> No
     arrive(tmp_path, range(4, 5))
     runner = Runner(with_steps(session, {**steps, "n": numbers(5)}), Settings(cores=2))
     runner.run()
-    stage = runner.scheduler.stages["b"]
+    stage = runner.engine.workflow.scheduler.stages["b"]
     assert (stage.passed, stage.passed_weight) == (5, 5)
 
 

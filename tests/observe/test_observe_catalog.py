@@ -11,7 +11,8 @@ from sqlalchemy import insert, update
 
 from icestream.flow.storage import schema
 from icestream.flow.storage.descriptions import keep_descriptions
-from icestream.flow.workflow.graph import Graph, Workflow, build_graph
+from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.graph import Graph, Workflow
 from icestream.observe.catalog import Catalog, read_catalog
 from icestream.observe.queries import open_view
 from icestream.records import CtfFit, Record

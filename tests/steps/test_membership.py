@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from icestream.errors import WorkflowError
 from icestream.flow import Exposure, Verdict
-from icestream.flow.workflow.graph import Graph, Workflow, build_graph
+from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.graph import Graph, Workflow
 from icestream.records import Record
 from icestream.steps.streams.lots import draw_lot
 from icestream.steps.streams.membership import (

@@ -11,7 +11,8 @@ from icestream.errors import ItemError
 from icestream.flow.declaration.outcomes import Outcome, Status
 from icestream.flow.declaration.step import Kind, step_type_of
 from icestream.flow.scheduling.joins import join_inputs
-from icestream.flow.workflow.graph import Workflow, build_graph
+from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.graph import Workflow
 from icestream.io.image import image_header, read_image, read_stack, write_mrc
 from icestream.io.movie import movie_header, open_movie
 from icestream.microscope import Pace, SimulationSettings, simulate

@@ -12,7 +12,7 @@ import pytest
 from icestream.errors import WorkflowError
 from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage.session import create_session
-from icestream.flow.workflow.graph import build_graph
+from icestream.flow.workflow.building import build_graph
 from icestream.io.movie import movie_header
 from icestream.microscope.pace import Pace
 from icestream.microscope.settings import Fault, Scene, SimulationSettings

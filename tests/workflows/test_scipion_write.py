@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from icestream.cli import app
 from icestream.cli.plan import document_for
 from icestream.errors import WorkflowError
-from icestream.flow.workflow.graph import Workflow, build_graph
+from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.graph import Workflow
 from icestream.records import Acquisition
 from icestream.workflows import fill_template, find_workflow, read_template, read_workflow
 from icestream.workflows.scipion.parse import parse_scipion

@@ -31,7 +31,7 @@ def ask_for(session: Path, command: "Command", *, json: bool) -> None:
 def submit_here(session: Path, commands: "Sequence[Command]") -> "list[Answer]":
     """Submit commands under the name of the person who types; return the answers in their order."""
     from icestream.cli.run import make_settings
-    from icestream.flow.commands.client import submit_all
+    from icestream.flow.runner.answering import submit_all
     from icestream.flow.storage.session import open_session
 
     settings = make_settings(cores=None, newest_first=False)

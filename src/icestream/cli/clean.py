@@ -28,13 +28,13 @@ def clean(
     icestream clean lysozyme --old-revisions --yes
     ```
     """
-    from icestream.cli.planned import print_rubbish
-    from icestream.flow.commands.cleaning import plan_cleaning
+    from icestream.cli.planned import print_garbage
+    from icestream.flow.commands.garbage import plan_cleaning
     from icestream.flow.commands.requests import Clean
     from icestream.flow.storage.session import open_session
 
     if dry_run:
-        print_rubbish(plan_cleaning(open_session(session), old_revisions=old_revisions), json=json)
+        print_garbage(plan_cleaning(open_session(session), old_revisions=old_revisions), json=json)
         return
     confirm("Delete what nothing refers to" + (", and what only old revisions use?" if old_revisions else "?"), yes=yes)
     ask_for(session, Clean(old_revisions=old_revisions), json=json)

@@ -10,7 +10,7 @@ from icestream.cli.asking import DRY_RUN, JSON, REASON, SESSION, YES, ask_for, c
 from icestream.errors import WorkflowError
 
 if TYPE_CHECKING:
-    from icestream.flow.planning.plans import Edit
+    from icestream.flow.commands.editing import Edit
 
 _VALUES = typer.Argument(metavar="NAME=VALUE...", help="Parameters to change; NAME= without a value restores the default.")
 _STEP = typer.Argument(help="Name of the step in the workflow (`icestream status` lists them).")
@@ -138,7 +138,7 @@ def _carry_out(session: Path, command: "Edit", *, dry_run: bool, json: bool) -> 
         ask_for(session, command, json=json)
         return
     from icestream.cli.planned import print_plan
-    from icestream.flow.planning.plans import plan_edit
+    from icestream.flow.commands.editing import plan_edit
     from icestream.flow.storage.session import open_session
 
     print_plan(plan_edit(open_session(session), command, cores=os.cpu_count() or 1), json=json)

@@ -68,4 +68,4 @@ def _describe_left_out(session: "Session") -> str:
 
     with open_view(session) as view:
         decided = len(view.decisions())
-    return f"  not exported: {decided} overrides for exposures of this session (`icestream history`)" if decided else ""
+    return f"  not exported: overrides of single exposures ({decided}), see `icestream history`" if decided else ""

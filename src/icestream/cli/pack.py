@@ -48,7 +48,7 @@ def pack(
     said = f"packed {report.n_files} files, {report.n_bytes / 2**20:.1f} MiB, into {report.target}{left}"
     console.print(said, soft_wrap=True, markup=False)
     if report.missing:
-        _list(f"{len(report.missing)} files of the session are missing:", report.missing)
+        _list(f"missing files of the session ({len(report.missing)}):", report.missing)
         raise typer.Exit(SOME_FAILED)
 
 

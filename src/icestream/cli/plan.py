@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from icestream.errors import WorkflowError
 from icestream.flow.storage.session import Session, SessionDocument
 from icestream.flow.workflow.acquiring import SessionAcquisition, describe_refused
-from icestream.flow.workflow.graph import Workflow, build_graph
+from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.graph import Workflow
 from icestream.records import Acquisition
 from icestream.workflows.filling import fill_template
 from icestream.workflows.implied import ACQUISITION_NAMES, imply_template

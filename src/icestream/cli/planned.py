@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from icestream.cli.console import make_table, output, print_json
 
 if TYPE_CHECKING:
-    from icestream.flow.commands.garbage import Rubbish
+    from icestream.flow.commands.garbage import Garbage
     from icestream.flow.planning.plans import Plan, StepPlan
 
 _NUMBERS = ("computed", "decided again", "reused", "time", "new files", "old files kept")
@@ -50,9 +50,9 @@ def _row(step: "StepPlan") -> list[str]:
     ]
 
 
-def print_rubbish(rubbish: "Rubbish", *, json: bool) -> None:
+def print_garbage(garbage: "Garbage", *, json: bool) -> None:
     """Print what cleaning would delete, step by step."""
-    steps = rubbish.by_step()
+    steps = garbage.by_step()
     total = sum(step.bytes for step in steps)
     if json:
         print_json({"steps": steps, "bytes": total})

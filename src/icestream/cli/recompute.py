@@ -40,7 +40,7 @@ def recompute(
     ```
     """
     from icestream.cli.run import make_settings
-    from icestream.flow.commands.client import recompute_exposures
+    from icestream.flow.runner.answering import recompute_exposures
     from icestream.flow.storage.session import open_session
     from icestream.observe.queries import open_view
 

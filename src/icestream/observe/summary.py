@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, select
 
 from icestream.flow.scheduling.stale_inputs import TAKEN
 from icestream.flow.storage import schema
-from icestream.flow.storage.claiming import is_alive
+from icestream.flow.storage.claiming import is_alive, read_runner_row
 from icestream.flow.storage.session import Session
 from icestream.observe.answers import Counts, Marks, Overview, Pace, RunnerState, StepSummary
 from icestream.observe.catalog import Catalog, read_catalog
@@ -52,7 +52,7 @@ def read_overview(connection: Connection, session: Session, revisions: dict[str,
 def read_runner(connection: Connection) -> RunnerState:
     """Return who processes the session."""
     row = connection.execute(select(*columns_there(connection, schema.runner))).mappings().one()
-    alive = row["state"] == "running" and is_alive(dict(row))
+    alive = is_alive(read_runner_row(connection))
     state: Literal["running", "stopped", "interrupted"] = "stopped"
     if row["state"] == "running":
         state = "running" if alive else "interrupted"

@@ -22,8 +22,7 @@ from icestream.flow.declaration.registry import find_step, step_names
 from icestream.flow.execution.cluster_settings import ClusterSettings
 from icestream.flow.storage.session import SessionDocument
 from icestream.flow.workflow.acquiring import SessionAcquisition
-from icestream.flow.workflow.graph import StepSpec
-from icestream.flow.workflow.requests import StepResources
+from icestream.flow.workflow.graph import StepResources, StepSpec
 from icestream.microscope.pace import Pace
 from icestream.microscope.settings import Fault, Scene, SimulationSettings
 from icestream.settings import Settings

@@ -1,8 +1,8 @@
 """Records that were made or read a moment ago, so that the steps that follow need not read them again."""
 
-from typing import Any
-
 from cachetools import LRUCache
+
+from icestream.flow.execution.messages import StoredRecord
 
 _OVERHEAD_BYTES = 600
 """What Python needs for an entry beside its text and block."""
@@ -13,7 +13,7 @@ class RecordCache:
 
     def __init__(self, limit_bytes: int = 256 * 2**20) -> None:
         self.limit_bytes = limit_bytes
-        self._records: LRUCache[str, dict[str, Any]] = LRUCache(limit_bytes, getsizeof=size_of)
+        self._records: LRUCache[str, StoredRecord] = LRUCache(limit_bytes, getsizeof=size_of)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -23,22 +23,21 @@ class RecordCache:
         """About how many bytes the records take that are kept."""
         return int(self._records.currsize)
 
-    def get(self, key: str) -> dict[str, Any] | None:
-        """Return a record (``json``, ``version``, ``block``), or None if it is not here any more."""
+    def get(self, key: str) -> StoredRecord | None:
+        """Return a record, or None if it is not here any more."""
         return self._records.get(key)
 
     def drop(self, key: str) -> None:
         """Forget a record."""
         self._records.pop(key, None)
 
-    def put(self, key: str, stored: dict[str, Any]) -> None:
+    def put(self, key: str, stored: StoredRecord) -> None:
         """Keep a record; those that were not used for the longest time make room. One larger than the limit is not kept."""
         self.drop(key)
         if size_of(stored) <= self.limit_bytes:
             self._records[key] = stored
 
 
-def size_of(stored: dict[str, Any]) -> int:
+def size_of(stored: StoredRecord) -> int:
     """Return about how many bytes a record takes."""
-    block = stored["block"]
-    return _OVERHEAD_BYTES + len(stored["json"]) + (0 if block is None else len(block))
+    return _OVERHEAD_BYTES + len(stored.json) + (0 if stored.block is None else len(stored.block))

@@ -26,7 +26,7 @@ from icestream.flow.storage.schema_people import board, command, document, halt,
 
 __all__ = ["board", "command", "document", "halt", "metadata", "notice", "override", "recompute"]
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 6
 
 runner = Table(  # one row: who writes
     "runner",

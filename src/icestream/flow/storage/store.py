@@ -1,6 +1,7 @@
 """The session's store: one writer with a fencing number, many readers."""
 
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ from icestream.flow.storage.location import Location, Server
 from icestream.flow.storage.migrating import migrate_store
 from icestream.flow.storage.schema import SCHEMA_VERSION
 from icestream.flow.storage.store_trouble import explain
+from icestream.logs import log_event
+
+_LOG = logging.getLogger(__name__)
 
 
 class Store:
@@ -68,6 +72,7 @@ class Store:
             try:
                 with self._translated("cannot be migrated"):
                     migrate_store(self.location, self._durable, row.schema_version)
+                log_event(_LOG, logging.INFO, "store migrated", from_version=row.schema_version, to_version=SCHEMA_VERSION)
             except BaseException:
                 self.give_back(f"could not be migrated from schema {row.schema_version}")
                 raise

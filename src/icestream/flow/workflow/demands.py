@@ -2,28 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from pydantic import BaseModel, ConfigDict, Field
 
 from icestream.errors import WorkflowError
 from icestream.flow.resources.fairness import Tokens
-from icestream.units import Gigabyte
-
-if TYPE_CHECKING:
-    from icestream.flow.workflow.graph import Graph, Node
-
-
-class StepResources(BaseModel):
-    """Resources pinned by hand; what is unset is as the step type declares. They never change what is computed again."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    cores: int | None = Field(None, ge=1, description="Cores of each call")
-    memory_gb: Gigabyte | None = Field(None, gt=0, allow_inf_nan=False, description="Memory of each call")
-    gpu_gb: Gigabyte | None = Field(None, ge=0, allow_inf_nan=False, description="Memory on one GPU; 0: run without a GPU")
-    gpus: tuple[int, ...] | None = Field(None, min_length=1, description="GPUs that may be used; unset: any")
-    max_parallel: int | None = Field(None, ge=1, description="How many calls may run at a time; unset: as many as have room")
+from icestream.flow.workflow.graph import Graph, Node
 
 
 @dataclass(frozen=True)
@@ -38,7 +20,7 @@ class Demand:
     whole: bool = False
 
 
-def request_of(node: "Node") -> Demand:
+def request_of(node: Node) -> Demand:
     """Return what a call of ``node`` asks for."""
     declared, pinned = node.type, node.resources
     return Demand(
@@ -60,7 +42,7 @@ def tokens_of(demand: Demand, gpu: int | None, *, limits: Tokens) -> dict[str, f
     return {name: min(amount, limits[name]) for name, amount in tokens.items()}
 
 
-def check_requests(graph: "Graph", limits: Tokens, gpus: Mapping[int, float]) -> list[str]:
+def check_requests(graph: Graph, limits: Tokens, gpus: Mapping[int, float]) -> list[str]:
     """Return a notice for every step that asks for more than there is: it runs alone rather than never.
 
     Raises
@@ -98,7 +80,7 @@ def usable_gpus(demand: Demand, gpus: Mapping[int, float]) -> list[int]:
     return [index for index in sorted(gpus) if not demand.gpus or index in demand.gpus]
 
 
-def _missing_gpus(node: "Node", demand: Demand, gpus: Mapping[int, float]) -> list[str]:
+def _missing_gpus(node: Node, demand: Demand, gpus: Mapping[int, float]) -> list[str]:
     if not gpus and node.type.gpu == "required":
         return [
             f"step {node.name!r}: {node.type.name} needs a GPU with {demand.gpu_gb:g} GB, and this machine has none "
