@@ -98,7 +98,7 @@ def test_a_session_is_made_of_a_template_without_a_question(tmp_path: Path, temp
 def test_what_is_missing_is_an_error_where_nobody_sits(tmp_path: Path, template: Path) -> None:
     result = _call("new", tmp_path / "s", "--template", template, "--set", "count=12", "--voltage", "300")
     assert result.exit_code == 1
-    for part in ("--set folder=FOLDER", "'count' (How many) is '12'", "'voltage' is no value that is asked for"):
+    for part in ("--set folder=FOLDER", "'count' (How many) is '12'", "'voltage' is not a value that is asked for"):
         assert part in result.stderr
     assert not (tmp_path / "s").exists()
 

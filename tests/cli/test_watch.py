@@ -356,5 +356,5 @@ def test_whoever_looks_who_watches_keeps_no_watch_from_starting(tmp_path: Path) 
         threading.Timer(0.3, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
         with book.held():
             assert book.holder() == os.getpid()
-            with pytest.raises(SessionBusy, match=f"watched already by process {os.getpid()}"), book.held():
+            with pytest.raises(SessionBusy, match=f"already watched by process {os.getpid()}"), book.held():
                 pass

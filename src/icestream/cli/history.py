@@ -23,7 +23,7 @@ def history(
     last: int | None = typer.Option(None, min=1, help="Only this many of the newest lines."),
     json: bool = JSON,
 ) -> None:
-    """Show what people asked of a session, who and when, with the answers; and what is decided by hand now.
+    """Show the requests made of a session, by whom and when, with the answers, and the overrides now in force.
 
     ```
     icestream history lysozyme
@@ -57,7 +57,7 @@ def revisions(
     compare: tuple[int, int] | None = typer.Option(None, metavar="A B", help="Compare the results of two revisions of the step."),
     json: bool = JSON,
 ) -> None:
-    """List the revisions of steps with what differs between them, or compare two of one step.
+    """List the revisions of steps and what differs between them, or compare two of one step.
 
     Results of an old revision stay until `icestream clean --old-revisions`.
 

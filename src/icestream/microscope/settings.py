@@ -108,7 +108,7 @@ class SimulationSettings(BaseModel):
         le=1,
         description="Fraction of the computed particle contrast that reaches the image; inelastic scattering takes the rest",
     )
-    depth_spread: bool = Field(False, description="Particles lie at random depths of the ice instead of in one plane")
+    depth_spread: bool = Field(False, description="Particles are at random depths of the ice instead of in one plane")
     ice_thickness_ang: Angstrom = Field(300.0, ge=0, description="Thickness of the ice")
     ice_slices: int = Field(
         1, ge=1, le=100, description="Slices of the ice, each with the defocus of its depth; 1: a sheet without depth"

@@ -33,7 +33,7 @@ class Marks:
         """What people read, nothing where all is plain."""
         said = [f"takes nothing new: {self.halted}"] if self.halted is not None else []
         said += [f"{self.stale} of those taken are no longer items or have changed"] if self.stale else []
-        said += [f"{self.by_hand} decided by override"] if self.by_hand else []
+        said += [f"{self.by_hand} overridden"] if self.by_hand else []
         said += [f"{self.own_params} recomputed with parameters of their own"] if self.own_params else []
         return said + ([f"{self.old_revisions} old revision{'s' * (self.old_revisions > 1)}"] if self.old_revisions else [])
 

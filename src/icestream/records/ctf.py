@@ -30,7 +30,7 @@ class CtfFit(Record):
     astigmatism_angle_deg: Degree
     phase_shift_deg: Degree = 0.0
     score: float = Field(description="Normalised cross-correlation of spectrum and model")
-    resolution_ang: Angstrom = Field(description="Where the fit stops agreeing, by the rule of algorithms.ctf_quality")
+    resolution_ang: Angstrom = Field(description="Where the fit stops agreeing, by the rule of algorithms.ctf.quality")
     defocus_error_ang: Angstrom | None = Field(None, description="Estimated standard error of the mean defocus")
     astigmatism_error_ang: Angstrom | None = Field(None, description="Standard error of the difference of the defocus values")
     angle_error_deg: Degree | None = Field(None, description="Standard error of the angle; 52° if it could be any")

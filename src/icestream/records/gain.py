@@ -9,7 +9,7 @@ from icestream.records.vocabulary import FileRef, Record, Snapshot
 
 
 class Unevenness(Record):
-    """How uneven a camera counts: standard deviations as fractions of the mean, counting noise taken out."""
+    """How unevenly a camera counts: standard deviations as fractions of the mean, counting noise taken out."""
 
     total: float = Field(description="Of the pixels")
     rows: float = Field(description="Of the means of rows")
@@ -20,7 +20,7 @@ class Unevenness(Record):
 
 
 class GainMonitor(Record):
-    """What the movies so far tell of the gain of the camera."""
+    """What the movies so far show of the gain of the camera."""
 
     n_movies: int = Field(ge=0, description="Movies added up")
     n_skipped: int = Field(0, ge=0, description="Movies left out: unreadable, empty, or of another size")
@@ -28,13 +28,13 @@ class GainMonitor(Record):
     noise: float | None = Field(None, description="Standard error of a pixel's gain, from two halves of the movies")
     reliability: float | None = Field(None, description="Share of a pixel's deviation that is not noise; the rest was taken out")
     n_defects: int = Field(0, ge=0, description="Pixels that count less than a third or more than three times the median")
-    n_outliers: int = Field(0, ge=0, description="Single counts left out because they lay far above what the pixel counts")
+    n_outliers: int = Field(0, ge=0, description="Single counts left out because they were far above what the pixel counts")
     raw: Unevenness | None = Field(None, description="Without any gain")
-    residual: Unevenness | None = Field(None, description="After the gain that was given")
+    residual: Unevenness | None = Field(None, description="After the given gain")
     slope: float | None = Field(None, description="How much of the given gain is in the movies: 1 all of it, 0 none")
     picture: FileRef | None = Field(None, description="Picture: the learnt gain; defects are grey")
-    residual_picture: FileRef | None = Field(None, description="Picture: what is left after the gain that was given")
-    warning: str | None = Field(None, description="What is wrong with the gain that was given")
+    residual_picture: FileRef | None = Field(None, description="Picture: what is left after the given gain")
+    warning: str | None = Field(None, description="What is wrong with the given gain")
 
 
 def _unevenness(field: str) -> tuple[Number, ...]:

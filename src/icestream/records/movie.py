@@ -79,9 +79,9 @@ class DoseReference(Snapshot):
     n_measured: int = Field(ge=0, description="Movies examined so far")
     n_samples: int = Field(ge=1, description="Movies that the value is based on")
     n_updates: int = Field(0, ge=0, description="How often the reference followed a lasting change")
-    deviating_share: float | None = Field(None, description="Share of the last whole window that lay too far from the reference")
+    deviating_share: float | None = Field(None, description="Share of the last whole window that was too far from the reference")
     shape: MovieShape | None = Field(None, description="What most movies of the session are like")
-    warning: str | None = Field(None, description="That too many of the last whole window lay too far from the reference")
+    warning: str | None = Field(None, description="Says that too many of the last whole window were too far from the reference")
 
     shown: ClassVar[Shown] = Shown(
         Panel(

@@ -68,7 +68,9 @@ class MicrographQuality(Record):
     anisotropy: float = Field(description="How one-sided the coarse spectrum is, from 0 to 1; drift makes it so")
     film_share: float = Field(description="Share of the image that is film beside a hole")
     dark_share: float = Field(description="Share of the image under dark objects that are not particles")
-    particle_share: float = Field(0.0, description="Share of the image under dark objects that are alike and many, as particles")
+    particle_share: float = Field(
+        0.0, description="Share of the image under dark objects that are many and alike, like particles"
+    )
     skewness: float = Field(description="Least skewness of the grey values; particles are dark and make it negative")
     usable_share: float = Field(description="Share of the image without film, its edge and dark objects")
     picture: FileRef | None = Field(

@@ -9,7 +9,7 @@ class CtfFilterParams(Params):
     """What a CTF must be like for its micrograph to be kept; a criterion that is unset is not applied."""
 
     defocus_um: tuple[Micrometer, Micrometer] | None = Field(
-        (0.4, 4.0), description="Both defocus values must lie in this range", json_schema_extra={"unit": "µm"}
+        (0.4, 4.0), description="Both defocus values must be in this range", json_schema_extra={"unit": "µm"}
     )
     max_astigmatism_ang: Angstrom | None = Field(None, gt=0, description="Largest difference of the two defocus values")
     max_relative_astigmatism: float | None = Field(0.1, gt=0, description="Largest difference relative to the mean defocus")

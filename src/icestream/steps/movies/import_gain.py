@@ -29,7 +29,7 @@ class ImportGainParams(FileSourceParams):
 
 @step.source("import_gain", version=1, output=GainReference)
 def import_gain(params: ImportGainParams, ctx: SourceContext) -> Watch:
-    """Take the gain reference as soon as it appears; movies wait for it, and use the newest at their first use."""
+    """Take the gain reference as soon as it appears; movies wait for it, and each uses the newest at its first use."""
 
     def read(path: Path, ref: str) -> tuple[GainReference, Acquisition | None]:
         return read_gain_reference(path, ref, operation=params.operation)

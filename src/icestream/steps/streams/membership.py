@@ -34,7 +34,7 @@ def choose_subset(
     params: SubsetParams,
     ctx: Context,
 ) -> Verdict:
-    """Keep the exposures that also have an item in other streams, or have none there, that have certain names or numbers.
+    """Keep the exposures that do or do not have an item in other streams, or that have certain names or numbers.
 
     Of several streams in ``also_in`` one is enough; in ``not_in`` none may have it.
     """
@@ -56,7 +56,7 @@ def _wrong_name(name: str, params: SubsetParams) -> str | None:
 def _wrong_number(ordinal: int, params: SubsetParams) -> str | None:
     if params.first is not None and ordinal > params.first:
         return f"exposure {ordinal} is not among the first {params.first}"
-    return f"exposure {ordinal} is not one in every {params.every}" if (ordinal - 1) % params.every else None
+    return f"exposure {ordinal} is not kept: only one in every {params.every} is" if (ordinal - 1) % params.every else None
 
 
 class SampleParams(Params):
