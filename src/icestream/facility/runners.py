@@ -21,7 +21,7 @@ _TAIL_BYTES = 2000
 
 
 class RunEnd(StrEnum):
-    """RunEnd a run ended."""
+    """How a run ended."""
 
     CLOSED = "closed"
     STOPPED = "stopped"
