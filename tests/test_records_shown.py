@@ -62,12 +62,12 @@ def shown_by(**parts: Any) -> type[Record]:
     ],
 )
 def test_a_field_that_is_not_there_is_refused_where_the_record_is_declared(card: Card) -> None:
-    with pytest.raises(DeclarationError, match=r"Lattice: shows '.*', but there is no field '.*'; allowed are"):
+    with pytest.raises(DeclarationError, match=r"Lattice: shows '.*', but there is no field '.*'; its fields are"):
         shown_by(panel=Panel("Lattice", cards=(card,)))
 
 
 def test_a_picture_is_a_file_and_a_metric_is_in_small_letters() -> None:
-    with pytest.raises(DeclarationError, match="shows the picture 'tilt', which is no FileRef"):
+    with pytest.raises(DeclarationError, match="shows the picture 'tilt', which is not a FileRef"):
         shown_by(panel=Panel("Lattice", cards=(Card(picture=Picture("tilt", "Tilt")),)))
     with pytest.raises(DeclarationError, match=r"cannot follow 'Tilt' .* as 'Tilt-Angle'"):
         shown_by(panel=Panel("Lattice", measures=(Measure("Tilt", "tilt", metric="Tilt-Angle"),)))

@@ -24,15 +24,13 @@ class Settings(BaseSettings):
         0.05,
         gt=0,
         le=1,
-        description="Rebuild classes (or whatever has accumulated) once this fraction of what it took was taken out",
+        description="Rebuild classes (or another accumulated result) once this fraction of what went in has been taken out",
     )
-    cancel_grace_s: float = Field(10.0, ge=0, description="How long a step that was told to end may take; then it is killed")
-    image_memory_mb: int = Field(512, ge=0, description="Images a worker remembers, so that the next step need not read them")
+    cancel_grace_s: float = Field(10.0, ge=0, description="How long a step that was asked to end may take before it is killed")
+    image_memory_mb: int = Field(512, ge=0, description="Images a worker keeps, so that the next step need not read them")
 
-    record_memory_mb: int = Field(
-        256, ge=1, description="Records that a runner remembers, so that the next step need not read them"
-    )
-    gpus: str | None = Field(None, description="GPUs as index:GB, '0:24,1:24'; empty: none; unset: what the driver tells")
+    record_memory_mb: int = Field(256, ge=1, description="Records that a runner keeps, so that the next step need not read them")
+    gpus: str | None = Field(None, description="GPUs as index:GB, such as '0:24,1:24'; empty: none; unset: as the driver reports")
     ledger: str | None = Field(
         None,
         description="File in which the runners of this machine agree on who holds what; unset: one for each user; empty: none",

@@ -30,7 +30,7 @@ def test_the_whole_frame_is_a_part_that_changes_nothing():
 
 
 def test_coefficients_of_another_model_are_refused():
-    with pytest.raises(ValueError, match=r"allowed is \(2, 18\)"):
+    with pytest.raises(ValueError, match=r"it must be \(2, 18\)"):
         move_local_model(np.zeros((2, 12)), area=AREA, shape=SHAPE)
 
 

@@ -23,5 +23,5 @@ def test_the_error_of_other_coefficients_is_seen():
     words = convert_local_model(coefficients, shape=(96, 128), n_frames=5)
     words[0] += 0.5
     assert conversion_error_px(coefficients, words, shape=(96, 128), n_frames=5) == pytest.approx(2.0, abs=1e-6)
-    with pytest.raises(ValueError, match="allowed is"):
+    with pytest.raises(ValueError, match="it must be"):
         conversion_error_px(coefficients[:1], words, shape=(96, 128), n_frames=5)

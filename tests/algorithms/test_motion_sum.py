@@ -54,7 +54,7 @@ def test_binning_is_fourier_cropping():
     np.testing.assert_allclose(plain, crop_fourier_2d(frames.sum(axis=0).astype(np.float32), new_shape=(32, 48)), atol=1e-3)
     assert binned_shape((4092, 5760), bin=1.5) == (2728, 3840)
     assert binned_shape((37, 41), bin=1) == (37, 41)
-    with pytest.raises(ValueError, match="allowed is 1 or more"):
+    with pytest.raises(ValueError, match="must be 1 or more"):
         binned_shape((64, 64), bin=0.5)
 
 

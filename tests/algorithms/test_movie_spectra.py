@@ -92,7 +92,7 @@ def test_groups_differ_by_one_frame_at_most(n_frames: int, group: int, sizes: li
 
 
 def test_what_does_not_fit_is_refused(frames: NDArray[np.uint8]) -> None:
-    with pytest.raises(ValueError, match="allowed is 1 or more"):
+    with pytest.raises(ValueError, match="must be 1 or more"):
         group_sizes(5, group=0)
     with pytest.raises(ValueError, match="more frames than the 6"):
         average_group_spectra(frames, detector(), global_yx_px=still(6), group=2, **TILES)

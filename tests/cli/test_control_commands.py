@@ -124,7 +124,7 @@ def test_exposures_are_rejected_by_name_pattern_file_and_pipe(folder: Path, tmp_
     assert done("withdraw", folder, "2", "1").count("left to the step again") == 2
     assert at(session, "triple", "2")["status"] == "item"
     assert "3 at triple: rejected by hand" in done("history", folder)
-    assert "decided by hand" in done("status", folder)
+    assert "overridden" in done("status", folder)
 
 
 def test_mistakes_in_naming_exposures(folder: Path) -> None:
@@ -136,7 +136,7 @@ def test_mistakes_in_naming_exposures(folder: Path) -> None:
 
 
 def test_revisions_are_listed_and_compared(folder: Path) -> None:
-    assert done("revisions", folder) == "every step has the parameters it began with\n"
+    assert done("revisions", folder) == "every step still has its initial parameters\n"
     done("set", folder, "even", "divisor=4")
     done("set", folder, "triple", "factor=4")
     run_session(open_session(folder), Settings(cores=2))
@@ -169,7 +169,7 @@ def test_a_version_of_a_whole_shows_what_it_was_made_from(folder: Path) -> None:
 
 
 def test_why_names_the_end_of_a_finished_exposure(folder: Path) -> None:
-    assert "every step has decided it" in done("why", folder, "2")
+    assert "it has been decided by every step" in done("why", folder, "2")
     assert "rejected: 3 is no multiple of 2" in done("why", folder, "1")
     assert "no exposure" in call("why", folder, "99").stderr
     assert {line["step"] for line in told("why", folder)} == {None, *toy_steps(6)}

@@ -88,7 +88,7 @@ def test_status_and_failed_tell_of_the_broken_movie(demo: tuple[Path, str]) -> N
     told = json.loads(_call("status", session, "--json").output)
     counts = {step["name"]: step["counts"] for step in told["steps"]}
     assert (counts["movies"]["item"], counts["movies"]["failed"], counts["ctf"]["skipped"]) == (2, 1, 1)
-    assert "closed: 3 files came" in _call("status", session).output
+    assert "closed: 3 files arrived" in _call("status", session).output
     assert "mic_0002" in _call("failed", session, "movies", "--tracebacks").output
     assert _call("failed", session, "ctf").output == "nothing failed\n"
     assert "has no step 'ctff'" in _call("failed", session, "ctff").stderr

@@ -8,7 +8,7 @@ from icestream.flow.storage.pauses import ActivePause
 
 STATUS = RunStatus(
     (
-        StepStatus("movies", 0, 0, 7, 1, 0, closed=True, note="7 files came"),
+        StepStatus("movies", 0, 0, 7, 1, 0, closed=True, note="7 files arrived"),
         StepStatus("ctf", 2, 1, 3, 0, 2, closed=False, note="[waits]"),
     )
 )

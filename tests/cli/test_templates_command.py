@@ -72,7 +72,7 @@ def test_a_wrong_answer_is_told_at_once_and_asked_again() -> None:
     assert values["count"] == 3
     assert "a value is required; it must be a folder" in shown
     assert "As many as there are." in shown
-    assert "it is '12'; allowed is a whole number, at least 1 and at most 9" in shown
+    assert "it is '12'; it must be a whole number, at least 1 and at most 9" in shown
     assert questions.count("How many [2]: ") == 3
 
 
@@ -98,7 +98,7 @@ def test_a_session_is_made_of_a_template_without_a_question(tmp_path: Path, temp
 def test_what_is_missing_is_an_error_where_nobody_sits(tmp_path: Path, template: Path) -> None:
     result = _call("new", tmp_path / "s", "--template", template, "--set", "count=12", "--voltage", "300")
     assert result.exit_code == 1
-    for part in ("--set folder=FOLDER", "'count' (How many) is '12'", "'voltage' is no value that is asked for"):
+    for part in ("--set folder=FOLDER", "'count' (How many) is '12'", "'voltage' is not a value that is asked for"):
         assert part in result.stderr
     assert not (tmp_path / "s").exists()
 

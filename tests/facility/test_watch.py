@@ -251,7 +251,7 @@ def test_a_root_that_is_gone_is_told_and_forgets_nothing(facility: Facility) -> 
 def test_a_damaged_memory_is_told(facility: Facility) -> None:
     facility.state_file.path.parent.mkdir(parents=True)
     facility.state_file.path.write_text("{")
-    with pytest.raises(SessionError, match="cannot be read as what a watch remembers"):
+    with pytest.raises(SessionError, match="cannot be read as the state of a watch"):
         facility.watch()
     facility.state_file.path.unlink()
 
@@ -357,5 +357,5 @@ def test_whoever_looks_who_watches_keeps_no_watch_from_starting(tmp_path: Path) 
         threading.Timer(0.3, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
         with state_file.held():
             assert state_file.holder() == os.getpid()
-            with pytest.raises(SessionBusy, match=f"watched already by process {os.getpid()}"), state_file.held():
+            with pytest.raises(SessionBusy, match=f"already watched by process {os.getpid()}"), state_file.held():
                 pass

@@ -135,7 +135,7 @@ def test_a_time_opens_a_trigger_though_nothing_comes() -> None:
     scheduler = scheduler_for(g=trigger(count=9, after_h=2))
     tick(scheduler, 5 * HOUR_S)  # the clock starts with the first exposure, not with the session
     assert of(StartClock, arrive(scheduler, "u")) == [StartClock("g", 5 * HOUR_S)]
-    assert scheduler.stages["g"].wait_reason == "1 of 9 exposures, or 2 h after the first came"
+    assert scheduler.stages["g"].wait_reason == "1 of 9 exposures, or 2 h after the first arrived"
     assert of(StartClock, arrive(scheduler, "v")) == []
     assert of(OpenGate, tick(scheduler, 7 * HOUR_S - 1)) == []
     assert of(OpenGate, tick(scheduler, 7 * HOUR_S)) == [OpenGate("g", "2 h, with 2 exposures")]
@@ -171,7 +171,7 @@ def test_a_manual_trigger_outlasts_its_stream_until_a_person_releases_it() -> No
     scheduler = scheduler_for(g=trigger(manual=True), d={"use": MULTIPLY, "in": {"number": "g"}})
     arrive(scheduler, "u")
     assert closings(close(scheduler)) == ["n"]
-    assert scheduler.stages["g"].wait_reason == "1 exposures wait for a person to release them"
+    assert scheduler.stages["g"].wait_reason == "1 exposures are waiting for a person to release them"
     released = scheduler.handle(Released("g"))
     assert of(OpenGate, released) == [OpenGate("g", "released by a person")]
     assert [one.unit for one in of(Dispatch, released)] == ["u"]

@@ -51,11 +51,11 @@ def test_serialem_counts_rows_from_the_top(tmp_path):
     [
         ("1 2 3\n", "line 1: 3 numbers"),
         ("1 2 3 x\n", "line 1: .* not whole numbers"),
-        ("\n19 0 2 1\n", "line 2: x 19, y 0, 2×1 lies outside"),
-        ("-1 0 1 1\n", "lies outside"),
+        ("\n19 0 2 1\n", "line 2: x 19, y 0, 2×1 is outside"),
+        ("-1 0 1 1\n", "is outside"),
         ("CameraSizeX 20\nCameraSizeY 12\nRotationAndFlip 3\n", "RotationAndFlip is 3; only 0"),
         ("CameraSizeX 20\nCameraSizeY 13\n", "of 13×20 pixels, the frames have 12×20"),
-        ("CameraSizeX 2000000000\nCameraSizeY 2000000000\n", "allowed is one number"),
+        ("CameraSizeX 2000000000\nCameraSizeY 2000000000\n", "each must be one number"),
         ("CameraSizeX 20\nCameraSizeY 12\nBadPixels 1\n", "BadPixels with 1"),
     ],
 )

@@ -94,7 +94,7 @@ def test_faults_are_those_asked_for_and_a_share_of_the_rest():
 
 
 def test_settings_refuse_what_cannot_be():
-    with pytest.raises(ValueError, match="upside down"):
+    with pytest.raises(ValueError, match="is reversed"):
         SimulationSettings(defocus_um=(2.0, 1.0))
     with pytest.raises(ValueError, match="do not exist"):
         SimulationSettings(n_movies=3, faults={3: Fault.EMPTY})

@@ -46,4 +46,4 @@ def test_the_report_shows_the_surface_of_the_newest_micrograph(tmp_path: Path) -
     assert ("Error of the defocus", stored.record["error_ang"], "Å") in shown.newest.numbers
     assert shown.newest.picture is not None
     assert shown.newest.picture.uri is not None
-    assert "red is more" in shown.newest.note
+    assert "Red is more" in shown.newest.note

@@ -139,7 +139,7 @@ def test_failed_lists_failures_and_no_skipped_unit(view):
     assert item.reason.startswith("frame 7 is broken")
     assert item.traceback == "Traceback of attempt 1"
     assert view.failed("ctf_a") == []
-    with pytest.raises(SessionError, match="no step of this session; it has movies, align"):
+    with pytest.raises(SessionError, match="is not a step of this session; its steps are movies, align"):
         view.failed("ctf")
 
 

@@ -6,14 +6,14 @@ from icestream.observe.failures import group_reasons
 
 def test_numbers_that_differ_become_a_range() -> None:
     reasons = [
-        ReasonCount("steady", "moved 55.8 Å from one frame to the next, allowed are 10 Å", 1),
-        ReasonCount("steady", "moved 11.2 Å from one frame to the next, allowed are 10 Å", 2),
-        ReasonCount("steady", "moved 9e1 Å from one frame to the next, allowed are 10 Å", 1),
-        ReasonCount("good", "moved 12 Å from one frame to the next, allowed are 10 Å", 3),
+        ReasonCount("steady", "moved 55.8 Å from one frame to the next, above the limit of 10 Å", 1),
+        ReasonCount("steady", "moved 11.2 Å from one frame to the next, above the limit of 10 Å", 2),
+        ReasonCount("steady", "moved 9e1 Å from one frame to the next, above the limit of 10 Å", 1),
+        ReasonCount("good", "moved 12 Å from one frame to the next, above the limit of 10 Å", 3),
     ]
     assert group_reasons(reasons) == [
-        ReasonCount("steady", "moved 11.2 … 9e1 Å from one frame to the next, allowed are 10 Å", 4),
-        ReasonCount("good", "moved 12 Å from one frame to the next, allowed are 10 Å", 3),
+        ReasonCount("steady", "moved 11.2 … 9e1 Å from one frame to the next, above the limit of 10 Å", 4),
+        ReasonCount("good", "moved 12 Å from one frame to the next, above the limit of 10 Å", 3),
     ]
 
 

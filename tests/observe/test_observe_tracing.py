@@ -73,7 +73,7 @@ def test_an_ambiguous_name_lists_candidates_and_an_unknown_one_says_so(view):
         view.trace("FoilHole_2913")
     with pytest.raises(SessionError, match="no exposure, file or result"):
         view.trace("100%_")
-    with pytest.raises(SessionError, match="nothing was asked for"):
+    with pytest.raises(SessionError, match="no name was given"):
         view.trace("")
 
 

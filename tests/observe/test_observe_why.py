@@ -116,12 +116,12 @@ def test_who_paused_it_and_why(paper: PaperSession) -> None:
 
 def test_no_runner_or_one_elsewhere(paper: PaperSession) -> None:
     runner(paper, state="stopped", note="stopped by eva")
-    assert whole(paper) == ["no runner is there (stopped by eva): go on with `icestream run`"]
+    assert whole(paper) == ["no runner is running (stopped by eva): continue with `icestream run`"]
     runner(paper, state="running", host="node7", heartbeat_at=time.time())
-    assert whole(paper) == [f"it is processed on node7, not here, by process {psutil.Process().pid}"]
+    assert whole(paper) == [f"it is being processed on node7, not here, by process {psutil.Process().pid}"]
     runner(paper, host="node7", heartbeat_at=time.time() - 3600)
     (sentence,) = whole(paper)
-    assert sentence.startswith(f"its runner on node7 (process {psutil.Process().pid}) is gone; its last sign of life was")
+    assert sentence.startswith(f"its runner on node7 (process {psutil.Process().pid}) has died; its last sign of life was")
     assert socket.gethostname() not in sentence
 
 
@@ -142,7 +142,7 @@ def test_a_suspended_runner_is_named_with_the_remedy(paper: PaperSession) -> Non
             started = psutil.Process(process.pid).create_time()
             runner(paper, state="running", pid=process.pid, pid_started=started, heartbeat_at=time.time() - 120)
             (sentence,) = whole(paper)
-            assert sentence.endswith(f"it is suspended, `kill -CONT {process.pid}` lets it go on")
+            assert sentence.endswith(f"it is suspended; `kill -CONT {process.pid}` resumes it")
         finally:
             process.kill()
 
@@ -151,35 +151,35 @@ def test_what_a_dead_runner_computed_is_not_at_work(paper: PaperSession) -> None
     lease(paper, "align", unit_of(paper, "mic_4"))
     assert "on mic_4 in worker 2" in of_step(paper, "align")[0]
     runner(paper, host="node7", heartbeat_at=time.time() - 3600)
-    assert "worked" not in " ".join(of_step(paper, "align"))
-    assert "worked" not in str(of_exposure(paper, "mic_4"))
+    assert "working" not in " ".join(of_step(paper, "align"))
+    assert "working" not in str(of_exposure(paper, "mic_4"))
 
 
 def test_a_source_says_what_it_looks_for(paper: PaperSession) -> None:
-    assert of_step(paper, "movies") == ["movies: waits for new files: 5 files so far; gain.mrc is still written"]
+    assert of_step(paper, "movies") == ["movies: is waiting for new files: 5 files so far; gain.mrc is still written"]
 
 
 def test_a_queue_tells_who_holds_the_cores(paper: PaperSession) -> None:
     assert of_step(paper, "align")[0] == "align: 2 are queued"
     lease(paper, "ctf", "u1")
     lease(paper, "ctf", "u2")
-    assert of_step(paper, "align")[0] == "align: 2 are queued for free cores, which ctf (2) hold"
-    assert of_step(paper, "ctf")[0].startswith("ctf: has worked for 1")
+    assert of_step(paper, "align")[0] == "align: 2 are queued for free cores, which are held by ctf (2)"
+    assert of_step(paper, "ctf")[0].startswith("ctf: has been working for 1")
     assert "on u1 in worker 2 and 1 more" in of_step(paper, "ctf")[0]
 
 
 def test_a_step_names_what_it_waits_for_to_the_root(paper: PaperSession) -> None:
     said = of_step(paper, "classes")
     assert [line.partition(":")[0] for line in said] == ["classes", "enough", "good", "ctf", "align", "movies"]
-    assert said[0] == "classes: 5 wait for enough"
-    assert said[1] == "enough: holds 1: 1 of 3; 4 wait for good"
-    assert said[3] == "ctf: 1 is queued; 2 wait for align"
+    assert said[0] == "classes: 5 are waiting for enough"
+    assert said[1] == "enough: is holding 1: 1 of 3; 4 are waiting for good"
+    assert said[3] == "ctf: 1 is queued; 2 are waiting for align"
 
 
 def test_a_step_waits_for_the_first_version(paper: PaperSession) -> None:
-    assert of_step(paper, "last")[0] == "last: waits for the first version of classes; 4 wait for good"
+    assert of_step(paper, "last")[0] == "last: is waiting for the first version of classes; 4 are waiting for good"
     paper.publish("classes", 1, Thing())
-    assert of_step(paper, "last")[0] == "last: 1 is queued; 4 wait for good"
+    assert of_step(paper, "last")[0] == "last: 1 is queued; 4 are waiting for good"
 
 
 def test_a_step_that_was_closed_by_hand(paper: PaperSession) -> None:
@@ -187,7 +187,7 @@ def test_a_step_that_was_closed_by_hand(paper: PaperSession) -> None:
     assert of_step(paper, "ctf")[0] == "ctf: takes nothing new: stopped by eva"
     assert of_exposure(paper, "mic_3")["ctf"] == "takes nothing new: stopped by eva"
     paper.add(schema.halt, seq=paper.store.next_seq(), step="ctf", state="lifted", reason="eva", at=paper.now)
-    assert of_step(paper, "ctf")[0] == "ctf: 1 is queued; 2 wait for align"
+    assert of_step(paper, "ctf")[0] == "ctf: 1 is queued; 2 are waiting for align"
 
 
 def test_a_finished_step(paper: PaperSession) -> None:
@@ -206,24 +206,24 @@ def test_a_finished_step(paper: PaperSession) -> None:
 
 def test_an_exposure_and_each_of_its_steps(paper: PaperSession) -> None:
     said = of_exposure(paper, "mic_1")
-    assert said["enough"] == "holds it: 1 of 3"
-    assert said["both"] == "is queued, it is the next"
-    assert said["classes"] == "waits for enough"
-    assert said["last"] == "waits for the first version of classes"
+    assert said["enough"] == "is holding it: 1 of 3"
+    assert said["both"] == "is queued and is next"
+    assert said["classes"] == "is waiting for enough"
+    assert said["last"] == "is waiting for the first version of classes"
     said = of_exposure(paper, "mic_4")
     assert (said["align"], said["ctf"], said["both"]) == (
-        "is queued, it is the next",
-        "waits for align",
-        "waits for ctf and good",
+        "is queued and is next",
+        "is waiting for align",
+        "is waiting for ctf and good",
     )
-    assert of_exposure(paper, "mic_5")["align"] == "is queued, 1 came before it"
+    assert of_exposure(paper, "mic_5")["align"] == "is queued behind 1 other"
 
 
 def test_an_exposure_at_work_and_one_that_is_tried_again(paper: PaperSession) -> None:
     with open_view(paper.session) as view:
         at_work, failed = (view.trace(name).unit for name in ("mic_4", "mic_5"))
     lease(paper, "align", at_work)
-    assert of_exposure(paper, "mic_4")["align"].startswith("has worked on it for 1")
+    assert of_exposure(paper, "mic_4")["align"].startswith("has been working on it for 1")
     values = {"error_type": "OSError", "traceback": "", "cleared": False, "at": paper.now, "message": "no space"}
     for attempt in range(2):
         paper.add(
@@ -235,7 +235,7 @@ def test_an_exposure_at_work_and_one_that_is_tried_again(paper: PaperSession) ->
             kind="transient",
             **values,
         )
-    assert of_exposure(paper, "mic_5")["align"] == "failed 2 times (no space) and is tried again after 4 s"
+    assert of_exposure(paper, "mic_5")["align"] == "failed 2 times (no space) and is retried after 4 s"
 
 
 def test_how_an_exposure_ended(paper: PaperSession) -> None:
@@ -245,6 +245,6 @@ def test_how_an_exposure_ended(paper: PaperSession) -> None:
     for step in ("ctf", "good", "enough", "both", "classes", "last"):
         paper.settle(step, unit, "skipped", weight=0, root="align", reason="frame 7 is broken")
     said = of_exposure(paper, "mic_5")
-    assert said[None] == "nothing: every step has decided it, with a result of movies"
+    assert said[None] == "nothing: it has been decided by every step, with a result of movies"
     assert said["align"] == "failed: frame 7 is broken"
     assert said["last"] == "skipped because of align: frame 7 is broken"

@@ -48,20 +48,20 @@ def test_text_becomes_a_typed_value(fields: dict[str, Any], given: Any, value: A
     [
         ({"type": "str"}, "a\x1b[2J", "cannot be printed"),
         ({"type": "str"}, "x" * 5000, "longer than 4096"),
-        ({"type": "int", "le": 4, "ge": 1}, "5", "is '5'; allowed is a whole number, at least 1 and at most 4"),
+        ({"type": "int", "le": 4, "ge": 1}, "5", "is '5'; it must be a whole number, at least 1 and at most 4"),
         ({"type": "int"}, "1.5", "a whole number"),
-        ({"type": "int"}, True, "is True; allowed is a whole number"),
+        ({"type": "int"}, True, "is True; it must be a whole number"),
         ({"type": "int"}, "9" * 4000, "a whole number"),
-        ({"type": "float", "unit": "kV", "gt": 0}, 0, "is 0; allowed is a number (kV), above 0"),
+        ({"type": "float", "unit": "kV", "gt": 0}, 0, "is 0; it must be a number (kV), above 0"),
         ({"type": "float", "lt": 1}, 1, "below 1"),
         ({"type": "float"}, "nan", "a number"),
         ({"type": "float"}, [1], "is [1]"),
         ({"type": "bool"}, "perhaps", "yes or no"),
         ({"type": "folder"}, "a\0b", "a folder"),
         ({"type": "folder"}, "~nobody-of-this-name/x", "a folder"),
-        ({"type": "choice", "choices": ["a", "b"]}, "c", "is 'c'; allowed is one of a, b"),
+        ({"type": "choice", "choices": ["a", "b"]}, "c", "is 'c'; it must be one of a, b"),
         ({"type": "choice", "choices": ["a", "b"]}, ["a"], "one of a, b"),
-        ({"type": "list", "of": "int"}, "1, two", "a list as 1, 2; each a whole number"),
+        ({"type": "list", "of": "int"}, "1, two", "a list such as 1, 2; each a whole number"),
         ({"type": "list", "le": 3}, [1, 4], "at most 3"),
         ({"type": "list"}, list(range(2000)), "more than 1000 members"),
         ({"type": "range"}, "120 100", "the smaller first"),
@@ -69,12 +69,12 @@ def test_text_becomes_a_typed_value(fields: dict[str, Any], given: Any, value: A
         ({"type": "range", "gt": 0}, [0, 3], "above 0"),
         ({"type": "size_ang"}, "0", "a length is above 0"),
         ({"type": "size_ang"}, "12 miles", "a length in Å"),
-        ({"type": "duration_s"}, -1, "a time is not below 0"),
+        ({"type": "duration_s"}, -1, "a time is at least 0"),
         ({"type": "duration_s"}, "1h of rest", "a time in s"),
     ],
 )
 def test_what_is_not_allowed_is_told_with_what_is(fields: dict[str, Any], given: Any, told: str) -> None:
-    with pytest.raises(ValueError, match="allowed is") as caught:
+    with pytest.raises(ValueError, match="it must be") as caught:
         read_value(_one(**fields), given, base=HERE)
     assert told in str(caught.value)
 

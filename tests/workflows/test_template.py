@@ -91,7 +91,7 @@ def test_the_environment_gives_a_default(toy: Template, tmp_path: Path, monkeypa
     assert fill_template(toy, {"folder": tmp_path, "factor": 3}).steps["triple"].params["factor"] == 3
     assert placeholders_schema(toy)["properties"]["factor"]["default"] == 2
     monkeypatch.setenv("TOY_FACTOR", "7")
-    with pytest.raises(WorkflowError, match=r"'factor' \(Factor\) from TOY_FACTOR is '7'; allowed is one of 2, 3"):
+    with pytest.raises(WorkflowError, match=r"'factor' \(Factor\) from TOY_FACTOR is '7'; it must be one of 2, 3"):
         fill_template(toy, {"folder": tmp_path})
 
 
@@ -100,9 +100,9 @@ def test_every_problem_is_told_at_once(toy: Template) -> None:
         fill_template(toy, {"count": 0, "facter": 2}, settings={"triple": {"sise": 1}, "nope": {"x": 1}})
     told = str(caught.value).split("\n")
     for part in (
-        "'facter' is no value that is asked for; did you mean 'factor'?",
-        "'count' (How many) is 0; allowed is a whole number, at least 1",
-        "'folder' (Folder of numbers) is not given; allowed is a folder; write --set folder=FOLDER",
+        "'facter' is not a value that is asked for; did you mean 'factor'?",
+        "'count' (How many) is 0; it must be a whole number, at least 1",
+        "'folder' (Folder of numbers) is not given; it must be a folder; write --set folder=FOLDER",
         "has no parameter 'sise'",
         "no step 'nope' in this session",
     ):
@@ -120,9 +120,9 @@ def test_a_parameter_that_is_set_needs_no_answer() -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"roots": {"numbers": {"ask": "foldr"}}}, "asks for 'foldr', which is no placeholder; did you mean 'folder'?"),
+        ({"roots": {"numbers": {"ask": "foldr"}}}, "asks for 'foldr', which is not a placeholder; did you mean 'folder'?"),
         ({"roots": {"numbers": {"ask": "folder.pattern"}}}, "only a path or file has parts"),
-        ({"acquisition": {"voltage": 300}}, "no value is called 'voltage'"),
+        ({"acquisition": {"voltage": 300}}, "there is no value 'voltage'"),
         ({"placeholders": {"Bad-name": {"label": "x"}}}, "placeholder 'Bad-name': a name is made of"),
         ({"placeholders": {"unused": {"label": "x"}}}, "placeholder 'unused': nothing asks for it"),
         ({"placeholders": {"count": {"label": "x", "type": "int", "default": "x"}}}, "placeholders.count"),
@@ -270,7 +270,7 @@ def test_a_part_has_open_inputs_that_must_be_connected(toy: Template, tmp_path: 
     head = Template(placeholders=toy.placeholders, roots=toy.roots, steps={"numbers": toy.steps["numbers"]})
     with pytest.raises(WorkflowError, match=r"input 'triple' .* is open; write --connect triple=STEP, STEP being one of numbers"):
         join_templates(head, part, {})
-    with pytest.raises(WorkflowError, match="'nowhere' is no step"):
+    with pytest.raises(WorkflowError, match="'nowhere' is not a step"):
         join_templates(head, part, {"triple": "nowhere"})
     joined = join_templates(head, part, {"triple": "numbers"})
     document = fill_template(joined, {"folder": tmp_path})

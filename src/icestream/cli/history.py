@@ -20,10 +20,10 @@ _MOST_DIFFERENCES = 20
 
 def history(
     session: Path = SESSION,
-    last: int | None = typer.Option(None, min=1, help="Only so many of the newest lines."),
+    last: int | None = typer.Option(None, min=1, help="Only this many of the newest lines."),
     json: bool = JSON,
 ) -> None:
-    """Show what people asked of a session, who and when, with the answers; and what is decided by hand now.
+    """Show the requests made of a session, by whom and when, with the answers, and the overrides now in force.
 
     ```
     icestream history lysozyme
@@ -40,7 +40,7 @@ def history(
         return
     console = output()
     if not entries:
-        console.print("nobody has asked anything of this session")
+        console.print("no requests have been made of this session")
     else:
         table = make_table("when", "who", "what", "answer")
         for entry in entries:
@@ -53,11 +53,11 @@ def history(
 
 def revisions(
     session: Path = SESSION,
-    step: str | None = typer.Argument(None, help="Only this step; without it all that have more than one revision."),
+    step: str | None = typer.Argument(None, help="Only this step; by default, all steps that have more than one revision."),
     compare: tuple[int, int] | None = typer.Option(None, metavar="A B", help="Compare the results of two revisions of the step."),
     json: bool = JSON,
 ) -> None:
-    """List the revisions of steps with what differs between them, or compare two of one step.
+    """List the revisions of steps and what differs between them, or compare two of one step.
 
     Results of an old revision stay until `icestream clean --old-revisions`.
 
@@ -84,18 +84,18 @@ def revisions(
     if json:
         print_json(shown)
     elif not shown:
-        output().print("every step has the parameters it began with")
+        output().print("every step still has its initial parameters")
     else:
         _print_revisions(shown)
 
 
 def _print_revisions(rows: "list[RevisionRow]") -> None:
-    table = make_table("step", "revision", "since", "state", "what differs from the one before", "results")
+    table = make_table("step", "revision", "since", "state", "changes from the previous revision", "results")
     for row in rows:
         changed = ", ".join(f"{name}: {_value(there)} → {_value(here)}" for name, (there, here) in row.changed.items())
         counts = ", ".join(f"{count} {_STATUS.get(status, status)}" for status, count in sorted(row.counts.items()))
         counts += f"; {row.own_params} with parameters of their own" if row.own_params else ""
-        differs = changed or ("" if row.number == 1 else "what is above it")
+        differs = changed or ("" if row.number == 1 else "changed upstream")
         table.add_row(row.step, str(row.number), _time(row.created_at), row.state, escape(differs), counts)
     output().print(table)
 
@@ -104,7 +104,7 @@ def _print_comparison(compared: "Comparison") -> None:
     console = output()
     first, second = (f"revision {row.number}" for row in (compared.first, compared.second))
     console.print(
-        f"{compared.same} have the same outcome, {len(compared.differing)} another; "
+        f"{compared.same} have the same outcome, {len(compared.differing)} a different one; "
         f"{compared.only_first} are only in {first}, {compared.only_second} only in {second}"
     )
     table = make_table("exposure", first, second, "reason")

@@ -10,9 +10,9 @@ from icestream.cli.console import output
 
 def report(
     session: Path = typer.Argument(help="Folder of the session."),
-    watch: bool = typer.Option(False, "--watch", help="Write it again and again until the session stops; Ctrl-C ends it."),
-    every: int = typer.Option(15, min=1, help="With --watch: seconds between two writings."),
-    to: Path | None = typer.Option(None, help="File to write; SESSION/report/index.html if left out."),
+    watch: bool = typer.Option(False, "--watch", help="Rewrite it until the session stops; Ctrl-C ends this."),
+    every: int = typer.Option(15, min=1, help="With --watch: seconds between updates."),
+    to: Path | None = typer.Option(None, help="File to write; by default SESSION/report/index.html."),
 ) -> None:
     """Write one HTML file with everything to see at a glance; it works offline and from any web server.
 

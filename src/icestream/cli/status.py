@@ -19,7 +19,7 @@ _JSON = typer.Option(False, "--json", help="Print JSON for another program.")
 
 
 def status(session: Path = _SESSION, json: bool = _JSON) -> None:
-    """Show where a session stands: every step with its counts and pace. Works while it runs, and after.
+    """Show the state of a session: every step with its counts and pace. Works during a run and afterwards.
 
     ```
     icestream status lysozyme
@@ -82,10 +82,10 @@ def failed(
     session: Path = _SESSION,
     step: str | None = typer.Argument(None, help="Only this step."),
     set_aside: bool = typer.Option(False, "--set-aside", help="Also list what filters set aside."),
-    tracebacks: bool = typer.Option(False, "--tracebacks", help="Show where in the program each failed."),
+    tracebacks: bool = typer.Option(False, "--tracebacks", help="Show the traceback of each failure."),
     json: bool = _JSON,
 ) -> None:
-    """List the exposures that failed, with the reason. They never stop the others; `icestream retry` tries them again.
+    """List the exposures that failed, with the reason. They never stop the others; `icestream retry` retries them.
 
     ```
     icestream failed lysozyme
@@ -129,9 +129,9 @@ def trace(
     item: str = typer.Argument(help="An exposure's name or id, the key of a result, or a version of a whole: STEP or STEP:3."),
     json: bool = _JSON,
 ) -> None:
-    """Show everything that is known about one exposure: what each step made of it, with which parameters, from what.
+    """Show everything that is known about one exposure: the result of each step, with which parameters, and from which inputs.
 
-    Of a version of a whole (class averages, a gain reference) it shows what went into it.
+    For a version of a whole (class averages, a gain reference), show what went into it.
 
     ```
     icestream trace lysozyme mic_0042

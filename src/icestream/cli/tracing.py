@@ -23,7 +23,7 @@ def print_lineage(lineage: Lineage, console: Console) -> None:
     """Print what one version of a whole was made from."""
     head = f"{lineage.step} version {lineage.version} ({lineage.record_type or 'not kept'}, revision {lineage.revision})"
     lines = [f"published {_time(lineage.at)}, {lineage.software}" + (f" on {lineage.host}" if lineage.host else "")]
-    lines += ["its files were removed; newer versions have taken its place"] if lineage.pruned else []
+    lines += ["its files were removed; newer versions have replaced it"] if lineage.pruned else []
     values = {name: value for name, value in lineage.record.items() if not isinstance(value, list | dict)}
     lines += [_fields(values)] if values else []
     lines += _shown_lines(lineage.shown, lineage.pictures)

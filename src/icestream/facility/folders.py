@@ -36,7 +36,7 @@ def check_pattern(pattern: str) -> None:
     """
     parts = PurePosixPath(pattern).parts
     if not parts or pattern.startswith(("/", "~")) or ".." in parts:
-        raise WorkflowError(f"--pattern {pattern!r}: allowed is a pattern of folders below the root, as */ or */Images-Disc1")
+        raise WorkflowError(f"--pattern {pattern!r}: must be a pattern of folders below the root, such as */ or */Images-Disc1")
 
 
 def find_folders(root: Path, pattern: str, *, sessions: Path) -> list[str]:
@@ -107,7 +107,7 @@ def read_values_file(folder: Path) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
-        raise WorkflowError(f"{VALUES_FILE}: allowed is a map of names to values")
+        raise WorkflowError(f"{VALUES_FILE}: must be a map of names to values")
     for name, value in values.items():
         if not _is_plain(value):
             raise WorkflowError(f"{VALUES_FILE}: {name[:80]!r} is neither a single value nor a list of them")
@@ -152,7 +152,7 @@ def folder_placeholder(template: Template, wanted: str | None = None) -> str:
     chosen = [wanted] if wanted is not None else [name for name in ("movies", "micrographs") if name in folders][:1] or folders
     if len(chosen) != 1:
         raise WorkflowError(
-            f"the template asks for {len(chosen)} folders ({', '.join(chosen)}); name that of the data with --folder-as"
+            f"the template asks for {len(chosen)} folders ({', '.join(chosen)}); say which one holds the data with --folder-as"
         )
     return chosen[0]
 

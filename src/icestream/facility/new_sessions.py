@@ -60,4 +60,4 @@ def _free_folder(plan: WatchPlan, state: WatchState, name: str) -> Path:
             return target
         if (target / DOCUMENT).exists() and data in open_session(target).roots.values():
             return target
-    raise SessionError(f"{plan.sessions / wanted}: is taken, and so are all that are numbered to {_MOST_OF_ONE_NAME}")
+    raise SessionError(f"{plan.sessions / wanted}: already exists, and so do all that are numbered up to {_MOST_OF_ONE_NAME}")

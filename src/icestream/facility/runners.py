@@ -21,7 +21,7 @@ _TAIL_BYTES = 2000
 
 
 class RunEnd(StrEnum):
-    """RunEnd a run ended."""
+    """How a run ended."""
 
     CLOSED = "closed"
     STOPPED = "stopped"
@@ -132,11 +132,11 @@ def last_log_line(session: Path) -> str:
     """Return the end of what the runner said."""
     log = session / "logs" / "runner.log"
     if not log.is_file():
-        return "it said nothing"
+        return "its log is empty"
     with log.open("rb") as handle:
         handle.seek(max(0, log.stat().st_size - _TAIL_BYTES))
         lines = handle.read().decode(errors="replace").strip().splitlines()
-    return lines[-1].strip() if lines else "it said nothing"
+    return lines[-1].strip() if lines else "its log is empty"
 
 
 def untaken_files(folder: Path) -> set[str]:

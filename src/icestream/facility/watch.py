@@ -80,7 +80,7 @@ class Watch:
             time.sleep(0.05)
         for name, folder in self._in_phase(Phase.RUNNING):
             if name not in left:
-                self._put(name, watch_decisions.wait_for_place(folder, "goes on when the watch does"))
+                self._put(name, watch_decisions.wait_for_place(folder, "continues when the watch does"))
 
     def _admit(self, found: list[str]) -> None:
         state = watch_decisions.admit(self.state, found, take_existing=self.plan.take_existing, now=time.time())

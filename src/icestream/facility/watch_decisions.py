@@ -32,13 +32,13 @@ class Folder(BaseModel):
 
     phase: Phase
     since: float = Field(description="When it was first seen, in seconds since 1970")
-    stands_since: float | None = Field(None, description="When it came to stand as it does; unset: when it was first seen")
+    stands_since: float | None = Field(None, description="When it entered its present phase; unset: when it was first seen")
     session: str | None = Field(None, description="Folder of its session; chosen before the session is made")
     problems: list[str] = Field(default_factory=list, description="Why there is no session yet")
     pid: int | None = None
     pid_started: float | None = None
-    falls: int = Field(0, ge=0, description="RunEnd often its runner died in a row")
-    tried: list[str] = Field(default_factory=list, description="Files that were there when it was run last and were not taken")
+    falls: int = Field(0, ge=0, description="How often its runner died in a row")
+    tried: list[str] = Field(default_factory=list, description="Files that existed at its last run and were not taken")
     note: str | None = None
 
     @property
@@ -55,7 +55,7 @@ class WatchState(BaseModel):
     version: int = Field(1, ge=1, le=1)
     root: str
     pattern: str
-    looked: bool = Field(False, description="The folders that were there at the beginning are known")
+    looked: bool = Field(False, description="The folders that existed at the beginning are known")
     folders: dict[str, Folder] = Field(default_factory=dict)
 
     def put(self, name: str, folder: Folder, *, now: float | None = None) -> "WatchState":
@@ -121,7 +121,7 @@ def look_again(folder: Folder, untaken: Collection[str]) -> Folder:
     return folder.model_copy(update={"phase": Phase.READY, "tried": sorted(untaken), "note": note})
 
 
-def stop(folder: Folder, note: str = "stopped by a person; icestream run goes on with it") -> Folder:
+def stop(folder: Folder, note: str = "stopped by a person; icestream run continues it") -> Folder:
     """Return a folder whose session a person stopped or took away."""
     return folder.model_copy(update={"phase": Phase.STOPPED, "pid": None, "pid_started": None, "falls": 0, "note": note})
 

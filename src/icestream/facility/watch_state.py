@@ -40,7 +40,7 @@ class StateFile:
         try:
             return WatchState.model_validate_json(self.path.read_bytes())
         except (OSError, ValidationError) as error:
-            raise SessionError(f"{self.path}: cannot be read as what a watch remembers: {error}") from error
+            raise SessionError(f"{self.path}: cannot be read as the state of a watch: {error}") from error
 
     def write(self, state: WatchState) -> None:
         """Write the state so that it survives anything from now on."""
@@ -59,7 +59,7 @@ class StateFile:
         with self.path.with_suffix(".lock").open("a+", encoding="utf-8") as handle:
             if not _lock(handle):
                 handle.seek(0)
-                raise SessionBusy(f"{self.root}: is watched already by process {handle.read().strip() or 'unknown'}")
+                raise SessionBusy(f"{self.root}: is already watched by process {handle.read().strip() or 'unknown'}")
             handle.truncate(0)
             handle.write(str(os.getpid()))
             handle.flush()

@@ -39,7 +39,7 @@ def read_defects(path: Path, *, shape: tuple[int, int]) -> NDArray[np.bool_]:
     if path.suffix.lower() in _IMAGES:
         return _enlarge(path, read_image(path) != 0, shape)
     if path.stat().st_size > _LARGEST_TEXT_BYTES:
-        raise FileFormatError(path, f"a list of defects of {path.stat().st_size} bytes; allowed are {_LARGEST_TEXT_BYTES}")
+        raise FileFormatError(path, f"the list has {path.stat().st_size} bytes; at most {_LARGEST_TEXT_BYTES} are allowed")
     text = path.read_text(encoding="utf-8", errors="replace")
     lines = [(number, line.split("#")[0].split()) for number, line in enumerate(text.splitlines(), start=1)]
     words = [(number, parts) for number, parts in lines if parts]
@@ -76,7 +76,7 @@ def _mark(path: Path, mask: NDArray[np.bool_], box: tuple[int, int, int, int], *
     if min(x, y) < 0 or min(width, height) < 1 or x + width > mask.shape[1] or y + height > mask.shape[0]:
         raise FileFormatError(
             path,
-            f"line {number}: x {x}, y {y}, {width}×{height} lies outside of frames {mask.shape[1]} wide and {mask.shape[0]} high",
+            f"line {number}: x {x}, y {y}, {width}×{height} is outside frames {mask.shape[1]} wide and {mask.shape[0]} high",
         )
     mask[y : y + height, x : x + width] = True
 
@@ -98,7 +98,7 @@ def _read_serialem(path: Path, words: list[tuple[int, list[str]]]) -> NDArray[np
     }
     sizes = [settings.get(name, []) for name in ("CameraSizeY", "CameraSizeX")]
     if any(len(size) != 1 or not 1 <= size[0] <= 32768 for size in sizes):
-        raise FileFormatError(path, f"CameraSizeY and CameraSizeX are {sizes}; allowed is one number of 1 to 32768 each")
+        raise FileFormatError(path, f"CameraSizeY and CameraSizeX are {sizes}; each must be one number of 1 to 32768")
     mask = np.zeros((sizes[0][0], sizes[1][0]), dtype=np.bool_)
     for number, (key, *rest) in words:
         if key not in ("CameraSizeX", "CameraSizeY"):
@@ -116,7 +116,7 @@ def _mark_serialem(path: Path, mask: NDArray[np.bool_], key: str, rest: list[str
         raise FileFormatError(path, f"line {number}: {key} with {len(values)} numbers")
     if key == "RotationAndFlip" and values[0] != 0:
         raise FileFormatError(
-            path, f"line {number}: RotationAndFlip is {values[0]}; only 0 is understood: give an image of the defects"
+            path, f"line {number}: RotationAndFlip is {values[0]}; only 0 is supported: give an image of the defects"
         )
     boxes: list[tuple[int, int, int, int]] = []
     if key == "UsableArea" and any(values):

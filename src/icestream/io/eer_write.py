@@ -67,7 +67,7 @@ def encode_events(frame: NDArray[Any], *, height_px: int, width_px: int, skip_bi
     events = np.asarray(frame, dtype=np.int64).reshape(-1, 2)  # (n, 2)
     limit = np.array([4 * height_px, 4 * width_px])
     if events.size and (events.min() < 0 or (events >= limit).any()):
-        raise ValueError(f"an event lies outside the detector of {4 * height_px} x {4 * width_px} quarter pixels")
+        raise ValueError(f"an event is outside the detector of {4 * height_px} x {4 * width_px} quarter pixels")
     pixels = (events[:, 0] >> 2) * width_px + (events[:, 1] >> 2)  # (n,)
     pixels, first = np.unique(pixels, return_index=True)
     symbols = ((events[first, 1] & 3) ^ 2) | (((events[first, 0] & 3) ^ 2) << 2)  # (n,)

@@ -79,7 +79,7 @@ def read_star(path: Path) -> dict[str, Table]:
     except (ValueError, RuntimeError) as error:
         raise FileFormatError(path, f"not a STAR file: {error}") from error
     if len(document) == 0:
-        raise FileFormatError(path, "not a STAR file: no 'data_' in it")
+        raise FileFormatError(path, "not a STAR file: it contains no 'data_'")
     try:
         return {block.name.strip(): _table(block) for block in document}
     except (UnicodeDecodeError, ValueError) as error:

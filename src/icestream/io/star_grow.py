@@ -48,7 +48,7 @@ def settle_star_table(path: Path, name: str, *, labels: Sequence[str], before: M
     mark = format_star_head(name, labels, before={})
     start = present.find(mark)
     if start < 0 or size < start + len(mark) + rows_bytes:
-        raise FileFormatError(path, f"has {size} bytes and not the {rows_bytes} bytes of rows that were written to it")
+        raise FileFormatError(path, f"has {size} bytes instead of the {rows_bytes} bytes of rows that were written to it")
     start += len(mark)
     if present.startswith(head) and start == len(head):
         if size > start + rows_bytes:

@@ -22,9 +22,9 @@ class Pace(BaseModel):
     seconds_per_movie: Second = Field(0.0, ge=0, description="From the start of one movie to the next; 0 is as fast as possible")
     write_s: Second = Field(0.0, ge=0, description="How long a file grows")
     chunks: int = Field(8, ge=1, le=10000, description="In how many pieces a file is written")
-    pause_s: Second = Field(30.0, ge=0, description="How long a file with the fault 'pause' stands still")
+    pause_s: Second = Field(30.0, ge=0, description="How long a file with the fault 'pause' stops growing")
     temporary_names: bool = Field(False, description="Write under .name.XXXXXX and rename at the end, as rsync does")
-    late_gain_after: int | None = Field(None, ge=0, description="Write the gain reference only after so many movies")
+    late_gain_after: int | None = Field(None, ge=0, description="Write the gain reference only after this many movies")
     speed: float = Field(1.0, gt=0, description="How many times faster than real time the simulated clock runs")
 
 

@@ -76,14 +76,14 @@ def load_phantom(source: Path | str, *, pixel_size_ang: float, diameter_ang: flo
         return build_phantom(diameter_ang, pixel_size_ang=pixel_size_ang, seed=seed)
     path = Path(source)
     if not path.is_file():
-        raise FileFormatError(path, "there is no such file")
+        raise FileFormatError(path, "no such file")
     suffix = Path(path.stem).suffix.lower() if path.suffix.lower() in {".gz", ".bz2"} else path.suffix.lower()
     if suffix in _MODEL_SUFFIXES:
         return phantom_from_model(path, pixel_size_ang=pixel_size_ang)
     if suffix in _MAP_SUFFIXES:
         return phantom_from_map(path, pixel_size_ang=pixel_size_ang)
     raise FileFormatError(
-        path, f"suffix {suffix!r} is no phantom; allowed: {sorted(_MODEL_SUFFIXES | _MAP_SUFFIXES)} (.gz, .bz2)"
+        path, f"suffix {suffix!r} is not that of a phantom; allowed: {sorted(_MODEL_SUFFIXES | _MAP_SUFFIXES)} (.gz, .bz2)"
     )
 
 
@@ -139,7 +139,7 @@ def _read_structure(path: Path) -> gemmi.Structure:
         with _open_text(path) as handle:
             content = handle.read(_LARGEST_MODEL_BYTES + 1)
         if len(content) > _LARGEST_MODEL_BYTES:
-            raise FileFormatError(path, f"more than {_LARGEST_MODEL_BYTES >> 20} MiB of text, which is no model of one particle")
+            raise FileFormatError(path, f"more than {_LARGEST_MODEL_BYTES >> 20} MiB of text, too much for one particle")
         text = content.decode("utf-8", errors="replace")
         if ".cif" in path.name.lower() or ".mmcif" in path.name.lower():
             structure = gemmi.make_structure_from_block(gemmi.cif.read_string(text).sole_block())

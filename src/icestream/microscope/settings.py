@@ -23,7 +23,7 @@ class Fault(StrEnum):
     """What can go wrong with one exposure."""
 
     TRUNCATED = "truncated"
-    """The file ends early, as after a full disk; it has its final name."""
+    """The file ends early, as if the disk were full; it has its final name."""
     EMPTY = "empty"
     """No beam: almost no counts."""
     HUGE_DRIFT = "huge_drift"
@@ -35,17 +35,17 @@ class Fault(StrEnum):
     WEAK_BEAM = "weak_beam"
     """The beam was off centre: 70 % of the dose."""
     UNFINISHED = "unfinished"
-    """The file stays short of its declared size for ever; under its temporary name where such names are used."""
+    """The file stays short of its declared size forever; under its temporary name where such names are used."""
     ZERO_FRAMES = "zero_frames"
     """The beam was blanked during the middle third of the frames: they are all zero."""
     SATURATED = "saturated"
     """One frame has the largest value that its pixels can hold, nearly everywhere."""
     NOT_FINITE = "not_finite"
-    """A quarter of one frame is no number; only MRC movies of float32 can say that."""
+    """A quarter of one frame is not a number (NaN); only float32 MRC movies can store that."""
     SHORT = "short"
     """The acquisition was stopped: the movie is complete and has half of the frames."""
     OTHER_CAMERA = "other_camera"
-    """The movie is of another camera: other, not square frames, another pixel size, another gain."""
+    """The movie is from another camera: the frames are of another size and not square, pixel size and gain differ."""
 
 
 class Scene(StrEnum):
@@ -108,7 +108,7 @@ class SimulationSettings(BaseModel):
         le=1,
         description="Fraction of the computed particle contrast that reaches the image; inelastic scattering takes the rest",
     )
-    depth_spread: bool = Field(False, description="Particles lie at random depths of the ice instead of in one plane")
+    depth_spread: bool = Field(False, description="Particles are at random depths of the ice instead of in one plane")
     ice_thickness_ang: Angstrom = Field(300.0, ge=0, description="Thickness of the ice")
     ice_slices: int = Field(
         1, ge=1, le=100, description="Slices of the ice, each with the defocus of its depth; 1: a sheet without depth"
@@ -117,7 +117,7 @@ class SimulationSettings(BaseModel):
     ice_motion_ang2_per_e: float = Field(
         0.0,
         ge=0,
-        description="Mean squared distance in Å² that water molecules go for each e/Å² (about 1.1); 0: the ice keeps its pattern",
+        description="Mean squared distance in Å² that water molecules move per e/Å² (about 1.1); 0: the ice keeps its pattern",
     )
     sample_tilt_deg: tuple[SlopeDegree, SlopeDegree] = Field(
         (0.0, 0.0), description="Range of the tilt of the specimen, about an axis of any direction"
@@ -129,7 +129,7 @@ class SimulationSettings(BaseModel):
     format: Literal["tiff", "mrc", "eer"] = Field("tiff", description="File format of the movies")
     mrc_type: Literal["int8", "int16", "uint16", "float32"] = Field("int16", description="Pixel type of MRC movies")
     eer_frames_per_frame: int = Field(10, ge=1, le=200, description="Camera frames in an EER file per frame of the settings")
-    naming: Literal["plain", "epu"] = Field("plain", description="mic_0001.tiff, or names and folders as EPU makes them")
+    naming: Literal["plain", "epu"] = Field("plain", description="mic_0001.tiff, or names and folders as EPU writes them")
     gain: bool = Field(True, description="Frames need gain.mrc (multiply; divide EER frames); without it the camera is perfect")
     n_dead_pixels: int = Field(20, ge=0, description="Pixels that never count (gain reference 0); none without gain")
     n_hot_pixels: int = Field(20, ge=0, description="Pixels that count far too much (gain reference about 1); none without gain")
@@ -146,7 +146,7 @@ class SimulationSettings(BaseModel):
         for name in ("defocus_um", "astigmatism_ang", "phase_shift_deg", "drift_px", "sample_tilt_deg", "bend_ang"):
             low, high = getattr(self, name)
             if low > high:
-                raise ValueError(f"{name}: the range {low} … {high} is upside down; give the lower value first")
+                raise ValueError(f"{name}: the range {low} … {high} is reversed; give the lower value first")
         for name in ("faults", "scenes"):
             outside = [index for index in getattr(self, name) if not 0 <= index < self.n_movies]
             if outside:

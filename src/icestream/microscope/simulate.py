@@ -176,7 +176,7 @@ def simulate(
         The phantom cannot be read.
     """
     if (folder / "truth" / "session.json").exists():
-        raise SessionError(f"{folder}: holds a simulated session already; choose an empty folder")
+        raise SessionError(f"{folder}: already holds a simulated session; choose an empty folder")
     session = _begin(folder, settings)
     if pace.late_gain_after is None:
         _write_gain(folder, settings)

@@ -51,7 +51,7 @@ class ExposureTruth(Record):
     b_factor_ang2: float
     tilt_deg: Degree = Field(0.0, description="Slope of the specimen; defocus grows a quarter turn (x to y) from the axis")
     tilt_axis_deg: Degree = Field(0.0, description="Direction of the tilt axis, from x towards y")
-    bend_ang: Angstrom = Field(0.0, description="Defocus at the corners over that at the centre, the slope aside")
+    bend_ang: Angstrom = Field(0.0, description="Defocus at the corners over that at the centre, without the slope")
     global_yx_px: tuple[tuple[Pixel, Pixel], ...] = Field(description="Displacement of the specimen per frame, frame 0 at zero")
     local_coefficients: tuple[tuple[tuple[float, ...], ...], ...] = Field(description="(2, 3, 5), see microscope.motion")
     local_grid_yx_px: tuple[tuple[float, float], ...] = Field(description="Points where the motion is also given as numbers")

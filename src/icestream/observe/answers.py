@@ -20,20 +20,20 @@ class Marks:
     halted: str | None = None
     """Why it takes nothing new, if it was closed by hand or by a signal."""
     stale: int = 0
-    """So many exposures that it has taken are no items any more, or have another result."""
+    """Exposures it has taken that are no longer items, or have another result."""
     by_hand: int = 0
-    """So many exposures were decided here by hand."""
+    """Exposures that have an override here."""
     old_revisions: int = 0
-    """So many earlier revisions of it have results."""
+    """Earlier revisions of it that have results."""
     own_params: int = 0
-    """So many exposures have parameters of their own here."""
+    """Exposures that have parameters of their own here."""
 
     @property
     def sentences(self) -> list[str]:
         """What people read, nothing where all is plain."""
         said = [f"takes nothing new: {self.halted}"] if self.halted is not None else []
-        said += [f"{self.stale} taken that are no items any more or others"] if self.stale else []
-        said += [f"{self.by_hand} decided by hand"] if self.by_hand else []
+        said += [f"{self.stale} of those taken are no longer items or have changed"] if self.stale else []
+        said += [f"{self.by_hand} overridden"] if self.by_hand else []
         said += [f"{self.own_params} recomputed with parameters of their own"] if self.own_params else []
         return said + ([f"{self.old_revisions} old revision{'s' * (self.old_revisions > 1)}"] if self.old_revisions else [])
 
@@ -57,9 +57,7 @@ class RunnerState:
         """What is to be said of a runner that lives and has given no sign of life for long."""
         if not self.alive or self.heartbeat_age_s is None or self.heartbeat_age_s < _SILENT_S:
             return None
-        cause = (
-            f"it is suspended, `kill -CONT {self.pid}` lets it go on" if self.suspended else "its disk or machine may be stuck"
-        )
+        cause = f"it is suspended; `kill -CONT {self.pid}` resumes it" if self.suspended else "its disk or machine may be stuck"
         return f"has given no sign of life for {span(self.heartbeat_age_s)}: {cause}"
 
 

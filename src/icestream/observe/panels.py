@@ -198,8 +198,8 @@ def draw_measure(series: Series, *, label: str, unit: str) -> DrawnMeasure | Non
         newest=series.values[-1],
         n_shown=len(series.values),
         stride=series.stride,
-        series=draw_series(series, label=f"{label} ({unit}) of each exposure, in order of arrival"),
-        histogram=draw_histogram(series.values, label=f"How often which {label.lower()} occurs", unit=unit),
+        series=draw_series(series, label=f"{label}{f' ({unit})' if unit else ''} of each exposure, in order of arrival"),
+        histogram=draw_histogram(series.values, label=f"{label}: distribution", unit=unit),
     )
 
 

@@ -175,7 +175,7 @@ def choose_exposures(connection: Connection, wanted: Sequence[str]) -> list[str]
             rows = connection.execute(select(table.c.unit, table.c.name).order_by(table.c.ordinal))
             found = [row.unit for row in rows if fnmatchcase(row.name, name)]
             if not found:
-                raise SessionError(f"{name!r}: no exposure of this session is called so")
+                raise SessionError(f"{name!r}: no exposure of this session has this name")
             chosen.update(dict.fromkeys(found))
         else:
             chosen[find_unit(connection, name)] = None

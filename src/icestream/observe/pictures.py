@@ -41,7 +41,7 @@ class PictureEmbedder:
             path = resolve_ref(self.roots, ref)
             size = path.stat().st_size
             if size > min(LARGEST_BYTES, self.left_bytes):
-                return Picture(None, f"the picture has {size / 1e6:.1f} MB, too much for this page")
+                return Picture(None, f"the picture is {size / 1e6:.1f} MB, too large for this page")
             with path.open("rb") as handle:
                 content = handle.read(LARGEST_BYTES + 1)
         except OSError as error:

@@ -86,7 +86,7 @@ class SessionView:
         """
         with self.reading() as connection:
             if connection is None:
-                raise SessionError(f"{name_or_unit!r}: is not known; the session {self.session.document.name!r} has not started")
+                raise SessionError(f"{name_or_unit!r}: is unknown; the session {self.session.document.name!r} has not started")
             unit = tracing.find_unit(connection, name_or_unit)
             return tracing.read_trace(connection, self.session, unit, self.order, self.revisions(connection))
 
@@ -200,7 +200,7 @@ class SessionView:
 
     def _known(self, step: str) -> str:
         if step not in self.order:
-            raise SessionError(f"{step!r}: is no step of this session; it has {', '.join(self.order)}")
+            raise SessionError(f"{step!r}: is not a step of this session; its steps are {', '.join(self.order)}")
         return step
 
     def _chosen(self, connection: Connection, step: str | None) -> dict[str, ActiveRevision]:

@@ -108,7 +108,7 @@ def read_revisions(connection: Connection, step: str | None) -> list[RevisionRow
 def _identity(row: dict[str, Any]) -> dict[str, Any]:
     params = {name: value for name, value in json.loads(row["params"]).items() if value is not None}
     links = {f"input {port}": ", ".join(group) for port, group in json.loads(row["links"]).items()}
-    versions = {"step type": row["type"], "version": row["type_version"], "computed afresh": row["epoch"]}
+    versions = {"step type": row["type"], "version": row["type_version"], "recomputed": row["epoch"]}
     return {"step": row["step"], **params, **links, **versions}
 
 

@@ -104,7 +104,7 @@ def find_unit(connection: Connection, wanted: str) -> str:
     """
     exposure, outcome, files, result = schema.exposure.c, schema.outcome.c, schema.source_file.c, schema.result.c
     if not wanted:
-        raise SessionError("nothing was asked for; give an exposure's id, its file's name, or the key of a result")
+        raise SessionError("no name was given; give an exposure's id, its file's name, or the key of a result")
     digest = len(wanted) >= LEAST_OF_A_DIGEST
     questions = (
         select(exposure.unit).where((exposure.unit == wanted) | (exposure.name == wanted)),
@@ -122,7 +122,7 @@ def find_unit(connection: Connection, wanted: str) -> str:
             return str(units[0])
         if units:
             raise SessionError(f"{wanted!r}: could be any of: {_list_candidates(connection, list(units))}")
-    raise SessionError(f"{wanted!r}: no exposure, file or result of this session is called so")
+    raise SessionError(f"{wanted!r}: no exposure, file or result of this session has this name")
 
 
 def _list_candidates(connection: Connection, units: list[str]) -> str:

@@ -51,7 +51,7 @@ def _compare(artist: Artist, comparison: Comparison, first: StepSummary, second:
         (),
         subtitle=unit,
         chart=chart,
-        note=f"Across {first.label}, upwards {second.label}; equal on the broken line.",
+        note=f"Horizontal: {first.label}; vertical: {second.label}; equal on the dashed line.",
     )
     apart = Series(tuple(n for n, _, _ in both), tuple((a - b) * comparison.apart_factor for _, a, b in both), ours.stride)
     measure = draw_measure(apart, label=comparison.apart, unit=comparison.apart_unit)

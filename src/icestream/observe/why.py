@@ -94,14 +94,16 @@ def _whole(facts: Facts) -> Iterator[Explanation]:
     if runner.state == "not started":
         yield Explanation(None, "it has not been run yet: start it with `icestream run`")
     elif runner.state == "stopped":
-        yield Explanation(None, f"no runner is there ({runner.note or 'it was stopped'}): go on with `icestream run`")
+        yield Explanation(None, f"no runner is running ({runner.note or 'it was stopped'}): continue with `icestream run`")
     elif runner.state == "interrupted":
         age = f"; its last sign of life was {span(runner.heartbeat_age_s)} ago" if runner.heartbeat_age_s is not None else ""
-        yield Explanation(None, f"its runner on {runner.host} (process {runner.pid}) is gone{age}: go on with `icestream run`")
+        yield Explanation(
+            None, f"its runner on {runner.host} (process {runner.pid}) has died{age}: continue with `icestream run`"
+        )
     elif runner.silence is not None:
         yield Explanation(None, f"its runner on {runner.host} (process {runner.pid}) {runner.silence}")
     elif runner.host != facts.here:
-        yield Explanation(None, f"it is processed on {runner.host}, not here, by process {runner.pid}")
+        yield Explanation(None, f"it is being processed on {runner.host}, not here, by process {runner.pid}")
     if facts.hold is not None:
         yield Explanation(None, facts.hold.sentence)
 
@@ -116,22 +118,22 @@ def say_step(facts: Facts, name: str) -> str:
     if step.stream == "closed" and not step.counts.running and not step.counts.waiting:
         return f"nothing: it is finished ({step.stream_reason}); {_ended(step)}"
     if step.kind == "source":
-        return f"waits for new files: {note}" if note else "waits for new files"
+        return f"is waiting for new files: {note}" if note else "is waiting for new files"
     at_work = [lease for lease in facts.leases if lease.step == name]
     parts = [_say_work(at_work)] if at_work else []
     parts += list(_say_waiting(facts, name, note))
-    return "; ".join(parts) or "nothing: it has decided everything that came"
+    return "; ".join(parts) or "nothing: it has decided everything that arrived"
 
 
 def _ended(step: StepSummary) -> str:
     parts = ((step.counts.item, "done"), (step.counts.failed, "failed"), (step.counts.rejected, "set aside"))
-    return ", ".join(f"{count} {word}" for count, word in parts if count) or "nothing came"
+    return ", ".join(f"{count} {word}" for count, word in parts if count) or "nothing arrived"
 
 
 def _say_work(leases: list[Lease]) -> str:
     oldest = leases[0]
     more = f" and {len(leases) - 1} more" if len(leases) > 1 else ""
-    return f"has worked for {span(max(0.0, time.time() - oldest.started_at))} on {oldest.name} in {oldest.worker}{more}"
+    return f"has been working for {span(max(0.0, time.time() - oldest.started_at))} on {oldest.name} in {oldest.worker}{more}"
 
 
 def _say_waiting(facts: Facts, name: str, note: str) -> Iterator[str]:
@@ -142,14 +144,14 @@ def _say_waiting(facts: Facts, name: str, note: str) -> Iterator[str]:
     ready = max(0, decided - step.counts.decided - (step.counts.running if step.kind not in _HOLDING else 0))
     late = max(0, step.counts.waiting - ready)
     if unpublished:
-        yield f"waits for the first version of {' and of '.join(unpublished)}"
+        yield f"is waiting for the first version of {' and of '.join(unpublished)}"
     elif step.kind in _HOLDING and ready:
-        yield f"holds {ready}: {note or _unsaid(step)}"
+        yield f"is holding {ready}: {note or _unsaid(step)}"
     elif ready:
         yield _say_queue(facts, name, ready)
     if late and inputs:
         slowest = min(inputs, key=lambda one: facts.steps[one].counts.decided)
-        yield f"{late} {'waits' if late == 1 else 'wait'} for {slowest}"
+        yield f"{late} {'is' if late == 1 else 'are'} waiting for {slowest}"
 
 
 def _say_queue(facts: Facts, name: str, ready: int) -> str:
@@ -158,7 +160,7 @@ def _say_queue(facts: Facts, name: str, ready: int) -> str:
     if not elsewhere:
         return queued
     busy = ", ".join(f"{step} ({count})" for step, count in elsewhere.most_common(3))
-    return f"{queued} for free cores, which {busy} hold"
+    return f"{queued} for free cores, which are held by {busy}"
 
 
 def _inputs(facts: Facts, name: str) -> list[str]:
@@ -202,17 +204,17 @@ def _say_open(
     """Return why one step has not decided an exposure."""
     name = step.step
     if lease is not None:
-        return f"has worked on it for {span(max(0.0, time.time() - lease.started_at))} in {lease.worker}"
+        return f"has been working on it for {span(max(0.0, time.time() - lease.started_at))} in {lease.worker}"
     missing = [one for one in _inputs(facts, name) if one not in decided]
     if missing:
-        return f"waits for {' and '.join(missing)}"
+        return f"is waiting for {' and '.join(missing)}"
     held = _say_held(facts, name)
     if held is not None:
         return held
     if trouble is not None and trouble.delay_s is not None:
         times = "once" if trouble.count == 1 else f"{trouble.count} times"
-        return f"failed {times} ({trouble.message}) and is tried again after {trouble.delay_s:g} s"
-    return f"is queued, {before} came before it" if before else "is queued, it is the next"
+        return f"failed {times} ({trouble.message}) and is retried after {trouble.delay_s:g} s"
+    return f"is queued behind {before} other{'s' * (before > 1)}" if before else "is queued and is next"
 
 
 def _say_held(facts: Facts, name: str) -> str | None:
@@ -220,15 +222,15 @@ def _say_held(facts: Facts, name: str) -> str | None:
     if facts.marks[name].halted is not None:
         return f"takes nothing new: {facts.marks[name].halted}"
     if _unpublished(facts, name):
-        return f"waits for the first version of {' and of '.join(_unpublished(facts, name))}"
+        return f"is waiting for the first version of {' and of '.join(_unpublished(facts, name))}"
     if facts.steps[name].kind in _HOLDING:
-        return f"holds it: {facts.notes.get(name) or _unsaid(facts.steps[name])}"
+        return f"is holding it: {facts.notes.get(name) or _unsaid(facts.steps[name])}"
     return None
 
 
 def _unsaid(step: StepSummary) -> str:
     """Return what is to be said of a step that holds exposures and has told no reason."""
-    return "it takes them together" if step.kind == "accumulate" else "its rule has not said why"
+    return "it takes them together" if step.kind == "accumulate" else "its rule gives no reason"
 
 
 def _say_settled(trace: Trace, *, waits: bool) -> Iterator[Explanation]:
@@ -236,7 +238,7 @@ def _say_settled(trace: Trace, *, waits: bool) -> Iterator[Explanation]:
     done = [step.step for step in trace.steps if step.status == "item"]
     if not waits:
         result = f"with a result of {', '.join(done)}" if done else "without a result"
-        yield Explanation(None, f"nothing: every step has decided it, {result}")
+        yield Explanation(None, f"nothing: it has been decided by every step, {result}")
     elif done:
         yield Explanation(None, f"has a result of {', '.join(done)}")
     for step in trace.steps:

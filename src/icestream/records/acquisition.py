@@ -8,7 +8,7 @@ from icestream.units import Angstrom, Degree, ElectronsPerSquareAngstrom, Kilovo
 
 
 class Acquisition(Record):
-    """What the microscope did; every value is unset until somebody or some file says it."""
+    """What the microscope did; every value is unset until a person or a file states it."""
 
     voltage_kv: Kilovolt | None = Field(None, gt=0, description="Acceleration voltage")
     cs_mm: Millimeter | None = Field(None, ge=0, description="Spherical aberration")
@@ -27,7 +27,7 @@ class Acquisition(Record):
         """
         value = getattr(self, name)
         if value is None:
-            raise ItemError(f"{name} is unset: set it in the acquisition values of the session; the file does not say it")
+            raise ItemError(f"{name} is unset: set it in the acquisition values of the session; the file does not state it")
         return float(value)
 
 

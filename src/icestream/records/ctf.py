@@ -30,7 +30,7 @@ class CtfFit(Record):
     astigmatism_angle_deg: Degree
     phase_shift_deg: Degree = 0.0
     score: float = Field(description="Normalised cross-correlation of spectrum and model")
-    resolution_ang: Angstrom = Field(description="Where the fit stops to agree, by the rule of algorithms.ctf_quality")
+    resolution_ang: Angstrom = Field(description="Where the fit stops agreeing, by the rule of algorithms.ctf.quality")
     defocus_error_ang: Angstrom | None = Field(None, description="Estimated standard error of the mean defocus")
     astigmatism_error_ang: Angstrom | None = Field(None, description="Standard error of the difference of the defocus values")
     angle_error_deg: Degree | None = Field(None, description="Standard error of the angle; 52° if it could be any")
@@ -85,7 +85,7 @@ class CtfFit(Record):
                         x_unit="1/Å",
                         mark="resolution_ang",
                         caption=(
-                            "Spectrum profile (grey) and fit, against spatial frequency; the mark is where they stop to agree"
+                            "Spectrum profile (grey) and fit, against spatial frequency; the mark is where they stop agreeing"
                         ),
                     ),
                 ),
@@ -122,15 +122,15 @@ class CtfAgreement(Record):
                 Measure(
                     "Resolution to which the two CTFs agree", "agreement_ang", metric="ctf_agreement_angstroms", better="low"
                 ),
-                Measure("Defocus, apart", "defocus_difference_ang", metric="ctf_defocus_apart_angstroms", better="low"),
-                Measure("Confidence of the less sure one", "least_confidence", metric="ctf_least_confidence", better="high"),
+                Measure("Defocus difference", "defocus_difference_ang", metric="ctf_defocus_apart_angstroms", better="low"),
+                Measure("Lower of the two confidences", "least_confidence", metric="ctf_least_confidence", better="high"),
             ),
             cards=(
                 Card(
                     numbers=(
                         Number("Agree to", "agreement_ang"),
-                        Number("Defocus, apart", "defocus_difference_ang"),
-                        Number("Astigmatism, apart", "astigmatism_difference_ang"),
+                        Number("Defocus difference", "defocus_difference_ang"),
+                        Number("Astigmatism difference", "astigmatism_difference_ang"),
                     )
                 ),
             ),
@@ -144,7 +144,7 @@ TWO_CTFS = Comparison(
     second="second",
     quantity="Defocus",
     number=MEAN_DEFOCUS,
-    apart="Defocus, first less second",
+    apart="Defocus, first minus second",
     apart_unit="Å",
     apart_factor=1e4,
 )

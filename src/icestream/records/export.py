@@ -17,4 +17,4 @@ class RelionProject(Snapshot):
     n_micrographs: int
     n_particles: int
     n_optics_groups: int = 1
-    motion_error_px: Pixel | None = Field(None, description="By how much RELION's local motion misses ours at worst, over all")
+    motion_error_px: Pixel | None = Field(None, description="Largest difference of RELION's local motion from ours, over all")

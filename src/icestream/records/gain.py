@@ -9,7 +9,7 @@ from icestream.records.vocabulary import FileRef, Record, Snapshot
 
 
 class Unevenness(Record):
-    """How uneven a camera counts: standard deviations as fractions of the mean, counting noise taken out."""
+    """How unevenly a camera counts: standard deviations as fractions of the mean, counting noise taken out."""
 
     total: float = Field(description="Of the pixels")
     rows: float = Field(description="Of the means of rows")
@@ -20,21 +20,21 @@ class Unevenness(Record):
 
 
 class GainMonitor(Record):
-    """What the movies so far tell of the gain of the camera."""
+    """What the movies so far show of the gain of the camera."""
 
     n_movies: int = Field(ge=0, description="Movies added up")
     n_skipped: int = Field(0, ge=0, description="Movies left out: unreadable, empty, or of another size")
     skipped: str | None = Field(None, description="Why the last of them was left out")
     noise: float | None = Field(None, description="Standard error of a pixel's gain, from two halves of the movies")
-    reliability: float | None = Field(None, description="Share of a pixel's deviation that is no noise; the rest was taken out")
+    reliability: float | None = Field(None, description="Share of a pixel's deviation that is not noise; the rest was taken out")
     n_defects: int = Field(0, ge=0, description="Pixels that count less than a third or more than three times the median")
-    n_outliers: int = Field(0, ge=0, description="Single counts left out because they lay far above what the pixel counts")
+    n_outliers: int = Field(0, ge=0, description="Single counts left out because they were far above what the pixel counts")
     raw: Unevenness | None = Field(None, description="Without any gain")
-    residual: Unevenness | None = Field(None, description="After the gain that was given")
+    residual: Unevenness | None = Field(None, description="After the given gain")
     slope: float | None = Field(None, description="How much of the given gain is in the movies: 1 all of it, 0 none")
-    picture: FileRef | None = Field(None, description="Picture: the gain as it was learnt; defects are grey")
-    residual_picture: FileRef | None = Field(None, description="Picture: what is left after the gain that was given")
-    warning: str | None = Field(None, description="What is wrong with the gain that was given")
+    picture: FileRef | None = Field(None, description="Picture: the learnt gain; defects are grey")
+    residual_picture: FileRef | None = Field(None, description="Picture: what is left after the given gain")
+    warning: str | None = Field(None, description="What is wrong with the given gain")
 
 
 def _unevenness(field: str) -> tuple[Number, ...]:
@@ -57,7 +57,7 @@ class GainReference(Snapshot):
     height_px: int
     width_px: int
     operation: Literal["multiply", "divide"] | None = Field(None, description="Unset: decided by the data and the kind of file")
-    monitor: GainMonitor | None = Field(None, description="What movies tell of it, where it was estimated from movies")
+    monitor: GainMonitor | None = Field(None, description="What movies show of it, where it was estimated from movies")
 
     shown: ClassVar[Shown] = Shown(
         Panel(
@@ -91,7 +91,7 @@ class GainReference(Snapshot):
             cards=(
                 Card(
                     "Learnt gain",
-                    subtitle=Text("how uneven", When("monitor.raw")),
+                    subtitle=Text("unevenness", When("monitor.raw")),
                     numbers=(
                         *_unevenness("monitor.raw"),
                         Number("Movies", "monitor.n_movies"),
@@ -102,7 +102,7 @@ class GainReference(Snapshot):
                 ),
                 Card(
                     "Left after the given gain",
-                    subtitle=Text("how uneven", When("monitor.residual")),
+                    subtitle=Text("unevenness", When("monitor.residual")),
                     numbers=_unevenness("monitor.residual"),
                     picture=Picture("monitor.residual_picture", "Left after the given gain"),
                     warnings=(Text("{monitor.warning}"),),

@@ -31,8 +31,8 @@ class Micrograph(Record):
 
     image: FileRef = Field(description="The image to pick and extract from (dose-weighted where a dose is known)")
     unweighted: FileRef | None = Field(None, description="The sum without dose weighting, for the CTF")
-    even: FileRef | None = Field(None, description="The part of the image that frames 0, 2, … make; even and odd add up to it")
-    odd: FileRef | None = Field(None, description="The part of the image that frames 1, 3, … make")
+    even: FileRef | None = Field(None, description="The sum of frames 0, 2, …; even and odd add up to the image")
+    odd: FileRef | None = Field(None, description="The sum of frames 1, 3, …")
     height_px: int
     width_px: int
     bin: float = Field(gt=0, description="Pixel size relative to the raw pixel")
@@ -100,9 +100,9 @@ class PowerSpectra(Record):
     former_names: ClassVar[tuple[str, ...]] = ("icestream.steps.movie_spectra_record:PowerSpectra",)
 
     spectra: FileRef = Field(description="Two images (tile, tile / 2 + 1): the spectra of two halves of the tiles")
-    fine_spectrum: FileRef = Field(description="One image (fine, fine / 2 + 1): the spectrum of tiles as wide as can be")
-    tile_px: WholePixels = Field(description="Side of the tiles of the two, in pixels of the micrograph")
-    fine_px: WholePixels = Field(description="Side of the tiles of the one")
+    fine_spectrum: FileRef = Field(description="One image (fine, fine / 2 + 1): the spectrum of tiles as wide as possible")
+    tile_px: WholePixels = Field(description="Side of the tiles of the two images, in pixels of the micrograph")
+    fine_px: WholePixels = Field(description="Side of the tiles of the one image")
     bin: float = Field(gt=0, description="Size of these pixels relative to the raw pixel")
     n_groups: int = Field(ge=1, description="Groups of frames that were averaged")
     frames_per_group: float = Field(ge=1, description="Frames of a group, on average (EER: after camera frames were added up)")

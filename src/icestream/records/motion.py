@@ -15,11 +15,11 @@ class Motion(Record):
     stored_name: ClassVar[str] = "Motion"
 
     global_yx_px: list[tuple[Pixel, Pixel]] = Field(description="Per frame, in raw pixels")
-    local_coefficients: list[list[float]] | None = Field(None, description="(2, n), y then x; terms: algorithms.motion_model")
+    local_coefficients: list[list[float]] | None = Field(None, description="(2, n), y then x; terms: algorithms.motion.model")
     local_rms_px: Pixel | None = Field(None, description="Spread of the patch tracks about the local model")
     total_px: Pixel = Field(description="Length of the global path")
     early_px: Pixel = Field(description="Path length in the first quarter of the frames")
-    note: str | None = Field(None, description="Why a simpler model than asked was used, if so")
+    note: str | None = Field(None, description="Why a simpler model than requested was used, if it was")
 
 
 class FrameUse(Record):
@@ -35,13 +35,13 @@ class FrameUse(Record):
     eer_upsampling: int | None = Field(None, description="EER: pixels for each pixel of the camera, along each axis")
     gain: FileRef | None = None
     gain_operation: Literal["multiply", "divide"] | None = None
-    gain_orientation: str | None = Field(None, description="How the gain was turned: a name of algorithms.gain_orientation")
+    gain_orientation: str | None = Field(None, description="How the gain was turned: a name of algorithms.gain.orientation")
     gain_slope: float | None = Field(None, description="How much of the gain is in the movie: 1 all of it, 0 none")
     gain_residual: float | None = Field(None, description="The same after correction; 0 if nothing is left")
-    gain_note: str | None = Field(None, description="What the data could not tell about the gain, or what is odd about it")
-    n_known_defects: int = Field(0, ge=0, description="Pixels that a list or the gain declares defect")
+    gain_note: str | None = Field(None, description="What the data could not show about the gain, or what is unusual about it")
+    n_known_defects: int = Field(0, ge=0, description="Pixels that a list or the gain declares defective")
     n_hot_px: int = Field(0, ge=0, description="Further pixels found to be hot or dead")
-    hot_pixels: FileRef | None = Field(None, description="Those further pixels, a line 'x y 1 1' each")
+    hot_pixels: FileRef | None = Field(None, description="Those further pixels, one line 'x y 1 1' for each")
 
 
 class MotionAgreement(Record):
@@ -54,10 +54,12 @@ class MotionAgreement(Record):
     rms_px: Pixel = Field(ge=0, description="Distance of the two tracks, rms over the frames")
     largest_px: Pixel = Field(ge=0, description="The same in the frame where it is largest")
     largest_frame: float | None = Field(None, description="That frame, counted from 0 in the movie as it is stored")
-    field_rms_px: Pixel = Field(ge=0, description="Distance of the whole motions, local part and all, over the field of view")
+    field_rms_px: Pixel = Field(
+        ge=0, description="Distance of the whole motions, including the local part, over the field of view"
+    )
     field_largest_px: Pixel = Field(ge=0, description="The same where and when it is largest")
     correlation: float | None = Field(None, description="Of the two tracks; 0 if only one moves, unset if neither does")
-    range_px: Pixel = Field(ge=0, description="How far apart the positions of the track that moves more lie at most")
+    range_px: Pixel = Field(ge=0, description="Largest distance between two positions of the track that moves more")
     path_px: Pixel = Field(0.0, ge=0, description="Length of the first path over these frames")
     second_path_px: Pixel = Field(0.0, ge=0, description="Length of the second path over these frames")
 

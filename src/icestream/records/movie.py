@@ -22,7 +22,7 @@ class Movie(Record):
     format: str
     size_bytes: int = Field(ge=1)
     metadata: ExposureMetadata | None = None
-    told: Acquisition | None = Field(None, description="What header and sidecar say; values of the session win over it")
+    told: Acquisition | None = Field(None, description="What header and sidecar say; values of the session take precedence")
 
     shown: ClassVar[Shown] = Shown(place=StagePlace("metadata.stage_y_um", "metadata.stage_x_um"))
 
@@ -34,9 +34,9 @@ class MovieShape(Record):
     width_px: int = Field(ge=1)
     n_frames: int = Field(ge=1, description="Stored frames")
     format: str
-    pixel_size_ang: Angstrom | None = Field(None, description="As the file's own header says it, else its sidecar")
-    voltage_kv: Kilovolt | None = Field(None, description="As header or sidecar say it")
-    cs_mm: Millimeter | None = Field(None, description="As header or sidecar say it")
+    pixel_size_ang: Angstrom | None = Field(None, description="As stated in the file's own header, otherwise in its sidecar")
+    voltage_kv: Kilovolt | None = Field(None, description="As stated in header or sidecar")
+    cs_mm: Millimeter | None = Field(None, description="As stated in header or sidecar")
 
 
 class MovieDose(Record):
@@ -48,7 +48,7 @@ class MovieDose(Record):
     counts_per_px_frame: float = Field(description="Mean counts in a pixel and stored frame")
     zero_fraction: float = Field(ge=0, le=1, description="Share of the pixels that counted nothing in any frame")
     drift: float = Field(description="Change of the mean from the first frame to the last, relative to the mean")
-    n_frames: int = Field(ge=1, description="Stored frames that were looked at")
+    n_frames: int = Field(ge=1, description="Stored frames examined")
     n_empty: int = Field(0, ge=0, description="Of these, frames that are all zero")
     n_saturated: int = Field(0, ge=0, description="Of these, frames most of whose pixels have the largest value")
     shape: MovieShape | None = Field(None, description="Size, frames, format and pixel size of the movie")
@@ -76,12 +76,12 @@ class DoseReference(Snapshot):
     dose_per_frame_e_per_ang2: ElectronsPerSquareAngstrom | None = Field(
         None, description="The same as a dose, where the pixel size is known and a count is an electron"
     )
-    n_measured: int = Field(ge=0, description="Movies looked at so far")
-    n_samples: int = Field(ge=1, description="Movies behind the value")
+    n_measured: int = Field(ge=0, description="Movies examined so far")
+    n_samples: int = Field(ge=1, description="Movies that the value is based on")
     n_updates: int = Field(0, ge=0, description="How often the reference followed a lasting change")
-    deviating_share: float | None = Field(None, description="Share of the last whole window that lay too far from the reference")
+    deviating_share: float | None = Field(None, description="Share of the last whole window that was too far from the reference")
     shape: MovieShape | None = Field(None, description="What most movies of the session are like")
-    warning: str | None = Field(None, description="That too many of the last whole window lay too far from the reference")
+    warning: str | None = Field(None, description="Says that too many of the last whole window were too far from the reference")
 
     shown: ClassVar[Shown] = Shown(
         Panel(
@@ -93,9 +93,9 @@ class DoseReference(Snapshot):
                     numbers=(
                         Number("Counts in a pixel and frame", "counts_per_px_frame"),
                         Number("Dose of a frame", "dose_per_frame_e_per_ang2"),
-                        Number("Movies behind it", "n_samples"),
-                        Number("Followed a change", "n_updates", "times"),
-                        Number("Far from it, last window", "deviating_share", "%", factor=100.0),
+                        Number("Movies it is based on", "n_samples"),
+                        Number("Changes followed", "n_updates", "times"),
+                        Number("Far from it in the last window", "deviating_share", "%", factor=100.0),
                     ),
                     texts=(
                         Text("The dose of the session, which the movies confirm.", When("source", equals="acquisition")),

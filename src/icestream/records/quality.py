@@ -22,17 +22,17 @@ class TiltMeasure(Record):
     n_windows: int
     significance: float = Field(description="Strength of the rings in the windows, in standard deviations of noise")
     mean_correlation: float | None = Field(None, description="Unset, like the others, where the rings are too faint to tell")
-    std_correlation: float | None = Field(None, description="Spread of the correlations, noise left out")
+    std_correlation: float | None = Field(None, description="Spread of the correlations, without that of noise")
     min_correlation: float | None = None
     max_correlation: float | None = None
-    picture: FileRef | None = Field(None, description="The spectra of the windows, where they lie in the image")
+    picture: FileRef | None = Field(None, description="The spectra of the windows, each at its place in the image")
 
     shown: ClassVar[Shown] = Shown(
         Panel(
             "Tilt",
             measures=(
-                Measure("Likeness of the spectra over the field", "mean_correlation", metric="tilt_likeness_mean", better="high"),
-                Measure("Spread of the likeness", "std_correlation", metric="tilt_likeness_spread", better="low"),
+                Measure("Correlation of spectra over the field", "mean_correlation", metric="tilt_likeness_mean", better="high"),
+                Measure("Spread of the correlation", "std_correlation", metric="tilt_likeness_spread", better="low"),
                 Measure("Strength of the rings", "significance", "σ", metric="tilt_ring_sigmas", better="high"),
             ),
             cards=(
@@ -43,7 +43,7 @@ class TiltMeasure(Record):
                         Number("Spread", "std_correlation"),
                     ),
                     picture=Picture(
-                        "picture", "Spectra of the windows", "The spectra of the windows, where they lie in the image."
+                        "picture", "Spectra of the windows", "The spectra of the windows, each at its place in the image."
                     ),
                 ),
             ),
@@ -67,8 +67,10 @@ class MicrographQuality(Record):
     bragg_spacing_ang: Angstrom | None = Field(None, description="Where the spots are")
     anisotropy: float = Field(description="How one-sided the coarse spectrum is, from 0 to 1; drift makes it so")
     film_share: float = Field(description="Share of the image that is film beside a hole")
-    dark_share: float = Field(description="Share of the image under dark objects that are no particles")
-    particle_share: float = Field(0.0, description="Share of the image under dark objects that are alike and many, as particles")
+    dark_share: float = Field(description="Share of the image under dark objects that are not particles")
+    particle_share: float = Field(
+        0.0, description="Share of the image under dark objects that are many and alike, like particles"
+    )
     skewness: float = Field(description="Least skewness of the grey values; particles are dark and make it negative")
     usable_share: float = Field(description="Share of the image without film, its edge and dark objects")
     picture: FileRef | None = Field(

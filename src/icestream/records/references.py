@@ -90,7 +90,7 @@ def _check(part: object, record: type[BaseModel]) -> None:
     for path in _paths_of(part):
         find_field(record, path)
     if isinstance(part, Picture) and not _is_marked(find_field(record, part.field), "file"):
-        raise DeclarationError(f"{record.__name__}: shows the picture {part.field!r}, which is no FileRef")
+        raise DeclarationError(f"{record.__name__}: shows the picture {part.field!r}, which is not a FileRef")
     if isinstance(part, Measure) and (part.how == "length" or not _METRIC.fullmatch(part.metric)):
         raise DeclarationError(
             f"{record.__name__}: cannot follow {part.label!r} ({part.how}) as {part.metric!r}; a metric is of small letters, as "
@@ -140,7 +140,7 @@ def find_field(record: type[BaseModel], path: str) -> FieldInfo:
         if info is None:
             allowed = ", ".join([] if model is None else model.model_fields)
             raise DeclarationError(
-                f"{record.__name__}: shows {path!r}, but there is no field {name!r}; allowed are {allowed or 'none'}"
+                f"{record.__name__}: shows {path!r}, but there is no field {name!r}; its fields are {allowed or 'none'}"
             )
         model = _model_in(info.annotation)
     if info is None:

@@ -98,7 +98,7 @@ def describe_placeholder(name: str, placeholder: Placeholder) -> str:
 
 def _typed_values(template: Template, values: Mapping[str, Any], base: Path) -> tuple[dict[str, Any], list[str]]:
     known = template.placeholders
-    problems = [f"{name!r} is no value that is asked for{closest(name, known)}" for name in values if name not in known]
+    problems = [f"{name!r} is not a value that is asked for{closest(name, known)}" for name in values if name not in known]
     typed = {}
     for name, placeholder in known.items():
         value = values[name] if name in values else default_of(placeholder)
@@ -123,7 +123,7 @@ def _missing(template: Template, steps: Mapping[str, TemplateStep], known: set[s
     places += [template.acquisition, {root: value for root, value in template.roots.items() if root not in roots}]
     asked = {ask.partition(".")[0] for place in places for ask in asks_in(place)}
     return [
-        f"{describe_placeholder(name, one)} is not given; allowed is {describe_allowed(one)}; write {_how(name, one)}"
+        f"{describe_placeholder(name, one)} is not given; it must be {describe_allowed(one)}; write {_how(name, one)}"
         for name, one in template.placeholders.items()
         if name in asked and not one.optional and name not in known
     ]

@@ -63,7 +63,7 @@ def ask_for_acquisition(name: str, default: float | None = None) -> Placeholder:
         default=default,
         optional=True,
         group=_MICROSCOPE,
-        help="Left out, it is taken from the files, where they have it.",
+        help="If left out, it is taken from the files, where they state it.",
         **{ours: number[theirs] for theirs, ours in _BOUNDS.items() if theirs in number},
     )
 
@@ -118,7 +118,7 @@ class _Maker:
                 self._patterns[default] = asked
                 self.placeholders[asked] = Placeholder(
                     label="Which files to take",
-                    help="A pattern relative to the folder, as **/*_fractions.tiff; left out, every file.",
+                    help="A pattern relative to the folder, such as **/*_fractions.tiff; if left out, every file.",
                     default=default,
                     optional=True,
                     group=_DATA,

@@ -59,7 +59,7 @@ def _asked_for_alike(whole: Template, part: Template) -> set[str]:
 
 
 def _open(key: str, one: OpenInput, target: str, whole: Template) -> str:
-    told = f"{target!r} is no step of the workflow" if target != key else "is open"
+    told = f"{target!r} is not a step of the workflow" if target != key else "is open"
     return (
         f"input {key!r} ({one.record}, read by {', '.join(one.read_by)}) {told}; write --connect {key}=STEP, "
         f"STEP being one of {', '.join(whole.steps)}"

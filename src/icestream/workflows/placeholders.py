@@ -23,8 +23,8 @@ _WORDS = {
     "path": "a file or folder",
     "file": "a file",
     "folder": "a folder",
-    "size_ang": "a length in Å (or as 12 nm)",
-    "duration_s": "a time in s (or as 90m, 12h, 1d 2h)",
+    "size_ang": "a length in Å (or with a unit, such as 12 nm)",
+    "duration_s": "a time in s (or with units, such as 90m, 12h, 1d 2h)",
 }
 _YES_NO = {
     "true": True,
@@ -52,7 +52,7 @@ class Placeholder(BaseModel):
     type: Type = Field("str", description="What kind of value it is")
     help: str | None = Field(None, description="One or two sentences for somebody who does not know what to answer")
     unit: str | None = Field(None, description="Unit that is shown beside the value")
-    default: Any = Field(None, description="Value that is taken where nobody gives one")
+    default: Any = Field(None, description="Value that is used where none is given")
     optional: bool = Field(False, description="May be left without a value: what it stands for is then left out")
     choices: list[str | int | float] | None = Field(None, min_length=1, description="The values that are allowed")
     of: Literal["str", "int", "float"] = Field("float", description="Type of the members of a list")
@@ -100,9 +100,9 @@ def describe_allowed(placeholder: Placeholder) -> str:
         told = f"one of {', '.join(map(str, placeholder.choices))}"
         return f"a list; each {told}" if placeholder.type == "list" else told
     if placeholder.type == "list":
-        told = f"a list as 1, 2; each {_WORDS[placeholder.of]}"
+        told = f"a list such as 1, 2; each {_WORDS[placeholder.of]}"
     elif placeholder.type == "range":
-        told = "two numbers as 100, 120, the smaller first"
+        told = "two numbers such as 100, 120, the smaller first"
     else:
         told = _WORDS[placeholder.type]
     limits = [
@@ -131,7 +131,7 @@ def read_value(placeholder: Placeholder, value: Any, *, base: Path) -> Any:
         return _checked(placeholder, _typed(placeholder, value, base))
     except _Refused as refused:
         reason = f" ({refused})" if str(refused) else ""
-        raise ValueError(f"is {_shown(value)}{reason}; allowed is {describe_allowed(placeholder)}") from refused
+        raise ValueError(f"is {_shown(value)}{reason}; it must be {describe_allowed(placeholder)}") from refused
 
 
 class _Refused(Exception):
@@ -250,7 +250,7 @@ def _path(kind: str, value: Any, base: Path) -> str:
     except RuntimeError as error:
         raise _Refused(str(error)) from error
     if kind == "folder" and path.is_file():
-        raise _Refused("it is a file; give the folder it lies in, and a pattern for its name")
+        raise _Refused("it is a file; give the folder it is in, and a pattern for its name")
     if kind == "file" and path.is_dir():
         raise _Refused("it is a folder")
     closing = "/" if kind == "path" and str(value).endswith("/") else ""
@@ -266,7 +266,7 @@ def _checked(placeholder: Placeholder, value: Any) -> Any:
     if placeholder.type == "size_ang" and value <= 0:
         raise _Refused("a length is above 0")
     if placeholder.type == "duration_s" and value < 0:
-        raise _Refused("a time is not below 0")
+        raise _Refused("a time is at least 0")
     if placeholder.type in _BOUNDED and any(
         isinstance(member, int | float) and _outside(placeholder, member) for member in members
     ):

@@ -51,7 +51,7 @@ class DisabledStep(BaseModel):
     reason: str = Field(description="Why it is not run")
     inputs: dict[str, Any] = Field(default_factory=dict, alias="in", description="What it read")
     params: dict[str, Any] = Field(default_factory=dict, description="Its parameters, as they were")
-    label: str | None = Field(None, description="What people call this step")
+    label: str | None = Field(None, description="Name of this step for people")
     after: list[str] = Field(default_factory=list, description="Steps that it waited for")
 
 
@@ -111,7 +111,7 @@ def check_template(template: Template) -> list[str]:
         if not NAME.fullmatch(name)
     ]
     problems += [
-        f"acquisition: no value is called {name!r}; there are {', '.join(Acquisition.model_fields)}"
+        f"acquisition: there is no value {name!r}; the values are {', '.join(Acquisition.model_fields)}"
         for name in template.acquisition
         if name not in Acquisition.model_fields
     ]
@@ -120,14 +120,16 @@ def check_template(template: Template) -> list[str]:
         name, _, part = ask.partition(".")
         asked.add(name)
         if name not in known:
-            problems.append(f"{where}: asks for {ask!r}, which is no placeholder{closest(name, known)}")
+            problems.append(f"{where}: asks for {ask!r}, which is not a placeholder{closest(name, known)}")
         elif part and (part not in PARTS or known[name].type not in ("path", "file")):
             problems.append(f"{where}: asks for {ask!r}; only a path or file has parts, which are {', '.join(PARTS)}")
     for step, spec in template.steps.items():
         if spec.only_with is not None:
             asked.add(spec.only_with)
             if spec.only_with not in known:
-                problems.append(f"step {step!r}: only_with {spec.only_with!r} is no placeholder{closest(spec.only_with, known)}")
+                problems.append(
+                    f"step {step!r}: only_with {spec.only_with!r} is not a placeholder{closest(spec.only_with, known)}"
+                )
     problems += [
         f"placeholder {name!r}: nothing asks for it; write {{ask: {name}}} where its value goes"
         for name in known

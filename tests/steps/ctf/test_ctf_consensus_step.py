@@ -42,7 +42,7 @@ def test_without_a_second_ctf_only_the_limits_count_and_no_voltage_is_needed() -
         ({"defocus_v_ang": 13000.0}, {}, "relative astigmatism 0.143 is above 0.1"),
         ({"resolution_ang": 4.6}, {"max_resolution_ang": 4.5}, "resolution 4.60 Å is coarser than 4.5 Å"),
         ({"confidence": 0.4}, {"min_confidence": 0.99}, "confidence 0.400 is below 0.99"),
-        ({}, {"min_confidence": 0.99}, "confidence is not stated, asked is 0.99"),
+        ({}, {"min_confidence": 0.99}, "confidence is not stated, but must be at least 0.99"),
     ],
 )
 def test_every_limit_on_the_first_ctf(values: dict[str, float], limits: dict[str, Any], said: str) -> None:

@@ -45,9 +45,12 @@ def test_a_value_at_the_limit_is_kept():
 
 def test_reason_names_value_and_limit():
     reason = _check(JUMP, max_frame_shift_ang=5, max_movie_shift_ang=7).reason
-    assert reason == ("moved 10.0 Å from one frame to the next, allowed are 5 Å; moved 10.0 Å in all, allowed are 7 Å")
+    assert reason == (
+        "moved 10.0 Å from one frame to the next, above the limit of 5 Å; moved 10.0 Å in total, above the limit of 7 Å"
+    )
     assert (
-        _check(CREEP, rule="movie", max_frame_shift_ang=1, max_movie_shift_ang=7).reason == "moved 8.0 Å in all, allowed are 7 Å"
+        _check(CREEP, rule="movie", max_frame_shift_ang=1, max_movie_shift_ang=7).reason
+        == "moved 8.0 Å in total, above the limit of 7 Å"
     )
 
 

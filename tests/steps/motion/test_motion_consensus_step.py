@@ -46,7 +46,7 @@ def test_frames_are_compared_with_the_same_frames():
     late = [(y - 4, x - 1) for y, x in TRACK[1:]]
     found = compare_motion(_micrograph(TRACK), _micrograph(late, first_frame=1))
     assert (found.n_frames, found.rms_px) == (3, 0.0)
-    with pytest.raises(ItemError, match="less than 2 frames in common: they are of frames 0 to 3 and 8 to 11"):
+    with pytest.raises(ItemError, match="fewer than 2 frames in common: they are of frames 0 to 3 and 8 to 11"):
         compare_motion(_micrograph(TRACK), _micrograph(TRACK, first_frame=8))
 
 
@@ -72,11 +72,11 @@ def test_single_frames_agree():
             {},
             "correlation of the two tracks is 0.500, at least 0.75 is needed (paths of 8.0 and 9.0 px)",
         ),
-        ({"rms_px": 1.2}, {}, "rms distance of the two tracks is 2.40 Å (1.20 px), allowed are 2 Å"),
-        ({}, {"max_distance_ang": 0.5}, "distance of the two tracks in frame 2 is 0.80 Å (0.40 px), allowed are 0.5 Å"),
-        ({}, {"max_field_rms_ang": 0.5}, "rms distance over the field is 0.60 Å (0.30 px), allowed are 0.5 Å"),
-        ({}, {"max_rms_px": 0.1}, "rms distance of the two tracks is 0.20 px, allowed are 0.1 px"),
-        ({}, {"max_distance_px": 0.3}, "distance of the two tracks in frame 2 is 0.40 px, allowed are 0.3 px"),
+        ({"rms_px": 1.2}, {}, "rms distance of the two tracks is 2.40 Å (1.20 px), above the limit of 2 Å"),
+        ({}, {"max_distance_ang": 0.5}, "distance of the two tracks in frame 2 is 0.80 Å (0.40 px), above the limit of 0.5 Å"),
+        ({}, {"max_field_rms_ang": 0.5}, "rms distance over the field is 0.60 Å (0.30 px), above the limit of 0.5 Å"),
+        ({}, {"max_rms_px": 0.1}, "rms distance of the two tracks is 0.20 px, above the limit of 0.1 px"),
+        ({}, {"max_distance_px": 0.3}, "distance of the two tracks in frame 2 is 0.40 px, above the limit of 0.3 px"),
     ],
 )
 def test_every_criterion_names_value_and_limit(values, limits, said):

@@ -144,18 +144,18 @@ def _reference(counts: float) -> DoseReference:
     [
         (_dose(1.049), {}, None),
         (_dose(0.951), {}, None),
-        (_dose(0.9), {}, "0.9 counts in a pixel and frame are -10.0% from the reference of 1, allowed are ±5.0%"),
-        (_dose(1.2), {}, "1.2 counts in a pixel and frame are +20.0% from the reference of 1, allowed are ±5.0%"),
+        (_dose(0.9), {}, "0.9 counts in a pixel and frame are -10.0% from the reference of 1, beyond the limit of ±5.0%"),
+        (_dose(1.2), {}, "1.2 counts in a pixel and frame are +20.0% from the reference of 1, beyond the limit of ±5.0%"),
         (_dose(1.0, zero_fraction=0.3, drift=-0.5), {}, None),
-        (_dose(1.0, zero_fraction=0.3), {"max_zero_fraction": 0.1}, "30.0% of the pixels counted nothing, allowed are 10.0%"),
+        (_dose(1.0, zero_fraction=0.3), {"max_zero_fraction": 0.1}, "30.0% of the pixels counted nothing, more than 10.0%"),
         (_dose(1.0, n_empty=1), {}, "1 of 6 frames are all zero, the others are not"),
         (_dose(1.0, n_saturated=2), {}, "2 of 6 frames are saturated: most pixels have the largest value"),
         (
             _dose(0.0, n_empty=6),
             {},
-            "no beam: 0 counts in a pixel and frame are -100.0% from the reference of 1, allowed are ±5.0%",
+            "no beam: 0 counts in a pixel and frame are -100.0% from the reference of 1, beyond the limit of ±5.0%",
         ),
-        (_dose(1.0, drift=-0.5), {"max_drift": 0.2}, "counts changed by -50.0% during the movie, allowed are 20.0%"),
+        (_dose(1.0, drift=-0.5), {"max_drift": 0.2}, "counts changed by -50.0% during the movie, beyond the limit of 20.0%"),
     ],
 )
 def test_each_criterion_rejects_with_value_and_limit(dose: MovieDose, limits: dict[str, float], reason: str | None) -> None:

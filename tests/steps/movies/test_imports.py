@@ -189,7 +189,7 @@ def test_a_name_that_is_no_text_arrives_broken_and_the_next_file_comes(tmp_path:
     age(Path(os.fsdecode(bad)))
     found = take(tmp_path)
     assert [(one.name, one.error) for one in found] == [
-        ("bad_", "its name has characters that are no printable text; rename it"),
+        ("bad_", "its name has unprintable characters; rename it"),
         ("good", None),
     ]
     json.dumps([one.identity for one in found]).encode()

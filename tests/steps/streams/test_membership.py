@@ -72,13 +72,13 @@ def test_a_lot_is_the_same_on_every_machine() -> None:
     ("params", "ordinal", "reason"),
     [
         ({"names": ["grid3_*"]}, 1, None),
-        ({"names": ["grid4_*", "*0002"]}, 1, "grid3_0001 fits none of grid4_*, *0002"),
-        ({"except_names": ["grid3_*"]}, 1, "grid3_0001 fits grid3_*"),
+        ({"names": ["grid4_*", "*0002"]}, 1, "grid3_0001 matches none of grid4_*, *0002"),
+        ({"except_names": ["grid3_*"]}, 1, "grid3_0001 matches grid3_*"),
         ({"first": 10}, 10, None),
-        ({"first": 10}, 11, "exposure 11, wanted are the first 10"),
+        ({"first": 10}, 11, "exposure 11 is not among the first 10"),
         ({"every": 3}, 4, None),
-        ({"every": 3}, 5, "exposure 5, wanted is one of 3"),
-        ({"names": ["grid3_*"], "every": 2}, 2, "exposure 2, wanted is one of 2"),
+        ({"every": 3}, 5, "exposure 5 is not kept: only one in every 3 is"),
+        ({"names": ["grid3_*"], "every": 2}, 2, "exposure 2 is not kept: only one in every 2 is"),
     ],
 )
 def test_a_subset_by_name_and_number(params: dict[str, object], ordinal: int, reason: str | None) -> None:

@@ -87,25 +87,25 @@ def test_who_has_to_be_waited_for_is_kept() -> None:
         ("no workflow at all", "starts with 'no workflow at all'"),
         ('{"steps": []}', "JSON array"),
         ("[", "is not JSON"),
-        ('[{"object.className": "A", "object.id": "1", "voltage": %(KV)s}]', "must stand between quotes"),
+        ('[{"object.className": "A", "object.id": "1", "voltage": %(KV)s}]', "must be in quotes"),
         ("[] []", "Extra data"),
         ("[1]", r"protocol 1 of 1: is '1'"),
         ("[[]]", r"protocol 1 of 1: is '\[\]'"),
         ('[{"object.id": "1"}]', "object.className is None"),
         ('[{"object.className": "a b", "object.id": "1"}]', "object.className is 'a b'"),
-        ('[{"object.className": "A"}]', r"\(A\): object.id is None; allowed is a number"),
+        ('[{"object.className": "A"}]', r"\(A\): object.id is None; it must be a number"),
         ('[{"object.className": "A", "object.id": "x"}]', "object.id is 'x'"),
         ('[{"object.className": "A", "object.id": true}]', "object.id is True"),
-        ('[{"object.className": "A", "object.id": 1, "object.label": 5}]', "object.label is '5'; allowed is text"),
+        ('[{"object.className": "A", "object.id": 1, "object.label": 5}]', "object.label is '5'; it must be text"),
         ('[{"object.className": "A", "object.id": 1, "a": {"b": 1}}]', "a is \"{'b': 1}\""),
         ('[{"object.className": "A", "object.id": 1, "a": [[1]]}]', "a is '"),
         ('[{"object.className": "A", "object.id": 1, "a": NaN}]', "the number NaN"),
         ('[{"object.className": "A", "object.id": 1, "a": 1e999}]', "larger than any number"),
         ('[{"object.className": "A", "object.id": 1, "a": [1e999]}]', "larger than any number"),
-        ('[{"object.className": "A", "object.id": 1, "a": "\\ud800"}]', "no Unicode text"),
+        ('[{"object.className": "A", "object.id": 1, "a": "\\ud800"}]', "not Unicode text"),
         ('[{"object.className": "A", "object.id": 1, "a": 1, "a": 2}]', "a twice"),
         ('[{"object.className": "A", "object.id": 1, "a": "~L|d|9~"}]', "type 0 to 6"),
-        ('[{"object.className": "A", "object.id": 1, "a": "~L|d~"}]', "allowed is ~Label"),
+        ('[{"object.className": "A", "object.id": 1, "a": "~L|d~"}]', "it must be ~Label"),
         ("[" * 200_000, "nested too deeply"),
         ('[{"object.className": "A", "object.id": 1, "a": ' + "9" * 5000 + "}]", "is not JSON"),
     ],
@@ -135,7 +135,7 @@ def test_a_circle_is_refused() -> None:
 
 
 def test_too_many_protocols_are_refused() -> None:
-    with pytest.raises(WorkflowError, match="1001 protocols; allowed are 1000"):
+    with pytest.raises(WorkflowError, match="1001 protocols; at most 1000"):
         _parse(*(_item(number) for number in range(1001)))
 
 

@@ -261,7 +261,7 @@ def test_defects_are_found_in_a_folder_of_their_own() -> None:
     for path in ("map.tif", "/k3/../map.tif", "%(HOME)s/map.tif"):
         translation = _translate(_movies()[0], _item("ProtMotionCorr", 2, inputMovies="1.outputMovies", defectMap=path))
         assert "--root defects" not in translation.options
-        assert any("no whole path of a file" in note for note in _row(translation, 2).notes)
+        assert any("not a full path of a file" in note for note in _row(translation, 2).notes)
 
 
 @pytest.mark.parametrize(("flip", "turns"), [(flip, turns) for flip in range(3) for turns in range(4) if flip or turns])
@@ -559,13 +559,13 @@ def test_what_reads_something_unknown_is_left_out_with_the_reason() -> None:
     ("values", "told"),
     [
         ({"binFactor": 0.5}, "bin 0.5 is refused and left at its default: Input should be greater than or equal to 1"),
-        ({"binFactor": "two"}, "binFactor is 'two', which is no number; bin is left at its default"),
-        ({"binFactor": "inf"}, "binFactor is inf, which is no finite number"),
-        ({"binFactor": "9" * 400}, "binFactor is inf, which is no finite number"),
-        ({"group": 1.5}, "group is 1.5, which is no whole number"),
+        ({"binFactor": "two"}, "binFactor is 'two', which is not a number; bin is left at its default"),
+        ({"binFactor": "inf"}, "binFactor is inf, which is not a finite number"),
+        ({"binFactor": "9" * 400}, "binFactor is inf, which is not a finite number"),
+        ({"group": 1.5}, "group is 1.5, which is not a whole number"),
         ({"eerSampling": 7}, "eerSampling is 7; known are 0 to 2"),
         ({"alignFrame0": 9, "alignFrameN": 3}, "last_frame 2 is refused and left at its default"),
-        ({"patchX": 40, "patchY": 40}, "allowed is 2 to 16 along each axis"),
+        ({"patchX": 40, "patchY": 40}, "it must be 2 to 16 along each axis"),
     ],
 )
 def test_a_value_that_we_do_not_take_is_told_and_kept(values: Item, told: str) -> None:

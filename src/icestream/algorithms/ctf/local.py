@@ -108,7 +108,7 @@ def fit_local_defocus(rings: WindowRings, *, shape: tuple[int, int], pixel_size_
         If the slope is not between 0 and 80 degrees.
     """
     if not 0 < max_tilt_deg <= 80:
-        raise ValueError(f"max_tilt_deg is {max_tilt_deg}; allowed is more than 0, up to 80")
+        raise ValueError(f"max_tilt_deg is {max_tilt_deg}; it must be more than 0 and at most 80")
     steepest = 0.5 * max(shape) * pixel_size_ang * np.tan(np.deg2rad(max_tilt_deg))  # Å per unit of the coordinates
     offsets = _offset_grid(rings, shape, steepest_ang=float(steepest))
     fits: list[_Fit] = []

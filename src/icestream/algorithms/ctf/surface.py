@@ -78,7 +78,7 @@ def degree_of_terms(n_terms: int) -> int:
     """
     counts = [(degree + 1) * (degree + 2) // 2 for degree in range(len(MODEL_NAMES))]
     if n_terms not in counts:
-        raise ValueError(f"a surface of {n_terms} terms does not exist; allowed are {', '.join(map(str, counts))}")
+        raise ValueError(f"a surface of {n_terms} terms does not exist; it must have {', '.join(map(str, counts))}")
     return counts.index(n_terms)
 
 

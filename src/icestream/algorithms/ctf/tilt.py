@@ -100,7 +100,7 @@ def correlate_windows(
     if window_px % 4 or n_windows < 3:
         raise ValueError(
             f"{n_windows} windows of {window_px} px in an image of {image.shape[0]} x {image.shape[1]} px; "
-            "needed are 3 or more, of a side that 4 divides"
+            "3 or more are needed, with a side divisible by 4"
         )
     halves = np.stack(
         [

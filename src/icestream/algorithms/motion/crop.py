@@ -60,7 +60,7 @@ def move_local_model(coefficients: NDArray[Any], *, area: Area, shape: tuple[int
         Height and width of the whole frames.
     """
     if np.asarray(coefficients).size != 2 * N_TERMS:
-        raise ValueError(f"coefficients have shape {np.shape(coefficients)}; allowed is (2, {N_TERMS})")
+        raise ValueError(f"coefficients have shape {np.shape(coefficients)}; it must be (2, {N_TERMS})")
     a, b = shape[1] / area.width, ((shape[1] - area.width) / 2 - area.left) / area.width  # u of the part = a u + b
     c, d = shape[0] / area.height, ((shape[0] - area.height) / 2 - area.top) / area.height  # v of the part = c v + d
     moved = np.array(

@@ -67,7 +67,7 @@ def group_sizes(n_frames: int, *, group: int) -> list[int]:
         There is no frame, or a group has none.
     """
     if n_frames < 1 or group < 1:
-        raise ValueError(f"{n_frames} frames in groups of {group}; allowed is 1 or more of both")
+        raise ValueError(f"{n_frames} frames in groups of {group}; both must be 1 or more")
     n_groups = max(1, round(n_frames / group))
     return [n_frames * (number + 1) // n_groups - n_frames * number // n_groups for number in range(n_groups)]
 

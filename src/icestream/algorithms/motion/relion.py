@@ -66,7 +66,7 @@ def relion_shift_px(
 def conversion_error_px(coefficients: NDArray[Any], words: NDArray[Any], *, shape: tuple[int, int], n_frames: int) -> float:
     """Return by how much RELION's coefficients ``words`` miss our model at worst, over the field and all frames."""
     if np.asarray(coefficients).size != 2 * N_TERMS:
-        raise ValueError(f"coefficients have shape {np.shape(coefficients)}; allowed is (2, {N_TERMS})")
+        raise ValueError(f"coefficients have shape {np.shape(coefficients)}; it must be (2, {N_TERMS})")
     frame = np.arange(n_frames)[:, None, None]
     y_px, x_px = np.linspace(0, shape[0] - 1, 9)[:, None], np.linspace(0, shape[1] - 1, 9)
     ours = local_shift_px(coefficients, frame=frame, y_px=y_px, x_px=x_px, shape=shape, n_frames=n_frames)

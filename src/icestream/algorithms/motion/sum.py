@@ -270,7 +270,7 @@ def binned_shape(shape: tuple[int, int], *, bin: float) -> tuple[int, int]:
         ``bin`` is below 1, or leaves less than 2 pixels.
     """
     if bin < 1:
-        raise ValueError(f"bin is {bin:g}; allowed is 1 or more")
+        raise ValueError(f"bin is {bin:g}; it must be 1 or more")
     if bin == 1:
         return shape
     height, width = (2 * round(length / bin / 2) for length in shape)

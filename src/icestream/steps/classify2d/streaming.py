@@ -40,9 +40,7 @@ class Classify2DParams(Params):
     diameter_ang: Angstrom | None = Field(
         None, gt=0, description="Diameter of the round mask on the classes; unset: 0.8 of the box"
     )
-    limit_ang: Angstrom = Field(
-        9.0, gt=0, description="Finest resolution looked at; sets the size of the working images and the time"
-    )
+    limit_ang: Angstrom = Field(9.0, gt=0, description="Finest resolution used; sets the size of the working images and the time")
     psi_step_deg: Degree = Field(
         4.0, gt=0, le=30, description="Coarsest step of the final rotation search; made finer as the resolution asks"
     )

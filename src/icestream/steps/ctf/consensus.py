@@ -69,7 +69,7 @@ def _agreement_failures(ctf: CtfFit, second: CtfFit, *, limit_ang: float, voltag
     if resolution_ang <= limit_ang:
         return []
     if math.isinf(resolution_ang):
-        return [f"the two CTFs differ by 90° at every resolution, allowed is {limit_ang:g} Å and finer"]
+        return [f"the two CTFs differ by 90° at every resolution, but must agree to {limit_ang:g} Å or finer"]
     return [f"the two CTFs agree to {resolution_ang:.1f} Å only, coarser than {limit_ang:g} Å"]
 
 

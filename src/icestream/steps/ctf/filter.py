@@ -9,7 +9,7 @@ class CtfFilterParams(Params):
     """What a CTF must be like for its micrograph to be kept; a criterion that is unset is not applied."""
 
     defocus_um: tuple[Micrometer, Micrometer] | None = Field(
-        (0.4, 4.0), description="Both defocus values must lie in this range", json_schema_extra={"unit": "µm"}
+        (0.4, 4.0), description="Both defocus values must be in this range", json_schema_extra={"unit": "µm"}
     )
     max_astigmatism_ang: Angstrom | None = Field(None, gt=0, description="Largest difference of the two defocus values")
     max_relative_astigmatism: float | None = Field(0.1, gt=0, description="Largest difference relative to the mean defocus")
@@ -52,6 +52,6 @@ def _quality_failures(ctf: CtfFit, params: CtfFilterParams) -> list[str]:
     if params.min_score is not None and not ctf.score >= params.min_score:
         failures.append(f"score {ctf.score:.3f} is below {params.min_score:g}")
     if params.min_confidence is not None and not (ctf.confidence is not None and ctf.confidence >= params.min_confidence):
-        stated = "is not stated, asked is" if ctf.confidence is None else f"{ctf.confidence:.3f} is below"
+        stated = "is not stated, but must be at least" if ctf.confidence is None else f"{ctf.confidence:.3f} is below"
         failures.append(f"confidence {stated} {params.min_confidence:g}")
     return failures

@@ -221,7 +221,7 @@ def _append(state: ExportState, project: Path, job: Job, rows: list[dict[str, st
     try:
         settle_star_table(path, name, labels=list(table.columns), before=before, rows_bytes=max(0, known - head))
     except FileFormatError as error:
-        raise ItemError(f"{error}; it was changed by somebody else: restart export_relion") from error
+        raise ItemError(f"{error}; something else changed it: restart export_relion") from error
     return state.model_copy(update={length: append_star_rows(path, name, table, before=before)})
 
 

@@ -16,7 +16,9 @@ class MotionConsensusParams(Params):
         0.75, ge=-1, le=1, description="Smallest correlation of the two tracks, where the specimen moved at all"
     )
     min_range_px: Pixel = Field(
-        3.0, ge=0, description="The correlation counts only where positions lie at least so far apart; below, distances decide"
+        3.0,
+        ge=0,
+        description="The correlation counts only where positions are at least this far apart; below that, distances decide",
     )
     max_rms_ang: Angstrom | None = Field(
         2.0, gt=0, description="Largest rms distance of the two tracks, their common offset taken out; 2 Å blur like B = 80 Å²"
@@ -52,7 +54,7 @@ def compare_motion(micrograph: Micrograph, second: Micrograph) -> MotionAgreemen
     found = compare_motions(*tracks, area_yx=_common_area(micrograph.frames, second.frames))
     if found is None:
         spans = " and ".join(f"{track.times[0]:g} to {track.times[-1]:g}" for track in tracks)
-        raise ItemError(f"the motions have less than 2 frames in common: they are of frames {spans}")
+        raise ItemError(f"the motions have fewer than 2 frames in common: they are of frames {spans}")
     return MotionAgreement(
         n_frames=found.n_compared,
         rms_px=round(found.rms_px, 4),
@@ -113,7 +115,7 @@ def check_motion_consensus(
     elif acquisition.pixel_size_ang is not None:
         pixel = acquisition.pixel_size_ang
         failures += [
-            f"{what} is {value * pixel:.2f} Å ({value:.2f} px), allowed are {limit:g} Å"
+            f"{what} is {value * pixel:.2f} Å ({value:.2f} px), above the limit of {limit:g} Å"
             for what, value, limit in limits_ang
             if limit is not None and value * pixel > limit
         ]
@@ -136,7 +138,7 @@ def _distance_failures(agreement: MotionAgreement, params: MotionConsensusParams
         (_in_one_frame(agreement), agreement.largest_px, params.max_distance_px),
     )
     return [
-        f"{what} is {value:.2f} px, allowed are {limit:g} px"
+        f"{what} is {value:.2f} px, above the limit of {limit:g} px"
         for what, value, limit in limits
         if limit is not None and value > limit
     ]

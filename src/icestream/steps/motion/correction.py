@@ -36,7 +36,7 @@ class MotionParams(Params):
         True, description="Also correct motion that differs over the field; dropped where the data do not show it"
     )
     patches: tuple[int, int] | None = Field(None, description="Patches along y and x; chosen by the frame size if unset")
-    max_shift_px: Pixel = Field(100.0, gt=0, description="How far a frame may lie from the mean position")
+    max_shift_px: Pixel = Field(100.0, gt=0, description="How far a frame may be from the mean position")
     b_factor_px2: float = Field(
         150.0,
         ge=0,
@@ -46,10 +46,10 @@ class MotionParams(Params):
     first_frame: int = Field(0, ge=0, description="First frame to use, counted from 0")
     last_frame: int | None = Field(None, ge=0, description="Last frame to use, counted from 0; the last of the movie if unset")
     crop_offset_yx_px: tuple[int, int] = Field(
-        (0, 0), description="First row and column of the movie to use (EER: of the camera); what is cut off counts for nothing"
+        (0, 0), description="First row and column of the movie to use (EER: of the camera); what is cut off is ignored"
     )
     crop_size_yx_px: tuple[int, int] | None = Field(
-        None, description="Height and width of the part to use; to the border if unset. The micrograph has that part only"
+        None, description="Height and width of the part to use; to the border if unset. The micrograph has only that part"
     )
     expected_frames: int | None = Field(
         None, ge=1, description="Frames that a movie must have (EER: camera frames); others are refused. Any number if unset"
@@ -58,10 +58,11 @@ class MotionParams(Params):
         None, ge=1, description="Frames added up before alignment; chosen by number and dose of the frames if unset"
     )
     dose_weighting: Literal["where known", "required", "off"] = Field(
-        "where known", description="Weigh by dose where voltage, pixel size and dose are known, refuse movies without, or never"
+        "where known",
+        description="Weight by dose where voltage, pixel size and dose are known, refuse movies without them, or never",
     )
     write_unweighted: bool = Field(True, description="Also write the sum without dose weighting, which the CTF is fitted to")
-    write_halves: bool = Field(False, description="Also write what even and odd frames make of the image, for denoising")
+    write_halves: bool = Field(False, description="Also write the sums of even and of odd frames, for denoising")
 
     gain_orientation: Literal["auto"] | Orientation = Field(
         "auto",
@@ -71,7 +72,7 @@ class MotionParams(Params):
     defects: FileRef | None = Field(
         None,
         description="Pixels that cannot be trusted, as root:path of an image, a list of rectangles or a SerialEM defects file; "
-        "it counts by its content",
+        "it is identified by its content",
     )
 
     eer_group: int | None = Field(
@@ -84,13 +85,13 @@ class MotionParams(Params):
     @model_validator(mode="after")
     def _check(self) -> "MotionParams":
         if self.patches is not None and not all(2 <= count <= 16 for count in self.patches):
-            raise ValueError(f"patches is {self.patches}; allowed is 2 to 16 along each axis")
+            raise ValueError(f"patches is {self.patches}; it must be 2 to 16 along each axis")
         if self.last_frame is not None and self.last_frame < self.first_frame:
             raise ValueError(f"last_frame is {self.last_frame}, before first_frame {self.first_frame}")
         if min(self.crop_offset_yx_px) < 0:
-            raise ValueError(f"crop_offset_yx_px is {self.crop_offset_yx_px}; allowed is 0 or more")
+            raise ValueError(f"crop_offset_yx_px is {self.crop_offset_yx_px}; it must be 0 or more")
         if self.crop_size_yx_px is not None and min(self.crop_size_yx_px) < _LEAST_CROP_PX:
-            raise ValueError(f"crop_size_yx_px is {self.crop_size_yx_px}; allowed is {_LEAST_CROP_PX} or more along each axis")
+            raise ValueError(f"crop_size_yx_px is {self.crop_size_yx_px}; it must be {_LEAST_CROP_PX} or more along each axis")
         return self
 
 

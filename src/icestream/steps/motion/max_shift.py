@@ -22,7 +22,7 @@ class MaxShiftParams(Params):
 
 @step.filter("max_shift", version=1, reads=("pixel_size_ang",))
 def check_max_shift(micrograph: Micrograph, params: MaxShiftParams, acquisition: Acquisition) -> Verdict:
-    """Reject a movie whose specimen jumped between frames or moved too far in all; an image without motion passes."""
+    """Reject a movie whose specimen jumped between frames or moved too far in total; an image without motion passes."""
     if micrograph.motion is None:
         return keep()
     steps_px = np.linalg.norm(np.diff(np.asarray(micrograph.motion.global_yx_px).reshape(-1, 2), axis=0), axis=1)  # (n - 1,)
@@ -34,11 +34,13 @@ def check_max_shift(micrograph: Micrograph, params: MaxShiftParams, acquisition:
     path_ang = float(steps_px.sum()) * acquisition.pixel_size_ang
     reasons = []
     if largest_ang > params.max_frame_shift_ang:
-        reasons.append(f"moved {largest_ang:.1f} Å from one frame to the next, allowed are {params.max_frame_shift_ang:g} Å")
+        reasons.append(
+            f"moved {largest_ang:.1f} Å from one frame to the next, above the limit of {params.max_frame_shift_ang:g} Å"
+        )
     frame_fails = bool(reasons)
     movie_fails = path_ang > params.max_movie_shift_ang
     if movie_fails:
-        reasons.append(f"moved {path_ang:.1f} Å in all, allowed are {params.max_movie_shift_ang:g} Å")
+        reasons.append(f"moved {path_ang:.1f} Å in total, above the limit of {params.max_movie_shift_ang:g} Å")
     rejected = {
         "frame": frame_fails,
         "movie": movie_fails,

@@ -23,12 +23,12 @@ class DoseReferenceParams(Params):
         0.02,
         ge=0,
         lt=1,
-        description="If the median is this close to the dose of the session, that dose is the reference for good",
+        description="If the median is this close to the dose of the session, that dose is the reference permanently",
     )
     rule: Literal["follow", "frozen"] = Field(
         "follow", description="A lasting change becomes the new reference, or the first reference stays"
     )
-    window: int = Field(50, ge=2, le=500, description="Movies that are looked at together for a lasting change")
+    window: int = Field(50, ge=2, le=500, description="Movies examined together for a lasting change")
     max_deviation: float = Field(
         0.05, gt=0, lt=1, description="A movie further from the reference than this deviates (a fraction)"
     )
@@ -41,7 +41,7 @@ class DoseCheckParams(Params):
     max_deviation: float = Field(0.05, gt=0, lt=1, description="Largest distance from the reference (a fraction)")
     same_shape: bool = Field(
         True,
-        description="The movie must have the size, format, number of frames, and, where header or sidecar tell them, the pixel "
+        description="The movie must have the size, format, number of frames, and, where header or sidecar state them, the pixel "
         "size, voltage and spherical aberration of most movies",
     )
     max_zero_fraction: float | None = Field(None, ge=0, le=1, description="Largest share of pixels that counted nothing")
@@ -101,7 +101,7 @@ def measure_dose(movie: Movie, ctx: Context) -> MovieDose:
 
 @step.accumulate("dose_reference", version=3, reads=("pixel_size_ang", "dose_per_frame_e_per_ang2"), memory_gb=0.1)
 class DoseReferences(Accumulator[DoseReferenceState, DoseReference]):
-    """Learn from the first movies of a session how many counts a movie has, and notice when that changes for good.
+    """Learn from the first movies of a session how many counts a movie has, and notice when that changes permanently.
 
     The session's own dose counts as right if the first movies confirm it, taking a count for an electron; else the median of what
     was measured is the reference. Movies enter in the order of the log, so a result can be repeated.
@@ -241,10 +241,10 @@ def check_dose(movie: Movie, dose: MovieDose, reference: DoseReference, params: 
         failures.append(
             ("no beam: " if counts < _NO_BEAM * expected else "")
             + f"{counts:.4g} counts in a pixel and frame are {change:+.1%} from the reference of {expected:.4g}, "
-            f"allowed are ±{params.max_deviation:.1%}"
+            f"beyond the limit of ±{params.max_deviation:.1%}"
         )
     if params.max_zero_fraction is not None and not dose.zero_fraction <= params.max_zero_fraction:
-        failures.append(f"{dose.zero_fraction:.1%} of the pixels counted nothing, allowed are {params.max_zero_fraction:.1%}")
+        failures.append(f"{dose.zero_fraction:.1%} of the pixels counted nothing, more than {params.max_zero_fraction:.1%}")
     if params.max_drift is not None and not abs(dose.drift) <= params.max_drift:
-        failures.append(f"counts changed by {dose.drift:+.1%} during the movie, allowed are {params.max_drift:.1%}")
+        failures.append(f"counts changed by {dose.drift:+.1%} during the movie, beyond the limit of {params.max_drift:.1%}")
     return reject("; ".join(failures)) if failures else keep()

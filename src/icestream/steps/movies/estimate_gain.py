@@ -40,11 +40,11 @@ class EstimateGainParams(Params):
 
     first_movies: int = Field(10, ge=2, le=10_000, description="Movies before the first version; movies that need it wait")
     update_movies: int = Field(50, ge=1, le=10_000, description="Movies between later versions")
-    max_movies: int = Field(500, ge=2, description="Movies after which nothing more is learnt; later ones only pass by")
+    max_movies: int = Field(500, ge=2, description="Movies after which nothing more is learnt; later ones only pass through")
     max_unevenness: float = Field(
         0.02,
         gt=0,
-        description="Warn if rows, columns or blocks differ by more than this after the gain that was given (a fraction)",
+        description="Warn if rows, columns or blocks differ by more than this after the given gain (a fraction)",
     )
     max_spread: float | None = Field(
         0.04,
@@ -81,7 +81,7 @@ class EstimateGainState(Record):
 
 @step.accumulate("estimate_gain", version=3, memory_gb=3)
 class EstimateGain(Accumulator[EstimateGainState, GainReference]):
-    """Learn the gain of the camera from the counts of the session's movies, and tell whether a given gain is the right one.
+    """Learn the gain of the camera from the counts of the session's movies, and check whether a given gain is the right one.
 
     The counts of each pixel, added up over movies of the specimen, over those of the mean pixel are its response; the gain is
     its inverse, 0 at defects. Each version has figures: the noise of the estimate (from two halves of the movies), and how
@@ -142,7 +142,7 @@ class EstimateGain(Accumulator[EstimateGainState, GainReference]):
             No movie could be used.
         """
         if state.sums is None:
-            raise ItemError(f"no movie could be used for the gain, at least 1 is needed; {state.skipped or 'none came'}")
+            raise ItemError(f"no movie could be used for the gain, at least 1 is needed; {state.skipped or 'none arrived'}")
         sums = _load(state.sums, ctx)
         reliability = measure_reliability(measure_unevenness(sums), noise=measure_noise(sums))
         values = shrink_gain_2d(invert_response_2d(estimate_response_2d(sums)), reliability=reliability)

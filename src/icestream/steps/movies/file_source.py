@@ -27,32 +27,32 @@ class FileSourceParams(Params):
     """Which files are taken, and when a file counts as complete."""
 
     root: str = Field("movies", pattern=r"^[a-z][a-z0-9_]*$", description="Named folder of the session to watch")
-    pattern: str = Field("**/*", min_length=1, description="Which files: a glob relative to the root; **/ is any depth")
+    pattern: str = Field("**/*", min_length=1, description="Which files: a glob relative to the root; **/ matches any depth")
     idle_s: Second = Field(
         43200.0,
         gt=0,
-        description="Close the stream after so long without a new file (the folder being readable)",
+        description="Close the stream after this long without a new file (while the folder is readable)",
         json_schema_extra={**_OPERATIONAL, "unit": "s"},
     )
     max_files: int | None = Field(
-        None, ge=1, description="Close the stream after so many files", json_schema_extra={**_OPERATIONAL}
+        None, ge=1, description="Close the stream after this many files", json_schema_extra={**_OPERATIONAL}
     )
     stable_s: Second = Field(
         10.0,
         ge=0,
-        description="Without a close event a file is complete when it has not changed for so long",
+        description="Without a close event, a file is complete when it has not changed for this long",
         json_schema_extra={**_OPERATIONAL, "unit": "s"},
     )
     give_up_s: Second = Field(
         600.0,
         ge=0,
-        description="A file that is shorter than its header declares counts as broken after so long without growth",
+        description="A file that is shorter than its header declares counts as broken after this long without growth",
         json_schema_extra={**_OPERATIONAL, "unit": "s"},
     )
     rescan_s: Second = Field(
         5.0,
         gt=0,
-        description="Look at the whole folder this often, besides events",
+        description="Scan the whole folder this often, in addition to events",
         json_schema_extra={**_OPERATIONAL, "unit": "s"},
     )
 
@@ -110,7 +110,7 @@ def watch_files(
                 renames.note(one)
                 count += count_broken or arrival.error is None
             if params.max_files is not None and count + renames.before >= params.max_files:
-                return f"{params.max_files} files came"
+                return f"{params.max_files} files arrived"
             now = time.monotonic()
             idle_s = 0.0 if found or watch.unreadable else idle_s + (now - looked_at)
             looked_at = now
@@ -149,7 +149,7 @@ def _arrival(ctx: SourceContext, root: str, folder: Path, found: Found, read: Re
     if isinstance(identity, CallFailure):
         error, identity = identity.message, f"{relative}|{found.stamp.size_bytes}|unreadable"
     elif not _text(found.path.relative_to(folder)).isprintable() or not _is_text(found.path.relative_to(folder)):
-        error = "its name has characters that are no printable text; rename it"
+        error = "its name has unprintable characters; rename it"
     elif error is None:
         answer = call_step(_read_on_the_record, ctx, file, found.path, read)
     if isinstance(answer, CallFailure):

@@ -16,20 +16,20 @@ class ImportGainParams(FileSourceParams):
     pattern: str = Field("*gain*", min_length=1, description="Which files: a glob relative to the root")
     operation: Literal["multiply", "divide"] | None = Field(
         None,
-        description="What to do with it; unset: found from the data, or where they cannot tell multiply, "
+        description="How to apply it; unset: found from the data, or, where they cannot decide, multiply, "
         "but divide EER movies by anything other than a .gain file",
     )
     max_files: int | None = Field(
         1,
         ge=1,
-        description="Stop looking after so many gain references; unset: take new ones all session",
+        description="Stop looking after this many gain references; unset: take new ones throughout the session",
         json_schema_extra={"operational": True},
     )
 
 
 @step.source("import_gain", version=1, output=GainReference)
 def import_gain(params: ImportGainParams, ctx: SourceContext) -> Watch:
-    """Take the gain reference as soon as it is there; movies wait for it, and use the newest at their first use."""
+    """Take the gain reference as soon as it appears; movies wait for it, and each uses the newest at its first use."""
 
     def read(path: Path, ref: str) -> tuple[GainReference, Acquisition | None]:
         return read_gain_reference(path, ref, operation=params.operation)

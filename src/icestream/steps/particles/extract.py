@@ -43,9 +43,11 @@ class ExtractParams(Params):
     invert: bool = Field(True, description="Make dark protein bright")
     phase_flip: bool = Field(False, description="Correct the sign of the CTF; the micrograph needs a CTF")
     background_diameter_ang: Angstrom | None = Field(
-        None, gt=0, description="Pixels outside this circle are background; unset: 1.2 times the diameter, at most 0.9 boxes"
+        None, gt=0, description="Pixels outside this circle are background; unset: 1.2 times the diameter, at most 0.9 of the box"
     )
-    dust_level: float | None = Field(5.0, gt=1, description="Remove pixels so many standard deviations off the mean; unset: none")
+    dust_level: float | None = Field(
+        5.0, gt=1, description="Remove pixels this many standard deviations off the mean; unset: none"
+    )
     stored_as: Literal["float32", "float16"] = Field(
         "float32", description="Number format of the stack; float16 halves the disk space"
     )
@@ -77,7 +79,7 @@ def extract_particles(
     box_px = params.box_px or good_box_px(params.box_diameters * picks.diameter_ang / pixel_ang)
     scaled_px = params.scaled_box_px or box_px
     if scaled_px > box_px:
-        raise ItemError(f"scaled_box_px {scaled_px} is larger than the box of {box_px} px; allowed is up to {box_px}")
+        raise ItemError(f"scaled_box_px {scaled_px} is larger than the box of {box_px} px; it must be at most {box_px}")
     picked = from_block(picks.block)
     image = _prepare_image(micrograph, ctf, params, acquisition, ctx, margin_px=box_px)
     boxes, centre, inside = cut_boxes_2d(image, np.stack([picked["y_px"], picked["x_px"]], axis=1), box_px=box_px)

@@ -22,10 +22,10 @@ class PickBlobParams(Params):
         None,
         ge=-1,
         le=1,
-        description="Lowest correlation of a pick with the learned template; unset: decided for each micrograph",
+        description="Lowest correlation of a pick with the learnt template; unset: decided for each micrograph",
     )
     false_fraction: float = Field(0.05, gt=0, lt=1, description="Accepted fraction of false picks, where the threshold is unset")
-    max_picks: int | None = Field(None, ge=1, description="Keep at most this many, the best; unset: all")
+    max_picks: int | None = Field(None, ge=1, description="Keep at most this many, those with the best scores; unset: all")
     min_distance_ang: Angstrom | None = Field(
         None, gt=0, description="Smallest distance of two picks; unset: 0.7 times the middle diameter"
     )
@@ -45,7 +45,7 @@ def pick_blobs(micrograph: Micrograph, params: PickBlobParams, acquisition: Acqu
     pixel_size_ang = acquisition.need("pixel_size_ang")
     smallest_ang, largest_ang = params.diameter_ang
     if not 0 < smallest_ang <= largest_ang:
-        raise ItemError(f"diameter_ang {smallest_ang:g} to {largest_ang:g} is no range of positive diameters")
+        raise ItemError(f"diameter_ang {smallest_ang:g} to {largest_ang:g} is not a range of positive diameters")
     pixel_ang = pixel_size_ang * micrograph.bin
     diameter_ang = float(np.sqrt(smallest_ang * largest_ang))
     image = read_image(ctx.path(micrograph.image))  # (h, w)
@@ -53,7 +53,7 @@ def pick_blobs(micrograph: Micrograph, params: PickBlobParams, acquisition: Acqu
     if smallest_px < 8 or largest_px > 0.5 * min(image.shape):
         raise ItemError(
             f"particles of {smallest_ang:g} to {largest_ang:g} Å are {smallest_px:.1f} to {largest_px:.1f} px in an image of "
-            f"{image.shape[0]} x {image.shape[1]} px; allowed are 8 px to half the image"
+            f"{image.shape[0]} x {image.shape[1]} px; they must be 8 px to half the image"
         )
     found = pick_particles_2d(
         -image if params.dark else image,

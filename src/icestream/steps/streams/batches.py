@@ -30,17 +30,17 @@ def hours(seconds: float) -> str:
 class BatchesParams(Params):
     """When a batch is complete."""
 
-    count: int = Field(ge=1, description="Close a batch when so many wait")
+    count: int = Field(ge=1, description="Close a batch when this many are waiting")
     counted: Counted = Field("exposures", description="What is counted")
     after_h: float | None = Field(
-        None, gt=0, description="Close a batch with what there is after so many hours of running since its first came"
+        None, gt=0, description="Close a batch with what there is this many hours of running after its first arrived"
     )
-    max_batches: int | None = Field(None, ge=1, description="Take nothing more after so many batches")
+    max_batches: int | None = Field(None, ge=1, description="Take nothing more after this many batches")
 
 
 @step.collect("batches", version=1)
 def close_batches(progress: Progress, params: BatchesParams) -> Verdict:
-    """Close a batch whenever so many exposures or particles wait; what is left at the end is a batch too.
+    """Close a batch whenever enough exposures or particles are waiting; what is left at the end is a batch too.
 
     Batches are cut between exposures. A closed one never changes; what comes after a stream was opened again begins a new one.
     """
@@ -49,7 +49,7 @@ def close_batches(progress: Progress, params: BatchesParams) -> Verdict:
     last = params.max_batches is not None and progress.batches + 1 >= params.max_batches
     if progress.released or number >= params.count or progress.elapsed_s >= time_s:
         return Verdict(accepted=True, last=last)
-    limit = "" if params.after_h is None else f", or {hours(time_s)} after its first came"
+    limit = "" if params.after_h is None else f", or {hours(time_s)} after its first arrived"
     return wait(f"{number} of {params.count} {params.counted}{limit}", until_s=None if params.after_h is None else time_s)
 
 
@@ -68,7 +68,7 @@ class MilestonesParams(Params):
     counted: Counted = Field("particles", description="What is counted")
     then: Literal["double", "end", "stop"] = Field(
         "double",
-        description="After the last of them: go on at every doubling, only at the end of the stream, or take nothing more",
+        description="After the last of them: continue at every doubling, only at the end of the stream, or take nothing more",
     )
 
 

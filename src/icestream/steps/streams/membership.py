@@ -32,10 +32,10 @@ def unite(items: list[Record]) -> Verdict:  # noqa: ARG001 - the first of them i
 class SubsetParams(Params):
     """Which exposures are kept; all that is set must hold."""
 
-    names: list[str] = Field(default_factory=list, description="Patterns of names, as grid3_*; one must fit")
-    except_names: list[str] = Field(default_factory=list, description="Patterns of names; none may fit")
-    first: int | None = Field(None, ge=1, description="Only the first so many exposures of the session, as they arrived")
-    every: int = Field(1, ge=1, description="Only every so many-th exposure of the session, as they arrived, from the first on")
+    names: list[str] = Field(default_factory=list, description="Patterns of names, such as grid3_*; one must match")
+    except_names: list[str] = Field(default_factory=list, description="Patterns of names; none may match")
+    first: int | None = Field(None, ge=1, description="Only this many exposures of the session, the first to arrive")
+    every: int = Field(1, ge=1, description="Only every Nth exposure of the session by order of arrival, from the first on")
 
 
 @step.filter("subset", version=1, min_inputs=0)
@@ -46,7 +46,7 @@ def choose_subset(
     params: SubsetParams,
     ctx: Context,
 ) -> Verdict:
-    """Keep the exposures that also have an item in other streams, or have none there, that have certain names or numbers.
+    """Keep the exposures that do or do not have an item in other streams, or that have certain names or numbers.
 
     Of several streams in ``also_in`` one is enough; in ``not_in`` none may have it.
     """
@@ -60,15 +60,15 @@ def choose_subset(
 
 def _wrong_name(name: str, params: SubsetParams) -> str | None:
     if params.names and not any(fnmatchcase(name, pattern) for pattern in params.names):
-        return f"{name} fits none of {', '.join(params.names)}"
+        return f"{name} matches none of {', '.join(params.names)}"
     unwanted = next((pattern for pattern in params.except_names if fnmatchcase(name, pattern)), None)
-    return None if unwanted is None else f"{name} fits {unwanted}"
+    return None if unwanted is None else f"{name} matches {unwanted}"
 
 
 def _wrong_number(ordinal: int, params: SubsetParams) -> str | None:
     if params.first is not None and ordinal > params.first:
-        return f"exposure {ordinal}, wanted are the first {params.first}"
-    return f"exposure {ordinal}, wanted is one of {params.every}" if (ordinal - 1) % params.every else None
+        return f"exposure {ordinal} is not among the first {params.first}"
+    return f"exposure {ordinal} is not kept: only one in every {params.every} is" if (ordinal - 1) % params.every else None
 
 
 class SampleParams(Params):
@@ -80,7 +80,7 @@ class SampleParams(Params):
 
 @step.filter("sample", version=1)
 def draw_sample(item: Record, params: SampleParams, ctx: Context) -> Verdict:  # noqa: ARG001 - it is passed on
-    """Keep a random share of the exposures; a larger share with the same seed holds the smaller one."""
+    """Keep a random share of the exposures; a larger share with the same seed contains the smaller one."""
     lot = draw_lot("sample", params.seed, ctx.exposure.id)
     return keep() if lot < params.fraction else reject(f"not in the sample of {params.fraction:g}")
 
@@ -90,7 +90,7 @@ class SplitParams(Params):
 
     parts: int = Field(2, ge=2, le=1000, description="Number of parts")
     part: int = Field(1, ge=1, description="Which of them this step keeps, from 1")
-    seed: int = Field(0, description="Another seed divides otherwise; the steps of one division have the same")
+    seed: int = Field(0, description="Another seed divides differently; the steps of one division have the same seed")
 
 
 def _check_part(params: SplitParams, _records: Mapping[str, type[Record]]) -> None:
@@ -121,7 +121,7 @@ def _check_where(params: KeepIfParams, records: Mapping[str, type[Record]]) -> N
 
 @step.filter("keep_if", version=1, check=_check_where)
 def keep_where(item: Record, other: Record | None, params: KeepIfParams) -> Verdict:
-    """Keep the exposures whose items fulfil a condition; a rejection shows the values and what was wanted."""
+    """Keep the exposures whose items meet a condition; a rejection shows the values and the condition."""
     records: dict[str, Record | None] = {"": item, "item": item}
     reason = why_not(parse_condition(params.where), records if other is None else {**records, "other": other})
     return keep() if reason is None else reject(reason)

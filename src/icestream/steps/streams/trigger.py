@@ -14,23 +14,23 @@ class TriggerParams(Params):
     """What a trigger waits for, what it passes on then, and what it closes."""
 
     mode: Literal["growing", "static"] = Field(
-        "growing", description="Pass on everything from then on, or only what waits, once, and close after it"
+        "growing", description="Pass on everything from then on, or only what is waiting, once, and then close"
     )
-    count: int | None = Field(None, ge=1, description="Open when so many wait")
+    count: int | None = Field(None, ge=1, description="Open when this many are waiting")
     counted: Counted = Field("exposures", description="What is counted")
-    after_h: float | None = Field(None, gt=0, description="Open after so many hours of running since the first came")
+    after_h: float | None = Field(None, gt=0, description="Open this many hours of running after the first arrived")
     manual: bool = Field(False, description="Wait for a person to release it, whatever the number")
     release_after_h: float | None = Field(
-        None, gt=0, description="Of a manual trigger: open by itself after so many hours of running"
+        None, gt=0, description="Manual trigger: open by itself after this many hours of running"
     )
     if_short: Literal["pass", "hold"] = Field(
-        "pass", description="If the stream closes before: pass on what waits, or keep it until the stream is open again"
+        "pass", description="If the stream closes first: pass on what is waiting, or keep it until the stream is open again"
     )
     sample_fraction: float = Field(1.0, gt=0, le=1, description="Share of the exposures that is let in, chosen at random")
     seed: int = Field(0, description="Another seed chooses other exposures")
     closes: list[str] = Field(
         default_factory=list,
-        description="Steps that are halted when this opens: they take nothing new",
+        description="Steps that are drained when this opens: they take nothing new",
         json_schema_extra={"halts": True, "operational": True},
     )
 
@@ -54,7 +54,7 @@ def admit_sample(exposure_id: str, params: TriggerParams) -> Verdict:
 
 @step.gate("trigger", version=1, admit=admit_sample)
 def hold_until_enough(progress: Progress, params: TriggerParams) -> Verdict:
-    """Hold the stream until so many exposures or particles wait, a time has passed, or a person releases it.
+    """Hold the stream until enough exposures or particles are waiting, a time has passed, or a person releases it.
 
     Numbers are cut between exposures: the one that makes the number full passes with all its particles.
     """
@@ -87,7 +87,7 @@ def _why_now(progress: Progress, params: TriggerParams, time_s: float) -> str | 
 def _what_for(progress: Progress, params: TriggerParams, time_s: float) -> str:
     number = number_of(progress, params.counted)
     if params.manual:
-        told = f"{number} {params.counted} wait for a person to release them"
+        told = f"{number} {params.counted} are waiting for a person to release them"
     else:
         told = f"{number} {params.counted}" if params.count is None else f"{number} of {params.count} {params.counted}"
-    return told if math.isinf(time_s) else f"{told}, or {hours(time_s)} after the first came"
+    return told if math.isinf(time_s) else f"{told}, or {hours(time_s)} after the first arrived"

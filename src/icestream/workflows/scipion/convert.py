@@ -53,20 +53,20 @@ class Reader:
         if isinstance(value, Pointer):
             raise UntranslatableError(f"{name} is taken from protocol {value}")
         if isinstance(value, bool | tuple | DynamicField) or value is None:
-            raise UntranslatableError(f"{name} is {value!r}, which is no number")
+            raise UntranslatableError(f"{name} is {value!r}, which is not a number")
         try:
             number = float(value)
         except (ValueError, OverflowError) as error:
-            raise UntranslatableError(f"{name} is {str(value)[:40]!r}, which is no number") from error
+            raise UntranslatableError(f"{name} is {str(value)[:40]!r}, which is not a number") from error
         if not math.isfinite(number):
-            raise UntranslatableError(f"{name} is {number}, which is no finite number")
+            raise UntranslatableError(f"{name} is {number}, which is not a finite number")
         return number
 
     def integer(self, name: str) -> int:
         """Return a whole number."""
         number = self.number(name)
         if number != int(number):
-            raise UntranslatableError(f"{name} is {number:g}, which is no whole number")
+            raise UntranslatableError(f"{name} is {number:g}, which is not a whole number")
         return int(number)
 
     def flag(self, name: str, *, default: bool | None = None) -> bool:
@@ -86,7 +86,7 @@ class Reader:
         """Return text."""
         value = self.value(name)
         if not isinstance(value, str):
-            raise UntranslatableError(f"{name} is {value!s}, which is no text")
+            raise UntranslatableError(f"{name} is {value!s}, which is not text")
         return value
 
 
@@ -275,7 +275,7 @@ def as_seconds(reader: Reader, names: tuple[str, ...]) -> float:
     text = str(reader.value(names[0])).strip().lower()
     found = _DURATION.findall(text)
     if not found or _DURATION.sub("", text).strip():
-        raise UntranslatableError(f"{names[0]} is {text[:40]!r}; known are durations as 12h or 1d 2h 20m 15s")
+        raise UntranslatableError(f"{names[0]} is {text[:40]!r}; known are durations such as 12h or 1d 2h 20m 15s")
     return sum(float(number) * _SECONDS[unit] for number, unit in found)
 
 

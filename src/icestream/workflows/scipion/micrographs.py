@@ -27,7 +27,7 @@ _IMPORT_RULES = (
 )
 _IMPORT_LOST = (
     Lost("importFrom", (0,), "files are found by folder and pattern only"),
-    Lost("dataStreaming", (True,), "files are taken as they come, until none came for idle_s"),
+    Lost("dataStreaming", (True,), "files are taken as they arrive, until none has arrived for idle_s"),
     Lost("copyFiles", (False,), "raw data stay where they are"),
     Lost("haveDataBeenPhaseFlipped", (False,), "data are taken as not phase-flipped"),
     Lost("darkFile", (), "a dark reference is not applied"),

@@ -56,7 +56,7 @@ def _defects_path(reader: Reader, names: tuple[str, ...]) -> PurePosixPath:
         except AbsentError:
             continue
         if not path.name or not path.is_absolute() or ".." in path.parts or "%(" in str(path):
-            raise UntranslatableError(f"{name} is {str(path)[:80]!r}, which is no whole path of a file")
+            raise UntranslatableError(f"{name} is {str(path)[:80]!r}, which is not a full path of a file")
         return path
     raise AbsentError
 
@@ -72,7 +72,7 @@ def as_yx(reader: Reader, names: tuple[str, ...]) -> list[int]:
     if not any(found):
         raise AbsentError
     if min(found) < 0:
-        raise UntranslatableError(f"{names[0]} and {names[1]} are {found[0]} and {found[1]}; allowed is 0 or more")
+        raise UntranslatableError(f"{names[0]} and {names[1]} are {found[0]} and {found[1]}; both must be 0 or more")
     return found
 
 
@@ -96,10 +96,10 @@ MOVIE_GAIN = Mapping(
     {"movie": ("inputMovies",)},
     (),
     (
-        Lost("estimateOrientation", (True,), "the orientation of a given gain is always looked at"),
-        Lost("estimateResidualGain", (True,), "what a given gain leaves over is always measured"),
+        Lost("estimateOrientation", (True,), "the orientation of a given gain is always checked"),
+        Lost("estimateResidualGain", (True,), "what a given gain leaves uncorrected is always measured"),
         Lost("estimateSigma", (False,), "the spread of single pixels is not written"),
     ),
-    changed="one gain is learnt from the movies together, not from every movieStep-th one; a gain that was given goes before it",
+    changed="one gain is learnt from the movies together, not from every movieStep-th one; a given gain takes precedence",
 )
 """The estimate of the gain; it passes the movies on as they are."""

@@ -71,7 +71,7 @@ def read_params(reader: Reader, mapping: Mapping) -> Account:
 def _finite(value: Any, rule: Rule) -> Any:
     members = value if isinstance(value, list) else [value]
     if any(isinstance(member, float) and not math.isfinite(member) for member in members):
-        raise UntranslatableError(f"{rule.sources[0]} gives {value}, which is no finite number")
+        raise UntranslatableError(f"{rule.sources[0]} gives {value}, which is not a finite number")
     return value
 
 

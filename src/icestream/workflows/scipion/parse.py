@@ -130,7 +130,7 @@ def parse_scipion(text: str, *, name: str, template: bool = False) -> Document:
     if not isinstance(objects, list):
         raise WorkflowError(f"{name}: is a JSON {type(objects).__name__}; a Scipion workflow is an array of protocols")
     if len(objects) > MOST_PROTOCOLS:
-        raise WorkflowError(f"{name}: has {len(objects)} protocols; allowed are {MOST_PROTOCOLS}")
+        raise WorkflowError(f"{name}: has {len(objects)} protocols; at most {MOST_PROTOCOLS}")
     protocols: dict[str, Protocol] = {}
     for index, item in enumerate(objects):
         protocol = _read_protocol(item, f"{name}: protocol {index + 1} of {len(objects)}")
@@ -195,19 +195,19 @@ def _quote_fields(text: str) -> str:
 
 def _load(text: str, name: str) -> Any:
     def refuse(constant: str) -> NoReturn:
-        raise WorkflowError(f"{name}: has the number {constant}, which is no JSON")
+        raise WorkflowError(f"{name}: has the number {constant}, which is not JSON")
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
             twice = sorted({key for key, _ in pairs if [other for other, _ in pairs].count(key) > 1})
-            raise WorkflowError(f"{name}: a protocol has {', '.join(twice[:5])} twice; each parameter may be there once")
+            raise WorkflowError(f"{name}: a protocol has {', '.join(twice[:5])} twice; each parameter may occur once")
         return found
 
     try:
         return json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
-        hint = "; an environment variable must stand between quotes" if text[error.pos : error.pos + 2] == "%(" else ""
+        hint = "; an environment variable must be in quotes" if text[error.pos : error.pos + 2] == "%(" else ""
         raise WorkflowError(f"{name}: is not JSON from its first '[' on, line {error.lineno}: {error.msg}{hint}") from error
     except RecursionError as error:
         raise WorkflowError(f"{name}: is nested too deeply; parameters of a protocol are plain values or lists") from error
@@ -217,13 +217,13 @@ def _load(text: str, name: str) -> Any:
 
 def _read_protocol(item: Any, where: str) -> Protocol:
     if not isinstance(item, dict):
-        raise WorkflowError(f"{where}: is {str(item)[:40]!r}; allowed is an object with object.className and object.id")
+        raise WorkflowError(f"{where}: is {str(item)[:40]!r}; it must be an object with object.className and object.id")
     class_name, identity = item.get("object.className"), item.get("object.id")
     if not isinstance(class_name, str) or not class_name.isidentifier():
-        raise WorkflowError(f"{where}: object.className is {class_name!r}; allowed is the name of a protocol class")
+        raise WorkflowError(f"{where}: object.className is {class_name!r}; it must be the name of a protocol class")
     identity = str(identity) if isinstance(identity, int) and not isinstance(identity, bool) else identity
     if not isinstance(identity, str) or not _ID.fullmatch(identity):
-        raise WorkflowError(f"{where} ({class_name}): object.id is {identity!r}; allowed is a number")
+        raise WorkflowError(f"{where} ({class_name}): object.id is {identity!r}; it must be a number")
     where = f"{where}, {identity} ({class_name})"
     values = {
         _checked(name, f"{where}: a parameter's name"): _read_value(name, value, where)
@@ -245,7 +245,7 @@ def _read_protocol(item: Any, where: str) -> Protocol:
 def _read_text(item: dict[str, Any], name: str, where: str) -> str:
     text = item.get(name)
     if text is not None and not isinstance(text, str):
-        raise WorkflowError(f"{where}: {name} is {str(text)[:40]!r}; allowed is text")
+        raise WorkflowError(f"{where}: {name} is {str(text)[:40]!r}; it must be text")
     return _checked(text or "", f"{where}: {name}").strip()
 
 
@@ -253,7 +253,7 @@ def _checked(text: str, where: str) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise WorkflowError(f"{where} is {text[:40]!a}, which is no Unicode text") from error
+        raise WorkflowError(f"{where} is {text[:40]!a}, which is not Unicode text") from error
     return text
 
 
@@ -272,7 +272,7 @@ def _read_value(name: str, value: Any, where: str) -> Value:
         return None
     if isinstance(value, list) and all(member is None or isinstance(member, str | int | float) for member in value):
         return tuple(_read_member(member, where, name) for member in value)
-    raise WorkflowError(f"{where}: {name} is {str(value)[:40]!r}; allowed is a number, yes or no, text, or a list of pointers")
+    raise WorkflowError(f"{where}: {name} is {str(value)[:40]!r}; it must be a number, yes or no, text, or a list of pointers")
 
 
 def _read_member(member: Scalar, where: str, name: str) -> Scalar | Pointer:
@@ -302,6 +302,6 @@ def _read_field(text: str, where: str) -> DynamicField:
     kinds = {str(number): kind for number, kind in enumerate(FIELD_TYPES)}
     if len(parts) not in (3, 4) or parts[2] not in kinds:
         raise WorkflowError(
-            f"{where} is {text[:80]!r}; allowed is ~Label|default|type~ or ~Label|default|type|name~, type 0 to 6"
+            f"{where} is {text[:80]!r}; it must be ~Label|default|type~ or ~Label|default|type|name~, type 0 to 6"
         )
     return DynamicField(parts[0], parts[1] or None, kinds[parts[2]], parts[3] or None if len(parts) == 4 else None)

@@ -108,7 +108,7 @@ _PCA_2D = _classify(
     _N_CLASSES,
     Rule("limit_ang", ("resolution",), as_positive),
     lost=(
-        Lost("mode", (0,), "classes are always made anew, not taken from another run"),
+        Lost("mode", (0,), "classes are always computed from scratch, not taken from another run"),
         Lost("classificationBatch", (), "the first classes come after first_particles, left at its default"),
     ),
 )

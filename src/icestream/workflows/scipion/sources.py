@@ -70,7 +70,7 @@ def _options(reader: Reader, pixel_ang: float | None, notes: list[str]) -> dict[
         if number is not None and (number > 0 or (number == 0 and parameter in _MAY_BE_ZERO)):
             options[option] = f"{number:g}"
         elif number is not None:
-            notes.append(f"{parameter} is {number:g}, which is no value of a microscope; {option} is left out")
+            notes.append(f"{parameter} is {number:g}, which is not a possible value; {option} is left out")
         elif isinstance(asked, DynamicField) and asked.default is None:
             options[option] = None
     return options
@@ -118,6 +118,6 @@ def _pixel_size_ang(reader: Reader, notes: list[str]) -> float | None:
         scanned_um, magnification = _number(reader, "scannedPixelSize", notes), _number(reader, "magnification", notes)
         pixel_ang = scanned_um / magnification * 1e4 if scanned_um and magnification else None
     if pixel_ang is not None and not 0 < pixel_ang < math.inf:
-        notes.append(f"the pixel size is {pixel_ang:g} Å; allowed is a finite number above 0")
+        notes.append(f"the pixel size is {pixel_ang:g} Å; it must be a finite number above 0")
         return None
     return pixel_ang

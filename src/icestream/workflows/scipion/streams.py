@@ -129,7 +129,7 @@ def _data_counter(reader: Reader, counted: str) -> Flow:
 
 def _data_sampler(reader: Reader, _counted: str) -> Flow:
     fraction = _number(reader, "samplingProportion", 0.25)
-    return Flow("sample", {"fraction": fraction}, ("exposures are drawn as they come, not particles by batches of batchSize",))
+    return Flow("sample", {"fraction": fraction}, ("exposures are drawn as they arrive, not particles by batches of batchSize",))
 
 
 def _checkpoint(reader: Reader, _counted: str) -> Flow:
@@ -140,7 +140,7 @@ def _checkpoint(reader: Reader, _counted: str) -> Flow:
 def _wait(reader: Reader, _counted: str) -> Flow:
     hours = _hours(reader, *_WAITING)
     return Flow(
-        "trigger", {"after_h": hours if hours is not None else 1.0}, () if hours is not None else ("the time is not told",)
+        "trigger", {"after_h": hours if hours is not None else 1.0}, () if hours is not None else ("the time is not stated",)
     )
 
 

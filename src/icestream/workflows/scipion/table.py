@@ -84,11 +84,11 @@ UNMAPPED: dict[str, Unmapped] = {
     # picking
     "XmippProtParticlePicking": _BY_HAND,
     "XmippProtParticlePickingPairs": _BY_HAND,
-    "XmippProtConsensusPicking": Unmapped("picks are not compared yet; those of the first picker go on", _COORDINATES),
+    "XmippProtConsensusPicking": Unmapped("picks are not compared yet; those of the first picker are passed on", _COORDINATES),
     "XmippProtPickingRemoveDuplicates": Unmapped("a picker keeps its own picks apart", _COORDINATES),
     **dict.fromkeys(("ProtPickingDifference", "XmippProtPickingDifference"), Unmapped("picks are not subtracted yet")),
     "XmippProtPickNoise": Unmapped("noise is not picked"),
-    "XmippProtScreenDeepConsensus": Unmapped("picks are not scored by a trained model; the first ones go on", _COORDINATES),
+    "XmippProtScreenDeepConsensus": Unmapped("picks are not scored by a trained model; the first are passed on", _COORDINATES),
     "XmippProtDeepMicrographScreen": Unmapped("carbon and ice are not masked yet", _COORDINATES),
     "XmippProtDeepMicrographCleaner": Unmapped("carbon and ice are not masked yet", _COORDINATES),
     "SphireProtCRYOLOTraining": Unmapped("pickers are not trained", _COORDINATES),
@@ -149,7 +149,7 @@ UNMAPPED: dict[str, Unmapped] = {
     # monitors and metadata
     **dict.fromkeys(("ProtMonitorSummary", "ProtMonitorCTF", "ProtMonitorMovieGain", "ProtMonitorSystem"), _MONITOR),
     "ProtMonitorISPyB": Unmapped("nothing is sent to ISPyB yet"),
-    "UsedItemsTracker": Unmapped("needs no step: icestream trace shows what became of every exposure"),
+    "UsedItemsTracker": Unmapped("needs no step: icestream trace shows what happened to every exposure"),
     "ProtOSCEM": Unmapped("OSC-EM metadata are not written yet"),
     # other imports
     **dict.fromkeys(
