@@ -8,7 +8,6 @@ from icestream.errors import SessionError
 from icestream.flow.commands.requests import Override
 from icestream.flow.commands.retrying import known_step, readmit
 from icestream.flow.declaration import outcomes
-from icestream.flow.declaration.step import Kind
 from icestream.flow.scheduling import events
 from icestream.flow.scheduling.overriding import Override as Decision
 from icestream.flow.scheduling.overriding import may_override
@@ -31,7 +30,7 @@ def override(runner: "Runner", writing: Writing, command: Override, author: str)
         raise SessionError(refusal)
     if command.verdict == "lift" and (unit, step) not in runner.scheduler.overrides:
         raise SessionError(f"nobody has decided about {name} by hand at {step}: there is nothing to take back")
-    if node.type.kind is Kind.SOURCE and step != source:
+    if node.type.is_source and step != source:
         raise SessionError(f"{name} did not come from {step} but from {source}")
     _store(runner, writing, command, unit=unit, step=step, author=author)
     readmit(runner, writing, unit, domain=node.domain)

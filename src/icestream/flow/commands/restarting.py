@@ -7,11 +7,10 @@ from sqlalchemy import delete, func, insert, select, update
 
 from icestream.flow.commands.requests import Reset, Restart
 from icestream.flow.commands.retrying import known_step
-from icestream.flow.commands.streams import BY_HAND
 from icestream.flow.declaration import outcomes
-from icestream.flow.declaration.step import Kind
 from icestream.flow.scheduling import instructions
-from icestream.flow.scheduling.draining import HALTED
+from icestream.flow.scheduling.accumulator import Accumulating
+from icestream.flow.scheduling.draining import Cause, DrainReason
 from icestream.flow.storage import schema
 from icestream.flow.storage.writing import Writing
 
@@ -29,11 +28,11 @@ def restart(runner: "Runner", writing: Writing, command: Restart, author: str) -
 def rebuild_stale(runner: "Runner", writing: Writing) -> None:
     """Build an accumulator anew once too much of what it took is no item any more; the old one stays to be seen beside it."""
     for name, stage in runner.scheduler.stages.items():
-        taken = stage.passed
-        if runner.outdated or stage.node.type.kind is not Kind.ACCUMULATE or not stage.stale or stage.entry is not None:
+        if runner.outdated or not isinstance(stage, Accumulating) or not stage.stale or stage.entry is not None:
             continue
         if stage.shut:  # a new one would take nothing: it is built anew when the step goes on
             continue
+        taken = stage.passed
         if len(stage.stale) >= runner.settings.rebuild_fraction * taken:
             steps = _begin_anew(runner, writing, name)
             text = f"{name}: {len(stage.stale)} of the {taken} exposures it took are no items any more; it is built anew"
@@ -47,8 +46,8 @@ def reset(runner: "Runner", writing: Writing, command: Reset, author: str) -> st
     dropped = _count_decided(writing, old)
     for revision in old:
         _drop(writing, revision)
-    if not runner.scheduler.stages[command.step].halted:
-        writing.apply(instructions.Halt(command.step, HALTED, f"reset {BY_HAND}{author}"))
+    if not runner.scheduler.stages[command.step].drained:
+        writing.apply(instructions.Drain(command.step, DrainReason(Cause.RESET, author)))
     writing.notify(
         instructions.Notify("info", f"{', '.join(steps)}: {dropped} outcomes dropped, as {author} asked", command.step)
     )

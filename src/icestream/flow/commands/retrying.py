@@ -7,9 +7,9 @@ from sqlalchemy import select, update
 from icestream.errors import SessionError
 from icestream.flow.commands.requests import Retry
 from icestream.flow.declaration import outcomes
-from icestream.flow.declaration.step import Kind
 from icestream.flow.runner.backlog import load_arrived
-from icestream.flow.scheduling import events, versions
+from icestream.flow.scheduling import events
+from icestream.flow.scheduling.computing import VersionRuns
 from icestream.flow.storage import resuming, schema
 from icestream.flow.storage.writing import Writing
 
@@ -29,7 +29,7 @@ def retry(runner: "Runner", writing: Writing, command: Retry, _author: str) -> s
         failed = (outcome.c.revision == revision.id) & (outcome.c.status == outcomes.Status.FAILED.value)
         units = writing.connection.execute(select(outcome.c.unit).where(failed)).scalars().all()
         chosen = [unit for unit in units if wanted in (None, unit) and not _was_overtaken(runner, name, unit)]
-        if runner.graph.nodes[name].type.kind is Kind.SOURCE:
+        if runner.graph.nodes[name].type.is_source:
             sources += len(chosen)
             continue
         for unit in chosen:
@@ -47,7 +47,7 @@ def known_step(runner: "Runner", step: str | None) -> None:
 
 def _was_overtaken(runner: "Runner", step: str, unit: str) -> bool:
     stage = runner.scheduler.stages[step]
-    return stage.node.domain == f"version:{step}" and not versions.is_latest(stage, unit)
+    return isinstance(stage, VersionRuns) and not stage.is_latest(unit)
 
 
 def _try_again(runner: "Runner", writing: Writing, step: str, unit: str) -> None:
@@ -64,9 +64,9 @@ def readmit(runner: "Runner", writing: Writing, unit: str, *, domain: str) -> No
     connection, exposures, scheduler = writing.connection, schema.exposure, runner.scheduler
     if unit not in scheduler.units:
         runner.results.learn_units(connection, [unit])
-        nodes = {node.name for node in scheduler.nodes_of(domain)}
+        steps = {stage.name for stage in scheduler.stages_of(domain)}
         arrived = load_arrived(connection, runner.revisions, [unit]) if domain == "exposure" else []
-        waiting = [one for one in arrived if nodes - one.outcomes.keys()]  # its turn in the backlog has come: all decide it
+        waiting = [one for one in arrived if steps - one.outcomes.keys()]  # its turn in the backlog has come: all decide it
         runner.carry_out(writing, scheduler.admit(waiting, more=scheduler.backlog))
         writing.flush()
     if unit not in scheduler.units:

@@ -6,24 +6,21 @@ from icestream.errors import SessionError
 from icestream.flow.commands import pausing
 from icestream.flow.commands.requests import Close, Continue, Release, Reopen, Resume, Retry
 from icestream.flow.commands.retrying import known_step, retry
-from icestream.flow.declaration.step import Kind
-from icestream.flow.runner.reopening import lift_halt, release_gate
+from icestream.flow.runner.reopening import release_gate, resume_step
 from icestream.flow.scheduling import events, instructions
+from icestream.flow.scheduling.draining import Cause, DrainReason
 from icestream.flow.storage.writing import Writing
 
 if TYPE_CHECKING:
     from icestream.flow.runner.loop import Runner
 
-BY_HAND = "by hand, by "
-"""What the reason of every halt holds that a person is behind; a signal of a trigger has another."""
-
 
 def close(runner: "Runner", writing: Writing, command: Close, author: str) -> str:
     """Let a step take nothing new; what is below closes when it has finished."""
     known_step(runner, command.step)
-    if runner.scheduler.stages[command.step].halted:
+    if runner.scheduler.stages[command.step].drained:
         return f"{command.step} takes nothing new already"
-    runner.handle(writing, events.Halted(command.step, f"closed {BY_HAND}{author}"))
+    runner.handle(writing, events.Drained(command.step, DrainReason(Cause.PERSON, author)))
     running = [attempt for attempt, (task, _) in runner.running.items() if task.step == command.step]
     if command.now:
         for attempt in running:
@@ -34,18 +31,20 @@ def close(runner: "Runner", writing: Writing, command: Close, author: str) -> st
 def reopen(runner: "Runner", writing: Writing, command: Reopen, _author: str) -> str:
     """Let a step go on, with what it left out meanwhile."""
     known_step(runner, command.step)
-    if not runner.scheduler.stages[command.step].halted:
+    if not runner.scheduler.stages[command.step].drained:
         return f"{command.step} was not closed by hand; new exposures open it by themselves while the session runs"
-    count = lift_halt(runner, writing, command.step)
+    count = resume_step(runner, writing, command.step)
     return f"{command.step} goes on; {count} exposures that it left out are decided"
 
 
 def release(runner: "Runner", writing: Writing, command: Release, author: str) -> str:
     """Let a gate open, or a batch close, because a person wants it."""
     known_step(runner, command.step)
-    kind = runner.graph.nodes[command.step].type.kind
-    if kind not in (Kind.GATE, Kind.COLLECT):
-        raise SessionError(f"{command.step} is no gate and collects no batches, but a {kind}: there is nothing to release")
+    step_type = runner.graph.nodes[command.step].type
+    if not step_type.holds_units:
+        raise SessionError(
+            f"{command.step} is no gate and collects no batches, but a {step_type.kind}: there is nothing to release"
+        )
     count = release_gate(runner, writing, command.step)
     writing.notify(instructions.Notify("info", f"{command.step} was released by {author}", command.step))
     return f"{command.step} was released; {count} exposures wait no more"
@@ -56,7 +55,7 @@ def go_on(runner: "Runner", writing: Writing, _command: Continue, author: str) -
     parts = []
     if "person" in runner.holds.by_kind:
         parts.append(pausing.resume(runner, writing, Resume(), author))
-    closed = [name for name, stage in runner.scheduler.stages.items() if BY_HAND in stage.halted]
+    closed = [name for name, stage in runner.scheduler.stages.items() if stage.drained and stage.drained.by_hand]
     parts += [reopen(runner, writing, Reopen(step=step), author) for step in closed]
     parts.append(retry(runner, writing, Retry(), author))
     return "; ".join(parts)

@@ -12,7 +12,7 @@ from icestream.errors import ItemError
 from icestream.flow.declaration.context import Exposure, Verdict
 from icestream.flow.declaration.guard import CallFailure, call_step
 from icestream.flow.declaration.registry import find_record, find_step
-from icestream.flow.declaration.step import Kind, StepType, Update
+from icestream.flow.declaration.step import StepType, Update
 from icestream.flow.execution.bench import WorkerContext
 from icestream.flow.execution.wire import Message
 from icestream.flow.storage.contents import check_contents
@@ -47,7 +47,7 @@ def _run(task: Message, report: Callable[[float, str], None], stop: threading.Ev
     step = find_step(task.body["use"])
     params, contents, roots = task.body["params"], task.body.get("contents", {}), task.body["roots"]
     check_contents(step, params, contents, roots)
-    answer = (_absorb if step.kind is Kind.ACCUMULATE else _call)(step, task, _context(task.body, report, stop))
+    answer = (_absorb if step.accumulates else _call)(step, task, _context(task.body, report, stop))
     check_contents(step, params, contents, roots)
     answer.body["version"] = step.version
     json.dumps(answer.body)  # what cannot be sent is the step's failure, not the worker's death
@@ -97,7 +97,7 @@ def _call(step: StepType, task: Message, ctx: WorkerContext) -> Message:
 
 
 def _describe_answer(step: StepType, answer: object) -> Message:
-    wanted = Verdict if step.kind is Kind.FILTER else step.output or Record
+    wanted = Verdict if step.is_filter else step.output or Record
     if not isinstance(answer, wanted):
         raise TypeError(f"step {step.name!r} returned {type(answer).__name__}; a {step.kind} like it returns {wanted.__name__}")
     if isinstance(answer, Verdict):

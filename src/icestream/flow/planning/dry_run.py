@@ -11,13 +11,14 @@ from sqlalchemy import Connection
 
 from icestream.flow.declaration.outcomes import Outcome, Status
 from icestream.flow.declaration.step import Kind
-from icestream.flow.planning.gate_release import find_lifted, forget_left_out, set_free
+from icestream.flow.planning.gate_release import find_released, forget_left_out, set_free
 from icestream.flow.planning.lookup import Lookup
 from icestream.flow.planning.planned_revisions import PlannedRevision
 from icestream.flow.scheduling.joins import join_inputs, passed_keys
 from icestream.flow.scheduling.overriding import decide_by_hand, source_outcome
 from icestream.flow.scheduling.stage import Unit
 from icestream.flow.storage import resuming
+from icestream.flow.storage.drains import load_drains
 from icestream.flow.storage.own_params import Owned, lay_over, load_owned
 from icestream.flow.workflow.graph import Graph, Node
 from icestream.flow.workflow.keys import canonical_json, result_key
@@ -67,9 +68,10 @@ class DryRun:
     def __post_init__(self) -> None:
         self._overrides = resuming.load_overrides(self.connection)
         self._owned = load_owned(self.connection) if self.owned is None else self.owned
-        self._lifted = find_lifted(self.connection, self.steps)
-        self.set_free = set_free(self.graph, self._lifted)
-        self._halted = set(resuming.load_halts(self.connection)) - set(self._lifted)
+        drains = load_drains(self.connection)
+        self._released = find_released(drains, self.steps)
+        self.set_free = set_free(self.graph, self._released)
+        self._drained = drains.keys() - self._released.keys()
         self._past = Lookup(self.connection, self.steps)
         self.tallies = {name: Tally() for name in self.steps}
         self._above = {
@@ -84,11 +86,11 @@ class DryRun:
         """Return a tally for each step; steps that keep their revision are counted where they have not decided yet."""
         wanted = self._wanted(unsettled_only)
         exposures = [node for node in self.graph.nodes.values() if node.domain == "exposure" and node.name in wanted]
-        if any(not self.steps[node.name].kept for node in exposures) or unsettled_only or self._lifted:
+        if any(not self.steps[node.name].kept for node in exposures) or unsettled_only or self._released:
             for cases in self._pages(wanted, unsettled_only):
                 self._go_through(exposures, cases)
         for name, step in self.steps.items():
-            if step.node.type.kind is Kind.COLLECT and step.kept:
+            if step.node.type.collects and step.kept:
                 nodes = [node for node in self.graph.nodes.values() if node.domain == f"batch:{name}"]
                 if unsettled_only or any(not self.steps[node.name].kept for node in nodes):
                     self._go_through(nodes, [_Case(unit, self.acquisition) for unit in self._past.batches(name)])
@@ -100,7 +102,7 @@ class DryRun:
         """Return a tally for each step if some exposures were decided again from one step on; what is taken stays taken."""
         below = {step for step in self.graph.descendants(name) if self.graph.nodes[step].domain == "exposure"}
         known = {step: foreseen.revision for step, foreseen in self.steps.items()}
-        frozen = {step for step in below if self.graph.nodes[step].type.kind in (Kind.COLLECT, Kind.ACCUMULATE)}
+        frozen = {step for step in below if self.graph.nodes[step].type.takes_many}
         nodes = [node for node in self.graph.nodes.values() if node.name in below]
         for rows in self._past.pages(_PAGE, unsettled_only=False, units=units):
             cases = []
@@ -121,12 +123,12 @@ class DryRun:
         known = {name: self.steps[name].revision for name in wanted if self.steps[name].kept}
         for name in wanted:  # a source that is read again finds what it found before
             before = self.steps[name].before
-            if self.steps[name].node.type.kind is Kind.SOURCE and before is not None:
+            if self.steps[name].node.type.is_source and before is not None:
                 known[name] = before
         for rows in self._past.pages(_PAGE, unsettled_only=unsettled_only):
             units = resuming.load_exposures(self.connection, known, [row.unit for row in rows])
             for unit in units:
-                forget_left_out(unit, self.graph, self._lifted)
+                forget_left_out(unit, self.graph, self._released)
             yield [
                 _Case(unit, {**row.acquisition, **self.acquisition}, row.source) for unit, row in zip(units, rows, strict=True)
             ]
@@ -135,7 +137,7 @@ class DryRun:
         self._numbers.clear()
         self._made.clear()
         for node in nodes:
-            if node.type.kind is Kind.SOURCE:
+            if node.type.is_source:
                 for case in cases:
                     self._source(case, self.steps[node.name])
                 continue
@@ -174,7 +176,7 @@ class DryRun:
 
     def _join(self, case: _Case, node: Node) -> Inputs | None:
         """Return what a step would run on, or None where it is skipped, decided by hand, or not to be decided yet."""
-        if node.name in self._halted:
+        if node.name in self._drained:
             case.unit.outcomes[node.name] = Outcome(Status.ABSENT)
             return None
         if any(step not in case.unit.outcomes for step in self._above[node.name]):
@@ -182,7 +184,7 @@ class DryRun:
         joined = join_inputs(node, case.unit.outcomes)
         if joined is None:
             return None
-        if self._lifted.get(node.name):  # the gate may halt it again
+        if self._released.get(node.name):  # the gate may drain it again
             case.uncertain.add(node.name)
         if case.uncertain and not case.uncertain.isdisjoint(self._above[node.name]):
             case.uncertain.add(node.name)

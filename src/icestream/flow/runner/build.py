@@ -10,6 +10,7 @@ from icestream.flow.runner.capacity import own_limits
 from icestream.flow.runner.reopening import decide_absent, end_outlived_signals
 from icestream.flow.runner.status import Board
 from icestream.flow.runner.tasks import TaskBuilder
+from icestream.flow.scheduling.accumulator import Accumulating
 from icestream.flow.scheduling.deciding import judge_for
 from icestream.flow.scheduling.scheduler import Scheduler
 from icestream.flow.scheduling.stage import Unit
@@ -70,7 +71,8 @@ def resume(runner: "Runner") -> None:
 
 def _load_under_way(runner: "Runner", connection: Connection) -> list[Unit]:
     """Return the exposures that accumulators compute with, and those of what still runs: they cannot wait for their turn."""
-    entries = [stage.entry for stage in runner.scheduler.stages.values() if stage.entry and stage.node.domain == "exposure"]
+    accumulators = [stage for stage in runner.scheduler.stages.values() if isinstance(stage, Accumulating)]
+    entries = [stage.entry for stage in accumulators if stage.entry and stage.node.domain == "exposure"]
     wanted = {unit: None for entry in entries for unit, _ in entry.members}
     wanted |= {task.unit: None for task, _ in runner.running.values() if task.entry is None}
     units = load_arrived(connection, runner.revisions, wanted)

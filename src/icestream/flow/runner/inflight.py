@@ -39,7 +39,7 @@ class Inflight:
                 del self._tasks[key]
 
     def withdraw(self, step: str, *, running: set[str]) -> list[tuple[Task, list[str]]]:
-        """Let ``step``, which was halted, wait no more for what does not run yet; return these tasks and the units that waited.
+        """Let ``step``, which is drained, wait no more for what does not run yet; return these tasks and the units that waited.
 
         A task goes on for others who wait for it. What an accumulator has consumed stays.
         """

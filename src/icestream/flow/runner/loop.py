@@ -12,7 +12,6 @@ from icestream.flow.commands.dispatch import carry_out_commands
 from icestream.flow.commands.pausing import look_around
 from icestream.flow.commands.restarting import rebuild_stale
 from icestream.flow.declaration import outcomes
-from icestream.flow.declaration.step import Kind
 from icestream.flow.execution.executor import Executor, Request, hear
 from icestream.flow.execution.pool import Pool
 from icestream.flow.resources.broker import RETRY_S
@@ -38,7 +37,6 @@ from icestream.flow.runner.status import Board, RunReport, RunStatus
 from icestream.flow.runner.status_table import StatusTable
 from icestream.flow.runner.tasks import Task, TaskBuilder
 from icestream.flow.scheduling import events, instructions
-from icestream.flow.scheduling.draining import HALTED
 from icestream.flow.scheduling.instruction_queue import InstructionQueue
 from icestream.flow.scheduling.scheduler import Scheduler
 from icestream.flow.storage.contents import GivenFiles
@@ -232,25 +230,26 @@ class Runner:
                 self._enqueue(self.task_builder.task_for_entry(writing.connection, instruction))
             elif isinstance(instruction, instructions.Release):
                 self.task_builder.forget_unit(instruction.unit)
-            elif isinstance(instruction, instructions.Halt):
-                self._carry_out_halt(writing, instruction)
+            elif isinstance(instruction, instructions.Drain):
+                self._drain(writing, instruction.step)
+            elif isinstance(instruction, instructions.Resume) and self.graph.nodes[instruction.step].type.is_source:
+                self.sources.go_on(instruction.step)
             elif isinstance(instruction, instructions.Settle | instructions.Forget):
                 self.board.count(instruction)
 
-    def _carry_out_halt(self, writing: Writing, halt: instructions.Halt) -> None:
-        """Take back the tasks of a step that have not begun; stop or start its source."""
-        if halt.state == HALTED:
-            withdrawn = self.inflight.withdraw(halt.step, running=set(self.running))
-            self.ready.withdraw({task.attempt for task, _ in withdrawn if not task.waiters})
-            for unit in [unit for _, units in withdrawn for unit in units]:
-                self.handle(writing, events.Withdrawn(halt.step, unit))
-        if self.graph.nodes[halt.step].type.kind is Kind.SOURCE:
-            (self.sources.halt if halt.state == HALTED else self.sources.go_on)(halt.step)
+    def _drain(self, writing: Writing, step: str) -> None:
+        """Take back the tasks of a step that have not begun; stop its source."""
+        withdrawn = self.inflight.withdraw(step, running=set(self.running))
+        self.ready.withdraw({task.attempt for task, _ in withdrawn if not task.waiters})
+        for unit in [unit for _, units in withdrawn for unit in units]:
+            self.handle(writing, events.Withdrawn(step, unit))
+        if self.graph.nodes[step].type.is_source:
+            self.sources.drain(step)
 
     def _prepare(self, writing: Writing, dispatch: instructions.Dispatch) -> None:
         """Queue a unit, unless a result with its key is there already: then it is taken over."""
         task = self.task_builder.task_for(dispatch)
-        computes = self.graph.nodes[dispatch.step].type.kind is Kind.MAP
+        computes = self.graph.nodes[dispatch.step].type.computes
         weight = self.results.known_weight(writing, task.key) if computes else None
         if weight is None:
             self._enqueue(task)

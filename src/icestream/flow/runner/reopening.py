@@ -11,9 +11,9 @@ from sqlalchemy import ColumnElement, select
 
 from icestream.flow.commands.retrying import readmit
 from icestream.flow.declaration import outcomes
-from icestream.flow.declaration.step import Kind
 from icestream.flow.scheduling import events, instructions
-from icestream.flow.scheduling.draining import LIFTED
+from icestream.flow.scheduling.draining import Cause
+from icestream.flow.scheduling.gate import Gate
 from icestream.flow.storage import schema
 from icestream.flow.storage.writing import Writing
 from icestream.flow.workflow.graph import Node
@@ -36,9 +36,9 @@ def reopen_left_out(runner: "Runner", writing: Writing) -> None:
             runner.handle(writing, events.Retried(node.name, unit))
 
 
-def lift_halt(runner: "Runner", writing: Writing, step: str) -> int:
-    """Let a halted step go on, and decide again what it left out; return how many units these are."""
-    runner.handle(writing, events.Lifted(step))
+def resume_step(runner: "Runner", writing: Writing, step: str) -> int:
+    """Let a drained step go on, and decide again what it left out; return how many units these are."""
+    runner.handle(writing, events.Resumed(step))
     return decide_absent(runner, writing, runner.graph.nodes[step])
 
 
@@ -48,38 +48,36 @@ def release_gate(runner: "Runner", writing: Writing, step: str) -> int:
     A gate whose stream closed before it opened takes back what it left out.
     """
     stage = runner.scheduler.stages[step]
-    waiting, was_open = len(stage.waiting), stage.opened
+    waiting, was_open = stage.n_waiting, isinstance(stage, Gate) and stage.opened
     runner.handle(writing, events.Released(step))
     left_out = 0
-    if stage.opened and not was_open and not stage.spent:
+    if isinstance(stage, Gate) and stage.opened and not was_open and not stage.spent:
         left_out = decide_absent(runner, writing, stage.node)
-    return waiting - len(stage.waiting) + left_out
+    return waiting - stage.n_waiting + left_out
 
 
 def end_outlived_signals(runner: "Runner", writing: Writing) -> list[str]:
-    """Let steps go on that a gate halted which is asked anew (it was edited, or is below an edit); return them.
+    """Let steps go on that a gate drained which is asked anew (it was edited, or is below an edit); return them.
 
     A signal holds as long as the opening of the gate that sent it.
     """
-    ended = []
-    for step, stage in runner.scheduler.stages.items():
-        if stage.halted and any(stage.halted.startswith(f"{step} was halted: {gate} opened: ") for gate in _unopened(runner)):
-            stage.halted = stage.wait_reason = ""
-            writing.apply(instructions.Halt(step, LIFTED, "the gate that halted it is asked anew"))
-            if stage.node.type.kind is Kind.SOURCE:
+    stages, ended = runner.scheduler.stages, []
+    for step, stage in stages.items():
+        if stage.drained is None or stage.drained.cause is not Cause.GATE:
+            continue
+        gate = stages.get(stage.drained.by)
+        if isinstance(gate, Gate) and not gate.opened:
+            stage.set_drained(None)
+            writing.apply(instructions.Resume(step))
+            if stage.node.type.is_source:
                 runner.sources.go_on(step)
             ended.append(step)
     return ended
 
 
-def _unopened(runner: "Runner") -> list[str]:
-    stages = runner.scheduler.stages.values()
-    return [stage.node.name for stage in stages if stage.node.type.kind is Kind.GATE and not stage.opened]
-
-
 def decide_absent(runner: "Runner", writing: Writing, node: Node) -> int:
     """Decide again what a step left out while it took nothing, and what has changed above it; return how many units these are."""
-    if node.type.kind is Kind.SOURCE:
+    if node.type.is_source:
         return 0
     writing.flush()
     outcome = schema.outcome
@@ -94,7 +92,7 @@ def decide_absent(runner: "Runner", writing: Writing, node: Node) -> int:
 def _decide_outdated(runner: "Runner", writing: Writing, node: Node) -> int:
     """Decide again what a step keeps of units whose inputs changed while it took nothing."""
     stage = runner.scheduler.stages[node.name]
-    if node.type.kind in (Kind.COLLECT, Kind.ACCUMULATE):
+    if node.type.takes_many:
         return 0
     outdated, stage.stale = sorted(stage.stale), set()
     for unit in outdated:
@@ -107,8 +105,8 @@ def _decide_outdated(runner: "Runner", writing: Writing, node: Node) -> int:
 def _left_out(runner: "Runner", node: Node) -> "ColumnElement[bool] | None":
     """Return what marks the outcomes of ``node`` that only a closing made."""
     outcome = schema.outcome
-    if node.type.kind is Kind.GATE:
-        stage = runner.scheduler.stages[node.name]
+    stage = runner.scheduler.stages[node.name]
+    if isinstance(stage, Gate):
         return None if stage.opened or stage.shut else outcome.c.status == outcomes.Status.ABSENT.value
     unpublished = list(_unpublished(runner, node))
     if not unpublished:

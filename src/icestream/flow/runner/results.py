@@ -13,7 +13,6 @@ from icestream import __version__
 from icestream.flow.commands.pausing import blame_surroundings, hold_after, hold_for, note_success
 from icestream.flow.declaration import outcomes
 from icestream.flow.declaration.guard import CallFailure
-from icestream.flow.declaration.step import Kind
 from icestream.flow.execution.executor import Answer
 from icestream.flow.execution.wire import Message
 from icestream.flow.runner.retention import files_to_drop
@@ -128,7 +127,7 @@ class ResultHandler:
         if unit is None:
             return None
         missing = self.missing_in(step, unit_id, task.inputs)
-        if node.type.kind is Kind.MAP:
+        if node.type.computes:
             return outcomes.Outcome(outcomes.Status.ITEM, {"out": task.key}, body["record"]["weight"], missing=missing)
         accepted = body["status"] == "item"
         status = outcomes.Status.ITEM if accepted else outcomes.Status.REJECTED

@@ -45,7 +45,7 @@ class SourceMessages:
                 self.runner.sources.fell(writing, step, body["message"], reading=body["reading"])
 
     def _arrival(self, writing: Writing, step: str, message: Message) -> None:
-        if self.runner.scheduler.stages[step].halted:
+        if self.runner.scheduler.stages[step].drained:
             return  # said before it heard that it is to stop; it is found again when it goes on
         body = message.body
         node = self.runner.graph.nodes[step]

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from icestream.flow.declaration.step import Kind
 from icestream.flow.execution.wire import Message
 from icestream.flow.scheduling import events, instructions
 from icestream.flow.storage import schema
@@ -35,23 +34,23 @@ class Sources:
     deaths: "Counter[tuple[str, tuple[str, int, int]]]" = field(default_factory=Counter)  # by step and the file it was reading
 
     def start_all(self) -> None:
-        """Start every source that neither runs, nor has ended, nor is halted, unless a person has paused the session."""
+        """Start every source that neither runs, nor has ended, nor is drained, unless a person has paused the session."""
         if "person" in self.runner.holds.by_kind:
             return
         watched = {worker.source for worker in self.runner.pool.workers}
         for node in self._nodes():
             known = node.name in watched or node.name in self.ended or node.name in self.restart_at
-            if not known and not self.runner.scheduler.stages[node.name].halted:
+            if not known and not self.runner.scheduler.stages[node.name].drained:
                 self._start(node)
 
-    def halt(self, step: str) -> None:
+    def drain(self, step: str) -> None:
         """Stop one source; what it still said is not heard."""
         self.restart_at.pop(step, None)
         for worker in [worker for worker in self.runner.pool.workers if worker.source == step]:
             self.runner.pool.dismiss(worker)
 
     def go_on(self, step: str) -> None:
-        """Start a source again that was halted, after the commit; it finds what came meanwhile."""
+        """Start a source again that was drained, after the commit; it finds what came meanwhile."""
         self.ended.pop(step, None)
         self.wanted = True
 
@@ -79,7 +78,7 @@ class Sources:
         self.start_all()
 
     def _nodes(self) -> list[Node]:
-        return [node for node in self.runner.graph.nodes.values() if node.type.kind is Kind.SOURCE]
+        return [node for node in self.runner.graph.nodes.values() if node.type.is_source]
 
     def _signature(self, node: Node) -> tuple[int, dict[str, object]]:
         return self.runner.revisions[node.name].id, {"params": node.params, "roots": self.runner.session.roots}
@@ -104,7 +103,7 @@ class Sources:
 
     def fell(self, writing: Writing, step: str, message: str, *, reading: list[Any] | None = None) -> None:
         """Note that a source failed or died (while it was reading a file); it is started again after a pause that grows."""
-        if self.runner.stop_signals or self.runner.scheduler.stages[step].halted:
+        if self.runner.stop_signals or self.runner.scheduler.stages[step].drained:
             return
         if reading is not None:
             ref, size_bytes, modified_ns = reading

@@ -22,11 +22,11 @@ from sqlalchemy import (
     text,
 )
 
-from icestream.flow.storage.schema_people import board, command, document, halt, metadata, notice, override, recompute
+from icestream.flow.storage.schema_people import board, command, document, drain, metadata, notice, override, recompute
 
-__all__ = ["board", "command", "document", "halt", "metadata", "notice", "override", "recompute"]
+__all__ = ["board", "command", "document", "drain", "metadata", "notice", "override", "recompute"]
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 5
 
 runner = Table(  # one row: who writes
     "runner",

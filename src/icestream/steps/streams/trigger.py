@@ -30,8 +30,8 @@ class TriggerParams(Params):
     seed: int = Field(0, description="Another seed chooses other exposures")
     closes: list[str] = Field(
         default_factory=list,
-        description="Steps that are halted when this opens: they take nothing new",
-        json_schema_extra={"halts": True, "operational": True},
+        description="Steps that are closed when this opens: they take nothing new",
+        json_schema_extra={"drains": True, "operational": True},
     )
 
     @model_validator(mode="after")
