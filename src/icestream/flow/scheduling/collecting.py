@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from icestream.flow.declaration.context import Progress, Verdict
 from icestream.flow.declaration.outcomes import Keys, Member, Outcome, Status
 from icestream.flow.scheduling.instructions import StartClock
-from icestream.flow.scheduling.joins import first_weight, member_keys
+from icestream.flow.scheduling.joins import member_keys
 from icestream.flow.scheduling.stage import Core, Inputs, Stage, Unit
 
 Judge = Callable[[Progress], Verdict]
@@ -33,9 +33,9 @@ class Collecting(Stage):
         """Tell whether a unit waits here."""
         return unit_id in self.waiting
 
-    def take(self, core: Core, unit: Unit, inputs: Inputs, weight: int) -> None:
+    def take(self, core: Core, unit: Unit, inputs: Inputs) -> None:
         """Let a unit wait, and ask whether there are enough."""
-        self.put(unit.id, member_keys(inputs), weight)
+        self.put(unit.id, member_keys(inputs), self.weight_of(unit))
         self.ask(core)
 
     def put(self, unit_id: str, keys: Keys, weight: int) -> None:
@@ -91,10 +91,6 @@ class Collecting(Stage):
             stream_closed=stream_closed,
             released=released,
         )
-
-    def weight_of(self, unit: Unit) -> int:
-        """Return the weight of a member."""
-        return first_weight(self.node, unit.outcomes)
 
     def settle_member(self, core: Core, unit_id: str, keys: Keys) -> None:
         """Let a member pass."""

@@ -17,7 +17,7 @@ from icestream.flow.scheduling.stage import Core, Inputs, Stage, Unit
 class Computing(Stage):
     """A map or filter."""
 
-    def take(self, core: Core, unit: Unit, inputs: Inputs, weight: int) -> None:
+    def take(self, core: Core, unit: Unit, inputs: Inputs) -> None:
         """Dispatch a unit."""
         unit.running.add(self.name)
         unit.stale.discard(self.name)

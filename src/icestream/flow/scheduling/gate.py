@@ -21,19 +21,22 @@ class Gate(Timed):
     """Keeps or rejects each exposure by itself, before it waits."""
     opened: bool = False
 
-    def take(self, core: Core, unit: Unit, inputs: Inputs, weight: int) -> None:
+    def take(self, core: Core, unit: Unit, inputs: Inputs) -> None:
         """Let a unit pass, or wait."""
         if self.opened:
-            core.settle(unit, self, Outcome(Status.ITEM, passed_keys(self.node, inputs, accepted=True), weight))
+            keys = passed_keys(self.node, inputs, accepted=True)
+            core.settle(unit, self, Outcome(Status.ITEM, keys, self.weight_of(unit)))
         else:
-            super().take(core, unit, inputs, weight)
+            super().take(core, unit, inputs)
 
-    def decide_at_once(self, core: Core, unit: Unit, inputs: Inputs, weight: int) -> Outcome | None:
+    def decide_at_once(self, core: Core, unit: Unit, inputs: Inputs) -> Outcome | None:
         """Return what a person, or the gate's own rule for single exposures, says of a unit."""
         if self.admit is None or (unit.id, self.name) in core.overrides:
-            return super().decide_at_once(core, unit, inputs, weight)
+            return super().decide_at_once(core, unit, inputs)
         verdict = self.admit(unit.id)
-        return None if verdict.accepted else Outcome(Status.REJECTED, {"rejected": inputs["items"][0]}, weight, verdict.reason)
+        if verdict.accepted:
+            return None
+        return Outcome(Status.REJECTED, {"rejected": inputs["items"][0]}, self.weight_of(unit), verdict.reason)
 
     def may_be_asked(self) -> bool:
         """Tell whether the rule has anything to say now."""

@@ -26,7 +26,7 @@ def join_inputs(node: Node, outcomes: Mapping[str, Outcome]) -> Joined | None:
     missing: list[str] = []
     many = node.list_ports
     item_links = node.item_links
-    if any(link.step not in outcomes for links in item_links.values() for link in links):
+    if not node.item_steps <= outcomes.keys():
         return None
     for port, links in item_links.items():
         offered = [_offered_keys(outcomes[link.step], link.output) for link in links]

@@ -15,7 +15,7 @@ from icestream.flow.scheduling.collecting import Timed
 from icestream.flow.scheduling.deciding import Judges
 from icestream.flow.scheduling.events import Event, Tick
 from icestream.flow.scheduling.instructions import Forget, Instruction, Release, Settle
-from icestream.flow.scheduling.joins import first_weight, join_inputs
+from icestream.flow.scheduling.joins import join_inputs
 from icestream.flow.scheduling.overriding import Overrides
 from icestream.flow.scheduling.stage import Stage, Unit
 from icestream.flow.scheduling.transitions import TRANSITIONS, stage_for
@@ -40,6 +40,8 @@ class Scheduler:
     out: list[Instruction] = field(default_factory=list)
     uptime_s: float = 0.0
     checked: bool = False
+    decides: frozenset[str] | None = None
+    """The steps that decide; what the others say of a unit is given with it. Unset: all."""
 
     def __post_init__(self) -> None:
         self.stages = {name: stage_for(node, self.judges) for name, node in self.graph.nodes.items()}
@@ -47,15 +49,19 @@ class Scheduler:
         self._inputs = {name: [stages[step] for step in self.graph.inputs_of(name)] for name in stages}
         self._dependents = {name: [stages[node.name] for node in self.graph.dependents(name)] for name in stages}
         self._takers = {
-            name: [stage for stage in found if stage.node.takes_items_of(name)] for name, found in self._dependents.items()
+            name: [stage for stage in found if stage.node.takes_items_of(name) and self._lets_decide(stage)]
+            for name, found in self._dependents.items()
         }
         self._followers = {name: [stages[step] for step in self.graph.followers(name)] for name in stages}
         self._below: dict[str, list[Stage]] = {}
         self._domains: dict[str, list[Stage]] = {}
         for stage in stages.values():
-            if not stage.node.publishes_only:
+            if not stage.node.publishes_only and self._lets_decide(stage):
                 self._domains.setdefault(stage.node.domain, []).append(stage)
         self._timed = [stage for stage in stages.values() if isinstance(stage, Timed)]
+
+    def _lets_decide(self, stage: Stage) -> bool:
+        return self.decides is None or stage.name in self.decides
 
     def handle(self, event: Event) -> list[Instruction]:
         """Take one event and return what is to be done, in order."""
@@ -154,14 +160,13 @@ class Scheduler:
             return
         if stage.hold_back(self, unit):
             return
-        weight = first_weight(stage.node, unit.outcomes)
-        chosen = stage.decide_at_once(self, unit, joined.inputs, weight)
+        chosen = stage.decide_at_once(self, unit, joined.inputs)
         if chosen is not None:
             self.settle(unit, stage, chosen)
             return
         bound = stage.bind(self, unit)
         if bound is not None:
-            stage.take(self, unit, {**joined.inputs, **bound}, weight)
+            stage.take(self, unit, {**joined.inputs, **bound})
 
     def settle(self, unit: Unit, stage: Stage, outcome: Outcome) -> None:
         """Give a unit its outcome at a step and decide what depends on it."""

@@ -12,7 +12,7 @@ from typing import ClassVar, Protocol
 from icestream.flow.declaration.outcomes import Outcome, Status
 from icestream.flow.scheduling.draining import DrainReason
 from icestream.flow.scheduling.instructions import Bind, Instruction, MarkStale, MarkStream, Notify, PublishVersion
-from icestream.flow.scheduling.joins import Joined, join_inputs
+from icestream.flow.scheduling.joins import Joined, first_weight, join_inputs
 from icestream.flow.scheduling.overriding import Override, decide_by_hand
 from icestream.flow.scheduling.retry import ALERT_AFTER_FAILURES
 from icestream.flow.workflow.graph import Node
@@ -111,10 +111,8 @@ class Stage:
     stale: set[str] = field(default_factory=set)
     """What was taken and is no item any more, or another."""
 
-    @property
-    def name(self) -> str:
-        """The name of the step."""
-        return self.node.name
+    def __post_init__(self) -> None:
+        self.name = self.node.name
 
     @property
     def shut(self) -> str:
@@ -133,7 +131,7 @@ class Stage:
 
     # What a kind does in its own way ---------------------------------------------------------------------------------------
 
-    def take(self, core: Core, unit: Unit, inputs: Inputs, weight: int) -> None:
+    def take(self, core: Core, unit: Unit, inputs: Inputs) -> None:
         """Run, pass or let wait a unit whose inputs are all known and bound."""
 
     def has(self, unit_id: str) -> bool:
@@ -143,10 +141,14 @@ class Stage:
     def drop(self, unit_id: str) -> None:
         """Take a waiting unit back: its inputs have changed."""
 
-    def decide_at_once(self, core: Core, unit: Unit, inputs: Inputs, weight: int) -> Outcome | None:
+    def decide_at_once(self, core: Core, unit: Unit, inputs: Inputs) -> Outcome | None:
         """Return what is said of a unit without any work; None if nothing."""
         override = core.overrides.get((unit.id, self.name))
-        return None if override is None else decide_by_hand(self.node, inputs, weight, override)
+        return None if override is None else decide_by_hand(self.node, inputs, self.weight_of(unit), override)
+
+    def weight_of(self, unit: Unit) -> int:
+        """Return the weight that a unit has here, by its inputs."""
+        return first_weight(self.node, unit.outcomes)
 
     def is_over(self, core: Core) -> bool:
         """Tell whether nothing new will be taken: it was told so, or its inputs have closed."""

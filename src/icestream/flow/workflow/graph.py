@@ -83,10 +83,15 @@ class Node:
     contents: Mapping[str, str | None] = field(default_factory=dict)  # of files that parameters name; see flow.contents
     given: frozenset[str] = frozenset()  # the parameters that the workflow gives; the others are at their defaults
 
-    @property
+    @cached_property
     def item_links(self) -> dict[str, tuple[Link, ...]]:
         """The inputs that come per unit (not bound snapshots)."""
         return {port: links for port, links in self.links.items() if port not in self.bound}
+
+    @cached_property
+    def item_steps(self) -> frozenset[str]:
+        """The steps whose outputs come per unit."""
+        return frozenset(link.step for links in self.item_links.values() for link in links)
 
     @cached_property
     def list_ports(self) -> frozenset[str]:
@@ -110,7 +115,7 @@ class Node:
 
     def takes_items_of(self, step: str) -> bool:
         """Tell whether an input that comes per unit is from ``step``."""
-        return any(link.step == step for links in self.item_links.values() for link in links)
+        return step in self.item_steps
 
 
 @dataclass(frozen=True)
