@@ -129,6 +129,7 @@ class Scheduler:
         for stage in stages:
             if stage.name not in unit.outcomes:
                 stage.undecided += 1
+                stage.closed = False
         for stage in stages:
             if stage.name not in unit.outcomes:
                 self.decide(unit, stage)
@@ -202,6 +203,8 @@ class Scheduler:
         """Take the outcome of a unit back."""
         known = unit.outcomes.pop(stage.name)
         stage.note(known, None)
+        if not stage.node.type.is_source:  # it may have closed early, as one of its inputs had
+            stage.closed = False
         self.out.append(Forget(stage.name, unit.id, known.status))
 
     def release(self, unit: Unit) -> None:
