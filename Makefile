@@ -2,12 +2,13 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-# Many tests wait for processes; a file's tests stay together, for they share what they start.
-PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+# Many tests wait for processes, so there is one more than cores, and at most 4. A file's tests stay together, for they share what they
+# start; long files come first.
+PARALLEL := --numprocesses $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4))) --dist loadfile --no-loadscope-reorder
 # An old bytecode or user-site setting of the caller must not leak in.
 export PYTHONNOUSERSITE := 1
 
-.PHONY: help demo test test-services check docs lint install clean
+.PHONY: help demo test test-services check pythons coverage docs site lint install clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -22,7 +23,10 @@ test-services: $(VENV)/.installed-test  ## Install Debian packages (root or sudo
 	bash scripts/install-services.sh
 	$(BIN)/python -m pytest -m services
 
-check: test test-services  ## Everything that the continuous integration runs
+check: test test-services site  ## Everything that the continuous integration runs
+
+pythons:  ## Run some quick tests with every Python from 3.11 to 3.13 that this machine has
+	bash scripts/try-pythons.sh
 
 lint: $(VENV)/.installed-test  ## Check style, formatting, types and layers
 	$(BIN)/ruff check
@@ -30,8 +34,17 @@ lint: $(VENV)/.installed-test  ## Check style, formatting, types and layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+coverage: $(VENV)/.installed-test  ## Run the tests of `make test` and say which lines of icestream they do not reach
+	rm -rf build/coverage
+	$(BIN)/coverage run -m pytest $(PARALLEL) -m "not services"
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
 docs: $(VENV)/.installed  ## Write docs/reference anew from the declarations in the source
 	$(BIN)/python -m icestream.testing.reference docs/reference
+
+site: $(VENV)/.installed-docs  ## Build the documentation as a website in build/site; a dead link fails
+	$(BIN)/mkdocs build --strict
 
 install: $(VENV)/.installed  ## Make .venv with icestream in it
 
@@ -42,10 +55,16 @@ $(VENV)/.made: scripts/make-venv.sh
 	bash scripts/make-venv.sh $(VENV)
 	@touch $@
 
+# Until 0.1.0 the distribution was called icestream; where both are installed, the old one's list of steps would be read too.
 $(VENV)/.installed: $(VENV)/.made pyproject.toml constraints.txt
+	$(BIN)/python -m pip uninstall -qq --yes icestream
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	@touch $@

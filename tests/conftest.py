@@ -1,17 +1,29 @@
 """Fixtures shared by all tests."""
 
 import os
+import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from icestream.flow.execution.pool import Pool
 from services.postgres import ThrowawayServer, find_binaries, throwaway_server
 
 # Worker processes find the toy steps where this process finds them (`pythonpath` in pyproject.toml).
 os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
 
+pytest_plugins = ["toys.places", "toys.scipion_exports"]
+
+_FIRST = ("flow", "cli", "workflows", "algorithms", "steps")
 _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the folders whose files take longest, so that none of them is still running when all others are done."""
+    folders = {item: item.path.relative_to(Path(__file__).parent).parts[0] for item in items}
+    items.sort(key=lambda item: _FIRST.index(folders[item]) if folders[item] in _FIRST else len(_FIRST))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,6 +32,30 @@ def _a_machine_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ICESTREAM_LEDGER", str(tmp_path_factory.mktemp("machine") / "ledger"))
         patch.delenv("ICESTREAM_GPUS", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _workers_may_tell_what_they_ran() -> Iterator[None]:
+    """Under `make coverage`, let idle workers end by themselves before they are killed: what is killed says nothing."""
+    if "COVERAGE_PROCESS_CONFIG" not in os.environ:
+        yield
+        return
+    kill_all = Pool.shut_down
+
+    def end_then_kill(self: Pool) -> None:
+        for worker in self.workers:
+            with socket.socket(fileno=os.dup(worker.connection.fileno())) as line:
+                line.shutdown(socket.SHUT_WR)
+        for worker in self.workers:
+            try:
+                worker.process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                continue
+        kill_all(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Pool, "shut_down", end_then_kill)
         yield
 
 

@@ -6,12 +6,14 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from icestream.cli.fields import describe_fields
 from icestream.flow.declaration.registry import find_step
 from icestream.microscope.settings import SimulationSettings
 from icestream.settings import Settings
 from icestream.testing import reference
+from icestream.testing.reference_records import own_records
 from icestream.workflows import list_workflows, read_template
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,7 +66,8 @@ def test_every_step_and_parameter_is_in_the_reference() -> None:
 
 
 def test_every_parameter_and_setting_has_a_description() -> None:
-    models = [find_step(step).params for step in reference.own_steps()] + [Settings, SimulationSettings]
+    models: list[type[BaseModel]] = [find_step(step).params for step in reference.own_steps()]
+    models += [Settings, SimulationSettings]
     bare = [f"{model.__name__}.{field.name}" for model in models for field in describe_fields(model) if not field.description]
     assert bare == []
 
@@ -73,7 +76,7 @@ def test_every_setting_record_command_and_workflow_is_in_the_reference() -> None
     pages = {path.name: path.read_text(encoding="utf-8") for path in REFERENCE.glob("*.md")}
     settings = [f"ICESTREAM_{name.upper()}" for name in Settings.model_fields]
     assert [name for name in settings if f"`{name}`" not in pages["settings.md"]] == []
-    assert [r.__name__ for r in reference.own_records() if f"\n## {r.__name__}\n" not in pages["records.md"]] == []
+    assert [r.__name__ for r in own_records() if f"\n## {r.__name__}\n" not in pages["records.md"]] == []
     assert [name for name in reference.own_commands() if f"\n## {name}\n" not in pages["commands.md"]] == []
     assert [name for name in list_workflows() if f"\n## {name}\n" not in pages["workflows.md"]] == []
 
@@ -111,8 +114,43 @@ def test_workflows_in_the_documentation_are_valid(page: Path) -> None:
         assert [spec.use for spec in workflow.steps.values() if spec.use not in reference.own_steps()] == []
 
 
+@cache
+def _anchors(page: Path) -> set[str]:
+    """Return the anchors of the headings of a page, as repository pages make them."""
+    prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def _local_links(page: Path) -> list[tuple[Path, str]]:
+    """Return target and anchor of every link to a file of the project."""
+    links = re.findall(r"\]\(([^)# ]*)#?([^) ]*)[^)]*\)", page.read_text(encoding="utf-8"))
+    return [(page.parent / link if link else page, anchor) for link, anchor in links if "://" not in link]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_links_lead_somewhere(page: Path) -> None:
-    links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
-    local = [link for link in links if "://" not in link]
-    assert [link for link in local if not (page.parent / link).exists()] == []
+    links = _local_links(page)
+    assert [target for target, _ in links if not target.exists()] == []
+    assert [(target, anchor) for target, anchor in links if anchor and anchor not in _anchors(target)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_source_files_named_in_the_documentation_exist(page: Path) -> None:
+    named = re.findall(r"`((?:src|tests|scripts|benchmarks)/[^`*… ]+)`", page.read_text(encoding="utf-8"))
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    reached, new = set[Path](), {ROOT / "README.md"}
+    while new:
+        reached |= new
+        targets = {target / "README.md" if target.is_dir() else target for page in new for target, _ in _local_links(page)}
+        new = {target.resolve() for target in targets if target.suffix == ".md"} - reached
+    assert [_name(page) for page in PAGES if page not in reached] == []
+
+
+def test_the_site_has_every_page() -> None:
+    config = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    pages = [page.relative_to(ROOT / "docs").as_posix() for page in PAGES if page.is_relative_to(ROOT / "docs")]
+    assert [page for page in pages if not page.startswith("decisions/0") and f": {page}\n" not in config] == []

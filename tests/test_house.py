@@ -4,11 +4,14 @@ import ast
 import re
 import tomllib
 from collections.abc import Iterator
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
+import grimp
 import pytest
+import yaml
 
+from icestream import __version__
 from icestream.flow.declaration.registry import GROUP, find_step
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,6 +23,10 @@ LONGEST_MODULE = 400
 LONGEST_BODY = 40
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "manager", "base"}
 MAY_CATCH_EVERYTHING = {"flow/declaration/guard.py"}
+
+
+MOST_OWN_IMPORTS = 4.2
+"""How many modules of ours a module imports, in the mean; it is to become less, not more."""
 
 
 def _name(path: Path) -> str:
@@ -68,6 +75,12 @@ def test_function_bodies_are_short() -> None:
     assert {name: length for name, length in lengths.items() if length > LONGEST_BODY} == {}
 
 
+def test_modules_know_few_others() -> None:
+    graph = grimp.build_graph("icestream", exclude_type_checking_imports=False, cache_dir=None)
+    counts = [len(graph.find_modules_directly_imported_by(module)) for module in graph.modules]
+    assert sum(counts) / len(counts) <= MOST_OWN_IMPORTS
+
+
 def test_names_say_what_is_inside() -> None:
     named = [path for path in [*SOURCE.rglob("*"), *TESTS.rglob("*")] if path.is_dir() or path.suffix == ".py"]
     assert [path for path in named if path.stem in FORBIDDEN_NAMES] == []
@@ -101,12 +114,12 @@ def test_nothing_is_unpickled_or_evaluated() -> None:
                 "eval",
                 "exec",
             ):
-                found.append(f"{_name(path)}:{node.lineno}")
+                found.append(f"{_name(path)}:{getattr(node, 'lineno', 0)}")
     assert found == []
 
 
 @pytest.mark.parametrize("entry", sorted(entry_points(group=GROUP)), ids=lambda entry: entry.name)
-def test_entry_points_lead_to_the_step_of_their_name(entry: object) -> None:
+def test_entry_points_lead_to_the_step_of_their_name(entry: EntryPoint) -> None:
     assert find_step(entry.name).name == entry.name
 
 
@@ -129,9 +142,16 @@ def test_test_modules_have_names_of_their_own() -> None:
     assert sorted(set(names)) == sorted(names)
 
 
+def test_every_file_names_the_same_version() -> None:
+    released = re.findall(r"^## \[([0-9.]+)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"]
+    assert (released[0], cited) == (__version__, __version__)
+
+
 def test_every_dependency_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = {_requirement_name(text) for text in [*project["dependencies"], *project["optional-dependencies"]["test"]]}
+    extras = project["optional-dependencies"]
+    wanted = {_requirement_name(text) for text in [*project["dependencies"], *extras["test"], *extras["docs"]]}
     lines = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9_.-]+==[A-Za-z0-9.]+", line)] == []
     assert wanted - {_requirement_name(line) for line in lines} == set()

@@ -7,6 +7,8 @@ import psutil
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from icestream.logs import LogLevel
+
 
 class Settings(BaseSettings):
     """What belongs to the machine, never to the science."""
@@ -35,6 +37,7 @@ class Settings(BaseSettings):
         None,
         description="File in which the runners of this machine agree on who holds what; unset: one for each user; empty: none",
     )
+    log_level: LogLevel = Field("info", description="What is written to the log of a session: this level and those above it")
     templates: str = Field("", description="Folders of the facility's own templates, separated as in PATH")
     state: Path = Field(
         default_factory=lambda: Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "icestream",

@@ -103,7 +103,8 @@ def test_fourier_cropping_and_phase_ramps(new_shape):
 @pytest.mark.parametrize("spread", [0.0, 0.4, 7.0])
 def test_warp_by_a_field_that_reaches_beyond_the_border(spread):
     image = _image(4, (70, 90))
-    field = np.random.default_rng(4).normal(scale=spread, size=(2, 5, 6)).astype(np.float32) + np.float32([[[-3.3]], [[8.8]]])
+    mean = np.array([[[-3.3]], [[8.8]]], np.float32)
+    field = np.random.default_rng(4).normal(scale=spread, size=(2, 5, 6)).astype(np.float32) + mean
     moved = warp_image_2d(ELSEWHERE.put(image), field_yx_px=field)
     _same(moved, warp_image_2d(image, field_yx_px=field))
 
@@ -275,6 +276,7 @@ def test_a_whole_movie(movie, dose, bin, halves):
     )
     assert there.note == here.note
     np.testing.assert_allclose(there.global_yx_px, here.global_yx_px, atol=1e-3)
+    assert there.local_coefficients is not None and here.local_coefficients is not None
     np.testing.assert_allclose(there.local_coefficients, here.local_coefficients, atol=1e-3)
     for name in ("plain", "weighted", "even", "odd"):
         image, other = getattr(sums, name), getattr(sums_there, name)

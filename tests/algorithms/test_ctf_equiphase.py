@@ -1,6 +1,7 @@
 """The second CTF estimator on simulated and real micrographs, and against the first."""
 
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import mrcfile
@@ -16,12 +17,12 @@ from icestream.algorithms.ctf.transfer import ctf_2d
 from icestream.algorithms.spectra.multitaper import MULTITAPER_NOISE_INFLATION, multitaper_spectra, multitaper_tile_px
 from icestream.algorithms.spectra.spectrum import power_spectra, spectrum_tile_px
 
-KRIOS = {"voltage_kv": 300.0, "cs_mm": 2.7, "amplitude_contrast": 0.07}
-ARCTICA = {"voltage_kv": 200.0, "cs_mm": 2.7, "amplitude_contrast": 0.1}
+KRIOS: dict[str, Any] = {"voltage_kv": 300.0, "cs_mm": 2.7, "amplitude_contrast": 0.07}
+ARCTICA: dict[str, Any] = {"voltage_kv": 200.0, "cs_mm": 2.7, "amplitude_contrast": 0.1}
 
 
 def simulate(
-    seed: int, optics: dict[str, float], *, pixel: float, u: float, v: float, angle: float, phase: float = 0.0
+    seed: int, optics: dict[str, Any], *, pixel: float, u: float, v: float, angle: float, phase: float = 0.0
 ) -> NDArray[np.float32]:
     rng = np.random.default_rng(seed)
     shape = {"defocus_u_ang": u, "defocus_v_ang": v, "astigmatism_angle_deg": angle, "phase_shift_deg": phase}
@@ -33,12 +34,12 @@ def simulate(
     return (signal * np.sqrt(0.1) / signal.std() + noise / noise.std()).astype(np.float32)
 
 
-def fit(image: NDArray[np.float32], optics: dict[str, float], *, pixel: float, **options: tuple[float, float]) -> CtfEstimate:
+def fit(image: NDArray[np.float32], optics: dict[str, Any], *, pixel: float, **options: Any) -> CtfEstimate:
     tile_px = multitaper_tile_px((image.shape[0], image.shape[1]), pixel_size_ang=pixel, tile_ang=1800)
     return fit_ctf_equiphase(multitaper_spectra(image, tile_px=tile_px), pixel_size_ang=pixel, **optics, **options)
 
 
-def fit_first(image: NDArray[np.float32], optics: dict[str, float], *, pixel: float) -> CtfEstimate:
+def fit_first(image: NDArray[np.float32], optics: dict[str, Any], *, pixel: float) -> CtfEstimate:
     tile_px = spectrum_tile_px((image.shape[0], image.shape[1]), pixel_size_ang=pixel, tile_ang=1000)
     return fit_ctf(power_spectra(image, tile_px=tile_px, n_sets=2), pixel_size_ang=pixel, **optics)
 
@@ -62,7 +63,7 @@ def vector_of(found: CtfEstimate) -> complex:
     ],
 )
 def test_the_ctf_of_a_simulated_micrograph_is_found(
-    optics: dict[str, float], pixel: float, u: float, v: float, angle: float
+    optics: dict[str, Any], pixel: float, u: float, v: float, angle: float
 ) -> None:
     found = fit(simulate(7, optics, pixel=pixel, u=u, v=v, angle=angle), optics, pixel=pixel)
     assert abs(defocus_of(found) - (u + v) / 2) < max(30, 3.5 * found.defocus_error_ang)

@@ -93,7 +93,7 @@ def test_the_image_is_left_as_it_was_and_the_answer_repeats() -> None:
         fit_local_defocus(each, shape=image.shape, pixel_size_ang=PIXEL_ANG, max_tilt_deg=20.0).surface.coefficients
         for each in (first, second)
     ]
-    assert np.array_equal(*fits)
+    assert np.array_equal(fits[0], fits[1])
 
 
 def test_what_cannot_be_is_refused() -> None:

@@ -1,5 +1,7 @@
 """Images without a CTF whose form factor has rings, and how far a fit may be from the truth where rings are faint."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -17,7 +19,7 @@ from icestream.algorithms.ctf.transfer import ctf_2d
 from icestream.algorithms.spectra.multitaper import multitaper_spectra
 from icestream.algorithms.spectra.spectrum import power_spectra, spectrum_tile_px
 
-KRIOS = {"voltage_kv": 300.0, "cs_mm": 2.7, "amplitude_contrast": 0.07}
+KRIOS: dict[str, Any] = {"voltage_kv": 300.0, "cs_mm": 2.7, "amplitude_contrast": 0.07}
 OPTICS = Optics.of(**KRIOS)
 LIMITS = CtfRange((3e3, 5e4), 3000.0, (0.0, 0.0))
 SIDE, PIXEL_ANG = 768, 1.2

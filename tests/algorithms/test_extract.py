@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import fft
@@ -13,7 +15,7 @@ from icestream.algorithms.particles.extract import (
     remove_ramp_2d,
 )
 
-MICROSCOPE = {
+MICROSCOPE: dict[str, Any] = {
     "pixel_size_ang": 2.0,
     "defocus_u_ang": 16000.0,
     "defocus_v_ang": 15000.0,

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ GREAT = MicrographFeatures(
         ({"bragg_share": None}, "great", "great from"),
     ],
 )
-def test_the_first_rule_that_is_broken_names_the_kind(changes: dict[str, float | None], kind: str, reason: str) -> None:
+def test_the_first_rule_that_is_broken_names_the_kind(changes: dict[str, Any], kind: str, reason: str) -> None:
     judged = judge_micrograph(replace(GREAT, **changes))
     assert judged.kind == kind
     assert reason in judged.reason

@@ -1,5 +1,7 @@
 """The fit of the local model: exact without noise, modest with it, deaf to a bad patch."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -27,7 +29,13 @@ def _random_model(seed):
 
 
 def _fit(measured, **options):
-    given = {"information": np.ones(measured.shape), "centres_yx_px": CENTRES, "times": TIMES, "n_frames": N, "shape": SHAPE}
+    given: dict[str, Any] = {
+        "information": np.ones(measured.shape),
+        "centres_yx_px": CENTRES,
+        "times": TIMES,
+        "n_frames": N,
+        "shape": SHAPE,
+    }
     return fit_model(measured, **(given | options))
 
 

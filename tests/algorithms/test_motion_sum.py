@@ -1,5 +1,7 @@
 """The corrected sum agrees with the sum along the true motion, and dose weights follow their formula."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from motion_truth import ideal_frame, make_track
@@ -59,21 +61,21 @@ def test_binning_is_fourier_cropping():
 def test_shift_field_is_the_model():
     rng = np.random.default_rng(4)
     coefficients = rng.normal(size=(2, N_TERMS))
-    field = shift_field_px(coefficients, global_yx_px=(1.0, 0.0), frame=3, n_frames=8, shape=(64, 96))
+    field = shift_field_px(coefficients, global_yx_px=np.array((1.0, 0.0)), frame=3, n_frames=8, shape=(64, 96))
     y, x = block_centres(64), block_centres(96)
     expected = local_shift_px(coefficients, frame=3, y_px=y[:, None], x_px=x[None], shape=(64, 96), n_frames=8)
     expected[0] += 1
     np.testing.assert_allclose(field, expected, atol=1e-5)
-    still = shift_field_px(coefficients, global_yx_px=(0.0, 0.0), frame=0, n_frames=8, shape=(64, 96))
+    still = shift_field_px(coefficients, global_yx_px=np.array((0.0, 0.0)), frame=0, n_frames=8, shape=(64, 96))
     np.testing.assert_array_equal(still, 0)
 
 
 def test_corrected_sum_keeps_the_spectrum_up_to_nine_tenths_of_nyquist():
     side, n = 320, 8
     track = make_track(5, n, length=9.0)
-    coefficients = np.zeros((2, 6, 3))
-    coefficients[:, 1:, 0] = np.random.default_rng(5).normal(0, 4, (2, 5))
-    coefficients = coefficients.reshape(2, N_TERMS)
+    table = np.zeros((2, 6, 3))
+    table[:, 1:, 0] = np.random.default_rng(5).normal(0, 4, (2, 5))
+    coefficients = table.reshape(2, N_TERMS)
     specimen = _white_specimen(side)
     frames = [ideal_frame(specimen, side, track[i], coefficients, frame=i, n_frames=n).astype(np.float32) for i in range(n)]
     plain, _ = _sum(frames, global_yx_px=track, local_coefficients=coefficients)
@@ -123,7 +125,7 @@ def test_large_images_one_by_one_give_the_same_sums(monkeypatch):
     rng = np.random.default_rng(6)
     frames = rng.poisson(3, (7, 96, 80)).astype(np.uint8)
     detector = inspect_frames(frames, None, operation="multiply")
-    motion = {"global_yx_px": rng.normal(0, 2, (7, 2)), "local_coefficients": rng.normal(0, 1, (2, 18))}
+    motion: dict[str, Any] = {"global_yx_px": rng.normal(0, 2, (7, 2)), "local_coefficients": rng.normal(0, 1, (2, 18))}
     dose = DoseModel(voltage_kv=300, pixel_size_ang=1.0, dose_per_frame_e_per_ang2=2.0, pre_exposure_e_per_ang2=0)
     usual = sum_movie(frames, detector, **motion, dose=dose, halves=True)
     monkeypatch.setattr("icestream.algorithms.motion.sum._CHUNK_BYTES", 4 * 96 * 80)

@@ -1,7 +1,10 @@
 """The counts of a movie with a known beam."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from icestream.algorithms.motion.movie_dose import measure_counts
 from icestream.errors import ItemError
@@ -19,7 +22,7 @@ def test_mean_and_drift_are_those_of_the_beam() -> None:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
 def test_a_shadow_is_the_share_of_pixels_that_never_counted(dtype: type) -> None:
-    frames = np.zeros((4, 10, 20), dtype)
+    frames: NDArray[Any] = np.zeros((4, 10, 20), dtype)
     frames[2, :, 5:] = 3
     before = frames.copy()
     found = measure_counts(iter(frames))

@@ -88,7 +88,7 @@ def test_peaks_are_apart_ordered_and_refined() -> None:
     y, x = np.mgrid[:60, :80]
     response = np.exp(-((y - 20.3) ** 2 + (x - 30.7) ** 2) / 18) + 0.6 * np.exp(-((y - 40) ** 2 + (x - 60) ** 2) / 18)
     yx, height = find_peaks_2d(response, min_distance_px=5)
-    assert np.allclose(yx[:2], [[20.3, 30.7], [40, 60]], atol=0.1)
+    assert np.allclose(yx[:2], [[20.3, 30.7], [40.0, 60.0]], atol=0.1)
     assert (np.diff(height) <= 0).all()
     far, _ = find_peaks_2d(response, min_distance_px=50)
     assert len(far) == 1

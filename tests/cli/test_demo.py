@@ -31,8 +31,8 @@ def _measures(folder: Path) -> dict[str, Measure]:
 
 def test_what_is_found_is_near_the_truth(demo: tuple[Path, str]) -> None:
     values = {name: line.value for name, line in _measures(demo[0]).items()}
-    assert values["movies through to particles"] == 2
-    assert values["exposures set aside or failed"] == 1
+    assert values["movies processed to particles"] == 2
+    assert values["movies set aside or failed"] == 1
     assert values["global motion, rms error of a track, median"] < 0.3
     assert values["defocus, absolute error, median"] < 100
     assert values["picking, precision"] > 0.5
@@ -96,10 +96,10 @@ def test_status_and_failed_tell_of_the_broken_movie(demo: tuple[Path, str]) -> N
 
 def test_retry_asks_the_runner(demo: tuple[Path, str]) -> None:
     session = demo[0] / "session"
-    assert "nothing to try again" in _call("retry", session, "ctf").output
+    assert "nothing to retry" in _call("retry", session, "ctf").output
     asked = _call("retry", session, "--exposure", "mic_0002").output
     assert "1 arrived broken: write those files again" in asked
-    assert "when the session is run next" in asked
+    assert "at the next run" in asked
     assert "no exposure" in _call("retry", session, "--exposure", "mic_9999").stderr
 
 

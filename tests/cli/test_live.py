@@ -3,8 +3,8 @@ import io
 from rich.console import Console
 
 from icestream.cli.live import describe_status, draw_status, follow_run
-from icestream.flow.runner.pausing import Hold
 from icestream.flow.runner.status import RunStatus, StepStatus
+from icestream.flow.storage.pauses import ActivePause
 
 STATUS = RunStatus(
     (
@@ -47,7 +47,7 @@ def test_a_narrow_terminal_keeps_names_and_numbers() -> None:
 
 
 def test_a_pause_is_shown_with_its_reason() -> None:
-    held = RunStatus(STATUS.steps, hold=Hold("person", "[lunch]", "eva"))
+    held = RunStatus(STATUS.steps, pause=ActivePause("person", "[lunch]", "eva"))
     console = _console(terminal=False)
     console.print(draw_status(held))
     assert "paused by eva: [lunch]" in _printed(console)

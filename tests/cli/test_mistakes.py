@@ -1,6 +1,7 @@
 """What a person may type or meet: one clear line, never a traceback, and nothing made by halves."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def test_a_file_is_no_folder_of_movies(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_yet_is_pointed_at(tmp_path: Path) -> None:
     result = _call("new", tmp_path / "s", "--movies", tmp_path / "moveis", *DIAMETER)
     assert result.exit_code == 0
-    assert f"{tmp_path / 'moveis'} (movies) is not there yet" in result.stderr
+    assert f"{tmp_path / 'moveis'} (movies) does not exist yet" in result.stderr
 
 
 def test_a_step_of_an_unknown_type_is_named(tmp_path: Path) -> None:
@@ -82,7 +83,7 @@ def test_the_next_command_can_be_pasted(tmp_path: Path, monkeypatch: pytest.Monk
     own = tmp_path / "venv" / "bin" / "icestream"
     own.parent.mkdir(parents=True)
     own.touch(mode=0o755)
-    monkeypatch.setattr(console.sys, "executable", str(own.parent / "python"))
+    monkeypatch.setattr(sys, "executable", str(own.parent / "python"))
     monkeypatch.setenv("PATH", os.defpath)
     assert console.type_next("run", tmp_path / "a b") == f"{own} run '{tmp_path / 'a b'}'"
     monkeypatch.chdir(tmp_path)

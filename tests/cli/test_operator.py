@@ -8,10 +8,10 @@ from typer.testing import CliRunner, Result
 
 from icestream.cli import app
 from icestream.flow.runner.health import Health
-from icestream.flow.runner.pausing import Hold
 from icestream.flow.runner.status import RunStatus
 from icestream.flow.runner.supervisor import Supervisor
 from icestream.flow.storage import schema
+from icestream.flow.storage.pauses import ActivePause
 from icestream.flow.storage.session import open_session
 from icestream.settings import Settings
 from toys.session import arrive, make_toy_session, read_rows, toy_steps
@@ -55,13 +55,13 @@ def test_a_reset_says_how_to_go_on(folder: Path) -> None:
     assert "triple takes nothing until `icestream continue`" in done("reset", folder, "--from", "triple")
     done("continue", folder)
     done("run", folder, "--quiet")
-    assert "nothing would be computed again" in done("apply", folder, "--dry-run")
+    assert "nothing would be recomputed" in done("apply", folder, "--dry-run")
 
 
 def test_a_plan_that_costs_nothing_names_no_time(folder: Path) -> None:
     done("set", folder, "triple", "factor=5")
     told = done("branch", folder, "odd", "--as", "odder", "factor=9", "--only", "--dry-run")
-    assert told.splitlines()[-1] == "0 computed anew"
+    assert told.splitlines()[-1] == "0 results to compute"
 
 
 def test_revisions_count_in_words(folder: Path) -> None:
@@ -117,10 +117,10 @@ def test_a_store_that_failed_is_tried_again_before_all_the_room_wanted_is_there(
 
     monkeypatch.setattr(Health, "trouble", trouble)
     monkeypatch.setattr("icestream.flow.runner.supervisor._LOOK_S", 0.01)
-    said: list[Hold | None] = []
+    said: list[ActivePause | None] = []
 
     def note(status: RunStatus) -> None:
-        said.append(status.hold)
+        said.append(status.pause)
 
     attendance = Supervisor(open_session(folder), Settings(min_free_gb=50.0), note, None)
     attendance._wait_until_well("cannot be written", 0)  # noqa: SLF001

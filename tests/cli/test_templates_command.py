@@ -60,7 +60,7 @@ def test_a_person_is_asked_by_group_with_unit_and_default() -> None:
     assert questions[:4] == [
         "Folder of numbers: ",
         "How many [2]: ",
-        "1 advanced values too? [y/N] ",
+        "Also set the advanced values (1)? [y/N] ",
         "Factor in px [none]: ",
     ]
     assert shown.index("Numbers") < shown.index("Summary")
@@ -70,7 +70,7 @@ def test_a_person_is_asked_by_group_with_unit_and_default() -> None:
 def test_a_wrong_answer_is_told_at_once_and_asked_again() -> None:
     values, shown, questions = _ask("", "/data", "?", "12", "3", "n", "y")
     assert values["count"] == 3
-    assert "needed; allowed is a folder" in shown
+    assert "a value is required; it must be a folder" in shown
     assert "As many as there are." in shown
     assert "it is '12'; allowed is a whole number, at least 1 and at most 9" in shown
     assert questions.count("How many [2]: ") == 3
@@ -127,7 +127,7 @@ def test_what_cannot_be_used_is_told_in_the_list(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("ICESTREAM_TEMPLATES", f"{tmp_path}:{tmp_path / 'away'}")
     result = _call("templates")
     assert result.exit_code == 0
-    assert f"note: {tmp_path / 'away'} of ICESTREAM_TEMPLATES is no folder" in result.stderr
+    assert f"note: {tmp_path / 'away'} in ICESTREAM_TEMPLATES is not a folder" in result.stderr
     told = {entry["name"]: entry for entry in json.loads(_call("templates", "--json").stdout)}
     assert "is not YAML" in told["broken"]["problem"]
     assert told["wrong"]["summary"].startswith("cannot be used: workflow wrong: placeholders.x.")
@@ -139,7 +139,7 @@ def test_templates_are_listed_and_shown(tmp_path: Path, template: Path, monkeypa
     monkeypatch.setenv("ICESTREAM_TEMPLATES", str(tmp_path))
     result = _call("templates")
     assert "Numbers, doubled" in result.stdout
-    assert "replaces that of icestream" in result.stderr
+    assert "replaces the one from icestream" in result.stderr
     told = {entry["name"]: entry for entry in json.loads(_call("templates", "--json").stdout)}
     assert told["movies_to_ctf"]["replaces"] == ["icestream"]
     shown = _call("templates", "movies_to_ctf").stdout
@@ -153,7 +153,7 @@ def test_a_workflow_is_exported_and_used_again(tmp_path: Path, template: Path) -
     assert _call("new", tmp_path / "t", "--template", tmp_path / "e.yaml").exit_code == 0
     first, second = (open_session(tmp_path / name).document for name in "st")
     assert (first.steps, first.roots) == (second.steps, second.roots)
-    assert "is there already" in _call("export-workflow", tmp_path / "s", "-o", tmp_path / "e.yaml").stderr
+    assert "already exists" in _call("export-workflow", tmp_path / "s", "-o", tmp_path / "e.yaml").stderr
     assert "has no step 'x'" in _call("export-workflow", tmp_path / "s", "--steps", "x").stderr
 
 

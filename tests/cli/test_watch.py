@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,10 @@ roots: {movies: {ask: movies}}
 steps:
   movies: {use: import_movies, params: {idle_s: {ask: idle}, stable_s: 0.1, rescan_s: 0.1, pattern: "*.mrcs"}}
 """
+
+
+def _is_dead(runners: Any, process: Process) -> bool:
+    return not runners.alive(process)
 
 
 def _write_movie(path: Path) -> None:
@@ -100,7 +105,7 @@ class Facility:
             if Runners().alive(process):
                 os.kill(folder.pid, signal.SIGKILL)
             for runners in self.runners:
-                _until(lambda runners=runners, process=process: not runners.alive(process))
+                _until(partial(_is_dead, runners, process))
 
 
 @pytest.fixture
@@ -326,7 +331,7 @@ def test_runners_stop_in_a_hurry_when_asked_twice(facility: Facility) -> None:
     ("words", "told"),
     [
         ((), "needs --template and --sessions"),
-        (("--template", "movies_to_ctf", "--sessions", "s", "--existing", "maybe"), "allowed are ignore and take"),
+        (("--template", "movies_to_ctf", "--sessions", "s", "--existing", "maybe"), "must be ignore or take"),
         (("--template", "movies_to_ctf", "--sessions", "s", "--pattern", "../*"), "--pattern '../*'"),
         (("--template", "movies_to_ctf", "--sessions", "s", "--set", "volt=3"), "did you mean 'voltage'"),
         (("--template", "movies_to_ctf", "--sessions", "s", "--folder-as", "x"), "asks for no such folder"),

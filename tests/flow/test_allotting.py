@@ -21,8 +21,7 @@ from icestream.flow.runner.loop import Runner
 from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import Session, dump_document, open_session
-from icestream.flow.workflow.graph import StepSpec
-from icestream.flow.workflow.requests import StepResources
+from icestream.flow.workflow.graph import StepResources, StepSpec
 from icestream.settings import Settings
 from toys.session import TOYS, make_toy_session, outcomes_of, read_rows, start_runner
 from toys.steps import Number
@@ -260,7 +259,7 @@ def test_a_kill_by_the_kernel_is_out_of_memory_and_no_quarantine(hunger: int, n_
     (tmp_path / "kernel" / "proc" / "vmstat").write_text("oom_kill 7\n")
     session = make(tmp_path, "note_killed", 1, kernel=str(tmp_path / "kernel"), hunger=hunger)
     runner = Runner(session, Settings(cores=1))
-    runner.pool.oom = OomWatch(tmp_path / "kernel")
+    runner.parts.place.pool.oom = OomWatch(tmp_path / "kernel")
     assert runner.run().n_failed == n_failed
     failures = read_rows(session, schema.failure)
     assert {row["kind"] for row in failures} == {"out_of_memory"}

@@ -12,8 +12,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from icestream.flow.declaration import outcomes
-from icestream.flow.execution.executor import Answer
-from icestream.flow.execution.wire import Message
+from icestream.flow.execution.messages import ItemMade, StoredRecord
 from icestream.flow.runner.loop import Runner
 from icestream.flow.scheduling import instructions
 from icestream.flow.storage import schema
@@ -57,15 +56,15 @@ def test_a_late_answer_of_another_attempt_is_discarded(tmp_path: Path) -> None:
     before = read_rows(session, schema.result), read_rows(session, schema.outcome)
     runner = Runner(session, Settings(cores=1))
     try:
-        worker = runner.pool.start(1)
-        record = {"type": "Number", "version": 1, "json": '{"value": 666}', "block": None, "weight": 1}
-        late = Message({"status": "item", "attempt": "of a runner that died", "record": record})
+        worker = runner.parts.place.pool.start(1)
+        record = StoredRecord("Number", 1, '{"value": 666}', None, 1)
+        late = ItemMade("of a runner that died", record)
         with runner.store.transaction() as connection:
-            writing = runner.writing(connection)
-            runner.results.hear(writing, Answer(worker.name, late))
+            writing = runner.engine.writing(connection)
+            runner.parts.results.hear(writing, late, worker.name)
             writing.flush()
     finally:
-        runner.pool.shut_down()
+        runner.parts.place.pool.shut_down()
         runner.store.dispose()
     assert (read_rows(session, schema.result), read_rows(session, schema.outcome)) == before
 

@@ -12,7 +12,7 @@ from icestream.flow.resources.ledger import Entry, Slots
 from icestream.flow.runner.ready_queue import ReadyQueue
 from icestream.flow.runner.tasks import Task
 from icestream.flow.storage.revisions import Revision
-from icestream.flow.workflow.requests import Demand
+from icestream.flow.workflow.demands import Demand
 
 STEP_S = 0.02
 POLL_S = 0.5
@@ -86,14 +86,14 @@ class FakeRunner:
                     self.queue.put(task, depth=index)
                 self.waiting[index] = self.backlog
         self.queue.begin()
-        while now < self.ends_s and (task := self.queue.take()) is not None:
-            index = int(task.step.removeprefix("kind"))
+        while now < self.ends_s and (taken := self.queue.take()) is not None:
+            index = int(taken.step.removeprefix("kind"))
             self.waiting[index] -= 1
-            self.at_work.append((now + self.kinds[index][1], task))
-            self.started.append((now, task.step))
+            self.at_work.append((now + self.kinds[index][1], taken))
+            self.started.append((now, taken.step))
         self.queue.end(leaving=now >= self.ends_s)
         broker = self.queue.broker
-        self.next_look_s = now + (RETRY_S if broker is not None and broker.hungry else POLL_S)
+        self.next_look_s = now + (RETRY_S if broker is not None and broker.refused else POLL_S)
 
 
 REVISION = Revision(1, "s", 1, "s", 1, 0, {})
@@ -253,10 +253,10 @@ def test_a_better_task_without_a_gpu_to_run_on_does_not_hold_the_cores() -> None
     for _ in range(30):
         running = [queue.take() for _ in range(3)]
         assert all(task is not None and task.step == "c" for task in running)
-        for task in running:
-            assert task is not None
-            queue.give_back(task)
-            queue.put(task, depth=0)
+        for taken in running:
+            assert taken is not None
+            queue.give_back(taken)
+            queue.put(taken, depth=0)
 
 
 class BrokenTable:
@@ -287,11 +287,11 @@ def test_a_runner_goes_on_without_a_ledger_and_says_so_once() -> None:
         queue.end()
         now[0] += 15.0
     assert queue.running["cores"] == 4
-    assert [level for level, _ in broker.said] == ["warning"]
-    assert "keeps to its own limits" in broker.said[0][1]
+    assert [level for level, _ in broker.notices] == ["warning"]
+    assert "keeps to its own limits" in broker.notices[0][1]
     table.broken = False
     queue.end()
-    assert [level for level, _ in broker.said] == ["warning", "info"]
+    assert [level for level, _ in broker.notices] == ["warning", "info"]
 
 
 def test_a_ledger_that_is_locked_for_a_moment_is_asked_again() -> None:
@@ -301,12 +301,12 @@ def test_a_ledger_that_is_locked_for_a_moment_is_asked_again() -> None:
     queue.put(Task("s", "u", "k", {}, {}, 1, 1.0, REVISION), depth=0)
     queue.begin()
     assert queue.take() is None
-    assert broker.hungry
+    assert broker.refused
     table.broken = False
     now[0] += RETRY_S
     queue.begin()
     assert queue.take() is not None
-    assert broker.said == []
+    assert broker.notices == []
 
 
 def test_a_ledger_that_stays_locked_is_done_without() -> None:
@@ -320,4 +320,4 @@ def test_a_ledger_that_stays_locked_is_done_without() -> None:
             break
         now[0] += RETRY_S
     assert queue.running["cores"] == 1
-    assert [level for level, _ in broker.said] == ["warning"]
+    assert [level for level, _ in broker.notices] == ["warning"]

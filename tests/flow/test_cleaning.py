@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 
-from icestream.flow.commands.cleaning import plan_cleaning
-from icestream.flow.commands.client import submit
+from icestream.flow.commands.garbage import plan_cleaning
 from icestream.flow.commands.requests import Clean, Command, Override, Pause, Reset, Resume, Set, ask
+from icestream.flow.runner.answering import submit
 from icestream.flow.runner.supervisor import run_session
-from icestream.flow.runner.tasks import files_named_in
 from icestream.flow.storage import schema
 from icestream.flow.storage.read_connection import reading
-from icestream.flow.storage.session import Session, open_session
+from icestream.flow.storage.session import Session, files_named_in, open_session
 from icestream.settings import Settings
 from toys.session import arrive, make_toy_session, outcomes_of, read_rows, start_runner, toy_steps
 
@@ -72,11 +71,11 @@ def continue_with_nothing_new(session: Session) -> None:
 
 def test_there_is_nothing_to_clean_in_a_session_that_only_ran(session: Session) -> None:
     before, there = results(session), files(session)
-    rubbish = plan_cleaning(session, old_revisions=False)
-    assert (rubbish.results, rubbish.checkpoints) == ({}, {})
+    garbage = plan_cleaning(session, old_revisions=False)
+    assert (garbage.results, garbage.checkpoints) == ({}, {})
     do(session, Clean())
     assert results(session) == before
-    assert files(session) == there - set(rubbish.files)
+    assert files(session) == there - set(garbage.files)
     check_whole(session)
     continue_with_nothing_new(session)
 
@@ -85,15 +84,15 @@ def test_what_a_reset_dropped_goes_and_nothing_else(session: Session) -> None:
     made = {row["keys"]["out"] for (step, _), row in outcomes_of(session).items() if step in ("odd", "any") and row["keys"]}
     others = {row["keys"]["out"] for (step, _), row in outcomes_of(session).items() if step == "triple"}
     do(session, Reset(step="odd"))
-    rubbish = plan_cleaning(session, old_revisions=False)
-    assert made <= set(rubbish.results)
-    steps = {line.step: line for line in rubbish.by_step()}
+    garbage = plan_cleaning(session, old_revisions=False)
+    assert made <= set(garbage.results)
+    steps = {line.step: line for line in garbage.by_step()}
     assert (steps["odd"].results, steps["odd"].files) == (4, 4)
     assert steps["odd"].bytes == sum(
-        (session.folder / path).stat().st_size for path in rubbish.files if path.startswith("steps/odd/")
+        (session.folder / path).stat().st_size for path in garbage.files if path.startswith("steps/odd/")
     )
     text = do(session, Clean())
-    assert text.startswith(f"{len(rubbish.results)} results, {len(rubbish.files)} files")
+    assert text.startswith(f"{len(garbage.results)} results, {len(garbage.files)} files")
     assert not made & results(session)
     assert others <= results(session)
     check_whole(session)
@@ -127,7 +126,7 @@ def test_what_exposures_still_to_come_take_over_from_old_revisions_stays(
         if step in ("triple", "odd", "both", "any") and row["keys"]
     }
     do(session, Set(step="even", params={"divisor": 4}))
-    monkeypatch.setattr("icestream.flow.runner.build.LOW_WATER", 0)  # no exposure is looked at: all are still to come
+    monkeypatch.setattr("icestream.flow.runner.engine.LOW_WATER", 0)  # no exposure is looked at: all are still to come
     do(session, Set(step="even", params={"divisor": None}))
     do(session, Clean(old_revisions=True))
     assert not {unit for step, unit in outcomes_of(session) if step == "odd"}
@@ -147,9 +146,9 @@ def test_orphans_of_killed_attempts_and_checkpoints_of_finished_results_go(sessi
     for name in (done, "0" * 32):
         (session.folder / "checkpoints" / name).mkdir(parents=True)
         (session.folder / "checkpoints" / name / "state").write_text("xyz")
-    rubbish = plan_cleaning(session, old_revisions=False)
-    assert {"steps/triple/1/1_deadbeef.txt", "steps/triple/1/.1.part~77.txt"} <= set(rubbish.files)
-    assert rubbish.checkpoints == {f"checkpoints/{done}": 3}
+    garbage = plan_cleaning(session, old_revisions=False)
+    assert {"steps/triple/1/1_deadbeef.txt", "steps/triple/1/.1.part~77.txt"} <= set(garbage.files)
+    assert garbage.checkpoints == {f"checkpoints/{done}": 3}
     do(session, Clean())
     assert not (folder / "1_deadbeef.txt").exists()
     assert not (session.folder / "checkpoints" / done).exists()

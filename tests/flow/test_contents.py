@@ -11,10 +11,10 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from icestream.errors import ItemError, WorkflowError
-from icestream.flow.commands.client import submit
+from icestream.flow.commands.editing import plan_edit
 from icestream.flow.commands.requests import Apply, Recompute, Set
 from icestream.flow.declaration.registry import find_step
-from icestream.flow.planning.plans import plan_edit
+from icestream.flow.runner.answering import submit
 from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import schema
 from icestream.flow.storage.contents import (
@@ -29,7 +29,8 @@ from icestream.flow.storage.contents import (
 from icestream.flow.storage.own_params import lay_over
 from icestream.flow.storage.revisions import activate_revisions, identity_params
 from icestream.flow.storage.session import Session, open_session
-from icestream.flow.workflow.graph import Graph, Workflow, build_graph
+from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.graph import Graph, Workflow
 from icestream.settings import Settings
 from toys.session import TOYS, make_toy_session, read_rows, start_runner
 

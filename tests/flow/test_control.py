@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from icestream.errors import StoreUnavailable
-from icestream.flow.commands.client import submit
 from icestream.flow.commands.requests import (
     Apply,
     Branch,
@@ -30,7 +29,8 @@ from icestream.flow.commands.requests import (
     Stop,
     ask,
 )
-from icestream.flow.runner.loop import Runner
+from icestream.flow.runner.answering import submit
+from icestream.flow.runner.engine import Engine
 from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import Session, open_session
@@ -258,7 +258,7 @@ def test_a_pause_holds_through_a_restart_until_somebody_resumes(tmp_path: Path) 
     arrive(tmp_path, range(2, 6))
     with live(session) as runner:
         uptime = read_rows(session, schema.runner)[0]["uptime_s"]
-        assert answer(session, Pause())[1] == "paused; 0 running will end in peace"
+        assert answer(session, Pause())[1] == "paused; 0 running calls will finish"
         assert read_rows(session, schema.runner)[0]["uptime_s"] == uptime
         assert len(settled(session, "numbers")) == 2
         assert answer(session, Resume()) == ("done", "goes on")
@@ -357,7 +357,7 @@ def test_a_backlog_of_many_pages_is_worked_off(tmp_path: Path, newest_first: boo
     session = make_toy_session(tmp_path, toy_steps(40), numbers=range(40))
     run_session(session, Settings(cores=2))
     monkeypatch.setattr("icestream.flow.runner.backlog.PAGE", 7)
-    monkeypatch.setattr("icestream.flow.runner.build.LOW_WATER", 3)
+    monkeypatch.setattr("icestream.flow.runner.engine.LOW_WATER", 3)
     ask(session, Set(step="triple", params={"factor": 4}), author="eva")
     run_session(session, Settings(cores=2, newest_first=newest_first))
     edited = open_session(session.folder)
@@ -369,15 +369,15 @@ def test_a_backlog_of_many_pages_is_worked_off(tmp_path: Path, newest_first: boo
 def test_a_flood_of_exposures_waits_in_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("icestream.flow.runner.backlog.PAGE", 5)
     monkeypatch.setattr("icestream.flow.runner.backlog.MOST_UNITS", 6)
-    monkeypatch.setattr("icestream.flow.runner.build.LOW_WATER", 3)
+    monkeypatch.setattr("icestream.flow.runner.engine.LOW_WATER", 3)
     most: list[int] = []
-    watched = Runner.handle
+    watched = Engine.handle
 
-    def handle(runner: Runner, writing: Any, event: Any) -> None:
-        watched(runner, writing, event)
-        most.append(len(runner.scheduler.units))
+    def handle(engine: Engine, writing: Any, event: Any) -> None:
+        watched(engine, writing, event)
+        most.append(len(engine.workflow.scheduler.units))
 
-    monkeypatch.setattr(Runner, "handle", handle)
+    monkeypatch.setattr(Engine, "handle", handle)
     session = make_toy_session(tmp_path, toy_steps(60), numbers=range(60))
     report = run_session(session, Settings(cores=2))
     assert report.finished
@@ -404,12 +404,12 @@ def test_a_full_disk_pauses_the_session_which_goes_on_by_itself(tmp_path: Path, 
     session = make_toy_session(tmp_path, toy_steps(3), numbers=range(3))
     holds: list[str] = []
     full = [True]
-    monkeypatch.setattr("icestream.flow.commands.pausing._LOOK_S", 0.05)
+    monkeypatch.setattr("icestream.flow.runner.pausing._LOOK_S", 0.05)
     monkeypatch.setattr("icestream.flow.runner.health.Health.trouble", lambda _self: "the disk is full" if full[0] else None)
 
     def watch(status: Any) -> None:
-        if status.hold is not None:
-            holds.append(status.hold.sentence)
+        if status.pause is not None:
+            holds.append(status.pause.sentence)
             full[0] = len(holds) < 5
 
     report = run_session(session, Settings(cores=2), on_change=watch)
@@ -422,11 +422,11 @@ def test_trouble_that_only_a_step_meets_is_told_once(tmp_path: Path, monkeypatch
     steps = toy_steps(3)
     steps["triple"] = {"use": f"{TOYS}:multiply", "in": {"number": "numbers"}, "params": {"full_until": "session:room"}}
     session = make_toy_session(tmp_path, steps, numbers=range(3))
-    monkeypatch.setattr("icestream.flow.commands.pausing._LOOK_S", 0.02)
-    monkeypatch.setattr("icestream.flow.commands.pausing._TRY_AGAIN_S", (0.05, 0.2))
+    monkeypatch.setattr("icestream.flow.runner.pausing._LOOK_S", 0.02)
+    monkeypatch.setattr("icestream.flow.runner.pausing._TRY_AGAIN_S", (0.05, 0.2))
 
     def mend(status: Any) -> None:
-        if status.hold is not None and len(read_rows(session, schema.failure)) >= 5:
+        if status.pause is not None and len(read_rows(session, schema.failure)) >= 5:
             (session.folder / "room").touch()
 
     assert run_session(session, Settings(cores=1), on_change=mend).finished
@@ -470,7 +470,7 @@ def test_a_store_that_was_away_is_taken_up_again(tmp_path: Path, failing: int, m
                 raise StoreUnavailable("the disk is away")
 
     monkeypatch.setattr(Store, "transaction", transaction)
-    report = run_session(session, Settings(cores=2), on_change=lambda status: holds.append(status.hold))
+    report = run_session(session, Settings(cores=2), on_change=lambda status: holds.append(status.pause))
     assert report.finished
     assert any(hold is not None and "the disk is away" in hold.reason for hold in holds)
     assert len(settled(session, "any")) == 8

@@ -1,6 +1,7 @@
 """Streams that are divided, held, drained and released in real runs, across restarts and kills."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +19,13 @@ from icestream.flow.scheduling.batch import Batch
 from icestream.flow.scheduling.collecting import Timed
 from icestream.flow.scheduling.draining import Cause, DrainReason
 from icestream.flow.scheduling.gate import Gate
+from icestream.flow.scheduling.stage import Stage
 from icestream.flow.storage import resuming, schema
 from icestream.flow.storage.session import Session
 from icestream.flow.storage.writing import Writing, needs_durability
 from icestream.flow.workflow.graph import StepSpec
 from icestream.settings import Settings
-from toys.session import TOYS, active_steps, arrive, let_runner_die, make_toy_session, outcomes_of, read_rows, start_runner
+from toys.session import TOYS, active_steps, arrive, let_runner_die, make_toy_session, outcomes_of, read_rows
 
 MULTIPLY = f"{TOYS}:multiply"
 ANN = DrainReason(Cause.PERSON, "ann", "enough")
@@ -57,7 +59,7 @@ def reasons(session: Session, step: str) -> set[str | None]:
 def ask(runner: Runner, question: Callable[[Writing], object]) -> None:
     """Do what a command does, in a transaction of its own."""
     with runner.store.transaction() as connection:
-        writing = runner.writing(connection)
+        writing = runner.engine.writing(connection)
         question(writing)
         writing.flush()
 
@@ -65,7 +67,7 @@ def ask(runner: Runner, question: Callable[[Writing], object]) -> None:
 def run_with(session: Session, when: Callable[[Runner], bool], then: Callable[[Runner], None], *, cores: int = 2) -> RunReport:
     """Run a session; do ``then`` once, as soon as ``when`` holds."""
     runner = Runner(session, Settings(cores=cores))
-    done = []
+    done: list[bool] = []
 
     def look(_status: object) -> None:
         if not done and when(runner):
@@ -78,8 +80,12 @@ def run_with(session: Session, when: Callable[[Runner], bool], then: Callable[[R
     return report
 
 
+def stage(runner: Runner, step: str) -> Stage:
+    return runner.engine.workflow.scheduler.stages[step]
+
+
 def n_done(runner: Runner, step: str) -> int:
-    return runner.board.counts.get(step, {}).get("item", 0)
+    return runner.engine.workflow.board.counts.get(step, Counter()).get("item", 0)
 
 
 # Membership --------------------------------------------------------------------------------------------------------------------
@@ -178,7 +184,7 @@ def test_a_clock_goes_on_after_a_restart(tmp_path: Path) -> None:
         "b": {"use": "batches", "in": {"items": "n"}, "params": {"count": 50, "after_h": 2}},
     }
     session = make_toy_session(tmp_path, steps, numbers=range(3))
-    run_with(session, lambda runner: runner.scheduler.stages["g"].n_waiting == 3, lambda runner: runner.stop())
+    run_with(session, lambda runner: stage(runner, "g").n_waiting == 3, lambda runner: runner.stop())
     clocks = {row["revision"]: row["started_uptime_s"] for row in read_rows(session, schema.gate_clock)}
     (row,) = read_rows(session, schema.runner)
     assert len(clocks) == 2
@@ -189,15 +195,16 @@ def test_a_clock_goes_on_after_a_restart(tmp_path: Path) -> None:
         runner.store.uptime_s += 2 * 3600
 
     def opened_and_closed(runner: Runner) -> bool:
-        gate, batch = runner.scheduler.stages["g"], runner.scheduler.stages["b"]
+        gate, batch = stage(runner, "g"), stage(runner, "b")
         return isinstance(gate, Gate) and isinstance(batch, Batch) and gate.opened and batch.n_batches == 1
 
     runner = Runner(session, Settings(cores=2))
-    seen = []
+    seen: list[Any] = []
 
     def look(_status: object) -> None:
-        if runner.scheduler.stages["g"].n_waiting == 3 and not seen:
-            seen.append({name: stage.clock_s for name, stage in runner.scheduler.stages.items() if isinstance(stage, Timed)})
+        if stage(runner, "g").n_waiting == 3 and not seen:
+            stages = runner.engine.workflow.scheduler.stages.values()
+            seen.append({one.name: one.clock_s for one in stages if isinstance(one, Timed)})
             let_time_pass(runner)
         elif opened_and_closed(runner):
             runner.stop()
@@ -221,8 +228,8 @@ def test_a_person_releases_a_manual_trigger(tmp_path: Path) -> None:
     session = make_toy_session(tmp_path, steps, numbers=range(3))
     run_with(
         session,
-        lambda runner: runner.scheduler.stages["n"].closed and runner.scheduler.stages["g"].n_waiting == 3,
-        lambda runner: ask(runner, lambda writing: release_gate(runner, writing, "g")),
+        lambda runner: stage(runner, "n").closed and stage(runner, "g").n_waiting == 3,
+        lambda runner: ask(runner, lambda writing: release_gate(runner.engine, writing, "g")),
     )
     assert set(statuses(session, "d").values()) == {"item"}
     (opening,) = read_rows(session, schema.gate_opening)
@@ -238,7 +245,7 @@ def test_releasing_a_gate_that_closed_unopened_brings_back_what_it_left_out(tmp_
     session = make_toy_session(tmp_path, steps, numbers=range(2))
     run(session)
     assert statuses(session, "g") == {"0": "absent", "1": "absent"}
-    run_with(session, lambda _runner: True, lambda runner: ask(runner, lambda writing: release_gate(runner, writing, "g")))
+    run_with(session, lambda _runner: True, lambda runner: ask(runner, lambda writing: release_gate(runner.engine, writing, "g")))
     assert statuses(session, "d") == {"0": "item", "1": "item"}
 
 
@@ -284,7 +291,7 @@ def test_a_failed_milestone_is_retried_with_all_its_members(tmp_path: Path) -> N
     try:
         with runner.store.transaction() as connection:
             last = len(read_rows(session, schema.batch))
-            unit = resuming.load_unit(connection, runner.revisions, f"b:{last:06d}", domain="batch:b")
+            unit = resuming.load_unit(connection, runner.engine.workflow.revisions, f"b:{last:06d}", domain="batch:b")
     finally:
         runner.store.close("looked")
     assert len(unit.outcomes["b"].keys) == 6
@@ -300,7 +307,7 @@ def test_draining_withdraws_what_has_not_begun_and_outlasts_a_restart(tmp_path: 
     run_with(
         session,
         lambda runner: n_done(runner, "n") == 30 and n_done(runner, "d") >= 2,
-        lambda runner: ask(runner, lambda writing: runner.handle(writing, events.Drained("d", ANN))),
+        lambda runner: ask(runner, lambda writing: runner.engine.handle(writing, events.Drained("d", ANN))),
         cores=1,
     )
     first = statuses(session, "d")
@@ -310,7 +317,7 @@ def test_draining_withdraws_what_has_not_begun_and_outlasts_a_restart(tmp_path: 
     run(session)
     assert statuses(session, "d") == first
     assert [(row["step"], row["state"]) for row in read_rows(session, schema.drain)] == [("d", "drained")]
-    run_with(session, lambda _runner: True, lambda runner: ask(runner, lambda writing: resume_step(runner, writing, "d")))
+    run_with(session, lambda _runner: True, lambda runner: ask(runner, lambda writing: resume_step(runner.engine, writing, "d")))
     assert set(statuses(session, "e").values()) == {"item"}
     assert [(row["step"], row["state"]) for row in read_rows(session, schema.drain)] == [("d", "drained"), ("d", "resumed")]
 
@@ -320,15 +327,12 @@ def test_a_drained_source_takes_nothing_until_it_goes_on(tmp_path: Path) -> None
     run_with(
         session,
         lambda runner: n_done(runner, "n") == 3,
-        lambda runner: ask(
-            runner,
-            lambda writing: runner.handle(writing, events.Drained("n", DrainReason(Cause.PERSON, "ann", "enough"))),
-        ),
+        lambda runner: ask(runner, lambda writing: runner.engine.handle(writing, events.Drained("n", ANN))),
     )
     arrive(tmp_path, range(3, 6))
     run(session)
     assert len(statuses(session, "n")) == 3
-    run_with(session, lambda _runner: True, lambda runner: ask(runner, lambda writing: resume_step(runner, writing, "n")))
+    run_with(session, lambda _runner: True, lambda runner: ask(runner, lambda writing: resume_step(runner.engine, writing, "n")))
     assert statuses(session, "d") == {str(number): "item" for number in range(6)}
 
 
@@ -422,7 +426,7 @@ def decided_by_order(session: Session) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Session:
     session = make_toy_session(tmp_path_factory.mktemp("calm"), flow_steps(10), numbers=range(10))
-    assert start_runner(session).wait(120) == 0
+    assert run(session).finished
     return session
 
 
@@ -437,7 +441,7 @@ def test_a_runner_that_dies_decides_about_streams_as_one_that_does_not(
         return make_toy_session(tmp_path / str(number), flow_steps(10), numbers=range(10))
 
     session = let_runner_die(make, point, count)
-    assert start_runner(session).wait(120) == 0
+    assert run(session).finished
     mine, calm = decided_by_order(session), decided_by_order(undisturbed)
     assert sorted(mine.pop("batches")) == sorted(calm.pop("batches"))
     assert mine == calm

@@ -13,10 +13,10 @@ from sqlalchemy import update
 from icestream.errors import SessionBusy, StoreUnavailable
 from icestream.flow import Verdict, keep, step
 from icestream.flow.commands import editing
-from icestream.flow.commands.client import submit
 from icestream.flow.commands.requests import Close, Override, Reopen, Set
 from icestream.flow.declaration.outcomes import Outcome, Status
 from icestream.flow.runner import supervisor
+from icestream.flow.runner.answering import submit
 from icestream.flow.runner.health import Health
 from icestream.flow.runner.loop import Runner
 from icestream.flow.runner.supervisor import run_session
@@ -24,7 +24,8 @@ from icestream.flow.scheduling.joins import first_weight
 from icestream.flow.storage import schema
 from icestream.flow.storage.database import engine_for
 from icestream.flow.storage.session import Session, open_session
-from icestream.flow.workflow.graph import StepSpec, Workflow, build_graph
+from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.graph import StepSpec, Workflow
 from icestream.settings import Settings
 from toys.session import TOYS, active_steps, make_toy_session, outcomes_of, read_rows
 from toys.steps import Number
@@ -203,8 +204,8 @@ def test_a_runner_waits_for_a_store_that_was_moved_and_makes_no_other(tmp_path: 
                 (source / name).rename(target / name)
 
     def on_change(status: Any) -> None:
-        if status.hold is not None and "is not there" in status.hold.reason and not told_of:
-            told_of.append(status.hold.reason)
+        if status.pause is not None and "is not there" in status.pause.reason and not told_of:
+            told_of.append(status.pause.reason)
             move(elsewhere, session.folder)
 
     Away(monkeypatch, lambda: move(session.folder, elsewhere))

@@ -34,7 +34,8 @@ from icestream.flow.scheduling.instructions import (
     Settle,
 )
 from icestream.flow.scheduling.scheduler import Scheduler
-from icestream.flow.workflow.graph import Workflow, build_graph
+from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.graph import Workflow
 from toys.session import TOYS
 
 NUMBERS = {"use": f"{TOYS}:count_numbers", "params": {"stop_after": 9}}

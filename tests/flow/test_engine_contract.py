@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sites import Site
 
-from icestream.flow.commands.client import submit
 from icestream.flow.commands.requests import Continue, Override, Recompute, Restart, Set
+from icestream.flow.runner.answering import submit
 from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import Session, open_session
@@ -29,9 +28,10 @@ from toys.session import (
     start_runner,
     toy_steps,
 )
+from toys.sites import Site
 
 if TYPE_CHECKING:
-    from conftest import Place
+    from toys.places import Place
 
 COUNT = 12
 PATIENCE_S = 120.0
@@ -96,7 +96,7 @@ def test_a_live_edit_and_a_restart_end_as_if_it_had_been_so_from_the_start(place
     runner = start_runner(session, where=site.where)
     try:
         until(lambda: _exists(session) and sum(step == "triple" for step, _ in outcomes_of(session)) >= 3)
-        asked = {"author": "eva", "settings": Settings(cores=2), "patience_s": PATIENCE_S}
+        asked: dict[str, Any] = {"author": "eva", "settings": Settings(cores=2), "patience_s": PATIENCE_S}
         assert submit(session, Set(step="triple", params={"factor": 7}), **asked).state == "done"
         assert submit(session, Override(unit="3", verdict="reject"), **asked).state == "done"
         assert submit(session, Restart(step="odd"), **asked).state == "done"

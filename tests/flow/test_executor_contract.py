@@ -9,17 +9,20 @@ from typing import Any
 
 import psutil
 import pytest
-from sites import Site
 from sqlalchemy.exc import OperationalError
 
+from icestream.flow.declaration.context import Exposure
+from icestream.flow.declaration.outcomes import FailureKind
 from icestream.flow.execution.dask_executor import DaskExecutor
-from icestream.flow.execution.dask_host import KEY_PREFIX, pack_request, run_packed
+from icestream.flow.execution.dask_host import KEY_PREFIX, run_packed
 from icestream.flow.execution.executor import Answer, Executor, Request, hear
-from icestream.flow.execution.wire import Message
+from icestream.flow.execution.messages import CallAnswer, CallEnded, CallFailed, CallProgress, ItemMade, StepCall, StoredRecord
+from icestream.flow.execution.wire import pack
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import Session
 from services.slurm import running_jobs
 from toys.session import TOYS, make_toy_session, outcomes_of, read_rows, results_of, start_runner, toy_steps
+from toys.sites import Site
 
 PATIENCE_S = 60.0
 N_ITEMS = 14
@@ -50,25 +53,21 @@ def folder(tmp_path: Path) -> Path:
 
 def request_for(folder: Path, attempt: str, *, cores: int = 1, limit_s: float | None = None, **params: Any) -> Request:
     """Return a request to run the toy that waits for a file."""
-    record = {"json": '{"value": 7}', "version": 1, "block": None}
-    body = {
-        "kind": "call",
-        "use": f"{TOYS}:wait_for_file",
-        "step": "wait",
-        "attempt": attempt,
-        "key": f"{attempt:0>32}",
-        "seed": 5,
-        "cores": cores,
-        "params": params,
-        "values": {},
-        "roots": {"session": str(folder)},
-        "folder": "steps/wait/1",
-        "exposure": {"id": "seven", "name": "seven"},
-        "acquisition": {},
-        "inputs": {"number": [record]},
-        "records": {},
-    }
-    return Request(attempt, "wait", Message(body), cores=cores, memory_gb=0.1, time_limit_s=limit_s, grace_s=0.5)
+    call = StepCall(
+        attempt=attempt,
+        use=f"{TOYS}:wait_for_file",
+        step="wait",
+        key=f"{attempt:0>32}",
+        seed=5,
+        cores=cores,
+        folder="steps/wait/1",
+        roots={"session": str(folder)},
+        exposure=Exposure("seven", "seven"),
+        params=params,
+        inputs={"number": (StoredRecord("Number", 1, '{"value": 7}', None, 1),)},
+        acquisition={},
+    )
+    return Request(attempt, "wait", call, cores=cores, memory_gb=0.1, time_limit_s=limit_s, grace_s=0.5)
 
 
 def start(executor: Executor, request: Request) -> None:
@@ -76,16 +75,28 @@ def start(executor: Executor, request: Request) -> None:
     executor.submit(request)
 
 
-def wait_for(executor: Executor, attempt: str, *statuses: str) -> Answer:
-    """Return the first answer with one of these statuses; any but progress and notices if none is named."""
+def wait_for(executor: Executor, attempt: str, *kinds: type[Any]) -> Answer:
+    """Return the first answer of one of these kinds; any but progress if none is named."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         for answer in hear([executor], 1.0):
-            body = answer.message.body
-            wanted = body["status"] in statuses if statuses else body["status"] not in ("progress", "notice")
-            if wanted and body.get("attempt") == attempt:
+            if isinstance(answer.message, kinds or CallAnswer) and answer.message.attempt == attempt:
                 return answer
     raise AssertionError(f"no answer of {attempt} in {PATIENCE_S} s")
+
+
+def progress_of(executor: Executor, attempt: str) -> CallProgress:
+    """Return what a call first says of its progress."""
+    message = wait_for(executor, attempt, CallProgress).message
+    assert isinstance(message, CallProgress)
+    return message
+
+
+def how_ended(executor: Executor, attempt: str) -> CallEnded:
+    """Return how an attempt ended without an answer of its step."""
+    message = wait_for(executor, attempt).message
+    assert isinstance(message, CallEnded)
+    return message
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -99,8 +110,8 @@ def test_a_step_runs_with_the_threads_of_its_cores_and_answers(opened: Executor,
     (folder / "go").touch()
     start(opened, request_for(folder, "a", cores=2))
     answer = wait_for(opened, "a")
-    assert answer.message.body["status"] == "item"
-    written = folder / answer.message.body["record"]["json"].partition("session:")[2].partition('"')[0]
+    assert isinstance(answer.message, ItemMade)
+    written = folder / answer.message.record.json.partition("session:")[2].partition('"')[0]
     assert written.read_text() == "7 5 2"
     assert answer.worker
     assert opened.capacity().cores >= 2
@@ -108,27 +119,25 @@ def test_a_step_runs_with_the_threads_of_its_cores_and_answers(opened: Executor,
 
 def test_progress_comes_back_while_a_step_runs(opened: Executor, folder: Path) -> None:
     start(opened, request_for(folder, "p"))
-    answer = wait_for(opened, "p", "progress")
-    assert answer.message.body["fraction"] == 0.5
+    assert progress_of(opened, "p").fraction == 0.5
     (folder / "go").touch()
-    assert wait_for(opened, "p").message.body["status"] == "item"
+    assert isinstance(wait_for(opened, "p").message, ItemMade)
 
 
 def test_a_cancelled_step_is_told_and_leaves_nothing(opened: Executor, folder: Path) -> None:
     start(opened, request_for(folder, "c"))
-    wait_for(opened, "c", "progress")
+    progress_of(opened, "c")
     opened.cancel("c")
-    body = wait_for(opened, "c").message.body
-    assert (body["status"], body["kind"]) == ("ended", "cancelled")
+    assert how_ended(opened, "c").kind is FailureKind.CANCELLED
     wait_until((folder / "told").exists)
     wait_until(lambda: not [path for path in (folder / "steps").rglob("*") if path.is_file()])
 
 
 def test_a_cancelled_step_that_does_not_listen_is_killed(opened: Executor, folder: Path) -> None:
     start(opened, request_for(folder, "s", stubborn=True))
-    process = psutil.Process(int(wait_for(opened, "s", "progress").message.body["text"].split()[1]))
+    process = psutil.Process(int(progress_of(opened, "s").text.split()[1]))
     opened.cancel("s")
-    assert wait_for(opened, "s").message.body["kind"] == "cancelled"
+    assert how_ended(opened, "s").kind is FailureKind.CANCELLED
     hear_until(opened, lambda: not process.is_running())
 
 
@@ -141,35 +150,35 @@ def hear_until(executor: Executor, condition: Callable[[], bool]) -> None:
 
 def test_a_step_beyond_its_time_limit_ends_with_the_figures(opened: Executor, folder: Path) -> None:
     start(opened, request_for(folder, "t", limit_s=0.4, stubborn=True))
-    body = wait_for(opened, "t").message.body
-    assert (body["status"], body["kind"]) == ("ended", "transient")
-    assert "0.4 s are allowed" in body["message"]
+    ended = how_ended(opened, "t")
+    assert ended.kind is FailureKind.TRANSIENT
+    assert "0.4 s are allowed" in ended.message
 
 
 def test_a_stopped_process_is_killed_at_its_limit(opened: Executor, folder: Path) -> None:
     start(opened, request_for(folder, "z", limit_s=2.0))
-    process = psutil.Process(int(wait_for(opened, "z", "progress").message.body["text"].split()[1]))
+    process = psutil.Process(int(progress_of(opened, "z").text.split()[1]))
     process.suspend()
-    assert wait_for(opened, "z").message.body["kind"] == "transient"
+    assert how_ended(opened, "z").kind is FailureKind.TRANSIENT
     wait_until(lambda: not process.is_running())
 
 
 def test_a_process_that_dies_costs_its_own_step_only(opened: Executor, folder: Path) -> None:
     for attempt in ("d1", "d2"):
         start(opened, request_for(folder, attempt))
-    process = psutil.Process(int(wait_for(opened, "d1", "progress").message.body["text"].split()[1]))
+    process = psutil.Process(int(progress_of(opened, "d1").text.split()[1]))
     process.kill()
-    body = wait_for(opened, "d1").message.body
-    assert (body["kind"], body["message"]) == ("worker_died", "its worker died (exit status -9)")
+    ended = how_ended(opened, "d1")
+    assert (ended.kind, ended.message) == (FailureKind.WORKER_DIED, "its worker died (exit status -9)")
     (folder / "go").touch()
-    assert wait_for(opened, "d2").message.body["status"] == "item"
+    assert isinstance(wait_for(opened, "d2").message, ItemMade)
 
 
 @pytest.mark.parametrize("site", ["dask"], indirect=True)
 def test_an_attempt_that_dask_runs_twice_writes_two_temporary_files(site: Site, opened: Executor, folder: Path) -> None:
     assert isinstance(opened, DaskExecutor)
     request = request_for(folder, "r")
-    client, arguments = opened.link.client, (pack_request(request), opened.link.topic)
+    client, arguments = opened.link.client, (pack(request), opened.link.topic)
     workers = list(client.scheduler_info()["workers"])
     twice = [client.submit(run_packed, *arguments, key=f"{KEY_PREFIX}r{n}", workers=[workers[-n]], pure=False) for n in range(2)]
     wait_until(lambda: len(list((folder / "steps" / "wait" / "1").glob(".*part~r-*"))) == 2)
@@ -182,9 +191,9 @@ def test_an_attempt_that_dask_runs_twice_writes_two_temporary_files(site: Site, 
 @pytest.mark.parametrize("site", ["dask"], indirect=True)
 def test_a_worker_that_does_not_see_the_session_writes_nothing(site: Site, opened: Executor, tmp_path: Path) -> None:
     start(opened, request_for(tmp_path / "elsewhere", "e"))
-    body = wait_for(opened, "e").message.body
-    assert body["status"] == "failed"
-    assert "does not see the session's folder" in body["message"]
+    failed = wait_for(opened, "e").message
+    assert isinstance(failed, CallFailed)
+    assert "does not see the session's folder" in failed.message
     assert not (tmp_path / "elsewhere").exists()
 
 

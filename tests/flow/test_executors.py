@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,28 @@ import pytest
 from distributed import Client
 
 from icestream.errors import SessionError
+from icestream.flow.declaration.context import Exposure
+from icestream.flow.declaration.exhaustion import OomWatch
 from icestream.flow.declaration.outcomes import FailureKind
+from icestream.flow.declaration.source import SeenFile
 from icestream.flow.execution.cluster_settings import read_cluster_settings
 from icestream.flow.execution.dask_executor import DaskExecutor
-from icestream.flow.execution.dask_link import Link
-from icestream.flow.execution.executor import Capacity
+from icestream.flow.execution.dask_link import Link, Said
+from icestream.flow.execution.executor import Capacity, Request
 from icestream.flow.execution.executors import ExecutorName, open_executor
-from icestream.flow.execution.wire import Message, pack, unpack
+from icestream.flow.execution.messages import (
+    CallCost,
+    CallFailed,
+    EntryAbsorbed,
+    ExecutorNotice,
+    ItemArrived,
+    ItemJudged,
+    StepCall,
+    StoredRecord,
+    WatchOrder,
+    WorkerJoined,
+)
+from icestream.flow.execution.wire import pack, unpack
 from icestream.flow.runner.ready_queue import ReadyQueue
 from icestream.flow.runner.tasks import Task
 from icestream.flow.scheduling.retry import retry_delay_s
@@ -142,8 +158,36 @@ def test_a_file_whose_reading_kills_the_source_is_set_aside(tmp_path: Path) -> N
 
 
 def test_bytes_bring_a_message_back_whole() -> None:
-    message = Message({"a": [1, "ü"]}, [b"", b"\x00" * 5, b"xyz"])
-    assert unpack(pack(message)) == message
+    record = StoredRecord("Number", 1, '{"value": "ü"}', b"\x00" * 5, 1)
+    call = StepCall(
+        attempt="a",
+        use="multiply",
+        step="s",
+        key="k",
+        seed=7,
+        cores=1,
+        folder="steps/s/1",
+        roots={"session": "/x"},
+        exposure=Exposure("1", "one"),
+        params={"~": [1, {"~": "StoredRecord"}, None]},
+        inputs={"number": (record, replace(record, block=b""), replace(record, block=None))},
+        acquisition={"voltage_kv": 300.0},
+    )
+    seen = SeenFile("movies:a\udc80.tif", 5, 7)
+    messages: list[object] = [
+        call,
+        Request("a", "s", call, cores=1, memory_gb=0.5, prefer="w1"),
+        EntryAbsorbed("a", "{}", 1, record, {"1": record}, CallCost(1.0, 0.5, "here", 2)),
+        CallFailed("a", FailureKind.TRANSIENT, "OSError", "no \udc80", "traceback"),
+        WatchOrder("watch", {"root": "movies"}, {}, (seen,), ((seen, 3),)),
+        ItemArrived("1", "one", None, "broken", {}, seen),
+    ]
+    assert [unpack(pack(message)) for message in messages] == messages
+
+
+def test_what_is_no_message_does_not_travel() -> None:
+    with pytest.raises(TypeError, match="OomWatch is no message"):
+        pack(ItemJudged("a", True, OomWatch()))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", [FailureKind.CANCELLED, FailureKind.PREEMPTED])
@@ -188,11 +232,12 @@ def no_client() -> Client:
 
 def test_a_worker_with_another_version_is_not_used() -> None:
     executor = DaskExecutor(Unplugged("tcp://nowhere:1", no_client))
-    joined = {"status": "joined", "address": "tcp://a:1", "cores": 4, "memory_gb": 8.0, "version": "0.0.0"}
+    joined = WorkerJoined("tcp://a:1", 4, 8.0, "0.0.0", None, 1)
     for _ in range(2):
-        executor.link.news.put(("event", joined))
+        executor.link.news.put(Said(joined))
     (answer,) = executor.answers()
-    assert "has icestream 0.0.0" in answer.message.body["message"]
+    assert isinstance(answer.message, ExecutorNotice)
+    assert "has icestream 0.0.0" in answer.message.message
     assert executor.capacity() == Capacity(0, 0, 0)
     executor.shut_down()
 

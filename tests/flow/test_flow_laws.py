@@ -32,7 +32,8 @@ from icestream.flow.scheduling.events import (
 from icestream.flow.scheduling.instructions import Bind, CloseBatch, Consume, Dispatch, Drain, DropEntry, Forget, Resume, Settle
 from icestream.flow.scheduling.scheduler import Scheduler
 from icestream.flow.scheduling.stage import Unit
-from icestream.flow.workflow.graph import Workflow, build_graph
+from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.graph import Workflow
 from toys.session import TOYS
 
 STEPS: dict[str, Any] = {

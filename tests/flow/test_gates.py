@@ -23,7 +23,8 @@ from icestream.flow.scheduling.instructions import (
     StartClock,
 )
 from icestream.flow.scheduling.scheduler import Scheduler
-from icestream.flow.workflow.graph import Workflow, build_graph
+from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.graph import Workflow
 from toys.session import TOYS
 
 NUMBERS = {"use": f"{TOYS}:count_numbers", "params": {"stop_after": 9}}
@@ -158,7 +159,12 @@ def test_a_gate_without_a_time_is_not_asked_by_the_clock() -> None:
     gate = scheduler.stages["g"]
     assert isinstance(gate, Gate)
     judge = gate.judge
-    gate.judge = lambda progress: (asked.append(progress), judge(progress))[1]
+
+    def ask(progress: Any) -> Any:
+        asked.append(progress)
+        return judge(progress)
+
+    gate.judge = ask
     for second in range(20):
         tick(scheduler, float(second))
     assert asked == []

@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 
 from icestream.errors import WorkflowError
-from icestream.flow.workflow.graph import Graph, Workflow, build_graph
+from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.graph import Graph, Workflow
 from toys.session import TOYS, toy_steps
 
 
@@ -54,6 +55,14 @@ DOUBLE = f"{TOYS}:multiply"
         ),
         (
             {"d": {"use": DOUBLE, "in": {"number": "e"}}, "e": {"use": DOUBLE, "in": {"number": "d"}}},
+            "steps d, e: take their input from each other in a circle",
+        ),
+        (
+            {
+                "a": {"use": DOUBLE, "in": {"number": "d"}},
+                "d": {"use": DOUBLE, "in": {"number": "e"}},
+                "e": {"use": DOUBLE, "in": {"number": "d"}},
+            },
             "steps d, e: take their input from each other in a circle",
         ),
         (

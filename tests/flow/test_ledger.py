@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,7 +116,7 @@ def test_a_living_runner_with_a_damaged_record_is_reported(tmp_path: Path) -> No
 @pytest.mark.parametrize("held", ['{"cores": -1}', '{"cores": 1e400}', '{"cores": NaN}', '{"cores": "x"}', "[1]", "[" * 3000])
 def test_amounts_that_are_none_are_refused(held: str) -> None:
     text = f'{{"pid": 1, "held": {held}}}'.encode()
-    content = b"%08x" % ledger_module.zlib.crc32(text) + text + b"\n"
+    content = b"%08x" % zlib.crc32(text) + text + b"\n"
     assert decode_entry(content) is None
 
 

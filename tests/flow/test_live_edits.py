@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from icestream.flow import Context, step
-from icestream.flow.commands.client import submit
 from icestream.flow.commands.requests import Apply, Command, Override, Restart, Retry, Set, ask
-from icestream.flow.runner import backlog, build
+from icestream.flow.runner import backlog, engine
+from icestream.flow.runner.answering import submit
 from icestream.flow.runner.status import RunStatus
 from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import schema
@@ -40,7 +40,7 @@ def _workers_find_this_file(monkeypatch: pytest.MonkeyPatch) -> None:
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Admit two earlier exposures at a time, and only when nothing is ready."""
     monkeypatch.setattr(backlog, "PAGE", 2)
-    monkeypatch.setattr(build, "LOW_WATER", 1)
+    monkeypatch.setattr(engine, "LOW_WATER", 1)
 
 
 Act = Callable[[RunStatus], bool]
@@ -198,7 +198,7 @@ def test_inputs_that_changed_just_before_an_edit_do_not_end_the_runner(tmp_path:
 
 def test_an_exposure_that_waits_for_its_turn_comes_from_one_source_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backlog, "MOST_UNITS", 1)
-    monkeypatch.setattr(build, "LOW_WATER", 1)
+    monkeypatch.setattr(engine, "LOW_WATER", 1)
     steps = {"n": numbers(6), "w": waits("n")}
     session = make_toy_session(tmp_path, steps, numbers=range(6))
     (tmp_path / "again").mkdir()
@@ -224,7 +224,7 @@ def test_an_exposure_that_waits_for_its_turn_comes_from_one_source_only(tmp_path
 def test_a_source_that_brings_everything_again_fills_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backlog, "MOST_UNITS", 2)
     monkeypatch.setattr(backlog, "PAGE", 1)
-    monkeypatch.setattr(build, "LOW_WATER", 1)
+    monkeypatch.setattr(engine, "LOW_WATER", 1)
     session = make_toy_session(tmp_path, {"n": numbers(8), "d": doubled("n")}, numbers=range(8))
     run(session)
     rewrite(session, lambda steps, _: steps.update(w=waits("n")))

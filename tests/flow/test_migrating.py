@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 
 from icestream.cli import app
 from icestream.errors import SessionError, StoreUnavailable
-from icestream.flow.commands.client import submit
 from icestream.flow.commands.requests import Recompute
+from icestream.flow.runner.answering import submit
+from icestream.flow.runner.contradictions import warn_of_contradictions
 from icestream.flow.runner.supervisor import run_session
 from icestream.flow.scheduling.draining import Cause, DrainReason
 from icestream.flow.storage import migrating, schema
@@ -25,7 +26,9 @@ from icestream.flow.storage.location import Server
 from icestream.flow.storage.schema import SCHEMA_VERSION
 from icestream.flow.storage.session import Session
 from icestream.flow.storage.store import Store, append_command
+from icestream.flow.storage.writing import Writing
 from icestream.observe.queries import open_view
+from icestream.records import Acquisition
 from icestream.settings import Settings
 from services.postgres import ThrowawayServer
 from toys.session import active_steps, make_toy_session, outcomes_of, read_rows, toy_steps
@@ -34,6 +37,7 @@ TABLES = (Path(__file__).parent / "schema_v1.sql").read_text(encoding="utf-8")
 NEW_IN_2 = {"override", "document", "board", "gate_clock", "stale"}
 NEW_IN_3 = {"recompute"}
 NEW_IN_5 = {"drain"}
+NEW_NOTICE_COLUMNS = ("cause", "subject", "by")
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +146,7 @@ def _shape(seen: Inspector) -> dict[str, object]:
     shapes: dict[str, object] = {}
     for table in seen.get_table_names():
         columns = {
-            column["name"]: (str(column["type"]).replace("BIGINT", "INTEGER"), column["nullable"], column["primary_key"])
+            column["name"]: (str(column["type"]).replace("BIGINT", "INTEGER"), column["nullable"], column.get("primary_key"))
             for column in seen.get_columns(table)
         }
         indexes = sorted((index["name"], tuple(index["column_names"]), index["unique"]) for index in seen.get_indexes(table))
@@ -224,6 +228,9 @@ def back_to_version_2(session: Session) -> None:
             connection.execute(update(outcome).where(outcome.c.seq == row[0]).values(keys=json.dumps(keys)))
         connection.execute(text("DROP TABLE recompute"))
         back_to_halts(connection)
+        for column in NEW_NOTICE_COLUMNS:
+            connection.execute(text(f'ALTER TABLE notice DROP COLUMN "{column}"'))
+        connection.execute(text("DROP TABLE description"))
         connection.execute(update(schema.runner).values(schema_version=2))
     engine.dispose()
 
@@ -318,6 +325,9 @@ def of_version_3(processed: Session, tmp_path: Path) -> Session:
         for number, (step, (state, reason, _)) in enumerate([("any", ("halted", "x opened: y", None)), *DRAINS.items()]):
             row = {"seq": 10_000 + number, "step": step, "state": state, "reason": reason}
             connection.execute(text("INSERT INTO halt VALUES (:seq, :step, :state, :reason, 0.0)"), row)
+        for column in NEW_NOTICE_COLUMNS:
+            connection.execute(text(f'ALTER TABLE notice DROP COLUMN "{column}"'))
+        connection.execute(text("DROP TABLE description"))
         connection.execute(update(schema.runner).values(schema_version=3, last_seq=20_000))
     engine.dispose()
     return session
@@ -344,3 +354,26 @@ def test_a_store_of_the_first_version_on_a_server_is_refused() -> None:
     server = Server("localhost", 5432, "user", "database", "schema")
     with pytest.raises(SessionError, match="has schema 1, which icestream never wrote to a server"):
         migrating.migrate_store(server, None, 1)  # type: ignore[arg-type]
+
+
+def test_a_contradiction_that_an_old_store_told_is_not_told_again(of_version_2: Session) -> None:
+    told = (
+        "Pixel size of the raw movie: the session says 1.5 Å, but 1 says 0.66 Å; the value of the session is used for all movies"
+    )
+    other = "the pixel size: the session says little, but much is used"
+    with engine_for(of_version_2.store_at, durable=True).begin() as connection:
+        for seq, message in enumerate((told, other), start=10**6):
+            row = {"seq": seq, "level": "warning", "message": message}
+            connection.execute(text("INSERT INTO notice (seq, level, message, at) VALUES (:seq, :level, :message, 0)"), row)
+    store = Store(of_version_2.store_path)
+    store.claim()
+    with store.transaction() as connection:
+        writing = Writing(store, connection, {}, "")
+        warn_of_contradictions(writing, Acquisition(pixel_size_ang=1.5), {"pixel_size_ang": 0.66}, "2")
+        warn_of_contradictions(writing, Acquisition(pixel_size_ang=1.6), {"pixel_size_ang": 0.66}, "2")
+        writing.flush()
+    store.close("looked")
+    rows = {row["seq"]: row for row in read_rows(of_version_2, schema.notice) if row["seq"] >= 10**6}
+    assert (rows[10**6]["cause"], rows[10**6]["subject"]) == ("acquisition", "pixel_size_ang=1.5")
+    assert rows[10**6 + 1]["cause"] is None
+    assert [notice.subject for notice in writing.told] == ["pixel_size_ang=1.6"]

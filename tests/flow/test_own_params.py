@@ -7,7 +7,8 @@ import pytest
 from icestream.errors import WorkflowError
 from icestream.flow.storage.own_params import check_own_params, describe_values, lay_over, may_recompute
 from icestream.flow.storage.revisions import identity_params
-from icestream.flow.workflow.graph import Graph, Workflow, build_graph
+from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.graph import Graph, Workflow
 from icestream.flow.workflow.keys import result_key
 from toys.session import TOYS, toy_steps
 

@@ -7,7 +7,8 @@ from sqlalchemy import create_engine, select, update
 from icestream.flow.planning.planned_revisions import plan_revisions
 from icestream.flow.storage import schema
 from icestream.flow.storage.revisions import activate_revisions, definition_of, identity_params
-from icestream.flow.workflow.graph import Graph, Workflow, build_graph
+from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.graph import Graph, Workflow
 from icestream.flow.workflow.keys import canonical_json
 from icestream.flow.workflow.pinned import as_pinned, default_of
 from icestream.steps.ctf.ctf_consensus import CtfConsensusParams

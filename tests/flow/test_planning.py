@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from icestream.errors import SessionError, WorkflowError
-from icestream.flow.commands.client import submit
+from icestream.flow.commands.editing import Edit, plan_edit
 from icestream.flow.commands.requests import Apply, Branch, Close, Continue, Override, Reset, Restart, Set
-from icestream.flow.planning.plans import Edit, Plan, StepPlan, plan_edit
+from icestream.flow.planning.plans import Plan, StepPlan
+from icestream.flow.runner.answering import submit
 from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import Session, open_session

@@ -1,12 +1,11 @@
 """Recent records are bounded by their bytes, not by their number."""
 
-from typing import Any
-
+from icestream.flow.execution.messages import StoredRecord
 from icestream.flow.runner.record_cache import RecordCache, size_of
 
 
-def record(size: int) -> dict[str, Any]:
-    return {"json": "x" * 10, "version": 1, "block": b"b" * size}
+def record(size: int) -> StoredRecord:
+    return StoredRecord("Number", 1, "x" * 10, b"b" * size, 1)
 
 
 def test_the_least_recently_used_make_room() -> None:
@@ -23,6 +22,8 @@ def test_one_big_record_never_exceeds_the_limit() -> None:
     recent = RecordCache(limit_bytes=10_000)
     recent.put("small", record(10))
     recent.put("big", record(1_000_000))
+    assert (len(recent), recent.size_bytes) == (1, size_of(record(10)))
+    recent.put("small", record(1_000_000))
     assert (len(recent), recent.size_bytes) == (0, 0)
 
 

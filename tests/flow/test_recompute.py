@@ -12,9 +12,11 @@ import pytest
 import yaml
 
 from icestream.errors import WorkflowError
-from icestream.flow.commands.client import Answer, read_answer, recompute_exposures
+from icestream.flow.commands.client import Answer, read_answer
+from icestream.flow.commands.editing import plan_edit
 from icestream.flow.commands.requests import Apply, Branch, Clean, Close, Command, Override, Recompute, Restart, Retry, Set, ask
-from icestream.flow.planning.plans import plan_edit, plan_recompute
+from icestream.flow.planning.plans import plan_recompute
+from icestream.flow.runner.answering import recompute_exposures
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import Session, open_session
 from icestream.settings import Settings

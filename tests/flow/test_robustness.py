@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -29,7 +29,8 @@ from icestream.flow.storage import schema
 from icestream.flow.storage.revisions import Revision
 from icestream.flow.storage.session import Session
 from icestream.flow.storage.store import append_command
-from icestream.flow.workflow.graph import StepSpec, Workflow, build_graph
+from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.graph import StepSpec, Workflow
 from icestream.records import Record
 from icestream.settings import Settings
 from toys.session import TOYS, active_steps, arrive, make_toy_session, outcomes_of, read_rows, toy_steps
@@ -41,6 +42,8 @@ HERE = __name__
 
 class Ratio(Record):
     """A number that may be none."""
+
+    stored_name: ClassVar[str] = "test.Ratio"
 
     value: float
 
@@ -305,7 +308,7 @@ def test_a_batch_rule_sees_after_a_restart_what_has_passed(tmp_path: Path) -> No
     arrive(tmp_path, range(4, 5))
     runner = Runner(with_steps(session, {**steps, "n": numbers(5)}), Settings(cores=2))
     runner.run()
-    stage = runner.scheduler.stages["b"]
+    stage = runner.engine.workflow.scheduler.stages["b"]
     assert isinstance(stage, Batch)
     assert (stage.passed, stage.passed_weight) == (5, 5)
 

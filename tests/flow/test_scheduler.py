@@ -24,7 +24,8 @@ from icestream.flow.scheduling.instructions import (
     Settle,
 )
 from icestream.flow.scheduling.scheduler import Scheduler
-from icestream.flow.workflow.graph import Node, Workflow, build_graph
+from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.graph import Node, Workflow
 from toys.session import TOYS
 
 NUMBERS = {"use": f"{TOYS}:count_numbers", "params": {"stop_after": 9}}

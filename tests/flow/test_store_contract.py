@@ -30,7 +30,7 @@ from icestream.settings import Settings
 from toys.session import arrive, outcomes_of, read_rows, replay_log, results_of, toy_steps
 
 if TYPE_CHECKING:
-    from conftest import Place
+    from toys.places import Place
 
 CLAIM = (
     "import sys, time; from pathlib import Path; from icestream.flow.storage.session import open_session; "

@@ -104,7 +104,7 @@ def test_a_store_that_may_only_be_read_is_unavailable(tmp_path: Path) -> None:
 
 def test_a_store_that_was_replaced_is_unavailable(tmp_path: Path) -> None:
     store = claimed(tmp_path)
-    store.location.rename(tmp_path / "old.db")  # type: ignore[union-attr]
+    store.location.rename(tmp_path / "old.db")
     sqlite3.connect(tmp_path / "icestream.db").close()
     (tmp_path / "icestream.db").touch()
     with pytest.raises(StoreUnavailable, match="is gone"):

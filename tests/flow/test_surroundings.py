@@ -44,7 +44,7 @@ def reread(number: Number, params: ReadParams, ctx: Context) -> Number:
 
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("icestream.flow.commands.pausing._LOOK_S", 0.05)
+    monkeypatch.setattr("icestream.flow.runner.pausing._LOOK_S", 0.05)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # workers find the step of this file
 
 
@@ -66,8 +66,8 @@ def test_results_that_vanish_for_a_while_pause_the_session_and_fail_nothing(tmp_
     held: list[str] = []
 
     def watch(status: Any) -> None:
-        if status.hold is not None and elsewhere.is_dir():
-            held.append(status.hold.reason)
+        if status.pause is not None and elsewhere.is_dir():
+            held.append(status.pause.reason)
             assert not folder.exists(), "somebody made the folder anew"
             if len(held) == 5:
                 elsewhere.rename(folder)
@@ -119,8 +119,8 @@ def test_what_fails_while_raw_data_are_away_is_not_counted(tmp_path: Path) -> No
     elsewhere, held = session.folder / "elsewhere", []
 
     def watch(status: Any) -> None:
-        if status.hold is not None and elsewhere.is_dir():
-            held.append(status.hold.reason)
+        if status.pause is not None and elsewhere.is_dir():
+            held.append(status.pause.reason)
             elsewhere.rename(tmp_path / "numbers")
 
     assert run_session(session, SETTINGS, on_change=watch).finished

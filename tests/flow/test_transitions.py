@@ -12,7 +12,6 @@ from icestream.flow.declaration.step import Kind
 from icestream.flow.scheduling import events
 from icestream.flow.scheduling.accumulator import Accumulating
 from icestream.flow.scheduling.batch import Batch
-from icestream.flow.scheduling.collecting import Collecting, Timed
 from icestream.flow.scheduling.computing import VersionRuns
 from icestream.flow.scheduling.deciding import judge_for
 from icestream.flow.scheduling.draining import Cause, DrainReason
@@ -20,7 +19,8 @@ from icestream.flow.scheduling.gate import Gate
 from icestream.flow.scheduling.scheduler import InvalidState, Scheduler
 from icestream.flow.scheduling.stage import Stage, Unit
 from icestream.flow.scheduling.transitions import TRANSITIONS
-from icestream.flow.workflow.graph import Workflow, build_graph
+from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.graph import Workflow
 from toys.session import TOYS, toy_steps
 
 ANN = DrainReason(Cause.PERSON, "ann")
@@ -90,7 +90,7 @@ def a(scheduler: Scheduler, step: str, kind: type[S]) -> S:
 
 def move(name: str) -> Callable[[Scheduler], None]:
     def corrupt(scheduler: Scheduler) -> None:
-        setattr(a(scheduler, "few", Collecting), name, 7)
+        setattr(a(scheduler, "few", Gate), name, 7)
 
     return corrupt
 
@@ -150,7 +150,7 @@ def batch_nothing(scheduler: Scheduler) -> None:
 
 
 def stop_clock(scheduler: Scheduler) -> None:
-    a(scheduler, "few", Timed).clock_s, a(scheduler, "few", Timed).ask_at_s = None, 5.0
+    a(scheduler, "few", Gate).clock_s, a(scheduler, "few", Gate).ask_at_s = None, 5.0
 
 
 def hold_stranger(scheduler: Scheduler) -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from icestream.flow.declaration.context import Exposure
-from icestream.flow.declaration.guard import CallFailure, FailureKind, call_step
+from icestream.flow.declaration.guard import CallFailure, call_step
+from icestream.flow.declaration.outcomes import FailureKind
 from icestream.flow.execution.bench import WorkerContext
-from icestream.flow.execution.wire import Message, send
+from icestream.flow.execution.messages import WatchOrder
+from icestream.flow.execution.wire import send
 
 
 def test_a_worker_whose_runner_died_just_now_ends_without_a_word() -> None:
@@ -20,9 +22,8 @@ def test_a_worker_whose_runner_died_just_now_ends_without_a_word() -> None:
     with subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE, stdin=subprocess.DEVNULL) as worker:
         theirs.close()
         ours.shutdown(socket.SHUT_RD)  # nobody will hear its answer
-        body = {"kind": "watch", "seen": [], "set_aside": [], "roots": {}, "use": "no_such_step", "params": {}}
         connection: Connection[Any, Any] = Connection(ours.detach())  # stays open: the worker is to find out as it answers
-        send(connection, Message(body))
+        send(connection, WatchOrder("no_such_step", {}, {}))
         said = worker.communicate(timeout=60)[1]
     connection.close()
     assert (worker.returncode, said) == (1, b"")

@@ -223,8 +223,8 @@ def test_memory_forgets_changed_files_and_the_least_used(tmp_path):
     assert images.recall(paths[1]) is None
     paths[3].unlink()
     assert images.recall(paths[3]) is None
-    images.set_limit(0)
-    assert images.held_bytes == 0
+    images.remember(paths[0], np.zeros(200, np.uint8))
+    assert images.held_bytes == 500
 
 
 def test_truncated_images(tmp_path):

@@ -4,18 +4,24 @@ import lzma
 import subprocess
 import sys
 import threading
+from collections.abc import Generator
+from typing import Any
 
 import mrcfile
 import numpy as np
 import pytest
 import tifffile
-import zstandard
 from mrc_bytes import mrc_bytes, ramp
 
 from icestream.errors import FileFormatError, SourceGone, TruncatedFile
 from icestream.io import raw
 from icestream.io.image import read_stack
 from icestream.io.movie import movie_header, open_movie
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 MODES = [(0, np.int8), (1, np.int16), (2, np.float32), (6, np.uint16), (12, np.float16)]
 
@@ -82,8 +88,8 @@ COMPRESSORS = {
     ".xz": [lzma.compress, lambda data: lzma.compress(data[:700]) + bytes(8) + lzma.compress(data[700:])],
     ".gz": [gzip.compress, lambda data: gzip.compress(data[:700]) + gzip.compress(data[700:])],
     ".zst": [
-        lambda data: zstandard.ZstdCompressor().compress(data),
-        lambda data: zstandard.compress(data[:700]) + zstandard.compress(data[700:]),
+        zstd.compress,
+        lambda data: zstd.compress(data[:700]) + zstd.compress(data[700:]),
     ],
 }
 
@@ -92,6 +98,7 @@ COMPRESSORS = {
 @pytest.mark.parametrize("members", [0, 1])
 def test_compressed_mrc_streams(tmp_path, suffix, members, monkeypatch):
     monkeypatch.setattr(raw, "_CHUNK", 512)
+    monkeypatch.setattr(raw, "_PORTION", 512)
     frames = ramp((6, 20, 30), np.uint16)
     packed = COMPRESSORS[suffix][members](mrc_bytes(frames, 6))
     path = tmp_path / f"movie.mrc{suffix}"
@@ -128,7 +135,8 @@ def test_a_compressed_movie_that_lacks_its_last_byte_is_truncated(tmp_path, suff
 
 
 def test_the_checksum_of_a_zstd_frame_is_read_and_checked(tmp_path):
-    packed = zstandard.ZstdCompressor(write_checksum=True).compress(mrc_bytes(ramp((3, 20, 30), np.uint16), 6))
+    content = mrc_bytes(ramp((3, 20, 30), np.uint16), 6)
+    packed = zstd.compress(content, options={zstd.CompressionParameter.checksum_flag: 1})
     path = tmp_path / "movie.mrc.zst"
     path.write_bytes(packed[:-1])
     with pytest.raises(TruncatedFile, match="lack their end"), open_movie(path) as movie:
@@ -138,6 +146,24 @@ def test_the_checksum_of_a_zstd_frame_is_read_and_checked(tmp_path):
         list(movie.frames())
 
 
+def test_a_zstd_frame_that_asks_for_a_gigabyte_is_refused(tmp_path):
+    frame, window_1_gib, empty_block = b"\x28\xb5\x2f\xfd\x00", bytes([20 << 3]), b"\x01\x00\x00"
+    path = tmp_path / "movie.mrc.zst"
+    path.write_bytes(frame + window_1_gib + empty_block)
+    with pytest.raises(FileFormatError, match=r"cannot be decompressed.*too much memory"):
+        open_movie(path)
+
+
+def test_few_bytes_that_stand_for_many_come_in_pieces(tmp_path):
+    path = tmp_path / "movie.mrc.zst"
+    path.write_bytes(zstd.compress(bytes(50 << 20)))
+    assert path.stat().st_size < 10_000
+    with path.open("rb") as handle:
+        sizes = [len(piece) for piece in raw._zst(handle)]  # noqa: SLF001 - what is held in memory at once
+    assert sum(sizes) == 50 << 20
+    assert max(sizes) <= 1 << 20
+
+
 def test_compressed_file_with_too_few_frames(tmp_path):
     path = tmp_path / "movie.mrc.bz2"
     path.write_bytes(bz2.compress(mrc_bytes(ramp((3, 20, 30), np.uint16), 6)[:-10]))
@@ -145,7 +171,7 @@ def test_compressed_file_with_too_few_frames(tmp_path):
         list(movie.frames())
 
 
-TIFF_LAYOUTS = [
+TIFF_LAYOUTS: list[dict[str, Any]] = [
     {},
     {"compression": "lzw"},
     {"compression": "lzw", "predictor": 2},
@@ -218,6 +244,7 @@ def test_frames_are_decoded_one_ahead_and_the_thread_ends(tmp_path):
     before = threading.active_count()
     with open_movie(path) as movie:
         frames = movie.frames()
+        assert isinstance(frames, Generator)
         next(frames)
         assert threading.active_count() == before + 1
         frames.close()

@@ -55,7 +55,9 @@ def test_every_shorter_file_is_incomplete(tmp_path, name):
     (tmp_path / "longer").write_bytes(whole + b"trailing")
     assert declared_size_bytes(path) == declared_size_bytes(tmp_path / "longer")
     step = max(1, declared_size_bytes(path) // 150)
-    for size in (*range(8, declared_size_bytes(path), step), declared_size_bytes(path) - 1):
+    declared = declared_size_bytes(path)
+    assert declared is not None
+    for size in (*range(8, declared, step), declared - 1):
         path.write_bytes(whole[:size])
         with pytest.raises(TruncatedFile, match=rf"header declares \d+ bytes, the file has {size}"):
             check_complete(path)

@@ -138,6 +138,7 @@ def test_a_whole_epu_session_finds_its_sidecars(shared_data):
     movie = folder / "FoilHole_5330589_Data_5338216_5338218_20200206_172047_Fractions.mrc"
     sidecar = find_sidecar(movie)
     assert sidecar.name == "FoilHole_5330589_Data_5338216_5338218_20200206_172047.xml"
+    assert sidecar is not None
     metadata, _ = read_sidecar(sidecar, movie)
     assert (metadata.grid_square, metadata.foil_hole) == ("5324661", "5330589")
     mdoc = next((shared_data / "session_metadata/magellon").glob("*.mdoc"))

@@ -128,7 +128,6 @@ def test_the_rings_of_thick_ice_are_reversed_beyond_the_node(volume: FourierVolu
     thickness_ang, defocus_ang = 2400.0, 8000.0
     made = _settings(astigmatism_ang=(0, 0), n_particles=0, defocus_um=(0.8, 0.8), b_factor_ang2=0.0)
     truth = _truth(made)
-    g = 1.0 / PIXEL_ANG
     amplitudes = []
     for n_slices in (1, 40):
         power = np.zeros((SIDE_PX, SIDE_PX // 2 + 1))

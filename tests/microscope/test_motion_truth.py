@@ -33,8 +33,10 @@ def test_local_motion_has_its_size_and_no_mean():
 def test_displacement_is_the_drift_plus_the_local_motion():
     drift = make_drift(6, length_px=4.0, generator=np.random.default_rng(5))
     still = np.zeros((2, 3, 5))
-    assert displacement_at(3, 10.0, 20.0, global_yx_px=drift, coefficients=still, shape=(64, 64)) == pytest.approx(drift[3])
-    between = displacement_at(3.5, 10.0, 20.0, global_yx_px=drift, coefficients=still, shape=(64, 64))
+    assert displacement_at(
+        3, np.array(10.0), np.array(20.0), global_yx_px=drift, coefficients=still, shape=(64, 64)
+    ) == pytest.approx(drift[3])
+    between = displacement_at(3.5, np.array(10.0), np.array(20.0), global_yx_px=drift, coefficients=still, shape=(64, 64))
     assert between == pytest.approx((drift[3] + drift[4]) / 2)
     stretch = still.copy()
     stretch[1, 0, 0] = 6.4  # x displacement grows along x

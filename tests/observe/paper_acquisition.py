@@ -1,11 +1,13 @@
 """A whole little acquisition on paper: movies, motion, two CTF programs, picks, classes, failures, rejections, pictures."""
 
+from typing import Any
+
 import numpy as np
 from paper_session import HOSTILE, T0, PaperSession, new_session, picks_block, write_png
 
 from icestream.records import ClassAverages, ClassInfo, CtfFit, Micrograph, Motion, Movie, Picks
 
-STEPS = {
+STEPS: dict[str, dict[str, Any]] = {
     "movies": {"use": "import_movies"},
     "align": {"use": "motion", "in": {"movie": "movies"}, "label": f"Align {HOSTILE}"},
     "ctf_a": {"use": "ctf", "in": {"micrograph": "align"}, "label": "CTF (first program)"},

@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from icestream.observe.charts import count_bins, draw_ctf_profile, draw_histogram, draw_series, draw_share, draw_trajectory
+from icestream.observe.charts import count_bins, draw_curve, draw_histogram, draw_series, draw_share, draw_trajectory
 from icestream.observe.sampling import Series, stride_for
 from icestream.observe.scales import Axis, limits_of, running_median, short_number
 from icestream.observe.wording import counted, moment, quantity, span
@@ -63,7 +63,7 @@ def test_every_chart_is_well_formed_and_escapes_its_label():
         draw_series(series, label=hostile),
         draw_series(Series((4,), (2.0,)), label=hostile),
         draw_histogram(series.values, label=hostile, unit="<Å>"),
-        draw_ctf_profile([0.0, 0.1, 0.2], [1, 2, 3], [1, 1, 1], resolution_ang=8.0, label=hostile),
+        draw_curve([0.0, 0.1, 0.2], [1, 2, 3], [1, 1, 1], mark=0.125, x_unit="1/Å", label=hostile),
         draw_trajectory([(0.0, 0.0), (1.0, 2.0), (1.5, 1.0)], unit="Å", label=hostile),
         draw_trajectory([(0.0, 0.0), (0.0, 0.0)], unit="px", label=hostile),
     ]

@@ -40,7 +40,7 @@ def test_the_report_shows_the_surface_of_the_newest_micrograph(tmp_path: Path) -
     assert run_session(session, Settings(cores=2, min_free_gb=0)).finished
     with open_view(session) as view:
         (stored,) = view.records("local")
-        shown = {one.title: one for one in gather(view, refresh_s=0).measured}["Local defocus"]
+        shown = {one.title: one for one in gather(view, refresh_s=0).panels}["Local defocus"]
     assert shown.measures[0].median == pytest.approx(stored.record["range_ang"])
     assert shown.newest is not None
     assert ("Error of the defocus", stored.record["error_ang"], "Å") in shown.newest.numbers

@@ -15,17 +15,13 @@ from icestream.observe.report import gather, write_report
 COEFFICIENTS = np.random.default_rng(5).normal(size=(2, 18))
 
 
-def motion_of(**values):
-    return {"global_yx_px": [(0.0, 0.0), (3.0, 4.0)], "local_coefficients": None, "total_px": 5.0} | values
-
-
 def test_arrows_are_the_local_model_at_the_last_frame():
     shape, n_frames = (400, 600), 9
-    for arrow in local_arrows(motion_of(local_coefficients=COEFFICIENTS.tolist()), scale=1.5):
-        y_px, x_px = arrow.y * shape[0] + (shape[0] - 1) / 2, arrow.x * shape[1] + (shape[1] - 1) / 2
+    for arrow in local_arrows(COEFFICIENTS.tolist(), scale=1.5):
+        y_px, x_px = (np.array(at * side + (side - 1) / 2) for at, side in zip((arrow.y, arrow.x), shape, strict=True))
         expected = local_shift_px(COEFFICIENTS, frame=8, y_px=y_px, x_px=x_px, shape=shape, n_frames=n_frames)
         assert (arrow.dy, arrow.dx) == pytest.approx(tuple(1.5 * expected))
-    assert local_arrows(motion_of(), scale=1.0) == []
+    assert local_arrows(None, scale=1.0) == []
 
 
 def test_up_is_towards_higher_rows_and_the_longest_arrow_fits_between_its_neighbours():
@@ -44,21 +40,21 @@ def test_up_is_towards_higher_rows_and_the_longest_arrow_fits_between_its_neighb
 @pytest.mark.parametrize("n_frames", [2, 59, 60, 61, 1000])
 def test_a_long_path_is_drawn_with_few_points_and_keeps_its_ends(n_frames):
     track = [(0.01 * index, 0.02 * index) for index in range(n_frames)]
-    drawn = draw_path(motion_of(global_yx_px=track), scale=1.0, unit="px", name="m")
-    whole = draw_path(motion_of(global_yx_px=[track[0], track[-1]]), scale=1.0, unit="px", name="m")
+    drawn = draw_path(track, scale=1.0, unit="px", label="m")
+    whole = draw_path([track[0], track[-1]], scale=1.0, unit="px", label="m")
     assert drawn is not None
     assert whole is not None
     points = re.findall(r"M?([\d.]+ [\d.]+)h0", drawn)
     assert len(points) == min(n_frames, len(points)) <= MOST_POINTS
     assert (points[0], points[-1]) == tuple(re.findall(r"M?([\d.]+ [\d.]+)h0", whole))
-    assert draw_path(motion_of(global_yx_px=[(0.0, 0.0)]), scale=1.0, unit="px", name="m") is None
+    assert draw_path([(0.0, 0.0)], scale=1.0, unit="px", label="m") is None
 
 
 def test_every_micrograph_of_the_gallery_has_its_path(tmp_path):
     paper = write_acquisition(tmp_path, 20)
     paper.store.close("every stream closed")
     with open_view(paper.session) as view:
-        shown = gather(view, refresh_s=0).micrographs
+        shown = gather(view, refresh_s=0).images
     assert [len(one.charts) for one in shown] == [1] * len(shown)
     assert all(f"Path of the specimen in {escape(one.name)}" in one.charts[0] for one in shown)
     html = write_report(paper.session).read_text(encoding="utf-8")

@@ -1,6 +1,7 @@
 """Views of a store that was written by hand."""
 
 import json
+from typing import Any
 
 import pytest
 from paper_acquisition import write_acquisition
@@ -108,7 +109,11 @@ def test_rates_are_recent_and_compared_with_the_mean(tmp_path):
 
 
 def test_waiting_and_running_make_up_the_rest(tmp_path):
-    steps = {"movies": {"use": "a"}, "align": {"use": "b", "in": {"m": "movies"}}, "cut": {"use": "c", "in": {"items": "align"}}}
+    steps: dict[str, dict[str, Any]] = {
+        "movies": {"use": "a"},
+        "align": {"use": "b", "in": {"m": "movies"}},
+        "cut": {"use": "c", "in": {"items": "align"}},
+    }
     steps["map3d"] = {"use": "d", "in": {"batch": "cut"}}
     paper = PaperSession(new_session(tmp_path, steps))
     for (step, spec), kind in zip(steps.items(), ("source", "map", "collect", "map"), strict=True):

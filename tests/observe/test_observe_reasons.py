@@ -1,7 +1,7 @@
 """Reasons that differ in numbers only are told once."""
 
 from icestream.observe.answers import ReasonCount
-from icestream.observe.reasons import group_reasons
+from icestream.observe.failures import group_reasons
 
 
 def test_numbers_that_differ_become_a_range() -> None:

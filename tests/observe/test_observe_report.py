@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +16,7 @@ from paper_session import HOSTILE, T0, PaperSession, new_session, picks_block, w
 from icestream.observe.gallery import MOST_CIRCLES
 from icestream.observe.queries import open_view
 from icestream.observe.report import gather, write_report
-from icestream.records import FrameUse, Micrograph, Motion, Picks
-from icestream.steps.quality_records import DoseReference, MovieDose
+from icestream.records import DoseReference, FrameUse, Micrograph, Motion, MovieDose, Picks
 
 
 class Page(HTMLParser):
@@ -88,8 +88,8 @@ def test_the_security_policy_allows_exactly_our_style_and_script(html):
 def test_numbers_are_right_and_have_units(paper):
     with open_view(paper.session) as view:
         data = gather(view, refresh_s=30)
-    steps = {one.step.name: one for one in data.measured}
-    assert [one.title for one in data.measured] == ["Motion", "CTF", "CTF", "Picking"]
+    steps = {one.step.name: one for one in data.panels}
+    assert [one.title for one in data.panels] == ["Motion", "CTF", "CTF", "Picking"]
     with open_view(paper.session) as view:
         fits = [record.record for record in view.records("ctf_a")]
         moves = [record.record["motion"]["total_px"] * 0.8 for record in view.records("align")]
@@ -100,12 +100,15 @@ def test_numbers_are_right_and_have_units(paper):
     assert astigmatism.median == pytest.approx(300)
     total = steps["align"].measures[0]
     assert (total.unit, total.median) == ("Å", pytest.approx(np.median(moves)))
-    assert data.particles == sum(60 + n % 30 for n in range(1, 25) if n != 3 and n % 7)
+    assert {one.label: one.value for one in data.headlines}["Particles"] == sum(
+        60 + n % 30 for n in range(1, 25) if n != 3 and n % 7
+    )
     assert [one.value for one in data.conditions if one.name in ("pixel_size_ang", "voltage_kv")] == [300.0, 0.8]
     assert [one.said_by for one in data.conditions][:3] == ["files", "session", "nobody"]
-    (classes,) = data.classes
-    assert [line.count for line in classes.classes] == sorted((line.count for line in classes.classes), reverse=True)
-    assert sum(line.share_percent for line in classes.classes) == pytest.approx(100)
+    (classes,) = data.galleries
+    counts, shares = ([row[column] or 0 for row in classes.rows] for column in (1, 2))
+    assert counts == sorted(counts, reverse=True)
+    assert sum(shares) == pytest.approx(100)
 
 
 def test_a_phase_shift_is_shown_only_where_there_is_one(html):
@@ -117,12 +120,12 @@ def test_picks_are_drawn_on_the_flipped_picture(paper):
     with open_view(paper.session) as view:
         data = gather(view, refresh_s=0)
         (stored,) = list(view.records("find", newest_first=True, limit=1))
-    newest = next(one for one in data.micrographs if one.name == stored.name)
+    newest = next(one for one in data.images if one.name == stored.name)
     table = np.frombuffer(stored.block[-stored.record["count"] * 16 :], dtype="<f4").reshape(-1, 4)  # pid, y, x, score
     assert [circle.y for circle in newest.circles] == pytest.approx((HEIGHT - table[:, 1]).tolist())
     assert [circle.x for circle in newest.circles] == pytest.approx(table[:, 2].tolist())
     assert newest.radius_px == pytest.approx(24 / 2 / 0.8)
-    assert next(one for one in data.micrographs if one.name.endswith("0014")).set_aside.startswith("good: resolution above 6 Å")
+    assert next(one for one in data.images if one.name.endswith("0014")).set_aside.startswith("good: resolution above 6 Å")
 
 
 def test_missing_pictures_are_named_and_nothing_leaves_its_root(tmp_path):
@@ -134,7 +137,7 @@ def test_missing_pictures_are_named_and_nothing_leaves_its_root(tmp_path):
         micrograph = Micrograph(image="session:a.mrc", height_px=10, width_px=10, bin=1, thumbnail=thumbnail)
         paper.make("align", paper.expose(f"m{index}", index, step="align"), micrograph)
     with open_view(paper.session) as view:
-        found = {one.name: one.picture for one in gather(view, refresh_s=0).micrographs}
+        found = {one.name: one.picture for one in gather(view, refresh_s=0).images}
     assert all(picture.uri is None for picture in found.values())
     assert "leads out of its root" in found["m1"].note
     assert found["m2"].note == "the file is neither PNG nor JPEG"
@@ -148,8 +151,8 @@ def test_the_newest_motion_says_what_was_left_out_and_why(tmp_path):
     motion = Motion(global_yx_px=[(0.0, 0.0), (3.0, 4.0)], total_px=5, early_px=5, note="global only: 2 images are too few")
     frames = FrameUse(movie="movies:a.mrc", movie_frames=2, height_px=10, width_px=10, gain_note="the gain is flat")
     told = ("Global only: 2 images are too few", "The gain is flat", "Not weighted by dose: unset are voltage_kv")
-    plain = {"motion": motion.model_copy(update={"note": None})}
-    noted = {"motion": motion, "frames": frames, "dose_note": "not weighted by dose: unset are voltage_kv"}
+    plain: dict[str, Any] = {"motion": motion.model_copy(update={"note": None})}
+    noted: dict[str, Any] = {"motion": motion, "frames": frames, "dose_note": "not weighted by dose: unset are voltage_kv"}
     for index, values in enumerate((plain, noted), 1):
         image = Micrograph(image="session:a.mrc", height_px=10, width_px=10, bin=1, **values)
         paper.make("align", paper.expose(f"m{index}", index, step="align"), image)
@@ -168,6 +171,16 @@ def test_a_lasting_change_of_the_dose_is_said(tmp_path):
     usual = DoseReference(counts_per_px_frame=1.0, source="acquisition", n_measured=60, n_samples=10, warning=told)
     paper.publish("usual", 1, usual)
     assert told in write_report(paper.session).read_text(encoding="utf-8")
+
+
+def test_cards_that_belong_in_a_panel_that_is_not_there_have_one_of_their_own(tmp_path):
+    paper = PaperSession(new_session(tmp_path / "s", {"usual": {"use": "dose_reference"}}))
+    paper.revise("usual", "accumulate")
+    paper.publish("usual", 1, DoseReference(counts_per_px_frame=1.0, source="median", n_measured=60, n_samples=10))
+    with open_view(paper.session) as view:
+        (panel,) = gather(view, refresh_s=0).panels
+    assert (panel.title, panel.measures, panel.newest) == ("Usual dose", (), None)
+    assert [card.note for card in panel.plots] == ["The median of what was measured."]
 
 
 def test_a_crowded_micrograph_draws_some_picks_and_says_so(tmp_path):
@@ -231,10 +244,10 @@ def test_long_sessions_are_thinned(tmp_path):
     paper.add_many(rows)
     with open_view(paper.session) as view:
         data = gather(view, refresh_s=0)
-    (measure,) = data.measured[0].measures
+    (measure,) = data.panels[0].measures
     assert (measure.stride, measure.n_shown) == (4, 1250)
     assert measure.median == pytest.approx(2502, abs=4)
-    assert data.particles == 5000 * 5001 // 2
+    assert {one.label: one.value for one in data.headlines}["Particles"] == 5000 * 5001 // 2
 
 
 @pytest.mark.services

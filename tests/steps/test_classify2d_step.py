@@ -85,7 +85,7 @@ def play(folder: Path) -> tuple[Classify2DState, dict[str, Any], ClassAverages, 
     bench = StepBench(folder)
     state = Classify2D().start(PARAMS, bench)
     assignments: dict[str, Any] = {}
-    calls = ([(0, 12), (1, 8), (2, 0)], [(3, 1)], [])
+    calls: tuple[list[tuple[int, int]], ...] = ([(0, 12), (1, 8), (2, 0)], [(3, 1)], [])
     for version, sizes in enumerate(calls, 1):
         batch = [expose(bench, index, count) for index, count in sizes]
         update, averages = call(bench, state, batch, version=version, closing=version == 3)

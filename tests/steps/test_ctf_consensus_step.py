@@ -1,5 +1,7 @@
 """The filter over two CTFs names what failed; the mean is a CTF like any other."""
 
+from typing import Any
+
 import pytest
 
 from icestream.errors import ItemError
@@ -43,7 +45,7 @@ def test_without_a_second_ctf_only_the_limits_count_and_no_voltage_is_needed() -
         ({}, {"min_confidence": 0.99}, "confidence is not stated, asked is 0.99"),
     ],
 )
-def test_every_limit_on_the_first_ctf(values: dict[str, float], limits: dict[str, float], said: str) -> None:
+def test_every_limit_on_the_first_ctf(values: dict[str, float], limits: dict[str, Any], said: str) -> None:
     assert _check(_ctf(**values), **limits).reason == said
 
 

@@ -10,12 +10,10 @@ from scipy import fft
 from icestream.algorithms.ctf.transfer import ctf_2d
 from icestream.errors import ItemError
 from icestream.flow.declaration.step import Kind, step_type_of
-from icestream.io.blocks import from_block, to_block
-from icestream.records import Acquisition, CtfFit, Micrograph, Picks
-from icestream.steps.ctf.ctf_local import CtfLocalParams, examine_local_ctf
-from icestream.steps.ctf_local_record import CtfLocal
+from icestream.io.blocks import dtype_of, from_block, to_block
+from icestream.records import Acquisition, CtfFit, CtfLocal, Micrograph, Picks
+from icestream.steps.ctf.ctf_local import CtfLocalParams, defocus_offset_ang, examine_local_ctf
 from icestream.steps.particles.extract import ExtractParams, extract_particles
-from icestream.steps.picking.pick_blob import PICK_DTYPE
 from icestream.testing.context import StepBench
 
 SIDE_PX, PIXEL_ANG = 640, 3.0
@@ -82,14 +80,14 @@ def test_curves_are_short_and_a_picture_is_published(bench: StepBench) -> None:
 def test_a_level_micrograph_adds_nothing(bench: StepBench) -> None:
     found = examine_local_ctf(MICROGRAPH.model_copy(update={"unweighted": None}), CTF, PARAMS, ACQUISITION, bench)
     assert (found.model, found.coefficients_ang, found.tilt_deg, found.range_ang) == ("constant", [0.0], None, 0.0)
-    assert found.offset_ang(np.array([[0.0, 0.0], [600.0, 30.0]])).tolist() == [0.0, 0.0]
+    assert defocus_offset_ang(found, np.array([[0.0, 0.0], [600.0, 30.0]])).tolist() == [0.0, 0.0]
     assert found.plane_gain is not None
     assert found.plane_gain < 10
 
 
 def test_particles_have_the_defocus_of_their_place(bench: StepBench) -> None:
     local = examine_local_ctf(MICROGRAPH, CTF, PARAMS, ACQUISITION, bench)
-    table = np.zeros(2, dtype=PICK_DTYPE)
+    table = np.zeros(2, dtype=dtype_of(Picks.block_columns))
     table["pid"], table["y_px"], table["x_px"] = [0, 1], [320, 320], [100, 540]
     picks = Picks(count=2, diameter_ang=90.0, block=to_block(table))
     params = ExtractParams(box_px=48)

@@ -10,11 +10,10 @@ from scipy import fft
 from icestream.algorithms.ctf.transfer import ctf_2d
 from icestream.errors import ItemError
 from icestream.flow.declaration.step import Kind, step_type_of
-from icestream.records import Acquisition, CtfFit, Micrograph
+from icestream.records import Acquisition, CtfFit, Micrograph, PowerSpectra
 from icestream.steps.ctf.ctf import CtfParams, estimate_ctf
 from icestream.steps.ctf.ctf_equiphase import CtfEquiphaseParams, estimate_ctf_equiphase
 from icestream.steps.ctf.ctf_filter import CtfFilterParams, filter_by_ctf
-from icestream.steps.movie_spectra_record import PowerSpectra
 from icestream.testing.context import StepBench
 
 ACQUISITION = Acquisition(voltage_kv=300, cs_mm=2.7, amplitude_contrast=0.07, pixel_size_ang=0.8)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ import pytest
 from icestream.errors import ItemError
 from icestream.flow import Exposure, Progress
 from icestream.flow.declaration.step import Kind, step_type_of
-from icestream.flow.workflow.graph import Workflow, build_graph
+from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.graph import Workflow
 from icestream.io.eer_write import write_eer
 from icestream.io.image import write_mrc
-from icestream.records import Acquisition, Movie
+from icestream.records import Acquisition, DoseReference, Movie, MovieDose
 from icestream.steps.movies.dose_check import (
     DoseCheckParams,
     DoseReferenceParams,
@@ -21,7 +23,6 @@ from icestream.steps.movies.dose_check import (
     check_dose,
     measure_dose,
 )
-from icestream.steps.quality_records import DoseReference, MovieDose
 from icestream.testing.context import StepBench
 
 MOVIE = Movie(file="session:m.mrc", n_frames=6, height_px=64, width_px=96, format="mrc", size_bytes=1)
@@ -78,7 +79,7 @@ def test_the_median_of_the_first_movies_is_the_reference(bench: StepBench) -> No
 
 def test_how_the_stream_is_cut_into_calls_does_not_matter(bench: StepBench) -> None:
     counts = [*np.random.default_rng(2).normal(1.0, 0.04, 13), *np.random.default_rng(3).normal(1.4, 0.04, 30)]
-    rules = {"n_samples": 8, "window": 10}
+    rules: dict[str, Any] = {"n_samples": 8, "window": 10}
     whole = _learn(bench, [counts], **rules)
     assert whole == _learn(bench, [[value] for value in counts], **rules) == _learn(bench, [counts[:11], counts[11:]], **rules)
     assert whole.n_updates > 0
@@ -100,7 +101,7 @@ def test_the_dose_of_the_session_counts_if_the_movies_confirm_it(
 
 def test_a_lasting_change_is_followed_or_not_as_the_rule_says(bench: StepBench) -> None:
     few, many = [1.0, 1.0, 1.0, 2.0], [1.0, 1.0, 2.0, 2.0]
-    rules = {"n_samples": 2, "window": 4}
+    rules: dict[str, Any] = {"n_samples": 2, "window": 4}
     assert _learn(bench, [[1.0, 1.0], few], **rules).n_updates == 0
     assert _learn(bench, [[1.0, 1.0], few], **rules).deviating_share == 0.25
     assert _learn(bench, [[1.0, 1.0], many], **rules).counts_per_px_frame == 1.5

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import gemmi
 import numpy as np
@@ -14,12 +15,11 @@ from icestream.algorithms.particles.extract import cut_boxes_2d
 from icestream.errors import ItemError
 from icestream.flow import Exposure
 from icestream.flow.declaration.step import step_type_of
-from icestream.io.blocks import to_block
+from icestream.io.blocks import dtype_of, to_block
 from icestream.io.image import read_image, read_stack, write_mrc
 from icestream.io.star import Table, read_star
 from icestream.records import Acquisition, CtfFit, FrameUse, Micrograph, Motion, Particles
 from icestream.steps.export.export_relion import ExportRelion, ExportRelionParams, ExportState
-from icestream.steps.particles.extract import PARTICLE_DTYPE
 from icestream.testing.context import StepBench
 
 ACQUISITION = Acquisition(pixel_size_ang=1.0, voltage_kv=300, cs_mm=2.7, amplitude_contrast=0.1)
@@ -36,7 +36,7 @@ def make_exposure(bench: StepBench, number: int, *, ctf: CtfFit | None = CTF, n_
     micrograph = Micrograph(image=f"session:{name}.mrc", height_px=64, width_px=96, bin=2.0, motion=motion)
     particles = None
     if n_particles is not None:
-        table = np.zeros(n_particles, dtype=PARTICLE_DTYPE)
+        table = np.zeros(n_particles, dtype=dtype_of(Particles.block_columns))
         table["pid"], table["y_px"], table["x_px"] = np.arange(n_particles), 20 + number, 30 + np.arange(n_particles)
         for column in ("defocus_u_ang", "defocus_v_ang", "astigmatism_angle_deg", "phase_shift_deg"):
             table[column] = np.nan if ctf is None else getattr(ctf, column)
@@ -209,9 +209,10 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
 OTHER = ACQUISITION.model_copy(update={"pixel_size_ang": 0.8, "voltage_kv": 200})
 
 
-def add_with(bench: StepBench, state: ExportState, data: Data, acquisition: Acquisition) -> ExportState:
-    given = [[value] for value in data]
-    return ExportRelion().add(state, *given, [acquisition], ExportRelionParams(), bench).state
+def add_with(bench: StepBench, state: ExportState, data: Sequence[Any], acquisition: Acquisition) -> ExportState:
+    exposure, micrograph, ctf, particles = ([value] for value in data)
+    given = (exposure, micrograph, ctf, particles, [acquisition])
+    return ExportRelion().add(state, *given, ExportRelionParams(), bench).state
 
 
 def test_other_optics_are_a_group_of_their_own(tmp_path: Path) -> None:
@@ -309,7 +310,7 @@ def test_the_gain_of_an_eer_movie_divides_as_relion_expects(tmp_path: Path) -> N
     bench = StepBench(tmp_path)
     micrograph = make_moving(bench)
     (bench.folder / "movie.eer").touch()
-    gains = []
+    gains: list[Any] = []
     for changes in ({}, {"eer_group": 8, "eer_upsampling": 1, "movie": "session:movie.eer"}):
         use = micrograph.frames.model_copy(update=changes)
         image = micrograph.model_copy(update={"frames": use})

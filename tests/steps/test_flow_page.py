@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from icestream.flow.workflow.graph import Workflow, build_graph
+from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.graph import Workflow
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "control-the-flow.md"
 EXAMPLES = re.findall(r"^```yaml\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from icestream.errors import WorkflowError
 from icestream.flow import Exposure, Verdict
-from icestream.flow.workflow.graph import Graph, Workflow, build_graph
+from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.graph import Graph, Workflow
+from icestream.records import Record
 from icestream.steps.streams.lots import draw_lot
 from icestream.steps.streams.membership import (
     KeepIfParams,
@@ -85,7 +87,7 @@ def test_a_subset_by_name_and_number(params: dict[str, object], ordinal: int, re
 
 
 def test_a_subset_by_other_streams() -> None:
-    def subset(also_in: list[Number] | None, not_in: list[Number] | None) -> Verdict:
+    def subset(also_in: list[Record] | None, not_in: list[Record] | None) -> Verdict:
         return choose_subset(ITEM, also_in, not_in, SubsetParams(), bench())
 
     assert subset([ITEM], None).accepted

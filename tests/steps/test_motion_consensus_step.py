@@ -7,10 +7,9 @@ from icestream.errors import ItemError
 from icestream.flow.declaration.step import Kind, step_type_of
 from icestream.microscope import Pace, SimulationSettings, simulate
 from icestream.microscope.truth import load_exposure_truth
-from icestream.records import Acquisition, FrameUse, GainReference, Micrograph, Motion, Movie
+from icestream.records import Acquisition, FrameUse, GainReference, Micrograph, Motion, MotionAgreement, Movie
 from icestream.steps.motion.motion import MotionParams, correct_motion
 from icestream.steps.motion.motion_consensus import MotionConsensusParams, check_motion_consensus, compare_motion
-from icestream.steps.quality_records import MotionAgreement
 from icestream.testing.context import StepBench
 
 PIXEL = Acquisition(pixel_size_ang=2.0)

@@ -11,18 +11,18 @@ from icestream.errors import ItemError
 from icestream.flow.declaration.outcomes import Outcome, Status
 from icestream.flow.declaration.step import Kind, step_type_of
 from icestream.flow.scheduling.joins import join_inputs
-from icestream.flow.workflow.graph import Workflow, build_graph
+from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.graph import Workflow
 from icestream.io.image import image_header, read_image, read_stack, write_mrc
 from icestream.io.movie import movie_header, open_movie
 from icestream.microscope import Pace, SimulationSettings, simulate
 from icestream.microscope.truth import ExposureTruth, load_exposure_truth
-from icestream.records import Acquisition, CtfFit, GainReference, Micrograph, Movie
+from icestream.records import Acquisition, CtfFit, GainReference, Micrograph, Movie, PowerSpectra
 from icestream.steps.ctf.ctf import CtfParams, estimate_ctf
 from icestream.steps.motion.motion import MotionParams, correct_motion
-from icestream.steps.motion.movie_spectra import MovieSpectraParams, average_movie_spectra
+from icestream.steps.motion.movie_spectra import MovieSpectraParams, average_movie_spectra, read_power_spectra
 from icestream.steps.motion.reading import HeldFrames, Reading, look_at_frames
 from icestream.steps.motion.recorded_frames import rebuild_detector
-from icestream.steps.movie_spectra_record import PowerSpectra, read_power_spectra
 from icestream.testing.context import StepBench
 
 SIDE, PIXEL_ANG, DOSE = 512, 1.2, 1.5

@@ -78,7 +78,7 @@ def test_a_worker_does_not_read_the_micrograph_that_it_wrote(tmp_path: Path, mon
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
     """How often each frame is decoded."""
     counts: Counter[int] = Counter()
-    read = movies.read_mrc_images
+    read = vars(movies)["read_mrc_images"]
 
     def count(source, header, start, stop):
         for number, frame in enumerate(read(source, header, start, stop), start):

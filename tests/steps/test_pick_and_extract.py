@@ -9,11 +9,11 @@ from scipy.spatial.distance import cdist
 
 from icestream.errors import ItemError
 from icestream.flow.declaration.step import step_type_of
-from icestream.io.blocks import from_block, to_block
+from icestream.io.blocks import dtype_of, from_block, to_block
 from icestream.io.image import read_image, read_stack, write_mrc
 from icestream.records import Acquisition, CtfFit, Micrograph, Particles, Picks
 from icestream.steps.particles.extract import ExtractParams, extract_particles
-from icestream.steps.picking.pick_blob import PICK_DTYPE, PickBlobParams, pick_blobs
+from icestream.steps.picking.pick_blob import PickBlobParams, pick_blobs
 from icestream.testing.context import StepBench
 
 ACQUISITION = Acquisition(pixel_size_ang=2.0, voltage_kv=300, cs_mm=2.7, amplitude_contrast=0.07)
@@ -33,7 +33,7 @@ def draw_bench(tmp_path: Path) -> tuple[StepBench, Micrograph]:
 
 
 def make_picks(centres: np.ndarray, first_pid: int = 0) -> Picks:
-    table = np.zeros(len(centres), dtype=PICK_DTYPE)
+    table = np.zeros(len(centres), dtype=dtype_of(Picks.block_columns))
     table["pid"] = np.arange(first_pid, first_pid + len(centres))
     table["y_px"], table["x_px"], table["score"] = centres[:, 0], centres[:, 1], 1 - 0.1 * np.arange(len(centres))
     return Picks(count=len(table), diameter_ang=48.0, block=to_block(table))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from icestream.flow.runner.contradictions import describe_contradictions
+from icestream.flow.runner.contradictions import find_contradictions
 from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import SessionDocument, create_session, open_session
@@ -14,11 +14,10 @@ from icestream.flow.workflow.graph import StepSpec
 from icestream.microscope.pace import Pace
 from icestream.microscope.settings import SimulationSettings
 from icestream.microscope.simulate import simulate
-from icestream.records import Acquisition
+from icestream.records import Acquisition, DoseReference
 from icestream.settings import Settings
 from icestream.steps.movies.dose_check import DoseCheckParams, check_dose, measure_dose
 from icestream.steps.movies.import_movies import read_movie
-from icestream.steps.quality_records import DoseReference
 from icestream.testing.context import StepBench
 from toys.session import read_rows
 
@@ -74,9 +73,10 @@ def test_a_value_of_the_session_that_files_contradict_is_told_once_and_still_win
 def test_rounding_is_no_contradiction_and_what_is_unset_contradicts_nothing() -> None:
     ours = Acquisition(voltage_kv=300, pixel_size_ang=0.83, dose_per_frame_e_per_ang2=1.2, pre_exposure_e_per_ang2=0)
     told = {"voltage_kv": 300.0, "pixel_size_ang": 0.8293, "dose_per_frame_e_per_ang2": 1.16, "pre_exposure_e_per_ang2": 0.0}
-    assert describe_contradictions(ours, told, "a") == []
-    assert describe_contradictions(Acquisition(), {"voltage_kv": 200.0}, "a") == []
-    ((begins, ends),) = describe_contradictions(ours, {"pixel_size_ang": 0.66, "cs_mm": 2.7}, "a")
-    assert begins + ends == (
+    assert find_contradictions(ours, told, "a") == []
+    assert find_contradictions(Acquisition(), {"voltage_kv": 200.0}, "a") == []
+    (found,) = find_contradictions(ours, {"pixel_size_ang": 0.66, "cs_mm": 2.7}, "a")
+    assert found.subject == "pixel_size_ang=0.83"
+    assert found.sentence == (
         "Pixel size of the raw movie: the session says 0.83 Å, but a says 0.66 Å; the value of the session is used for all movies"
     )

@@ -12,9 +12,8 @@ from icestream.algorithms.micrograph.features import MicrographMaps
 from icestream.errors import ItemError
 from icestream.flow.declaration.step import Kind, step_type_of
 from icestream.io.picture import read_picture
-from icestream.records import Acquisition, CtfFit, Micrograph
+from icestream.records import Acquisition, CtfFit, Micrograph, MicrographQuality
 from icestream.steps.micrographs.triage import TriageParams, draw_maps, measure_quality, triage
-from icestream.steps.quality_records import MicrographQuality
 from icestream.testing.context import StepBench
 
 SIDE_PX = 384

@@ -3,10 +3,10 @@
 import pytest
 
 from icestream.flow import Exposure
-from icestream.records import Acquisition, Movie
+from icestream.records import Acquisition, DoseReference, Movie, MovieDose, MovieShape
 from icestream.steps.movies.dose_check import DoseCheckParams, DoseReferenceParams, DoseReferences, check_dose
 from icestream.steps.movies.usual_movie import differences, most_usual
-from icestream.steps.quality_records import DoseReference, MovieDose, MovieShape
+from icestream.testing.context import StepBench
 
 USUAL = MovieShape(height_px=100, width_px=200, n_frames=40, format="tiff", pixel_size_ang=1.0, voltage_kv=300.0, cs_mm=2.7)
 
@@ -50,12 +50,12 @@ def test_the_most_usual_is_the_commonest_and_of_equals_the_first():
 
 
 def _learn(bench_folder, shapes, **params):
-    learner, rules = DoseReferences(), DoseReferenceParams(**params)
-    state = learner.start(rules, None)
+    learner, rules, bench = DoseReferences(), DoseReferenceParams(**params), StepBench(bench_folder)
+    state = learner.start(rules, bench)
     doses = [MovieDose(counts_per_px_frame=1.0, zero_fraction=0, drift=0, n_frames=40, shape=shape) for shape in shapes]
     exposures = [Exposure(f"{i:032d}", f"e{i}") for i in range(len(doses))]
-    state = learner.add(state, exposures, doses, [Acquisition()] * len(doses), rules, None).state
-    return state, learner.emit(state, rules, None)
+    state = learner.add(state, exposures, doses, [Acquisition()] * len(doses), rules, bench).state
+    return state, learner.emit(state, rules, bench)
 
 
 def test_the_reference_is_what_most_of_the_first_movies_are_like(tmp_path):

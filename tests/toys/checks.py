@@ -12,6 +12,7 @@ from icestream.files import TEMPORARY_MARK
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import Session
 from toys.model import ABSENT, ITEM, Expected, Record, Wanted, expect, kind_of, offered, read_rows
+from toys.steps import Number
 
 _NUMBERED: tuple[Table, ...] = (
     schema.exposure,
@@ -89,7 +90,7 @@ class Watcher:
     def _content(self, row: dict[str, Any]) -> Iterator[str]:
         record = json.loads(row["record"])
         ref = record.get("file")
-        if ref is None or not row["record_type"].endswith(":Number"):
+        if ref is None or row["record_type"] != Number.stored_name:
             return
         path = self.session.folder / ref.removeprefix("session:")
         text = path.read_text() if path.is_file() else ""

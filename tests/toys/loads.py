@@ -1,6 +1,7 @@
 """Steps that carry loads of the size of real ones, to measure what an engine costs."""
 
 import random
+from typing import ClassVar
 
 from icestream.flow import Context, Field, Params, step
 from icestream.records import Block, Movie, Record
@@ -15,6 +16,8 @@ def pass_movie(movie: Movie) -> Movie:
 
 class Table(Record):
     """A table with a row for each particle."""
+
+    stored_name: ClassVar[str] = "toy.Table"
 
     value: int
     note: str

@@ -9,6 +9,7 @@ import json
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
 from typing import Any
 from urllib.parse import quote
 
@@ -102,14 +103,8 @@ def expect(record: Record, wanted: Wanted) -> dict[tuple[str, str], Expected]:
 
 
 def _in_order(steps: Mapping[str, StepSpec]) -> list[str]:
-    done: list[str] = []
-    while len(done) < len(steps):
-        done += [
-            step
-            for step, spec in steps.items()
-            if step not in done and all(link.partition(".")[0] in done for links in _links(spec).values() for link in links)
-        ]
-    return done
+    inputs = {step: [link.partition(".")[0] for links in _links(spec).values() for link in links] for step, spec in steps.items()}
+    return list(TopologicalSorter(inputs).static_order())
 
 
 def _links(spec: StepSpec) -> dict[str, list[str]]:

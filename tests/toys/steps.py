@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from icestream.errors import ItemError
 from icestream.flow import (
@@ -32,12 +33,16 @@ from icestream.records import Acquisition, FileRef, Record, Snapshot
 class Number(Record):
     """A number, and a file that holds it."""
 
+    stored_name: ClassVar[str] = "toy.Number"
+
     value: int
     file: FileRef | None = None
 
 
 class Crowd(Record):
     """So many things at once, as the particles of a micrograph."""
+
+    stored_name: ClassVar[str] = "toy.Crowd"
 
     count: int
 
@@ -49,6 +54,8 @@ class Crowd(Record):
 
 class Total(Snapshot):
     """A sum so far."""
+
+    stored_name: ClassVar[str] = "toy.Total"
 
     value: int
     count: int
@@ -66,6 +73,8 @@ class TotalState(Record):
 
 class Share(Record):
     """What an exposure contributed to a total."""
+
+    stored_name: ClassVar[str] = "toy.Share"
 
     value: int
     total: int

@@ -21,8 +21,6 @@ from icestream.errors import StaleRunner, StoreUnavailable
 from icestream.flow.commands.requests import Command, ask
 from icestream.flow.execution.pool import Pool
 from icestream.flow.runner import fault_points
-from icestream.flow.runner.build import answer_commands
-from icestream.flow.runner.clock import Clock
 from icestream.flow.runner.health import Health
 from icestream.flow.runner.loop import Runner
 from icestream.flow.runner.status import RunReport
@@ -66,7 +64,7 @@ class VirtualRunner(Runner):
         assert self.machine is not None
         return self.machine
 
-    def _set_up(self) -> None:
+    def _meet_store(self) -> None:
         real = self.store.transaction
 
         @contextmanager
@@ -81,9 +79,9 @@ class VirtualRunner(Runner):
             self._vm.maybe_lose_store("after")
 
         setattr(self.store, "transaction", transaction)  # noqa: B010 - of this one store
-        super()._set_up()
-        self.clock = Clock(self.store, self._vm.clock.now_s)
-        self.health = VirtualSurroundings(self.session, 0.0, machine=self.machine)
+
+    def _make_health(self) -> Health:
+        return VirtualSurroundings(self.session, 0.0, machine=self.machine)
 
     def _make_pool(self) -> Pool:
         vm = self._vm
@@ -99,7 +97,7 @@ class VirtualRunner(Runner):
         """Do one cycle; return the report if the run is over."""
         if self._done():
             return self._finish()
-        self.scheduler.checked = True  # it is built anew by every edit
+        self.engine.workflow.scheduler.checked = True  # it is built anew by every edit
         self._cycle()
         return None
 
@@ -214,7 +212,7 @@ class VirtualMachine:
         """Carry out what was asked while no runner is there."""
         if self.runner is None:
             self.session = open_session(self.session.folder)
-            self._attempt(lambda: answer_commands(self._make_runner()))
+            self._attempt(lambda: self._make_runner().answer_commands())
             self.runner = None
 
     def replace_runner(self) -> None:
@@ -276,7 +274,7 @@ class VirtualMachine:
     def _bury(self, error: BaseException) -> None:
         runner, self.runner = self.runner, None
         self._count_pool()
-        if runner is not None and hasattr(runner, "board"):
+        if runner is not None and hasattr(runner, "parts"):
             away, self.misfortunes.store_away = self.misfortunes.store_away, 0.0
             runner.leave(error)
             self.misfortunes.store_away = away

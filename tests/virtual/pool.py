@@ -15,13 +15,14 @@ from icestream.files import publish, temporary_path
 from icestream.flow.declaration.guard import CallFailure, call_step
 from icestream.flow.declaration.outcomes import FailureKind
 from icestream.flow.declaration.registry import find_step
-from icestream.flow.declaration.source import Arrival, SeenFile
+from icestream.flow.declaration.source import Arrival
 from icestream.flow.execution import bench
 from icestream.flow.execution.calls import run_task
-from icestream.flow.execution.executor import Answer, Request, ended
+from icestream.flow.execution.executor import Answer, Request
+from icestream.flow.execution.messages import CallAnswer, CallEnded, SourceDied, SourceEnded, SourceFailed, WatchOrder
 from icestream.flow.execution.pool import Pool, Worker, heard
 from icestream.flow.execution.watching import WorkerSourceContext
-from icestream.flow.execution.wire import Message, pack, unpack
+from icestream.flow.execution.wire import pack, unpack
 from icestream.flow.execution.worker import describe_found
 from virtual.time import ProcessDied, VirtualClock
 
@@ -88,16 +89,14 @@ class VirtualPool(Pool):
         if isinstance(worker, VirtualWorker):
             self._later(worker, self.rng.expovariate(1 / self.misfortunes.mean_run_s))
 
-    def watch(self, step: str, task: Message) -> None:
+    def watch(self, step: str, order: WatchOrder) -> None:
         """Start a source."""
         worker = self.start(1)
         worker.source = step
-        body = unpack(pack(task)).body
-        seen = {SeenFile(*entry) for entry in body["seen"]}
-        aside = {SeenFile(*entry): int(deaths) for entry, deaths in body["set_aside"]}
-        worker.context = _SourceContext(body["roots"], seen, threading.Event(), aside)
-        declared = find_step(body["use"])
-        worker.watching = declared.call(params=declared.params.model_validate(body["params"]), ctx=worker.context)
+        order = unpack(pack(order))
+        worker.context = _SourceContext(order.roots, set(order.seen), threading.Event(), dict(order.set_aside))
+        declared = find_step(order.use)
+        worker.watching = declared.call(params=declared.params.model_validate(order.params), ctx=worker.context)
         self._later(worker, self.rng.uniform(0.0, LOOK_S))
 
     def _later(self, worker: VirtualWorker, seconds: float) -> None:
@@ -133,14 +132,14 @@ class VirtualPool(Pool):
             if self.rng.random() < 0.7:
                 self._leave_undone(request)
             self.workers.remove(worker)
-            answer = ended(request.attempt, FailureKind.WORKER_DIED, _DIED)
+            answer = CallEnded(request.attempt, FailureKind.WORKER_DIED, _DIED)
             if worker.ending is not None:
-                answer = ended(request.attempt, worker.ending.kind, worker.ending.text)
+                answer = CallEnded(request.attempt, worker.ending.kind, worker.ending.text)
             yield Answer(worker.name, answer)
             return
         yield heard(worker, answer)
 
-    def _run(self, request: Request) -> Message | None:
+    def _run(self, request: Request) -> CallAnswer | None:
         """Run a step as a worker does; None if it killed its worker."""
         trouble: OSError | None = None
         if self.clock.now_s < self.misfortunes.full_until_s:
@@ -150,7 +149,8 @@ class VirtualPool(Pool):
         self.ran += 1
         try:
             with _publishing(trouble):
-                return unpack(pack(run_task(unpack(pack(request.message)), report=_say_nothing)))
+                answer: CallAnswer = unpack(pack(run_task(unpack(pack(request.call)), report=_say_nothing)))
+                return answer
         except ProcessDied:
             return None
 
@@ -159,7 +159,7 @@ class VirtualPool(Pool):
         trouble = ProcessDied("killed") if self.rng.random() < 0.5 else None
         try:
             with _publishing(trouble):
-                run_task(unpack(pack(request.message)), report=_say_nothing)
+                run_task(unpack(pack(request.call)), report=_say_nothing)
         except ProcessDied:
             return
 
@@ -173,21 +173,20 @@ class VirtualPool(Pool):
         if self._is_hit(self.misfortunes.source_dies):
             self.deaths += 1
             self.workers.remove(worker)
-            body = {"status": "ended", "message": _DIED, "reading": None}
-            yield Answer(worker.name, Message(body), worker.source)
+            yield Answer(worker.name, SourceDied(_DIED, None), worker.source)
             return
         found = call_step(_next_found, worker.watching)
         if isinstance(found, CallFailure):
-            message = Message({"status": "source_failed", "message": found.message, "traceback": found.traceback})
+            message: Any = SourceFailed(found.message, found.traceback)
         elif isinstance(found, _Ended):
             stopped = worker.context is not None and worker.context.stopping()
-            message = Message({"status": "source_stopped" if stopped else "source_closed", "reason": found.reason})
+            message = SourceEnded(found.reason, stopped)
         else:
             self._later(worker, 0.001 if isinstance(found, Arrival) else LOOK_S)
             if found == worker.said:
                 return
             worker.said = found
-            message = describe_found(found)
+            message = describe_found(found, "")
         yield heard(worker, unpack(pack(message)))
 
     # Endings ---------------------------------------------------------------------------------------------------------------

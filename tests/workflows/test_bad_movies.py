@@ -13,6 +13,7 @@ from icestream.microscope.pace import Pace
 from icestream.microscope.settings import Fault, SimulationSettings
 from icestream.microscope.simulate import simulate
 from icestream.microscope.truth import load_exposure_truth
+from icestream.observe.answers import FailedItem, RejectedItem
 from icestream.observe.queries import SessionView, open_view
 from icestream.records import Acquisition
 from icestream.settings import Settings
@@ -56,7 +57,8 @@ def run(folder: Path, scope: Path, steps: dict[str, Any], acquisition: Acquisiti
 
 
 def told(view: SessionView) -> dict[str, tuple[str, str]]:
-    return {item.exposure: (item.step, item.reason or "") for item in [*view.failed(), *view.rejected()]}
+    set_aside: list[FailedItem | RejectedItem] = [*view.failed(), *view.rejected()]
+    return {item.exposure: (item.step, item.reason or "") for item in set_aside}
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,13 @@ import pytest
 from icestream.errors import WorkflowError
 from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage.session import create_session
-from icestream.flow.workflow.graph import build_graph
+from icestream.flow.workflow.building import build_graph
 from icestream.io.movie import movie_header
 from icestream.microscope.pace import Pace
 from icestream.microscope.settings import Fault, Scene, SimulationSettings
 from icestream.microscope.simulate import simulate
 from icestream.microscope.truth import load_exposure_truth
+from icestream.observe.answers import FailedItem, RejectedItem
 from icestream.observe.queries import SessionView, open_view
 from icestream.observe.report import gather, write_report
 from icestream.records import Acquisition, Movie
@@ -71,7 +72,8 @@ def test_every_filter_decides_every_exposure_once(view: SessionView) -> None:
 
 
 def test_bad_movies_are_set_aside_where_they_should_be_and_good_ones_kept(view: SessionView) -> None:
-    told = {item.exposure: (item.step, item.reason) for item in [*view.rejected(), *view.failed()]}
+    set_aside: list[FailedItem | RejectedItem] = [*view.rejected(), *view.failed()]
+    told = {item.exposure: (item.step, item.reason) for item in set_aside}
     assert [told[f"mic_{index + 1:04d}"][0] for index in FAULTS] == ["right_dose", "right_dose", "steady", "movies"]
     assert "-100.0%" in told["mic_0002"][1]
     assert re.search(r"-(29|30|31)\.\d%", told["mic_0003"][1])
@@ -105,7 +107,7 @@ def test_the_learnt_gain_watches_the_given_one(view: SessionView) -> None:
 
 def test_the_report_shows_every_step(view: SessionView) -> None:
     data = gather(view, refresh_s=0)
-    shown = {one.title: one for one in data.measured}
+    shown = {one.title: one for one in data.panels}
     titles = [
         "Dose",
         "Gain",
@@ -120,7 +122,7 @@ def test_the_report_shows_every_step(view: SessionView) -> None:
         "Quality",
         "Two CTFs",
     ]
-    assert [one.title for one in data.measured] == titles
+    assert [one.title for one in data.panels] == titles
     agreement = {stored.unit: stored.record["rms_px"] * 1.5 for stored in view.records("two_motions")}
     assert shown["Two motions"].measures[0].n_shown == len(agreement)
     assert shown["Two motions"].measures[0].unit == "Å"
@@ -128,7 +130,7 @@ def test_the_report_shows_every_step(view: SessionView) -> None:
     assert shown["Dose"].measures[0].median == pytest.approx(6.0 * 1.5**2, rel=0.05)
     assert shown["Dose"].plots[0].title == "Usual dose"
     assert [plot.picture.uri is not None for plot in shown["Gain"].plots if plot.picture] == [True, True]
-    spectra = [one.newest.picture for one in data.measured if one.title == "CTF" and one.newest]
+    spectra = [one.newest.picture for one in data.panels if one.title == "CTF" and one.newest]
     assert all(picture is not None and picture.uri for picture in spectra)
     assert spectra[0] != spectra[1]
     first = {stored.unit: stored.record for stored in view.records("ctf")}
@@ -145,7 +147,7 @@ def test_the_report_shows_every_step(view: SessionView) -> None:
     assert shown["Quality"].newest.picture.uri is not None
     assert shown["Quality"].measures[0].n_shown == len(list(view.records("quality")))
     corrected = {stored.name: stored.record["motion"]["total_px"] * 1.5 for stored in view.records("aligned")}
-    pictured = {one.name: {label: value for label, value, _ in one.numbers}["Motion"] for one in data.micrographs}
+    pictured = {one.name: {label: value for label, value, _ in one.numbers}["Motion"] for one in data.images}
     assert pictured == pytest.approx(corrected)  # not those of the second correction, which only checks
     doses = {one.reason.partition(":")[0]: one.count for one in data.rejected_reasons if one.step == "right_dose"}
     assert sorted(doses.values()) == [1, 1]  # no beam and a weak one are two reasons

@@ -6,7 +6,8 @@ import pytest
 
 from icestream.algorithms.gain.orientation import orient_gain_2d
 from icestream.flow.declaration.registry import find_step
-from icestream.flow.workflow.graph import StepSpec, Workflow, build_graph
+from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.graph import StepSpec, Workflow
 from icestream.workflows.scipion import streams
 from icestream.workflows.scipion.convert import Reader
 from icestream.workflows.scipion.parse import parse_scipion

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from icestream.cli import app
 from icestream.cli.plan import document_for
 from icestream.errors import WorkflowError
-from icestream.flow.workflow.graph import Workflow, build_graph
+from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.graph import Workflow
 from icestream.records import Acquisition
 from icestream.workflows import fill_template, find_workflow, read_template, read_workflow
 from icestream.workflows.scipion.parse import parse_scipion
@@ -181,13 +182,13 @@ def test_the_command_writes_the_file_once_and_tells_what_became_of_it(tmp_path: 
     assert "particles" in find_workflow(str(target)).steps
     code, told = _run(exported, "-o", target)
     assert code == 1
-    assert "is there already" in told
+    assert "already exists" in told
 
 
 def test_the_command_alone_writes_nothing(tmp_path: Path, exported: Path) -> None:
     code, told = _run(exported)
     assert code == 0
-    assert "nothing is written" in told
+    assert "nothing was written" in told
     assert [path.name for path in tmp_path.iterdir()] == [exported.name]
 
 

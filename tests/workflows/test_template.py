@@ -6,7 +6,8 @@ import yaml
 
 from icestream.errors import WorkflowError
 from icestream.flow.storage.session import create_session
-from icestream.flow.workflow.graph import Workflow, build_graph
+from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.graph import Workflow
 from icestream.workflows import fill_template, load_template, placeholders_schema, read_template
 from icestream.workflows.export import choose_steps, dump_template, export_template
 from icestream.workflows.implied import imply_template

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from icestream.errors import WorkflowError
-from icestream.flow.workflow.graph import build_graph
+from icestream.flow.workflow.building import build_graph
 from icestream.workflows import fill_template, find_workflow, list_workflows, load_template, read_workflow
 
 

@@ -49,14 +49,15 @@ def main(
 ) -> None:
     """Process single-particle cryo-EM data while the microscope is still collecting.
 
-    A first look, with a simulated microscope: `icestream demo`
+    To see it work, with a simulated microscope: `icestream demo`
 
-    Your own data: `icestream new`, then `icestream run`, and `icestream status` from any other terminal.
+    To process your own data: `icestream new`, then `icestream run`, and `icestream status` from any other terminal. When
+    nothing happens, `icestream why` says what it is waiting for.
     """
 
 
-_MAKE, _ASK, _EDIT = "Make and run a session", "Control a session", "Change a session"
-_LOOK, _TRY = "Look at a session", "Without a microscope"
+_MAKE, _ASK, _EDIT = "Create and run a session", "Control a session", "Change a session"
+_LOOK, _TRY = "Look at a session", "Try it without a microscope"
 
 _COMMANDS: list[tuple[Callable[..., None], str]] = [
     (new, _MAKE),

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 SESSION = typer.Argument(help="Folder of the session.")
 JSON = typer.Option(False, "--json", help="Print JSON for another program.")
-DRY_RUN = typer.Option(False, "--dry-run", help="Only say what would happen.")
-REASON = typer.Option("", help="Why; it is kept with the session and shown.")
-YES = typer.Option(False, "--yes", "-y", help="Do not ask whether you are sure.")
+DRY_RUN = typer.Option(False, "--dry-run", help="Only show what would happen, and what it would cost.")
+REASON = typer.Option("", help="Why you do this; recorded in the history of the session.")
+YES = typer.Option(False, "--yes", "-y", help="Do not ask for confirmation.")
 
 
 def ask_for(session: Path, command: "Command", *, json: bool) -> None:
@@ -31,7 +31,7 @@ def ask_for(session: Path, command: "Command", *, json: bool) -> None:
 def submit_here(session: Path, commands: "Sequence[Command]") -> "list[Answer]":
     """Submit commands under the name of the person who types; return the answers in their order."""
     from icestream.cli.run import make_settings
-    from icestream.flow.commands.client import submit_all
+    from icestream.flow.runner.answering import submit_all
     from icestream.flow.storage.session import open_session
 
     settings = make_settings(cores=None, newest_first=False)
@@ -49,7 +49,7 @@ def who() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError) as error:
-        raise SessionError("this machine does not say who you are; set the environment variable USER") from error
+        raise SessionError("cannot find out your user name; set the environment variable USER") from error
 
 
 def finish(answers: "Sequence[Answer]", *, json: bool) -> None:

@@ -9,30 +9,32 @@ from icestream.cli.asking import DRY_RUN, JSON, SESSION, YES, ask_for, confirm
 
 def clean(
     session: Path = SESSION,
-    old_revisions: bool = typer.Option(False, "--old-revisions", help="Also what only old revisions of steps refer to."),
+    old_revisions: bool = typer.Option(False, "--old-revisions", help="Also delete what only old revisions of steps use."),
     dry_run: bool = DRY_RUN,
     yes: bool = YES,
     json: bool = JSON,
 ) -> None:
-    """Delete the results and files that nothing refers to: after a reset, of killed attempts, of finished checkpoints.
+    """Delete results and files that nothing refers to, to free disk space.
 
-    Nothing that the present workflow uses is deleted, and nothing is computed again afterwards. It is refused while a step is at
-    work: pause the session, or stop it. Results of old revisions stay unless you say `--old-revisions`. A dry run while the
-    session runs also counts files that are being made. You are asked first at a terminal only: a script, or whatever else calls
-    without one, is taken at its word, with or without `--yes`.
+    These are results dropped by `reset`, files of killed attempts, and checkpoints of finished results. Nothing that the current
+    workflow uses is deleted, so nothing needs to be recomputed afterwards. Results of old revisions are kept unless you add
+    `--old-revisions`. The command is refused while a step is working: pause or stop the session first. A dry run while the
+    session is running also counts files that are just being made.
+
+    You are asked for confirmation only at a terminal: in a script, the command goes ahead with or without `--yes`.
 
     ```
     icestream clean lysozyme --dry-run
     icestream clean lysozyme --old-revisions --yes
     ```
     """
-    from icestream.cli.planned import print_rubbish
-    from icestream.flow.commands.cleaning import plan_cleaning
+    from icestream.cli.planned import print_garbage
+    from icestream.flow.commands.garbage import plan_cleaning
     from icestream.flow.commands.requests import Clean
     from icestream.flow.storage.session import open_session
 
     if dry_run:
-        print_rubbish(plan_cleaning(open_session(session), old_revisions=old_revisions), json=json)
+        print_garbage(plan_cleaning(open_session(session), old_revisions=old_revisions), json=json)
         return
-    confirm("Delete what nothing refers to" + (", old revisions too?" if old_revisions else "?"), yes=yes)
+    confirm("Delete what nothing refers to" + (", and what only old revisions use?" if old_revisions else "?"), yes=yes)
     ask_for(session, Clean(old_revisions=old_revisions), json=json)

@@ -9,11 +9,13 @@ from icestream.cli.asking import JSON, REASON, SESSION, ask_for, finish, submit_
 from icestream.cli.console import output, type_next
 from icestream.errors import SessionError
 
-_STEP = typer.Argument(help="Name of the step in the workflow.")
+_STEP = typer.Argument(help="Name of the step in the workflow (`icestream status` lists them).")
 
 
 def pause(session: Path = SESSION, reason: str = REASON, json: bool = JSON) -> None:
-    """Pause a session: what runs ends in peace, nothing new is started, no idle time counts. It stays paused through restarts.
+    """Pause a session: running work finishes, nothing new starts, and the idle clock stops.
+
+    The pause lasts until `icestream resume`, also through restarts. To stop a single step, use `icestream close`.
 
     ```
     icestream pause lysozyme --reason "changing the gain reference"
@@ -26,7 +28,7 @@ def pause(session: Path = SESSION, reason: str = REASON, json: bool = JSON) -> N
 
 
 def resume(session: Path = SESSION, json: bool = JSON) -> None:
-    """Go on after a pause.
+    """Resume a paused session.
 
     ```
     icestream resume lysozyme
@@ -39,14 +41,14 @@ def resume(session: Path = SESSION, json: bool = JSON) -> None:
 
 def stop(
     session: Path = SESSION,
-    now: bool = typer.Option(False, "--now", help="Do not wait for what is running; it is computed again later."),
-    from_: str | None = typer.Option(None, "--from", metavar="STEP", help="Stop only this step and what is below it."),
+    now: bool = typer.Option(False, "--now", help="Cancel running work instead of waiting for it; it is redone later."),
+    from_: str | None = typer.Option(None, "--from", metavar="STEP", help="Stop only this step and the steps downstream of it."),
     json: bool = JSON,
 ) -> None:
-    """Stop a session after what is running; nothing is lost. `icestream run` goes on from there.
+    """Stop a session once running work has finished. Nothing is lost: `icestream run` continues from there.
 
-    With `--from STEP` the runner stays, and only that step and what is below it take nothing new, until `icestream reopen` or
-    `icestream continue`.
+    With `--from STEP` the session keeps running; only that step and the steps downstream of it take nothing new, until
+    `icestream reopen` or `icestream continue`.
 
     ```
     icestream stop lysozyme
@@ -69,10 +71,12 @@ def stop(
 def close(
     session: Path = SESSION,
     step: str = _STEP,
-    now: bool = typer.Option(False, "--now", help="Also cancel what runs there."),
+    now: bool = typer.Option(False, "--now", help="Also cancel what is running in this step."),
     json: bool = JSON,
 ) -> None:
-    """Close a stream by hand: the step takes nothing new, what runs ends, then what is below closes too.
+    """Drain a step: it takes nothing new, running work finishes, then its stream and those downstream close.
+
+    `icestream reopen` undoes this.
 
     ```
     icestream close lysozyme picks
@@ -85,7 +89,7 @@ def close(
 
 
 def reopen(session: Path = SESSION, step: str = _STEP, json: bool = JSON) -> None:
-    """Open a stream again that was closed by hand; what came meanwhile is taken too.
+    """Reopen a step that was closed by hand. What arrived in the meantime is processed too.
 
     ```
     icestream reopen lysozyme picks
@@ -97,7 +101,7 @@ def reopen(session: Path = SESSION, step: str = _STEP, json: bool = JSON) -> Non
 
 
 def release(session: Path = SESSION, step: str = _STEP, json: bool = JSON) -> None:
-    """Let a gate go that waits for a person.
+    """Open a gate that is waiting for a person (a `trigger` step with `manual: true`).
 
     ```
     icestream release lysozyme checkpoint
@@ -109,9 +113,9 @@ def release(session: Path = SESSION, step: str = _STEP, json: bool = JSON) -> No
 
 
 def continue_(session: Path = SESSION, json: bool = JSON) -> None:
-    """Go on with everything: end a pause, reopen what was closed by hand or reset, try again what failed.
+    """Continue with everything: end a pause, reopen what was closed by hand or reset, and retry what failed.
 
-    Where no runner is there, start one afterwards: `icestream run`.
+    If the session is not running, start it afterwards with `icestream run`.
 
     ```
     icestream continue lysozyme
@@ -124,11 +128,11 @@ def continue_(session: Path = SESSION, json: bool = JSON) -> None:
 
 def retry(
     session: Path = SESSION,
-    step: str | None = typer.Argument(None, help="Only what failed at this step."),
-    exposure: str | None = typer.Option(None, help="Only this exposure, by name or id."),
+    step: str | None = typer.Argument(None, help="Retry only what failed at this step; all steps by default."),
+    exposure: str | None = typer.Option(None, help="Retry only this exposure, given by name or id."),
     json: bool = JSON,
 ) -> None:
-    """Try again what failed: at once where the session runs, else when it is run next.
+    """Retry what failed: at once if the session is running, otherwise at its next run.
 
     ```
     icestream retry lysozyme
@@ -146,17 +150,16 @@ def retry(
             raise SessionError(f"{opened.folder}: has not been run yet, so nothing has failed")
         unit = None if exposure is None else view.trace(exposure).unit
         if not json and not [item for item in view.failed(_known(view.order, step)) if unit in (None, item.unit)]:
-            output().print("nothing failed, so there is nothing to try again")
+            output().print("nothing failed, so there is nothing to retry")
             return
         alive = view.overview().runner.alive
     (answer,) = submit_here(session, [Retry(step=step, unit=unit)])
     if answer.state == "done" and not alive:
-        when = f"when the session is run next: {type_next('run', opened.folder)}"
-        answer = replace(answer, text=f"{answer.text}; it goes on {when}")
+        answer = replace(answer, text=f"{answer.text}; this happens at the next run: {type_next('run', opened.folder)}")
     finish([answer], json=json)
 
 
 def _known(order: list[str], step: str | None) -> str | None:
     if step is not None and step not in order:
-        raise SessionError(f"has no step {step!r}; it has {', '.join(order)}")
+        raise SessionError(f"there is no step {step!r}; the steps are {', '.join(order)}")
     return step

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from icestream.observe.people import Decision
 
 _EXPOSURES = typer.Argument(None, metavar="EXPOSURE...", help="Names, ids, patterns like `'mic_00*'`, or `-` for standard input.")
-_STEP = typer.Option(None, help="Decide at this step.")
+_STEP = typer.Option(None, help="The step to decide for.")
 _FILE = typer.Option(None, help="A text file with one exposure on each line.")
 
 
@@ -26,7 +26,10 @@ def reject(
     reason: str = REASON,
     json: bool = JSON,
 ) -> None:
-    """Reject exposures by hand: at the source, so that nothing below uses them, or at one step. It holds through re-runs.
+    """Reject exposures by hand.
+
+    Without `--step` they are rejected at the source, so that no step uses them. The decision persists through re-runs, until
+    `icestream withdraw`.
 
     ```
     icestream reject lysozyme mic_0042 --reason "crystalline ice"
@@ -45,9 +48,10 @@ def accept(
     reason: str = REASON,
     json: bool = JSON,
 ) -> None:
-    """Accept exposures by hand that a filter, or a person, has rejected. It holds through re-runs.
+    """Accept exposures that a filter, or a person, has rejected.
 
-    Without `--step` it is meant for the step that rejected the exposure.
+    Without `--step` this applies to the step that rejected the exposure. The decision persists through re-runs, until
+    `icestream withdraw`.
 
     ```
     icestream accept lysozyme mic_0042 --reason "looks fine"
@@ -64,9 +68,9 @@ def withdraw(
     from_file: Path | None = _FILE,
     json: bool = JSON,
 ) -> None:
-    """Take back what was rejected, accepted or recomputed by hand: the step decides again, with its own parameters.
+    """Withdraw an override: the step decides again by itself, with its own parameters.
 
-    Results that are there already are used again, not computed again.
+    This undoes `reject`, `accept` and `recompute`. Results that already exist are reused.
 
     ```
     icestream withdraw lysozyme mic_0042
@@ -96,7 +100,7 @@ def _decide(
         decided = [one for one in view.decisions(units) if step in (None, one.step)] if verdict == "lift" else []
     if verdict == "lift":
         if not decided:
-            raise SessionError("nothing was decided by hand about " + ", ".join(wanted) + (f" at {step}" if step else ""))
+            raise SessionError("there is no override for " + ", ".join(wanted) + (f" at {step}" if step else ""))
         commands: list[Command] = [_take_back(one) for one in decided]
     else:
         commands = [Override(unit=unit, verdict=verdict, step=step, reason=reason) for unit in units]
@@ -126,5 +130,5 @@ def listed_exposures(exposures: list[str], from_file: Path | None) -> list[str]:
         named += sys.stdin.read().splitlines()
     named = [name.strip() for name in named if name.strip()]
     if not named:
-        raise SessionError("no exposure was named; give names, patterns, --from-file, or - for standard input")
+        raise SessionError("no exposure given; use names, patterns, --from-file, or - for standard input")
     return named

@@ -23,16 +23,16 @@ _END_S = 10.0
 
 
 def demo(
-    folder: Path | None = typer.Option(None, help="Where to work; a new folder demo, demo_2, … if left out."),
-    movies: int | None = typer.Option(None, min=1, help=f"How many movies; {_MOVIES} if left out."),
-    seed: int = typer.Option(1, min=0, help="The same seed gives the same movies."),
-    fast: bool = typer.Option(False, "--fast", help="A few small movies, to see only that everything works."),
-    cores: int | None = typer.Option(None, min=1, help="Cores to use; all of the machine if left out."),
+    folder: Path | None = typer.Option(None, help="Folder to work in; by default a new folder demo, demo_2, …"),
+    movies: int | None = typer.Option(None, min=1, help=f"Number of movies; {_MOVIES} by default."),
+    seed: int = typer.Option(1, min=0, help="Random seed; the same seed gives the same movies."),
+    fast: bool = typer.Option(False, "--fast", help="Use a few small movies, just to check that everything works."),
+    cores: int | None = typer.Option(None, min=1, help="Cores to use; by default all of the machine."),
 ) -> None:
-    """Watch a simulated microscope being processed, start to 2D classes, and see how near the results come to the truth.
+    """Process movies of a simulated microscope to 2D classes, and compare the results with the truth.
 
-    One process writes movies at the pace of a small microscope (one of them broken), a session processes them meanwhile, and a
-    report that any browser opens is kept up to date.
+    One process writes movies at the pace of a small microscope, one of them broken. A session processes them as they appear and
+    keeps a report up to date, which you can open in any browser.
 
     ```
     icestream demo
@@ -62,7 +62,7 @@ def demo(
     console.print(f"\n{ended.reason}, after {time.monotonic() - began_s:.0f} s")
     print_measures(measure(session, microscope), console)
     console.print(
-        f"\nreport:  {report}\nlook on: {type_next('status', session.folder)}\n         {type_next('failed', session.folder)}"
+        f"\nreport:  {report}\nnext:    {type_next('status', session.folder)}\n         {type_next('failed', session.folder)}"
         f"\n         {type_next('trace', session.folder, 'mic_0001')}\n",
         soft_wrap=True,
         markup=False,

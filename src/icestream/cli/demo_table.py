@@ -52,7 +52,7 @@ def measure(session: Session, microscope: Path) -> list[Measure]:
 
 def print_measures(measures: list[Measure], console: Console) -> None:
     """Print the table."""
-    table = make_table("found against truth", "value", "unit", "measured on", right=("value",))
+    table = make_table("results compared with the truth", "value", "unit", "measured on", right=("value",))
     for line in measures:
         value = "nothing to measure" if math.isnan(line.value) else f"{line.value:.3g}" if line.unit else f"{line.value:.3f}"
         table.add_row(line.name, value, line.unit, line.over)
@@ -80,8 +80,8 @@ def _measure_broken(view: SessionView, truth: SessionTruth) -> list[Measure]:
     processed = sum(step.counts.item for step in view.steps() if step.name == "particles")
     over = f"{len(truth.exposures)} movies, {broken} of them broken on purpose"
     return [
-        Measure("movies through to particles", processed, "movies", over),
-        Measure("exposures set aside or failed", reported, "movies", over),
+        Measure("movies processed to particles", processed, "movies", over),
+        Measure("movies set aside or failed", reported, "movies", over),
     ]
 
 
@@ -130,7 +130,7 @@ def _positions(block: bytes | None) -> Any:
 def _measure_classes(view: SessionView, session: Session, truth: SessionTruth, microscope: Path) -> list[Measure]:
     newest = next((snapshot for snapshot in view.snapshots("classes", limit=1) if snapshot.record is not None), None)
     if newest is None or newest.record is None:
-        nothing = "no class averages were made"
+        nothing = "there are no class averages"
         return [Measure("class averages, resolution at FRC 0.5, median", float("nan"), "Å", nothing)]
     record = newest.record
     largest = sorted((c for c in record["classes"] if c["count"] > 0), key=lambda c: -c["count"])[:_CLASSES_SCORED]

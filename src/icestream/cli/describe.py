@@ -30,23 +30,23 @@ def _record(port: Port) -> str:
 
 def _note(port: Port) -> str:
     notes = [
-        "may be left out" if port.optional else "",
+        "optional" if port.optional else "",
         "any number of streams" if port.many else "",
-        "one version, bound at first use" if port.bound else "",
+        "a snapshot; each exposure keeps the version it used first" if port.bound else "",
     ]
     return ", ".join(filter(None, notes))
 
 
 def _passed(port: Port) -> str:
-    return "what comes in" if port.generic else port.record.__name__
+    return "same as the input" if port.generic else port.record.__name__
 
 
 def _outputs(step_type: StepType) -> dict[str, str]:
     if step_type.is_filter:
         passed = {port.name: _passed(port) for port in step_type.ports if not port.many}
         rejected = {f"rejected.{name}": record for name, record in passed.items()}
-        return {**passed, **rejected} or {"out": "what comes in"}
+        return {**passed, **rejected} or {"out": "same as the input"}
     if step_type.output is None:
-        return {"out": "what comes in"} | ({} if step_type.admit is None else {"rejected": "what comes in"})
+        return {"out": "same as the input"} | ({} if step_type.admit is None else {"rejected": "same as the input"})
     outputs = {"out": step_type.output.__name__}
     return outputs if step_type.assigns is None else {**outputs, "assignments": step_type.assigns.__name__}

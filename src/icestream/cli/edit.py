@@ -10,11 +10,11 @@ from icestream.cli.asking import DRY_RUN, JSON, REASON, SESSION, YES, ask_for, c
 from icestream.errors import WorkflowError
 
 if TYPE_CHECKING:
-    from icestream.flow.planning.plans import Edit
+    from icestream.flow.commands.editing import Edit
 
-_VALUES = typer.Argument(metavar="NAME=VALUE...", help="Parameters; NAME= alone goes back to the default.")
-_STEP = typer.Argument(help="Name of the step in the workflow.")
-_FROM = typer.Option(..., "--from", metavar="STEP", help="This step and all below it.")
+_VALUES = typer.Argument(metavar="NAME=VALUE...", help="Parameters to change; NAME= without a value restores the default.")
+_STEP = typer.Argument(help="Name of the step in the workflow (`icestream status` lists them).")
+_FROM = typer.Option(..., "--from", metavar="STEP", help="This step and every step downstream of it.")
 
 
 def set_(
@@ -25,10 +25,11 @@ def set_(
     dry_run: bool = DRY_RUN,
     json: bool = JSON,
 ) -> None:
-    """Change parameters of a step, also while data keep coming. Only what depends on it is computed again.
+    """Change parameters of a step, even while data keep arriving. Only what depends on them is recomputed.
 
-    The step and all below it get a new revision; results of the old one stay and can be compared (`icestream revisions`). Going
-    back to earlier parameters costs nothing. Values are YAML, as with `icestream new --set`; `NAME=` goes back to the default.
+    The step and every step downstream of it get a new revision. Results of the old revision are kept for comparison (`icestream
+    revisions`), and going back to earlier parameters costs nothing. Values are YAML, as in `icestream new --set`; `NAME=`
+    restores the default. Use `--dry-run` first to see what would be recomputed.
 
     ```
     icestream set lysozyme ctf tile_ang=900 --dry-run
@@ -47,14 +48,14 @@ def branch(
     step: str = _STEP,
     values: list[str] = typer.Argument(None, metavar="NAME=VALUE...", help="Parameters in which the branch differs."),
     as_: str = typer.Option(..., "--as", metavar="NAME", help="Name of the second variant."),
-    only: bool = typer.Option(False, "--only", help="Only this step, without twins of what is below it."),
+    only: bool = typer.Option(False, "--only", help="Branch only this step, not the steps downstream of it."),
     reason: str = REASON,
     dry_run: bool = DRY_RUN,
     json: bool = JSON,
 ) -> None:
-    """Run a second variant of a step beside the first; everything above is shared.
+    """Run a second variant of a step beside the first, with other parameters. Everything upstream is shared.
 
-    What is below the step gets a twin too, named after the branch.
+    Every step downstream gets a second variant too, named after the branch, unless you add `--only`.
 
     ```
     icestream branch lysozyme picks --as picks_wide 'diameter_ang=[100, 180]' --dry-run
@@ -68,7 +69,9 @@ def branch(
 
 
 def apply(session: Path = SESSION, reason: str = REASON, dry_run: bool = DRY_RUN, json: bool = JSON) -> None:
-    """Take up session.yaml as you have edited it, also while the session runs.
+    """Apply your edits to session.yaml, even while the session is running.
+
+    A step whose type, parameters or inputs changed gets a new revision, and so does every step downstream of it.
 
     ```
     icestream apply lysozyme --dry-run
@@ -81,7 +84,9 @@ def apply(session: Path = SESSION, reason: str = REASON, dry_run: bool = DRY_RUN
 
 
 def restart(session: Path = SESSION, from_: str = _FROM, dry_run: bool = DRY_RUN, json: bool = JSON) -> None:
-    """Compute a step and all below it afresh, although nothing changed. The earlier results stay as an old revision.
+    """Recompute a step and every step downstream of it, although nothing changed.
+
+    The earlier results are kept as an old revision. To drop them instead, use `icestream reset`.
 
     ```
     icestream restart lysozyme --from classes --dry-run
@@ -94,10 +99,10 @@ def restart(session: Path = SESSION, from_: str = _FROM, dry_run: bool = DRY_RUN
 
 
 def reset(session: Path = SESSION, from_: str = _FROM, dry_run: bool = DRY_RUN, yes: bool = YES, json: bool = JSON) -> None:
-    """Drop the results of a step and of all below it. `icestream clean` then frees the disk.
+    """Drop the results of a step and of every step downstream of it.
 
-    You are asked first at a terminal only: a script, or whatever else calls without one, is taken at its word, with or without
-    `--yes`.
+    The step takes nothing new until `icestream continue` or `icestream reopen`; `icestream clean` frees the disk space. You are
+    asked for confirmation only at a terminal: in a script, the command goes ahead with or without `--yes`.
 
     ```
     icestream reset lysozyme --from classes --dry-run
@@ -107,7 +112,7 @@ def reset(session: Path = SESSION, from_: str = _FROM, dry_run: bool = DRY_RUN, 
     from icestream.flow.commands.requests import Reset
 
     if not dry_run:
-        confirm(f"Drop the results of {from_} and of all below it?", yes=yes)
+        confirm(f"Drop the results of {from_} and of every step downstream of it?", yes=yes)
     _carry_out(session, Reset(step=from_), dry_run=dry_run, json=json)
 
 
@@ -124,7 +129,7 @@ def read_params(values: list[str]) -> dict[str, Any]:
     names = [text.partition("=")[0] for text in values]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise WorkflowError(f"{', '.join(twice)}: is given twice")
+        raise WorkflowError(f"{', '.join(twice)}: given twice")
     return parse_values(values)
 
 
@@ -133,7 +138,7 @@ def _carry_out(session: Path, command: "Edit", *, dry_run: bool, json: bool) -> 
         ask_for(session, command, json=json)
         return
     from icestream.cli.planned import print_plan
-    from icestream.flow.planning.plans import plan_edit
+    from icestream.flow.commands.editing import plan_edit
     from icestream.flow.storage.session import open_session
 
     print_plan(plan_edit(open_session(session), command, cores=os.cpu_count() or 1), json=json)

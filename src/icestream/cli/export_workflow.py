@@ -14,16 +14,21 @@ if TYPE_CHECKING:
 
 def export_workflow(
     session: Path = typer.Argument(help="Folder of the session; it may be running."),
-    start: str | None = typer.Option(None, "--from", metavar="STEP", help="Only this step and what descends from it."),
-    steps: str | None = typer.Option(None, metavar="STEP,STEP", help="Only these steps."),
-    target: Path | None = typer.Option(None, "--output", "-o", help="File to write; without it the workflow is printed."),
+    start: str | None = typer.Option(
+        None, "--from", metavar="STEP", help="Export only this step and the steps downstream of it."
+    ),
+    steps: str | None = typer.Option(None, metavar="STEP,STEP", help="Export only these steps."),
+    target: Path | None = typer.Option(None, "--output", "-o", help="File to write; by default the workflow is printed."),
     as_template: bool = typer.Option(
-        False, "--as-template", help="Folders, patterns and microscope become placeholders with the present values as defaults."
+        False,
+        "--as-template",
+        help="Turn folders, patterns and microscope values into placeholders, with the current values as defaults.",
     ),
 ) -> None:
-    """Write the workflow of a session with its parameters, whole or in part, to make other sessions of it.
+    """Export the workflow of a session with its parameters, whole or in part, for use in other sessions.
 
-    Inputs that a part reads of steps that are not in it are listed in the file as open; `icestream new --add` connects them.
+    If you export a part, inputs from steps that are not included are listed in the file as open; `icestream new --add` connects
+    them.
 
     ```
     icestream export-workflow lysozyme --as-template -o lysozyme.yaml
@@ -35,7 +40,7 @@ def export_workflow(
     from icestream.workflows.export import choose_steps, dump_template, export_template
 
     if target is not None and target.exists():
-        raise WorkflowError(f"{target}: is there already; name a file that is not")
+        raise WorkflowError(f"{target}: already exists; choose another file name")
     opened = open_session(session)
     left = _describe_left_out(opened)
     chosen = choose_steps(opened, steps=steps.split(",") if steps else None, start=start)
@@ -63,4 +68,4 @@ def _describe_left_out(session: "Session") -> str:
 
     with open_view(session) as view:
         decided = len(view.decisions())
-    return f"  left out: {decided} decisions by hand about exposures of this session (`icestream history`)" if decided else ""
+    return f"  not exported: overrides of single exposures ({decided}), see `icestream history`" if decided else ""

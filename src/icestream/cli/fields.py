@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 _BOUNDS = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "maximum": "≤"}
-_TYPES = {"integer": "whole number", "string": "text", "boolean": "yes/no", "null": "unset", "object": "map"}
+_TYPES = {"integer": "whole number", "string": "text", "boolean": "yes/no", "null": "unset", "object": "mapping"}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from icestream.cli.console import make_table, output, print_json
 from icestream.errors import SessionError
 
 if TYPE_CHECKING:
-    from icestream.observe.comparing import Comparison, RevisionRow
+    from icestream.observe.revisions import Comparison, RevisionRow
 
 _STATUS = {"item": "done", "rejected": "set aside"}
 _MOST_DIFFERENCES = 20
@@ -34,18 +34,18 @@ def history(
     from icestream.observe.queries import open_view
 
     with open_view(open_session(session)) as view:
-        deeds, decisions = view.history(limit=last), view.decisions()
+        entries, decisions = view.history(limit=last), view.decisions()
     if json:
-        print_json({"history": deeds, "decisions": decisions})
+        print_json({"history": entries, "decisions": decisions})
         return
     console = output()
-    if not deeds:
+    if not entries:
         console.print("nobody has asked anything of this session")
     else:
         table = make_table("when", "who", "what", "answer")
-        for deed in deeds:
-            answer = deed.answer if deed.state in ("done", "active") else f"{deed.state}: {deed.answer}".rstrip(": ")
-            table.add_row(_time(deed.at), escape(deed.author or ""), escape(deed.what), escape(answer))
+        for entry in entries:
+            answer = entry.answer if entry.state in ("done", "active") else f"{entry.state}: {entry.answer}".rstrip(": ")
+            table.add_row(_time(entry.at), escape(entry.author or ""), escape(entry.what), escape(answer))
         console.print(table)
     for one in decisions:
         console.print(f"{one.exposure} at {one.step}: {one.sentence}", markup=False, soft_wrap=True)

@@ -14,14 +14,16 @@ if TYPE_CHECKING:
 
 def import_scipion(
     workflow: Path = typer.Argument(help="A workflow that Scipion exported (.json), or a template (.json.template)."),
-    target: Path | None = typer.Option(None, "--output", "-o", help="Workflow file to write; without it nothing is written."),
+    target: Path | None = typer.Option(
+        None, "--output", "-o", help="Template file to write; by default only the table is printed."
+    ),
     json: bool = typer.Option(False, "--json", help="Print JSON for another program."),
 ) -> None:
-    """Make a workflow of one that Scipion exported, and tell what became of every protocol.
+    """Translate a workflow exported from Scipion, and report what happened to every protocol.
 
-    Parameters are converted to our units. The file is a template: it asks for what Scipion's template asked for, and for folders
-    and microscope. Protocols without an equivalent are kept in it as disabled steps; where they only passed on what they got,
-    the steps after them read it directly.
+    Parameters are converted to icestream's units. The result is a template: it asks for what Scipion's template asked for, and
+    for folders and microscope values. Protocols without an equivalent are kept in it as disabled steps; where they only passed
+    on their input, the steps after them read it directly.
 
     ```
     icestream import-scipion facility.json.template -o facility.yaml
@@ -33,7 +35,7 @@ def import_scipion(
     from icestream.workflows.scipion.write import write_workflow
 
     if target is not None and target.exists():
-        raise WorkflowError(f"{target}: is there already; name a file that is not")
+        raise WorkflowError(f"{target}: already exists; choose another file name")
     translation = translate_scipion(read_scipion_file(workflow))
     if target is not None:
         try:
@@ -53,7 +55,7 @@ def _show(translation: "Translation", target: Path | None) -> None:
     from icestream.workflows.scipion.write import describe_field, new_command, visible
 
     console = output()
-    table = make_table("id", "protocol", "step", "result", "what to know")
+    table = make_table("id", "protocol", "step", "result", "notes")
     for row in translation.rows:
         label = " ".join(row.protocol.label.split())
         name = f"{row.protocol.class_name}\n{label}" if label else row.protocol.class_name
@@ -61,16 +63,16 @@ def _show(translation: "Translation", target: Path | None) -> None:
         table.add_row(row.protocol.id, escape(visible(name)), row.step or "", row.outcome, escape(visible(notes)))
     console.print(table)
     if translation.fields:
-        console.print("\nFields that the template asked for, and what asks for them now:")
+        console.print("\nFields of Scipion's template, and what asks for them now:")
         names = make_template(translation).names
         for asked in translation.fields:
             console.print(
                 f"  {escape(visible(describe_field(asked, names.get((asked.protocol, asked.parameter)))))}", soft_wrap=True
             )
     for problem in translation.problems:
-        errors().print(f"[yellow]note:[/] it does not run yet: {escape(problem)}", soft_wrap=True)
+        errors().print(f"[yellow]note:[/] the workflow cannot run yet: {escape(problem)}", soft_wrap=True)
     if target is None:
-        errors().print("[yellow]note:[/] nothing is written; name a file with --output", soft_wrap=True)
+        errors().print("[yellow]note:[/] nothing was written; give a file name with --output", soft_wrap=True)
     name = "WORKFLOW" if target is None else str(target)
     console.print(f"\nnext: {escape(visible(new_command(translation, file_name=name)))}", soft_wrap=True)
 

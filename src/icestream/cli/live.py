@@ -83,7 +83,7 @@ class _Lines:
 
 def draw_status(status: RunStatus) -> Table:
     """Return the status as a table with a bar for each step, and above it why nothing goes on."""
-    held = None if status.hold is None else f"[bold yellow]{escape(status.hold.sentence)}[/]"
+    held = None if status.pause is None else f"[bold yellow]{escape(status.pause.sentence)}[/]"
     table = Table(box=None, pad_edge=False, header_style="bold", title=held, title_justify="left")
     table.add_column("step", no_wrap=True)
     table.add_column(min_width=_NARROW_BAR, max_width=_BAR_WIDTH)  # on a narrow terminal bars and notes give way, numbers never
@@ -107,7 +107,7 @@ def draw_status(status: RunStatus) -> Table:
 
 def describe_status(status: RunStatus) -> str:
     """Return the status as one line."""
-    held = [] if status.hold is None else [status.hold.sentence]
+    held = [] if status.pause is None else [status.pause.sentence]
     return "  ".join([*held, *(_describe_step(step) for step in status.steps)])
 
 

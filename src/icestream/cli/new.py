@@ -14,35 +14,38 @@ if TYPE_CHECKING:
 
 
 def new(
-    session: Path = typer.Argument(help="Folder of the new session; it is made."),
+    session: Path = typer.Argument(help="Folder of the new session; it is created."),
     movies: Path | None = typer.Option(None, help="Folder where movies appear, now or later."),
     micrographs: Path | None = typer.Option(None, help="Folder where motion-corrected micrographs appear."),
-    pattern: str | None = typer.Option(None, help="Which files to take, as `**/*_fractions.tiff`."),
+    pattern: str | None = typer.Option(None, help="Which files to process, e.g. `**/*_fractions.tiff`."),
     gain: Path | None = typer.Option(None, help="Gain reference of the camera; it may appear later."),
     workflow: str | None = typer.Option(
-        None, "--template", "--workflow", help="A template or workflow: its name (`icestream templates`) or a YAML file."
+        None, "--template", "--workflow", help="Template or workflow: a name (`icestream templates`) or a YAML file."
     ),
     diameter: tuple[float, float] | None = typer.Option(None, help="Smallest and largest diameter of the particle in Å."),
-    root: list[str] = typer.Option([], metavar="NAME=FOLDER", help="A further folder of raw data that the workflow names."),
+    root: list[str] = typer.Option([], metavar="NAME=FOLDER", help="Another folder of raw data used by the workflow."),
     set_: list[str] = typer.Option(
-        [], "--set", metavar="[STEP.]NAME=VALUE", help="Answer a placeholder, or set STEP.PARAM; see `icestream templates NAME`."
+        [],
+        "--set",
+        metavar="[STEP.]NAME=VALUE",
+        help="Fill in a placeholder, or set a step parameter; see `icestream templates NAME` and `icestream steps TYPE`.",
     ),
     add: list[str] = typer.Option([], "--add", metavar="FILE", help="Add the steps of an exported part of a workflow."),
-    connect: list[str] = typer.Option([], metavar="INPUT=STEP", help="Connect an open input of a part that is added."),
+    connect: list[str] = typer.Option([], metavar="INPUT=STEP", help="Connect an open input of an added part to a step."),
     voltage: float | None = typer.Option(None, help="Acceleration voltage in kV."),
     cs: float | None = typer.Option(None, help="Spherical aberration in mm."),
-    amplitude_contrast: float | None = typer.Option(None, help="Fraction of amplitude contrast, 0 to 1."),
+    amplitude_contrast: float | None = typer.Option(None, help="Amplitude contrast, as a fraction from 0 to 1."),
     pixel_size: float | None = typer.Option(None, help="Pixel size of the raw movie (or micrograph) in Å."),
     dose_per_frame: float | None = typer.Option(None, help="Dose of one frame in e/Å²."),
     pre_exposure: float | None = typer.Option(None, help="Dose before the first frame in e/Å²."),
-    no_input: bool = typer.Option(False, "--no-input", help="Never ask; what is missing is an error."),
-    run: bool = typer.Option(False, "--run", help="Process the session at once; nothing is asked."),
-    detach: bool = typer.Option(False, "--detach", help="With --run: in the background."),
+    no_input: bool = typer.Option(False, "--no-input", help="Never ask for values; a missing one is an error."),
+    run: bool = typer.Option(False, "--run", help="Start processing at once, without asking for values."),
+    detach: bool = typer.Option(False, "--detach", help="With --run: process in the background."),
 ) -> None:
-    r"""Make a session: a folder with everything about one acquisition. Nothing is processed yet.
+    r"""Create a session: a folder with everything about one acquisition. Nothing is processed yet.
 
-    Values of the microscope that you leave out are taken from the files, where they have them. On a terminal, values that are
-    missing are asked for.
+    Microscope values that you leave out are taken from the files, if they contain them. At a terminal, you are asked for values
+    that are still missing. Start processing with `icestream run`.
 
     Movies from a Krios, with the gain reference:
 
@@ -52,7 +55,7 @@ def new(
         --pixel-size 0.83 --dose-per-frame 1.2 --diameter 120 160
     ```
 
-    A quick check of quality, started at once and without a question:
+    A quick quality check, started at once in the background:
 
     ```
     icestream new check --template movies_to_ctf --movies /data/grid3 --run --detach
@@ -83,7 +86,7 @@ def new(
     _report(created, chosen, unset_values(created))
     for name, folder in created.roots.items():
         if not Path(folder).exists():
-            errors().print(f"note: the folder {folder} ({name}) is not there yet", markup=False, soft_wrap=True)
+            errors().print(f"note: the folder {folder} ({name}) does not exist yet", markup=False, soft_wrap=True)
     if run:
         _run(created, detach=detach)
     else:
@@ -119,10 +122,14 @@ def _fill(
 
 def _report(created: "Session", workflow: str, unset: dict[str, list[str]]) -> None:
     console = output()
-    console.print(f"[bold]{escape(str(created.folder))}[/]: a session with the workflow {escape(workflow)}", soft_wrap=True)
+    console.print(
+        f"[bold]{escape(str(created.folder))}[/]: created a session with the workflow {escape(workflow)}", soft_wrap=True
+    )
     console.print("  " + " → ".join(created.document.steps), soft_wrap=True)
     for value, steps in unset.items():
-        errors().print(f"[yellow]note:[/] {value} is not given; {', '.join(steps)} will use what the files say", soft_wrap=True)
+        errors().print(
+            f"[yellow]note:[/] {value} is not given; {', '.join(steps)} will use the value in the files", soft_wrap=True
+        )
 
 
 def _run(created: "Session", *, detach: bool) -> None:

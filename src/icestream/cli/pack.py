@@ -14,14 +14,15 @@ _SHOWN = 10
 
 def pack(
     session: Path = _SESSION,
-    to: Path = typer.Option(..., "-o", "--to", help="New folder, or new file that ends in .tar.zst."),
+    to: Path = typer.Option(..., "-o", "--to", help="New folder, or new file with a name ending in .tar.zst."),
     without_images: bool = typer.Option(
-        False, "--without-images", help="Leave out the images of single exposures: enough to look at, not to go on."
+        False, "--without-images", help="Leave out the images of single exposures: enough for viewing, not for more processing."
     ),
 ) -> None:
-    """Make a portable copy of a session: store, document and every file that belongs to it. Works while it runs.
+    """Make a portable copy of a session: the store, the document and every file that belongs to it.
 
-    Raw data are not packed; `icestream relink` tells the copy where they are. Exit status 3: files were missing.
+    This also works while the session is running. Raw data are not included; use `icestream relink` to tell the copy where they
+    are. Exit status: 0 success, 3 some files were missing.
 
     ```
     icestream pack lysozyme -o /mnt/usb/lysozyme.tar.zst
@@ -43,20 +44,24 @@ def pack(
             with_images=not without_images,
             on_progress=lambda done, total: bar.update(line, completed=done, total=total),
         )
-    left = f"; {report.n_left_out} images were left out" if report.n_left_out else ""
+    left = f"; left out {report.n_left_out} images" if report.n_left_out else ""
     said = f"packed {report.n_files} files, {report.n_bytes / 2**20:.1f} MiB, into {report.target}{left}"
     console.print(said, soft_wrap=True, markup=False)
     if report.missing:
-        _list(f"{len(report.missing)} files belong to the session and are not there:", report.missing)
+        _list(f"missing files of the session ({len(report.missing)}):", report.missing)
         raise typer.Exit(SOME_FAILED)
 
 
 def relink(
     session: Path = _SESSION,
-    root: str = typer.Argument(metavar="NAME=FOLDER", help="Root of raw data, and where it is now."),
-    force: bool = typer.Option(False, "--force", help="Also if none of the known files is there."),
+    root: str = typer.Argument(
+        metavar="NAME=FOLDER", help="Name of the root under `roots:` in session.yaml, and its new folder."
+    ),
+    force: bool = typer.Option(False, "--force", help="Relink even if none of the known files is found there."),
 ) -> None:
-    """Tell a session where its raw data are now. Nothing is computed again for it.
+    """Tell a session where its raw data are now, after they were moved or renamed.
+
+    First the known files are looked up in the new folder, and you are told what is missing. Nothing is recomputed.
 
     ```
     icestream relink lysozyme movies=/data/archive/grid3
@@ -67,15 +72,15 @@ def relink(
 
     name, equals, folder = root.partition("=")
     if not equals or not folder:
-        raise SessionError(f"{root!r}: give a root and a folder, as in movies=/data/grid3")
+        raise SessionError(f"{root!r}: write NAME=FOLDER, as in movies=/data/grid3")
     relinked, report = relink_root(open_session(session), name, Path(folder), force=force)
     known = report.n_found + len(report.missing) + len(report.changed)
     console = output()
-    console.print(f"{name} is {report.folder}: {report.n_found} of {known} known files are there", soft_wrap=True, markup=False)
+    console.print(f"{name} is {report.folder}: {report.n_found} of {known} known files found", soft_wrap=True, markup=False)
     if report.missing:
         _list(f"{len(report.missing)} are missing:", report.missing)
     if report.changed:
-        _list(f"{len(report.changed)} have another size and would be new exposures:", report.changed)
+        _list(f"{len(report.changed)} have a different size and would be new exposures:", report.changed)
     console.print(f"continue with: {type_next('run', relinked.folder)}", soft_wrap=True, markup=False)
 
 

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from icestream.errors import WorkflowError
 from icestream.flow.storage.session import Session, SessionDocument
 from icestream.flow.workflow.acquiring import SessionAcquisition, describe_refused
-from icestream.flow.workflow.graph import Workflow, build_graph
+from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.graph import Workflow
 from icestream.records import Acquisition
 from icestream.workflows.filling import fill_template
 from icestream.workflows.implied import ACQUISITION_NAMES, imply_template
@@ -37,7 +38,7 @@ def parse_roots(given: Iterable[str], *, movies: Path | None, micrographs: Path 
     roots |= {name: str(folder.absolute()) for name, folder in folders.items() if folder is not None}
     for name, path in roots.items():
         if Path(path).exists() and not Path(path).is_dir():
-            raise WorkflowError(f"{name}: {path} is a file; give the folder it lies in, and --pattern for its name")
+            raise WorkflowError(f"{name}: {path} is a file; give the folder that contains it, and --pattern for its name")
     return roots
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from icestream.cli.console import make_table, output, print_json
 
 if TYPE_CHECKING:
-    from icestream.flow.commands.garbage import Rubbish
+    from icestream.flow.commands.garbage import Garbage
     from icestream.flow.planning.plans import Plan, StepPlan
 
 _NUMBERS = ("computed", "decided again", "reused", "time", "new files", "old files kept")
@@ -20,7 +20,7 @@ def print_plan(plan: "Plan", *, json: bool) -> None:
         return
     console = output()
     if not plan.steps:
-        console.print("nothing would be computed again")
+        console.print("nothing would be recomputed")
         return
     table = make_table("step", "", *_NUMBERS, right=_NUMBERS)
     for step in plan.steps:
@@ -29,18 +29,18 @@ def print_plan(plan: "Plan", *, json: bool) -> None:
     more = f" and up to {plan.at_most} more" if plan.at_most else ""
     taken = span(plan.seconds)
     time = f", {'' if taken.startswith('<') else 'about '}{taken} with {plan.cores} cores" if taken else ""
-    console.print(f"{plan.computed} computed anew{more}{time}", markup=False, soft_wrap=True)
+    console.print(f"{plan.computed} results to compute{more}{time}", markup=False, soft_wrap=True)
 
 
 def _row(step: "StepPlan") -> list[str]:
     if step.change == "gone":
-        return [step.step, "is gone", "", "", "", "", "", size(step.old_bytes)]
+        return [step.step, "removed", "", "", "", "", "", size(step.old_bytes)]
     about = "" if step.exact else "about "
     computed = f"{about}{step.computed}" if step.computed else ""
     up_to = f"up to {step.computed + step.at_most}" if step.at_most else ""
     return [
         step.step,
-        {"new": "new", "rebuilt": "is built anew"}.get(step.change, ""),
+        {"new": "new", "rebuilt": "rebuilt"}.get(step.change, ""),
         up_to or computed or "0",
         str(step.decided or ""),
         str(step.reused or ""),
@@ -50,22 +50,22 @@ def _row(step: "StepPlan") -> list[str]:
     ]
 
 
-def print_rubbish(rubbish: "Rubbish", *, json: bool) -> None:
+def print_garbage(garbage: "Garbage", *, json: bool) -> None:
     """Print what cleaning would delete, step by step."""
-    steps = rubbish.by_step()
+    steps = garbage.by_step()
     total = sum(step.bytes for step in steps)
     if json:
         print_json({"steps": steps, "bytes": total})
         return
     console = output()
     if not steps:
-        console.print("there is nothing to clean up")
+        console.print("nothing to clean up")
         return
     table = make_table("step", "results", "files", "size", right=("results", "files", "size"))
     for step in steps:
         table.add_row(step.step, str(step.results or ""), str(step.files or ""), size(step.bytes))
     console.print(table)
-    console.print(f"{size(total)} in all", markup=False)
+    console.print(f"{size(total)} in total", markup=False)
 
 
 def span(seconds: float | None) -> str:

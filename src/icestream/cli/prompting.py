@@ -44,7 +44,7 @@ def ask_for_values(
     if given and not missing:
         return dict(given)
     console = console or output()
-    console.print("Enter keeps what stands in brackets, ? explains, - leaves a value out.", style="dim")
+    console.print("Press Enter to accept the value in brackets; type ? for help, or - to leave the value out.", style="dim")
     try:
         return _ask_all(template, given, open_names, read, console)
     except EOFError as error:
@@ -56,10 +56,10 @@ def _ask_all(template: Template, given: Mapping[str, Any], open_names: list[str]
     plain = [name for name in open_names if not template.placeholders[name].advanced]
     advanced = [name for name in open_names if template.placeholders[name].advanced]
     _ask_in_groups(template, plain, values, read, console)
-    if advanced and _agrees(f"{len(advanced)} advanced values too? [y/N] ", read, default=False):
+    if advanced and _agrees(f"Also set the advanced values ({len(advanced)})? [y/N] ", read, default=False):
         _ask_in_groups(template, advanced, values, read, console)
     _summarise(template, values, console)
-    if not _agrees("Make this session? [Y/n] ", read, default=True):
+    if not _agrees("Create this session? [Y/n] ", read, default=True):
         raise typer.Abort
     return values
 
@@ -81,14 +81,16 @@ def ask_value(placeholder: Placeholder, *, read: Read, console: Console) -> Any:
     while True:
         answer = read(f"{placeholder.label}{unit}{shown}: ").strip()
         if answer == "?":
-            console.print(f"  {placeholder.help or 'No more is known about it.'}", markup=False, soft_wrap=True)
-            console.print(f"  allowed is {describe_allowed(placeholder)}", markup=False, soft_wrap=True)
+            console.print(f"  {placeholder.help or 'There is no further help for this value.'}", markup=False, soft_wrap=True)
+            console.print(f"  must be {describe_allowed(placeholder)}", markup=False, soft_wrap=True)
             continue
         chosen = None if answer == _UNSET else answer or default
         if chosen is None:
             if placeholder.optional:
                 return None
-            console.print(f"  needed; allowed is {describe_allowed(placeholder)}", style="yellow", markup=False, soft_wrap=True)
+            console.print(
+                f"  a value is required; it must be {describe_allowed(placeholder)}", style="yellow", markup=False, soft_wrap=True
+            )
             continue
         try:
             return read_value(placeholder, chosen, base=Path.cwd())

@@ -14,23 +14,23 @@ _VALUE = re.compile(r"^[A-Za-z_]\w*=")
 _WORDS = typer.Argument(
     None,
     metavar="EXPOSURE... NAME=VALUE...",
-    help="Names, ids, patterns like `'mic_00*'`, or `-` for standard input; and parameters, where NAME= means its default.",
+    help="Exposures: names, ids, patterns like `'mic_00*'`, or `-` for standard input. Parameters: NAME= restores the default.",
 )
 
 
 def recompute(
     session: Path = SESSION,
-    step: str = typer.Argument(help="Name of the step in the workflow."),
+    step: str = typer.Argument(help="Name of the step in the workflow (`icestream status` lists them)."),
     words: list[str] = _WORDS,
     from_file: Path | None = typer.Option(None, help="A text file with one exposure on each line."),
     reason: str = REASON,
     dry_run: bool = DRY_RUN,
     json: bool = JSON,
 ) -> None:
-    """Compute exposures again at one step with parameters of their own, and what descends from them.
+    """Recompute exposures at one step with parameters of their own, and everything downstream of them.
 
-    The values are laid over the parameters of the step, and stay so through `set`, `restart` and another run, until they are
-    taken back with `icestream withdraw`. They take the place of values given before to the same exposure at the same step.
+    The values override the parameters of the step. They persist through `set`, `restart` and later runs, until `icestream
+    withdraw`, and replace values given earlier for the same exposure at the same step. The other exposures are not touched.
 
     ```
     icestream recompute lysozyme ctf mic_0042 'defocus_um=[1.2, 2.5]' --dry-run
@@ -40,7 +40,7 @@ def recompute(
     ```
     """
     from icestream.cli.run import make_settings
-    from icestream.flow.commands.client import recompute_exposures
+    from icestream.flow.runner.answering import recompute_exposures
     from icestream.flow.storage.session import open_session
     from icestream.observe.queries import open_view
 

@@ -9,7 +9,7 @@ from icestream.cli.console import make_table, output, print_json
 
 
 def resources(json: bool = typer.Option(False, "--json", help="Print JSON for another program.")) -> None:
-    """Show the cores, memory and GPUs of this machine, who holds them, and what is free.
+    """Show the cores, memory and GPUs of this machine, which sessions hold them, and what is free.
 
     ```
     icestream resources
@@ -17,12 +17,11 @@ def resources(json: bool = typer.Option(False, "--json", help="Print JSON for an
     ```
     """
     from icestream.cli.run import make_settings
-    from icestream.flow.resources.devices import find_gpus
+    from icestream.flow.resources.capacity import machine_capacity, machine_for
     from icestream.flow.resources.ledger import default_ledger, read_ledger
-    from icestream.flow.runner.capacity import machine_capacity
 
     settings = make_settings(cores=None, newest_first=False)
-    machine = machine_capacity(settings, find_gpus(settings.gpus))
+    machine = machine_capacity(machine_for(settings))
     path = None if settings.ledger == "" else Path(settings.ledger) if settings.ledger else default_ledger()
     slots, damaged = read_ledger(path) if path is not None else ({}, [])
     taken = {name: sum(entry.held.get(name, 0.0) for entry in slots.values()) for name in machine}
@@ -43,7 +42,7 @@ def resources(json: bool = typer.Option(False, "--json", help="Print JSON for an
     for slot in damaged:
         console.print(f"slot {slot} of {path} belongs to a running process, but its record is damaged", markup=False)
     if path is None:
-        console.print("no ledger is kept (ICESTREAM_LEDGER is empty): each runner knows only itself", markup=False)
+        console.print("there is no ledger (ICESTREAM_LEDGER is empty), so runners do not see each other", markup=False)
 
 
 def _heading(name: str) -> str:

@@ -23,23 +23,25 @@ _STARTING_S = 2.0
 
 def run(
     session: Path = typer.Argument(help="Folder of the session."),
-    detach: bool = typer.Option(False, "--detach", help="Go on in the background, also after this terminal is closed."),
-    cores: int | None = typer.Option(None, min=1, help="Cores to use; all of the machine if left out."),
+    detach: bool = typer.Option(False, "--detach", help="Run in the background, even after this terminal is closed."),
+    cores: int | None = typer.Option(None, min=1, help="Cores to use; by default all of the machine."),
     newest_first: bool = typer.Option(False, "--newest-first", help="When behind, process the newest exposures first."),
-    follow: bool = typer.Option(True, "--follow/--quiet", help="Show progress, or only the end."),
+    follow: bool = typer.Option(True, "--follow/--quiet", help="Show progress, or only the final result."),
     executor: Literal["local", "dask", "slurm"] = typer.Option(
-        "local", metavar="local|dask|slurm", help="Where steps run: this machine, a dask scheduler, jobs of Slurm."
+        "local", metavar="local|dask|slurm", help="Where steps run: on this machine, a dask cluster, or in Slurm jobs."
     ),
-    scheduler: str | None = typer.Option(None, metavar="URL", help="With --executor dask: the scheduler, tcp://HOST:PORT."),
+    scheduler: str | None = typer.Option(
+        None, metavar="URL", help="With --executor dask: address of the scheduler, tcp://HOST:PORT."
+    ),
     cluster_settings: Path | None = typer.Option(
-        None, "--cluster-settings", metavar="FILE", help="With --executor slurm: what jobs ask for, a YAML file."
+        None, "--cluster-settings", metavar="FILE", help="With --executor slurm: YAML file with the settings of the jobs."
     ),
 ) -> None:
-    """Process a session until every stream has closed; run it again at any time to continue.
+    """Process a session until every stream has closed. Run it again at any time to continue.
 
-    Ctrl-C stops after what is running, a second Ctrl-C at once; nothing is lost either way.
+    Ctrl-C stops once running work has finished, a second Ctrl-C stops at once. Nothing is lost either way.
 
-    Exit status: 0 all is fine, 3 finished but some exposures failed, 1 an error, 2 wrong usage, 130 stopped before the end.
+    Exit status: 0 success, 3 finished but some exposures failed, 1 error, 2 wrong usage, 130 stopped before the end.
 
     ```
     icestream run lysozyme
@@ -106,7 +108,7 @@ def finish(session: "Session", report: "RunReport") -> int:
     console = output()
     console.print(f"{report.reason}: {report.n_exposures} exposures, {report.n_failed} failed", soft_wrap=True, markup=False)
     if report.n_failed:
-        console.print(f"what failed and why: {type_next('failed', session.folder)}", soft_wrap=True, markup=False)
+        console.print(f"see what failed: {type_next('failed', session.folder)}", soft_wrap=True, markup=False)
     if not report.finished:
         console.print(f"continue with: {type_next('run', session.folder)}", soft_wrap=True, markup=False)
         return INTERRUPTED
@@ -128,11 +130,11 @@ def detach_runner(session: "Session", options: "Sequence[str]") -> None:
     status = _status_after(process, _STARTING_S)
     if status not in (None, 0, SOME_FAILED):
         said = log.read_bytes()[started:].decode(errors="replace").strip()
-        raise SessionError(f"the runner ended at once with status {status}: {said or 'it said nothing'}")
+        raise SessionError(f"the runner exited at once with status {status}: {said or 'it printed nothing'}")
     console = output()
     console.print(f"running in the background as process {process.pid}; its log is {log}", soft_wrap=True, markup=False)
     look = type_next("status", session.folder)
-    console.print(f"look at it: {look}    stop it: kill {process.pid}", soft_wrap=True, markup=False)
+    console.print(f"watch it: {look}    stop it: {type_next('stop', session.folder)}", soft_wrap=True, markup=False)
 
 
 def _status_after(process: "subprocess.Popen[bytes]", seconds: float) -> int | None:

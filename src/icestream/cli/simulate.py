@@ -14,16 +14,18 @@ if TYPE_CHECKING:
 
 def simulate(
     folder: Path = typer.Argument(help="Empty folder; movies/, gain.mrc and truth/ are written into it."),
-    movies: int = typer.Option(20, min=1, help="How many movies."),
-    seed: int = typer.Option(1, min=0, help="Everything random derives from this number."),
-    seconds_per_movie: float = typer.Option(0.0, min=0.0, help="From one movie to the next; 0 is as fast as possible."),
-    write_s: float = typer.Option(0.0, min=0.0, help="How long each file grows."),
-    format: str | None = typer.Option(None, help="tiff, mrc or eer."),
+    movies: int = typer.Option(20, min=1, help="Number of movies."),
+    seed: int = typer.Option(1, min=0, help="Random seed; the same seed gives the same movies."),
+    seconds_per_movie: float = typer.Option(0.0, min=0.0, help="Seconds from one movie to the next; 0 is as fast as possible."),
+    write_s: float = typer.Option(0.0, min=0.0, help="Seconds it takes to write each file."),
+    format: str | None = typer.Option(None, help="Movie format: tiff, mrc or eer."),
     fault_fraction: float = typer.Option(0.0, min=0.0, max=1.0, help="Fraction of the movies that get a random fault."),
-    workers: int = typer.Option(1, min=1, help="Processes that compute ahead of the writing."),
-    set_: list[str] = typer.Option([], "--set", metavar="NAME=VALUE", help="Any other setting, as `phantom_diameter_ang=120`."),
+    workers: int = typer.Option(1, min=1, help="Processes that compute movies ahead of time."),
+    set_: list[str] = typer.Option([], "--set", metavar="NAME=VALUE", help="Any other setting, e.g. `phantom_diameter_ang=120`."),
 ) -> None:
-    """Write movies as a microscope would, with particles, CTF, motion and faults that are all known.
+    """Simulate a microscope: write movies with known particles, CTF, motion and faults.
+
+    The truth is written beside the movies, so results can be compared with it. All settings are in the reference documentation.
 
     ```
     icestream simulate scope --movies 20 --seconds-per-movie 10 --write-s 2
@@ -45,7 +47,9 @@ def simulate(
     )
     console = output()
     console.print(
-        f"{len(truth.exposures)} movies in {folder / 'movies'}, their truth in {folder / 'truth'}", soft_wrap=True, markup=False
+        f"wrote {len(truth.exposures)} movies to {folder / 'movies'} and the truth to {folder / 'truth'}",
+        soft_wrap=True,
+        markup=False,
     )
     gain = ("--gain", folder / truth.gain_file) if truth.gain_file else ()
     values = {

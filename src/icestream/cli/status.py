@@ -27,12 +27,15 @@ def status(session: Path = _SESSION, json: bool = _JSON) -> None:
     ```
     """
     from icestream.flow.storage.session import open_session
+    from icestream.observe.medians import read_medians
     from icestream.observe.queries import open_view
+    from icestream.observe.wording import quantity
 
     with open_view(open_session(session)) as view:
         overview, steps, notices = view.overview(), view.steps(), view.notices(limit=5)
+        medians = read_medians(view, steps)
     if json:
-        print_json({"overview": overview, "steps": steps, "notices": notices})
+        print_json({"overview": overview, "steps": steps, "measures": medians, "notices": notices})
         return
     console = output()
     runner = overview.runner
@@ -48,6 +51,10 @@ def status(session: Path = _SESSION, json: bool = _JSON) -> None:
     for step in steps:
         table.add_row(*_status_row(step))
     console.print(table)
+    for name, measured in medians.items():
+        told = ", ".join(f"{one.label} {quantity(one.median, one.unit)}" for one in measured)
+        of = f" (median of the newest {most})" if (most := max(one.n for one in measured)) > 1 else ""
+        console.print(f"{name}: {told}{of}", markup=False, soft_wrap=True)
     for step in steps:
         if step.marks.sentences:
             console.print(f"{step.name}: {', '.join(step.marks.sentences)}", markup=False, soft_wrap=True)

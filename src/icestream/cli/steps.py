@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def steps(
-    type_: str | None = typer.Argument(None, metavar="[TYPE]", help="A step type; without it all are listed."),
+    type_: str | None = typer.Argument(None, metavar="[TYPE]", help="A step type; by default all are listed."),
     json: bool = typer.Option(False, "--json", help="Print JSON for another program."),
 ) -> None:
-    """List the step types that are installed, or show one with its inputs, outputs and parameters.
+    """List the installed step types, or show the inputs, outputs and parameters of one.
 
     ```
     icestream steps
@@ -59,5 +59,5 @@ def _show(step_type: "StepType") -> None:
             console.print(table)
             console.print()
     if text["reads"]:
-        console.print(f"Reads of the microscope: {', '.join(text['reads'])}")
+        console.print(f"Uses these microscope values: {', '.join(text['reads'])}")
     console.print(f"Needs {text['cores']} core(s), {text['memory_gb']:g} GB of memory")

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
 
 def templates(
-    name: str | None = typer.Argument(None, metavar="[NAME]", help="A template, by name or file; without it all are listed."),
+    name: str | None = typer.Argument(None, metavar="[NAME]", help="A template name or file; by default all are listed."),
     json: bool = typer.Option(False, "--json", help="Print JSON for another program."),
 ) -> None:
-    """List the templates that come with icestream, with plugins and with the facility, or show one with what it asks for.
+    """List the templates of icestream, of plugins and of the facility, or show what one asks for.
+
+    A template is a workflow with placeholders; `icestream new --template NAME` makes a session from it.
 
     ```
     icestream templates
@@ -32,7 +34,7 @@ def templates(
         print_json(_as_json(found, template)) if json else _show(found, template)
         return
     for folder in missing_folders():
-        errors().print(f"note: {folder} of ICESTREAM_TEMPLATES is no folder", markup=False, soft_wrap=True)
+        errors().print(f"note: {folder} in ICESTREAM_TEMPLATES is not a folder", markup=False, soft_wrap=True)
     all_found = [found.checked() for found in list_templates().values()]
     if json:
         print_json([_entry(found) for found in all_found])
@@ -47,7 +49,7 @@ def templates(
 
 def _note_replaced(found: "FoundTemplate") -> None:
     if found.replaces:
-        text = f"note: {found.name} of {found.origin} replaces that of {', '.join(found.replaces)}"
+        text = f"note: {found.name} from {found.origin} replaces the one from {', '.join(found.replaces)}"
         errors().print(text, markup=False, soft_wrap=True)
 
 
@@ -57,20 +59,20 @@ def _show(found: "FoundTemplate", template: "Template") -> None:
     console = output()
     console.print(f"[bold]{escape(found.name)}[/] (from {escape(found.origin)})", soft_wrap=True)
     console.print(f"  {template.description or found.summary}\n", markup=False, soft_wrap=True)
-    asked = make_table("placeholder", "label", "allowed", "default", "environment", title="Asked for")
+    asked = make_table("placeholder", "label", "allowed", "default", "environment", title="Values to fill in")
     for name, one in template.placeholders.items():
         default = "" if one.default is None else str(one.default)
-        needed = default or ("none" if one.optional else "needed")
+        needed = default or ("none" if one.optional else "required")
         asked.add_row(name, escape(one.label), escape(describe_allowed(one)), escape(needed), one.env or "")
-    steps = make_table("step", "type", "reads", title="Steps")
+    steps = make_table("step", "type", "inputs from", title="Steps")
     for name, spec in template.steps.items():
         reads = ", ".join(str(target) for target in spec.inputs.values())
         note = f"{reads} (only with {spec.only_with})" if spec.only_with else reads
         steps.add_row(name, spec.use, escape(note))
-    opened = make_table("open input", "record", "read by", title="To be connected")
+    opened = make_table("open input", "record", "read by", title="Open inputs, to be connected with --connect")
     for key, one_open in template.open_inputs.items():
         opened.add_row(escape(key), one_open.record, ", ".join(one_open.read_by))
-    disabled = make_table("step", "was", "why", title="Disabled")
+    disabled = make_table("step", "was", "reason", title="Disabled")
     for name, kept in template.disabled.items():
         disabled.add_row(escape(name), escape(kept.use), escape(kept.reason))
     for table in (asked, steps, opened, disabled):

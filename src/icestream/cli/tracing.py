@@ -10,6 +10,8 @@ from rich.console import Console
 from icestream.observe.lineage import Lineage
 from icestream.observe.people import Decision
 from icestream.observe.tracing import Trace, TracedResult, TracedStep
+from icestream.observe.values import Told
+from icestream.observe.wording import quantity
 
 _LONGEST_VALUE = 90
 
@@ -24,6 +26,7 @@ def print_lineage(lineage: Lineage, console: Console) -> None:
     lines += ["its files were removed; newer versions have taken its place"] if lineage.pruned else []
     values = {name: value for name, value in lineage.record.items() if not isinstance(value, list | dict)}
     lines += [_fields(values)] if values else []
+    lines += _shown_lines(lineage.shown, lineage.pictures)
     lines += [f"parameters {_fields(lineage.params)}"] if lineage.params else []
     if lineage.members:
         shown = ", ".join(lineage.members[-_MOST_MEMBERS:])
@@ -84,7 +87,13 @@ def _result_lines(result: TracedResult, outputs: str) -> list[str]:
     head = f"{outputs} = {result.record_type} {result.key[:12]}  {result.wall_s:.2f} s on {result.host}, {result.software}"
     values = {name: value for name, value in result.record.items() if not isinstance(value, list | dict) and value is not None}
     inputs = [f"  from {port}: {', '.join(key[:12] for key in keys)}" for port, keys in result.inputs.items() if keys]
-    return [head, f"  {_fields(values)}", *inputs, *(f"  file {file}" for file in result.files)]
+    shown = [f"  {line}" for line in _shown_lines(result.shown, result.pictures)]
+    return [head, f"  {_fields(values)}", *shown, *inputs, *(f"  file {file}" for file in result.files)]
+
+
+def _shown_lines(numbers: Sequence[Told], pictures: Sequence[tuple[str, str]]) -> list[str]:
+    told = ", ".join(f"{label} {quantity(value, unit)}" for label, value, unit in numbers)
+    return ([f"shows {told}"] if told else []) + [f"picture {title}: {file}" for title, file in pictures]
 
 
 def _fields(values: dict[str, Any]) -> str:

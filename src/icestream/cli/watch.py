@@ -19,28 +19,29 @@ Existing = Literal["ignore", "take"]
 
 
 def watch(
-    root: Path = typer.Argument(help="Folder in which the microscope makes a folder for each acquisition."),
-    template: str | None = typer.Option(None, help="Template of the sessions: its name (`icestream templates`) or a YAML file."),
-    sessions: Path | None = typer.Option(None, help="Folder in which the sessions are made."),
-    pattern: str = typer.Option("*/", help="Which folders below the root are acquisitions, as `*/Images-Disc1`."),
+    root: Path = typer.Argument(help="Folder in which the microscope creates a folder for each acquisition."),
+    template: str | None = typer.Option(None, help="Template for the sessions: a name (`icestream templates`) or a YAML file."),
+    sessions: Path | None = typer.Option(None, help="Folder in which the sessions are created."),
+    pattern: str = typer.Option("*/", help="Which folders inside the root are acquisitions, e.g. `*/Images-Disc1`."),
     set_: list[str] = typer.Option(
-        [], "--set", metavar="[STEP.]NAME=VALUE", help="Value for all sessions; what icestream.yaml in a folder says wins."
+        [], "--set", metavar="[STEP.]NAME=VALUE", help="Value for all sessions; icestream.yaml in a folder takes precedence."
     ),
-    folder_as: str | None = typer.Option(None, help="Placeholder that takes the folder; movies or micrographs if left out."),
+    folder_as: str | None = typer.Option(None, help="Placeholder that the folder fills in; by default movies or micrographs."),
     existing: str = typer.Option(
-        "ignore", metavar="ignore|take", help="What to do with folders that are there at the first start."
+        "ignore", metavar="ignore|take", help="What to do with folders that already exist at the first start."
     ),
-    at_most: int | None = typer.Option(None, min=1, help="So many sessions run at once; the others wait."),
-    look_every: float = typer.Option(5.0, min=0.05, help="Seconds between two looks at the folders."),
+    at_most: int | None = typer.Option(None, min=1, help="Run at most this many sessions at once; the others wait."),
+    look_every: float = typer.Option(5.0, min=0.05, help="Seconds between two scans of the folders."),
     cores: int | None = typer.Option(None, min=1, help="Cores that each session may use."),
-    keep_running: bool = typer.Option(False, "--keep-running", help="When stopped, leave the runners running."),
-    status: bool = typer.Option(False, "--status", help="Only show where each folder stands."),
+    keep_running: bool = typer.Option(False, "--keep-running", help="When the watch stops, leave the runners running."),
+    status: bool = typer.Option(False, "--status", help="Only show the state of each folder."),
     json: bool = typer.Option(False, "--json", help="With --status: print JSON for another program."),
 ) -> None:
-    """Watch a folder: each new acquisition in it becomes a session by itself and is processed until it is idle.
+    """Watch a folder, and create and run a session for every new acquisition in it.
 
-    Values come from icestream.yaml in the acquisition folder, from --set, and from EPU or SerialEM files. A folder that lacks a
-    value is listed with what is missing. The watch may be stopped or killed and started again at any time.
+    Each session is processed until no more files arrive. Values come from icestream.yaml in the acquisition folder, from
+    `--set`, and from EPU or SerialEM files. A folder that lacks a value is listed with what is missing. You can stop or kill the
+    watch and start it again at any time.
 
     ```
     icestream watch /data --template movies_to_classes --sessions /sessions --set diameter=120,160
@@ -71,9 +72,9 @@ def _plan(root: Path, sessions: Path, template: str, given: list[str], options: 
 
     check_pattern(options["pattern"])
     if options["existing"] not in ("ignore", "take"):
-        raise WorkflowError(f"--existing {options['existing']!r}: allowed are ignore and take")
+        raise WorkflowError(f"--existing {options['existing']!r}: must be ignore or take")
     if not root.is_dir():
-        raise SessionError(f"{root}: is no folder, so it cannot be watched")
+        raise SessionError(f"{root}: not a folder, so it cannot be watched")
     loaded = load_template(template)
     values, parameters = split_settings(given)
     typed = read_values(loaded, values, base=Path.cwd())
@@ -106,7 +107,7 @@ def _watch(plan: "WatchPlan", book: "WatchBook", *, cores: int | None, keep_runn
             say(f"watching {plan.root} for {plan.pattern}; sessions go to {plan.sessions}")
             daemon.run(stop)
             if keep_running:
-                say("stopped; the runners go on")
+                say("stopped; the runners keep running")
             else:
                 say("stopping the runners")
                 daemon.stop_runners(stop)
@@ -120,9 +121,9 @@ def _show_status(book: "WatchBook", *, as_json: bool) -> None:
         print_json({"watched_by": holder, "root": state.root, "pattern": state.pattern, "folders": state.folders})
         return
     console = output()
-    where = f"watched by process {holder}" if holder is not None else "not watched now"
+    where = f"watched by process {holder}" if holder is not None else "not being watched"
     console.print(f"{state.root}: {where}", markup=False, style="bold", soft_wrap=True)
-    table = make_table("folder", "stands", "session", "since", "what to know")
+    table = make_table("folder", "state", "session", "since", "notes")
     for name, folder in state.folders.items():
         told = "; ".join(folder.problems) or folder.note or ""
         alert = f"ALERT, died {folder.falls} times: " if folder.alert else ""

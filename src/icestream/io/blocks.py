@@ -1,11 +1,19 @@
 """Per-particle tables as bytes: NumPy structured arrays in ``.npy`` form, never pickled."""
 
+from collections.abc import Sequence
 from io import BytesIO
 from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from icestream.records import Column
+
+
+def dtype_of(columns: Sequence[Column]) -> np.dtype[np.void]:
+    """Return the type of the rows of a table with these columns, little-endian."""
+    return np.dtype([(column.name, f"<{column.dtype}") for column in columns])
 
 
 def to_block(table: NDArray[Any]) -> bytes:

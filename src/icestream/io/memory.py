@@ -5,18 +5,19 @@ of the file forgets them. Nothing depends on an image being here.
 """
 
 import threading
-from collections import OrderedDict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from icestream.settings import Settings
 
 _Key = tuple[int, int]
 _Stamp = tuple[int, int]
+_Kept = tuple[_Stamp, NDArray[Any]]
 
 
 class ImageMemory:
@@ -29,34 +30,23 @@ class ImageMemory:
     """
 
     def __init__(self, limit_bytes: int) -> None:
-        self._limit_bytes = limit_bytes
-        self._held_bytes = 0
-        self._images: OrderedDict[_Key, tuple[_Stamp, NDArray[Any]]] = OrderedDict()
+        self._images: LRUCache[_Key, _Kept] = LRUCache(limit_bytes, getsizeof=_pixel_bytes)
         self._lock = threading.Lock()
 
     @property
     def held_bytes(self) -> int:
         """Bytes of pixels held now."""
-        return self._held_bytes
-
-    def set_limit(self, limit_bytes: int) -> None:
-        """Change how many bytes are held at most."""
-        with self._lock:
-            self._limit_bytes = limit_bytes
-            self._shrink()
+        return int(self._images.currsize)
 
     def remember(self, path: Path, image: NDArray[Any]) -> None:
         """Keep the content of the complete file ``path``; a writable ``image`` is copied, a large one is not kept."""
-        if image.nbytes > self._limit_bytes // 2:
+        if image.nbytes > self._images.maxsize // 2:
             return
         key, stamp = _identity(path)
         kept = image.copy() if image.flags.writeable or image.base is not None else image
         kept.flags.writeable = False
         with self._lock:
-            self._forget(key)
             self._images[key] = (stamp, kept)
-            self._held_bytes += kept.nbytes
-            self._shrink()
 
     def recall(self, path: Path) -> NDArray[Any] | None:
         """Return the read-only content of ``path`` if it was remembered and the file has not changed since."""
@@ -69,19 +59,13 @@ class ImageMemory:
             if known is None:
                 return None
             if known[0] != stamp:
-                self._forget(key)
+                del self._images[key]
                 return None
-            self._images.move_to_end(key)
             return known[1]
 
-    def _forget(self, key: _Key) -> None:
-        known = self._images.pop(key, None)
-        if known is not None:
-            self._held_bytes -= known[1].nbytes
 
-    def _shrink(self) -> None:
-        while self._held_bytes > self._limit_bytes:
-            self._forget(next(iter(self._images)))
+def _pixel_bytes(kept: _Kept) -> int:
+    return kept[1].nbytes
 
 
 def _identity(path: Path) -> tuple[_Key, _Stamp]:

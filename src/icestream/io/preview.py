@@ -1,17 +1,14 @@
 """Pictures for people: 8-bit, contrast-stretched, reduced by averaging, row 0 at the bottom."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.io.glyphs import draw_number
 from icestream.io.picture import encode_picture
 
 _GAP_PX = 2
-_LABEL_BRIGHTNESS = 255
 
 
 def write_preview(path: Path, image: NDArray[Any], *, max_px: int = 512, percentiles: tuple[float, float] = (1, 99)) -> None:
@@ -28,7 +25,6 @@ def write_mosaic(
     images: NDArray[Any],
     *,
     columns: int,
-    labels: Sequence[int] | None = None,
     max_px: int = 128,
     percentiles: tuple[float, float] = (0.5, 99.5),
 ) -> None:
@@ -42,8 +38,6 @@ def write_mosaic(
         ``(n, h, w)``.
     columns
         Images in a row.
-    labels
-        A whole number for each image (class id, count), drawn in its upper left corner.
     max_px
         Largest side of one image.
     percentiles
@@ -52,17 +46,15 @@ def write_mosaic(
     Raises
     ------
     ValueError
-        No image, no column, or another number of labels than images.
+        No image or no column.
     """
-    if images.ndim != 3 or images.shape[0] == 0 or columns < 1 or (labels is not None and len(labels) != images.shape[0]):
-        raise ValueError(f"{path}: a mosaic of shape {images.shape} in {columns} columns with {labels} as labels")
+    if images.ndim != 3 or images.shape[0] == 0 or columns < 1:
+        raise ValueError(f"{path}: a mosaic of shape {images.shape} in {columns} columns")
     tiles = [_to_grey(_reduce(image, max_px), percentiles) for image in images]
     height, width = tiles[0].shape
     rows = -(-len(tiles) // columns)
     sheet = np.zeros((rows * (height + _GAP_PX) - _GAP_PX, columns * (width + _GAP_PX) - _GAP_PX), dtype=np.uint8)
     for index, tile in enumerate(tiles):
-        if labels is not None:
-            tile = draw_number(tile, labels[index], brightness=_LABEL_BRIGHTNESS)  # noqa: PLW2901 - the tile with its label
         row, column = rows - 1 - index // columns, index % columns  # row 0 of the sheet is its bottom
         top, left = row * (height + _GAP_PX), column * (width + _GAP_PX)
         sheet[top : top + height, left : left + width] = tile

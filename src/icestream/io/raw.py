@@ -4,18 +4,21 @@ import bz2
 import gzip
 import lzma
 import os
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol, Self
 
-import zstandard
-
 from icestream.errors import FileFormatError, SourceGone, TruncatedFile
 
-_CHUNK = 1 << 20
-_ZSTD_PORTION = 1 << 14
-_DECODER_MEMORY = 1 << 28
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+_CHUNK, _PORTION = 1 << 20, 1 << 16
+_DECODER_MEMORY_BITS = 28
 COMPRESSED_SUFFIXES = (".bz2", ".xz", ".zst", ".gz")
 
 
@@ -179,12 +182,12 @@ class StreamFile:
         except EOFError:
             short = f"end after {self._position} of {needed} bytes" if self._position < needed else "lack their end"
             raise TruncatedFile(self.path, f"the compressed data {short}") from None
-        except (OSError, ValueError, lzma.LZMAError, zlib.error, zstandard.ZstdError) as error:
+        except (OSError, ValueError, lzma.LZMAError, zlib.error, zstd.ZstdError) as error:
             raise FileFormatError(self.path, f"cannot be decompressed: {error}") from error
 
 
 class _Decompressor(Protocol):
-    """The common face of `bz2.BZ2Decompressor` and `lzma.LZMADecompressor`."""
+    """The common face of the decompressors of `bz2`, `lzma` and `zstd`."""
 
     @property
     def eof(self) -> bool: ...
@@ -197,16 +200,16 @@ class _Decompressor(Protocol):
 
 def _decompress(handle: BinaryIO, start: Callable[[], _Decompressor]) -> Iterator[bytes]:
     """Yield bounded pieces of all members of ``handle`` (parallel compressors write many)."""
-    data = handle.read(_CHUNK)
+    data = handle.read(_PORTION)
     while data:
         member = start()
         while not member.eof:
             if not data and member.needs_input:
                 raise EOFError
             yield member.decompress(data, max_length=_CHUNK)
-            data = handle.read(_CHUNK) if member.needs_input and not member.eof else b""
+            data = handle.read(_PORTION) if member.needs_input and not member.eof else b""
         data = member.unused_data.lstrip(b"\0")
-        while not data and (more := handle.read(_CHUNK)):
+        while not data and (more := handle.read(_PORTION)):
             data = more.lstrip(b"\0")  # padding between members is allowed
 
 
@@ -215,7 +218,7 @@ def _bz2(handle: BinaryIO) -> Iterator[bytes]:
 
 
 def _xz(handle: BinaryIO) -> Iterator[bytes]:
-    return _decompress(handle, lambda: lzma.LZMADecompressor(memlimit=_DECODER_MEMORY))
+    return _decompress(handle, lambda: lzma.LZMADecompressor(memlimit=1 << _DECODER_MEMORY_BITS))
 
 
 def _gz(handle: BinaryIO) -> Iterator[bytes]:
@@ -225,17 +228,8 @@ def _gz(handle: BinaryIO) -> Iterator[bytes]:
 
 
 def _zst(handle: BinaryIO) -> Iterator[bytes]:
-    """Yield the content of all frames; small portions, for a few bytes may stand for much."""
-    decoder = zstandard.ZstdDecompressor(max_window_size=_DECODER_MEMORY)
-    data = handle.read(_ZSTD_PORTION)
-    while data:
-        frame = decoder.decompressobj()
-        while not frame.eof:
-            if not data:
-                raise EOFError
-            yield frame.decompress(data)
-            data = frame.unused_data if frame.eof else handle.read(_ZSTD_PORTION)
-        data = data or handle.read(_ZSTD_PORTION)
+    options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _DECODER_MEMORY_BITS}
+    return _decompress(handle, lambda: zstd.ZstdDecompressor(options=options))
 
 
 _CODECS: dict[str, Callable[[BinaryIO], Iterator[bytes]]] = {".bz2": _bz2, ".xz": _xz, ".gz": _gz, ".zst": _zst}

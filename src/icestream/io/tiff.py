@@ -115,12 +115,9 @@ def _decode(page: Directory, data: bytes, shape: tuple[int, int], dtype: np.dtyp
         return part
     try:
         if predictor == 2:
-            native = part.astype(dtype.newbyteorder("="))
-            bits = native.view(f"u{dtype.itemsize}")
-            return np.add.accumulate(bits, axis=1, dtype=bits.dtype).view(native.dtype)  # (rows, columns)
+            return np.asarray(imagecodecs.delta_decode(part, axis=-1))  # (rows, columns)
         if predictor == 3 and dtype.kind == "f":
-            decoded: NDArray[Any] = imagecodecs.floatpred_decode(part)
-            return decoded
+            return np.asarray(imagecodecs.floatpred_decode(part))
     except (RuntimeError, ValueError) as error:
         raise FileFormatError(page.path, f"TIFF predictor {predictor} failed: {error}") from error
     raise FileFormatError(page.path, f"TIFF predictor {predictor} is not known (1, 2, or 3 for floats)")

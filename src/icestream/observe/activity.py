@@ -10,9 +10,9 @@ from icestream.observe.answers import Change, ChangeKind, NoticeRow
 
 def read_notices(connection: Connection, *, limit: int | None) -> list[NoticeRow]:
     """Return what people should see, newest first."""
-    table = schema.notice
-    rows = connection.execute(select(table).order_by(table.c.seq.desc()).limit(limit)).mappings()
-    return [NoticeRow(row["seq"], row["level"], row["step"], row["unit"], row["message"], row["at"]) for row in rows]
+    table = schema.notice.c  # those of its columns that stores of every version have
+    shown = select(table.seq, table.level, table.step, table.unit, table.message, table.at)
+    return [NoticeRow(*row) for row in connection.execute(shown.order_by(table.seq.desc()).limit(limit))]
 
 
 def read_changes(connection: Connection, seq: int, *, limit: int) -> list[Change]:

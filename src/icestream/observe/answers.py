@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from icestream.flow.runner.pausing import Hold
+from icestream.flow.storage.pauses import ActivePause
 from icestream.observe.wording import span
 
 _SILENT_S = 20.0
@@ -76,7 +76,7 @@ class Overview:
     items: int
     rejected: int
     failed: int
-    hold: Hold | None = None
+    hold: ActivePause | None = None
 
 
 @dataclass(frozen=True)

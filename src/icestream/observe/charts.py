@@ -53,22 +53,23 @@ def count_bins(values: Sequence[float], low: float, high: float, n_bins: int) ->
     return counts
 
 
-def draw_ctf_profile(
-    frequency_per_ang: Sequence[float],
-    profile: Sequence[float],
-    profile_fit: Sequence[float],
+def draw_curve(
+    xs: Sequence[float],
+    measured: Sequence[float],
+    fitted: Sequence[float],
     *,
-    resolution_ang: float | None,
+    mark: float | None,
+    x_unit: str,
     label: str,
 ) -> Markup:
-    """Draw the radial profile of a spectrum with its fit, against spatial frequency."""
-    x = _x_axis((0.0, max(frequency_per_ang)))
-    y = _y_axis(limits_of([*profile, *profile_fit]))
-    body = _x_ticks(x, "1/Å")
-    if resolution_ang and 1 / resolution_ang <= x.high:
-        body += Markup('<path class="mark" d="M{0:.1f} {1:.1f}V{2:.1f}"/>').format(x(1 / resolution_ang), TOP, HEIGHT - BOTTOM)
-    body += Markup('<path class="faint" d="{}"/>').format(_line(x, y, frequency_per_ang, profile))
-    body += Markup('<path class="line" d="{}"/>').format(_line(x, y, frequency_per_ang, profile_fit))
+    """Draw a measured curve with its fit, from zero on, and a mark where it lies on the axis."""
+    x = _x_axis((0.0, max(xs)))
+    y = _y_axis(limits_of([*measured, *fitted]))
+    body = _x_ticks(x, x_unit)
+    if mark is not None and mark <= x.high:
+        body += Markup('<path class="mark" d="M{0:.1f} {1:.1f}V{2:.1f}"/>').format(x(mark), TOP, HEIGHT - BOTTOM)
+    body += Markup('<path class="faint" d="{}"/>').format(_line(x, y, xs, measured))
+    body += Markup('<path class="line" d="{}"/>').format(_line(x, y, xs, fitted))
     return _FRAME.format(w=WIDTH, h=HEIGHT, label=label, body=body)
 
 

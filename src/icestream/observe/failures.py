@@ -1,5 +1,7 @@
 """What failed and what was rejected, with the reasons."""
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, func, select
@@ -7,6 +9,8 @@ from sqlalchemy import Connection, RowMapping, Select, func, select
 from icestream.flow.storage import schema
 from icestream.observe.answers import FailedItem, ReasonCount, RejectedItem
 from icestream.observe.order import ActiveRevision
+
+_NUMBER = re.compile(r"(?<![\w.])[-+−]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?![\w])")
 
 
 def read_failed(connection: Connection, revisions: dict[str, ActiveRevision], *, limit: int | None) -> list[FailedItem]:
@@ -73,3 +77,34 @@ def _last_attempt(connection: Connection, revision: int, unit: str) -> tuple[Row
     ).mappings()
     attempts = rows.all()
     return (attempts[0], len(attempts)) if attempts else (None, 1)
+
+
+def group_reasons(reasons: Iterable[ReasonCount]) -> list[ReasonCount]:
+    """Return reasons with those of one step merged that differ in numbers only, the most frequent first.
+
+    Numbers that differ are told as the lowest and the highest: ``moved 11.2 … 55.8 Å, allowed are 10 Å``.
+    """
+    groups: dict[tuple[str, str], list[ReasonCount]] = {}
+    for one in reasons:
+        groups.setdefault((one.step, _NUMBER.sub("\0", one.reason)), []).append(one)
+    merged = [
+        ReasonCount(step, _tell_together([one.reason for one in group]), sum(one.count for one in group))
+        for (step, _), group in groups.items()
+    ]
+    return sorted(merged, key=lambda one: -one.count)
+
+
+def _tell_together(texts: list[str]) -> str:
+    words = _NUMBER.split(texts[0])
+    columns = zip(*(_NUMBER.findall(text) for text in texts), strict=True)
+    told = [_tell_range(column) for column in columns]
+    return "".join(word + number for word, number in zip(words, [*told, ""], strict=True))
+
+
+def _tell_range(numbers: tuple[str, ...]) -> str:
+    low, high = (choose(numbers, key=_value) for choose in (min, max))
+    return low if _value(low) == _value(high) else f"{low} … {high}"
+
+
+def _value(number: str) -> float:
+    return float(number.replace("−", "-"))

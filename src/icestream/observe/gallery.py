@@ -1,33 +1,35 @@
-"""The parts of the report that show pictures: recent micrographs with their picks, and class averages."""
+"""The parts of the report that show pictures: recent images with what lies on them, and the parts of wholes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
 from icestream.io.blocks import from_block
 from icestream.observe.answers import StepSummary, StoredRecord
-from icestream.observe.motion_field import draw_arrows, draw_path, local_arrows
+from icestream.observe.motion_field import MOST_POINTS, draw_arrows, local_arrows
 from icestream.observe.order import inputs_of
-from icestream.observe.pictures import Album, Picture
-from icestream.observe.queries import SessionView
+from icestream.observe.panels import Artist, Newest
+from icestream.observe.pictures import Picture
+from icestream.observe.values import Told, field_at, tell
+from icestream.records.shown import Gallery, Image, Number, Overlay, RowColumn
 
-N_MICROGRAPHS = 24
+N_IMAGES = 24
 MOST_CIRCLES = 600
 
 
 @dataclass(frozen=True)
 class Circle:
-    """A pick in picture coordinates (row 0 of the micrograph is at the bottom of its picture)."""
+    """A position in picture coordinates (row 0 of the image is at the bottom of its picture)."""
 
     x: float
     y: float
 
 
 @dataclass(frozen=True)
-class RecentMicrograph:
-    """One micrograph with what is known about it."""
+class RecentImage:
+    """One image of an exposure with what is known about it."""
 
     name: str
     picture: Picture
@@ -35,8 +37,10 @@ class RecentMicrograph:
     width_px: int
     circles: tuple[Circle, ...]
     radius_px: float
-    n_picks: int | None
-    numbers: tuple[tuple[str, float | None, str], ...]
+    n_positions: int | None
+    word: str
+    """What a position is called."""
+    numbers: tuple[Told, ...]
     charts: tuple[Markup, ...] = ()
     """The path of the specimen, and its local motion."""
     set_aside: str | None = None
@@ -45,50 +49,42 @@ class RecentMicrograph:
 
 
 @dataclass(frozen=True)
-class ClassLine:
-    """One class average in numbers."""
+class GallerySection:
+    """The newest version of a whole of one step: its picture, and a table of its parts."""
 
-    id: int
-    count: int
-    share_percent: float
-    resolution_ang: float | None
-
-
-@dataclass(frozen=True)
-class ClassSection:
-    """The newest class averages of one step."""
-
+    gallery: Gallery
     step: StepSummary
     version: int
     at: float
     count: int
     picture: Picture
-    classes: tuple[ClassLine, ...]
+    rows: tuple[tuple[float | None, ...], ...]
 
 
-def recent_micrographs(
-    view: SessionView, steps: Sequence[StepSummary], album: Album, *, pixel_size_ang: float | None
-) -> tuple[RecentMicrograph, ...]:
-    """Return the newest micrographs, with the picks of the last picking step drawn on what it picked from."""
-    picking = _last_with(steps, "Picks")
-    shown = _micrograph_step(view, steps, picking or _last_with(steps, "CtfFit"))
-    if shown is None:
+def recent_images(artist: Artist, steps: Sequence[StepSummary]) -> tuple[RecentImage, ...]:
+    """Return the newest images, with the positions of the last step that finds some drawn on what it found them in."""
+    view, catalog = artist.view, artist.catalog
+    shown = {step.name: catalog.shown(step.records.get("out")) for step in steps}
+    finding = next((step for step in reversed(steps) if shown[step.name].overlay), None)
+    user = finding or next((step for step in reversed(steps) if shown[step.name].beside), None)
+    source = _image_step(artist, steps, user)
+    image = None if source is None else shown[source.name].image
+    if source is None or image is None:
         return ()
-    newest = list(view.records(shown.name, newest_first=True, limit=N_MICROGRAPHS))
+    newest = list(view.records(source.name, newest_first=True, limit=N_IMAGES))
     units = [stored.unit for stored in newest]
-    picks = view.records_of(picking.name, units) if picking else {}
-    fits = {step.name: view.records_of(step.name, units) for step in steps if step.records.get("out") == "CtfFit"}
-    reasons = {item.unit: f"{item.step}: {item.reason}" for item in view.rejected(limit=10 * N_MICROGRAPHS)}
+    overlay = None if finding is None else shown[finding.name].overlay
+    found = {} if finding is None else view.records_of(finding.name, units)
+    beside = {step.name: view.records_of(step.name, units) for step in steps if shown[step.name].beside}
+    reasons = {item.unit: f"{item.step}: {item.reason}" for item in view.rejected(limit=10 * N_IMAGES)}
     own = [one for one in view.decisions(units) if one.params is not None]
     return tuple(
-        replace(
-            _recent(
-                stored,
-                picks.get(stored.unit),
-                {step: fit[stored.unit] for step, fit in fits.items() if stored.unit in fit},
-                album,
-                pixel_size_ang,
-            ),
+        _recent(
+            artist,
+            image,
+            stored,
+            (overlay, found.get(stored.unit)),
+            _numbers_beside(artist, steps, {step: of[stored.unit] for step, of in beside.items() if stored.unit in of}),
             set_aside=reasons.get(stored.unit),
             own_params=tuple(f"{one.step}: {one.sentence}" for one in own if one.unit == stored.unit),
         )
@@ -96,87 +92,107 @@ def recent_micrographs(
     )
 
 
-def _last_with(steps: Sequence[StepSummary], record_type: str) -> StepSummary | None:
-    return next((step for step in reversed(steps) if step.records.get("out") == record_type), None)
-
-
-def _micrograph_step(view: SessionView, steps: Sequence[StepSummary], user: StepSummary | None) -> StepSummary | None:
-    """Return the step whose micrographs are shown: the nearest above their user (picking, or CTF), else the last."""
+def _image_step(artist: Artist, steps: Sequence[StepSummary], user: StepSummary | None) -> StepSummary | None:
+    """Return the step whose images are shown: the nearest above their user, else the last."""
     by_name = {step.name: step for step in steps}
+    with_image = [step.name for step in steps if artist.catalog.shown(step.records.get("out")).image]
     above = [user.name] if user else []
     for name in above:
-        if by_name[name].records.get("out") == "Micrograph":
+        if name in with_image:
             return by_name[name]
-        above.extend(step for step, _ in inputs_of(view.session.document, name) if step not in above)
-    return _last_with(steps, "Micrograph")
+        above.extend(step for step, _ in inputs_of(artist.view.session.document, name) if step not in above)
+    return by_name[with_image[-1]] if with_image else None
+
+
+def _numbers_beside(artist: Artist, steps: Sequence[StepSummary], beside: Mapping[str, StoredRecord]) -> tuple[Told, ...]:
+    """Return the numbers of records that are of the same image; those of every step with its name, where there are several."""
+    told: list[Told] = []
+    types = {step.name: step.records["out"] for step in steps if step.name in beside}
+    for name in dict.fromkeys(types.values()):
+        mine = [step for step, one in types.items() if one == name]
+        for one in artist.catalog.shown(name).beside:
+            for step in mine if one.every_step else mine[:1]:
+                found = tell((one.number,), beside[step].record, pixel_size_ang=artist.pixel_size_ang)
+                told += [(step if one.every_step and len(mine) > 1 else label, value, unit) for label, value, unit in found]
+    return tuple(told)
 
 
 def _recent(
-    stored: StoredRecord, picks: StoredRecord | None, fits: Mapping[str, StoredRecord], album: Album, pixel_size_ang: float | None
-) -> RecentMicrograph:
-    micrograph = stored.record
-    height_px, width_px = int(micrograph["height_px"]), int(micrograph["width_px"])
-    radius_px = 0.012 * width_px
-    if picks is not None and pixel_size_ang:
-        radius_px = picks.record["diameter_ang"] / 2 / (pixel_size_ang * micrograph["bin"])
-    numbers: list[tuple[str, float | None, str]] = []
-    for step, fit in fits.items():
-        numbers.append((step if len(fits) > 1 else "CTF", fit.record["resolution_ang"], "Å"))
-    first = next((fit.record for fit in fits.values()), None)
-    if first is not None:
-        numbers.append(("Defocus", (first["defocus_u_ang"] + first["defocus_v_ang"]) / 2e4, "µm"))
-    charts: tuple[Markup, ...] = ()
-    if micrograph.get("motion"):
-        scale, unit = (pixel_size_ang, "Å") if pixel_size_ang else (1.0, "px")
-        moved, charts = _moved(micrograph["motion"], scale=scale, unit=unit, name=stored.name)
-        numbers += moved
-    return RecentMicrograph(
+    artist: Artist,
+    image: Image,
+    stored: StoredRecord,
+    on_it: tuple[Overlay | None, StoredRecord | None],
+    beside: tuple[Told, ...],
+    *,
+    set_aside: str | None,
+    own_params: tuple[str, ...],
+) -> RecentImage:
+    record, (overlay, positions) = stored.record, on_it
+    height_px, width_px = int(field_at(record, image.height)), int(field_at(record, image.width))
+    radius_px, n_positions = 0.012 * width_px, None
+    if overlay is not None and positions is not None:
+        n_positions = int(field_at(positions.record, overlay.count))
+        if artist.pixel_size_ang:
+            diameter_ang = float(field_at(positions.record, overlay.diameter_ang))
+            radius_px = diameter_ang / 2 / artist.scale(Number("", pixels="own"), record)
+    moved, charts = _motion(artist, image, Newest(stored.name, record))
+    return RecentImage(
         name=stored.name,
-        picture=album.embed(micrograph.get("thumbnail")),
+        picture=artist.embedder.embed(field_at(record, image.picture)),
         height_px=height_px,
         width_px=width_px,
-        circles=_circles(picks, height_px),
+        circles=_circles(overlay, positions, height_px),
         radius_px=radius_px,
-        n_picks=None if picks is None else picks.record["count"],
-        numbers=tuple(numbers),
+        n_positions=n_positions,
+        word="" if overlay is None else overlay.word,
+        numbers=beside + tell(image.numbers, record, pixel_size_ang=artist.pixel_size_ang) + moved,
         charts=charts,
+        set_aside=set_aside,
+        own_params=own_params,
     )
 
 
-def _moved(
-    motion: dict[str, Any], *, scale: float, unit: str, name: str
-) -> tuple[list[tuple[str, float | None, str]], tuple[Markup, ...]]:
+def _motion(artist: Artist, image: Image, newest: Newest) -> tuple[tuple[Told, ...], tuple[Markup, ...]]:
     """Return what is told and what is drawn of the motion of one specimen."""
-    arrows = local_arrows(motion, scale=scale)
-    numbers: list[tuple[str, float | None, str]] = [("Motion", motion["total_px"] * scale, unit)]
-    if arrows:
-        numbers.append(("Local motion up to", max(arrow.length for arrow in arrows), unit))
-    drawn = draw_path(motion, scale=scale, unit=unit, name=name), draw_arrows(arrows, unit=unit, name=name)
-    return numbers, tuple(chart for chart in drawn if chart is not None)
+    path = None if image.path is None else artist.path(image.path, newest, most=MOST_POINTS)
+    if image.motion_field is None:
+        return (), () if path is None else (path,)
+    unit = "Å" if artist.pixel_size_ang else "px"
+    coefficients = field_at(newest.record, image.motion_field.coefficients)
+    arrows = local_arrows(coefficients, scale=artist.pixel_size_ang or 1.0)
+    told: tuple[Told, ...] = ((image.motion_field.label, max(arrow.length for arrow in arrows), unit),) if arrows else ()
+    drawn = path, draw_arrows(arrows, unit=unit, name=newest.name)
+    return told, tuple(chart for chart in drawn if chart is not None)
 
 
-def _circles(picks: StoredRecord | None, height_px: int) -> tuple[Circle, ...]:
-    block = picks.block if picks is not None else None
-    if block is None:
+def _circles(overlay: Overlay | None, positions: StoredRecord | None, height_px: int) -> tuple[Circle, ...]:
+    block = positions.block if positions is not None else None
+    if block is None or overlay is None:
         return ()
     table = from_block(block)[:MOST_CIRCLES]  # (n,)
-    return tuple(Circle(float(x), height_px - float(y)) for y, x in zip(table["y_px"], table["x_px"], strict=True))
+    return tuple(Circle(float(x), height_px - float(y)) for y, x in zip(table[overlay.y], table[overlay.x], strict=True))
 
 
-def class_sections(view: SessionView, steps: Sequence[StepSummary], album: Album) -> tuple[ClassSection, ...]:
-    """Return the newest class averages of every step that makes some."""
+def gallery_sections(artist: Artist, steps: Sequence[StepSummary]) -> tuple[GallerySection, ...]:
+    """Return the newest version of every whole that has parts to show."""
     sections = []
     for step in steps:
-        if step.records.get("out") != "ClassAverages":
+        gallery = artist.catalog.shown(step.records.get("out")).gallery
+        newest = None if gallery is None else next(iter(artist.view.snapshots(step.name, limit=1)), None)
+        if gallery is None or newest is None or newest.record is None:
             continue
-        newest = next(iter(view.snapshots(step.name, limit=1)), None)
-        if newest is None or newest.record is None:
-            continue
-        total = max(1, sum(one["count"] for one in newest.record["classes"]))
-        lines = [
-            ClassLine(one["id"], one["count"], 100 * one["count"] / total, one.get("resolution_ang"))
-            for one in sorted(newest.record["classes"], key=lambda one: -one["count"])
-        ]
-        picture = album.embed(newest.record["picture"])
-        sections.append(ClassSection(step, newest.version, newest.at, newest.record["count"], picture, tuple(lines)))
+        parts = sorted(field_at(newest.record, gallery.rows) or [], key=lambda part: -part[gallery.order])
+        columns = [_column(one, parts) for one in gallery.columns]
+        rows = tuple(zip(*columns, strict=True))
+        picture = artist.embedder.embed(field_at(newest.record, gallery.picture.field))
+        count = int(field_at(newest.record, gallery.count))
+        sections.append(GallerySection(gallery, step, newest.version, newest.at, count, picture, rows))
     return tuple(sections)
+
+
+def _column(column: RowColumn, parts: Sequence[Mapping[str, Any]]) -> list[float | None]:
+    values = [part.get(column.field) for part in parts]
+    if not column.share:
+        return values
+    total = max(1, sum(value or 0 for value in values))
+    return [100 * (value or 0) / total for value in values]

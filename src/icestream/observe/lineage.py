@@ -8,7 +8,8 @@ from sqlalchemy import Connection, func, select
 
 from icestream.errors import SessionError
 from icestream.flow.storage import schema
-from icestream.observe.stored import todays_fields
+from icestream.observe.catalog import read_catalog
+from icestream.observe.values import Told, pictures_in, tell_record
 
 _SHORTEST_KEY = 8
 
@@ -36,6 +37,10 @@ class Lineage:
     """Else: port → the keys of its inputs."""
     used_by: int
     """So many exposures were computed with it."""
+    shown: tuple[Told, ...] = ()
+    """The numbers that people see of it: label, value, unit."""
+    pictures: tuple[tuple[str, str], ...] = ()
+    """Title and file of its pictures."""
 
 
 def read_lineage(connection: Connection, wanted: str, steps: list[str]) -> Lineage | None:
@@ -73,6 +78,10 @@ def _lineage(connection: Connection, row: dict[str, Any]) -> Lineage:
     result, binding = schema.result, schema.binding
     columns = [column for column in result.columns if column.name != "block"]
     made = connection.execute(select(*columns).where(result.c.key == row["key"])).mappings().first()
+    catalog = read_catalog(connection)
+    record_type = None if made is None else catalog.name_of(made["record_type"])
+    record = {} if made is None else catalog.fields(made)
+    shown = catalog.shown(record_type)
     portions, members = _members(connection, row["revision"], row["version"])
     used = select(func.count(binding.c.unit.distinct())).where(binding.c.key == row["key"])
     inputs: dict[str, list[str]] = {} if made is None else json.loads(made["inputs"])
@@ -83,8 +92,10 @@ def _lineage(connection: Connection, row: dict[str, Any]) -> Lineage:
         key=row["key"],
         at=row["at"],
         pruned=row["pruned"],
-        record_type=None if made is None else made["record_type"],
-        record={} if made is None else todays_fields(made),
+        record_type=record_type,
+        record=record,
+        shown=tell_record(shown, record),
+        pictures=pictures_in(shown, record),
         params=json.loads(row["params"] if made is None else made["params"]),
         software=row["software"] if made is None else made["software"],
         host=None if made is None else made["host"],

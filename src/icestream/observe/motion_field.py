@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
@@ -31,22 +30,22 @@ class Arrow:
         return math.hypot(self.dy, self.dx)
 
 
-def draw_path(motion: dict[str, Any], *, scale: float, unit: str, name: str) -> Markup | None:
-    """Draw the path of a stored motion, at most 60 frames of it; None where there is none."""
-    track = motion["global_yx_px"]
-    if len(track) < 2:
+def draw_path(
+    points: Sequence[tuple[float, float]] | None, *, scale: float, unit: str, label: str, most: int | None = MOST_POINTS
+) -> Markup | None:
+    """Draw a path, at most so many points of it, its ends among them; None where there is none."""
+    if points is None or len(points) < 2:
         return None
-    step = -(-(len(track) - 1) // (MOST_POINTS - 1))
-    shown = [*track[:-1:step], track[-1]]
-    return draw_trajectory([(y * scale, x * scale) for y, x in shown], unit=unit, label=f"Path of the specimen in {name}")
+    step = 1 if most is None else -(-(len(points) - 1) // (most - 1))
+    shown = [*points[:-1:step], points[-1]]
+    return draw_trajectory([(y * scale, x * scale) for y, x in shown], unit=unit, label=label)
 
 
-def local_arrows(motion: dict[str, Any], *, scale: float) -> list[Arrow]:
+def local_arrows(coefficients: Sequence[Sequence[float]] | None, *, scale: float) -> list[Arrow]:
     """Return how far the specimen went from the first frame to the last beside its common path, on a grid over the frames.
 
-    The terms are those of `algorithms.motion_model` at the last frame, where all powers of time are 1.
+    The terms are those of `algorithms.motion.model` at the last frame, where all powers of time are 1.
     """
-    coefficients: Sequence[Sequence[float]] | None = motion.get("local_coefficients")
     if coefficients is None:
         return []
     by_axis = [[sum(axis[3 * term : 3 * term + 3]) * scale for term in range(6)] for axis in coefficients]

@@ -9,17 +9,17 @@ from typing import Any
 from sqlalchemy import Connection, Table, func, select
 
 from icestream.errors import SessionError
-from icestream.flow.runner.pausing import Hold
 from icestream.flow.storage import schema
 from icestream.flow.storage.drains import load_drains
 from icestream.flow.storage.own_params import OwnParams
+from icestream.flow.storage.pauses import ActivePause
 from icestream.observe.answers import Marks
 from icestream.observe.dialects import columns_there, is_there, json_text
 from icestream.observe.tracing import find_unit
 
 
 @dataclass(frozen=True)
-class Deed:
+class AuditEntry:
     """One thing that a person asked for, or a revision that came of it (then nobody is named)."""
 
     at: float
@@ -52,12 +52,12 @@ class Decision:
         return f"{self.verdict}ed by hand by {self.author}" + (f": {self.reason}" if self.reason else "")
 
 
-def read_hold(connection: Connection) -> Hold | None:
+def read_hold(connection: Connection) -> ActivePause | None:
     """Return why nothing is dispatched, if a person or the surroundings hold the session."""
     if schema.runner.c.hold not in columns_there(connection, schema.runner):
         return None
     text = connection.execute(select(schema.runner.c.hold)).scalar()
-    return Hold(**json.loads(text)) if text else None
+    return ActivePause(**json.loads(text)) if text else None
 
 
 def read_marks(connection: Connection) -> dict[str, Marks]:
@@ -88,22 +88,26 @@ def _counts(connection: Connection, query: Any, by: Any) -> dict[str, int]:
     return {row[0]: row[1] for row in connection.execute(query.group_by(by))}
 
 
-def read_history(connection: Connection, *, limit: int | None) -> list[Deed]:
+def read_history(connection: Connection, *, limit: int | None) -> list[AuditEntry]:
     """Return what people asked for and the revisions that came of it, oldest first; the newest ``limit`` of them."""
     command, revision = schema.command, schema.revision
     names = _names(connection)
     asked = connection.execute(select(*columns_there(connection, command)).order_by(command.c.id.desc()).limit(limit)).mappings()
-    deeds = [
-        Deed(row["at"], row["author"], describe_command(row["kind"], row["arguments"], names), row["state"], row["answer"] or "")
+    entries = [
+        AuditEntry(
+            row["at"], row["author"], describe_command(row["kind"], row["arguments"], names), row["state"], row["answer"] or ""
+        )
         for row in asked
     ]
     made = select(revision).where(revision.c.number > 1).order_by(revision.c.id.desc()).limit(limit)
-    deeds += [
-        Deed(row["created_at"], None, f"{row['step']} got revision {row['number']}", row["state"], f"icestream {row['software']}")
+    entries += [
+        AuditEntry(
+            row["created_at"], None, f"{row['step']} got revision {row['number']}", row["state"], f"icestream {row['software']}"
+        )
         for row in connection.execute(made).mappings()
     ]
-    deeds.sort(key=lambda deed: deed.at)
-    return deeds if limit is None else deeds[-limit:]
+    entries.sort(key=lambda entry: entry.at)
+    return entries if limit is None else entries[-limit:]
 
 
 def _names(connection: Connection) -> dict[str, str]:

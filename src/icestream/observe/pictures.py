@@ -21,7 +21,7 @@ class Picture:
 
 
 @dataclass
-class Album:
+class PictureEmbedder:
     """Embeds pictures until a page has enough."""
 
     roots: dict[str, str]

@@ -17,7 +17,7 @@ from icestream.flow.storage import schema
 from icestream.flow.storage.database import engine_for
 from icestream.flow.storage.session import Session
 from icestream.flow.storage.store_trouble import explain
-from icestream.observe import activity, comparing, failures, people, stored, summary, tracing
+from icestream.observe import activity, failures, people, revisions, stored, summary, tracing
 from icestream.observe.answers import (
     Change,
     FailedItem,
@@ -29,6 +29,7 @@ from icestream.observe.answers import (
     StoredRecord,
     StoredSnapshot,
 )
+from icestream.observe.catalog import Catalog, read_catalog
 from icestream.observe.lineage import Lineage, read_lineage
 from icestream.observe.order import ActiveRevision, active_revisions, workflow_order
 from icestream.observe.tracing import Trace
@@ -121,7 +122,7 @@ class SessionView:
         with self.reading() as connection:
             return None if connection is None else read_lineage(connection, wanted, self.order)
 
-    def history(self, *, limit: int | None = None) -> list[people.Deed]:
+    def history(self, *, limit: int | None = None) -> list[people.AuditEntry]:
         """Return what people asked for and what came of it, oldest first."""
         with self.reading() as connection:
             return [] if connection is None else people.read_history(connection, limit=limit)
@@ -138,17 +139,17 @@ class SessionView:
                 raise SessionError(f"{self.session.folder}: has not been run yet, so it has no exposure")
             return people.choose_exposures(connection, wanted)
 
-    def step_revisions(self, step: str | None = None) -> list[comparing.RevisionRow]:
+    def step_revisions(self, step: str | None = None) -> list[revisions.RevisionRow]:
         """Return the revisions of one step or all, oldest first."""
         with self.reading() as connection:
-            return [] if connection is None else comparing.read_revisions(connection, step)
+            return [] if connection is None else revisions.read_revisions(connection, step)
 
-    def compare(self, step: str, first: int, second: int) -> comparing.Comparison:
+    def compare(self, step: str, first: int, second: int) -> revisions.Comparison:
         """Compare two revisions of a step."""
         with self.reading() as connection:
             if connection is None:
                 raise SessionError(f"{self.session.folder}: has not been run yet, so {step} has no revisions")
-            return comparing.compare_revisions(connection, step, (first, second))
+            return revisions.compare_revisions(connection, step, (first, second))
 
     def notices(self, *, limit: int | None = 200) -> list[NoticeRow]:
         """Return what people should see, newest first."""
@@ -187,6 +188,11 @@ class SessionView:
         """Let the store go."""
         if self._engine is not None:
             self._engine.dispose()
+
+    def catalog(self) -> Catalog:
+        """Return the types of record of the session."""
+        with self.reading() as connection:
+            return Catalog() if connection is None else read_catalog(connection)
 
     def revisions(self, connection: Connection) -> dict[str, ActiveRevision]:
         """Return the active revisions, in workflow order."""

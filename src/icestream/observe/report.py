@@ -17,19 +17,34 @@ from markupsafe import Markup
 from icestream import __version__
 from icestream.files import publish_text
 from icestream.flow.storage.session import Session
-from icestream.observe import gallery, measures, quality, triage, wording
+from icestream.observe import wording
 from icestream.observe.answers import FailedItem, NoticeRow, Overview, ReasonCount, RejectedItem, StepSummary
+from icestream.observe.catalog import Catalog
 from icestream.observe.charts import draw_share
 from icestream.observe.conditions import Condition, read_conditions
-from icestream.observe.people import Decision, Deed
-from icestream.observe.pictures import Album
+from icestream.observe.failures import group_reasons
+from icestream.observe.gallery import GallerySection, RecentImage, gallery_sections, recent_images
+from icestream.observe.panels import Artist, DrawnPanel, join_sentences
+from icestream.observe.people import AuditEntry, Decision
+from icestream.observe.pictures import PictureEmbedder
 from icestream.observe.queries import RECENT_MINUTES, SessionView, open_view
-from icestream.observe.reasons import group_reasons
+from icestream.observe.two_streams import compare_streams
+from icestream.records.shown import Headline
 
 REFRESH_S = 30
 MOST_LINES = 60
 
 _TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number at the top of the page."""
+
+    label: str
+    value: float | None
+    unit: str
+    caption: str
 
 
 @dataclass(frozen=True)
@@ -43,16 +58,16 @@ class ReportData:
     recent_minutes: float
     conditions: tuple[Condition, ...]
     steps: tuple[StepSummary, ...]
-    particles: int | None
-    measured: tuple[measures.MeasuredStep, ...]
-    micrographs: tuple[gallery.RecentMicrograph, ...]
-    classes: tuple[gallery.ClassSection, ...]
+    headlines: tuple[Figure, ...]
+    panels: tuple[DrawnPanel, ...]
+    images: tuple[RecentImage, ...]
+    galleries: tuple[GallerySection, ...]
     failed: tuple[FailedItem, ...]
     failed_reasons: tuple[ReasonCount, ...]
     rejected: tuple[RejectedItem, ...]
     rejected_reasons: tuple[ReasonCount, ...]
     notices: tuple[NoticeRow, ...]
-    deeds: tuple[Deed, ...]
+    audit: tuple[AuditEntry, ...]
     decisions: tuple[Decision, ...]
 
 
@@ -91,7 +106,8 @@ def gather(view: SessionView, *, refresh_s: float) -> ReportData:
     overview, steps = view.overview(), tuple(view.steps())
     conditions = read_conditions(view)
     pixel_size_ang = next((one.value for one in conditions if one.name == "pixel_size_ang"), None)
-    album = Album(view.session.roots)
+    artist = Artist(view, view.catalog(), PictureEmbedder(view.session.roots), pixel_size_ang)
+    panels = _draw_panels(view, artist, steps)
     return ReportData(
         overview=overview,
         made_at=time.time(),
@@ -100,16 +116,16 @@ def gather(view: SessionView, *, refresh_s: float) -> ReportData:
         recent_minutes=RECENT_MINUTES,
         conditions=conditions,
         steps=steps,
-        particles=_count_particles(steps),
-        measured=_measure(view, steps, album, pixel_size_ang),
-        micrographs=gallery.recent_micrographs(view, steps, album, pixel_size_ang=pixel_size_ang),
-        classes=gallery.class_sections(view, steps, album),
+        headlines=_headlines(artist.catalog, steps, panels),
+        panels=panels,
+        images=recent_images(artist, steps),
+        galleries=gallery_sections(artist, steps),
         failed=tuple(view.failed(limit=MOST_LINES)),
         failed_reasons=tuple(group_reasons(view.reasons("failed"))[:MOST_LINES]),
         rejected=tuple(view.rejected(limit=MOST_LINES)),
         rejected_reasons=tuple(group_reasons(view.reasons("rejected"))[:MOST_LINES]),
         notices=tuple(view.notices(limit=MOST_LINES)),
-        deeds=tuple(reversed(view.history(limit=MOST_LINES))),
+        audit=tuple(reversed(view.history(limit=MOST_LINES))),
         decisions=tuple(view.decisions()[-MOST_LINES:]),
     )
 
@@ -146,51 +162,40 @@ def _share_of(step: StepSummary) -> Markup:
     return draw_share([(name, getattr(counts, name)) for name in names])
 
 
-def _measure(
-    view: SessionView, steps: Sequence[StepSummary], album: Album, pixel_size_ang: float | None
-) -> tuple[measures.MeasuredStep, ...]:
-    """Choose what to show of a step by the type of its records, whatever it is called."""
-    found: list[measures.MeasuredStep | None] = []
-    for step in steps:
-        match quality.record_type(step):
-            case "MovieDose":
-                found.append(quality.measure_dose(view, step, steps))
-            case "GainReference":
-                found.append(quality.measure_gain(view, step, album))
-            case "MotionAgreement":
-                found.append(quality.measure_agreement(view, step, pixel_size_ang=pixel_size_ang))
-            case "TiltMeasure":
-                found.append(quality.measure_tilt(view, step, album))
-            case "MicrographQuality":
-                found.append(triage.measure_quality(view, step, album))
-            case "CtfLocal":
-                found.append(quality.measure_local_ctf(view, step, album))
-            case "CtfAgreement":
-                found.append(quality.measure_ctf_agreement(view, step))
-            case "CtfFit":
-                found.append(measures.measure_ctf(view, step, album))
-            case "Micrograph":
-                found.append(measures.measure_motion(view, step, pixel_size_ang=pixel_size_ang))
-            case "Picks":
-                found.append(measures.measure_picks(view, step))
-    found += quality.compare_ctfs(view, steps)
+def _draw_panels(view: SessionView, artist: Artist, steps: Sequence[StepSummary]) -> tuple[DrawnPanel, ...]:
+    """Draw what is declared of the records of each step, whatever it is called, and what steps compare."""
+    drawn = [*artist.panels(steps), *compare_streams(artist, steps)]
     own = {(one.step, one.exposure): one.sentence for one in view.decisions() if one.params is not None}
-    return tuple(_mark_newest(one, own) for one in found if one is not None)
+    return tuple(_mark_newest(one, own) for one in drawn)
 
 
-def _mark_newest(measured: measures.MeasuredStep, own: Mapping[tuple[str, str], str]) -> measures.MeasuredStep:
+def _mark_newest(panel: DrawnPanel, own: Mapping[tuple[str, str], str]) -> DrawnPanel:
     """Say of the newest exposure of a step that it was computed with parameters of its own, if so."""
-    newest = measured.newest
-    said = own.get((measured.step.name, newest.name)) if newest is not None else None
+    newest = panel.newest
+    said = own.get((panel.step.name, newest.title)) if newest is not None else None
     if newest is None or said is None:
-        return measured
-    return replace(measured, newest=replace(newest, note=f"{newest.note} It was {said}.".strip()))
+        return panel
+    return replace(panel, newest=replace(newest, note=join_sentences([newest.note, f"It was {said}."])))
 
 
-def _count_particles(steps: Sequence[StepSummary]) -> int | None:
-    """Return the particles of the last step that extracted some, else of the last that picked some."""
-    for wanted in ("Particles", "Picks"):
-        weights = [step.weight for step in steps if step.records.get("out") == wanted]
-        if weights:
-            return weights[-1]
-    return None
+def _headlines(catalog: Catalog, steps: Sequence[StepSummary], panels: Sequence[DrawnPanel]) -> tuple[Figure, ...]:
+    """Return the figures that types of record declare; of those with the same label, one of the highest rank."""
+    chosen: dict[str, tuple[Headline, StepSummary]] = {}
+    for step in steps:
+        for one in catalog.shown(step.records.get("out")).headlines:
+            known = chosen.get(one.label)
+            first_stays = one.of == "median" and known is not None and one.rank <= known[0].rank
+            if not first_stays and (known is None or one.rank >= known[0].rank):
+                chosen[one.label] = (one, step)
+    figures = [_figure(one, step, panels) for one, step in sorted(chosen.values(), key=lambda pair: pair[0].place)]
+    return tuple(figure for figure in figures if figure is not None)
+
+
+def _figure(headline: Headline, step: StepSummary, panels: Sequence[DrawnPanel]) -> Figure | None:
+    if headline.of == "pace":
+        per_minute = step.pace.per_minute
+        return Figure(headline.label, None if per_minute is None else per_minute * 60, "", headline.caption)
+    if headline.of == "weight":
+        return Figure(headline.label, step.weight, "", headline.caption)
+    measured = next((one.measures for one in panels if one.step.name == step.name and one.measures), None)
+    return None if measured is None else Figure(headline.label, measured[0].median, measured[0].unit, headline.caption)

@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, select
 
-from icestream import records
 from icestream.flow.storage import schema
 from icestream.observe.answers import StoredRecord, StoredSnapshot
+from icestream.observe.catalog import read_catalog
 from icestream.observe.dialects import outcome_rowid
 from icestream.observe.order import ActiveRevision, active_revisions
 
@@ -91,6 +91,7 @@ def _join_results(connection: Connection, page: list[RowMapping], output: str, r
     columns = (table.c.key, table.c.record_type, table.c.record_version, table.c.record)
     rows = connection.execute(select(*columns).where(table.c.key.in_([key for key in keys if key]))).mappings()
     results = {row["key"]: row for row in rows}
+    catalog = read_catalog(connection)
     return [
         StoredRecord(
             unit=row["unit"],
@@ -99,8 +100,8 @@ def _join_results(connection: Connection, page: list[RowMapping], output: str, r
             seq=row["seq"],
             at=row["at"],
             key=key,
-            record_type=results[key]["record_type"],
-            record=todays_fields(results[key]),
+            record_type=catalog.name_of(results[key]["record_type"]),
+            record=catalog.fields(results[key]),
             load_block=partial(_load_block, reading, key),
         )
         for row, key in zip(page, keys, strict=True)
@@ -115,15 +116,6 @@ def _load_block(reading: Reading, key: str) -> bytes | None:
         return connection.execute(select(schema.result.c.block).where(schema.result.c.key == key)).scalar()
 
 
-def todays_fields(row: RowMapping) -> dict[str, Any]:
-    """Return the fields of a stored record, through its upcasters if it is older; a type unknown here is shown as it is."""
-    fields: dict[str, Any] = json.loads(row["record"])
-    known = getattr(records, row["record_type"], None)
-    if isinstance(known, type) and issubclass(known, records.Record) and row["record_version"] < known.schema_version:
-        return known.upcast(fields, row["record_version"])
-    return fields
-
-
 def read_snapshots(connection: Connection, revisions: dict[str, ActiveRevision], *, limit: int | None) -> list[StoredSnapshot]:
     """Return the versions that steps have published, newest first."""
     snapshot, result = schema.snapshot, schema.result
@@ -135,6 +127,7 @@ def read_snapshots(connection: Connection, revisions: dict[str, ActiveRevision],
         .order_by(snapshot.c.seq.desc())
         .limit(limit)
     ).mappings()
+    catalog = read_catalog(connection)
     return [
         StoredSnapshot(
             step=steps[row["revision"]],
@@ -142,8 +135,8 @@ def read_snapshots(connection: Connection, revisions: dict[str, ActiveRevision],
             key=row["key"],
             at=row["at"],
             pruned=row["pruned"],
-            record_type=row["record_type"],
-            record=None if row["record"] is None else todays_fields(row),
+            record_type=None if row["record_type"] is None else catalog.name_of(row["record_type"]),
+            record=None if row["record"] is None else catalog.fields(row),
         )
         for row in rows
     ]

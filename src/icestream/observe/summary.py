@@ -10,9 +10,10 @@ from sqlalchemy import Connection, func, select
 
 from icestream.flow.scheduling.accumulator import TAKEN
 from icestream.flow.storage import schema
-from icestream.flow.storage.claiming import is_alive
+from icestream.flow.storage.claiming import is_alive, read_runner_row
 from icestream.flow.storage.session import Session
 from icestream.observe.answers import Counts, Marks, Overview, Pace, RunnerState, StepSummary
+from icestream.observe.catalog import Catalog, read_catalog
 from icestream.observe.dialects import columns_there, outcome_rowid
 from icestream.observe.order import ActiveRevision, works_on_exposures
 from icestream.observe.pace import median_cost, read_clock, read_paces
@@ -51,7 +52,7 @@ def read_overview(connection: Connection, session: Session, revisions: dict[str,
 def read_runner(connection: Connection) -> RunnerState:
     """Return who processes the session."""
     row = connection.execute(select(*columns_there(connection, schema.runner))).mappings().one()
-    alive = row["state"] == "running" and is_alive(dict(row))
+    alive = is_alive(read_runner_row(connection))
     state: Literal["running", "stopped", "interrupted"] = "stopped"
     if row["state"] == "running":
         state = "running" if alive else "interrupted"
@@ -126,7 +127,7 @@ def read_steps(
     counts = _complete_counts(connection, revisions, n_exposures)
     weights, streams = _read_weights(connection, revisions), _read_streams(connection)
     clock = read_clock(connection, recent_minutes=recent_minutes, alive=read_runner(connection).alive)
-    marks = read_marks(connection)
+    marks, catalog = read_marks(connection), read_catalog(connection)
     paces = read_paces(connection, revisions, counts, clock)
     lines = []
     for name in order:
@@ -151,7 +152,7 @@ def read_steps(
                 stream=state,
                 stream_reason=reason,
                 pace=_pace_of(connection, revision, paces[revision.id]),
-                records=_record_types(connection, revision),
+                records=_record_types(connection, revision, catalog),
                 marks=marks.get(name, Marks()),
             )
         )
@@ -197,7 +198,7 @@ def _read_streams(connection: Connection) -> dict[int, _Stream]:
     return {revision: (state, reason) for revision, state, reason in rows}
 
 
-def _record_types(connection: Connection, revision: ActiveRevision) -> dict[str, str]:
+def _record_types(connection: Connection, revision: ActiveRevision, catalog: Catalog) -> dict[str, str]:
     if revision.kind in ("filter", "gate", "collect"):
         return {}
     keys: dict[str, str] = {}
@@ -216,5 +217,5 @@ def _record_types(connection: Connection, revision: ActiveRevision) -> dict[str,
     if version_key:
         keys["out"] = version_key
     found = connection.execute(select(result.c.key, result.c.record_type).where(result.c.key.in_(keys.values())))
-    types = {row[0]: row[1] for row in found}
+    types = {row[0]: catalog.name_of(row[1]) for row in found}
     return {output: types[key] for output, key in keys.items() if key in types}

@@ -12,9 +12,10 @@ from icestream.errors import SessionError
 from icestream.flow.storage import schema
 from icestream.flow.storage.own_params import OwnParams, load_owned
 from icestream.flow.storage.session import Session
+from icestream.observe.catalog import Catalog, read_catalog
 from icestream.observe.dialects import begins_with, has_text
 from icestream.observe.order import ActiveRevision
-from icestream.observe.stored import todays_fields
+from icestream.observe.values import Told, pictures_in, tell_record
 
 MOST_CANDIDATES = 8
 LEAST_OF_A_DIGEST = 8
@@ -38,6 +39,10 @@ class TracedResult:
     software: str
     created_at: float
     files: tuple[str, ...]
+    shown: tuple[Told, ...] = ()
+    """The numbers that people see of the record: label, value, unit."""
+    pictures: tuple[tuple[str, str], ...] = ()
+    """Title and file of its pictures."""
 
 
 @dataclass(frozen=True)
@@ -143,8 +148,10 @@ def read_trace(
     found_by = None if exposure is None else exposure["source"]
     active = [revisions[name] for name in order if name in revisions]
     chosen = [revision for revision in active if exposure is None or revision.kind != "source" or revision.step == found_by]
-    owned = load_owned(connection)
-    steps = tuple(_trace_step(connection, session, unit, revision, own=owned.get((unit, revision.step))) for revision in chosen)
+    owned, catalog = load_owned(connection), read_catalog(connection)
+    steps = tuple(
+        _trace_step(connection, session, catalog, unit, revision, own=owned.get((unit, revision.step))) for revision in chosen
+    )
     if exposure is None:
         steps = tuple(step for step in steps if step.status is not None)
         if not steps:
@@ -164,7 +171,7 @@ def read_trace(
 
 
 def _trace_step(
-    connection: Connection, session: Session, unit: str, revision: ActiveRevision, *, own: OwnParams | None
+    connection: Connection, session: Session, catalog: Catalog, unit: str, revision: ActiveRevision, *, own: OwnParams | None
 ) -> TracedStep:
     outcome, binding, log = schema.outcome, schema.binding, schema.accumulator_log
     mine = (outcome.c.revision == revision.id) & (outcome.c.unit == unit)
@@ -188,7 +195,7 @@ def _trace_step(
         type_version=revision.type_version,
         params=revision.params | ({} if own is None else dict(own.params)),
         software=revision.software,
-        results=tuple(_trace_results(connection, session, keys)),
+        results=tuple(_trace_results(connection, session, catalog, keys)),
         bindings=tuple(Bound(port, version, key) for port, version, key in bound),
         log_positions=tuple(positions),
         missing=tuple(json.loads(row["missing"])) if row and row["missing"] else (),
@@ -196,28 +203,32 @@ def _trace_step(
     )
 
 
-def _trace_results(connection: Connection, session: Session, keys: dict[str, str]) -> Iterator[TracedResult]:
+def _trace_results(connection: Connection, session: Session, catalog: Catalog, keys: dict[str, str]) -> Iterator[TracedResult]:
     table = schema.result
     columns = [column for column in table.columns if column.name != "block"]
     for output, key in sorted(keys.items()):
         row = connection.execute(select(*columns).where(table.c.key == key)).mappings().first()
         if row is None:
             continue
-        record = todays_fields(row)
+        record, name = catalog.fields(row), catalog.name_of(row["record_type"])
+        shown, acquisition = catalog.shown(name), json.loads(row["acquisition"])
+        size = acquisition.get("pixel_size_ang") or session.document.acquisition.pixel_size_ang
         yield TracedResult(
             output=output,
             key=key,
-            record_type=row["record_type"],
+            record_type=name,
             record=record,
             inputs=json.loads(row["inputs"]),
             params=json.loads(row["params"]),
-            acquisition=json.loads(row["acquisition"]),
+            acquisition=acquisition,
             wall_s=row["wall_s"],
             cpu_s=row["cpu_s"],
             host=row["host"],
             software=row["software"],
             created_at=row["created_at"],
             files=tuple(dict.fromkeys(_files_in(record, set(session.roots)))),
+            shown=tell_record(shown, record, pixel_size_ang=size),
+            pictures=pictures_in(shown, record),
         )
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select
 
 from icestream.flow.declaration.outcomes import FailureKind
-from icestream.flow.runner.pausing import Hold
 from icestream.flow.scheduling.retry import retry_delay_s
 from icestream.flow.storage import schema
+from icestream.flow.storage.pauses import ActivePause
 from icestream.observe.answers import Marks, RunnerState, StepSummary
 from icestream.observe.dialects import is_there
 from icestream.observe.order import ActiveRevision
@@ -40,7 +40,7 @@ class Facts:
     """Everything that the sentences are made of."""
 
     runner: RunnerState
-    hold: Hold | None
+    hold: ActivePause | None
     here: str
     """Name of this machine."""
     steps: Mapping[str, StepSummary]

@@ -18,26 +18,26 @@ _HOLDING = ("gate", "collect", "accumulate")
 
 
 @dataclass(frozen=True)
-class Because:
+class Explanation:
     """One sentence about one step, or about the whole session."""
 
     step: str | None
     sentence: str
 
 
-def why_session(view: SessionView) -> list[Because]:
+def why_session(view: SessionView) -> list[Explanation]:
     """Return what holds the whole session, and a sentence for every step."""
     facts = gather(view)
-    return [*_whole(facts), *(Because(step, say_step(facts, step)) for step in facts.steps)]
+    return [*_whole(facts), *(Explanation(step, say_step(facts, step)) for step in facts.steps)]
 
 
-def why_step(view: SessionView, step: str) -> list[Because]:
+def why_step(view: SessionView, step: str) -> list[Explanation]:
     """Return what a step is waiting for, and what that is waiting for, down to the root."""
     facts = gather(view)
-    return [*_whole(facts), *(Because(name, say_step(facts, name)) for name in _chain(facts, step))]
+    return [*_whole(facts), *(Explanation(name, say_step(facts, name)) for name in _chain(facts, step))]
 
 
-def why_exposure(view: SessionView, name: str) -> list[Because]:
+def why_exposure(view: SessionView, name: str) -> list[Explanation]:
     """Return what an exposure is waiting for: a sentence for each step that has not decided it, and how the others ended.
 
     Raises
@@ -60,7 +60,7 @@ def why_exposure(view: SessionView, name: str) -> list[Because]:
     for step in its_own:
         lease = next((one for one in facts.leases if (one.step, one.unit) == (step.step, trace.unit)), None)
         text = _say_open(facts, step, decided, lease, troubles.get(step.step), before.get(step.step, 0))
-        said.append(Because(step.step, text))
+        said.append(Explanation(step.step, text))
     return [*said, *_say_settled(trace, waits=bool(its_own))]
 
 
@@ -88,22 +88,22 @@ def gather(view: SessionView) -> Facts:
         )
 
 
-def _whole(facts: Facts) -> Iterator[Because]:
+def _whole(facts: Facts) -> Iterator[Explanation]:
     """Say what concerns everything: no runner, a pause, a runner elsewhere."""
     runner = facts.runner
     if runner.state == "not started":
-        yield Because(None, "it has not been run yet: start it with `icestream run`")
+        yield Explanation(None, "it has not been run yet: start it with `icestream run`")
     elif runner.state == "stopped":
-        yield Because(None, f"no runner is there ({runner.note or 'it was stopped'}): go on with `icestream run`")
+        yield Explanation(None, f"no runner is there ({runner.note or 'it was stopped'}): go on with `icestream run`")
     elif runner.state == "interrupted":
         age = f"; its last sign of life was {span(runner.heartbeat_age_s)} ago" if runner.heartbeat_age_s is not None else ""
-        yield Because(None, f"its runner on {runner.host} (process {runner.pid}) is gone{age}: go on with `icestream run`")
+        yield Explanation(None, f"its runner on {runner.host} (process {runner.pid}) is gone{age}: go on with `icestream run`")
     elif runner.silence is not None:
-        yield Because(None, f"its runner on {runner.host} (process {runner.pid}) {runner.silence}")
+        yield Explanation(None, f"its runner on {runner.host} (process {runner.pid}) {runner.silence}")
     elif runner.host != facts.here:
-        yield Because(None, f"it is processed on {runner.host}, not here, by process {runner.pid}")
+        yield Explanation(None, f"it is processed on {runner.host}, not here, by process {runner.pid}")
     if facts.hold is not None:
-        yield Because(None, facts.hold.sentence)
+        yield Explanation(None, facts.hold.sentence)
 
 
 def say_step(facts: Facts, name: str) -> str:
@@ -231,18 +231,18 @@ def _unsaid(step: StepSummary) -> str:
     return "it takes them together" if step.kind == "accumulate" else "its rule has not said why"
 
 
-def _say_settled(trace: Trace, *, waits: bool) -> Iterator[Because]:
+def _say_settled(trace: Trace, *, waits: bool) -> Iterator[Explanation]:
     """Say how the steps that have decided ended, the good ones together."""
     done = [step.step for step in trace.steps if step.status == "item"]
     if not waits:
         result = f"with a result of {', '.join(done)}" if done else "without a result"
-        yield Because(None, f"nothing: every step has decided it, {result}")
+        yield Explanation(None, f"nothing: every step has decided it, {result}")
     elif done:
-        yield Because(None, f"has a result of {', '.join(done)}")
+        yield Explanation(None, f"has a result of {', '.join(done)}")
     for step in trace.steps:
         if step.own is not None:
-            yield Because(step.step, step.own.sentence)
+            yield Explanation(step.step, step.own.sentence)
         if step.status in ("rejected", "failed", "absent"):
-            yield Because(step.step, f"{step.status}: {step.reason or 'no reason was given'}")
+            yield Explanation(step.step, f"{step.status}: {step.reason or 'no reason was given'}")
         elif step.status == "skipped":
-            yield Because(step.step, f"skipped because of {step.root}: {step.reason or 'no reason was given'}")
+            yield Explanation(step.step, f"skipped because of {step.root}: {step.reason or 'no reason was given'}")

@@ -6,7 +6,7 @@
 import inspect
 import sys
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 from typer.models import ArgumentInfo
 
-from icestream import records, workflows
+from icestream import workflows
 from icestream.cli import app
 from icestream.cli.describe import describe_step
 from icestream.cli.fields import describe_fields
@@ -22,22 +22,21 @@ from icestream.flow.declaration.registry import find_step, step_names
 from icestream.flow.execution.cluster_settings import ClusterSettings
 from icestream.flow.storage.session import SessionDocument
 from icestream.flow.workflow.acquiring import SessionAcquisition
-from icestream.flow.workflow.graph import StepSpec
-from icestream.flow.workflow.requests import StepResources
+from icestream.flow.workflow.graph import StepResources, StepSpec
 from icestream.microscope.pace import Pace
 from icestream.microscope.settings import Fault, Scene, SimulationSettings
 from icestream.settings import Settings
+from icestream.testing.reference_parts import fields_table, page, table
+from icestream.testing.reference_records import records_page
 from icestream.workflows.placeholders import Placeholder, describe_allowed
 from icestream.workflows.template import Template, TemplateStep
-
-_NOTE = "<!-- Written by `make docs` from the source; changes here are lost. -->"
 
 
 def render_reference() -> dict[str, str]:
     """Return all pages by file name."""
     return {
         "commands.md": _commands_page(),
-        "records.md": _records_page(),
+        "records.md": records_page(),
         "session.md": _session_page(),
         "settings.md": _settings_page(),
         "simulation.md": _simulation_page(),
@@ -61,116 +60,84 @@ def own_steps() -> list[str]:
     return [name for name in step_names() if find_step(name).call.__module__.startswith("icestream.")]
 
 
-def own_records() -> list[type[records.Record]]:
-    """Return the record types in the order of their declaration."""
-    members = vars(records).values()
-    return [member for member in members if isinstance(member, type) and issubclass(member, records.Record)]
-
-
-def _page(title: str, *parts: str) -> str:
-    return "\n\n".join([_NOTE, f"# {title}", *(part.strip() for part in parts if part.strip())]) + "\n"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [" | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) for row in rows]
-    return "\n".join(f"| {line} |" for line in [" | ".join(head), " | ".join("---" for _ in head), *lines])
-
-
-def _fields_table(model: type[BaseModel], *, prefix: str = "") -> str:
-    """Return the fields as a table; columns that say nothing are left out."""
-    head = ["name", "type", "unit", "default", "range", "description"]
-    rows = [[f"`{prefix}{f.name}`", f.type, f.unit, f.default, f.range, f.description] for f in describe_fields(model)]
-    used = [column for column in range(len(head)) if any(row[column] for row in rows)]
-    return _table([head[column] for column in used], ([row[column] for column in used] for row in rows))
-
-
 def _steps_page() -> str:
-    parts = ["Every step type that comes with icestream. `icestream steps TYPE` shows the same on the terminal."]
+    parts = ["Every step type shipped with icestream. `icestream steps TYPE` shows the same in the terminal."]
     for name in own_steps():
         parts += _step_section(describe_step(find_step(name)), find_step(name).params)
-    return _page("Steps", *parts)
+    return page("Steps", *parts)
 
 
 def _step_section(text: dict[str, Any], params: type[BaseModel]) -> list[str]:
     facts = [f"Kind `{text['kind']}`, version {text['version']}, {text['cores']} core(s), {text['memory_gb']:g} GB of memory."]
     if text["reads"]:
-        facts.append(f"Reads of the microscope: {', '.join(f'`{value}`' for value in text['reads'])}.")
+        facts.append(f"Uses these microscope values: {', '.join(f'`{value}`' for value in text['reads'])}.")
     inputs = [[f"`{port['name']}`", port["record"], port["note"]] for port in text["inputs"]]
     outputs = [[f"`{out['name']}`", out["record"]] for out in text["outputs"]]
     return [
         f"## {text['name']}",
         text["summary"],
         " ".join(facts),
-        _table(["input", "record", "note"], inputs) if inputs else "",
-        _table(["output", "record"], outputs),
-        _fields_table(params) if params.model_fields else "No parameters.",
+        table(["input", "record", "note"], inputs) if inputs else "",
+        table(["output", "record"], outputs),
+        fields_table(params) if params.model_fields else "No parameters.",
     ]
 
 
-def _records_page() -> str:
-    parts = ["What flows from step to step. A `table` is a NumPy structured array kept in the store."]
-    for record in own_records():
-        kind = "A snapshot: later versions replace it." if issubclass(record, records.Snapshot) else ""
-        table = _fields_table(record) if record.model_fields else ""
-        parts += [f"## {record.__name__}", inspect.cleandoc(record.__doc__ or ""), kind, table]
-    return _page("Records", *parts)
-
-
 def _session_page() -> str:
-    return _page(
+    return page(
         "session.yaml",
-        "`icestream new` writes this file into the folder of a session; it may be edited while the session does not run.",
+        "`icestream new` writes this file into the session's folder. Apply edits with `icestream apply`, or before the next run.",
         "## The document",
-        _fields_table(SessionDocument),
+        fields_table(SessionDocument),
         "## A step of the workflow",
-        _fields_table(StepSpec),
+        fields_table(StepSpec),
         "## resources",
-        "What is pinned for one step; what is unset is as the step type declares.",
-        _fields_table(StepResources),
+        "Resources for one step; unset values are as the step type declares.",
+        fields_table(StepResources),
         "## acquisition",
-        "Values here win over those in files.",
-        _fields_table(SessionAcquisition),
+        "Values here take precedence over those in files.",
+        fields_table(SessionAcquisition),
     )
 
 
 def _settings_page() -> str:
     environment = [[f"`ICESTREAM_{field.name.upper()}`", field.default, field.description] for field in describe_fields(Settings)]
-    return _page(
+    return page(
         "Settings of the machine",
         "Environment variables; they never change a result.",
-        _table(["variable", "default", "description"], environment),
+        table(["variable", "default", "description"], environment),
         "## Cluster settings",
         "What `icestream run --executor slurm --cluster-settings FILE` reads: a YAML file.",
-        _fields_table(ClusterSettings),
+        fields_table(ClusterSettings),
     )
 
 
 def _simulation_page() -> str:
     faults = [[f"`{fault.value}`"] for fault in Fault]
-    return _page(
+    return page(
         "The simulated microscope",
         "Settings of `icestream simulate`, given as `--set NAME=VALUE`.",
-        _fields_table(SimulationSettings),
+        fields_table(SimulationSettings),
         "## Faults",
-        _table(["fault"], faults),
+        table(["fault"], faults),
         "## Scenes",
-        _table(["scene"], [[f"`{scene.value}`"] for scene in Scene]),
+        table(["scene"], [[f"`{scene.value}`"] for scene in Scene]),
         "## Pace",
-        "How fast and in which manner files are written, for those who call `icestream.microscope.simulate` from Python.",
-        _fields_table(Pace),
+        "How fast and in which manner files are written, if you call `icestream.microscope.simulate` from Python.",
+        fields_table(Pace),
     )
 
 
 def _workflows_page() -> str:
     parts = [
-        "Templates that come with icestream; a name or a file of this form is given to `icestream new --template`.",
+        "Templates shipped with icestream. Give a name, or a file of this form, to `icestream new --template`.",
         "## The document",
-        _fields_table(Template),
+        fields_table(Template),
         "## A placeholder",
-        _fields_table(Placeholder),
+        fields_table(Placeholder),
         "## A step",
         "As in [session.yaml](session.md); parameters may have `{ask: placeholder}` in them.",
-        _fields_table(TemplateStep),
+        fields_table(TemplateStep),
     ]
     for name, summary in workflows.list_workflows().items():
         text = (files(workflows) / f"{name}.yaml").read_text(encoding="utf-8")
@@ -178,13 +145,13 @@ def _workflows_page() -> str:
             [f"`{key}`", one.label, describe_allowed(one), "optional" if one.optional else "needed"]
             for key, one in workflows.load_template(str(files(workflows) / f"{name}.yaml")).placeholders.items()
         ]
-        table = _table(["placeholder", "label", "allowed", ""], asked)
-        parts += [f"## {name}", f"{summary}.", table, f"```yaml\n{text.partition(chr(10))[2].strip()}\n```"]
-    return _page("Workflows", *parts)
+        placeholders = table(["placeholder", "label", "allowed", ""], asked)
+        parts += [f"## {name}", f"{summary}.", placeholders, f"```yaml\n{text.partition(chr(10))[2].strip()}\n```"]
+    return page("Workflows", *parts)
 
 
 def _commands_page() -> str:
-    parts = ["`icestream COMMAND --help` shows the same on the terminal."]
+    parts = ["`icestream COMMAND --help` shows the same in the terminal."]
     for name, function in own_commands().items():
         parameters = list(inspect.signature(function).parameters.values())
         arguments = [_argument(p) for p in parameters if isinstance(p.default, ArgumentInfo)]
@@ -192,9 +159,9 @@ def _commands_page() -> str:
             f"## {name}",
             f"`icestream {' '.join([name, *arguments])} [OPTIONS]`",
             inspect.cleandoc(function.__doc__ or ""),
-            _table(["argument or option", "default", "description"], [_parameter_row(p) for p in parameters]),
+            table(["argument or option", "default", "description"], [_parameter_row(p) for p in parameters]),
         ]
-    return _page("Commands", *parts)
+    return page("Commands", *parts)
 
 
 def own_commands() -> dict[str, Callable[..., Any]]:
@@ -232,5 +199,5 @@ def _value_name(annotation: Any) -> str:
 
 
 if __name__ == "__main__":
-    for page in write_reference(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/reference")):
-        sys.stdout.write(f"{page}\n")
+    for written in write_reference(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/reference")):
+        sys.stdout.write(f"{written}\n")

@@ -7,7 +7,8 @@ import yaml
 
 from icestream.errors import WorkflowError
 from icestream.flow.storage.session import Session
-from icestream.flow.workflow.graph import Graph, StepSpec, Workflow, build_graph
+from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.graph import Graph, StepSpec, Workflow
 from icestream.workflows.implied import imply_template
 from icestream.workflows.template import OpenInput, Template, TemplateStep
 

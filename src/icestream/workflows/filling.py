@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from icestream.errors import WorkflowError
 from icestream.flow.storage.session import SessionDocument
 from icestream.flow.workflow.acquiring import SessionAcquisition, describe_refused
-from icestream.flow.workflow.graph import StepSpec, Workflow, build_graph
+from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.graph import StepSpec, Workflow
 from icestream.workflows.alternatives import take_first_inputs
 from icestream.workflows.implied import OPTIONS, type_of
 from icestream.workflows.placeholders import Placeholder, describe_allowed, read_value

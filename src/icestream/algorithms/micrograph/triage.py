@@ -8,16 +8,13 @@ before hold (a continuation-ratio model: Fienberg 1980, The Analysis of Cross-Cl
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
 from icestream.algorithms.micrograph.features import MicrographFeatures
+from icestream.records import MicrographKind
 
-Kind = Literal["no_ice", "crystalline_ice", "streaks", "carbon", "contamination", "bare_ice", "decent", "great"]
-"""What a micrograph may be; the last two are worth keeping."""
-
-GOOD: tuple[Kind, ...] = ("decent", "great")
+GOOD: tuple[MicrographKind, ...] = ("decent", "great")
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Rule:
         The reason, with the value and the bound to be put in.
     """
 
-    kind: Kind
+    kind: MicrographKind
     feature: str
     bound: float
     softness: float
@@ -82,9 +79,9 @@ lie in gaps between simulated micrographs. docs/how-to/judge-a-micrograph.md say
 class Judgement:
     """What a micrograph is: ``probability`` of each kind sums to 1, ``score`` is that of being worth keeping."""
 
-    kind: Kind
+    kind: MicrographKind
     score: float
-    probability: dict[Kind, float]
+    probability: dict[MicrographKind, float]
     reason: str
 
 
@@ -109,7 +106,7 @@ def judge_micrograph(features: MicrographFeatures, *, rules: tuple[Rule, ...] = 
     evidence against anything else: film, dirt and bare ice have them too.
     """
     left, first = 1.0, None
-    probability: dict[Kind, float] = dict.fromkeys((*(rule.kind for rule in rules), "decent"), 0.0)
+    probability: dict[MicrographKind, float] = dict.fromkeys((*(rule.kind for rule in rules), "decent"), 0.0)
     for rule in rules:
         value = read_feature(features, rule.feature)
         if value is None or (rings_seen and rule.kind == "no_ice"):

@@ -1,21 +1,23 @@
 """Carrying out what people asked for; every command is answered, once."""
 
+import logging
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from sqlalchemy import select, update
 
 from icestream.errors import IcestreamError, SessionError
-from icestream.flow.commands import cleaning, editing, overrides, pausing, recomputing, requests, restarting, retrying, streams
+from icestream.flow.commands import editing, garbage, overrides, pausing, recomputing, requests, restarting, streams
+from icestream.flow.commands.context import CommandContext, Controls, WorkflowView
 from icestream.flow.storage import schema
 from icestream.flow.storage.writing import Writing
+from icestream.logs import log_event
 
-if TYPE_CHECKING:
-    from icestream.flow.runner.loop import Runner
+_LOG = logging.getLogger(__name__)
 
-Handler = Callable[["Runner", Writing, Any, str], str]
-"""``(runner, writing, command, author) → answer``; it raises `IcestreamError` to refuse."""
+Handler = Callable[[CommandContext, Any], str]
+"""``(context, command) → answer``; it raises `IcestreamError` to refuse."""
 
 _HANDLERS: dict[type[requests.Command], Handler] = {
     requests.Pause: pausing.pause,
@@ -25,7 +27,7 @@ _HANDLERS: dict[type[requests.Command], Handler] = {
     requests.Reopen: streams.reopen,
     requests.Release: streams.release,
     requests.Continue: streams.go_on,
-    requests.Retry: retrying.retry,
+    requests.Retry: streams.retry,
     requests.Set: editing.set_params,
     requests.Branch: editing.branch,
     requests.Apply: editing.apply_document,
@@ -33,30 +35,39 @@ _HANDLERS: dict[type[requests.Command], Handler] = {
     requests.Reset: restarting.reset,
     requests.Override: overrides.override,
     requests.Recompute: recomputing.recompute,
-    requests.Clean: cleaning.clean,
+    requests.Clean: garbage.clean,
 }
 
 
-def carry_out_commands(runner: "Runner", writing: Writing) -> None:
-    """Carry out the commands that were appended since the last look; after an edit the others wait for the new workflow."""
+def carry_out_commands(writing: Writing, workflow: WorkflowView, controls: Controls) -> bool:
+    """Carry out the commands that were appended since the last look; after an edit the others wait for the new workflow.
+
+    Returns
+    -------
+    bool
+        Some were answered, which a power cut must not undo.
+    """
     table = schema.command
     asked = writing.connection.execute(select(table).where(table.c.state == "asked").order_by(table.c.id)).mappings().all()
+    answered = False
     for row in asked:
-        if runner.outdated:
-            return
-        state, answer = _carry_out(runner, writing, dict(row))
-        runner.durable = True
+        if controls.is_outdated:
+            break
+        state, answer = _carry_out(CommandContext(row["author"], writing, workflow, controls), row)
+        log_event(_LOG, logging.INFO, "command", command=row["kind"], by=row["author"], state=state, answer=answer)
         writing.flush()
         done = {"state": state, "answer": answer, "done_at": time.time()}
         writing.connection.execute(update(table).where(table.c.id == row["id"]).values(**done))
+        answered = True
+    return answered
 
 
-def _carry_out(runner: "Runner", writing: Writing, row: dict[str, Any]) -> tuple[str, str]:
+def _carry_out(context: CommandContext, row: Mapping[Any, Any]) -> tuple[str, str]:
     try:
         command = requests.read_command(row["kind"], row["arguments"])
         handler = _HANDLERS.get(type(command))
         if handler is None:
             raise SessionError(f"{command.kind}: this version of icestream cannot do that")
-        return "done", handler(runner, writing, command, row["author"])
+        return "done", handler(context, command)
     except IcestreamError as error:
         return "refused", str(error)

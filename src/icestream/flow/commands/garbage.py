@@ -1,30 +1,51 @@
-"""Finding what nothing refers to: results, files, checkpoints. Reads only; `icestream.flow.commands.cleaning` deletes."""
+"""What nothing refers to: results, files, checkpoints; finding it, and deleting it.
+
+Rows go first, in a commit that survives a power cut; then the files. A crash between the two leaves files without a row, which
+the next cleaning finds, and never a row without its files.
+"""
 
 import json
 import os
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, select
+from sqlalchemy import Connection, Select, Table, delete, select
 
+from icestream.errors import SessionError
+from icestream.flow.commands.context import CommandContext
+from icestream.flow.commands.requests import Clean
 from icestream.flow.planning.dry_run import DryRun
 from icestream.flow.planning.planned_revisions import plan_revisions
-from icestream.flow.runner.tasks import files_named_in
+from icestream.flow.scheduling.instructions import NoticeCause
 from icestream.flow.storage import schema
 from icestream.flow.storage.own_params import load_replaced
-from icestream.flow.storage.session import Session
+from icestream.flow.storage.read_connection import reading
+from icestream.flow.storage.session import Session, files_named_in, resolve_ref
 
 STEPS, CHECKPOINTS = "steps", "checkpoints"
 _FILE = re.compile(r'"session:(steps/[^"\\]*)"')
+_CHUNK = 500
 _ESCAPED = re.compile(r'"session:steps/[^"\\]*\\')
+
+_REFERRING = (
+    schema.outcome,
+    schema.binding,
+    schema.snapshot,
+    schema.gate_opening,
+    schema.gate_clock,
+    schema.batch,
+    schema.accumulator_log,
+    schema.stale,
+)
 
 
 @dataclass
-class Rubbish:
+class Garbage:
     """What can go."""
 
     results: dict[str, str] = field(default_factory=dict)
@@ -34,7 +55,15 @@ class Rubbish:
     checkpoints: dict[str, int] = field(default_factory=dict)
     """Folder relative to the session → bytes."""
 
-    def by_step(self) -> "list[StepRubbish]":
+    @property
+    def sentence(self) -> str:
+        """How much it is, in one line."""
+        size = sum(self.files.values()) + sum(self.checkpoints.values())
+        parts = [f"{len(self.results)} results", f"{len(self.files)} files"]
+        parts += [f"{len(self.checkpoints)} checkpoints"] if self.checkpoints else []
+        return f"{', '.join(parts)}, {size / 1e6:.1f} MB"
+
+    def by_step(self) -> "list[StepGarbage]":
         """Return how much of it belongs to which step."""
         results = Counter(self.results.values())
         files: Counter[str] = Counter()
@@ -43,14 +72,14 @@ class Rubbish:
             step = path.split("/")[1]
             files[step] += 1
             sizes[step] += size
-        found = [StepRubbish(step, results[step], files[step], sizes[step]) for step in sorted({*results, *files})]
+        found = [StepGarbage(step, results[step], files[step], sizes[step]) for step in sorted({*results, *files})]
         if self.checkpoints:
-            found.append(StepRubbish(CHECKPOINTS, 0, len(self.checkpoints), sum(self.checkpoints.values())))
+            found.append(StepGarbage(CHECKPOINTS, 0, len(self.checkpoints), sum(self.checkpoints.values())))
         return found
 
 
 @dataclass(frozen=True)
-class StepRubbish:
+class StepGarbage:
     """What can go of one step: results in the store, files on the disk, their bytes."""
 
     step: str
@@ -59,7 +88,7 @@ class StepRubbish:
     bytes: int
 
 
-def find_rubbish(connection: Connection, session: Session, *, old_revisions: bool) -> Rubbish:
+def find_garbage(connection: Connection, session: Session, *, old_revisions: bool) -> Garbage:
     """Return the results, files and checkpoints that nothing needs.
 
     A result is needed while an outcome, a version, a binding, a batch or an accumulator's log names it, or, among the results of
@@ -72,7 +101,7 @@ def find_rubbish(connection: Connection, session: Session, *, old_revisions: boo
     table, revision = schema.result, schema.revision
     made_by: dict[int, str] = {row.id: row.step for row in connection.execute(select(revision.c.id, revision.c.step))}
     rows = connection.execute(select(table.c.key, table.c.revision))
-    found = Rubbish(results={key: made_by[made] for key, made in rows if key not in needed})
+    found = Garbage(results={key: made_by[made] for key, made in rows if key not in needed})
     named = _named_files(connection, found.results, active_only=old_revisions)
     found.files = {path: size for path, size in _walk(session.folder, STEPS) if path not in named}
     found.checkpoints = dict(_finished_checkpoints(connection, session.folder))
@@ -145,3 +174,50 @@ def _finished_checkpoints(connection: Connection, folder: Path) -> Iterator[tupl
         if there is not None and one.is_dir() and not one.is_symlink():
             relative = one.relative_to(folder).as_posix()
             yield relative, sum(size for _, size in _walk(folder, relative))
+
+
+def clean(context: CommandContext, command: Clean) -> str:
+    """Delete the rows now and the files after the commit; refused while a worker may be reading or writing one of them."""
+    running = context.controls.running()
+    if running:
+        raise SessionError(f"{len(running)} are running; pause the session (`icestream pause`), wait until they end, then clean")
+    context.writing.flush()
+    connection = context.writing.connection
+    garbage = find_garbage(connection, context.workflow.session, old_revisions=command.old_revisions)
+    if command.old_revisions:
+        _drop_frozen(connection)
+    keys = list(garbage.results)
+    for start in range(0, len(keys), _CHUNK):
+        connection.execute(delete(schema.result).where(schema.result.c.key.in_(keys[start : start + _CHUNK])))
+    context.controls.drop(keys, [f"session:{path}" for path in [*garbage.files, *garbage.checkpoints]])
+    said = garbage.sentence
+    context.notify(NoticeCause.CLEANED, f"cleaned up, as {context.author} asked: {said}")
+    return said
+
+
+def _drop_frozen(connection: Connection) -> None:
+    """Drop what frozen revisions refer to; the revisions themselves stay, for the history."""
+    frozen = select(schema.revision.c.id).where(schema.revision.c.state == "frozen")
+    for table in _REFERRING:
+        connection.execute(delete(table).where(table.c.revision.in_(frozen)))
+
+
+def drop_file(session: Session, ref: str) -> None:
+    """Delete a file, or the folder of a checkpoint, that nothing refers to; what is gone already is fine."""
+    path = resolve_ref(session.roots, ref)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def plan_cleaning(session: Session, *, old_revisions: bool) -> Garbage:
+    """Return what `clean` would delete now; nothing is changed, and a runner may be at work.
+
+    Raises
+    ------
+    WorkflowError
+        The workflow cannot run, so nobody can tell what it needs.
+    """
+    with reading(session) as connection:
+        return Garbage() if connection is None else find_garbage(connection, session, old_revisions=old_revisions)

@@ -2,26 +2,23 @@
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import select, update
 
 from icestream.errors import SessionError
-from icestream.flow.commands.overrides import find_exposure
+from icestream.flow.commands.context import CommandContext
 from icestream.flow.commands.requests import Recompute
-from icestream.flow.commands.retrying import known_step, readmit
+from icestream.flow.commands.streams import clear_failures
 from icestream.flow.scheduling import events
 from icestream.flow.storage import schema
 from icestream.flow.storage.contents import content_name, file_parameters, read_contents
+from icestream.flow.storage.exposures import find_exposure
 from icestream.flow.storage.own_params import OwnParams, check_own_params, describe_values, may_recompute
-from icestream.flow.storage.writing import Writing
 from icestream.flow.workflow.graph import Node
 
-if TYPE_CHECKING:
-    from icestream.flow.runner.loop import Runner
 
-
-def recompute(runner: "Runner", writing: Writing, command: Recompute, author: str) -> str:
+def recompute(context: CommandContext, command: Recompute) -> str:
     """Give an exposure parameters of its own at a step, or take them back, and decide it again.
 
     Raises
@@ -29,27 +26,27 @@ def recompute(runner: "Runner", writing: Writing, command: Recompute, author: st
     IcestreamError
         Naming the step, the exposure or the parameter; nothing has changed then.
     """
-    writing.flush()
-    unit, name, _ = find_exposure(writing.connection, command.unit)
-    known_step(runner, command.step)
-    step, node = command.step, runner.graph.nodes[command.step]
-    before = runner.task_builder.owned.get((unit, step))
+    context.writing.flush()
+    unit, name, _ = find_exposure(context.writing.connection, command.unit)
+    node = context.node(command.step)
+    step, stage = node.name, context.workflow.scheduler.stages[node.name]
+    before = context.workflow.owned.get((unit, step))
     if command.lift:
         if before is None:
             raise SessionError(f"{name} has no parameters of its own at {step}: there is nothing to take back")
         params = None
     else:
         params = check_own_params(node, command.params)
-        _check_files(node, params, runner.session.roots)
+        _check_files(node, params, context.workflow.session.roots)
         if before is not None and dict(before.params) == params:
             return f"{name} has {describe_values(params)} of its own at {step} already: nothing changes"
-    if runner.scheduler.stages[step].shut:
-        raise SessionError(f"{runner.scheduler.stages[step].shut}; let it go on first (`icestream reopen`)")
-    _store(runner, writing, command, unit=unit, params=params, author=author)
+    if stage.shut:
+        raise SessionError(f"{stage.shut}; let it go on first (`icestream reopen`)")
+    _store(context, command, unit=unit, params=params)
     if may_recompute(node) is None:
-        _clear_failures(runner, writing, unit, step)
-        readmit(runner, writing, unit, domain=node.domain)
-        runner.handle(writing, events.Overridden(step, unit))
+        clear_failures(context, step, unit)
+        stage.failures.pop(unit, None)
+        context.controls.decide_again(events.Overridden(step, unit))
     if params is None:
         return f"{name} has the parameters of {step} again"
     return f"{name} is computed again at {step}, with {describe_values(params)} of its own"
@@ -62,12 +59,10 @@ def _check_files(node: Node, params: Mapping[str, Any], roots: dict[str, str]) -
         raise SessionError(f"{missing[0]}: there is no such file to read")
 
 
-def _store(
-    runner: "Runner", writing: Writing, command: Recompute, *, unit: str, params: Mapping[str, Any] | None, author: str
-) -> None:
-    table = schema.recompute
+def _store(context: CommandContext, command: Recompute, *, unit: str, params: Mapping[str, Any] | None) -> None:
+    table, writing = schema.recompute, context.writing
     earlier = (table.c.unit == unit) & (table.c.step == command.step) & table.c.active
-    owned = dict(runner.task_builder.owned)
+    owned = dict(context.workflow.owned)
     owned.pop((unit, command.step), None)
     if params is not None:
         kept = {
@@ -75,15 +70,15 @@ def _store(
             for text in writing.connection.execute(select(table.c.replaced).where(earlier)).scalars()
             for key in json.loads(text)
         }
-        contents = read_contents(runner.graph.nodes[command.step].type, params, runner.session.roots)
-        owned[unit, command.step] = OwnParams(params, author, command.reason, contents)
+        contents = read_contents(context.node(command.step).type, params, context.workflow.session.roots)
+        owned[unit, command.step] = OwnParams(params, context.author, command.reason, contents)
         writing.add(
             table,
             unit=unit,
             step=command.step,
             params=json.dumps(dict(params)),
-            replaced=json.dumps(sorted(kept | _keys_from(runner, writing, unit, command.step))),
-            author=author,
+            replaced=json.dumps(sorted(kept | _keys_from(context, unit, command.step))),
+            author=context.author,
             reason=command.reason,
             active=True,
             at=writing.now,
@@ -91,22 +86,13 @@ def _store(
         )
     writing.connection.execute(update(table).where(earlier).values(active=False))
     writing.flush()
-    runner.task_builder.owned = owned
+    context.controls.compute_with(owned)
 
 
-def _keys_from(runner: "Runner", writing: Writing, unit: str, step: str) -> set[str]:
+def _keys_from(context: CommandContext, unit: str, step: str) -> set[str]:
     """Return the keys of the results that an exposure has at a step and below it: they are kept for when it is taken back."""
     table = schema.outcome
-    below = [runner.revisions[name].id for name in runner.graph.descendants(step)]
-    texts = writing.connection.execute(
-        select(table.c["keys"]).where((table.c.unit == unit) & table.c.revision.in_(below))
-    ).scalars()
+    below = [context.workflow.revisions[name].id for name in context.workflow.graph.descendants(step)]
+    mine = (table.c.unit == unit) & table.c.revision.in_(below)
+    texts = context.writing.connection.execute(select(table.c["keys"]).where(mine)).scalars()
     return {key for text in texts for key in json.loads(text).values()}
-
-
-def _clear_failures(runner: "Runner", writing: Writing, unit: str, step: str) -> None:
-    """Let failures with other parameters count no more."""
-    table = schema.failure
-    mine = (table.c.revision == runner.revisions[step].id) & (table.c.unit == unit)
-    writing.connection.execute(update(table).where(mine).values(cleared=True))
-    runner.scheduler.stages[step].failures.pop(unit, None)

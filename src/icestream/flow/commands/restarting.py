@@ -1,83 +1,40 @@
 """Restarting and resetting: a step and all below it get new revisions, and start from nothing."""
 
-import time
-from typing import TYPE_CHECKING
+from sqlalchemy import delete, func, select
 
-from sqlalchemy import delete, func, insert, select, update
-
+from icestream.flow.commands.context import CommandContext
 from icestream.flow.commands.requests import Reset, Restart
-from icestream.flow.commands.retrying import known_step
 from icestream.flow.declaration import outcomes
 from icestream.flow.scheduling import instructions
-from icestream.flow.scheduling.accumulator import Accumulating
 from icestream.flow.scheduling.draining import Cause, DrainReason
+from icestream.flow.scheduling.instructions import NoticeCause
 from icestream.flow.storage import schema
 from icestream.flow.storage.writing import Writing
 
-if TYPE_CHECKING:
-    from icestream.flow.runner.loop import Runner
 
-
-def restart(runner: "Runner", writing: Writing, command: Restart, author: str) -> str:
+def restart(context: CommandContext, command: Restart) -> str:
     """Compute a step and what is below it afresh: a new epoch in the keys from there on."""
-    steps = _begin_anew(runner, writing, command.step)
-    writing.notify(instructions.Notify("info", f"{', '.join(steps)}: computed afresh, as {author} asked", command.step))
+    steps = context.workflow.graph.from_step(context.node(command.step).name)
+    context.controls.begin_anew(steps)
+    text = f"{', '.join(steps)}: computed afresh, as {context.author} asked"
+    context.notify(NoticeCause.RECOMPUTED, text, command.step)
     return f"{len(steps)} steps are computed afresh: {', '.join(steps)}"
 
 
-def rebuild_stale(runner: "Runner", writing: Writing) -> None:
-    """Build an accumulator anew once too much of what it took is no item any more; the old one stays to be seen beside it."""
-    for name, stage in runner.scheduler.stages.items():
-        if runner.outdated or not isinstance(stage, Accumulating) or not stage.stale or stage.entry is not None:
-            continue
-        if stage.shut:  # a new one would take nothing: it is built anew when the step goes on
-            continue
-        taken = stage.passed
-        if len(stage.stale) >= runner.settings.rebuild_fraction * taken:
-            steps = _begin_anew(runner, writing, name)
-            text = f"{name}: {len(stage.stale)} of the {taken} exposures it took are no items any more; it is built anew"
-            writing.notify(instructions.Notify("info", f"{text}, with {', '.join(steps[1:])}" if steps[1:] else text, name))
-
-
-def reset(runner: "Runner", writing: Writing, command: Reset, author: str) -> str:
+def reset(context: CommandContext, command: Reset) -> str:
     """Drop the results of a step and what is below it, and let it take nothing until the session is continued."""
-    old = [runner.revisions[step].id for step in _steps_from(runner, command.step)]
-    steps = _begin_anew(runner, writing, command.step)
-    dropped = _count_decided(writing, old)
+    steps = context.workflow.graph.from_step(context.node(command.step).name)
+    old = [context.workflow.revisions[step].id for step in steps]
+    context.controls.begin_anew(steps)
+    dropped = _count_decided(context.writing, old)
     for revision in old:
-        _drop(writing, revision)
-    if not runner.scheduler.stages[command.step].drained:
-        writing.apply(instructions.Drain(command.step, DrainReason(Cause.RESET, author)))
-    writing.notify(
-        instructions.Notify("info", f"{', '.join(steps)}: {dropped} outcomes dropped, as {author} asked", command.step)
-    )
+        _drop(context.writing, revision)
+    if not context.workflow.scheduler.stages[command.step].drained:
+        context.writing.apply(instructions.Drain(command.step, DrainReason(Cause.RESET, context.author)))
+    text = f"{', '.join(steps)}: {dropped} outcomes dropped, as {context.author} asked"
+    context.notify(NoticeCause.RECOMPUTED, text, command.step)
     dropped_from = f"{dropped} outcomes of {len(steps)} steps dropped: {', '.join(steps)}"
     return f"{dropped_from}; {command.step} takes nothing until `icestream continue`"
-
-
-def _steps_from(runner: "Runner", step: str) -> list[str]:
-    known_step(runner, step)
-    below = runner.graph.descendants(step)
-    return [name for name in runner.graph.nodes if name in below]
-
-
-def _begin_anew(runner: "Runner", writing: Writing, step: str) -> list[str]:
-    """Freeze the revisions of a step and of all below it, and give each a new one of the next epoch."""
-    steps = _steps_from(runner, step)
-    writing.flush()
-    table = schema.revision
-    for name in steps:
-        mine = table.c.step == name
-        rows = writing.connection.execute(select(table).where(mine).order_by(table.c.number)).mappings().all()
-        active = next(dict(row) for row in rows if row["state"] == "active")
-        writing.connection.execute(update(table).where(mine).values(state="frozen"))
-        values = {column: value for column, value in active.items() if column != "id"}
-        values |= {"number": rows[-1]["number"] + 1, "epoch": max(row["epoch"] for row in rows) + 1, "created_at": time.time()}
-        writing.connection.execute(insert(table).values(**values))
-        files = schema.source_file
-        writing.connection.execute(delete(files).where(files.c.step == name))
-    runner.outdated = True
-    return steps
 
 
 def _count_decided(writing: Writing, revisions: list[int]) -> int:

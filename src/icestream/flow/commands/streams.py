@@ -1,61 +1,88 @@
-"""Closing a stream by hand, opening it again, letting a gate go, and going on with everything."""
+"""Closing a stream by hand, opening it again, letting a gate go, trying again what failed, and going on with everything."""
 
-from typing import TYPE_CHECKING
+from sqlalchemy import select, update
 
 from icestream.errors import SessionError
 from icestream.flow.commands import pausing
+from icestream.flow.commands.context import CommandContext
 from icestream.flow.commands.requests import Close, Continue, Release, Reopen, Resume, Retry
-from icestream.flow.commands.retrying import known_step, retry
-from icestream.flow.runner.reopening import release_gate, resume_step
-from icestream.flow.scheduling import events, instructions
+from icestream.flow.declaration.outcomes import Status
+from icestream.flow.scheduling import events
+from icestream.flow.scheduling.computing import VersionRuns
 from icestream.flow.scheduling.draining import Cause, DrainReason
-from icestream.flow.storage.writing import Writing
-
-if TYPE_CHECKING:
-    from icestream.flow.runner.loop import Runner
+from icestream.flow.scheduling.instructions import NoticeCause
+from icestream.flow.storage import schema
 
 
-def close(runner: "Runner", writing: Writing, command: Close, author: str) -> str:
+def close(context: CommandContext, command: Close) -> str:
     """Let a step take nothing new; what is below closes when it has finished."""
-    known_step(runner, command.step)
-    if runner.scheduler.stages[command.step].drained:
-        return f"{command.step} takes nothing new already"
-    runner.handle(writing, events.Drained(command.step, DrainReason(Cause.PERSON, author)))
-    running = [attempt for attempt, (task, _) in runner.running.items() if task.step == command.step]
+    step = context.node(command.step).name
+    if context.workflow.scheduler.stages[step].drained:
+        return f"{step} takes nothing new already"
+    context.controls.handle(events.Drained(step, DrainReason(Cause.PERSON, context.author)))
+    running = context.controls.running(step)
     if command.now:
-        for attempt in running:
-            runner.executor.cancel(attempt)
-    return f"{command.step} takes nothing new; {len(running)} running {'are cancelled' if command.now else 'will end in peace'}"
+        context.controls.cancel(running)
+    return f"{step} takes nothing new; {len(running)} running calls {'are cancelled' if command.now else 'will finish'}"
 
 
-def reopen(runner: "Runner", writing: Writing, command: Reopen, _author: str) -> str:
+def reopen(context: CommandContext, command: Reopen) -> str:
     """Let a step go on, with what it left out meanwhile."""
-    known_step(runner, command.step)
-    if not runner.scheduler.stages[command.step].drained:
-        return f"{command.step} was not closed by hand; new exposures open it by themselves while the session runs"
-    count = resume_step(runner, writing, command.step)
-    return f"{command.step} goes on; {count} exposures that it left out are decided"
+    step = context.node(command.step).name
+    if not context.workflow.scheduler.stages[step].drained:
+        return f"{step} was not closed by hand; new exposures open it by themselves while the session runs"
+    return f"{step} goes on; {context.controls.resume_step(step)} exposures that it left out are decided"
 
 
-def release(runner: "Runner", writing: Writing, command: Release, author: str) -> str:
+def release(context: CommandContext, command: Release) -> str:
     """Let a gate open, or a batch close, because a person wants it."""
-    known_step(runner, command.step)
-    step_type = runner.graph.nodes[command.step].type
+    step, step_type = command.step, context.node(command.step).type
     if not step_type.holds_units:
-        raise SessionError(
-            f"{command.step} is no gate and collects no batches, but a {step_type.kind}: there is nothing to release"
-        )
-    count = release_gate(runner, writing, command.step)
-    writing.notify(instructions.Notify("info", f"{command.step} was released by {author}", command.step))
-    return f"{command.step} was released; {count} exposures wait no more"
+        raise SessionError(f"{step} is no gate and collects no batches, but a {step_type.kind}: there is nothing to release")
+    count = context.controls.release(step)
+    context.notify(NoticeCause.RELEASE, f"{step} was released by {context.author}", step)
+    return f"{step} was released; {count} exposures wait no more"
 
 
-def go_on(runner: "Runner", writing: Writing, _command: Continue, author: str) -> str:
+def go_on(context: CommandContext, _command: Continue) -> str:
     """End a pause, open what people closed or reset, and retry what failed."""
-    parts = []
-    if "person" in runner.holds.by_kind:
-        parts.append(pausing.resume(runner, writing, Resume(), author))
-    closed = [name for name, stage in runner.scheduler.stages.items() if stage.drained and stage.drained.by_hand]
-    parts += [reopen(runner, writing, Reopen(step=step), author) for step in closed]
-    parts.append(retry(runner, writing, Retry(), author))
+    parts = [answer] if (answer := pausing.resume(context, Resume())) != pausing.NOT_PAUSED else []
+    stages = context.workflow.scheduler.stages
+    closed = [name for name, stage in stages.items() if stage.drained and stage.drained.by_hand]
+    parts += [reopen(context, Reopen(step=step)) for step in closed]
+    parts.append(retry(context, Retry()))
     return "; ".join(parts)
+
+
+def retry(context: CommandContext, command: Retry) -> str:
+    """Try failed units again: those of one step or all, one unit or all."""
+    only = None if command.step is None else context.node(command.step).name
+    count, sources = 0, 0
+    for name, node in context.workflow.graph.nodes.items():
+        if only not in (None, name):
+            continue
+        chosen = [unit for unit in _failed_at(context, name) if command.unit in (None, unit)]
+        if node.type.is_source:
+            sources += len(chosen)
+            continue
+        for unit in chosen:
+            clear_failures(context, name, unit)
+            context.controls.decide_again(events.Retried(name, unit))
+            count += 1
+    broken = f"; {sources} arrived broken: write those files again to have them processed" if sources else ""
+    return f"{count} to be tried again{broken}"
+
+
+def _failed_at(context: CommandContext, step: str) -> list[str]:
+    """Return the units that failed at a step, but no run of an earlier version."""
+    outcome, stage = schema.outcome, context.workflow.scheduler.stages[step]
+    failed = (outcome.c.revision == context.workflow.revisions[step].id) & (outcome.c.status == Status.FAILED.value)
+    units = context.writing.connection.execute(select(outcome.c.unit).where(failed)).scalars().all()
+    return [unit for unit in units if not isinstance(stage, VersionRuns) or stage.is_latest(unit)]
+
+
+def clear_failures(context: CommandContext, step: str, unit: str) -> None:
+    """Let earlier failures of a unit count no more."""
+    table = schema.failure
+    mine = (table.c.revision == context.workflow.revisions[step].id) & (table.c.unit == unit)
+    context.writing.connection.execute(update(table).where(mine).values(cleared=True))

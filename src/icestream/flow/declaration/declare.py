@@ -8,10 +8,16 @@ from icestream.errors import DeclarationError
 from icestream.flow.declaration.context import Verdict
 from icestream.flow.declaration.step import Accumulator, GpuUse, Kind, Port, StepType, read_signature
 from icestream.records import Acquisition, Record, Snapshot
+from icestream.records.references import check_shown
+from icestream.records.shown import Comparison
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=type[Accumulator[Any, Any]])
 TargetT = TypeVar("TargetT")
+
+
+_MAKERS = (Kind.SOURCE, Kind.MAP, Kind.ACCUMULATE)
+"""Kinds of step that make records of their own."""
 
 
 def _attach(target: TargetT, declared: StepType) -> TargetT:
@@ -29,8 +35,23 @@ def _attach(target: TargetT, declared: StepType) -> TargetT:
         )
     if declared.reads and "acquisition" not in declared.arguments.values():
         raise DeclarationError(f"step {declared.name!r}: declares reads but has no argument of type Acquisition")
+    if declared.compares is not None:
+        _check_comparison(declared, declared.compares)
+    for record in (declared.output, declared.assigns) if declared.kind in _MAKERS else ():
+        if record is not None and record is not Record and not record.stored_name:
+            raise DeclarationError(
+                f"step {declared.name!r}: makes records of {record.__name__}, which has no stored_name; give it one for good"
+            )
     target.__icestream_step__ = declared  # type: ignore[attr-defined]
     return target
+
+
+def _check_comparison(declared: StepType, comparison: Comparison) -> None:
+    records = {port.name: port.record for port in declared.ports}
+    for port in (comparison.first, comparison.second):
+        if port not in records:
+            raise DeclarationError(f"step {declared.name!r}: compares {port!r}, which is no input; it has {', '.join(records)}")
+        check_shown(comparison.number, records[port])
 
 
 def _expect_output(name: str, hint: Any, *, parent: type) -> Any:
@@ -62,10 +83,12 @@ class _Declare:
         gpu_gb: float = 0.0,
         gpu: GpuUse = "optional",
         max_hours: float | None = None,
+        compares: Comparison | None = None,
     ) -> Callable[[F], F]:
         """Declare a function from the items of one exposure to one item.
 
-        ``gpu_gb`` asks for memory on one GPU where there is one; ``gpu="required"`` refuses machines that have none.
+        ``gpu_gb`` asks for memory on one GPU where there is one; ``gpu="required"`` refuses machines that have none. ``compares``
+        says what is shown of two streams that the step joins.
         """
 
         def decorate(function: F) -> F:
@@ -86,6 +109,7 @@ class _Declare:
                 gpu_gb=gpu_gb,
                 gpu=gpu,
                 max_hours=max_hours,
+                compares=compares,
             )
             return _attach(function, declared)
 
@@ -99,6 +123,7 @@ class _Declare:
         reads: tuple[str, ...] = (),
         check: Callable[[Any, Mapping[str, type[Record]]], None] | None = None,
         min_inputs: int = 1,
+        compares: Comparison | None = None,
     ) -> Callable[[F], F]:
         """Declare a function that keeps or rejects an exposure; every input is passed on under its port's name.
 
@@ -123,6 +148,7 @@ class _Declare:
                 arguments=roles,
                 check=check,
                 min_inputs=min_inputs,
+                compares=compares,
             )
             return _attach(function, declared)
 

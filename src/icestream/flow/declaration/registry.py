@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points, packages_distributions, version
 
 from icestream.errors import DeclarationError, WorkflowError
 from icestream.flow.declaration.step import StepType, step_type_of
@@ -29,13 +29,33 @@ def find_step(use: str) -> StepType:
     """
     if ":" in use:
         return _load(use, use)
-    entries = [entry for entry in entry_points(group=GROUP) if entry.name == use]
-    if not entries:
+    entry = _entry_of(use)
+    if entry is None:
         raise WorkflowError(f"no step type is called {use!r}; installed: {', '.join(step_names())}")
-    found = _load(use, entries[0].value)
+    found = _load(use, entry.value)
     if found.name != use:
         raise DeclarationError(f"entry point {use!r} leads to a step that calls itself {found.name!r}")
     return found
+
+
+@lru_cache(maxsize=256)
+def plugin_of(use: str) -> str:
+    """Return the plugin that the step type ``use`` comes from, as ``name version``; empty for one of icestream's own.
+
+    A module that no installed distribution has is named without a version.
+    """
+    entry = _entry_of(use)
+    package = (use if entry is None else entry.value).partition(":")[0].partition(".")[0]
+    if package == __package__.partition(".")[0]:
+        return ""
+    if entry is not None and entry.dist is not None:
+        return f"{entry.dist.name} {entry.dist.version}"
+    names = packages_distributions().get(package)
+    return f"{names[0]} {version(names[0])}" if names else package
+
+
+def _entry_of(use: str) -> EntryPoint | None:
+    return next((entry for entry in entry_points(group=GROUP) if use in (entry.name, entry.value)), None)
 
 
 def _load(use: str, target: str) -> StepType:

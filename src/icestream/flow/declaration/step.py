@@ -24,6 +24,7 @@ from icestream.errors import DeclarationError
 from icestream.flow.declaration.context import Context, Exposure, Params, Progress, Verdict
 from icestream.flow.declaration.source import SourceContext
 from icestream.records import Acquisition, Record, Snapshot
+from icestream.records.shown import Comparison
 
 StateT = TypeVar("StateT", bound=Record)
 SnapshotT = TypeVar("SnapshotT", bound=Snapshot)
@@ -89,6 +90,8 @@ class StepType:
     check: "Callable[[Any, Mapping[str, type[Record]]], None] | None" = None
     """Raises `WorkflowError` where parameters do not fit the records that generic ports are linked to."""
     min_inputs: int = 1
+    compares: Comparison | None = None
+    """What is shown of two streams that the step joins."""
 
     @property
     def is_source(self) -> bool:

@@ -5,82 +5,88 @@ import socket
 import threading
 import time
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from icestream.errors import ItemError
-from icestream.flow.declaration.context import Exposure, Verdict
+from icestream.flow.declaration.context import Verdict
 from icestream.flow.declaration.guard import CallFailure, call_step
-from icestream.flow.declaration.registry import find_record, find_step
+from icestream.flow.declaration.registry import find_record, find_step, plugin_of
 from icestream.flow.declaration.step import StepType, Update
 from icestream.flow.execution.bench import WorkerContext
-from icestream.flow.execution.wire import Message
+from icestream.flow.execution.messages import (
+    AbsorbCall,
+    Call,
+    CallAnswer,
+    CallCost,
+    CallFailed,
+    EntryAbsorbed,
+    ItemJudged,
+    ItemMade,
+    StepCall,
+    StoredRecord,
+)
+from icestream.flow.execution.wire import check_sendable
 from icestream.flow.storage.contents import check_contents
 from icestream.flow.workflow.acquiring import checked_acquisition
 from icestream.records import Record
 
 
-def run_task(task: Message, *, report: Callable[[float, str], None], stop: threading.Event | None = None) -> Message:
-    """Run the step that ``task`` names; the answer says item, rejected, absorbed or failed. ``stop`` asks it to end early."""
+def run_task(call: Call, *, report: Callable[[float, str], None], stop: threading.Event | None = None) -> CallAnswer:
+    """Run the step that ``call`` names, and return what came of it. ``stop`` asks it to end early."""
     started_wall, started_cpu = time.perf_counter(), time.process_time()
-    answer: Message | CallFailure = call_step(_run, task, report, stop or threading.Event())
-    if isinstance(answer, CallFailure):
-        answer = Message(
-            {
-                "status": "failed",
-                "kind": answer.kind,
-                "error_type": answer.error_type,
-                "message": answer.message,
-                "traceback": answer.traceback,
-            }
-        )
-    answer.body |= {
-        "attempt": task.body["attempt"],
-        "wall_s": time.perf_counter() - started_wall,
-        "cpu_s": time.process_time() - started_cpu,
-        "host": socket.gethostname(),
-    }
+    made = call_step(_run, call, report, stop or threading.Event())
+    wall_s, cpu_s = time.perf_counter() - started_wall, time.process_time() - started_cpu
+    cost = CallCost(wall_s, cpu_s, socket.gethostname())
+    if isinstance(made, CallFailure):
+        return CallFailed(call.attempt, made.kind, made.error_type, made.message, made.traceback, cost)
+    answer: CallAnswer = made(replace(cost, version=find_step(call.use).version, plugin=plugin_of(call.use)))
     return answer
 
 
-def _run(task: Message, report: Callable[[float, str], None], stop: threading.Event) -> Message:
-    step = find_step(task.body["use"])
-    params, contents, roots = task.body["params"], task.body.get("contents", {}), task.body["roots"]
-    check_contents(step, params, contents, roots)
-    answer = (_absorb if step.accumulates else _call)(step, task, _context(task.body, report, stop))
-    check_contents(step, params, contents, roots)
-    answer.body["version"] = step.version
-    json.dumps(answer.body)  # what cannot be sent is the step's failure, not the worker's death
-    return answer
+_Made = Callable[[CallCost], CallAnswer]
 
 
-def _context(body: dict[str, Any], report: Callable[[float, str], None], stop: threading.Event) -> WorkerContext:
+def _run(call: Call, report: Callable[[float, str], None], stop: threading.Event) -> _Made:
+    """Run the step; return what makes an answer of what it took."""
+    step = find_step(call.use)
+    params = dict(call.params)
+    check_contents(step, params, call.contents, call.roots)
+    context = _context(call, report, stop)
+    made = _absorb(step, call, context) if isinstance(call, AbsorbCall) else _call(step, call, context)
+    check_contents(step, params, call.contents, call.roots)
+    check_sendable(made(CallCost()))  # what cannot be sent is the step's failure, not the worker's death
+    return made
+
+
+def _context(call: Call, report: Callable[[float, str], None], stop: threading.Event) -> WorkerContext:
+    entry = call if isinstance(call, AbsorbCall) else None
     return WorkerContext(
-        exposure=Exposure(**body["exposure"]),
-        cores=body["cores"],
-        seed=body["seed"],
-        attempt=body["attempt"],
-        key=body["key"],
-        roots=body["roots"],
-        folder=body["folder"],
-        step=body["step"],
-        closing=body.get("closing", False),
-        version=body.get("snapshot_version", 0),
-        gpu=body.get("gpu"),
-        reduced=body.get("reduced", False),
+        exposure=call.exposure,
+        cores=call.cores,
+        seed=call.seed,
+        attempt=call.attempt,
+        key=call.key,
+        roots=call.roots,
+        folder=call.folder,
+        step=call.step,
+        closing=entry is not None and entry.closing,
+        version=0 if entry is None else entry.position,
+        gpu=call.gpu,
+        reduced=call.reduced,
         report=report,
         stop=stop,
     )
 
 
-def _call(step: StepType, task: Message, ctx: WorkerContext) -> Message:
-    body = task.body
-    given = {port: [_restore(task, stored) for stored in records] for port, records in body["inputs"].items()}
+def _call(step: StepType, call: StepCall, ctx: WorkerContext) -> _Made:
+    given = {port: [_restore(stored) for stored in records] for port, records in call.inputs.items()}
     ports = {port.name: port for port in step.ports}
     arguments: dict[str, Any] = {}
     for argument, role in step.arguments.items():
         if role == "port":
-            linked = body["records"].get(argument)
+            linked = call.records.get(argument)
             record_type = ports[argument].record if linked is None else find_record(linked)
             records = [_as_type(record, record_type) for record in given.get(argument, [])]
             if ports[argument].many:
@@ -88,59 +94,55 @@ def _call(step: StepType, task: Message, ctx: WorkerContext) -> Message:
             else:
                 arguments[argument] = records[0] if records else None
         elif role == "params":
-            arguments[argument] = step.params.model_validate(body["params"] | _taken_values(given, body["values"]))
+            arguments[argument] = step.params.model_validate({**call.params, **_taken_values(given, call.values)})
         elif role == "acquisition":
-            arguments[argument] = checked_acquisition(body["acquisition"])
+            arguments[argument] = checked_acquisition(call.acquisition)
         elif role == "context":
             arguments[argument] = ctx
-    return _describe_answer(step, step.call(**arguments))
+    return _describe_answer(step, call.attempt, step.call(**arguments))
 
 
-def _describe_answer(step: StepType, answer: object) -> Message:
+def _describe_answer(step: StepType, attempt: str, answer: object) -> _Made:
     wanted = Verdict if step.is_filter else step.output or Record
     if not isinstance(answer, wanted):
         raise TypeError(f"step {step.name!r} returned {type(answer).__name__}; a {step.kind} like it returns {wanted.__name__}")
     if isinstance(answer, Verdict):
-        return Message({"status": "item" if answer.accepted else "rejected", "reason": answer.reason})
-    message = Message({"status": "item"})
-    message.body["record"] = store_record(message, answer)
-    return message
+        accepted, reason = answer.accepted, answer.reason
+        return lambda cost: ItemJudged(attempt, accepted, reason, cost)
+    record = store_record(answer)
+    return lambda cost: ItemMade(attempt, record, cost)
 
 
-def _absorb(step: StepType, task: Message, ctx: WorkerContext) -> Message:
-    body = task.body
+def _absorb(step: StepType, call: AbsorbCall, ctx: WorkerContext) -> _Made:
     accumulator = step.call()
-    params = step.params.model_validate(body["params"])
+    params = step.params.model_validate(call.params)
     state_type = _state_type(step)
     state = (
         accumulator.start(params, ctx)
-        if body["state"] is None
-        else state_type.restore(body["state"], version=body["state_version"], block=None)
+        if call.state is None
+        else state_type.restore(call.state, version=call.state_version or 1, block=None)
     )
     arguments: dict[str, Any] = {"state": state}
     ports = {port.name: port for port in step.ports}
     for argument, role in step.arguments.items():
         if role == "exposures":
-            arguments[argument] = [Exposure(**exposure) for exposure in body["exposures"]]
+            arguments[argument] = list(call.exposures)
         elif role == "port":
-            members = body["members"].get(argument, [None] * len(body["exposures"]))
+            members = call.members.get(argument, (None,) * len(call.exposures))
             arguments[argument] = [
-                None if stored is None else _as_type(_restore(task, stored), ports[argument].record) for stored in members
+                None if stored is None else _as_type(_restore(stored), ports[argument].record) for stored in members
             ]
         elif role == "params":
             arguments[argument] = params
         elif role == "acquisition":
-            arguments[argument] = [checked_acquisition(values) for values in body["acquisition"]]
+            arguments[argument] = [checked_acquisition(values) for values in call.acquisitions]
         elif role == "context":
             arguments[argument] = ctx
     update: Update[Any] = accumulator.add(**arguments)
-    snapshot = accumulator.emit(update.state, params, ctx)
-    message = Message(
-        {"status": "absorbed", "state": update.state.model_dump_json(), "state_version": type(update.state).schema_version}
-    )
-    message.body["record"] = store_record(message, snapshot)
-    message.body["assignments"] = {unit: store_record(message, record) for unit, record in update.assignments.items()}
-    return message
+    snapshot = store_record(accumulator.emit(update.state, params, ctx))
+    assignments = {unit: store_record(record) for unit, record in update.assignments.items()}
+    state_json, state_version = update.state.model_dump_json(), type(update.state).schema_version
+    return lambda cost: EntryAbsorbed(call.attempt, state_json, state_version, snapshot, assignments, cost)
 
 
 def _state_type(step: StepType) -> type[Record]:
@@ -150,7 +152,7 @@ def _state_type(step: StepType) -> type[Record]:
     return hint
 
 
-def _taken_values(given: dict[str, list[Any]], values: dict[str, str]) -> dict[str, Any]:
+def _taken_values(given: dict[str, list[Any]], values: Mapping[str, str]) -> dict[str, Any]:
     """Return parameter → value for the parameters that are taken from another step's record."""
     taken = {}
     for parameter, path in values.items():
@@ -163,10 +165,9 @@ def _taken_values(given: dict[str, list[Any]], values: dict[str, str]) -> dict[s
     return taken
 
 
-def _restore(task: Message, stored: dict[str, Any]) -> dict[str, Any]:
-    fields: dict[str, Any] = json.loads(stored["json"])
-    block = task.block(stored["block"])
-    return {"__version__": stored["version"], **fields, **({} if block is None else {"block": block})}
+def _restore(stored: StoredRecord) -> dict[str, Any]:
+    fields: dict[str, Any] = json.loads(stored.json)
+    return {"__version__": stored.version, **fields, **({} if stored.block is None else {"block": stored.block})}
 
 
 def _as_type(fields: dict[str, Any], record: type[Record]) -> Record:
@@ -174,17 +175,12 @@ def _as_type(fields: dict[str, Any], record: type[Record]) -> Record:
     return record.model_validate(record.upcast(plain, fields["__version__"]))
 
 
-def store_record(message: Message, record: Record) -> dict[str, Any]:
-    """Describe a record for the store, after reading it back (NaN, for one, would not come back); its block travels beside it."""
+def store_record(record: Record) -> StoredRecord:
+    """Describe a record for the store, after reading it back: NaN, for one, would not come back."""
     block = getattr(record, "block", None)
     kind = type(record)
+    if not kind.stored_name:
+        raise TypeError(f"{kind.__name__} has no stored_name: the store does not know what to call it")
     text = record.model_dump_json()
     kind.restore(text, version=kind.schema_version, block=block)
-    name = kind.__name__ if kind.__module__ == "icestream.records" else f"{kind.__module__}:{kind.__qualname__}"
-    return {
-        "type": name,
-        "version": kind.schema_version,
-        "json": text,
-        "block": message.add_block(block),
-        "weight": record.weight,
-    }
+    return StoredRecord(kind.stored_name, kind.schema_version, text, block, record.weight)

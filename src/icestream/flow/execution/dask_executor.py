@@ -14,10 +14,19 @@ from distributed import Future
 
 from icestream import __version__
 from icestream.flow.declaration.outcomes import FailureKind
-from icestream.flow.execution.dask_host import KEY_PREFIX, pack_request, run_packed
-from icestream.flow.execution.dask_link import LOST_ERRORS, Link
-from icestream.flow.execution.executor import Answer, Capacity, Request, ended, notice
-from icestream.flow.execution.wire import Message, unpack
+from icestream.flow.execution.dask_host import KEY_PREFIX, run_packed
+from icestream.flow.execution.dask_link import LOST_ERRORS, CallBack, Heard, Link, Said, SchedulerBack, WorkerRemoved
+from icestream.flow.execution.executor import Answer, Capacity, Request
+from icestream.flow.execution.messages import (
+    CallEnded,
+    CallProgress,
+    ExecutorNotice,
+    FromCluster,
+    WorkerJoined,
+    WorkerLeaving,
+    WorkerLog,
+)
+from icestream.flow.execution.wire import pack, unpack
 
 _LONGEST_FETCH_S = 120.0
 
@@ -91,7 +100,7 @@ class DaskExecutor:
             member.running[request.attempt] = request
             future = self.link.client.submit(
                 run_packed,
-                pack_request(request),
+                pack(request),
                 self.link.topic,
                 key=f"{KEY_PREFIX}{request.attempt}",
                 workers=[member.address],
@@ -106,13 +115,13 @@ class DaskExecutor:
         """Queue what became of an attempt; called by a thread of dask."""
         if future.status == "finished":
             try:
-                self.link.news.put(("answer", attempt, future.result(timeout=_LONGEST_FETCH_S)))
+                self.link.news.put(CallBack(attempt, answer=future.result(timeout=_LONGEST_FETCH_S)))
             except LOST_ERRORS as error:
-                self.link.news.put(("gone", attempt, f"its answer was lost: {error}"))
+                self.link.news.put(CallBack(attempt, reason=f"its answer was lost: {error}"))
         elif future.status == "error":
-            self.link.news.put(("raised", attempt, f"dask says: {future.exception()}"))
+            self.link.news.put(CallBack(attempt, reason=f"dask says: {future.exception()}", raised=True))
         else:
-            self.link.news.put(("gone", attempt, "dask cancelled it"))
+            self.link.news.put(CallBack(attempt, reason="dask cancelled it"))
 
     def cancel(self, attempt: str) -> None:
         """End an attempt: its worker tells the step, and kills it after its grace period."""
@@ -134,7 +143,7 @@ class DaskExecutor:
         return address, future
 
     def _say(self, attempt: str, kind: FailureKind, text: str, worker: str = "") -> None:
-        self._own.append(Answer(worker, ended(attempt, kind, text)))
+        self._own.append(Answer(worker, CallEnded(attempt, kind, text)))
 
     def waitables(self) -> Sequence[Any]:
         """Return what becomes readable when dask's threads have queued something."""
@@ -144,49 +153,53 @@ class DaskExecutor:
         """Yield what workers said and what became of attempts."""
         if self.link.broken():
             self._lost_scheduler()
-        for what, *rest in self.link.news.take():
-            yield from self._hear(what, *rest)
+        for heard in self.link.news.take():
+            yield from self._hear(heard)
         self._feed()
         while self._own:
             yield self._own.popleft()
 
     # News ------------------------------------------------------------------------------------------------------------------
 
-    def _hear(self, what: str, *rest: Any) -> Iterator[Answer]:
-        if what == "event":
-            yield from self._event(*rest)
-        elif what == "back":
-            yield Answer("", notice("info", *rest))
-        elif rest[0] in self._placed:
-            yield self._end(what, *rest)
+    def _hear(self, heard: Heard) -> Iterator[Answer]:
+        match heard:
+            case Said(message):
+                yield from self._said(message)
+            case WorkerRemoved(address, expected):
+                yield from self._lost_worker(address, expected=expected)
+            case SchedulerBack(text):
+                yield Answer("", ExecutorNotice("info", self.link.address, text))
+            case CallBack(attempt) if attempt in self._placed:
+                yield self._end(heard)
 
-    def _end(self, what: str, attempt: str, said: Any) -> Answer:
-        worker, _ = self._release(attempt)
-        if what == "answer":
-            return Answer(worker, unpack(said))
-        kind = self.kind_of_loss(worker) if what == "raised" else FailureKind.PREEMPTED
-        return Answer(worker, ended(attempt, kind, said))
+    def _end(self, back: CallBack) -> Answer:
+        worker, _ = self._release(back.attempt)
+        if back.answer is not None:
+            return Answer(worker, unpack(back.answer))
+        kind = self.kind_of_loss(worker) if back.raised else FailureKind.PREEMPTED
+        return Answer(worker, CallEnded(back.attempt, kind, back.reason))
 
-    def _event(self, body: dict[str, Any]) -> Iterator[Answer]:
-        if body.get("action") == "remove-worker":
-            yield from self._lost_worker(str(body["worker"]), expected=bool(body["expected"]))
-        elif body.get("status") == "progress" and body["attempt"] in self._placed:
-            yield Answer(self._placed[body["attempt"]][1], Message(body))
-        elif body.get("status") == "leaving":
-            self._leaving.add(body["address"])
-        elif body.get("status") == "joined":
-            yield from self._joined(body)
+    def _said(self, message: FromCluster) -> Iterator[Answer]:
+        match message:
+            case CallProgress(attempt) if attempt in self._placed:
+                yield Answer(self._placed[attempt][1], message)
+            case WorkerLog():
+                yield Answer("", message)
+            case WorkerLeaving(address):
+                self._leaving.add(address)
+            case WorkerJoined():
+                yield from self._joined(message)
 
-    def _joined(self, body: dict[str, Any]) -> Iterator[Answer]:
-        address, version = body["address"], body["version"]
-        if version != __version__:
+    def _joined(self, worker: WorkerJoined) -> Iterator[Answer]:
+        address = worker.address
+        if worker.version != __version__:
             if address not in self._strange:
-                text = f"the worker {address} has icestream {version}, this is {__version__}; it is not used"
-                yield Answer("", notice("warning", text))
+                text = f"the worker {address} has icestream {worker.version}, this is {__version__}; it is not used"
+                yield Answer("", ExecutorNotice("warning", address, text))
             self._strange.add(address)
         elif address not in self._members:
             self._leaving.discard(address)
-            self._members[address] = Member(address, max(1, int(body["cores"])), float(body["memory_gb"]))
+            self._members[address] = Member(address, max(1, worker.cores), worker.memory_gb)
 
     def _lost_worker(self, address: str, *, expected: bool) -> Iterator[Answer]:
         member = self._members.pop(address, None)
@@ -197,7 +210,7 @@ class DaskExecutor:
         kind = FailureKind.PREEMPTED if graceful else self.kind_of_loss(address)
         word = "was taken away" if kind is FailureKind.PREEMPTED else "died"
         text = f"the worker {address} {word}"
-        yield Answer("", notice("warning", f"{text} while {len(member.running)} calls ran on it"))
+        yield Answer("", ExecutorNotice("warning", address, f"{text} while {len(member.running)} calls ran on it"))
         for attempt in list(member.running):
             self._give_up(attempt, kind, text)
 
@@ -210,7 +223,7 @@ class DaskExecutor:
         running = list(self._placed)
         text = f"the dask scheduler {self.link.address} is gone"
         again = f"{text}; {len(running) + len(self._backlog)} calls are dispatched again when it is back"
-        self._own.append(Answer("", notice("alert", again)))
+        self._own.append(Answer("", ExecutorNotice("alert", self.link.address, again)))
         for attempt in running:
             worker, _ = self._release(attempt)
             self._say(attempt, FailureKind.PREEMPTED, text, worker)

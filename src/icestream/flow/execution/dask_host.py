@@ -21,9 +21,19 @@ from distributed import Worker, WorkerPlugin, get_worker
 
 from icestream import __version__
 from icestream.flow.declaration.outcomes import FailureKind
-from icestream.flow.execution.executor import Request, ended
+from icestream.flow.execution.executor import Request
+from icestream.flow.execution.messages import (
+    CallAnswer,
+    CallEnded,
+    CallFailed,
+    CallProgress,
+    FromWorker,
+    WorkerJoined,
+    WorkerLeaving,
+    WorkerLog,
+)
 from icestream.flow.execution.pool import Pool
-from icestream.flow.execution.wire import Message, pack, unpack
+from icestream.flow.execution.wire import pack, unpack
 from icestream.settings import Settings
 
 KEY_PREFIX = "icestream-"
@@ -33,48 +43,66 @@ _LONGEST_WAIT_S = 0.5
 
 
 @dataclass
-class Call:
-    """A request on its way through a host."""
+class HostedCall:
+    """A request on its way through a host, which runs it under a name of its own."""
 
     request: Request
     attempt: str
-    report: Callable[[dict[str, Any]], None]
-    answer: "queue.SimpleQueue[Message]" = field(default_factory=queue.SimpleQueue)
+    report: Callable[[CallProgress | WorkerLog], None]
+    answer: "queue.SimpleQueue[CallAnswer]" = field(default_factory=queue.SimpleQueue)
+
+
+@dataclass(frozen=True)
+class _Run:
+    call: HostedCall
+
+
+@dataclass(frozen=True)
+class _Cancel:
+    attempt: str
+
+
+@dataclass(frozen=True)
+class _Close:
+    pass
+
+
+_Order = _Run | _Cancel | _Close
 
 
 class Host:
     """Worker processes beside one dask worker; one thread starts and hears them all, because they die with that thread."""
 
-    def __init__(self, cores: int, memory_gb: float, image_memory_mb: int) -> None:
-        self._pool = Pool(cores, memory_gb, image_memory_mb)
-        self._orders: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+    def __init__(self, cores: int, memory_gb: float, settings: Settings) -> None:
+        self._pool = Pool(cores, memory_gb, settings.image_memory_mb, settings.log_level)
+        self._orders: queue.SimpleQueue[_Order] = queue.SimpleQueue()
         self._ear, self._mouth = socket.socketpair()
         self._ear.setblocking(False)
-        self._calls: dict[str, Call] = {}
-        self._waiting: deque[Call] = deque()
+        self._calls: dict[str, HostedCall] = {}
+        self._waiting: deque[HostedCall] = deque()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="icestream-host", daemon=True)
         self._thread.start()
 
-    def run(self, call: Call) -> Message:
+    def run(self, call: HostedCall) -> CallAnswer:
         """Run a call; return its answer when there is one."""
         if self._closed.is_set():
-            return ended(call.attempt, FailureKind.PREEMPTED, "its dask worker is closing")
-        self._order("run", call)
+            return CallEnded(call.attempt, FailureKind.PREEMPTED, "its dask worker is closing")
+        self._order(_Run(call))
         return call.answer.get()
 
     def cancel(self, attempt: str) -> None:
         """End an attempt, if it is here."""
-        self._order("cancel", attempt)
+        self._order(_Cancel(attempt))
 
     def close(self) -> None:
         """End everything: the dask worker is closing."""
         self._closed.set()
-        self._order("close", None)
+        self._order(_Close())
         self._thread.join(10)
 
-    def _order(self, what: str, argument: Any) -> None:
-        self._orders.put((what, argument))
+    def _order(self, order: _Order) -> None:
+        self._orders.put(order)
         self._mouth.send(b"!")
 
     def _serve(self) -> None:
@@ -91,22 +119,22 @@ class Host:
         except BlockingIOError:
             return True
         while not self._orders.empty():
-            what, argument = self._orders.get()
-            if what == "close":
-                self._end_all()
-                return False
-            if what == "cancel":
-                self._cancel(argument)
-            elif self._closed.is_set():
-                argument.answer.put(ended(argument.attempt, FailureKind.PREEMPTED, "its dask worker is closing"))
-            else:
-                self._waiting.append(argument)
+            match self._orders.get():
+                case _Close():
+                    self._end_all()
+                    return False
+                case _Cancel(attempt):
+                    self._cancel(attempt)
+                case _Run(call) if self._closed.is_set():
+                    call.answer.put(CallEnded(call.attempt, FailureKind.PREEMPTED, "its dask worker is closing"))
+                case _Run(call):
+                    self._waiting.append(call)
         return True
 
     def _cancel(self, attempt: str) -> None:
         for call in [call for call in self._waiting if call.attempt == attempt]:
             self._waiting.remove(call)
-            call.answer.put(ended(attempt, FailureKind.CANCELLED, "cancelled"))
+            call.answer.put(CallEnded(attempt, FailureKind.CANCELLED, "cancelled"))
         for run, call in self._calls.items():
             if call.attempt == attempt:
                 self._pool.cancel(run)
@@ -114,7 +142,7 @@ class Host:
     def _end_all(self) -> None:
         self._pool.shut_down()
         for call in [*self._waiting, *self._calls.values()]:
-            call.answer.put(ended(call.attempt, FailureKind.PREEMPTED, "its dask worker was closed"))
+            call.answer.put(CallEnded(call.attempt, FailureKind.PREEMPTED, "its dask worker was closed"))
 
     def _start_waiting(self) -> None:
         """Start what fits, in order; runners that share this host cannot make it too busy."""
@@ -130,26 +158,26 @@ class Host:
         memory_gb = sum(one.memory_gb for one in at_work) + request.memory_gb
         return not at_work or (cores <= self._pool.cores and memory_gb <= self._pool.memory_gb)
 
-    def _hear(self, message: Message) -> None:
-        run = message.body["attempt"]
-        call = self._calls[run]
-        message.body["attempt"] = call.attempt
-        if message.body["status"] == "progress":
-            call.report(message.body)
-        else:
-            del self._calls[run]
-            call.answer.put(message)
+    def _hear(self, message: FromWorker) -> None:
+        if isinstance(message, CallProgress):
+            call = self._calls[message.attempt]
+            call.report(replace(message, attempt=call.attempt))
+        elif isinstance(message, CallAnswer):
+            call = self._calls.pop(message.attempt)
+            call.answer.put(replace(message, attempt=call.attempt))
+        elif isinstance(message, WorkerLog) and self._calls:  # the runner of any call beside it may know what to do with it
+            next(iter(self._calls.values())).report(message)
 
 
 _hosts: dict[str, Host] = {}
 _hosts_lock = threading.Lock()
 
 
-def describe_worker(worker: Worker) -> dict[str, Any]:
+def describe_worker(worker: Worker) -> WorkerJoined:
     """Return what a runner wants to know of a dask worker."""
     limit = worker.memory_manager.memory_limit or psutil.virtual_memory().total
-    size = {"cores": worker.state.nthreads, "memory_gb": limit / 2**30}
-    return {"address": worker.address, **size, "version": __version__, "job": os.environ.get("SLURM_JOB_ID")}
+    job = os.environ.get("SLURM_JOB_ID")
+    return WorkerJoined(worker.address, worker.state.nthreads, limit / 2**30, __version__, job, os.getpid())
 
 
 def host_of(worker: Worker) -> Host:
@@ -157,35 +185,27 @@ def host_of(worker: Worker) -> Host:
     with _hosts_lock:
         if worker.address not in _hosts:
             about = describe_worker(worker)
-            _hosts[worker.address] = Host(about["cores"], about["memory_gb"], Settings().image_memory_mb)
+            _hosts[worker.address] = Host(about.cores, about.memory_gb, Settings())
         return _hosts[worker.address]
 
 
 def run_packed(packed: bytes, topic: str) -> bytes:
     """Run one packed request beside this dask worker; what dask is given to do."""
     worker = get_worker()
-    order = unpack(packed)
-    attempt = order.body["call"]["attempt"]
-    folder = Path(order.body["call"]["roots"]["session"])
+    request: Request = unpack(packed)
+    attempt, folder = request.attempt, Path(request.call.roots["session"])
     if not (folder / "session.yaml").is_file():  # writing there would make files that nobody else sees
-        body = {"status": "failed", "kind": "error", "error_type": "SessionError", "attempt": attempt, "traceback": ""}
-        return pack(Message({**body, "message": f"{worker.address} does not see the session's folder {folder}; is it shared?"}))
+        text = f"{worker.address} does not see the session's folder {folder}; is it shared?"
+        return pack(CallFailed(attempt, FailureKind.ERROR, "SessionError", text, ""))
     # dask may run a task a second time while the first still lives: each run has temporary files of its own
     run = f"{attempt}-{secrets.token_hex(4)}"
-    message = Message({**order.body["call"], "attempt": run}, order.blocks)
-    request = Request(run, message.body["step"], message, **order.body["limits"])
-    request = replace(request, cores=min(request.cores, worker.state.nthreads))
+    call, cores = replace(request.call, attempt=run), min(request.cores, worker.state.nthreads)
+    request = replace(request, attempt=run, call=call, cores=cores, prefer=None)
 
-    def report(progress: dict[str, Any]) -> None:
-        worker.log_event(topic, progress)
+    def report(message: CallProgress | WorkerLog) -> None:
+        worker.log_event(topic, pack(message))
 
-    return pack(host_of(worker).run(Call(request, attempt, report)))
-
-
-def pack_request(request: Request) -> bytes:
-    """Return what `run_packed` takes."""
-    limits = {name: getattr(request, name) for name in ("cores", "memory_gb", "gpu_gb", "gpu", "time_limit_s", "grace_s")}
-    return pack(Message({"call": request.message.body, "limits": limits}, request.message.blocks))
+    return pack(host_of(worker).run(HostedCall(request, attempt, report)))
 
 
 class HostPlugin(WorkerPlugin):
@@ -200,7 +220,7 @@ class HostPlugin(WorkerPlugin):
     def setup(self, worker: Worker) -> None:
         """Tell the runner about a dask worker."""
         self.worker = worker
-        worker.log_event(self.topic, {"status": "joined", "pid": os.getpid(), **describe_worker(worker)})
+        worker.log_event(self.topic, pack(describe_worker(worker)))
 
     def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
         """End a step that the scheduler released while it ran."""
@@ -211,7 +231,7 @@ class HostPlugin(WorkerPlugin):
     def teardown(self, worker: Worker) -> None:
         """Say goodbye, if it is the worker that closes, and not only this runner that ends."""
         if worker.status.name == "closing":
-            worker.log_event(self.topic, {"status": "leaving", "address": worker.address})
+            worker.log_event(self.topic, pack(WorkerLeaving(worker.address)))
             host = _hosts.pop(worker.address, None)
             if host is not None:
                 host.close()

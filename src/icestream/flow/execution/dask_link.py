@@ -5,6 +5,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import dask
@@ -12,6 +13,8 @@ from distributed import CancelledError, Client, Future, Worker
 
 from icestream.errors import SessionError
 from icestream.flow.execution.dask_host import HostPlugin, describe_worker
+from icestream.flow.execution.messages import FromCluster, WorkerJoined
+from icestream.flow.execution.wire import unpack
 
 CONNECT_S = 15.0
 LOST_ERRORS = (OSError, TimeoutError, RuntimeError, ValueError, CancelledError)
@@ -22,16 +25,51 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 Connect = Callable[[], Client]
 
 
+@dataclass(frozen=True)
+class Said:
+    """What a dask worker of ours said."""
+
+    message: FromCluster
+
+
+@dataclass(frozen=True)
+class CallBack:
+    """What became of an attempt: its answer, or why there is none; ``raised`` if dask tells of an error."""
+
+    attempt: str
+    answer: bytes | None = None
+    reason: str = ""
+    raised: bool = False
+
+
+@dataclass(frozen=True)
+class WorkerRemoved:
+    """The scheduler has a worker no more."""
+
+    address: str
+    expected: bool
+
+
+@dataclass(frozen=True)
+class SchedulerBack:
+    """The scheduler was away and is there again."""
+
+    text: str
+
+
+Heard = Said | CallBack | WorkerRemoved | SchedulerBack
+
+
 class News:
     """What threads of dask heard, for the runner's thread; ``ear`` is readable when there is something."""
 
     def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Heard] = queue.SimpleQueue()
         self.ear, self._mouth = socket.socketpair()
         for end in (self.ear, self._mouth):
             end.setblocking(False)
 
-    def put(self, item: tuple[Any, ...]) -> None:
+    def put(self, item: Heard) -> None:
         """Add something that was heard."""
         self._queue.put(item)
         try:
@@ -44,7 +82,7 @@ class News:
         self.ear.close()
         self._mouth.close()
 
-    def take(self) -> Iterator[tuple[Any, ...]]:
+    def take(self) -> Iterator[Heard]:
         """Yield what was heard since the last call."""
         try:
             self.ear.recv(1 << 16)
@@ -98,12 +136,15 @@ class Link:
             client.close()
             raise SessionError(f"the workers of the dask scheduler {self.address} cannot import icestream: {error}") from error
         for about in client.run(_describe).values():  # those that came before the subscription
-            self.news.put(("event", {"status": "joined", **about}))
+            self.news.put(Said(about))
         self.up = True
 
     def _heard(self, event: tuple[float, Any]) -> None:
-        if isinstance(event[1], dict):
-            self.news.put(("event", event[1]))
+        what = event[1]
+        if isinstance(what, bytes):  # on our own topic
+            self.news.put(Said(unpack(what)))
+        elif isinstance(what, dict) and what.get("action") == "remove-worker":
+            self.news.put(WorkerRemoved(str(what["worker"]), bool(what["expected"])))
 
     def broken(self) -> bool:
         """Tell whether the scheduler went away since the link was up."""
@@ -124,7 +165,7 @@ class Link:
                 self._enter(self._connect())
             except (*LOST_ERRORS, SessionError):
                 continue  # it is still away
-            self.news.put(("back", f"the dask scheduler {self.address} is back"))
+            self.news.put(SchedulerBack(f"the dask scheduler {self.address} is back"))
             return
 
     def close(self, futures: "Sequence[Future[Any]]") -> None:
@@ -144,5 +185,5 @@ class Link:
         self.news.close()
 
 
-def _describe(dask_worker: Worker) -> dict[str, Any]:
+def _describe(dask_worker: Worker) -> WorkerJoined:
     return describe_worker(dask_worker)

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any, Protocol
 
-from icestream.flow.declaration.outcomes import FailureKind
-from icestream.flow.execution.wire import Message
+from icestream.flow.execution.messages import Call, FromWorker
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,7 @@ class Request:
 
     attempt: str
     step: str
-    message: Message
+    call: Call
     cores: int
     memory_gb: float
     gpu_gb: float = 0.0
@@ -31,10 +30,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a worker said, or what became of it (status ``ended``); ``source`` names the step whose source it runs."""
+    """What a worker said, or what became of it; ``source`` names the step whose source it runs."""
 
     worker: str
-    message: Message
+    message: FromWorker
     source: str | None = None
 
 
@@ -60,7 +59,7 @@ class Executor(Protocol):
         """Start a request that was booked."""
 
     def cancel(self, attempt: str) -> None:
-        """End an attempt: its step is told, and after a grace period its process is killed. It answers ``ended``."""
+        """End an attempt: its step is told, and after a grace period its process is killed. It answers `CallEnded`."""
 
     def waitables(self) -> Sequence[Any]:
         """Return what becomes readable when there are answers."""
@@ -76,13 +75,3 @@ def hear(executors: Sequence[Executor], timeout_s: float) -> list[Answer]:
     """Wait until one of several executors has an answer, or for ``timeout_s``; return all answers there are."""
     wait([waitable for executor in executors for waitable in executor.waitables()], timeout_s)
     return [answer for executor in executors for answer in executor.answers()]
-
-
-def ended(attempt: str, kind: FailureKind, text: str) -> Message:
-    """Return the message that an attempt ended without an answer of its step."""
-    return Message({"status": "ended", "attempt": attempt, "kind": kind.value, "message": text})
-
-
-def notice(level: str, text: str) -> Message:
-    """Return the message that people should see something about the executor itself."""
-    return Message({"status": "notice", "level": level, "message": text})

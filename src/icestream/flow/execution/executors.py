@@ -29,7 +29,7 @@ def open_executor(
     try:
         return _open_cluster(name, session, scheduler or "", cluster_settings or Path())
     except ModuleNotFoundError as error:
-        raise SessionError(f"--executor {name} needs {error.name}: pip install 'icestream[cluster]'") from error
+        raise SessionError(f"--executor {name} needs {error.name}: install icestream-em[cluster]") from error
 
 
 def find_misuse(name: ExecutorName, *, scheduler: str | None, cluster_settings: Path | None) -> str | None:

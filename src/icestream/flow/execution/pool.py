@@ -1,6 +1,7 @@
 """A small supervisor of worker processes. A worker that dies loses one task, never the others."""
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -15,12 +16,27 @@ from typing import IO, Any
 
 from icestream.flow.declaration.exhaustion import OomWatch, reap
 from icestream.flow.declaration.outcomes import FailureKind
-from icestream.flow.execution.deaths import explain_death
-from icestream.flow.execution.executor import Answer, Capacity, Request, ended
-from icestream.flow.execution.wire import Message, receive, send
+from icestream.flow.declaration.source import SeenFile
+from icestream.flow.execution.executor import Answer, Capacity, Request
+from icestream.flow.execution.messages import (
+    CallEnded,
+    CallProgress,
+    CancelOrder,
+    FromWorker,
+    SourceDied,
+    SourceEnded,
+    SourceFailed,
+    StopOrder,
+    ToWorker,
+    WatchOrder,
+    WorkerLog,
+)
+from icestream.flow.execution.wire import receive, send
+from icestream.logs import LogLevel, log_event
+
+_LOG = logging.getLogger(__name__)
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS")
-_SOURCE_ENDS = ("source_closed", "source_stopped", "source_failed")
 
 
 @dataclass(frozen=True)
@@ -60,6 +76,7 @@ class Pool:
     cores: int = 1
     memory_gb: float = 1.0
     image_memory_mb: int = 512
+    log_level: LogLevel = "info"
     oom: OomWatch = field(default_factory=OomWatch)
     workers: list[Worker] = field(default_factory=list)
     started: int = 0
@@ -82,7 +99,7 @@ class Pool:
         ours, theirs = socket.socketpair()
         environment = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(cores))
         environment |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "" if gpu is None else str(gpu)}
-        environment["ICESTREAM_IMAGE_MEMORY_MB"] = str(self.image_memory_mb)
+        environment |= {"ICESTREAM_IMAGE_MEMORY_MB": str(self.image_memory_mb), "ICESTREAM_LOG_LEVEL": self.log_level}
         handles = [theirs.fileno(), *([] if notepad is None else [notepad.fileno()])]
         command = [sys.executable, "-m", "icestream.flow.execution.worker", str(os.getpid()), *map(str, handles)]
         process = subprocess.Popen(command, pass_fds=handles, stdin=subprocess.DEVNULL, env=environment)
@@ -90,6 +107,7 @@ class Pool:
         self.started += 1
         worker = Worker(f"w{self.started}", cores, process, Connection(ours.detach()), gpu, notepad=notepad)
         self.workers.append(worker)
+        log_event(_LOG, logging.DEBUG, "worker started", worker=worker.name, pid=process.pid, cores=cores, gpu=gpu)
         return worker
 
     def submit(self, request: Request) -> None:
@@ -97,13 +115,13 @@ class Pool:
         worker = self._worker_of(request.attempt)
         if worker is not None:
             worker.given_at = time.monotonic()
-            _give(worker, request.message)
+            _give(worker, request.call)
 
-    def watch(self, step: str, task: Message) -> None:
+    def watch(self, step: str, order: WatchOrder) -> None:
         """Start the source of a step in a process of its own."""
         worker = self.start(1, notepad=tempfile.TemporaryFile())  # noqa: SIM115 - lives as long as the worker
         worker.source = step
-        _give(worker, task)
+        _give(worker, order)
 
     def cancel(self, attempt: str) -> None:
         """Tell a step to end; it is killed after its grace period."""
@@ -151,14 +169,15 @@ class Pool:
         peak_gb = reap(worker.process)
         code = worker.process.returncode
         self.workers.remove(worker)
+        about = {"worker": worker.name, "pid": worker.process.pid, "exit_status": code, "source": worker.source}
+        log_event(_LOG, logging.DEBUG if worker.idle else logging.WARNING, "worker ended", **about)
         if worker.source is not None:
-            body = {"status": "ended", "message": f"its process died (exit status {code})", "reading": _last_read(worker)}
-            yield Answer(worker.name, Message(body), worker.source)
+            died = SourceDied(f"its process died (exit status {code})", _last_read(worker))
+            yield Answer(worker.name, died, worker.source)
         elif worker.request is not None and worker.ending is not None:
-            yield Answer(worker.name, ended(worker.request.attempt, worker.ending.kind, worker.ending.text))
+            yield Answer(worker.name, CallEnded(worker.request.attempt, worker.ending.kind, worker.ending.text))
         elif worker.request is not None:
-            kind, text = explain_death(code, peak_gb, self.oom)
-            yield Answer(worker.name, ended(worker.request.attempt, kind, text))
+            yield Answer(worker.name, CallEnded(worker.request.attempt, *explain_death(code, peak_gb, self.oom)))
         if worker.notepad is not None:
             worker.notepad.close()
 
@@ -171,7 +190,7 @@ class Pool:
         """Tell the sources that the runner is stopping."""
         for worker in self.workers:
             if worker.source is not None:
-                _give(worker, Message({"kind": "stop"}))
+                _give(worker, StopOrder())
 
     def shut_down(self) -> None:
         """End all workers, at once; what they worked on is not committed and will be done again."""
@@ -182,10 +201,10 @@ class Pool:
                 pass  # nobody is left to hear it
 
 
-def _give(worker: Worker, task: Message) -> None:
+def _give(worker: Worker, message: ToWorker) -> None:
     """Send a message; a worker that died meanwhile is noticed by `Pool.answers`."""
     try:
-        send(worker.connection, task)
+        send(worker.connection, message)
     except (BrokenPipeError, ConnectionResetError):
         return
 
@@ -194,24 +213,35 @@ def _tell_to_end(worker: Worker, kind: FailureKind, text: str) -> None:
     if worker.request is None or worker.ending is not None:
         return
     worker.ending = Ending(kind, text, time.monotonic() + worker.request.grace_s)
-    _give(worker, Message({"kind": "cancel", "attempt": worker.request.attempt}))
+    _give(worker, CancelOrder(worker.request.attempt))
 
 
-def heard(worker: Worker, message: Message) -> Answer:
+def heard(worker: Worker, message: FromWorker) -> Answer:
     """Note that a worker is free again; the result of a step that was told to end is not used."""
-    source, status = worker.source, message.body["status"]
-    if status in _SOURCE_ENDS:
+    source = worker.source
+    if isinstance(message, SourceEnded | SourceFailed):
         worker.source = None
-    elif worker.request is not None and status != "progress":
+    elif worker.request is not None and not isinstance(message, CallProgress | WorkerLog):
         if worker.ending is not None:
-            message = ended(worker.request.attempt, worker.ending.kind, worker.ending.text)
+            message = CallEnded(worker.request.attempt, worker.ending.kind, worker.ending.text)
         worker.request, worker.ending, worker.given_at = None, None, 0.0
     return Answer(worker.name, message, source)
 
 
-def _last_read(worker: Worker) -> list[Any] | None:
-    """Return the file that a source was reading when it died: reference, size, time."""
+def _last_read(worker: Worker) -> SeenFile | None:
+    """Return the file that a source was reading when it died."""
     if worker.notepad is None:
         return None
     line = os.pread(worker.notepad.fileno(), 1 << 16, 0).split(b"\n")[0]
-    return list(json.loads(line)) if line else None
+    return SeenFile(*json.loads(line)) if line else None
+
+
+def explain_death(code: int | None, peak_gb: float | None, oom: OomWatch) -> tuple[FailureKind, str]:
+    """Return how a task ended whose worker died with exit status ``code``: out of memory if the kernel killed it for that.
+
+    ``peak_gb`` is the most memory that the worker had had, if the kernel told.
+    """
+    if not oom.explains(code):
+        return FailureKind.WORKER_DIED, f"its worker died (exit status {code})"
+    had = "" if peak_gb is None else f"; it had had up to {peak_gb:.1f} GB"
+    return FailureKind.OUT_OF_MEMORY, f"ran out of memory: the system killed its worker{had}"

@@ -3,9 +3,8 @@
 import math
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import dask
 from dask_jobqueue import SLURMCluster
@@ -17,7 +16,8 @@ from icestream.flow.execution.cluster_keys import ClusterKeys, make_keys
 from icestream.flow.execution.cluster_settings import ClusterSettings
 from icestream.flow.execution.dask_executor import DaskExecutor
 from icestream.flow.execution.dask_link import CONNECT_S, LOST_ERRORS, Link
-from icestream.flow.execution.executor import Capacity
+from icestream.flow.execution.executor import Answer, Capacity
+from icestream.flow.execution.messages import WorkerJoined
 
 _ENDED_BY_ITSELF = ("FAILED", "OUT_OF_MEMORY")
 _GOODBYE_S = 120  # how long before its wall time a worker leaves by itself
@@ -57,11 +57,10 @@ class SlurmExecutor(DaskExecutor):
         jobs, cores = self.settings.maximum_jobs, self.settings.cores
         return Capacity(jobs * cores, jobs * self.settings.memory_gb, cores)
 
-    def _joined(self, body: dict[str, Any]) -> Any:
-        job = body.get("job")
-        if job is not None:
-            self._jobs[str(body["address"])] = str(job)
-        return super()._joined(body)
+    def _joined(self, worker: WorkerJoined) -> Iterator[Answer]:
+        if worker.job is not None:
+            self._jobs[worker.address] = worker.job
+        return super()._joined(worker)
 
     def kind_of_loss(self, address: str) -> FailureKind:
         """Ask Slurm: only a job that ended by itself speaks against what ran in it."""

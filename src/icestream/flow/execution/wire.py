@@ -1,55 +1,135 @@
-"""Messages between the runner and its workers: JSON, followed by the blocks it names. No pickle."""
+"""Messages as bytes: JSON that names the type of each message, followed by the blocks it refers to. No pickle."""
 
 import json
-from dataclasses import dataclass, field
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from functools import cache
 from multiprocessing.connection import Connection
 from typing import Any
 
+from icestream.flow.declaration.context import Exposure
+from icestream.flow.declaration.source import SeenFile
+from icestream.flow.execution import messages
+from icestream.flow.execution.executor import Request
 
-@dataclass
-class Message:
-    """A JSON-able body and the binary blocks that it refers to by index."""
+_TYPES: dict[str, type[Any]] = {
+    kind.__name__: kind
+    for kind in (
+        *(one for one in vars(messages).values() if is_dataclass(one) and isinstance(one, type)),
+        Exposure,
+        SeenFile,
+        Request,
+    )
+}
+"""What may travel; anything else is refused."""
 
-    body: dict[str, Any]
-    blocks: list[bytes] = field(default_factory=list)
+_TAG = "~"  # before the name of a type, so that no field of a message can be taken for it
 
-    def add_block(self, block: bytes | None) -> int | None:
-        """Attach a block; return its index."""
-        if block is None:
-            return None
-        self.blocks.append(block)
-        return len(self.blocks) - 1
-
-    def block(self, index: int | None) -> bytes | None:
-        """Return an attached block."""
-        return None if index is None else self.blocks[index]
+Decoder = Callable[[Any, list[bytes]], Any]
 
 
-def pack(message: Message) -> bytes:
+def _encode(message: object) -> tuple[str, list[bytes]]:
+    blocks: list[bytes] = []
+
+    def default(value: Any) -> Any:
+        if isinstance(value, bytes):
+            blocks.append(value)
+            return len(blocks) - 1
+        name = type(value).__name__
+        if _TYPES.get(name) is not type(value):
+            raise TypeError(f"{name} is no message, nor a part of one")
+        return {_TAG: name, **vars(value)}
+
+    return json.dumps(message, default=default), blocks
+
+
+def _decode(value: Any, blocks: list[bytes]) -> Any:
+    """Return the message or part of one that ``value`` describes."""
+    if value is None:
+        return None
+    name = value.pop(_TAG)
+    for part, decoder in _decoders(name):
+        value[part] = decoder(value[part], blocks)
+    return _TYPES[name](**value)
+
+
+@cache
+def _decoders(name: str) -> tuple[tuple[str, Decoder], ...]:
+    """Return the fields of a type that JSON alone does not bring back, and what does."""
+    hints = typing.get_type_hints(_TYPES[name])
+    found = {one.name: _decoder(hints[one.name]) for one in fields(_TYPES[name])}
+    return tuple((part, decoder) for part, decoder in found.items() if decoder is not None)
+
+
+def _decoder(hint: Any) -> Decoder | None:
+    """Return what brings a value of a field back, or None where JSON does."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return next((found for found in map(_decoder, arguments) if found is not None), None)
+    if origin in (dict, Mapping):
+        inner = _decoder(arguments[1])
+        return None if inner is None else lambda value, blocks: {name: inner(one, blocks) for name, one in value.items()}
+    if origin is tuple:
+        return _tuple_decoder(*[argument if argument is Ellipsis else _decoder(argument) or _as_it_is for argument in arguments])
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return lambda value, _blocks: hint(value)
+    if hint is bytes:
+        return lambda value, blocks: None if value is None else blocks[value]
+    return _decode if is_dataclass(hint) else None
+
+
+def _tuple_decoder(*parts: Any) -> Decoder:
+    if parts[-1] is Ellipsis:
+        return lambda value, blocks: tuple([parts[0](one, blocks) for one in value])
+    return lambda value, blocks: tuple(part(one, blocks) for part, one in zip(parts, value, strict=True))
+
+
+def _as_it_is(value: Any, _blocks: list[bytes]) -> Any:
+    return value
+
+
+def check_sendable(message: object) -> None:
+    """Check that a message can travel.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming what in it cannot.
+    """
+    _encode(message)
+
+
+def pack(message: object) -> bytes:
     """Return a message as bytes, for a transport that carries bytes."""
-    head = json.dumps({"blocks": [len(block) for block in message.blocks], "body": message.body}).encode()
-    return b"".join([len(head).to_bytes(8, "big"), head, *message.blocks])
+    text, blocks = _encode(message)
+    head = json.dumps({"blocks": [len(block) for block in blocks], "chars": len(text)}).encode()
+    return b"".join([len(head).to_bytes(8, "big"), head, text.encode(), *blocks])
 
 
-def unpack(packed: bytes) -> Message:
+def unpack(packed: bytes) -> Any:
     """Return the message that `pack` made bytes of."""
     start = 8 + int.from_bytes(packed[:8], "big")
     head = json.loads(packed[8:start])
+    body, start = packed[start : start + head["chars"]], start + head["chars"]
     blocks = []
     for length in head["blocks"]:
         blocks.append(packed[start : start + length])
         start += length
-    return Message(head["body"], blocks)
+    return _decode(json.loads(body), blocks)
 
 
-def send(connection: "Connection[Any, Any]", message: Message) -> None:
+def send(connection: "Connection[Any, Any]", message: object) -> None:
     """Send a message."""
-    connection.send_bytes(json.dumps({"blocks": len(message.blocks), "body": message.body}).encode())
-    for block in message.blocks:
+    text, blocks = _encode(message)
+    connection.send_bytes(len(blocks).to_bytes(4, "big") + text.encode())
+    for block in blocks:
         connection.send_bytes(block)
 
 
-def receive(connection: "Connection[Any, Any]") -> Message:
+def receive(connection: "Connection[Any, Any]") -> Any:
     """Receive a message.
 
     Raises
@@ -57,6 +137,6 @@ def receive(connection: "Connection[Any, Any]") -> Message:
     EOFError
         The other side is gone.
     """
-    frame = json.loads(connection.recv_bytes())
-    blocks = [connection.recv_bytes() for _ in range(frame["blocks"])]
-    return Message(frame["body"], blocks)
+    frame = connection.recv_bytes()
+    blocks = [connection.recv_bytes() for _ in range(int.from_bytes(frame[:4], "big"))]
+    return _decode(json.loads(frame[4:]), blocks)

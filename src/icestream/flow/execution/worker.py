@@ -9,17 +9,30 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
 
 from icestream.flow.declaration.guard import CallFailure, call_step
-from icestream.flow.declaration.registry import find_step
+from icestream.flow.declaration.registry import find_step, plugin_of
 from icestream.flow.declaration.source import Arrival, SeenFile
 from icestream.flow.execution.calls import run_task, store_record
+from icestream.flow.execution.messages import (
+    Call,
+    CallProgress,
+    CancelOrder,
+    FromWorker,
+    ItemArrived,
+    SourceEnded,
+    SourceFailed,
+    SourceWaits,
+    StopOrder,
+    WatchOrder,
+)
 from icestream.flow.execution.watching import WorkerSourceContext
-from icestream.flow.execution.wire import Message, receive, send
+from icestream.flow.execution.wire import receive, send
+from icestream.flow.execution.worker_log import carry_log
 
 _PR_SET_PDEATHSIG = 1
 
@@ -33,18 +46,25 @@ def main() -> None:
     _die_with_parent(int(sys.argv[1]))
     for name in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the runner decides what they mean
         signal.signal(name, _leave_it_to_the_runner)
-    tasks: queue.Queue[Message] = queue.Queue()
+    orders: queue.Queue[Call | WatchOrder] = queue.Queue()
     stop = threading.Event()
     cancels: dict[str, threading.Event] = {}
-    threading.Thread(target=_listen, args=(connection, tasks, stop, cancels), daemon=True).start()
+    threading.Thread(target=_listen, args=(connection, orders, stop, cancels), daemon=True).start()
     lock = threading.Lock()
+
+    def say(message: FromWorker) -> None:
+        with lock:
+            send(connection, message)
+
+    log = carry_log(say)
     try:
         while True:
-            task = tasks.get()
-            if task.body["kind"] == "watch":
-                _watch(connection, lock, task, stop, notepad[0] if notepad else None)
+            order = orders.get()
+            if isinstance(order, WatchOrder):
+                _watch(say, order, stop, notepad[0] if notepad else None)
             else:
-                _serve(connection, lock, task, cancels)
+                with log.during(order):
+                    _serve(say, order, cancels)
     except ConnectionError:  # the runner died just now; the next one gives the task again
         os._exit(1)
 
@@ -62,47 +82,38 @@ def _leave_it_to_the_runner(_signal: int, _frame: FrameType | None) -> None:
 
 def _listen(
     connection: "Connection[Any, Any]",
-    tasks: "queue.Queue[Message]",
+    orders: "queue.Queue[Call | WatchOrder]",
     stop: threading.Event,
     cancels: dict[str, threading.Event],
 ) -> None:
     try:
         while True:
-            message = receive(connection)
-            if message.body["kind"] == "stop":
-                stop.set()
-            elif message.body["kind"] == "cancel":  # it may come before its task was begun
-                cancels.setdefault(message.body["attempt"], threading.Event()).set()
-            else:
-                tasks.put(message)
+            match receive(connection):
+                case StopOrder():
+                    stop.set()
+                case CancelOrder(attempt):  # it may come before its task was begun
+                    cancels.setdefault(attempt, threading.Event()).set()
+                case order:
+                    orders.put(order)
     except (EOFError, OSError):
         os._exit(1)
 
 
-def _serve(connection: "Connection[Any, Any]", lock: threading.Lock, task: Message, cancels: dict[str, threading.Event]) -> None:
-    attempt = task.body["attempt"]
-
+def _serve(say: Callable[[FromWorker], None], call: Call, cancels: dict[str, threading.Event]) -> None:
     def report(fraction: float, text: str) -> None:
-        with lock:
-            send(connection, Message({"status": "progress", "attempt": attempt, "fraction": fraction, "text": text}))
+        say(CallProgress(call.attempt, fraction, text))
 
-    answer = run_task(task, report=report, stop=cancels.setdefault(attempt, threading.Event()))
-    cancels.pop(attempt, None)
-    with lock:
-        send(connection, answer)
+    answer = run_task(call, report=report, stop=cancels.setdefault(call.attempt, threading.Event()))
+    cancels.pop(call.attempt, None)
+    say(answer)
 
 
-def _watch(
-    connection: "Connection[Any, Any]", lock: threading.Lock, task: Message, stop: threading.Event, notepad: int | None
-) -> None:
-    seen = {SeenFile(*entry) for entry in task.body["seen"]}
-    set_aside = {SeenFile(*entry): int(deaths) for entry, deaths in task.body["set_aside"]}
-    context = WorkerSourceContext(task.body["roots"], seen, stop, set_aside, notepad)
+def _watch(say: Callable[[FromWorker], None], order: WatchOrder, stop: threading.Event, notepad: int | None) -> None:
+    context = WorkerSourceContext(order.roots, set(order.seen), stop, dict(order.set_aside), notepad)
 
     def watch() -> str:
-        step = find_step(task.body["use"])
-        params = step.params.model_validate(task.body["params"])
-        generator: Generator[Any, None, str] = step.call(params=params, ctx=context)
+        step = find_step(order.use)
+        generator: Generator[Any, None, str] = step.call(params=step.params.model_validate(order.params), ctx=context)
         said: object = None
         while True:
             try:
@@ -110,32 +121,32 @@ def _watch(
             except StopIteration as ended:
                 return str(ended.value or "the source ended")
             if found != said:  # a pulse that says nothing new is not sent
-                with lock:
-                    send(connection, describe_found(found))
+                say(describe_found(found, plugin_of(order.use)))
             said = found
 
     reason = call_step(watch)
     if isinstance(reason, CallFailure):
-        ended = Message({"status": "source_failed", "message": reason.message, "traceback": reason.traceback})
+        say(SourceFailed(reason.message, reason.traceback))
     else:
-        ended = Message({"status": "source_stopped" if stop.is_set() else "source_closed", "reason": reason})
-    with lock:
-        send(connection, ended)
+        say(SourceEnded(reason, stopped=stop.is_set()))
 
 
-def describe_found(found: object) -> Message:
-    """Return the message about what a source found."""
+def describe_found(found: object, plugin: str) -> ItemArrived | SourceWaits:
+    """Return the message about what a source of some plugin found."""
     if not isinstance(found, Arrival):
-        return Message({"status": "pulse", "note": getattr(found, "note", "")})
-    message = Message({"status": "arrival", "identity": _printable(found.identity), "name": _printable(found.name)})
-    stored = None if found.record is None else call_step(store_record, message, found.record)
+        return SourceWaits(getattr(found, "note", ""))
+    stored = None if found.record is None else call_step(store_record, found.record)
     broken = stored.message if isinstance(stored, CallFailure) else found.error
-    message.body["record"] = None if isinstance(stored, CallFailure) else stored
-    message.body["error"] = None if broken is None else _printable(broken)
-    message.body["acquisition"] = None if found.acquisition is None else found.acquisition.model_dump(exclude_none=True)
     file = found.file
-    message.body["file"] = None if file is None else [_printable(file.ref), file.size_bytes, file.modified_ns]
-    return message
+    return ItemArrived(
+        identity=_printable(found.identity),
+        name=_printable(found.name),
+        record=None if isinstance(stored, CallFailure) else stored,
+        error=None if broken is None else _printable(broken),
+        acquisition={} if found.acquisition is None else found.acquisition.model_dump(exclude_none=True),
+        file=None if file is None else SeenFile(_printable(file.ref), file.size_bytes, file.modified_ns),
+        plugin=plugin,
+    )
 
 
 def _printable(text: str) -> str:

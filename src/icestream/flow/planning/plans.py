@@ -7,21 +7,16 @@ from typing import Any, Literal
 from sqlalchemy import Connection, select
 
 from icestream.errors import SessionError
-from icestream.flow.commands.editing import with_branch, with_params
-from icestream.flow.commands.overrides import find_exposure
-from icestream.flow.commands.requests import Apply, Branch, Reset, Restart, Set
 from icestream.flow.planning.costs import Cost, cost_of, count_results, count_stale
 from icestream.flow.planning.dry_run import DryRun, Tally
 from icestream.flow.planning.planned_revisions import PlannedRevision, plan_revisions
 from icestream.flow.storage import schema
 from icestream.flow.storage.contents import look_into_files
+from icestream.flow.storage.exposures import find_exposure
 from icestream.flow.storage.own_params import OwnParams, check_own_params, check_owned, load_owned, with_own_contents
 from icestream.flow.storage.read_connection import reading
-from icestream.flow.storage.session import Session, SessionDocument, open_session
+from icestream.flow.storage.session import Session, SessionDocument
 from icestream.flow.workflow.graph import Graph
-
-Edit = Set | Branch | Apply | Restart | Reset
-"""The commands that can be planned."""
 
 Change = Literal["new", "revised", "gone", "again", "rebuilt"]
 """``again``: some exposures are decided again, as one computed with other parameters, or left out while a gate drained the step;
@@ -77,8 +72,10 @@ class Plan:
         return None if None in known else sum(one for one in known if one is not None)
 
 
-def plan_edit(session: Session, command: Edit, *, cores: int) -> Plan:
-    """Return what ``command`` would do if it were carried out now; nothing is changed, and a runner may be at work.
+def plan_document(session: Session, document: SessionDocument, *, anew: frozenset[str], cores: int) -> Plan:
+    """Return what an edited document would do if it were taken up now; the steps in ``anew`` are computed afresh.
+
+    Nothing is changed, and a runner may be at work.
 
     Raises
     ------
@@ -87,7 +84,6 @@ def plan_edit(session: Session, command: Edit, *, cores: int) -> Plan:
     SessionError
         No step has this name, or the store cannot be read.
     """
-    document, anew = _as_edited(session, command)
     edited = Session(session.folder, document)
     graph = edited.graph()
     look_into_files(graph, edited.roots)
@@ -166,23 +162,6 @@ def _rebuilt(estimate: "_Estimate", graph: Graph, step: str, units: Sequence[str
                     line = estimate.line(estimate.steps[below], Tally(at_most=count))
                     lines.append(replace(line, change="again", exact=False, old_bytes=0))
     return lines
-
-
-def _as_edited(session: Session, command: Edit) -> tuple[SessionDocument, frozenset[str]]:
-    """Return the document as the command would leave it, and the steps that are computed afresh."""
-    document = session.document
-    match command:
-        case Set():
-            document = with_params(document, command.step, command.params)
-        case Branch():
-            document = with_branch(session, command)
-        case Apply():
-            document = open_session(session.folder).document
-        case Restart() | Reset():
-            if command.step not in document.steps:
-                raise SessionError(f"no step is called {command.step!r}; known: {', '.join(document.steps)}")
-            return document, frozenset(session.graph().descendants(command.step))
-    return document, frozenset()
 
 
 @dataclass

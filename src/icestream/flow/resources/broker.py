@@ -42,9 +42,9 @@ class Broker:
     describe: Callable[[], tuple[str, Mapping[str, int]]] = lambda: ("", {})
     clock: Callable[[], float] = time.monotonic
     user: str = ""
-    said: list[tuple[str, str]] = field(default_factory=list)
+    notices: list[tuple[str, str]] = field(default_factory=list)
     """Notices (level, text) for the runner to store."""
-    hungry: bool = False
+    refused: bool = False
     """Something was refused: ask again after `RETRY_S`."""
     runners: int = 1
     """How many runners of this machine have work, this one among them."""
@@ -58,7 +58,7 @@ class Broker:
         self._due: tuple[tuple[str, float], ...] | None = None
         self._served_s = 0.0
         self._counted_at = self._asked_at = self.clock()
-        self._refused: dict[tuple[tuple[str, float], ...], tuple[float, frozenset[str]]] = {}
+        self._refused_asks: dict[tuple[tuple[str, float], ...], tuple[float, frozenset[str]]] = {}
         self._trouble: str | None = None
         self._trouble_until = 0.0
         self._damage_told = False
@@ -67,7 +67,7 @@ class Broker:
 
     def begin(self) -> None:
         """Begin a round of handing out tasks; the others are asked to leave room for the first task that is refused in it."""
-        self.hungry = False
+        self.refused = False
         self._due = None
 
     def glance(self, running: Tokens, wanted: Callable[[], Tokens]) -> None:
@@ -85,20 +85,20 @@ class Broker:
         if not beyond(plus(running, ask), self._limit) and not ask.get("gpu_gb"):  # a GPU is asked for anew each time
             return frozenset()
         kind = tuple(sorted(ask.items()))
-        asked_at, short = self._refused.pop(kind, (-RETRY_S, frozenset()))
+        asked_at, short = self._refused_asks.pop(kind, (-RETRY_S, frozenset()))
         if self.clock() - asked_at >= RETRY_S:
             asked_at, short = self.clock(), self._exchange(running, wanted(), ask)
         if short:
-            self._refused[kind] = (asked_at, short)
-            self.hungry = True
+            self._refused_asks[kind] = (asked_at, short)
+            self.refused = True
             self._due = self._due or kind
         return short
 
     def end(self, running: Tokens, wanted: Callable[[], Tokens]) -> None:
         """End a round: now and then tell the ledger what is not used any more, and hear what others want."""
-        if not self.hungry:
+        if not self.refused:
             self._need = {}
-            self._refused.clear()
+            self._refused_asks.clear()
         if self._alone():
             return
         unused = self.runners > 1 and any(
@@ -132,7 +132,7 @@ class Broker:
             claims = [Claim(e.held, e.wanted, e.need, e.served_s, other) for other, e in others.items()]
             self._count_served([claim for claim in claims if any(claim.wanted.values())])
             me = Claim({}, wanted, {}, self._served_s, slot)
-            given = grant(self.capacity, me, claims, running=running, ask=ask, bulk=not self.hungry)
+            given = grant(self.capacity, me, claims, running=running, ask=ask, bulk=not self.refused)
             lacking = given.lacking
             if ask and self._due in (None, tuple(sorted(ask.items()))):
                 self._need = dict(given.need)
@@ -152,7 +152,7 @@ class Broker:
         self._busy = 0
         if self._trouble is not None:
             self._trouble = None
-            self.said.append(("info", "the ledger of the machine's resources can be used again"))
+            self.notices.append(("info", "the ledger of the machine's resources can be used again"))
         self._tell_damage()
         return lacking
 
@@ -185,7 +185,7 @@ class Broker:
     def _go_on_without(self, reason: str) -> None:
         if self._trouble is None:
             text = f"{reason}; this runner keeps to its own limits and knows nothing of others on this machine"
-            self.said.append(("warning", text))
+            self.notices.append(("warning", text))
         self._trouble, self._trouble_until = reason, self.clock() + _AFTER_TROUBLE_S
         self._limit, self._published = {}, {}
         self.close()
@@ -194,5 +194,5 @@ class Broker:
         damaged = self.table.damaged if self.table is not None else []
         if damaged and not self._damage_told:
             slots = ", ".join(map(str, damaged))
-            self.said.append(("warning", f"the ledger of the machine's resources has damaged records in slots {slots}"))
+            self.notices.append(("warning", f"the ledger of the machine's resources has damaged records in slots {slots}"))
         self._damage_told = bool(damaged)

@@ -1,6 +1,6 @@
 """Unsettled exposures of earlier runs, admitted page by page: a session of any size resumes at once and in little memory."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
@@ -55,17 +55,6 @@ class Backlog:
             self.last = ordinals[-1] - 1
         else:
             self.first = ordinals[-1] + 1
-
-
-def load_arrived(connection: Connection, revisions: Mapping[str, Revision], ids: Iterable[str]) -> list[Unit]:
-    """Return those of some units that are exposures and have come from their source under the present workflow."""
-    wanted, table = list(ids), schema.exposure
-    sources: dict[str, str] = {}
-    for start in range(0, len(wanted), PAGE):
-        chunk = table.c.unit.in_(wanted[start : start + PAGE])
-        sources |= {row.unit: row.source for row in connection.execute(select(table.c.unit, table.c.source).where(chunk))}
-    units = resuming.load_exposures(connection, revisions, list(sources))
-    return [unit for unit in units if sources[unit.id] in unit.outcomes]
 
 
 def find_backlog(connection: Connection, *, fingerprint: str, newest_first: bool) -> Backlog:

@@ -1,11 +1,12 @@
 """Where the session's acquisition values, which win, are not those that the files say."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import select
 
-from icestream.flow.scheduling import instructions
+from icestream.flow.scheduling.instructions import NoticeCause, Notify
 from icestream.flow.storage import schema
 from icestream.flow.storage.writing import Writing
 from icestream.records import Acquisition
@@ -15,25 +16,45 @@ _ROUNDING = 0.01
 """Relative difference of two values that are the same but for rounding; doses are rounded more coarsely."""
 
 
+@dataclass(frozen=True)
+class Contradiction:
+    """A value of the session, and another one that a file says."""
+
+    name: str
+    ours: float
+    theirs: float
+    exposure: str
+
+    @property
+    def subject(self) -> str:
+        """What it is about: the value of the session, whatever file contradicts it."""
+        return f"{self.name}={self.ours:g}"
+
+    @property
+    def sentence(self) -> str:
+        """What people read."""
+        said = Acquisition.model_json_schema()["properties"][self.name]
+        unit = f" {said['anyOf'][0]['unit']}" if said["anyOf"][0].get("unit") else ""
+        ours = f"{said['description']}: the session says {self.ours:g}{unit}"
+        return f"{ours}, but {self.exposure} says {self.theirs:g}{unit}; the value of the session is used for all movies"
+
+
 def warn_of_contradictions(writing: Writing, session: Acquisition, told: Mapping[str, Any], exposure: str) -> None:
     """Warn, once for each value of the session, that a file says something else."""
-    for begins, ends in describe_contradictions(session, told, exposure):
-        table = schema.notice
+    table = schema.notice
+    for found in find_contradictions(session, told, exposure):
         writing.flush()
-        known = select(table.c.seq).where(table.c.message.startswith(begins, autoescape=True)).limit(1)
-        if writing.connection.execute(known).first() is None:
-            writing.notify(instructions.Notify("warning", begins + ends))
+        about = (table.c.cause == NoticeCause.ACQUISITION.value) & (table.c.subject == found.subject)
+        if writing.connection.execute(select(table.c.seq).where(about).limit(1)).first() is None:
+            writing.notify(Notify("warning", found.sentence, cause=NoticeCause.ACQUISITION, subject=found.subject))
 
 
-def describe_contradictions(session: Acquisition, told: Mapping[str, Any], exposure: str) -> list[tuple[str, str]]:
-    """Return a sentence in two parts, of which the first names value and session, for each value that a file contradicts."""
+def find_contradictions(session: Acquisition, told: Mapping[str, Any], exposure: str) -> list[Contradiction]:
+    """Return the values that a file contradicts."""
     found = []
-    properties = Acquisition.model_json_schema()["properties"]
     for name, ours in session.model_dump(exclude_none=True).items():
         theirs = told.get(name)
         if theirs is None or abs(ours - theirs) <= _TOLERANCE.get(name, _ROUNDING) * max(abs(ours), abs(theirs)):
             continue
-        unit = f" {said}" if (said := properties[name]["anyOf"][0].get("unit")) else ""
-        begins = f"{properties[name]['description']}: the session says {ours:g}{unit}, but "
-        found.append((begins, f"{exposure} says {theirs:g}{unit}; the value of the session is used for all movies"))
+        found.append(Contradiction(name, ours, theirs, exposure))
     return found

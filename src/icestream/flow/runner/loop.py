@@ -1,113 +1,85 @@
 """The run loop: what workers say → scheduler → one transaction → what workers are told."""
 
+import logging
+import os
+import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
+from icestream import __version__
 from icestream.files import sweep_temporaries
-from icestream.flow.commands.cleaning import drop_file
 from icestream.flow.commands.dispatch import carry_out_commands
-from icestream.flow.commands.pausing import look_around
-from icestream.flow.commands.restarting import rebuild_stale
-from icestream.flow.declaration import outcomes
-from icestream.flow.execution.executor import Executor, Request, hear
+from icestream.flow.execution.executor import Answer, Executor, Request, hear
+from icestream.flow.execution.messages import CallAnswer, CallProgress, ExecutorNotice, SourceAnswer
 from icestream.flow.execution.pool import Pool
 from icestream.flow.resources.broker import RETRY_S
-from icestream.flow.runner.backlog import Backlog
-from icestream.flow.runner.build import admit_backlog, reload, resume, take_up_workflow
-from icestream.flow.runner.capacity import (
-    broker_for,
-    gpus_for,
-    own_limits,
-    ready_queue_for,
-    reduce_after_exhaustion,
-    tell_notices,
-)
-from icestream.flow.runner.clock import Clock
+from icestream.flow.resources.capacity import machine_for
+from icestream.flow.runner.assembly import Place, assemble
+from icestream.flow.runner.controls import RunnerControls
+from icestream.flow.runner.engine import Engine
 from icestream.flow.runner.fault_points import fault_point
 from icestream.flow.runner.health import Health
-from icestream.flow.runner.inflight import Inflight
-from icestream.flow.runner.pausing import Holds
-from icestream.flow.runner.results import ResultHandler
-from icestream.flow.runner.source_messages import SourceMessages
-from icestream.flow.runner.sources import Sources
-from icestream.flow.runner.status import Board, RunReport, RunStatus
-from icestream.flow.runner.status_table import StatusTable
-from icestream.flow.runner.tasks import Task, TaskBuilder
-from icestream.flow.scheduling import events, instructions
-from icestream.flow.scheduling.instruction_queue import InstructionQueue
-from icestream.flow.scheduling.scheduler import Scheduler
-from icestream.flow.storage.contents import GivenFiles
-from icestream.flow.storage.revisions import Revision
+from icestream.flow.runner.resuming import after_commit, reload, resume, watch_again
+from icestream.flow.runner.status import RunReport, RunStatus, StatusTable
+from icestream.flow.scheduling.events import Tick
+from icestream.flow.scheduling.instructions import NoticeCause, Notify
 from icestream.flow.storage.session import Session
 from icestream.flow.storage.store import Store
-from icestream.flow.storage.writing import Writing, needs_durability
-from icestream.flow.workflow.graph import Graph
-from icestream.flow.workflow.requests import check_requests
+from icestream.flow.storage.writing import Writing
+from icestream.flow.workflow.demands import check_requests
+from icestream.logs import log_event
 from icestream.settings import Settings
 
+_LOG = logging.getLogger(__name__)
+
 _POLL_S = 0.5
+_KEPT_NOTICES = 100
 
 
 @dataclass
 class Runner:
-    """Everything one run holds; `icestream.flow.runner.supervisor.run_session` is the way in."""
+    """One run of a session; `icestream.flow.runner.supervisor.run_session` is the way in."""
 
     session: Session
     settings: Settings
     on_change: Callable[[RunStatus], None] | None = None
     cluster: Executor | None = None
-    stop_signals: int = 0
-    stop_reason: str = "stopped by its operator"
-    running: dict[str, tuple[Task, str]] = field(default_factory=dict)  # attempt → task and worker
-    files_to_drop: list[str] = field(default_factory=list)
-    durable: bool = False
-    looked_at: float = 0.0
-    postponed: list[Task] = field(default_factory=list)  # wait for an entry of an edited accumulator to end
-    outdated: bool = False  # the workflow was edited: everything in memory is built anew after the commit
-    instruction_queue: InstructionQueue = field(default_factory=InstructionQueue)
-    given_files: GivenFiles = field(default_factory=GivenFiles)
-    graph: Graph = field(init=False)
-    revisions: dict[str, Revision] = field(init=False)
-    fingerprint: str = field(init=False)
-    scheduler: Scheduler = field(init=False)
-    task_builder: TaskBuilder = field(init=False)
-    board: Board = field(init=False)
-    backlog: Backlog = field(init=False)
+    _status_table: StatusTable = field(default_factory=StatusTable)
+    _notices: "deque[str]" = field(default_factory=lambda: deque(maxlen=_KEPT_NOTICES))
+    _to_tell: list[Notify] = field(default_factory=list)  # what was found while the workflow was built
 
     def __post_init__(self) -> None:
-        self.gpus = gpus_for(self.settings)
-        check_requests(self.session.graph(), own_limits(self.settings, self.gpus), self.gpus)
+        machine = machine_for(self.settings)
+        check_requests(self.session.graph(), machine.limits, machine.gpus)
         self.store = Store(self.session.store_at)
         self.store.claim()
         try:
-            self._set_up()
+            fault_point("claimed")
+            self._meet_store()
+            place = Place(self.store, self.settings, machine, self._make_health(), self._make_pool(), self.cluster)
+            self.parts, self._to_tell = assemble(place, self.session)
         except BaseException as error:
             self.store.give_back(f"could not start: {error}")
             raise
 
-    def _set_up(self) -> None:
-        fault_point("claimed")
-        self.pool = self._make_pool()
-        self.executor: Executor = self.cluster or self.pool  # sources are always processes of this machine
-        self.broker = broker_for(self)
-        self.ready = ready_queue_for(self)
-        self.inflight = Inflight()
-        self.results = ResultHandler(self)
-        self.source_messages = SourceMessages(self)
-        self.sources = Sources(self)
-        self.holds = Holds()
-        self.health = Health(self.session, self.settings.min_free_gb)
-        self.clock = Clock(self.store)
-        self.status_table = StatusTable()
-        with self.store.transaction(durable=True) as connection:
-            self.holds.load(connection)
-            take_up_workflow(self, connection)
+    @property
+    def engine(self) -> Engine:
+        """The scheduler's edge."""
+        return self.parts.engine
+
+    def _meet_store(self) -> None:
+        """Do nothing: a virtual machine lets things happen to the store."""
 
     def _make_pool(self) -> Pool:
-        return Pool(self.settings.cores, self.settings.usable_memory_gb, self.settings.image_memory_mb)
+        settings = self.settings
+        return Pool(settings.cores, settings.usable_memory_gb, settings.image_memory_mb, settings.log_level)
+
+    def _make_health(self) -> Health:
+        return Health(self.session, self.settings.min_free_gb)
 
     def run(self) -> RunReport:
         """Run until every stream has closed, or until somebody stops it."""
@@ -120,181 +92,203 @@ class Runner:
             self._give_up(error)
             raise
 
+    def stop(self) -> None:
+        """Stop after what is running; a second call stops at once. Called by signals, so it takes no lock."""
+        self.parts.stop.ask()
+
+    def answer_commands(self) -> None:
+        """Carry out what was asked while no runner was there; nothing is processed."""
+        parts = self.parts
+        try:
+            resume(parts)
+            again = True
+            while again:
+                with self.store.transaction() as connection:
+                    writing = parts.engine.writing(connection)
+                    self._carry_out_commands(writing)
+                    writing.flush()
+                    parts.pausing.pauses.store(connection)
+                again = parts.edits.outdated
+                after_commit(parts)
+                if again:
+                    self._to_tell += reload(parts)
+            parts.broker.close()
+            self.store.close("commands were carried out; nothing was processed")
+        except BaseException as error:
+            self._leave(error)
+            raise
+
     def _begin(self) -> None:
-        sweep_temporaries(self.health.results_folder)
-        resume(self)
-        self.sources.start_all()
+        about = {"version": __version__, "pid": os.getpid(), "host": socket.gethostname(), "cores": self.settings.cores}
+        log_event(_LOG, logging.INFO, "runner started", fence=self.store.fence, **about)
+        sweep_temporaries(self.parts.place.health.results_folder)
+        resume(self.parts)
+        self.engine.sources.start_all(self.engine.workflow)
         fault_point("source_started")
 
     def _finish(self) -> RunReport:
-        finished = self.stop_signals == 0
-        report = self.board.report(finished=finished, reason="every stream has closed" if finished else self.stop_reason)
+        engine, stop = self.engine, self.parts.stop
+        finished, running = stop.asked == 0, engine.work.count_running()
+        reason = "every stream has closed" if finished else stop.reason
+        report = engine.workflow.board.report(running, finished=finished, reason=reason)
         with self.store.transaction() as connection:
-            self.status_table.publish(connection, self.board, final=True)
+            self._status_table.publish(connection, engine.workflow.board.steps(running))
         fault_point("before_close")
         self._end_workers()
-        self.broker.close()
+        self.parts.broker.close()
         self.store.close(report.reason)
+        log_event(
+            _LOG, logging.INFO, "runner stopped", reason=report.reason, exposures=report.n_exposures, failed=report.n_failed
+        )
         return report
 
     def _give_up(self, error: BaseException) -> None:
+        _LOG.error("runner ended", exc_info=error)
         self._end_workers()
-        self.broker.close()
+        self._leave(error)
+
+    def _leave(self, error: BaseException) -> None:
+        self.parts.broker.close()
         self.store.give_back(f"ended by {type(error).__name__}: {error}")
 
     def _end_workers(self) -> None:
-        self.pool.shut_down()
+        self.parts.place.pool.shut_down()
         if self.cluster is not None:  # it outlives a runner that is built anew
-            for attempt in self.running:
+            for attempt in self.engine.work.running:
                 self.cluster.cancel(attempt)
 
     def _done(self) -> bool:
-        if self.stop_signals:
-            waited = time.monotonic() - self.stopped_at > self.settings.drain_s
-            return self.stop_signals > 1 or not self.running or waited
-        busy = self.running or len(self.ready) or self.scheduler.delayed or self.backlog.more or self.holds.first
-        return not busy and all(stage.closed for stage in self.scheduler.stages.values())
-
-    def stop(self) -> None:
-        """Stop after what is running; a second call stops at once. Called by signals, so it takes no lock."""
-        self.stop_signals += 1
-        self.stopped_at = time.monotonic()
-
-    def writing(self, connection: Connection) -> Writing:
-        """Return the writing side of one transaction."""
-        ids = {step: revision.id for step, revision in self.revisions.items()}
-        return Writing(self.store, connection, ids, self.fingerprint)
+        engine, stop, pauses = self.engine, self.parts.stop, self.parts.pausing.pauses
+        work, workflow = engine.work, engine.workflow
+        if stop.asked:
+            waited = time.monotonic() - stop.asked_at > self.settings.drain_s
+            return stop.asked > 1 or not work.running or waited
+        busy = work.running or len(work.ready) or workflow.scheduler.delayed or workflow.backlog.more or pauses.first
+        return not busy and all(stage.closed for stage in workflow.scheduler.stages.values())
 
     def _cycle(self) -> None:
-        if self.stop_signals:
-            self.pool.ask_sources_to_stop()
-        self.store.check_in_place()
-        timeout_s = self.sources.restart_in_s(RETRY_S if self.broker.hungry else _POLL_S)
-        answers = hear([self.pool] if self.cluster is None else [self.pool, self.cluster], timeout_s)
-        if self.cluster is not None:
-            self.ready.resize(self.cluster.capacity())
+        parts, engine, pauses = self.parts, self.engine, self.parts.pausing.pauses
+        answers = self._listen()
         with self.store.transaction() as connection:
-            writing = self.writing(connection)
-            self.clock.advance(counting=self.holds.first is None)
+            writing = engine.writing(connection)
+            parts.clock.advance(counting=pauses.first is None)
             for answer in answers:
-                self.results.hear(writing, answer)
-            self.handle(writing, events.Tick(time.monotonic(), self.clock.uptime_s))
-            look_around(self, writing)
-            carry_out_commands(self, writing)
-            rebuild_stale(self, writing)
-            if not self.outdated:
-                admit_backlog(self, writing)
-            waits = self.stop_signals or self.outdated or self.holds.first
+                self._hear(writing, answer)
+            engine.handle(writing, Tick(time.monotonic(), parts.clock.uptime_s))
+            self._look_around(writing)
+            self._carry_out_commands(writing)
+            parts.edits.rebuild_stale(writing, engine.workflow, fraction=self.settings.rebuild_fraction)
+            if not parts.edits.outdated:
+                engine.admit_backlog(writing)
+            waits = parts.stop.asked or parts.edits.outdated or pauses.first
             assigned = [] if waits else self._assign(writing)
-            self.ready.end(leaving=self.stop_signals > 0 or self.holds.first is not None)
-            tell_notices(self.broker, writing)
+            engine.work.ready.end(leaving=parts.stop.asked > 0 or pauses.first is not None)
+            self._tell_notices(writing)
             writing.flush()
-            self.holds.store(connection)
-            self.status_table.publish(connection, self.board)
+            pauses.store(connection)
+            self._publish_status(connection)
             fault_point("before_commit")
         fault_point("after_commit")
-        self.status_table.notices.extend(writing.said)
-        self.after_commit()
-        self._give(assigned)
-        if self.outdated:
-            reload(self)
-        self.sources.restart_fallen()
+        self._show(writing.told)
+        after_commit(parts)
+        for request in assigned:
+            self._give(request)
+        if parts.edits.outdated:
+            self._to_tell += reload(parts)
+            watch_again(parts)
+            revisions = {step: revision.number for step, revision in engine.workflow.revisions.items()}
+            log_event(_LOG, logging.INFO, "workflow replaced", revisions=revisions)
+        if not parts.stop.asked:
+            engine.sources.restart_due(engine.workflow)
         if self.on_change is not None:
-            self.on_change(self.board.status(hold=self.holds.first))
+            steps = engine.workflow.board.steps(engine.work.count_running())
+            self.on_change(RunStatus(steps, tuple(self._notices), pauses.first))
 
-    def after_commit(self) -> None:
-        """Do what only may be done once a transaction is committed."""
-        if self.durable:
-            with self.store.transaction(durable=True):
-                self.durable = False
-            fault_point("after_sync")
-        if self.files_to_drop:
-            fault_point("before_drop_files")
-        for ref in self.files_to_drop:
-            drop_file(self.session, ref)
-        self.files_to_drop.clear()
+    def _listen(self) -> list[Answer]:
+        """Wait for what workers say, at most until something else is due."""
+        place, engine = self.parts.place, self.engine
+        if self.parts.stop.asked:
+            place.pool.ask_sources_to_stop()
+        self.store.check_in_place()
+        timeout_s = engine.sources.restart_in_s(RETRY_S if self.parts.broker.refused else _POLL_S)
+        answers = hear([place.pool] if self.cluster is None else [place.pool, self.cluster], timeout_s)
+        if self.cluster is not None:
+            engine.work.ready.resize(self.cluster.capacity())
+        return answers
 
-    def handle(self, writing: Writing, event: events.Event) -> None:
-        """Let the scheduler take an event, and carry out what it wants."""
-        self.carry_out(writing, self.scheduler.handle(event))
-
-    def carry_out(self, writing: Writing, wanted: list[instructions.Instruction]) -> None:
-        """Store what instructions say and make tasks of those that call for work."""
-        for instruction in self.instruction_queue.take(wanted):
-            self.durable = self.durable or needs_durability(instruction)
-            writing.apply(instruction)
-            if isinstance(instruction, instructions.Dispatch):
-                self._prepare(writing, instruction)
-            elif isinstance(instruction, instructions.Consume):
-                writing.flush()
-                self._enqueue(self.task_builder.task_for_entry(writing.connection, instruction))
-            elif isinstance(instruction, instructions.Release):
-                self.task_builder.forget_unit(instruction.unit)
-            elif isinstance(instruction, instructions.Drain):
-                self._drain(writing, instruction.step)
-            elif isinstance(instruction, instructions.Resume) and self.graph.nodes[instruction.step].type.is_source:
-                self.sources.go_on(instruction.step)
-            elif isinstance(instruction, instructions.Settle | instructions.Forget):
-                self.board.count(instruction)
-
-    def _drain(self, writing: Writing, step: str) -> None:
-        """Take back the tasks of a step that have not begun; stop its source."""
-        withdrawn = self.inflight.withdraw(step, running=set(self.running))
-        self.ready.withdraw({task.attempt for task, _ in withdrawn if not task.waiters})
-        for unit in [unit for _, units in withdrawn for unit in units]:
-            self.handle(writing, events.Withdrawn(step, unit))
-        if self.graph.nodes[step].type.is_source:
-            self.sources.drain(step)
-
-    def _prepare(self, writing: Writing, dispatch: instructions.Dispatch) -> None:
-        """Queue a unit, unless a result with its key is there already: then it is taken over."""
-        task = self.task_builder.task_for(dispatch)
-        computes = self.graph.nodes[dispatch.step].type.computes
-        weight = self.results.known_weight(writing, task.key) if computes else None
-        if weight is None:
-            self._enqueue(task)
+    def _hear(self, writing: Writing, answer: Answer) -> None:
+        message = answer.message
+        if isinstance(message, SourceAnswer):
+            self.parts.source_messages.hear(writing, answer.source or "", message)
+        elif isinstance(message, CallAnswer | CallProgress):
+            self.parts.results.hear(writing, message, answer.worker)
+        elif isinstance(message, ExecutorNotice):
+            writing.notify(Notify(message.level, message.message, cause=NoticeCause.WORKERS, subject=message.subject))
         else:
-            missing = self.results.missing_in(dispatch.step, dispatch.unit, dispatch.inputs)
-            outcome = outcomes.Outcome(outcomes.Status.ITEM, {"out": task.key}, weight, missing=missing)
-            self.handle(writing, events.Decided(dispatch.step, dispatch.unit, outcome))
+            fields = {"step": answer.source, **message.fields, "worker": answer.worker, "message": message.message}
+            log_event(logging.getLogger(f"icestream.worker.{message.logger}"), message.level, "step log", **fields)
 
-    def _enqueue(self, task: Task) -> None:
-        if self.inflight.join(task):
-            return
-        if task.entry is not None and any(other.step == task.step and other.entry for other, _ in self.running.values()):
-            self.postponed.append(task)  # both might write to the same export
-        else:
-            self.make_ready(task)
+    def _show(self, notices: list[Notify]) -> None:
+        """Show the notices that were stored, and log them."""
+        for told in notices:
+            self._notices.append(f"{told.level}: {told.message}")
+            level = {"info": logging.INFO, "warning": logging.WARNING}.get(told.level, logging.ERROR)
+            about = {"cause": told.cause, "subject": told.subject, "by": told.by, "step": told.step, "unit": told.unit}
+            log_event(_LOG, level, "notice", message=told.message, **about)
 
-    def make_ready(self, task: Task) -> None:
-        """Queue a task."""
-        reduce_after_exhaustion(task, self.scheduler.stages[task.step])
-        self.ready.put(task, depth=self.graph.nodes[task.step].depth)
+    def _look_around(self, writing: Writing) -> None:
+        if self.parts.pausing.look_around(writing):
+            self.parts.edits.look_at_given_files(writing, self.engine.workflow)
+
+    def _carry_out_commands(self, writing: Writing) -> None:
+        parts, place = self.parts, self.parts.place
+        controls = RunnerControls(
+            writing, parts.engine, parts.edits, parts.pausing.pauses, parts.stop, place.executor, place.machine
+        )
+        if carry_out_commands(writing, parts.engine.workflow, controls):
+            parts.engine.durable = True
 
     def _assign(self, writing: Writing) -> list[Request]:
-        self.ready.begin()
+        """Hand out what the free cores, memory and GPUs allow; it is given to workers after the commit."""
+        work, tasks, executor = self.engine.work, self.engine.workflow.tasks, self.parts.place.executor
+        work.ready.begin()
         assigned = []
-        while (task := self.ready.take()) is not None:
+        while (task := work.ready.take()) is not None:
             request = Request(
                 task.attempt,
                 task.step,
-                self.task_builder.message(writing.connection, task),
+                tasks.call_for(writing.connection, task),
                 cores=task.cores,
                 memory_gb=task.memory_gb,
                 gpu_gb=task.demand.gpu_gb,
                 gpu=task.gpu,
-                prefer=self.task_builder.maker_of(task),
+                prefer=tasks.maker_of(task),
                 time_limit_s=task.time_limit_s,
                 grace_s=self.settings.cancel_grace_s,
             )
-            worker = self.executor.book(request)
-            self.running[task.attempt] = (task, worker)
+            worker = executor.book(request)
+            work.start(task)
             writing.lease(task.step, task.unit, attempt=task.attempt, worker=worker)
             assigned.append(request)
+            if _LOG.isEnabledFor(logging.DEBUG):
+                about = {"step": task.step, "unit": task.unit, "exposure": tasks.name_of(task.unit), "attempt": task.attempt}
+                log_event(_LOG, logging.DEBUG, "dispatched", **about, worker=worker)
         return assigned
 
-    def _give(self, assigned: list[Request]) -> None:
-        for request in assigned:
-            fault_point("before_give")
-            self.executor.submit(request)
-            fault_point("after_give")
+    def _give(self, request: Request) -> None:
+        fault_point("before_give")
+        self.parts.place.executor.submit(request)
+        fault_point("after_give")
+
+    def _tell_notices(self, writing: Writing) -> None:
+        """Store what was found while the workflow was built, and what the broker has to say."""
+        self._to_tell += [Notify(level, text, cause=NoticeCause.LEDGER) for level, text in self.parts.broker.notices]
+        self.parts.broker.notices.clear()
+        for notice in self._to_tell:
+            writing.notify(notice)
+        self._to_tell.clear()
+
+    def _publish_status(self, connection: Connection) -> None:
+        if self._status_table.is_due():
+            engine = self.engine
+            self._status_table.publish(connection, engine.workflow.board.steps(engine.work.count_running()))

@@ -1,79 +1,117 @@
-"""Holding a session: by a person until a person lets it go, or by its surroundings until they are well again."""
+"""Pausing by itself while the surroundings are not well; and the session's uptime, which does not grow meanwhile."""
 
-import json
 import time
-from dataclasses import asdict, dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, select, update
+from icestream.flow.declaration.outcomes import FailureKind
+from icestream.flow.runner.health import Health
+from icestream.flow.scheduling.instructions import NoticeCause, Notify
+from icestream.flow.storage.pauses import ActivePause, Pauses
+from icestream.flow.storage.store import Store
+from icestream.flow.storage.writing import Writing
 
-from icestream.flow.storage import schema
-
-Kind = Literal["person", "surroundings"]
-
-
-@dataclass(frozen=True)
-class Hold:
-    """Why nothing is dispatched."""
-
-    kind: Kind
-    reason: str
-    author: str | None = None
-    since: float = field(default_factory=time.time)
-
-    @property
-    def sentence(self) -> str:
-        """What people read."""
-        if self.kind == "person":
-            return f"paused by {self.author}" + (f": {self.reason}" if self.reason else "")
-        return f"paused by itself: {self.reason}; goes on as soon as that is mended"
+_LOOK_S = 2.0
+_TRY_AGAIN_S = (2.0, 60.0)
+_LONGEST_STEP_S = 5.0
+"""A runner that was stopped by the system (a suspended machine, SIGSTOP) did not watch: such a gap does not count."""
 
 
 @dataclass
-class Holds:
-    """All that holds a session now; the row of the runner tells readers the first.
+class SelfPausing:
+    """Pauses the session for trouble that no item is to blame for, and lets it go on when that is over.
 
-    ``met_by`` are the steps that met trouble which looking around does not show, as a quota, and have not worked since; ``met``
-    counts how often in a row, and ``again_at`` is when they are tried again.
+    ``_met_by`` are the steps that met trouble which looking around does not show, as a quota, and have not worked since; ``_met``
+    counts how often in a row, and ``_again_at`` is when they are tried again.
     """
 
-    by_kind: dict[Kind, Hold] = field(default_factory=dict)
-    changed: bool = False
-    met: int = 0
-    met_by: set[str] = field(default_factory=set)
-    again_at: float = 0.0
+    pauses: Pauses
+    health: Health
+    _looked_at: float = 0.0
+    _met: int = 0
+    _met_by: set[str] = field(default_factory=set)
+    _again_at: float = 0.0
+
+    def pause_for(self, writing: Writing, trouble: str) -> None:
+        """Pause until looking around finds no trouble."""
+        if self.pauses.begin(ActivePause("surroundings", trouble)):
+            _notify(writing, "alert", f"paused by itself: {trouble}")
+
+    def pause_after(self, writing: Writing, step: str, trouble: str) -> None:
+        """Pause for something that a step met; it is tried again after a pause that grows, and told once."""
+        if "surroundings" in self.pauses:
+            return
+        if step in self._met_by:
+            self.pauses.begin(ActivePause("surroundings", f"{step}: {trouble}"))
+        else:
+            self.pause_for(writing, f"{step}: {trouble}")
+        shortest, longest = _TRY_AGAIN_S
+        self._again_at = time.monotonic() + min(longest, shortest * 2 ** min(self._met, 10))
+        self._met += 1
+        self._met_by.add(step)
+
+    def is_to_blame(self, writing: Writing, kind: FailureKind) -> bool:
+        """Look around after a failure; if the surroundings are not well, pause the session, and no item is to blame.
+
+        A worker that died, or had too little memory, is not asked about: what it did is counted whatever the disks are like.
+        """
+        if kind in (FailureKind.WORKER_DIED, FailureKind.OUT_OF_MEMORY):
+            return False
+        trouble = self.health.trouble()
+        if trouble is not None:
+            self.pause_for(writing, trouble)
+        return trouble is not None
+
+    def note_success(self, writing: Writing, step: str) -> None:
+        """Tell that the trouble is over when the steps that met it have worked again."""
+        if step in self._met_by and "surroundings" not in self.pauses:
+            self._met_by.discard(step)
+            if not self._met_by:
+                self._met = 0
+                _tell_over(writing)
+
+    def look_around(self, writing: Writing) -> bool:
+        """Pause the session while its disk or its raw data are away, and go on when they are well again.
+
+        Returns
+        -------
+        bool
+            It was looked, which is not done at every call, and all is well.
+        """
+        now = time.monotonic()
+        if now - self._looked_at < _LOOK_S:
+            return False
+        self._looked_at = now
+        trouble = self.health.trouble()
+        if trouble is not None:
+            self.pause_for(writing, trouble)
+        elif now >= self._again_at and self.pauses.end("surroundings") is not None and not self._met:
+            _tell_over(writing)
+        return trouble is None
+
+
+def _notify(writing: Writing, level: str, text: str) -> None:
+    writing.notify(Notify(level, text, cause=NoticeCause.SURROUNDINGS))
+
+
+def _tell_over(writing: Writing) -> None:
+    _notify(writing, "info", "the trouble is over; the session goes on")
+
+
+@dataclass
+class Clock:
+    """Advances the uptime that each commit stores: how long a runner was up and not paused, by a monotonic clock alone."""
+
+    store: Store
+    _looked_at: float = field(default_factory=lambda: time.monotonic())  # noqa: PLW0108 - looked up when it is made
 
     @property
-    def first(self) -> Hold | None:
-        """What holds the session, a person first."""
-        return self.by_kind.get("person") or self.by_kind.get("surroundings")
+    def uptime_s(self) -> float:
+        """The session's uptime in seconds, over all its runs."""
+        return self.store.uptime_s or 0.0
 
-    def put(self, hold: Hold) -> bool:
-        """Hold; tell whether that is new."""
-        known = self.by_kind.get(hold.kind)
-        if known is not None and known.reason == hold.reason:
-            return False
-        self.by_kind[hold.kind] = hold
-        self.changed = True
-        return True
-
-    def lift(self, kind: Kind) -> Hold | None:
-        """Let go; return what held."""
-        lifted = self.by_kind.pop(kind, None)
-        self.changed = self.changed or lifted is not None
-        return lifted
-
-    def load(self, connection: Connection) -> None:
-        """Take over a person's pause from an earlier run."""
-        text = connection.execute(select(schema.runner.c.hold)).scalar()
-        hold = Hold(**json.loads(text)) if text else None
-        if hold is not None and hold.kind == "person":
-            self.put(hold)
-        self.changed = self.changed or hold is not None  # what the surroundings were like is looked at anew, and readers are told
-
-    def store(self, connection: Connection) -> None:
-        """Tell readers, if something changed."""
-        if self.changed:
-            text = json.dumps(asdict(self.first)) if self.first else None
-            connection.execute(update(schema.runner).values(hold=text))
-            self.changed = False
+    def advance(self, *, counting: bool) -> None:
+        """Note that time has passed; it counts unless the session is paused."""
+        now = time.monotonic()
+        if counting:
+            self.store.uptime_s = self.uptime_s + min(now - self._looked_at, _LONGEST_STEP_S)
+        self._looked_at = now

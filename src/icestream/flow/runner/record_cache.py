@@ -1,48 +1,43 @@
 """Records that were made or read a moment ago, so that the steps that follow need not read them again."""
 
-from collections import OrderedDict
-from dataclasses import dataclass, field
-from typing import Any
+from cachetools import LRUCache
+
+from icestream.flow.execution.messages import StoredRecord
 
 _OVERHEAD_BYTES = 600
 """What Python needs for an entry beside its text and block."""
 
 
-@dataclass
 class RecordCache:
     """Keeps the records that were used last, up to a number of bytes."""
 
-    limit_bytes: int = 256 * 2**20
-    size_bytes: int = 0
-    _records: "OrderedDict[str, dict[str, Any]]" = field(default_factory=OrderedDict)
+    def __init__(self, limit_bytes: int = 256 * 2**20) -> None:
+        self.limit_bytes = limit_bytes
+        self._records: LRUCache[str, StoredRecord] = LRUCache(limit_bytes, getsizeof=size_of)
 
     def __len__(self) -> int:
         return len(self._records)
 
-    def get(self, key: str) -> dict[str, Any] | None:
-        """Return a record (``json``, ``version``, ``block``), or None if it is not here any more."""
-        stored = self._records.get(key)
-        if stored is not None:
-            self._records.move_to_end(key)
-        return stored
+    @property
+    def size_bytes(self) -> int:
+        """About how many bytes the records take that are kept."""
+        return int(self._records.currsize)
+
+    def get(self, key: str) -> StoredRecord | None:
+        """Return a record, or None if it is not here any more."""
+        return self._records.get(key)
 
     def drop(self, key: str) -> None:
         """Forget a record."""
-        known = self._records.pop(key, None)
-        if known is not None:
-            self.size_bytes -= size_of(known)
+        self._records.pop(key, None)
 
-    def put(self, key: str, stored: dict[str, Any]) -> None:
-        """Keep a record; those that were not used for the longest time make room."""
+    def put(self, key: str, stored: StoredRecord) -> None:
+        """Keep a record; those that were not used for the longest time make room. One larger than the limit is not kept."""
         self.drop(key)
-        self._records[key] = stored
-        self.size_bytes += size_of(stored)
-        while self.size_bytes > self.limit_bytes and self._records:
-            _, oldest = self._records.popitem(last=False)
-            self.size_bytes -= size_of(oldest)
+        if size_of(stored) <= self.limit_bytes:
+            self._records[key] = stored
 
 
-def size_of(stored: dict[str, Any]) -> int:
+def size_of(stored: StoredRecord) -> int:
     """Return about how many bytes a record takes."""
-    block = stored["block"]
-    return _OVERHEAD_BYTES + len(stored["json"]) + (0 if block is None else len(block))
+    return _OVERHEAD_BYTES + len(stored.json) + (0 if stored.block is None else len(stored.block))

@@ -2,112 +2,113 @@
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, update
 
 from icestream.flow.declaration import outcomes
-from icestream.flow.execution.wire import Message
+from icestream.flow.declaration.source import SeenFile
+from icestream.flow.execution.messages import (
+    CallCost,
+    ItemArrived,
+    SourceAnswer,
+    SourceDied,
+    SourceEnded,
+    SourceFailed,
+    SourceWaits,
+)
 from icestream.flow.runner.contradictions import warn_of_contradictions
+from icestream.flow.runner.engine import Engine
 from icestream.flow.runner.reopening import reopen_left_out
+from icestream.flow.runner.results import StoredResult, store_result
+from icestream.flow.runner.stopping import RunnerStop
 from icestream.flow.runner.tasks import Task
-from icestream.flow.scheduling import events, instructions
+from icestream.flow.scheduling import events
+from icestream.flow.scheduling.instructions import NoticeCause, Notify
 from icestream.flow.storage import resuming, schema
 from icestream.flow.storage.writing import Writing
 from icestream.flow.workflow.keys import origin_of, source_key
 from icestream.records import Snapshot
-
-if TYPE_CHECKING:
-    from icestream.flow.runner.loop import Runner
 
 
 @dataclass
 class SourceMessages:
     """Hears the sources of one run."""
 
-    runner: "Runner"
-    reopened: bool = False
+    engine: Engine
+    stop: RunnerStop
+    _reopened: bool = False
 
-    def hear(self, writing: Writing, step: str, message: Message) -> None:
+    def hear(self, writing: Writing, step: str, message: SourceAnswer) -> None:
         """Take one message of a source, or that its process ended."""
-        body = message.body
-        match body["status"]:
-            case "arrival":
-                self.runner.sources.recovered(step)
+        sources = self.engine.sources
+        match message:
+            case ItemArrived():
+                sources.recovered(step)
                 self._arrival(writing, step, message)
-            case "pulse":
-                self.runner.board.notes[step] = body["note"]
-            case "source_closed":
-                self.runner.sources.close(writing, step, body["reason"])
-            case "source_failed":
-                self.runner.sources.fell(writing, step, body["message"])
-            case "ended":
-                self.runner.sources.fell(writing, step, body["message"], reading=body["reading"])
+            case SourceWaits(note):
+                self.engine.workflow.board.notes[step] = note
+            case SourceEnded(reason, stopped):
+                if not stopped:
+                    self.engine.handle(writing, sources.close(step, reason))
+            case SourceFailed(text) if self._is_wanted(step):
+                writing.notify(sources.failed(step, text))
+            case SourceDied(text, reading) if self._is_wanted(step):
+                writing.notify(sources.failed(step, text, reading=reading))
 
-    def _arrival(self, writing: Writing, step: str, message: Message) -> None:
-        if self.runner.scheduler.stages[step].drained:
+    def _is_wanted(self, step: str) -> bool:
+        return not self.stop.asked and self.engine.workflow.scheduler.stages[step].drained is None
+
+    def _arrival(self, writing: Writing, step: str, found: ItemArrived) -> None:
+        workflow = self.engine.workflow
+        if workflow.scheduler.stages[step].drained:
             return  # said before it heard that it is to stop; it is found again when it goes on
-        body = message.body
-        node = self.runner.graph.nodes[step]
-        unit = origin_of(body["identity"])
-        key = source_key(node.type.name, self.runner.revisions[step].type_version, body["identity"])
+        node, revision = workflow.graph.nodes[step], workflow.revisions[step]
+        unit = origin_of(found.identity)
+        key = source_key(node.type.name, revision.type_version, found.identity)
         writing.flush()
-        if body["file"] is not None:
-            self._note_file(writing, step, unit, body["file"])
-        task = Task(step, unit, key, {}, {}, 1, 0.0, self.runner.revisions[step])
+        if found.file is not None:
+            _note_file(writing, step, unit, found.file)
+        task = Task(step, unit, key, {}, {}, 1, 0.0, revision)
         if node.type.output is not None and issubclass(node.type.output, Snapshot):
-            self._snapshot_arrived(writing, task, message)
+            self._snapshot_arrived(writing, task, found)
             return
-        known = self._note_exposure(writing, step, unit, body)
+        known = self._note_exposure(writing, step, unit, found)
         if known is None:
             return
         self._reopen(writing)
-        ours = self.runner.session.document.acquisition
-        warn_of_contradictions(writing, ours, body["acquisition"] or {}, body["name"])
+        warn_of_contradictions(writing, workflow.session.document.acquisition, found.acquisition, found.name)
         weight = 1
-        if body["record"] is not None:
-            self.runner.results.store(writing, task, message, key=key, unit=unit, stored=body["record"])
-            weight = body["record"]["weight"]
-        units, ordinal = self.runner.scheduler.units, self.runner.task_builder.ordinals[unit]
-        later = unit not in units and self.runner.backlog.takes(ordinal, n_units=len(units))
-        found = key if body["record"] else None
-        self.runner.handle(writing, events.Arrived(step, unit, found, weight, body["error"], known, later))
+        if found.record is not None:
+            store_result(writing, workflow.tasks, task, StoredResult(key, unit, found.record), CallCost(plugin=found.plugin))
+            weight = found.record.weight
+        units, ordinal = workflow.scheduler.units, workflow.tasks.ordinals[unit]
+        later = unit not in units and workflow.backlog.takes(ordinal, n_units=len(units))
+        made = None if found.record is None else key
+        self.engine.handle(writing, events.Arrived(step, unit, made, weight, found.error, known, later))
         if later:
-            self.runner.task_builder.forget_unit(unit)
+            workflow.tasks.forget_unit(unit)
 
-    def _note_file(self, writing: Writing, step: str, unit: str, file: list[Any]) -> None:
-        ref, size_bytes, modified_ns = file
-        table = schema.source_file
-        mine = (table.c.step == step) & (table.c.ref == ref)
-        rows = writing.connection.execute(select(table.c.unit, table.c.size_bytes, table.c.modified_ns).where(mine)).all()
-        if any(row.unit != unit for row in rows):
-            text = f"{ref}: its content changed; it is processed as a new exposure"
-            writing.notify(instructions.Notify("warning", text, step, unit))
-        if not any(row.size_bytes == size_bytes and row.modified_ns == modified_ns for row in rows):
-            values = {"ref": ref, "size_bytes": size_bytes, "modified_ns": modified_ns}
-            writing.add(schema.source_file, step=step, unit=unit, **values)
-
-    def _note_exposure(self, writing: Writing, step: str, unit: str, body: dict[str, Any]) -> outcomes.Outcomes | None:
+    def _note_exposure(self, writing: Writing, step: str, unit: str, found: ItemArrived) -> outcomes.Outcomes | None:
         """Note an exposure; return the outcomes it has already, or None if this or another source brought it before."""
-        table = schema.exposure
-        acquisition = json.dumps(body["acquisition"] or {})
+        table, workflow = schema.exposure, self.engine.workflow
+        acquisition = json.dumps(found.acquisition)
         row = writing.connection.execute(select(table.c.ordinal, table.c.source).where(table.c.unit == unit)).first()
         if row is not None:
-            (known,) = resuming.load_exposures(writing.connection, self.runner.revisions, [unit])
+            (known,) = resuming.load_exposures(writing.connection, workflow.revisions, [unit])
             if step in known.outcomes or row.source in known.outcomes:
                 return None
             values = {"source": step, "acquisition": acquisition}
             writing.connection.execute(update(table).where(table.c.unit == unit).values(values))
-            self.runner.task_builder.know_unit(unit, body["name"], body["acquisition"] or {}, row.ordinal)
+            workflow.tasks.know_unit(unit, found.name, found.acquisition, row.ordinal)
             return known.outcomes
         last = writing.connection.execute(select(func.max(table.c.ordinal))).scalar() or 0
-        self.runner.task_builder.know_unit(unit, body["name"], body["acquisition"] or {}, last + 1)
+        workflow.tasks.know_unit(unit, found.name, found.acquisition, last + 1)
         writing.add(
             table,
             unit=unit,
             ordinal=last + 1,
-            name=body["name"],
-            identity=body["identity"],
+            name=found.name,
+            identity=found.identity,
             source=step,
             acquisition=acquisition,
             arrived_at=writing.now,
@@ -116,22 +117,37 @@ class SourceMessages:
         )
         return {}
 
-    def _snapshot_arrived(self, writing: Writing, task: Task, message: Message) -> None:
-        body = message.body
-        if body["record"] is None:
-            writing.notify(instructions.Notify("warning", f"{task.step}: {body['name']}: {body['error']}", task.step))
+    def _snapshot_arrived(self, writing: Writing, task: Task, found: ItemArrived) -> None:
+        workflow = self.engine.workflow
+        if found.record is None:
+            text = f"{task.step}: {found.name}: {found.error}"
+            writing.notify(Notify("warning", text, task.step, cause=NoticeCause.RAW_FILE, subject=found.name))
             return
         table = schema.snapshot
-        mine = table.c.revision == self.runner.revisions[task.step].id
+        mine = table.c.revision == workflow.revisions[task.step].id
         known = writing.connection.execute(select(table.c.key).where(mine & (table.c.key == task.key))).first()
         if known is None:
             self._reopen(writing)
-            self.runner.results.store(writing, task, message, key=task.key, unit=task.unit, stored=body["record"])
-            version = self.runner.scheduler.stages[task.step].version + 1
-            self.runner.handle(writing, events.Published(task.step, version, task.key))
+            store_result(
+                writing, workflow.tasks, task, StoredResult(task.key, task.unit, found.record), CallCost(plugin=found.plugin)
+            )
+            version = workflow.scheduler.stages[task.step].version + 1
+            self.engine.handle(writing, events.Published(task.step, version, task.key))
 
     def _reopen(self, writing: Writing) -> None:
         """At the first new item of a run, let those wait again that an earlier closing left out."""
-        if not self.reopened:
-            self.reopened = True
-            reopen_left_out(self.runner, writing)
+        if not self._reopened:
+            self._reopened = True
+            reopen_left_out(self.engine, writing)
+
+
+def _note_file(writing: Writing, step: str, unit: str, file: SeenFile) -> None:
+    table = schema.source_file
+    mine = (table.c.step == step) & (table.c.ref == file.ref)
+    rows = writing.connection.execute(select(table.c.unit, table.c.size_bytes, table.c.modified_ns).where(mine)).all()
+    if any(row.unit != unit for row in rows):
+        text = f"{file.ref}: its content changed; it is processed as a new exposure"
+        writing.notify(Notify("warning", text, step, unit, NoticeCause.RAW_FILE, file.ref))
+    if not any(row.size_bytes == file.size_bytes and row.modified_ns == file.modified_ns for row in rows):
+        values = {"ref": file.ref, "size_bytes": file.size_bytes, "modified_ns": file.modified_ns}
+        writing.add(schema.source_file, step=step, unit=unit, **values)

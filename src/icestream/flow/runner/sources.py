@@ -1,22 +1,28 @@
-"""Sources at the runner's side: one process each, restarted when it falls."""
+"""Sources at the runner's side: one process each, restarted when it fails."""
 
+import logging
 import time
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from icestream.flow.execution.wire import Message
-from icestream.flow.scheduling import events, instructions
+from icestream.flow.declaration.source import SeenFile
+from icestream.flow.execution.messages import WatchOrder
+from icestream.flow.execution.pool import Pool
+from icestream.flow.runner.build import ActiveWorkflow
+from icestream.flow.scheduling import events
+from icestream.flow.scheduling.instructions import NoticeCause, Notify
 from icestream.flow.storage import schema
-from icestream.flow.storage.writing import Writing
+from icestream.flow.storage.pauses import Pauses
+from icestream.flow.storage.store import Store
 from icestream.flow.workflow.graph import Node
+from icestream.logs import log_event
 
-if TYPE_CHECKING:
-    from icestream.flow.runner.loop import Runner
+_LOG = logging.getLogger(__name__)
 
-_ALERT_AFTER_FALLS = 3
+_ALERT_AFTER_FAILURES = 3
 _SET_ASIDE_AFTER_DEATHS = 3
 _LONGEST_PAUSE_S = 30.0
 
@@ -25,110 +31,110 @@ _LONGEST_PAUSE_S = 30.0
 class Sources:
     """The sources of a run."""
 
-    runner: "Runner"
-    falls: dict[str, int] = field(default_factory=dict)
-    restart_at: dict[str, float] = field(default_factory=dict)
-    ended: dict[str, str] = field(default_factory=dict)  # sources that have closed in this run, with the reason
-    wanted: bool = False  # after the commit, start those that neither run nor have ended
+    pool: Pool
+    store: Store
+    pauses: Pauses
+    wanted: bool = False
+    """After the commit, those are started that neither run nor have ended."""
+    _failures: Counter[str] = field(default_factory=Counter)  # in a row
+    _restart_at: dict[str, float] = field(default_factory=dict)
+    _ended: dict[str, str] = field(default_factory=dict)  # sources that have closed in this run, with the reason
     _started: dict[str, tuple[int, dict[str, object]]] = field(default_factory=dict)
-    deaths: "Counter[tuple[str, tuple[str, int, int]]]" = field(default_factory=Counter)  # by step and the file it was reading
+    _deaths: "Counter[tuple[str, SeenFile]]" = field(default_factory=Counter)  # by step and the file it was reading
 
-    def start_all(self) -> None:
+    def start_all(self, workflow: ActiveWorkflow) -> None:
         """Start every source that neither runs, nor has ended, nor is drained, unless a person has paused the session."""
-        if "person" in self.runner.holds.by_kind:
+        if "person" in self.pauses:
             return
-        watched = {worker.source for worker in self.runner.pool.workers}
-        for node in self._nodes():
-            known = node.name in watched or node.name in self.ended or node.name in self.restart_at
-            if not known and not self.runner.scheduler.stages[node.name].drained:
-                self._start(node)
+        watched = {worker.source for worker in self.pool.workers}
+        for node in _nodes(workflow):
+            known = node.name in watched or node.name in self._ended or node.name in self._restart_at
+            if not known and not workflow.scheduler.stages[node.name].drained:
+                self._start(workflow, node)
 
-    def drain(self, step: str) -> None:
+    def stop(self, step: str) -> None:
         """Stop one source; what it still said is not heard."""
-        self.restart_at.pop(step, None)
-        for worker in [worker for worker in self.runner.pool.workers if worker.source == step]:
-            self.runner.pool.dismiss(worker)
+        self._restart_at.pop(step, None)
+        self._dismiss({step})
 
     def go_on(self, step: str) -> None:
-        """Start a source again that was drained, after the commit; it finds what came meanwhile."""
-        self.ended.pop(step, None)
+        """Start a source again that was stopped, after the commit; it finds what came meanwhile."""
+        self._ended.pop(step, None)
         self.wanted = True
 
     def rest(self) -> None:
         """Stop watching; nothing closes by that."""
-        for worker in [worker for worker in self.runner.pool.workers if worker.source is not None]:
-            self.runner.pool.dismiss(worker)
-        self.restart_at.clear()
+        self._dismiss({worker.source for worker in self.pool.workers if worker.source is not None})
+        self._restart_at.clear()
 
-    def reconcile(self) -> None:
-        """After an edit: stop the sources that changed or are gone, start the new ones, and close those again that had ended."""
-        present = {node.name: self._signature(node) for node in self._nodes()}
+    def _dismiss(self, steps: Collection[str]) -> None:
+        for worker in [worker for worker in self.pool.workers if worker.source is not None and worker.source in steps]:
+            self.pool.dismiss(worker)
+
+    def reconcile(self, workflow: ActiveWorkflow) -> list[events.SourceClosed]:
+        """After an edit: stop the sources that changed or are gone; return that those have closed which ended in this run."""
+        present = {node.name: _signature(workflow, node) for node in _nodes(workflow)}
         changed = {step for step, signature in self._started.items() if present.get(step) != signature}
-        for worker in [worker for worker in self.runner.pool.workers if worker.source in changed]:
-            self.runner.pool.dismiss(worker)
+        self._dismiss(changed)
         for step in changed:
             self._started.pop(step)
-            self.ended.pop(step, None)
-            self.restart_at.pop(step, None)
-        with self.runner.store.transaction() as connection:
-            writing = self.runner.writing(connection)
-            for step, reason in self.ended.items():
-                self.runner.handle(writing, events.SourceClosed(step, reason))
-            writing.flush()
-        self.start_all()
+            self._ended.pop(step, None)
+            self._restart_at.pop(step, None)
+        return [events.SourceClosed(step, reason) for step, reason in self._ended.items()]
 
-    def _nodes(self) -> list[Node]:
-        return [node for node in self.runner.graph.nodes.values() if node.type.is_source]
-
-    def _signature(self, node: Node) -> tuple[int, dict[str, object]]:
-        return self.runner.revisions[node.name].id, {"params": node.params, "roots": self.runner.session.roots}
-
-    def close(self, writing: Writing, step: str, reason: str) -> None:
+    def close(self, step: str, reason: str) -> events.SourceClosed:
         """Note that a source has ended."""
-        self.ended[step] = reason
-        self.runner.handle(writing, events.SourceClosed(step, reason))
+        self._ended[step] = reason
+        return events.SourceClosed(step, reason)
 
-    def _start(self, node: Node) -> None:
-        self._started[node.name] = self._signature(node)
+    def _start(self, workflow: ActiveWorkflow, node: Node) -> None:
+        self._started[node.name] = _signature(workflow, node)
         table = schema.source_file
-        with self.runner.store.transaction() as connection:
+        with self.store.transaction() as connection:
             rows = connection.execute(
                 select(table.c.ref, table.c.size_bytes, table.c.modified_ns).where(table.c.step == node.name)
             )
-            seen = [list(row) for row in rows]
-        counted = ((file, n) for (step, file), n in self.deaths.items() if step == node.name)
-        set_aside = [[list(file), n] for file, n in counted if n >= _SET_ASIDE_AFTER_DEATHS]
-        body = {"kind": "watch", "use": node.use, "params": node.params, "roots": self.runner.session.roots, "seen": seen}
-        self.runner.pool.watch(node.name, Message({**body, "set_aside": set_aside}))
+            seen = tuple(SeenFile(*row) for row in rows)
+        counted = ((file, n) for (step, file), n in self._deaths.items() if step == node.name)
+        set_aside = tuple((file, n) for file, n in counted if n >= _SET_ASIDE_AFTER_DEATHS)
+        log_event(_LOG, logging.INFO, "source started", step=node.name, known_files=len(seen))
+        self.pool.watch(node.name, WatchOrder(node.use, node.params, workflow.session.roots, seen, set_aside))
 
-    def fell(self, writing: Writing, step: str, message: str, *, reading: list[Any] | None = None) -> None:
+    def failed(self, step: str, message: str, *, reading: SeenFile | None = None) -> Notify:
         """Note that a source failed or died (while it was reading a file); it is started again after a pause that grows."""
-        if self.runner.stop_signals or self.runner.scheduler.stages[step].drained:
-            return
         if reading is not None:
-            ref, size_bytes, modified_ns = reading
-            self.deaths[step, (str(ref), int(size_bytes), int(modified_ns))] += 1
-            message = f"{message} while it was reading {ref}"
-        self.falls[step] = falls = self.falls.get(step, 0) + 1
-        self.restart_at[step] = time.monotonic() + min(_LONGEST_PAUSE_S, 2.0 ** (falls - 1))
-        level = "alert" if falls == _ALERT_AFTER_FALLS else "warning"
-        writing.notify(instructions.Notify(level, f"the source {step} fell ({falls}×) and is started again: {message}", step))
+            self._deaths[step, reading] += 1
+            message = f"{message} while it was reading {reading.ref}"
+        self._failures[step] += 1
+        count = self._failures[step]
+        self._restart_at[step] = time.monotonic() + min(_LONGEST_PAUSE_S, 2.0 ** (count - 1))
+        level = "alert" if count == _ALERT_AFTER_FAILURES else "warning"
+        text = f"the source {step} failed ({count}×) and is started again: {message}"
+        return Notify(level, text, step, cause=NoticeCause.SOURCE, subject=None if reading is None else reading.ref)
 
     def recovered(self, step: str) -> None:
         """Note that a source works."""
-        self.falls.pop(step, None)
+        self._failures.pop(step, None)
 
     def restart_in_s(self, longest_s: float) -> float:
         """Return how long the runner may wait for news."""
-        due = [at - time.monotonic() for at in self.restart_at.values()]
+        due = [at - time.monotonic() for at in self._restart_at.values()]
         return max(0.0, min([longest_s, *due]))
 
-    def restart_fallen(self) -> None:
+    def restart_due(self, workflow: ActiveWorkflow) -> None:
         """Start the sources whose pause is over, and all after a person's pause."""
         if self.wanted:
             self.wanted = False
-            self.start_all()
-        for step, at in list(self.restart_at.items()):
-            if at <= time.monotonic() and not self.runner.stop_signals:
-                del self.restart_at[step]
-                self._start(self.runner.graph.nodes[step])
+            self.start_all(workflow)
+        for step, at in list(self._restart_at.items()):
+            if at <= time.monotonic():
+                del self._restart_at[step]
+                self._start(workflow, workflow.graph.nodes[step])
+
+
+def _nodes(workflow: ActiveWorkflow) -> list[Node]:
+    return [node for node in workflow.graph.nodes.values() if node.type.is_source]
+
+
+def _signature(workflow: ActiveWorkflow, node: Node) -> tuple[int, dict[str, object]]:
+    return workflow.revisions[node.name].id, {"params": node.params, "roots": workflow.session.roots}

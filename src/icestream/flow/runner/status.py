@@ -1,19 +1,20 @@
 """Where a run stands: counts per step, for progress bars and for the end."""
 
-import json
-from collections import Counter, deque
+import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, delete, func, insert, select
 
 from icestream.flow.declaration import outcomes
-from icestream.flow.runner.pausing import Hold
-from icestream.flow.runner.tasks import Task
 from icestream.flow.scheduling import instructions
 from icestream.flow.scheduling.scheduler import Scheduler
 from icestream.flow.storage import schema
+from icestream.flow.storage.pauses import ActivePause
 from icestream.flow.storage.revisions import Revision
+
+_INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class RunStatus:
 
     steps: tuple[StepStatus, ...]
     notices: tuple[str, ...] = ()
-    hold: Hold | None = None
+    pause: ActivePause | None = None
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,7 @@ class Board:
     """Counts outcomes as they are settled."""
 
     scheduler: Scheduler
-    running: Mapping[str, tuple[Task, str]]  # attempt → task and worker
     counts: dict[str, Counter[str]] = field(default_factory=dict)
-    notices: "deque[str]" = field(default_factory=deque)
     notes: dict[str, str] = field(default_factory=dict)
 
     def load(self, connection: Connection, revisions: Mapping[str, Revision]) -> None:
@@ -77,11 +76,9 @@ class Board:
         else:
             counts[instruction.status] -= 1
 
-    def status(self, *, hold: Hold | None = None) -> RunStatus:
-        """Return where every step stands."""
-        at_work = Counter(task.step for task, _ in self.running.values())
-        steps = tuple(self._step(name, at_work[name]) for name in self.scheduler.stages)
-        return RunStatus(steps, tuple(self.notices), hold)
+    def steps(self, running: Mapping[str, int]) -> tuple[StepStatus, ...]:
+        """Return where every step stands; ``running`` tells how many of its calls run."""
+        return tuple(self._step(name, running.get(name, 0)) for name in self.scheduler.stages)
 
     def _step(self, name: str, at_work: int) -> StepStatus:
         stage = self.scheduler.stages[name]
@@ -97,14 +94,37 @@ class Board:
             note=self.notes.get(name) or stage.wait_reason,
         )
 
-    def report(self, *, finished: bool, reason: str) -> RunReport:
+    def report(self, running: Mapping[str, int], *, finished: bool, reason: str) -> RunReport:
         """Return how the run ended."""
-        steps = self.status().steps
+        steps = self.steps(running)
         sources = [name for name, stage in self.scheduler.stages.items() if stage.node.type.is_source]
         arrived = sum(sum(self.counts.get(name, Counter()).values()) for name in sources)
         return RunReport(finished, reason, arrived, sum(step.failed for step in steps), steps)
 
 
-def describe(report: RunReport) -> str:
-    """Return the report as JSON."""
-    return json.dumps(report, default=lambda value: value.__dict__)
+@dataclass
+class StatusTable:
+    """What the runner tells readers of each step at this moment, at most once a second: the rows of the table ``board``."""
+
+    _rows: dict[str, tuple[int, int, str]] = field(default_factory=dict)
+    _published_at: float = 0.0
+
+    def is_due(self) -> bool:
+        """The last time is long enough ago."""
+        return time.monotonic() - self._published_at >= _INTERVAL_S
+
+    def publish(self, connection: Connection, steps: tuple[StepStatus, ...]) -> None:
+        """Write the rows that changed."""
+        self._published_at = time.monotonic()
+        rows = {step.name: (step.waiting, step.running, step.note) for step in steps}
+        changed = [name for name in {*rows, *self._rows} if rows.get(name) != self._rows.get(name)]
+        if changed or not self._rows:
+            table, at = schema.board, time.time()
+            connection.execute(delete(table) if not self._rows else delete(table).where(table.c.step.in_(changed)))
+            columns = ("waiting", "running", "note")
+            written = [
+                {"step": name, "at": at, **dict(zip(columns, rows[name], strict=True))} for name in changed if name in rows
+            ]
+            if written:
+                connection.execute(insert(table), written)
+            self._rows = rows

@@ -4,8 +4,10 @@ import os
 import select
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from types import FrameType
 
 
@@ -40,6 +42,20 @@ class StopRequests:
         """Give back what waiting takes; only after nobody can ask any more."""
         os.close(self._reader)
         os.close(self._writer)
+
+
+@dataclass
+class RunnerStop:
+    """Whether a runner is to stop: once asked, after what is running; asked twice, at once."""
+
+    asked: int = 0
+    asked_at: float = 0.0
+    reason: str = "stopped by its operator"
+
+    def ask(self) -> None:
+        """Ask it to stop. Called by signals, so it takes no lock."""
+        self.asked += 1
+        self.asked_at = time.monotonic()
 
 
 @contextmanager

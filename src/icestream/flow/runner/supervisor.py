@@ -1,5 +1,6 @@
 """The way in: process a session, and come back by itself when its store or disk was away for a while."""
 
+import logging
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -12,13 +13,16 @@ from icestream.errors import SessionBusy, SessionError, StoreUnavailable
 from icestream.flow.execution.executor import Executor
 from icestream.flow.runner.health import Health
 from icestream.flow.runner.loop import Runner
-from icestream.flow.runner.pausing import Hold
 from icestream.flow.runner.status import RunReport, RunStatus
 from icestream.flow.runner.stopping import StopRequests, on_stop_signals
 from icestream.flow.storage import schema
+from icestream.flow.storage.pauses import ActivePause
 from icestream.flow.storage.read_connection import reading
 from icestream.flow.storage.session import Session, open_session
+from icestream.logs import log_event, session_log
 from icestream.settings import Settings
+
+_LOG = logging.getLogger(__name__)
 
 _LOOK_S = 0.5
 _LONGEST_PAUSE_S = 30.0
@@ -54,7 +58,7 @@ class Supervisor:
             try:
                 self.runner = self._build()
                 busy = 0
-                return self._attend(self.runner)
+                return self._watch_over(self.runner)
             except SessionBusy as error:  # somebody may have changed something while nobody was here: that is soon over
                 busy += 1
                 if self.stops.count or self.runner is None or busy > _PATIENCE:
@@ -63,8 +67,9 @@ class Supervisor:
             except (StoreUnavailable, OSError) as error:
                 if self.stops.count or self.runner is None:  # it never worked: the person who starts it should know at once
                     raise
-                self.session = self.runner.session
+                self.session = self.runner.parts.edits.session
                 troubles += 1
+                log_event(_LOG, logging.WARNING, "waiting for the store", reason=str(error), times=troubles)
                 self._wait_until_well(str(error), troubles)
 
     def _build(self) -> Runner:
@@ -79,10 +84,10 @@ class Supervisor:
                 self.session = open_session(self.session.folder)
         runner = Runner(self.session, self.settings, self.on_change, self.cluster)
         if earlier is not None:
-            runner.health.devices |= earlier.health.devices
+            runner.parts.place.health.devices |= earlier.parts.place.health.devices
         return runner
 
-    def _attend(self, runner: Runner) -> RunReport:
+    def _watch_over(self, runner: Runner) -> RunReport:
         for _ in range(self.stops.count):
             runner.stop()
         return runner.run()
@@ -109,7 +114,7 @@ class Supervisor:
 
     def _tell(self, reason: str) -> None:
         if self.on_change is not None:
-            self.on_change(RunStatus((), hold=Hold("surroundings", reason)))
+            self.on_change(RunStatus((), pause=ActivePause("surroundings", reason)))
 
 
 def _identity_of(folder: Path) -> tuple[int, int] | None:
@@ -140,10 +145,10 @@ def run_session(
     SessionError
         The store cannot be used.
     """
-    attendance = Supervisor(session, settings, on_change, cluster)
+    supervisor = Supervisor(session, settings, on_change, cluster)
     try:
-        with closing(attendance.stops), on_stop_signals(attendance.stop):
-            return attendance.run()
+        with session_log(session.folder, settings.log_level), closing(supervisor.stops), on_stop_signals(supervisor.stop):
+            return supervisor.run()
     except OSError as error:
         raise SessionError(f"{session.folder}: {error}") from error
     finally:

@@ -2,14 +2,16 @@
 
 import json
 import uuid
-from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cachetools import FIFOCache
 from sqlalchemy import Connection, select
 
-from icestream.flow.execution.wire import Message
+from icestream.flow.declaration.context import Exposure
+from icestream.flow.declaration.outcomes import FailureKind
+from icestream.flow.execution.messages import AbsorbCall, Call, StepCall, StoredRecord
 from icestream.flow.runner.record_cache import RecordCache
 from icestream.flow.scheduling.instructions import Consume, Dispatch
 from icestream.flow.storage import schema
@@ -17,9 +19,9 @@ from icestream.flow.storage.contents import expected_contents
 from icestream.flow.storage.own_params import Effective, Owned, lay_over
 from icestream.flow.storage.revisions import Revision
 from icestream.flow.storage.session import Session
+from icestream.flow.workflow.demands import Demand, request_of
 from icestream.flow.workflow.graph import Graph, Node
 from icestream.flow.workflow.keys import digest, result_key, seed_of, state_key
-from icestream.flow.workflow.requests import Demand, request_of
 
 _KNOWN_MAKERS = 4000
 
@@ -55,6 +57,11 @@ class Task:
         """It ran out of memory and is tried with fewer resources."""
         return self.demand.whole
 
+    def reduce_after(self, failures: Mapping[str, int]) -> None:
+        """Run alone and on one core if it ran out of memory once; the store remembers what failed, also after a restart."""
+        if failures.get(FailureKind.OUT_OF_MEMORY, 0):
+            self.asks = replace(self.demand, cores=1, whole=True)
+
     @property
     def params(self) -> Mapping[str, Any]:
         """The parameters that make a difference to its result."""
@@ -68,22 +75,27 @@ class TaskBuilder:
     session: Session
     graph: Graph
     revisions: Mapping[str, Revision]
+    owned: Owned = field(default_factory=dict)
+    record_limit_bytes: int = 256 * 2**20
     names: dict[str, str] = field(default_factory=dict)
     acquisitions: dict[str, dict[str, Any]] = field(default_factory=dict)
     ordinals: dict[str, int] = field(default_factory=dict)
-    makers: "OrderedDict[str, str]" = field(default_factory=OrderedDict)
-    records: RecordCache = field(default_factory=RecordCache)
-    requests: dict[str, Demand] = field(default_factory=dict)
-    owned: Owned = field(default_factory=dict)
+    makers: FIFOCache[str, str] = field(default_factory=lambda: FIFOCache(_KNOWN_MAKERS))
 
     def __post_init__(self) -> None:
-        self.requests |= {node.name: request_of(node) for node in self.graph.nodes.values()}
+        self.records = RecordCache(self.record_limit_bytes)
+        self._roots = self.session.roots
+        self._demands = {node.name: request_of(node) for node in self.graph.nodes.values()}
 
-    def know_unit(self, unit: str, name: str, acquisition: dict[str, Any], ordinal: int) -> None:
+    def know_unit(self, unit: str, name: str, acquisition: Mapping[str, Any], ordinal: int) -> None:
         """Remember the name of an exposure, what its file says about the acquisition (the session's values win), its number."""
         self.names[unit] = name
         self.ordinals[unit] = ordinal
-        self.acquisitions[unit] = acquisition | self._session_acquisition()
+        self.acquisitions[unit] = {**acquisition, **self._session_acquisition()}
+
+    def know_row(self, row: Mapping[Any, Any]) -> None:
+        """Remember an exposure as the store has it."""
+        self.know_unit(row["unit"], row["name"], json.loads(row["acquisition"]), row["ordinal"])
 
     def forget_unit(self, unit: str) -> None:
         """Forget a settled exposure."""
@@ -91,11 +103,12 @@ class TaskBuilder:
         self.acquisitions.pop(unit, None)
         self.ordinals.pop(unit, None)
 
-    def _name_of(self, unit: str) -> str:
+    def name_of(self, unit: str) -> str:
+        """Return what people call an exposure; a batch or version is called by its id."""
         return self.names.get(unit, unit.replace(":", "_"))
 
-    def _identity_of(self, unit: str) -> dict[str, Any]:
-        return {"id": unit, "name": self._name_of(unit), "ordinal": self.ordinals.get(unit, 0)}
+    def _identity_of(self, unit: str) -> Exposure:
+        return Exposure(unit, self.name_of(unit), self.ordinals.get(unit, 0))
 
     def _session_acquisition(self) -> dict[str, Any]:
         return self.session.document.acquisition.model_dump(exclude_none=True)
@@ -132,7 +145,7 @@ class TaskBuilder:
         *,
         entry: Consume | None,
     ) -> Task:
-        asks = self.requests[node.name]
+        asks = self._demands[node.name]
         return Task(
             node.name,
             unit,
@@ -161,68 +174,65 @@ class TaskBuilder:
         key = state_key(base, consume.members, closing=consume.closing)
         return self._task(node, str(consume.position), key, {}, {}, entry=consume)
 
-    def message(self, connection: Connection, task: Task) -> Message:
+    def call_for(self, connection: Connection, task: Task) -> Call:
         """Return the message that gives ``task`` to a worker."""
         node, revision = self.graph.nodes[task.step], self.revisions[task.step]
         params = node.params if task.effective is None else dict(task.effective.complete)
-        message = Message(
-            {
-                "kind": "call",
-                "use": node.use,
-                "step": task.step,
-                "attempt": task.attempt,
-                "key": task.key,
-                "seed": seed_of(task.key),
-                "cores": task.cores,
-                "gpu": task.gpu,
-                "reduced": task.reduced,
-                "params": params,
-                "contents": expected_contents(node.type, task.params),
-                "values": {parameter: path for parameter, (_, path) in node.values.items() if parameter not in params},
-                "records": {port: f"{record.__module__}:{record.__qualname__}" for port, record in node.records.items()},
-                "roots": self.session.roots,
-                "folder": f"steps/{task.step}/{revision.number}",
-                "exposure": self._identity_of(task.unit),
-                "acquisition": task.acquisition,
-            }
+        common: dict[str, Any] = {
+            "attempt": task.attempt,
+            "use": node.use,
+            "step": task.step,
+            "key": task.key,
+            "seed": seed_of(task.key),
+            "cores": task.cores,
+            "folder": f"steps/{task.step}/{revision.number}",
+            "roots": self._roots,
+            "params": params,
+            "gpu": task.gpu,
+            "reduced": task.reduced,
+            "contents": expected_contents(node.type, task.params),
+        }
+        if task.entry is not None:
+            return self._absorb_call(connection, node, revision, task.entry, common)
+        return StepCall(
+            **common,
+            exposure=self._identity_of(task.unit),
+            inputs={port: tuple([self._stored(connection, key) for key in keys]) for port, keys in task.inputs.items()},
+            acquisition=task.acquisition,
+            values={parameter: path for parameter, (_, path) in node.values.items() if parameter not in params},
+            records={port: f"{record.__module__}:{record.__qualname__}" for port, record in node.records.items()},
         )
-        if task.entry is None:
-            message.body["inputs"] = {
-                port: [self._stored(connection, message, key) for key in keys] for port, keys in task.inputs.items()
-            }
-        else:
-            self._add_entry(connection, message, node, revision, task.entry)
-        return message
 
-    def _add_entry(self, connection: Connection, message: Message, node: Node, revision: Revision, entry: Consume) -> None:
+    def _absorb_call(
+        self, connection: Connection, node: Node, revision: Revision, entry: Consume, common: dict[str, Any]
+    ) -> AbsorbCall:
         table = schema.accumulator_log
         before = (table.c.revision == revision.id) & (table.c.position == entry.position - 1)
         previous = connection.execute(select(table.c.state, table.c.state_version).where(before)).first()
         ports = [port.name for port in node.type.ports]
-        message.body |= {
-            "exposure": {"id": f"{node.name}:{entry.position}", "name": f"{node.name}_{entry.position:06d}"},
-            "state": previous.state if previous else None,
-            "state_version": previous.state_version if previous else None,
-            "closing": entry.closing,
-            "snapshot_version": entry.position,
-            "exposures": [self._identity_of(unit) for unit, _ in entry.members],
-            "acquisition": [self._values_read(node, unit) for unit, _ in entry.members],
-            "members": {
-                port: [self._stored(connection, message, keys[port]) if port in keys else None for _, keys in entry.members]
+        return AbsorbCall(
+            **common,
+            exposure=Exposure(f"{node.name}:{entry.position}", f"{node.name}_{entry.position:06d}"),
+            members={
+                port: tuple([self._stored(connection, keys[port]) if port in keys else None for _, keys in entry.members])
                 for port in ports
             },
-        }
+            exposures=tuple(self._identity_of(unit) for unit, _ in entry.members),
+            acquisitions=tuple(self._values_read(node, unit) for unit, _ in entry.members),
+            state=previous.state if previous else None,
+            state_version=previous.state_version if previous else None,
+            position=entry.position,
+            closing=entry.closing,
+        )
 
-    def _stored(self, connection: Connection, message: Message, key: str) -> dict[str, Any]:
+    def _stored(self, connection: Connection, key: str) -> StoredRecord:
         stored = self.records.get(key)
         if stored is None:
             table = schema.result
-            row = connection.execute(
-                select(table.c.record, table.c.record_version, table.c.block).where(table.c.key == key)
-            ).one()
-            stored = {"json": row.record, "version": row.record_version, "block": row.block}
+            columns = (table.c.record_type, table.c.record_version, table.c.record, table.c.block, table.c.weight)
+            stored = StoredRecord(*connection.execute(select(*columns).where(table.c.key == key)).one())
             self.records.put(key, stored)
-        return {"json": stored["json"], "version": stored["version"], "block": message.add_block(stored["block"])}
+        return stored
 
     def inputs_to_store(self, task: Task) -> dict[str, list[str]]:
         """Return port → input keys; a cumulative batch is named by its unit, whose members are in the store once already."""
@@ -236,32 +246,8 @@ class TaskBuilder:
     def note_maker(self, key: str, worker: str) -> None:
         """Remember which worker made a result: it still has the images at hand."""
         self.makers[key] = worker
-        if len(self.makers) > _KNOWN_MAKERS:
-            self.makers.popitem(last=False)
 
     def maker_of(self, task: Task) -> str | None:
         """Return the worker that made an input of ``task``."""
         keys = (key for group in task.inputs.values() for key in group)
         return next((self.makers[key] for key in keys if key in self.makers), None)
-
-    def remember(self, key: str, stored: dict[str, Any]) -> None:
-        """Keep a record at hand for the steps that follow."""
-        self.records.put(key, stored)
-
-
-def files_named_in(record_json: str) -> list[str]:
-    """Return the session's own files that a stored record names."""
-    found: list[str] = []
-    _collect_files(json.loads(record_json), found)
-    return found
-
-
-def _collect_files(value: object, found: list[str]) -> None:
-    if isinstance(value, str) and value.startswith("session:steps/"):
-        found.append(value)
-    elif isinstance(value, dict):
-        for inner in value.values():
-            _collect_files(inner, found)
-    elif isinstance(value, list):
-        for inner in value:
-            _collect_files(inner, found)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from icestream.flow.declaration.outcomes import Member, Outcome, Status
 from icestream.flow.scheduling.draining import DrainReason
@@ -142,14 +143,53 @@ class PublishVersion:
     key: str
 
 
+class NoticeCause(StrEnum):
+    """Why people are told something.
+
+    Two notices are about the same if cause, step and subject are; their text is for people only.
+    """
+
+    ACQUISITION = "acquisition"
+    """A file says another acquisition value than the session."""
+    RAW_FILE = "raw_file"
+    """A raw file has other content than before, or cannot be read."""
+    GIVEN_FILE = "given_file"
+    """A file that a parameter names has changed, or is away."""
+    SOURCE = "source"
+    """A source failed and is started again."""
+    STEP_FAILING = "step_failing"
+    """A step fails for many items in a row, or could not finish."""
+    SURROUNDINGS = "surroundings"
+    """The session is paused by itself, or goes on."""
+    PAUSE = "pause"
+    """A person paused or resumed the session, or stopped its runner."""
+    RELEASE = "release"
+    """A person let a gate open or a batch close."""
+    RECOMPUTED = "recomputed"
+    """A step is computed afresh, was reset, or is built anew."""
+    CLEANED = "cleaned"
+    """Files and results that nothing needs were deleted."""
+    RESOURCES = "resources"
+    """A step asks for more than there is."""
+    OWN_PARAMETERS = "own_parameters"
+    """Parameters that an exposure has of its own do not go with its step."""
+    LEDGER = "ledger"
+    """The ledger of the machine's resources."""
+    WORKERS = "workers"
+    """Workers, or the scheduler of a cluster."""
+
+
 @dataclass(frozen=True)
 class Notify:
-    """Store something that people should see."""
+    """Store something that people should see; ``subject`` is what it is about within its cause, ``by`` the person behind it."""
 
     level: str
     message: str
     step: str | None = None
     unit: str | None = None
+    cause: NoticeCause = NoticeCause.STEP_FAILING  # the one thing that the scheduler itself has to tell
+    subject: str | None = None
+    by: str | None = None
 
 
 Instruction = (

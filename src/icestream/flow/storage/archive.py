@@ -2,15 +2,18 @@
 
 import os
 import shutil
-import tarfile
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from zstandard import ZstdCompressor
-
 from icestream.errors import SessionError
 from icestream.files import publish, temporary_path
+
+if sys.version_info >= (3, 14):
+    import tarfile
+else:
+    from backports.zstd import tarfile
 
 SUFFIX = ".tar.zst"
 
@@ -34,12 +37,7 @@ def open_archive(target: Path, *, name: str) -> AbstractContextManager[Add]:
 
 @contextmanager
 def _open_tar(target: Path, name: str) -> Iterator[Add]:
-    with (
-        publish(target) as temporary,
-        temporary.open("wb") as file,
-        ZstdCompressor().stream_writer(file) as compressed,
-        tarfile.open(fileobj=compressed, mode="w|") as tar,
-    ):
+    with publish(target) as temporary, tarfile.open(temporary, "w:zst") as tar:
 
         def add(source: Path, relative: str) -> int:
             entry = tar.gettarinfo(source, arcname=f"{name}/{relative}")

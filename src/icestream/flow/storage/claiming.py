@@ -124,18 +124,18 @@ def busy(row: RunnerRow, location: Location) -> SessionBusy:
     return SessionBusy(f"{location}: is processed already by process {row.pid} on {row.host}")
 
 
-def is_alive(row: dict[str, Any]) -> bool:
+def is_alive(row: RunnerRow) -> bool:
     """Tell whether the runner of a row seems to live, for a view that cannot wait.
 
     The heartbeat from another machine is read by our clock: a view may be wrong about it, a claim is not.
     """
-    if row["pid"] is None or row["heartbeat_at"] is None:
+    if row.state != "running" or row.pid is None or row.heartbeat_at is None:
         return False
-    if row["host"] != socket.gethostname():
-        return bool(abs(time.time() - row["heartbeat_at"]) < LEASE_S)
+    if row.host != socket.gethostname():
+        return abs(time.time() - row.heartbeat_at) < LEASE_S
     try:
-        process = psutil.Process(row["pid"])
-        same: bool = abs(process.create_time() - row["pid_started"]) < _SAME_START_S
+        process = psutil.Process(row.pid)
+        same: bool = abs(process.create_time() - (row.pid_started or 0.0)) < _SAME_START_S
         return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from icestream.flow.workflow.graph import Graph, Node
 
 _SUFFIX = ".content"
-_CHUNK_BYTES = 1 << 20
 
 Stamp = tuple[int, int, int]
 """Inode, size and time of change of a file: what tells that it has to be read again."""
@@ -81,11 +80,8 @@ def _stamp_of(path: Path) -> Stamp:
 @lru_cache(maxsize=256)
 def _digest_file(path: Path, _stamp: Stamp) -> str:
     """Read a file once for each state of it."""
-    hashed = hashlib.sha256()
     with path.open("rb") as handle:
-        while chunk := handle.read(_CHUNK_BYTES):
-            hashed.update(chunk)
-    return hashed.hexdigest()[:KEY_LENGTH]
+        return hashlib.file_digest(handle, "sha256").hexdigest()[:KEY_LENGTH]
 
 
 def look_into_files(graph: "Graph", roots: dict[str, str]) -> None:

@@ -79,7 +79,7 @@ def _server_engine(server: Server, *, durable: bool, read_only: bool) -> Engine:
     try:
         import pg8000  # noqa: F401, PLC0415 - an extra: only sessions on a server need it
     except ImportError as error:
-        raise SessionError(f"{server}: needs the driver for PostgreSQL: pip install 'icestream[postgres]'") from error
+        raise SessionError(f"{server}: needs the driver for PostgreSQL: install icestream-em[postgres]") from error
     socket = f"{server.host}/.s.PGSQL.{server.port}" if server.host.startswith("/") else None
     contexts: dict[str, Any] = {"disable": False, "prefer": None, "require": True}
     verified = ssl.create_default_context() if server.sslmode == "verify-full" else None

@@ -2,15 +2,16 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from icestream import __version__
 from icestream.flow.storage import schema
 from icestream.flow.storage.contents import settle_contents
+from icestream.flow.storage.descriptions import keep_descriptions
 from icestream.flow.workflow.graph import Graph, Node
 from icestream.flow.workflow.keys import digest
 from icestream.flow.workflow.pinned import as_pinned, default_of
@@ -85,6 +86,7 @@ def activate_revisions(connection: Connection, graph: Graph, acquisition: Mappin
         revisions[node.name] = Revision(row["id"], node.name, row["number"], *pinned, params, node.type.cumulative)
     for row in active.values():
         connection.execute(update(table).where(table.c.id == row["id"]).values(state="frozen"))
+    keep_descriptions(connection, graph.nodes.values())
     return revisions
 
 
@@ -125,6 +127,20 @@ def _new_revision(connection: Connection, node: Node, links: dict[str, list[str]
     }
     inserted = connection.execute(insert(table).values(**row))
     return row | {"id": int(inserted.inserted_primary_key[0]) if inserted.inserted_primary_key else 0}
+
+
+def begin_anew(connection: Connection, steps: Sequence[str]) -> None:
+    """Freeze the active revision of each step, and give it a new one of the next epoch; sources see their files anew."""
+    table, files = schema.revision, schema.source_file
+    for name in steps:
+        mine = table.c.step == name
+        rows = connection.execute(select(table).where(mine).order_by(table.c.number)).mappings().all()
+        active = next(dict(row) for row in rows if row["state"] == "active")
+        connection.execute(update(table).where(mine).values(state="frozen"))
+        values = {column: value for column, value in active.items() if column != "id"}
+        values |= {"number": rows[-1]["number"] + 1, "epoch": max(row["epoch"] for row in rows) + 1, "created_at": time.time()}
+        connection.execute(insert(table).values(**values))
+        connection.execute(delete(files).where(files.c.step == name))
 
 
 def fingerprint_of(revisions: dict[str, Revision]) -> str:

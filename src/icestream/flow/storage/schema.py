@@ -26,7 +26,7 @@ from icestream.flow.storage.schema_people import board, command, document, drain
 
 __all__ = ["board", "command", "document", "drain", "metadata", "notice", "override", "recompute"]
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 runner = Table(  # one row: who writes
     "runner",
@@ -117,6 +117,16 @@ result = Table(  # what a key stands for; shared by branches, revisions and iden
     Column("host", String, nullable=False),
     Column("software", String, nullable=False),
     Column("created_at", Float, nullable=False),
+)
+
+description = Table(  # what people see of records, as the software that made them declares it
+    "description",
+    metadata,
+    Column("subject", String, nullable=False),  # record | step (what it compares)
+    Column("name", String, nullable=False),  # the stored name of the record, or what the workflow calls the step type
+    Column("version", Integer, nullable=False),  # of the record's schema, or of the step type
+    Column("content", Text, nullable=False),
+    PrimaryKeyConstraint("subject", "name", "version"),
 )
 
 outcome = Table(  # what a step says about a unit

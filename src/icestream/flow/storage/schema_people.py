@@ -25,6 +25,9 @@ notice = Table(  # things people should see: alerts, changed source files, unrea
     Column("step", String),
     Column("unit", String),
     Column("message", Text, nullable=False),
+    Column("cause", String),  # a NoticeCause; unset in rows of older versions
+    Column("subject", String),  # what it is about within its cause: two with the same cause, step and subject say the same
+    Column("by", String),  # the person behind it
     Column("at", Float, nullable=False),
 )
 

@@ -1,5 +1,6 @@
 """A session on disk: one folder that holds everything and can be moved or copied."""
 
+import json
 import os
 import re
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from icestream.errors import SessionError, SourceGone
 from icestream.files import publish_text
 from icestream.flow.storage.location import Location, hide_passwords, is_url, locate_server
 from icestream.flow.workflow.acquiring import refuse_impossible
-from icestream.flow.workflow.graph import Graph, StepSpec, Workflow, build_graph
+from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.graph import Graph, StepSpec, Workflow
 from icestream.records import Acquisition
 
 DOCUMENT = "session.yaml"
@@ -177,3 +179,21 @@ def resolve_ref(roots: dict[str, str], ref: str) -> Path:
     if path != root and not path.startswith(root.rstrip("/") + "/"):
         raise SessionError(f"{ref}: leads out of its root {root}")
     return Path(path)
+
+
+def files_named_in(record_json: str) -> list[str]:
+    """Return the session's own files that a stored record names."""
+    found: list[str] = []
+    _collect_files(json.loads(record_json), found)
+    return found
+
+
+def _collect_files(value: object, found: list[str]) -> None:
+    if isinstance(value, str) and value.startswith(f"session:{RESULTS}/"):
+        found.append(value)
+    elif isinstance(value, dict):
+        for inner in value.values():
+            _collect_files(inner, found)
+    elif isinstance(value, list):
+        for inner in value:
+            _collect_files(inner, found)

@@ -1,6 +1,7 @@
 """The session's store: one writer with a fencing number, many readers."""
 
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ from icestream.flow.storage.location import Location, Server
 from icestream.flow.storage.migrating import migrate_store
 from icestream.flow.storage.schema import SCHEMA_VERSION
 from icestream.flow.storage.store_trouble import explain
+from icestream.logs import log_event
+
+_LOG = logging.getLogger(__name__)
 
 
 class Store:
@@ -68,6 +72,7 @@ class Store:
             try:
                 with self._translated("cannot be migrated"):
                     migrate_store(self.location, self._durable, row.schema_version)
+                log_event(_LOG, logging.INFO, "store migrated", from_version=row.schema_version, to_version=SCHEMA_VERSION)
             except BaseException:
                 self.give_back(f"could not be migrated from schema {row.schema_version}")
                 raise
@@ -215,7 +220,7 @@ def append_command(location: Location, kind: str, arguments: dict[str, Any], *, 
     StoreUnavailable
         The store cannot be reached or written at this moment.
     SessionError
-        There is no store yet, or it cannot be used.
+        There is no store yet, a newer version of icestream has written it, or it cannot be used.
     """
     if isinstance(location, Path) and not location.is_file():
         raise SessionError(f"{location}: is not there; the session has not been run yet")
@@ -223,6 +228,7 @@ def append_command(location: Location, kind: str, arguments: dict[str, Any], *, 
     values = {"kind": kind, "arguments": json.dumps(arguments), "author": author, "state": "asked", "at": time.time()}
     try:
         with engine.begin() as connection:
+            claiming.check_version(read_runner_row(connection), location)
             row = connection.execute(insert(schema.command).values(values))
             return int(row.inserted_primary_key[0]) if row.inserted_primary_key else 0
     except DBAPIError as error:

@@ -52,7 +52,7 @@ class Writing:
     revisions: Mapping[str, int]
     fingerprint: str
     now: float = field(default_factory=time.time)
-    said: list[str] = field(default_factory=list)
+    told: list[instructions.Notify] = field(default_factory=list)
     _rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def add(self, table: Table, **values: Any) -> None:
@@ -194,7 +194,7 @@ class Writing:
 
     def notify(self, notice: instructions.Notify) -> None:
         """Store something that people should see."""
-        self.said.append(f"{notice.level}: {notice.message}")
+        self.told.append(notice)
         self.add(
             schema.notice,
             seq=self.store.next_seq(),
@@ -202,6 +202,9 @@ class Writing:
             step=notice.step,
             unit=notice.unit,
             message=notice.message,
+            cause=notice.cause,
+            subject=notice.subject,
+            by=notice.by,
             at=self.now,
         )
 

@@ -1,22 +1,20 @@
 """What is checked about one step of a workflow, and about steps that name each other; every problem is told as a line."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
 from icestream.errors import WorkflowError
 from icestream.flow.declaration.step import Port, StepType
+from icestream.flow.workflow.graph import Graph, Link, Node, StepSpec, Workflow
 from icestream.records import Record, Snapshot
 
-if TYPE_CHECKING:
-    from icestream.flow.workflow.graph import Graph, Link, Node, StepSpec, Workflow
-
-Links = Mapping[str, "tuple[Link, ...]"]
-Nodes = Mapping[str, "Node"]
+Links = Mapping[str, tuple[Link, ...]]
+Nodes = Mapping[str, Node]
 
 
-def output_type(node: "Node", output: str) -> type[Record]:
+def output_type(node: Node, output: str) -> type[Record]:
     """Return the record type of one output of ``node``.
 
     Raises
@@ -52,7 +50,7 @@ def check_links(name: str, step_type: StepType, links: Links, known: Nodes, *, m
     return problems or _check_same_type(name, step_type, links, known)
 
 
-def _check_type(name: str, step_type: StepType, port: Port, link: "Link", producer: "Node") -> list[str]:
+def _check_type(name: str, step_type: StepType, port: Port, link: Link, producer: Node) -> list[str]:
     try:
         offered = output_type(producer, link.output)
     except WorkflowError as error:
@@ -79,7 +77,7 @@ def _check_same_type(name: str, step_type: StepType, links: Links, known: Nodes)
     return [f"step {name!r}: input {first.name!r} takes streams of one type, but {told}"]
 
 
-def check_params(name: str, step_type: StepType, spec: "StepSpec", later: set[str]) -> tuple[dict[str, Any], list[str]]:
+def check_params(name: str, step_type: StepType, spec: StepSpec, later: set[str]) -> tuple[dict[str, Any], list[str]]:
     """Return the complete parameters of a step (without those in ``later``, which other steps give), and what is wrong."""
     given = {key: value for key, value in spec.params.items() if key not in later}
     try:
@@ -123,7 +121,7 @@ def run_own_check(name: str, step_type: StepType, params: Mapping[str, Any], rec
         raise WorkflowError(f"step {name!r}: {error}") from error
 
 
-def check_after(workflow: "Workflow") -> list[str]:
+def check_after(workflow: Workflow) -> list[str]:
     """Check that steps wait for streams that exist."""
     allowed = ", ".join(workflow.steps)
     return [
@@ -143,7 +141,7 @@ def closed_steps(step_type: StepType, params: Mapping[str, Any]) -> tuple[str, .
     return tuple(dict.fromkeys(names))
 
 
-def check_closes(graph: "Graph") -> list[str]:
+def check_closes(graph: Graph) -> list[str]:
     """Check that gates close steps that exist, neither themselves nor what is to take what they pass on."""
     problems = []
     for node in graph.nodes.values():

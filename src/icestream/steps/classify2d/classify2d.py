@@ -11,7 +11,7 @@ from icestream.algorithms.classify2d.search import PolarParticles
 from icestream.algorithms.frc import resolution_at_threshold_ang
 from icestream.errors import ItemError
 from icestream.flow import Accumulator, Context, Exposure, Field, Params, Progress, Update, Verdict, keep, step, wait
-from icestream.io.blocks import to_block
+from icestream.io.blocks import dtype_of, to_block
 from icestream.io.image import write_mrc
 from icestream.io.preview import write_mosaic
 from icestream.records import Acquisition, ClassAssignments, ClassAverages, ClassInfo, Particles, Record
@@ -31,7 +31,6 @@ _EDGE_PX = 3.0
 _START_ANG = 40.0
 _WARM_ANG = 25.0
 _BALANCED = 0.6
-_ASSIGNMENT = [("class_id", "<i4"), ("psi_deg", "<f4"), ("shift_y_px", "<f4"), ("shift_x_px", "<f4"), ("score", "<f4")]
 
 
 class Classify2DParams(Params):
@@ -274,7 +273,7 @@ def _assignments(
     for exposure in exposures:
         rows = slice(start, start + exposure.count)
         pid = load_table(exposure, ctx)["pid"]
-        table = np.empty(exposure.count, dtype=[("pid", pid.dtype), *_ASSIGNMENT])
+        table = np.empty(exposure.count, dtype=dtype_of(ClassAssignments.block_columns))
         table["pid"], table["class_id"], table["psi_deg"] = pid, found.class_id[rows], found.psi_deg[rows]
         table["shift_y_px"], table["shift_x_px"] = (found.shift_yx_px[rows] * scale).T
         table["score"] = found.score[rows]
@@ -286,5 +285,5 @@ def _assignments(
 
 def _no_assignments(ctx: Context) -> ClassAssignments:
     """Return the record of an exposure without particles."""
-    table = np.empty(0, dtype=[("pid", "<i8"), *_ASSIGNMENT])
+    table = np.empty(0, dtype=dtype_of(ClassAssignments.block_columns))
     return ClassAssignments(count=0, version=ctx.version, block=to_block(table))

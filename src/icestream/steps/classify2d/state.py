@@ -16,9 +16,10 @@ from icestream.flow import Context, Exposure
 from icestream.io.blocks import from_block
 from icestream.io.image import read_stack
 from icestream.records import Acquisition, FileRef, Particles, Record
+from icestream.records.ctf import CTF_COLUMNS
 from icestream.units import Angstrom
 
-OPTICS = ("defocus_u_ang", "defocus_v_ang", "astigmatism_angle_deg", "phase_shift_deg")
+OPTICS = tuple(column.name for column in CTF_COLUMNS)
 
 
 class HeldExposure(Record):

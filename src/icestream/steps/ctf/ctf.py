@@ -11,9 +11,9 @@ from icestream.algorithms.spectra.periodogram import periodogram, periodogram_ti
 from icestream.algorithms.spectra.spectrum import power_spectra, spectrum_tile_px
 from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
-from icestream.records import Acquisition, CtfFit, Micrograph
+from icestream.records import Acquisition, CtfFit, Micrograph, PowerSpectra
 from icestream.steps.ctf.ctf_io import CtfImage, publish_picture, read_for_ctf, record_of
-from icestream.steps.movie_spectra_record import PowerSpectra, read_power_spectra
+from icestream.steps.motion.movie_spectra import read_power_spectra
 from icestream.units import Angstrom, Degree, Micrometer
 
 

@@ -5,9 +5,9 @@ import math
 from icestream.algorithms.ctf.consensus import CtfShape, agreement_resolution_ang
 from icestream.algorithms.ctf.consensus import average_ctf as average_shapes
 from icestream.flow import Field, Verdict, before, keep, reject, step
-from icestream.records import Acquisition, CtfFit, Micrograph
+from icestream.records import Acquisition, CtfAgreement, CtfFit, Micrograph
+from icestream.records.ctf import TWO_CTFS
 from icestream.steps.ctf.ctf_filter import CtfFilterParams, filter_by_ctf
-from icestream.steps.quality_records import CtfAgreement
 from icestream.units import Angstrom
 
 
@@ -29,7 +29,7 @@ class CtfConsensusParams(CtfFilterParams):
     )
 
 
-@step.filter("ctf_consensus", version=2, reads=("voltage_kv",))
+@step.filter("ctf_consensus", version=2, reads=("voltage_kv",), compares=TWO_CTFS)
 def check_ctf_consensus(
     micrograph: Micrograph, ctf: CtfFit, second: CtfFit | None, params: CtfConsensusParams, acquisition: Acquisition
 ) -> Verdict:
@@ -73,7 +73,7 @@ def _agreement_failures(ctf: CtfFit, second: CtfFit, *, limit_ang: float, voltag
     return [f"the two CTFs agree to {resolution_ang:.1f} Å only, coarser than {limit_ang:g} Å"]
 
 
-@step.map("compare_ctfs", version=1, reads=("voltage_kv",), memory_gb=0.1)
+@step.map("compare_ctfs", version=1, reads=("voltage_kv",), memory_gb=0.1, compares=TWO_CTFS)
 def compare_ctfs(ctf: CtfFit, second: CtfFit, acquisition: Acquisition) -> CtfAgreement:
     """Measure how far two estimates of the CTF of a micrograph agree.
 
@@ -94,7 +94,7 @@ def compare_ctfs(ctf: CtfFit, second: CtfFit, acquisition: Acquisition) -> CtfAg
     )
 
 
-@step.map("ctf_average", version=2, memory_gb=0.1)
+@step.map("ctf_average", version=2, memory_gb=0.1, compares=TWO_CTFS)
 def average_ctf(ctf: CtfFit, second: CtfFit) -> CtfFit:
     """Take the mean of two estimates of the CTF of a micrograph.
 

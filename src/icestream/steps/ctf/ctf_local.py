@@ -7,16 +7,16 @@ from pydantic import model_validator
 from icestream.algorithms.ctf.ice_ring import ICE_RINGS_ANG
 from icestream.algorithms.ctf.local_picture import draw_local_defocus
 from icestream.algorithms.ctf.local_properties import CtfBeyond, examine_ctf
-from icestream.algorithms.ctf.surface import MODEL_NAMES, field_points
+from icestream.algorithms.ctf.surface import MODEL_NAMES, DefocusSurface, field_points
 from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
 from icestream.io.image import read_image
 from icestream.io.preview import write_rgb
-from icestream.records import Acquisition, CtfFit, FileRef, Micrograph
-from icestream.steps.ctf_local_record import CtfLocal
+from icestream.records import Acquisition, CtfFit, CtfLocal, FileRef, Micrograph
+from icestream.records.ctf import CTF_COLUMNS
 from icestream.units import Angstrom, Degree
 
-_CTF_NAMES = ("defocus_u_ang", "defocus_v_ang", "astigmatism_angle_deg", "phase_shift_deg")
+_CTF_NAMES = tuple(column.name for column in CTF_COLUMNS)
 _MAX_CURVE_POINTS = 200
 _PICTURE_PX = 240
 
@@ -134,3 +134,10 @@ def _curves(*measured: NDArray[np.float64]) -> dict[str, list[float]]:
     kept = np.unique(np.linspace(0, curves.shape[1] - 1, min(curves.shape[1], _MAX_CURVE_POINTS)).round().astype(int))
     names = ("frequency_per_ang", "amplitude", "amplitude_fit")
     return {name: [round(value, 5) for value in curve.tolist()] for name, curve in zip(names, curves[:, kept], strict=True)}
+
+
+def defocus_offset_ang(local: CtfLocal, yx_px: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what is added to both defocus values of the CTF at points ``(n, 2)`` of the micrograph: ``(n,)``."""
+    coefficients = np.array(local.coefficients_ang)
+    shape = (local.height_px, local.width_px)
+    return DefocusSurface(coefficients, np.zeros((coefficients.size,) * 2), shape).offset_ang(yx_px)

@@ -15,11 +15,12 @@ from icestream.io.blocks import from_block
 from icestream.io.star import Table, append_star_rows, format_star_head, write_star
 from icestream.io.star_grow import settle_star_table
 from icestream.records import Acquisition, CtfFit, Micrograph, Particles, Record, RelionProject
+from icestream.records.ctf import CTF_COLUMNS
 from icestream.steps.export import relion_layout as layout
 from icestream.steps.export.relion_layout import CTF, EXTRACT, MOTION, Job, OpticsGroup
 from icestream.steps.export.relion_motion import motion_tables, place_movie
 
-_CTF_COLUMNS = ("defocus_u_ang", "defocus_v_ang", "astigmatism_angle_deg", "phase_shift_deg")
+_CTF_NAMES = tuple(column.name for column in CTF_COLUMNS)
 
 
 class ExportRelionParams(Params):
@@ -257,7 +258,7 @@ def _add_particles(
 ) -> ExportState:
     table = from_block(particles.block).copy()
     if ctf is not None:
-        for name in _CTF_COLUMNS:
+        for name in _CTF_NAMES:
             table[name] = np.where(np.isfinite(table[name]), table[name], getattr(ctf, name))
     has_ctf = bool(np.isfinite(table["defocus_u_ang"]).all())
     with_ctf = state.with_ctf if state.particles_bytes else has_ctf

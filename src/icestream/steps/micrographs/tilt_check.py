@@ -7,8 +7,7 @@ from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, Verdict, keep, reject, step
 from icestream.io.image import read_image
 from icestream.io.preview import write_mosaic
-from icestream.records import Acquisition, FileRef, Micrograph
-from icestream.steps.quality_records import TiltMeasure
+from icestream.records import Acquisition, FileRef, Micrograph, TiltMeasure
 from icestream.units import Angstrom, WholePixels
 
 

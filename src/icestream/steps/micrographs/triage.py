@@ -7,13 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.algorithms.micrograph.features import MicrographFeatures, MicrographMaps, measure_features_2d
-from icestream.algorithms.micrograph.triage import GOOD, Judgement, Kind, judge_micrograph, replace_bounds
+from icestream.algorithms.micrograph.triage import GOOD, Judgement, judge_micrograph, replace_bounds
 from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, Verdict, keep, reject, step
 from icestream.io.image import read_image
 from icestream.io.preview import write_rgb
-from icestream.records import Acquisition, CtfFit, FileRef, Micrograph
-from icestream.steps.quality_records import MicrographQuality
+from icestream.records import Acquisition, CtfFit, FileRef, Micrograph, MicrographKind, MicrographQuality
 
 _TINTS = {"film": (0.2, 0.5, 1.0), "dark": (1.0, 0.25, 0.2), "particles": (0.2, 0.8, 0.3), "bragg": (1.0, 0.85, 0.1)}
 _TINT_SHARE = 0.35
@@ -24,7 +23,9 @@ _CERTAIN = 0.95
 class TriageParams(Params):
     """Which kinds of micrographs are kept, and how much of one may be bad."""
 
-    keep: tuple[Kind, ...] = Field(GOOD, min_length=1, description=f"Kinds that are kept, of {', '.join(get_args(Kind))}")
+    keep: tuple[MicrographKind, ...] = Field(
+        GOOD, min_length=1, description=f"Kinds that are kept, of {', '.join(get_args(MicrographKind))}"
+    )
     max_dark_share: float = Field(0.1, gt=0, le=1, description="Largest share of the image under dark objects")
     max_film_share: float = Field(0.5, gt=0, le=1, description="Largest share of the image that is film")
     max_bragg_share: float = Field(0.15, gt=0, le=1, description="Largest share of the tiles with Bragg spots of ice")

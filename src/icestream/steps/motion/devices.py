@@ -23,7 +23,7 @@ def import_cupy() -> Any:
     try:
         cupy = import_module("cupy")
     except ImportError as error:
-        raise ItemError(f"{asked} CuPy cannot be imported ({error}): install icestream[gpu], or {remedy}") from error
+        raise ItemError(f"{asked} CuPy cannot be imported ({error}): install icestream-em[gpu], or {remedy}") from error
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except RuntimeError as error:

@@ -5,8 +5,7 @@ import numpy as np
 from icestream.algorithms.motion.consensus import MotionTrack, compare_motions, frame_times
 from icestream.errors import ItemError
 from icestream.flow import Field, Params, Verdict, keep, reject, step
-from icestream.records import Acquisition, FrameUse, Micrograph
-from icestream.steps.quality_records import MotionAgreement
+from icestream.records import Acquisition, FrameUse, Micrograph, MotionAgreement
 from icestream.units import Angstrom, Pixel
 
 

@@ -12,12 +12,11 @@ from icestream.algorithms.spectra.periodogram import periodogram_tile_px
 from icestream.algorithms.spectra.spectrum import spectrum_tile_px
 from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
-from icestream.io.image import write_mrc
+from icestream.io.image import read_image, read_stack, write_mrc
 from icestream.io.movie import open_movie
-from icestream.records import Acquisition, FileRef, FrameUse, Micrograph, Motion, Movie
+from icestream.records import Acquisition, FileRef, FrameUse, Micrograph, Motion, Movie, PowerSpectra
 from icestream.steps.motion.reading import frame_range
 from icestream.steps.motion.recorded_frames import read_recorded_frames, rebuild_detector, recorded_area
-from icestream.steps.movie_spectra_record import PowerSpectra
 from icestream.units import Angstrom, ElectronsPerSquareAngstrom
 
 
@@ -131,3 +130,18 @@ def _publish(spectra: NDArray[np.float32], suffix: str, *, pixel_size_ang: float
     with ctx.publish(suffix) as out:
         write_mrc(out.path, spectra, pixel_size_ang=pixel_size_ang)
     return out.ref
+
+
+def read_power_spectra(
+    spectra: PowerSpectra, micrograph: Micrograph, ctx: Context
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the two spectra ``(2, tile, tile // 2 + 1)`` and the fine one ``(fine, fine // 2 + 1)`` of a micrograph.
+
+    Raises
+    ------
+    ItemError
+        They have other pixels than the micrograph.
+    """
+    if spectra.bin != micrograph.bin:
+        raise ItemError(f"{spectra.spectra}: pixels are binned by {spectra.bin:g}, those of the micrograph by {micrograph.bin:g}")
+    return read_stack(ctx.path(spectra.spectra)), read_image(ctx.path(spectra.fine_spectrum))

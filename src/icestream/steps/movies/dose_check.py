@@ -8,9 +8,8 @@ from icestream.algorithms.motion.movie_dose import measure_counts
 from icestream.errors import ItemError
 from icestream.flow import Accumulator, Context, Exposure, Field, Params, Progress, Update, Verdict, keep, reject, step, wait
 from icestream.io.movie import open_movie
-from icestream.records import Acquisition, Movie, Record
+from icestream.records import Acquisition, DoseReference, Movie, MovieDose, MovieShape, Record
 from icestream.steps.movies.usual_movie import differences, most_usual
-from icestream.steps.quality_records import DoseReference, MovieDose, MovieShape
 
 _EER_FRACTIONS = 40
 _NO_BEAM = 0.02

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from icestream.steps.quality_records import MovieShape
+from icestream.records import MovieShape
 
 _TOLERANCE = 0.01
 _TOLD = (

@@ -16,18 +16,15 @@ from icestream.algorithms.particles.extract import (
 )
 from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
-from icestream.io.blocks import from_block, to_block
+from icestream.io.blocks import dtype_of, from_block, to_block
 from icestream.io.image import read_image, write_mrc
-from icestream.records import Acquisition, CtfFit, Micrograph, Particles, Picks
-from icestream.steps.ctf_local_record import CtfLocal
+from icestream.records import Acquisition, CtfFit, CtfLocal, Micrograph, Particles, Picks
+from icestream.records.ctf import CTF_COLUMNS
+from icestream.steps.ctf.ctf_local import defocus_offset_ang
 from icestream.units import Angstrom, WholePixels
 
-_CTF_COLUMNS = ("defocus_u_ang", "defocus_v_ang", "astigmatism_angle_deg", "phase_shift_deg")
-_DEFOCUS_COLUMNS = _CTF_COLUMNS[:2]
-PARTICLE_DTYPE = np.dtype(
-    [("pid", "<i4"), ("y_px", "<f4"), ("x_px", "<f4"), ("score", "<f4"), *((name, "<f4") for name in _CTF_COLUMNS)]
-)
-"""The columns of `Particles.block`; the CTF is NaN where none was given."""
+_CTF_NAMES = tuple(column.name for column in CTF_COLUMNS)
+_DEFOCUS_NAMES = _CTF_NAMES[:2]
 
 
 class ExtractParams(Params):
@@ -119,7 +116,7 @@ def _prepare_image(
         voltage_kv=acquisition.need("voltage_kv"),
         cs_mm=acquisition.need("cs_mm"),
         amplitude_contrast=acquisition.need("amplitude_contrast"),
-        **{name: getattr(ctf, name) for name in _CTF_COLUMNS},
+        **{name: getattr(ctf, name) for name in _CTF_NAMES},
     )
 
 
@@ -144,15 +141,15 @@ def _treat(boxes: Image, params: ExtractParams, *, scaled_px: int, radius_px: fl
 
 
 def _table(picked: NDArray[Any], centre: NDArray[np.int64], ctf: CtfFit | None, local: CtfLocal | None) -> NDArray[Any]:
-    table = np.zeros(len(picked), dtype=PARTICLE_DTYPE)
+    table = np.zeros(len(picked), dtype=dtype_of(Particles.block_columns))
     table["pid"], table["score"] = picked["pid"], picked["score"]
     table["y_px"], table["x_px"] = centre[:, 0], centre[:, 1]
-    for name in _CTF_COLUMNS:
+    for name in _CTF_NAMES:
         table[name] = np.nan if ctf is None else getattr(ctf, name)
     if local is not None:
         if ctf is None:
             raise ItemError("local defocus is a difference to that of the CTF: connect the CTF too")
-        offset_ang = local.offset_ang(centre.astype(np.float64))
-        for name in _DEFOCUS_COLUMNS:
+        offset_ang = defocus_offset_ang(local, centre.astype(np.float64))
+        for name in _DEFOCUS_NAMES:
             table[name] = getattr(ctf, name) + offset_ang
     return table

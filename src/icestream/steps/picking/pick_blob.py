@@ -5,13 +5,10 @@ import numpy as np
 from icestream.algorithms.particles.pick_blob import pick_particles_2d
 from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
-from icestream.io.blocks import to_block
+from icestream.io.blocks import dtype_of, to_block
 from icestream.io.image import read_image
 from icestream.records import Acquisition, Micrograph, Picks
 from icestream.units import Angstrom
-
-PICK_DTYPE = np.dtype([("pid", "<i4"), ("y_px", "<f4"), ("x_px", "<f4"), ("score", "<f4")])
-"""The columns of `Picks.block`."""
 
 
 class PickBlobParams(Params):
@@ -66,7 +63,7 @@ def pick_blobs(micrograph: Micrograph, params: PickBlobParams, acquisition: Acqu
         false_discovery_rate=params.false_fraction,
     )
     count = len(found.score) if params.max_picks is None else min(len(found.score), params.max_picks)
-    table = np.zeros(count, dtype=PICK_DTYPE)
+    table = np.zeros(count, dtype=dtype_of(Picks.block_columns))
     table["pid"] = np.arange(count)
     table["y_px"], table["x_px"], table["score"] = found.yx_px[:count, 0], found.yx_px[:count, 1], found.score[:count]
     return Picks(count=count, diameter_ang=diameter_ang, block=to_block(table))

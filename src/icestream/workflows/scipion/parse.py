@@ -3,12 +3,14 @@
 import json
 import math
 import re
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, NoReturn
 
 from icestream.errors import WorkflowError
-from icestream.workflows.scipion.order import put_in_order
 
 LARGEST_BYTES = 16 << 20
 MOST_PROTOCOLS = 1000
@@ -136,7 +138,7 @@ def parse_scipion(text: str, *, name: str, template: bool = False) -> Document:
             raise WorkflowError(f"{name}: two protocols have the id {protocol.id}; each needs its own")
         protocols[protocol.id] = protocol
     protocols = {**_stand_ins(protocols), **protocols}
-    return Document(name, description, tuple(protocols[one] for one in put_in_order(protocols, name)))
+    return Document(name, description, tuple(protocols[one] for one in _put_in_order(protocols, name)))
 
 
 def _stand_ins(protocols: dict[str, Protocol]) -> dict[str, Protocol]:
@@ -144,6 +146,40 @@ def _stand_ins(protocols: dict[str, Protocol]) -> dict[str, Protocol]:
     groups = [group for protocol in protocols.values() for group in protocol.pointers.values()]
     outside = dict.fromkeys(one.protocol for group in groups for one in group if one.protocol not in protocols)
     return {one: Protocol(one, NOT_IN_FILE, "", "", {}, (), {}) for one in outside}
+
+
+def _put_in_order(protocols: Mapping[str, Protocol], name: str) -> list[str]:
+    """Return the ids of protocols, each after all that it needs; prerequisites are heeded where they make no circle.
+
+    Raises
+    ------
+    WorkflowError
+        Protocols take their input from each other in a circle.
+    """
+    needs = {
+        protocol.id: {pointer.protocol for group in protocol.pointers.values() for pointer in group}
+        for protocol in protocols.values()
+    }
+    waits = {identity: wanted | (set(protocols[identity].prerequisites) & set(protocols)) for identity, wanted in needs.items()}
+    order = _sorted(waits) if len(_sorted(waits)) == len(protocols) else _sorted(needs)
+    if len(order) < len(protocols):
+        circle = [str(protocols[identity]) for identity in protocols if identity not in order]
+        raise WorkflowError(f"{name}: protocols {', '.join(circle[:20])} take their input from each other in a circle")
+    return order
+
+
+def _sorted(needs: dict[str, set[str]]) -> list[str]:
+    """Return what can be put in order: each after all that it needs."""
+    sorter = TopologicalSorter(dict.fromkeys(needs, ()))  # each in its place, whoever needs it
+    for identity, wanted in needs.items():
+        sorter.add(identity, *wanted)
+    with suppress(CycleError):  # what lies outside of circles can be put in order still
+        sorter.prepare()
+    order = list(sorter.get_ready())
+    for identity in order:  # grows while it is read
+        sorter.done(identity)
+        order += sorter.get_ready()
+    return order
 
 
 def _split_description(text: str, name: str) -> tuple[str, str]:

@@ -5,7 +5,8 @@ from typing import Any
 
 from icestream.errors import WorkflowError
 from icestream.flow.declaration.registry import find_step
-from icestream.flow.workflow.graph import Link, StepSpec, Workflow, build_graph
+from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.graph import Link, StepSpec, Workflow
 from icestream.records import Particles, Picks, Record
 from icestream.workflows.scipion import streams
 from icestream.workflows.scipion.convert import AbsentError, Reader, UntranslatableError

@@ -6,7 +6,7 @@ from alembic import op
 from icestream.flow.storage.drains import DRAINED, RESUMED, read_sentence
 
 revision = "5"
-down_revision = "3"
+down_revision = "4"
 
 
 def upgrade() -> None:

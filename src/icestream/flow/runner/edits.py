@@ -1,0 +1,57 @@
+"""When the workflow is built anew: a person edited it, a file that a parameter names has changed, a state is out of date."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from icestream.flow.runner.build import ActiveWorkflow
+from icestream.flow.scheduling.accumulator import Accumulating
+from icestream.flow.scheduling.instructions import NoticeCause, Notify
+from icestream.flow.storage.contents import GivenFiles
+from icestream.flow.storage.revisions import begin_anew
+from icestream.flow.storage.session import Session
+from icestream.flow.storage.writing import Writing
+
+
+@dataclass
+class Edits:
+    """The newest document of a session, and whether the workflow that runs is out of date."""
+
+    session: Session
+    outdated: bool = False
+    """Everything in memory is built anew after the commit."""
+    _given_files: GivenFiles = field(default_factory=GivenFiles)
+
+    def take(self, session: Session) -> None:
+        """Take up an edited document after the commit."""
+        self.session = session
+        self.outdated = True
+
+    def begin_anew(self, writing: Writing, steps: Sequence[str]) -> None:
+        """Freeze the revisions of steps, give each a new one of the next epoch, and build the workflow anew after the commit."""
+        writing.flush()
+        begin_anew(writing.connection, steps)
+        self.outdated = True
+
+    def look_at_given_files(self, writing: Writing, workflow: ActiveWorkflow) -> None:
+        """Take up the new content of a file that a parameter names, as new revisions; say that one is away."""
+        params = {step: revision.params for step, revision in workflow.revisions.items()}
+        changed, missing = self._given_files.look(workflow.graph, params, workflow.session.roots)
+        for text in [*changed, *missing]:
+            writing.notify(Notify("warning", text, cause=NoticeCause.GIVEN_FILE))
+        self.outdated = self.outdated or bool(changed)
+
+    def rebuild_stale(self, writing: Writing, workflow: ActiveWorkflow, *, fraction: float) -> None:
+        """Build an accumulator anew once too much of what it took was taken out or has changed; the old one stays visible."""
+        for name, stage in workflow.scheduler.stages.items():
+            if self.outdated or not isinstance(stage, Accumulating) or not stage.stale or stage.entry is not None:
+                continue
+            if stage.shut:  # a new one would take nothing: it is built anew when the step goes on
+                continue
+            taken = stage.passed
+            if len(stage.stale) >= fraction * taken:
+                steps = workflow.graph.from_step(name)
+                self.begin_anew(writing, steps)
+                changed = f"{len(stage.stale)} of the {taken} exposures it took were taken out or have changed"
+                text = f"{name}: {changed}; it is built anew"
+                text += f", with {', '.join(steps[1:])}" if steps[1:] else ""
+                writing.notify(Notify("info", text, name, cause=NoticeCause.RECOMPUTED))

@@ -1,0 +1,109 @@
+"""Micrographs, and the spectra that are averaged over the frames of their movies."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from icestream.records.acquisition import ExposureMetadata
+from icestream.records.motion import FrameUse, Motion
+from icestream.records.shown import (
+    Card,
+    Headline,
+    Image,
+    Measure,
+    MotionField,
+    Number,
+    Panel,
+    Path,
+    Shown,
+    StagePlace,
+    Text,
+    When,
+)
+from icestream.records.vocabulary import FileRef, Record
+from icestream.units import WholePixels
+
+
+class Micrograph(Record):
+    """One motion-corrected (or imported) image."""
+
+    stored_name: ClassVar[str] = "Micrograph"
+
+    image: FileRef = Field(description="The image to pick and extract from (dose-weighted where a dose is known)")
+    unweighted: FileRef | None = Field(None, description="The sum without dose weighting, for the CTF")
+    even: FileRef | None = Field(None, description="The part of the image that frames 0, 2, … make; even and odd add up to it")
+    odd: FileRef | None = Field(None, description="The part of the image that frames 1, 3, … make")
+    height_px: int
+    width_px: int
+    bin: float = Field(gt=0, description="Pixel size relative to the raw pixel")
+    dose_weighted: bool = False
+    dose_note: str | None = Field(None, description="Why it is not weighted by dose, though that was not turned off")
+    n_frames: int | None = None
+    motion: Motion | None = None
+    frames: FrameUse | None = None
+    thumbnail: FileRef | None = None
+    metadata: ExposureMetadata | None = None
+
+    shown: ClassVar[Shown] = Shown(
+        Panel(
+            "Motion",
+            measures=(
+                Measure("Total motion", "motion.total_px", pixels="raw", metric="motion_total_angstroms", better="low"),
+                Measure("Early motion", "motion.early_px", pixels="raw", metric="motion_early_angstroms", better="low"),
+                Measure(
+                    "Gain left in the movie",
+                    "frames.gain_residual",
+                    "%",
+                    factor=100.0,
+                    metric="gain_left_percent",
+                    better="low",
+                    hidden_when=When("frames.gain", begins="session:"),  # learnt from these very movies: nothing can be left
+                ),
+            ),
+            cards=(
+                Card(
+                    numbers=(
+                        Number("Total", "motion.total_px", pixels="raw"),
+                        Number("Early", "motion.early_px", pixels="raw"),
+                        Number("Frames", "motion.global_yx_px", "frames", how="length"),
+                    ),
+                    path=Path(
+                        "motion.global_yx_px",
+                        title="Path of the specimen",
+                        caption="Path of the specimen; the ring is the first frame",
+                    ),
+                    texts=(
+                        Text("{motion.note:sentence}"),
+                        Text("{frames.gain_note:sentence}"),
+                        Text("{dose_note:sentence}"),
+                    ),
+                ),
+            ),
+        ),
+        image=Image(
+            "thumbnail",
+            height="height_px",
+            width="width_px",
+            numbers=(Number("Motion", "motion.total_px", pixels="raw"),),
+            path=Path("motion.global_yx_px", title="Path of the specimen"),
+            motion_field=MotionField("motion.local_coefficients", "Local motion up to"),
+        ),
+        headlines=(Headline("Pace", "micrographs per hour", of="pace", place=1),),
+        place=StagePlace("metadata.stage_y_um", "metadata.stage_x_um"),
+    )
+
+
+class PowerSpectra(Record):
+    """Power spectra of a movie, averaged over groups of its frames; frequencies are unshifted, half of them along x."""
+
+    stored_name: ClassVar[str] = "PowerSpectra"
+    former_names: ClassVar[tuple[str, ...]] = ("icestream.steps.movie_spectra_record:PowerSpectra",)
+
+    spectra: FileRef = Field(description="Two images (tile, tile / 2 + 1): the spectra of two halves of the tiles")
+    fine_spectrum: FileRef = Field(description="One image (fine, fine / 2 + 1): the spectrum of tiles as wide as can be")
+    tile_px: WholePixels = Field(description="Side of the tiles of the two, in pixels of the micrograph")
+    fine_px: WholePixels = Field(description="Side of the tiles of the one")
+    bin: float = Field(gt=0, description="Size of these pixels relative to the raw pixel")
+    n_groups: int = Field(ge=1, description="Groups of frames that were averaged")
+    frames_per_group: float = Field(ge=1, description="Frames of a group, on average (EER: after camera frames were added up)")
+    group_e_per_ang2: float | None = Field(None, description="Dose of a group, on average; unset where that of a frame is")
