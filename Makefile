@@ -41,7 +41,7 @@ coverage: $(VENV)/.installed-test  ## Run the tests of `make test` and say which
 	$(BIN)/coverage report
 
 docs: $(VENV)/.installed  ## Write docs/reference anew from the declarations in the source
-	$(BIN)/python -m icestream.testing.reference docs/reference
+	$(BIN)/python scripts/reference.py docs/reference
 
 site: $(VENV)/.installed-docs  ## Build the documentation as a website in build/site; a dead link fails
 	$(BIN)/mkdocs build --strict

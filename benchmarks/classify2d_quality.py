@@ -24,7 +24,7 @@ from icestream.flow import Exposure, Progress
 from icestream.io.blocks import from_block, to_block
 from icestream.io.image import read_stack, write_mrc
 from icestream.records import Acquisition, ClassAssignments, ClassAverages, Particles
-from icestream.steps.classify2d.classify2d import Classify2D, Classify2DParams
+from icestream.steps.classify2d.streaming import Classify2D, Classify2DParams
 from icestream.testing.context import StepBench
 
 BOX, PIXEL_ANG, PER_EXPOSURE = 144, 1.5, 30

@@ -24,8 +24,8 @@ from icestream.microscope.settings import SimulationSettings
 from icestream.microscope.simulate import simulate
 from icestream.microscope.truth import load_exposure_truth
 from icestream.records import Acquisition, GainReference, Movie
-from icestream.steps.ctf.ctf import CtfParams, estimate_ctf
-from icestream.steps.motion.motion import MotionParams, correct_motion
+from icestream.steps.ctf.estimate import CtfParams, estimate_ctf
+from icestream.steps.motion.correction import MotionParams, correct_motion
 from icestream.steps.motion.movie_spectra import MovieSpectraParams, average_movie_spectra
 from icestream.testing.context import StepBench
 

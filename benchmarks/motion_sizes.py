@@ -21,7 +21,7 @@ from scipy import fft
 
 from icestream.io.mrc import make_mrc_header
 from icestream.records import Acquisition, Movie
-from icestream.steps.motion.motion import MotionParams, correct_motion
+from icestream.steps.motion.correction import MotionParams, correct_motion
 from icestream.testing.context import StepBench
 
 CASES = {

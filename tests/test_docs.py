@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+import reference
 from icestream.cli.fields import describe_fields
 from icestream.flow.declaration.registry import find_step
 from icestream.microscope.settings import SimulationSettings
 from icestream.settings import Settings
-from icestream.testing import reference
-from icestream.testing.reference_records import own_records
 from icestream.workflows import list_workflows, read_template
+from reference_records import own_records
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs" / "reference"
@@ -137,7 +137,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_source_files_named_in_the_documentation_exist(page: Path) -> None:
-    named = re.findall(r"`((?:src|tests|scripts|benchmarks)/[^`*… ]+)`", page.read_text(encoding="utf-8"))
+    named = re.findall(r"`((?:src|tests|scripts|benchmarks)/[^`*…\s]+)`", page.read_text(encoding="utf-8"))
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 

@@ -127,7 +127,7 @@ def test_every_step_has_an_entry_point() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     registered = set(project["entry-points"]["icestream.steps"])
     declared = set()
-    for path in (SOURCE / "steps").rglob("*.py"):
+    for path in [*(SOURCE / "steps").rglob("*.py"), *(SOURCE / "external").rglob("*.py")]:
         declared |= set(re.findall(r"^@step\.\w+\(\s*\"(\w+)\"", path.read_text(encoding="utf-8"), re.MULTILINE))
     assert declared == registered
 

@@ -37,6 +37,13 @@ class Settings(BaseSettings):
         None,
         description="File in which the runners of this machine agree on who holds what; unset: one for each user; empty: none",
     )
+    programs: Path | None = Field(
+        None, description="File that says how programs of other people are run, a YAML file; unset: as they are found in PATH"
+    )
+    scratch: Path | None = Field(
+        None, description="Folder on a local disk for the private folders of programs; unset: `work` in the session"
+    )
+    keep_failed_work: bool = Field(False, description="Keep the private folder of a call that failed, to look at it")
     log_level: LogLevel = Field("info", description="What is written to the log of a session: this level and those above it")
     templates: str = Field("", description="Folders of the facility's own templates, separated as in PATH")
     state: Path = Field(

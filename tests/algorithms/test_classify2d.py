@@ -135,7 +135,7 @@ def test_pose_of_a_clean_image_is_found_in_the_documented_convention(psi_deg: fl
 
 
 def test_psi_is_minus_that_of_relion_and_the_origin_minus_the_shift() -> None:
-    """The simulator turns its particles as RELION does (`tests/steps/test_relion_reconstruct.py`)."""
+    """The simulator turns its particles as RELION does (`tests/steps/export/test_relion_reconstruct.py`)."""
     volume = transform_volume(build_phantom(90.0, pixel_size_ang=3.0, seed=4).volume)
     margin = BOX // 2 - volume.size // 2
     average, seen = (

@@ -11,7 +11,7 @@ from icestream.cli import app
 from icestream.flow.runner import supervisor
 from icestream.flow.runner.status import RunReport, RunStatus, StepStatus
 from icestream.flow.storage.session import open_session
-from icestream.testing.reference import own_commands
+from reference import own_commands
 
 MICROSCOPE = ["--voltage", "300", "--cs", "2.7", "--amplitude-contrast", "0.1", "--pixel-size", "1.5"]
 

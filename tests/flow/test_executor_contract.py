@@ -4,11 +4,14 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from pydantic import JsonValue
 from sqlalchemy.exc import OperationalError
 
 from icestream.flow.declaration.context import Exposure
@@ -18,9 +21,11 @@ from icestream.flow.execution.dask_host import KEY_PREFIX, run_packed
 from icestream.flow.execution.executor import Answer, Executor, Request, hear
 from icestream.flow.execution.messages import CallAnswer, CallEnded, CallFailed, CallProgress, ItemMade, StepCall, StoredRecord
 from icestream.flow.execution.wire import pack
+from icestream.flow.execution.work_folder import sweep_work_folders
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import Session
 from services.slurm import running_jobs
+from toys.programs import write_program
 from toys.session import TOYS, make_toy_session, outcomes_of, read_rows, results_of, start_runner, toy_steps
 from toys.sites import Site
 
@@ -68,6 +73,25 @@ def request_for(folder: Path, attempt: str, *, cores: int = 1, limit_s: float | 
         acquisition={},
     )
     return Request(attempt, "wait", call, cores=cores, memory_gb=0.1, time_limit_s=limit_s, grace_s=0.5)
+
+
+def request_for_program(folder: Path, attempt: str, pids: Path) -> Request:
+    """Return a request to run a program that starts a daemon of its own, and never ends."""
+    request = request_for(folder, attempt)
+    words: list[JsonValue] = ["--stubborn", "--note", str(pids), "--descend", str(pids), "--say", "half", "--sleep", "600"]
+    program = {"path": str(write_program(folder / "bin/fake_program"))}
+    call = replace(request.call, use="toys.programs:run_fake", params={"words": words}, programs={"fake_program": program})
+    return replace(request, call=call, grace_s=20.0)
+
+
+def living(pids: Path) -> list[int]:
+    """Return which of the processes that are noted in a file are alive, however dead their parents are."""
+    found = []
+    for number in map(int, pids.read_text().split()):
+        with suppress(psutil.NoSuchProcess):
+            if psutil.Process(number).status() != psutil.STATUS_ZOMBIE:
+                found.append(number)
+    return found
 
 
 def start(executor: Executor, request: Request) -> None:
@@ -172,6 +196,33 @@ def test_a_process_that_dies_costs_its_own_step_only(opened: Executor, folder: P
     assert (ended.kind, ended.message) == (FailureKind.WORKER_DIED, "its worker died (exit status -9)")
     (folder / "go").touch()
     assert isinstance(wait_for(opened, "d2").message, ItemMade)
+
+
+def test_a_cancel_ends_a_program_and_all_that_it_started(opened: Executor, folder: Path) -> None:
+    pids = folder / "pids"
+    start(opened, request_for_program(folder, "g", pids))
+    assert progress_of(opened, "g").fraction == 0.5
+    assert len(living(pids)) == 2  # it says so only when both are there
+    opened.cancel("g")
+    assert how_ended(opened, "g").kind is FailureKind.CANCELLED
+    wait_until(lambda: not living(pids))
+    wait_until(lambda: not list((folder / "work").iterdir()))
+
+
+def test_a_program_does_not_outlive_its_worker(opened: Executor, folder: Path) -> None:
+    pids = folder / "pids"
+    start(opened, request_for_program(folder, "o", pids))
+    progress_of(opened, "o")
+    program, daemon = (psutil.Process(number) for number in living(pids))
+    guardian = program.parent()
+    worker = None if guardian is None else guardian.parent()
+    assert worker is not None
+    assert worker.cmdline()[1:3] == ["-m", "icestream.flow.execution.worker"]
+    worker.kill()
+    wait_until(lambda: not living(pids))
+    assert (program.is_running(), daemon.is_running()) == (False, False)
+    assert how_ended(opened, "o").kind is FailureKind.WORKER_DIED
+    assert sweep_work_folders(folder / "work") == 1
 
 
 @pytest.mark.parametrize("site", ["dask"], indirect=True)

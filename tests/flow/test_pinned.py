@@ -11,7 +11,7 @@ from icestream.flow.workflow.building import build_graph
 from icestream.flow.workflow.graph import Graph, Workflow
 from icestream.flow.workflow.keys import canonical_json
 from icestream.flow.workflow.pinned import as_pinned, default_of
-from icestream.steps.ctf.ctf_consensus import CtfConsensusParams
+from icestream.steps.ctf.consensus import CtfConsensusParams
 
 FIELDS = CtfConsensusParams.model_fields
 """``min_agreement_ang`` was 15 before version 2, ``min_confidence_of_both`` did not exist."""

@@ -61,7 +61,7 @@ def test_a_plugin_is_named_with_its_version(plugin: Path) -> None:
 
 
 def test_steps_of_icestream_come_from_no_plugin() -> None:
-    assert [plugin_of(use) for use in ("motion", "icestream.steps.motion.motion:correct_motion")] == ["", ""]
+    assert [plugin_of(use) for use in ("motion", "icestream.steps.motion.correction:correct_motion")] == ["", ""]
 
 
 def test_results_say_which_plugin_made_them(plugin: Path, tmp_path: Path) -> None:

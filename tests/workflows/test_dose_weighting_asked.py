@@ -9,7 +9,7 @@ from icestream.cli import app
 from icestream.errors import ItemError, WorkflowError
 from icestream.flow.storage.session import open_session
 from icestream.records import Acquisition, Movie
-from icestream.steps.motion.motion import MotionParams, correct_motion
+from icestream.steps.motion.correction import MotionParams, correct_motion
 from icestream.testing.context import StepBench
 from icestream.workflows import fill_template, load_template
 

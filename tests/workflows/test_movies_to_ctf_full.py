@@ -23,7 +23,7 @@ from icestream.observe.queries import SessionView, open_view
 from icestream.observe.report import gather, write_report
 from icestream.records import Acquisition, Movie
 from icestream.settings import Settings
-from icestream.steps.motion.motion import MotionParams, correct_motion
+from icestream.steps.motion.correction import MotionParams, correct_motion
 from icestream.testing.context import StepBench
 from icestream.workflows import fill_template, find_workflow, load_template, read_template
 

@@ -59,7 +59,7 @@ def run(
     opened = open_session(session)
     opened.graph()
     if detach:
-        from icestream.flow.runner.launch import typed_options
+        from icestream.facility.runners import typed_options
 
         where = (executor, scheduler, cluster_settings)
         detach_runner(opened, typed_options(cores=cores, newest_first=newest_first, where=where))
@@ -123,7 +123,7 @@ def detach_runner(session: "Session", options: "Sequence[str]") -> None:
     SessionError
         The runner ended at once.
     """
-    from icestream.flow.runner.launch import launch_runner
+    from icestream.facility.runners import launch_runner
 
     log = session.folder / "logs" / "runner.log"
     process, started = launch_runner(session.folder, options)

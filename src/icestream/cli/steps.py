@@ -60,4 +60,6 @@ def _show(step_type: "StepType") -> None:
             console.print()
     if text["reads"]:
         console.print(f"Uses these microscope values: {', '.join(text['reads'])}")
+    for program in text["programs"]:
+        console.print(f"Runs {program['name']}, version {program['versions']}")
     console.print(f"Needs {text['cores']} core(s), {text['memory_gb']:g} GB of memory")

@@ -13,7 +13,7 @@ from icestream.errors import SessionError, WorkflowError
 
 if TYPE_CHECKING:
     from icestream.facility.new_sessions import WatchPlan
-    from icestream.facility.watch_state import WatchBook
+    from icestream.facility.watch_state import StateFile
 
 Existing = Literal["ignore", "take"]
 
@@ -49,18 +49,18 @@ def watch(
     ```
     """
     from icestream.cli.run import make_settings
-    from icestream.facility.watch_state import WatchBook
+    from icestream.facility.watch_state import StateFile
 
     settings = make_settings(cores=None, newest_first=False)
-    book = WatchBook(settings.state, root.absolute())
+    state_file = StateFile(settings.state, root.absolute())
     if status:
-        _show_status(book, as_json=json)
+        _show_status(state_file, as_json=json)
         return
     if template is None or sessions is None:
         raise WorkflowError("watch: needs --template and --sessions")
     options = {"pattern": pattern, "folder_as": folder_as, "existing": existing, "at_most": at_most, "look_every": look_every}
     plan = _plan(root.absolute(), sessions.absolute(), template, set_, options, drain_s=settings.drain_s)
-    _watch(plan, book, cores=cores, keep_running=keep_running)
+    _watch(plan, state_file, cores=cores, keep_running=keep_running)
 
 
 def _plan(root: Path, sessions: Path, template: str, given: list[str], options: dict[str, Any], *, drain_s: float) -> "WatchPlan":
@@ -93,7 +93,7 @@ def _plan(root: Path, sessions: Path, template: str, given: list[str], options: 
     )
 
 
-def _watch(plan: "WatchPlan", book: "WatchBook", *, cores: int | None, keep_running: bool) -> None:
+def _watch(plan: "WatchPlan", state_file: "StateFile", *, cores: int | None, keep_running: bool) -> None:
     from icestream.facility.runners import Runners
     from icestream.facility.watch import Watch
     from icestream.flow.runner.stopping import StopRequests, on_stop_signals
@@ -101,8 +101,8 @@ def _watch(plan: "WatchPlan", book: "WatchBook", *, cores: int | None, keep_runn
     def say(text: str) -> None:
         output().print(f"{time.strftime('%H:%M:%S')}  {text}", markup=False, soft_wrap=True)
 
-    with book.held(), closing(StopRequests()) as stop:
-        daemon: Watch = Watch(plan, book, Runners(cores=cores), say)
+    with state_file.held(), closing(StopRequests()) as stop:
+        daemon: Watch = Watch(plan, state_file, Runners(cores=cores), say)
         with on_stop_signals(stop.ask):
             say(f"watching {plan.root} for {plan.pattern}; sessions go to {plan.sessions}")
             daemon.run(stop)
@@ -113,10 +113,11 @@ def _watch(plan: "WatchPlan", book: "WatchBook", *, cores: int | None, keep_runn
                 daemon.stop_runners(stop)
 
 
-def _show_status(book: "WatchBook", *, as_json: bool) -> None:
-    state, holder = book.read(), book.holder()
+def _show_status(state_file: "StateFile", *, as_json: bool) -> None:
+    state, holder = state_file.read(), state_file.holder()
     if state is None:
-        raise SessionError(f"{book.root}: has not been watched on this machine by this account ({book.path} is not there)")
+        root, missing = state_file.root, state_file.path
+        raise SessionError(f"{root}: has not been watched on this machine by this account ({missing} is not there)")
     if as_json:
         print_json({"watched_by": holder, "root": state.root, "pattern": state.pattern, "folders": state.folders})
         return

@@ -1,8 +1,10 @@
-"""The runners of a watch: processes that outlive it and are found again by process id and starting time."""
+"""Runners as processes of their own: they outlive whoever starts them and are found again by process id and starting time."""
 
 import os
 import signal
 import subprocess
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +13,6 @@ import psutil
 from sqlalchemy import select
 
 from icestream.facility.folders import IMAGE_SUFFIXES, kind_of
-from icestream.flow.runner.launch import launch_runner, typed_options
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import Session, open_session
 from icestream.observe.queries import open_view
@@ -19,8 +20,8 @@ from icestream.observe.queries import open_view
 _TAIL_BYTES = 2000
 
 
-class How(StrEnum):
-    """How a run ended."""
+class RunEnd(StrEnum):
+    """RunEnd a run ended."""
 
     CLOSED = "closed"
     STOPPED = "stopped"
@@ -33,6 +34,34 @@ class Process:
 
     pid: int
     started: float
+
+
+def launch_runner(session: Path, options: Sequence[str]) -> tuple[subprocess.Popen[bytes], int]:
+    """Run a session in a process of its own that outlives this one; return it, and where its words begin in its log."""
+    log = session / "logs" / "runner.log"
+    log.parent.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "icestream", "run", str(session), *options]
+    with log.open("ab") as target:
+        started = target.tell()
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=target, stderr=subprocess.STDOUT, start_new_session=True, env=os.environ
+        )
+    return process, started
+
+
+def typed_options(
+    *, cores: int | None, newest_first: bool, where: tuple[str, str | None, Path | None] = ("local", None, None)
+) -> list[str]:
+    """Return the options of ``icestream run`` as they are typed; ``where`` is executor, scheduler and settings of a cluster."""
+    executor, scheduler, cluster_settings = where
+    options = {
+        "--cores": cores,
+        "--executor": executor,
+        "--scheduler": scheduler,
+        "--cluster-settings": None if cluster_settings is None else cluster_settings.resolve(),
+    }
+    typed = [text for name, value in options.items() if value is not None for text in (name, str(value))]
+    return [*typed, "--newest-first"] if newest_first else typed
 
 
 @dataclass
@@ -90,16 +119,16 @@ def find_runner(session: Path) -> Process | None:
         return None
 
 
-def how_it_ended(session: Path) -> How:
+def how_run_ended(session: Path) -> RunEnd:
     """Return how the last run of a session ended, as its store says."""
     with open_view(open_session(session)) as view:
         state, steps = view.overview().runner.state, view.steps()
     if state != "stopped":
-        return How.DIED
-    return How.CLOSED if all(step.stream == "closed" for step in steps) else How.STOPPED
+        return RunEnd.DIED
+    return RunEnd.CLOSED if all(step.stream == "closed" for step in steps) else RunEnd.STOPPED
 
 
-def last_words(session: Path) -> str:
+def last_log_line(session: Path) -> str:
     """Return the end of what the runner said."""
     log = session / "logs" / "runner.log"
     if not log.is_file():

@@ -8,9 +8,9 @@ from typing import Any
 from icestream.errors import IcestreamError, WorkflowError
 from icestream.facility import folders, watch_decisions
 from icestream.facility.new_sessions import WatchPlan, plan_session
-from icestream.facility.runners import How, Process, Runners, find_runner, how_it_ended, last_words, untaken_files
+from icestream.facility.runners import Process, RunEnd, Runners, find_runner, how_run_ended, last_log_line, untaken_files
 from icestream.facility.watch_decisions import Folder, Phase, WatchState
-from icestream.facility.watch_state import WatchBook
+from icestream.facility.watch_state import StateFile
 from icestream.flow.runner.stopping import StopRequests
 from icestream.flow.storage.session import DOCUMENT, create_session
 
@@ -23,9 +23,9 @@ _AGAIN_S = 0.5
 class Watch:
     """One watch of one root; the caller holds its lock."""
 
-    def __init__(self, plan: WatchPlan, book: WatchBook, runners: Runners, say: Callable[[str], None]) -> None:
-        self.plan, self._book, self._runners, self._say = plan, book, runners, say
-        self.state = book.read() or WatchState(root=str(plan.root), pattern=plan.pattern)
+    def __init__(self, plan: WatchPlan, state_file: StateFile, runners: Runners, say: Callable[[str], None]) -> None:
+        self.plan, self._state_file, self._runners, self._say = plan, state_file, runners, say
+        self.state = state_file.read() or WatchState(root=str(plan.root), pattern=plan.pattern)
         if self.state.pattern != plan.pattern:  # what another pattern finds was there before as well
             self.state = self.state.model_copy(update={"pattern": plan.pattern, "looked": False})
         self._paused: dict[str, float] = {}
@@ -45,9 +45,9 @@ class Watch:
         for name, folder in self._in_phase(Phase.RUNNING):
             process = self._process_of(folder)
             if process is None or not self._runners.alive(process):
-                closed = self._guarded(name, how_it_ended, _path_of(folder))
+                closed = self._guarded(name, how_run_ended, _path_of(folder))
                 again = watch_decisions.wait_for_place(folder, "the watch was interrupted")
-                self._put(name, self._ended(folder) if closed is How.CLOSED else again)
+                self._put(name, self._ended(folder) if closed is RunEnd.CLOSED else again)
 
     def look(self) -> None:
         """Do everything once."""
@@ -124,14 +124,14 @@ class Watch:
         if other is not None:
             self._put(name, watch_decisions.start(folder, pid=other.pid, pid_started=other.started))
             return
-        how = how_it_ended(session)
-        if how is How.CLOSED:
+        how = how_run_ended(session)
+        if how is RunEnd.CLOSED:
             self._put(name, self._ended(folder))
-        elif how is How.STOPPED:
+        elif how is RunEnd.STOPPED:
             self._put(name, watch_decisions.stop(folder))
         else:
             ran_s = time.monotonic() - self._started_s.get(name, time.monotonic())
-            fallen = watch_decisions.fall(folder, reason=last_words(session), ran_s=ran_s)
+            fallen = watch_decisions.fall(folder, reason=last_log_line(session), ran_s=ran_s)
             self._pause(name, fallen)
         self._say(f"{name}: {self.state.folders[name].phase.value} {self.state.folders[name].note or ''}".rstrip())
 
@@ -203,7 +203,7 @@ class Watch:
             self._write(self.state.put(name, folder, now=time.time()))
 
     def _write(self, state: WatchState) -> None:
-        self._book.write(state)
+        self._state_file.write(state)
         self.state = state
 
 

@@ -37,7 +37,7 @@ class Folder(BaseModel):
     problems: list[str] = Field(default_factory=list, description="Why there is no session yet")
     pid: int | None = None
     pid_started: float | None = None
-    falls: int = Field(0, ge=0, description="How often its runner died in a row")
+    falls: int = Field(0, ge=0, description="RunEnd often its runner died in a row")
     tried: list[str] = Field(default_factory=list, description="Files that were there when it was run last and were not taken")
     note: str | None = None
 

@@ -19,7 +19,7 @@ _PATIENCE_S = 2.0
 """Who asks for the holder has the lock for a moment, and so has a process that a killed watch was just about to start."""
 
 
-class WatchBook:
+class StateFile:
     """What is known about one root, on disk."""
 
     def __init__(self, state_folder: Path, root: Path) -> None:

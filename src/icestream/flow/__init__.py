@@ -4,6 +4,7 @@ from pydantic import Field
 
 from icestream.flow.declaration.context import Context, Exposure, Params, Progress, Published, Verdict, keep, reject, wait
 from icestream.flow.declaration.declare import step
+from icestream.flow.declaration.program import FoundProgram, Program, ProgramSettings
 from icestream.flow.declaration.source import Arrival, Pulse, SeenFile, SourceContext, Watch
 from icestream.flow.declaration.step import Accumulator, Update
 from icestream.flow.workflow.pinned import before
@@ -14,7 +15,10 @@ __all__ = [
     "Context",
     "Exposure",
     "Field",
+    "FoundProgram",
     "Params",
+    "Program",
+    "ProgramSettings",
     "Progress",
     "Published",
     "Pulse",

@@ -1,1 +1,1 @@
-"""Helpers for our tests and for the tests of plugin authors."""
+"""Helpers for the tests of plugin authors: a stand-in for the engine when one step function is called."""

@@ -1,12 +1,14 @@
 """A stand-in for the engine when a test calls one step function."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from icestream.files import publish
-from icestream.flow import Exposure, Published
+from icestream.flow import Exposure, FoundProgram, Program, ProgramSettings, Published
+from icestream.flow.workflow.programs import find_program
 
 
 @dataclass
@@ -22,11 +24,30 @@ class StepBench:
     version: int = 1
     gpu: int | None = None
     reduced: bool = False
+    programs: dict[str, ProgramSettings] = field(default_factory=dict)
 
     @property
     def checkpoint_dir(self) -> Path:
         """A folder that survives attempts."""
         return self.folder / "checkpoint"
+
+    @property
+    def work_folder(self) -> Path:
+        """``work``, which the test removes."""
+        folder = self.folder / "work"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def program(self, program: Program) -> FoundProgram:
+        """Find a program, by what ``programs`` says about it."""
+        return find_program(program, self.programs.get(program.name, ProgramSettings()))
+
+    def keep_log(self, log: Path) -> str:
+        """Keep a log as ``logs/<name>.log``."""
+        target = self.folder / "logs" / f"{self.exposure.name}.log"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(log, target)
+        return f"session:logs/{target.name}"
 
     def path(self, ref: str) -> Path:
         """Return the absolute path of ``root:relative``."""

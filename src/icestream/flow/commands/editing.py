@@ -12,6 +12,8 @@ from icestream.flow.storage.document_edits import NewBranch, describe_change, wi
 from icestream.flow.storage.own_params import check_owned
 from icestream.flow.storage.session import DOCUMENT, Session, SessionDocument, dump_document, open_session
 from icestream.flow.workflow.demands import check_requests
+from icestream.flow.workflow.programs import require_programs
+from icestream.settings import Settings
 
 Edit = Set | Branch | Apply | Restart | Reset
 """The commands that can be planned."""
@@ -85,6 +87,7 @@ def take_up(context: CommandContext, document: SessionDocument, *, reason: str, 
     edited = Session(session.folder, document)
     graph = edited.graph()
     look_into_files(graph, edited.roots)
+    require_programs(graph, Settings().programs)
     plan_revisions(writing.connection, graph, document.acquisition.model_dump(exclude_none=True))  # tells of missing files
     check_requests(graph, machine.limits, machine.gpus)
     check_owned(writing.connection, graph, context.workflow.owned)

@@ -7,6 +7,8 @@ from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from icestream.flow.declaration.program import FoundProgram, Program
+
 
 class Params(BaseModel):
     """The parameters of a step; subclasses add fields with a description each."""
@@ -72,6 +74,22 @@ class Context(Protocol):
     @property
     def checkpoint_dir(self) -> Path:
         """A folder that survives attempts at the same item."""
+
+    @property
+    def work_folder(self) -> Path:
+        """A private folder of this call, empty at first: removed when the call ends, and after a crash."""
+
+    def program(self, program: Program) -> FoundProgram:
+        """Return where a program that the step declares is and how the facility wants it run; the result will name it.
+
+        Raises
+        ------
+        OSError
+            It is not on the machine of this worker.
+        """
+
+    def keep_log(self, log: Path) -> str:
+        """Keep the log of a program with the session, because the call fails; return where (``session:logs/…``)."""
 
     def path(self, ref: str) -> Path:
         """Return the absolute path of a file named by a record."""

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from icestream.errors import DeclarationError
 from icestream.flow.declaration.context import Verdict
+from icestream.flow.declaration.program import Program
 from icestream.flow.declaration.step import Accumulator, GpuUse, Kind, Port, StepType, read_signature
 from icestream.records import Acquisition, Record, Snapshot
 from icestream.records.references import check_shown
@@ -83,12 +84,14 @@ class _Declare:
         gpu_gb: float = 0.0,
         gpu: GpuUse = "optional",
         max_hours: float | None = None,
+        programs: tuple[Program, ...] = (),
         compares: Comparison | None = None,
     ) -> Callable[[F], F]:
         """Declare a function from the items of one exposure to one item.
 
-        ``gpu_gb`` asks for memory on one GPU where there is one; ``gpu="required"`` refuses machines that have none. ``compares``
-        says what is shown of two streams that the step joins.
+        ``gpu_gb`` asks for memory on one GPU where there is one; ``gpu="required"`` refuses machines that have none. ``programs``
+        are those of other people that it runs: they are looked for before a session starts. ``compares`` says what is shown of
+        two streams that the step joins.
         """
 
         def decorate(function: F) -> F:
@@ -109,6 +112,7 @@ class _Declare:
                 gpu_gb=gpu_gb,
                 gpu=gpu,
                 max_hours=max_hours,
+                programs=programs,
                 compares=compares,
             )
             return _attach(function, declared)
@@ -189,6 +193,7 @@ class _Declare:
         gpu_gb: float = 0.0,
         gpu: GpuUse = "optional",
         max_hours: float | None = None,
+        programs: tuple[Program, ...] = (),
     ) -> Callable[[C], C]:
         """Declare an `Accumulator`: ports are the ``Sequence`` arguments of its ``add``."""
 
@@ -211,6 +216,7 @@ class _Declare:
                 gpu_gb=gpu_gb,
                 gpu=gpu,
                 max_hours=max_hours,
+                programs=programs,
             )
             return _attach(accumulator, declared)
 

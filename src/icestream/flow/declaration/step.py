@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from icestream.errors import DeclarationError
 from icestream.flow.declaration.context import Context, Exposure, Params, Progress, Verdict
+from icestream.flow.declaration.program import Program
 from icestream.flow.declaration.source import SourceContext
 from icestream.records import Acquisition, Record, Snapshot
 from icestream.records.shown import Comparison
@@ -83,6 +84,8 @@ class StepType:
     gpu_gb: float = 0.0
     gpu: GpuUse = "optional"
     max_hours: float | None = None
+    programs: tuple[Program, ...] = ()
+    """Programs of other people that it runs."""
     cumulative: bool = False
     """Of a batch step: every batch holds all exposures so far."""
     admit: "Callable[[str, Any], Verdict] | None" = None

@@ -1,15 +1,24 @@
 """The engine's side of one call, as a worker gives it to a step."""
 
 import errno
+import shutil
+import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+from icestream.errors import WorkflowError
 from icestream.files import publish
 from icestream.flow.declaration.context import Exposure, Published
+from icestream.flow.declaration.program import FoundProgram, Program, ProgramSettings
+from icestream.flow.execution.work_folder import WorkFolder
 from icestream.flow.storage.session import RESULTS, resolve_ref
+from icestream.flow.workflow.programs import find_program
+
+_NO_SESSION = "the folder of the session is not there"
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,9 @@ class WorkerContext:
     version: int = 0
     gpu: int | None = None
     reduced: bool = False
+    programs: Mapping[str, ProgramSettings] = field(default_factory=dict)
+    used_programs: list[str] = field(default_factory=list)
+    """The programs that the call has asked for, in words."""
     report: Callable[[float, str], None] | None = None
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -35,6 +47,37 @@ class WorkerContext:
     def checkpoint_dir(self) -> Path:
         """A folder that survives attempts at the same item."""
         return self._make(Path(self.roots["session"]) / "checkpoints" / self.key)
+
+    @cached_property
+    def work(self) -> WorkFolder:
+        """The private folder of this attempt; whoever calls the step removes it."""
+        return WorkFolder(Path(self.roots["session"]), self.attempt, f"{self.step}_{self.exposure.name}", self.cancelled)
+
+    @property
+    def work_folder(self) -> Path:
+        """A private folder of this call."""
+        home = Path(self.roots["session"])
+        if not home.is_dir():
+            raise OSError(errno.ENODEV, _NO_SESSION, str(home))
+        return self.work.path
+
+    def program(self, program: Program) -> FoundProgram:
+        """Return where a program is and how the facility wants it run."""
+        try:
+            found = find_program(program, self.programs.get(program.name, ProgramSettings()))
+        except WorkflowError as error:
+            raise OSError(errno.ENOENT, f"{socket.gethostname()}: {error}") from error
+        if str(found) not in self.used_programs:
+            self.used_programs.append(str(found))
+        return found
+
+    def keep_log(self, log: Path) -> str:
+        """Keep a log under ``logs/programs``, one for each attempt."""
+        ref = f"session:logs/programs/{self.step}/{self.exposure.name}_{self.attempt[:8]}.log"
+        target = self.path(ref)
+        self._make(target.parent)
+        shutil.copyfile(log, target)
+        return ref
 
     def _make(self, folder: Path) -> Path:
         """Make a folder of the session, but never the session's own or that of all results: those were moved, or a disk is away.
@@ -46,7 +89,7 @@ class WorkerContext:
         """
         home = Path(self.roots["session"])
         if not home.is_dir():
-            raise OSError(errno.ENODEV, "the folder of the session is not there", str(home))
+            raise OSError(errno.ENODEV, _NO_SESSION, str(home))
         results = home / RESULTS
         if not folder.is_relative_to(results):
             folder.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from typing import Any
 from icestream.errors import ItemError
 from icestream.flow.declaration.context import Verdict
 from icestream.flow.declaration.guard import CallFailure, call_step
+from icestream.flow.declaration.program import ProgramSettings
 from icestream.flow.declaration.registry import find_record, find_step, plugin_of
 from icestream.flow.declaration.step import StepType, Update
 from icestream.flow.execution.bench import WorkerContext
@@ -54,10 +55,11 @@ def _run(call: Call, report: Callable[[float, str], None], stop: threading.Event
     params = dict(call.params)
     check_contents(step, params, call.contents, call.roots)
     context = _context(call, report, stop)
-    made = _absorb(step, call, context) if isinstance(call, AbsorbCall) else _call(step, call, context)
+    with context.work:
+        made = _absorb(step, call, context) if isinstance(call, AbsorbCall) else _call(step, call, context)
     check_contents(step, params, call.contents, call.roots)
     check_sendable(made(CallCost()))  # what cannot be sent is the step's failure, not the worker's death
-    return made
+    return lambda cost: made(replace(cost, programs=tuple(context.used_programs)))
 
 
 def _context(call: Call, report: Callable[[float, str], None], stop: threading.Event) -> WorkerContext:
@@ -75,6 +77,7 @@ def _context(call: Call, report: Callable[[float, str], None], stop: threading.E
         version=0 if entry is None else entry.position,
         gpu=call.gpu,
         reduced=call.reduced,
+        programs={name: ProgramSettings.model_validate(said) for name, said in call.programs.items()},
         report=report,
         stop=stop,
     )

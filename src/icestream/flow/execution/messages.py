@@ -47,6 +47,8 @@ class _Call:
     reduced: bool = False
     contents: dict[str, str] = field(default_factory=dict)
     """Digests that the files named by parameters must have."""
+    programs: Mapping[str, JsonObject] = field(default_factory=dict)
+    """What the facility says about each program that the step runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,13 +119,17 @@ class CallProgress:
 
 @dataclass(frozen=True)
 class CallCost:
-    """What a call took, and where it ran; ``version`` is that of the step type there, ``plugin`` where the type comes from."""
+    """What a call took, and where it ran; ``version`` is that of the step type there, ``plugin`` where the type comes from.
+
+    ``programs`` are those of other people that it ran, in words.
+    """
 
     wall_s: float = 0.0
     cpu_s: float = 0.0
     host: str = ""
     version: int | None = None
     plugin: str = ""
+    programs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

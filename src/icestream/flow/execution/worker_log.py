@@ -22,25 +22,23 @@ class CarryingHandler(logging.Handler):
         self._n_records = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send one record, unless there were too many."""
+        """Send one record; say once that there are too many."""
         self._n_records += 1
         if self._n_records <= _MOST_RECORDS:
             text = self.format(record)  # with the traceback, if there is one
             fields = {name: str(value) for name, value in fields_of(record).items()}
             self._say(WorkerLog(record.levelno, record.name, text, {**self._about, **fields}))
+        elif self._n_records == _MOST_RECORDS + 1:
+            self._say(WorkerLog(logging.WARNING, __name__, "more records of this call are left out", self._about))
 
     @contextmanager
     def during(self, call: Call) -> Iterator[None]:
-        """Say of each record that it is about ``call``; say at its end how many were too many."""
+        """Say of each record that it is about ``call``."""
         self._about = {"step": call.step, "exposure": call.exposure.name, "unit": call.exposure.id, "attempt": call.attempt}
         self._n_records = 0
         try:
             yield
         finally:
-            left_out = self._n_records - _MOST_RECORDS
-            if left_out > 0:
-                text = f"{left_out} more records of this call are left out"
-                self._say(WorkerLog(logging.WARNING, __name__, text, self._about))
             self._about, self._n_records = {}, 0
 
 

@@ -17,6 +17,8 @@ from icestream.flow.storage.own_params import OwnParams, check_own_params, check
 from icestream.flow.storage.read_connection import reading
 from icestream.flow.storage.session import Session, SessionDocument
 from icestream.flow.workflow.graph import Graph
+from icestream.flow.workflow.programs import require_programs
+from icestream.settings import Settings
 
 Change = Literal["new", "revised", "gone", "again", "rebuilt"]
 """``again``: some exposures are decided again, as one computed with other parameters, or left out while a gate drained the step;
@@ -87,6 +89,7 @@ def plan_document(session: Session, document: SessionDocument, *, anew: frozense
     edited = Session(session.folder, document)
     graph = edited.graph()
     look_into_files(graph, edited.roots)
+    require_programs(graph, Settings().programs)
     with reading(session) as connection:
         if connection is None:
             return Plan((), cores)
@@ -120,6 +123,7 @@ def plan_recompute(
     """
     graph = session.graph()
     look_into_files(graph, session.roots)
+    require_programs(graph, Settings().programs)
     if step not in graph.nodes:
         raise SessionError(f"no step is called {step!r}; known: {', '.join(graph.nodes)}")
     own = OwnParams(check_own_params(graph.nodes[step], params), "", "")

@@ -20,6 +20,7 @@ from icestream.flow.storage.revisions import Revision, activate_revisions, finge
 from icestream.flow.storage.session import Session
 from icestream.flow.workflow.demands import check_requests
 from icestream.flow.workflow.graph import Graph
+from icestream.flow.workflow.programs import look_for_programs, tell_other_versions
 from icestream.settings import Settings
 
 
@@ -59,10 +60,13 @@ def build_workflow(
     """
     graph = session.graph()
     look_into_files(graph, session.roots)
+    missing = look_for_programs(graph, settings.programs)
     too_big = check_requests(graph, machine.limits, machine.gpus)
     notices = [Notify("warning", text, cause=NoticeCause.RESOURCES) for text in too_big]
     acquisition = session.document.acquisition.model_dump(exclude_none=True)
     revisions = activate_revisions(connection, graph, acquisition)
+    others = tell_other_versions(graph, {name: revision.params for name, revision in revisions.items()})
+    notices += [Notify("warning", text, cause=NoticeCause.PROGRAM) for text in [*missing, *others]]
     fingerprint = fingerprint_of(revisions)
     scheduler = Scheduler(graph, judge_for, resuming.load_overrides(connection))
     scheduler.uptime_s = uptime_s

@@ -64,7 +64,7 @@ class RunnerControls:
 
     def begin_anew(self, steps: Sequence[str]) -> None:
         """Give steps new revisions of the next epoch."""
-        self.edits.begin_anew(self.writing, steps)
+        self.edits.begin_anew(self.writing, self.engine.workflow, steps)
 
     def drop(self, results: Iterable[str], files: Iterable[str]) -> None:
         """Forget results; delete files after the commit."""

@@ -26,10 +26,11 @@ class Edits:
         self.session = session
         self.outdated = True
 
-    def begin_anew(self, writing: Writing, steps: Sequence[str]) -> None:
+    def begin_anew(self, writing: Writing, workflow: ActiveWorkflow, steps: Sequence[str]) -> None:
         """Freeze the revisions of steps, give each a new one of the next epoch, and build the workflow anew after the commit."""
         writing.flush()
-        begin_anew(writing.connection, steps)
+        acquisition = workflow.session.document.acquisition.model_dump(exclude_none=True)
+        begin_anew(writing.connection, workflow.graph, steps, acquisition=acquisition)
         self.outdated = True
 
     def look_at_given_files(self, writing: Writing, workflow: ActiveWorkflow) -> None:
@@ -50,7 +51,7 @@ class Edits:
             taken = stage.passed
             if len(stage.stale) >= fraction * taken:
                 steps = workflow.graph.from_step(name)
-                self.begin_anew(writing, steps)
+                self.begin_anew(writing, workflow, steps)
                 changed = f"{len(stage.stale)} of the {taken} exposures it took were taken out or have changed"
                 text = f"{name}: {changed}; it is built anew"
                 text += f", with {', '.join(steps[1:])}" if steps[1:] else ""

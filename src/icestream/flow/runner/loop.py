@@ -16,6 +16,7 @@ from icestream.flow.commands.dispatch import carry_out_commands
 from icestream.flow.execution.executor import Answer, Executor, Request, hear
 from icestream.flow.execution.messages import CallAnswer, CallProgress, ExecutorNotice, SourceAnswer
 from icestream.flow.execution.pool import Pool
+from icestream.flow.execution.work_folder import sweep_work_folders, work_root
 from icestream.flow.resources.broker import RETRY_S
 from icestream.flow.resources.capacity import machine_for
 from icestream.flow.runner.assembly import Place, assemble
@@ -31,6 +32,7 @@ from icestream.flow.storage.session import Session
 from icestream.flow.storage.store import Store
 from icestream.flow.storage.writing import Writing
 from icestream.flow.workflow.demands import check_requests
+from icestream.flow.workflow.programs import require_programs
 from icestream.logs import log_event
 from icestream.settings import Settings
 
@@ -54,7 +56,9 @@ class Runner:
 
     def __post_init__(self) -> None:
         machine = machine_for(self.settings)
-        check_requests(self.session.graph(), machine.limits, machine.gpus)
+        graph = self.session.graph()
+        check_requests(graph, machine.limits, machine.gpus)
+        require_programs(graph, self.settings.programs)
         self.store = Store(self.session.store_at)
         self.store.claim()
         try:
@@ -122,6 +126,7 @@ class Runner:
         about = {"version": __version__, "pid": os.getpid(), "host": socket.gethostname(), "cores": self.settings.cores}
         log_event(_LOG, logging.INFO, "runner started", fence=self.store.fence, **about)
         sweep_temporaries(self.parts.place.health.results_folder)
+        sweep_work_folders(work_root(self.session.folder, self.settings.scratch))
         resume(self.parts)
         self.engine.sources.start_all(self.engine.workflow)
         fault_point("source_started")

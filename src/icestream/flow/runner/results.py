@@ -175,6 +175,8 @@ def store_result(writing: Writing, tasks: TaskBuilder, task: Task, made: StoredR
         wall_s=cost.wall_s,
         cpu_s=cost.cpu_s,
         host=cost.host or socket.gethostname(),
-        software=", ".join(filter(None, [f"icestream {__version__}", cost.plugin, f"{revision.type_name} {version}"])),
+        software=", ".join(
+            filter(None, [f"icestream {__version__}", cost.plugin, f"{revision.type_name} {version}", *cost.programs])
+        ),
     )
     tasks.records.put(made.key, record)

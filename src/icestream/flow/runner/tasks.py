@@ -191,6 +191,7 @@ class TaskBuilder:
             "gpu": task.gpu,
             "reduced": task.reduced,
             "contents": expected_contents(node.type, task.params),
+            "programs": {found.name: found.settings.model_dump(mode="json") for found in node.programs.values()},
         }
         if task.entry is not None:
             return self._absorb_call(connection, node, revision, task.entry, common)

@@ -155,6 +155,8 @@ class NoticeCause(StrEnum):
     """A raw file has other content than before, or cannot be read."""
     GIVEN_FILE = "given_file"
     """A file that a parameter names has changed, or is away."""
+    PROGRAM = "program"
+    """A program that a step runs is missing, or is another version than its revision was begun with."""
     SOURCE = "source"
     """A source failed and is started again."""
     STEP_FAILING = "step_failing"

@@ -14,6 +14,7 @@ from icestream.flow.storage.contents import content_name, read_contents
 from icestream.flow.storage.revisions import identity_params, is_operational
 from icestream.flow.workflow.graph import Graph, Node, StepSpec
 from icestream.flow.workflow.graph_checks import check_params, run_own_check, unknown_parameter
+from icestream.flow.workflow.programs import program_identity
 from icestream.records import Snapshot
 
 _KINDS = {
@@ -75,13 +76,14 @@ def lay_over(
     complete, problems = check_params(node.name, node.type, _merged(node, known), set(node.values) - set(known))
     if problems:
         complete = {**node.params, **known}
-    made = identity_params(replace(node, params=complete, contents={}))
+    made = identity_params(replace(node, params=complete, contents={}, programs={}))
     identity = {name: value for name, value in made.items() if name in pinned or value != node.params.get(name)}
     taken = {name: complete[name] for name in known if name in node.values}  # else another step gives them
     files = {name: pinned[name] for name in node.contents if name in pinned}
+    programs = program_identity(node, pinned)
     files = {name: value for name, value in files.items() if name not in map(content_name, known)}
     files |= {name: value for name, value in (contents or {}).items() if value is not None}
-    return Effective({**identity, **taken, **files}, complete)
+    return Effective({**identity, **taken, **files, **programs}, complete)
 
 
 def _merged(node: Node, own: Mapping[str, Any]) -> StepSpec:

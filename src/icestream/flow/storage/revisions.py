@@ -15,6 +15,7 @@ from icestream.flow.storage.descriptions import keep_descriptions
 from icestream.flow.workflow.graph import Graph, Node
 from icestream.flow.workflow.keys import digest
 from icestream.flow.workflow.pinned import as_pinned, default_of
+from icestream.flow.workflow.programs import program_identity
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,13 @@ def identity_params(node: Node, *, row: Mapping[str, Any] | None = None) -> dict
     fields = node.type.params.model_fields
     identity = {name: value for name, value in node.params.items() if not is_operational(fields[name].json_schema_extra)}
     if row is None:
-        return identity | {name: content for name, content in node.contents.items() if content is not None}
+        known = {name: content for name, content in node.contents.items() if content is not None}
+        return identity | known | program_identity(node, None)
     pinned, version = json.loads(row["params"]), row["type_version"]
     added = {name for name in identity if name not in pinned and not fields[name].is_required()}
     kept = {name: value for name, value in identity.items() if name not in added or value != default_of(fields[name], version)}
-    return kept | {name: content for name, content in node.contents.items() if name in pinned}
+    contents = {name: content for name, content in node.contents.items() if name in pinned}
+    return kept | contents | program_identity(node, pinned)
 
 
 def is_operational(extra: object) -> bool:
@@ -117,7 +120,7 @@ def _new_revision(connection: Connection, node: Node, links: dict[str, list[str]
         "type": node.type.name,
         "type_version": node.type.version,
         "kind": node.type.kind.value,
-        "params": json.dumps({**node.params, **node.contents}),
+        "params": json.dumps({**node.params, **node.contents, **program_identity(node, None)}),
         "links": json.dumps(links),
         "epoch": earlier[-1]["epoch"] if earlier else 0,
         "definition": definition,
@@ -129,9 +132,13 @@ def _new_revision(connection: Connection, node: Node, links: dict[str, list[str]
     return row | {"id": int(inserted.inserted_primary_key[0]) if inserted.inserted_primary_key else 0}
 
 
-def begin_anew(connection: Connection, steps: Sequence[str]) -> None:
-    """Freeze the active revision of each step, and give it a new one of the next epoch; sources see their files anew."""
+def begin_anew(connection: Connection, graph: Graph, steps: Sequence[str], *, acquisition: Mapping[str, object]) -> None:
+    """Freeze the active revision of each step, and give it a new one of the next epoch; sources see their files anew.
+
+    They keep the versions of their steps, but run the programs of other people as ``graph`` has found them.
+    """
     table, files = schema.revision, schema.source_file
+    definitions = {row.step: row.definition for row in connection.execute(select(table).where(table.c.state == "active"))}
     for name in steps:
         mine = table.c.step == name
         rows = connection.execute(select(table).where(mine).order_by(table.c.number)).mappings().all()
@@ -139,6 +146,11 @@ def begin_anew(connection: Connection, steps: Sequence[str]) -> None:
         connection.execute(update(table).where(mine).values(state="frozen"))
         values = {column: value for column, value in active.items() if column != "id"}
         values |= {"number": rows[-1]["number"] + 1, "epoch": max(row["epoch"] for row in rows) + 1, "created_at": time.time()}
+        node = graph.nodes[name]
+        values["params"] = json.dumps(json.loads(values["params"]) | program_identity(node, None))
+        params = identity_params(node, row=values)
+        values["definition"] = definition_of(graph, node, params, acquisition=acquisition, definitions=definitions)
+        definitions[name] = values["definition"]
         connection.execute(insert(table).values(**values))
         connection.execute(delete(files).where(files.c.step == name))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from icestream.flow.declaration.program import FoundProgram
 from icestream.flow.declaration.step import StepType
 from icestream.records import Record, Snapshot
 from icestream.units import Gigabyte
@@ -81,6 +82,7 @@ class Node:
     closes: tuple[str, ...] = ()  # the steps that a gate drains when it opens
     resources: StepResources = field(default_factory=StepResources)
     contents: Mapping[str, str | None] = field(default_factory=dict)  # of files that parameters name; see flow.contents
+    programs: Mapping[str, FoundProgram] = field(default_factory=dict)  # by name of identity; see workflow.programs
     given: frozenset[str] = frozenset()  # the parameters that the workflow gives; the others are at their defaults
 
     @cached_property

@@ -1,12 +1,15 @@
-"""Import micrographs that were summed elsewhere."""
+"""Import micrographs that were summed elsewhere, and bring them into the session: one format, with a thumbnail."""
 
 from pathlib import Path
 
-from icestream.errors import FileFormatError
-from icestream.flow import Field, SourceContext, Watch, step
-from icestream.io.image import image_header
+import numpy as np
+
+from icestream.errors import FileFormatError, ItemError
+from icestream.flow import Context, Field, SourceContext, Watch, step
+from icestream.io.image import image_header, read_image, write_mrc
 from icestream.io.metadata import place_exposure
 from icestream.io.movie import movie_header
+from icestream.io.preview import write_preview
 from icestream.records import Acquisition, ExposureMetadata, Micrograph
 from icestream.steps.movies.file_source import FileSourceParams, watch_files
 
@@ -63,3 +66,19 @@ def _of_raw_pixels(acquisition: Acquisition | None, *, bin: float) -> Acquisitio
     if acquisition is None or acquisition.pixel_size_ang is None:
         return acquisition
     return acquisition.model_copy(update={"pixel_size_ang": acquisition.pixel_size_ang / bin})
+
+
+@step.map("prepare_micrograph", version=1, reads=("pixel_size_ang",))
+def prepare_micrograph(micrograph: Micrograph, acquisition: Acquisition, ctx: Context) -> Micrograph:
+    """Convert an imported micrograph to a 32-bit MRC file of the session and draw its thumbnail."""
+    pixel_size_ang = acquisition.need("pixel_size_ang") * micrograph.bin
+    image = read_image(ctx.path(micrograph.image))  # (h, w)
+    if not np.isfinite(image).all():
+        raise ItemError(f"{micrograph.image}: has values that are not finite")
+    if float(image.min()) == float(image.max()):
+        raise ItemError(f"{micrograph.image}: is empty: every pixel is {float(image.min()):g}")
+    with ctx.publish(".mrc") as converted:
+        write_mrc(converted.path, image, pixel_size_ang=pixel_size_ang)
+    with ctx.publish("_thumb.jpg") as thumbnail:
+        write_preview(thumbnail.path, image)
+    return micrograph.model_copy(update={"image": converted.ref, "thumbnail": thumbnail.ref})

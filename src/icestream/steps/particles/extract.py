@@ -20,7 +20,7 @@ from icestream.io.blocks import dtype_of, from_block, to_block
 from icestream.io.image import read_image, write_mrc
 from icestream.records import Acquisition, CtfFit, CtfLocal, Micrograph, Particles, Picks
 from icestream.records.ctf import CTF_COLUMNS
-from icestream.steps.ctf.ctf_local import defocus_offset_ang
+from icestream.steps.ctf.local import defocus_offset_ang
 from icestream.units import Angstrom, WholePixels
 
 _CTF_NAMES = tuple(column.name for column in CTF_COLUMNS)

@@ -1,5 +1,7 @@
 """Joining and dividing streams: which exposures go on. What goes on is what came, so nothing below is computed again."""
 
+import hashlib
+import math
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
@@ -8,7 +10,17 @@ from icestream.flow import Context, Field, Params, Verdict, keep, reject, step
 from icestream.flow.workflow.expression import check_condition, parse_condition
 from icestream.flow.workflow.expression_values import why_not
 from icestream.records import Record
-from icestream.steps.streams.lots import draw_lot
+
+_BITS = 53
+
+
+def draw_lot(purpose: str, seed: int, exposure_id: str) -> float:
+    """Return a number from 0 to 1 (never 1 itself), uniform over exposures; different purposes and seeds are independent.
+
+    The same exposure draws the same number in every run, on every machine, in whatever order it comes.
+    """
+    drawn = hashlib.sha256(f"{purpose}\0{seed}\0{exposure_id}".encode()).digest()[:8]
+    return math.ldexp(int.from_bytes(drawn, "big") >> (64 - _BITS), -_BITS)
 
 
 @step.filter("union", version=1)

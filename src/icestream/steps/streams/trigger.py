@@ -6,8 +6,8 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from icestream.flow import Field, Params, Progress, Verdict, keep, reject, step, wait
-from icestream.steps.streams.counting import Counted, hours, number_of
-from icestream.steps.streams.lots import draw_lot
+from icestream.steps.streams.batches import Counted, hours, number_of
+from icestream.steps.streams.membership import draw_lot
 
 
 class TriggerParams(Params):

@@ -1,0 +1,173 @@
+"""The programs that the steps of a workflow run: found and asked for their versions before anything starts."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from icestream.errors import SessionError, WorkflowError
+from icestream.flow.declaration.program import FoundProgram, Program, ProgramSettings
+
+if TYPE_CHECKING:
+    from icestream.flow.workflow.graph import Graph, Node
+
+_PROBE_S = 30.0
+_MOST_PRINTED = 1 << 16
+_PASSED_ON = ("HOME", "LANG", "LC_CTYPE", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER")
+"""The variables of ours that a program gets; LC_ALL is C, so that numbers are written with a dot."""
+
+
+def read_program_settings(path: Path | None) -> dict[str, ProgramSettings]:
+    """Return what the facility's file of programs says, by program; nothing where there is no such file by design.
+
+    Raises
+    ------
+    SessionError
+        The file cannot be read, or says something that is not allowed; every problem is named.
+    """
+    if path is None:
+        return {}
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return TypeAdapter(dict[str, ProgramSettings]).validate_python(document or {})
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SessionError(f"file of programs {path} (ICESTREAM_PROGRAMS) cannot be read: {error}") from error
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, one['loc'])) or 'file'}: {one['msg']} (got {one['input']!r})" for one in error.errors()]
+        raise SessionError(f"file of programs {path} (ICESTREAM_PROGRAMS): {'; '.join(problems)}") from error
+
+
+def clean_environment(settings: ProgramSettings) -> dict[str, str]:
+    """Return the environment of a program: a few variables of ours, and what the facility adds."""
+    kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return {**kept, "LC_ALL": "C", **settings.environment}
+
+
+def find_program(program: Program, settings: ProgramSettings) -> FoundProgram:
+    """Return where a program is and which version it has.
+
+    Raises
+    ------
+    WorkflowError
+        It is not there, does not tell its version, or has one that the step was not tested with.
+    """
+    path = _locate(program, settings)
+    version = settings.version or _probe(program, path, _stamp(path), tuple(sorted(clean_environment(settings).items())))
+    if not (settings.allow_untested or program.supports(version)):
+        raise WorkflowError(
+            f"{program.name} ({path}) has version {version}, tested are: {program.supported}; "
+            f"`allow_untested: true` in its entry of the file of programs (ICESTREAM_PROGRAMS) runs it all the same"
+        )
+    return FoundProgram(program.name, path, version, settings)
+
+
+def _locate(program: Program, settings: ProgramSettings) -> Path:
+    if settings.path is not None:
+        where = shutil.which(settings.path)
+        if where is None:
+            raise WorkflowError(
+                f"{program.name} is not at {settings.path}, where the file of programs (ICESTREAM_PROGRAMS) says, "
+                "or cannot be executed"
+            )
+    else:
+        searched = settings.environment.get("PATH", os.environ.get("PATH", ""))
+        where = shutil.which(program.name, path=searched)
+        if where is None:
+            raise WorkflowError(
+                f"{program.name} was not found in PATH ({searched}); install it, or give its `path` in the file of programs "
+                "(setting ICESTREAM_PROGRAMS)"
+            )
+    return Path(where).absolute()
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@lru_cache(maxsize=64)
+def _probe(program: Program, path: Path, _stamp: tuple[int, int, int], environment: tuple[tuple[str, str], ...]) -> str:
+    """Ask an executable for its version, once for each state of its file."""
+    command = [str(path), *program.probe]
+    how = " ".join([program.name, *program.probe])
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=dict(environment),
+            timeout=_PROBE_S,
+            check=False,
+            start_new_session=True,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise WorkflowError(f"{how} ({path}) does not tell the version of the program: {error}") from error
+    printed = done.stdout[:_MOST_PRINTED].decode(errors="replace")
+    version = program.read_version(printed)
+    if version is None:
+        raise WorkflowError(
+            f"{how} ({path}) tells no version; it printed {printed.strip()[:200]!r}. "
+            "`version` in its entry of the file of programs (ICESTREAM_PROGRAMS) can say it"
+        )
+    return version
+
+
+def look_for_programs(graph: "Graph", file: Path | None) -> list[str]:
+    """Let the nodes of a graph know the programs that they run; return a sentence for each that was not found.
+
+    ``file`` is the facility's file of programs. It is read only where a step runs one.
+    """
+    if not any(node.type.programs for node in graph.nodes.values()):
+        return []
+    settings = read_program_settings(file)
+    missing = []
+    for name, node in graph.nodes.items():
+        found: dict[str, FoundProgram] = {}
+        for program in node.type.programs:
+            try:
+                found[program.identity_name] = find_program(program, settings.get(program.name, ProgramSettings()))
+            except WorkflowError as error:
+                missing.append(f"step {name!r} ({node.type.name}): {error}")
+        if found:
+            graph.nodes[name] = replace(node, programs=found)
+    return missing
+
+
+def require_programs(graph: "Graph", file: Path | None) -> None:
+    """Let the nodes of a graph know the programs that they run.
+
+    Raises
+    ------
+    WorkflowError
+        One was not found; every one is named, with where it was looked for.
+    """
+    missing = look_for_programs(graph, file)
+    if missing:
+        raise WorkflowError("\n".join(missing))
+
+
+def program_identity(node: "Node", pinned: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return what the programs of a step count for in its results: as its revision knows it (``pinned``), or as they are now."""
+    if pinned is not None:
+        names = [program.identity_name for program in node.type.programs]
+        return {name: pinned[name] for name in names if name in pinned}
+    return {name: found.identity for name, found in node.programs.items()}
+
+
+def tell_other_versions(graph: "Graph", revisions: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a sentence for each program that is not the one with which a revision, given by its parameters, was begun."""
+    return [
+        f"{name}: {found.name} is {found.identity} now; this revision was begun with {revisions[name][key]} and goes on without "
+        f"computing anything again (`icestream restart` begins a new one)"
+        for name, node in graph.nodes.items()
+        for key, found in node.programs.items()
+        if revisions.get(name, {}).get(key, found.identity) != found.identity
+    ]
