@@ -1,4 +1,4 @@
-"""Streams that are divided, held, halted and released in real runs, across restarts and kills."""
+"""Streams that are divided, held, drained and released in real runs, across restarts and kills."""
 
 import json
 from collections import Counter
@@ -11,10 +11,14 @@ import pytest
 
 from icestream.flow.runner.fault_points import POINTS
 from icestream.flow.runner.loop import Runner
-from icestream.flow.runner.reopening import lift_halt, release_gate
+from icestream.flow.runner.reopening import release_gate, resume_step
 from icestream.flow.runner.status import RunReport
 from icestream.flow.runner.supervisor import run_session
 from icestream.flow.scheduling import events, instructions
+from icestream.flow.scheduling.batch import Batch
+from icestream.flow.scheduling.collecting import Timed
+from icestream.flow.scheduling.draining import Cause, DrainReason
+from icestream.flow.scheduling.gate import Gate
 from icestream.flow.scheduling.stage import Stage
 from icestream.flow.storage import resuming, schema
 from icestream.flow.storage.session import Session
@@ -24,6 +28,7 @@ from icestream.settings import Settings
 from toys.session import TOYS, active_steps, arrive, let_runner_die, make_toy_session, outcomes_of, read_rows
 
 MULTIPLY = f"{TOYS}:multiply"
+ANN = DrainReason(Cause.PERSON, "ann", "enough")
 
 
 def numbers(count: int) -> dict[str, Any]:
@@ -179,7 +184,7 @@ def test_a_clock_goes_on_after_a_restart(tmp_path: Path) -> None:
         "b": {"use": "batches", "in": {"items": "n"}, "params": {"count": 50, "after_h": 2}},
     }
     session = make_toy_session(tmp_path, steps, numbers=range(3))
-    run_with(session, lambda runner: len(stage(runner, "g").waiting) == 3, lambda runner: runner.stop())
+    run_with(session, lambda runner: stage(runner, "g").n_waiting == 3, lambda runner: runner.stop())
     clocks = {row["revision"]: row["started_uptime_s"] for row in read_rows(session, schema.gate_clock)}
     (row,) = read_rows(session, schema.runner)
     assert len(clocks) == 2
@@ -190,14 +195,16 @@ def test_a_clock_goes_on_after_a_restart(tmp_path: Path) -> None:
         runner.store.uptime_s += 2 * 3600
 
     def opened_and_closed(runner: Runner) -> bool:
-        return stage(runner, "g").opened and stage(runner, "b").next_number == 2
+        gate, batch = stage(runner, "g"), stage(runner, "b")
+        return isinstance(gate, Gate) and isinstance(batch, Batch) and gate.opened and batch.n_batches == 1
 
     runner = Runner(session, Settings(cores=2))
     seen: list[Any] = []
 
     def look(_status: object) -> None:
-        if len(stage(runner, "g").waiting) == 3 and not seen:
-            seen.append({step: stage(runner, step).clock_s for step in "gb"})
+        if stage(runner, "g").n_waiting == 3 and not seen:
+            stages = runner.engine.workflow.scheduler.stages.values()
+            seen.append({one.name: one.clock_s for one in stages if isinstance(one, Timed)})
             let_time_pass(runner)
         elif opened_and_closed(runner):
             runner.stop()
@@ -221,7 +228,7 @@ def test_a_person_releases_a_manual_trigger(tmp_path: Path) -> None:
     session = make_toy_session(tmp_path, steps, numbers=range(3))
     run_with(
         session,
-        lambda runner: stage(runner, "n").closed and len(stage(runner, "g").waiting) == 3,
+        lambda runner: stage(runner, "n").closed and stage(runner, "g").n_waiting == 3,
         lambda runner: ask(runner, lambda writing: release_gate(runner.engine, writing, "g")),
     )
     assert set(statuses(session, "d").values()) == {"item"}
@@ -291,16 +298,16 @@ def test_a_failed_milestone_is_retried_with_all_its_members(tmp_path: Path) -> N
     assert unit.outcomes["b"].weight == 210
 
 
-# Halts -------------------------------------------------------------------------------------------------------------------------
+# Drained steps ---------------------------------------------------------------------------------------------------------------
 
 
-def test_a_halt_withdraws_what_has_not_begun_and_outlasts_a_restart(tmp_path: Path) -> None:
+def test_draining_withdraws_what_has_not_begun_and_outlasts_a_restart(tmp_path: Path) -> None:
     steps = {"n": numbers(30), "d": doubled(params={"sleep_s": 0.05}), "e": doubled("d")}
     session = make_toy_session(tmp_path, steps, numbers=range(30))
     run_with(
         session,
         lambda runner: n_done(runner, "n") == 30 and n_done(runner, "d") >= 2,
-        lambda runner: ask(runner, lambda writing: runner.engine.handle(writing, events.Halted("d", "ann: enough"))),
+        lambda runner: ask(runner, lambda writing: runner.engine.handle(writing, events.Drained("d", ANN))),
         cores=1,
     )
     first = statuses(session, "d")
@@ -309,23 +316,23 @@ def test_a_halt_withdraws_what_has_not_begun_and_outlasts_a_restart(tmp_path: Pa
     assert read_rows(session, schema.lease) == []
     run(session)
     assert statuses(session, "d") == first
-    assert [(row["step"], row["state"]) for row in read_rows(session, schema.halt)] == [("d", "halted")]
-    run_with(session, lambda _runner: True, lambda runner: ask(runner, lambda writing: lift_halt(runner.engine, writing, "d")))
+    assert [(row["step"], row["state"]) for row in read_rows(session, schema.drain)] == [("d", "drained")]
+    run_with(session, lambda _runner: True, lambda runner: ask(runner, lambda writing: resume_step(runner.engine, writing, "d")))
     assert set(statuses(session, "e").values()) == {"item"}
-    assert [(row["step"], row["state"]) for row in read_rows(session, schema.halt)] == [("d", "halted"), ("d", "lifted")]
+    assert [(row["step"], row["state"]) for row in read_rows(session, schema.drain)] == [("d", "drained"), ("d", "resumed")]
 
 
-def test_a_halted_source_takes_nothing_until_it_goes_on(tmp_path: Path) -> None:
+def test_a_drained_source_takes_nothing_until_it_goes_on(tmp_path: Path) -> None:
     session = make_toy_session(tmp_path, {"n": numbers(6), "d": doubled()}, numbers=range(3))
     run_with(
         session,
         lambda runner: n_done(runner, "n") == 3,
-        lambda runner: ask(runner, lambda writing: runner.engine.handle(writing, events.Halted("n", "ann: grid is finished"))),
+        lambda runner: ask(runner, lambda writing: runner.engine.handle(writing, events.Drained("n", ANN))),
     )
     arrive(tmp_path, range(3, 6))
     run(session)
     assert len(statuses(session, "n")) == 3
-    run_with(session, lambda _runner: True, lambda runner: ask(runner, lambda writing: lift_halt(runner.engine, writing, "n")))
+    run_with(session, lambda _runner: True, lambda runner: ask(runner, lambda writing: resume_step(runner.engine, writing, "n")))
     assert statuses(session, "d") == {str(number): "item" for number in range(6)}
 
 
@@ -339,9 +346,9 @@ def test_a_trigger_stops_a_step_above_for_good(tmp_path: Path) -> None:
     }
     session = make_toy_session(tmp_path, steps, numbers=range(12))
     run(session)
-    (halt,) = read_rows(session, schema.halt)
-    assert (halt["step"], halt["state"]) == ("p", "halted")
-    assert halt["reason"].startswith("g opened: ")
+    (drain,) = read_rows(session, schema.drain)
+    assert (drain["step"], drain["state"], drain["cause"], drain["by"]) == ("p", "drained", "gate", "g")
+    assert drain["reason"].endswith("of 100 particles")
     (batch,) = read_rows(session, schema.batch)
     assert batch["remainder"]
     assert batch["weight"] >= 100
@@ -409,7 +416,7 @@ def decided_by_order(session: Session) -> dict[str, Any]:
         "batches": [
             (steps[row["revision"]], row["number"], row["members"], row["weight"]) for row in read_rows(session, schema.batch)
         ],
-        "halts": [(row["step"], row["state"], row["reason"]) for row in read_rows(session, schema.halt)],
+        "drains": [(row["step"], row["state"], row["by"], row["reason"]) for row in read_rows(session, schema.drain)],
         "outcomes": {
             name: (row["status"], row["reason"], row["keys"]) for name, row in outcomes_of(session).items() if name[0] in "gbmsa"
         },
@@ -446,7 +453,7 @@ def test_a_runner_that_dies_decides_about_streams_as_one_that_does_not(
 @pytest.mark.parametrize(
     "instruction",
     [
-        instructions.Halt("p", "halted", "x"),
+        instructions.Drain("p", ANN),
         instructions.OpenGate("g", "x", last=True),
         instructions.StartClock("g", 1.0),
         instructions.CloseBatch("b", 1, (), 0, remainder=False),

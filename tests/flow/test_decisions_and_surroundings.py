@@ -1,4 +1,4 @@
-"""Where the parts of the engine meet: decisions by hand, halts, surroundings, and a store that was away."""
+"""Where the parts of the engine meet: decisions by hand, drained steps, surroundings, and a store that was away."""
 
 import os
 from collections.abc import Callable
@@ -214,7 +214,7 @@ def test_a_runner_waits_for_a_store_that_was_moved_and_makes_no_other(tmp_path: 
     assert len(read_rows(session, schema.revision)) == 3
 
 
-def test_a_step_that_a_trigger_halted_is_computed_with_other_parameters(tmp_path: Path) -> None:
+def test_a_step_that_a_trigger_drained_is_computed_with_other_parameters(tmp_path: Path) -> None:
     steps = {
         "n": numbers(12),
         "p": {"use": f"{TOYS}:multiply", "in": {"number": "n"}},
@@ -227,4 +227,4 @@ def test_a_step_that_a_trigger_halted_is_computed_with_other_parameters(tmp_path
     run_session(open_session(session.folder), SETTINGS)
     assert list(statuses(session, "p").values()).count("item") >= 4
     assert list(statuses(session, "q").values()).count("item") >= 4
-    assert [row["state"] for row in read_rows(session, schema.halt)] == ["halted", "lifted", "halted"]
+    assert [row["state"] for row in read_rows(session, schema.drain)] == ["drained", "resumed", "drained"]

@@ -1,7 +1,7 @@
-"""Laws of the scheduler under any order of events: halts, lifts, releases, failures and time among them.
+"""Laws of the scheduler under any order of events: steps drained and resumed, releases, failures and time among them.
 
 The test plays the runner and the store: an outcome is never stored twice without having been taken back, a task is never given to
-a step that is halted, every unit is decided at every step in the end, and every stream closes.
+a step that is drained, every unit is decided at every step in the end, and every stream closes.
 """
 
 from dataclasses import dataclass, field
@@ -12,23 +12,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icestream.flow.declaration.outcomes import FailureKind, Outcome, Status
-from icestream.flow.scheduling.collecting import batch_unit
+from icestream.flow.scheduling.batch import batch_unit
 from icestream.flow.scheduling.deciding import judge_for
+from icestream.flow.scheduling.draining import Cause, DrainReason
 from icestream.flow.scheduling.events import (
     Absorbed,
     Arrived,
     Decided,
+    Drained,
     Event,
     Failed,
-    Halted,
-    Lifted,
     Released,
+    Resumed,
     Retried,
     SourceClosed,
     Tick,
     Withdrawn,
 )
-from icestream.flow.scheduling.instructions import Bind, CloseBatch, Consume, Dispatch, DropEntry, Forget, Halt, Settle
+from icestream.flow.scheduling.instructions import Bind, CloseBatch, Consume, Dispatch, Drain, DropEntry, Forget, Resume, Settle
 from icestream.flow.scheduling.scheduler import Scheduler
 from icestream.flow.scheduling.stage import Unit
 from icestream.flow.workflow.building import build_graph
@@ -60,14 +61,14 @@ GRAPH = build_graph(Workflow.model_validate({"steps": STEPS}))
 class Play:
     """A runner and a store of dictionaries."""
 
-    scheduler: Scheduler = field(default_factory=lambda: Scheduler(GRAPH, judge_for))
+    scheduler: Scheduler = field(default_factory=lambda: Scheduler(GRAPH, judge_for, checked=True))
     outcomes: dict[tuple[str, str], Outcome] = field(default_factory=dict)
     domains: dict[str, str] = field(default_factory=dict)
     batches: dict[str, tuple[str, int, tuple[str, ...], int]] = field(default_factory=dict)
     bound: dict[str, dict[tuple[str, str], str]] = field(default_factory=dict)
     queue: list[tuple[str, str]] = field(default_factory=list)
     entries: dict[str, int] = field(default_factory=dict)
-    halted: set[str] = field(default_factory=set)
+    drained: set[str] = field(default_factory=set)
     consumed: list[str] = field(default_factory=list)
     now_s: float = 0.0
     arrived: int = 0
@@ -84,7 +85,7 @@ class Play:
                 case Forget():
                     assert self.outcomes.pop((one.step, one.unit)).status is one.status
                 case Dispatch():
-                    assert one.step not in self.halted
+                    assert one.step not in self.drained
                     assert (one.step, one.unit) not in self.queue
                     self.queue.append((one.step, one.unit))
                 case Consume():
@@ -98,14 +99,14 @@ class Play:
                     keys = tuple(keys["items"] for _, keys in one.members)
                     unit = f"{one.step}:{one.number:06d}"
                     self.batches[unit] = (one.step, one.number, keys, one.weight)
-                case Halt(state="halted"):
-                    self.halted.add(one.step)
+                case Drain():
+                    self.drained.add(one.step)
                     for unit in [unit for step, unit in self.queue if step == one.step]:
                         if crc32(unit.encode()) % 2:  # some have begun, some have not
                             self.queue.remove((one.step, unit))
                             pending += self.scheduler.handle(Withdrawn(one.step, unit))
-                case Halt():
-                    self.halted.discard(one.step)
+                case Resume():
+                    self.drained.discard(one.step)
 
     def load(self, unit_id: str, domain: str) -> Unit:
         unit = Unit(unit_id, domain, bound=dict(self.bound.get(unit_id, {})))
@@ -150,10 +151,10 @@ class Play:
                 self.finish(number, fails=action == "fail")
             case "absorb":
                 self.absorb()
-            case "halt":
-                self.handle(Halted(step, "a person"))
-            case "lift":
-                self.handle(Lifted(step))
+            case "drain":
+                self.handle(Drained(step, DrainReason(Cause.PERSON, "ann")))
+            case "resume":
+                self.handle(Resumed(step))
                 self.decide_again(step, {Status.ABSENT})
             case "retry":
                 self.decide_again(step, {Status.FAILED})
@@ -163,7 +164,7 @@ class Play:
                 self.now_s += 600.0 * number
                 self.handle(Tick(self.now_s, self.now_s))
 
-    def drain(self) -> None:
+    def run_dry(self) -> None:
         while self.queue or self.entries:
             self.finish(0, fails=False)
             self.absorb()
@@ -172,7 +173,7 @@ class Play:
 ACTIONS = st.lists(
     st.tuples(
         st.sampled_from(
-            ["arrive"] * 5 + ["finish"] * 8 + ["fail", "absorb", "absorb", "halt", "lift", "retry", "release", "tick", "tick"]
+            ["arrive"] * 5 + ["finish"] * 8 + ["fail", "absorb", "absorb", "drain", "resume", "retry", "release", "tick", "tick"]
         ),
         st.integers(0, 30),
     ),
@@ -186,15 +187,15 @@ def test_whatever_happens_everything_is_decided_and_closed_in_the_end(actions: l
     play = Play()
     for action, number in actions:
         play.act(action, number)
-    play.drain()
+    play.run_dry()
     play.handle(SourceClosed("n", "end"))
-    play.drain()
+    play.run_dry()
     play.handle(Tick(play.now_s + 9e9, play.now_s + 9e9))  # nobody came to release what waited for a person
-    play.drain()
+    play.run_dry()
     assert {name for name, stage in play.scheduler.stages.items() if not stage.closed} == set()
     assert play.scheduler.units == {}
     assert {name: stage.undecided for name, stage in play.scheduler.stages.items() if stage.undecided} == {}
-    assert not any(stage.held or stage.waiting or stage.awaiting_version for stage in play.scheduler.stages.values())
+    assert not any(stage.held or stage.n_waiting or stage.awaiting_version for stage in play.scheduler.stages.values())
     units = {f"u{number + 1:03d}" for number in range(play.arrived)}
     for node in GRAPH.nodes.values():
         if node.domain == "exposure":

@@ -8,12 +8,14 @@ import pytest
 from icestream.errors import WorkflowError
 from icestream.flow.declaration.outcomes import Outcome, Status
 from icestream.flow.scheduling.deciding import judge_for
+from icestream.flow.scheduling.draining import Cause, DrainReason
 from icestream.flow.scheduling.events import Absorbed, Arrived, Decided, Released, SourceClosed, Tick
+from icestream.flow.scheduling.gate import Gate
 from icestream.flow.scheduling.instructions import (
     CloseBatch,
     Consume,
     Dispatch,
-    Halt,
+    Drain,
     Instruction,
     MarkStream,
     OpenGate,
@@ -31,7 +33,7 @@ HOUR_S = 3600.0
 
 
 def scheduler_for(**steps: Any) -> Scheduler:
-    return Scheduler(build_graph(Workflow.model_validate({"steps": {"n": NUMBERS, **steps}})), judge_for)
+    return Scheduler(build_graph(Workflow.model_validate({"steps": {"n": NUMBERS, **steps}})), judge_for, checked=True)
 
 
 def trigger(**params: Any) -> dict[str, Any]:
@@ -154,14 +156,15 @@ def test_a_gate_without_a_time_is_not_asked_by_the_clock() -> None:
     scheduler = scheduler_for(g=trigger(count=3))
     arrive(scheduler, "u")
     asked: list[object] = []
-    judge = scheduler.stages["g"].judge
-    assert judge is not None
+    gate = scheduler.stages["g"]
+    assert isinstance(gate, Gate)
+    judge = gate.judge
 
     def ask(progress: Any) -> Any:
         asked.append(progress)
         return judge(progress)
 
-    scheduler.stages["g"].judge = ask
+    gate.judge = ask
     for second in range(20):
         tick(scheduler, float(second))
     assert asked == []
@@ -302,7 +305,7 @@ def test_milestones_are_written_in_order() -> None:
 # Signals -----------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_trigger_halts_the_steps_that_it_closes() -> None:
+def test_a_trigger_drains_the_steps_that_it_closes() -> None:
     scheduler = scheduler_for(
         p={"use": MULTIPLY, "in": {"number": "n"}},
         g={"use": "trigger", "in": {"items": "n"}, "params": {"count": 2, "closes": ["p"]}},
@@ -310,8 +313,8 @@ def test_a_trigger_halts_the_steps_that_it_closes() -> None:
     )
     arrive(scheduler, "u")
     opened = arrive(scheduler, "v")
-    assert of(Halt, opened) == [Halt("p", "halted", "g opened: 2 of 2 exposures")]
-    assert settled("p", arrive(scheduler, "w"))["w"] == (Status.ABSENT, "p was halted: g opened: 2 of 2 exposures")
+    assert of(Drain, opened) == [Drain("p", DrainReason(Cause.GATE, "g", "2 of 2 exposures"))]
+    assert settled("p", arrive(scheduler, "w"))["w"] == (Status.ABSENT, "p was drained: g opened: 2 of 2 exposures")
 
 
 def test_a_trigger_may_close_what_is_above_it() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Inspector, inspect, select, text, update
+from sqlalchemy import Connection, Inspector, inspect, select, text, update
 from typer.testing import CliRunner
 
 from icestream.cli import app
@@ -18,8 +18,10 @@ from icestream.flow.commands.requests import Recompute
 from icestream.flow.runner.answering import submit
 from icestream.flow.runner.contradictions import warn_of_contradictions
 from icestream.flow.runner.supervisor import run_session
+from icestream.flow.scheduling.draining import Cause, DrainReason
 from icestream.flow.storage import migrating, schema
 from icestream.flow.storage.database import engine_for
+from icestream.flow.storage.drains import load_drains
 from icestream.flow.storage.location import Server
 from icestream.flow.storage.schema import SCHEMA_VERSION
 from icestream.flow.storage.session import Session
@@ -32,8 +34,9 @@ from services.postgres import ThrowawayServer
 from toys.session import active_steps, make_toy_session, outcomes_of, read_rows, toy_steps
 
 TABLES = (Path(__file__).parent / "schema_v1.sql").read_text(encoding="utf-8")
-NEW_IN_2 = {"override", "halt", "document", "board", "gate_clock", "stale"}
+NEW_IN_2 = {"override", "document", "board", "gate_clock", "stale"}
 NEW_IN_3 = {"recompute"}
+NEW_IN_5 = {"drain"}
 NEW_NOTICE_COLUMNS = ("cause", "subject", "by")
 
 
@@ -77,7 +80,7 @@ def content_of(path: Path) -> dict[str, list[tuple[object, ...]]]:
 
 def test_the_old_store_is_one_of_version_1(old: Session) -> None:
     content = content_of(old.store_path)
-    assert not (NEW_IN_2 | NEW_IN_3) & set(content)
+    assert not (NEW_IN_2 | NEW_IN_3 | NEW_IN_5) & set(content)
     assert len(content["outcome"]) > 50
     assert len(content["runner"][0]) == 10
 
@@ -206,6 +209,17 @@ def of_version_2(processed: Session, tmp_path: Path) -> Session:
     return session
 
 
+def back_to_halts(connection: Connection) -> None:
+    """Say of drained steps what versions 2 and 3 said: a sentence."""
+    connection.execute(text("CREATE TABLE halt (seq INTEGER PRIMARY KEY, step VARCHAR, state VARCHAR, reason TEXT, at FLOAT)"))
+    for row in connection.execute(select(schema.drain)).mappings().all():
+        drained = row["state"] == "drained"
+        reason = DrainReason(Cause(row["cause"]), row["by"], row["reason"]).sentence if drained else "it goes on"
+        values = {"seq": row["seq"], "step": row["step"], "state": "halted" if drained else "lifted", "reason": reason, "at": 0.0}
+        connection.execute(text("INSERT INTO halt VALUES (:seq, :step, :state, :reason, :at)"), values)
+    connection.execute(text("DROP TABLE drain"))
+
+
 def back_to_version_2(session: Session) -> None:
     engine, outcome = engine_for(session.store_at, durable=True), schema.outcome
     with engine.begin() as connection:
@@ -213,6 +227,7 @@ def back_to_version_2(session: Session) -> None:
             keys = {name: key for name, key in json.loads(row[1]).items() if not name.startswith("taken.")}
             connection.execute(update(outcome).where(outcome.c.seq == row[0]).values(keys=json.dumps(keys)))
         connection.execute(text("DROP TABLE recompute"))
+        back_to_halts(connection)
         for column in NEW_NOTICE_COLUMNS:
             connection.execute(text(f'ALTER TABLE notice DROP COLUMN "{column}"'))
         connection.execute(text("DROP TABLE description"))
@@ -284,6 +299,55 @@ def test_a_store_of_version_2_on_a_server_is_migrated_in_one_transaction(
     assert read_rows(session, schema.recompute) == []
     (row,) = read_rows(session, schema.runner)
     assert row["schema_version"] == SCHEMA_VERSION
+
+
+DRAINS = {
+    "triple": ("halted", "closed by hand, by eva", DrainReason(Cause.PERSON, "eva")),
+    "odd": ("halted", "reset by hand, by a person: of many names", DrainReason(Cause.RESET, "a person: of many names")),
+    "even": ("halted", "gate opened: 3 of 3 exposures", DrainReason(Cause.GATE, "gate", "3 of 3 exposures")),
+    "both": ("halted", "said otherwise", DrainReason(Cause.PERSON, "", "said otherwise")),
+    "any": ("lifted", "it goes on", None),
+}
+"""Step → the newest row of schema 3, and what it means."""
+
+
+@pytest.fixture
+def of_version_3(processed: Session, tmp_path: Path) -> Session:
+    """A store of version 3 in which steps are drained, for every cause."""
+    shutil.copytree(processed.folder.parent, tmp_path / "third")
+    session = Session(tmp_path / "third" / "session", processed.document)
+    store = Store(session.store_path)
+    store.claim()
+    store.close("made")
+    engine = engine_for(session.store_at, durable=True)
+    with engine.begin() as connection:
+        back_to_halts(connection)
+        for number, (step, (state, reason, _)) in enumerate([("any", ("halted", "x opened: y", None)), *DRAINS.items()]):
+            row = {"seq": 10_000 + number, "step": step, "state": state, "reason": reason}
+            connection.execute(text("INSERT INTO halt VALUES (:seq, :step, :state, :reason, 0.0)"), row)
+        for column in NEW_NOTICE_COLUMNS:
+            connection.execute(text(f'ALTER TABLE notice DROP COLUMN "{column}"'))
+        connection.execute(text("DROP TABLE description"))
+        connection.execute(update(schema.runner).values(schema_version=3, last_seq=20_000))
+    engine.dispose()
+    return session
+
+
+def test_who_drained_a_step_is_read_from_the_sentences_of_version_3_and_kept_as_fields(of_version_3: Session) -> None:
+    wanted = {step: why for step, (_, _, why) in DRAINS.items() if why is not None}
+    with open_view(of_version_3) as view:
+        before = {step.name: step.marks.drained for step in view.steps()}
+    assert {step: said for step, said in before.items() if said} == {step: why.sentence for step, why in wanted.items()}
+    Store(of_version_3.store_path).claim()
+    assert read_version(of_version_3.store_path) == SCHEMA_VERSION
+    engine = engine_for(of_version_3.store_at, read_only=True)
+    with engine.connect() as connection:
+        assert load_drains(connection) == wanted
+        assert not inspect(connection).has_table("halt")
+    engine.dispose()
+    assert len(read_rows(of_version_3, schema.drain)) == len(DRAINS) + 1
+    with open_view(of_version_3) as view:
+        assert {step.name: step.marks.drained for step in view.steps()} == before
 
 
 def test_a_store_of_the_first_version_on_a_server_is_refused() -> None:

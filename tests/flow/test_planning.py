@@ -212,8 +212,8 @@ def test_a_step_that_was_closed_by_hand_computes_nothing(session: Session) -> No
 
 
 @pytest.fixture
-def halted(tmp_path: Path) -> Session:
-    """A session in which a trigger has halted a step that the edit of the trigger lets go on."""
+def drained(tmp_path: Path) -> Session:
+    """A session in which a trigger has drained a step that the edit of the trigger lets go on."""
     steps = {
         "n": {"use": f"{TOYS}:count_numbers", "params": {"stop_after": 12}},
         "p": {"use": f"{TOYS}:multiply", "in": {"number": "n"}, "params": {"sleep_s": 0.1}},
@@ -230,25 +230,25 @@ def left_out(session: Session, step: str) -> int:
     return [row["status"] for (name, _), row in outcomes_of(session).items() if name == step].count("absent")
 
 
-def test_what_an_edited_trigger_sets_free_is_an_upper_bound_where_it_may_halt_again(halted: Session) -> None:
-    free = left_out(halted, "p")
+def test_what_an_edited_trigger_sets_free_is_an_upper_bound_where_it_may_drain_again(drained: Session) -> None:
+    free = left_out(drained, "p")
     assert free > 0
-    found = lines(plan_edit(halted, Set(step="g", params={"count": 5}), cores=1))
+    found = lines(plan_edit(drained, Set(step="g", params={"count": 5}), cores=1))
     assert [(found[name].change, found[name].computed, found[name].at_most) for name in ("p", "r")] == [("again", 0, free)] * 2
     assert found["q"].at_most > 0
-    made = carry_out(halted, Set(step="g", params={"count": 5}))
+    made = carry_out(drained, Set(step="g", params={"count": 5}))
     assert 0 < made["p"] <= free
     assert 0 < made["r"] <= free
 
 
-def test_what_an_edited_trigger_sets_free_for_good_is_counted(halted: Session) -> None:
-    free = left_out(halted, "p")
+def test_what_an_edited_trigger_sets_free_for_good_is_counted(drained: Session) -> None:
+    free = left_out(drained, "p")
 
     def let_go(steps: dict[str, Any]) -> None:
         steps["g"]["params"] = {"count": 5, "counted": "exposures"}
 
-    edit_document(halted, let_go)
-    session = open_session(halted.folder)
+    edit_document(drained, let_go)
+    session = open_session(drained.folder)
     found = lines(plan_edit(session, Apply(), cores=1))
     assert [(found[name].change, found[name].computed, found[name].at_most) for name in ("p", "r")] == [("again", free, 0)] * 2
     made = carry_out(session, Apply())

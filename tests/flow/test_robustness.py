@@ -19,8 +19,10 @@ from icestream.flow.runner.loop import Runner
 from icestream.flow.runner.ready_queue import ReadyQueue
 from icestream.flow.runner.supervisor import run_session
 from icestream.flow.runner.tasks import Task
+from icestream.flow.scheduling.batch import Batch
 from icestream.flow.scheduling.deciding import judge_for
 from icestream.flow.scheduling.events import Absorbed, Arrived, Decided, Failed, Retried, SourceClosed
+from icestream.flow.scheduling.gate import Gate
 from icestream.flow.scheduling.instructions import Dispatch
 from icestream.flow.scheduling.scheduler import Scheduler
 from icestream.flow.storage import schema
@@ -307,6 +309,7 @@ def test_a_batch_rule_sees_after_a_restart_what_has_passed(tmp_path: Path) -> No
     runner = Runner(with_steps(session, {**steps, "n": numbers(5)}), Settings(cores=2))
     runner.run()
     stage = runner.engine.workflow.scheduler.stages["b"]
+    assert isinstance(stage, Batch)
     assert (stage.passed, stage.passed_weight) == (5, 5)
 
 
@@ -413,7 +416,9 @@ def test_a_held_item_is_passed_on_as_it_is_when_the_gate_opens() -> None:
     scheduler.handle(Retried("d", "u"))
     scheduler.handle(Decided("d", "u", item("d1")))
     scheduler.handle(Decided("s", "u", item("new")))
-    assert [keys for keys, _ in scheduler.stages["g"].waiting.values()] == [{"items": "new"}]
+    gate = scheduler.stages["g"]
+    assert isinstance(gate, Gate)
+    assert [keys for keys, _ in gate.waiting.values()] == [{"items": "new"}]
 
 
 def test_a_retry_decides_also_what_was_skipped_behind_a_frozen_step() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from icestream.flow.declaration.context import Progress, Verdict
 from icestream.flow.declaration.outcomes import FailureKind, Outcome, Status
+from icestream.flow.scheduling.accumulator import Accumulating
 from icestream.flow.scheduling.deciding import judge_for
 from icestream.flow.scheduling.events import Absorbed, Arrived, Decided, Failed, Retried, SourceClosed, Tick
 from icestream.flow.scheduling.instructions import (
@@ -34,7 +35,7 @@ def scheduler_for(steps: dict[str, Any]) -> Scheduler:
     def judges(node: Node) -> tuple[Callable[[Progress], Verdict], int]:
         return judge_for(node)
 
-    return Scheduler(build_graph(Workflow.model_validate({"steps": {"n": NUMBERS, **steps}})), judges)
+    return Scheduler(build_graph(Workflow.model_validate({"steps": {"n": NUMBERS, **steps}})), judges, checked=True)
 
 
 def arrive(scheduler: Scheduler, unit: str) -> list[Instruction]:
@@ -204,6 +205,12 @@ def test_an_accumulator_takes_what_waits_one_entry_at_a_time() -> None:
     assert scheduler.stages["a"].closed
 
 
+def last_entry(scheduler: Scheduler) -> int:
+    stage = scheduler.stages["a"]
+    assert isinstance(stage, Accumulating)
+    return stage.next_number - 1
+
+
 def test_an_entry_that_fails_is_halved_until_the_culprit_stands_alone() -> None:
     scheduler = scheduler_for(ADD_UP)
     arrive(scheduler, "z")
@@ -215,10 +222,10 @@ def test_an_entry_that_fails_is_halved_until_the_culprit_stands_alone() -> None:
     while True:
         members = tried[-1]
         if "v" in members:
-            wanted = scheduler.handle(Failed("a", str(scheduler.stages["a"].next_number - 1), FailureKind.ITEM, "bad v", 0.0))
+            wanted = scheduler.handle(Failed("a", str(last_entry(scheduler)), FailureKind.ITEM, "bad v", 0.0))
             assert of(DropEntry, wanted)
         else:
-            position = scheduler.stages["a"].next_number - 1
+            position = last_entry(scheduler)
             wanted = scheduler.handle(Absorbed("a", position, f"s{position}", {}))
         failed += [one.unit for one in of(Settle, wanted) if one.outcome.status is Status.FAILED]
         entries = of(Consume, wanted)
@@ -286,4 +293,4 @@ def test_the_memory_does_not_grow_with_the_session() -> None:
         finish(scheduler, "d", f"u{number}")
         finish(scheduler, "t", f"u{number}")
     assert scheduler.units == {}
-    assert not any(stage.undecided or stage.failures or stage.waiting for stage in scheduler.stages.values())
+    assert not any(stage.undecided or stage.failures or stage.n_waiting for stage in scheduler.stages.values())

@@ -336,8 +336,8 @@ def test_a_reader_along_the_sequence_misses_nothing_and_sees_whole_transactions(
                 for number in range(150):
                     with store.transaction(durable=number % 10 == 0) as connection:
                         notify(store, connection, str(number))
-                        halt = {"seq": store.next_seq(), "step": "s", "state": "halted", "reason": "", "at": 0.0}
-                        connection.execute(insert(schema.halt).values(halt))
+                        drain = {"seq": store.next_seq(), "step": "s", "state": "resumed", "by": "", "reason": "", "at": 0.0}
+                        connection.execute(insert(schema.drain).values(drain))
             finally:
                 over.set()
 
@@ -350,7 +350,7 @@ def test_a_reader_along_the_sequence_misses_nothing_and_sees_whole_transactions(
             last_round = over.is_set()
             with reader.begin() as connection:
                 numbers = []
-                for table in (schema.notice, schema.halt):
+                for table in (schema.notice, schema.drain):
                     later = table.c.seq > (seen[-1] if seen else 0)
                     numbers.append(list(connection.execute(select(table.c.seq).where(later)).scalars()))
                     time.sleep(0.002)

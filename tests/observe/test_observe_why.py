@@ -183,10 +183,11 @@ def test_a_step_waits_for_the_first_version(paper: PaperSession) -> None:
 
 
 def test_a_step_that_was_closed_by_hand(paper: PaperSession) -> None:
-    paper.add(schema.halt, seq=paper.store.next_seq(), step="ctf", state="halted", reason="stopped by eva", at=paper.now)
-    assert of_step(paper, "ctf")[0] == "ctf: takes nothing new: stopped by eva"
-    assert of_exposure(paper, "mic_3")["ctf"] == "takes nothing new: stopped by eva"
-    paper.add(schema.halt, seq=paper.store.next_seq(), step="ctf", state="lifted", reason="eva", at=paper.now)
+    why = {"cause": "person", "by": "eva", "reason": "the grid is finished"}
+    paper.add(schema.drain, seq=paper.store.next_seq(), step="ctf", state="drained", at=paper.now, **why)
+    assert of_step(paper, "ctf")[0] == "ctf: takes nothing new: closed by hand, by eva: the grid is finished"
+    assert of_exposure(paper, "mic_3")["ctf"] == "takes nothing new: closed by hand, by eva: the grid is finished"
+    paper.add(schema.drain, seq=paper.store.next_seq(), step="ctf", state="resumed", by="", reason="", at=paper.now)
     assert of_step(paper, "ctf")[0] == "ctf: 1 is queued; 2 are waiting for align"
 
 

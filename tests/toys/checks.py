@@ -22,7 +22,7 @@ _NUMBERED: tuple[Table, ...] = (
     schema.gate_opening,
     schema.batch,
     schema.failure,
-    schema.halt,
+    schema.drain,
     schema.notice,
     schema.override,
     schema.recompute,

@@ -138,8 +138,8 @@ class Life:
             return (
                 unknown
                 or "no exposure is called" in answer
-                or "was halted: closed by hand" in answer
-                or "was halted: reset" in answer
+                or "was drained: closed by hand" in answer
+                or "was drained: reset" in answer
             )
         if not isinstance(command, Override):
             return False

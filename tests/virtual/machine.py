@@ -97,6 +97,7 @@ class VirtualRunner(Runner):
         """Do one cycle; return the report if the run is over."""
         if self._done():
             return self._finish()
+        self.engine.workflow.scheduler.checked = True  # it is built anew by every edit
         self._cycle()
         return None
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from icestream.cli.fields import describe_fields
-from icestream.flow.declaration.step import Kind, Port, StepType
+from icestream.flow.declaration.step import Port, StepType
 
 
 def describe_step(step_type: StepType) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def _passed(port: Port) -> str:
 
 
 def _outputs(step_type: StepType) -> dict[str, str]:
-    if step_type.kind is Kind.FILTER:
+    if step_type.is_filter:
         passed = {port.name: _passed(port) for port in step_type.ports if not port.many}
         rejected = {f"rejected.{name}": record for name, record in passed.items()}
         return {**passed, **rejected} or {"out": "same as the input"}

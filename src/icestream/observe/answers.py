@@ -17,7 +17,7 @@ ChangeKind = Literal["exposure", "outcome", "snapshot", "stream", "gate", "batch
 class Marks:
     """What people should know of a step beside its counts."""
 
-    halted: str | None = None
+    drained: str | None = None
     """Why it takes nothing new, if it was closed by hand or by a signal."""
     stale: int = 0
     """Exposures it has taken that are no longer items, or have another result."""
@@ -31,7 +31,7 @@ class Marks:
     @property
     def sentences(self) -> list[str]:
         """What people read, nothing where all is plain."""
-        said = [f"takes nothing new: {self.halted}"] if self.halted is not None else []
+        said = [f"takes nothing new: {self.drained}"] if self.drained is not None else []
         said += [f"{self.stale} of those taken are no longer items or have changed"] if self.stale else []
         said += [f"{self.by_hand} overridden"] if self.by_hand else []
         said += [f"{self.own_params} recomputed with parameters of their own"] if self.own_params else []

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Table, func, select
 
 from icestream.errors import SessionError
 from icestream.flow.storage import schema
+from icestream.flow.storage.drains import load_drains
 from icestream.flow.storage.own_params import OwnParams
 from icestream.flow.storage.pauses import ActivePause
 from icestream.observe.answers import Marks
@@ -61,13 +62,11 @@ def read_hold(connection: Connection) -> ActivePause | None:
 
 def read_marks(connection: Connection) -> dict[str, Marks]:
     """Return what is to be known of each step that has something."""
-    halt, stale, override, recompute = schema.halt, schema.stale, schema.override, schema.recompute
+    stale, override, recompute = schema.stale, schema.override, schema.recompute
     revision = schema.revision
-    if not is_there(connection, halt):
+    if not is_there(connection, stale):
         return {}
-    newest = select(func.max(halt.c.seq)).group_by(halt.c.step)
-    rows = connection.execute(select(halt.c.step, halt.c.reason).where(halt.c.seq.in_(newest) & (halt.c.state == "halted")))
-    halted: dict[str, str] = {row[0]: row[1] for row in rows}
+    drained = {step: why.sentence for step, why in load_drains(connection).items()}
     active = stale.join(revision, revision.c.id == stale.c.revision)
     stales = _counts(
         connection, select(revision.c.step, func.count()).select_from(active).where(revision.c.state == "active"), revision.c.step
@@ -80,8 +79,8 @@ def read_marks(connection: Connection) -> dict[str, Marks]:
     frozen = select(revision.c.step, func.count()).where((revision.c.state == "frozen") & used)
     old = _counts(connection, frozen, revision.c.step)
     return {
-        step: Marks(halted.get(step), stales.get(step, 0), hands.get(step, 0), old.get(step, 0), own.get(step, 0))
-        for step in {*halted, *stales, *hands, *old, *own}
+        step: Marks(drained.get(step), stales.get(step, 0), hands.get(step, 0), old.get(step, 0), own.get(step, 0))
+        for step in {*drained, *stales, *hands, *old, *own}
     }
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 import psutil
 from sqlalchemy import Connection, func, select
 
-from icestream.flow.scheduling.stale_inputs import TAKEN
+from icestream.flow.scheduling.accumulator import TAKEN
 from icestream.flow.storage import schema
 from icestream.flow.storage.claiming import is_alive, read_runner_row
 from icestream.flow.storage.session import Session

@@ -113,8 +113,8 @@ def say_step(facts: Facts, name: str) -> str:
     step, marks, note = facts.steps[name], facts.marks[name], facts.notes.get(name, "")
     if step.revision is None:
         return "no runner has seen this step yet"
-    if marks.halted is not None:
-        return f"takes nothing new: {marks.halted}"
+    if marks.drained is not None:
+        return f"takes nothing new: {marks.drained}"
     if step.stream == "closed" and not step.counts.running and not step.counts.waiting:
         return f"nothing: it is finished ({step.stream_reason}); {_ended(step)}"
     if step.kind == "source":
@@ -219,8 +219,8 @@ def _say_open(
 
 def _say_held(facts: Facts, name: str) -> str | None:
     """Return what keeps a step from taking an exposure whose inputs are there."""
-    if facts.marks[name].halted is not None:
-        return f"takes nothing new: {facts.marks[name].halted}"
+    if facts.marks[name].drained is not None:
+        return f"takes nothing new: {facts.marks[name].drained}"
     if _unpublished(facts, name):
         return f"is waiting for the first version of {' and of '.join(_unpublished(facts, name))}"
     if facts.steps[name].kind in _HOLDING:

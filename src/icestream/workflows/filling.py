@@ -8,7 +8,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from icestream.errors import WorkflowError
-from icestream.flow.declaration.step import Kind
 from icestream.flow.storage.session import SessionDocument
 from icestream.flow.workflow.acquiring import SessionAcquisition, describe_refused
 from icestream.flow.workflow.building import build_graph
@@ -181,7 +180,7 @@ def _check_sources(steps: Mapping[str, StepSpec], roots: Mapping[str, str]) -> l
     problems = []
     for name, spec in steps.items():
         step_type = type_of(spec)
-        field = None if step_type is None or step_type.kind is not Kind.SOURCE else step_type.params.model_fields.get("root")
+        field = None if step_type is None or not step_type.is_source else step_type.params.model_fields.get("root")
         wanted = None if field is None else spec.params.get("root", field.default)
         if wanted is not None and wanted not in roots:
             option = f"--{wanted} FOLDER" if wanted in ("movies", "micrographs") else f"--root {wanted}=FOLDER"

@@ -11,7 +11,7 @@ from typing import Any
 
 from icestream.errors import IcestreamError
 from icestream.flow.declaration.registry import find_step
-from icestream.flow.declaration.step import Kind, StepType
+from icestream.flow.declaration.step import StepType
 from icestream.flow.workflow.acquiring import SessionAcquisition
 from icestream.flow.workflow.graph import StepSpec
 from icestream.records import GainReference, Picks
@@ -78,7 +78,7 @@ def type_of(spec: StepSpec) -> StepType | None:
 
 def imports_gain(step_type: StepType) -> bool:
     """Tell whether a step imports gain references."""
-    return step_type.kind is Kind.SOURCE and step_type.output is not None and issubclass(step_type.output, GainReference)
+    return step_type.is_source and step_type.output is not None and issubclass(step_type.output, GainReference)
 
 
 def _may_be_asked(value: Any) -> bool:
@@ -99,7 +99,7 @@ class _Maker:
             pass
         elif imports_gain(step_type):
             only_with = self._gain(step_type, params)
-        elif step_type.kind is Kind.SOURCE:
+        elif step_type.is_source:
             self._source(name, step_type, params)
         elif step_type.output is not None and issubclass(step_type.output, Picks):
             self._picker(name, step_type, params)

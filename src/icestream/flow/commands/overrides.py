@@ -6,7 +6,6 @@ from icestream.errors import SessionError
 from icestream.flow.commands.context import CommandContext
 from icestream.flow.commands.requests import Override
 from icestream.flow.declaration import outcomes
-from icestream.flow.declaration.step import Kind
 from icestream.flow.scheduling import events
 from icestream.flow.scheduling.overriding import Override as Decision
 from icestream.flow.scheduling.overriding import may_override
@@ -25,7 +24,7 @@ def override(context: CommandContext, command: Override) -> str:
         raise SessionError(refusal)
     if command.verdict == "lift" and (unit, step) not in context.workflow.scheduler.overrides:
         raise SessionError(f"nobody has decided about {name} by hand at {step}: there is nothing to take back")
-    if node.type.kind is Kind.SOURCE and step != source:
+    if node.type.is_source and step != source:
         raise SessionError(f"{name} did not come from {step} but from {source}")
     _store(context, command, unit=unit, step=step)
     context.controls.decide_again(events.Overridden(step, unit))

@@ -4,10 +4,9 @@ from sqlalchemy import delete, func, select
 
 from icestream.flow.commands.context import CommandContext
 from icestream.flow.commands.requests import Reset, Restart
-from icestream.flow.commands.streams import BY_HAND
 from icestream.flow.declaration import outcomes
 from icestream.flow.scheduling import instructions
-from icestream.flow.scheduling.draining import HALTED
+from icestream.flow.scheduling.draining import Cause, DrainReason
 from icestream.flow.scheduling.instructions import NoticeCause
 from icestream.flow.storage import schema
 from icestream.flow.storage.writing import Writing
@@ -30,8 +29,8 @@ def reset(context: CommandContext, command: Reset) -> str:
     dropped = _count_decided(context.writing, old)
     for revision in old:
         _drop(context.writing, revision)
-    if not context.workflow.scheduler.stages[command.step].halted:
-        context.writing.apply(instructions.Halt(command.step, HALTED, f"reset {BY_HAND}{context.author}"))
+    if not context.workflow.scheduler.stages[command.step].drained:
+        context.writing.apply(instructions.Drain(command.step, DrainReason(Cause.RESET, context.author)))
     text = f"{', '.join(steps)}: {dropped} outcomes dropped, as {context.author} asked"
     context.notify(NoticeCause.RECOMPUTED, text, command.step)
     dropped_from = f"{dropped} outcomes of {len(steps)} steps dropped: {', '.join(steps)}"

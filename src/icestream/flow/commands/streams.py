@@ -7,21 +7,19 @@ from icestream.flow.commands import pausing
 from icestream.flow.commands.context import CommandContext
 from icestream.flow.commands.requests import Close, Continue, Release, Reopen, Resume, Retry
 from icestream.flow.declaration.outcomes import Status
-from icestream.flow.declaration.step import Kind
-from icestream.flow.scheduling import events, versions
+from icestream.flow.scheduling import events
+from icestream.flow.scheduling.computing import VersionRuns
+from icestream.flow.scheduling.draining import Cause, DrainReason
 from icestream.flow.scheduling.instructions import NoticeCause
 from icestream.flow.storage import schema
-
-BY_HAND = "by hand, by "
-"""What the reason of every halt holds that a person is behind; a signal of a trigger has another."""
 
 
 def close(context: CommandContext, command: Close) -> str:
     """Let a step take nothing new; what is below closes when it has finished."""
     step = context.node(command.step).name
-    if context.workflow.scheduler.stages[step].halted:
+    if context.workflow.scheduler.stages[step].drained:
         return f"{step} takes nothing new already"
-    context.controls.handle(events.Halted(step, f"closed {BY_HAND}{context.author}"))
+    context.controls.handle(events.Drained(step, DrainReason(Cause.PERSON, context.author)))
     running = context.controls.running(step)
     if command.now:
         context.controls.cancel(running)
@@ -31,16 +29,16 @@ def close(context: CommandContext, command: Close) -> str:
 def reopen(context: CommandContext, command: Reopen) -> str:
     """Let a step go on, with what it left out meanwhile."""
     step = context.node(command.step).name
-    if not context.workflow.scheduler.stages[step].halted:
+    if not context.workflow.scheduler.stages[step].drained:
         return f"{step} was not closed by hand; new exposures open it by themselves while the session runs"
     return f"{step} goes on; {context.controls.resume_step(step)} exposures that it left out are decided"
 
 
 def release(context: CommandContext, command: Release) -> str:
     """Let a gate open, or a batch close, because a person wants it."""
-    step, kind = command.step, context.node(command.step).type.kind
-    if kind not in (Kind.GATE, Kind.COLLECT):
-        raise SessionError(f"{step} is no gate and collects no batches, but a {kind}: there is nothing to release")
+    step, step_type = command.step, context.node(command.step).type
+    if not step_type.holds_units:
+        raise SessionError(f"{step} is no gate and collects no batches, but a {step_type.kind}: there is nothing to release")
     count = context.controls.release(step)
     context.notify(NoticeCause.RELEASE, f"{step} was released by {context.author}", step)
     return f"{step} was released; {count} exposures wait no more"
@@ -49,7 +47,8 @@ def release(context: CommandContext, command: Release) -> str:
 def go_on(context: CommandContext, _command: Continue) -> str:
     """End a pause, open what people closed or reset, and retry what failed."""
     parts = [answer] if (answer := pausing.resume(context, Resume())) != pausing.NOT_PAUSED else []
-    closed = [name for name, stage in context.workflow.scheduler.stages.items() if BY_HAND in stage.halted]
+    stages = context.workflow.scheduler.stages
+    closed = [name for name, stage in stages.items() if stage.drained and stage.drained.by_hand]
     parts += [reopen(context, Reopen(step=step)) for step in closed]
     parts.append(retry(context, Retry()))
     return "; ".join(parts)
@@ -63,7 +62,7 @@ def retry(context: CommandContext, command: Retry) -> str:
         if only not in (None, name):
             continue
         chosen = [unit for unit in _failed_at(context, name) if command.unit in (None, unit)]
-        if node.type.kind is Kind.SOURCE:
+        if node.type.is_source:
             sources += len(chosen)
             continue
         for unit in chosen:
@@ -79,7 +78,7 @@ def _failed_at(context: CommandContext, step: str) -> list[str]:
     outcome, stage = schema.outcome, context.workflow.scheduler.stages[step]
     failed = (outcome.c.revision == context.workflow.revisions[step].id) & (outcome.c.status == Status.FAILED.value)
     units = context.writing.connection.execute(select(outcome.c.unit).where(failed)).scalars().all()
-    return [unit for unit in units if stage.node.domain != f"version:{step}" or versions.is_latest(stage, unit)]
+    return [unit for unit in units if not isinstance(stage, VersionRuns) or stage.is_latest(unit)]
 
 
 def clear_failures(context: CommandContext, step: str, unit: str) -> None:

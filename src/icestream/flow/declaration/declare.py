@@ -162,7 +162,7 @@ class _Declare:
         """Declare a pure function of `Progress` that holds the stream until it accepts.
 
         ``admit`` keeps or rejects each exposure, by its id and the parameters, before it waits; the rejected are a stream of
-        their own. A parameter that is marked ``json_schema_extra={"halts": True}`` names steps that are halted when it opens.
+        their own. A parameter that is marked ``json_schema_extra={"drains": True}`` names steps that are drained when it opens.
         """
         return self._of_progress(name, version=version, kind=Kind.GATE, admit=admit)
 

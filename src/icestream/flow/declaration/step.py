@@ -97,6 +97,66 @@ class StepType:
     """What is shown of two streams that the step joins."""
 
     @property
+    def is_source(self) -> bool:
+        """It makes items of what it finds; it reads no other step."""
+        return self.kind is Kind.SOURCE
+
+    @property
+    def computes(self) -> bool:
+        """It makes a result of each unit, with a key of its own."""
+        return self.kind is Kind.MAP
+
+    @property
+    def is_filter(self) -> bool:
+        """It keeps or rejects each unit by looking at it."""
+        return self.kind is Kind.FILTER
+
+    @property
+    def is_gate(self) -> bool:
+        """It holds the stream until its rule lets it pass."""
+        return self.kind is Kind.GATE
+
+    @property
+    def collects(self) -> bool:
+        """It cuts the stream into batches."""
+        return self.kind is Kind.COLLECT
+
+    @property
+    def accumulates(self) -> bool:
+        """It grows a state with the stream."""
+        return self.kind is Kind.ACCUMULATE
+
+    @property
+    def decides_membership(self) -> bool:
+        """It says who belongs to a stream and passes on the keys of its inputs, unchanged."""
+        return self.kind in (Kind.FILTER, Kind.GATE)
+
+    @property
+    def works_on_units(self) -> bool:
+        """Its function is called for each unit by itself."""
+        return self.kind in (Kind.MAP, Kind.FILTER)
+
+    @property
+    def holds_units(self) -> bool:
+        """Units wait there until its rule says that there are enough; they may also be let go by hand."""
+        return self.kind in (Kind.GATE, Kind.COLLECT)
+
+    @property
+    def takes_many(self) -> bool:
+        """It takes many units together and keeps what it took, whatever becomes of them later."""
+        return self.kind in (Kind.COLLECT, Kind.ACCUMULATE)
+
+    @property
+    def has_rule(self) -> bool:
+        """A rule is asked whether those that wait there are enough."""
+        return self.kind in (Kind.GATE, Kind.COLLECT, Kind.ACCUMULATE)
+
+    @property
+    def makes_results(self) -> bool:
+        """It computes what it publishes: items, or versions."""
+        return self.kind in (Kind.MAP, Kind.ACCUMULATE)
+
+    @property
     def time_limit_s(self) -> float | None:
         """How long one call may take; no limit if unset."""
         return None if self.max_hours is None else 3600.0 * self.max_hours

@@ -14,7 +14,7 @@ from icestream.flow.declaration.context import Verdict
 from icestream.flow.declaration.guard import CallFailure, call_step
 from icestream.flow.declaration.program import ProgramSettings
 from icestream.flow.declaration.registry import find_record, find_step, plugin_of
-from icestream.flow.declaration.step import Kind, StepType, Update
+from icestream.flow.declaration.step import StepType, Update
 from icestream.flow.execution.bench import WorkerContext
 from icestream.flow.execution.messages import (
     AbsorbCall,
@@ -106,7 +106,7 @@ def _call(step: StepType, call: StepCall, ctx: WorkerContext) -> _Made:
 
 
 def _describe_answer(step: StepType, attempt: str, answer: object) -> _Made:
-    wanted = Verdict if step.kind is Kind.FILTER else step.output or Record
+    wanted = Verdict if step.is_filter else step.output or Record
     if not isinstance(answer, wanted):
         raise TypeError(f"step {step.name!r} returned {type(answer).__name__}; a {step.kind} like it returns {wanted.__name__}")
     if isinstance(answer, Verdict):

@@ -1,23 +1,31 @@
-"""What would become of every unit if a workflow were taken up now: the scheduler's rules, applied without running anything.
+"""What would become of every unit if a workflow were taken up now: the scheduler itself is asked, and nothing is run.
 
-A result's key is a hash of what goes into it, so what a map would compute can be looked up. What a changed filter or gate will
-say is known only where the same rule has decided the same item before; else everything below it is an upper bound.
+It is told what workers would say. A result's key is a hash of what goes into it, so what a map would compute can be looked up;
+one that does not exist is counted, and a key that stands for it goes on. What a changed filter or gate will say is known only
+where the same rule has decided the same item before; else everything below it is an upper bound. Each page of units has a
+scheduler of its own, so the memory does not grow with the session.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection
 
-from icestream.flow.declaration.outcomes import Outcome, Status
-from icestream.flow.declaration.step import Kind
-from icestream.flow.planning.gate_release import find_lifted, forget_left_out, set_free
+from icestream.flow.declaration.context import Progress, Verdict
+from icestream.flow.declaration.outcomes import Member, Outcome, Status
 from icestream.flow.planning.lookup import Lookup
 from icestream.flow.planning.planned_revisions import PlannedRevision
-from icestream.flow.scheduling.joins import join_inputs, passed_keys
-from icestream.flow.scheduling.overriding import decide_by_hand, source_outcome
-from icestream.flow.scheduling.stage import Unit
+from icestream.flow.scheduling.draining import Cause, DrainReason
+from icestream.flow.scheduling.events import Absorbed, Decided
+from icestream.flow.scheduling.gate import Gate
+from icestream.flow.scheduling.instructions import Consume, Dispatch, Instruction, Settle
+from icestream.flow.scheduling.joins import passed_keys
+from icestream.flow.scheduling.overriding import source_outcome
+from icestream.flow.scheduling.scheduler import Scheduler
+from icestream.flow.scheduling.stage import Inputs, Unit
 from icestream.flow.storage import resuming
+from icestream.flow.storage.drains import load_drains
 from icestream.flow.storage.own_params import Owned, lay_over, load_owned
 from icestream.flow.workflow.graph import Graph, Node
 from icestream.flow.workflow.keys import canonical_json, result_key
@@ -25,8 +33,6 @@ from icestream.flow.workflow.keys import canonical_json, result_key
 _PAGE = 500
 _NEW = "+"
 """A key that stands for a result which does not exist begins with this."""
-
-Inputs = dict[str, tuple[str, ...]]
 
 
 @dataclass
@@ -63,19 +69,21 @@ class DryRun:
     tallies: dict[str, Tally] = field(default_factory=dict)
     _numbers: dict[tuple[object, ...], str] = field(default_factory=dict)
     _made: set[str] = field(default_factory=set)
+    _cases: dict[str, _Case] = field(default_factory=dict)
+    _answers: dict[tuple[str, str], Outcome] = field(default_factory=dict)
+    _pending: dict[str, list[Dispatch]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self) -> None:
         self._overrides = resuming.load_overrides(self.connection)
         self._owned = load_owned(self.connection) if self.owned is None else self.owned
-        self._lifted = find_lifted(self.connection, self.steps)
-        self.set_free = set_free(self.graph, self._lifted)
-        self._halted = set(resuming.load_halts(self.connection)) - set(self._lifted)
+        drains = load_drains(self.connection)
+        self._released = _find_released(drains, self.steps)
+        self.set_free = {name for step in self._released for name in self.graph.descendants(step)}
+        self._drained = {step: why for step, why in drains.items() if step not in self._released}
+        self._graph = Graph({name: replace(node, after=()) for name, node in self.graph.nodes.items()})
         self._past = Lookup(self.connection, self.steps)
         self.tallies = {name: Tally() for name in self.steps}
-        self._above = {
-            name: tuple({link.step for links in step.node.item_links.values() for link in links})
-            for name, step in self.steps.items()
-        }
+        self._above = {name: step.node.item_steps for name, step in self.steps.items()}
         self._unread = {
             name: self._rule(step, {}, step.revision.params) for name, step in self.steps.items() if not step.node.type.reads
         }
@@ -84,11 +92,11 @@ class DryRun:
         """Return a tally for each step; steps that keep their revision are counted where they have not decided yet."""
         wanted = self._wanted(unsettled_only)
         exposures = [node for node in self.graph.nodes.values() if node.domain == "exposure" and node.name in wanted]
-        if any(not self.steps[node.name].kept for node in exposures) or unsettled_only or self._lifted:
+        if any(not self.steps[node.name].kept for node in exposures) or unsettled_only or self._released:
             for cases in self._pages(wanted, unsettled_only):
                 self._go_through(exposures, cases)
         for name, step in self.steps.items():
-            if step.node.type.kind is Kind.COLLECT and step.kept:
+            if step.node.type.collects and step.kept:
                 nodes = [node for node in self.graph.nodes.values() if node.domain == f"batch:{name}"]
                 if unsettled_only or any(not self.steps[node.name].kept for node in nodes):
                     self._go_through(nodes, [_Case(unit, self.acquisition) for unit in self._past.batches(name)])
@@ -100,7 +108,7 @@ class DryRun:
         """Return a tally for each step if some exposures were decided again from one step on; what is taken stays taken."""
         below = {step for step in self.graph.descendants(name) if self.graph.nodes[step].domain == "exposure"}
         known = {step: foreseen.revision for step, foreseen in self.steps.items()}
-        frozen = {step for step in below if self.graph.nodes[step].type.kind in (Kind.COLLECT, Kind.ACCUMULATE)}
+        frozen = {step for step in below if self.graph.nodes[step].type.takes_many}
         nodes = [node for node in self.graph.nodes.values() if node.name in below]
         for rows in self._past.pages(_PAGE, unsettled_only=False, units=units):
             cases = []
@@ -121,25 +129,87 @@ class DryRun:
         known = {name: self.steps[name].revision for name in wanted if self.steps[name].kept}
         for name in wanted:  # a source that is read again finds what it found before
             before = self.steps[name].before
-            if self.steps[name].node.type.kind is Kind.SOURCE and before is not None:
+            if self.steps[name].node.type.is_source and before is not None:
                 known[name] = before
         for rows in self._past.pages(_PAGE, unsettled_only=unsettled_only):
             units = resuming.load_exposures(self.connection, known, [row.unit for row in rows])
             for unit in units:
-                forget_left_out(unit, self.graph, self._lifted)
+                _forget_left_out(unit, self.graph, self._released)
             yield [
                 _Case(unit, {**row.acquisition, **self.acquisition}, row.source) for unit, row in zip(units, rows, strict=True)
             ]
 
     def _go_through(self, nodes: list[Node], cases: list[_Case]) -> None:
-        self._numbers.clear()
-        self._made.clear()
+        """Let a scheduler decide some units at some steps; what workers would say of them is looked up for all together."""
+        for memory in (self._numbers, self._made, self._answers):
+            memory.clear()
         for node in nodes:
-            if node.type.kind is Kind.SOURCE:
+            if node.type.is_source:
                 for case in cases:
                     self._source(case, self.steps[node.name])
-                continue
-            self._step(self.steps[node.name], [case for case in cases if node.name not in case.unit.outcomes])
+        deciding = [node for node in nodes if not node.type.is_source]
+        self._begin(deciding)
+        self._cases = {case.unit.id: case for case in cases}
+        self._carry_out(self._scheduler.admit([case.unit for case in cases], more=True))
+        for node in deciding:
+            self._answer(self.steps[node.name], self._pending.pop(node.name, []))
+            stage, tally = self._scheduler.stages[node.name], self.tallies[node.name]
+            tally.at_most += len(stage.awaiting_version)  # nobody has published a version
+            if node.type.collects:
+                tally.decided += stage.n_waiting
+
+    def _begin(self, nodes: list[Node]) -> None:
+        """Make a scheduler whose gates are open, whose batches stay open, and whose accumulators take all that comes."""
+        names = frozenset(node.name for node in nodes)
+        scheduler = self._scheduler = Scheduler(self._graph, _judge, self._overrides, backlog=True, decides=names)
+        for name, stage in scheduler.stages.items():
+            stage.set_drained(self._drained.get(name))
+            stage.version_key = self._past.newest.get(name) if self.steps[name].kept else f"{_NEW}{name}"
+            if isinstance(stage, Gate):
+                stage.opened = True
+
+    def _carry_out(self, wanted: Iterable[Instruction]) -> None:
+        """Keep what is to be computed, and note what is decided."""
+        queue = deque(wanted)
+        while queue:
+            match queue.popleft():
+                case Settle(step, unit, outcome):
+                    self._note(step, unit, outcome)
+                case Dispatch(step, unit) as dispatch if (step, unit) not in self._answers:
+                    self._is_uncertain(step, unit)
+                    self._pending[step].append(dispatch)
+                case Dispatch(step, unit):  # decided meanwhile by the same inputs
+                    queue.extend(self._scheduler.handle(Decided(step, unit, self._answers[step, unit])))
+                case Consume(step, position, members):
+                    queue.extend(self._scheduler.handle(self._absorb(step, position, members)))
+                case _:
+                    pass
+
+    def _is_uncertain(self, step: str, unit: str) -> bool:
+        """Tell whether it is not sure what a step will say of a unit, or whether it comes to it at all."""
+        case = self._cases[unit]
+        if self._released.get(step) or not case.uncertain.isdisjoint(self._above[step]):  # a gate may drain it again
+            case.uncertain.add(step)
+        return step in case.uncertain
+
+    def _note(self, step: str, unit: str, outcome: Outcome) -> None:
+        node = self.steps[step].node
+        if outcome.status is not Status.ABSENT:
+            self._is_uncertain(step, unit)
+        if node.type.is_gate and outcome.status is Status.ITEM and (unit, step) not in self._overrides:
+            self.tallies[step].decided += 1
+            self._cases[unit].uncertain.add(step)
+
+    def _absorb(self, step: str, position: int, members: Sequence[Member]) -> Absorbed:
+        node, tally, assignments = self.steps[step].node, self.tallies[step], {}
+        for unit, _ in members:
+            if self._is_uncertain(step, unit):
+                tally.at_most += 1
+            else:
+                tally.computed += 1
+            if node.type.assigns is not None:
+                assignments[unit] = self._number(step, unit)
+        return Absorbed(step, position, self._scheduler.stages[step].version_key or f"{_NEW}{step}", assignments)
 
     def _source(self, case: _Case, step: PlannedRevision) -> None:
         name, outcomes = step.node.name, case.unit.outcomes
@@ -150,65 +220,18 @@ class DryRun:
             outcomes[name] = source_outcome(outcomes[name], self._overrides.get((case.unit.id, name)))
             self.tallies[name].decided += 1
 
-    def _step(self, step: PlannedRevision, cases: list[_Case]) -> None:
-        """Decide many units at one step; the keys that maps would have are looked up together."""
-        keyed: list[tuple[_Case, str]] = []
-        filtered: list[tuple[_Case, Inputs]] = []
-        for case in cases:
-            inputs = self._join(case, step.node)
-            if inputs is None:
-                continue
-            match step.node.type.kind:
-                case Kind.MAP:
-                    keyed.append((case, self._key(case, step, inputs)))
-                case Kind.FILTER:
-                    filtered.append((case, inputs))
-                case kind:
-                    self._hold(case, step, inputs, kind)
-        there = self._past.existing([key for _, key in keyed if not key.startswith(_NEW)])
-        for case, key in keyed:
-            self._compute(case, step, key, exists=key in there)
-        verdicts = self._past.verdicts(step, [case.unit.id for case, _ in filtered])
-        for case, inputs in filtered:
-            self._filter(case, step, inputs, verdicts.get(case.unit.id, []))
-
-    def _join(self, case: _Case, node: Node) -> Inputs | None:
-        """Return what a step would run on, or None where it is skipped, decided by hand, or not to be decided yet."""
-        if node.name in self._halted:
-            case.unit.outcomes[node.name] = Outcome(Status.ABSENT)
-            return None
-        if any(step not in case.unit.outcomes for step in self._above[node.name]):
-            return None
-        joined = join_inputs(node, case.unit.outcomes)
-        if joined is None:
-            return None
-        if self._lifted.get(node.name):  # the gate may halt it again
-            case.uncertain.add(node.name)
-        if case.uncertain and not case.uncertain.isdisjoint(self._above[node.name]):
-            case.uncertain.add(node.name)
-        if joined.outcome is not None:
-            case.unit.outcomes[node.name] = joined.outcome
-            return None
-        forced = self._overrides.get((case.unit.id, node.name))
-        by_hand = decide_by_hand(node, joined.inputs, 1, forced) if forced else None
-        if by_hand is not None:
-            case.unit.outcomes[node.name] = by_hand
-            return None
-        return self._bind(case, node, joined.inputs) if node.bound else joined.inputs
-
-    def _bind(self, case: _Case, node: Node, inputs: Inputs) -> Inputs | None:
-        found = dict(inputs)
-        for port in sorted(node.bound):
-            keys = []
-            for index, link in enumerate(node.links[port]):
-                known = case.unit.bound.get((node.name, f"{port}#{index}"))
-                known = known or (self._past.newest.get(link.step) if self.steps[link.step].kept else f"{_NEW}{link.step}")
-                if known is None:  # it waits for a version that nobody has published
-                    self.tallies[node.name].at_most += 1
-                    return None
-                keys.append(known)
-            found[port] = tuple(keys)
-        return found
+    def _answer(self, step: PlannedRevision, asked: list[Dispatch]) -> None:
+        """Say what workers would say; the keys that maps would have are looked up together."""
+        if step.node.type.computes:
+            keyed = [(one, self._key(self._cases[one.unit], step, one.inputs)) for one in asked]
+            there = self._past.existing([key for _, key in keyed if not key.startswith(_NEW)])
+            answers = [(one, self._compute(self._cases[one.unit], step, key, exists=key in there)) for one, key in keyed]
+        else:
+            verdicts = self._past.verdicts(step, [one.unit for one in asked])
+            answers = [(one, self._filter(self._cases[one.unit], step, one.inputs, verdicts.get(one.unit, []))) for one in asked]
+        for one, outcome in answers:
+            self._answers[one.step, one.unit] = outcome
+            self._carry_out(self._scheduler.handle(Decided(one.step, one.unit, outcome)))
 
     def _key(self, case: _Case, step: PlannedRevision, inputs: Inputs) -> str:
         """Return the key of a map's result; one that cannot exist, because an input does not, gets a number."""
@@ -238,13 +261,12 @@ class DryRun:
     def _number(self, *what: object) -> str:
         return self._numbers.setdefault(what, f"{_NEW}{len(self._numbers)}")
 
-    def _compute(self, case: _Case, step: PlannedRevision, key: str, *, exists: bool) -> None:
+    def _compute(self, case: _Case, step: PlannedRevision, key: str, *, exists: bool) -> Outcome:
         name, tally = step.node.name, self.tallies[step.node.name]
         if exists:
             tally.reused += 1
             tally.reused_keys.add(key)
-            case.unit.outcomes[name] = Outcome(Status.ITEM, {"out": key})
-            return
+            return Outcome(Status.ITEM, {"out": key})
         made = key if key.startswith(_NEW) else f"{_NEW}{key}"
         if made in self._made:  # a step with the same parameters computes it already
             tally.reused += 1
@@ -253,40 +275,45 @@ class DryRun:
         else:
             tally.computed += 1
         self._made.add(made)
-        case.unit.outcomes[name] = Outcome(Status.ITEM, {"out": made})
+        return Outcome(Status.ITEM, {"out": made})
 
-    def _filter(self, case: _Case, step: PlannedRevision, inputs: Inputs, verdicts: list[tuple[str, dict[str, str]]]) -> None:
-        node, tally = step.node, self.tallies[step.node.name]
-        tally.decided += 1
+    def _filter(self, case: _Case, step: PlannedRevision, inputs: Inputs, verdicts: list[tuple[str, dict[str, str]]]) -> Outcome:
+        node = step.node
+        self.tallies[node.name].decided += 1
         passed, refused = (passed_keys(node, inputs, accepted=accepted) for accepted in (True, False))
         if ("item", passed) in verdicts:
-            case.unit.outcomes[node.name] = Outcome(Status.ITEM, passed)
-        elif ("rejected", refused) in verdicts:
-            case.unit.outcomes[node.name] = Outcome(Status.REJECTED, refused)
-        else:
-            case.unit.outcomes[node.name] = Outcome(Status.ITEM, {**passed, **refused})
-            case.uncertain.add(node.name)
-
-    def _hold(self, case: _Case, step: PlannedRevision, inputs: Inputs, kind: Kind) -> None:
-        node, tally = step.node, self.tallies[step.node.name]
-        if kind is Kind.ACCUMULATE:
-            if node.name in case.uncertain:
-                tally.at_most += 1
-            else:
-                tally.computed += 1
-            keys = {"assignments": self._number(node.name, case.unit.id)} if node.type.assigns is not None else {}
-            case.unit.outcomes[node.name] = Outcome(Status.ITEM, keys)
-        else:
-            tally.decided += 1
-            keys = passed_keys(node, inputs, accepted=True) if kind is Kind.GATE else {"batch": inputs["items"][0]}
-            case.unit.outcomes[node.name] = Outcome(Status.ITEM, keys)
-            case.uncertain.add(node.name)
+            return Outcome(Status.ITEM, passed)
+        if ("rejected", refused) in verdicts:
+            return Outcome(Status.REJECTED, refused)
+        case.uncertain.add(node.name)
+        return Outcome(Status.ITEM, {**passed, **refused})
 
     def _run_newest(self, step: PlannedRevision) -> None:
         """Count the one run, on the newest versions, of a step that is fed by versions alone."""
-        case = _Case(Unit(step.node.name, step.node.domain), self.acquisition)
-        inputs = self._bind(case, step.node, {})
-        if inputs is not None:
-            key = self._key(case, step, inputs)
-            there = self._past.existing([] if key.startswith(_NEW) else [key])
-            self._compute(case, step, key, exists=key in there)
+        self._go_through([step.node], [_Case(Unit(step.node.name, step.node.domain), self.acquisition)])
+
+
+def _judge(node: Node) -> tuple[Callable[[Progress], Verdict], int]:
+    """Let accumulators take what comes, and batches nothing: how they are cut depends on the order of arrival."""
+    return lambda _: Verdict(accepted=node.type.accumulates), 1
+
+
+def _find_released(drains: Mapping[str, DrainReason], steps: Mapping[str, PlannedRevision]) -> dict[str, bool]:
+    """Return the drained steps that go on, as their gate is asked anew; for each, whether the gate may drain it again."""
+    gates = {name: step.node for name, step in steps.items() if step.node.type.is_gate and not step.kept}
+    return {
+        step: step in gates[why.by].closes
+        for step, why in drains.items()
+        if step in steps and why.cause is Cause.GATE and why.by in gates
+    }
+
+
+def _forget_left_out(unit: Unit, graph: Graph, released: Iterable[str]) -> None:
+    """Take back that steps left a unit out while they were drained, and that it was skipped below."""
+    for step in released:
+        known = unit.outcomes.get(step)
+        if known is not None and known.status is Status.ABSENT:
+            below = graph.descendants(step)
+            for name in [name for name, outcome in unit.outcomes.items() if name in below and outcome.status is Status.SKIPPED]:
+                del unit.outcomes[name]
+            del unit.outcomes[step]

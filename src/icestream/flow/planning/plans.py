@@ -7,7 +7,6 @@ from typing import Any, Literal
 from sqlalchemy import Connection, select
 
 from icestream.errors import SessionError
-from icestream.flow.declaration.step import Kind
 from icestream.flow.planning.costs import Cost, cost_of, count_results, count_stale
 from icestream.flow.planning.dry_run import DryRun, Tally
 from icestream.flow.planning.planned_revisions import PlannedRevision, plan_revisions
@@ -22,7 +21,7 @@ from icestream.flow.workflow.programs import require_programs
 from icestream.settings import Settings
 
 Change = Literal["new", "revised", "gone", "again", "rebuilt"]
-"""``again``: some exposures are decided again, as one computed with other parameters, or left out while a gate halted the step;
+"""``again``: some exposures are decided again, as one computed with other parameters, or left out while a gate drained the step;
 ``rebuilt``: an accumulator is built anew, as too much of it has changed."""
 
 
@@ -152,7 +151,7 @@ def _rebuilt(estimate: "_Estimate", graph: Graph, step: str, units: Sequence[str
     lines = []
     for name in (name for name in graph.nodes if name in graph.descendants(step)):
         node, before = graph.nodes[name], estimate.steps[name].before
-        if node.type.kind is not Kind.ACCUMULATE or before is None:
+        if not node.type.accumulates or before is None:
             continue
         n_changed, n_taken = count_stale(estimate.connection, before.id, units)
         if n_taken and n_changed >= fraction * n_taken:
@@ -163,7 +162,7 @@ def _rebuilt(estimate: "_Estimate", graph: Graph, step: str, units: Sequence[str
             for below in hanging:
                 revision = estimate.steps[below].before
                 count = 0 if revision is None else count_results(estimate.connection, revision.id)
-                if count and graph.nodes[below].type.kind is Kind.MAP:
+                if count and graph.nodes[below].type.computes:
                     line = estimate.line(estimate.steps[below], Tally(at_most=count))
                     lines.append(replace(line, change="again", exact=False, old_bytes=0))
     return lines
@@ -178,19 +177,19 @@ class _Estimate:
 
     def line(self, step: PlannedRevision, tally: Tally) -> StepPlan:
         """Return the line of a step that changes."""
-        kind, cost = step.node.type.kind, self._cost(step)
+        step_type, cost = step.node.type, self._cost(step)
         items, exact = tally.computed + tally.at_most, self._is_exact(step)
         present = 0 if step.before is None else count_results(self.connection, step.before.id)
         results = items
-        if kind is Kind.ACCUMULATE and step.before is not None:
+        if step_type.accumulates and step.before is not None:
             results = present  # a version for each portion; how the stream is cut into portions is not known beforehand
-        if kind not in (Kind.MAP, Kind.ACCUMULATE):
+        if not step_type.makes_results:
             results, present = 0, 0
-        used = min(step.node.type.cores, self.cores)
-        lanes = 1 if kind is Kind.ACCUMULATE else self.cores / used  # versions are made one after another
+        used = min(step_type.cores, self.cores)
+        lanes = 1 if step_type.accumulates else self.cores / used  # versions are made one after another
         return StepPlan(
             step=step.node.name,
-            kind=kind.value,
+            kind=step_type.kind.value,
             change="revised" if step.before is not None else "new",
             computed=tally.computed,
             at_most=tally.at_most,
@@ -215,13 +214,13 @@ class _Estimate:
     def _is_exact(self, step: PlannedRevision) -> bool:
         """Tell whether the units of a step are known beforehand."""
         kind, _, owner = step.node.domain.partition(":")
-        if step.node.type.kind in (Kind.ACCUMULATE, Kind.COLLECT):
+        if step.node.type.takes_many:
             return False
         if kind == "batch":
             return self.steps[owner].kept
         if kind == "version":
             return all(self.steps[link.step].kept for links in step.node.links.values() for link in links)
-        return step.node.type.kind is not Kind.SOURCE or step.before is not None
+        return not step.node.type.is_source or step.before is not None
 
     def gone(self) -> list[StepPlan]:
         """Return a line for each step that the edited workflow has no more."""

@@ -44,7 +44,7 @@ class RunnerControls:
 
     def resume_step(self, step: str) -> int:
         """Let a step go on that took nothing new; return how many units that it left out are decided."""
-        return reopening.lift_halt(self.engine, self.writing, step)
+        return reopening.resume_step(self.engine, self.writing, step)
 
     def release(self, step: str) -> int:
         """Let a gate open or a batch close; return how many units wait no more."""

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from icestream.flow.declaration.step import Kind
 from icestream.flow.runner.build import ActiveWorkflow
+from icestream.flow.scheduling.accumulator import Accumulating
 from icestream.flow.scheduling.instructions import NoticeCause, Notify
 from icestream.flow.storage.contents import GivenFiles
 from icestream.flow.storage.revisions import begin_anew
@@ -44,11 +44,11 @@ class Edits:
     def rebuild_stale(self, writing: Writing, workflow: ActiveWorkflow, *, fraction: float) -> None:
         """Build an accumulator anew once too much of what it took was taken out or has changed; the old one stays visible."""
         for name, stage in workflow.scheduler.stages.items():
-            taken = stage.passed
-            if self.outdated or stage.node.type.kind is not Kind.ACCUMULATE or not stage.stale or stage.entry is not None:
+            if self.outdated or not isinstance(stage, Accumulating) or not stage.stale or stage.entry is not None:
                 continue
             if stage.shut:  # a new one would take nothing: it is built anew when the step goes on
                 continue
+            taken = stage.passed
             if len(stage.stale) >= fraction * taken:
                 steps = workflow.graph.from_step(name)
                 self.begin_anew(writing, workflow, steps)

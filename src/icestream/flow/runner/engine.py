@@ -7,13 +7,11 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, select
 
 from icestream.flow.declaration import outcomes
-from icestream.flow.declaration.step import Kind
 from icestream.flow.runner.build import ActiveWorkflow
 from icestream.flow.runner.sources import Sources
 from icestream.flow.runner.tasks import Task
 from icestream.flow.runner.work import Work
 from icestream.flow.scheduling import events, instructions
-from icestream.flow.scheduling.draining import HALTED
 from icestream.flow.scheduling.instruction_queue import InstructionQueue
 from icestream.flow.storage import resuming, schema
 from icestream.flow.storage.store import Store
@@ -66,23 +64,24 @@ class Engine:
                 self._enqueue(self.workflow.tasks.task_for_entry(writing.connection, instruction))
             elif isinstance(instruction, instructions.Release):
                 self.workflow.tasks.forget_unit(instruction.unit)
-            elif isinstance(instruction, instructions.Halt):
-                self._carry_out_halt(writing, instruction)
+            elif isinstance(instruction, instructions.Drain):
+                self._drain(writing, instruction.step)
+            elif isinstance(instruction, instructions.Resume) and self.workflow.graph.nodes[instruction.step].type.is_source:
+                self.sources.go_on(instruction.step)
             elif isinstance(instruction, instructions.Settle | instructions.Forget):
                 self.workflow.board.count(instruction)
 
-    def _carry_out_halt(self, writing: Writing, halt: instructions.Halt) -> None:
-        """Take back the tasks of a step that have not begun; stop or start its source."""
-        if halt.state == HALTED:
-            for unit in self.work.withdraw(halt.step):
-                self.handle(writing, events.Withdrawn(halt.step, unit))
-        if self.workflow.graph.nodes[halt.step].type.kind is Kind.SOURCE:
-            (self.sources.stop if halt.state == HALTED else self.sources.go_on)(halt.step)
+    def _drain(self, writing: Writing, step: str) -> None:
+        """Take back the tasks of a step that have not begun; stop its source."""
+        for unit in self.work.withdraw(step):
+            self.handle(writing, events.Withdrawn(step, unit))
+        if self.workflow.graph.nodes[step].type.is_source:
+            self.sources.stop(step)
 
     def _prepare(self, writing: Writing, dispatch: instructions.Dispatch) -> None:
         """Queue a unit, unless a result with its key is there already: then it is taken over."""
         task = self.workflow.tasks.task_for(dispatch)
-        computes = self.workflow.graph.nodes[dispatch.step].type.kind is Kind.MAP
+        computes = self.workflow.graph.nodes[dispatch.step].type.computes
         weight = _known_weight(writing, task.key) if computes else None
         if weight is None:
             self._enqueue(task)

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from sqlalchemy import ColumnElement, select, update
 
 from icestream.flow.declaration import outcomes
-from icestream.flow.declaration.step import Kind
 from icestream.flow.runner.build import ActiveWorkflow
 from icestream.flow.runner.engine import Engine
 from icestream.flow.scheduling import events, instructions
-from icestream.flow.scheduling.draining import LIFTED
+from icestream.flow.scheduling.draining import Cause
+from icestream.flow.scheduling.gate import Gate
 from icestream.flow.storage import resuming, schema
 from icestream.flow.storage.exposures import load_arrived
 from icestream.flow.storage.writing import Writing
@@ -27,9 +27,9 @@ def readmit(engine: Engine, writing: Writing, unit: str, *, domain: str) -> None
     scheduler, revisions = workflow.scheduler, workflow.revisions
     if unit not in scheduler.units:
         workflow.learn_units(connection, [unit])
-        nodes = {node.name for node in scheduler.nodes_of(domain)}
+        steps = {stage.name for stage in scheduler.stages_of(domain)}
         arrived = load_arrived(connection, revisions, [unit]) if domain == "exposure" else []
-        waiting = [one for one in arrived if nodes - one.outcomes.keys()]  # its turn in the backlog has come: all decide it
+        waiting = [one for one in arrived if steps - one.outcomes.keys()]  # its turn in the backlog has come: all decide it
         engine.carry_out(writing, scheduler.admit(waiting, more=scheduler.backlog))
         writing.flush()
     if unit not in scheduler.units:
@@ -57,9 +57,9 @@ def reopen_left_out(engine: Engine, writing: Writing) -> None:
             decide_again(engine, writing, events.Retried(node.name, unit))
 
 
-def lift_halt(engine: Engine, writing: Writing, step: str) -> int:
-    """Let a halted step go on, and decide again what it left out; return how many units these are."""
-    engine.handle(writing, events.Lifted(step))
+def resume_step(engine: Engine, writing: Writing, step: str) -> int:
+    """Let a drained step go on, and decide again what it left out; return how many units these are."""
+    engine.handle(writing, events.Resumed(step))
     return decide_absent(engine, writing, step)
 
 
@@ -69,27 +69,29 @@ def release_gate(engine: Engine, writing: Writing, step: str) -> int:
     A gate whose stream closed before it opened takes back what it left out.
     """
     stage = engine.workflow.scheduler.stages[step]
-    waiting, was_open = len(stage.waiting), stage.opened
+    waiting, was_open = stage.n_waiting, isinstance(stage, Gate) and stage.opened
     engine.handle(writing, events.Released(step))
     left_out = 0
-    if stage.opened and not was_open and not stage.spent:
+    if isinstance(stage, Gate) and stage.opened and not was_open and not stage.spent:
         left_out = decide_absent(engine, writing, step)
-    return waiting - len(stage.waiting) + left_out
+    return waiting - stage.n_waiting + left_out
 
 
 def end_outlived_signals(engine: Engine, writing: Writing) -> list[str]:
-    """Let steps go on that a gate halted which is asked anew (it was edited, or is below an edit); return them.
+    """Let steps go on that a gate drained which is asked anew (it was edited, or is below an edit); return them.
 
     A signal holds as long as the opening of the gate that sent it.
     """
     ended = []
     stages = engine.workflow.scheduler.stages
-    unopened = [stage.node.name for stage in stages.values() if stage.node.type.kind is Kind.GATE and not stage.opened]
     for step, stage in stages.items():
-        if stage.halted and any(stage.halted.startswith(f"{step} was halted: {gate} opened: ") for gate in unopened):
-            stage.halted = stage.wait_reason = ""
-            writing.apply(instructions.Halt(step, LIFTED, "the gate that halted it is asked anew"))
-            if stage.node.type.kind is Kind.SOURCE:
+        if stage.drained is None or stage.drained.cause is not Cause.GATE:
+            continue
+        gate = stages.get(stage.drained.by)
+        if isinstance(gate, Gate) and not gate.opened:
+            stage.set_drained(None)
+            writing.apply(instructions.Resume(step))
+            if stage.node.type.is_source:
                 engine.sources.go_on(step)
             ended.append(step)
     return ended
@@ -98,7 +100,7 @@ def end_outlived_signals(engine: Engine, writing: Writing) -> list[str]:
 def decide_absent(engine: Engine, writing: Writing, step: str) -> int:
     """Decide again what a step left out while it took nothing, and what has changed above it; return how many units these are."""
     node = engine.workflow.graph.nodes[step]
-    if node.type.kind is Kind.SOURCE:
+    if node.type.is_source:
         return 0
     writing.flush()
     outcome = schema.outcome
@@ -112,7 +114,7 @@ def decide_absent(engine: Engine, writing: Writing, step: str) -> int:
 def _decide_outdated(engine: Engine, writing: Writing, node: Node) -> int:
     """Decide again what a step keeps of units whose inputs changed while it took nothing."""
     stage = engine.workflow.scheduler.stages[node.name]
-    if node.type.kind in (Kind.COLLECT, Kind.ACCUMULATE):
+    if node.type.takes_many:
         return 0
     outdated, stage.stale = sorted(stage.stale), set()
     for unit in outdated:
@@ -124,8 +126,8 @@ def _decide_outdated(engine: Engine, writing: Writing, node: Node) -> int:
 def _left_out(workflow: ActiveWorkflow, node: Node) -> "ColumnElement[bool] | None":
     """Return what marks the outcomes of ``node`` that only a closing made."""
     outcome = schema.outcome
-    if node.type.kind is Kind.GATE:
-        stage = workflow.scheduler.stages[node.name]
+    stage = workflow.scheduler.stages[node.name]
+    if isinstance(stage, Gate):
         return None if stage.opened or stage.shut else outcome.c.status == outcomes.Status.ABSENT.value
     unpublished = list(_unpublished(workflow, node))
     if not unpublished:

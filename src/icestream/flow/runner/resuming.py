@@ -8,6 +8,7 @@ from icestream.flow.runner.build import build_workflow
 from icestream.flow.runner.engine import Engine
 from icestream.flow.runner.fault_points import fault_point
 from icestream.flow.runner.reopening import decide_absent, end_outlived_signals
+from icestream.flow.scheduling.accumulator import Accumulating
 from icestream.flow.scheduling.instructions import Notify
 from icestream.flow.scheduling.stage import Unit
 from icestream.flow.storage import resuming
@@ -39,7 +40,8 @@ def resume(parts: Parts) -> None:
 def _load_under_way(engine: Engine, connection: Connection) -> list[Unit]:
     """Return the exposures that accumulators compute with, and those of what still runs: they cannot wait for their turn."""
     stages = engine.workflow.scheduler.stages.values()
-    entries = [stage.entry for stage in stages if stage.entry and stage.node.domain == "exposure"]
+    accumulators = [stage for stage in stages if isinstance(stage, Accumulating) and stage.node.domain == "exposure"]
+    entries = [stage.entry for stage in accumulators if stage.entry]
     wanted = {unit: None for entry in entries for unit, _ in entry.members}
     wanted |= {task.unit: None for task in engine.work.running.values() if task.entry is None}
     units = load_arrived(connection, engine.workflow.revisions, wanted)

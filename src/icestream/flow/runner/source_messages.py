@@ -56,11 +56,11 @@ class SourceMessages:
                 writing.notify(sources.failed(step, text, reading=reading))
 
     def _is_wanted(self, step: str) -> bool:
-        return not self.stop.asked and not self.engine.workflow.scheduler.stages[step].halted
+        return not self.stop.asked and self.engine.workflow.scheduler.stages[step].drained is None
 
     def _arrival(self, writing: Writing, step: str, found: ItemArrived) -> None:
         workflow = self.engine.workflow
-        if workflow.scheduler.stages[step].halted:
+        if workflow.scheduler.stages[step].drained:
             return  # said before it heard that it is to stop; it is found again when it goes on
         node, revision = workflow.graph.nodes[step], workflow.revisions[step]
         unit = origin_of(found.identity)

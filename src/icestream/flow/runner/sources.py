@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from sqlalchemy import select
 
 from icestream.flow.declaration.source import SeenFile
-from icestream.flow.declaration.step import Kind
 from icestream.flow.execution.messages import WatchOrder
 from icestream.flow.execution.pool import Pool
 from icestream.flow.runner.build import ActiveWorkflow
@@ -44,13 +43,13 @@ class Sources:
     _deaths: "Counter[tuple[str, SeenFile]]" = field(default_factory=Counter)  # by step and the file it was reading
 
     def start_all(self, workflow: ActiveWorkflow) -> None:
-        """Start every source that neither runs, nor has ended, nor is halted, unless a person has paused the session."""
+        """Start every source that neither runs, nor has ended, nor is drained, unless a person has paused the session."""
         if "person" in self.pauses:
             return
         watched = {worker.source for worker in self.pool.workers}
         for node in _nodes(workflow):
             known = node.name in watched or node.name in self._ended or node.name in self._restart_at
-            if not known and not workflow.scheduler.stages[node.name].halted:
+            if not known and not workflow.scheduler.stages[node.name].drained:
                 self._start(workflow, node)
 
     def stop(self, step: str) -> None:
@@ -134,7 +133,7 @@ class Sources:
 
 
 def _nodes(workflow: ActiveWorkflow) -> list[Node]:
-    return [node for node in workflow.graph.nodes.values() if node.type.kind is Kind.SOURCE]
+    return [node for node in workflow.graph.nodes.values() if node.type.is_source]
 
 
 def _signature(workflow: ActiveWorkflow, node: Node) -> tuple[int, dict[str, object]]:

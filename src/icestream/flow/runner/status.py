@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, delete, func, insert, select
 
 from icestream.flow.declaration import outcomes
-from icestream.flow.declaration.step import Kind
 from icestream.flow.scheduling import instructions
 from icestream.flow.scheduling.scheduler import Scheduler
 from icestream.flow.storage import schema
@@ -86,9 +85,9 @@ class Board:
         counts = self.counts.get(name, Counter())
         return StepStatus(
             name=name,
-            waiting=max(0, stage.undecided - at_work) if stage.entry is None else len(stage.waiting),
+            waiting=stage.n_waiting if stage.node.type.accumulates and stage.is_busy else max(0, stage.undecided - at_work),
             running=at_work,
-            done=counts[outcomes.Status.ITEM] or (stage.version if stage.node.type.kind is Kind.SOURCE else 0),
+            done=counts[outcomes.Status.ITEM] or (stage.version if stage.node.type.is_source else 0),
             failed=counts[outcomes.Status.FAILED],
             rejected=counts[outcomes.Status.REJECTED],
             closed=stage.closed,
@@ -98,7 +97,7 @@ class Board:
     def report(self, running: Mapping[str, int], *, finished: bool, reason: str) -> RunReport:
         """Return how the run ended."""
         steps = self.steps(running)
-        sources = [name for name, stage in self.scheduler.stages.items() if stage.node.type.kind is Kind.SOURCE]
+        sources = [name for name, stage in self.scheduler.stages.items() if stage.node.type.is_source]
         arrived = sum(sum(self.counts.get(name, Counter()).values()) for name in sources)
         return RunReport(finished, reason, arrived, sum(step.failed for step in steps), steps)
 

@@ -4,15 +4,17 @@ from collections.abc import Callable
 
 from icestream.flow.declaration.context import Progress, Verdict, reject, wait
 from icestream.flow.declaration.guard import CallFailure, call_step
-from icestream.flow.declaration.step import Kind
 from icestream.flow.workflow.graph import Node
+
+Judges = Callable[[Node], tuple[Callable[[Progress], Verdict], int]]
+"""What gives the verdict function of a gate, batch or accumulator, and how many members it takes at once."""
 
 
 def judge_for(node: Node) -> tuple[Callable[[Progress], Verdict], int]:
     """Return the verdict function of a node, and how many members an accumulator takes at once."""
     params = node.type.params.model_validate(node.params)
     portion = 1
-    if node.type.kind is Kind.ACCUMULATE:
+    if node.type.accumulates:
         accumulator = node.type.call()
         portion = accumulator.portion
 

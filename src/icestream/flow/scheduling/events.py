@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from icestream.flow.declaration.outcomes import FailureKind, Keys, Outcome, Outcomes
+from icestream.flow.scheduling.draining import DrainReason
 
 
 @dataclass(frozen=True)
@@ -82,14 +83,6 @@ class Overridden:
 
 
 @dataclass(frozen=True)
-class Tick:
-    """Time passed: monotonic seconds, and the session's uptime (while a runner was up and not paused)."""
-
-    now_s: float
-    uptime_s: float = 0.0
-
-
-@dataclass(frozen=True)
 class Released:
     """A person lets a gate open, or a batch close, whatever its rule waits for."""
 
@@ -97,27 +90,37 @@ class Released:
 
 
 @dataclass(frozen=True)
-class Halted:
-    """A person stops a step: it takes nothing new, and its stream closes."""
+class Drained:
+    """A step is to take nothing new, and its stream to close."""
 
     step: str
-    reason: str
+    why: DrainReason
 
 
 @dataclass(frozen=True)
-class Lifted:
-    """A person lets a halted step go on."""
+class Resumed:
+    """A drained step is to go on."""
 
     step: str
 
 
 @dataclass(frozen=True)
 class Withdrawn:
-    """A unit that was dispatched to a step had not begun there when the step was halted."""
+    """A unit that was dispatched to a step had not begun there when the step was drained."""
 
     step: str
     unit: str
 
 
-Asked = Retried | Overridden | Released | Halted | Lifted
-Event = Arrived | Published | Decided | Failed | Absorbed | SourceClosed | Tick | Withdrawn | Asked
+@dataclass(frozen=True)
+class Tick:
+    """Time passed: monotonic seconds, and the session's uptime (while a runner was up and not paused)."""
+
+    now_s: float
+    uptime_s: float = 0.0
+
+
+Asked = Retried | Overridden | Released | Drained | Resumed
+StepEvent = Arrived | Published | Decided | Failed | Absorbed | SourceClosed | Withdrawn | Asked
+"""What happens to one step."""
+Event = StepEvent | Tick

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from icestream.flow.declaration.outcomes import Member, Outcome, Status
+from icestream.flow.scheduling.draining import DrainReason
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,18 @@ class StartClock:
 
 
 @dataclass(frozen=True)
-class Halt:
-    """Store that a step was halted or goes on; tasks that have not begun are taken back, a source is stopped or started."""
+class Drain:
+    """Store that a step takes nothing new; tasks that have not begun are taken back, a source is stopped."""
 
     step: str
-    state: str
-    reason: str
+    why: DrainReason
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Store that a drained step goes on; a source is started."""
+
+    step: str
 
 
 @dataclass(frozen=True)
@@ -194,7 +201,8 @@ Instruction = (
     | Bind
     | OpenGate
     | StartClock
-    | Halt
+    | Drain
+    | Resume
     | CloseBatch
     | Consume
     | DropEntry

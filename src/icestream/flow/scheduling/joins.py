@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from icestream.flow.declaration.outcomes import Keys, Outcome, Status
-from icestream.flow.declaration.step import Kind
 from icestream.flow.workflow.graph import Link, Node
 
 
@@ -25,9 +24,9 @@ def join_inputs(node: Node, outcomes: Mapping[str, Outcome]) -> Joined | None:
     """
     inputs: dict[str, tuple[str, ...]] = {}
     missing: list[str] = []
-    many = {port.name for port in node.type.ports if port.many}
+    many = node.list_ports
     item_links = node.item_links
-    if any(link.step not in outcomes for links in item_links.values() for link in links):
+    if not node.item_steps <= outcomes.keys():
         return None
     for port, links in item_links.items():
         offered = [_offered_keys(outcomes[link.step], link.output) for link in links]
@@ -59,7 +58,7 @@ def _skip(link: Link, cause: Outcome) -> Outcome:
 def passed_keys(node: Node, inputs: Mapping[str, tuple[str, ...]], *, accepted: bool) -> dict[str, str]:
     """Return what a filter or gate passes on: the keys of its inputs, unchanged."""
     single = {port.name: inputs[port.name][0] for port in node.type.ports if not port.many and inputs.get(port.name)}
-    if node.type.kind is not Kind.FILTER:
+    if not node.type.is_filter:
         return {"out": single["items"]}
     first = next(iter(inputs.get(node.type.ports[0].name, ())), None)  # of several streams, the first that has an item
     own = {"out": first} if first else {}
@@ -78,7 +77,7 @@ def first_weight(node: Node, outcomes: Mapping[str, Outcome]) -> int:
 
 
 def _weighed_links(node: Node, outcomes: Mapping[str, Outcome]) -> list[Link]:
-    lists = {port.name for port in node.type.ports if port.many} if node.type.kind is Kind.FILTER else set()
+    lists = node.list_ports if node.type.is_filter else frozenset()
     weighed = [link for port, links in node.item_links.items() if port not in lists for link in links]
     first = node.type.ports[0].name if node.type.ports else ""
     if first in lists:

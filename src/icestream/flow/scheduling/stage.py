@@ -1,15 +1,23 @@
-"""What the scheduler remembers about one step and one unit."""
+"""What the scheduler remembers of a unit and of a step, and the rules that all kinds of step share.
+
+A `Stage` is one step: each kind has a subclass with its own state and rules. What
+reaches beyond one step goes through `Core`. What an event means for which kind is a table in `transitions`.
+"""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
 
-from icestream.flow.declaration.context import Progress, Verdict
-from icestream.flow.declaration.outcomes import Keys, Member, Outcome, Status
-from icestream.flow.declaration.step import Kind
+from icestream.flow.declaration.outcomes import Outcome, Status
+from icestream.flow.scheduling.draining import DrainReason
+from icestream.flow.scheduling.instructions import Bind, Instruction, MarkStale, MarkStream, Notify, PublishVersion
+from icestream.flow.scheduling.joins import Joined, first_weight, join_inputs
+from icestream.flow.scheduling.overriding import Override, decide_by_hand
+from icestream.flow.scheduling.retry import ALERT_AFTER_FAILURES
 from icestream.flow.workflow.graph import Node
 
-Judge = Callable[[Progress], Verdict]
+Inputs = Mapping[str, tuple[str, ...]]
 
 
 @dataclass
@@ -25,58 +33,198 @@ class Unit:
     bound: dict[tuple[str, str], str] = field(default_factory=dict)  # (step, port#index) -> key of the snapshot used
 
 
-@dataclass
-class Entry:
-    """An entry of an accumulator's log that is being computed."""
+class Core(Protocol):
+    """What the rules of one step may ask of the scheduler."""
 
-    position: int
-    members: tuple[Member, ...]
-    weight: int
-    closing: bool
+    units: dict[str, Unit]
+    stages: "dict[str, Stage]"
+    overrides: Mapping[tuple[str, str], Override]
+    uptime_s: float
+
+    def emit(self, *instructions: Instruction) -> None:
+        """Want something done, after all that was wanted before."""
+
+    def add_unit(self, unit: Unit) -> None:
+        """Let a unit in and decide whatever can be decided about it."""
+
+    def leave_to_backlog(self) -> None:
+        """Note that a unit waits in the store: no stream may close."""
+
+    def decide(self, unit: Unit, stage: "Stage") -> None:
+        """Run, pass, hold or skip a unit if its inputs are known."""
+
+    def settle(self, unit: Unit, stage: "Stage", outcome: Outcome) -> None:
+        """Give a unit its outcome and decide what depends on it."""
+
+    def forget(self, unit: Unit, stage: "Stage") -> None:
+        """Take the outcome of a unit back."""
+
+    def release(self, unit: Unit) -> None:
+        """Let a unit go when every step of its domain has decided."""
+
+    def try_later(self, stage: "Stage", unit_id: str, *, at_s: float) -> None:
+        """Try something again that failed."""
+
+    def start_followers(self, stage: "Stage") -> None:
+        """Start what waited for the stream of ``stage`` to close."""
+
+    def below(self, stage: "Stage") -> "list[Stage]":
+        """Return the steps that are fed by ``stage``, itself among them."""
+
+    def wake_dependents(self, stage: "Stage") -> None:
+        """Decide the units that waited for a version of ``stage``."""
+
+    def leave_out(self, stage: "Stage") -> None:
+        """Decide, at a step that takes nothing new, every unit that has not begun there: it is absent."""
+
+    def inputs_of(self, stage: "Stage") -> "list[Stage]":
+        """Return the steps that ``stage`` reads."""
 
 
 @dataclass
 class Stage:
-    """One step as the scheduler sees it."""
+    """One step: the state that all kinds have, and the rules that most share."""
+
+    keeps_what_it_took: ClassVar[bool] = False
+    """What it made of a unit stays when the unit's inputs change: it took many together."""
 
     node: Node
-    judge: Judge | None = None
-    admit: Callable[[str], Verdict] | None = None  # of a gate that keeps or rejects each exposure by itself
-    portion: int = 1
     closed: bool = False
-    marked: str = "new"  # the state of the stream in the store
-    undecided: int = 0
-    waiting: dict[str, tuple[Keys, int]] = field(default_factory=dict)
-    waiting_weight: int = 0
-    passed: int = 0
-    passed_weight: int = 0
-    opened: bool = False
-    spent: bool = False  # a gate that has passed all it ever will, or a batch step after its last batch
-    halted: str = ""  # why the step takes nothing new, if it does not
-    clock_s: float | None = None  # the uptime at which something first waited
-    ask_at_s: float | None = None  # the uptime at which its rule is to be asked again
-    held: dict[str, None] = field(default_factory=dict)  # units that wait until other streams have closed
-    gathered: list[str] = field(default_factory=list)  # of a cumulative batch step: the keys of all members so far
+    """Its stream has ended."""
+    marked: str = "new"
+    """The state of the stream in the store."""
+    drained: DrainReason | None = None
+    """Why the step takes nothing new, if it was told so."""
     wait_reason: str = ""
-    next_number: int = 1
-    entry: Entry | None = None
-    owes_closing: bool = False
+    undecided: int = 0
+    decided: Counter[Status] = field(default_factory=Counter)
+    """How many units have which outcome."""
+    held: dict[str, None] = field(default_factory=dict)
+    """Units that wait until other streams have closed."""
+    awaiting_version: dict[str, None] = field(default_factory=dict)
+    """Units that wait for the first version of a snapshot."""
     version: int = 0
     version_key: str | None = None
-    awaiting_version: dict[str, None] = field(default_factory=dict)
-    used_versions: str = ""
-    version_unit: str | None = None
     failures: dict[str, dict[str, int]] = field(default_factory=dict)
-    n_failed: int = 0  # in a row
-    decided: Counter[Status] = field(default_factory=Counter)  # how many units have which outcome
-    stale: set[str] = field(default_factory=set)  # what was taken and is no item any more
+    n_failed: int = 0
+    """How many failed in a row."""
+    stale: set[str] = field(default_factory=set)
+    """What was taken and is no item any more, or another."""
+
+    def __post_init__(self) -> None:
+        self.name = self.node.name
 
     @property
     def shut(self) -> str:
         """Why the step takes nothing new, if it does not."""
-        if self.halted:
-            return self.halted
-        return f"{self.node.name} has passed on all that it was to pass on" if self.spent else ""
+        return f"{self.name} was drained: {self.drained.sentence}" if self.drained else ""
+
+    @property
+    def n_waiting(self) -> int:
+        """How many units wait for its rule or for their turn, beside those on their way to it."""
+        return 0
+
+    @property
+    def is_busy(self) -> bool:
+        """It works on something that is no unit of its own domain: an entry of a log, a run on new versions."""
+        return False
+
+    # What a kind does in its own way ---------------------------------------------------------------------------------------
+
+    def take(self, core: Core, unit: Unit, inputs: Inputs) -> None:
+        """Run, pass or let wait a unit whose inputs are all known and bound."""
+
+    def has(self, unit_id: str) -> bool:
+        """Tell whether the step has taken a unit, and not decided it yet."""
+        return False
+
+    def drop(self, unit_id: str) -> None:
+        """Take a waiting unit back: its inputs have changed."""
+
+    def decide_at_once(self, core: Core, unit: Unit, inputs: Inputs) -> Outcome | None:
+        """Return what is said of a unit without any work; None if nothing."""
+        override = core.overrides.get((unit.id, self.name))
+        return None if override is None else decide_by_hand(self.node, inputs, self.weight_of(unit), override)
+
+    def weight_of(self, unit: Unit) -> int:
+        """Return the weight that a unit has here, by its inputs."""
+        return first_weight(self.node, unit.outcomes)
+
+    def is_over(self, core: Core) -> bool:
+        """Tell whether nothing new will be taken: it was told so, or its inputs have closed."""
+        return bool(self.shut) or _no_more_units_come(core, self)
+
+    def finish(self, core: Core) -> None:
+        """Close the stream, if all is decided."""
+        if not self.undecided:
+            self.close(core, self.closing_reason)
+
+    def ask(self, core: Core, *, stream_closed: bool = False, released: bool = False) -> bool:
+        """Ask the rule of a gate, batch or accumulator whether to act now, and act; others have none."""
+        return False
+
+    def start_logged_work(self, core: Core) -> None:
+        """Compute again what stands in a log and was not finished by an earlier run."""
+
+    def run_newest(self, core: Core) -> None:
+        """Run on the newest versions, if the step is fed by snapshots alone and idle."""
+
+    def drop_all(self) -> None:
+        """Take back all that waits and will not pass: the step is drained."""
+
+    def retake(self, unit: Unit) -> None:
+        """Note that a unit is about to be decided again because of a retry."""
+
+    def give_up(self, core: Core, unit_id: str, message: str) -> None:
+        """Mark a unit failed for good."""
+        unit = core.units.get(unit_id)
+        if unit is not None:
+            self.count_failure(core, failed=True)
+            core.settle(unit, self, Outcome(Status.FAILED, reason=message, weight=0))
+
+    def try_now(self, core: Core, unit_id: str) -> None:
+        """Try again what failed and has waited long enough."""
+        if unit_id in core.units:
+            unit = core.units[unit_id]
+            unit.running.discard(self.name)
+            core.decide(unit, self)
+
+    def taken(self, known: Outcome) -> Mapping[str, str] | None:
+        """Return port → key of what an outcome was made of, where that is kept; None where every change counts."""
+        return None
+
+    def problems(self, core: Core) -> Iterator[str]:
+        """Say what contradicts itself in the state of this step; nothing must."""
+        mine = [unit for unit in core.units.values() if unit.domain == self.node.domain]
+        open_units = {unit.id for unit in mine if self.name not in unit.outcomes}
+        if not self.node.publishes_only and self.undecided != len(open_units):
+            yield f"counts {self.undecided} units as undecided; {len(open_units)} are"
+        for what, waiting in (("until streams close", self.held), ("for a version", self.awaiting_version)):
+            strangers = sorted(waiting.keys() - open_units)
+            if strangers:
+                yield f"lets units wait {what} that it has nothing to decide of: {strangers}"
+        running = {unit.id for unit in mine if self.name in unit.running}
+        twice = running & (self.held.keys() | self.awaiting_version.keys()) | (self.held.keys() & self.awaiting_version.keys())
+        if twice:
+            yield f"has units at two places at once: {sorted(twice)}"
+        if self.closed and self.undecided and all(one.closed for one in core.inputs_of(self)):
+            yield f"has closed with {self.undecided} units undecided"
+        negative = sorted(status.value for status, count in self.decided.items() if count < 0)
+        if negative:
+            yield f"counts fewer than no outcomes: {negative}"
+
+    # What all kinds do in the same way -------------------------------------------------------------------------------------
+
+    @property
+    def closing_reason(self) -> str:
+        """Why the stream closes."""
+        return self.shut or "its inputs closed and everything was decided"
+
+    def mark(self, core: Core, state: str, reason: str) -> None:
+        """Store that the stream opened or closed, if that is new."""
+        if self.marked != state:
+            self.marked = state
+            core.emit(MarkStream(self.name, state, reason))
 
     def note(self, before: Outcome | None, after: Outcome | None) -> None:
         """Count that a unit has another outcome than before; None is none."""
@@ -86,38 +234,141 @@ class Stage:
         if after is not None:
             self.decided[after.status] += 1
 
-    def has(self, unit: str) -> bool:
-        """Tell whether the step has taken a unit: it waits here, or is in the entry that is being computed."""
-        return unit in self.waiting or (self.entry is not None and any(unit == member for member, _ in self.entry.members))
+    def close(self, core: Core, reason: str) -> None:
+        """End the stream; what waited for that starts, what waited for a version of it learns that none will come."""
+        self.closed = True
+        if self.marked != "closed":
+            self.alert_if_all_failed(core)
+        self.mark(core, "closed", reason)
+        core.wake_dependents(self)
+        core.start_followers(self)
 
-    def progress(self, *, stream_closed: bool, uptime_s: float = 0.0, released: bool = False) -> Progress:
-        """Return what a gate, batch or accumulator is asked to decide on."""
-        return Progress(
-            waiting=len(self.waiting),
-            waiting_weight=self.waiting_weight,
-            passed=self.passed,
-            passed_weight=self.passed_weight,
-            stream_closed=stream_closed,
-            elapsed_s=0.0 if self.clock_s is None else max(0.0, uptime_s - self.clock_s),
-            released=released,
-            batches=self.next_number - 1 if self.node.type.kind is Kind.COLLECT else 0,
-        )
+    def awaited(self, core: Core) -> list[str]:
+        """Return the steps whose streams must close before this one starts anything; what the store says of them counts."""
+        return [step for step in self.node.after if core.stages[step].marked != "closed"]
 
-    def put(self, unit: str, keys: Keys, weight: int) -> None:
-        """Let a member wait (once)."""
-        if unit not in self.waiting:
-            self.waiting[unit] = (keys, weight)
-            self.waiting_weight += weight
+    def hold_back(self, core: Core, unit: Unit) -> bool:
+        """Keep a unit waiting, if the step waits for other streams."""
+        steps = self.awaited(core)
+        if not steps:
+            return False
+        self.held[unit.id] = None
+        listed = f"{steps[0]} has" if len(steps) == 1 else f"{', '.join(steps[:-1])} and {steps[-1]} have"
+        self.wait_reason = f"waits until {listed} closed"
+        return True
 
-    def drop(self, unit: str) -> None:
-        """Take a waiting member back: its inputs have changed."""
-        if unit in self.waiting:
-            self.waiting_weight -= self.waiting.pop(unit)[1]
+    def start_held(self, core: Core) -> None:
+        """Start what waited for a stream that has closed, if it was the last one to wait for."""
+        if self.awaited(core):
+            return
+        held, self.held = list(self.held), {}
+        if held:
+            self.wait_reason = ""
+        for unit_id in held:
+            if unit_id in core.units:
+                core.decide(core.units[unit_id], self)
+        self.run_newest(core)
 
-    def take(self, count: int | None = None) -> tuple[tuple[Member, ...], int]:
-        """Remove the first ``count`` waiting members (all if unset); return them and their weight."""
-        chosen = list(self.waiting)[:count]
-        taken = [(unit, *self.waiting.pop(unit)) for unit in chosen]
-        weight = sum(weight for _, _, weight in taken)
-        self.waiting_weight -= weight
-        return tuple((unit, keys) for unit, keys, _ in taken), weight
+    def publish(self, core: Core, key: str, version: int | None = None) -> None:
+        """Store a new version of the step's snapshot; let those run that waited for it."""
+        self.version, self.version_key = version or self.version + 1, key
+        self.mark(core, "open", "new data")
+        core.emit(PublishVersion(self.name, self.version, key))
+        core.wake_dependents(self)
+
+    def bind(self, core: Core, unit: Unit) -> Inputs | None:
+        """Return port → keys of the snapshots a unit uses: those bound before, else the newest; None while one has no version."""
+        chosen: dict[str, tuple[str, ...]] = {}
+        binds: list[Instruction] = []
+        for port in sorted(self.node.bound):
+            keys: list[str] = []
+            for index, link in enumerate(self.node.links[port]):
+                slot = f"{port}#{index}"
+                producer = core.stages[link.step]
+                known = unit.bound.get((self.name, slot))
+                if known is None:
+                    if producer.version_key is None:
+                        self._await_version(core, unit, producer)
+                        return None
+                    known = unit.bound[self.name, slot] = producer.version_key
+                    binds.append(Bind(self.name, unit.id, slot, producer.version, known))
+                keys.append(known)
+            chosen[port] = tuple(keys)
+        self.awaiting_version.pop(unit.id, None)
+        core.emit(*binds)
+        return chosen
+
+    def _await_version(self, core: Core, unit: Unit, producer: "Stage") -> None:
+        if producer.closed:
+            reason = f"{producer.name} closed without publishing anything"
+            core.settle(unit, self, Outcome(Status.SKIPPED, root=producer.name, reason=reason, weight=0))
+        else:
+            self.awaiting_version[unit.id] = None
+
+    def leave_taken(self, core: Core, unit: Unit) -> None:
+        """Leave a unit that was taken and is not decided again, though its inputs have changed; that is noted."""
+        self.note_stale(core, unit)
+
+    def note_stale(self, core: Core, unit: Unit) -> None:
+        """Note whether what was taken long ago is still what the unit has there."""
+        joined, known = join_inputs(self.node, unit.outcomes), unit.outcomes.get(self.name)
+        if joined is None or known is None:
+            return
+        reason = self._why_stale(known, joined)
+        if reason is None:
+            if unit.id in self.stale:
+                self.stale.discard(unit.id)
+                core.emit(MarkStale(self.name, unit.id, None))
+        elif unit.id not in self.stale:
+            self.stale.add(unit.id)
+            core.emit(MarkStale(self.name, unit.id, reason))
+
+    def _why_stale(self, known: Outcome, joined: Joined) -> str | None:
+        if joined.outcome is not None:
+            return joined.outcome.reason or "is no item any more"
+        taken = self.taken(known)
+        if taken is None:
+            return "its input was decided again while it took nothing new"
+        now = {port: keys[0] for port, keys in joined.inputs.items() if keys}
+        changed = [port for port in taken if port in now and taken[port] != now[port]]
+        return f"has another result now ({', '.join(changed)})" if changed else None
+
+    def count_failure(self, core: Core, *, failed: bool) -> None:
+        """Alert when the step fails for everything, once until it works again."""
+        self.n_failed = self.n_failed + 1 if failed else 0
+        if failed and self.n_failed == ALERT_AFTER_FAILURES:
+            core.emit(Notify("alert", f"{self.name} failed for {self.n_failed} exposures in a row", self.name))
+
+    def alert_if_all_failed(self, core: Core) -> None:
+        """Alert when the stream closes and all it had failed, too few for the alert that comes meanwhile."""
+        failed = self.decided[Status.FAILED]
+        worked = self.decided[Status.ITEM] + self.decided[Status.REJECTED]
+        if failed and not worked and self.n_failed < ALERT_AFTER_FAILURES:
+            one = self.node.domain.partition(":")[0]
+            many = {"batch": "batches"}.get(one, f"{one}s")
+            what = f"the only {one} it had" if failed == 1 else f"all {failed} {many} it had"
+            core.emit(Notify("alert", f"{self.name} failed for {what}", self.name))
+
+    def set_drained(self, why: DrainReason | None) -> None:
+        """Note that the step takes nothing new; with None, that it goes on."""
+        self.drained = why
+        self.wait_reason = f"takes nothing new: {why.sentence}" if why else ""
+
+    def reopen(self, core: Core, reason: str) -> None:
+        """Open the stream again: something is decided anew."""
+        self.closed = False
+        self.mark(core, "open", reason)
+
+
+def _no_more_units_come(core: Core, stage: Stage) -> bool:
+    """Tell whether all inputs have closed, or so many of one port that every later unit would be skipped."""
+    inputs = core.inputs_of(stage)
+    n_closed = sum(one.closed for one in inputs)
+    if n_closed in (0, len(inputs)):
+        return n_closed > 0
+    node = stage.node
+    for port, links in node.item_links.items():
+        needed = node.min_inputs if port in node.list_ports else 1
+        if sum(not core.stages[link.step].closed for link in links) < needed:
+            return True
+    return False

@@ -94,7 +94,7 @@ def _merged(node: Node, own: Mapping[str, Any]) -> StepSpec:
 def may_recompute(node: Node) -> str | None:
     """Return why ``node`` cannot compute one exposure with parameters of its own, or None if it can."""
     named = f"{node.name} ({node.type.kind})"
-    if node.type.kind is not Kind.MAP:
+    if not node.type.computes:
         return f"{named} cannot compute one exposure again: {_KINDS[node.type.kind]}"
     domain, _, above = node.domain.partition(":")
     if domain == "batch":

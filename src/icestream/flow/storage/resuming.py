@@ -8,56 +8,52 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Connection, func, select
 
 from icestream.flow.declaration.outcomes import Outcome, Status
-from icestream.flow.declaration.step import Kind
-from icestream.flow.scheduling import versions
-from icestream.flow.scheduling.collecting import batch_id, batch_unit
-from icestream.flow.scheduling.draining import HALTED, set_halted
+from icestream.flow.scheduling.accumulator import Accumulating, Entry
+from icestream.flow.scheduling.batch import Batch, batch_id, batch_unit
+from icestream.flow.scheduling.collecting import Timed
+from icestream.flow.scheduling.computing import VersionRuns
+from icestream.flow.scheduling.gate import Gate
 from icestream.flow.scheduling.overriding import Override
 from icestream.flow.scheduling.scheduler import Scheduler
-from icestream.flow.scheduling.stage import Entry, Stage, Unit
+from icestream.flow.scheduling.stage import Stage, Unit
 from icestream.flow.storage import schema
+from icestream.flow.storage.drains import load_drains
 from icestream.flow.storage.revisions import Revision
 
 _CHUNK = 500
 
 
 def load_stages(connection: Connection, scheduler: Scheduler, revisions: Mapping[str, Revision]) -> None:
-    """Fill in what every step remembers of itself: streams, gates, batches, logs, versions, halts, clocks."""
+    """Fill in what every step remembers of itself: streams, gates, batches, logs, versions, drains, clocks."""
     for stage in scheduler.stages.values():
         revision = revisions[stage.node.name].id
         stage.marked = _stream_state(connection, revision)
         stage.decided = _count_outcomes(connection, revision)
         _load_version(connection, stage, revision)
-        if stage.node.type.kind is Kind.GATE:
+        if isinstance(stage, Timed):
             _load_opening(connection, stage, revision)
-        elif stage.node.type.kind is Kind.COLLECT:
-            _load_opening(connection, stage, revision)
+        if isinstance(stage, Batch):
             stage.next_number = 1 + _count(connection, schema.batch, revision)
             if stage.node.type.cumulative:
                 stage.gathered = _batch_keys(connection, revision, 1, stage.next_number)[0]
             _load_passed(connection, stage, revision, schema.batch.c.weight, schema.batch.c.revision == revision)
-        elif stage.node.type.kind is Kind.ACCUMULATE:
+        elif isinstance(stage, Accumulating):
             _load_log(connection, stage, revision)
         stale = select(schema.stale.c.unit).where(schema.stale.c.revision == revision)
         stage.stale = set(connection.execute(stale).scalars())
-    for step, reason in load_halts(connection).items():
+    for step, why in load_drains(connection).items():
         if step in scheduler.stages:
-            set_halted(scheduler.stages[step], reason)
+            scheduler.stages[step].set_drained(why)
 
 
-def load_halts(connection: Connection) -> dict[str, str]:
-    """Return the steps that take nothing new, with the reason."""
-    rows = connection.execute(select(schema.halt).order_by(schema.halt.c.seq)).mappings()
-    newest = {row["step"]: row for row in rows}
-    return {step: row["reason"] for step, row in newest.items() if row["state"] == HALTED}
-
-
-def _load_opening(connection: Connection, stage: Stage, revision: int) -> None:
+def _load_opening(connection: Connection, stage: Timed, revision: int) -> None:
     """Load whether a gate has opened or a batch step closed its last batch, and since when it waits."""
     gate, clock = schema.gate_opening, schema.gate_clock
     opening = connection.execute(select(gate.c.last, gate.c.reason).where(gate.c.revision == revision)).first()
     if opening is not None:
-        stage.opened, stage.spent, stage.wait_reason = stage.node.type.kind is Kind.GATE, opening.last, opening.reason
+        stage.spent, stage.wait_reason = opening.last, opening.reason
+        if isinstance(stage, Gate):
+            stage.opened = True
     stage.clock_s = connection.execute(select(clock.c.started_uptime_s).where(clock.c.revision == revision)).scalar()
 
 
@@ -86,7 +82,7 @@ def _load_version(connection: Connection, stage: Stage, revision: int) -> None:
         stage.version, stage.version_key = newest.version, newest.key
 
 
-def _load_log(connection: Connection, stage: Stage, revision: int) -> None:
+def _load_log(connection: Connection, stage: Accumulating, revision: int) -> None:
     table = schema.accumulator_log
     rows = select(table).where(table.c.revision == revision)
     last = connection.execute(rows.order_by(table.c.position.desc()).limit(1)).mappings().first()
@@ -101,7 +97,9 @@ def _load_log(connection: Connection, stage: Stage, revision: int) -> None:
         stage.entry = Entry(last["position"], members, last["weight"], last["closing"])
 
 
-def _load_passed(connection: Connection, stage: Stage, revision: int, weight: Column[Any], taken: ColumnElement[bool]) -> None:
+def _load_passed(
+    connection: Connection, stage: Batch | Accumulating, revision: int, weight: Column[Any], taken: ColumnElement[bool]
+) -> None:
     """Count what a batch step or accumulator has taken so far; ``taken`` chooses its rows."""
     weights = select(func.coalesce(func.sum(weight), 0)).where(taken)
     stage.passed_weight = int(connection.execute(weights).scalar_one())
@@ -137,7 +135,7 @@ def _load_batches(connection: Connection, scheduler: Scheduler, revisions: Mappi
     """Return the batches that are not decided everywhere; members are read for these alone."""
     units: dict[str, Unit] = {}
     for stage in scheduler.stages.values():
-        if stage.node.type.kind is Kind.COLLECT:
+        if isinstance(stage, Batch):
             for number in _open_batches(connection, scheduler, revisions, stage):
                 unit = _load_batch(connection, revisions[stage.node.name], number)
                 units[unit.id] = unit
@@ -149,7 +147,7 @@ def _open_batches(connection: Connection, scheduler: Scheduler, revisions: Mappi
     """Return the batches of one step that are not decided everywhere; the others are not even read."""
     name, table, outcome = stage.node.name, schema.batch, schema.outcome
     mine = table.c.revision == revisions[name].id
-    below = [revisions[node.name].id for node in scheduler.nodes_of(f"batch:{name}")]
+    below = [revisions[one.name].id for one in scheduler.stages_of(f"batch:{name}")]
     counted = select(outcome.c.unit, func.count().label("n")).where(outcome.c.revision.in_(below)).group_by(outcome.c.unit)
     decided = {row.unit for row in connection.execute(counted) if row.n >= len(below)}
     numbers = connection.execute(select(table.c.number).where(mine).order_by(table.c.number)).scalars()
@@ -173,7 +171,7 @@ def _load_versions(connection: Connection, scheduler: Scheduler, revisions: Mapp
     """Return the runs of steps fed by snapshots that are not decided everywhere; each keeps the versions it was bound to."""
     units: dict[str, Unit] = {}
     for stage in scheduler.stages.values():
-        if stage.node.domain != f"version:{stage.node.name}":
+        if not isinstance(stage, VersionRuns):
             continue
         bound = schema.binding
         mine = select(bound.c.unit).where(bound.c.revision == revisions[stage.node.name].id).distinct().order_by(bound.c.unit)
@@ -181,11 +179,8 @@ def _load_versions(connection: Connection, scheduler: Scheduler, revisions: Mapp
         _add_outcomes(connection, found, revisions)
         units |= found
         if found:
-            last = list(found.values())[-1]
-            stage.next_number = 1 + int(last.id.rpartition(":v")[2])
-            stage.used_versions = versions.bound_keys(stage, last)
-            stage.version_unit = None if stage.node.name in last.outcomes else last.id
-    return [unit for unit in units.values() if any(node.name not in unit.outcomes for node in scheduler.nodes_of(unit.domain))]
+            stage.restore(list(found.values())[-1])
+    return [unit for unit in units.values() if any(one.name not in unit.outcomes for one in scheduler.stages_of(unit.domain))]
 
 
 def _add_outcomes(connection: Connection, units: dict[str, Unit], revisions: Mapping[str, Revision]) -> None:
@@ -219,7 +214,8 @@ def load_failures(connection: Connection, scheduler: Scheduler, revisions: Mappi
             counts[steps[row.revision], row.unit][row.kind] = row.n
     for (step, unit), kinds in counts.items():
         stage = scheduler.stages[step]
-        entry_waits = stage.entry is not None and str(stage.entry.position) == unit
+        entry = stage.entry if isinstance(stage, Accumulating) else None
+        entry_waits = entry is not None and str(entry.position) == unit
         known = scheduler.units.get(unit)
         if entry_waits or (known is not None and step not in known.outcomes):
             stage.failures[unit] = kinds

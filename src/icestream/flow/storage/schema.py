@@ -22,9 +22,9 @@ from sqlalchemy import (
     text,
 )
 
-from icestream.flow.storage.schema_people import board, command, document, halt, metadata, notice, override, recompute
+from icestream.flow.storage.schema_people import board, command, document, drain, metadata, notice, override, recompute
 
-__all__ = ["board", "command", "document", "halt", "metadata", "notice", "override", "recompute"]
+__all__ = ["board", "command", "document", "drain", "metadata", "notice", "override", "recompute"]
 
 SCHEMA_VERSION = 6
 

@@ -62,12 +62,14 @@ recompute = Table(  # parameters that an exposure has of its own at a step; the 
 )
 Index("recompute_by_unit", recompute.c.unit, recompute.c.step)
 
-halt = Table(  # steps that take nothing new; the newest row of a step is its state
-    "halt",
+drain = Table(  # steps that take nothing new; the newest row of a step is its state
+    "drain",
     metadata,
     Column("seq", Integer, primary_key=True),
     Column("step", String, nullable=False),
-    Column("state", String, nullable=False),  # halted | lifted
+    Column("state", String, nullable=False),  # drained | resumed
+    Column("cause", String),  # person | reset | gate; unset when it goes on
+    Column("by", String, nullable=False),  # the person, or the gate
     Column("reason", Text, nullable=False),
     Column("at", Float, nullable=False),
 )

@@ -12,12 +12,14 @@ from icestream.flow.declaration.guard import CallFailure
 from icestream.flow.scheduling import instructions
 from icestream.flow.storage import schema
 from icestream.flow.storage.database import insert_if_new
+from icestream.flow.storage.drains import DRAINED, RESUMED
 from icestream.flow.storage.store import Store
 
 DURABLE = (
     instructions.OpenGate,
     instructions.StartClock,
-    instructions.Halt,
+    instructions.Drain,
+    instructions.Resume,
     instructions.CloseBatch,
     instructions.Consume,
     instructions.DropEntry,
@@ -85,8 +87,8 @@ class Writing:
                     version=instruction.version,
                     key=instruction.key,
                 )
-            case instructions.OpenGate() | instructions.StartClock() | instructions.Halt():
-                self._opening_or_halt(instruction)
+            case instructions.OpenGate() | instructions.StartClock() | instructions.Drain() | instructions.Resume():
+                self._change_step(instruction)
             case instructions.CloseBatch():
                 self._close_batch(instruction)
             case instructions.Consume():
@@ -130,7 +132,9 @@ class Writing:
         where = (table.c.revision == self.revisions[forget.step]) & (table.c.unit == forget.unit)
         self.connection.execute(delete(table).where(where))
 
-    def _opening_or_halt(self, instruction: instructions.OpenGate | instructions.StartClock | instructions.Halt) -> None:
+    def _change_step(
+        self, instruction: instructions.OpenGate | instructions.StartClock | instructions.Drain | instructions.Resume
+    ) -> None:
         step = instruction.step
         match instruction:
             case instructions.OpenGate():
@@ -138,9 +142,13 @@ class Writing:
             case instructions.StartClock():
                 self._reset_clock(step)
                 self.add(schema.gate_clock, revision=self.revisions[step], started_uptime_s=instruction.uptime_s)
-            case instructions.Halt():
-                what = {"step": step, "state": instruction.state, "reason": instruction.reason}
-                self.add(schema.halt, seq=self.store.next_seq(), at=self.now, **what)
+            case instructions.Drain(why=why):
+                self._note_drain(step, state=DRAINED, cause=why.cause.value, by=why.by, reason=why.reason)
+            case instructions.Resume():
+                self._note_drain(step, state=RESUMED, cause=None, by="", reason="")
+
+    def _note_drain(self, step: str, **values: str | None) -> None:
+        self.add(schema.drain, seq=self.store.next_seq(), step=step, at=self.now, **values)
 
     def _reset_clock(self, step: str) -> None:
         self.flush()

@@ -5,14 +5,14 @@ from graphlib import CycleError, TopologicalSorter
 
 from icestream.errors import IcestreamError, WorkflowError
 from icestream.flow.declaration.registry import find_step
-from icestream.flow.declaration.step import Kind, StepType
+from icestream.flow.declaration.step import StepType
 from icestream.flow.workflow.graph import Graph, Link, Node, RecordType, StepSpec, Workflow
 from icestream.flow.workflow.graph_checks import (
     check_after,
-    check_halts,
+    check_closes,
     check_links,
     check_params,
-    halted_steps,
+    closed_steps,
     output_type,
     run_own_check,
     unknown_parameter,
@@ -40,7 +40,7 @@ def build_graph(workflow: Workflow) -> Graph:
             nodes[name] = _build_node(name, workflow.steps[name], nodes)
         except IcestreamError as error:
             problems.extend(str(error).split("\n"))
-    problems = problems or check_halts(Graph(nodes))
+    problems = problems or check_closes(Graph(nodes))
     if problems:
         raise WorkflowError("\n".join(problems))
     return Graph(nodes)
@@ -109,12 +109,12 @@ def _build_node(name: str, spec: StepSpec, known: dict[str, Node]) -> Node:
     problems = check_links(name, step_type, links, known, min_inputs=min_inputs)
     params, more = check_params(name, step_type, spec, set(values))
     problems += more
-    if spec.after and step_type.kind is Kind.SOURCE:
+    if spec.after and step_type.is_source:
         problems.append(f"step {name!r}: a source waits for no other step")
     for parameter, (source, path) in values.items():
         if parameter not in step_type.params.model_fields:
             problems.append(unknown_parameter(name, step_type, parameter))
-        if step_type.kind not in (Kind.MAP, Kind.FILTER):
+        if not step_type.works_on_units:
             problems.append(f"step {name!r}: parameter {parameter!r}: a {step_type.kind} takes no value from another step")
         if source in known and not path:
             problems.append(f"step {name!r}: parameter {parameter!r} takes {source!r} as a value; write {{from: {source}.field}}")
@@ -131,8 +131,8 @@ def _build_node(name: str, spec: StepSpec, known: dict[str, Node]) -> Node:
     if not values:
         run_own_check(name, step_type, params, records)
     outputs = _outputs(step_type, links, records)
-    halts, after = halted_steps(step_type, params), tuple(dict.fromkeys(spec.after))
-    found = (min_inputs, depth, domain, outputs, bound, records, after, halts, spec.resources)
+    closes, after = closed_steps(step_type, params), tuple(dict.fromkeys(spec.after))
+    found = (min_inputs, depth, domain, outputs, bound, records, after, closes, spec.resources)
     return Node(name, spec.use, step_type, params, links, values, *found, given=frozenset(spec.params))
 
 
@@ -143,12 +143,12 @@ def _generic_records(step_type: StepType, links: dict[str, tuple[Link, ...]], kn
 
 
 def _outputs(step_type: StepType, links: dict[str, tuple[Link, ...]], records: dict[str, RecordType]) -> dict[str, RecordType]:
-    if step_type.kind is Kind.FILTER:
+    if step_type.is_filter:
         types = {port.name: records.get(port.name, port.record) for port in step_type.ports}
         ports = {port.name: types[port.name] for port in step_type.ports if not port.many and port.name in links}
         first = types[step_type.ports[0].name]
         return {"out": first, "rejected": first, **ports, **{f"rejected.{port}": record for port, record in ports.items()}}
-    if step_type.kind in (Kind.GATE, Kind.COLLECT):
+    if step_type.holds_units:
         own = {"out": records["items"]}
         return own if step_type.admit is None else {**own, "rejected": records["items"]}
     outputs: dict[str, RecordType] = {"out": step_type.output or Record}
@@ -163,14 +163,14 @@ def _domain(name: str, step_type: StepType, links: dict[str, tuple[Link, ...]], 
     for link in (link for group in links.values() for link in group):
         producer = known[link.step]
         if not _is_snapshot(producer, link):
-            domains.add(f"batch:{producer.name}" if producer.type.kind is Kind.COLLECT else producer.domain)
+            domains.add(f"batch:{producer.name}" if producer.type.collects else producer.domain)
     if len(domains) > 1:
         raise WorkflowError(f"step {name!r}: its inputs come per {' and per '.join(sorted(domains))}; they must be of one kind")
     if domains:
         return domains.pop()
-    if step_type.kind in (Kind.GATE, Kind.COLLECT, Kind.ACCUMULATE):
+    if step_type.has_rule:
         raise WorkflowError(f"step {name!r}: a {step_type.kind} takes items of exposures, not only versions of a snapshot")
-    return "exposure" if step_type.kind is Kind.SOURCE else f"version:{name}"
+    return "exposure" if step_type.is_source else f"version:{name}"
 
 
 def _is_snapshot(producer: Node, link: Link) -> bool:

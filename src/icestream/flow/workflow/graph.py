@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from icestream.flow.declaration.program import FoundProgram
 from icestream.flow.declaration.step import StepType
-from icestream.records import Record
+from icestream.records import Record, Snapshot
 from icestream.units import Gigabyte
 
 RecordType = type[Record]
@@ -78,20 +79,45 @@ class Node:
     bound: frozenset[str] = frozenset()  # the ports that take a version of a snapshot
     records: dict[str, RecordType] = field(default_factory=dict)  # what the ports take that take any record
     after: tuple[str, ...] = ()  # start nothing until these streams have closed
-    halts: tuple[str, ...] = ()  # the steps that a gate halts when it opens
+    closes: tuple[str, ...] = ()  # the steps that a gate drains when it opens
     resources: StepResources = field(default_factory=StepResources)
     contents: Mapping[str, str | None] = field(default_factory=dict)  # of files that parameters name; see flow.contents
     programs: Mapping[str, FoundProgram] = field(default_factory=dict)  # by name of identity; see workflow.programs
     given: frozenset[str] = frozenset()  # the parameters that the workflow gives; the others are at their defaults
 
-    @property
+    @cached_property
     def item_links(self) -> dict[str, tuple[Link, ...]]:
         """The inputs that come per unit (not bound snapshots)."""
         return {port: links for port, links in self.links.items() if port not in self.bound}
 
+    @cached_property
+    def item_steps(self) -> frozenset[str]:
+        """The steps whose outputs come per unit."""
+        return frozenset(link.step for links in self.item_links.values() for link in links)
+
+    @cached_property
+    def list_ports(self) -> frozenset[str]:
+        """The ports that take any number of streams."""
+        return frozenset(port.name for port in self.type.ports if port.many)
+
+    @property
+    def publishes_versions(self) -> bool:
+        """Its output is a snapshot."""
+        return self.type.output is not None and issubclass(self.type.output, Snapshot)
+
+    @property
+    def publishes_only(self) -> bool:
+        """It is a source of versions: it decides about no unit."""
+        return self.type.is_source and self.publishes_versions
+
+    @property
+    def fed_by_versions(self) -> bool:
+        """All its inputs are snapshots: its units are its own runs."""
+        return self.domain == f"version:{self.name}"
+
     def takes_items_of(self, step: str) -> bool:
         """Tell whether an input that comes per unit is from ``step``."""
-        return any(link.step == step for links in self.item_links.values() for link in links)
+        return step in self.item_steps
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from icestream.errors import WorkflowError
-from icestream.flow.declaration.step import Kind, Port, StepType
+from icestream.flow.declaration.step import Port, StepType
 from icestream.flow.workflow.graph import Graph, Link, Node, StepSpec, Workflow
 from icestream.records import Record, Snapshot
 
@@ -57,8 +57,8 @@ def _check_type(name: str, step_type: StepType, port: Port, link: Link, producer
         return [f"step {name!r}: input {port.name!r}: {error}"]
     if not issubclass(offered, port.record):
         return [f"step {name!r}: input {port.name!r} wants {port.record.__name__}, but {link} gives {offered.__name__}"]
-    generic_filter = step_type.kind is Kind.FILTER and port.generic
-    if producer.type.kind is Kind.COLLECT and (generic_filter or not port.many):
+    generic_filter = step_type.is_filter and port.generic
+    if producer.type.collects and (generic_filter or not port.many):
         return [f"step {name!r}: input {port.name!r} takes one item, but {link} gives batches (list[{port.record.__name__}])"]
     if generic_filter and issubclass(offered, Snapshot):
         return [f"step {name!r}: input {port.name!r} takes items of exposures, but {link} gives versions of a {offered.__name__}"]
@@ -67,7 +67,7 @@ def _check_type(name: str, step_type: StepType, port: Port, link: Link, producer
 
 def _check_same_type(name: str, step_type: StepType, links: Links, known: Nodes) -> list[str]:
     """Check that the streams of the first port are alike where a filter passes on one of several."""
-    first = step_type.ports[0] if step_type.kind is Kind.FILTER else None
+    first = step_type.ports[0] if step_type.is_filter else None
     if first is None or not first.many:
         return []
     offered = {str(link): output_type(known[link.step], link.output) for link in links.get(first.name, ()) if link.step in known}
@@ -132,21 +132,21 @@ def check_after(workflow: Workflow) -> list[str]:
     ]
 
 
-def halted_steps(step_type: StepType, params: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the steps that a gate halts when it opens: the values of its parameters that are marked ``halts``."""
+def closed_steps(step_type: StepType, params: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the steps that a gate drains when it opens: the values of its parameters that are marked ``drains``."""
     names: list[str] = []
     for name, field in step_type.params.model_fields.items():
-        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("halts"):
+        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("drains"):
             names += params.get(name) or []
     return tuple(dict.fromkeys(names))
 
 
-def check_halts(graph: Graph) -> list[str]:
-    """Check that gates halt steps that exist, neither themselves nor what is to take what they pass on."""
+def check_closes(graph: Graph) -> list[str]:
+    """Check that gates close steps that exist, neither themselves nor what is to take what they pass on."""
     problems = []
     for node in graph.nodes.values():
         below = graph.descendants(node.name)
-        for name in node.halts:
+        for name in node.closes:
             if name not in graph.nodes:
                 problems.append(
                     f"step {node.name!r}: closes {name!r}, which is no step of this workflow: {', '.join(graph.nodes)}"

@@ -31,7 +31,7 @@ class TriggerParams(Params):
     closes: list[str] = Field(
         default_factory=list,
         description="Steps that are drained when this opens: they take nothing new",
-        json_schema_extra={"halts": True, "operational": True},
+        json_schema_extra={"drains": True, "operational": True},
     )
 
     @model_validator(mode="after")

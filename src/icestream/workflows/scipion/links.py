@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from icestream.flow.declaration.registry import find_step
-from icestream.flow.declaration.step import Kind, Port
+from icestream.flow.declaration.step import Port
 from icestream.flow.workflow.graph import Link, StepSpec
 from icestream.records import Record
 from icestream.workflows.scipion.parse import Pointer, Protocol
@@ -46,7 +46,7 @@ class Wiring:
         """Return our outputs for all that some parameters point at and that are items of exposures, not versions of a whole."""
         pointers = [pointer for name in names for pointer in protocol.pointers.get(name, ())]
         links = [link for pointer in pointers if (link := self.resolve(pointer)) is not None]
-        return list(dict.fromkeys(link for link in links if find_step(self.steps[link.step].use).kind is not Kind.ACCUMULATE))
+        return list(dict.fromkeys(link for link in links if not find_step(self.steps[link.step].use).accumulates))
 
     def _candidates(self, protocol: Protocol, sources: tuple[str | Via, ...], port: Port) -> tuple[list[Link], list[str]]:
         found: list[Link] = []
@@ -80,7 +80,7 @@ class Wiring:
             if pointer.output.startswith(start):
                 return None if ours is None else Link(step, ours)
         if discarded:
-            return Link(step, "rejected") if find_step(mapping.use).kind is Kind.FILTER else None
+            return Link(step, "rejected") if find_step(mapping.use).is_filter else None
         return Link(step, "out")
 
     def _companion(self, link: Link, port: str) -> Link | None:
@@ -88,7 +88,7 @@ class Wiring:
         if link.step in self.streams:
             return self._companion(self.streams[link.step], port)
         spec = self.steps[link.step]
-        if find_step(spec.use).kind is Kind.FILTER:
+        if find_step(spec.use).is_filter:
             return Link(link.step, f"rejected.{port}" if link.output.startswith("rejected") else port)
         target = spec.inputs.get(port)
         if not isinstance(target, str):
@@ -111,6 +111,6 @@ class Wiring:
         step_type = find_step(self.steps[link.step].use)
         ports = {port.name: port.record for port in step_type.ports}
         name = link.output.removeprefix("rejected").removeprefix(".")
-        if step_type.kind is Kind.FILTER:
+        if step_type.is_filter:
             return ports.get(name, step_type.ports[0].record)
         return step_type.output or Record

@@ -253,7 +253,7 @@ class _Translator:
         self._list_fields(protocol, {key: f"--set {name}.{ours}" for key, ours in mapping.fields.items() if ours in params})
 
     def _closes(self, protocol: Protocol, flow: Flow) -> dict[str, list[str]]:
-        """Return the steps that are halted when a trigger opens: those that Scipion sends its signal to."""
+        """Return the steps that are closed when a trigger opens: those that Scipion sends its signal to."""
         told = [pointer.protocol for pointer in protocol.pointers.get("triggerProt", ())]
         steps = [self._wiring.made[identity][0] for identity in told if identity in self._wiring.made]
         return {"closes": steps} if steps and flow.use == "trigger" else {}

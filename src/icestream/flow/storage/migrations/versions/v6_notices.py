@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "6"
-down_revision = "4"
+down_revision = "5"
 
 _CONTRADICTION = re.compile(r"(.+): the session says (\S+)(?: \S+)?, but ")
 _VALUES = {

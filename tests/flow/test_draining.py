@@ -1,4 +1,4 @@
-"""Event tables of halted steps, and of steps that wait until other streams have closed."""
+"""Event tables of drained steps, and of steps that wait until other streams have closed."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,20 +8,31 @@ import pytest
 from icestream.errors import WorkflowError
 from icestream.flow.declaration.outcomes import FailureKind, Outcome, Status
 from icestream.flow.scheduling.deciding import judge_for
+from icestream.flow.scheduling.draining import Cause, DrainReason
 from icestream.flow.scheduling.events import (
     Absorbed,
     Arrived,
     Decided,
+    Drained,
     Failed,
-    Halted,
-    Lifted,
     Published,
+    Resumed,
     Retried,
     SourceClosed,
     Tick,
     Withdrawn,
 )
-from icestream.flow.scheduling.instructions import CloseBatch, Consume, Dispatch, Forget, Halt, Instruction, MarkStream, Settle
+from icestream.flow.scheduling.instructions import (
+    CloseBatch,
+    Consume,
+    Dispatch,
+    Drain,
+    Forget,
+    Instruction,
+    MarkStream,
+    Resume,
+    Settle,
+)
 from icestream.flow.scheduling.scheduler import Scheduler
 from icestream.flow.workflow.building import build_graph
 from icestream.flow.workflow.graph import Workflow
@@ -29,10 +40,11 @@ from toys.session import TOYS
 
 NUMBERS = {"use": f"{TOYS}:count_numbers", "params": {"stop_after": 9}}
 MULTIPLY = f"{TOYS}:multiply"
+ANN = DrainReason(Cause.PERSON, "ann", "enough")
 
 
 def scheduler_for(**steps: Any) -> Scheduler:
-    return Scheduler(build_graph(Workflow.model_validate({"steps": {"n": NUMBERS, **steps}})), judge_for)
+    return Scheduler(build_graph(Workflow.model_validate({"steps": {"n": NUMBERS, **steps}})), judge_for, checked=True)
 
 
 def doubled(source: str = "n", **more: Any) -> dict[str, Any]:
@@ -63,15 +75,15 @@ def dispatched(instructions: Iterable[Instruction]) -> list[tuple[str, str]]:
     return [(one.step, one.unit) for one in of(Dispatch, instructions)]
 
 
-def test_a_halted_step_finishes_what_runs_and_takes_nothing_new() -> None:
+def test_a_drained_step_finishes_what_runs_and_takes_nothing_new() -> None:
     scheduler = scheduler_for(d=doubled(), e=doubled("d"), f=doubled("e"))
     for unit in "uv":
         arrive(scheduler, unit)
     finish(scheduler, "d", "v")  # v runs at e, u at d
-    halted = scheduler.handle(Halted("e", "ann: enough"))
-    assert of(Halt, halted) == [Halt("e", "halted", "ann: enough")]
-    assert settled("e", halted) == {"u": Status.ABSENT}
-    assert closings(halted) == []  # v still runs
+    drained = scheduler.handle(Drained("e", ANN))
+    assert of(Drain, drained) == [Drain("e", ANN)]
+    assert settled("e", drained) == {"u": Status.ABSENT}
+    assert closings(drained) == []  # v still runs
     assert closings(finish(scheduler, "e", "v")) == ["e"]
     assert closings(finish(scheduler, "f", "v")) == ["f"]
     later = arrive(scheduler, "w")
@@ -79,36 +91,36 @@ def test_a_halted_step_finishes_what_runs_and_takes_nothing_new() -> None:
     assert settled("f", later) == {"w": Status.SKIPPED}
     assert dispatched(later) == [("d", "w")]
     assert of(MarkStream, finish(scheduler, "d", "w")) == []
-    assert scheduler.handle(Halted("e", "again")) == []
+    assert scheduler.handle(Drained("e", ANN)) == []
 
 
-def test_a_reason_names_who_halted() -> None:
+def test_a_reason_names_who_drained() -> None:
     scheduler = scheduler_for(d=doubled())
-    scheduler.handle(Halted("d", "ann: enough"))
+    scheduler.handle(Drained("d", ANN))
     (outcome,) = [one.outcome for one in of(Settle, arrive(scheduler, "u")) if one.step == "d"]
-    assert outcome.reason == "d was halted: ann: enough"
+    assert outcome.reason == "d was drained: closed by hand, by ann: enough"
 
 
 def test_a_task_that_had_not_begun_is_withdrawn() -> None:
     scheduler = scheduler_for(d=doubled())
     for unit in "uv":
         arrive(scheduler, unit)
-    scheduler.handle(Halted("d", "stop"))
+    scheduler.handle(Drained("d", ANN))
     assert settled("d", scheduler.handle(Withdrawn("d", "v"))) == {"v": Status.ABSENT}
     assert scheduler.handle(Withdrawn("d", "v")) == []
     assert settled("d", finish(scheduler, "d", "u")) == {"u": Status.ITEM}
     assert scheduler.units == {}
 
 
-def test_a_failure_is_not_tried_again_at_a_halted_step() -> None:
+def test_a_failure_is_not_tried_again_at_a_drained_step() -> None:
     scheduler = scheduler_for(d=doubled())
     arrive(scheduler, "u")
     scheduler.handle(Failed("d", "u", FailureKind.ERROR, "bad", 0.0))
-    scheduler.handle(Halted("d", "stop"))
+    scheduler.handle(Drained("d", ANN))
     assert settled("d", scheduler.handle(Tick(99.0))) == {"u": Status.ABSENT}
 
 
-def test_what_a_halted_batch_or_accumulator_has_taken_is_brought_to_its_end() -> None:
+def test_what_a_drained_batch_or_accumulator_has_taken_is_brought_to_its_end() -> None:
     scheduler = scheduler_for(
         b={"use": f"{TOYS}:batches", "in": {"items": "n"}, "params": {"count": 5}},
         t={"use": f"{TOYS}:AddUp", "in": {"number": "n"}},
@@ -116,19 +128,19 @@ def test_what_a_halted_batch_or_accumulator_has_taken_is_brought_to_its_end() ->
     )
     for unit in "uv":
         arrive(scheduler, unit)
-    batch = of(CloseBatch, scheduler.handle(Halted("b", "stop")))
+    batch = of(CloseBatch, scheduler.handle(Drained("b", ANN)))
     assert [([unit for unit, _ in one.members], one.remainder) for one in batch] == [(["u", "v"], True)]
-    assert settled("g", scheduler.handle(Halted("g", "stop"))) == {"u": Status.ABSENT, "v": Status.ABSENT}
-    scheduler.handle(Halted("t", "stop"))
+    assert settled("g", scheduler.handle(Drained("g", ANN))) == {"u": Status.ABSENT, "v": Status.ABSENT}
+    scheduler.handle(Drained("t", ANN))
     last = of(Consume, scheduler.handle(Absorbed("t", 1, "s1", {})))
     assert [([unit for unit, _ in one.members], one.closing) for one in last] == [(["v"], True)]
     assert closings(scheduler.handle(Absorbed("t", 2, "s2", {}))) == ["t"]
 
 
-def test_a_join_with_a_halted_stream_closes_though_the_other_goes_on() -> None:
+def test_a_join_with_a_drained_stream_closes_though_the_other_goes_on() -> None:
     scheduler = scheduler_for(d=doubled(), s={"use": f"{TOYS}:add", "in": {"left": "n", "right": "d"}}, x=doubled())
     arrive(scheduler, "u")
-    scheduler.handle(Halted("d", "stop"))
+    scheduler.handle(Drained("d", ANN))
     assert closings(finish(scheduler, "d", "u")) == ["d"]
     assert closings(finish(scheduler, "s", "u")) == ["s"]
     assert not scheduler.stages["n"].closed
@@ -138,27 +150,27 @@ def test_a_list_input_closes_when_too_few_streams_are_left() -> None:
     joined = {"use": f"{TOYS}:add_all", "in": {"numbers": ["d", "e"]}}
     for min_inputs, closed in ((2, ["d", "s"]), (1, ["d"])):
         scheduler = scheduler_for(d=doubled(), e=doubled(), s={**joined, "min_inputs": min_inputs})
-        assert closings(scheduler.handle(Halted("d", "stop"))) == closed
+        assert closings(scheduler.handle(Drained("d", ANN))) == closed
 
 
-def test_a_lifted_step_decides_again_what_it_left_out() -> None:
+def test_a_resumed_step_decides_again_what_it_left_out() -> None:
     scheduler = scheduler_for(d=doubled(), e=doubled("d"))
-    scheduler.handle(Halted("d", "stop"))
+    scheduler.handle(Drained("d", ANN))
     arrive(scheduler, "u")
     assert scheduler.units == {}
-    lifted = scheduler.handle(Lifted("d"))
-    assert of(Halt, lifted) == [Halt("d", "lifted", "it goes on")]
+    resumed = scheduler.handle(Resumed("d"))
+    assert of(Resume, resumed) == [Resume("d")]
     assert not scheduler.stages["d"].closed
     assert not scheduler.stages["e"].closed
     assert dispatched(arrive(scheduler, "v")) == [("d", "v")]
     finish(scheduler, "d", "v")
-    scheduler.handle(Halted("e", "stop"))
+    scheduler.handle(Drained("e", ANN))
     finish(scheduler, "e", "v")
     arrive(scheduler, "w")
-    scheduler.handle(Lifted("e"))
+    scheduler.handle(Resumed("e"))
     assert {one.step for one in of(Forget, scheduler.handle(Retried("e", "w")))} == {"e"}
     assert dispatched(finish(scheduler, "d", "w")) == [("e", "w")]
-    assert scheduler.handle(Lifted("e")) == []
+    assert scheduler.handle(Resumed("e")) == []
 
 
 def test_what_a_shut_step_has_made_stays_when_its_inputs_change() -> None:
@@ -185,19 +197,19 @@ def test_what_a_shut_step_has_made_stays_when_its_inputs_change() -> None:
     assert scheduler.units == {}
 
 
-def test_a_halted_source_closes() -> None:
+def test_a_drained_source_closes() -> None:
     scheduler = scheduler_for(d=doubled())
-    assert closings(scheduler.handle(Halted("n", "stop"))) == ["n", "d"]
+    assert closings(scheduler.handle(Drained("n", ANN))) == ["n", "d"]
 
 
-def test_a_halted_step_that_is_fed_by_snapshots_runs_on_none() -> None:
+def test_a_drained_step_that_is_fed_by_snapshots_runs_on_none() -> None:
     scheduler = scheduler_for(
         t={"use": f"{TOYS}:AddUp", "in": {"number": "n"}}, r={"use": f"{TOYS}:report_total", "in": {"total": "t"}}
     )
-    scheduler.handle(Halted("r", "stop"))
+    scheduler.handle(Drained("r", ANN))
     arrive(scheduler, "u")
     assert dispatched(scheduler.handle(Absorbed("t", 1, "s1", {}))) == []
-    assert [one.inputs for one in of(Dispatch, scheduler.handle(Lifted("r")))] == [{"total": ("s1",)}]
+    assert [one.inputs for one in of(Dispatch, scheduler.handle(Resumed("r")))] == [{"total": ("s1",)}]
 
 
 def test_a_withdrawn_run_on_snapshots_leaves_the_step_free() -> None:
@@ -206,20 +218,20 @@ def test_a_withdrawn_run_on_snapshots_leaves_the_step_free() -> None:
     )
     arrive(scheduler, "u")
     assert dispatched(scheduler.handle(Absorbed("t", 1, "s1", {}))) == [("r", "r:v000001")]
-    scheduler.handle(Halted("r", "stop"))
+    scheduler.handle(Drained("r", ANN))
     withdrawn = scheduler.handle(Withdrawn("r", "r:v000001"))
     assert settled("r", withdrawn) == {"r:v000001": Status.ABSENT}
     assert closings(withdrawn) == ["r"]
-    scheduler.handle(Lifted("r"))
+    scheduler.handle(Resumed("r"))
     arrive(scheduler, "v")
     assert dispatched(scheduler.handle(Absorbed("t", 2, "s2", {}))) == [("r", "r:v000002")]
 
 
-def test_a_halted_step_holds_nothing_back() -> None:
+def test_a_drained_step_holds_nothing_back() -> None:
     scheduler = scheduler_for(d=doubled(), e=doubled("n", after=["d"]))
     arrive(scheduler, "u")
     assert list(scheduler.stages["e"].held) == ["u"]
-    assert closings(scheduler.handle(Halted("e", "stop"))) == ["e"]
+    assert closings(scheduler.handle(Drained("e", ANN))) == ["e"]
     assert not scheduler.stages["e"].held
 
 
@@ -275,10 +287,10 @@ def test_what_the_store_says_of_a_stream_counts_after_a_restart() -> None:
     assert ("e", "u") in dispatched(arrive(scheduler, "u"))
 
 
-def test_a_halted_stream_has_closed_for_those_that_wait_for_it() -> None:
+def test_a_drained_stream_has_closed_for_those_that_wait_for_it() -> None:
     scheduler = scheduler_for(d=doubled(), e=doubled("n", after=["d"]))
     arrive(scheduler, "u")
-    scheduler.handle(Halted("d", "stop"))
+    scheduler.handle(Drained("d", ANN))
     assert dispatched(scheduler.handle(Withdrawn("d", "u"))) == [("e", "u")]
 
 
@@ -313,13 +325,13 @@ def test_waiting_that_never_ends_is_refused(steps: dict[str, Any], said: str) ->
         scheduler_for(**steps)
 
 
-def test_a_version_of_a_source_that_is_halted_comes_no_more() -> None:
+def test_a_version_of_a_source_that_is_drained_comes_no_more() -> None:
     scheduler = scheduler_for(
         t={"use": f"{TOYS}:AddUp", "in": {"number": "n"}},
         late={"use": f"{TOYS}:less_total", "in": {"number": "n", "total": "t"}},
     )
-    scheduler.handle(Halted("t", "stop"))
+    scheduler.handle(Drained("t", ANN))
     assert settled("late", arrive(scheduler, "u")) == {"u": Status.SKIPPED}
-    scheduler.handle(Lifted("t"))
+    scheduler.handle(Resumed("t"))
     scheduler.handle(Published("t", 1, "s1"))
     assert ("late", "v") in dispatched(arrive(scheduler, "v"))
