@@ -70,7 +70,7 @@ def test_a_new_session_holds_what_was_typed(session: Path) -> None:
 def test_a_session_is_not_made_twice(session: Path) -> None:
     result = _call("new", session, "--movies", session, "--diameter", "100", "120")
     assert result.exit_code == 1
-    assert "has a session already" in result.stderr
+    assert "already has a session" in result.stderr
     assert "Traceback" not in result.output
 
 
@@ -141,7 +141,7 @@ def test_a_wrong_environment_is_told_by_name(session: Path, monkeypatch: pytest.
 def test_a_folder_that_is_no_session_is_told(tmp_path: Path, command: str) -> None:
     result = _call(command, tmp_path)
     assert result.exit_code == 1
-    assert "is no session" in result.stderr
+    assert "is not a session" in result.stderr
 
 
 def test_status_of_a_session_that_was_not_run(session: Path) -> None:

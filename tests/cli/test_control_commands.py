@@ -58,7 +58,7 @@ def test_a_pause_is_shown_and_ends_with_resume(folder: Path) -> None:
     assert "changing the [gain]" in done("status", folder)
     assert told("status", folder)["overview"]["hold"]["reason"] == "changing the [gain]"
     assert "changing the [gain]" in done("why", folder)
-    assert done("resume", folder) == "goes on\n"
+    assert done("resume", folder) == "resumed\n"
     assert told("status", folder)["overview"]["hold"] is None
 
 
@@ -76,8 +76,8 @@ def test_set_has_a_dry_run_and_goes_back_to_the_default(folder: Path) -> None:
     assert (steps["odd"]["computed"], steps["any"]["computed"], steps["any"]["reused"]) == (3, 3, 3)
     assert "results to compute" in done("set", folder, "odd", "factor=7", "--dry-run")
     assert open_session(folder).document.steps["odd"].params == {"factor": 5}
-    assert told("set", folder, "odd", "factor=7", "--reason", "why not")["answer"] == "taken up: odd (factor: 5 → 7)"
-    assert done("set", folder, "odd", "factor=") == "taken up: odd (factor: 7 → default)\n"
+    assert told("set", folder, "odd", "factor=7", "--reason", "why not")["answer"] == "applied: odd (factor: 5 → 7)"
+    assert done("set", folder, "odd", "factor=") == "applied: odd (factor: 7 → default)\n"
     assert open_session(folder).document.steps["odd"].params == {}
     history = done("history", folder)
     assert "set odd factor=7 (why not)" in history
@@ -98,7 +98,7 @@ def test_branch_restart_and_apply(folder: Path) -> None:
     assert told("restart", folder, "--from", "sums", "--dry-run")["computed"] == len(
         read_rows(open_session(folder), schema.batch)
     )
-    assert "computed afresh: sums" in done("restart", folder, "--from", "sums")
+    assert "recomputed: sums" in done("restart", folder, "--from", "sums")
 
 
 def test_reset_and_clean_free_the_disk(folder: Path) -> None:
@@ -121,7 +121,7 @@ def test_exposures_are_rejected_by_name_pattern_file_and_pipe(folder: Path, tmp_
     assert at(session, "triple", "2")["status"] == "rejected"
     assert "rejected by hand" in done("trace", folder, "1")
     assert done("accept", folder, "1") == "1 is accepted at numbers\n"
-    assert done("withdraw", folder, "2", "1").count("left to the step again") == 2
+    assert done("withdraw", folder, "2", "1").count("no longer overridden") == 2
     assert at(session, "triple", "2")["status"] == "item"
     assert "3 at triple: rejected by hand" in done("history", folder)
     assert "overridden" in done("status", folder)

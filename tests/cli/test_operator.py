@@ -52,7 +52,7 @@ def test_data_of_the_next_day_are_taken_and_nothing_is_done_twice(folder: Path) 
 
 
 def test_a_reset_says_how_to_go_on(folder: Path) -> None:
-    assert "triple takes nothing until `icestream continue`" in done("reset", folder, "--from", "triple")
+    assert "triple takes nothing new until `icestream continue`" in done("reset", folder, "--from", "triple")
     done("continue", folder)
     done("run", folder, "--quiet")
     assert "nothing would be recomputed" in done("apply", folder, "--dry-run")
@@ -83,8 +83,8 @@ def test_an_exposure_that_was_rejected_everywhere_has_no_result(tmp_path: Path) 
     ("content", "said"),
     [
         (b"", "is empty"),
-        (b"- a\n- b\n", "is no map of names to values"),
-        (b"\xff\xfe\x00\x81", "is no text"),
+        (b"- a\n- b\n", "is not a mapping of names to values"),
+        (b"\xff\xfe\x00\x81", "is not text"),
         (b"steps: [", "is not YAML"),
     ],
 )

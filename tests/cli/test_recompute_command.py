@@ -55,7 +55,7 @@ def folder(finished: Path, tmp_path: Path) -> Path:
 def test_exposures_are_recomputed_by_name_pattern_file_and_pipe(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "list").write_text("4\n")
     assert done("recompute", folder, "triple", "2", "factor=8", "--reason", "thick ice") == (
-        "2 is computed again at triple, with factor=8 of its own\n"
+        "2 is recomputed at triple, with factor=8 of its own\n"
     )
     assert done("recompute", folder, "triple", "factor=9", "[01]").count("with factor=9 of its own") == 2
     assert [one["state"] for one in [told("recompute", folder, "triple", "--from-file", tmp_path / "list", "factor=7")]] == [
@@ -96,12 +96,12 @@ def test_it_shows_wherever_a_person_looks(folder: Path) -> None:
 def test_it_is_withdrawn_alone_or_with_what_else_was_decided(folder: Path) -> None:
     done("recompute", folder, "triple", "2", "factor=8")
     done("reject", folder, "2", "--step", "even")
-    assert done("withdraw", folder, "2", "--step", "triple") == "2 has the parameters of triple again\n"
+    assert done("withdraw", folder, "2", "--step", "triple") == "2 uses the parameters of triple again\n"
     assert "2 at even: rejected by hand" in done("history", folder)
     done("recompute", folder, "triple", "2", "factor=8")
     taken_back = done("withdraw", folder, "2")
-    assert "2 has the parameters of triple again" in taken_back
-    assert "2 is left to the step again at even" in taken_back
+    assert "2 uses the parameters of triple again" in taken_back
+    assert "2 is no longer overridden at even" in taken_back
     assert "there is no override for 2 at triple" in call("withdraw", folder, "2", "--step", "triple").stderr
     assert "withdraw 2 triple" in " ".join(done("history", folder).split())
 
@@ -128,7 +128,7 @@ def test_a_dry_run_says_what_it_takes(folder: Path) -> None:
         (("triple", "factor=7"), "no exposure given"),
         (("triple", "x*", "factor=7"), "no exposure of this session"),
         (("tripel", "2", "factor=7"), "no step is called 'tripel'; known: numbers, triple"),
-        (("total", "2", "fail_on=[1]"), "takes many exposures together; recompute at a step above it"),
+        (("total", "2", "fail_on=[1]"), "takes many exposures together; recompute at a step upstream of it"),
         (("numbers", "2", "folder=x"), "numbers (source) cannot compute one exposure again"),
         (("triple", "2", "factor=7", "factor=8"), "factor: given twice"),
     ],

@@ -31,14 +31,14 @@ def two_exposures(params: NoParams, ctx: SourceContext) -> Watch:
 
 
 ODD: list[tuple[dict[str, float], str]] = [
-    ({"voltage_kv": 300_000}, "voltage_kv is 300000; allowed is 10 to 3000 kV"),
-    ({"voltage_kv": 0.3}, "voltage_kv is 0.3; allowed is 10 to 3000 kV"),
-    ({"pixel_size_ang": 83}, "pixel_size_ang is 83; allowed is 0.05 to 50 Å"),
-    ({"pixel_size_ang": 0.00083}, "pixel_size_ang is 0.00083; allowed is 0.05 to 50 Å"),
-    ({"cs_mm": 2700}, "cs_mm is 2700; allowed is 0 to 20 mm"),
-    ({"amplitude_contrast": 10}, "amplitude_contrast is 10; allowed is 0 to 1"),
-    ({"dose_per_frame_e_per_ang2": 0}, "dose_per_frame_e_per_ang2 is 0; allowed is above 0 to 500 e/Å²"),
-    ({"pre_exposure_e_per_ang2": 5000}, "pre_exposure_e_per_ang2 is 5000; allowed is 0 to 1000 e/Å²"),
+    ({"voltage_kv": 300_000}, "voltage_kv is 300000; must be 10 to 3000 kV"),
+    ({"voltage_kv": 0.3}, "voltage_kv is 0.3; must be 10 to 3000 kV"),
+    ({"pixel_size_ang": 83}, "pixel_size_ang is 83; must be 0.05 to 50 Å"),
+    ({"pixel_size_ang": 0.00083}, "pixel_size_ang is 0.00083; must be 0.05 to 50 Å"),
+    ({"cs_mm": 2700}, "cs_mm is 2700; must be 0 to 20 mm"),
+    ({"amplitude_contrast": 10}, "amplitude_contrast is 10; must be 0 to 1"),
+    ({"dose_per_frame_e_per_ang2": 0}, "dose_per_frame_e_per_ang2 is 0; must be above 0 and at most 500 e/Å²"),
+    ({"pre_exposure_e_per_ang2": 5000}, "pre_exposure_e_per_ang2 is 5000; must be 0 to 1000 e/Å²"),
 ]
 
 
@@ -46,7 +46,7 @@ ODD: list[tuple[dict[str, float], str]] = [
 def test_a_step_is_not_given_what_cannot_be(values: dict[str, float], told: str) -> None:
     with pytest.raises(ItemError) as raised:
         checked_acquisition({"voltage_kv": 300.0, **values})
-    assert str(raised.value) == f"{told}; the session's acquisition values win over those in files"
+    assert str(raised.value) == f"{told}; the session's acquisition values override those in files"
 
 
 @pytest.mark.parametrize(("values", "told"), ODD)
@@ -81,4 +81,4 @@ def test_what_one_file_says_fails_that_exposure_alone(tmp_path: Path, monkeypatc
     assert (report.finished, report.n_failed) == (True, 1)
     assert outcomes["scaled", "usual"]["status"] == "item"
     assert outcomes["n", "odd"]["status"] == "item"
-    assert outcomes["scaled", "odd"]["reason"].startswith("pixel_size_ang is 83; allowed is 0.05 to 50 Å; ")
+    assert outcomes["scaled", "odd"]["reason"].startswith("pixel_size_ang is 83; must be 0.05 to 50 Å; ")

@@ -263,7 +263,7 @@ def test_a_kill_by_the_kernel_is_out_of_memory_and_no_quarantine(hunger: int, n_
     assert runner.run().n_failed == n_failed
     failures = read_rows(session, schema.failure)
     assert {row["kind"] for row in failures} == {"out_of_memory"}
-    assert all("the system killed its worker; it had had up to 0." in row["message"] for row in failures)
+    assert all("the system killed its worker; it had used up to 0." in row["message"] for row in failures)
     assert notes_of(session)[-1]["reduced"] is True
 
 

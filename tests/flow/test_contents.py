@@ -103,7 +103,7 @@ def test_a_file_that_is_away_counts_as_it_was_known_and_one_that_never_was_there
     first = activate_revisions(connection, graph_with(tmp_path), {})["sum"]
     (tmp_path / "n.txt").unlink()
     assert activate_revisions(connection, graph_with(tmp_path), {})["sum"] == first
-    with pytest.raises(WorkflowError, match=r"step 'sum': parameter 'file' is 'data:m.txt'; there is no such file to read"):
+    with pytest.raises(WorkflowError, match=r"step 'sum': parameter 'file' is 'data:m.txt'; the file was not found"):
         activate_revisions(connection, graph_with(tmp_path, "data:m.txt"), {})
     with pytest.raises(WorkflowError, match="no such file"):
         settle_contents(graph_with(tmp_path).nodes["sum"], None)
@@ -146,7 +146,7 @@ def test_a_file_that_is_being_written_is_left_alone_until_it_rests(tmp_path: Pat
     assert given.look(graph, params, roots) == ([], [])
     assert given.look(graph, params, roots)[0] == ["data:n.txt has changed: sum (file) gets a new revision"]
     path.unlink()
-    assert given.look(graph, params, roots) == ([], ["data:n.txt is not there any more; sum (file) needs it"])
+    assert given.look(graph, params, roots) == ([], ["data:n.txt is missing; sum (file) needs it"])
     assert given.look(graph, params, roots) == ([], [])
 
 
@@ -193,11 +193,11 @@ def test_while_a_session_runs_a_change_is_taken_up_and_told(tmp_path: Path) -> N
         said = [row["message"] for row in read_rows(session, schema.notice)]
         assert "session:n.txt has changed: sum (file) gets a new revision" in said
         refused = submit(session, Set(step="sum", params={"file": "session:none.txt"}), author="eva", settings=SETTINGS)
-        assert (refused.state, "there is no such file to read" in refused.text) == ("refused", True)
+        assert (refused.state, "the file was not found" in refused.text) == ("refused", True)
         unit = next(row["unit"] for row in read_rows(session, schema.exposure))
         command = Recompute(step="sum", unit=unit, params={"file": "session:none.txt"})
         refused = submit(session, command, author="eva", settings=SETTINGS)
-        assert (refused.state, refused.text) == ("refused", "session:none.txt: there is no such file to read")
+        assert (refused.state, refused.text) == ("refused", "session:none.txt: file not found")
     finally:
         runner.kill()
         runner.wait()

@@ -212,7 +212,7 @@ def test_reset_drops_results_until_the_session_is_continued(tmp_path: Path) -> N
         assert not [row for row in read_rows(session, schema.outcome) if row["revision"] == old]
         until(lambda: len(settled(session, "both")) == 4)
         assert {row["status"] for row in settled(session, "both").values()} == {"absent"}
-        assert "goes on" in answer(session, Continue())[1]
+        assert "is open again" in answer(session, Continue())[1]
         arrive(tmp_path, range(4, 5))
         assert runner.wait(LIMIT_S) == 0
     assert len(settled(session, "triple")) == 5
@@ -261,7 +261,7 @@ def test_a_pause_holds_through_a_restart_until_somebody_resumes(tmp_path: Path) 
         assert answer(session, Pause())[1] == "paused; 0 running calls will finish"
         assert read_rows(session, schema.runner)[0]["uptime_s"] == uptime
         assert len(settled(session, "numbers")) == 2
-        assert answer(session, Resume()) == ("done", "goes on")
+        assert answer(session, Resume()) == ("done", "resumed")
         assert runner.wait(LIMIT_S) == 0
     assert len(settled(session, "any")) == 6
     assert read_rows(session, schema.runner)[0]["hold"] is None
@@ -304,7 +304,7 @@ def test_a_filter_can_be_overruled_both_ways(tmp_path: Path) -> None:
         assert answer(session, Override(unit="2", step="even", verdict="reject"))[0] == "done"
         until(lambda: settled(session, "even").get("2", {}).get("status") == "rejected")
         state, text = answer(session, Override(unit="2", step="total", verdict="reject"))
-        assert (state, "decide at a step above it" in text) == ("refused", True)
+        assert (state, "accept or reject at a step upstream of it" in text) == ("refused", True)
         arrive(tmp_path, range(4, 5))
         assert runner.wait(LIMIT_S) == 0
     assert settled(session, "even")["1"]["reason"] == "accepted by hand by eva: looks fine"
@@ -414,7 +414,7 @@ def test_a_full_disk_pauses_the_session_which_goes_on_by_itself(tmp_path: Path, 
 
     report = run_session(session, Settings(cores=2), on_change=watch)
     assert report.finished
-    assert holds[0] == "paused by itself: the disk is full; goes on as soon as that is mended"
+    assert holds[0] == "paused by itself: the disk is full; resumes as soon as that is fixed"
     assert {row["level"] for row in read_rows(session, schema.notice)} == {"alert", "info"}
 
 
@@ -432,7 +432,7 @@ def test_trouble_that_only_a_step_meets_is_told_once(tmp_path: Path, monkeypatch
     assert run_session(session, Settings(cores=1), on_change=mend).finished
     assert [row["message"] for row in read_rows(session, schema.notice)] == [
         "paused by itself: triple: OSError: [Errno 28] No space left on device",
-        "the trouble is over; the session goes on",
+        "the problem is gone; the session continues",
     ]
     assert {row["status"] for row in settled(session, "triple").values()} == {"item"}
 
@@ -441,14 +441,14 @@ def test_what_is_asked_of_a_resting_session_is_carried_out_at_once(tmp_path: Pat
     session = make_toy_session(tmp_path, toy_steps(4), numbers=range(4))
     settings = Settings(cores=2, rebuild_fraction=1.0)
     answer = submit(session, Set(step="triple", params={"factor": 4}), author="eva", settings=settings)
-    assert (answer.state, answer.text) == ("done", "taken up: triple (factor: 3 → 4)")
+    assert (answer.state, answer.text) == ("done", "applied: triple (factor: 3 → 4)")
     session = open_session(session.folder)
     run_session(session, settings)
     assert value(session, "triple", "3") == 12
     made = {row["key"] for row in read_rows(session, schema.result)}
     assert submit(session, Override(unit="3", verdict="reject"), author="eva", settings=settings).state == "done"
     assert settled(session, "numbers")["3"]["status"] == "rejected"
-    assert submit(session, Retry(step="triple", unit=None), author="eva", settings=settings).text == "0 to be tried again"
+    assert submit(session, Retry(step="triple", unit=None), author="eva", settings=settings).text == "0 to be retried"
     run_session(session, settings)
     assert settled(session, "triple")["3"]["status"] == "skipped"
     assert {row["key"] for row in read_rows(session, schema.result)} - made == set()

@@ -77,7 +77,7 @@ def test_a_decision_that_nobody_made_cannot_be_taken_back(tmp_path: Path) -> Non
     session = ran(tmp_path, steps_for(4), 4)
     assert consumed(session) == 2
     (said,) = told(session, Override(unit="2", verdict="lift", step="total"))
-    assert said == "refused: nobody has decided about 2 by hand at total: there is nothing to take back"
+    assert said == "refused: there is no override for 2 at total: nothing to withdraw"
     run_session(session, SETTINGS)
     assert consumed(session) == 2
 
@@ -204,7 +204,7 @@ def test_a_runner_waits_for_a_store_that_was_moved_and_makes_no_other(tmp_path: 
                 (source / name).rename(target / name)
 
     def on_change(status: Any) -> None:
-        if status.pause is not None and "is not there" in status.pause.reason and not told_of:
+        if status.pause is not None and "not found" in status.pause.reason and not told_of:
             told_of.append(status.pause.reason)
             move(elsewhere, session.folder)
 

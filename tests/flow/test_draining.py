@@ -241,7 +241,7 @@ def test_a_drained_step_holds_nothing_back() -> None:
 def test_a_step_starts_nothing_until_a_stream_has_closed() -> None:
     scheduler = scheduler_for(d=doubled(), e=doubled("n", after=["d"]))
     assert dispatched(arrive(scheduler, "u")) == [("d", "u")]
-    assert scheduler.stages["e"].wait_reason == "waits until d has closed"
+    assert scheduler.stages["e"].wait_reason == "is waiting until d has closed"
     finish(scheduler, "d", "u")
     assert closings(scheduler.handle(SourceClosed("n", "end"))) == ["n", "d"]
     assert scheduler.stages["e"].wait_reason == ""
@@ -252,7 +252,7 @@ def test_what_waited_starts_when_the_last_of_the_streams_closes() -> None:
     scheduler = scheduler_for(d=doubled(), f=doubled(), e=doubled("n", after=["d", "f"]))
     for unit in "uv":
         arrive(scheduler, unit)
-    assert scheduler.stages["e"].wait_reason == "waits until d and f have closed"
+    assert scheduler.stages["e"].wait_reason == "is waiting until d and f have closed"
     scheduler.handle(SourceClosed("n", "end"))
     given = [finish(scheduler, step, unit) for step, unit in (("d", "u"), ("d", "v"), ("f", "u"))]
     assert [dispatched(one) for one in given] == [[], [], []]
@@ -311,13 +311,13 @@ def test_a_held_unit_whose_inputs_change_waits_with_the_new_ones() -> None:
 @pytest.mark.parametrize(
     ("steps", "said"),
     [
-        ({"d": doubled(after=["x"])}, "step 'd': waits for 'x', which is no step of this workflow: n, d"),
+        ({"d": doubled(after=["x"])}, "step 'd': waits for 'x', which is not a step of this workflow: n, d"),
         (
             {"d": doubled(after=["e"]), "e": doubled("d")},
             "steps d, e: take input from each other, or wait for each other, in a circle",
         ),
         ({"d": doubled(after=["d"])}, "in a circle"),
-        ({"m": {**NUMBERS, "after": ["n"]}}, "step 'm': a source waits for no other step"),
+        ({"m": {**NUMBERS, "after": ["n"]}}, "step 'm': a source cannot wait for another step"),
     ],
 )
 def test_waiting_that_never_ends_is_refused(steps: dict[str, Any], said: str) -> None:

@@ -330,7 +330,7 @@ def test_a_trigger_may_close_what_is_above_it() -> None:
 
 @pytest.mark.parametrize(
     ("closes", "said"),
-    [("x", "closes 'x', which is no step"), ("g", "closes itself"), ("d", "closes 'd', which takes what 'g' passes on")],
+    [("x", "closes 'x', which is not a step"), ("g", "closes itself"), ("d", "closes 'd', which takes what 'g' passes on")],
 )
 def test_signals_to_the_wrong_step_are_refused(closes: str, said: str) -> None:
     with pytest.raises(WorkflowError, match=said):

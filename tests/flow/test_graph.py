@@ -36,7 +36,7 @@ DOUBLE = f"{TOYS}:multiply"
         ({"A-b": NUMBERS}, "step 'A-b': a step's name is made of a-z, 0-9 and _"),
         (
             {"n": NUMBERS, "d": {"use": DOUBLE, "in": {"number": "m"}}},
-            "takes input from 'm', which is no step of this workflow: n, d",
+            "takes input from 'm', which is not a step of this workflow: n, d",
         ),
         ({"n": NUMBERS, "d": {"use": DOUBLE}}, "step 'd': input 'number' (Number) is missing"),
         (

@@ -62,9 +62,9 @@ def test_what_a_url_leaves_out_is_filled_in() -> None:
         ('postgresql://me@db/em?schema=a"b', "schema 'a\"b'"),
         ("postgresql://me@db/em?schema=", "schema ''"),
         ("postgresql://me@db/em?schema=" + "a" * 64, "at most 63"),
-        ("postgresql://me@db:99999/em", "is no URL of the form"),
-        ("postgresql://me@db/em?sslmode=maybe", "allowed are disable, prefer, require, verify-full"),
-        ("postgresql://me@db/em?options=-cfsync", "options: is not known; allowed are schema, host, service, sslmode"),
+        ("postgresql://me@db:99999/em", "is not a URL of the form"),
+        ("postgresql://me@db/em?sslmode=maybe", "must be one of disable, prefer, require, verify-full"),
+        ("postgresql://me@db/em?options=-cfsync", "options: not known; must be one of schema, host, service, sslmode"),
     ],
 )
 def test_a_url_that_cannot_be_used_is_refused_with_what_is_allowed(url: str, message: str) -> None:
@@ -111,7 +111,7 @@ def test_a_new_session_on_a_server_keeps_its_schema_when_it_is_moved(tmp_path: P
     session = create_session(tmp_path / "here", document)
     (tmp_path / "here").rename(tmp_path / "there")
     assert open_session(tmp_path / "there").store_at == session.store_at
-    with pytest.raises(SessionError, match="its store is no file but postgresql://me@db:5432/em"):
+    with pytest.raises(SessionError, match="its store is not a file but postgresql://me@db:5432/em"):
         _ = session.store_path
 
 
@@ -125,7 +125,7 @@ def test_a_service_gives_what_the_url_leaves_out(tmp_path: Path) -> None:
     with pytest.raises(SessionError, match="has no service 'other'; it has em"):
         locate("postgresql://?service=other")
     (tmp_path / ".pg_service.conf").write_text(f"password={SECRET}\n")
-    with pytest.raises(SessionError, match="is no connection service file") as refused:
+    with pytest.raises(SessionError, match="is not a connection service file") as refused:
         locate("postgresql://?service=em")
     assert SECRET not in str(refused.value)
     (tmp_path / ".pg_service.conf").unlink()

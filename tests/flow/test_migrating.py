@@ -357,9 +357,7 @@ def test_a_store_of_the_first_version_on_a_server_is_refused() -> None:
 
 
 def test_a_contradiction_that_an_old_store_told_is_not_told_again(of_version_2: Session) -> None:
-    told = (
-        "Pixel size of the raw movie: the session says 1.5 Å, but 1 says 0.66 Å; the value of the session is used for all movies"
-    )
+    told = "Pixel size of the raw movie: the session says 1.5 Å, but 1 says 0.66 Å; the session's value is used for all movies"
     other = "the pixel size: the session says little, but much is used"
     with engine_for(of_version_2.store_at, durable=True).begin() as connection:
         for seq, message in enumerate((told, other), start=10**6):

@@ -26,7 +26,7 @@ GRAPH = graph_of()
         ("numbers", r"numbers \(source\) cannot compute one exposure again: it finds its items"),
         ("even", r"even \(filter\) .* accept or reject by hand"),
         ("gate", r"gate \(gate\) .* lets exposures pass"),
-        ("batch", r"batch \(collect\) .* takes many exposures together; recompute at a step above it"),
+        ("batch", r"batch \(collect\) .* takes many exposures together; recompute at a step upstream of it"),
         ("total", r"total \(accumulate\) .* takes many exposures together"),
         ("sums", r"sums \(map\) works on the batches of batch, not on single exposures"),
         ("newest", r"newest \(map\) makes versions of a whole"),

@@ -225,9 +225,9 @@ def test_packing_refuses_what_would_do_harm(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "already").touch()
     for target in ("there", "there/already"):
-        with pytest.raises(SessionError, match="is there already"):
+        with pytest.raises(SessionError, match="already exists"):
             pack_session(session, tmp_path / target)
-    with pytest.raises(SessionError, match="lies in the session"):
+    with pytest.raises(SessionError, match="is inside the session"):
         pack_session(session, session.folder / "packed")
     assert not list(tmp_path.glob(".*"))
 
@@ -284,7 +284,7 @@ def test_relinking_says_what_is_missing_and_refuses_a_folder_with_nothing_of_it(
     assert open_session(session.folder).document == forced.document
     with pytest.raises(SessionError, match="has no root 'movies'; it has numbers"):
         relink_root(session, "movies", part)
-    with pytest.raises(SessionError, match="is no folder"):
+    with pytest.raises(SessionError, match="is not a folder"):
         relink_root(session, "numbers", tmp_path / "nowhere")
 
 
@@ -293,7 +293,7 @@ def test_relinking_is_refused_while_a_runner_lives(place: "Place") -> None:
     assert relink_root(session, "numbers", place.folder / "a" / "numbers")[1].n_found == 0  # not run yet: nothing is known
     store = Store(session.store_at)
     store.claim()
-    with pytest.raises(SessionBusy, match="is processed already"):
+    with pytest.raises(SessionBusy, match="is already being processed"):
         relink_root(session, "numbers", place.folder)
     engine = engine_for(session.store_at)
     with engine.begin() as connection:

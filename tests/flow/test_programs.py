@@ -97,8 +97,8 @@ def test_an_upgrade_of_the_executable_is_seen(tmp_path: Path) -> None:
     ("version", "told"),
     [
         (None, "is not at .*fake_program, where the file of programs .ICESTREAM_PROGRAMS. says"),
-        ("0.9", "has version 0.9, tested are: 1.0 or later, below 3"),
-        ("", "tells no version; it printed 'fake version'"),
+        ("0.9", "has version 0.9, tested versions: 1.0 or later, below 3"),
+        ("", "reports no version; it printed 'fake version'"),
     ],
 )
 def test_a_program_that_cannot_be_used_is_told_by_name(tmp_path: Path, version: str | None, told: str) -> None:

@@ -111,7 +111,7 @@ def test_taking_it_back_uses_the_results_that_were_there(session: Session) -> No
     assert made(session) == known
     assert read_rows(session, schema.stale) == []
     assert answered(session, Recompute(unit="2", step="triple", lift=True)).text == (
-        "2 has no parameters of its own at triple: there is nothing to take back"
+        "2 has no parameters of its own at triple: nothing to withdraw"
     )
 
 
@@ -137,7 +137,7 @@ def test_it_holds_through_set_restart_and_another_run(session: Session) -> None:
 def test_a_branch_begins_without_it_and_shares_what_is_above(session: Session) -> None:
     done(session, Recompute(unit="2", step="triple", params={"factor": 8}))
     answer = answered(session, Branch(step="triple", name="tripled", params={"factor": 3}))
-    assert answer.text.endswith("; 1 recomputed by hand, which the branch does not take over")
+    assert answer.text.endswith("; the branch does not include the 1 recomputed by hand")
     session = run(session)
     assert (value(session, "triple", "2"), value(session, "tripled", "2"), value(session, "any_tripled", "2")) == (16, 6, 6)
     answer = answered(session, Branch(step="any", name="any_more", params={}))
@@ -198,7 +198,7 @@ def test_what_cannot_be_is_refused_and_nothing_changes(session: Session) -> None
         recompute_exposures(session, "triple", ["2", "3"], {"factr": 7}, author="eva", settings=SETTINGS)
     assert answered(session, Close(step="triple")).state == "done"
     answer = answered(session, Recompute(unit="2", step="triple", params={"factor": 7}))
-    assert (answer.state, "let it go on first" in answer.text) == ("refused", True)
+    assert (answer.state, "reopen it first" in answer.text) == ("refused", True)
     assert outcomes_of(session) == before
     assert read_rows(session, schema.recompute) == []
 
@@ -229,7 +229,7 @@ def test_a_document_that_was_edited_while_nobody_looked_is_warned_about(session:
     session = run(open_session(session.folder))
     assert value(session, "triple", "2") == 4
     warnings = [row["message"] for row in read_rows(session, schema.notice) if row["level"] == "warning"]
-    assert any(text.startswith("2 has factor=8 of its own at triple, which does not go with it") for text in warnings)
+    assert any(text.startswith("2 has factor=8 of its own at triple, which is incompatible with it") for text in warnings)
     session = done(session, Recompute(unit="2", step="triple", lift=True))
     assert value(session, "triple", "2") == 4
 

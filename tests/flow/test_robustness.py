@@ -137,8 +137,8 @@ def statuses(session: Session, name: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("use", "reason"),
     [
-        ("map_that_gives_a_verdict", "a map like it returns Number"),
-        ("filter_that_gives_a_record", "a filter like it returns Verdict"),
+        ("map_that_gives_a_verdict", "a map like it must return Number"),
+        ("filter_that_gives_a_record", "a filter like it must return Verdict"),
         ("map_that_reports_nonsense", "could not convert string to float"),
         ("map_that_divides_by_zero", "valid number"),
     ],
@@ -156,7 +156,7 @@ def test_a_rule_that_gives_no_verdict_holds_and_says_so() -> None:
     workflow = {"steps": {"n": numbers(2), "g": {"use": f"{HERE}:gate_without_an_answer", "in": {"items": "n"}}}}
     judge, _ = judge_for(build_graph(Workflow.model_validate(workflow)).nodes["g"])
     verdict = judge(Progress(1, 1, 0, 0, stream_closed=False))
-    assert (verdict.accepted, verdict.reason) == (False, "its rule gave None, which is no verdict")
+    assert (verdict.accepted, verdict.reason) == (False, "its rule gave None, which is not a verdict")
 
 
 def test_a_program_left_behind_does_not_hide_the_death_of_its_worker(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def test_a_retry_redoes_the_failed_and_what_was_skipped_for_it(tmp_path: Path) -
     assert {outcomes[step, "4"]["status"] for step in ("triple", "even", "both", "any", "gate", "total")} == {"item"}
     (command,) = read_rows(session, schema.command)
     assert (command["state"], command["author"]) == ("done", "operator")
-    assert command["answer"].startswith("1 to be tried again")
+    assert command["answer"].startswith("1 to be retried")
 
 
 def test_a_broken_arrival_is_not_retried_but_explained(tmp_path: Path) -> None:
@@ -342,7 +342,7 @@ def test_the_session_document_says_what_is_wrong(tmp_path: Path) -> None:
         open_session(tmp_path)
     assert "voltage_kv" in str(refused.value)
     assert "flavour" in str(refused.value)
-    with pytest.raises(SessionError, match="is no session"):
+    with pytest.raises(SessionError, match="is not a session"):
         open_session(tmp_path / "nothing")
 
 

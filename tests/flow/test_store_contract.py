@@ -395,7 +395,7 @@ def test_a_store_that_is_lost_is_unavailable_and_comes_back(place: "Place") -> N
     with claimed(location) as store:
         if isinstance(location, Path):
             location.rename(location.with_name("elsewhere.db"))
-            with pytest.raises(StoreUnavailable, match="is gone"), store.transaction():
+            with pytest.raises(StoreUnavailable, match="is missing"), store.transaction():
                 pass
             assert not location.exists()
             location.with_name("elsewhere.db").rename(location)

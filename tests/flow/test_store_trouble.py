@@ -107,7 +107,7 @@ def test_a_store_that_was_replaced_is_unavailable(tmp_path: Path) -> None:
     store.location.rename(tmp_path / "old.db")
     sqlite3.connect(tmp_path / "icestream.db").close()
     (tmp_path / "icestream.db").touch()
-    with pytest.raises(StoreUnavailable, match="is gone"):
+    with pytest.raises(StoreUnavailable, match="is missing"):
         fill(store, 1)
     os.replace(tmp_path / "old.db", tmp_path / "icestream.db")  # noqa: PTH105
     fill(store, 1)

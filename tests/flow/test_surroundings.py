@@ -73,7 +73,7 @@ def test_results_that_vanish_for_a_while_pause_the_session_and_fail_nothing(tmp_
                 elsewhere.rename(folder)
 
     assert run_session(session, SETTINGS, on_change=watch).finished
-    assert held[0] == f"{folder}: the folder of results is not there any more"
+    assert held[0] == f"{folder}: the folder of results is missing"
     assert statuses(session, "read") == ["item"] * 6
     assert read_rows(session, schema.failure) == []
     assert [row["level"] for row in read_rows(session, schema.notice)] == ["alert", "info"]
@@ -124,7 +124,7 @@ def test_what_fails_while_raw_data_are_away_is_not_counted(tmp_path: Path) -> No
             elsewhere.rename(tmp_path / "numbers")
 
     assert run_session(session, SETTINGS, on_change=watch).finished
-    assert "was there and is not any more" in held[0]
+    assert "was there before and is missing now" in held[0]
     assert read_rows(session, schema.failure) == []
 
 
@@ -133,12 +133,12 @@ def test_a_folder_of_results_that_is_empty_or_missing_at_the_start_is_waited_for
     run_session(session, SETTINGS)
     folder = session.folder / "steps"
     folder.rename(session.folder / "elsewhere")
-    assert looked(session) == f"{folder}: the folder of results is not there any more"
+    assert looked(session) == f"{folder}: the folder of results is missing"
     folder.mkdir()
-    assert looked(session) == f"{folder}: is empty, although the session has results; was the disk unmounted?"
+    assert looked(session) == f"{folder}: is empty although the session has results; was the disk unmounted?"
     folder.rmdir()
     folder.symlink_to(tmp_path / "no_disk")
-    assert looked(session) == f"{folder}: the folder of results is not there any more"
+    assert looked(session) == f"{folder}: the folder of results is missing"
     folder.unlink()
     (session.folder / "elsewhere").rename(folder)
     assert looked(session) is None
@@ -159,7 +159,7 @@ def test_results_on_another_disk_than_before_are_no_results(tmp_path: Path) -> N
     look = Health(session, 0.0)
     assert look.trouble() is None
     look.devices[str(session.folder / "steps")] += 1
-    assert look.trouble() == f"{session.folder / 'steps'}: is on another file system than before; was the disk unmounted?"
+    assert look.trouble() == f"{session.folder / 'steps'}: is on a different file system than before; was the disk unmounted?"
 
 
 def test_a_folder_of_results_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,4 +173,4 @@ def test_a_folder_of_results_that_cannot_be_written_is_told(tmp_path: Path, monk
         return real(self, data)
 
     monkeypatch.setattr(Path, "write_bytes", write)
-    assert Health(session, 0.0).trouble() == f"{session.folder / 'steps'}: cannot be written: Read-only file system"
+    assert Health(session, 0.0).trouble() == f"{session.folder / 'steps'}: cannot be written to: Read-only file system"

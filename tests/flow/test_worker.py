@@ -50,13 +50,13 @@ def test_a_step_never_makes_the_folder_of_a_session_that_is_gone(tmp_path: Path)
         failure = call_step(attempt)
         assert isinstance(failure, CallFailure)
         assert failure.kind is FailureKind.ENVIRONMENT
-        assert "the folder of the session is not there" in failure.message
+        assert "the folder of the session is missing" in failure.message
     assert not home.exists()
     home.mkdir()
     failure = call_step(write)
     assert isinstance(failure, CallFailure)
     assert failure.kind is FailureKind.ENVIRONMENT
-    assert "the folder of results is not there" in failure.message
+    assert "the folder of results is missing" in failure.message
     assert not (home / "steps").exists()
     (home / "steps").mkdir()
     write()

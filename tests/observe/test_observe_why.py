@@ -111,7 +111,7 @@ def test_who_paused_it_and_why(paper: PaperSession) -> None:
     assert of_exposure(paper, "mic_5")[None] == "has a result of movies"
     trouble = {"kind": "surroundings", "reason": "/data: only 0.10 GB free", "author": None, "since": 0.0}
     runner(paper, hold=json.dumps(trouble))
-    assert whole(paper) == ["paused by itself: /data: only 0.10 GB free; goes on as soon as that is mended"]
+    assert whole(paper) == ["paused by itself: /data: only 0.10 GB free; resumes as soon as that is fixed"]
 
 
 def test_no_runner_or_one_elsewhere(paper: PaperSession) -> None:

@@ -128,13 +128,13 @@ class Life:
             if document.steps[step].params.get(name) != value:
                 wrong.append(f"{step}: {name} is {document.steps[step].params.get(name)}; {value} was set last")
         edits = len(read_rows(self.session, schema.document))
-        asked = sum(row["answer"].startswith("taken up") for row in rows.values())
+        asked = sum(row["answer"].startswith("applied: ") for row in rows.values())
         return wrong if edits >= asked else [*wrong, f"{asked} edits were taken up, {edits} are noted"]
 
     def _may_be_refused(self, command: Command, answer: str) -> bool:
         """Tell whether a refusal is right: of what has not come yet, or of taking back what nobody has decided."""
         if isinstance(command, Recompute):
-            unknown = command.lift and (command.step, command.unit) not in self.wanted.own and "nothing to take back" in answer
+            unknown = command.lift and (command.step, command.unit) not in self.wanted.own and "nothing to withdraw" in answer
             return (
                 unknown
                 or "no exposure is called" in answer
@@ -144,7 +144,7 @@ class Life:
         if not isinstance(command, Override):
             return False
         undecided = (str(command.step), command.unit) not in self.wanted.decided
-        nothing = command.verdict == "lift" and undecided and "nothing to take back" in answer
+        nothing = command.verdict == "lift" and undecided and "nothing to withdraw" in answer
         return nothing or "no exposure is called" in answer
 
     def _decide(self, command: Override) -> None:

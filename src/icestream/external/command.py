@@ -42,9 +42,9 @@ def _text(name: str, value: Value) -> str:
     """
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise ValueError(f"{name}: {value} is no finite number")
+            raise ValueError(f"{name}: {value} is not a finite number")
         return repr(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
     text = str(value)
     if "\0" in text:
-        raise ValueError(f"{name}: {text!r} has a NUL in it")
+        raise ValueError(f"{name}: {text!r} contains a NUL character")
     return text

@@ -26,7 +26,7 @@ def stage_file(source: Path, folder: Path, name: str, *, how: Literal["link", "c
         ``name`` is no plain name of ours (lower case letters, digits, ``_``, and an ending).
     """
     if not _OURS.match(name):
-        raise ValueError(f"{name!r}: staged files have plain names of our own, as micrograph.mrc")
+        raise ValueError(f"{name!r}: staged files have plain names of our own, such as micrograph.mrc")
     if not source.is_file():
         raise SourceGone(f"{source}: the file is not there")
     target = folder / name

@@ -136,7 +136,7 @@ class SessionView:
         """Return the ids of exposures by name, id, file or pattern; see `people.choose_exposures`."""
         with self.reading() as connection:
             if connection is None:
-                raise SessionError(f"{self.session.folder}: has not been run yet, so it has no exposure")
+                raise SessionError(f"{self.session.folder}: has not been run yet, so it has no exposures")
             return people.choose_exposures(connection, wanted)
 
     def step_revisions(self, step: str | None = None) -> list[revisions.RevisionRow]:

@@ -65,7 +65,7 @@ def test_a_value_of_the_session_that_files_contradict_is_told_once_and_still_win
     said = [row["message"] for row in read_rows(session, schema.notice) if "the session says" in row["message"]]
     assert len(said) == 1
     assert said[0].startswith("Acceleration voltage: the session says 120 kV, but mic_000")
-    assert said[0].endswith("the value of the session is used for all movies")
+    assert said[0].endswith("the session's value is used for all movies")
     told = [json.loads(row["acquisition"])["voltage_kv"] for row in read_rows(session, schema.exposure)]
     assert sorted(told) == [200, 300]
 
@@ -78,5 +78,5 @@ def test_rounding_is_no_contradiction_and_what_is_unset_contradicts_nothing() ->
     (found,) = find_contradictions(ours, {"pixel_size_ang": 0.66, "cs_mm": 2.7}, "a")
     assert found.subject == "pixel_size_ang=0.83"
     assert found.sentence == (
-        "Pixel size of the raw movie: the session says 0.83 Å, but a says 0.66 Å; the value of the session is used for all movies"
+        "Pixel size of the raw movie: the session says 0.83 Å, but a says 0.66 Å; the session's value is used for all movies"
     )

@@ -59,7 +59,7 @@ def pick_with_relion_log(micrograph: Micrograph, params: RelionLogPickerParams, 
     """
     smallest_ang, largest_ang = params.diameter_ang
     if not 0 < smallest_ang <= largest_ang:
-        raise ItemError(f"diameter_ang {smallest_ang:g} to {largest_ang:g} is no range of positive diameters")
+        raise ItemError(f"diameter_ang {smallest_ang:g} to {largest_ang:g} is not a range of positive diameters")
     pixel_ang = acquisition.need("pixel_size_ang") * micrograph.bin
     stage_image(ctx.path(micrograph.image), ctx.work_folder, _MICROGRAPH, pixel_size_ang=pixel_ang)
     command = log_command(

@@ -58,11 +58,11 @@ def branch(context: CommandContext, command: Branch) -> str:
     """Add a second variant of a step, and of what hangs on it."""
     document, new = context.workflow.session.document, _new_branch(command)
     if new.is_in(document):  # a runner may have died after writing it, before the answer was committed
-        return "nothing changes: that branch is there"
+        return "nothing changes: that branch already exists"
     branched = new.add_to(document)
     twins = new.twins(context.workflow.session.graph())
     own = sum(step in twins for _, step in context.workflow.owned)
-    left = f"; {own} recomputed by hand, which the branch does not take over" if own else ""
+    left = f"; the branch does not include the {own} recomputed by hand" if own else ""
     return take_up(context, branched, reason=command.reason) + left
 
 
@@ -92,7 +92,7 @@ def take_up(context: CommandContext, document: SessionDocument, *, reason: str, 
     check_requests(graph, machine.limits, machine.gpus)
     check_owned(writing.connection, graph, context.workflow.owned)
     if not by_hand and open_session(session.folder).document != session.document:
-        raise SessionError(f"{DOCUMENT} was edited by hand since the session started; take that up first (`icestream apply`)")
+        raise SessionError(f"{DOCUMENT} has been edited by hand since the session started; apply that first (`icestream apply`)")
     if document == session.document:
         return "nothing changes"
     try:
@@ -101,4 +101,4 @@ def take_up(context: CommandContext, document: SessionDocument, *, reason: str, 
         raise SessionError(f"{session.folder / DOCUMENT}: cannot be written, so nothing changes: {error}") from error
     writing.add(schema.document, text=dump_document(document), author=context.author, reason=reason, at=writing.now)
     context.controls.take_document(edited)
-    return "taken up: " + describe_change(session.document, document)
+    return "applied: " + describe_change(session.document, document)

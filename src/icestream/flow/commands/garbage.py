@@ -180,7 +180,9 @@ def clean(context: CommandContext, command: Clean) -> str:
     """Delete the rows now and the files after the commit; refused while a worker may be reading or writing one of them."""
     running = context.controls.running()
     if running:
-        raise SessionError(f"{len(running)} are running; pause the session (`icestream pause`), wait until they end, then clean")
+        raise SessionError(
+            f"{len(running)} calls are running; pause the session (`icestream pause`), wait until they end, then clean up"
+        )
     context.writing.flush()
     connection = context.writing.connection
     garbage = find_garbage(connection, context.workflow.session, old_revisions=command.old_revisions)

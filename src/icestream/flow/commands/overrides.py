@@ -23,12 +23,12 @@ def override(context: CommandContext, command: Override) -> str:
     if refusal is not None and command.verdict != "lift":
         raise SessionError(refusal)
     if command.verdict == "lift" and (unit, step) not in context.workflow.scheduler.overrides:
-        raise SessionError(f"nobody has decided about {name} by hand at {step}: there is nothing to take back")
+        raise SessionError(f"there is no override for {name} at {step}: nothing to withdraw")
     if node.type.is_source and step != source:
-        raise SessionError(f"{name} did not come from {step} but from {source}")
+        raise SessionError(f"{name} did not arrive from {step} but from {source}")
     _store(context, command, unit=unit, step=step)
     context.controls.decide_again(events.Overridden(step, unit))
-    done = {"accept": "accepted", "reject": "rejected", "lift": "left to the step again"}[command.verdict]
+    done = {"accept": "accepted", "reject": "rejected", "lift": "no longer overridden"}[command.verdict]
     return f"{name} is {done} at {step}"
 
 
@@ -66,5 +66,5 @@ def _where_rejected(context: CommandContext, unit: str) -> str:
     found = found or list(context.writing.connection.execute(mine).scalars())
     if len(found) != 1:
         where = " and ".join(found) or "no step"
-        raise SessionError(f"{where} rejected it; name the step to decide at")
+        raise SessionError(f"{where} rejected it; name the step at which to override")
     return found[0]

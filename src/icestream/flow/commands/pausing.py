@@ -12,7 +12,7 @@ def pause(context: CommandContext, command: Pause) -> str:
     """Dispatch nothing more and watch no folder; what is running is finished."""
     asked = ActivePause("person", command.reason, context.author)
     if not context.controls.pause(asked):
-        return "is paused already"
+        return "is already paused"
     context.notify(NoticeCause.PAUSE, asked.sentence)
     return f"paused; {len(context.controls.running())} running calls will finish"
 
@@ -22,7 +22,7 @@ def resume(context: CommandContext, _command: Resume) -> str:
     if not context.controls.resume():
         return NOT_PAUSED
     context.notify(NoticeCause.PAUSE, f"resumed by {context.author}")
-    return "goes on"
+    return "resumed"
 
 
 def stop(context: CommandContext, command: Stop) -> str:
@@ -30,4 +30,4 @@ def stop(context: CommandContext, command: Stop) -> str:
     reason = f"stopped by {context.author}"
     context.controls.stop(reason, now=command.now)
     context.notify(NoticeCause.PAUSE, reason)
-    return "stops at once" if command.now else f"stops after {len(context.controls.running())} running"
+    return "is stopping now" if command.now else f"stops after {len(context.controls.running())} running calls"

@@ -33,30 +33,30 @@ def recompute(context: CommandContext, command: Recompute) -> str:
     before = context.workflow.owned.get((unit, step))
     if command.lift:
         if before is None:
-            raise SessionError(f"{name} has no parameters of its own at {step}: there is nothing to take back")
+            raise SessionError(f"{name} has no parameters of its own at {step}: nothing to withdraw")
         params = None
     else:
         params = check_own_params(node, command.params)
         _check_files(node, params, context.workflow.session.roots)
         if before is not None and dict(before.params) == params:
-            return f"{name} has {describe_values(params)} of its own at {step} already: nothing changes"
+            return f"{name} already has {describe_values(params)} of its own at {step}: nothing changes"
     if stage.shut:
-        raise SessionError(f"{stage.shut}; let it go on first (`icestream reopen`)")
+        raise SessionError(f"{stage.shut}; reopen it first (`icestream reopen`)")
     _store(context, command, unit=unit, params=params)
     if may_recompute(node) is None:
         clear_failures(context, step, unit)
         stage.failures.pop(unit, None)
         context.controls.decide_again(events.Overridden(step, unit))
     if params is None:
-        return f"{name} has the parameters of {step} again"
-    return f"{name} is computed again at {step}, with {describe_values(params)} of its own"
+        return f"{name} uses the parameters of {step} again"
+    return f"{name} is recomputed at {step}, with {describe_values(params)} of its own"
 
 
 def _check_files(node: Node, params: Mapping[str, Any], roots: dict[str, str]) -> None:
     contents = read_contents(node.type, params, roots)
     missing = [params[name] for name in file_parameters(node.type) if contents.get(content_name(name), "") is None]
     if missing:
-        raise SessionError(f"{missing[0]}: there is no such file to read")
+        raise SessionError(f"{missing[0]}: file not found")
 
 
 def _store(context: CommandContext, command: Recompute, *, unit: str, params: Mapping[str, Any] | None) -> None:

@@ -188,4 +188,4 @@ def read_command(kind: str, arguments: str) -> Command:
         if isinstance(error, ValidationError):
             lines = [f"{'.'.join(map(str, issue['loc'])) or 'arguments'}: {issue['msg']}" for issue in error.errors()]
             raise SessionError(f"{kind}: {'; '.join(lines)}") from error
-        raise SessionError(f"{kind}: its arguments are no JSON") from error
+        raise SessionError(f"{kind}: its arguments are not valid JSON") from error

@@ -16,9 +16,9 @@ def restart(context: CommandContext, command: Restart) -> str:
     """Compute a step and what is below it afresh: a new epoch in the keys from there on."""
     steps = context.workflow.graph.from_step(context.node(command.step).name)
     context.controls.begin_anew(steps)
-    text = f"{', '.join(steps)}: computed afresh, as {context.author} asked"
+    text = f"{', '.join(steps)}: recomputed, as {context.author} asked"
     context.notify(NoticeCause.RECOMPUTED, text, command.step)
-    return f"{len(steps)} steps are computed afresh: {', '.join(steps)}"
+    return f"{len(steps)} steps are recomputed: {', '.join(steps)}"
 
 
 def reset(context: CommandContext, command: Reset) -> str:
@@ -34,7 +34,7 @@ def reset(context: CommandContext, command: Reset) -> str:
     text = f"{', '.join(steps)}: {dropped} outcomes dropped, as {context.author} asked"
     context.notify(NoticeCause.RECOMPUTED, text, command.step)
     dropped_from = f"{dropped} outcomes of {len(steps)} steps dropped: {', '.join(steps)}"
-    return f"{dropped_from}; {command.step} takes nothing until `icestream continue`"
+    return f"{dropped_from}; {command.step} takes nothing new until `icestream continue`"
 
 
 def _count_decided(writing: Writing, revisions: list[int]) -> int:

@@ -18,7 +18,7 @@ def close(context: CommandContext, command: Close) -> str:
     """Let a step take nothing new; what is below closes when it has finished."""
     step = context.node(command.step).name
     if context.workflow.scheduler.stages[step].drained:
-        return f"{step} takes nothing new already"
+        return f"{step} already takes nothing new"
     context.controls.handle(events.Drained(step, DrainReason(Cause.PERSON, context.author)))
     running = context.controls.running(step)
     if command.now:
@@ -30,18 +30,18 @@ def reopen(context: CommandContext, command: Reopen) -> str:
     """Let a step go on, with what it left out meanwhile."""
     step = context.node(command.step).name
     if not context.workflow.scheduler.stages[step].drained:
-        return f"{step} was not closed by hand; new exposures open it by themselves while the session runs"
-    return f"{step} goes on; {context.controls.resume_step(step)} exposures that it left out are decided"
+        return f"{step} was not closed by hand; new exposures open it automatically while the session is running"
+    return f"{step} is open again; {context.controls.resume_step(step)} exposures that it left out are decided now"
 
 
 def release(context: CommandContext, command: Release) -> str:
     """Let a gate open, or a batch close, because a person wants it."""
     step, step_type = command.step, context.node(command.step).type
     if not step_type.holds_units:
-        raise SessionError(f"{step} is no gate and collects no batches, but a {step_type.kind}: there is nothing to release")
+        raise SessionError(f"{step} is a {step_type.kind}, which holds nothing back: there is nothing to release")
     count = context.controls.release(step)
     context.notify(NoticeCause.RELEASE, f"{step} was released by {context.author}", step)
-    return f"{step} was released; {count} exposures wait no more"
+    return f"{step} was released; {count} exposures are no longer waiting"
 
 
 def go_on(context: CommandContext, _command: Continue) -> str:
@@ -70,7 +70,7 @@ def retry(context: CommandContext, command: Retry) -> str:
             context.controls.decide_again(events.Retried(name, unit))
             count += 1
     broken = f"; {sources} arrived broken: write those files again to have them processed" if sources else ""
-    return f"{count} to be tried again{broken}"
+    return f"{count} to be retried{broken}"
 
 
 def _failed_at(context: CommandContext, step: str) -> list[str]:

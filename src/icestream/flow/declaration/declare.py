@@ -28,7 +28,7 @@ def _attach(target: TargetT, declared: StepType) -> TargetT:
     if unknown:
         allowed = ", ".join(Acquisition.model_fields)
         raise DeclarationError(
-            f"step {declared.name!r}: reads {sorted(unknown)}, which is no acquisition value; allowed: {allowed}"
+            f"step {declared.name!r}: reads {sorted(unknown)}, which is not an acquisition value; allowed: {allowed}"
         )
     if declared.gpu == "required" and declared.gpu_gb <= 0:
         raise DeclarationError(
@@ -51,7 +51,9 @@ def _check_comparison(declared: StepType, comparison: Comparison) -> None:
     records = {port.name: port.record for port in declared.ports}
     for port in (comparison.first, comparison.second):
         if port not in records:
-            raise DeclarationError(f"step {declared.name!r}: compares {port!r}, which is no input; it has {', '.join(records)}")
+            raise DeclarationError(
+                f"step {declared.name!r}: compares {port!r}, which is not an input; its inputs are {', '.join(records)}"
+            )
         check_shown(comparison.number, records[port])
 
 

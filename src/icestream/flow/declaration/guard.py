@@ -39,7 +39,7 @@ def call_step(function: Callable[..., Any], *arguments: Any, **named: Any) -> An
     except Exception as error:  # noqa: BLE001 - a step may raise anything; the stream must go on
         text = f"{type(error).__name__}: {error}"
         if is_out_of_memory(error):
-            had = f"its process had had up to {peak_memory_gb():.1f} GB of memory"
+            had = f"its process had used up to {peak_memory_gb():.1f} GB of memory"
             return _failure(FailureKind.OUT_OF_MEMORY, error, f"ran out of memory ({text}); {had}")
         if isinstance(error, OSError):
             kind = FailureKind.ENVIRONMENT if error.errno in _NOT_THE_ITEM else FailureKind.TRANSIENT

@@ -74,16 +74,16 @@ class ProgramSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    path: str | None = Field(None, min_length=1, description="The executable; unset: searched by its name in PATH")
+    path: str | None = Field(None, min_length=1, description="The executable; unset: searched for by name in PATH")
     environment: dict[str, str] = Field(
-        default_factory=dict, description="Variables to set on top of the few that are passed on, as LD_LIBRARY_PATH"
+        default_factory=dict, description="Variables to set on top of the few that are passed on, such as LD_LIBRARY_PATH"
     )
     arguments: tuple[str, ...] = Field((), description="Arguments added to every call; they count in what makes a result")
     timeout_s: Second | None = Field(None, gt=0, allow_inf_nan=False, description="Longest time of one call; unset: no limit")
     version: str | None = Field(None, min_length=1, description="Its version, where it cannot be asked on the runner's machine")
     allow_untested: bool = Field(False, description="Also run versions that the step was not tested with")
-    licence: str | None = Field(None, description="Under which terms the facility uses it; for people who read the file")
-    citation: str | None = Field(None, description="What users shall cite; for people who read the file")
+    licence: str | None = Field(None, description="The terms under which the facility uses it; for people who read the file")
+    citation: str | None = Field(None, description="What users should cite; for people who read the file")
 
 
 @dataclass(frozen=True)

@@ -83,5 +83,5 @@ def find_record(name: str) -> type[Record]:
     for part in path.split("."):
         found = getattr(found, part, None)
     if not (isinstance(found, type) and issubclass(found, Record)):
-        raise DeclarationError(f"{name} is no record that can be imported; declare it at the top level of its module")
+        raise DeclarationError(f"{name} is not a record that can be imported; declare it at the top level of its module")
     return found

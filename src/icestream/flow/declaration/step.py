@@ -252,7 +252,7 @@ def _read_argument(step_name: str, argument: str, hint: Any) -> tuple[str, Port 
     if isinstance(inner, type) and issubclass(inner, Record):
         return "port", Port(argument, inner, many=many, optional=optional)
     raise DeclarationError(
-        f"step {step_name!r}: argument {argument!r} has type {hint!r}; allowed are Record, Record | None, list[Record], "
+        f"step {step_name!r}: argument {argument!r} has type {hint!r}; must be one of Record, Record | None, list[Record], "
         "Sequence[Record], Params, Acquisition, Context, Progress"
     )
 

@@ -18,7 +18,7 @@ from icestream.flow.execution.work_folder import WorkFolder
 from icestream.flow.storage.session import RESULTS, resolve_ref
 from icestream.flow.workflow.programs import find_program
 
-_NO_SESSION = "the folder of the session is not there"
+_NO_SESSION = "the folder of the session is missing"
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class WorkerContext:
                 if part.is_relative_to(results) and part != results:
                     part.mkdir(exist_ok=True)
         except FileNotFoundError:
-            raise OSError(errno.ENODEV, "the folder of results is not there", str(results)) from None
+            raise OSError(errno.ENODEV, "the folder of results is missing", str(results)) from None
         return folder
 
     def path(self, ref: str) -> Path:

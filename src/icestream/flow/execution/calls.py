@@ -108,7 +108,9 @@ def _call(step: StepType, call: StepCall, ctx: WorkerContext) -> _Made:
 def _describe_answer(step: StepType, attempt: str, answer: object) -> _Made:
     wanted = Verdict if step.is_filter else step.output or Record
     if not isinstance(answer, wanted):
-        raise TypeError(f"step {step.name!r} returned {type(answer).__name__}; a {step.kind} like it returns {wanted.__name__}")
+        raise TypeError(
+            f"step {step.name!r} returned {type(answer).__name__}; a {step.kind} like it must return {wanted.__name__}"
+        )
     if isinstance(answer, Verdict):
         accepted, reason = answer.accepted, answer.reason
         return lambda cost: ItemJudged(attempt, accepted, reason, cost)

@@ -31,18 +31,20 @@ class ClusterSettings(BaseModel):
     gpus: int = Field(0, ge=0, description="GPUs of a job, asked for as --gres=gpu:N")
     directives: tuple[Directive, ...] = Field((), description="More options of sbatch, one each")
     setup: tuple[OneLine, ...] = Field((), description="Lines of the job script before the worker starts: module load …")
-    minimum_jobs: int = Field(0, ge=0, description="Jobs that are kept also when there is nothing to do")
-    maximum_jobs: int = Field(ge=1, description="The most jobs at one time")
+    minimum_jobs: int = Field(0, ge=0, description="Jobs that are kept even when there is nothing to do")
+    maximum_jobs: int = Field(ge=1, description="The most jobs at a time")
     interface: str | None = Field(
-        None, pattern=_WORD, description="Network interface of the nodes (ib0, eth0); the default one if unset"
+        None, pattern=_WORD, description="Network interface of the nodes, such as ib0 or eth0; the default one if unset"
     )
     log_folder: Path | None = Field(None, description="Where jobs write their output; logs/cluster of the session if unset")
     scratch_folder: Path | None = Field(None, description="A folder on the nodes for small files of the workers; /tmp if unset")
-    python: Path | None = Field(None, description="The Python of the nodes that has icestream; the one that runs this if unset")
+    python: Path | None = Field(None, description="The Python on the nodes that has icestream; the one of the runner if unset")
     encrypt: bool = Field(
-        True, description="Talk to the jobs by TLS, with keys made for each run; else anyone on the network can"
+        True, description="Talk to the jobs by TLS, with keys made for each run; otherwise anyone on the network can"
     )
-    orphan_s: int = Field(60, ge=5, description="Workers end by themselves when they have not seen their runner for so long")
+    orphan_s: int = Field(
+        60, ge=5, description="Workers exit if they have had no contact with their runner for this long, in seconds"
+    )
 
     @model_validator(mode="after")
     def _check_jobs(self) -> "ClusterSettings":

@@ -80,7 +80,7 @@ class DaskExecutor:
     def book(self, request: Request) -> str:
         """Return the address of the worker that will probably run a request."""
         member = self._choose(request)
-        return "waits for a worker" if member is None else member.address
+        return "is waiting for a worker" if member is None else member.address
 
     def _choose(self, request: Request) -> Member | None:
         fitting = [member for member in self._members.values() if member.fits(request) and member.address not in self._leaving]
@@ -194,7 +194,9 @@ class DaskExecutor:
         address = worker.address
         if worker.version != __version__:
             if address not in self._strange:
-                text = f"the worker {address} has icestream {worker.version}, this is {__version__}; it is not used"
+                text = (
+                    f"the worker {address} has icestream {worker.version}, this runner has {__version__}; the worker is not used"
+                )
                 yield Answer("", ExecutorNotice("warning", address, text))
             self._strange.add(address)
         elif address not in self._members:
@@ -208,9 +210,9 @@ class DaskExecutor:
         if member is None or not member.running:
             return
         kind = FailureKind.PREEMPTED if graceful else self.kind_of_loss(address)
-        word = "was taken away" if kind is FailureKind.PREEMPTED else "died"
+        word = "was removed" if kind is FailureKind.PREEMPTED else "died"
         text = f"the worker {address} {word}"
-        yield Answer("", ExecutorNotice("warning", address, f"{text} while {len(member.running)} calls ran on it"))
+        yield Answer("", ExecutorNotice("warning", address, f"{text} while {len(member.running)} calls were running on it"))
         for attempt in list(member.running):
             self._give_up(attempt, kind, text)
 
@@ -221,8 +223,8 @@ class DaskExecutor:
     def _lost_scheduler(self) -> None:
         """Hand everything back: it is dispatched again when the scheduler is there again."""
         running = list(self._placed)
-        text = f"the dask scheduler {self.link.address} is gone"
-        again = f"{text}; {len(running) + len(self._backlog)} calls are dispatched again when it is back"
+        text = f"the dask scheduler {self.link.address} is unavailable"
+        again = f"{text}; {len(running) + len(self._backlog)} calls will be dispatched again when it is back"
         self._own.append(Answer("", ExecutorNotice("alert", self.link.address, again)))
         for attempt in running:
             worker, _ = self._release(attempt)

@@ -243,5 +243,5 @@ def explain_death(code: int | None, peak_gb: float | None, oom: OomWatch) -> tup
     """
     if not oom.explains(code):
         return FailureKind.WORKER_DIED, f"its worker died (exit status {code})"
-    had = "" if peak_gb is None else f"; it had had up to {peak_gb:.1f} GB"
+    had = "" if peak_gb is None else f"; it had used up to {peak_gb:.1f} GB"
     return FailureKind.OUT_OF_MEMORY, f"ran out of memory: the system killed its worker{had}"

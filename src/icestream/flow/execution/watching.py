@@ -36,7 +36,7 @@ class WorkerSourceContext:
         """Write down which file is being read; refuse one that has killed the process too often."""
         deaths = self.set_aside.get(file)
         if deaths is not None:
-            raise FileFormatError(file.ref, f"its reading killed the process {deaths} times; it is not read again")
+            raise FileFormatError(file.ref, f"reading it killed the process {deaths} times; it will not be read again")
         self._write([file.ref, file.size_bytes, file.modified_ns])
         try:
             yield

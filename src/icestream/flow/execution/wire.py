@@ -40,7 +40,7 @@ def _encode(message: object) -> tuple[str, list[bytes]]:
             return len(blocks) - 1
         name = type(value).__name__
         if _TYPES.get(name) is not type(value):
-            raise TypeError(f"{name} is no message, nor a part of one")
+            raise TypeError(f"{name} is neither a message nor a part of one")
         return {_TAG: name, **vars(value)}
 
     return json.dumps(message, default=default), blocks

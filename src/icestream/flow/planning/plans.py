@@ -129,7 +129,7 @@ def plan_recompute(
     own = OwnParams(check_own_params(graph.nodes[step], params), "", "")
     with reading(session) as connection:
         if connection is None:
-            raise SessionError(f"{session.folder}: has not been run yet, so it has no exposure")
+            raise SessionError(f"{session.folder}: has not been run yet, so it has no exposures")
         units = list(dict.fromkeys(find_exposure(connection, name)[0] for name in exposures))
         acquisition = session.document.acquisition.model_dump(exclude_none=True)
         steps = plan_revisions(connection, graph, acquisition)

@@ -58,7 +58,7 @@ class Ledger:
     Raises
     ------
     LedgerError
-        The file cannot be used: it is no regular file, belongs into a folder of somebody else, is full, or is locked for long.
+        The file cannot be used: it is not a regular file, belongs into a folder of somebody else, is full, or is locked for long.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -218,7 +218,7 @@ def _check_folder(folder: Path) -> None:
     except OSError as error:
         raise LedgerError(f"{folder}: cannot be used: {error}") from error
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        raise LedgerError(f"{folder}: is no folder that belongs to this user alone; remove it, or set ICESTREAM_LEDGER")
+        raise LedgerError(f"{folder}: is not a folder that belongs to this user alone; remove it, or set ICESTREAM_LEDGER")
 
 
 def _open_regular(path: Path, flags: int) -> int:
@@ -229,5 +229,5 @@ def _open_regular(path: Path, flags: int) -> int:
         raise LedgerError(f"{path}: cannot be opened: {error}") from error
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise LedgerError(f"{path}: is no regular file")
+        raise LedgerError(f"{path}: is not a regular file")
     return handle

@@ -36,7 +36,7 @@ class Contradiction:
         said = Acquisition.model_json_schema()["properties"][self.name]
         unit = f" {said['anyOf'][0]['unit']}" if said["anyOf"][0].get("unit") else ""
         ours = f"{said['description']}: the session says {self.ours:g}{unit}"
-        return f"{ours}, but {self.exposure} says {self.theirs:g}{unit}; the value of the session is used for all movies"
+        return f"{ours}, but {self.exposure} says {self.theirs:g}{unit}; the session's value is used for all movies"
 
 
 def warn_of_contradictions(writing: Writing, session: Acquisition, told: Mapping[str, Any], exposure: str) -> None:

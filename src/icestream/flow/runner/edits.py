@@ -52,7 +52,7 @@ class Edits:
             if len(stage.stale) >= fraction * taken:
                 steps = workflow.graph.from_step(name)
                 self.begin_anew(writing, workflow, steps)
-                changed = f"{len(stage.stale)} of the {taken} exposures it took were taken out or have changed"
-                text = f"{name}: {changed}; it is built anew"
+                changed = f"{len(stage.stale)} of the {taken} exposures it took were removed or have changed"
+                text = f"{name}: {changed}; it is being rebuilt"
                 text += f", with {', '.join(steps[1:])}" if steps[1:] else ""
                 writing.notify(Notify("info", text, name, cause=NoticeCause.RECOMPUTED))

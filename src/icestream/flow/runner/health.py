@@ -11,7 +11,7 @@ from icestream.flow.storage import schema
 from icestream.flow.storage.session import RESULTS, Session
 
 _PROBE_BYTES = 65536
-_OTHER_DISK = "is on another file system than before; was the disk unmounted?"
+_OTHER_DISK = "is on a different file system than before; was the disk unmounted?"
 
 
 @dataclass
@@ -50,15 +50,15 @@ class Health:
         device, known = _device_of(folder), self.devices.get(str(folder))
         if device is None:
             missed = known is not None or self.has_results
-            return f"{folder}: the folder of results is not there any more" if missed else None
+            return f"{folder}: the folder of results is missing" if missed else None
         if known is not None:
             return None if device == known else f"{folder}: {_OTHER_DISK}"
         try:
             empty = not any(folder.iterdir())
         except OSError as error:
-            return f"{folder}: cannot be looked at: {error.strerror}"
+            return f"{folder}: cannot be accessed: {error.strerror}"
         if self.has_results and empty:
-            return f"{folder}: is empty, although the session has results; was the disk unmounted?"
+            return f"{folder}: is empty although the session has results; was the disk unmounted?"
         self.devices[str(folder)] = device
         return None
 
@@ -67,11 +67,11 @@ class Health:
         needed = [self.session.folder, *([store.parent] if isinstance(store, Path) else [])]
         for folder in dict.fromkeys([*needed, *self._results_if_there()]):
             if not folder.is_dir():
-                return f"{folder}: is not there any more"
+                return f"{folder}: is missing"
             try:
                 free_gb = shutil.disk_usage(folder).free / 2**30
             except OSError as error:
-                return f"{folder}: cannot be looked at: {error.strerror}"
+                return f"{folder}: cannot be accessed: {error.strerror}"
             if free_gb < self.min_free_gb:
                 return f"{folder}: less than {self.min_free_gb:g} GB free (setting min_free_gb)"
         return None
@@ -86,7 +86,7 @@ class Health:
                 probe.write_bytes(bytes(_PROBE_BYTES))
                 probe.unlink()
             except OSError as error:
-                return f"{folder}: cannot be written: {error.strerror}"
+                return f"{folder}: cannot be written to: {error.strerror}"
         return None
 
     def _raw_data(self) -> str | None:
@@ -96,7 +96,7 @@ class Health:
             if known is None and device is not None:
                 self.devices[root] = device
             elif known is not None and device is None:
-                return f"{root} ({name}): was there and is not any more"
+                return f"{root} ({name}): was there before and is missing now"
             elif known is not None and device != known:
                 return f"{root} ({name}): {_OTHER_DISK}"
         return None

@@ -94,7 +94,7 @@ def _notify(writing: Writing, level: str, text: str) -> None:
 
 
 def _tell_over(writing: Writing) -> None:
-    _notify(writing, "info", "the trouble is over; the session goes on")
+    _notify(writing, "info", "the problem is gone; the session continues")
 
 
 @dataclass

@@ -109,7 +109,7 @@ class Sources:
         count = self._failures[step]
         self._restart_at[step] = time.monotonic() + min(_LONGEST_PAUSE_S, 2.0 ** (count - 1))
         level = "alert" if count == _ALERT_AFTER_FAILURES else "warning"
-        text = f"the source {step} failed ({count}×) and is started again: {message}"
+        text = f"the source {step} failed ({count}×) and is restarted: {message}"
         return Notify(level, text, step, cause=NoticeCause.SOURCE, subject=None if reading is None else reading.ref)
 
     def recovered(self, step: str) -> None:

@@ -78,7 +78,7 @@ class Supervisor:
         if earlier is not None:
             with reading(self.session) as connection:
                 if connection is None:  # a new, empty one would be made in its place
-                    raise StoreUnavailable(f"{self.session.store_at}: is not there")
+                    raise StoreUnavailable(f"{self.session.store_at}: not found")
                 fence = connection.execute(select(schema.runner.c.fence)).scalar()
             if fence != earlier.store.fence:
                 self.session = open_session(self.session.folder)
@@ -110,7 +110,7 @@ class Supervisor:
         found = _identity_of(folder)
         beside = _identity_of(folder.parent) if found is None else found
         if known is not None and found != known and beside is not None and beside[0] == known[0]:
-            raise SessionError(f"{folder}: was moved or deleted while it was processed")
+            raise SessionError(f"{folder}: was moved or deleted while it was being processed")
 
     def _tell(self, reason: str) -> None:
         if self.on_change is not None:

@@ -31,7 +31,7 @@ def judge_for(node: Node) -> tuple[Callable[[Progress], Verdict], int]:
         answer = decide(progress)
         if isinstance(answer, CallFailure):
             return wait(f"its rule failed: {answer.message}")
-        return answer if isinstance(answer, Verdict) else wait(f"its rule gave {answer!r}, which is no verdict")
+        return answer if isinstance(answer, Verdict) else wait(f"its rule gave {answer!r}, which is not a verdict")
 
     return judge, portion
 
@@ -47,6 +47,6 @@ def admission_for(node: Node) -> Callable[[str], Verdict] | None:
         answer = call_step(admit, unit, params)
         if isinstance(answer, CallFailure):
             return reject(f"its rule failed: {answer.message}")
-        return answer if isinstance(answer, Verdict) else reject(f"its rule gave {answer!r}, which is no verdict")
+        return answer if isinstance(answer, Verdict) else reject(f"its rule gave {answer!r}, which is not a verdict")
 
     return decide

@@ -30,9 +30,9 @@ Overrides = Mapping[tuple[str, str], Override]
 def may_override(node: Node, *, accepted: bool) -> str | None:
     """Return why people cannot decide by hand at ``node``, or None if they can."""
     if node.type.takes_many:
-        return f"{node.name} ({node.type.kind}) takes what it is given; decide at a step above it"
+        return f"{node.name} ({node.type.kind}) takes whatever it is given; accept or reject at a step upstream of it"
     if accepted and node.type.computes:
-        return f"{node.name} ({node.type.kind}) has nothing to accept: it computes; accept at a filter, or retry what failed"
+        return f"{node.name} ({node.type.kind}) computes, so there is nothing to accept; accept at a filter, or retry what failed"
     return None
 
 

@@ -61,7 +61,7 @@ def reopen_below(stage: Stage, core: Core) -> None:
     """Open the streams again that are fed by a step where something is decided by hand."""
     for one in core.below(stage):
         if one.closed and not one.node.type.is_source:
-            one.reopen(core, "something was decided by hand")
+            one.reopen(core, "an override was made or withdrawn")
 
 
 def drained(stage: Stage, core: Core, event: events.Drained) -> None:

@@ -254,7 +254,7 @@ class Stage:
             return False
         self.held[unit.id] = None
         listed = f"{steps[0]} has" if len(steps) == 1 else f"{', '.join(steps[:-1])} and {steps[-1]} have"
-        self.wait_reason = f"waits until {listed} closed"
+        self.wait_reason = f"is waiting until {listed} closed"
         return True
 
     def start_held(self, core: Core) -> None:
@@ -325,7 +325,7 @@ class Stage:
 
     def _why_stale(self, known: Outcome, joined: Joined) -> str | None:
         if joined.outcome is not None:
-            return joined.outcome.reason or "is no item any more"
+            return joined.outcome.reason or "is no longer an item"
         taken = self.taken(known)
         if taken is None:
             return "its input was decided again while it took nothing new"

@@ -30,7 +30,7 @@ def open_archive(target: Path, *, name: str) -> AbstractContextManager[Add]:
         There is something of that name already.
     """
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise SessionError(f"{target}: is there already; choose another name")
+        raise SessionError(f"{target}: already exists; choose another name")
     target.parent.mkdir(parents=True, exist_ok=True)
     return _open_tar(target, name) if target.name.endswith(SUFFIX) else _open_folder(target)
 

@@ -121,7 +121,7 @@ def watch(row: RunnerRow, look: Callable[[], RunnerRow], *, location: Location, 
 
 def busy(row: RunnerRow, location: Location) -> SessionBusy:
     """Return the error that names who has the session."""
-    return SessionBusy(f"{location}: is processed already by process {row.pid} on {row.host}")
+    return SessionBusy(f"{location}: is already being processed by process {row.pid} on {row.host}")
 
 
 def is_alive(row: RunnerRow) -> bool:

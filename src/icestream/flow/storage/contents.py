@@ -108,7 +108,7 @@ def settle_contents(node: "Node", row: Mapping[str, Any] | None) -> "Node":
             settled[name] = content
         elif parameter not in pinned or pinned[parameter] != node.params[parameter]:
             raise WorkflowError(
-                f"step {node.name!r}: parameter {parameter!r} is {node.params[parameter]!r}; there is no such file to read"
+                f"step {node.name!r}: parameter {parameter!r} is {node.params[parameter]!r}; the file was not found"
             )
         elif name in pinned:  # else the revision is older than this rule
             settled[name] = pinned[name]
@@ -134,7 +134,7 @@ def check_contents(step_type: StepType, params: Mapping[str, Any], expected: Map
         if found.get(name) is not None and found[name] != content:
             raise ItemError(
                 f"{params[parameter]} ({parameter}) was changed after this revision was made; "
-                "what it holds now counts for the next one"
+                "its new content counts for the next one"
             )
 
 
@@ -164,7 +164,7 @@ class GivenFiles:
 
     def _newly_away(self, refs: list[str], stamps: list[Stamp | None], who: str) -> list[str]:
         gone = {ref for ref, stamp in zip(refs, stamps, strict=True) if stamp is None}
-        told = [f"{ref} is not there any more; {who} needs it" for ref in sorted(gone - self.away)]
+        told = [f"{ref} is missing; {who} needs it" for ref in sorted(gone - self.away)]
         self.away = (self.away - set(refs)) | gone
         return told
 

@@ -54,7 +54,7 @@ def copy_file(path: Path, target: Path, *, pin: Pin | None = None) -> None:
         There is no store.
     """
     if not path.is_file():
-        raise SessionError(f"{path}: is not there; the session has not been run yet")
+        raise SessionError(f"{path}: not found; the session has not been run yet")
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as source:
             _check_room(source, target)
@@ -83,7 +83,7 @@ def _copy_rows(server: Server, target: Path, pin: Pin | None) -> None:
     try:
         with source.begin() as theirs, copy.begin() as ours:
             if not inspect(theirs).has_table("runner"):
-                raise SessionError(f"{server}: is not there; the session has not been run yet")
+                raise SessionError(f"{server}: not found; the session has not been run yet")
             if pin is not None:
                 log = schema.accumulator_log
                 pin(list(theirs.execute(select(log.c.state).where(log.c.state.is_not(None))).scalars()))

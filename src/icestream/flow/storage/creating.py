@@ -45,7 +45,7 @@ def _open_schema(connection: Connection, server: Server) -> None:
         return
     if server.derived_for is not None and _has_results(server.derived_for):
         raise SessionError(
-            f"{server}: is not there, but {server.derived_for} has results: the session was moved or renamed since; "
+            f"{server}: not found, but {server.derived_for} has results: the session was moved or renamed since; "
             "write the schema it used before into the URL of `store:` in session.yaml (…?schema=NAME)"
         )
     connection.execute(text(f'CREATE SCHEMA "{server.schema}"'))

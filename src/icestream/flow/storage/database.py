@@ -142,6 +142,6 @@ def check_file_system(path: Path) -> None:
             kind, mount = part.fstype.lower(), part.mountpoint
     if kind in _NETWORK_FILE_SYSTEMS:
         raise SessionError(
-            f"{path}: lies on a network file system ({kind} at {mount}), where SQLite's WAL mode is not safe; "
+            f"{path}: is on a network file system ({kind} at {mount}), where SQLite's WAL mode is not safe; "
             "set `store:` in session.yaml to a path on a local disk, or to the URL of a PostgreSQL database"
         )

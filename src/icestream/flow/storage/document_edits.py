@@ -60,7 +60,7 @@ class NewBranch:
         twins = self.twins(_graph_of(document))
         taken = sorted(set(twins.values()) & set(document.steps))
         if taken:
-            raise WorkflowError(f"branch {self.name!r}: the workflow has a step called {', '.join(taken)} already")
+            raise WorkflowError(f"branch {self.name!r}: the workflow already has a step called {', '.join(taken)}")
         added = {twins[step]: _twin(document.steps[step], twins) for step in twins}
         branched = _with_steps(document, {**document.steps, **added})
         return with_params(branched, self.name, self.params) if self.params else branched
@@ -107,7 +107,7 @@ def describe_change(before: SessionDocument, after: SessionDocument) -> str:
         if old is None:
             parts.append(f"{name} is new")
         elif new is None:
-            parts.append(f"{name} is gone")
+            parts.append(f"{name} was removed")
         elif old != new:
             parts.append(_describe_step(name, old, new))
     others = [field for field in ("acquisition", "roots") if getattr(before, field) != getattr(after, field)]

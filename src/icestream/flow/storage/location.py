@@ -81,18 +81,18 @@ def locate_server(url: str, *, session: str, folder: Path) -> Server:
         parts = urlsplit(url)
         port, host = parts.port, parts.hostname
     except ValueError:  # neither the URL nor what is wrong with it is shown: it may be a password
-        raise SessionError("store: is no URL of the form postgresql://user@host:port/database?schema=name") from None
+        raise SessionError("store: is not a URL of the form postgresql://user@host:port/database?schema=name") from None
     if parts.scheme not in SCHEMES:
         raise SessionError(f"store {shown!r}: a store is a path, or a URL that begins with postgresql://")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if parts.password is not None or "password" in options:
         raise SessionError(
-            "store: a password does not belong into session.yaml; take it out of the URL and put it into ~/.pgpass, "
+            "store: a password does not belong in session.yaml; take it out of the URL and put it into ~/.pgpass, "
             "into PGPASSWORD, or into a service of ~/.pg_service.conf"
         )
     if unknown := sorted(set(options) - set(_OPTIONS)):
         named = ", ".join(name for name in unknown if name.isidentifier()) or "an option of its URL"
-        raise SessionError(f"store: {named}: is not known; allowed are {', '.join(_OPTIONS)}")
+        raise SessionError(f"store: {named}: not known; must be one of {', '.join(_OPTIONS)}")
     service = read_service(options["service"]) if "service" in options else {}
     user = unquote(parts.username or "") or service.get("user") or getpass.getuser()
     schema = options.get("schema")
@@ -146,7 +146,7 @@ def read_service(name: str) -> Mapping[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         raise SessionError(f"{path}: cannot be read, and the store names the service {name!r}: {error}") from error
     except configparser.Error as error:  # its message would show the line, which may hold a password
-        raise SessionError(f"{path}: is no connection service file ({type(error).__name__})") from None
+        raise SessionError(f"{path}: is not a connection service file ({type(error).__name__})") from None
     if not parser.has_section(name):
         raise SessionError(f"{path}: has no service {name!r}; it has {', '.join(parser.sections()) or 'none'}")
     return dict(parser.items(name))
@@ -168,7 +168,7 @@ def find_password(server: Server) -> str | None:
     if not path.is_file():
         return None
     if path.stat().st_mode & 0o077:
-        raise SessionError(f"{path}: may be read by others; make it yours alone: chmod 600 {path}")
+        raise SessionError(f"{path}: can be read by others; make it private: chmod 600 {path}")
     host = "localhost" if server.host.startswith("/") else server.host
     wanted = (host, str(server.port), server.database, server.user)
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -186,5 +186,5 @@ def _read_port(text: str) -> int:
 
 def _check_ssl_mode(mode: str) -> str:
     if mode not in _SSL_MODES:
-        raise SessionError(f"store: sslmode {mode!r}: allowed are {', '.join(_SSL_MODES)}")
+        raise SessionError(f"store: sslmode {mode!r}: must be one of {', '.join(_SSL_MODES)}")
     return mode

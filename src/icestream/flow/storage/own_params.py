@@ -21,8 +21,8 @@ _KINDS = {
     Kind.SOURCE: "it finds its items and computes none",
     Kind.FILTER: "it decides and computes nothing; accept or reject by hand, or `icestream set` its rule",
     Kind.GATE: "it lets exposures pass and computes nothing; accept or reject by hand",
-    Kind.COLLECT: "it takes many exposures together; recompute at a step above it",
-    Kind.ACCUMULATE: "it takes many exposures together; recompute at a step above it",
+    Kind.COLLECT: "it takes many exposures together; recompute at a step upstream of it",
+    Kind.ACCUMULATE: "it takes many exposures together; recompute at a step upstream of it",
 }
 
 
@@ -98,7 +98,7 @@ def may_recompute(node: Node) -> str | None:
         return f"{named} cannot compute one exposure again: {_KINDS[node.type.kind]}"
     domain, _, above = node.domain.partition(":")
     if domain == "batch":
-        return f"{named} works on the batches of {above}, not on single exposures; recompute at a step above {above}"
+        return f"{named} works on the batches of {above}, not on single exposures; recompute at a step upstream of {above}"
     if domain == "version" or (node.type.output is not None and issubclass(node.type.output, Snapshot)):
         return f"{named} makes versions of a whole, not results of single exposures; change it with `icestream set`"
     return None
@@ -149,7 +149,7 @@ def find_misfits(connection: Connection, graph: Graph, owned: Owned) -> list[str
                 check_own_params(graph.nodes[step], own.params)
             except WorkflowError as error:
                 whose = f"{names.get(unit, unit)} has {describe_values(own.params)} of its own at {step}"
-                lines.append(f"{whose}, which does not go with it: {error}; withdraw it (`icestream withdraw`)")
+                lines.append(f"{whose}, which is incompatible with it: {error}; withdraw it (`icestream withdraw`)")
     return lines
 
 

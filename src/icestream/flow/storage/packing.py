@@ -120,7 +120,7 @@ def pack_session(
     """
     target = target.absolute()
     if target.is_relative_to(session.folder):
-        raise SessionError(f"{target}: lies in the session that is to be packed; choose a place outside")
+        raise SessionError(f"{target}: is inside the session that is to be packed; choose a place outside it")
     with open_archive(target, name=session.folder.name) as add, TemporaryDirectory(dir=target.parent) as scratch:
         packing = _Packing(session, add, on_progress, Path(scratch))
         store = Path(scratch) / STORE

@@ -26,7 +26,7 @@ class ActivePause:
         """What people read."""
         if self.kind == "person":
             return f"paused by {self.author}" + (f": {self.reason}" if self.reason else "")
-        return f"paused by itself: {self.reason}; goes on as soon as that is mended"
+        return f"paused by itself: {self.reason}; resumes as soon as that is fixed"
 
 
 @dataclass

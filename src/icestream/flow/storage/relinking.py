@@ -46,13 +46,13 @@ def relink_root(
         raise SessionError(f"{session.folder}: has no root {name!r}; it has {', '.join(sorted(known_roots)) or 'none'}")
     folder = folder.absolute()
     if not folder.is_dir():
-        raise SessionError(f"{folder}: is no folder")
+        raise SessionError(f"{folder}: is not a folder")
     report = _look(name, folder, _known_files(session, name, lease_s=lease_s))
     if not force and not report.n_found and (report.missing or report.changed):
         examples = ", ".join((*report.missing, *report.changed)[:_SHOWN])
         raise SessionError(
             f"{folder}: has none of the {len(report.missing) + len(report.changed)} files that the session knows "
-            f"({examples}, …); with --force it becomes the root nevertheless"
+            f"({examples}, …); --force makes it the root anyway"
         )
     document = session.document.model_copy(update={"roots": {**known_roots, name: str(folder)}})
     publish_text(session.folder / DOCUMENT, dump_document(document))

@@ -32,14 +32,14 @@ class SessionDocument(BaseModel):
 
     name: str = Field(min_length=1, description="What people call the session")
     acquisition: Annotated[Acquisition, AfterValidator(refuse_impossible)] = Field(
-        default_factory=Acquisition, description="Values here win over those in files"
+        default_factory=Acquisition, description="Values here override those in files"
     )
     roots: dict[str, str] = Field(
         default_factory=dict, description="Named folders of raw data; stored paths are relative to them"
     )
     store: str | None = Field(
         None,
-        description="Where the store is, if not in the session folder (which may lie on a network file system): a path on a "
+        description="Where the store is, if not in the session folder (which may be on a network file system): a path on a "
         "local disk, or `postgresql://user@host:port/database?schema=name` without a password",
     )
     steps: dict[str, StepSpec] = Field(description="The workflow")
@@ -70,7 +70,7 @@ class Session:
         """
         location = self.store_at
         if not isinstance(location, Path):
-            raise SessionError(f"{self.folder}: its store is no file but {location}")
+            raise SessionError(f"{self.folder}: its store is not a file but {location}")
         return location
 
     @property
@@ -96,7 +96,7 @@ def create_session(folder: Path, document: SessionDocument) -> Session:
     """
     folder = folder.absolute()
     if (folder / DOCUMENT).exists():
-        raise SessionError(f"{folder}: has a session already; choose another folder, or run this one")
+        raise SessionError(f"{folder}: already has a session; choose another folder, or run this one")
     _check_roots(document)
     location = Session(folder, document).store_at
     if not isinstance(location, Path):  # with the schema in it, so that a session that is moved finds its store again
@@ -122,16 +122,16 @@ def open_session(folder: Path) -> Session:
     folder = folder.absolute()
     path = folder / DOCUMENT
     if not path.is_file():
-        raise SessionError(f"{folder}: is no session (it has no {DOCUMENT}); make one with `icestream new`")
+        raise SessionError(f"{folder}: is not a session (it has no {DOCUMENT}); make one with `icestream new`")
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(loaded, dict):
             raise SessionError(
-                f"{path}: {'is empty' if loaded is None else 'is no map of names to values'}; a session has `name` and `steps`"
+                f"{path}: {'is empty' if loaded is None else 'is not a mapping of names to values'}; a session has `name` and `steps`"
             )
         document = SessionDocument.model_validate(loaded)
     except UnicodeDecodeError:
-        raise SessionError(f"{path}: is no text") from None
+        raise SessionError(f"{path}: is not text") from None
     except OSError as error:
         raise SessionError(f"{path}: cannot be read: {error.strerror}") from None
     except yaml.YAMLError as error:

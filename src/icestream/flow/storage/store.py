@@ -161,7 +161,7 @@ class Store:
         """
         if self._file is not None and self._file_identity() != self._file:
             self._disconnect()
-            raise StoreUnavailable(f"{self.location}: is gone; the session was moved or deleted while it was processed")
+            raise StoreUnavailable(f"{self.location}: is missing; the session was moved or deleted while it was being processed")
 
     def _file_identity(self) -> tuple[int, int] | None:
         if isinstance(self.location, Server):
@@ -223,7 +223,7 @@ def append_command(location: Location, kind: str, arguments: dict[str, Any], *, 
         There is no store yet, a newer version of icestream has written it, or it cannot be used.
     """
     if isinstance(location, Path) and not location.is_file():
-        raise SessionError(f"{location}: is not there; the session has not been run yet")
+        raise SessionError(f"{location}: not found; the session has not been run yet")
     engine = engine_for(location, durable=True)
     values = {"kind": kind, "arguments": json.dumps(arguments), "author": author, "state": "asked", "at": time.time()}
     try:

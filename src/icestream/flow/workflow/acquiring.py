@@ -35,7 +35,7 @@ def checked_acquisition(values: Mapping[str, Any]) -> Acquisition:
         SessionAcquisition.model_validate(values)
     except ValidationError as error:
         told = "; ".join(describe_refused(error))
-        raise ItemError(f"{told}; the session's acquisition values win over those in files") from None
+        raise ItemError(f"{told}; the session's acquisition values override those in files") from None
     return Acquisition.model_validate(values)
 
 
@@ -58,5 +58,5 @@ def _describe(name: str, value: object, message: str) -> str:
     number: dict[str, Any] = next((branch for branch in schema.get("anyOf", []) if branch["type"] != "null"), {})
     if not isinstance(value, int | float) or "maximum" not in number:
         return f"{name} is {value}: {message}"
-    lowest = f"{number['minimum']:g}" if "minimum" in number else f"above {number['exclusiveMinimum']:g}"
-    return f"{name} is {value:g}; allowed is {lowest} to {number['maximum']:g} {number.get('unit', '')}".rstrip()
+    lowest = f"{number['minimum']:g} to" if "minimum" in number else f"above {number['exclusiveMinimum']:g} and at most"
+    return f"{name} is {value:g}; must be {lowest} {number['maximum']:g} {number.get('unit', '')}".rstrip()

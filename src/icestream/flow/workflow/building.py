@@ -77,7 +77,7 @@ def _topological_order(workflow: Workflow, problems: list[str]) -> list[str]:
     for name, wanted in needs.items():
         allowed = ", ".join(workflow.steps)
         problems.extend(
-            f"step {name!r}: takes input from {missing!r}, which is no step of this workflow: {allowed}"
+            f"step {name!r}: takes input from {missing!r}, which is not a step of this workflow: {allowed}"
             for missing in sorted(wanted - set(workflow.steps))
         )
         needs[name] = (wanted | set(workflow.steps[name].after)) & set(workflow.steps)
@@ -110,12 +110,12 @@ def _build_node(name: str, spec: StepSpec, known: dict[str, Node]) -> Node:
     params, more = check_params(name, step_type, spec, set(values))
     problems += more
     if spec.after and step_type.is_source:
-        problems.append(f"step {name!r}: a source waits for no other step")
+        problems.append(f"step {name!r}: a source cannot wait for another step")
     for parameter, (source, path) in values.items():
         if parameter not in step_type.params.model_fields:
             problems.append(unknown_parameter(name, step_type, parameter))
         if not step_type.works_on_units:
-            problems.append(f"step {name!r}: parameter {parameter!r}: a {step_type.kind} takes no value from another step")
+            problems.append(f"step {name!r}: parameter {parameter!r}: a {step_type.kind} cannot take a value from another step")
         if source in known and not path:
             problems.append(f"step {name!r}: parameter {parameter!r} takes {source!r} as a value; write {{from: {source}.field}}")
         if source in known:

@@ -64,7 +64,7 @@ def check_requests(graph: Graph, limits: Tokens, gpus: Mapping[int, float]) -> l
         there = {"cores": limits["cores"], "memory_gb": limits["memory_gb"], "gpu_gb": most_gpu_gb}
         units = {"cores": "cores", "memory_gb": "GB of memory", "gpu_gb": "GB on one GPU"}
         notices += [
-            f"step {node.name!r} asks for {wanted[name]:g} {units[name]}, but only {there[name]:g} are there: it runs alone"
+            f"step {node.name!r} asks for {wanted[name]:g} {units[name]}, but only {there[name]:g} are available: it runs alone"
             for name in wanted
             if wanted[name] > there[name]
         ]

@@ -48,7 +48,7 @@ def parse_condition(text: str) -> Condition:
         It cannot be read, or holds something that is not allowed; saying what and where.
     """
     if len(text) > LONGEST_TEXT:
-        raise WorkflowError(f"the condition has {len(text)} characters, allowed are {LONGEST_TEXT}")
+        raise WorkflowError(f"the condition has {len(text)} characters; at most {LONGEST_TEXT} are allowed")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd but harmless spellings, as `1or 2`
@@ -78,7 +78,7 @@ def _check_form(node: ast.AST, text: str) -> list[ast.expr]:
         case ast.UnaryOp(op=ast.Not() | ast.USub() | ast.UAdd()):
             return [node.operand]
         case ast.BinOp(op=ast.Pow()) if not _is_small_exponent(node.right):
-            raise _refusal(node, text, f"an exponent is a number from -{LARGEST_EXPONENT} to {LARGEST_EXPONENT}")
+            raise _refusal(node, text, f"an exponent must be a number from -{LARGEST_EXPONENT} to {LARGEST_EXPONENT}")
         case ast.BinOp() if isinstance(node.op, _ARITHMETIC):
             return [node.left, node.right]
         case ast.Compare() if all(isinstance(op, _COMPARISONS) for op in node.ops):
@@ -93,7 +93,7 @@ def _check_form(node: ast.AST, text: str) -> list[ast.expr]:
             if path_of(node) is None:
                 raise _refusal(node, text, "only fields of records have a dot")
         case ast.Constant(value=int() | float() as number) if not abs(number) <= LARGEST_NUMBER:
-            raise _refusal(node, text, f"a number is at most {LARGEST_NUMBER:g}")
+            raise _refusal(node, text, f"a number must be at most {LARGEST_NUMBER:g}")
         case ast.Constant(value=int() | float() | str() | None):  # a bool is an int
             pass
         case _:
@@ -149,7 +149,7 @@ def check_condition(condition: Condition, scope: Scope) -> None:
     """
     kind = _kind_of(condition.tree, condition.text, scope)
     if kind not in ("condition", "anything"):
-        raise WorkflowError(f"the condition {_shown(condition.text)} is a {kind}, no condition; compare it with something")
+        raise WorkflowError(f"the condition {_shown(condition.text)} is a {kind}, not a condition; compare it with something")
 
 
 def _kind_of(node: ast.expr, text: str, scope: Scope) -> str:
@@ -180,7 +180,7 @@ def _kind_of(node: ast.expr, text: str, scope: Scope) -> str:
 def _want(node: ast.expr, wanted: str, text: str, scope: Scope) -> None:
     kind = _kind_of(node, text, scope)
     if kind not in (wanted, "anything"):
-        raise _refusal(node, text, f"is a {kind}, here goes a {wanted}")
+        raise _refusal(node, text, f"is a {kind}; a {wanted} is expected here")
 
 
 def _kind_of_comparison(node: ast.Compare, text: str, scope: Scope) -> str:
@@ -208,7 +208,7 @@ def _kind_of_comparison(node: ast.Compare, text: str, scope: Scope) -> str:
 def _kind_of_call(node: ast.Call, name: str, text: str, scope: Scope) -> str:
     if name == "exists":
         if path_of(node.args[0]) is None:
-            raise _refusal(node, text, "exists asks for a field")
+            raise _refusal(node, text, "exists takes a field")
         _kind_of(node.args[0], text, scope)
         return "condition"
     if name == "len":

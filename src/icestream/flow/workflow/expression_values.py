@@ -72,7 +72,7 @@ class _Reader:
         value = self.value(node)
         if value is None or isinstance(value, bool):
             return bool(value)
-        raise TypeError(f"{self._text(node)} = {_say(value)} is no condition")
+        raise TypeError(f"{self._text(node)} = {_say(value)} is not a condition")
 
     def value(self, node: ast.expr) -> Any:
         """Return the value of a part; None if a field in it is unset."""
@@ -99,7 +99,7 @@ class _Reader:
     def _number(self, node: ast.expr) -> Any:
         value = self.value(node)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise TypeError(f"{self._text(node)} = {_say(value)} is no number")
+            raise TypeError(f"{self._text(node)} = {_say(value)} is not a number")
         return value
 
     def _field(self, node: ast.expr) -> Any:
@@ -128,7 +128,7 @@ class _Reader:
         if name == "round":
             digits = int(numbers[1]) if len(numbers) > 1 else 0
             if abs(digits) > _MOST_DIGITS:
-                raise ValueError(f"round to {digits} digits, allowed are {_MOST_DIGITS}")
+                raise ValueError(f"round to {digits} digits: at most {_MOST_DIGITS} are allowed")
             return round(float(numbers[0]), digits)
         return abs(numbers[0]) if name == "abs" else (min if name == "min" else max)(numbers)
 

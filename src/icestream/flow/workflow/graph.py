@@ -37,7 +37,7 @@ class StepSpec(BaseModel):
     params: dict[str, Any] = Field(default_factory=dict, description="Parameters; {from: step.field} takes another step's value")
     label: str | None = Field(None, description="What people call this step")
     min_inputs: int | None = Field(
-        None, ge=0, description="How many streams of a list input must have an item; unset: as its type says, mostly 1"
+        None, ge=0, description="How many streams of a list input must have an item; unset: as its type says, usually 1"
     )
     after: list[str] = Field(default_factory=list, description="Start nothing until the streams of these steps have closed")
     resources: StepResources = Field(default_factory=StepResources, description="Cores, memory and GPUs, pinned by hand")

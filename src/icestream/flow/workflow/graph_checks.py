@@ -125,7 +125,7 @@ def check_after(workflow: Workflow) -> list[str]:
     """Check that steps wait for streams that exist."""
     allowed = ", ".join(workflow.steps)
     return [
-        f"step {name!r}: waits for {awaited!r}, which is no step of this workflow: {allowed}"
+        f"step {name!r}: waits for {awaited!r}, which is not a step of this workflow: {allowed}"
         for name, spec in workflow.steps.items()
         for awaited in spec.after
         if awaited not in workflow.steps
@@ -149,7 +149,7 @@ def check_closes(graph: Graph) -> list[str]:
         for name in node.closes:
             if name not in graph.nodes:
                 problems.append(
-                    f"step {node.name!r}: closes {name!r}, which is no step of this workflow: {', '.join(graph.nodes)}"
+                    f"step {node.name!r}: closes {name!r}, which is not a step of this workflow: {', '.join(graph.nodes)}"
                 )
             elif name == node.name:
                 problems.append(f"step {node.name!r}: closes itself; a trigger in static mode closes after what it passed")

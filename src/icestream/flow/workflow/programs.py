@@ -62,7 +62,7 @@ def find_program(program: Program, settings: ProgramSettings) -> FoundProgram:
     version = settings.version or _probe(program, path, _stamp(path), tuple(sorted(clean_environment(settings).items())))
     if not (settings.allow_untested or program.supports(version)):
         raise WorkflowError(
-            f"{program.name} ({path}) has version {version}, tested are: {program.supported}; "
+            f"{program.name} ({path}) has version {version}, tested versions: {program.supported}; "
             f"`allow_untested: true` in its entry of the file of programs (ICESTREAM_PROGRAMS) runs it all the same"
         )
     return FoundProgram(program.name, path, version, settings)
@@ -109,12 +109,12 @@ def _probe(program: Program, path: Path, _stamp: tuple[int, int, int], environme
             start_new_session=True,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise WorkflowError(f"{how} ({path}) does not tell the version of the program: {error}") from error
+        raise WorkflowError(f"{how} ({path}) does not report the version of the program: {error}") from error
     printed = done.stdout[:_MOST_PRINTED].decode(errors="replace")
     version = program.read_version(printed)
     if version is None:
         raise WorkflowError(
-            f"{how} ({path}) tells no version; it printed {printed.strip()[:200]!r}. "
+            f"{how} ({path}) reports no version; it printed {printed.strip()[:200]!r}. "
             "`version` in its entry of the file of programs (ICESTREAM_PROGRAMS) can say it"
         )
     return version
@@ -165,8 +165,8 @@ def program_identity(node: "Node", pinned: Mapping[str, Any] | None) -> dict[str
 def tell_other_versions(graph: "Graph", revisions: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return a sentence for each program that is not the one with which a revision, given by its parameters, was begun."""
     return [
-        f"{name}: {found.name} is {found.identity} now; this revision was begun with {revisions[name][key]} and goes on without "
-        f"computing anything again (`icestream restart` begins a new one)"
+        f"{name}: {found.name} is {found.identity} now; this revision was begun with {revisions[name][key]} and continues "
+        f"without recomputing anything (`icestream restart` begins a new one)"
         for name, node in graph.nodes.items()
         for key, found in node.programs.items()
         if revisions.get(name, {}).get(key, found.identity) != found.identity
