@@ -1,6 +1,7 @@
 """Where the parts of the engine meet: decisions by hand, drained steps, surroundings, and a store that was away."""
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -204,7 +205,7 @@ def test_a_runner_waits_for_a_store_that_was_moved_and_makes_no_other(tmp_path: 
                 (source / name).rename(target / name)
 
     def on_change(status: Any) -> None:
-        if status.pause is not None and "not found" in status.pause.reason and not told_of:
+        if status.pause is not None and re.search("not found|is missing", status.pause.reason) and not told_of:
             told_of.append(status.pause.reason)
             move(elsewhere, session.folder)
 

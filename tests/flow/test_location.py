@@ -145,5 +145,5 @@ def test_a_password_is_found_where_postgresql_looks(tmp_path: Path, monkeypatch:
     assert find_password(server) == "first"
     monkeypatch.delenv("PGPASSWORD")
     path.chmod(0o644)
-    with pytest.raises(SessionError, match=r"may be read by others.*chmod 600"):
+    with pytest.raises(SessionError, match=r"can be read by others.*chmod 600"):
         find_password(server)

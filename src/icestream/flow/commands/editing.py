@@ -1,4 +1,4 @@
-"""Edits of the workflow while data keep coming: the document is written, checked, and taken up as new revisions."""
+"""Edits of the workflow while data keep arriving: the document is checked, written, and applied as new revisions."""
 
 from icestream.errors import SessionError
 from icestream.files import publish_text

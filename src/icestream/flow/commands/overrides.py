@@ -66,5 +66,5 @@ def _where_rejected(context: CommandContext, unit: str) -> str:
     found = found or list(context.writing.connection.execute(mine).scalars())
     if len(found) != 1:
         where = " and ".join(found) or "no step"
-        raise SessionError(f"{where} rejected it; name the step at which to override")
+        raise SessionError(f"{where} rejected it; name the step (`--step`)")
     return found[0]

@@ -1,4 +1,4 @@
-"""Restarting and resetting: a step and all below it get new revisions, and start from nothing."""
+"""Restarting and resetting: a step and everything downstream of it get new revisions, and start from nothing."""
 
 from sqlalchemy import delete, func, select
 

@@ -1,4 +1,4 @@
-"""Closing a stream by hand, opening it again, letting a gate go, trying again what failed, and going on with everything."""
+"""Closing a stream by hand, reopening it, releasing a gate, retrying what failed, and continuing everything."""
 
 from sqlalchemy import select, update
 

@@ -1,4 +1,4 @@
-"""What the runner and its workers tell each other: a frozen type for each thing that is said."""
+"""The messages between the runner and its workers: a frozen type for each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

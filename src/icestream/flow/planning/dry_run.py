@@ -1,4 +1,4 @@
-"""What would become of every unit if a workflow were taken up now: the scheduler itself is asked, and nothing is run.
+"""What would become of every unit if a workflow were applied now: the scheduler itself is asked, and nothing is run.
 
 It is told what workers would say. A result's key is a hash of what goes into it, so what a map would compute can be looked up;
 one that does not exist is counted, and a key that stands for it goes on. What a changed filter or gate will say is known only

@@ -33,21 +33,21 @@ class StepPlan:
     kind: str
     change: Change
     computed: int = 0
-    """So many results are computed anew."""
+    """How many results are recomputed."""
     at_most: int = 0
-    """Up to so many more: a filter or gate above is decided again, or a version is still to come."""
+    """At most how many more: a filter or gate upstream is decided again, or a version is still to come."""
     decided: int = 0
-    """So many are decided again, which is cheap."""
+    """How many are decided again, which is cheap."""
     reused: int = 0
-    """So many results exist already and are taken over as they are."""
+    """How many results already exist and are reused as they are."""
     exact: bool = True
     """Unset where what is computed depends on the order of arrival: batches, versions, what is made of them."""
     seconds: float | None = 0.0
-    """About so long with all cores of this machine; unset where no earlier result tells."""
+    """Roughly how long with all cores of this machine; unset where no earlier result allows an estimate."""
     new_bytes: int | None = 0
-    """About so many bytes of new files; unset where no earlier result tells."""
+    """Roughly how many bytes of new files; unset where no earlier result allows an estimate."""
     old_bytes: int | None = 0
-    """About so many bytes of files that only the present revision uses: they stay with it until it is cleaned up."""
+    """Roughly how many bytes of files that only the present revision uses: they stay with it until it is cleaned up."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Which GPUs there are: as the settings say, else as the driver tells."""
+"""Which GPUs there are: as the settings say, otherwise as the driver reports."""
 
 import os
 import re

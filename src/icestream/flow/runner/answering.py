@@ -1,4 +1,4 @@
-"""Asking a session for something, whether a runner is there or not: where none lives, it is carried out here and now."""
+"""Submitting a command to a session: its runner carries it out; if none is alive, it is carried out here and now."""
 
 import time
 from collections.abc import Mapping, Sequence

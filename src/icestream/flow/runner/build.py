@@ -1,4 +1,4 @@
-"""What is built from a workflow: at the start of a run, and anew after each edit."""
+"""What is built from a workflow: at the start of a run, and again after each edit."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

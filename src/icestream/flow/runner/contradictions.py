@@ -1,4 +1,4 @@
-"""Where the session's acquisition values, which win, are not those that the files say."""
+"""Where the session's acquisition values, which take precedence, contradict those in the files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

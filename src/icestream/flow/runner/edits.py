@@ -1,4 +1,4 @@
-"""When the workflow is built anew: a person edited it, a file that a parameter names has changed, a state is out of date."""
+"""When the workflow is rebuilt: a person edited it, a file that a parameter names has changed, a state is out of date."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The scheduler's edge: it is told what happened, and what it wants is written and queued."""
+"""The scheduler's edge: it is given what happened, and what it wants done is written and queued."""
 
 import logging
 from collections.abc import Iterable, Mapping

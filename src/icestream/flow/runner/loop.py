@@ -1,4 +1,4 @@
-"""The run loop: what workers say → scheduler → one transaction → what workers are told."""
+"""The run loop: messages of workers → scheduler → one transaction → new tasks."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""Deciding anew: what a person asks for again, and what an earlier closing left out when its stream is open again.
+"""Deciding again: what a person asks for, and what an earlier closing left out when its stream is reopened.
 
 A gate that closed unopened left its exposures absent; what waited for a snapshot that was never published was skipped. When the
 first new item of a run arrives, those exposures wait again.

@@ -1,4 +1,4 @@
-"""Where a run stands: counts per step, for progress bars and for the end."""
+"""The state of a run: counts per step, for progress bars and for the end."""
 
 import time
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The way in: process a session, and come back by itself when its store or disk was away for a while."""
+"""The way in: process a session, and resume by itself after its store or disk was unavailable."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""Asking a gate, a batch or an accumulator for its verdict; a judge that fails holds the stream and says why."""
+"""Asking a gate, a batch or an accumulator for its verdict; a rule that fails holds the stream and says why."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Decisions that people make by hand: they take the place of what a step would say, and hold through re-runs."""
+"""Overrides: decisions made by hand take precedence over those of a step, and persist through re-runs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

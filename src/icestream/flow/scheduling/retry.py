@@ -1,4 +1,4 @@
-"""When a failure is tried again by rule, and when many in a row are worth an alert."""
+"""When a failure is retried by rule, and when many in a row are worth an alert."""
 
 from icestream.flow.declaration.outcomes import UNCOUNTED, FailureKind
 

@@ -1,4 +1,4 @@
-"""Sources: they decide nothing, but say what has come."""
+"""Sources: they decide nothing, but report what has arrived."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Parameters that an exposure has of its own at a step: laid over the common ones by a person, they hold through re-runs."""
+"""Parameters that an exposure has of its own at a step: set by a person, they override the common ones, through re-runs too."""
 
 import json
 from collections.abc import Mapping

@@ -127,7 +127,8 @@ def open_session(folder: Path) -> Session:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(loaded, dict):
             raise SessionError(
-                f"{path}: {'is empty' if loaded is None else 'is not a mapping of names to values'}; a session has `name` and `steps`"
+                f"{path}: {'is empty' if loaded is None else 'is not a mapping of names to values'}; "
+                "a session has `name` and `steps`"
             )
         document = SessionDocument.model_validate(loaded)
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""What is checked about one step of a workflow, and about steps that name each other; every problem is told as a line."""
+"""What is checked about one step of a workflow, and about steps that name each other; every problem is reported as a line."""
 
 from collections.abc import Mapping
 from typing import Any
