@@ -61,7 +61,7 @@ def test_exposures_are_recomputed_by_name_pattern_file_and_pipe(folder: Path, tm
     assert [one["state"] for one in [told("recompute", folder, "triple", "--from-file", tmp_path / "list", "factor=7")]] == [
         "done"
     ]
-    assert "3 is computed again" in done("recompute", folder, "triple", "-", "factor=", input="3\n")
+    assert "3 is recomputed" in done("recompute", folder, "triple", "-", "factor=", input="3\n")
     active = {
         row["unit"]: json.loads(row["params"]) for row in read_rows(open_session(folder), schema.recompute) if row["active"]
     }

@@ -19,14 +19,14 @@ class Command(BaseModel):
 
 
 class Pause(Command):
-    """Hold the session until somebody resumes it; it stays paused through restarts."""
+    """Pause the session until somebody resumes it; it stays paused through restarts."""
 
     kind = "pause"
     reason: str = ""
 
 
 class Resume(Command):
-    """Go on after a pause."""
+    """Resume after a pause."""
 
     kind = "resume"
 
@@ -39,7 +39,7 @@ class Stop(Command):
 
 
 class Close(Command):
-    """Let a stream take nothing new: what runs ends, then what is below closes too. It stays closed until it is reopened."""
+    """Let a stream take nothing new: running work ends, then those downstream close too. It stays closed until it is reopened."""
 
     kind = "close"
     step: str
@@ -47,27 +47,27 @@ class Close(Command):
 
 
 class Reopen(Command):
-    """Let a stream that was closed by hand take exposures again, those included that came meanwhile."""
+    """Let a stream that was closed by hand take exposures again, including those that have arrived in the meantime."""
 
     kind = "reopen"
     step: str
 
 
 class Release(Command):
-    """Let a gate go that waits for a person."""
+    """Release a gate that is waiting for a person."""
 
     kind = "release"
     step: str
 
 
 class Continue(Command):
-    """Go on with everything: end a pause, reopen what was closed by hand or reset, retry what failed."""
+    """Continue everything: end a pause, reopen what was closed by hand or reset, retry what failed."""
 
     kind = "continue"
 
 
 class Retry(Command):
-    """Try failed exposures again: of one step or all, one exposure or all."""
+    """Retry failed exposures: of one step or all, one exposure or all."""
 
     kind = "retry"
     step: str | None = None
@@ -84,7 +84,7 @@ class Set(Command):
 
 
 class Branch(Command):
-    """Run a second variant of a step beside the first, with everything above it shared."""
+    """Run a second variant of a step beside the first, with everything upstream of it shared."""
 
     kind = "branch"
     step: str
@@ -95,28 +95,28 @@ class Branch(Command):
 
 
 class Apply(Command):
-    """Take up session.yaml as it was edited by hand."""
+    """Apply session.yaml as it was edited by hand."""
 
     kind = "apply"
     reason: str = ""
 
 
 class Restart(Command):
-    """Compute a step and all below it afresh."""
+    """Recompute a step and everything downstream of it."""
 
     kind = "restart"
     step: str
 
 
 class Reset(Command):
-    """Drop the results of a step and of all below it; they stay empty until the session is continued."""
+    """Drop the results of a step and of everything downstream of it; they stay empty until the session is continued."""
 
     kind = "reset"
     step: str
 
 
 class Override(Command):
-    """Accept or reject an exposure by hand, at one step or (rejecting) at the source; ``lift`` takes it back."""
+    """Accept or reject an exposure by hand, at one step or (rejecting) at the source; ``lift`` withdraws it."""
 
     kind = "override"
     unit: str
@@ -126,7 +126,7 @@ class Override(Command):
 
 
 class Recompute(Command):
-    """Compute an exposure again at one step with parameters of its own, laid over those of the step; ``lift`` takes it back."""
+    """Recompute an exposure at one step with parameters of its own, which override those of the step; ``lift`` withdraws it."""
 
     kind = "recompute"
     unit: str
@@ -137,7 +137,7 @@ class Recompute(Command):
 
 
 class Clean(Command):
-    """Delete what nothing refers to any more; with ``old_revisions`` also what only frozen revisions refer to."""
+    """Delete what nothing refers to any more; with ``old_revisions`` even what only frozen revisions refer to."""
 
     kind = "clean"
     old_revisions: bool = False
