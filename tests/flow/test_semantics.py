@@ -314,7 +314,9 @@ def test_a_store_of_another_schema_is_refused(tmp_path: Path) -> None:
     store = Store(session.store_path)
     with store._durable.begin() as connection:  # noqa: SLF001 - plays a newer version
         connection.execute(update(schema.runner).values(schema_version=99))
-    with pytest.raises(SessionError, match=f"has schema 99, this version of icestream reads {schema.SCHEMA_VERSION} and older"):
+    with pytest.raises(
+        SessionError, match=f"has schema 99, but this version of icestream reads {schema.SCHEMA_VERSION} and older"
+    ):
         run(session)
     store.dispose()
 

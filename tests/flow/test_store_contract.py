@@ -211,7 +211,7 @@ def test_a_store_of_a_newer_schema_is_refused_and_left_alone(place: "Place") -> 
     with claimed(location) as store:
         store.close("done")
     change_runner(location, schema_version=99)
-    with pytest.raises(SessionError, match=f"has schema 99, this version of icestream reads {SCHEMA_VERSION} and older"):
+    with pytest.raises(SessionError, match=f"has schema 99, but this version of icestream reads {SCHEMA_VERSION} and older"):
         Store(location).claim()
     (row,) = rows_of(location, schema.runner)
     assert (row["fence"], row["state"], row["schema_version"]) == (1, "stopped", 99)

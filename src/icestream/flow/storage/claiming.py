@@ -61,7 +61,7 @@ def check_version(row: RunnerRow, location: Location) -> None:
     """
     if row.schema_version > SCHEMA_VERSION:
         raise SessionError(
-            f"{location}: has schema {row.schema_version}, this version of icestream reads {SCHEMA_VERSION} and older; "
+            f"{location}: has schema {row.schema_version}, but this version of icestream reads {SCHEMA_VERSION} and older; "
             "use the version that wrote it, or a newer one"
         )
 
