@@ -81,7 +81,7 @@ def test_the_window_fits_two_and_a_half_times(shape: tuple[int, int], window_px:
     ("image", "window_px", "said"),
     [
         (np.ones((512, 256)), 256, "2 windows of 256 px"),
-        (np.ones((512, 512)), 170, "a side that 4 divides"),
+        (np.ones((512, 512)), 170, "a side divisible by 4"),
         (np.ones((512, 512)), 256, "constant"),
         (np.full((512, 512), np.nan), 256, "not finite"),
     ],

@@ -31,7 +31,7 @@ def test_the_table_shows_every_count_and_keeps_brackets() -> None:
     console = _console(terminal=False)
     console.print(draw_status(STATUS))
     movies, ctf = _printed(console).splitlines()[1:]
-    assert movies.split()[-5:] == ["7", "1", "7", "files", "came"]
+    assert movies.split()[-5:] == ["7", "1", "7", "files", "arrived"]
     assert ctf.split()[-5:] == ["3", "2", "1", "2", "[waits]"]
 
 

@@ -37,6 +37,8 @@ class NoteParams(Params):
     kernel: str = ""
     hunger: int = 1
     """How many tries run out of memory."""
+    company: int = 0
+    """Wait until so many calls have begun, for a minute at most."""
 
 
 def note(number: Number, params: NoteParams, ctx: Context) -> Number:
@@ -53,6 +55,10 @@ def note(number: Number, params: NoteParams, ctx: Context) -> Number:
         "value": number.value,
     }
     began = time.monotonic()
+    (folder.parent / "begun").mkdir(exist_ok=True)
+    (folder.parent / "begun" / str(number.value)).touch()
+    while len(list((folder.parent / "begun").iterdir())) < params.company and time.monotonic() < began + 60:
+        time.sleep(0.05)
     time.sleep(params.sleep_s)
     text = json.dumps({**given, "began": began, "ended": time.monotonic()})
     (folder / f"{number.value}-{time.monotonic_ns()}").write_text(text)
@@ -135,7 +141,7 @@ def test_tasks_are_spread_over_the_gpus_and_each_process_sees_only_its_own(tmp_p
 
 
 def test_small_tasks_share_a_gpu(tmp_path: Path) -> None:
-    session = make(tmp_path, "note_gpu", 4, sleep_s=1.0, resources={"gpu_gb": 3})
+    session = make(tmp_path, "note_gpu", 4, sleep_s=0.1, company=2, resources={"gpu_gb": 3})
     run_session(session, Settings(cores=2, gpus="0:10"))
     notes = notes_of(session)
     assert {note["gpu"] for note in notes} == {0}

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, insert, select, update
 from icestream.errors import SessionBusy, SessionError, StaleRunner, StoreUnavailable
 from icestream.flow.runner.loop import Runner
 from icestream.flow.runner.supervisor import run_session
-from icestream.flow.scheduling.instructions import Notify
+from icestream.flow.scheduling.instructions import NoticeCause, Notify
 from icestream.flow.storage import schema
 from icestream.flow.storage.claiming import read_runner_row
 from icestream.flow.storage.database import engine_for
@@ -307,7 +307,7 @@ def test_texts_that_are_no_texts_are_stored_readably(place: "Place") -> None:
     location = place.location()
     with claimed(location) as store, store.transaction() as connection:
         writing = Writing(store, connection, {}, "")
-        writing.notify(Notify("info", "null \0 and a name that is no UTF-8 \udcff", "µ"))
+        writing.notify(Notify("info", "null \0 and a name that is no UTF-8 \udcff", "µ", cause=NoticeCause.WORKERS))
         writing.flush()
     assert messages(location) == ["null \N{REPLACEMENT CHARACTER} and a name that is no UTF-8 \\udcff"]
 
@@ -436,7 +436,7 @@ def _end_connections(server: Server) -> None:
 
 def test_an_error_in_the_run_loop_gives_the_session_back(place: "Place", monkeypatch: pytest.MonkeyPatch) -> None:
     session = place.session(toy_steps(4), numbers=range(4))
-    for method in ("_set_up", "_cycle"):
+    for method in ("_meet_store", "_cycle"):
         with monkeypatch.context() as patch:
 
             def fail(_runner: Runner) -> None:

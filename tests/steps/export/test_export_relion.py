@@ -202,7 +202,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ItemError, match="box_px is 32, the project has 16; restart"):
         add(bench, state, [(exposure, micrograph, ctf, bigger)])
     (bench.export_folder() / "CtfFind/job002/micrographs_ctf.star").write_text("")
-    with pytest.raises(ItemError, match="changed by somebody else"):
+    with pytest.raises(ItemError, match="something else changed it"):
         add(bench, state, [make_exposure(bench, 2)])
 
 

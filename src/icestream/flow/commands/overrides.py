@@ -7,8 +7,7 @@ from icestream.flow.commands.context import CommandContext
 from icestream.flow.commands.requests import Override
 from icestream.flow.declaration import outcomes
 from icestream.flow.scheduling import events
-from icestream.flow.scheduling.overriding import Override as Decision
-from icestream.flow.scheduling.overriding import may_override
+from icestream.flow.scheduling.overriding import ManualVerdict, may_override
 from icestream.flow.storage import schema
 from icestream.flow.storage.exposures import find_exposure
 
@@ -40,7 +39,7 @@ def _store(context: CommandContext, command: Override, *, unit: str, step: str) 
     if command.verdict == "lift":
         overrides.pop((unit, step), None)
     else:
-        overrides[unit, step] = Decision(command.verdict == "accept", context.author, command.reason)
+        overrides[unit, step] = ManualVerdict(command.verdict == "accept", context.author, command.reason)
         writing.add(
             table,
             unit=unit,

@@ -147,7 +147,7 @@ def _note_file(writing: Writing, step: str, unit: str, file: SeenFile) -> None:
     rows = writing.connection.execute(select(table.c.unit, table.c.size_bytes, table.c.modified_ns).where(mine)).all()
     if any(row.unit != unit for row in rows):
         text = f"{file.ref}: its content has changed; it is processed as a new exposure"
-        writing.notify(Notify("warning", text, step, unit, NoticeCause.RAW_FILE, file.ref))
+        writing.notify(Notify("warning", text, step, unit, cause=NoticeCause.RAW_FILE, subject=file.ref))
     if not any(row.size_bytes == file.size_bytes and row.modified_ns == file.modified_ns for row in rows):
         values = {"ref": file.ref, "size_bytes": file.size_bytes, "modified_ns": file.modified_ns}
         writing.add(schema.source_file, step=step, unit=unit, **values)

@@ -8,7 +8,7 @@ from icestream.flow.declaration.context import Verdict
 from icestream.flow.declaration.outcomes import Keys, Member, Outcome, Status
 from icestream.flow.scheduling import events
 from icestream.flow.scheduling.collecting import Collecting
-from icestream.flow.scheduling.instructions import Consume, DropEntry, Notify
+from icestream.flow.scheduling.instructions import Consume, DropEntry, NoticeCause, Notify
 from icestream.flow.scheduling.stage import Core
 
 TAKEN = "taken."
@@ -123,7 +123,7 @@ class Accumulating(Collecting):
             return
         if not entry.members:
             self.owes_closing = False
-            core.emit(Notify("alert", f"{self.name} could not finish: {message}", self.name))
+            core.emit(Notify("alert", f"{self.name} could not finish: {message}", self.name, cause=NoticeCause.STEP_FAILING))
         for member, _ in entry.members:
             core.settle(core.units[member], self, Outcome(Status.FAILED, reason=message, weight=0))
         if self.waiting:

@@ -1,7 +1,7 @@
 """What the scheduler wants done."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
 
 from icestream.flow.declaration.outcomes import Member, Outcome, Status
@@ -189,7 +189,8 @@ class Notify:
     message: str
     step: str | None = None
     unit: str | None = None
-    cause: NoticeCause = NoticeCause.STEP_FAILING  # the one thing that the scheduler itself has to tell
+    _: KW_ONLY
+    cause: NoticeCause
     subject: str | None = None
     by: str | None = None
 

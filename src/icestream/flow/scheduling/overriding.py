@@ -9,7 +9,7 @@ from icestream.flow.workflow.graph import Node
 
 
 @dataclass(frozen=True)
-class Override:
+class ManualVerdict:
     """Accept or reject a unit at a step, by hand."""
 
     accepted: bool
@@ -23,7 +23,7 @@ class Override:
         return f"{verb} by hand by {self.author}" + (f": {self.reason}" if self.reason else "")
 
 
-Overrides = Mapping[tuple[str, str], Override]
+Overrides = Mapping[tuple[str, str], ManualVerdict]
 """``(unit, step) → decision``."""
 
 
@@ -36,7 +36,7 @@ def may_override(node: Node, *, accepted: bool) -> str | None:
     return None
 
 
-def decide_by_hand(node: Node, inputs: Mapping[str, tuple[str, ...]], weight: int, override: Override) -> Outcome | None:
+def decide_by_hand(node: Node, inputs: Mapping[str, tuple[str, ...]], weight: int, override: ManualVerdict) -> Outcome | None:
     """Return the outcome that a hand-made decision gives, or None where the step is to decide after all."""
     if node.type.decides_membership:
         status = Status.ITEM if override.accepted else Status.REJECTED
@@ -48,7 +48,7 @@ def decide_by_hand(node: Node, inputs: Mapping[str, tuple[str, ...]], weight: in
     return None
 
 
-def source_outcome(outcome: Outcome, override: Override | None) -> Outcome:
+def source_outcome(outcome: Outcome, override: ManualVerdict | None) -> Outcome:
     """Return what a source says of a unit when a hand-made decision is put on it, or taken off."""
     key = outcome.keys.get("out") or outcome.keys.get("rejected")
     if key is None:

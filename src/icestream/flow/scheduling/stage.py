@@ -11,9 +11,9 @@ from typing import ClassVar, Protocol
 
 from icestream.flow.declaration.outcomes import Outcome, Status
 from icestream.flow.scheduling.draining import DrainReason
-from icestream.flow.scheduling.instructions import Bind, Instruction, MarkStale, MarkStream, Notify, PublishVersion
+from icestream.flow.scheduling.instructions import Bind, Instruction, MarkStale, MarkStream, NoticeCause, Notify, PublishVersion
 from icestream.flow.scheduling.joins import Joined, first_weight, join_inputs
-from icestream.flow.scheduling.overriding import Override, decide_by_hand
+from icestream.flow.scheduling.overriding import ManualVerdict, decide_by_hand
 from icestream.flow.scheduling.retry import ALERT_AFTER_FAILURES
 from icestream.flow.workflow.graph import Node
 
@@ -38,7 +38,7 @@ class Core(Protocol):
 
     units: dict[str, Unit]
     stages: "dict[str, Stage]"
-    overrides: Mapping[tuple[str, str], Override]
+    overrides: Mapping[tuple[str, str], ManualVerdict]
     uptime_s: float
 
     def emit(self, *instructions: Instruction) -> None:
@@ -337,7 +337,14 @@ class Stage:
         """Alert when the step fails for everything, once until it works again."""
         self.n_failed = self.n_failed + 1 if failed else 0
         if failed and self.n_failed == ALERT_AFTER_FAILURES:
-            core.emit(Notify("alert", f"{self.name} failed for {self.n_failed} exposures in a row", self.name))
+            core.emit(
+                Notify(
+                    "alert",
+                    f"{self.name} failed for {self.n_failed} exposures in a row",
+                    self.name,
+                    cause=NoticeCause.STEP_FAILING,
+                )
+            )
 
     def alert_if_all_failed(self, core: Core) -> None:
         """Alert when the stream closes and all it had failed, too few for the alert that comes meanwhile."""
@@ -347,7 +354,7 @@ class Stage:
             one = self.node.domain.partition(":")[0]
             many = {"batch": "batches"}.get(one, f"{one}s")
             what = f"the only {one} it had" if failed == 1 else f"all {failed} {many} it had"
-            core.emit(Notify("alert", f"{self.name} failed for {what}", self.name))
+            core.emit(Notify("alert", f"{self.name} failed for {what}", self.name, cause=NoticeCause.STEP_FAILING))
 
     def set_drained(self, why: DrainReason | None) -> None:
         """Note that the step takes nothing new; with None, that it goes on."""

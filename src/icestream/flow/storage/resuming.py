@@ -13,7 +13,7 @@ from icestream.flow.scheduling.batch import Batch, batch_id, batch_unit
 from icestream.flow.scheduling.collecting import Timed
 from icestream.flow.scheduling.computing import VersionRuns
 from icestream.flow.scheduling.gate import Gate
-from icestream.flow.scheduling.overriding import Override
+from icestream.flow.scheduling.overriding import ManualVerdict
 from icestream.flow.scheduling.scheduler import Scheduler
 from icestream.flow.scheduling.stage import Stage, Unit
 from icestream.flow.storage import schema
@@ -221,8 +221,8 @@ def load_failures(connection: Connection, scheduler: Scheduler, revisions: Mappi
             stage.failures[unit] = kinds
 
 
-def load_overrides(connection: Connection) -> dict[tuple[str, str], Override]:
+def load_overrides(connection: Connection) -> dict[tuple[str, str], ManualVerdict]:
     """Return what people decided by hand and did not take back."""
     table = schema.override
     rows = connection.execute(select(table).where(table.c.active).order_by(table.c.id)).mappings()
-    return {(row["unit"], row["step"]): Override(row["verdict"] == "accept", row["author"], row["reason"]) for row in rows}
+    return {(row["unit"], row["step"]): ManualVerdict(row["verdict"] == "accept", row["author"], row["reason"]) for row in rows}
