@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_data_of_the_next_day_are_taken_and_nothing_is_done_twice(folder: Path) -> None:
-    assert "was not closed by hand; new exposures open it by themselves" in done("reopen", folder, "numbers")
+    assert "was not closed by hand; new exposures open it automatically" in done("reopen", folder, "numbers")
     assert "takes nothing new" in done("close", folder, "numbers")
     done("set", folder, "numbers", "stop_after=5")
     arrive(folder.parent, range(5))

@@ -254,7 +254,7 @@ def test_a_malformed_command_is_refused(tmp_path: Path) -> None:
         ({"use": f"{TOYS}:enough", "in": {"items": "t"}, "params": {"count": 1}}, "not only versions of a snapshot"),
         ({"use": f"{TOYS}:keep_multiples", "in": {"number": "b"}}, "takes one item, but b gives batches"),
         ({"use": f"{TOYS}:AddUp", "in": {"number": "b"}}, "takes one item, but b gives batches"),
-        ({"use": f"{TOYS}:enough", "in": {"items": "n"}, "params": {"count": {"from": "n.value"}}}, "takes no value from"),
+        ({"use": f"{TOYS}:enough", "in": {"items": "n"}, "params": {"count": {"from": "n.value"}}}, "cannot take a value from"),
     ],
 )
 def test_what_the_engine_cannot_do_is_refused_before_the_start(spec: dict[str, Any], message: str) -> None:
