@@ -2,13 +2,13 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-# Many tests wait for processes, so there is one more than cores, and at most 4. A file's tests stay together, for they share what they
+# Many tests wait for processes, so there are two more than cores, and at most 4. A file's tests stay together, for they share what they
 # start; long files come first.
-PARALLEL := --numprocesses $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4))) --dist loadfile --no-loadscope-reorder
+PARALLEL := --numprocesses $(shell n=$$(nproc); echo $$((n < 2 ? n + 2 : 4))) --dist loadfile --no-loadscope-reorder
 # An old bytecode or user-site setting of the caller must not leak in.
 export PYTHONNOUSERSITE := 1
 
-.PHONY: help demo test test-services check pythons coverage docs site lint install clean
+.PHONY: help demo test run-tests test-services check pythons coverage docs site lint install clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -16,7 +16,10 @@ help:  ## Show this list
 demo: $(VENV)/.installed  ## Watch a simulated microscope being processed, start to 2D classes (some minutes)
 	$(BIN)/icestream demo
 
-test: lint  ## Lint, check types and layers, and run the tests that need nothing but this checkout
+test: $(VENV)/.installed-test  ## Lint, check types and layers, and run the tests that need nothing but this checkout
+	@$(MAKE) --no-print-directory --jobs=2 lint run-tests
+
+run-tests: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(PARALLEL) -m "not services"
 
 test-services: $(VENV)/.installed-test  ## Install Debian packages (root or sudo) and run the tests that need them

@@ -213,14 +213,13 @@ def test_a_program_does_not_outlive_its_worker(opened: Executor, folder: Path) -
     pids = folder / "pids"
     start(opened, request_for_program(folder, "o", pids))
     progress_of(opened, "o")
-    program, daemon = (psutil.Process(number) for number in living(pids))
-    guardian = program.parent()
+    program, _daemon = living(pids)
+    guardian = psutil.Process(program).parent()
     worker = None if guardian is None else guardian.parent()
     assert worker is not None
     assert worker.cmdline()[1:3] == ["-m", "icestream.flow.execution.worker"]
     worker.kill()
-    wait_until(lambda: not living(pids))
-    assert (program.is_running(), daemon.is_running()) == (False, False)
+    wait_until(lambda: not living(pids))  # whoever adopted them may not have taken leave of them yet
     assert how_ended(opened, "o").kind is FailureKind.WORKER_DIED
     assert sweep_work_folders(folder / "work") == 1
 
