@@ -322,7 +322,8 @@ def test_real_micrographs_and_stacks(shared_data):
     header = movie_header(shared_data / "epu_falcon_titan" / "epu2.9_example.mrc")
     assert (header.n_frames, header.height_px, header.width_px, header.dtype) == (1, 4096, 4096, np.uint16)
     assert header.pixel_size_ang == pytest.approx(0.6665513, rel=1e-6)
-    metadata, acquisition = header.metadata, header.acquisition
+    assert header.said is not None
+    metadata, acquisition = header.said.metadata, header.said.acquisition
     assert acquisition.voltage_kv == 300
     assert acquisition.pixel_size_ang == pytest.approx(0.6665513, rel=1e-6)
     assert metadata.total_dose_e_per_ang2 == pytest.approx(41.17, abs=0.01)

@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from icestream.errors import FileFormatError, ItemError, WorkflowError
+from icestream.errors import ItemError, WorkflowError
 from icestream.flow.storage.session import DOCUMENT
-from icestream.io.metadata import find_sidecar, merge_acquisition, read_sidecar
+from icestream.io.metadata import read_beside
 from icestream.io.movie import movie_header
 from icestream.io.raw import COMPRESSED_SUFFIXES
 from icestream.records import Acquisition
@@ -122,18 +122,11 @@ def _is_plain(value: Any) -> bool:
 
 def read_acquisition(image: Path) -> Acquisition:
     """Return what the header of a movie and the EPU or SerialEM file beside it say; nothing while they cannot be read."""
-    header = beside = None
     try:
-        header = movie_header(image).acquisition
+        header = movie_header(image)
     except (ItemError, OSError):
-        header = None  # it is being written still
-    sidecar = find_sidecar(image)
-    if sidecar is not None:
-        try:
-            beside = read_sidecar(sidecar, image)[1]
-        except (FileFormatError, OSError):
-            beside = None
-    return merge_acquisition(header, beside)
+        return read_beside(image, None, None)[1]  # it is being written still
+    return read_beside(image, header.said, header.frames, pixel_size_ang=header.pixel_size_ang)[1]
 
 
 def folder_placeholder(template: Template, wanted: str | None = None) -> str:

@@ -43,6 +43,11 @@ class FrameUse(Record):
     n_hot_px: int = Field(0, ge=0, description="Further pixels found to be hot or dead")
     hot_pixels: FileRef | None = Field(None, description="Those further pixels, one line 'x y 1 1' for each")
 
+    @property
+    def stored_frames(self) -> int:
+        """How many frames of the file make one of the frames that were used."""
+        return self.eer_group or 1
+
 
 class MotionAgreement(Record):
     """How far two motion corrections of one movie agree, in raw pixels, a constant offset taken out."""

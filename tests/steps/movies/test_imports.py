@@ -15,7 +15,7 @@ import tifffile
 from icestream.flow import Arrival, SeenFile
 from icestream.flow.execution.watching import WorkerSourceContext
 from icestream.io.image import write_mrc
-from icestream.records import GainReference, Micrograph, Movie
+from icestream.records import Acquisition, GainReference, Micrograph, Movie
 from icestream.steps.micrographs.import_micrographs import ImportMicrographsParams, import_micrographs, read_micrograph
 from icestream.steps.movies.file_source import content_identity, safe_name, watch_files
 from icestream.steps.movies.import_gain import ImportGainParams, import_gain
@@ -267,6 +267,7 @@ def test_micrographs_are_single_images_with_what_their_header_says(tmp_path: Pat
     (tmp_path / "epu.mrc").symlink_to(shared_data / "epu_falcon_titan" / "epu2.9_example.mrc")
     (tmp_path / "ice.mrc").symlink_to(shared_data / "contaminated_micrograph" / "Ucsf_stack_1142_DW.mrc")
     make_movie(tmp_path / "movie.mrc")
+    make_movie(tmp_path / "own.mrc", n_frames=1)
     params = ImportMicrographsParams(idle_s=0.3, stable_s=0.1, give_up_s=1, rescan_s=0.1)
     found = {one.name: one for one in arrivals(import_micrographs(params=params, ctx=context(tmp_path, "micrographs")))}
     epu = found["epu"]
@@ -276,7 +277,10 @@ def test_micrographs_are_single_images_with_what_their_header_says(tmp_path: Pat
     assert epu.record.metadata.applied_defocus_um == pytest.approx(2.2)  # underfocus is positive
     assert epu.acquisition is not None
     assert epu.acquisition.pixel_size_ang == pytest.approx(0.6665513)
+    assert epu.record.dose_e_per_ang2(epu.acquisition) == pytest.approx(41.17, abs=0.01)
     assert isinstance(found["ice"].record, Micrograph)
+    assert found["ice"].acquisition == Acquisition()  # 1 Å is what programs write that do not know it
+    assert found["own"].acquisition == Acquisition(pixel_size_ang=1.5)
     assert "has 3 images, a micrograph has one" in str(found["movie"].error)
 
 

@@ -57,11 +57,11 @@ def overridden(stage: Stage, core: Core, event: events.Overridden) -> None:
     core.release(unit)
 
 
-def reopen_below(stage: Stage, core: Core) -> None:
-    """Open the streams again that are fed by a step where something is decided by hand."""
+def reopen_below(stage: Stage, core: Core, reason: str = "an override was made or withdrawn") -> None:
+    """Open the streams again that are fed by a step where something is decided anew."""
     for one in core.below(stage):
         if one.closed and not one.node.type.is_source:
-            one.reopen(core, "an override was made or withdrawn")
+            one.reopen(core, reason)
 
 
 def drained(stage: Stage, core: Core, event: events.Drained) -> None:

@@ -183,9 +183,8 @@ def _eer_reading(movie: Movie, params: MotionParams, acquisition: Acquisition) -
 
 def _electrons_per_px(acquisition: Acquisition, *, group: int, finer: int) -> float | None:
     """Return the dose of one frame as it is aligned; the session's dose is that of one stored frame."""
-    if acquisition.dose_per_frame_e_per_ang2 is None or acquisition.pixel_size_ang is None:
-        return None
-    return acquisition.dose_per_frame_e_per_ang2 * group * (acquisition.pixel_size_ang / finer) ** 2
+    dose = acquisition.dose_of(group)
+    return None if dose is None or acquisition.pixel_size_ang is None else dose * (acquisition.pixel_size_ang / finer) ** 2
 
 
 def _check_dose(acquisition: Acquisition, params: MotionParams) -> None:
@@ -206,10 +205,10 @@ def _dose_model(acquisition: Acquisition, params: MotionParams, *, group: int, f
     """Return what dose weighting needs, or None if voltage, pixel size or dose is unset; an unset pre-exposure is none."""
     if params.dose_weighting == "off":
         return None
-    values = (acquisition.voltage_kv, acquisition.pixel_size_ang, acquisition.dose_per_frame_e_per_ang2)
+    values = (acquisition.voltage_kv, acquisition.pixel_size_ang, acquisition.dose_of(group))
     if values[0] is None or values[1] is None or values[2] is None:
         return None
-    return DoseModel(values[0], values[1] / finer, values[2] * group, acquisition.pre_exposure_e_per_ang2 or 0.0)
+    return DoseModel(values[0], values[1] / finer, values[2], acquisition.pre_exposure_e_per_ang2 or 0.0)
 
 
 def describe_motion(

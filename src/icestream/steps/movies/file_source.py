@@ -13,6 +13,7 @@ from icestream.flow.declaration.guard import CallFailure, call_step
 from icestream.io.ready import check_complete
 from icestream.records import Acquisition, Record
 from icestream.steps.movies.folder_watch import FolderWatch, Found, Stamp
+from icestream.steps.movies.sidecar_watch import SidecarWatch
 from icestream.units import Second
 
 _MIB = 1 << 20
@@ -49,6 +50,12 @@ class FileSourceParams(Params):
         description="A file that is shorter than its header declares counts as broken after this long without growth",
         json_schema_extra={**_OPERATIONAL, "unit": "s"},
     )
+    sidecar_s: Second = Field(
+        30.0,
+        ge=0,
+        description="Wait this long for the sidecar of a file if those before it had one; later ones are read when they come",
+        json_schema_extra={**_OPERATIONAL, "unit": "s"},
+    )
     rescan_s: Second = Field(
         5.0,
         gt=0,
@@ -75,7 +82,13 @@ def safe_name(path: Path) -> str:
 
 
 def watch_files(
-    params: FileSourceParams, ctx: SourceContext, read: ReadRecord, *, suffixes: frozenset[str] | None, count_broken: bool = True
+    params: FileSourceParams,
+    ctx: SourceContext,
+    read: ReadRecord,
+    *,
+    suffixes: frozenset[str] | None,
+    count_broken: bool = True,
+    sidecars: bool = False,
 ) -> Watch:
     """Watch a folder and yield its files as they become complete.
 
@@ -87,9 +100,12 @@ def watch_files(
         Only files with these endings are looked at, possibly followed by one of a compression; all if unset.
     count_broken
         Files that arrive broken count towards ``max_files``.
+    sidecars
+        The record is read from sidecars, too: wait for them, and read again what comes late.
     """
     folder = ctx.path(f"{params.root}:.")
     renames = _Renames(ctx, params.root, folder)
+    beside = SidecarWatch(ctx, partial(_ref, params.root, folder), params.sidecar_s if sidecars else 0.0, params.rescan_s)
     with FolderWatch(
         folder,
         params.pattern,
@@ -97,28 +113,34 @@ def watch_files(
         stable_s=params.stable_s,
         give_up_s=params.give_up_s,
         rescan_s=params.rescan_s,
-        taken=renames.taken,
+        taken=beside.remembering(renames.taken),
         suffixes=suffixes,
     ) as watch:
         count, idle_s, looked_at = 0, 0.0, time.monotonic()
         while not ctx.stopping():
-            found = watch.poll()
+            found = beside.release(watch.poll())
             wanted = len(found) if params.max_files is None else max(0, params.max_files - count - renames.before)
             for one in found[:wanted]:
-                arrival = _arrival(ctx, params.root, folder, one, read)
+                arrival = _arrival(ctx, params.root, folder, one, read, beside)
                 yield arrival
                 renames.note(one)
                 count += count_broken or arrival.error is None
-            if params.max_files is not None and count + renames.before >= params.max_files:
+            revised = list(beside.changed()) if sidecars else []
+            for one in revised:
+                arrival = _arrival(ctx, params.root, folder, one, read, beside)
+                if arrival.error is None:
+                    yield arrival
+            if params.max_files is not None and count + renames.before >= params.max_files and not beside.pending:
                 return f"{params.max_files} files arrived"
             now = time.monotonic()
-            idle_s = 0.0 if found or watch.unreadable else idle_s + (now - looked_at)
+            idle_s = 0.0 if found or revised or watch.unreadable else idle_s + (now - looked_at)
             looked_at = now
             if idle_s >= params.idle_s:
-                for one in watch.give_up():
-                    yield _arrival(ctx, params.root, folder, one, read)
+                for one in beside.release(watch.give_up(), closing=True):
+                    yield _arrival(ctx, params.root, folder, one, read, beside)
                 return f"no new file for {params.idle_s:g} s"
-            yield Pulse(watch.unreadable or f"{len(watch.candidates)} files are being written")
+            waiting = f", {beside.n_waiting} wait for their sidecars" if beside.n_waiting else ""
+            yield Pulse(watch.unreadable or f"{len(watch.candidates)} files are being written{waiting}")
             ctx.wait(0.05 if watch.candidates or found else 0.1)
     return "stopping"
 
@@ -129,7 +151,7 @@ def _check(ctx: SourceContext, root: str, folder: Path, path: Path) -> None:
         status = path.stat()
     except OSError as error:
         raise SourceGone(f"{path}: {error}") from error
-    with ctx.reading(SeenFile(f"{root}:{_text(path.relative_to(folder))}", status.st_size, status.st_mtime_ns)):
+    with ctx.reading(SeenFile(_ref(root, folder, path), status.st_size, status.st_mtime_ns)):
         check_complete(path)
 
 
@@ -138,9 +160,14 @@ def _read_on_the_record(ctx: SourceContext, file: SeenFile, path: Path, read: Re
         return read(path, file.ref)
 
 
-def _arrival(ctx: SourceContext, root: str, folder: Path, found: Found, read: ReadRecord) -> Arrival:
+def _ref(root: str, folder: Path, path: Path) -> str:
+    return f"{root}:{_text(path.relative_to(folder))}"
+
+
+def _arrival(ctx: SourceContext, root: str, folder: Path, found: Found, read: ReadRecord, sidecars: SidecarWatch) -> Arrival:
     """Read a file; whatever is wrong with it becomes the reason why it arrives broken."""
     relative = _text(found.path.relative_to(folder))
+    beside = sidecars.stamp(found.path)
     ref = f"{root}:{relative}"
     file = SeenFile(ref, found.stamp.size_bytes, found.stamp.modified_ns)
     identity: str | CallFailure = call_step(content_identity, relative, found.path, found.stamp.size_bytes)
@@ -156,7 +183,9 @@ def _arrival(ctx: SourceContext, root: str, folder: Path, found: Found, read: Re
         error, answer = answer.message, None
     record, acquisition = answer or (None, None)
     told = None if error is None else error.replace(f"{folder}/", "").encode(errors="backslashreplace").decode()
-    return Arrival(identity, safe_name(found.path), record, file, acquisition, told)
+    warnings = () if record is None else record.warnings
+    arrival = Arrival(identity, safe_name(found.path), record, file, acquisition, told, warnings=warnings)
+    return sidecars.complete(arrival, found, beside)
 
 
 def _is_text(path: Path) -> bool:

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from icestream.errors import FileFormatError
 from icestream.flow import Field, SourceContext, Watch, step
-from icestream.io.metadata import find_sidecar, merge_acquisition, merge_metadata, place_exposure, read_sidecar
+from icestream.io.metadata import read_beside
 from icestream.io.movie import movie_header
-from icestream.records import Acquisition, ExposureMetadata, Movie
+from icestream.records import Acquisition, Movie
 from icestream.steps.movies.file_source import FileSourceParams, watch_files
 
 _SUFFIXES = frozenset({".mrc", ".mrcs", ".st", ".tif", ".tiff", ".eer"})
@@ -18,14 +17,14 @@ class ImportMoviesParams(FileSourceParams):
     read_metadata: bool = Field(True, description="Read headers and EPU or SerialEM sidecars for acquisition values")
 
 
-@step.source("import_movies", version=2, output=Movie)
+@step.source("import_movies", version=3, output=Movie)
 def import_movies(params: ImportMoviesParams, ctx: SourceContext) -> Watch:
     """Take movies from a folder as they are completed, with what their headers and sidecars say."""
 
     def read(path: Path, ref: str) -> tuple[Movie, Acquisition | None]:
         return read_movie(path, ref, read_metadata=params.read_metadata)
 
-    return watch_files(params, ctx, read, suffixes=_SUFFIXES)
+    return watch_files(params, ctx, read, suffixes=_SUFFIXES, sidecars=params.read_metadata)
 
 
 def read_movie(path: Path, ref: str, *, read_metadata: bool) -> tuple[Movie, Acquisition | None]:
@@ -37,7 +36,9 @@ def read_movie(path: Path, ref: str, *, read_metadata: bool) -> tuple[Movie, Acq
         The file is no movie, or is shorter than its header declares.
     """
     header = movie_header(path)
-    metadata, acquisition = _metadata_of(path, header.metadata, header.acquisition) if read_metadata else (None, None)
+    metadata, acquisition = None, None
+    if read_metadata:
+        metadata, acquisition = read_beside(path, header.said, header.frames, pixel_size_ang=header.pixel_size_ang)
     movie = Movie(
         file=ref,
         n_frames=header.n_frames,
@@ -49,16 +50,3 @@ def read_movie(path: Path, ref: str, *, read_metadata: bool) -> tuple[Movie, Acq
         told=acquisition,
     )
     return movie, acquisition
-
-
-def _metadata_of(
-    path: Path, in_header: ExposureMetadata | None, acquisition: Acquisition | None
-) -> tuple[ExposureMetadata, Acquisition]:
-    sidecar = find_sidecar(path)
-    if sidecar is None:
-        return place_exposure(merge_metadata(in_header, None), path), merge_acquisition(acquisition, None)
-    try:
-        beside, beside_acquisition = read_sidecar(sidecar, path)
-    except FileFormatError as error:
-        beside, beside_acquisition = ExposureMetadata(note=f"{sidecar.name} was not read: {error.reason}"), Acquisition()
-    return merge_metadata(in_header, beside), merge_acquisition(acquisition, beside_acquisition)
