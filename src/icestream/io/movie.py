@@ -55,7 +55,7 @@ class MovieReader:
         self.height_px = header.height_px
         self.width_px = header.width_px
         self.format = header.format
-        self.dtype = header.dtype
+        self.dtype = np.dtype(np.float32) if header.dtype == np.float16 else header.dtype
         self.pixel_size_ang = header.pixel_size_ang
         self._source = source
         self._read = read
@@ -71,7 +71,9 @@ class MovieReader:
         self._source.close()
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[NDArray[Any]]:
-        """Yield the frames ``start`` to ``stop - 1``, each ``(h, w)`` in its own type, decoding one ahead in a thread.
+        """Yield the frames ``start`` to ``stop - 1``, each ``(h, w)`` of ``dtype``, decoding one ahead in a thread.
+
+        That is the type in which they are stored; half-precision floats, with which nothing computes, become float32.
 
         Raises
         ------
@@ -83,7 +85,10 @@ class MovieReader:
         end = self.n_frames if stop is None else stop
         if not 0 <= start <= end <= self.n_frames:
             raise ValueError(f"{self.path}: frames {start} to {end} of a movie of {self.n_frames}")
-        return decode_ahead(self._read(start, end))
+        frames = self._read(start, end)
+        if self.header.dtype == np.float16:
+            frames = (frame.astype(np.float32) for frame in frames)
+        return decode_ahead(frames)
 
 
 def open_movie(path: Path, *, eer_upsampling: int = 1, eer_group: int = 1) -> MovieReader:
@@ -115,8 +120,8 @@ def open_movie(path: Path, *, eer_upsampling: int = 1, eer_group: int = 1) -> Mo
 
 
 def _open_source(source: Source, *, eer_upsampling: int, eer_group: int) -> MovieReader:
-    if not is_compressed(source.path) and ifd.is_tiff(source.read_at(0, 4)):
-        pages = list(ifd.walk_directories(source))
+    if ifd.is_tiff(source.read_at(0, 4)):
+        pages = ifd.read_directories(source)
         events = eer.eer_frames(pages)
         if events:
             return _open_eer(source, events, pages[0], upsampling=eer_upsampling, group=eer_group)
