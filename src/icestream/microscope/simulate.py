@@ -25,7 +25,8 @@ from icestream.microscope.pace import Pace, Wait, write_paced
 from icestream.microscope.phantom import Phantom, load_phantom
 from icestream.microscope.projection import FourierVolume, transform_volume
 from icestream.microscope.scenes import add_scene
-from icestream.microscope.settings import Fault, Scene, SimulationSettings
+from icestream.microscope.settings import Fault, Scene, SidecarFault, SimulationSettings
+from icestream.microscope.sidecars import sidecar_name, sidecar_text
 from icestream.microscope.truth import ExposureTruth, SessionTruth, save_exposure_truth, save_session_truth
 from icestream.microscope.writer import write_movie, write_mrc_array
 
@@ -183,6 +184,7 @@ def simulate(
     flag = stop or threading.Event()
     began_s = time.monotonic()
     rendered = _render_all(folder / _SCRATCH, settings, workers=workers)
+    late: list[ExposureTruth] = []
     try:
         for index, (encoded, truth) in enumerate(rendered):
             due_s = began_s + index * pace.seconds_per_movie / pace.speed
@@ -191,15 +193,35 @@ def simulate(
             if flag.wait(max(due_s - time.monotonic(), 0)):
                 break
             session = _deliver(folder, encoded, truth, session=session, pace=pace, wait=flag.wait)
+            late = _describe(folder, truth, settings, late=late)
             if on_progress is not None:
                 on_progress(truth)
     finally:
         rendered.close()
         shutil.rmtree(folder / _SCRATCH, ignore_errors=True)
+    for truth in late:
+        _write_sidecar(folder, truth, settings)
     if pace.late_gain_after is not None and not (folder / "gain.mrc").exists():
         _write_gain(folder, settings)
     save_session_truth(session, folder)
     return session
+
+
+def _describe(
+    folder: Path, truth: ExposureTruth, settings: SimulationSettings, *, late: list[ExposureTruth]
+) -> list[ExposureTruth]:
+    """Write the sidecars that are due after a movie; return the exposures whose sidecar is late."""
+    fault = settings.sidecar_faults.get(truth.index)
+    due = [*late, *([] if fault in (SidecarFault.LATE, SidecarFault.MISSING) else [truth])]
+    for one in due if settings.sidecars != "none" else []:
+        _write_sidecar(folder, one, settings)
+    return [truth] if fault is SidecarFault.LATE and settings.sidecars != "none" else []
+
+
+def _write_sidecar(folder: Path, truth: ExposureTruth, settings: SimulationSettings) -> None:
+    movie = folder / truth.file
+    with publish(sidecar_name(movie, settings)) as temporary:
+        temporary.write_bytes(sidecar_text(movie, truth, settings))
 
 
 def _begin(folder: Path, settings: SimulationSettings) -> SessionTruth:
