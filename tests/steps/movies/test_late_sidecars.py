@@ -86,7 +86,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("icestream.steps.movies.sidecar_watch._SETTLED_S", 0.0)
 
 
-def make_session(tmp_path: Path, n_movies: int) -> tuple[Session, list[Path]]:
+def make_session(tmp_path: Path, n_movies: int, **others: StepSpec) -> tuple[Session, list[Path]]:
     folder = tmp_path / "movies"
     folder.mkdir()
     movies = [make_movie(folder / f"m{index}.mrcs", index + 1) for index in range(n_movies)]
@@ -96,6 +96,7 @@ def make_session(tmp_path: Path, n_movies: int) -> tuple[Session, list[Path]]:
         steps={
             "movies": StepSpec(use="import_movies", params={"max_files": n_movies, "stable_s": 0.1, "give_up_s": 0.5}),
             "dose": StepSpec(use="measure_dose", inputs={"movie": "movies"}),
+            **others,
         },
     )
     return create_session(tmp_path / "session", document), movies
@@ -143,14 +144,17 @@ def test_what_depends_on_a_late_sidecar_is_computed_again_and_nothing_else(tmp_p
 
 
 def test_a_damaged_sidecar_is_named_wherever_the_exposure_is(tmp_path: Path) -> None:
-    session, movies = make_session(tmp_path, 1)
+    required = {"dose_weighting": "required", "local": False}
+    session, movies = make_session(tmp_path, 1, motion=StepSpec(use="motion", inputs={"movie": "movies"}, params=required))
     sidecar = movies[0].with_name("m0.xml")
     sidecar.write_text("<MicroscopeImage><core>")
     session = run(session)
     reason = "m0.xml was not read: not well-formed XML"
     assert any(reason in row["message"] and row["level"] == "warning" for row in read_rows(session, schema.notice))
     with open_view(session) as view:
-        trace = view.trace("m0")
+        trace, (failed,) = view.trace("m0"), view.failed("motion")
+    assert "is unset" in failed.reason
+    assert reason in failed.notes[0]
     assert any(reason in note for step in trace.steps for result in step.results for note in result.notes)
     assert "movies:m0.xml" in trace.files
     sidecar.write_text("<MicroscopeImage/>")
