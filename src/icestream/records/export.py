@@ -16,5 +16,7 @@ class RelionProject(Snapshot):
     folder: FileRef
     n_micrographs: int
     n_particles: int
+    n_picks: int = 0
     n_optics_groups: int = 1
+    jobs_listed: bool = Field(True, description="Unset while RELION's lock kept new jobs out of default_pipeline.star")
     motion_error_px: Pixel | None = Field(None, description="Largest difference of RELION's local motion from ours, over all")
