@@ -99,7 +99,7 @@ def test_a_workflow_of_a_facility_becomes_one_of_ours(facility: list[Item]) -> N
         "local": True,
         "patches": [7, 5],
         "group": 1,
-        "gain_orientation": "rot90",
+        "gain_orientation": "rot270",
         "eer_group": 32,
         "eer_upsampling": 2,
     }
@@ -268,7 +268,7 @@ def test_defects_are_found_in_a_folder_of_their_own() -> None:
 def test_a_fixed_gain_is_turned_as_it_says(flip: int, turns: int) -> None:
     params = _params("ProtMotionCorr", MOVIE, gainRot=turns, gainFlip=flip)
     gain = np.arange(6).reshape(2, 3)
-    turned = np.rot90(gain, turns)
+    turned = np.rot90(gain, -turns)
     expected = {0: turned, 1: turned[::-1], 2: turned[:, ::-1]}[flip]
     assert np.array_equal(orient_gain_2d(gain, orientation=params["gain_orientation"]), expected)
 
@@ -459,8 +459,8 @@ def test_the_rule_of_max_shift_keeps_its_meaning(index: int, rule: str) -> None:
         ("ProtMotionCorr", MOVIE, {"splitEvenOdd": True, "doSaveUnweightedMic": False, "doApplyDoseFilter": False},
          {"write_halves": True, "write_unweighted": False, "dose_weighting": "off"}),
         ("ProtMotionCorr", MOVIE, {"doApplyDoseFilter": True, "gainRot": 0, "gainFlip": 0}, {}),
-        ("ProtMotionCorr", MOVIE, {"gainRot": 3, "gainFlip": 0}, {"gain_orientation": "rot270"}),
-        ("ProtMotionCorr", MOVIE, {"gainRot": 1, "gainFlip": 1}, {"gain_orientation": "flip rot270"}),
+        ("ProtMotionCorr", MOVIE, {"gainRot": 3, "gainFlip": 0}, {"gain_orientation": "rot90"}),
+        ("ProtMotionCorr", MOVIE, {"gainRot": 1, "gainFlip": 1}, {"gain_orientation": "flip rot90"}),
         ("ProtMotionCorr", MOVIE, {"gainFlip": 2}, {"gain_orientation": "flip rot180"}),
         ("ProtRelionMotioncor", MOVIE, {"doDW": False}, {"dose_weighting": "off"}),
         ("ProtRelionMotioncor", MOVIE, {"saveNonDW": False}, {"write_unweighted": False}),
