@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from icestream.io.columns import print_columns, write_columns
 from icestream.observe.queries import open_view
 from icestream.observe.tables import particle_columns, result_columns
 
-COLUMNS = {
+COLUMNS: dict[str, list[Any]] = {
     "name": ["a", 'b,"c"'],
     "shift_px": [1.5, float("nan")],
     "yx_px": [[1.0, 2.0], None],

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -66,4 +66,4 @@ def _choose(form: str | None, target: Path | None) -> "TableFormat":
         raise SessionError(f"the format is {wanted!r}; it must be {', '.join(FORMATS)}: give --format or another file name")
     if wanted == "parquet" and target is None:
         raise SessionError("a Parquet table is not text; give a file name with --output")
-    return cast("TableFormat", wanted)
+    return next(known for known in FORMATS if known == wanted)
