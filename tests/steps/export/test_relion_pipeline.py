@@ -93,11 +93,11 @@ def test_a_lock_of_relion_is_honoured(tmp_path: Path, monkeypatch: pytest.Monkey
         state = add(bench, ExportState(), [make_exposure(bench, 1)])
     assert "locked by another program" in caplog.text
     assert not (project / "default_pipeline.star").exists() and lock.is_file()
-    assert ExportRelion().emit(state, ExportRelionParams(), bench).jobs_listed is False
+    assert ExportRelion().emit(state, ExportRelionParams(), bench).list_locked is True
     shutil.rmtree(lock.parent)
     state = add(bench, state, [make_exposure(bench, 2)])
     assert len(processes(project)) == 3 and not lock.parent.exists()
-    assert ExportRelion().emit(state, ExportRelionParams(), bench).jobs_listed is True
+    assert ExportRelion().emit(state, ExportRelionParams(), bench).list_locked is None
 
 
 def test_a_lock_that_a_crash_of_ours_left_is_taken_over(tmp_path: Path) -> None:

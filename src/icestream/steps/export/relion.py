@@ -158,9 +158,9 @@ class ExportRelion(Accumulator[ExportState, RelionProject]):
             folder=f"session:{folder}",
             n_micrographs=state.n_micrographs,
             n_particles=state.n_particles,
-            n_picks=state.n_picks,
+            n_picks=None if state.pick_number is None else state.n_picks,
             n_optics_groups=max(1, len(state.groups)),
-            jobs_listed=lists_jobs(ctx.export_folder(), _jobs(state)),
+            list_locked=None if lists_jobs(ctx.export_folder(), _jobs(state)) else True,
             motion_error_px=state.motion_error_px,
         )
 

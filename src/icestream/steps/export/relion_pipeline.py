@@ -134,6 +134,8 @@ def _extend(table: Table | None, rows: Sequence[Row], *, columns: tuple[str, ...
 
 def lists_jobs(project: Path, jobs: Jobs) -> bool:
     """Tell whether the project's list has these jobs and what they made; RELION may be writing it at this moment."""
+    if not jobs:
+        return True
     try:
         tables = read_star(project / _LIST) if (project / _LIST).is_file() else {}
         return all(
