@@ -22,10 +22,10 @@ from icestream.flow.declaration.program import ProgramSettings
 from icestream.flow.declaration.registry import find_step, step_names
 from icestream.flow.execution.cluster_settings import ClusterSettings
 from icestream.flow.storage.session import SessionDocument
-from icestream.records.acquisition import PossibleAcquisition
 from icestream.flow.workflow.graph import StepResources, StepSpec
 from icestream.microscope.pace import Pace
 from icestream.microscope.settings import Fault, Scene, SimulationSettings
+from icestream.records.acquisition import PossibleAcquisition
 from icestream.settings import Settings
 from icestream.workflows.placeholders import Placeholder, describe_allowed
 from icestream.workflows.template import Template, TemplateStep
