@@ -32,7 +32,7 @@ def test_what_a_sidecar_says_is_what_was_simulated(
     session = simulate(tmp_path, settings=settings, pace=Pace())
     (movie,) = [path for path in (tmp_path / "movies").rglob("*") if path.suffix in (".mrc", ".tiff", ".eer")]
     header = movie_header(movie)
-    metadata, acquisition = read_beside(movie, header.said, header.frames, pixel_size_ang=header.pixel_size_ang)
+    metadata, acquisition = read_beside(movie, header.said, header.frames)
     assert session.exposures
     assert find_sidecar(movie) is not None
     assert metadata.note is None

@@ -126,7 +126,7 @@ def read_acquisition(image: Path) -> Acquisition:
         header = movie_header(image)
     except (ItemError, OSError):
         return read_beside(image, None, None)[1]  # it is being written still
-    return read_beside(image, header.said, header.frames, pixel_size_ang=header.pixel_size_ang)[1]
+    return read_beside(image, header.said, header.frames)[1]
 
 
 def folder_placeholder(template: Template, wanted: str | None = None) -> str:

@@ -26,7 +26,7 @@ class ImportMicrographsParams(FileSourceParams):
     dose_weighted: bool = Field(False, description="The micrographs are dose-weighted already")
 
 
-@step.source("import_micrographs", version=2, output=Micrograph)
+@step.source("import_micrographs", version=1, output=Micrograph)
 def import_micrographs(params: ImportMicrographsParams, ctx: SourceContext) -> Watch:
     """Take micrographs (MRC, TIFF, PNG or JPEG) from a folder as they are completed."""
 

@@ -17,7 +17,7 @@ class ImportMoviesParams(FileSourceParams):
     read_metadata: bool = Field(True, description="Read headers and EPU or SerialEM sidecars for acquisition values")
 
 
-@step.source("import_movies", version=3, output=Movie)
+@step.source("import_movies", version=2, output=Movie)
 def import_movies(params: ImportMoviesParams, ctx: SourceContext) -> Watch:
     """Take movies from a folder as they are completed, with what their headers and sidecars say."""
 
@@ -36,9 +36,7 @@ def read_movie(path: Path, ref: str, *, read_metadata: bool) -> tuple[Movie, Acq
         The file is no movie, or is shorter than its header declares.
     """
     header = movie_header(path)
-    metadata, acquisition = None, None
-    if read_metadata:
-        metadata, acquisition = read_beside(path, header.said, header.frames, pixel_size_ang=header.pixel_size_ang)
+    metadata, acquisition = read_beside(path, header.said, header.frames) if read_metadata else (None, None)
     movie = Movie(
         file=ref,
         n_frames=header.n_frames,
