@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Integer, func, literal_column, select
 
 from icestream.flow.storage import schema
+from icestream.flow.storage.dialects import json_text, outcome_rowid
 from icestream.observe.answers import Counts, Pace, Trend
-from icestream.observe.dialects import json_text, outcome_rowid
 from icestream.observe.order import ActiveRevision
 
 STEADY_WITHIN = 0.1

@@ -10,11 +10,11 @@ from sqlalchemy import Connection, Table, func, select
 
 from icestream.errors import SessionError
 from icestream.flow.storage import schema
+from icestream.flow.storage.dialects import columns_there, is_there, json_text
 from icestream.flow.storage.drains import load_drains
 from icestream.flow.storage.own_params import OwnParams
 from icestream.flow.storage.pauses import ActivePause
 from icestream.observe.answers import Marks
-from icestream.observe.dialects import columns_there, is_there, json_text
 from icestream.observe.tracing import find_unit
 
 

@@ -11,10 +11,10 @@ from sqlalchemy import Connection, func, select
 from icestream.flow.scheduling.accumulator import TAKEN
 from icestream.flow.storage import schema
 from icestream.flow.storage.claiming import is_alive, read_runner_row
+from icestream.flow.storage.dialects import columns_there, outcome_rowid
 from icestream.flow.storage.session import Session
 from icestream.observe.answers import Counts, Marks, Overview, Pace, RunnerState, StepSummary
 from icestream.observe.catalog import Catalog, read_catalog
-from icestream.observe.dialects import columns_there, outcome_rowid
 from icestream.observe.order import ActiveRevision, works_on_exposures
 from icestream.observe.pace import median_cost, read_clock, read_paces
 from icestream.observe.people import read_hold, read_marks

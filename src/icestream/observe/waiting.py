@@ -8,9 +8,9 @@ from sqlalchemy import Connection, func, select
 from icestream.flow.declaration.outcomes import FailureKind
 from icestream.flow.scheduling.retry import retry_delay_s
 from icestream.flow.storage import schema
+from icestream.flow.storage.dialects import is_there
 from icestream.flow.storage.pauses import ActivePause
 from icestream.observe.answers import Marks, RunnerState, StepSummary
-from icestream.observe.dialects import is_there
 from icestream.observe.order import ActiveRevision
 
 
