@@ -166,12 +166,13 @@ def test_values_come_from_the_folder_the_watch_and_the_sidecar_in_this_order(tmp
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("a: [", "cannot be read"),
+        ("a: [", "is not YAML"),
         ("[1, 2]", "a map of names to values"),
-        ("1: 2", "a map of names"),
+        ("1: 2", "the name 1 is not text"),
         ("a: {b: 1}", "'a' is neither a single value nor a list"),
         ("a: &x [1]\nb: [*x, *x]", "'b' is neither"),
-        ("a: !!python/object/apply:os.getcwd []", "cannot be read"),
+        ("a: &x [*x]", "an alias stands for what it is part of"),
+        ("a: !!python/object/apply:os.getcwd []", "is not YAML"),
         ("a: " + "x" * 70000, "larger than 64 KiB"),
     ],
 )

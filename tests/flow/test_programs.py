@@ -114,7 +114,7 @@ def test_a_program_that_cannot_be_used_is_told_by_name(tmp_path: Path, version: 
 def test_a_file_of_programs_is_checked(tmp_path: Path) -> None:
     path = tmp_path / "programs.yaml"
     assert read_program_settings(None) == {}
-    for text, told in [("ctffind: {pth: /x}", "ctffind.pth"), ("[1]", "dictionary"), ("a: {", "cannot be read")]:
+    for text, told in [("ctffind: {pth: /x}", "ctffind.pth"), ("[1]", "dictionary"), ("a: {", "is not YAML")]:
         path.write_text(text)
         with pytest.raises(SessionError, match=told):
             read_program_settings(path)

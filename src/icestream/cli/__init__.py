@@ -11,7 +11,7 @@ from icestream.cli.decide import accept, reject, withdraw
 from icestream.cli.demo import demo
 from icestream.cli.edit import apply, branch, reset, restart, set_
 from icestream.cli.export_workflow import export_workflow
-from icestream.cli.group import ErrorGroup
+from icestream.cli.group import ErrorGroup, ListCommand
 from icestream.cli.history import history, revisions
 from icestream.cli.import_scipion import import_scipion
 from icestream.cli.new import new
@@ -100,4 +100,4 @@ _COMMANDS: list[tuple[Callable[..., None], str]] = [
 ]
 
 for command, panel in _COMMANDS:
-    app.command(command.__name__.rstrip("_").replace("_", "-"), rich_help_panel=panel)(command)
+    app.command(command.__name__.rstrip("_").replace("_", "-"), cls=ListCommand, rich_help_panel=panel)(command)

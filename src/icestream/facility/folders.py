@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
+from icestream.documents import read_document
 from icestream.errors import FileFormatError, ItemError, WorkflowError
 from icestream.flow.storage.session import DOCUMENT
 from icestream.io.metadata import find_sidecar, merge_acquisition, read_sidecar
@@ -97,13 +96,9 @@ def read_values_file(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        with path.open("rb") as handle:
-            content = handle.read(LARGEST_VALUES_BYTES + 1)
-        if len(content) > LARGEST_VALUES_BYTES:
-            raise WorkflowError(f"{VALUES_FILE}: is larger than {LARGEST_VALUES_BYTES >> 10} KiB")
-        values = yaml.safe_load(content.decode("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
-        raise WorkflowError(f"{VALUES_FILE}: cannot be read: {' '.join(str(error).split())[:300]}") from error
+        values = read_document(path, largest_bytes=LARGEST_VALUES_BYTES)
+    except ValueError as error:
+        raise WorkflowError(f"{VALUES_FILE}: {str(error)[:300]}") from None
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):

@@ -7,6 +7,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from icestream.documents import split_members
+
 Type = Literal["str", "int", "float", "bool", "path", "file", "folder", "choice", "list", "range", "size_ang", "duration_s"]
 Scalar = str | int | float | bool
 
@@ -226,7 +228,7 @@ _SCALARS = {
 
 def _members(kind: str, value: Any) -> list[Any]:
     if isinstance(value, str):
-        value = [part for part in re.split(r"[\s,;]+", value.strip().strip("[]()").strip()) if part]
+        value = split_members(value)
     members = list(value) if isinstance(value, list | tuple) else [value]
     if len(members) > MOST_MEMBERS:
         raise _Refused(f"more than {MOST_MEMBERS} members")

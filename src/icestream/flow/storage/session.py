@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from icestream.documents import read_document
 from icestream.errors import SessionError, SourceGone
 from icestream.files import publish_text
 from icestream.flow.storage.location import Location, hide_passwords, is_url, locate_server
@@ -124,23 +125,20 @@ def open_session(folder: Path) -> Session:
     if not path.is_file():
         raise SessionError(f"{folder}: is not a session (it has no {DOCUMENT}); make one with `icestream new`")
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        loaded = read_document(path)
+    except ValueError as error:
+        raise SessionError(hide_passwords(f"{path}: {error}")) from None
+    try:
         if not isinstance(loaded, dict):
             raise SessionError(
                 f"{path}: {'is empty' if loaded is None else 'is not a mapping of names to values'}; "
                 "a session has `name` and `steps`"
             )
         document = SessionDocument.model_validate(loaded)
-    except UnicodeDecodeError:
-        raise SessionError(f"{path}: is not text") from None
-    except OSError as error:
-        raise SessionError(f"{path}: cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise SessionError(f"{path}: is not YAML: {hide_passwords(str(error))}") from None
     except ValidationError as error:
         lines = [
             f"{'.'.join(map(str, issue['loc']))}: {issue['msg']}"
-            + ("" if issue["type"] == "impossible" else f" (got {issue['input']!r})")
+            + ("" if issue["type"] == "impossible" else f" (got {issue['input']!r:.200})")
             for issue in error.errors()
         ]
         raise SessionError(hide_passwords(f"{path}: " + "; ".join(lines))) from None

@@ -9,9 +9,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from icestream.documents import read_document
 from icestream.errors import SessionError, WorkflowError
 from icestream.flow.declaration.program import FoundProgram, Program, ProgramSettings
 
@@ -35,12 +35,15 @@ def read_program_settings(path: Path | None) -> dict[str, ProgramSettings]:
     if path is None:
         return {}
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = read_document(path)
+    except ValueError as error:
+        raise SessionError(f"file of programs {path} (ICESTREAM_PROGRAMS): {error}") from None
+    try:
         return TypeAdapter(dict[str, ProgramSettings]).validate_python(document or {})
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SessionError(f"file of programs {path} (ICESTREAM_PROGRAMS) cannot be read: {error}") from error
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, one['loc'])) or 'file'}: {one['msg']} (got {one['input']!r})" for one in error.errors()]
+        problems = [
+            f"{'.'.join(map(str, one['loc'])) or 'file'}: {one['msg']} (got {one['input']!r:.200})" for one in error.errors()
+        ]
         raise SessionError(f"file of programs {path} (ICESTREAM_PROGRAMS): {'; '.join(problems)}") from error
 
 
