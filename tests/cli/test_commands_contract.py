@@ -85,6 +85,9 @@ def assert_it_is_shown(folder: Path, tmp: Path) -> None:
     assert {entry["what"].split()[0] for entry in told("history", folder)["history"]} >= {"pause", "resume"}
     assert [row["number"] for row in told("revisions", folder, "odd")] == [1, 2]
     assert told("revisions", folder, "odd", "--compare", "1", "2")["same"] >= 0
+    for step in told("status", folder)["steps"]:
+        if step["name"] in ("triple", "even", "odd", "both", "any"):
+            assert sum(step["counts"].values()) == 6, step  # the columns of a row add up to all exposures
     done("why", folder)
     done("why", folder, "1")
     done("report", folder)

@@ -122,10 +122,8 @@ def find_runner(session: Path) -> Process | None:
 def how_run_ended(session: Path) -> RunEnd:
     """Return how the last run of a session ended, as its store says."""
     with open_view(open_session(session)) as view:
-        state, steps = view.overview().runner.state, view.steps()
-    if state != "stopped":
-        return RunEnd.DIED
-    return RunEnd.CLOSED if all(step.stream == "closed" for step in steps) else RunEnd.STOPPED
+        state = view.overview().runner.state
+    return {"finished": RunEnd.CLOSED, "stopped": RunEnd.STOPPED}.get(state, RunEnd.DIED)
 
 
 def last_log_line(session: Path) -> str:

@@ -42,7 +42,8 @@ class Marks:
 class RunnerState:
     """Who processes the session; ``alive`` is what this machine can tell."""
 
-    state: Literal["not started", "running", "stopped", "interrupted"]
+    state: Literal["not started", "running", "finished", "stopped", "interrupted"]
+    """Finished: no runner is alive and every stream has closed; stopped: one that was still open waits for the next run."""
     host: str | None = None
     pid: int | None = None
     alive: bool = False
@@ -74,7 +75,7 @@ class Overview:
     items: int
     rejected: int
     failed: int
-    hold: ActivePause | None = None
+    pause: ActivePause | None = None
 
 
 @dataclass(frozen=True)
@@ -207,6 +208,8 @@ class NoticeRow:
     unit: str | None
     message: str
     at: float
+    over: bool = False
+    """What it warns of is over, or was told again later."""
 
 
 @dataclass(frozen=True)

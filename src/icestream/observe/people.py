@@ -52,8 +52,8 @@ class Decision:
         return f"{self.verdict}ed by hand by {self.author}" + (f": {self.reason}" if self.reason else "")
 
 
-def read_hold(connection: Connection) -> ActivePause | None:
-    """Return why nothing is dispatched, if a person or the surroundings hold the session."""
+def read_pause(connection: Connection) -> ActivePause | None:
+    """Return why nothing is dispatched, if a person or the surroundings paused the session."""
     if schema.runner.c.hold not in columns_there(connection, schema.runner):
         return None
     text = connection.execute(select(schema.runner.c.hold)).scalar()

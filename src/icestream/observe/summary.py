@@ -17,7 +17,7 @@ from icestream.observe.answers import Counts, Marks, Overview, Pace, RunnerState
 from icestream.observe.catalog import Catalog, read_catalog
 from icestream.observe.order import ActiveRevision, works_on_exposures
 from icestream.observe.pace import median_cost, read_clock, read_paces
-from icestream.observe.people import read_hold, read_marks
+from icestream.observe.people import read_marks, read_pause
 
 _Stream = tuple[Literal["open", "closed"], str]
 
@@ -34,7 +34,10 @@ def read_overview(connection: Connection, session: Session, revisions: dict[str,
         for status in totals:
             totals[status] += by_status.get(status, 0)
     clock = read_clock(connection, recent_minutes=0.0)
-    runner = read_runner(connection)
+    streams = _read_streams(connection)
+    known = [revisions[name].id for name in session.document.steps if name in revisions]
+    closed = len(known) == len(session.document.steps) and all(streams.get(one, ("open", ""))[0] == "closed" for one in known)
+    runner = read_runner(connection, all_closed=closed)
     return Overview(
         name=session.document.name,
         runner=runner,
@@ -45,15 +48,15 @@ def read_overview(connection: Connection, session: Session, revisions: dict[str,
         items=totals["item"],
         rejected=totals["rejected"],
         failed=totals["failed"],
-        hold=read_hold(connection),
+        pause=read_pause(connection),
     )
 
 
-def read_runner(connection: Connection) -> RunnerState:
-    """Return who processes the session."""
+def read_runner(connection: Connection, *, all_closed: bool = False) -> RunnerState:
+    """Return who processes the session; one that ended has finished if ``all_closed`` streams have."""
     row = connection.execute(select(*columns_there(connection, schema.runner))).mappings().one()
     alive = is_alive(read_runner_row(connection))
-    state: Literal["running", "stopped", "interrupted"] = "stopped"
+    state: Literal["running", "finished", "stopped", "interrupted"] = "finished" if all_closed else "stopped"
     if row["state"] == "running":
         state = "running" if alive else "interrupted"
     age_s = None if row["heartbeat_at"] is None else max(0.0, time.time() - row["heartbeat_at"])

@@ -40,7 +40,7 @@ class Facts:
     """Everything that the sentences are made of."""
 
     runner: RunnerState
-    hold: ActivePause | None
+    pause: ActivePause | None
     here: str
     """Name of this machine."""
     steps: Mapping[str, StepSummary]

@@ -77,7 +77,7 @@ def gather(view: SessionView) -> Facts:
         revisions = {} if connection is None else view.revisions(connection)
         return Facts(
             runner=overview.runner,
-            hold=overview.hold,
+            pause=overview.pause,
             here=socket.gethostname(),
             steps=steps,
             links={name: revision.links for name, revision in revisions.items()},
@@ -93,6 +93,8 @@ def _whole(facts: Facts) -> Iterator[Explanation]:
     runner = facts.runner
     if runner.state == "not started":
         yield Explanation(None, "it has not been run yet: start it with `icestream run`")
+    elif runner.state == "finished":
+        yield Explanation(None, "it is finished: every stream has closed; `icestream run` takes what arrives later")
     elif runner.state == "stopped":
         yield Explanation(None, f"no runner is running ({runner.note or 'it was stopped'}): continue with `icestream run`")
     elif runner.state == "interrupted":
@@ -104,8 +106,8 @@ def _whole(facts: Facts) -> Iterator[Explanation]:
         yield Explanation(None, f"its runner on {runner.host} (process {runner.pid}) {runner.silence}")
     elif runner.host != facts.here:
         yield Explanation(None, f"it is being processed on {runner.host}, not here, by process {runner.pid}")
-    if facts.hold is not None:
-        yield Explanation(None, facts.hold.sentence)
+    if facts.pause is not None:
+        yield Explanation(None, facts.pause.sentence)
 
 
 def say_step(facts: Facts, name: str) -> str:
@@ -126,7 +128,14 @@ def say_step(facts: Facts, name: str) -> str:
 
 
 def _ended(step: StepSummary) -> str:
-    parts = ((step.counts.item, "done"), (step.counts.failed, "failed"), (step.counts.rejected, "set aside"))
+    counts = step.counts
+    parts = (
+        (counts.item, "done"),
+        (counts.failed, "failed"),
+        (counts.rejected, "set aside"),
+        (counts.skipped, "skipped"),
+        (counts.absent, "left out when it closed"),
+    )
     return ", ".join(f"{count} {word}" for count, word in parts if count) or "nothing arrived"
 
 

@@ -29,6 +29,8 @@ class StepStatus:
     rejected: int
     closed: bool
     note: str
+    skipped: int = 0
+    absent: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ class Board:
             rejected=counts[outcomes.Status.REJECTED],
             closed=stage.closed,
             note=self.notes.get(name) or stage.wait_reason,
+            skipped=counts[outcomes.Status.SKIPPED],
+            absent=counts[outcomes.Status.ABSENT],
         )
 
     def report(self, running: Mapping[str, int], *, finished: bool, reason: str) -> RunReport:

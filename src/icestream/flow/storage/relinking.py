@@ -1,5 +1,6 @@
 """Changing where a root of raw data is: after the data were moved, or a session was brought to another machine."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +33,15 @@ class RelinkReport:
 def relink_root(
     session: Session, name: str, folder: Path, *, force: bool = False, lease_s: float = LEASE_S
 ) -> tuple[Session, RelinkReport]:
-    """Let the root ``name`` be ``folder``; return the session as it is now, and what was found there.
+    """Let the root ``name`` be ``folder``, as `relink_roots` does."""
+    relinked, reports = relink_roots(session, {name: folder}, force=force, lease_s=lease_s)
+    return relinked, reports[name]
+
+
+def relink_roots(
+    session: Session, folders: Mapping[str, Path], *, force: bool = False, lease_s: float = LEASE_S
+) -> tuple[Session, dict[str, RelinkReport]]:
+    """Let roots, by name, be other folders: all, or none. Return the session as it is now, and what was found there.
 
     Raises
     ------
@@ -41,6 +50,14 @@ def relink_root(
     SessionError
         There is no such root or folder, or none of the known files is there (and not ``force``).
     """
+    reports = {name: _check(session, name, folder, force=force, lease_s=lease_s) for name, folder in folders.items()}
+    roots = {**session.document.roots, **{name: str(report.folder) for name, report in reports.items()}}
+    document = session.document.model_copy(update={"roots": roots})
+    publish_text(session.folder / DOCUMENT, dump_document(document))
+    return Session(session.folder, document), reports
+
+
+def _check(session: Session, name: str, folder: Path, *, force: bool, lease_s: float) -> RelinkReport:
     known_roots = session.document.roots
     if name not in known_roots:
         raise SessionError(f"{session.folder}: has no root {name!r}; it has {', '.join(sorted(known_roots)) or 'none'}")
@@ -54,9 +71,7 @@ def relink_root(
             f"{folder}: has none of the {len(report.missing) + len(report.changed)} files that the session knows "
             f"({examples}, …); --force makes it the root anyway"
         )
-    document = session.document.model_copy(update={"roots": {**known_roots, name: str(folder)}})
-    publish_text(session.folder / DOCUMENT, dump_document(document))
-    return Session(session.folder, document), report
+    return report
 
 
 def _known_files(session: Session, name: str, *, lease_s: float) -> dict[str, int]:
