@@ -14,6 +14,8 @@ def published(stage: Stage, core: Core, event: events.Published) -> None:
 
 def failed(stage: Stage, core: Core, event: events.Failed) -> None:
     """Take a bad end of an attempt: try again after a while, or give up."""
+    if stage.disregards(core, event.unit):
+        return
     counts = stage.failures.setdefault(event.unit, {})
     counts[event.kind] = counts.get(event.kind, 0) + 1
     delay_s = retry_delay_s(event.kind, counts[event.kind])

@@ -21,9 +21,9 @@ from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
 from icestream.errors import FileFormatError, ItemError, TruncatedFile
+from icestream.io.raw import COMPRESSED_SUFFIXES
 
 _TEMPORARY_SUFFIXES = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", ".swp", "~")
-_COMPRESSIONS = (".bz2", ".xz", ".zst", ".gz")
 _DONE_EVENTS = ("closed", "moved")
 
 
@@ -228,5 +228,5 @@ def _is_no_stop_message(record: logging.LogRecord) -> bool:
 
 
 def _has_suffix(path: Path, suffixes: frozenset[str]) -> bool:
-    plain = path.with_suffix("") if path.suffix.lower() in _COMPRESSIONS else path
+    plain = path.with_suffix("") if path.suffix.lower() in COMPRESSED_SUFFIXES else path
     return plain.suffix.lower() in suffixes
