@@ -1,6 +1,7 @@
 """Notices: which of them still hold."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from sqlalchemy import update
 from icestream.flow.storage import schema
 from icestream.flow.storage.database import engine_for
 from icestream.observe.queries import open_view
+from icestream.observe.why import why_step
 from icestream.records import Record
 
 
@@ -36,12 +38,16 @@ def over(paper: PaperSession) -> list[bool]:
         return [notice.over for notice in reversed(view.notices())]
 
 
-def pause(paper: PaperSession, kind: str | None) -> None:
+def change_runner(paper: PaperSession, **values: object) -> None:
     engine = engine_for(paper.session.store_at)
     with engine.begin() as connection:
-        text = None if kind is None else json.dumps({"kind": kind, "reason": "", "author": None, "since": 0.0})
-        connection.execute(update(schema.runner).values(hold=text))
+        connection.execute(update(schema.runner).values(**values))
     engine.dispose()
+
+
+def pause(paper: PaperSession, kind: str | None) -> None:
+    text = None if kind is None else json.dumps({"kind": kind, "reason": "", "author": None, "since": 0.0})
+    change_runner(paper, hold=text)
 
 
 def test_the_alert_of_a_full_disk_is_over_when_the_session_is_not_paused_for_it(paper: PaperSession) -> None:
@@ -76,6 +82,26 @@ def test_what_was_told_again_is_told_once(paper: PaperSession) -> None:
     for subject in ("a", "b", "a"):
         notify(paper, "warning", "given_file", step="ctf", subject=subject)
     assert over(paper) == [True, False, False]
+
+
+def test_two_programs_of_one_step_are_two_matters(paper: PaperSession) -> None:
+    paper.now = time.time() + 60  # after this process, which plays the runner, began
+    for subject in ("ctffind", "gctf"):
+        notify(paper, "warning", "program", step="ctf", subject=subject)
+    notify(paper, "warning", "resources")
+    notify(paper, "warning", "resources")
+    assert over(paper) == [False] * 4
+
+
+def test_the_version_of_a_program_is_told_again_by_each_runner(paper: PaperSession) -> None:
+    paper.now = time.time() + 60  # after this process, which plays the runner, began
+    notify(paper, "warning", "program", step="ctf", subject="ctffind")
+    with open_view(paper.session) as view:
+        assert [one.sentence for one in why_step(view, "ctf") if one.step == "ctf"][1:] == ["program!"]
+    change_runner(paper, pid_started=time.time() + 120)
+    assert over(paper) == [True]
+    with open_view(paper.session) as view:
+        assert [one.sentence for one in why_step(view, "ctf") if one.step == "ctf"][1:] == []
 
 
 def test_a_notice_without_a_cause_stays(paper: PaperSession) -> None:

@@ -19,10 +19,24 @@ def read_notices(connection: Connection, *, limit: int | None) -> list[NoticeRow
     found, told_later = [], set()
     for row in connection.execute(shown).mappings():
         about = (row.get("cause"), row["step"], row.get("subject"))
-        over = row["level"] != "info" and about[0] is not None and (about in told_later or _is_over(connection, row))
+        told_again = about in told_later and any(about[1:])  # what names neither step nor subject may be about anything
+        over = row["level"] != "info" and about[0] is not None and (told_again or _is_over(connection, row))
         told_later.add(about)
         found.append(NoticeRow(row["seq"], row["level"], row["step"], row["unit"], row["message"], row["at"], over))
     return found
+
+
+def read_program_notices(connection: Connection) -> dict[str, list[str]]:
+    """Return step → what is to be known of the programs it runs: one is missing, or has another version than its revision."""
+    table = schema.notice
+    columns = columns_there(connection, table)
+    found: dict[str, dict[str, str]] = {}
+    if table.c.cause in columns:
+        rows = connection.execute(select(*columns).where(table.c.cause == NoticeCause.PROGRAM).order_by(table.c.seq)).mappings()
+        for row in rows:
+            if row["step"] is not None and not _is_over(connection, row):
+                found.setdefault(row["step"], {})[row["subject"]] = row["message"].removeprefix(f"{row['step']}: ")
+    return {step: list(told.values()) for step, told in found.items()}
 
 
 def _is_over(connection: Connection, notice: Mapping[Any, Any]) -> bool:
@@ -31,6 +45,10 @@ def _is_over(connection: Connection, notice: Mapping[Any, Any]) -> bool:
     if notice["cause"] == NoticeCause.SURROUNDINGS:
         pause = read_pause(connection)
         return pause is None or pause.kind != "surroundings"
+    if notice["cause"] == NoticeCause.PROGRAM:  # told again at each start, of the revision that is active then
+        began = select(revision.created_at).where((revision.step == notice["step"]) & (revision.state == "active"))
+        times = [*connection.execute(began).scalars(), *connection.execute(select(schema.runner.c.pid_started)).scalars()]
+        return any(notice["at"] < at for at in times if at is not None)
     if notice["cause"] == NoticeCause.SOURCE:
         later = select(exposure.seq).where((exposure.source == notice["step"]) & (exposure.seq > notice["seq"]))
     elif notice["cause"] == NoticeCause.STEP_FAILING:

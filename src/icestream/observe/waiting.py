@@ -1,7 +1,7 @@
 """What is known of who waits for what, gathered in one look at the store."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, func, select
 
@@ -51,6 +51,8 @@ class Facts:
     leases: tuple[Lease, ...] = ()
     versions: frozenset[str] = frozenset()
     """Steps that have published a version of a whole."""
+    programs: Mapping[str, list[str]] = field(default_factory=dict)
+    """Step → what is to be known of the programs it runs."""
 
 
 def read_notes(connection: Connection) -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from icestream.observe import waiting
+from icestream.observe.activity import read_program_notices
 from icestream.observe.answers import StepSummary
 from icestream.observe.order import ActiveRevision, works_on_exposures
 from icestream.observe.queries import SessionView
@@ -28,13 +29,19 @@ class Explanation:
 def why_session(view: SessionView) -> list[Explanation]:
     """Return what holds the whole session, and a sentence for every step."""
     facts = gather(view)
-    return [*_whole(facts), *(Explanation(step, say_step(facts, step)) for step in facts.steps)]
+    return [*_whole(facts), *(one for step in facts.steps for one in _of_step(facts, step))]
 
 
 def why_step(view: SessionView, step: str) -> list[Explanation]:
     """Return what a step is waiting for, and what that is waiting for, down to the root."""
     facts = gather(view)
-    return [*_whole(facts), *(Explanation(name, say_step(facts, name)) for name in _chain(facts, step))]
+    return [*_whole(facts), *(one for name in _chain(facts, step) for one in _of_step(facts, name))]
+
+
+def _of_step(facts: Facts, name: str) -> Iterator[Explanation]:
+    """Say what a step is waiting for, and what is to be known of the programs it runs."""
+    yield Explanation(name, say_step(facts, name))
+    yield from (Explanation(name, told) for told in facts.programs.get(name, []))
 
 
 def why_exposure(view: SessionView, name: str) -> list[Explanation]:
@@ -85,6 +92,7 @@ def gather(view: SessionView) -> Facts:
             marks={name: step.marks for name, step in steps.items()},
             leases=() if connection is None or not overview.runner.alive else waiting.read_leases(connection, revisions),
             versions=frozenset() if connection is None else waiting.read_versions(connection, revisions),
+            programs={} if connection is None else read_program_notices(connection),
         )
 
 

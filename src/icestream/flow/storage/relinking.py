@@ -12,7 +12,8 @@ from icestream.files import publish_text
 from icestream.flow.storage import claiming, schema
 from icestream.flow.storage.claiming import LEASE_S, RunnerRow, read_runner_row
 from icestream.flow.storage.database import engine_for
-from icestream.flow.storage.session import DOCUMENT, Session, dump_document, resolve_ref
+from icestream.flow.storage.file_refs import resolve_ref
+from icestream.flow.storage.session import DOCUMENT, Session, dump_document
 from icestream.flow.storage.store_trouble import explain
 
 _SHOWN = 5
