@@ -1,9 +1,15 @@
-"""Publishing files: written under a temporary name, synced, renamed; so a name that exists is whole."""
+"""What a session writes, and publishing files: under a temporary name, synced, renamed; so a name that exists is whole."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+SESSION_DOCUMENT = "session.yaml"
+"""The file that makes a folder the folder of a session."""
+
+SESSION_FOLDERS = frozenset({"steps", "exports", "report", "logs", "work"})
+"""What icestream writes below the folder of a session: never raw data."""
 
 TEMPORARY_MARK = ".part~"
 """Every temporary name starts with a dot and ends with this mark and an attempt id."""

@@ -1,7 +1,7 @@
 """What is known of who waits for what, gathered in one look at the store."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, func, select
 
@@ -49,6 +49,8 @@ class Facts:
     notes: Mapping[str, str]
     marks: Mapping[str, Marks]
     leases: tuple[Lease, ...] = ()
+    not_taken: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Source → file or folder that it cannot take → why."""
     versions: frozenset[str] = frozenset()
     """Steps that have published a version of a whole."""
 

@@ -168,7 +168,7 @@ class Runner:
         if stop.asked:
             waited = time.monotonic() - stop.asked_at > self.settings.drain_s
             return stop.asked > 1 or not work.running or waited
-        busy = work.running or len(work.ready) or workflow.scheduler.delayed or workflow.backlog.more or pauses.first
+        busy = work.running or len(work.ready) or workflow.scheduler.delayed or workflow.backlog.more or "person" in pauses
         return not busy and all(stage.closed for stage in workflow.scheduler.stages.values())
 
     def _cycle(self) -> None:

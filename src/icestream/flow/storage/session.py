@@ -11,14 +11,14 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from icestream.errors import SessionError, SourceGone
-from icestream.files import publish_text
+from icestream.files import SESSION_DOCUMENT, publish_text
 from icestream.flow.storage.location import Location, hide_passwords, is_url, locate_server
 from icestream.flow.workflow.acquiring import refuse_impossible
 from icestream.flow.workflow.building import build_graph
 from icestream.flow.workflow.graph import Graph, StepSpec, Workflow
 from icestream.records import Acquisition
 
-DOCUMENT = "session.yaml"
+DOCUMENT = SESSION_DOCUMENT
 STORE = "icestream.db"
 RESULTS = "steps"
 """The folder of a session below which its results are."""
