@@ -9,6 +9,7 @@ from icestream.facility.folders import collect_values, session_name
 from icestream.facility.watch_decisions import WatchState
 from icestream.flow.storage.session import DOCUMENT, SessionDocument, open_session
 from icestream.workflows.filling import fill_template
+from icestream.workflows.foreseeing import foresee
 from icestream.workflows.template import Template
 
 _MOST_OF_ONE_NAME = 1000
@@ -45,7 +46,9 @@ def plan_session(plan: WatchPlan, state: WatchState, name: str) -> tuple[Path, S
     values = collect_values(data, plan.template, folder_as=plan.folder_as, given=plan.values)
     chosen = state.folders[name].session
     target = _free_folder(plan, state, name) if chosen is None else Path(chosen)
-    return target, fill_template(plan.template, values, name=target.name, settings=plan.settings, base=data)
+    document = fill_template(plan.template, values, name=target.name, settings=plan.settings, base=data)
+    foresee(document, folder=target)
+    return target, document
 
 
 def _free_folder(plan: WatchPlan, state: WatchState, name: str) -> Path:

@@ -253,6 +253,9 @@ def _path(kind: str, value: Any, base: Path) -> str:
         raise _Refused("it is a file; give the folder it is in, and a pattern for its name")
     if kind == "file" and path.is_dir():
         raise _Refused("it is a folder")
+    if re.search(r"[*?]", str(value)) and not path.exists():
+        hint = "give the folder, and the pattern with --pattern" if kind == "folder" else "name one file"
+        raise _Refused(f"it is a pattern; {hint}")
     closing = "/" if kind == "path" and str(value).endswith("/") else ""
     return f"{path}{closing}"
 

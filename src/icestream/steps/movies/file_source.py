@@ -219,9 +219,8 @@ def foresee_files(params: FileSourceParams, folder: Path, *, suffixes: frozenset
     """Yield what is to be said of a folder before it is watched: what cannot be read, and that nothing in it fits."""
     scan = RawFolder(folder, params.pattern, suffixes).scan()
     for path, error in scan.troubles.items():
-        missing = isinstance(error, FileNotFoundError)
-        said = f"the folder {path} ({params.root}) does not exist yet" if missing else f"{path} ({params.root}): {error.strerror}"
-        yield Foreseen(said)
+        if not isinstance(error, FileNotFoundError):  # it may appear later
+            yield Foreseen(f"{path} ({params.root}): cannot be read: {error.strerror}")
     nothing = say_nothing_fits(scan, params, {}, partial(ref_of, params.root, folder))
     if nothing is not None:
         yield Foreseen(f"{folder} ({params.root}): {nothing}")
