@@ -41,6 +41,10 @@ def is_link(path: Path) -> bool:
     return os.path.islink(path)  # noqa: PTH114
 
 
+def _exists(path: Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110
+
+
 def _is_file(path: Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113
 
@@ -184,6 +188,8 @@ class RawFolder:
             target = str(path.readlink())
         except OSError:  # it is gone
             return True
+        if not _exists(path):  # whoever looks at it is told so; it may lead somewhere later
+            return False
         if self._links.get(path, ("", None))[0] != target:
             self._links[path] = target, self._why_left_out(path, real_root, is_folder=False)
         reason = self._links[path][1]

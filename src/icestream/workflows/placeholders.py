@@ -143,7 +143,7 @@ def _shown(value: Any) -> str:
         return (
             f"a {type(value).__name__} of {len(value)}" if len(value) > 8 or isinstance(value, dict) else repr(list(value))[:200]
         )
-    return repr(value)[:200]
+    return repr(str(value) if isinstance(value, Path) else value)[:200]
 
 
 def _typed(placeholder: Placeholder, value: Any, base: Path) -> Any:

@@ -145,7 +145,7 @@ class _Taking:
         elif isinstance(answer, CallFailure):
             self.watch.take_back(found, answer.message)
         elif self.refuse_broken and answer.error is not None:
-            self._broken[ref] = answer.error
+            self._broken[ref] = answer.error.removeprefix(f"{ref.partition(':')[2]}: ")
         else:
             self._others.pop(ref, None)
             self._broken.clear()

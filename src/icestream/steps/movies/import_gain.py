@@ -36,7 +36,7 @@ def foresee_gain(params: ImportGainParams, folder: Path) -> Iterator[Foreseen]:
     refused = []
     for path in RawFolder(folder, params.pattern).scan().files:
         try:
-            read_gain_reference(path, "", operation=params.operation)
+            read_gain(path)
         except (ItemError, OSError) as error:
             refused.append(Foreseen(f"the gain reference is refused: {error}", refused=True))
         else:
