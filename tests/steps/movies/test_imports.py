@@ -15,6 +15,7 @@ import tifffile
 from icestream.flow import Arrival, Pulse, SeenFile, Troubles
 from icestream.flow.execution.watching import WorkerSourceContext
 from icestream.io.image import write_mrc
+from icestream.io.ready import check_complete
 from icestream.records import GainReference, Micrograph, Movie
 from icestream.steps.micrographs.import_micrographs import ImportMicrographsParams, import_micrographs, read_micrograph
 from icestream.steps.movies import file_arrival
@@ -324,13 +325,13 @@ def test_a_file_that_may_not_be_read_is_its_own_trouble_and_is_tried_again(
 ) -> None:
     for name in ("a.mrcs", "secret.mrcs", "z.mrcs"):
         age(make_movie(tmp_path / name, value=ord(name[0])))
-    real, refusals = file_arrival.check_complete, []
+    refusals: list[Path] = []
 
     def check(path: Path) -> None:
         if path.name == "secret.mrcs" and len(refusals) < 2:
             refusals.append(path)
             raise PermissionError(13, "Permission denied", str(path))
-        real(path)
+        check_complete(path)
 
     monkeypatch.setattr(file_arrival, "check_complete", check)
     said, _ = everything(tmp_path, idle_s=1.0)

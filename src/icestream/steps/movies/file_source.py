@@ -191,6 +191,7 @@ class _Taking:
         parts += [_some("cannot be taken", troubles)] if troubles else []
         nothing = None if self.count or self.renames.before else self._nothing_fits()
         parts += [nothing] if nothing else [_some("left out", self._others)] if self._others else []
+        parts += [self.watch.no_events] if self.watch.no_events else []
         left_out = self._left_out()
         parts += [_some("not followed", left_out)] if left_out else []
         return "; ".join(parts)

@@ -11,6 +11,7 @@ import os
 import queue
 import stat
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,8 +44,6 @@ class Candidate:
     stamp: Stamp
     changed_at_s: float
     closed: bool = False
-    refusals: int = 0
-    """How often in a row the operating system refused it."""
     again_at_s: float = float("-inf")
 
 
@@ -88,6 +87,8 @@ class FolderWatch:
     no_events: str | None = None
     """Why the operating system gives no file events; the scans serve."""
     _refused: dict[Path, str] = field(default_factory=dict)
+    _times: "Counter[Path]" = field(default_factory=Counter)
+    """How often in a row the operating system refused a file."""
     _news: "queue.SimpleQueue[Path]" = field(default_factory=queue.SimpleQueue)
     _handed: set[tuple[Path, Stamp]] = field(default_factory=set)
     _scanned_at_s: float = float("-inf")
@@ -201,8 +202,8 @@ class FolderWatch:
     def _refuse(self, candidate: Candidate, reason: str) -> None:
         """Note that the operating system does not let a file be read; it is looked at again."""
         self._refused[candidate.path] = reason
-        candidate.again_at_s = self.clock() + min(_LONGEST_PAUSE_S, self.rescan_s * 2.0 ** min(candidate.refusals, 10))
-        candidate.refusals += 1
+        candidate.again_at_s = self.clock() + min(_LONGEST_PAUSE_S, self.rescan_s * 2.0 ** min(self._times[candidate.path], 10))
+        self._times[candidate.path] += 1
 
     def _hand_over(self, candidate: Candidate, error: str | None) -> Found | None:
         """Give a file away if it has not changed while it was looked at."""
