@@ -1,7 +1,5 @@
 """A session on disk: one folder that holds everything and can be moved or copied."""
 
-import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from icestream.errors import SessionError, SourceGone
+from icestream.errors import SessionError
 from icestream.files import SESSION_DOCUMENT, SESSION_FOLDERS, publish_text
 from icestream.flow.storage.location import Location, hide_passwords, is_url, locate_server
 from icestream.flow.workflow.acquiring import refuse_impossible
@@ -20,8 +18,6 @@ from icestream.records import Acquisition
 
 DOCUMENT = SESSION_DOCUMENT
 STORE = "icestream.db"
-RESULTS = "steps"
-"""The folder of a session below which its results are."""
 _ROOT_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 
 
@@ -98,7 +94,7 @@ def create_session(folder: Path, document: SessionDocument) -> Session:
     if (folder / DOCUMENT).exists():
         raise SessionError(f"{folder}: already has a session; choose another folder, or run this one")
     _check_roots(document)
-    _check_feeds_on_others(folder, document)
+    _check_feeds_on_itself(folder, document)
     location = Session(folder, document).store_at
     if not isinstance(location, Path):  # with the schema in it, so that a session that is moved finds its store again
         document = document.model_copy(update={"store": str(location)})
@@ -163,48 +159,10 @@ def _check_roots(document: SessionDocument) -> None:
             raise SessionError(f"root {name!r}: a root's name is made of a-z, 0-9 and _, and is not 'session'")
 
 
-def _check_feeds_on_others(folder: Path, document: SessionDocument) -> None:
+def _check_feeds_on_itself(folder: Path, document: SessionDocument) -> None:
     """Refuse raw data among what the session itself writes: it would process its own results without end."""
     home = folder.resolve()
     for name, root in document.roots.items():
         path = (folder / root).resolve()
         if path.is_relative_to(home) and SESSION_FOLDERS.intersection(path.relative_to(home).parts[:1]):
             raise SessionError(f"{name}: {path} is a folder into which the session {home} writes; raw data are read elsewhere")
-
-
-def resolve_ref(roots: dict[str, str], ref: str) -> Path:
-    """Return the absolute path behind ``root:relative``; it cannot leave its root.
-
-    Raises
-    ------
-    SourceGone
-        The root is not known to this session.
-    SessionError
-        The path leads out of its root.
-    """
-    name, _, relative = ref.partition(":")
-    if name not in roots:
-        raise SourceGone(f"{ref}: this session has no root {name!r}; it has {', '.join(sorted(roots))}")
-    root = roots[name]
-    path = os.path.normpath(os.path.join(root, relative))  # noqa: PTH118
-    if path != root and not path.startswith(root.rstrip("/") + "/"):
-        raise SessionError(f"{ref}: leads out of its root {root}")
-    return Path(path)
-
-
-def files_named_in(record_json: str) -> list[str]:
-    """Return the session's own files that a stored record names."""
-    found: list[str] = []
-    _collect_files(json.loads(record_json), found)
-    return found
-
-
-def _collect_files(value: object, found: list[str]) -> None:
-    if isinstance(value, str) and value.startswith(f"session:{RESULTS}/"):
-        found.append(value)
-    elif isinstance(value, dict):
-        for inner in value.values():
-            _collect_files(inner, found)
-    elif isinstance(value, list):
-        for inner in value:
-            _collect_files(inner, found)
