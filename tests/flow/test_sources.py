@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from icestream.errors import SessionError
 from icestream.flow import Arrival, Params, Pulse, SeenFile, SourceContext, Troubles, Watch, step
 from icestream.flow.commands.requests import Override
 from icestream.flow.declaration.registry import find_step
 from icestream.flow.execution.messages import SourceFailed, WatchOrder
 from icestream.flow.execution.pool import Pool
 from icestream.flow.storage import schema
+from icestream.flow.storage.relinking import relink_root
 from icestream.flow.storage.session import Session, SessionDocument, create_session
 from icestream.observe.queries import open_view
 from icestream.observe.why import why_session
@@ -195,9 +197,14 @@ def test_the_process_of_a_source_ends_with_it() -> None:
 
 @pytest.mark.parametrize("own", ["steps", "exports/relion", "report"])
 def test_a_session_is_not_made_to_read_what_it_writes(tmp_path: Path, own: str) -> None:
-    document = {"name": "x", "roots": {"movies": f"session/{own}"}, "steps": {"source": {"use": f"{HERE}:say_numbers"}}}
+    document = {"name": "x", "steps": {"source": {"use": f"{HERE}:say_numbers"}}}
     (tmp_path / "session").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "session" / own)
     for root in (str(tmp_path / "session" / own), str(tmp_path / "link")):
-        with pytest.raises(Exception, match="is a folder into which the session"):
+        with pytest.raises(SessionError, match="is a folder into which the session"):
             create_session(tmp_path / "session", SessionDocument.model_validate({**document, "roots": {"movies": root}}))
+    whole = SessionDocument.model_validate({**document, "roots": {"movies": str(tmp_path)}})
+    session = create_session(tmp_path / "session", whole)
+    (tmp_path / "session" / own).mkdir(parents=True)
+    with pytest.raises(SessionError, match="is a folder into which the session"):
+        relink_root(session, "movies", tmp_path / "session" / own, force=True)

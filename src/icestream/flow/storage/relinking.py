@@ -13,7 +13,7 @@ from icestream.flow.storage.claiming import LEASE_S, RunnerRow, read_runner_row
 from icestream.flow.storage.database import engine_for
 from icestream.flow.storage.exported_links import mend_exported_links
 from icestream.flow.storage.file_refs import resolve_ref
-from icestream.flow.storage.session import DOCUMENT, Session, dump_document
+from icestream.flow.storage.session import DOCUMENT, Session, check_roots_apart, dump_document
 from icestream.flow.storage.store_trouble import explain
 
 _SHOWN = 5
@@ -62,6 +62,7 @@ def relink_root(
             f"({examples}, …); --force makes it the root anyway"
         )
     document = session.document.model_copy(update={"roots": {**known_roots, name: str(folder)}})
+    check_roots_apart(session.folder, document)
     publish_text(session.folder / DOCUMENT, dump_document(document))
     names = {ref.partition(":")[2] for ref in known}
     n_links = mend_exported_links(session.folder, old_root=Path(session.roots[name]), new_root=folder, known=names)

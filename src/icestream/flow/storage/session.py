@@ -94,7 +94,7 @@ def create_session(folder: Path, document: SessionDocument) -> Session:
     if (folder / DOCUMENT).exists():
         raise SessionError(f"{folder}: already has a session; choose another folder, or run this one")
     _check_roots(document)
-    _check_feeds_on_itself(folder, document)
+    check_roots_apart(folder, document)
     location = Session(folder, document).store_at
     if not isinstance(location, Path):  # with the schema in it, so that a session that is moved finds its store again
         document = document.model_copy(update={"store": str(location)})
@@ -159,8 +159,14 @@ def _check_roots(document: SessionDocument) -> None:
             raise SessionError(f"root {name!r}: a root's name is made of a-z, 0-9 and _, and is not 'session'")
 
 
-def _check_feeds_on_itself(folder: Path, document: SessionDocument) -> None:
-    """Refuse raw data among what the session itself writes: it would process its own results without end."""
+def check_roots_apart(folder: Path, document: SessionDocument) -> None:
+    """Refuse raw data among what the session itself writes: it would process its own results without end.
+
+    Raises
+    ------
+    SessionError
+        Naming the root.
+    """
     home = folder.resolve()
     for name, root in document.roots.items():
         path = (folder / root).resolve()
