@@ -59,7 +59,7 @@ def errors() -> Console:
 
 def _console(*, stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
-    return PlainConsole(stderr=stderr, highlight=False, width=None if stream.isatty() else _WIDTH_OF_A_PIPE)
+    return PlainConsole(stderr=stderr, highlight=False, emoji=False, width=None if stream.isatty() else _WIDTH_OF_A_PIPE)
 
 
 def type_next(command: str, *arguments: str | Path) -> str:

@@ -37,6 +37,8 @@ def parse_roots(given: Iterable[str], *, movies: Path | None, micrographs: Path 
     folders = {"movies": movies, "micrographs": micrographs, "gain": None if gain is None else gain.parent}
     roots |= {name: str(folder.absolute()) for name, folder in folders.items() if folder is not None}
     for name, path in roots.items():
+        if any(mark in path for mark in "*?") and not Path(path).exists():
+            raise WorkflowError(f"{name}: {path} is a pattern; give the folder, and the pattern with --pattern")
         if Path(path).exists() and not Path(path).is_dir():
             raise WorkflowError(f"{name}: {path} is a file; give the folder that contains it, and --pattern for its name")
     return roots

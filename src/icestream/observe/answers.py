@@ -89,11 +89,13 @@ class Counts:
     absent: int = 0
     running: int = 0
     waiting: int = 0
+    not_taken: int = 0
+    """Of a source: how many of ``failed`` are files and folders that it cannot take, and no exposures."""
 
     @property
     def decided(self) -> int:
         """Units with an outcome."""
-        return self.item + self.rejected + self.failed + self.skipped + self.absent
+        return self.item + self.rejected + self.failed + self.skipped + self.absent - self.not_taken
 
 
 @dataclass(frozen=True)

@@ -92,8 +92,21 @@ def read_counts(connection: Connection, revisions: dict[str, ActiveRevision]) ->
     versions = schema.snapshot
     sources = [revision.id for revision in revisions.values() if revision.kind == "source"]
     published = select(versions.c.revision, func.count()).where(versions.c.revision.in_(sources)).group_by(versions.c.revision)
-    counts |= {revision: {"item": count} for revision, count in connection.execute(published)}
+    for revision, count in connection.execute(published):
+        counts.setdefault(revision, {})["item"] = count
     return counts
+
+
+def read_not_taken(connection: Connection, revisions: dict[str, ActiveRevision]) -> dict[str, dict[str, str]]:
+    """Return source → file or folder → why it cannot be taken: what failed there and is no exposure."""
+    outcome, exposure = schema.outcome, schema.exposure
+    sources = {revision.id: name for name, revision in revisions.items() if revision.kind == "source"}
+    known = select(exposure.c.unit).where(exposure.c.unit == outcome.c.unit).exists()
+    failed = outcome.c.revision.in_(sources) & (outcome.c.status == "failed") & ~known
+    found: dict[str, dict[str, str]] = {}
+    for revision, unit, reason in connection.execute(select(outcome.c.revision, outcome.c.unit, outcome.c.reason).where(failed)):
+        found.setdefault(sources[revision], {})[unit] = reason or ""
+    return found
 
 
 def unseen_step(session: Session, name: str) -> StepSummary:
@@ -173,6 +186,7 @@ def _complete_counts(connection: Connection, revisions: dict[str, ActiveRevision
     rows = connection.execute(select(leases.c.revision, func.count()).group_by(leases.c.revision))
     running: dict[int, int] = {row[0]: row[1] for row in rows}
     wholes = frozenset(connection.execute(select(schema.snapshot.c.revision).distinct()).scalars())
+    not_taken = {name: len(reasons) for name, reasons in read_not_taken(connection, revisions).items()}
     complete = {}
     for name, revision in revisions.items():
         known = Counts(**decided.get(revision.id, {}), running=running.get(revision.id, 0))
@@ -180,7 +194,8 @@ def _complete_counts(connection: Connection, revisions: dict[str, ActiveRevision
         if works_on_exposures(name, revisions, wholes):
             at_work = known.running if revision.kind in ("map", "filter") else 0
             waiting = max(0, n_exposures - known.decided - at_work)
-        complete[revision.id] = Counts(**decided.get(revision.id, {}), running=known.running, waiting=waiting)
+        left = not_taken.get(name, 0)
+        complete[revision.id] = Counts(**decided.get(revision.id, {}), running=known.running, waiting=waiting, not_taken=left)
     return complete
 
 

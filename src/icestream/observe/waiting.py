@@ -49,6 +49,8 @@ class Facts:
     notes: Mapping[str, str]
     marks: Mapping[str, Marks]
     leases: tuple[Lease, ...] = ()
+    not_taken: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Source → file or folder that it cannot take → why."""
     versions: frozenset[str] = frozenset()
     """Steps that have published a version of a whole."""
     programs: Mapping[str, list[str]] = field(default_factory=dict)

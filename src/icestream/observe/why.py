@@ -11,6 +11,7 @@ from icestream.observe.activity import read_program_notices
 from icestream.observe.answers import StepSummary
 from icestream.observe.order import ActiveRevision, works_on_exposures
 from icestream.observe.queries import SessionView
+from icestream.observe.summary import read_not_taken
 from icestream.observe.tracing import Trace, TracedStep
 from icestream.observe.waiting import Facts, Lease, Trouble
 from icestream.observe.wording import span
@@ -91,6 +92,7 @@ def gather(view: SessionView) -> Facts:
             notes={} if connection is None else waiting.read_notes(connection),
             marks={name: step.marks for name, step in steps.items()},
             leases=() if connection is None or not overview.runner.alive else waiting.read_leases(connection, revisions),
+            not_taken={} if connection is None else read_not_taken(connection, revisions),
             versions=frozenset() if connection is None else waiting.read_versions(connection, revisions),
             programs={} if connection is None else read_program_notices(connection),
         )
@@ -125,14 +127,24 @@ def say_step(facts: Facts, name: str) -> str:
         return "no runner has seen this step yet"
     if marks.drained is not None:
         return f"takes nothing new: {marks.drained}"
-    if step.stream == "closed" and not step.counts.running and not step.counts.waiting:
-        return f"nothing: it is finished ({step.stream_reason}); {_ended(step)}"
+    watches = step.kind == "source" and facts.runner.alive and note
+    if step.stream == "closed" and not step.counts.running and not step.counts.waiting and not watches:
+        return f"nothing: it is finished ({step.stream_reason}); {_ended(step)}{_say_not_taken(facts, name)}"
+    if watches:
+        return f"is waiting for new files: {note}"
     if step.kind == "source":
-        return f"is waiting for new files: {note}" if note else "is waiting for new files"
+        return f"is waiting for new files{_say_not_taken(facts, name)}"
     at_work = [lease for lease in facts.leases if lease.step == name]
     parts = [_say_work(at_work)] if at_work else []
     parts += list(_say_waiting(facts, name, note))
     return "; ".join(parts) or "nothing: it has decided everything that arrived"
+
+
+def _say_not_taken(facts: Facts, name: str) -> str:
+    """Say what a source cannot take; what it says itself while it runs names that, too."""
+    reasons = facts.not_taken.get(name, {})
+    first = min(reasons, default="")
+    return f"; {len(reasons)} cannot be taken: {first}: {reasons[first]}{' …' if len(reasons) > 1 else ''}" if reasons else ""
 
 
 def _ended(step: StepSummary) -> str:

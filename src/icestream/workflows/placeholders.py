@@ -145,7 +145,7 @@ def _shown(value: Any) -> str:
         return (
             f"a {type(value).__name__} of {len(value)}" if len(value) > 8 or isinstance(value, dict) else repr(list(value))[:200]
         )
-    return repr(value)[:200]
+    return repr(str(value) if isinstance(value, Path) else value)[:200]
 
 
 def _typed(placeholder: Placeholder, value: Any, base: Path) -> Any:
@@ -255,6 +255,9 @@ def _path(kind: str, value: Any, base: Path) -> str:
         raise _Refused("it is a file; give the folder it is in, and a pattern for its name")
     if kind == "file" and path.is_dir():
         raise _Refused("it is a folder")
+    if re.search(r"[*?]", str(value)) and not path.exists():
+        hint = "give the folder, and the pattern with --pattern" if kind == "folder" else "name one file"
+        raise _Refused(f"it is a pattern; {hint}")
     closing = "/" if kind == "path" and str(value).endswith("/") else ""
     return f"{path}{closing}"
 

@@ -49,7 +49,7 @@ def overridden(stage: Stage, core: Core, event: events.Overridden) -> None:
     unit = core.units.get(event.unit)
     if unit is None:
         return
-    reopen_below(stage, core)
+    reopen_below(stage, core, "an override was made or withdrawn")
     if stage.name in unit.running:
         unit.stale.add(stage.name)  # what its worker says will be put aside, and the unit decided again
     stage.drop(unit.id)
@@ -59,11 +59,11 @@ def overridden(stage: Stage, core: Core, event: events.Overridden) -> None:
     core.release(unit)
 
 
-def reopen_below(stage: Stage, core: Core) -> None:
-    """Open the streams again that are fed by a step where something is decided by hand."""
+def reopen_below(stage: Stage, core: Core, reason: str) -> None:
+    """Open the streams again that are fed by a step where something is decided again."""
     for one in core.below(stage):
         if one.closed and not one.node.type.is_source:
-            one.reopen(core, "an override was made or withdrawn")
+            one.reopen(core, reason)
 
 
 def drained(stage: Stage, core: Core, event: events.Drained) -> None:

@@ -14,7 +14,7 @@ from icestream.flow.storage.claiming import LEASE_S, RunnerRow, read_runner_row
 from icestream.flow.storage.database import engine_for
 from icestream.flow.storage.exported_links import mend_exported_links
 from icestream.flow.storage.file_refs import resolve_ref
-from icestream.flow.storage.session import DOCUMENT, Session, dump_document
+from icestream.flow.storage.session import DOCUMENT, Session, check_roots_apart, dump_document
 from icestream.flow.storage.store_trouble import explain
 
 _SHOWN = 5
@@ -59,6 +59,7 @@ def relink_roots(
     checked = {name: _check(session, name, folder, force=force, lease_s=lease_s) for name, folder in folders.items()}
     roots = {**session.document.roots, **{name: str(report.folder) for name, (report, _) in checked.items()}}
     document = session.document.model_copy(update={"roots": roots})
+    check_roots_apart(session.folder, document)
     publish_text(session.folder / DOCUMENT, dump_document(document))
     reports = {}
     for name, (report, known) in checked.items():
