@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from icestream.records import Acquisition, ExposureMetadata
-from icestream.records.acquisition import possible_range
+from icestream.records import Acquisition, ExposureMetadata, possible_range
 
 _LARGEST_TOTAL_E_PER_ANG2 = 1000.0
 _SAME = 0.02

@@ -4,7 +4,7 @@ A record is what one step says about one exposure (or, for a `Snapshot`, about t
 declares the name that the store gives it, the columns of its table, and what is shown of it.
 """
 
-from icestream.records.acquisition import Acquisition, ExposureMetadata
+from icestream.records.acquisition import Acquisition, ExposureMetadata, PossibleAcquisition, possible_range
 from icestream.records.classes import ClassAssignments, ClassAverages, ClassInfo
 from icestream.records.ctf import CtfAgreement, CtfFit
 from icestream.records.ctf_local import CtfLocal
@@ -44,6 +44,7 @@ __all__ = [
     "MovieShape",
     "Particles",
     "Picks",
+    "PossibleAcquisition",
     "PowerSpectra",
     "Record",
     "RelionProject",
@@ -51,5 +52,6 @@ __all__ = [
     "TiltMeasure",
     "Unevenness",
     "named_records",
+    "possible_range",
     "record_named",
 ]

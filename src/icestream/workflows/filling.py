@@ -12,7 +12,7 @@ from icestream.flow.storage.session import SessionDocument
 from icestream.flow.workflow.acquiring import describe_refused
 from icestream.flow.workflow.building import build_graph
 from icestream.flow.workflow.graph import StepSpec, Workflow
-from icestream.records.acquisition import PossibleAcquisition
+from icestream.records import PossibleAcquisition
 from icestream.workflows.alternatives import take_first_inputs
 from icestream.workflows.implied import OPTIONS, given_roots, type_of
 from icestream.workflows.placeholders import Placeholder, describe_allowed, read_value

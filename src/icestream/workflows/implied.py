@@ -14,8 +14,7 @@ from icestream.flow.declaration.registry import find_step
 from icestream.flow.declaration.step import StepType
 from icestream.flow.storage.contents import file_parameters
 from icestream.flow.workflow.graph import StepSpec
-from icestream.records import GainReference, Picks
-from icestream.records.acquisition import PossibleAcquisition
+from icestream.records import GainReference, Picks, PossibleAcquisition
 from icestream.workflows.placeholders import LONGEST_TEXT, Placeholder
 from icestream.workflows.template import Template, TemplateStep, asks_in
 
@@ -180,7 +179,7 @@ class _Maker:
                 type="range",
                 unit="Å",
                 gt=0,
-                default=None if default is None else list(default),
+                default=list(default) if isinstance(default, tuple) else default,
                 group=_PARTICLE,
             )
         params["diameter_ang"] = {"ask": asked}

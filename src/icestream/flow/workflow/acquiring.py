@@ -7,8 +7,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from icestream.errors import ItemError
-from icestream.records import Acquisition
-from icestream.records.acquisition import PossibleAcquisition
+from icestream.records import Acquisition, PossibleAcquisition
 
 
 def checked_acquisition(values: Mapping[str, Any]) -> Acquisition:

@@ -103,7 +103,7 @@ class SidecarWatch:
         self.note(found.path, found.stamp)
         self._read.update(beside)
         self.usual = self.usual or bool(beside)
-        return replace(arrival, beside=beside)
+        return replace(arrival, beside=beside, warnings=() if arrival.record is None else arrival.record.warnings)
 
     def changed(self) -> Iterator[Found]:
         """Yield files that were taken and whose sidecars came or changed since, as often as folders are scanned."""
