@@ -11,7 +11,7 @@ from icestream.algorithms.gain.orientation import Orientation
 from icestream.algorithms.motion.align import MotionEstimate, align_movie
 from icestream.algorithms.motion.crop import Area, CroppedFrames, crop_detector, move_local_model
 from icestream.algorithms.motion.frames import Detector, Frames
-from icestream.algorithms.motion.sum import DoseModel, MovieSums, sum_movie
+from icestream.algorithms.motion.sum import DoseModel, MovieSums, reference_terms, sum_movie
 from icestream.flow import Context, Field, Params, step
 from icestream.io.image import write_mrc
 from icestream.io.movie import open_movie
@@ -97,7 +97,7 @@ class MotionParams(Params):
 
 @step.map(
     "motion",
-    version=5,
+    version=6,
     reads=("pixel_size_ang", "voltage_kv", "dose_per_frame_e_per_ang2", "pre_exposure_e_per_ang2"),
     memory_gb=4.0,
 )
@@ -129,18 +129,22 @@ def correct_motion(
         electrons = _electrons_per_px(acquisition, group=group, finer=finer)
         motion = _align(used, detector, params, electrons_per_px=electrons)
         ctx.progress(0.6, "adding up")
+        dose = _dose_model(acquisition, params, group=group, finer=finer)
         sums = sum_movie(
             used,
             detector,
             global_yx_px=motion.global_yx_px,
             local_coefficients=motion.local_coefficients,
-            dose=_dose_model(acquisition, params, group=group, finer=finer),
+            dose=dose,
             bin=params.bin,
             first_frame=start,
             halves=params.write_halves,
         ).to_numpy()
         del frames, used, detector  # so that their memory on a GPU can be handed back
     record = describe_motion(motion, finer=finer, area=area, shape=(use.height_px, use.width_px))
+    if record.local_coefficients is not None:
+        since = reference_terms(dose, n_frames=len(record.global_yx_px), bin=params.bin)
+        record = record.model_copy(update={"local_reference": since.tolist()})
     use = use.model_copy(update={"hot_pixels": publish_hot_pixels(hot_yx, ctx), "crop_px": _as_tuple(area)})
     micrograph = _publish(sums, record, use, params=params, movie=movie, pixel_size_ang=acquisition.pixel_size_ang, ctx=ctx)
     return micrograph.model_copy(update={"dose_note": _why_unweighted(acquisition, params)})
