@@ -1,5 +1,7 @@
 """Undoing local motion leaves the Thon rings of the microscope where they are."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -16,7 +18,7 @@ from icestream.microscope.settings import SimulationSettings
 from icestream.microscope.simulate import open_studio
 
 SIDE, FRAMES, PIXEL_ANG = 512, 8, 1.5
-OPTICS = {"voltage_kv": 300.0, "cs_mm": 2.7, "amplitude_contrast": 0.07}
+OPTICS: dict[str, Any] = {"voltage_kv": 300.0, "cs_mm": 2.7, "amplitude_contrast": 0.07}
 DOSE = DoseModel(voltage_kv=300.0, pixel_size_ang=PIXEL_ANG, dose_per_frame_e_per_ang2=5.0, pre_exposure_e_per_ang2=0.0)
 
 
@@ -69,7 +71,7 @@ def test_the_plain_sum_is_the_same_with_and_without_a_dose(movie):
 
 def test_local_motion_is_counted_from_its_mean():
     uniform = reference_terms(None, n_frames=5)
-    np.testing.assert_allclose(uniform, [0.5, np.mean([0, 1, 4, 9, 16]) / 16, np.mean([0, 1, 8, 27, 64]) / 64])
+    np.testing.assert_allclose(uniform, np.array([0.5, 6.0 / 16, 20.0 / 64]))
     critical = critical_exposure_e_per_ang2(np.array(0.75 * 0.5 / (PIXEL_ANG * 2)), voltage_kv=300.0)
     weights = np.exp(-5.0 * np.arange(12) / critical)
     expected = (weights @ time_terms(np.arange(12), n_frames=12)) / weights.sum()
@@ -78,7 +80,7 @@ def test_local_motion_is_counted_from_its_mean():
     np.testing.assert_allclose(reference_terms(huge, n_frames=4), 0.0, atol=1e-12)
     assert reference_terms(DOSE, n_frames=1).tolist() == [0.0, 0.0, 0.0]
     coefficients = np.random.default_rng(2).normal(size=(2, 18))
-    place = {"frame": np.arange(5), "y_px": np.array(10.0), "x_px": np.array(50.0), "shape": (64, 64), "n_frames": 5}
-    moved = local_shift_px(coefficients, **place, since=mean_time_terms(np.ones(5)))  # (2, 5)
+    at: dict[str, Any] = {"frame": np.arange(5), "y_px": np.array(10.0), "x_px": np.array(50.0), "shape": (64, 64), "n_frames": 5}
+    moved = local_shift_px(coefficients, **at, since=mean_time_terms(np.ones(5)))  # (2, 5)
     np.testing.assert_allclose(moved.mean(axis=1), 0.0, atol=1e-12)
-    np.testing.assert_allclose(np.diff(moved, axis=1), np.diff(local_shift_px(coefficients, **place), axis=1), atol=1e-12)
+    np.testing.assert_allclose(np.diff(moved, axis=1), np.diff(local_shift_px(coefficients, **at), axis=1), atol=1e-12)

@@ -126,8 +126,7 @@ def correct_motion(
         used: Frames = frames if area is None else CroppedFrames(frames, area)
         detector = (detector if area is None else crop_detector(detector, area)).on(place)
         ctx.progress(0.2, "aligning" if place.on_cores else f"aligning on GPU {ctx.gpu}")
-        electrons = _electrons_per_px(acquisition, group=group, finer=finer)
-        motion = _align(used, detector, params, electrons_per_px=electrons)
+        motion = _align(used, detector, params, electrons_per_px=_electrons_per_px(acquisition, group=group, finer=finer))
         ctx.progress(0.6, "adding up")
         dose = _dose_model(acquisition, params, group=group, finer=finer)
         sums = sum_movie(
@@ -141,10 +140,8 @@ def correct_motion(
             halves=params.write_halves,
         ).to_numpy()
         del frames, used, detector  # so that their memory on a GPU can be handed back
-    record = describe_motion(motion, finer=finer, area=area, shape=(use.height_px, use.width_px))
-    if record.local_coefficients is not None:
-        since = reference_terms(dose, n_frames=len(record.global_yx_px), bin=params.bin)
-        record = record.model_copy(update={"local_reference": since.tolist()})
+    since = reference_terms(dose, n_frames=len(motion.global_yx_px), bin=params.bin)
+    record = describe_motion(motion, since=since, finer=finer, area=area, shape=(use.height_px, use.width_px))
     use = use.model_copy(update={"hot_pixels": publish_hot_pixels(hot_yx, ctx), "crop_px": _as_tuple(area)})
     micrograph = _publish(sums, record, use, params=params, movie=movie, pixel_size_ang=acquisition.pixel_size_ang, ctx=ctx)
     return micrograph.model_copy(update={"dose_note": _why_unweighted(acquisition, params)})
@@ -217,10 +214,16 @@ def _dose_model(acquisition: Acquisition, params: MotionParams, *, group: int, f
 
 
 def describe_motion(
-    estimate: MotionEstimate, *, finer: int = 1, area: Area | None = None, shape: tuple[int, int] = (1, 1)
+    estimate: MotionEstimate,
+    *,
+    since: NDArray[np.float64] | None = None,
+    finer: int = 1,
+    area: Area | None = None,
+    shape: tuple[int, int] = (1, 1),
 ) -> Motion:
     """Return the record of a motion in raw pixels: the track, the local model, and how long the way was.
 
+    The sum counts the local model from the time terms ``since``; from those of frame 0 if unset.
     Where only an ``area`` of frames of ``shape`` was used, the local model is turned into one of whole frames.
     """
     track = estimate.global_yx_px / finer  # (n, 2)
@@ -231,6 +234,7 @@ def describe_motion(
     return Motion(
         global_yx_px=[(float(y), float(x)) for y, x in track],
         local_coefficients=None if local is None else (local / finer).tolist(),
+        local_reference=None if local is None or since is None else since.tolist(),
         local_rms_px=None if estimate.local_rms_px is None else estimate.local_rms_px / finer,
         total_px=float(lengths.sum()),
         early_px=float(lengths[: -(-len(track) // 4)].sum()),
