@@ -8,6 +8,9 @@ sum has the mean of these, weighted as each frame counts at that frequency. The 
 fitted CTF, is the error that particles are corrected with. `geometry` is the same for the CTF of the microscope itself: what even
 a perfect fit leaves.
 
+Ways: `local`, the steps as they are; `global`, without local motion; `mean`, as if the dose-weighted sum too counted local motion
+from the mean of all frames alike; `frame_0`, counted from frame 0 as `motion` did before version 6.
+
 python benchmarks/ctf_local_motion.py --count 8
 python benchmarks/ctf_local_motion.py --count 4 --relion     # the same for RELION's own motion correction
 """
@@ -17,14 +20,16 @@ import json
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
 from ctf_accuracy import errors, fit_first, summarise
 from icestream.algorithms.ctf.transfer import ctf_phase, defocus_along
 from icestream.algorithms.motion.dose import critical_exposure_e_per_ang2
-from icestream.algorithms.motion.model import local_shift_px
+from icestream.algorithms.motion.model import local_shift_px, mean_time_terms
 from icestream.io.movie import open_movie
 from icestream.microscope.pace import Pace
 from icestream.microscope.settings import SimulationSettings
@@ -42,6 +47,11 @@ MICROSCOPE = ("defocus_u_ang", "defocus_v_ang", "astigmatism_angle_deg", "phase_
 ACQUISITION = ("voltage_kv", "cs_mm", "amplitude_contrast", "pixel_size_ang", "dose_per_frame_e_per_ang2")
 FIGURES = ("defocus_ang", "astigmatism_ang", "score", "phase_deg", "phase_at_0.9_deg", "geometry_deg", "geometry_at_0.9_deg")
 PLACES, DIRECTIONS = 7, 12
+FROM_FRAME_0 = (
+    "icestream.algorithms.motion.sum.reference_terms",
+    "icestream.algorithms.motion.sum.mean_time_terms",
+    "icestream.steps.motion.correction.reference_terms",
+)
 SHARES = (np.arange(18) + 1) * 0.05
 """Frequencies in parts of Nyquist, up to 0.9."""
 
@@ -144,13 +154,13 @@ def strain_of(displacement, *, side):
     return np.moveaxis(np.stack([along_y, along_x], axis=-1), 1, 2)  # (n, places, 2, 2)
 
 
-def our_strain(motion, *, side):
-    """Return by how much un-bending stretched each frame of ours."""
+def our_strain(motion, *, side, since=None):
+    """Return by how much un-bending stretched each frame of ours; from other time terms than on record where they are given."""
     n = len(motion.global_yx_px)
     if motion.local_coefficients is None:
         return np.zeros((n, PLACES**2, 2, 2))
     local = np.array(motion.local_coefficients)
-    since = None if motion.local_reference is None else np.array(motion.local_reference)
+    since = np.array(motion.local_reference) if since is None else since
 
     def displacement(y, x):
         place = {"frame": np.arange(n)[:, None], "y_px": y[None], "x_px": x[None], "since": since}
@@ -162,11 +172,17 @@ def our_strain(motion, *, side):
 def measure(folder, settings, *, relion):
     bench, side = Bench(folder, settings), settings.height_px
     rows = {}
-    for name, params in (("local", {}), ("global", {"local": False})):
-        micrograph, cpu_s = bench.correct(**params)
+    for name, params in (("local", {}), ("global", {"local": False}), ("frame_0", {})):
+        with ExitStack() as stack:
+            for place in FROM_FRAME_0 if name == "frame_0" else ():
+                stack.enter_context(mock.patch(place, lambda *_, **__: np.zeros(3)))
+            micrograph, cpu_s = bench.correct(**params)
         strain = our_strain(micrograph.motion, side=side)
         for way, fit in bench.fits(micrograph).items():
             rows[f"{name}.{way}"] = bench.judge(fit, strain) | {"cpu_s": cpu_s}
+            if name == "local":
+                uniform = our_strain(micrograph.motion, side=side, since=mean_time_terms(np.ones(settings.n_frames)))
+                rows[f"mean.{way}"] = bench.judge(fit, uniform) | {"cpu_s": cpu_s}
     if relion:
         with open_movie(folder / bench.truth.file) as reader:
             frames = np.stack(list(reader.frames(0, settings.n_frames)))
@@ -189,7 +205,8 @@ def main():
     parser.add_argument("--relion", action="store_true", help="run RELION's own implementation on the same movies")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
-    report = {"benchmark": "ctf_local_motion", **{key: value for key, value in vars(options).items() if key != "verbose"}}
+    drawn = {key: value for key, value in vars(options).items() if key not in ("verbose", "relion")}
+    report = {"benchmark": "ctf_local_motion", **drawn}
     if options.relion:
         report["relion_version"] = relion_version()
     rng = np.random.default_rng(options.seed)
