@@ -288,6 +288,39 @@ def test_relinking_says_what_is_missing_and_refuses_a_folder_with_nothing_of_it(
         relink_root(session, "numbers", tmp_path / "nowhere")
 
 
+def exported_link(session: Session, target: Path) -> Path:
+    link = session.folder / "exports/relion/Movies" / target.name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(os.path.relpath(target, link.parent))
+    return link
+
+
+def test_links_of_exported_projects_follow_the_raw_data(tmp_path: Path) -> None:
+    session = raw_session(tmp_path, 2)
+    run_session(session, Settings(cores=2))
+    old, new = Path(session.roots["numbers"]), tmp_path / "archive"
+    links = [exported_link(session, old / "0.txt"), exported_link(session, session.folder / "session.yaml")]
+    old.rename(new)
+    assert not links[0].exists()
+    _, report = relink_root(session, "numbers", new)
+    assert report.n_links == 1
+    assert links[0].read_text() == "0" and not links[0].readlink().is_absolute()
+    assert links[1].resolve() == session.folder / "session.yaml"
+
+
+def test_links_follow_when_the_session_itself_was_moved(tmp_path: Path) -> None:
+    session = raw_session(tmp_path, 2)
+    run_session(session, Settings(cores=2))
+    link = exported_link(session, Path(session.roots["numbers"]) / "1.txt")
+    elsewhere = tmp_path / "far" / "away" / "session"
+    elsewhere.parent.mkdir(parents=True)
+    session.folder.rename(elsewhere)
+    moved = elsewhere / link.relative_to(session.folder)
+    assert not moved.exists()
+    relink_root(open_session(elsewhere), "numbers", Path(session.roots["numbers"]))
+    assert moved.read_text() == "1"
+
+
 def test_relinking_is_refused_while_a_runner_lives(place: "Place") -> None:
     session = place.session(toy_steps(2), numbers=range(2))
     assert relink_root(session, "numbers", place.folder / "a" / "numbers")[1].n_found == 0  # not run yet: nothing is known

@@ -23,6 +23,7 @@ from icestream.cli.run import run
 from icestream.cli.simulate import simulate
 from icestream.cli.status import failed, status, trace
 from icestream.cli.steps import steps
+from icestream.cli.table import table
 from icestream.cli.templates import templates
 from icestream.cli.watch import watch
 from icestream.cli.why import why
@@ -92,6 +93,7 @@ _COMMANDS: list[tuple[Callable[..., None], str]] = [
     (history, _LOOK),
     (revisions, _LOOK),
     (report, _LOOK),
+    (table, _LOOK),
     (resources, _LOOK),
     (steps, _LOOK),
     (templates, _MAKE),

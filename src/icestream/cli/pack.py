@@ -61,7 +61,8 @@ def relink(
 ) -> None:
     """Tell a session where its raw data are now, after they were moved or renamed.
 
-    First the known files are looked up in the new folder, and you are told what is missing. Nothing is recomputed.
+    First the known files are looked up in the new folder, and you are told what is missing. Nothing is recomputed. Links to
+    raw data in exported projects are changed.
 
     ```
     icestream relink lysozyme movies=/data/archive/grid3
@@ -81,6 +82,8 @@ def relink(
         _list(f"{len(report.missing)} are missing:", report.missing)
     if report.changed:
         _list(f"{len(report.changed)} have a different size and would be new exposures:", report.changed)
+    if report.n_links:
+        console.print(f"{report.n_links} links in exports now lead there", soft_wrap=True, markup=False)
     console.print(f"continue with: {type_next('run', relinked.folder)}", soft_wrap=True, markup=False)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from icestream.errors import FileFormatError
 from icestream.flow.declaration.source import SeenFile
-from icestream.flow.storage.session import resolve_ref
+from icestream.flow.storage.file_refs import resolve_ref
 
 
 @dataclass

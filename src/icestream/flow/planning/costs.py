@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, literal_column, select
 
 from icestream.flow.storage import schema
-from icestream.flow.storage.session import Session, files_named_in, resolve_ref
+from icestream.flow.storage.file_refs import files_named_in, resolve_ref
+from icestream.flow.storage.session import Session
 
 _N_TIMES = 101
 _N_FILES = 20

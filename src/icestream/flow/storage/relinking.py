@@ -1,6 +1,6 @@
 """Changing where a root of raw data is: after the data were moved, or a session was brought to another machine."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, select
@@ -11,7 +11,9 @@ from icestream.files import publish_text
 from icestream.flow.storage import claiming, schema
 from icestream.flow.storage.claiming import LEASE_S, RunnerRow, read_runner_row
 from icestream.flow.storage.database import engine_for
-from icestream.flow.storage.session import DOCUMENT, Session, dump_document, resolve_ref
+from icestream.flow.storage.exported_links import mend_exported_links
+from icestream.flow.storage.file_refs import resolve_ref
+from icestream.flow.storage.session import DOCUMENT, Session, dump_document
 from icestream.flow.storage.store_trouble import explain
 
 _SHOWN = 5
@@ -27,12 +29,16 @@ class RelinkReport:
     missing: tuple[str, ...]
     changed: tuple[str, ...]
     """Files of another size: they would be taken for new exposures."""
+    n_links: int = 0
+    """Links in exported projects that now lead to the new folder."""
 
 
 def relink_root(
     session: Session, name: str, folder: Path, *, force: bool = False, lease_s: float = LEASE_S
 ) -> tuple[Session, RelinkReport]:
     """Let the root ``name`` be ``folder``; return the session as it is now, and what was found there.
+
+    Links of exported projects into the root follow it.
 
     Raises
     ------
@@ -47,7 +53,8 @@ def relink_root(
     folder = folder.absolute()
     if not folder.is_dir():
         raise SessionError(f"{folder}: is not a folder")
-    report = _look(name, folder, _known_files(session, name, lease_s=lease_s))
+    known = _known_files(session, name, lease_s=lease_s)
+    report = _look(name, folder, known)
     if not force and not report.n_found and (report.missing or report.changed):
         examples = ", ".join((*report.missing, *report.changed)[:_SHOWN])
         raise SessionError(
@@ -56,7 +63,9 @@ def relink_root(
         )
     document = session.document.model_copy(update={"roots": {**known_roots, name: str(folder)}})
     publish_text(session.folder / DOCUMENT, dump_document(document))
-    return Session(session.folder, document), report
+    names = {ref.partition(":")[2] for ref in known}
+    n_links = mend_exported_links(session.folder, old_root=Path(session.roots[name]), new_root=folder, known=names)
+    return Session(session.folder, document), replace(report, n_links=n_links)
 
 
 def _known_files(session: Session, name: str, *, lease_s: float) -> dict[str, int]:

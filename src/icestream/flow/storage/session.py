@@ -1,7 +1,5 @@
 """A session on disk: one folder that holds everything and can be moved or copied."""
 
-import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from icestream.errors import SessionError, SourceGone
+from icestream.errors import SessionError
 from icestream.files import publish_text
 from icestream.flow.storage.location import Location, hide_passwords, is_url, locate_server
 from icestream.flow.workflow.acquiring import refuse_impossible
@@ -20,8 +18,6 @@ from icestream.records import Acquisition
 
 DOCUMENT = "session.yaml"
 STORE = "icestream.db"
-RESULTS = "steps"
-"""The folder of a session below which its results are."""
 _ROOT_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 
 
@@ -160,41 +156,3 @@ def _check_roots(document: SessionDocument) -> None:
     for name in document.roots:
         if not _ROOT_NAME.match(name) or name == "session":
             raise SessionError(f"root {name!r}: a root's name is made of a-z, 0-9 and _, and is not 'session'")
-
-
-def resolve_ref(roots: dict[str, str], ref: str) -> Path:
-    """Return the absolute path behind ``root:relative``; it cannot leave its root.
-
-    Raises
-    ------
-    SourceGone
-        The root is not known to this session.
-    SessionError
-        The path leads out of its root.
-    """
-    name, _, relative = ref.partition(":")
-    if name not in roots:
-        raise SourceGone(f"{ref}: this session has no root {name!r}; it has {', '.join(sorted(roots))}")
-    root = roots[name]
-    path = os.path.normpath(os.path.join(root, relative))  # noqa: PTH118
-    if path != root and not path.startswith(root.rstrip("/") + "/"):
-        raise SessionError(f"{ref}: leads out of its root {root}")
-    return Path(path)
-
-
-def files_named_in(record_json: str) -> list[str]:
-    """Return the session's own files that a stored record names."""
-    found: list[str] = []
-    _collect_files(json.loads(record_json), found)
-    return found
-
-
-def _collect_files(value: object, found: list[str]) -> None:
-    if isinstance(value, str) and value.startswith(f"session:{RESULTS}/"):
-        found.append(value)
-    elif isinstance(value, dict):
-        for inner in value.values():
-            _collect_files(inner, found)
-    elif isinstance(value, list):
-        for inner in value:
-            _collect_files(inner, found)
