@@ -22,6 +22,7 @@ import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -210,7 +211,7 @@ def main():
     if options.relion:
         report["relion_version"] = relion_version()
     rng = np.random.default_rng(options.seed)
-    rows = {}
+    rows: dict[str, list[dict[str, Any]]] = {}
     for _ in range(options.count):
         settings = draw_settings(rng, side=options.side, local_ang=options.motion_ang, flowing=options.flowing)
         with tempfile.TemporaryDirectory() as folder:
