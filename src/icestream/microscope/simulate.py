@@ -117,8 +117,15 @@ def _expose(
     specimen = add_scene(bare, truth, generator=settings.generator(_EXPOSURE_KEY, index, 2))
     dose = settings.dose_per_frame_e_per_ang2 * beam
     flow = None if settings.ice_motion_ang2_per_e == 0 or not bare.ice.any() else _flow(settings, index, truth, bare, dose)
-    ice = None if flow is None else (pattern + (specimen.ice - bare.ice) for pattern in flow)
+    ice = None if flow is None else (_replace_ice(specimen, bare, pattern) for pattern in flow)
     return truth, expected_frames(truth, specimen, dose_per_frame_e_per_ang2=dose, ice=ice), generator
+
+
+def _replace_ice(specimen: Specimen, bare: Specimen, pattern: NDArray[np.complex64]) -> NDArray[np.complex64]:
+    """Return the ice of a specimen with another pattern; what its scene adds to the bare one stays."""
+    ice = specimen.ice.copy()
+    ice[: len(pattern)] += pattern - bare.ice
+    return ice
 
 
 def _flow(

@@ -6,7 +6,7 @@ declares the name that the store gives it, the columns of its table, and what is
 
 from icestream.records.acquisition import Acquisition, ExposureMetadata, PossibleAcquisition, possible_range
 from icestream.records.classes import ClassAssignments, ClassAverages, ClassInfo
-from icestream.records.ctf import CtfAgreement, CtfFit
+from icestream.records.ctf import CTF_COLUMNS, TWO_CTFS, CtfAgreement, CtfFit
 from icestream.records.ctf_local import CtfLocal
 from icestream.records.export import RelionProject
 from icestream.records.gain import GainMonitor, GainReference, Unevenness
@@ -19,6 +19,8 @@ from icestream.records.quality import MicrographKind, MicrographQuality, TiltMea
 from icestream.records.vocabulary import Block, Column, FileRef, Record, Snapshot, named_records, record_named
 
 __all__ = [
+    "CTF_COLUMNS",
+    "TWO_CTFS",
     "Acquisition",
     "Block",
     "ClassAssignments",

@@ -16,6 +16,9 @@ class Motion(Record):
 
     global_yx_px: list[tuple[Pixel, Pixel]] = Field(description="Per frame, in raw pixels")
     local_coefficients: list[list[float]] | None = Field(None, description="(2, n), y then x; terms: algorithms.motion.model")
+    local_reference: list[float] | None = Field(
+        None, description="Time terms (3,) from which the micrograph counts its local motion; unset: those of frame 0"
+    )
     local_rms_px: Pixel | None = Field(None, description="Spread of the patch tracks about the local model")
     total_px: Pixel = Field(description="Length of the global path")
     early_px: Pixel = Field(description="Path length in the first quarter of the frames")
