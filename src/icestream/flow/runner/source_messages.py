@@ -124,7 +124,9 @@ class SourceMessages:
         if found.record is not None:
             task.key = key = key_of_record(writing.connection, key, found.record, known_before=False)
         self._reopen(writing)
-        warn_of_missing_values(writing, workflow.session.document.acquisition, step, unit, found)
+        if found.error is None:
+            session = workflow.session.document.acquisition
+            warn_of_missing_values(writing, session, step, unit, found.name, found.acquisition)
         warn_of_files(writing, step, unit, found)
         warn_of_contradictions(writing, workflow.session.document.acquisition, found.acquisition, found.name)
         weight = 1
