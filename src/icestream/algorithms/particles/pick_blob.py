@@ -4,7 +4,7 @@ A first pass finds blobs of the expected size with the Laplacian of a Gaussian a
 Comput. Vis. 30, 79; as a particle picker: Zivanov et al. 2018, eLife 7:e42166; Voss et al. 2009, J. Struct. Biol. 166, 205).
 The average of the best blobs, made round, is then a template of this very specimen at this very defocus: it is correlated
 with the micrograph by the fast local correlation of Roseman (2003), Ultramicroscopy 94, 225, and learned again from what it
-finds. So shells, discs and elongated particles are all centred.
+finds, from places that are centred each time (`centre_2d`). So shells, discs and elongated particles are all centred.
 
 How many peaks are particles is decided by comparison with decoys, the peaks of inverted contrast (see `decoys`).
 """
@@ -21,10 +21,14 @@ from icestream.algorithms.fourier import Image, crop_fourier_2d, frequency_radiu
 from icestream.algorithms.micrograph.contamination import mask_contamination_2d, robust_zscore
 from icestream.algorithms.particles.decoys import choose_threshold, compete
 from icestream.algorithms.particles.matching import average_radially_2d, correlate_locally_2d
-from icestream.algorithms.particles.peaks import find_peaks_2d
+from icestream.algorithms.particles.peaks import climb_2d, find_peaks_2d, suppress_neighbours
 
 WORKING_DIAMETER_PX = 32.0
 """The micrograph is reduced until a particle is this wide (after Topaz: Bepler et al. 2019, Nat. Methods 16, 1153)."""
+
+_SOFTENED_TO_LEARN = 0.13  # diameters, the standard deviation of a Gaussian
+_SOFTENED_AT_LAST = 0.08
+_FURTHEST = 0.25  # diameters
 
 
 @dataclass(frozen=True)
@@ -90,10 +94,32 @@ def blob_response_2d(image: Image, *, diameters_px: tuple[float, ...]) -> Image:
     return strongest[pad : pad + height, pad : pad + width]
 
 
+def centre_2d(response: Image, yx_px: NDArray[np.float64], *, diameter_px: float, softened: float) -> NDArray[np.float64]:
+    """Move peaks of a response to the middle of their particles: ``(n, 2)``, at most a quarter of a diameter.
+
+    The response is blurred first. What is fine in a template, such as the fringes of the defocus, matches the heaviest part of a
+    particle that is not round, and its outline matches the whole.
+
+    Parameters
+    ----------
+    response
+        ``(h, w)``.
+    yx_px
+        ``(n, 2)``.
+    diameter_px
+        Of a particle.
+    softened
+        Standard deviation of the blur, in diameters.
+    """
+    soft = ndimage.gaussian_filter(response, softened * diameter_px, mode="reflect")
+    return climb_2d(soft, yx_px, reach_px=_FURTHEST * diameter_px)
+
+
 @dataclass(frozen=True)
 class _Peaks:
-    """Peaks of a response, all of them, and the heights of those peaks and decoys that won against the other contrast."""
+    """A response, all its peaks, and the heights of those peaks and decoys that won against the other contrast."""
 
+    response: Image
     yx_px: NDArray[np.float64]
     score: NDArray[np.float64]
     winning: NDArray[np.float64]
@@ -104,15 +130,29 @@ class _Peaks:
         floor = 0.4 * float(np.median(self.score[:5])) if len(self.score) else 0.0
         return max(choose_threshold(self.winning, self.decoy, false_discovery_rate=false_discovery_rate), floor)
 
+    def evidence(self, false_discovery_rate: float) -> float:
+        """Return by how much the accepted peaks rise above the noise, all together."""
+        accepted = self.score[self.score >= self.threshold(false_discovery_rate)]
+        return float(np.sum(accepted - (np.median(self.decoy) if len(self.decoy) else 0.0)))
+
+    def centred(self, level: float, *, diameter_px: float, distance_px: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return positions ``(n, 2)`` and scores of the peaks above a level, centred, and no two closer than a distance."""
+        accepted = self.score >= level
+        yx_px = centre_2d(self.response, self.yx_px[accepted], diameter_px=diameter_px, softened=_SOFTENED_AT_LAST)
+        apart = suppress_neighbours(yx_px, min_distance_px=distance_px)
+        return yx_px[apart], self.score[accepted][apart]
+
 
 def _find_both_contrasts(
     response: Image, inverted: Image, *, distance_px: float, reach_px: float, allowed: NDArray[np.bool_]
 ) -> _Peaks:
+    """Find the peaks of both contrasts; a bright halo within a particle's reach of what is masked is no decoy but a side lobe."""
     yx_px, score = find_peaks_2d(response, min_distance_px=distance_px, allowed=allowed)
-    decoy_yx_px, decoy = find_peaks_2d(inverted, min_distance_px=distance_px, allowed=allowed)
+    clear = allowed if allowed.all() else ndimage.distance_transform_edt(allowed) > reach_px
+    decoy_yx_px, decoy = find_peaks_2d(inverted, min_distance_px=distance_px, allowed=clear)
     winning = score[compete(yx_px, score, decoy_yx_px, decoy, reach_px=reach_px)]
     decoy = decoy[compete(decoy_yx_px, decoy, yx_px, score, reach_px=reach_px)]
-    return _Peaks(yx_px, score, winning, decoy)
+    return _Peaks(response, yx_px, score, winning, decoy)
 
 
 def _choose_exemplars(peaks: _Peaks, *, trusting: bool, fewest: int = 5, most: int = 200) -> NDArray[np.float64]:
@@ -190,38 +230,42 @@ def pick_particles_2d(
     small = reduce_micrograph_2d(image, diameter_px=float(np.sqrt(diameter_px[0] * diameter_px[1])))
     scale = np.array(image.shape) / np.array(small.shape)  # (2,)
     smallest, largest, distance = np.array([*diameter_px, min_distance_px]) / float(scale.mean())
+    middle = float(np.sqrt(smallest * largest))
     find = partial(
         _find_both_contrasts, distance_px=distance, reach_px=distance, allowed=~mask_contamination_2d(small, diameter_px=largest)
     )
     flat = flatten_micrograph_2d(small, diameter_px=largest)
     scales = tuple(np.geomspace(0.8 * smallest, largest, 4))
     blobs = find(blob_response_2d(flat, diameters_px=scales), blob_response_2d(-flat, diameters_px=scales))
-    learned = [
-        _learn_and_find(flat, blobs, find, trusting=trusting, radius_px=0.65 * largest, n_rounds=n_rounds)
-        for trusting in (False, True)
-    ]
-    peaks = max(learned, key=lambda found: _evidence(found, found.threshold(false_discovery_rate)))
+    learn = partial(_learn_and_find, flat, blobs, find, diameter_px=middle, radius_px=0.65 * largest, n_rounds=n_rounds)
+    peaks = max((learn(trusting=trusting) for trusting in (False, True)), key=lambda found: found.evidence(false_discovery_rate))
     level = peaks.threshold(false_discovery_rate) if threshold is None else threshold
-    yx_px, score = peaks.yx_px[peaks.score >= level], peaks.score[peaks.score >= level]
+    yx_px, score = peaks.centred(level, diameter_px=middle, distance_px=distance)
     alike = reject_outliers_2d(remove_background_2d(small, diameter_px=largest), yx_px, radius_px=0.5 * smallest)
     return Blobs(yx_px[alike] * scale, score[alike], level)  # Fourier cropping leaves pixel 0 where it is
 
 
 def _learn_and_find(
-    flat: Image, peaks: _Peaks, find: Callable[[Image, Image], _Peaks], *, trusting: bool, radius_px: float, n_rounds: int
+    flat: Image,
+    peaks: _Peaks,
+    find: Callable[[Image, Image], _Peaks],
+    *,
+    trusting: bool,
+    diameter_px: float,
+    radius_px: float,
+    n_rounds: int,
 ) -> _Peaks:
-    """Learn a round template from peaks, find peaks with it, and so on."""
+    """Learn a round template from peaks, find peaks with it, and so on.
+
+    What is learned is centred each time on the top of the softened response: the peaks themselves are on the heaviest part of a
+    particle that is not round, and a template learned from them drifts further there from round to round.
+    """
     for _ in range(n_rounds):
         exemplars = _choose_exemplars(peaks, trusting=trusting)
         if not len(exemplars):
             break
-        profile = average_radially_2d(flat, exemplars, radius_px=radius_px)
+        centred = centre_2d(peaks.response, exemplars, diameter_px=diameter_px, softened=_SOFTENED_TO_LEARN)
+        profile = average_radially_2d(flat, centred, radius_px=radius_px)
         response = correlate_locally_2d(flat, profile, radius_px=radius_px)
         peaks = find(response, -response)
     return peaks
-
-
-def _evidence(peaks: _Peaks, level: float) -> float:
-    """Return by how much the accepted peaks rise above the noise, all together."""
-    accepted = peaks.score[peaks.score >= level]
-    return float(np.sum(accepted - (np.median(peaks.decoy) if len(peaks.decoy) else 0.0)))
