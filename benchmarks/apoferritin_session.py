@@ -1,8 +1,9 @@
 """A whole session on real data: python benchmarks/apoferritin_session.py <empiar10146_apoferritin> <new folder>.
 
 Eight frame averages of EMPIAR-10146 are copied one by one into a watched folder while `icestream run` processes them from import
-to 2D classes and the RELION project. Prints one JSON line: F1 of the picks against the manual picks (within 0.3 diameters;
-half a diameter of border is not counted) and how far they are from those, the defocus beside the one in the data's own description, and how long it took.
+to 2D classes and the RELION project. Prints one JSON line: F1 of the picks against the manual picks (within 0.3 diameters; half a
+diameter of border is not counted) and their distance from those, the defocus beside the one in the data's own description, and
+how long it took.
 """
 
 import json

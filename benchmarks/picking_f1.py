@@ -2,8 +2,8 @@
 
 With ``--relion`` also that of RELION's Laplacian-of-Gaussian picker, as `relion_log_picker` runs it with its defaults.
 
-A pick matches a manual pick within 0.3 diameters (best assignment); the distance of the two is told too, and is mostly that of the
-manual picks from the centres, which were read off discs drawn by hand. What lies within half a diameter of the border is not
+A pick matches a manual pick within 0.3 diameters (best assignment). Their distance is told too; most of it is that of the manual
+picks from the centres, for these are the middles of discs drawn by hand. What lies within half a diameter of the border is not
 counted, for there the manual picks are incomplete. Five micrographs served for development; three were held out. The blob
 filter alone is shown at the best threshold for each micrograph, which nobody knows beforehand.
 """
