@@ -4,7 +4,8 @@ A first pass finds blobs of the expected size with the Laplacian of a Gaussian a
 Comput. Vis. 30, 79; as a particle picker: Zivanov et al. 2018, eLife 7:e42166; Voss et al. 2009, J. Struct. Biol. 166, 205).
 The average of the best blobs, made round, is then a template of this very specimen at this very defocus: it is correlated
 with the micrograph by the fast local correlation of Roseman (2003), Ultramicroscopy 94, 225, and learned again from what it
-finds, from places that are centred each time (`centre_2d`). So shells, discs and elongated particles are all centred.
+finds. In the end the picks are centred with a template of what is centred already (`centre_particles_2d`), so that shells, discs
+and elongated particles all have their picks in the middle.
 
 How many peaks are particles is decided by comparison with decoys, the peaks of inverted contrast (see `decoys`).
 """
@@ -29,6 +30,7 @@ WORKING_DIAMETER_PX = 32.0
 _SOFTENED_TO_LEARN = 0.13  # diameters, the standard deviation of a Gaussian
 _SOFTENED_AT_LAST = 0.08
 _FURTHEST = 0.25  # diameters
+_MOST_EXEMPLARS = 200
 
 
 @dataclass(frozen=True)
@@ -94,25 +96,36 @@ def blob_response_2d(image: Image, *, diameters_px: tuple[float, ...]) -> Image:
     return strongest[pad : pad + height, pad : pad + width]
 
 
-def centre_2d(response: Image, yx_px: NDArray[np.float64], *, diameter_px: float, softened: float) -> NDArray[np.float64]:
-    """Move peaks of a response to the middle of their particles: ``(n, 2)``, at most a quarter of a diameter.
+def centre_particles_2d(
+    flat: Image, response: Image, yx_px: NDArray[np.float64], *, diameter_px: float, radius_px: float, n_rounds: int
+) -> NDArray[np.float64]:
+    """Move peaks of a response to the middle of their particles: ``(n, 2)``.
 
-    The response is blurred first. What is fine in a template, such as the fringes of the defocus, matches the heaviest part of a
-    particle that is not round, and its outline matches the whole.
+    The peaks are on the heaviest part of a particle that is not round, and a template learned from them drifts further there from
+    round to round: what is fine in it, such as the fringes of the defocus, matches that part. So the response is blurred,
+    particles are moved to its tops, and a template of what is then centred gives the next response.
 
     Parameters
     ----------
-    response
-        ``(h, w)``.
+    flat, response
+        ``(h, w)``: the micrograph without background, and where it looks like a particle.
     yx_px
-        ``(n, 2)``.
+        ``(n, 2)``, the best first.
     diameter_px
-        Of a particle.
-    softened
-        Standard deviation of the blur, in diameters.
+        Of a particle; in each round it moves by at most a quarter of it.
+    radius_px
+        Radius of the template.
+    n_rounds
+        How often the template is learned.
     """
-    soft = ndimage.gaussian_filter(response, softened * diameter_px, mode="reflect")
-    return climb_2d(soft, yx_px, reach_px=_FURTHEST * diameter_px)
+    furthest = _FURTHEST * diameter_px
+    for _ in range(n_rounds if len(yx_px) else 0):
+        soft = ndimage.gaussian_filter(response, _SOFTENED_TO_LEARN * diameter_px, mode="reflect")
+        yx_px = climb_2d(soft, yx_px, reach_px=furthest)
+        profile = average_radially_2d(flat, yx_px[:_MOST_EXEMPLARS], radius_px=radius_px)
+        response = correlate_locally_2d(flat, profile, radius_px=radius_px)
+    soft = ndimage.gaussian_filter(response, _SOFTENED_AT_LAST * diameter_px, mode="reflect")
+    return climb_2d(soft, yx_px, reach_px=furthest)
 
 
 @dataclass(frozen=True)
@@ -135,13 +148,6 @@ class _Peaks:
         accepted = self.score[self.score >= self.threshold(false_discovery_rate)]
         return float(np.sum(accepted - (np.median(self.decoy) if len(self.decoy) else 0.0)))
 
-    def centred(self, level: float, *, diameter_px: float, distance_px: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return positions ``(n, 2)`` and scores of the peaks above a level, centred, and no two closer than a distance."""
-        accepted = self.score >= level
-        yx_px = centre_2d(self.response, self.yx_px[accepted], diameter_px=diameter_px, softened=_SOFTENED_AT_LAST)
-        apart = suppress_neighbours(yx_px, min_distance_px=distance_px)
-        return yx_px[apart], self.score[accepted][apart]
-
 
 def _find_both_contrasts(
     response: Image, inverted: Image, *, distance_px: float, reach_px: float, allowed: NDArray[np.bool_]
@@ -155,7 +161,7 @@ def _find_both_contrasts(
     return _Peaks(response, yx_px, score, winning, decoy)
 
 
-def _choose_exemplars(peaks: _Peaks, *, trusting: bool, fewest: int = 5, most: int = 200) -> NDArray[np.float64]:
+def _choose_exemplars(peaks: _Peaks, *, trusting: bool, fewest: int = 5, most: int = _MOST_EXEMPLARS) -> NDArray[np.float64]:
     """Return the positions from which the template is learned: ``(n, 2)``, empty where there is no peak.
 
     They are the peaks that are surely no noise; where fewer than ``fewest`` are sure, or they are not to be trusted, the better
@@ -237,35 +243,26 @@ def pick_particles_2d(
     flat = flatten_micrograph_2d(small, diameter_px=largest)
     scales = tuple(np.geomspace(0.8 * smallest, largest, 4))
     blobs = find(blob_response_2d(flat, diameters_px=scales), blob_response_2d(-flat, diameters_px=scales))
-    learn = partial(_learn_and_find, flat, blobs, find, diameter_px=middle, radius_px=0.65 * largest, n_rounds=n_rounds)
+    learn = partial(_learn_and_find, flat, blobs, find, radius_px=0.65 * largest, n_rounds=n_rounds)
     peaks = max((learn(trusting=trusting) for trusting in (False, True)), key=lambda found: found.evidence(false_discovery_rate))
     level = peaks.threshold(false_discovery_rate) if threshold is None else threshold
-    yx_px, score = peaks.centred(level, diameter_px=middle, distance_px=distance)
+    yx_px, score = peaks.yx_px[peaks.score >= level], peaks.score[peaks.score >= level]
+    yx_px = centre_particles_2d(flat, peaks.response, yx_px, diameter_px=middle, radius_px=0.65 * largest, n_rounds=n_rounds)
+    apart = suppress_neighbours(yx_px, min_distance_px=distance)
+    yx_px, score = yx_px[apart], score[apart]
     alike = reject_outliers_2d(remove_background_2d(small, diameter_px=largest), yx_px, radius_px=0.5 * smallest)
     return Blobs(yx_px[alike] * scale, score[alike], level)  # Fourier cropping leaves pixel 0 where it is
 
 
 def _learn_and_find(
-    flat: Image,
-    peaks: _Peaks,
-    find: Callable[[Image, Image], _Peaks],
-    *,
-    trusting: bool,
-    diameter_px: float,
-    radius_px: float,
-    n_rounds: int,
+    flat: Image, peaks: _Peaks, find: Callable[[Image, Image], _Peaks], *, trusting: bool, radius_px: float, n_rounds: int
 ) -> _Peaks:
-    """Learn a round template from peaks, find peaks with it, and so on.
-
-    What is learned is centred each time on the top of the softened response: the peaks themselves are on the heaviest part of a
-    particle that is not round, and a template learned from them drifts further there from round to round.
-    """
+    """Learn a round template from peaks, find peaks with it, and so on."""
     for _ in range(n_rounds):
         exemplars = _choose_exemplars(peaks, trusting=trusting)
         if not len(exemplars):
             break
-        centred = centre_2d(peaks.response, exemplars, diameter_px=diameter_px, softened=_SOFTENED_TO_LEARN)
-        profile = average_radially_2d(flat, centred, radius_px=radius_px)
+        profile = average_radially_2d(flat, exemplars, radius_px=radius_px)
         response = correlate_locally_2d(flat, profile, radius_px=radius_px)
         peaks = find(response, -response)
     return peaks
