@@ -32,7 +32,7 @@ class TriageParams(Params):
     min_score: float | None = Field(None, ge=0, le=1, description="Smallest probability that the micrograph is worth keeping")
 
 
-@step.map("measure_quality", version=2, reads=("pixel_size_ang", "dose_per_frame_e_per_ang2"))
+@step.map("measure_quality", version=3, reads=("pixel_size_ang", "dose_per_frame_e_per_ang2"))
 def measure_quality(micrograph: Micrograph, acquisition: Acquisition, ctx: Context) -> MicrographQuality:
     """Measure what a micrograph looks like, and name its kind: empty, bare or crystalline ice, film, dirt, or with particles.
 
