@@ -66,7 +66,7 @@ def main(data: Path, folder: Path) -> None:
             defocus[stamp] = {"um": round(mean_um, 3), "described_um": round(expected[stamp], 3)}
         for stored in view.records("picks"):
             image, truth = load(data / "averages" / f"{names[stored.unit]}.png")
-            table = from_block(stored.block)
+            table = from_block(stored.block or b"")
             picked = np.stack([table["y_px"], table["x_px"]], axis=1)  # (n, 2)
             found = count(picked, truth, image.shape, DIAMETER_ANG / PIXEL_SIZE_ANG)
             offsets.append(offsets_ang(picked, truth))

@@ -131,7 +131,8 @@ def main():
         images = [simulate_micrograph(rng, values, side=options.side, snr=options.snr) for values in settings]
     else:
         drawn = [draw_microscope(rng, index, phase=options.phase) for index in range(options.count)]
-        images, settings = zip(*(expose_micrograph(values, side=options.side) for values in drawn), strict=True)
+        exposed = [expose_micrograph(values, side=options.side) for values in drawn]
+        images, settings = [image for image, _ in exposed], [values for _, values in exposed]
     report = {"benchmark": "ctf_accuracy", **{key: value for key, value in vars(options).items() if key != "aspire_python"}}
     for estimator in ESTIMATORS:
         if options.estimator in (estimator, "both"):

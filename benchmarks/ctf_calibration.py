@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -108,14 +109,14 @@ def main():
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
     rng = np.random.default_rng(options.seed)
-    results = {name: [] for name in ESTIMATORS}
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in ESTIMATORS}
     for index in range(options.count):
         settings = draw_settings(rng, index, phase=options.phase)
         snr = 10.0 ** rng.uniform(-3.0, -1.0)
         image = simulate_micrograph(rng, settings, side=options.side, snr=snr)
         for name, rows in results.items():
             rows.append(judge(fit_image(image, settings, estimator=name, phase=options.phase)[0], settings) | {"snr": snr})
-    junk = {name: [] for name in ESTIMATORS}
+    junk: dict[str, list[dict[str, Any]]] = {name: [] for name in ESTIMATORS}
     for index in range(options.junk * len(JUNK)):
         settings, kind = draw_settings(rng, index // len(JUNK), phase=False), JUNK[index % len(JUNK)]
         image = draw_junk(rng, kind, side=options.side)

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -95,7 +96,7 @@ def fit_both(folder, values, *, aligned, doses):
 
 def measure(rng, name, *, count, side, doses):
     changes, aligned = CASES[name]
-    rows = {}
+    rows: dict[str, list[Any]] = {}
     for index in range(count):
         with tempfile.TemporaryDirectory() as folder:
             values = draw_movie(rng, index, side=side) | changes

@@ -232,7 +232,7 @@ def main():
     if options.plot:
         draw_example(options.plot)
         return
-    rows = {}
+    rows: dict[str, list[object]] = {}
     for kind, count in (("level", options.level), ("tilted", options.count)):
         rng = np.random.default_rng([options.seed, kind == "level"])
         drawn = [draw_specimen(rng, index, level=kind == "level") for index in range(count)]

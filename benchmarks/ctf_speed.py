@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -57,7 +58,7 @@ def main():
         return
     rng = np.random.default_rng(options.seed)
     report = {"benchmark": "ctf_speed", **{name: value for name, value in vars(options).items() if name != "one"}}
-    rows = {name: [] for name in ESTIMATORS}
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in ESTIMATORS}
     with tempfile.TemporaryDirectory() as folder:
         for pixel in options.pixels:
             path = Path(folder) / "image.npy"

@@ -16,8 +16,8 @@ from pathlib import Path
 import psutil
 
 import with_toys  # noqa: F401 - first: it makes the toy steps importable
-from icestream.flow.runner.build import resume
 from icestream.flow.runner.loop import Runner
+from icestream.flow.runner.resuming import resume
 from icestream.flow.runner.status import RunStatus
 from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage.session import open_session
@@ -88,7 +88,7 @@ def main(exposures: int, folder: Path) -> None:
     session = open_session(folder / "session")
     began = time.perf_counter()
     runner = Runner(session, Settings(cores=2, min_free_gb=0))
-    resume(runner)
+    resume(runner.parts)
     resume_s = time.perf_counter() - began
     runner.store.close("benchmark")
     began = time.perf_counter()

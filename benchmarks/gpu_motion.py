@@ -147,6 +147,8 @@ def time_whole(machine, raw):
                 power_spectra(sums.plain, tile_px=TILE_PX, n_sets=2)
                 host = sums.to_numpy()
             for suffix, image in (("plain", host.plain), ("weighted", host.weighted)):
+                if image is None:
+                    raise SystemExit(f"no {suffix} sum was made")
                 write_mrc(Path(name) / f"{suffix}.mrc", image, pixel_size_ang=1.0, remember=False)
     return time.perf_counter() - began
 

@@ -51,10 +51,15 @@ class RelionMotion:
         return whole
 
 
-def relion_version():
+def find_relion() -> str:
     path = shutil.which(PROGRAM)
     if path is None:
         raise SystemExit(f"{PROGRAM} is not there: install Debian's package relion")
+    return path
+
+
+def relion_version():
+    path = find_relion()
     said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
     words = [word for line in (said.stdout + said.stderr).splitlines() if "RELION version" in line for word in line.split()]
     return words[words.index("version:") + 1] if "version:" in words else "unknown"
@@ -62,7 +67,7 @@ def relion_version():
 
 def run_relion(frames, *, dose_e_per_px, patches, threads=1):
     """Correct a movie with RELION, as its own implementation does with dose weighting, and return what it found."""
-    path = shutil.which(PROGRAM)
+    path = find_relion()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with TiffWriter(folder / "movie.tiff") as writer:

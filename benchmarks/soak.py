@@ -24,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import with_toys  # noqa: F401 - first: it makes the toy steps importable
 from icestream.errors import SessionError
+from icestream.flow.commands.client import read_runner
 from icestream.flow.commands.requests import (
     Command,
     Continue,
@@ -236,12 +237,12 @@ def _end_left_over(session: Session, progress: Progress) -> bool:
     if not session.store_path.is_file():
         return False
     try:
-        (row,) = read_rows(session, schema.runner)
-    except (SessionError, ValueError, SQLAlchemyError):  # its tables are not made yet
+        row = read_runner(session)
+    except (SessionError, SQLAlchemyError):  # its tables are not made yet
         return False
-    if row["state"] != "running" or not is_alive(row):
+    if row is None or not is_alive(row):
         return False
-    process = psutil.Process(row["pid"])
+    process = psutil.Process(row.pid)
     process.kill()
     psutil.wait_procs([process], timeout=60)
     progress.runner_kills += 1

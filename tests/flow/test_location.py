@@ -107,7 +107,9 @@ def test_a_document_with_another_fault_does_not_repeat_a_password_either(tmp_pat
 
 
 def test_a_new_session_on_a_server_keeps_its_schema_when_it_is_moved(tmp_path: Path) -> None:
-    document = SessionDocument.model_validate({"name": "x", "steps": {}, "store": "postgresql://me@db/em"})
+    document = SessionDocument.model_validate(
+        {"name": "x", "steps": {"movies": {"use": "import_movies"}}, "store": "postgresql://me@db/em"}
+    )
     session = create_session(tmp_path / "here", document)
     (tmp_path / "here").rename(tmp_path / "there")
     assert open_session(tmp_path / "there").store_at == session.store_at

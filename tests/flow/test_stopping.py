@@ -83,7 +83,7 @@ def test_another_thread_hears_no_signals() -> None:
 
 def test_a_signal_within_a_signal_does_not_hang_the_runner(tmp_path: Path) -> None:
     folder = tmp_path / "session"
-    create_session(folder, SessionDocument.model_validate({"name": "x", "steps": {}}))
+    create_session(folder, SessionDocument.model_validate({"name": "x", "steps": {"movies": {"use": "import_movies"}}}))
     command = [sys.executable, "-c", INTERRUPTED, str(folder)]
     told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=LIMIT_S)
     assert int(told.stdout) > 1

@@ -7,7 +7,7 @@ import yaml
 from icestream.errors import WorkflowError
 from icestream.flow.storage.session import create_session
 from icestream.flow.workflow.building import build_graph
-from icestream.flow.workflow.graph import Workflow
+from icestream.flow.workflow.graph import StepSpec, Workflow
 from icestream.workflows import fill_template, load_template, placeholders_schema, read_template
 from icestream.workflows.export import choose_steps, dump_template, export_template
 from icestream.workflows.implied import imply_template
@@ -298,3 +298,14 @@ def test_a_wrong_connection_is_told_by_type(tmp_path: Path) -> None:
     with pytest.raises(WorkflowError, match="input 'micrograph' wants Micrograph, but movies gives Movie"):
         fill_template(joined, {"movies": tmp_path})
     assert fill_template(join_templates(head, part, {"steady": "aligned"}), {"movies": tmp_path}).steps["ctf"].inputs
+
+
+def test_the_folder_of_a_given_file_is_asked_for(tmp_path: Path) -> None:
+    steps = {"movies": StepSpec(use="import_movies"), "aligned": StepSpec(use="motion", inputs={"movie": "movies"})}
+    settings = {"aligned": {"defects": "k3:defects.txt"}}
+    plain, values = imply_template(steps), {"movies": tmp_path}
+    with pytest.raises(WorkflowError, match=r"'aligned' \(motion\) is given a file in the folder 'k3', .*--root k3=FOLDER"):
+        fill_template(plain, values, settings=settings)
+    assert fill_template(plain, values, settings=settings, roots={"k3": "/k3"}).roots["k3"] == "/k3"
+    asking = imply_template({**steps, "aligned": steps["aligned"].model_copy(update={"params": settings["aligned"]})})
+    assert asking.roots["k3"] == {"ask": "k3"}

@@ -37,7 +37,7 @@ def import_scipion(
     if target is not None and target.exists():
         raise WorkflowError(f"{target}: already exists; choose another file name")
     translation = translate_scipion(read_scipion_file(workflow))
-    if target is not None:
+    if target is not None and translation.steps:
         try:
             publish_text(target, write_workflow(translation, file_name=target.name))
         except OSError as error:
@@ -46,6 +46,8 @@ def import_scipion(
         print_json(_as_json(translation))
     else:
         _show(translation, target)
+    if not translation.steps:
+        raise WorkflowError(f"{workflow}: {'; '.join(translation.problems)}; nothing was written")
 
 
 def _show(translation: "Translation", target: Path | None) -> None:
@@ -69,6 +71,8 @@ def _show(translation: "Translation", target: Path | None) -> None:
             console.print(
                 f"  {escape(visible(describe_field(asked, names.get((asked.protocol, asked.parameter)))))}", soft_wrap=True
             )
+    if not translation.steps:
+        return
     for problem in translation.problems:
         errors().print(f"[yellow]note:[/] the workflow cannot run yet: {escape(problem)}", soft_wrap=True)
     if target is None:

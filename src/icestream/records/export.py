@@ -16,5 +16,7 @@ class RelionProject(Snapshot):
     folder: FileRef
     n_micrographs: int
     n_particles: int
+    n_picks: int | None = Field(None, description="Unset where no picks are connected")
     n_optics_groups: int = 1
+    list_locked: bool | None = Field(None, description="RELION's lock kept new jobs out of default_pipeline.star; else unset")
     motion_error_px: Pixel | None = Field(None, description="Largest difference of RELION's local motion from ours, over all")

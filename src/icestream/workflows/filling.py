@@ -13,7 +13,7 @@ from icestream.flow.workflow.acquiring import SessionAcquisition, describe_refus
 from icestream.flow.workflow.building import build_graph
 from icestream.flow.workflow.graph import StepSpec, Workflow
 from icestream.workflows.alternatives import take_first_inputs
-from icestream.workflows.implied import OPTIONS, type_of
+from icestream.workflows.implied import OPTIONS, given_roots, type_of
 from icestream.workflows.placeholders import Placeholder, describe_allowed, read_value
 from icestream.workflows.template import Template, TemplateStep, asks_in, closest, plain_step, substitute_all
 
@@ -180,6 +180,11 @@ def _check_sources(steps: Mapping[str, StepSpec], roots: Mapping[str, str]) -> l
     problems = []
     for name, spec in steps.items():
         step_type = type_of(spec)
+        problems += [
+            f"step {name!r} ({spec.use}) is given a file in the folder {root!r}, which is not given; write --root {root}=FOLDER"
+            for root in (given_roots(step_type, spec.params) if step_type is not None else ())
+            if root not in roots
+        ]
         field = None if step_type is None or not step_type.is_source else step_type.params.model_fields.get("root")
         wanted = None if field is None else spec.params.get("root", field.default)
         if wanted is not None and wanted not in roots:

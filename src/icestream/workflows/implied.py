@@ -12,6 +12,7 @@ from typing import Any
 from icestream.errors import IcestreamError
 from icestream.flow.declaration.registry import find_step
 from icestream.flow.declaration.step import StepType
+from icestream.flow.storage.contents import file_parameters
 from icestream.flow.workflow.acquiring import SessionAcquisition
 from icestream.flow.workflow.graph import StepSpec
 from icestream.records import GainReference, Picks
@@ -81,6 +82,13 @@ def imports_gain(step_type: StepType) -> bool:
     return step_type.is_source and step_type.output is not None and issubclass(step_type.output, GainReference)
 
 
+def given_roots(step_type: StepType, params: Mapping[str, Any]) -> list[str]:
+    """Return the roots of the files that parameters of a step name, as ``root:path``; the session's own folder is none."""
+    values = [params.get(name) for name in file_parameters(step_type)]
+    refs = [ref for value in values for ref in (value if isinstance(value, list) else [value]) if isinstance(ref, str)]
+    return [root for root in dict.fromkeys(ref.partition(":")[0] for ref in refs if ":" in ref) if root != "session"]
+
+
 def _may_be_asked(value: Any) -> bool:
     return isinstance(value, str) and value.isprintable() and len(value) <= LONGEST_TEXT
 
@@ -103,6 +111,8 @@ class _Maker:
             self._source(name, step_type, params)
         elif step_type.output is not None and issubclass(step_type.output, Picks):
             self._picker(name, step_type, params)
+        for root in given_roots(step_type, params) if step_type is not None else ():
+            self._root(root)
         given = {field: getattr(spec, field) for field in StepSpec.model_fields}
         kept = getattr(spec, "only_with", None) or only_with
         return TemplateStep(**{**given, "params": params, "only_with": kept})
@@ -170,7 +180,7 @@ class _Maker:
                 type="range",
                 unit="Å",
                 gt=0,
-                default=None if default is None else list(default),
+                default=list(default) if isinstance(default, tuple) else default,
                 group=_PARTICLE,
             )
         params["diameter_ang"] = {"ask": asked}

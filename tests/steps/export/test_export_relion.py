@@ -15,55 +15,14 @@ from icestream.algorithms.particles.extract import cut_boxes_2d
 from icestream.errors import ItemError
 from icestream.flow import Exposure
 from icestream.flow.declaration.step import step_type_of
-from icestream.io.blocks import dtype_of, to_block
 from icestream.io.image import read_image, read_stack, write_mrc
 from icestream.io.star import Table, read_star
-from icestream.records import Acquisition, CtfFit, FrameUse, Micrograph, Motion, Particles
+from icestream.records import Acquisition, FrameUse, Micrograph, Motion
 from icestream.steps.export.relion import ExportRelion, ExportRelionParams, ExportState
 from icestream.testing.context import StepBench
+from toys.relion_project import ACQUISITION, add, make_exposure
 
-ACQUISITION = Acquisition(pixel_size_ang=1.0, voltage_kv=300, cs_mm=2.7, amplitude_contrast=0.1)
-CTF = CtfFit(defocus_u_ang=15000, defocus_v_ang=14000, astigmatism_angle_deg=20, score=0.3, resolution_ang=5)
 RELION = ("relion_star_handler", "relion_image_handler", "relion_reconstruct", "relion_preprocess")
-Data = tuple[Exposure, Micrograph, CtfFit | None, Particles | None]
-
-
-def make_exposure(bench: StepBench, number: int, *, ctf: CtfFit | None = CTF, n_particles: int | None = 3) -> Data:
-    name = f"mic_{number}"
-    rng = np.random.default_rng(number)
-    write_mrc(bench.folder / f"{name}.mrc", rng.normal(size=(64, 96)).astype(np.float32), pixel_size_ang=2.0)
-    motion = Motion(global_yx_px=[(0.0, 0.0), (1.5, -0.5)], total_px=1.6, early_px=0.4)
-    micrograph = Micrograph(image=f"session:{name}.mrc", height_px=64, width_px=96, bin=2.0, motion=motion)
-    particles = None
-    if n_particles is not None:
-        table = np.zeros(n_particles, dtype=dtype_of(Particles.block_columns))
-        table["pid"], table["y_px"], table["x_px"] = np.arange(n_particles), 20 + number, 30 + np.arange(n_particles)
-        for column in ("defocus_u_ang", "defocus_v_ang", "astigmatism_angle_deg", "phase_shift_deg"):
-            table[column] = np.nan if ctf is None else getattr(ctf, column)
-        if n_particles:
-            stack = rng.normal(size=(n_particles, 16, 16)).astype(np.float32)
-            write_mrc(bench.folder / f"{name}.mrcs", stack, pixel_size_ang=4.0)
-        particles = Particles(
-            stack=f"session:{name}.mrcs" if n_particles else None,
-            count=n_particles,
-            box_px=16,
-            bin=4.0,
-            inverted=True,
-            phase_flipped=False,
-            micrograph=micrograph.image,
-            block=to_block(table),
-        )
-    return Exposure(f"{number:032x}"[::-1], name), micrograph, ctf, particles
-
-
-def add(bench: StepBench, state: ExportState, data: Sequence[Data], params: ExportRelionParams | None = None) -> ExportState:
-    exposures, micrographs, ctfs, particles = zip(*data, strict=True)
-    acquisition = [ACQUISITION] * len(data)
-    return (
-        ExportRelion()
-        .add(state, exposures, micrographs, ctfs, particles, acquisition, params or ExportRelionParams(), bench)
-        .state
-    )
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -76,7 +35,7 @@ def column(path: Path, table: str, label: str) -> list[str]:
 
 def test_ports_of_ctf_and_particles_are_optional() -> None:
     ports = {port.name: port.optional for port in step_type_of(ExportRelion).ports}
-    assert ports == {"micrograph": False, "ctf": True, "particles": True}
+    assert ports == {"micrograph": False, "ctf": True, "particles": True, "picks": True}
 
 
 def test_a_cropped_micrograph_has_no_movie_for_relion(tmp_path: Path) -> None:
@@ -192,7 +151,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     params = ExportRelionParams()
     with pytest.raises(ItemError, match="voltage_kv, cs_mm"):
         unset = Acquisition(pixel_size_ang=1, amplitude_contrast=0.1)
-        ExportRelion().add(ExportState(), [exposure], [micrograph], [ctf], [particles], [unset], params, bench)
+        ExportRelion().add(ExportState(), [exposure], [micrograph], [ctf], [particles], [unset], [None], params, bench)
     assert particles is not None
     flipped = particles.model_copy(update={"phase_flipped": True})
     with pytest.raises(ItemError, match="mic_1: its particles are phase-flipped"):
@@ -211,7 +170,7 @@ OTHER = ACQUISITION.model_copy(update={"pixel_size_ang": 0.8, "voltage_kv": 200}
 
 def add_with(bench: StepBench, state: ExportState, data: Sequence[Any], acquisition: Acquisition) -> ExportState:
     exposure, micrograph, ctf, particles = ([value] for value in data)
-    given = (exposure, micrograph, ctf, particles, [acquisition])
+    given = (exposure, micrograph, ctf, particles, [acquisition], [None])
     return ExportRelion().add(state, *given, ExportRelionParams(), bench).state
 
 

@@ -50,7 +50,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Microg
         ctf = estimate_ctf(micrograph, CtfParams(), acquisition, bench)
         picks = pick_blobs(micrograph, PickBlobParams(diameter_ang=(135, 165)), acquisition, bench)
         particles = extract_particles(micrograph, picks, ctf, ExtractParams(box_px=160, scaled_box_px=64), acquisition, bench)
-        exported = ([bench.exposure], [micrograph], [ctf], [particles], [acquisition])
+        exported = ([bench.exposure], [micrograph], [ctf], [particles], [acquisition], [picks])
         state = ExportRelion().add(state, *exported, ExportRelionParams(), bench).state
         micrographs.append(micrograph)
     folder = bench.export_folder()

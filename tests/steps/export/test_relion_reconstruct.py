@@ -116,11 +116,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         picks = pick_blobs(micrograph, PickBlobParams(diameter_ang=(135, 165)), acquisition, bench)
         params = ExtractParams(box_px=160, scaled_box_px=64)
         particles = extract_particles(micrograph, picks, ctf, params, acquisition, bench)
-        state = (
-            ExportRelion()
-            .add(state, [bench.exposure], [micrograph], [ctf], [particles], [acquisition], ExportRelionParams(), bench)
-            .state
-        )
+        exported = ([bench.exposure], [micrograph], [ctf], [particles], [acquisition], [picks])
+        state = ExportRelion().add(state, *exported, ExportRelionParams(), bench).state
     return folder, bench.export_folder()
 
 

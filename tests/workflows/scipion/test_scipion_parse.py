@@ -99,9 +99,6 @@ def test_who_has_to_be_waited_for_is_kept() -> None:
         ('[{"object.className": "A", "object.id": 1, "object.label": 5}]', "object.label is '5'; it must be text"),
         ('[{"object.className": "A", "object.id": 1, "a": {"b": 1}}]', "a is \"{'b': 1}\""),
         ('[{"object.className": "A", "object.id": 1, "a": [[1]]}]', "a is '"),
-        ('[{"object.className": "A", "object.id": 1, "a": NaN}]', "the number NaN"),
-        ('[{"object.className": "A", "object.id": 1, "a": 1e999}]', "larger than any number"),
-        ('[{"object.className": "A", "object.id": 1, "a": [1e999]}]', "larger than any number"),
         ('[{"object.className": "A", "object.id": 1, "a": "\\ud800"}]', "not Unicode text"),
         ('[{"object.className": "A", "object.id": 1, "a": 1, "a": 2}]', "a twice"),
         ('[{"object.className": "A", "object.id": 1, "a": "~L|d|9~"}]', "type 0 to 6"),
@@ -116,9 +113,18 @@ def test_what_is_no_export_is_refused_by_name(text: str, told: str) -> None:
     assert str(caught.value).startswith("here.json: ")
 
 
-def test_two_protocols_of_one_id_are_refused() -> None:
-    with pytest.raises(WorkflowError, match="two protocols have the id 7"):
-        _parse(_item("7"), _item(7))
+def test_of_two_protocols_of_one_id_the_last_is_taken_and_said() -> None:
+    (protocol,) = _parse(_item("7", "ProtGctf"), _item(7, binFactor=2)).protocols
+    assert (protocol.class_name, protocol.values["binFactor"]) == ("ProtImportMovies", 2)
+    assert protocol.notes == ("the file has the id 7 more than once, also as ProtGctf; the last is taken",)
+
+
+@pytest.mark.parametrize("written", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_number_that_is_not_finite_is_text_of_its_parameter_alone(written: str) -> None:
+    text = f'[{{"object.className": "A", "object.id": 1, "a": {written}, "b": [{written}], "c": 2.5}}]'
+    (protocol,) = parse_scipion(text, name="here").protocols
+    assert protocol.values == {"a": written, "b": (written,), "c": 2.5}
+    json.dumps(protocol.raw, allow_nan=False)
 
 
 def test_what_a_pointer_leads_to_outside_of_the_file_has_a_stand_in() -> None:

@@ -99,7 +99,7 @@ def test_a_workflow_of_a_facility_becomes_one_of_ours(facility: list[Item]) -> N
         "local": True,
         "patches": [7, 5],
         "group": 1,
-        "gain_orientation": "rot90",
+        "gain_orientation": "rot270",
         "eer_group": 32,
         "eer_upsampling": 2,
     }
@@ -110,6 +110,7 @@ def test_a_workflow_of_a_facility_becomes_one_of_ours(facility: list[Item]) -> N
         "max_astigmatism_ang": None,
         "max_relative_astigmatism": 0.1,
         "max_resolution_ang": 4.5,
+        "min_confidence": None,
     }
     assert translation.steps["picks"].params == {"diameter_ang": [108.0, 132.0]}  # 120 px of 2 x 0.5 Å
     assert translation.steps["particles"].params["box_diameters"] == 1.64
@@ -268,7 +269,7 @@ def test_defects_are_found_in_a_folder_of_their_own() -> None:
 def test_a_fixed_gain_is_turned_as_it_says(flip: int, turns: int) -> None:
     params = _params("ProtMotionCorr", MOVIE, gainRot=turns, gainFlip=flip)
     gain = np.arange(6).reshape(2, 3)
-    turned = np.rot90(gain, turns)
+    turned = np.rot90(gain, -turns)
     expected = {0: turned, 1: turned[::-1], 2: turned[:, ::-1]}[flip]
     assert np.array_equal(orient_gain_2d(gain, orientation=params["gain_orientation"]), expected)
 
@@ -459,8 +460,8 @@ def test_the_rule_of_max_shift_keeps_its_meaning(index: int, rule: str) -> None:
         ("ProtMotionCorr", MOVIE, {"splitEvenOdd": True, "doSaveUnweightedMic": False, "doApplyDoseFilter": False},
          {"write_halves": True, "write_unweighted": False, "dose_weighting": "off"}),
         ("ProtMotionCorr", MOVIE, {"doApplyDoseFilter": True, "gainRot": 0, "gainFlip": 0}, {}),
-        ("ProtMotionCorr", MOVIE, {"gainRot": 3, "gainFlip": 0}, {"gain_orientation": "rot270"}),
-        ("ProtMotionCorr", MOVIE, {"gainRot": 1, "gainFlip": 1}, {"gain_orientation": "flip rot270"}),
+        ("ProtMotionCorr", MOVIE, {"gainRot": 3, "gainFlip": 0}, {"gain_orientation": "rot90"}),
+        ("ProtMotionCorr", MOVIE, {"gainRot": 1, "gainFlip": 1}, {"gain_orientation": "flip rot90"}),
         ("ProtMotionCorr", MOVIE, {"gainFlip": 2}, {"gain_orientation": "flip rot180"}),
         ("ProtRelionMotioncor", MOVIE, {"doDW": False}, {"dose_weighting": "off"}),
         ("ProtRelionMotioncor", MOVIE, {"saveNonDW": False}, {"write_unweighted": False}),
@@ -473,9 +474,19 @@ def test_the_rule_of_max_shift_keeps_its_meaning(index: int, rule: str) -> None:
         ("CistemProtCTFFind", MICROGRAPH, {"findPhaseShift": True, "minPhaseShift": 0, "maxPhaseShift": 180},
          {"phase_shift_deg": [0, 180]}),
         ("CistemProtCTFFind", {"inputMovies": "2.outputMovies"}, {"lowRes": "30", "highRes": "5"}, {"resolution_ang": [30, 5]}),
-        ("XmippProtCTFConsensus", {"inputCTF": "3.outputCTF"}, {"useDefocus": False}, {"defocus_um": None}),
+        ("XmippProtCTFConsensus", {"inputCTF": "3.outputCTF"}, {"useDefocus": False},
+         {"defocus_um": None, "max_relative_astigmatism": None, "min_confidence": None}),
         ("XmippProtCTFConsensus", {"inputCTF": "3.outputCTF"}, {"useAstigmatism": "true", "astigmatism": 900},
-         {"max_astigmatism_ang": 900.0}),
+         {"max_astigmatism_ang": 900.0, "max_relative_astigmatism": None, "min_confidence": None}),
+        ("ProtGctf", MICROGRAPH, {"minDefocus": 0.5, "maxDefocus": 4, "lowRes": 0.05, "highRes": 0.35, "doPhShEst": True,
+                                  "phaseShiftL": 10, "phaseShiftH": 170},
+         {"defocus_um": [0.5, 4], "resolution_ang": [20, 2.857], "phase_shift_deg": [10, 170]}),
+        ("CistemProtCTFFind", MICROGRAPH, {"lowRes": 0.05, "highRes": 0.25, "ctfDownFactor": 2.0}, {"resolution_ang": [40, 8]}),
+        ("XmippProtCTFMicrographs", MICROGRAPH, {"lowRes": 0.05, "highRes": 0.4}, {"resolution_ang": [20, 2.5]}),
+        ("ProtGctf", MICROGRAPH, {"minDefocus": 0.5, "maxDefocus": 4, "lowRes": 4, "highRes": 20}, {"defocus_um": [0.5, 4]}),
+        ("ProtRelion2Autopick", MICROGRAPH, {"particleDiameter": 200}, {"diameter_ang": [180, 220]}),
+        ("XmippProtExtractParticles", PICKS, {"downFactor": 2.0, "boxSize": 64, "backRadius": 30},
+         {"box_px": 128, "scaled_box_px": 64, "background_diameter_ang": 120}),
         ("ProtRelionAutopickLoG", MICROGRAPH, {"minDiameter": 90, "maxDiameter": 110, "areParticlesWhite": True},
          {"diameter_ang": [90, 110], "dark": False}),
         ("ProtCryoSparcPatchCTFEstimate", MICROGRAPH, {}, {}),

@@ -144,7 +144,8 @@ def test_nothing_that_has_an_equivalent_gives_an_empty_workflow() -> None:
     assert data["steps"] == {}
     assert set(data) == {"steps", "disabled"}
     assert data["disabled"]["scipion_1"]["use"] == "scipion:LabProtNew"
-    assert build_graph(read_workflow(text, origin="here")).nodes == {}
+    with pytest.raises(WorkflowError, match="the workflow has no steps"):
+        build_graph(read_workflow(text, origin="here"))
 
 
 def test_the_command_to_go_on_with_is_safe_to_paste() -> None:

@@ -23,9 +23,10 @@ from icestream.flow.planning.dry_run import DryRun
 from icestream.flow.planning.planned_revisions import plan_revisions
 from icestream.flow.scheduling.instructions import NoticeCause
 from icestream.flow.storage import schema
+from icestream.flow.storage.file_refs import files_named_in, resolve_ref
 from icestream.flow.storage.own_params import load_replaced
 from icestream.flow.storage.read_connection import reading
-from icestream.flow.storage.session import Session, files_named_in, resolve_ref
+from icestream.flow.storage.session import Session
 
 STEPS, CHECKPOINTS = "steps", "checkpoints"
 _FILE = re.compile(r'"session:(steps/[^"\\]*)"')

@@ -15,7 +15,7 @@ from icestream.files import publish
 from icestream.flow.declaration.context import Exposure, Published
 from icestream.flow.declaration.program import FoundProgram, Program, ProgramSettings
 from icestream.flow.execution.work_folder import WorkFolder
-from icestream.flow.storage.session import RESULTS, resolve_ref
+from icestream.flow.storage.file_refs import RESULTS, resolve_ref
 from icestream.flow.workflow.programs import find_program
 
 _NO_SESSION = "the folder of the session is missing"

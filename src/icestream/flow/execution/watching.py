@@ -10,7 +10,7 @@ from pathlib import Path
 
 from icestream.errors import FileFormatError
 from icestream.flow.declaration.source import SeenFile
-from icestream.flow.storage.session import resolve_ref
+from icestream.flow.storage.file_refs import resolve_ref
 
 
 @dataclass
@@ -30,6 +30,10 @@ class WorkerSourceContext:
     def seen(self, file: SeenFile) -> bool:
         """Tell whether exactly this file was taken before."""
         return file in self.known
+
+    def took_any(self) -> bool:
+        """Tell whether anything was taken in an earlier run."""
+        return bool(self.known)
 
     @contextmanager
     def reading(self, file: SeenFile) -> Iterator[None]:

@@ -15,7 +15,8 @@ from tempfile import TemporaryDirectory
 from icestream.errors import SessionError
 from icestream.flow.storage.archive import Add, open_archive
 from icestream.flow.storage.copying import copy_store
-from icestream.flow.storage.session import DOCUMENT, STORE, Session, dump_document, resolve_ref
+from icestream.flow.storage.file_refs import resolve_ref
+from icestream.flow.storage.session import DOCUMENT, STORE, Session, dump_document
 
 IMAGES = {".mrc", ".mrcs", ".tif", ".tiff", ".eer", ".dm4"}
 """What ``with_images=False`` leaves out, where it belongs to a single exposure."""

@@ -1,6 +1,7 @@
 """Changing where a root of raw data is: after the data were moved, or a session was brought to another machine."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, select
@@ -11,7 +12,9 @@ from icestream.files import publish_text
 from icestream.flow.storage import claiming, schema
 from icestream.flow.storage.claiming import LEASE_S, RunnerRow, read_runner_row
 from icestream.flow.storage.database import engine_for
-from icestream.flow.storage.session import DOCUMENT, Session, dump_document, resolve_ref
+from icestream.flow.storage.exported_links import mend_exported_links
+from icestream.flow.storage.file_refs import resolve_ref
+from icestream.flow.storage.session import DOCUMENT, Session, check_roots_apart, dump_document
 from icestream.flow.storage.store_trouble import explain
 
 _SHOWN = 5
@@ -27,12 +30,24 @@ class RelinkReport:
     missing: tuple[str, ...]
     changed: tuple[str, ...]
     """Files of another size: they would be taken for new exposures."""
+    n_links: int = 0
+    """Links in exported projects that now lead to the new folder."""
 
 
 def relink_root(
     session: Session, name: str, folder: Path, *, force: bool = False, lease_s: float = LEASE_S
 ) -> tuple[Session, RelinkReport]:
-    """Let the root ``name`` be ``folder``; return the session as it is now, and what was found there.
+    """Let the root ``name`` be ``folder``, as `relink_roots` does."""
+    relinked, reports = relink_roots(session, {name: folder}, force=force, lease_s=lease_s)
+    return relinked, reports[name]
+
+
+def relink_roots(
+    session: Session, folders: Mapping[str, Path], *, force: bool = False, lease_s: float = LEASE_S
+) -> tuple[Session, dict[str, RelinkReport]]:
+    """Let roots, by name, be other folders: all, or none. Return the session as it is now, and what was found there.
+
+    Links of exported projects into the root follow it.
 
     Raises
     ------
@@ -41,22 +56,36 @@ def relink_root(
     SessionError
         There is no such root or folder, or none of the known files is there (and not ``force``).
     """
+    checked = {name: _check(session, name, folder, force=force, lease_s=lease_s) for name, folder in folders.items()}
+    roots = {**session.document.roots, **{name: str(report.folder) for name, (report, _) in checked.items()}}
+    document = session.document.model_copy(update={"roots": roots})
+    check_roots_apart(session.folder, document)
+    publish_text(session.folder / DOCUMENT, dump_document(document))
+    reports = {}
+    for name, (report, known) in checked.items():
+        old = Path(session.roots[name])
+        n_links = mend_exported_links(session.folder, old_root=old, new_root=report.folder, known=known)
+        reports[name] = replace(report, n_links=n_links)
+    return Session(session.folder, document), reports
+
+
+def _check(session: Session, name: str, folder: Path, *, force: bool, lease_s: float) -> tuple[RelinkReport, set[str]]:
+    """Return what is found of a root in a folder, and the names in the root of all files that the session knows."""
     known_roots = session.document.roots
     if name not in known_roots:
         raise SessionError(f"{session.folder}: has no root {name!r}; it has {', '.join(sorted(known_roots)) or 'none'}")
     folder = folder.absolute()
     if not folder.is_dir():
         raise SessionError(f"{folder}: is not a folder")
-    report = _look(name, folder, _known_files(session, name, lease_s=lease_s))
+    known = _known_files(session, name, lease_s=lease_s)
+    report = _look(name, folder, known)
     if not force and not report.n_found and (report.missing or report.changed):
         examples = ", ".join((*report.missing, *report.changed)[:_SHOWN])
         raise SessionError(
             f"{folder}: has none of the {len(report.missing) + len(report.changed)} files that the session knows "
             f"({examples}, …); --force makes it the root anyway"
         )
-    document = session.document.model_copy(update={"roots": {**known_roots, name: str(folder)}})
-    publish_text(session.folder / DOCUMENT, dump_document(document))
-    return Session(session.folder, document), report
+    return report, {ref.partition(":")[2] for ref in known}
 
 
 def _known_files(session: Session, name: str, *, lease_s: float) -> dict[str, int]:

@@ -1,7 +1,5 @@
 """A session on disk: one folder that holds everything and can be moved or copied."""
 
-import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,18 +8,17 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from icestream.errors import SessionError, SourceGone
-from icestream.files import publish_text
+from icestream.documents import read_document
+from icestream.errors import SessionError
+from icestream.files import SESSION_DOCUMENT, SESSION_FOLDERS, publish_text
 from icestream.flow.storage.location import Location, hide_passwords, is_url, locate_server
 from icestream.flow.workflow.acquiring import refuse_impossible
 from icestream.flow.workflow.building import build_graph
 from icestream.flow.workflow.graph import Graph, StepSpec, Workflow
 from icestream.records import Acquisition
 
-DOCUMENT = "session.yaml"
+DOCUMENT = SESSION_DOCUMENT
 STORE = "icestream.db"
-RESULTS = "steps"
-"""The folder of a session below which its results are."""
 _ROOT_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 
 
@@ -98,6 +95,7 @@ def create_session(folder: Path, document: SessionDocument) -> Session:
     if (folder / DOCUMENT).exists():
         raise SessionError(f"{folder}: already has a session; choose another folder, or run this one")
     _check_roots(document)
+    check_roots_apart(folder, document)
     location = Session(folder, document).store_at
     if not isinstance(location, Path):  # with the schema in it, so that a session that is moved finds its store again
         document = document.model_copy(update={"store": str(location)})
@@ -124,23 +122,20 @@ def open_session(folder: Path) -> Session:
     if not path.is_file():
         raise SessionError(f"{folder}: is not a session (it has no {DOCUMENT}); make one with `icestream new`")
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        loaded = read_document(path)
+    except ValueError as error:
+        raise SessionError(hide_passwords(f"{path}: {error}")) from None
+    try:
         if not isinstance(loaded, dict):
             raise SessionError(
                 f"{path}: {'is empty' if loaded is None else 'is not a mapping of names to values'}; "
                 "a session has `name` and `steps`"
             )
         document = SessionDocument.model_validate(loaded)
-    except UnicodeDecodeError:
-        raise SessionError(f"{path}: is not text") from None
-    except OSError as error:
-        raise SessionError(f"{path}: cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise SessionError(f"{path}: is not YAML: {hide_passwords(str(error))}") from None
     except ValidationError as error:
         lines = [
             f"{'.'.join(map(str, issue['loc']))}: {issue['msg']}"
-            + ("" if issue["type"] == "impossible" else f" (got {issue['input']!r})")
+            + ("" if issue["type"] == "impossible" else f" (got {issue['input']!r:.200})")
             for issue in error.errors()
         ]
         raise SessionError(hide_passwords(f"{path}: " + "; ".join(lines))) from None
@@ -162,39 +157,16 @@ def _check_roots(document: SessionDocument) -> None:
             raise SessionError(f"root {name!r}: a root's name is made of a-z, 0-9 and _, and is not 'session'")
 
 
-def resolve_ref(roots: dict[str, str], ref: str) -> Path:
-    """Return the absolute path behind ``root:relative``; it cannot leave its root.
+def check_roots_apart(folder: Path, document: SessionDocument) -> None:
+    """Refuse raw data among what the session itself writes: it would process its own results without end.
 
     Raises
     ------
-    SourceGone
-        The root is not known to this session.
     SessionError
-        The path leads out of its root.
+        Naming the root.
     """
-    name, _, relative = ref.partition(":")
-    if name not in roots:
-        raise SourceGone(f"{ref}: this session has no root {name!r}; it has {', '.join(sorted(roots))}")
-    root = roots[name]
-    path = os.path.normpath(os.path.join(root, relative))  # noqa: PTH118
-    if path != root and not path.startswith(root.rstrip("/") + "/"):
-        raise SessionError(f"{ref}: leads out of its root {root}")
-    return Path(path)
-
-
-def files_named_in(record_json: str) -> list[str]:
-    """Return the session's own files that a stored record names."""
-    found: list[str] = []
-    _collect_files(json.loads(record_json), found)
-    return found
-
-
-def _collect_files(value: object, found: list[str]) -> None:
-    if isinstance(value, str) and value.startswith(f"session:{RESULTS}/"):
-        found.append(value)
-    elif isinstance(value, dict):
-        for inner in value.values():
-            _collect_files(inner, found)
-    elif isinstance(value, list):
-        for inner in value:
-            _collect_files(inner, found)
+    home = folder.resolve()
+    for name, root in document.roots.items():
+        path = (folder / root).resolve()
+        if path.is_relative_to(home) and SESSION_FOLDERS.intersection(path.relative_to(home).parts[:1]):
+            raise SessionError(f"{name}: {path} is a folder into which the session {home} writes; raw data are read elsewhere")

@@ -28,6 +28,8 @@ def build_graph(workflow: Workflow) -> Graph:
     WorkflowError
         Naming every step, value and what was allowed; all problems at once.
     """
+    if not workflow.steps:
+        raise WorkflowError("the workflow has no steps, so there is nothing to run; add some under steps:")
     problems = check_after(workflow)
     order = _topological_order(workflow, problems)
     nodes: dict[str, Node] = {}

@@ -14,11 +14,21 @@ from icestream.flow import Accumulator, Context, Exposure, Field, Params, Update
 from icestream.io.blocks import from_block
 from icestream.io.star import Table, append_star_rows, format_star_head, write_star
 from icestream.io.star_grow import settle_star_table
-from icestream.records import Acquisition, CtfFit, Micrograph, Particles, Record, RelionProject
+from icestream.records import Acquisition, CtfFit, Micrograph, Particles, Picks, Record, RelionProject
 from icestream.records.ctf import CTF_COLUMNS
 from icestream.steps.export import relion_layout as layout
-from icestream.steps.export.relion_layout import CTF, EXTRACT, MOTION, Job, OpticsGroup
+from icestream.steps.export.relion_layout import (
+    COORDINATES_SUFFIX,
+    CTF,
+    EXTRACT,
+    MOTION,
+    NEXT_NUMBER,
+    PICK_NUMBER,
+    OpticsGroup,
+    pick_job,
+)
 from icestream.steps.export.relion_motion import motion_tables, place_movie
+from icestream.steps.export.relion_pipeline import Job, choose_number, list_jobs, lists_jobs
 
 _CTF_NAMES = tuple(column.name for column in CTF_COLUMNS)
 
@@ -29,30 +39,37 @@ class ExportRelionParams(Params):
     copy_images: bool = Field(False, description="Copy micrographs and particles into the project; unset: relative links")
 
 
-_TABLES: dict[Job, tuple[str, str]] = {
-    MOTION: ("micrographs", "micrographs_bytes"),
-    CTF: ("micrographs", "ctf_bytes"),
-    EXTRACT: ("particles", "particles_bytes"),
+_TABLES: dict[str, tuple[str, str]] = {
+    MOTION.kind: ("micrographs", "micrographs_bytes"),
+    CTF.kind: ("micrographs", "ctf_bytes"),
+    EXTRACT.kind: ("particles", "particles_bytes"),
+    pick_job(PICK_NUMBER).kind: ("coordinate_files", "picks_bytes"),
 }
+_NOTE = "Written by icestream export_relion while data were collected.\n"
 
 
 class ExportState(Record):
     """How far the project has come: the length of each table, and the values that rows share."""
 
-    schema_version: ClassVar[int] = 2
+    schema_version: ClassVar[int] = 3
 
     micrographs_bytes: int = 0
     ctf_bytes: int = 0
     particles_bytes: int = 0
+    picks_bytes: int = 0
+    pick_number: int | None = None
     n_micrographs: int = 0
     n_particles: int = 0
+    n_picks: int = 0
     groups: list[OpticsGroup] = Field(default_factory=list)
     with_ctf: bool = False
     motion_error_px: float | None = None
 
     @classmethod
     def upcast(cls, stored: dict[str, object], version: int) -> dict[str, object]:
-        """Read the state of a project that had one group of values."""
+        """Read the state of a project that had no picks (version 2), and one group of values (version 1)."""
+        if version == 2:
+            return stored
         if version != 1:
             return super().upcast(stored, version)
         kept = {name: value for name, value in stored.items() if name not in ("acquisition", "bin", "box_px", "particle_bin")}
@@ -83,7 +100,8 @@ class ExportRelion(Accumulator[ExportState, RelionProject]):
     Tables only grow. The state has their lengths, so a table is first cut to where the state says it ends: rows of an attempt
     that was interrupted vanish, and doing it again gives the same bytes. Exposures whose pixel size, voltage or other optics
     differ are optics groups of their own. In a project whose first particles have a CTF, particles without one are left out,
-    for RELION would take their defocus as zero. Movies are linked, so that RELION can polish particles from their frames.
+    for RELION would take their defocus as zero. Movies are linked, so that RELION can polish particles from their frames. Jobs
+    that people run in the project stay in its list, to which ours are only added.
     """
 
     def start(self, params: ExportRelionParams, ctx: Context) -> ExportState:
@@ -98,6 +116,7 @@ class ExportRelion(Accumulator[ExportState, RelionProject]):
         ctf: Sequence[CtfFit | None],
         particles: Sequence[Particles | None],
         acquisition: Sequence[Acquisition],
+        picks: Sequence[Picks | None],
         params: ExportRelionParams,
         ctx: Context,
     ) -> Update[ExportState]:
@@ -121,6 +140,9 @@ class ExportRelion(Accumulator[ExportState, RelionProject]):
             fit = ctf[index]
             if fit is not None:
                 state = _append(state, project, CTF, [layout.ctf_row(image, fit, group=number)])
+            found = picks[index]
+            if found is not None:
+                state = _add_picks(state, project, image, found)
             extracted = particles[index]
             if extracted is not None and extracted.stack is not None:
                 stack = _place(ctx.path(extracted.stack), project, EXTRACT, f"{name}.mrcs", params)
@@ -136,7 +158,9 @@ class ExportRelion(Accumulator[ExportState, RelionProject]):
             folder=f"session:{folder}",
             n_micrographs=state.n_micrographs,
             n_particles=state.n_particles,
+            n_picks=None if state.pick_number is None else state.n_picks,
             n_optics_groups=max(1, len(state.groups)),
+            list_locked=None if lists_jobs(ctx.export_folder(), _jobs(state)) else True,
             motion_error_px=state.motion_error_px,
         )
 
@@ -182,16 +206,19 @@ def _same_optics(one: OpticsGroup, other: OpticsGroup) -> bool:
     return all(layout.number(getattr(one, name)) == layout.number(getattr(other, name)) for name in names)
 
 
-def _before(groups: list[OpticsGroup], job: Job) -> dict[str, Table]:
-    return {"optics": layout.optics_table(groups, particles=job is EXTRACT)}
+def _before(groups: list[OpticsGroup], kind: str) -> dict[str, Table]:
+    """Return the tables above the growing one of a job."""
+    if kind not in (MOTION.kind, CTF.kind, EXTRACT.kind):
+        return {}
+    return {"optics": layout.optics_table(groups, particles=kind == EXTRACT.kind)}
 
 
 def _regroup(state: ExportState, groups: list[OpticsGroup]) -> ExportState:
     """Take new optics groups, and the lengths that the tables have with the new group in their heads."""
     changes: dict[str, object] = {"groups": groups}
-    for job, (_, length) in _TABLES.items():
+    for kind, (_, length) in _TABLES.items():
         if groups != state.groups and getattr(state, length):
-            old, new = (format_star_head("", [], before=_before(some, job)) for some in (state.groups, groups))
+            old, new = (format_star_head("", [], before=_before(some, kind)) for some in (state.groups, groups))
             changes[length] = getattr(state, length) + len(new) - len(old)
     return state.model_copy(update=changes)
 
@@ -214,8 +241,8 @@ def _place(source: Path, project: Path, job: Job, name: str, params: ExportRelio
 
 def _append(state: ExportState, project: Path, job: Job, rows: list[dict[str, str]]) -> ExportState:
     """Append ``rows`` to the table of ``job``, after cutting it to what the state says it holds."""
-    name, length = _TABLES[job]
-    table, before, path = layout.to_table(rows), _before(state.groups, job), project / job.path
+    name, length = _TABLES[job.kind]
+    table, before, path = layout.to_table(rows), _before(state.groups, job.kind), project / job.path
     head = len(format_star_head(name, list(table.columns), before=before))
     known = getattr(state, length)
     try:
@@ -269,21 +296,59 @@ def _add_particles(
     return state.model_copy(update={"with_ctf": with_ctf, "n_particles": state.n_particles + len(rows)})
 
 
+def _add_picks(state: ExportState, project: Path, image: str, picks: Picks) -> ExportState:
+    """Write the coordinates of one micrograph and add it to the table of the picking job, which is begun if need be."""
+    number = state.pick_number or choose_number(project, "AutoPick", note=_NOTE, first=PICK_NUMBER)
+    job = pick_job(number)
+    _write_job(project, job)
+    name = f"{job.folder}/{Path(image).relative_to(MOTION.folder).with_suffix('')}{COORDINATES_SUFFIX}"
+    target = project / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with publish(target) as temporary:
+        write_star(temporary, {"": layout.coordinates_table(from_block(picks.block))})
+    row = {"rlnMicrographName": image, "rlnMicrographCoordinates": name}
+    changes = {"pick_number": number, "n_picks": state.n_picks + picks.count}
+    return _append(state.model_copy(update=changes), project, job, [row])
+
+
+def _jobs(state: ExportState) -> dict[Job, tuple[Job, ...]]:
+    """Return the jobs that have something, each with those that it was given the output of."""
+    jobs: dict[Job, tuple[Job, ...]] = {}
+    if state.micrographs_bytes:
+        jobs[MOTION] = ()
+    if state.ctf_bytes:
+        jobs[CTF] = (MOTION,)
+    micrographs = tuple(jobs)[-1:]
+    picking: tuple[Job, ...] = ()
+    if state.pick_number is not None:
+        picking = (pick_job(state.pick_number),)
+        jobs[picking[0]] = micrographs
+    if state.particles_bytes:
+        jobs[EXTRACT] = (*micrographs, *picking)
+    return jobs
+
+
 def _write_pipeline(state: ExportState, project: Path) -> None:
     """Write the files by which RELION knows the jobs; they change only when a job appears."""
-    lengths = {MOTION: state.micrographs_bytes, CTF: state.ctf_bytes, EXTRACT: state.particles_bytes}
-    jobs = [job for job, length in lengths.items() if length]
+    jobs = _jobs(state)
     if not jobs:
         return
-    for job in jobs:
-        folder = project / job.folder
-        if not (folder / "RELION_JOB_EXIT_SUCCESS").exists():
-            write_star(folder / "job.star", layout.job_tables(job))
-            publish_text(folder / "note.txt", "Written by icestream export_relion while data were collected.\n")
-            publish_text(folder / "RELION_JOB_EXIT_SUCCESS", "")
-        node = project / ".Nodes" / str(job.node_type) / job.path
-        node.parent.mkdir(parents=True, exist_ok=True)
-        node.touch()
+    for job, given in jobs.items():
+        _write_job(project, job)
+        if job.node is not None and given:
+            publish_text(project / job.folder / job.node, f"{given[0].path}\n")
+        for name in job.nodes:
+            node = project / ".Nodes" / str(job.node_type) / name
+            node.parent.mkdir(parents=True, exist_ok=True)
+            node.touch()
     (project / ".gui_projectdir").touch()
-    with publish(project / "default_pipeline.star") as temporary:
-        write_star(temporary, layout.pipeline_tables(jobs))
+    list_jobs(project, jobs, next_number=NEXT_NUMBER)
+
+
+def _write_job(project: Path, job: Job) -> None:
+    folder = project / job.folder
+    if not (folder / "RELION_JOB_EXIT_SUCCESS").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_star(folder / "job.star", layout.job_tables(job))
+        publish_text(folder / "note.txt", _NOTE)
+        publish_text(folder / "RELION_JOB_EXIT_SUCCESS", "")

@@ -1,37 +1,41 @@
-"""How a RELION 3.1 project looks on disk: jobs, tables and the pipeline file; pure functions that return texts and tables.
+"""How a RELION 3.1 project looks on disk: jobs and tables; pure functions that return texts and tables.
 
 RELION reads the rows of an MRC file as stored, so coordinates and angles are ours unchanged.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from numpy.typing import NDArray
 
 from icestream.io.star import Table
 from icestream.records import CtfFit, Motion, Record
+from icestream.steps.export.relion_pipeline import Job
+
+MOTION = Job(
+    "MotionCorr/job001",
+    1,
+    "relion.motioncorr",
+    "corrected_micrographs.star",
+    1,
+    "MicrographGroupMetadata.star.relion.motioncorr",
+)
+CTF = Job("CtfFind/job002", 2, "relion.ctffind", "micrographs_ctf.star", 1, "MicrographGroupMetadata.star.relion.ctf")
+EXTRACT = Job("Extract/job003", 5, "relion.extract", "particles.star", 3, "ParticleGroupMetadata.star.relion")
+PICK_NUMBER = 4
+"""The number of the picking job, unless a job of somebody else has it."""
+NEXT_NUMBER = PICK_NUMBER + 1
+COORDINATES_SUFFIX = "_autopick.star"
 
 
-@dataclass(frozen=True)
-class Job:
-    """One job of the project; types are the numbers RELION 3.1 gives to processes and nodes (later versions read them too)."""
+def pick_job(number: int) -> Job:
+    """Return the picking job with this number.
 
-    folder: str
-    type: int
-    star: str
-    node_type: int
-
-    @property
-    def path(self) -> str:
-        """Return the job's main table, relative to the project."""
-        return f"{self.folder}/{self.star}"
-
-
-MOTION = Job("MotionCorr/job001", 1, "corrected_micrographs.star", 1)
-CTF = Job("CtfFind/job002", 2, "micrographs_ctf.star", 1)
-EXTRACT = Job("Extract/job003", 5, "particles.star", 3)
+    RELION 3.1 is given a file that names the micrographs, and looks for the coordinates of each by its suffix; later versions are
+    given the table of these files.
+    """
+    label = "MicrographCoordsGroup.star.relion.autopick"
+    return Job(f"AutoPick/job{number:03d}", 4, "relion.autopick", "autopick.star", 2, label, f"coords_suffix{COORDINATES_SUFFIX}")
 
 
 class OpticsGroup(Record):
@@ -140,32 +144,15 @@ def to_table(rows: list[dict[str, str]]) -> Table:
     return Table({label: [row[label] for row in rows] for label in rows[0]})
 
 
-def pipeline_tables(jobs: list[Job]) -> dict[str, Table]:
-    """Return ``default_pipeline.star`` for ``jobs``, each fed by the one before it; all have succeeded."""
-    edges = list(pairwise(jobs))
-    return {
-        "pipeline_general": Table({"rlnPipeLineJobCounter": [str(int(EXTRACT.folder[-3:]) + 1)]}, is_list=True),
-        "pipeline_processes": Table(
-            {
-                "rlnPipeLineProcessName": [f"{job.folder}/" for job in jobs],
-                "rlnPipeLineProcessAlias": ["None"] * len(jobs),
-                "rlnPipeLineProcessType": [str(job.type) for job in jobs],
-                "rlnPipeLineProcessStatus": ["2"] * len(jobs),
-            }
-        ),
-        "pipeline_nodes": Table(
-            {"rlnPipeLineNodeName": [job.path for job in jobs], "rlnPipeLineNodeType": [str(job.node_type) for job in jobs]}
-        ),
-        "pipeline_input_edges": Table(
-            {
-                "rlnPipeLineEdgeFromNode": [before.path for before, _ in edges],
-                "rlnPipeLineEdgeProcess": [f"{after.folder}/" for _, after in edges],
-            }
-        ),
-        "pipeline_output_edges": Table(
-            {"rlnPipeLineEdgeProcess": [f"{job.folder}/" for job in jobs], "rlnPipeLineEdgeToNode": [job.path for job in jobs]}
-        ),
-    }
+def coordinates_table(table: NDArray[Any]) -> Table:
+    """Return the picks of one micrograph, as RELION keeps them."""
+    return Table(
+        {
+            "rlnCoordinateX": [number(value) for value in table["x_px"]],
+            "rlnCoordinateY": [number(value) for value in table["y_px"]],
+            "rlnAutopickFigureOfMerit": [number(value) for value in table["score"]],
+        }
+    )
 
 
 def job_tables(job: Job) -> dict[str, Table]:

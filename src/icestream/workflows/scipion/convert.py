@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,9 @@ from icestream.workflows.scipion.parse import DynamicField, Pointer, Protocol, V
 
 MICROMETRES_BELOW = 100.0
 """A defocus below this was written in µm: older Xmipp protocols do, all others write Å, and nobody works at 100 Å."""
+
+NYQUIST = 0.5
+"""The highest digital frequency; no resolution in Å is that high."""
 
 _SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1, "": 1}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([dhms]?)")
@@ -160,10 +164,37 @@ def _micrometres(value: float) -> float:
     return value if abs(value) < MICROMETRES_BELOW else round(value * 1e-4, 6)
 
 
-def where(convert: Convert, *, otherwise: Any = ...) -> Convert:
-    """Convert the names after the first if the first says yes; else the criterion is off, or our default holds."""
+def as_resolution(reader: Reader, names: tuple[str, ...]) -> list[float]:
+    """Return the low and the high resolution in Å, from Å or from digital frequencies (1/px), which older protocols have.
+
+    Names after these are of a factor by which the micrograph was scaled down for this alone.
+    """
+    low, high = as_range(reader, names[:2])
+    if not (0 < low <= NYQUIST and 0 < high <= NYQUIST):
+        return [low, high]
+    if reader.pixel_ang is None:
+        raise UntranslatableError(f"{names[0]} {low:g} is a digital frequency, and the pixel size is not known")
+    pixel_ang = reader.pixel_ang
+    for name in names[2:]:
+        with suppress(AbsentError):
+            pixel_ang *= max(1.0, reader.number(name))
+    return [round(pixel_ang / low, 3), round(pixel_ang / high, 3)]
+
+
+def always(value: Any) -> Convert:
+    """Return a fixed value: what Scipion does always, and we unless told."""
+    return lambda _reader, _names: value
+
+
+def where(convert: Convert, *, otherwise: Any = ..., absent: Any = ...) -> Convert:
+    """Convert the names after the first if the first says yes; else the criterion is off, or our default holds.
+
+    ``absent`` is for protocols that did not have the criterion yet.
+    """
 
     def guarded(reader: Reader, names: tuple[str, ...]) -> Any:
+        if absent is not ... and names[0] not in reader.protocol.values:
+            return absent
         if reader.flag(names[0]):
             return convert(reader, names[1:])
         if otherwise is ...:
@@ -203,8 +234,8 @@ def times_pixel(reader: Reader, names: tuple[str, ...]) -> float:
 
 
 def twice_pixel(reader: Reader, names: tuple[str, ...]) -> float:
-    """Return a diameter in Å from a radius in pixels of the input."""
-    return 2 * times_pixel(reader, names)
+    """Return a diameter in Å from a radius in pixels of the particles."""
+    return round(2 * times_pixel(reader, names) * _down_factor(reader), 3)
 
 
 def per_raw_pixel(reader: Reader, names: tuple[str, ...]) -> float:
@@ -239,7 +270,17 @@ def as_box_px(reader: Reader, names: tuple[str, ...]) -> int:
     """Return the box in pixels of the micrograph, unless it is derived from the picked box."""
     if _box_size_protocol(reader, names[0]) is not None:
         raise AbsentError
-    return even_px(as_positive(reader, names) * reader.scale)
+    return even_px(as_positive(reader, names) * reader.scale * _down_factor(reader))
+
+
+def _down_factor(reader: Reader) -> float:
+    """Return by how much an older extraction scaled the micrograph down before it cut the box; newer ones scale the box."""
+    if "doResize" in reader.protocol.values:
+        return 1.0
+    try:
+        return max(1.0, reader.number("downFactor"))
+    except AbsentError:
+        return 1.0
 
 
 def _box_size_protocol(reader: Reader, name: str) -> Protocol | None:
@@ -251,6 +292,8 @@ def _box_size_protocol(reader: Reader, name: str) -> Protocol | None:
 
 def as_scaled_box(reader: Reader, names: tuple[str, ...]) -> int:
     """Return the box after scaling by ``(rescale, option, box, factor, side, pixel size)``, as Xmipp words it."""
+    if _down_factor(reader) > 1:
+        return as_even(reader, (names[2],))
     if not reader.flag(names[0]):
         raise AbsentError
     option = reader.integer(names[1])

@@ -10,12 +10,20 @@ from icestream.workflows.scipion.parse import Pointer, Protocol
 from icestream.workflows.scipion.rules import Mapping, Via
 from icestream.workflows.scipion.streams import COLLECTS
 
+_KINDS = ("movie", "micrograph", "ctf", "coordinate", "particle")
+
+
+def kind_of(name: str) -> str | None:
+    """Return of what an output or a parameter is, as far as its name says."""
+    return next((kind for kind in _KINDS if kind in name.lower()), None)
+
 
 @dataclass
 class Wiring:
     """What is known of the steps so far.
 
-    ``made`` pairs a protocol with its step; ``passed`` one that is no step with what the steps after it read; ``replaced`` one
+    ``made`` pairs a protocol with its step; ``passed`` one that is no step with what the steps after it read, ``passed_outputs``
+    an output of one; ``replaced`` one
     with an output that another step gives; ``streams`` a step that passes on what it gets (or the mean of it) with what that is.
     """
 
@@ -23,6 +31,7 @@ class Wiring:
     protocols: dict[str, Protocol]
     made: dict[str, tuple[str, Mapping]] = field(default_factory=dict)
     passed: dict[str, Link] = field(default_factory=dict)
+    passed_outputs: dict[Pointer, Link] = field(default_factory=dict)
     replaced: dict[str, tuple[str, Link]] = field(default_factory=dict)
     streams: dict[str, Link] = field(default_factory=dict)
 
@@ -48,6 +57,25 @@ class Wiring:
         links = [link for pointer in pointers if (link := self.resolve(pointer)) is not None]
         return list(dict.fromkeys(link for link in links if not find_step(self.steps[link.step].use).accumulates))
 
+    def pass_unknown(self, protocol: Protocol) -> list[str]:
+        """Let the outputs of an unknown protocol that are named like one of its inputs be that input; return what was done."""
+        told = []
+        readers = [pointer for other in self.protocols.values() for group in other.pointers.values() for pointer in group]
+        for output in dict.fromkeys(one for one in readers if one.protocol == protocol.id and "iscarded" not in one.output):
+            inputs = [
+                (parameter, pointer)
+                for parameter, group in protocol.pointers.items()
+                for pointer in group
+                if kind_of(output.output) in (kind_of(pointer.output), kind_of(parameter)) and kind_of(output.output)
+            ]
+            link = next((link for _, pointer in inputs if (link := self.resolve(pointer)) is not None), None)
+            if link is not None:
+                self.passed_outputs[output] = link
+                told.append(
+                    f"steps that read {output.output} read {link}, as if it only passed its {inputs[0][0]} on: check that"
+                )
+        return told
+
     def _candidates(self, protocol: Protocol, sources: tuple[str | Via, ...], port: Port) -> tuple[list[Link], list[str]]:
         found: list[Link] = []
         reasons: list[str] = []
@@ -71,7 +99,7 @@ class Wiring:
         """Return our output for one of Scipion's."""
         discarded = "iscarded" in pointer.output
         if pointer.protocol not in self.made:
-            return None if discarded else self.passed.get(pointer.protocol)
+            return None if discarded else self.passed_outputs.get(pointer, self.passed.get(pointer.protocol))
         step, mapping = self.made[pointer.protocol]
         replaced, by = self.replaced.get(pointer.protocol, ("", None))
         if by is not None and not discarded and pointer.output.startswith(replaced):

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from icestream.workflows.scipion.convert import (
+    always,
     as_flag,
     as_index,
     as_integer,
@@ -12,6 +13,7 @@ from icestream.workflows.scipion.convert import (
     as_positive,
     as_range,
     as_range_um,
+    as_resolution,
     as_seconds,
     one_of,
     per_raw_pixel,
@@ -104,20 +106,14 @@ def _ctf(*rules: Rule, lost: tuple[Lost, ...] = ()) -> Mapping:
     return Mapping("ctf", "ctf", {"micrograph": ("inputMicrographs", "inputMovies")}, (_DEFOCUS, *rules), (*_CTF_LOST, *lost))
 
 
-_RESOLUTION = Rule("resolution_ang", ("lowRes", "highRes"), as_range)
+_RESOLUTION = Rule("resolution_ang", ("lowRes", "highRes", "ctfDownFactor"), as_resolution)
 _CTFFIND = _ctf(
     _RESOLUTION,
     Rule("phase_shift_deg", ("findPhaseShift", "minPhaseShift", "maxPhaseShift"), where(as_range)),
 )
 _GCTF = _ctf(_RESOLUTION, Rule("phase_shift_deg", ("doPhShEst", "phaseShiftL", "phaseShiftH"), where(as_range)))
 _CRYOSPARC_CTF = replace(_ctf(), changed="one CTF for the micrograph; a ctf_local step makes a surface of defocus over it")
-_XMIPP_CTF = _ctf(
-    lost=(
-        Lost("lowRes", (), "a digital frequency there, Å here; resolution_ang is left at its default"),
-        Lost("highRes", (), "a digital frequency there, Å here; resolution_ang is left at its default"),
-        Lost("findPhaseShift", (False,), "needs a range here: set phase_shift_deg"),
-    )
-)
+_XMIPP_CTF = _ctf(_RESOLUTION, lost=(Lost("findPhaseShift", (False,), "needs a range here: set phase_shift_deg"),))
 
 CTF_FILTER = Mapping(
     "ctf_filter",
@@ -126,8 +122,13 @@ CTF_FILTER = Mapping(
     (
         Rule("defocus_um", ("useDefocus", "minDefocus", "maxDefocus"), where(as_range_um, otherwise=None)),
         Rule("max_astigmatism_ang", ("useAstigmatism", "astigmatism"), where(as_number, otherwise=None)),
-        Rule("max_relative_astigmatism", ("useAstigmatismPercentage", "astigmatismPer"), where(as_number, otherwise=None)),
+        Rule(
+            "max_relative_astigmatism",
+            ("useAstigmatismPercentage", "astigmatismPer"),
+            where(as_number, otherwise=None, absent=None),
+        ),
         Rule("max_resolution_ang", ("useResolution", "resolution"), where(as_number, otherwise=None)),
+        Rule("min_confidence", (), always(None)),
     ),
     (
         Lost("useCritXmipp", (False,), "Xmipp's own criteria are not computed"),

@@ -10,16 +10,30 @@ _TURNS = ("", "rot90", "rot180", "rot270")
 
 
 def as_orientation(reader: Reader, names: tuple[str, ...]) -> str:
-    """Return the orientation of the gain from a rotation and the flip that comes after it; neither means "find it".
-
-    Ours flips first: a quarter turn and then upside down is upside down and then a quarter turn the other way.
-    """
+    """Return the orientation of the gain from a rotation and the flip that comes after it; neither means "find it"."""
     turns, flip = (_choice(reader, name, most) for name, most in zip(names, (3, 2), strict=True))
     if not turns and not flip:
         raise AbsentError
+    return name_orientation(turns, flip)
+
+
+def name_orientation(turns: int, flip: int) -> str:
+    """Return our name for MotionCor's ``-RotGain`` and the ``-FlipGain`` after it, which RELION and Scipion have too.
+
+    Their quarter turns are clockwise where row 0 is drawn at the top (counter-clockwise where it is drawn at the bottom); ours
+    are counter-clockwise and come after the flip. Upside down after turns one way is turns the other way after upside down, and
+    left to right is upside down and half a turn.
+
+    Parameters
+    ----------
+    turns
+        Quarter turns, 0 to 3.
+    flip
+        0 none, 1 upside down, 2 left to right.
+    """
     if flip == 0:
-        return _TURNS[turns]
-    return f"flip {_TURNS[((2 if flip == 2 else 0) - turns) % 4]}".strip()
+        return _TURNS[-turns % 4] or "as stored"
+    return f"flip {_TURNS[((2 if flip == 2 else 0) + turns) % 4]}".strip()
 
 
 def _choice(reader: Reader, name: str, most: int) -> int:

@@ -1,8 +1,10 @@
 """The parameters of one protocol, turned into those of a step, with an account of every one that was there."""
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 from pydantic import ValidationError
@@ -90,13 +92,32 @@ def _drop_refused(model: type[Params], account: Account) -> set[str]:
             if not refused:
                 return dropped
             for target, message in refused.items():
-                told = account.params if target is None else {target: account.params[target]}
-                for name, value in list(told.items()):
-                    del account.params[name]
+                for name in _culprits(model, account.params, message) if target is None else [target]:
+                    value = account.params.pop(name)
                     dropped.add(name)
                     account.notes.append(f"{name} {value} is refused and left at its default: {message}")
         else:
             return dropped
+
+
+def _culprits(model: type[Params], params: dict[str, Any], message: str) -> list[str]:
+    """Return the parameters that a message names, else the fewest without which those that are left fit together."""
+    named = [name for name in params if re.search(rf"\b{name}\b", message)]
+    if named and _fit({name: value for name, value in params.items() if name not in named}, model):
+        return named
+    for count in range(1, len(params)):
+        for names in combinations(params, count):
+            if _fit({name: value for name, value in params.items() if name not in names}, model):
+                return list(names)
+    return list(params)
+
+
+def _fit(params: dict[str, Any], model: type[Params]) -> bool:
+    try:
+        model.model_validate(params)
+    except ValidationError as error:
+        return all(issue["type"] == "missing" for issue in error.errors())
+    return True
 
 
 def tell_lost(protocol: Protocol, lost: Iterable[Lost]) -> list[str]:

@@ -5,10 +5,10 @@ import math
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from icestream.errors import WorkflowError
 
@@ -57,7 +57,10 @@ Value = Scalar | Pointer | DynamicField | tuple[Scalar | Pointer, ...]
 
 @dataclass(frozen=True)
 class Protocol:
-    """One protocol: its class, what people call it, its parameters, and the object of the file it was read from."""
+    """One protocol: its class, what people call it, its parameters, and the object of the file it was read from.
+
+    ``notes`` say what was odd in the file.
+    """
 
     id: str
     class_name: str
@@ -66,6 +69,7 @@ class Protocol:
     values: dict[str, Value]
     prerequisites: tuple[str, ...]
     raw: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.id} ({self.class_name})"
@@ -118,12 +122,12 @@ def parse_scipion(text: str, *, name: str, template: bool = False) -> Document:
     """Read the text of an exported workflow.
 
     Environment variables, as ``%(HOME)s``, are kept as they are written. In a template a doubled ``%%`` is one, and a field may
-    stand without quotes, as in ``"voltage": ~Voltage|300|4|kv~``.
+    stand without quotes, as in ``"voltage": ~Voltage|300|4|kv~``. A number that is not finite is kept as text.
 
     Raises
     ------
     WorkflowError
-        The text is no JSON array of protocols, two have one id, or protocols take input in a circle.
+        The text is no JSON array of protocols, or protocols take input in a circle.
     """
     description, array = _split_description(text, name)
     objects = _load(_quote_fields(array.replace("%%", "%")) if template else array, name)
@@ -134,8 +138,10 @@ def parse_scipion(text: str, *, name: str, template: bool = False) -> Document:
     protocols: dict[str, Protocol] = {}
     for index, item in enumerate(objects):
         protocol = _read_protocol(item, f"{name}: protocol {index + 1} of {len(objects)}")
-        if protocol.id in protocols:
-            raise WorkflowError(f"{name}: two protocols have the id {protocol.id}; each needs its own")
+        before = protocols.pop(protocol.id, None)
+        if before is not None:
+            told = f"the file has the id {protocol.id} more than once, also as {before.class_name}; the last is taken"
+            protocol = replace(protocol, notes=(told,))
         protocols[protocol.id] = protocol
     protocols = {**_stand_ins(protocols), **protocols}
     return Document(name, description, tuple(protocols[one] for one in _put_in_order(protocols, name)))
@@ -194,8 +200,8 @@ def _quote_fields(text: str) -> str:
 
 
 def _load(text: str, name: str) -> Any:
-    def refuse(constant: str) -> NoReturn:
-        raise WorkflowError(f"{name}: has the number {constant}, which is not JSON")
+    def number(written: str) -> float | str:
+        return value if math.isfinite(value := float(written)) else written  # no number that a parameter can have
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
@@ -205,7 +211,7 @@ def _load(text: str, name: str) -> Any:
         return found
 
     try:
-        return json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
+        return json.loads(text, parse_constant=str, parse_float=number, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         hint = "; an environment variable must be in quotes" if text[error.pos : error.pos + 2] == "%(" else ""
         raise WorkflowError(f"{name}: is not JSON from its first '[' on, line {error.lineno}: {error.msg}{hint}") from error
@@ -257,17 +263,11 @@ def _checked(text: str, where: str) -> str:
     return text
 
 
-def _finite(number: Scalar, where: str) -> Scalar:
-    if isinstance(number, float) and not math.isfinite(number):
-        raise WorkflowError(f"{where} is larger than any number a parameter can have")
-    return number
-
-
 def _read_value(name: str, value: Any, where: str) -> Value:
     if isinstance(value, str):
         return _read_string(name, _checked(value, f"{where}: {name}"), where)
     if value is None or isinstance(value, bool | int | float):
-        return _finite(value, f"{where}: {name}")
+        return value
     if name.startswith("_"):
         return None
     if isinstance(value, list) and all(member is None or isinstance(member, str | int | float) for member in value):
@@ -277,7 +277,7 @@ def _read_value(name: str, value: Any, where: str) -> Value:
 
 def _read_member(member: Scalar, where: str, name: str) -> Scalar | Pointer:
     if not isinstance(member, str):
-        return _finite(member, f"{where}: {name}")
+        return member
     return _pointer(_checked(member, f"{where}: {name}"), alone=True) or member
 
 

@@ -39,6 +39,7 @@ _LOG = _pick(
 )
 _CRYOLO = _pick(_diameter("boxSize", times_pixel, f"the box, {PIXEL}"))
 _BY_DIAMETER = _pick(_diameter("diameter", as_positive, "the diameter"))
+_RELION_AUTOPICK = _pick(_diameter("particleDiameter", as_positive, "the diameter of the mask"))
 _GAUTOMATCH = _pick(_diameter("particleSize", as_positive, "the particle's size"))
 
 _EXTRACT_PORTS: dict[str, tuple[str | Via, ...]] = {
@@ -138,13 +139,13 @@ _EXPORT_CTF = Mapping(
 
 PARTICLE_PROTOCOLS: dict[str, Mapping] = {
     "ProtRelionAutopickLoG": _LOG,
+    **dict.fromkeys(("ProtRelion2Autopick", "ProtRelionAutopick"), _RELION_AUTOPICK),
     **dict.fromkeys(("SphireProtCRYOLOPicking", "SphireProtCRYOLOPickingTasks"), _CRYOLO),
     "DogPickerProtPicking": _BY_DIAMETER,
     "ProtCryoSparcBlobPicker": _pick(),
     "ProtGautomatch": _GAUTOMATCH,
     **dict.fromkeys(
         (
-            "ProtRelion2Autopick",
             "TopazProtPicking",
             "XmippParticlePickingAutomatic",
             "SparxGaussianProtPicking",

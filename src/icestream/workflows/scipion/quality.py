@@ -1,6 +1,6 @@
 """What Scipion's protocols that judge movies and micrographs by dose, tilt, looks and two CTFs are in icestream, as a table."""
 
-from icestream.workflows.scipion.convert import as_fraction, as_integer, as_number, as_positive, where_not
+from icestream.workflows.scipion.convert import always, as_fraction, as_integer, as_number, as_positive, where_not
 from icestream.workflows.scipion.micrographs import CTF_FILTER
 from icestream.workflows.scipion.parse import DynamicField, Protocol
 from icestream.workflows.scipion.rules import First, Lost, Mapping, Rule, Via
@@ -71,7 +71,11 @@ CTF_CONSENSUS = Mapping(
     "ctf_consensus",
     "good",
     {"micrograph": (Via("inputCTF", "micrograph"),), "ctf": ("inputCTF",), "second": ("inputCTF2",)},
-    (*CTF_FILTER.rules, Rule("min_agreement_ang", ("minConsResol",), as_positive)),
+    (
+        *CTF_FILTER.rules,
+        Rule("min_agreement_ang", ("minConsResol",), as_positive),
+        Rule("min_confidence_of_both", (), always(None)),
+    ),
     (
         Lost("useCritXmipp", (False,), "Xmipp's own criteria are not computed"),
         Lost("includeSecondary", (False,), "values of the second CTF are in its own records"),

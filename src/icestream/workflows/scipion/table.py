@@ -65,6 +65,22 @@ UNMAPPED: dict[str, Unmapped] = {
     "XmippProtOFAlignment": Unmapped("local motion is corrected by the motion step", _MOVIES),
     "XmippProtMovieAverage": Unmapped("frames are summed by the motion step", _MOVIES),
     "XmippProtSplitFrames": Unmapped("motion sums even and odd frames: set write_halves there", _MOVIES),
+    **dict.fromkeys(
+        ("ProtRelionCompressMovies", "ProtRelionCompressEstimateGain", "ProtRelionConvertMovies"),
+        Unmapped("movies are read as they are; compressed ones too", _MOVIES),
+    ),
+    "ProtRelionAssignOpticsGroup": Unmapped(
+        "exposures with other optics get an optics group of their own in export_relion",
+        ("inputSet",),
+        (
+            Lost("gainFile", (), "give the gain to icestream new with --gain"),
+            Lost("gainRot", (0,), "set gain_orientation of the motion step"),
+            Lost("gainFlip", (0,), "set gain_orientation of the motion step"),
+            Lost("defectFile", (), "set defects of the motion step"),
+            Lost("beamTiltX", (0, 0.0), "beam tilt is not corrected"),
+            Lost("beamTiltY", (0, 0.0), "beam tilt is not corrected"),
+        ),
+    ),
     "XmippProtExtractMovieParticles": Unmapped("particles are cut from micrographs, not from movies"),
     # micrographs and CTF
     "XmippProtPreprocessMicrographs": Unmapped(

@@ -1,5 +1,6 @@
 """From Scipion's protocols to a workflow of ours, with an account of what became of each of them."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,8 +74,27 @@ def translate_scipion(document: Document) -> Translation:
     return result
 
 
+_TOMOGRAPHY = re.compile(r"[Tt]omo|Tilt[A-Z]?[Ss]er|T[Ss](?=[A-Z]|$)|Dynamo|Imod|AreTomo")
+
+
+def is_tomography(protocol: Protocol) -> bool:
+    """Tell whether an unknown protocol belongs to tomography, by its name."""
+    return _TOMOGRAPHY.search(protocol.class_name) is not None
+
+
+def _nothing_to_run(result: Translation) -> str:
+    """Return in one line why there is no step at all."""
+    unknown = [row.protocol for row in result.rows if row.outcome == UNKNOWN]
+    tomography = list(dict.fromkeys(one.class_name for one in unknown if is_tomography(one)))
+    if tomography:
+        return f"it is tomography ({', '.join(tomography[:3])}); icestream processes single particles"
+    return "none of its protocols has an equivalent, so there is nothing to run"
+
+
 def _problems(result: Translation) -> tuple[str, ...]:
     """Check the workflow as ``icestream new`` will complete it; picks without a size get one there."""
+    if not result.steps:
+        return (_nothing_to_run(result),)
     steps = dict(result.steps)
     picking = [name for name, spec in steps.items() if issubclass(find_step(spec.use).output or Record, Picks)]
     unsized = [name for name in picking if "diameter_ang" not in steps[name].params]
@@ -96,6 +116,8 @@ class _Translator:
         self._pixels: dict[str, tuple[float | None, float]] = {}  # step: pixel size of the import, binning since
         self._gains: dict[str, str] = {}  # step that imports movies: step that imports their gain
         self._gain_files: dict[str | None, str] = {}
+        self._holds: dict[str, tuple[Flow, int]] = {}  # checkpoint without an input: its gate, and the place of its row
+        self._gates: dict[tuple[str, Link], Link] = {}  # checkpoint and what waits for it: what passes the gate
         self._scales: dict[str, float] = {}  # protocol: how many of our pixels one of its micrographs' pixels is
 
     def add(self, protocol: Protocol) -> None:
@@ -110,7 +132,14 @@ class _Translator:
         elif protocol.class_name == NOT_IN_FILE:
             self._leave(protocol, LEFT_OUT, ["is not in this file: export it together with what reads it"])
         else:
-            self._leave(protocol, UNKNOWN, ["no protocol of this name is known to icestream"])
+            self._leave_unknown(protocol)
+
+    def _leave_unknown(self, protocol: Protocol) -> None:
+        if is_tomography(protocol):
+            self._leave(protocol, UNKNOWN, ["is tomography; icestream processes single particles"])
+            return
+        told = self._wiring.pass_unknown(protocol)
+        self._leave(protocol, UNKNOWN, ["no protocol of this name is known to icestream", *told])
 
     def _scale(self, protocol: Protocol) -> float:
         pointers = protocol.pointers
@@ -125,6 +154,7 @@ class _Translator:
             return scale
 
     def _leave(self, protocol: Protocol, outcome: str, notes: list[str], disabled: DisabledStep | None = None) -> None:
+        notes = [*protocol.notes, *notes]
         self.result.rows.append(Row(protocol, None, outcome, tuple(notes)))
         self.result.disabled[f"scipion_{protocol.id}"] = disabled or DisabledStep(
             use=f"scipion:{protocol.class_name}",
@@ -157,6 +187,7 @@ class _Translator:
         if scale != 1 and mapping.use in ("pick_blob", "extract"):
             notes.append(f"Scipion scaled the micrographs down by {scale:g}; sizes in pixels are larger here by as much")
         account = read_params(reader, mapping)
+        links = self._hold(protocol, links)
         inputs = {port: str(link) for port, link in links.items()}
         self._add_first(protocol, mapping, inputs, reader, account)
         name = self._name(mapping.step)
@@ -174,7 +205,8 @@ class _Translator:
         if protocol.class_name in FOLDERS:
             self._import(protocol, mapping, name, read_import(reader), account)
         self._add_mean(protocol, name, notes)
-        notes = [*([mapping.changed] if mapping.changed else []), *account.notes, *notes, *self._does_not_wait(protocol)]
+        changed = [mapping.changed] if mapping.changed else []
+        notes = [*protocol.notes, *changed, *account.notes, *notes, *self._does_not_wait(protocol)]
         self.result.rows.append(Row(protocol, name, CHANGED if notes else MAPPED_SAME, tuple(notes), account.kept))
         targets = account.targets.items()
         self._list_fields(protocol, {key: target if target[0] == "-" else f"--set {name}.{target}" for key, target in targets})
@@ -202,8 +234,7 @@ class _Translator:
 
     def _add_step(self, name: str, use: str, protocol: Protocol, inputs: dict[str, Any], params: dict[str, Any]) -> None:
         label = " ".join(protocol.label.split()) or None
-        after = {"after": self._waits_for(protocol)} if "after" in StepSpec.model_fields else {}
-        self.result.steps[name] = StepSpec(use=use, inputs=inputs, params=params, label=label, **after)
+        self.result.steps[name] = StepSpec(use=use, inputs=inputs, params=params, label=label, after=self._waits_for(protocol))
 
     def _waits_for(self, protocol: Protocol) -> list[str]:
         if protocol.class_name in FOLDERS:  # a source waits for nothing
@@ -211,18 +242,18 @@ class _Translator:
         return [self._wiring.made[identity][0] for identity in protocol.prerequisites if identity in self._wiring.made]
 
     def _does_not_wait(self, protocol: Protocol) -> list[str]:
-        known = len(self._waits_for(protocol)) if "after" in StepSpec.model_fields else 0
-        if known == len(protocol.prerequisites):
-            return []
-        lost = [identity for identity in protocol.prerequisites if not known or identity not in self._wiring.made]
-        return [f"does not wait for {', '.join(lost)}"]
+        is_source = protocol.class_name in FOLDERS
+        waits = set() if is_source else {*self._wiring.made, *(identity for identity, _ in self._gates)}
+        lost = [identity for identity in protocol.prerequisites if identity not in waits]
+        return [f"does not wait for {', '.join(lost)}"] if lost else []
 
     def _map_flow(self, protocol: Protocol, mapping: FlowMapping) -> None:
         """Translate a protocol that passes on a stream of any kind."""
         links, seen = self._wiring.links_of(protocol, mapping.inputs), streams.PORTS
         if not links:
-            self._leave(protocol, LEFT_OUT, ["it reads no items of exposures that have an equivalent"])
+            self._hold_others(protocol, mapping)
             return
+        links = list(self._hold(protocol, {str(number): link for number, link in enumerate(links)}).values())
         counted = "particles" if issubclass(self._wiring.offered(links[0]), Particles) else "exposures"
         flow = mapping.make(Reader(protocol), counted)
         stream = [str(link) for link in links] if flow.use == "union" else str(links[0])
@@ -233,7 +264,7 @@ class _Translator:
         }
         inputs = {seen[flow.use]: stream, **also}
         params = {**flow.params, **self._closes(protocol, flow)}
-        notes = [*flow.notes, *streams.tell_unread(protocol, mapping), *self._does_not_wait(protocol)]
+        notes = [*protocol.notes, *flow.notes, *streams.tell_unread(protocol, mapping), *self._does_not_wait(protocol)]
         refused = streams.why_refused(flow.use, params)
         if refused is not None:
             self._wiring.passed[protocol.id] = links[0]
@@ -251,6 +282,39 @@ class _Translator:
         rest = keep_unread(protocol, {*mapping.inputs, *flow.also.values(), *mapping.fields, *mapping.reads})
         self.result.rows.append(Row(protocol, name, CHANGED if notes else MAPPED_SAME, tuple(notes), rest))
         self._list_fields(protocol, {key: f"--set {name}.{ours}" for key, ours in mapping.fields.items() if ours in params})
+
+    def _hold_others(self, protocol: Protocol, mapping: FlowMapping) -> None:
+        """Leave out what reads no stream; one that holds until a time or a person holds those that wait for it."""
+        flow = mapping.make(Reader(protocol), "exposures")
+        self._leave(protocol, LEFT_OUT, ["it reads no items of exposures that have an equivalent"])
+        if flow.use == "trigger" and "count" not in flow.params and streams.why_refused(flow.use, flow.params) is None:
+            self._holds[protocol.id] = (flow, len(self.result.rows) - 1)
+
+    def _hold(self, protocol: Protocol, links: dict[str, Link]) -> dict[str, Link]:
+        """Return the inputs of a protocol, of which one comes through a gate for each checkpoint that it waits for."""
+        held = next((port for port, link in links.items() if not find_step(self.result.steps[link.step].use).accumulates), None)
+        for identity in protocol.prerequisites:
+            if identity in self._holds and held is not None:
+                links = {**links, held: self._gate(identity, links[held])}
+        return links
+
+    def _gate(self, identity: str, link: Link) -> Link:
+        if (identity, link) in self._gates:
+            return self._gates[identity, link]
+        (flow, place), checkpoint = self._holds[identity], self._protocols[identity]
+        name = self._name("checkpoint")
+        self._add_step(name, flow.use, checkpoint, {streams.PORTS[flow.use]: str(link)}, flow.params)
+        self._wiring.streams[name] = link
+        self._pixels[name] = self._pixels.get(link.step, (None, 1.0))
+        if link.step in self._gains:
+            self._gains[name] = self._gains[link.step]
+        told = f"{link} waits at {name} for the steps after it"
+        before = self.result.rows[place]
+        notes = (*(before.notes if before.step is not None else flow.notes), told)
+        self.result.rows[place] = Row(checkpoint, before.step or name, CHANGED, notes)
+        self.result.disabled.pop(f"scipion_{identity}", None)
+        self._gates[identity, link] = Link(name, "out")
+        return self._gates[identity, link]
 
     def _closes(self, protocol: Protocol, flow: Flow) -> dict[str, list[str]]:
         """Return the steps that are closed when a trigger opens: those that Scipion sends its signal to."""

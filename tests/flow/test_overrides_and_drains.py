@@ -1,4 +1,4 @@
-"""Where the parts of the engine meet: decisions by hand, drained steps, surroundings, and a store that was away."""
+"""Where the parts of the engine meet: decisions by hand, drained steps, disks that are away, and a store that was away."""
 
 import os
 import re

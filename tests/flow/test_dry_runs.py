@@ -254,3 +254,19 @@ def test_what_an_edited_trigger_sets_free_for_good_is_counted(drained: Session) 
     made = carry_out(session, Apply())
     assert (made["p"], made["r"]) == (free, free)
     assert made["q"] <= found["q"].computed + found["q"].at_most
+
+
+def test_the_sample_of_a_trigger_is_counted_beforehand(tmp_path: Path) -> None:
+    steps = {
+        "n": {"use": f"{TOYS}:count_numbers", "params": {"stop_after": 30}},
+        "g": {"use": "trigger", "in": {"items": "n"}, "params": {"count": 3, "sample_fraction": 0.4}},
+        "q": {"use": f"{TOYS}:multiply", "in": {"number": "g"}, "params": {"factor": 5}},
+    }
+    session = make_toy_session(tmp_path, steps, numbers=range(30))
+    run_session(session, SETTINGS)
+    sampled = [row["status"] for (name, _), row in outcomes_of(session).items() if name == "q"].count("item")
+    assert 0 < sampled < 30
+    planned = check(session, Set(step="q", params={"factor": 7}), ("q",))
+    assert (planned["q"].computed, planned["q"].at_most) == (sampled, 0)
+    planned = check(open_session(session.folder), Set(step="g", params={"sample_fraction": 0.8}), ("q",))
+    assert 0 < planned["q"].at_most < 30 - planned["q"].reused, "those that the sample leaves out are not counted"

@@ -12,8 +12,9 @@ from icestream.flow.commands.requests import Clean, Command, Override, Pause, Re
 from icestream.flow.runner.answering import submit
 from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import schema
+from icestream.flow.storage.file_refs import files_named_in
 from icestream.flow.storage.read_connection import reading
-from icestream.flow.storage.session import Session, files_named_in, open_session
+from icestream.flow.storage.session import Session, open_session
 from icestream.settings import Settings
 from toys.session import arrive, make_toy_session, outcomes_of, read_rows, start_runner, toy_steps
 
