@@ -175,7 +175,7 @@ def test_a_cloud_of_thicker_ice_is_no_lump_and_is_kept_from_the_texture() -> Non
 def test_a_ball_over_a_fifth_of_the_image_is_no_cloud_however_its_edge_fades() -> None:
     y, x = np.indices(SHAPE)
     height = np.sqrt(np.clip(1 - (np.hypot(y - 240, x - 250) / 128) ** 2, 0, None))  # a fifth of the image
-    ball, maps = measure_features_2d(_ice() - 30.0 * ndimage.gaussian_filter(height, 10.0))
+    ball, maps = measure_features_2d(_ice() - 15.0 * ndimage.gaussian_filter(height, 20.0))
     assert 0.15 < ball.dark_share < 0.3
     assert maps.dark[240, 250]
 
