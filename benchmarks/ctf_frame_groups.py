@@ -2,7 +2,7 @@
 
 Movies of the simulated microscope, written to files and taken through the steps `motion`, `movie_spectra` and `ctf`: with
 ice that keeps its pattern, with ice whose molecules wander under the beam as measured (1.1 Å² for each e/Å²), and with drift
-that is not corrected at all. There is no local motion: the simulated microscope bends the rings too, which no specimen does.
+that is not corrected at all. There is no local motion here; `ctf_local_motion.py` is about that.
 
 python benchmarks/ctf_frame_groups.py --count 6
 python benchmarks/ctf_frame_groups.py --count 6 --dose 2 4 8     # other doses of a group

@@ -12,6 +12,7 @@ import numpy as np
 from tifffile import TiffWriter
 
 from icestream.algorithms.motion.relion import relion_shift_px
+from icestream.io.image import read_image
 from icestream.io.star import read_star
 
 PROGRAM = "relion_run_motioncorr"
@@ -35,12 +36,16 @@ movie.tiff 1
 
 @dataclass(frozen=True)
 class RelionMotion:
-    """What RELION found: displacement of the specimen ``(n, 2)``, its local coefficients or None, and what it cost."""
+    """What RELION found: displacement of the specimen ``(n, 2)``, its local coefficients or None, and what it cost.
+
+    ``unweighted`` is its sum without dose weighting, rows as ours, where that was asked for.
+    """
 
     global_yx_px: np.ndarray
     words: np.ndarray | None
     cpu_s: float
     wall_s: float
+    unweighted: np.ndarray | None = None
 
     def displacement(self, frames, y, x, *, shape):
         """Return ``(n, 2, places)`` at ``y`` and ``x``."""
@@ -65,7 +70,7 @@ def relion_version():
     return words[words.index("version:") + 1] if "version:" in words else "unknown"
 
 
-def run_relion(frames, *, dose_e_per_px, patches, threads=1):
+def run_relion(frames, *, dose_e_per_px, patches, threads=1, unweighted=False):
     """Correct a movie with RELION, as its own implementation does with dose weighting, and return what it found."""
     path = find_relion()
     with tempfile.TemporaryDirectory() as name:
@@ -88,6 +93,7 @@ def run_relion(frames, *, dose_e_per_px, patches, threads=1):
             str(threads),
         ]
         command += ["--dose_per_frame", str(dose_e_per_px), "--patch_x", str(patches), "--patch_y", str(patches)]
+        command += ["--save_noDW"] if unweighted else []
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         began = os.times().elapsed
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
@@ -98,8 +104,9 @@ def run_relion(frames, *, dose_e_per_px, patches, threads=1):
         if done.returncode or not result.is_file():
             raise RuntimeError(f"{PROGRAM} failed: {done.stdout[-2000:]}{done.stderr[-2000:]}")
         tables = read_star(result)
+        image = read_image(folder / "out/movie_noDW.mrc") if unweighted else None
     track = np.stack([-tables["global_shift"].floats(f"rlnMicrographShift{axis}") for axis in "YX"], axis=1)
     model = tables.get("local_motion_model")
     words = None if model is None or len(model) != 36 else model.floats("rlnMotionModelCoeff")
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return RelionMotion(track - track[0], words, cpu, wall)
+    return RelionMotion(track - track[0], words, cpu, wall, image)

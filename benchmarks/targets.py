@@ -51,6 +51,7 @@ SCRIPTS: dict[str, str] = {
     "ctf_calibration": "--count 140 --junk 10",
     "ctf_frame_groups": "--side 768",
     "ctf_local": "--apoferritin DATA",
+    "ctf_local_motion": "--count 8 --relion",
     "ctf_real": "DATA",
     "ctf_speed": "",
     "engine_latency": "",
@@ -151,6 +152,19 @@ def _frame_groups(case: str, words: str) -> list[Target]:
     ]  # fmt: skip
 
 
+def _local_motion(way: str, name: str) -> list[Target]:
+    """Return the lines of a CTF of micrographs whose local motion, 4 Å rms, was undone; the peer is the way of before."""
+    rows = (("defocus, median", "defocus_ang.median", "Å", 10.0), ("astigmatism, median", "astigmatism_ang.median", "Å", 40.0))
+    return [
+        Target(
+            CTF, f"local motion of 4 Å undone, {name}: {what}; peer: counted from frame 0", "ctf_local_motion",
+            f"local.{way}.{figure}", unit, at_most=most, peer=f"frame_0.{way}.{figure}", beat_peer=True,
+        )
+        for what, figure, unit, most in rows
+    ]  # fmt: skip
+
+
+_PARTICLES_HAVE = "phase error of the fitted CTF against the one that particles have at their place, up to 0.9 Nyquist"
 _SHOT_NOISE = (
     "Noise sets it: on 1024² frames of 0.5 to 1.5 e/px the Cramér-Rao bound of the settings alone allows 0.937 at the "
     "worst, and 2 of the 3 settings below 0.95 are below it by their bound too. The third (n° 28: 25 frames, 0.75 e/px) keeps "
@@ -291,6 +305,16 @@ TARGETS: tuple[Target, ...] = (
     Target(
         CTF, "`ctf_local`: thickness where it is told, relative error, median", "ctf_local",
         "level.thickness.relative_error.median", "", at_most=0.05,
+    ),
+    *_local_motion("ctf", "`ctf`"),
+    *_local_motion("ctf_equiphase", "`ctf_equiphase`"),
+    Target(
+        CTF, f"the same, `ctf`: {_PARTICLES_HAVE}, median; peer: counted from frame 0", "ctf_local_motion",
+        "local.ctf.phase_deg.median", "°", at_most=5.0, peer="frame_0.ctf.phase_deg.median", beat_peer=True,
+    ),
+    Target(
+        CTF, "the same; peer: RELION's own motion correction, 3×3 patches", "ctf_local_motion",
+        "local.ctf.phase_deg.median", "°", at_most=5.0, peer="relion.ctf.phase_deg.median", beat_peer=True,
     ),
     *_frame_groups("flowing_ice", "ice flows as measured"),
     *_frame_groups("drift_left", "the same, drift not corrected"),

@@ -22,10 +22,10 @@ from icestream.flow.declaration.program import ProgramSettings
 from icestream.flow.declaration.registry import find_step, step_names
 from icestream.flow.execution.cluster_settings import ClusterSettings
 from icestream.flow.storage.session import SessionDocument
-from icestream.flow.workflow.acquiring import SessionAcquisition
 from icestream.flow.workflow.graph import StepResources, StepSpec
 from icestream.microscope.pace import Pace
 from icestream.microscope.settings import Fault, Scene, SimulationSettings
+from icestream.records.acquisition import PossibleAcquisition
 from icestream.settings import Settings
 from icestream.workflows.placeholders import Placeholder, describe_allowed
 from icestream.workflows.template import Template, TemplateStep
@@ -98,7 +98,7 @@ def _session_page() -> str:
         fields_table(StepResources),
         "## acquisition",
         "Values here take precedence over those in files.",
-        fields_table(SessionAcquisition),
+        fields_table(PossibleAcquisition),
     )
 
 

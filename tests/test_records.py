@@ -4,7 +4,7 @@ from typing import ClassVar
 import pytest
 from pydantic import ValidationError
 
-from icestream.records import Acquisition, CtfFit, Micrograph, Movie, Picks, Record
+from icestream.records import Acquisition, CtfFit, ExposureMetadata, FrameUse, Micrograph, Movie, Picks, Record
 
 MOVIE = {"file": "movies:a/b.tiff", "n_frames": 3, "height_px": 8, "width_px": 9, "format": "tiff", "size_bytes": 100}
 
@@ -73,3 +73,16 @@ def test_a_ctf_of_the_first_schema_is_read_with_unknown_errors_unset() -> None:
     fit = CtfFit.restore(stored, version=1, block=None)
     assert (fit.defocus_u_ang, fit.confidence, fit.estimator) == (2.0, None, None)
     assert CtfFit.restore(fit.model_dump_json(), version=2, block=None) == fit
+
+
+def test_the_dose_of_a_micrograph_counts_the_frames_as_they_are_stored() -> None:
+    acquisition = Acquisition(dose_per_frame_e_per_ang2=0.05)
+    use = FrameUse(movie="movies:a.eer", movie_frames=40, height_px=8, width_px=8, eer_group=20)
+    grouped = Micrograph(image="session:a.mrc", height_px=8, width_px=8, bin=1, n_frames=40, frames=use)
+    assert grouped.dose_e_per_ang2(acquisition) == pytest.approx(40 * 20 * 0.05)
+    plain = grouped.model_copy(update={"frames": use.model_copy(update={"eer_group": None})})
+    assert plain.dose_e_per_ang2(acquisition) == pytest.approx(2)
+    assert plain.dose_e_per_ang2(Acquisition()) is None
+    imported = Micrograph(image="a:b.mrc", height_px=8, width_px=8, bin=1, metadata=ExposureMetadata(total_dose_e_per_ang2=41))
+    assert imported.dose_e_per_ang2(acquisition) == 41
+    assert imported.model_copy(update={"metadata": None}).dose_e_per_ang2(acquisition) is None

@@ -16,6 +16,8 @@ from icestream.algorithms.ctf.fit import CtfEstimate, fit_ctf, mode_confidence
 from icestream.algorithms.ctf.transfer import ctf_2d
 from icestream.algorithms.spectra.multitaper import MULTITAPER_NOISE_INFLATION, multitaper_spectra, multitaper_tile_px
 from icestream.algorithms.spectra.spectrum import power_spectra, spectrum_tile_px
+from icestream.microscope.settings import SimulationSettings
+from icestream.microscope.simulate import render_micrograph
 
 KRIOS: dict[str, Any] = {"voltage_kv": 300.0, "cs_mm": 2.7, "amplitude_contrast": 0.07}
 ARCTICA: dict[str, Any] = {"voltage_kv": 200.0, "cs_mm": 2.7, "amplitude_contrast": 0.1}
@@ -80,6 +82,22 @@ def test_phase_shift_is_found_together_with_the_defocus() -> None:
     assert found.phase_shift_error_deg is not None
     assert abs(found.phase_shift_deg - 90) < min(6, 3.5 * found.phase_shift_error_deg)
     assert abs(defocus_of(found) - 14000) < 3.5 * found.defocus_error_ang
+
+
+def test_with_a_phase_plate_defocus_and_phase_shift_are_not_drawn_aside() -> None:
+    made = SimulationSettings(
+        n_movies=6, seed=5, height_px=768, width_px=768, n_frames=4, dose_per_frame_e_per_ang2=10, n_particles=10, gain=False,
+        phase_shift_deg=(40, 110), defocus_um=(0.5, 1.4), drift_px=(0, 0), local_motion_px=0,
+    )  # fmt: skip
+    over_stated = []
+    for index in range(made.n_movies):
+        image, truth = render_micrograph(made, index)
+        found = fit(image, KRIOS, pixel=truth.pixel_size_ang, phase_shift_deg=(0, 175))
+        assert found.phase_shift_error_deg is not None
+        errors = defocus_of(found) - truth.mean_defocus_ang, found.phase_shift_deg - truth.phase_shift_deg
+        over_stated.append([errors[0] / found.defocus_error_ang, errors[1] / found.phase_shift_error_deg])
+    assert np.abs(over_stated).max() < 2.5
+    assert np.abs(np.mean(over_stated, axis=0)).max() < 0.7
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -35,6 +35,7 @@ def test_the_table_has_a_rule_for_every_event_and_every_kind() -> None:
 
 EXAMPLES: dict[type, Callable[[str], events.Event]] = {
     events.Arrived: lambda step: events.Arrived(step, "w", "key-w"),
+    events.Revised: lambda step: events.Revised(step, "u", "key-x"),
     events.Published: lambda step: events.Published(step, 9, "s9"),
     events.Decided: lambda step: events.Decided(step, "u", Outcome(Status.ITEM, {"out": "x"})),
     events.Failed: lambda step: events.Failed(step, "u", FailureKind.ITEM, "bad", 0.0),

@@ -69,8 +69,8 @@ def test_written_movies_are_read_by_the_reference_and_by_us(tmp_path, compressio
         assert decode(stream, HEIGHT, WIDTH, 8 if compression == 65000 else 7, 2) == events
     header = movie_header(path, eer_upsampling=2)
     assert header.pixel_size_ang == pytest.approx(0.375)
-    assert header.acquisition.pixel_size_ang == pytest.approx(0.75)
-    assert header.metadata.exposure_s == 2.5
+    assert header.said.acquisition.pixel_size_ang == pytest.approx(0.75)
+    assert header.said.metadata.exposure_s == 2.5
     with open_movie(path, eer_upsampling=4) as movie:
         for image, events in zip(movie.frames(), frames, strict=True):
             np.testing.assert_array_equal(image, render([events], HEIGHT, WIDTH, 4, 2))

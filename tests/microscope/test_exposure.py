@@ -7,8 +7,15 @@ from icestream.algorithms.fourier import frequency_radius_2d, radial_average_2d
 from icestream.algorithms.motion.dose import critical_exposure_e_per_ang2
 from icestream.microscope.camera import make_camera
 from icestream.microscope.draw import draw_exposure
-from icestream.microscope.exposure import counted_frames, expected_frames, place_particles, render_specimen, transfer_2d
+from icestream.microscope.exposure import (
+    counted_frames,
+    expected_frames,
+    motion_on_grid,
+    place_particles,
+    render_specimen,
+)
 from icestream.microscope.ice import flowing_ice, ice_power_rad2_ang2, pattern_kept
+from icestream.microscope.lens import count_waves, lens_2d, transfer_2d, waves_at_depth_2d
 from icestream.microscope.phantom import build_phantom
 from icestream.microscope.projection import project_2d, transform_volume
 from icestream.microscope.settings import SimulationSettings
@@ -36,15 +43,18 @@ def frames_of(made: SimulationSettings, volume, *, index=0, ice_thickness_ang=30
 
 def test_thon_rings_of_the_ice_lie_where_the_ctf_says(volume):
     made = settings(height_px=512, width_px=512, n_frames=1, n_particles=0, astigmatism_ang=(0, 0), b_factor_ang2=0.0, **STILL)
-    profiles = []
     made = made.model_copy(update={"defocus_um": (1.2, 1.2)})
-    for index in range(3):
-        truth, (frame,) = frames_of(made, volume, index=index)
-        window = np.outer(np.hanning(512), np.hanning(512))
-        power = np.abs(fft.rfft2((frame - frame.mean()) * window)) ** 2
-        frequency, profile = radial_average_2d(power, width=512)
-        profiles.append(profile)
-    profile = np.mean(profiles, 0)
+    seen = [frames_of(made, volume, index=index) for index in range(3)]
+    truth = seen[0][0]
+    check_rings([frame for _, (frame,) in seen], truth)
+    assert electron_wavelength_ang(300.0) == pytest.approx(0.01969, rel=1e-3)
+
+
+def check_rings(frames, truth):
+    """Frames of 512² px of 2 Å without astigmatism have no power where the CTF of the microscope is zero."""
+    window = np.outer(np.hanning(512), np.hanning(512))
+    power = np.mean([np.abs(fft.rfft2((frame - frame.mean()) * window)) ** 2 for frame in frames], axis=0)
+    frequency, profile = radial_average_2d(power, width=512)
     fine = np.linspace(0.01, 0.25, 20000)
     optics = {"voltage_kv": 300.0, "cs_mm": 2.7, "amplitude_contrast": 0.07}
     chi = ctf_phase(fine**2, truth.mean_defocus_ang, **optics)
@@ -55,7 +65,36 @@ def test_thon_rings_of_the_ice_lie_where_the_ctf_says(volume):
         found = frequency[around][np.argmin(profile[around])]
         assert abs(found - zero) <= 1.5 / 512
         assert profile[around].min() < 0.25 * profile[around].max()
-    assert electron_wavelength_ang(300.0) == pytest.approx(0.01969, rel=1e-3)
+
+
+def test_a_specimen_that_stretches_does_not_stretch_its_rings(volume):
+    """The lens acts after the specimen has moved: stretched by a twentieth both ways, rings stay where the CTF says."""
+    made = settings(height_px=512, width_px=512, n_frames=2, n_particles=0, astigmatism_ang=(0, 0), b_factor_ang2=0.0, **STILL)
+    made = made.model_copy(update={"defocus_um": (1.2, 1.2)})
+    stretch = np.zeros((2, 3, 5))
+    stretch[0, 0, 1] = stretch[1, 0, 0] = 0.05 * 512
+    frames = []
+    for index in range(3):
+        truth = draw_exposure(made, index, fault=None, diameter_ang=DIAMETER_ANG)
+        points, moved = motion_on_grid(global_yx_px=np.zeros((2, 2)), coefficients=stretch, shape=(512, 512))
+        truth = truth.model_copy(
+            update={"local_coefficients": stretch.tolist(), "local_grid_yx_px": points, "local_grid_displacement_yx_px": moved}
+        )
+        generator = made.generator(9, index)
+        specimen = render_specimen(truth, volume, particle_contrast=1.0, ice_thickness_ang=300.0, generator=generator)
+        frames.append(list(expected_frames(truth, specimen, dose_per_frame_e_per_ang2=made.dose_per_frame_e_per_ang2))[1])
+    check_rings(frames, truth)
+
+
+def test_the_image_of_any_depth_is_that_of_its_two_waves(volume):
+    made = settings(depth_spread=True)
+    truth = draw_exposure(made, 0, fault=None, diameter_ang=DIAMETER_ANG)
+    assert (count_waves(truth, ice_slices=1), count_waves(truth.model_copy(update={"particles": ()}), ice_slices=1)) == (2, 1)
+    assert count_waves(truth.model_copy(update={"particles": ()}), ice_slices=3) == 2
+    for depth in (0.0, -400.0, 900.0):
+        waves = waves_at_depth_2d(truth, (64, 80), depth_ang=depth, n_waves=2)
+        image = (waves * lens_2d(truth, (64, 80), n_waves=2)).sum(axis=0)
+        np.testing.assert_allclose(image, transfer_2d(truth, (64, 80), depth_ang=depth), atol=2e-4)
 
 
 def test_ice_has_the_ring_of_water_at_3_7_ang():

@@ -7,9 +7,10 @@ from scipy import fft
 from icestream.algorithms.ctf.transfer import ctf_phase, electron_wavelength_ang
 from icestream.algorithms.fourier import radial_average_2d
 from icestream.microscope.draw import draw_exposure
-from icestream.microscope.exposure import render_specimen, transfer_2d
+from icestream.microscope.exposure import render_specimen
 from icestream.microscope.ice import crystal_rings
 from icestream.microscope.layers import Surface, slice_depths_ang, split_into_levels, white_levels
+from icestream.microscope.lens import transfer_2d
 from icestream.microscope.phantom import build_phantom
 from icestream.microscope.projection import FourierVolume, transform_volume
 from icestream.microscope.settings import SimulationSettings
@@ -45,7 +46,7 @@ def _ice(truth: ExposureTruth, volume: FourierVolume, seed: int = 3, **changes: 
     options = {"ice_thickness_ang": 300.0, **changes}
     specimen = render_specimen(truth, volume, particle_contrast=0.5, generator=generator, **options)  # type: ignore[arg-type]
     top, left = specimen.origin_yx
-    image = fft.irfft2(specimen.ice, s=specimen.canvas)
+    image = fft.irfft2((specimen.ice * specimen.lens).sum(axis=0), s=specimen.canvas)
     return np.asarray(image[top : top + truth.height_px, left : left + truth.width_px])
 
 
@@ -104,8 +105,7 @@ def test_the_ice_of_a_slope_has_the_defocus_of_its_place(volume: FourierVolume) 
     reference = render_specimen(level, volume, particle_contrast=0.5, ice_thickness_ang=300.0, generator=generator)
     matches = []
     for offset in (0.0, 150.0, 300.0):
-        turned = reference.ice / _safe(transfer_2d(level, reference.canvas, depth_ang=0.0))
-        image = fft.irfft2(turned * transfer_2d(level, reference.canvas, depth_ang=offset), s=reference.canvas)
+        image = fft.irfft2(reference.ice[0] * transfer_2d(level, reference.canvas, depth_ang=offset), s=reference.canvas)
         top, left = reference.origin_yx
         seen = image[top : top + SIDE_PX, left : left + SIDE_PX]
         matches.append(np.corrcoef(_edges(seen)[strip], _edges(slope)[strip])[0, 1])
@@ -118,10 +118,6 @@ def _edges(image: np.ndarray) -> np.ndarray:
     spectrum = fft.rfft2(image)
     spectrum[np.hypot(fft.fftfreq(SIDE_PX)[:, None], fft.rfftfreq(SIDE_PX)[None]) < 1 / 16] = 0
     return np.asarray(fft.irfft2(spectrum, s=image.shape))
-
-
-def _safe(transfer: np.ndarray) -> np.ndarray:
-    return np.where(np.abs(transfer) < 1e-3, np.copysign(1e-3, transfer), transfer)
 
 
 def test_the_rings_of_thick_ice_are_reversed_beyond_the_node(volume: FourierVolume) -> None:

@@ -4,6 +4,9 @@ import pytest
 
 from icestream.errors import WorkflowError
 from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.graph import Workflow
+from icestream.records import Acquisition, CtfFit, Micrograph
+from icestream.steps.ctf.consensus import CtfConsensusParams, check_ctf_consensus
 from icestream.workflows import fill_template, find_workflow, list_workflows, load_template, read_workflow
 
 
@@ -57,3 +60,30 @@ def test_a_voltage_in_volts_is_refused(name: str, tmp_path: Path) -> None:
     folder = "micrographs" if name.startswith("micrographs") else "movies"
     with pytest.raises(WorkflowError, match=r"'voltage' .* is 300000"):
         fill_template(load_template(name), {folder: tmp_path, "diameter": (100, 120), "voltage": 300_000})
+
+
+@pytest.mark.parametrize("name", ["movies_to_classes", "micrographs_to_classes", "movies_to_ctf", "movies_to_ctf_full"])
+def test_a_ctf_of_no_confidence_is_set_aside_in_every_workflow(name: str, tmp_path: Path) -> None:
+    """As the fit without a phase shift to data of a phase plate: defocus, resolution and score are all within the limits."""
+    folder = "micrographs" if name.startswith("micrographs") else "movies"
+    asked = load_template(name).placeholders
+    particle = {"diameter": (100, 120)} if "diameter" in asked else {}
+
+    def verdict(confidence: float) -> str | None:
+        document = fill_template(load_template(name), {folder: tmp_path, **particle})
+        graph = build_graph(Workflow(steps=document.steps))
+        judge = next(each for each in (graph.nodes.get("agreed"), graph.nodes["good"]) if each is not None)
+        params = CtfConsensusParams.model_validate(judge.params)
+        fit = _FIT.model_copy(update={"confidence": confidence})
+        second = fit if judge.name == "agreed" else None
+        return check_ctf_consensus(_MICROGRAPH, fit, second, params, Acquisition(voltage_kv=300)).reason
+
+    assert "0.000" in (verdict(0.0) or "kept")
+    assert verdict(0.5) is None
+
+
+_MICROGRAPH = Micrograph(image="session:a.mrc", height_px=64, width_px=64, bin=1.0)
+_FIT = CtfFit.model_validate(
+    {"defocus_u_ang": 12800, "defocus_v_ang": 12700, "astigmatism_angle_deg": 0, "phase_shift_deg": 0, "score": 0.7,
+     "resolution_ang": 5.0, "estimator": "least_squares", "spectrum": "session:a.png"}
+)  # fmt: skip

@@ -9,10 +9,10 @@ from pydantic import ValidationError
 from icestream.documents import parse_typed_value
 from icestream.errors import WorkflowError
 from icestream.flow.storage.session import Session, SessionDocument
-from icestream.flow.workflow.acquiring import SessionAcquisition, describe_refused
+from icestream.flow.workflow.acquiring import describe_refused
 from icestream.flow.workflow.building import build_graph
 from icestream.flow.workflow.graph import Workflow
-from icestream.records import Acquisition
+from icestream.records import Acquisition, PossibleAcquisition
 from icestream.workflows.filling import fill_template
 from icestream.workflows.implied import ACQUISITION_NAMES, imply_template
 from icestream.workflows.template import Template
@@ -53,7 +53,7 @@ def acquisition_from(**values: float | None) -> Acquisition:
         A value is outside of what is possible.
     """
     try:
-        return SessionAcquisition.model_validate(values)
+        return PossibleAcquisition.model_validate(values)
     except ValidationError as error:
         raise WorkflowError("; ".join(describe_refused(error))) from error
 

@@ -125,7 +125,8 @@ def failed(
         return
     table = make_table("step", "exposure", "attempts", "reason", right=("attempts",))
     for item in found:
-        table.add_row(item.step, item.exposure, str(item.attempts), escape(item.reason))
+        notes = "".join(f"\nnote: {note}" for note in item.notes)
+        table.add_row(item.step, item.exposure, str(item.attempts), escape(item.reason + notes))
     for aside in rejected:
         table.add_row(aside.step, aside.exposure, "set aside", escape(aside.reason or ""))
     console.print(table)

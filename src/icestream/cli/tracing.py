@@ -89,6 +89,7 @@ def _result_lines(result: TracedResult, outputs: str) -> list[str]:
     values = {name: value for name, value in result.record.items() if not isinstance(value, list | dict) and value is not None}
     inputs = [f"  from {port}: {', '.join(key[:12] for key in keys)}" for port, keys in result.inputs.items() if keys]
     shown = [f"  {line}" for line in _shown_lines(result.shown, result.pictures)]
+    shown += [f"  note: {note}" for note in result.notes]
     return [head, f"  {_fields(values)}", *shown, *inputs, *(f"  file {file}" for file in result.files)]
 
 

@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from icestream.documents import read_document
-from icestream.errors import FileFormatError, ItemError, WorkflowError
-from icestream.io.metadata import find_sidecar, merge_acquisition, read_sidecar
+from icestream.errors import ItemError, WorkflowError
+from icestream.io.metadata import read_beside
 from icestream.io.movie import movie_header
 from icestream.io.other_images import name_of_other
 from icestream.io.raw_folder import RawFolder, session_around
@@ -152,18 +152,11 @@ def _is_plain(value: Any) -> bool:
 
 def read_acquisition(image: Path) -> Acquisition:
     """Return what the header of a movie and the EPU or SerialEM file beside it say; nothing while they cannot be read."""
-    header = beside = None
     try:
-        header = movie_header(image).acquisition
+        header = movie_header(image)
     except (ItemError, OSError):
-        header = None  # it is being written still
-    sidecar = find_sidecar(image)
-    if sidecar is not None:
-        try:
-            beside = read_sidecar(sidecar, image)[1]
-        except (FileFormatError, OSError):
-            beside = None
-    return merge_acquisition(header, beside)
+        return read_beside(image, None, None)[1]  # it is being written still
+    return read_beside(image, header.said, header.frames)[1]
 
 
 def folder_placeholder(template: Template, wanted: str | None = None) -> str:

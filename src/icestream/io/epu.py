@@ -5,15 +5,18 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from icestream.errors import FileFormatError
-from icestream.io.xmltree import finite, parse_xml, positive, read_small
+from icestream.io.said import Said
+from icestream.io.xmltree import Numbers, finite, parse_xml, positive, read_small
 from icestream.records import Acquisition, ExposureMetadata
 
+_CAMERA = "microscopeData/acquisition/camera/"
 
-def read_epu_xml(path: Path) -> tuple[ExposureMetadata, Acquisition]:
+
+def read_epu_xml(path: Path) -> Said:
     """Return what EPU wrote about one exposure; positive applied defocus is underfocus.
 
-    Both kinds of file are read: the description of the image, and ``…_Fractions.xml`` with only camera and times. The dose per
-    frame is the dose over the number of fractions, where the file lists fractions.
+    Both kinds of file are read: the description of the image, and ``…_Fractions.xml`` with only camera and times. The total dose
+    is that on the specimen (``Dose``); without it, the dose on the camera that took the image, by pixel, over the area of one.
 
     Raises
     ------
@@ -22,22 +25,20 @@ def read_epu_xml(path: Path) -> tuple[ExposureMetadata, Acquisition]:
     """
     root = parse_xml(path, read_small(path))
     if root.tag == "MicroscopeImage":
-        return _microscope_image(root)
+        return _microscope_image(root, path.name)
     if root.tag == "Acquisition":
-        return _fractions(root)
+        return _fractions(root, path.name)
     raise FileFormatError(path, f"not an EPU file: its root is <{root.tag}> (MicroscopeImage or Acquisition)")
 
 
-def _microscope_image(root: Element) -> tuple[ExposureMetadata, Acquisition]:
-    custom = _pairs(root.find("CustomData"))
+def _microscope_image(root: Element, origin: str) -> Said:
+    custom, numbers = _pairs(root.find("CustomData")), Numbers(origin)
 
     def number(where: str, factor: float = 1.0) -> float | None:
-        value = finite(root.findtext(where))
-        return None if value is None else value * factor
+        return numbers.read(where.rpartition("/")[2], root.findtext(where), factor)
 
-    defocus = finite(custom.get("AppliedDefocus"))
-    dose = positive(finite(custom.get("Dose")), 1e-20)
-    n_fractions = len(root.findall(".//DoseFractions/*"))
+    defocus = numbers.read("AppliedDefocus", custom.get("AppliedDefocus"), -1e6)
+    pixel_ang = positive(numbers.read("pixelSize", root.findtext("SpatialScale/pixelSize/x/numericValue"), 1e10))
     shift, stage = "microscopeData/optics/BeamShift/", "microscopeData/stage/Position/"
     metadata = ExposureMetadata(
         acquired_at=root.findtext("microscopeData/acquisition/acquisitionDateTime"),
@@ -47,18 +48,42 @@ def _microscope_image(root: Element) -> tuple[ExposureMetadata, Acquisition]:
         tilt_deg=number(stage + "A", 180 / math.pi),
         beam_shift_y=number(shift + "_y"),
         beam_shift_x=number(shift + "_x"),
-        applied_defocus_um=None if defocus is None else -defocus * 1e6,
-        exposure_s=positive(number("microscopeData/acquisition/camera/ExposureTime")),
-        total_dose_e_per_ang2=dose,
+        applied_defocus_um=defocus,
+        exposure_s=positive(number(_CAMERA + "ExposureTime")),
+        total_dose_e_per_ang2=_total_dose(custom, pixel_ang, numbers),
         microscope=root.findtext("microscopeData/instrument/InstrumentModel"),
-        camera=custom.get("DetectorCommercialName") or root.findtext("microscopeData/acquisition/camera/Name"),
+        camera=custom.get("DetectorCommercialName") or root.findtext(_CAMERA + "Name"),
     )
-    acquisition = Acquisition(
-        voltage_kv=positive(number("microscopeData/gun/AccelerationVoltage"), 1e-3),
-        pixel_size_ang=positive(number("SpatialScale/pixelSize/x/numericValue"), 1e10),
-        dose_per_frame_e_per_ang2=dose / n_fractions if dose is not None and n_fractions else None,
+    voltage = positive(number("microscopeData/gun/AccelerationVoltage"), 1e-3)
+    height, width = (number(f"{_CAMERA}ReadoutArea/{side}") for side in ("height", "width"))
+    return Said(
+        origin,
+        metadata,
+        Acquisition(voltage_kv=voltage, pixel_size_ang=pixel_ang),
+        n_frames=len(root.findall(".//DoseFractions/*")) or None,
+        image_px=(int(height), int(width)) if height and width and min(height, width) >= 1 else None,
+        binning=positive(number(_CAMERA + "Binning/x")) or 1.0,
+        notes=tuple(numbers.notes),
     )
-    return metadata, acquisition
+
+
+def _total_dose(custom: dict[str, str], pixel_ang: float | None, numbers: Numbers) -> float | None:
+    """Return the dose on the specimen in e/Å²; note where the dose on the camera contradicts it.
+
+    EPU 3 writes a ``TotalDose`` for each detector, in electrons on a pixel of the camera: that of the image's own one counts.
+    """
+    dose = positive(numbers.read("Dose", custom.get("Dose")), 1e-20)
+    name = f"Detectors[{custom.get('BinaryResult.Detector', '')}].TotalDose"
+    camera = next((key for key in (name, "DoseOnCamera") if positive(finite(custom.get(key)))), None)
+    if camera is None or pixel_ang is None:
+        return dose
+    on_camera = positive(numbers.read(camera, custom[camera]), 1 / pixel_ang**2)
+    if dose is None or on_camera is None:
+        return on_camera if dose is None else dose
+    if abs(on_camera - dose) > 0.1 * max(on_camera, dose):
+        both = f"a dose of {dose:.4g} e/Å² on the specimen, and of {on_camera:.4g} e/Å² by {camera} and the pixel size"
+        numbers.notes.append(f"{numbers.origin} gives {both}; the first is used")
+    return dose
 
 
 def _pairs(parent: Element | None) -> dict[str, str]:
@@ -71,7 +96,7 @@ def _pairs(parent: Element | None) -> dict[str, str]:
     return found
 
 
-def _fractions(root: Element) -> tuple[ExposureMetadata, Acquisition]:
+def _fractions(root: Element, origin: str) -> Said:
     times = [finite(fraction.findtext("ExposureTime")) for fraction in root.iter("Fraction")]
     known = [time for time in times if time is not None]
     metadata = ExposureMetadata(
@@ -79,4 +104,4 @@ def _fractions(root: Element) -> tuple[ExposureMetadata, Acquisition]:
         exposure_s=sum(known) if known and len(known) == len(times) else None,
         camera=root.findtext("Info/Detector"),
     )
-    return metadata, Acquisition()
+    return Said(origin, metadata, n_frames=len(times) or None)

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from icestream.io.mrc import HEADER_BYTES, MrcHeader
 from icestream.io.raw import Source
+from icestream.io.said import Said
 from icestream.io.xmltree import finite, parse_xml, positive
 from icestream.records import Acquisition, ExposureMetadata
 
 _EPOCH = datetime(1899, 12, 30)  # the file stores local time without a zone
 
 
-def read_fei_metadata(source: Source, header: MrcHeader) -> tuple[ExposureMetadata, Acquisition] | None:
+def read_fei_metadata(source: Source, header: MrcHeader) -> Said | None:
     """Return what the FEI1 or FEI2 extended header says about the first image, or None where there is none."""
     if header.extended_type not in (b"FEI1", b"FEI2"):
         return None
@@ -31,7 +32,7 @@ def read_fei_metadata(source: Source, header: MrcHeader) -> tuple[ExposureMetada
     return decode_fei(np.frombuffer(source.read_at(HEADER_BYTES, dtype.itemsize), dtype=dtype, count=1))
 
 
-def decode_fei(row: NDArray[Any]) -> tuple[ExposureMetadata, Acquisition]:
+def decode_fei(row: NDArray[Any]) -> Said:
     """Return the values of one FEI1 or FEI2 record, ``(1,)``; zeros mean unknown."""
 
     def number(name: str, factor: float = 1.0) -> float | None:
@@ -57,7 +58,7 @@ def decode_fei(row: NDArray[Any]) -> tuple[ExposureMetadata, Acquisition]:
         camera=text("Camera name"),
     )
     acquisition = Acquisition(voltage_kv=positive(number("HT"), 1e-3), pixel_size_ang=positive(number("Pixel size X"), 1e10))
-    return metadata, acquisition
+    return Said("its header", metadata, acquisition)
 
 
 def _date(days: float) -> str | None:
@@ -67,7 +68,7 @@ def _date(days: float) -> str | None:
     return (_EPOCH + timedelta(days=days)).isoformat(timespec="seconds")
 
 
-def read_eer_metadata(path: Path, xml: bytes) -> tuple[ExposureMetadata, Acquisition]:
+def read_eer_metadata(path: Path, xml: bytes) -> Said:
     """Return what the acquisition block of an EER file says.
 
     The names of the items are those other public readers use; not verified on camera data. A pixel size is taken only if it
@@ -81,4 +82,4 @@ def read_eer_metadata(path: Path, xml: bytes) -> tuple[ExposureMetadata, Acquisi
         exposure_s=positive(finite(items.get("exposureTime"))),
         camera=items.get("commercialName") or items.get("cameraName") or None,
     )
-    return metadata, Acquisition(pixel_size_ang=size if size is not None and 0.05 < size < 50 else None)
+    return Said("its header", metadata, Acquisition(pixel_size_ang=size if size is not None and 0.05 < size < 50 else None))

@@ -4,13 +4,16 @@ TIFF revision 6.0 (Adobe 1992) and the BigTIFF extension. Only the tags that cam
 directory that is met twice, lies outside the file or claims absurd counts is refused.
 """
 
+import itertools
+import math
+import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from icestream.errors import FileFormatError, TruncatedFile
-from icestream.io.raw import Source
+from icestream.io.raw import TIFF_MAGIC, RawFile, Source
 
 MAX_PAGES = 1 << 18
 _MAX_VALUES = 1 << 21
@@ -65,7 +68,7 @@ class Directory:
 
 def is_tiff(head: bytes) -> bool:
     """Tell whether ``head`` (8 bytes or more) begins a TIFF file."""
-    return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+    return head[:4] in TIFF_MAGIC
 
 
 def walk_directories(source: Source) -> Iterator[Directory]:
@@ -88,11 +91,74 @@ def walk_directories(source: Source) -> Iterator[Directory]:
         raise TruncatedFile(source.path, "no image directory has been written yet")
     seen: set[int] = set()
     while position:
-        if position in seen or len(seen) >= MAX_PAGES:
+        if position in seen:
             raise FileFormatError(source.path, f"TIFF directory {len(seen)} at {position} leads back to an earlier one")
+        if len(seen) >= MAX_PAGES:
+            raise FileFormatError(source.path, f"more than {MAX_PAGES} TIFF directories; that many images are not read")
         seen.add(position)
         directory, position = _read_directory(source, position, order, big=big)
         yield directory
+
+
+def read_directories(source: Source) -> list[Directory]:
+    """Return all images of a TIFF file, also those that have no directory of their own (ImageJ: one stands for all).
+
+    Raises
+    ------
+    TruncatedFile
+        A directory, or an image, lies beyond the end, or none was written yet; or the file has more than the directories say.
+    FileFormatError
+        Not a TIFF file, its directories make no sense, or the images without one cannot be found.
+    """
+    pages = list(walk_directories(source))
+    if len(pages) == 1:
+        pages = _undeclared(pages[0])
+    if isinstance(source, RawFile):
+        _check_size(source, pages)
+    return pages
+
+
+def _undeclared(page: Directory) -> list[Directory]:
+    """Return a directory for each image that the only one stands for by its description: they lie one after the other."""
+    count = _images_described(page.texts.get(DESCRIPTION, b""), page)
+    if count <= 1:
+        return [page]
+    segments = page.segments()
+    size = sum(length for _, length in segments)
+    follow = all(one[0] + one[1] == two[0] for one, two in itertools.pairwise(segments))
+    if page.first(COMPRESSION, 1) != 1 or not follow or size != _image_bytes(page):
+        raise FileFormatError(page.path, f"declares {count} images under one TIFF directory that do not lie one after the other")
+    tag = TILE_OFFSETS if TILE_OFFSETS in page.numbers else STRIP_OFFSETS
+    moved = [tuple(offset + number * size for offset, _ in segments) for number in range(count)]
+    return [replace(page, numbers={**page.numbers, tag: offsets}, end=page.end) for offsets in moved]
+
+
+def _images_described(text: bytes, page: Directory) -> int:
+    """Return how many images a description by ImageJ, or the shape that tifffile writes, counts; 1 without either."""
+    if text.startswith(b"ImageJ="):
+        found = re.search(rb"^images=(\d+)\s*$", text, re.MULTILINE)
+        return min(int(found[1]), MAX_PAGES) if found else 1
+    found = re.match(rb'\{"shape": \[([\d, ]+)\]', text)
+    if found is None:
+        return 1
+    shape = [int(length) for length in found[1].split(b",")]
+    whole, one = math.prod(shape), page.first(HEIGHT) * page.first(WIDTH)
+    return min(whole // one, MAX_PAGES) if one and whole % one == 0 else 1
+
+
+def _image_bytes(page: Directory) -> int:
+    return page.first(HEIGHT) * -(-page.first(WIDTH) * page.first(BITS, 1) * page.first(SAMPLES, 1) // 8)
+
+
+def _check_size(source: RawFile, pages: list[Directory]) -> None:
+    """Refuse a file with room for another image after the last that its directories declare.
+
+    It may still be written: a camera may add the directories last.
+    """
+    end, one = max(page.data_end() for page in pages), _image_bytes(pages[-1])
+    if source.size_bytes - end >= max(one, 1):
+        declared = f"its TIFF directories declare {len(pages)} image{'s' * (len(pages) != 1)}, {end} bytes"
+        raise TruncatedFile(source.path, f"{declared}; the file has {source.size_bytes}, room for more")
 
 
 def _read_directory(source: Source, position: int, order: str, *, big: bool) -> tuple[Directory, int]:

@@ -45,7 +45,7 @@ def image_header(path: Path) -> ImageHeader:
         if kind in ("png", "jpeg"):
             return ImageHeader(path, 1, *picture_size_px(source), kind, None)
         if kind == "tiff":
-            pages = list(ifd.walk_directories(source))
+            pages = ifd.read_directories(source)
             tiff_dtype(pages[0])
             return ImageHeader(path, len(pages), *tiff_size_px(pages[0]), kind, tiff_pixel_size_ang(pages[0]))
         header = read_mrc_header(source)
@@ -171,9 +171,9 @@ def _to_saved(path: Path, array: NDArray[Any], dtype: DTypeLike | None) -> NDArr
 
 
 def _kind(source: Source) -> str:
-    if is_compressed(source.path):
-        return "mrc"
     head = source.read_at(0, 8)
+    if is_compressed(source.path) and (head == PNG_MAGIC or head[:3] == JPEG_MAGIC):
+        raise FileFormatError(source.path, "a compressed PNG or JPEG is not read; decompress it")
     if head == PNG_MAGIC:
         return "png"
     if head[:3] == JPEG_MAGIC:
@@ -189,7 +189,7 @@ def _read(path: Path) -> NDArray[Any]:
     try:
         kind = _kind(source)
         if kind == "tiff":
-            pages = list(ifd.walk_directories(source))
+            pages = ifd.read_directories(source)
             if len(pages) == 1:
                 return read_tiff_page(source, pages[0])
             return _stacked(path, [read_tiff_page(source, page) for page in pages])

@@ -5,7 +5,8 @@ from datetime import datetime
 from pathlib import Path, PureWindowsPath
 
 from icestream.errors import FileFormatError
-from icestream.io.xmltree import finite, positive, read_small
+from icestream.io.said import Said
+from icestream.io.xmltree import Numbers, finite, positive, read_small
 from icestream.records import Acquisition, ExposureMetadata
 
 _HEADING = re.compile(r"\[\s*(\w+)\s*=\s*(.*?)\s*\]$")
@@ -19,12 +20,15 @@ def parse_mdoc(path: Path) -> tuple[Section, list[Section]]:
     Raises
     ------
     FileFormatError
-        No line of the file is ``key = value``.
+        It is no text, or describes no exposure.
     """
+    text = read_small(path).decode("utf-8", errors="replace")
+    if any(character < " " and character not in "\t\r\n\f" for character in text):
+        raise FileFormatError(path, "not a SerialEM mdoc: it is no text")
     general: Section = {}
     sections: list[Section] = []
     current = general
-    for line in read_small(path).decode("utf-8", errors="replace").splitlines():
+    for line in text[: text.rfind("\n") + 1].splitlines():  # a last line without an end may be half a number
         heading = _HEADING.match(line.strip())
         if heading is not None and heading[1] in ("FrameSet", "ZValue"):
             current = {}
@@ -36,12 +40,12 @@ def parse_mdoc(path: Path) -> tuple[Section, list[Section]]:
         elif "=" in line:
             key, _, value = line.partition("=")
             current.setdefault(key.strip(), value.strip())
-    if not general and not any(sections):
-        raise FileFormatError(path, "not a SerialEM mdoc: no 'key = value' line")
+    if not any(sections):
+        raise FileFormatError(path, "not a SerialEM mdoc: there is no 'key = value' line under a [FrameSet] or [ZValue] heading")
     return general, sections
 
 
-def read_mdoc(path: Path, *, movie_name: str | None = None) -> tuple[ExposureMetadata, Acquisition]:
+def read_mdoc(path: Path, *, movie_name: str | None = None) -> Said:
     """Return what SerialEM wrote about one exposure; positive applied defocus is underfocus.
 
     Parameters
@@ -58,35 +62,64 @@ def read_mdoc(path: Path, *, movie_name: str | None = None) -> tuple[ExposureMet
     """
     general, sections = parse_mdoc(path)
     own = [part for part in sections if movie_name and PureWindowsPath(part.get("SubFramePath", "")).name == movie_name]
-    values = {**general, **(own or sections or [{}])[0]}
+    values = {**general, **(own or sections)[0]}
+    numbers = Numbers(path.name)
+
+    def number(name: str) -> float | None:
+        return numbers.read(name, values.get(name))
+
+    if not read_small(path).endswith(b"\n"):
+        numbers.notes.append(f"{path.name} ends within a line: it may be written only in part")
     stage = [finite(part) for part in values.get("StagePosition", "").split()] + [None, None]
-    defocus = finite(values.get("TargetDefocus", values.get("Defocus")))
+    defocus = number("TargetDefocus" if "TargetDefocus" in values else "Defocus")
     title = _TITLE.search(values.get("T", "") + " ")
+    dose, n_frames, listed = _frame_doses(values.get("FrameDosesAndNumber", ""), numbers)
     metadata = ExposureMetadata(
         acquired_at=_date(values.get("DateTime", "")),
         stage_y_um=stage[1],
         stage_x_um=stage[0],
-        stage_z_um=finite(values.get("StageZ")),
-        tilt_deg=finite(values.get("TiltAngle")),
+        stage_z_um=number("StageZ"),
+        tilt_deg=number("TiltAngle"),
         applied_defocus_um=None if defocus is None else -defocus,
-        exposure_s=positive(finite(values.get("ExposureTime"))),
-        total_dose_e_per_ang2=positive(finite(values.get("ExposureDose"))),
+        exposure_s=positive(number("ExposureTime")),
+        total_dose_e_per_ang2=_total_dose(positive(number("ExposureDose")), listed, numbers),
         microscope=title[1].strip() or None if title else None,
     )
-    binning = finite(values.get("Binning"))
-    acquisition = Acquisition(
-        voltage_kv=positive(finite(values.get("Voltage"))),
-        pixel_size_ang=positive(finite(values.get("PixelSpacing"))) if binning is not None and binning <= 1 else None,
-        dose_per_frame_e_per_ang2=_dose_per_frame(values.get("FrameDosesAndNumber", "")),
-    )
-    return metadata, acquisition
+    acquisition = Acquisition(voltage_kv=positive(number("Voltage")), pixel_size_ang=_pixel_size(values, numbers))
+    whole = n_frames if n_frames is not None else number("NumSubFrames")
+    count = None if whole is None or whole < 1 else int(whole)
+    return Said(path.name, metadata, acquisition, dose, count, notes=tuple(numbers.notes))
 
 
-def _dose_per_frame(text: str) -> float | None:
-    """Return the dose of a frame from ``dose number [dose number …]`` where all frames have the same."""
-    numbers = [finite(part) for part in text.split()]
-    doses = set(numbers[0::2])
-    return positive(doses.pop()) if len(doses) == 1 else None
+def _pixel_size(values: Section, numbers: Numbers) -> float | None:
+    size, binning = numbers.read("PixelSpacing", values.get("PixelSpacing")), numbers.read("Binning", values.get("Binning"))
+    if size is None or (binning is not None and binning <= 1):
+        return positive(size)
+    how = "a view with an unknown binning" if binning is None else f"a view binned by {binning:g}"
+    numbers.notes.append(f"{numbers.origin} gives the pixel size of {how}, not of the frames: it is not used")
+    return None
+
+
+def _frame_doses(text: str, numbers: Numbers) -> tuple[float | None, int | None, float | None]:
+    """Return the dose of a frame from ``dose number [dose number …]``, how many frames there are, and their whole dose."""
+    found = [numbers.read("FrameDosesAndNumber", part) for part in text.split()]
+    known = [value for value in found if value is not None]
+    if not known or len(known) < len(found) or len(known) % 2 or min(known) < 0 or min(known[1::2]) < 1:
+        return None, None, None
+    doses, counts = known[0::2], [int(count) for count in known[1::2]]
+    total = sum(dose * count for dose, count in zip(doses, counts, strict=True))
+    if min(doses) < max(doses):
+        numbers.notes.append(f"{numbers.origin} lists frames of {min(doses):g} to {max(doses):g} e/Å²: each is given their mean")
+        return positive(total / sum(counts)), sum(counts), positive(total)
+    return positive(doses[0]), sum(counts), positive(total)
+
+
+def _total_dose(whole: float | None, listed: float | None, numbers: Numbers) -> float | None:
+    """Return the dose of the exposure: that of its frames, where they are listed; note where the two differ."""
+    if whole is not None and listed is not None and abs(whole - listed) > 0.05 * max(whole, listed):
+        both = f"a dose of {whole:.4g} e/Å² for the exposure, and of {listed:.4g} e/Å² for its frames"
+        numbers.notes.append(f"{numbers.origin} gives {both}; the second is used")
+    return whole if listed is None else listed
 
 
 def _date(text: str) -> str | None:

@@ -15,8 +15,8 @@ from icestream.io import eer, ifd
 from icestream.io.fei import read_eer_metadata, read_fei_metadata
 from icestream.io.mrc import read_mrc_header, read_mrc_images
 from icestream.io.raw import Source, is_compressed, open_source
+from icestream.io.said import Frames, Said
 from icestream.io.tiff import read_tiff_pages, tiff_dtype, tiff_pixel_size_ang, tiff_size_px
-from icestream.records import Acquisition, ExposureMetadata
 
 FrameReader = Callable[[int, int], Iterator[NDArray[Any]]]
 
@@ -27,7 +27,7 @@ class MovieHeader:
 
     ``height_px`` and ``width_px`` are those of the frames that `MovieReader.frames` yields (EER: after upsampling), ``n_frames``
     counts those frames (EER: after grouping). ``pixel_size_ang`` is theirs too, unset where the header does not say it.
-    ``metadata`` and ``acquisition`` hold what a FEI extended header or an EER file says about the exposure.
+    ``said`` is what a FEI extended header or an EER file says about the exposure.
     """
 
     path: Path
@@ -37,8 +37,12 @@ class MovieHeader:
     format: str
     dtype: np.dtype[Any]
     pixel_size_ang: float | None
-    metadata: ExposureMetadata | None = None
-    acquisition: Acquisition | None = None
+    said: Said | None = None
+
+    @property
+    def frames(self) -> Frames:
+        """What is compared with what sidecars say."""
+        return Frames(self.n_frames, self.height_px, self.width_px, rendered=self.format == "eer")
 
 
 class MovieReader:
@@ -51,10 +55,8 @@ class MovieReader:
         self.height_px = header.height_px
         self.width_px = header.width_px
         self.format = header.format
-        self.dtype = header.dtype
+        self.dtype = np.dtype(np.float32) if header.dtype == np.float16 else header.dtype
         self.pixel_size_ang = header.pixel_size_ang
-        self.metadata = header.metadata
-        self.acquisition = header.acquisition
         self._source = source
         self._read = read
 
@@ -69,7 +71,9 @@ class MovieReader:
         self._source.close()
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[NDArray[Any]]:
-        """Yield the frames ``start`` to ``stop - 1``, each ``(h, w)`` in its own type, decoding one ahead in a thread.
+        """Yield the frames ``start`` to ``stop - 1``, each ``(h, w)`` of ``dtype``, decoding one ahead in a thread.
+
+        That is the type in which they are stored; half-precision floats, with which nothing computes, become float32.
 
         Raises
         ------
@@ -81,7 +85,10 @@ class MovieReader:
         end = self.n_frames if stop is None else stop
         if not 0 <= start <= end <= self.n_frames:
             raise ValueError(f"{self.path}: frames {start} to {end} of a movie of {self.n_frames}")
-        return _decode_ahead(self._read(start, end))
+        frames = self._read(start, end)
+        if self.header.dtype == np.float16:
+            frames = (frame.astype(np.float32) for frame in frames)
+        return _decode_ahead(frames)
 
 
 def open_movie(path: Path, *, eer_upsampling: int = 1, eer_group: int = 1) -> MovieReader:
@@ -113,8 +120,8 @@ def open_movie(path: Path, *, eer_upsampling: int = 1, eer_group: int = 1) -> Mo
 
 
 def _open_source(source: Source, *, eer_upsampling: int, eer_group: int) -> MovieReader:
-    if not is_compressed(source.path) and ifd.is_tiff(source.read_at(0, 4)):
-        pages = list(ifd.walk_directories(source))
+    if ifd.is_tiff(source.read_at(0, 4)):
+        pages = ifd.read_directories(source)
         events = eer.eer_frames(pages)
         if events:
             return _open_eer(source, events, pages[0], upsampling=eer_upsampling, group=eer_group)
@@ -130,7 +137,6 @@ def movie_header(path: Path, *, eer_upsampling: int = 1, eer_group: int = 1) -> 
 
 def _open_mrc(source: Source) -> MovieReader:
     stored = read_mrc_header(source)
-    metadata, acquisition = read_fei_metadata(source, stored) or (None, None)
     header = MovieHeader(
         path=source.path,
         n_frames=stored.n_images,
@@ -139,8 +145,7 @@ def _open_mrc(source: Source) -> MovieReader:
         format="mrc" + (source.path.suffix.lower() if is_compressed(source.path) else ""),
         dtype=stored.dtype.newbyteorder("="),
         pixel_size_ang=stored.pixel_size_ang,
-        metadata=metadata,
-        acquisition=acquisition,
+        said=read_fei_metadata(source, stored),
     )
     return MovieReader(header, source, lambda start, stop: read_mrc_images(source, stored, start, stop))
 
@@ -164,10 +169,10 @@ def _open_eer(source: Source, events: list[ifd.Directory], first: ifd.Directory,
         source.read_at(page.data_end(), 0)
     height, width = tiff_size_px(events[0])
     acquisition_page = next((page for page in (first, *events) if ifd.EER_ACQUISITION in page.texts), None)
-    metadata, acquisition = (None, None)
+    said = None
     if acquisition_page is not None:
-        metadata, acquisition = read_eer_metadata(source.path, acquisition_page.texts[ifd.EER_ACQUISITION])
-    physical = acquisition.pixel_size_ang if acquisition else None
+        said = read_eer_metadata(source.path, acquisition_page.texts[ifd.EER_ACQUISITION])
+    physical = said.acquisition.pixel_size_ang if said else None
     header = MovieHeader(
         path=source.path,
         n_frames=n_frames,
@@ -176,8 +181,7 @@ def _open_eer(source: Source, events: list[ifd.Directory], first: ifd.Directory,
         format="eer",
         dtype=np.dtype(np.uint8 if group <= 255 else np.uint16),
         pixel_size_ang=physical / upsampling if physical else None,
-        metadata=metadata,
-        acquisition=acquisition,
+        said=said,
     )
 
     def read(start: int, stop: int) -> Iterator[NDArray[Any]]:

@@ -1,12 +1,13 @@
 """MRC files: the 1024-byte header and the images behind it (MRC2014, with the IMOD and RELION extensions).
 
 Cheng et al. (2015), J. Struct. Biol. 192:146; modes 6 (uint16), 12 (float16) and 101 (4-bit, low half first). Mode 0 is signed
-unless an IMOD stamp says otherwise. Old files without the ``MAP`` string are read when one byte order makes sense of them.
+unless an IMOD stamp, or its values, say otherwise. Old files without the ``MAP`` string are read when one byte order makes sense
+of them.
 """
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ MAX_IMAGE_BYTES = 1 << 32
 _DTYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2", 101: "u1"}
 _IMOD_STAMP = 1146047817
 _IMOD_SIGNED, _IMOD_4BIT = 1, 16
+_SAMPLE_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,10 @@ class MrcHeader:
     data_offset: int
     pixel_size_ang: float | None
     extended_type: bytes
+    sign_known: bool = True
+    """The header says whether bytes are signed."""
+    extremes: tuple[float, float] = (0.0, 0.0)
+    """Lowest and highest value by the header; where it does not say them, the first is not below the second."""
 
     @property
     def row_bytes(self) -> int:
@@ -71,7 +77,8 @@ def parse_mrc_header(block: bytes, path: Path) -> MrcHeader:
     extended = struct.unpack(order + "i", block[92:96])[0]
     stamp, flags = struct.unpack(order + "2i", block[152:160])
     imod = stamp == _IMOD_STAMP
-    packed = mode == 101 or (mode == 0 and imod and bool(flags & _IMOD_4BIT))
+    halves = (imod and bool(flags & _IMOD_4BIT)) or b"4 bits packed" in block[224:HEADER_BYTES]  # the second is SerialEM's label
+    packed = mode == 101 or (mode == 0 and halves)
     if mode == 0 and packed:
         width *= 2  # two pixels in each stored byte
     code = "u1" if packed or (mode == 0 and imod and not flags & _IMOD_SIGNED) else _DTYPES[mode]
@@ -88,6 +95,8 @@ def parse_mrc_header(block: bytes, path: Path) -> MrcHeader:
         data_offset=HEADER_BYTES + extended,
         pixel_size_ang=cell / grid if plausible else None,
         extended_type=bytes(block[104:108]),
+        sign_known=mode != 0 or imod,
+        extremes=struct.unpack(order + "2f", block[76:84]),
     )
     if header.image_bytes > MAX_IMAGE_BYTES:
         raise FileFormatError(
@@ -112,18 +121,54 @@ def _makes_sense(block: bytes, order: str) -> bool:
     return 0 < width <= MAX_SIDE_PX and 0 < height <= MAX_SIDE_PX and n_images > 0 and mode in _DTYPES
 
 
-def read_mrc_header(source: Source) -> MrcHeader:
+def read_mrc_header(source: Source, *, complete: bool = True) -> MrcHeader:
     """Read the header of an open file (plain or compressed) and check a plain file's size against it.
+
+    Parameters
+    ----------
+    complete
+        The file must have all that the header declares.
 
     Raises
     ------
     TruncatedFile
-        The file is shorter than its header declares.
+        The file is shorter than its header declares; or it has room for another image: the header may not be final yet.
     """
     header = parse_mrc_header(source.read_at(0, HEADER_BYTES), source.path)
-    if isinstance(source, RawFile) and source.size_bytes < header.declared_bytes:
-        raise BeyondEnd(source.path, header.declared_bytes, source.size_bytes)
-    return header
+    if isinstance(source, RawFile):
+        if complete and source.size_bytes < header.declared_bytes:
+            raise BeyondEnd(source.path, header.declared_bytes, source.size_bytes)
+        if source.size_bytes - header.declared_bytes >= header.image_bytes:
+            declared = f"header declares {header.n_images} image{'s' * (header.n_images != 1)}, {header.declared_bytes} bytes"
+            raise TruncatedFile(source.path, f"{declared}; the file has {source.size_bytes}, room for more")
+    return _settle_sign(source, header)
+
+
+def _settle_sign(source: Source, header: MrcHeader) -> MrcHeader:
+    """Decide whether the bytes of mode 0 are signed where the header does not say so.
+
+    They are, as the standard has it, unless the header's extremes fit only unsigned ones; where these are unset, unless the
+    middle of the first image spreads less as unsigned ones, or would be negative throughout, as no camera counts.
+    """
+    if header.sign_known or header.dtype.kind != "i" or header.dtype.itemsize != 1:
+        return header
+    low, high = header.extremes
+    if low < high and -128 <= low <= 127:
+        unsigned = low >= 0 and high > 127
+    else:
+        row = header.data_offset + header.height_px // 2 * header.row_bytes
+        count = min(header.row_bytes * max(1, _SAMPLE_BYTES // header.row_bytes), header.data_offset + header.image_bytes - row)
+        try:
+            sample = np.frombuffer(source.read_at(row, count), dtype=np.int8)
+        except BeyondEnd:
+            return header  # it is being written still
+        unsigned = _spread_is_less_unsigned(sample)
+    return replace(header, dtype=np.dtype(np.uint8)) if unsigned else header
+
+
+def _spread_is_less_unsigned(sample: NDArray[np.int8]) -> bool:
+    signed, unsigned = (float(values.std(dtype=np.float64)) for values in (sample, sample.view(np.uint8)))
+    return bool((sample < 0).all()) or unsigned < signed
 
 
 def read_mrc_image(source: Source, header: MrcHeader, index: int) -> NDArray[Any]:
@@ -142,13 +187,19 @@ def _read_image(source: Source, header: MrcHeader, index: int) -> NDArray[Any]:
     if header.packed:
         stored = np.empty((header.height_px, header.row_bytes), dtype=np.uint8)  # (h, ceil(w / 2))
         source.read_into(offset, stored.data.cast("B"))
-        image = np.empty((header.height_px, 2 * header.row_bytes), dtype=np.uint8)  # (h, w or w + 1)
-        np.bitwise_and(stored, 15, out=image[:, 0::2])
-        np.right_shift(stored, 4, out=image[:, 1::2])
-        return np.ascontiguousarray(image[:, : header.width_px])  # (h, w)
+        return unpack_pixels(stored, header.width_px)  # (h, w)
     plain = np.empty((header.height_px, header.width_px), dtype=header.dtype)  # (h, w)
     source.read_into(offset, plain.view(np.uint8).data.cast("B"))
     return plain if plain.dtype.isnative else plain.astype(plain.dtype.newbyteorder("="))
+
+
+def unpack_pixels(stored: NDArray[np.uint8], width_px: int, *, low_first: bool = True) -> NDArray[np.uint8]:
+    """Return an image ``(h, w)`` from bytes ``(h, ceil(w / 2))`` that hold two pixels of 4 bits each, the left one first."""
+    image = np.empty((stored.shape[0], 2 * stored.shape[1]), dtype=np.uint8)  # (h, w or w + 1)
+    low, high = (image[:, 0::2], image[:, 1::2]) if low_first else (image[:, 1::2], image[:, 0::2])
+    np.bitwise_and(stored, 15, out=low)
+    np.right_shift(stored, 4, out=high)
+    return np.ascontiguousarray(image[:, :width_px])  # (h, w)
 
 
 def read_mrc_images(source: Source, header: MrcHeader, start: int, stop: int) -> Iterator[NDArray[Any]]:

@@ -5,6 +5,7 @@ import gzip
 import lzma
 import os
 import sys
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ else:
 
 _CHUNK, _PORTION = 1 << 20, 1 << 16
 _DECODER_MEMORY_BITS = 28
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 COMPRESSED_SUFFIXES = (".bz2", ".xz", ".zst", ".gz")
 
 
@@ -107,6 +109,22 @@ class RawFile:
         return BeyondEnd(self.path, offset + count, self.size_bytes)
 
 
+class UnpackedFile(RawFile):
+    """A compressed file that is read by position: its content is unpacked into a temporary file without a name."""
+
+    def __init__(self, packed: "StreamFile") -> None:
+        self.path = packed.path
+        self._handle = tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes it
+        try:
+            for chunk in packed.all_chunks():
+                self._handle.write(chunk)
+            self.size_bytes = self._handle.tell()
+            self._handle.flush()
+        except BaseException:
+            self._handle.close()
+            raise
+
+
 class StreamFile:
     """A compressed file, decompressed as it is read; going back starts again from its beginning."""
 
@@ -154,6 +172,17 @@ class StreamFile:
         while chunk := self._chunk(self._position):
             self._position += len(self._rest) + len(chunk)
             self._rest = memoryview(b"")
+
+    def all_chunks(self) -> Iterator[bytes]:
+        """Yield the whole decompressed content, from the beginning."""
+        self._seek(0)
+        if self._rest:
+            yield bytes(self._rest)
+            self._position += len(self._rest)
+            self._rest = memoryview(b"")
+        while chunk := self._chunk(self._position):
+            self._position += len(chunk)
+            yield chunk
 
     def _seek(self, offset: int) -> None:
         if offset < self._position:
@@ -243,6 +272,8 @@ def is_compressed(path: Path) -> bool:
 def open_source(path: Path) -> RawFile | StreamFile:
     """Open ``path``, decompressing by its suffix; an empty file is refused.
 
+    What is read by position, as TIFF and EER are, is unpacked into a temporary file first; it needs that much room there.
+
     Raises
     ------
     FileFormatError
@@ -257,4 +288,15 @@ def open_source(path: Path) -> RawFile | StreamFile:
     if not is_compressed(path):
         return plain
     plain.close()
-    return StreamFile(path)
+    packed = StreamFile(path)
+    try:
+        if packed.read_at(0, 4) not in TIFF_MAGIC:
+            return packed
+        unpacked = UnpackedFile(packed)
+    except BeyondEnd:
+        return packed  # too short for any format, which its reader tells
+    except BaseException:
+        packed.close()
+        raise
+    packed.close()
+    return unpacked

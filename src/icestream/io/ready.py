@@ -4,7 +4,7 @@ from pathlib import Path
 
 from icestream.errors import FileFormatError
 from icestream.io import ifd
-from icestream.io.mrc import HEADER_BYTES, parse_mrc_header
+from icestream.io.mrc import read_mrc_header
 from icestream.io.picture import JPEG_MAGIC, PNG_MAGIC, check_picture, png_end
 from icestream.io.raw import BeyondEnd, RawFile, is_compressed
 
@@ -41,8 +41,8 @@ def _declared(source: RawFile) -> int | None:
     if head == PNG_MAGIC:
         return png_end(source)
     if ifd.is_tiff(head):
-        return max(page.data_end() for page in ifd.walk_directories(source))
-    return parse_mrc_header(source.read_at(0, HEADER_BYTES), source.path).declared_bytes
+        return max(page.data_end() for page in ifd.read_directories(source))
+    return read_mrc_header(source, complete=False).declared_bytes
 
 
 def check_complete(path: Path) -> None:

@@ -14,7 +14,7 @@ from icestream.errors import FileFormatError
 from icestream.io import ifd
 from icestream.io.ifd import Directory
 from icestream.io.lzw import decode_lzw
-from icestream.io.mrc import MAX_IMAGE_BYTES, MAX_SIDE_PX
+from icestream.io.mrc import MAX_IMAGE_BYTES, MAX_SIDE_PX, unpack_pixels
 from icestream.io.raw import Source
 
 _LZW = 5
@@ -29,9 +29,33 @@ _DECODERS: dict[int, Callable[..., Any]] = {
 _KINDS = {1: "u", 2: "i", 3: "f"}
 
 
+_SUPER_RESOLUTION_PX = ((7676, 7420), (7680, 7424), (11520, 8184))
+"""Frames that SerialEM packs: those of K2 and K3 cameras in super-resolution, in either orientation."""
+
+
+def is_packed(page: Directory) -> bool:
+    """Tell whether each byte holds two pixels of 4 bits, as SerialEM packs frames of super-resolution.
+
+    Either the directory says so (4 bits a sample), or it declares bytes, and an image of half the width of such frames; no tag
+    tells these from others, but no camera has frames of that shape.
+    """
+    if page.first(ifd.SAMPLES, 1) != 1 or page.first(ifd.SAMPLE_FORMAT, 1) != 1:
+        return False
+    bits, height, width = page.first(ifd.BITS, 1), page.first(ifd.HEIGHT), page.first(ifd.WIDTH)
+    sizes = [size for long, short in _SUPER_RESOLUTION_PX for size in ((long, short), (short, long))]
+    return bits == 4 or (bits == 8 and any(abs(2 * width - x) <= 4 and abs(height - y) <= 2 for x, y in sizes))
+
+
+def _stored_size_px(page: Directory) -> tuple[int, int]:
+    """Return height and width in stored bytes where pixels are packed, else in pixels."""
+    height, width = tiff_size_px(page)
+    return (height, (width + 1) // 2) if is_packed(page) else (height, width)
+
+
 def tiff_size_px(page: Directory) -> tuple[int, int]:
     """Return height and width of an image, refusing absurd values."""
     height, width = page.first(ifd.HEIGHT), page.first(ifd.WIDTH)
+    width *= 2 if is_packed(page) and page.first(ifd.BITS, 1) == 8 else 1
     if not (0 < height <= MAX_SIDE_PX and 0 < width <= MAX_SIDE_PX):
         raise FileFormatError(page.path, f"TIFF image of {width} x {height} px (allowed 1 to {MAX_SIDE_PX})")
     return height, width
@@ -49,6 +73,8 @@ def tiff_pixel_size_ang(page: Directory) -> float | None:
 
 def tiff_dtype(page: Directory) -> np.dtype[Any]:
     """Return the pixel type as stored, refusing what no camera writes (colour, 12 bits, bit-reversed bytes)."""
+    if is_packed(page):
+        return np.dtype("u1")
     samples, bits = page.first(ifd.SAMPLES, 1), page.first(ifd.BITS, 1)
     kind = _KINDS.get(page.first(ifd.SAMPLE_FORMAT, 1))
     sizes = {"u": (8, 16, 32, 64), "i": (8, 16, 32, 64), "f": (16, 32, 64)}
@@ -73,6 +99,8 @@ def _segment_shape(page: Directory, height: int, width: int) -> tuple[int, int, 
 def read_tiff_page(source: Source, page: Directory) -> NDArray[Any]:
     """Return one image ``(h, w)`` in its own type and the byte order of the machine; the last stored row becomes row 0.
 
+    Packed pixels of 4 bits are returned as bytes.
+
     Raises
     ------
     FileFormatError
@@ -80,7 +108,15 @@ def read_tiff_page(source: Source, page: Directory) -> NDArray[Any]:
     TruncatedFile
         A strip lies beyond the end of the file.
     """
-    height, width = tiff_size_px(page)
+    image = _read_stored(source, page)  # (h, stored columns)
+    if not is_packed(page):
+        return image
+    low_first = page.first(ifd.BITS, 1) == 8  # SerialEM's; TIFF itself has the left pixel in the high bits
+    return unpack_pixels(image, tiff_size_px(page)[1], low_first=low_first)  # (h, w)
+
+
+def _read_stored(source: Source, page: Directory) -> NDArray[Any]:
+    height, width = _stored_size_px(page)
     dtype = tiff_dtype(page)
     rows, columns, across = _segment_shape(page, height, width)
     segments = page.segments()

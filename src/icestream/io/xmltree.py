@@ -46,6 +46,21 @@ def finite(text: str | None) -> float | None:
     return value if abs(value) < float("inf") else None
 
 
+class Numbers:
+    """Reads numbers out of a file's texts, and notes those that are none."""
+
+    def __init__(self, origin: str) -> None:
+        self.origin = origin
+        self.notes: list[str] = []
+
+    def read(self, name: str, text: str | None, factor: float = 1.0) -> float | None:
+        """Return a number times ``factor``; None where there is no text, or none that is a number."""
+        value = finite(text)
+        if value is None and text is not None and text.strip():
+            self.notes.append(f"{self.origin} gives {name} as {text.strip()[:40]!r}, which is no number")
+        return None if value is None else value * factor
+
+
 def positive(value: float | None, factor: float = 1.0) -> float | None:
     """Return ``value * factor`` if that is a positive number, else None (programs write 0 for unknown)."""
     return value * factor if value is not None and 0 < value * factor < float("inf") else None

@@ -4,9 +4,12 @@ The image is linear in the weak phases (weak-phase-object approximation; Kirklan
 
     ``I = dose * (1 + 2 * CTF * envelope * phase)``,  ``CTF = -sin(chi)``, so protein is dark at underfocus.
 
+In each frame the specimen moves and bends first, and then the lens acts: the scale of the rings is that of the microscope,
+however the specimen is stretched.
+
 Approximations, said once: particles lie in a few layers of depth, and ice in as many slices as the settings say, each with its
-own defocus; no multiple or inelastic scattering; the ice keeps its pattern unless the settings say how it flows; a frame is the
-specimen as it is at one moment (no blur within a frame); damage is that of the middle of a frame.
+own defocus; no multiple or inelastic scattering; particles bend with the ice; the ice keeps its pattern unless the settings say
+how it flows; a frame is the specimen as it is at one moment (no blur within a frame); damage is that of the middle of a frame.
 """
 
 from collections.abc import Iterator
@@ -17,12 +20,12 @@ from numpy.typing import NDArray
 from scipy import fft
 from scipy.spatial import cKDTree
 
-from icestream.algorithms.ctf.transfer import ctf_2d
 from icestream.algorithms.fourier import frequency_radius_2d, shift_spectrum_2d
 from icestream.algorithms.motion.dose import critical_exposure_e_per_ang2
 from icestream.microscope.camera import Camera, count_electrons
 from icestream.microscope.ice import crystal_rings, ice_power_rad2_ang2
 from icestream.microscope.layers import slice_depths_ang, split_into_levels, white_levels
+from icestream.microscope.lens import count_waves, lens_2d, waves_at_depth_2d
 from icestream.microscope.motion import displacement_at, local_at_frame, spline_prefilter_2d, warp_splines_2d
 from icestream.microscope.potential import interaction_parameter_rad_per_v_ang
 from icestream.microscope.projection import FourierVolume, project_2d
@@ -35,13 +38,15 @@ _PLACEMENT_TRIES = 4000
 
 @dataclass(frozen=True)
 class Specimen:
-    """The image wave of one exposure at frame 0, before damage, on a canvas larger than the detector.
+    """The waves of one exposure at frame 0, before damage and before the lens, on a canvas larger than the detector.
 
-    ``ice`` and ``particles`` are half spectra ``(H, W // 2 + 1)`` of the contrast, CTF and envelope applied.
+    ``ice`` and ``particles`` are half spectra ``(n_waves, H, W // 2 + 1)`` of the waves of `icestream.microscope.lens`, and
+    ``lens`` what turns each of them into contrast.
     """
 
     ice: NDArray[np.complex64]
     particles: NDArray[np.complex64]
+    lens: NDArray[np.float32]
     canvas: tuple[int, int]
     origin_yx: tuple[int, int]
 
@@ -78,7 +83,7 @@ def render_specimen(
     ice_ring: float = 0.0,
     ice_flows: bool = False,
 ) -> Specimen:
-    """Form the image of all particles and of the ice, as it is in the first frame.
+    """Lay out all particles and the ice, as they are in the first frame.
 
     Parameters
     ----------
@@ -100,11 +105,12 @@ def render_specimen(
         The ice is that of one moment: it is not blurred by the motion of its molecules, which `expected_frames` draws.
     """
     canvas, origin = _canvas(truth)
-    particles = np.zeros((canvas[0], canvas[1] // 2 + 1), np.complex64)
+    n_waves = count_waves(truth, ice_slices=ice_slices)
+    particles = np.zeros((n_waves, canvas[0], canvas[1] // 2 + 1), np.complex64)
     for depth_ang, layer in _particles_by_depth(truth):
         phase_rad = _phase_image(layer, volume, canvas, origin)
         phase_rad *= particle_contrast * interaction_parameter_rad_per_v_ang(truth.voltage_kv) * truth.pixel_size_ang
-        particles += fft.rfft2(phase_rad) * transfer_2d(truth, canvas, depth_ang=depth_ang)
+        particles += fft.rfft2(phase_rad) * waves_at_depth_2d(truth, canvas, depth_ang=depth_ang, n_waves=n_waves)
     ice = np.zeros_like(particles)
     if ice_thickness_ang > 0:
         patterns = draw_ice(
@@ -118,7 +124,7 @@ def render_specimen(
             flows=ice_flows,
         )
         ice = next(patterns)
-    return Specimen(ice, particles, canvas, origin)
+    return Specimen(ice, particles, lens_2d(truth, canvas, n_waves=n_waves), canvas, origin)
 
 
 def draw_ice(
@@ -132,7 +138,7 @@ def draw_ice(
     ice_ring: float,
     flows: bool,
 ) -> Iterator[NDArray[np.complex64]]:
-    """Yield independent patterns of ice as the microscope sees them, half a spectrum ``(H, W // 2 + 1)`` each, without end.
+    """Yield independent patterns of ice, the waves of `Specimen` ``(n_waves, H, W // 2 + 1)`` each, without end.
 
     The parameters are those of `render_specimen`, which takes the first.
     """
@@ -146,15 +152,15 @@ def draw_ice(
     power *= 1.0 + ice_ring * crystal_rings(frequency)
     amplitude = np.sqrt(power).astype(np.float32) / np.float32(truth.pixel_size_ang)
     amplitude[0, 0] = 0.0
-    depths_ang = slice_depths_ang(ice_thickness_ang, ice_slices)
-    transfer: dict[float, NDArray[np.float32]] = {}
+    depths_ang, n_waves = slice_depths_ang(ice_thickness_ang, ice_slices), count_waves(truth, ice_slices=ice_slices)
+    at_depth: dict[float, NDArray[np.float32]] = {}
     while True:
-        ice = np.zeros(amplitude.shape, np.complex64)
+        ice = np.zeros((n_waves, *amplitude.shape), np.complex64)
         levels = white_levels(canvas, origin, surface=truth.surface, depths_ang=depths_ang, generator=generator)
         for depth_ang, noise in levels:
-            if depth_ang not in transfer:
-                transfer[depth_ang] = transfer_2d(truth, canvas, depth_ang=depth_ang)
-            ice += noise * amplitude * transfer[depth_ang]
+            if depth_ang not in at_depth:
+                at_depth[depth_ang] = waves_at_depth_2d(truth, canvas, depth_ang=depth_ang, n_waves=n_waves)
+            ice += noise * amplitude * at_depth[depth_ang]
         yield ice
 
 
@@ -179,24 +185,6 @@ def _canvas(truth: ExposureTruth) -> tuple[tuple[int, int], tuple[int, int]]:
     shape = (truth.height_px, truth.width_px)
     canvas = tuple(2 * int(fft.next_fast_len((side + 2 * margin + 1) // 2, real=True)) for side in shape)
     return (canvas[0], canvas[1]), ((canvas[0] - shape[0]) // 2, (canvas[1] - shape[1]) // 2)
-
-
-def transfer_2d(truth: ExposureTruth, canvas: tuple[int, int], *, depth_ang: float) -> NDArray[np.float32]:
-    """Return ``2 * CTF * exp(-B g² / 4)`` over the half spectrum of ``canvas``."""
-    ctf = ctf_2d(
-        *canvas,
-        pixel_size_ang=truth.pixel_size_ang,
-        defocus_u_ang=truth.defocus_u_ang + depth_ang,
-        defocus_v_ang=truth.defocus_v_ang + depth_ang,
-        astigmatism_angle_deg=truth.astigmatism_angle_deg,
-        voltage_kv=truth.voltage_kv,
-        cs_mm=truth.cs_mm,
-        amplitude_contrast=truth.amplitude_contrast,
-        phase_shift_deg=truth.phase_shift_deg,
-    )
-    g = frequency_radius_2d(*canvas) / truth.pixel_size_ang
-    transfer: NDArray[np.float32] = 2 * ctf * np.exp(-0.25 * truth.b_factor_ang2 * g * g)
-    return transfer
 
 
 def _phase_image(
@@ -234,28 +222,49 @@ def expected_frames(
 
     The ice is that of the specimen in all frames, unless ``ice`` yields a pattern for each.
 
-    The damage filter, the global drift (a phase ramp) and the spline prefilter are exact and share one inverse transform per
-    frame; the local motion is cubic B-spline interpolation of that.
+    The damage filter, the global drift (a phase ramp) and the lens are exact; the local motion between them is cubic B-spline
+    interpolation of the waves.
     """
     height, width = specimen.canvas
     radius_per_ang = frequency_radius_2d(height, width) / truth.pixel_size_ang
     decay = (0.5 / critical_exposure_e_per_ang2(radius_per_ang, voltage_kv=truth.voltage_kv)).astype(np.float32)
-    along_y, along_x = spline_prefilter_2d(height, width)
     local = np.array(truth.local_coefficients)
     shape = (truth.height_px, truth.width_px)
+    top, left = specimen.origin_yx
     for frame, drift in enumerate(truth.global_yx_px):
         exposure = np.float32((frame + 0.5) * dose_per_frame_e_per_ang2)
         pattern = specimen.ice if ice is None else next(ice)
-        spectrum = pattern + specimen.particles * np.exp(-exposure * decay)
-        spectrum = shift_spectrum_2d(spectrum, drift, width=width)
+        waves = pattern + specimen.particles * np.exp(-exposure * decay)  # (n_waves, H, W // 2 + 1)
+        waves = shift_spectrum_2d(waves, drift, width=width)
         if local.any() and frame > 0:
-            splines = fft.irfft2(spectrum * along_y * along_x, s=(height, width)).astype(np.float32, copy=False)
             space = local_at_frame(local, frame, n_frames=truth.n_frames)
-            contrast = warp_splines_2d(splines, space, drift_yx_px=drift, origin_yx=specimen.origin_yx, shape=shape)
-        else:
-            top, left = specimen.origin_yx
-            contrast = fft.irfft2(spectrum, s=(height, width))[top : top + shape[0], left : left + shape[1]]
-        yield np.maximum(np.float32(truth.electrons_per_pixel) * (1 + contrast), 0)
+            waves = _bend(waves, space, drift_yx_px=drift, specimen=specimen, shape=shape)
+        contrast = fft.irfft2((waves * specimen.lens).sum(axis=0), s=(height, width))  # (H, W)
+        yield np.maximum(np.float32(truth.electrons_per_pixel) * (1 + contrast[top : top + shape[0], left : left + shape[1]]), 0)
+
+
+def _bend(
+    waves: NDArray[np.complex64],
+    space_coefficients: NDArray[np.float64],
+    *,
+    drift_yx_px: tuple[float, float],
+    specimen: Specimen,
+    shape: tuple[int, int],
+) -> NDArray[np.complex64]:
+    """Move the waves by the local motion of one frame, on the whole canvas, for the lens mixes what lies near: as ``waves``."""
+    along_y, along_x = spline_prefilter_2d(*specimen.canvas)
+    bent = [
+        warp_splines_2d(
+            fft.irfft2(wave * along_y * along_x, s=specimen.canvas).astype(np.float32, copy=False),
+            space_coefficients,
+            drift_yx_px=drift_yx_px,
+            origin_yx=specimen.origin_yx,
+            shape=shape,
+        )
+        for wave in waves
+    ]
+    spectra: NDArray[np.complex64] = np.stack([fft.rfft2(image) for image in bent])  # (n_waves, H, W // 2 + 1)
+    return spectra
 
 
 def counted_frames(

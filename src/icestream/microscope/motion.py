@@ -121,27 +121,33 @@ def _warp(
     space: NDArray[np.float64],
     drift: tuple[float, float],
     origin: tuple[int, int],
+    shape: tuple[int, int],
     out: NDArray[np.float32],
 ) -> None:
-    height, width = out.shape
+    height, width = shape
     rows, columns = splines.shape
-    for row in range(height):
-        for column in range(width):
+    for row in range(rows):
+        for column in range(columns):
             # Where was this pixel's specimen in frame 0?  p = q - g - L(p), solved by iteration.
-            u = (column - drift[1] - 0.5 * (width - 1)) / width
-            v = (row - drift[0] - 0.5 * (height - 1)) / height
+            u = (column - origin[1] - drift[1] - 0.5 * (width - 1)) / width
+            v = (row - origin[0] - drift[0] - 0.5 * (height - 1)) / height
             dy, dx = _local(space, u, v)
             for _ in range(3):
                 dy, dx = _local(space, u - dx / width, v - dy / height)
-            y = min(max(origin[0] + row - dy, 1.0), rows - 3.0)
-            x = min(max(origin[1] + column - dx, 1.0), columns - 3.0)
-            iy, ix = int(y), int(x)
+            y, x = row - dy, column - dx
+            iy, ix = int(np.floor(y)), int(np.floor(x))
             a0, a1, a2, a3 = _weights(x - ix)
             b = _weights(y - iy)
+            inside = 1 <= ix < columns - 2
             value = np.float32(0.0)
             for j in range(4):
-                line = splines[iy + j - 1]
-                value += np.float32(b[j] * (a0 * line[ix - 1] + a1 * line[ix] + a2 * line[ix + 1] + a3 * line[ix + 2]))
+                line = splines[(iy + j - 1) % rows]
+                if inside:
+                    along = a0 * line[ix - 1] + a1 * line[ix] + a2 * line[ix + 1] + a3 * line[ix + 2]
+                else:  # the canvas is periodic, as for the lens
+                    along = a0 * line[(ix - 1) % columns] + a1 * line[ix % columns]
+                    along += a2 * line[(ix + 1) % columns] + a3 * line[(ix + 2) % columns]
+                value += np.float32(b[j] * along)
             out[row, column] = value
 
 
@@ -153,7 +159,7 @@ def warp_splines_2d(
     origin_yx: tuple[int, int],
     shape: tuple[int, int],
 ) -> NDArray[np.float32]:
-    """Move an image by the local motion of one frame and cut out the detector.
+    """Move an image by the local motion of one frame.
 
     Parameters
     ----------
@@ -166,13 +172,13 @@ def warp_splines_2d(
     origin_yx
         Where the detector's pixel (0, 0) lies on the larger specimen.
     shape
-        Of the detector.
+        Of the detector, whose field the motion is a function of.
 
     Returns
     -------
-    frame
-        ``shape``.
+    moved
+        ``(H, W)``; beyond the borders the image goes on at the opposite side.
     """
-    out = np.empty(shape, np.float32)
-    _warp(splines, space_coefficients, (float(drift_yx_px[0]), float(drift_yx_px[1])), origin_yx, out)
+    out = np.empty_like(splines)
+    _warp(splines, space_coefficients, (float(drift_yx_px[0]), float(drift_yx_px[1])), origin_yx, shape, out)
     return out

@@ -1,8 +1,9 @@
 """What may lie in the beam instead of particles in clean vitreous ice: nothing, bare ice, crystals, contamination, carbon.
 
-Everything is added to the image wave of `Specimen` in the same linear approximation: a thing of thickness ``t`` takes
-``1 - exp(-t / mean free path)`` of the electrons, and shifts the phase by ``sigma * V * t``, which is levelled off at a quarter
-of a radian, because the approximation holds for weak phases only. The edges so get their Fresnel fringes from the CTF.
+Everything is added to the waves of `Specimen` in the same linear approximation: a thing of thickness ``t`` takes
+``1 - exp(-t / mean free path)`` of the electrons, which is a wave of its own that the lens passes as it is, and shifts the phase
+by ``sigma * V * t``, which is levelled off at a quarter of a radian, because the approximation holds for weak phases only. The
+edges so get their Fresnel fringes from the CTF.
 """
 
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 from scipy.spatial import cKDTree
 
-from icestream.microscope.exposure import Specimen, transfer_2d
+from icestream.microscope.exposure import Specimen
 from icestream.microscope.potential import ICE_POTENTIAL_V, interaction_parameter_rad_per_v_ang
 from icestream.microscope.settings import Scene
 from icestream.microscope.truth import ExposureTruth
@@ -43,9 +44,11 @@ def add_scene(specimen: Specimen, truth: ExposureTruth, *, generator: np.random.
     cover = draw_cover(truth, specimen.canvas, generator=generator)
     if cover is None:
         return specimen
-    added = fft.rfft2(cover.phase_rad) * transfer_2d(truth, specimen.canvas, depth_ang=0.0)
-    added += fft.rfft2(cover.transmission - np.float32(1))
-    return replace(specimen, ice=specimen.ice + added)
+    none = np.zeros((1, *specimen.ice.shape[1:]), np.complex64)
+    ice = np.concatenate([specimen.ice, fft.rfft2(cover.transmission - np.float32(1))[None]])  # (n_waves + 1, H, W // 2 + 1)
+    ice[0] += fft.rfft2(cover.phase_rad)
+    lens = np.concatenate([specimen.lens, np.ones(none.shape, np.float32)])
+    return replace(specimen, ice=ice, particles=np.concatenate([specimen.particles, none]), lens=lens)
 
 
 def draw_cover(truth: ExposureTruth, canvas: tuple[int, int], *, generator: np.random.Generator) -> Cover | None:

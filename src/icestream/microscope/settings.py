@@ -48,6 +48,21 @@ class Fault(StrEnum):
     """The movie is from another camera: the frames are of another size and not square, pixel size and gain differ."""
 
 
+class SidecarFault(StrEnum):
+    """What can go wrong with the sidecar of one exposure."""
+
+    MISSING = "missing"
+    """It never comes."""
+    LATE = "late"
+    """It comes after the next movie, or after the last."""
+    HALF = "half"
+    """Only its first half is ever written."""
+    GARBAGE = "garbage"
+    """Its bytes are of something else."""
+    CONTRADICTS = "contradicts"
+    """It lists one frame that has the dose of the whole exposure."""
+
+
 class Scene(StrEnum):
     """What lies in the beam instead of particles in clean vitreous ice."""
 
@@ -130,6 +145,12 @@ class SimulationSettings(BaseModel):
     mrc_type: Literal["int8", "int16", "uint16", "float32"] = Field("int16", description="Pixel type of MRC movies")
     eer_frames_per_frame: int = Field(10, ge=1, le=200, description="Camera frames in an EER file per frame of the settings")
     naming: Literal["plain", "epu"] = Field("plain", description="mic_0001.tiff, or names and folders as EPU writes them")
+    sidecars: Literal["none", "epu", "serialem"] = Field(
+        "none", description="Beside each movie: EPU's XML (with names as EPU writes them), or an mdoc of SerialEM"
+    )
+    sidecar_faults: dict[int, SidecarFault] = Field(
+        default_factory=dict, description="Faults of sidecars by index of the movie, from 0"
+    )
     gain: bool = Field(True, description="Frames need gain.mrc (multiply; divide EER frames); without it the camera is perfect")
     n_dead_pixels: int = Field(20, ge=0, description="Pixels that never count (gain reference 0); none without gain")
     n_hot_pixels: int = Field(20, ge=0, description="Pixels that count far too much (gain reference about 1); none without gain")
@@ -147,7 +168,7 @@ class SimulationSettings(BaseModel):
             low, high = getattr(self, name)
             if low > high:
                 raise ValueError(f"{name}: the range {low} … {high} is reversed; give the lower value first")
-        for name in ("faults", "scenes"):
+        for name in ("faults", "scenes", "sidecar_faults"):
             outside = [index for index in getattr(self, name) if not 0 <= index < self.n_movies]
             if outside:
                 raise ValueError(f"{name}: movies {outside} do not exist; allowed: 0 … {self.n_movies - 1}")

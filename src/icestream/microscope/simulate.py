@@ -25,7 +25,8 @@ from icestream.microscope.pace import Pace, Wait, write_paced
 from icestream.microscope.phantom import Phantom, load_phantom
 from icestream.microscope.projection import FourierVolume, transform_volume
 from icestream.microscope.scenes import add_scene
-from icestream.microscope.settings import Fault, Scene, SimulationSettings
+from icestream.microscope.settings import Fault, Scene, SidecarFault, SimulationSettings
+from icestream.microscope.sidecars import sidecar_name, sidecar_text
 from icestream.microscope.truth import ExposureTruth, SessionTruth, save_exposure_truth, save_session_truth
 from icestream.microscope.writer import write_movie, write_mrc_array
 
@@ -116,8 +117,15 @@ def _expose(
     specimen = add_scene(bare, truth, generator=settings.generator(_EXPOSURE_KEY, index, 2))
     dose = settings.dose_per_frame_e_per_ang2 * beam
     flow = None if settings.ice_motion_ang2_per_e == 0 or not bare.ice.any() else _flow(settings, index, truth, bare, dose)
-    ice = None if flow is None else (pattern + (specimen.ice - bare.ice) for pattern in flow)
+    ice = None if flow is None else (_replace_ice(specimen, bare, pattern) for pattern in flow)
     return truth, expected_frames(truth, specimen, dose_per_frame_e_per_ang2=dose, ice=ice), generator
+
+
+def _replace_ice(specimen: Specimen, bare: Specimen, pattern: NDArray[np.complex64]) -> NDArray[np.complex64]:
+    """Return the ice of a specimen with another pattern; what its scene adds to the bare one stays."""
+    ice = specimen.ice.copy()
+    ice[: len(pattern)] += pattern - bare.ice
+    return ice
 
 
 def _flow(
@@ -183,6 +191,7 @@ def simulate(
     flag = stop or threading.Event()
     began_s = time.monotonic()
     rendered = _render_all(folder / _SCRATCH, settings, workers=workers)
+    late: list[ExposureTruth] = []
     try:
         for index, (encoded, truth) in enumerate(rendered):
             due_s = began_s + index * pace.seconds_per_movie / pace.speed
@@ -191,15 +200,35 @@ def simulate(
             if flag.wait(max(due_s - time.monotonic(), 0)):
                 break
             session = _deliver(folder, encoded, truth, session=session, pace=pace, wait=flag.wait)
+            late = _describe(folder, truth, settings, late=late)
             if on_progress is not None:
                 on_progress(truth)
     finally:
         rendered.close()
         shutil.rmtree(folder / _SCRATCH, ignore_errors=True)
+    for truth in late:
+        _write_sidecar(folder, truth, settings)
     if pace.late_gain_after is not None and not (folder / "gain.mrc").exists():
         _write_gain(folder, settings)
     save_session_truth(session, folder)
     return session
+
+
+def _describe(
+    folder: Path, truth: ExposureTruth, settings: SimulationSettings, *, late: list[ExposureTruth]
+) -> list[ExposureTruth]:
+    """Write the sidecars that are due after a movie; return the exposures whose sidecar is late."""
+    fault = settings.sidecar_faults.get(truth.index)
+    due = [*late, *([] if fault in (SidecarFault.LATE, SidecarFault.MISSING) else [truth])]
+    for one in due if settings.sidecars != "none" else []:
+        _write_sidecar(folder, one, settings)
+    return [truth] if fault is SidecarFault.LATE and settings.sidecars != "none" else []
+
+
+def _write_sidecar(folder: Path, truth: ExposureTruth, settings: SimulationSettings) -> None:
+    movie = folder / truth.file
+    with publish(sidecar_name(movie, settings)) as temporary:
+        temporary.write_bytes(sidecar_text(movie, truth, settings))
 
 
 def _begin(folder: Path, settings: SimulationSettings) -> SessionTruth:

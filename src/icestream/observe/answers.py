@@ -145,6 +145,8 @@ class FailedItem:
     attempts: int
     at: float
     traceback: str | None
+    notes: tuple[str, ...] = ()
+    """What people should know of the files that the exposure came from."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """What failed and what was rejected, with the reasons."""
 
+import json
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -8,7 +9,9 @@ from sqlalchemy import Connection, RowMapping, Select, func, select
 
 from icestream.flow.storage import schema
 from icestream.observe.answers import FailedItem, ReasonCount, RejectedItem
+from icestream.observe.catalog import Catalog, read_catalog
 from icestream.observe.order import ActiveRevision
+from icestream.observe.values import notes_in
 
 _NUMBER = re.compile(r"(?<![\w.])[-+−]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?![\w])")
 
@@ -16,7 +19,7 @@ _NUMBER = re.compile(r"(?<![\w.])[-+−]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?![\w])")
 def read_failed(connection: Connection, revisions: dict[str, ActiveRevision], *, limit: int | None) -> list[FailedItem]:
     """Return the units whose outcome is failed, newest first, each with its last attempt."""
     steps = {revision.id: name for name, revision in revisions.items()}
-    found = []
+    found, catalog = [], read_catalog(connection)
     for row in connection.execute(_with_status(steps, "failed", limit)).mappings():
         last, attempts = _last_attempt(connection, row["revision"], row["unit"])
         found.append(
@@ -30,6 +33,7 @@ def read_failed(connection: Connection, revisions: dict[str, ActiveRevision], *,
                 attempts=attempts,
                 at=row["at"],
                 traceback=last["traceback"] if last else None,
+                notes=_notes_on(connection, catalog, row["unit"]),
             )
         )
     return found
@@ -56,6 +60,17 @@ def count_reasons(connection: Connection, revisions: dict[str, ActiveRevision], 
         .order_by(func.count().desc())
     )
     return [ReasonCount(steps[revision], reason or "", count) for revision, reason, count in rows]
+
+
+def _notes_on(connection: Connection, catalog: Catalog, unit: str) -> tuple[str, ...]:
+    """Return what people should know of the files that an exposure came from, as its source found them last."""
+    exposure, outcome, revision, result = schema.exposure, schema.outcome, schema.revision, schema.result
+    mine = (exposure.c.unit == unit) & (revision.c.step == exposure.c.source) & (revision.c.state == "active")
+    joined = exposure.join(outcome, outcome.c.unit == exposure.c.unit).join(revision, revision.c.id == outcome.c.revision)
+    keys = json.loads(connection.execute(select(outcome.c["keys"]).select_from(joined).where(mine)).scalar() or "{}")
+    columns = (result.c.record_type, result.c.record_version, result.c.record)
+    rows = connection.execute(select(*columns).where(result.c.key.in_(keys.values()))).mappings()
+    return tuple(note for row in rows for note in notes_in(catalog.shown(row["record_type"]), catalog.fields(row)))
 
 
 def _with_status(steps: dict[int, str], status: str, limit: int | None) -> Select[Any]:

@@ -15,7 +15,7 @@ from icestream.flow.storage.own_params import OwnParams, load_owned
 from icestream.flow.storage.session import Session
 from icestream.observe.catalog import Catalog, read_catalog
 from icestream.observe.order import ActiveRevision
-from icestream.observe.values import Told, pictures_in, tell_record
+from icestream.observe.values import Told, notes_in, pictures_in, tell_record
 
 MOST_CANDIDATES = 8
 LEAST_OF_A_DIGEST = 8
@@ -43,6 +43,8 @@ class TracedResult:
     """The numbers that people see of the record: label, value, unit."""
     pictures: tuple[tuple[str, str], ...] = ()
     """Title and file of its pictures."""
+    notes: tuple[str, ...] = ()
+    """What people should know of it."""
 
 
 @dataclass(frozen=True)
@@ -229,6 +231,7 @@ def _trace_results(connection: Connection, session: Session, catalog: Catalog, k
             files=tuple(dict.fromkeys(_files_in(record, set(session.roots)))),
             shown=tell_record(shown, record, pixel_size_ang=size),
             pictures=pictures_in(shown, record),
+            notes=notes_in(shown, record),
         )
 
 

@@ -138,3 +138,8 @@ def pictures_in(shown: Shown, record: Mapping[str, Any]) -> tuple[tuple[str, str
     declared = [card.picture for card in shown.cards] + ([shown.gallery.picture] if shown.gallery else [])
     found = [(one.title, field_at(record, one.field)) for one in declared if one is not None]
     return tuple((title, str(ref)) for title, ref in found if ref)
+
+
+def notes_in(shown: Shown, record: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the sentences that stand wherever the exposure of a record is named."""
+    return tuple(said for note in shown.notes if (said := sentence_of(note, record)) is not None)

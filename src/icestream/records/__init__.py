@@ -4,9 +4,9 @@ A record is what one step says about one exposure (or, for a `Snapshot`, about t
 declares the name that the store gives it, the columns of its table, and what is shown of it.
 """
 
-from icestream.records.acquisition import Acquisition, ExposureMetadata
+from icestream.records.acquisition import Acquisition, ExposureMetadata, PossibleAcquisition, possible_range
 from icestream.records.classes import ClassAssignments, ClassAverages, ClassInfo
-from icestream.records.ctf import CtfAgreement, CtfFit
+from icestream.records.ctf import CTF_COLUMNS, TWO_CTFS, CtfAgreement, CtfFit
 from icestream.records.ctf_local import CtfLocal
 from icestream.records.export import RelionProject
 from icestream.records.gain import GainMonitor, GainReference, Unevenness
@@ -19,6 +19,8 @@ from icestream.records.quality import MicrographKind, MicrographQuality, TiltMea
 from icestream.records.vocabulary import Block, Column, FileRef, Record, Snapshot, named_records, record_named
 
 __all__ = [
+    "CTF_COLUMNS",
+    "TWO_CTFS",
     "Acquisition",
     "Block",
     "ClassAssignments",
@@ -44,6 +46,7 @@ __all__ = [
     "MovieShape",
     "Particles",
     "Picks",
+    "PossibleAcquisition",
     "PowerSpectra",
     "Record",
     "RelionProject",
@@ -51,5 +54,6 @@ __all__ = [
     "TiltMeasure",
     "Unevenness",
     "named_records",
+    "possible_range",
     "record_named",
 ]

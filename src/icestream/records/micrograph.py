@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from icestream.records.acquisition import ExposureMetadata
+from icestream.records.acquisition import Acquisition, ExposureMetadata, told_of
 from icestream.records.motion import FrameUse, Motion
 from icestream.records.shown import (
     Card,
@@ -90,7 +90,20 @@ class Micrograph(Record):
         ),
         headlines=(Headline("Pace", "micrographs per hour", of="pace", place=1),),
         place=StagePlace("metadata.stage_y_um", "metadata.stage_x_um"),
+        notes=(Text("{metadata.note}"),),
     )
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong with its header or sidecar."""
+        return told_of(self.metadata)
+
+    def dose_e_per_ang2(self, acquisition: Acquisition) -> float | None:
+        """Return the dose of the whole image: of its frames, else what its file says; None where neither is known."""
+        stored = None if self.frames is None else self.frames.stored_frames
+        if self.n_frames is None:
+            return None if self.metadata is None else self.metadata.total_dose_e_per_ang2
+        return acquisition.dose_of(self.n_frames * (stored or 1))
 
 
 class PowerSpectra(Record):

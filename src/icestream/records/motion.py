@@ -16,6 +16,9 @@ class Motion(Record):
 
     global_yx_px: list[tuple[Pixel, Pixel]] = Field(description="Per frame, in raw pixels")
     local_coefficients: list[list[float]] | None = Field(None, description="(2, n), y then x; terms: algorithms.motion.model")
+    local_reference: list[float] | None = Field(
+        None, description="Time terms (3,) from which the micrograph counts its local motion; unset: those of frame 0"
+    )
     local_rms_px: Pixel | None = Field(None, description="Spread of the patch tracks about the local model")
     total_px: Pixel = Field(description="Length of the global path")
     early_px: Pixel = Field(description="Path length in the first quarter of the frames")
@@ -42,6 +45,11 @@ class FrameUse(Record):
     n_known_defects: int = Field(0, ge=0, description="Pixels that a list or the gain declares defective")
     n_hot_px: int = Field(0, ge=0, description="Further pixels found to be hot or dead")
     hot_pixels: FileRef | None = Field(None, description="Those further pixels, one line 'x y 1 1' for each")
+
+    @property
+    def stored_frames(self) -> int:
+        """How many frames of the file make one of the frames that were used."""
+        return self.eer_group or 1
 
 
 class MotionAgreement(Record):

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from icestream.records.acquisition import Acquisition, ExposureMetadata
+from icestream.records.acquisition import Acquisition, ExposureMetadata, told_of
 from icestream.records.shown import Card, Measure, Number, Panel, Shown, StagePlace, Text, When
 from icestream.records.vocabulary import FileRef, Record, Snapshot
 from icestream.units import Angstrom, ElectronsPerSquareAngstrom, Kilovolt, Millimeter
@@ -24,7 +24,14 @@ class Movie(Record):
     metadata: ExposureMetadata | None = None
     told: Acquisition | None = Field(None, description="What header and sidecar say; values of the session take precedence")
 
-    shown: ClassVar[Shown] = Shown(place=StagePlace("metadata.stage_y_um", "metadata.stage_x_um"))
+    shown: ClassVar[Shown] = Shown(
+        place=StagePlace("metadata.stage_y_um", "metadata.stage_x_um"), notes=(Text("{metadata.note}"),)
+    )
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong with its header or sidecar."""
+        return told_of(self.metadata)
 
 
 class MovieShape(Record):

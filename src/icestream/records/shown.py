@@ -244,6 +244,8 @@ class Shown:
     gallery: Gallery | None = None
     headlines: tuple[Headline, ...] = ()
     place: StagePlace | None = None
+    notes: tuple[Text, ...] = ()
+    """What stands wherever the exposure is named: as failed, in its trace, in the report."""
 
     @property
     def measures(self) -> tuple[Measure, ...]:

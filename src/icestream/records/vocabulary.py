@@ -88,6 +88,11 @@ class Record(BaseModel):
         """How many things the record stands for: the particles where it has a table of them, else 1."""
         return int(getattr(self, "count", 1)) if "block" in type(self).model_fields else 1
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What people should know of how it came about, of a record that a source brings."""
+        return ()
+
     @classmethod
     def upcast(cls, stored: dict[str, object], version: int) -> dict[str, object]:
         """Turn the fields stored by schema ``version`` into today's fields."""

@@ -9,9 +9,10 @@ from pydantic import ValidationError
 
 from icestream.errors import WorkflowError
 from icestream.flow.storage.session import SessionDocument
-from icestream.flow.workflow.acquiring import SessionAcquisition, describe_refused
+from icestream.flow.workflow.acquiring import describe_refused
 from icestream.flow.workflow.building import build_graph
 from icestream.flow.workflow.graph import StepSpec, Workflow
+from icestream.records import PossibleAcquisition
 from icestream.workflows.alternatives import take_first_inputs
 from icestream.workflows.implied import OPTIONS, given_roots, type_of
 from icestream.workflows.placeholders import Placeholder, describe_allowed, read_value
@@ -161,11 +162,11 @@ def _without(spec: StepSpec, dropped: set[str]) -> StepSpec:
     return spec.model_copy(update={"inputs": inputs})
 
 
-def _acquisition(values: dict[str, Any]) -> tuple[SessionAcquisition, list[str]]:
+def _acquisition(values: dict[str, Any]) -> tuple[PossibleAcquisition, list[str]]:
     try:
-        return SessionAcquisition.model_validate(values), []
+        return PossibleAcquisition.model_validate(values), []
     except ValidationError as error:
-        return SessionAcquisition(), describe_refused(error)
+        return PossibleAcquisition(), describe_refused(error)
 
 
 def _check_graph(steps: dict[str, StepSpec]) -> list[str]:

@@ -13,9 +13,8 @@ from icestream.errors import IcestreamError
 from icestream.flow.declaration.registry import find_step
 from icestream.flow.declaration.step import StepType
 from icestream.flow.storage.contents import file_parameters
-from icestream.flow.workflow.acquiring import SessionAcquisition
 from icestream.flow.workflow.graph import StepSpec
-from icestream.records import GainReference, Picks
+from icestream.records import GainReference, Picks, PossibleAcquisition
 from icestream.workflows.placeholders import LONGEST_TEXT, Placeholder
 from icestream.workflows.template import Template, TemplateStep, asks_in
 
@@ -55,7 +54,7 @@ def imply_template(
 
 def ask_for_acquisition(name: str, default: float | None = None) -> Placeholder:
     """Return the placeholder for a value of the microscope, with its unit and range."""
-    schema = SessionAcquisition.model_json_schema()["properties"][name]
+    schema = PossibleAcquisition.model_json_schema()["properties"][name]
     number: dict[str, Any] = next(branch for branch in schema["anyOf"] if branch["type"] != "null")
     return Placeholder(
         label=schema["description"],

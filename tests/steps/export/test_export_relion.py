@@ -236,7 +236,8 @@ def make_moving(bench: StepBench) -> Micrograph:
     )
     coefficients = np.random.default_rng(2).normal(size=(2, 18)).tolist()
     track = [(0.0, 0.0), (1.5, -0.5), (2.5, -1.0), (3.0, -1.5), (3.25, -2.0)]
-    motion = Motion(global_yx_px=track, local_coefficients=coefficients, total_px=4, early_px=2)
+    since = [0.3, 0.15, 0.1]  # what the sum counts from is no matter to RELION, whose shifts are zero in the first frame
+    motion = Motion(global_yx_px=track, local_coefficients=coefficients, local_reference=since, total_px=4, early_px=2)
     return Micrograph(image="session:moving.mrc", height_px=48, width_px=64, bin=2.0, motion=motion, frames=use)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import fft
 
+from icestream.algorithms.motion.align import MotionEstimate
 from icestream.errors import ItemError, SourceGone, TruncatedFile
 from icestream.flow.declaration.step import step_type_of
 from icestream.io.defects import read_defects
@@ -12,7 +13,7 @@ from icestream.io.movie import movie_header
 from icestream.microscope import Pace, SimulationSettings, simulate
 from icestream.microscope.simulate import open_studio
 from icestream.records import Acquisition, GainReference, Micrograph, Motion, Movie
-from icestream.steps.motion.correction import MotionParams, correct_motion
+from icestream.steps.motion.correction import MotionParams, correct_motion, describe_motion
 from icestream.testing.context import StepBench
 
 SIDE = 256
@@ -383,3 +384,10 @@ def test_a_crop_that_is_no_crop_changes_nothing(bench, frames):
     for wrong in ({"crop_offset_yx_px": (-1, 0)}, {"crop_size_yx_px": (63, 64)}):
         with pytest.raises(ValueError, match=r"crop_\w+ is \("):
             MotionParams(**wrong)
+
+
+def test_the_record_says_from_where_the_sum_counts_local_motion():
+    since, track = np.array([0.3, 0.15, 0.1]), np.zeros((5, 2))
+    bent = describe_motion(MotionEstimate(track, np.ones((2, 18)), 0.1, None), since=since, finer=2)
+    assert bent.local_reference == since.tolist()
+    assert describe_motion(MotionEstimate(track, None, None, None), since=since).local_reference is None

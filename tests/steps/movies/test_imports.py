@@ -16,7 +16,7 @@ from icestream.flow import Arrival, Pulse, SeenFile, Troubles
 from icestream.flow.execution.watching import WorkerSourceContext
 from icestream.io.image import write_mrc
 from icestream.io.ready import check_complete
-from icestream.records import GainReference, Micrograph, Movie
+from icestream.records import Acquisition, GainReference, Micrograph, Movie
 from icestream.steps.micrographs.import_micrographs import ImportMicrographsParams, import_micrographs, read_micrograph
 from icestream.steps.movies import file_arrival
 from icestream.steps.movies.file_arrival import content_identity, safe_name
@@ -270,6 +270,7 @@ def test_micrographs_are_single_images_with_what_their_header_says(tmp_path: Pat
     (tmp_path / "epu.mrc").symlink_to(shared_data / "epu_falcon_titan" / "epu2.9_example.mrc")
     (tmp_path / "ice.mrc").symlink_to(shared_data / "contaminated_micrograph" / "Ucsf_stack_1142_DW.mrc")
     make_movie(tmp_path / "movie.mrc")
+    make_movie(tmp_path / "own.mrc", n_frames=1)
     params = ImportMicrographsParams(idle_s=0.3, stable_s=0.1, give_up_s=1, rescan_s=0.1)
     found = {one.name: one for one in arrivals(import_micrographs(params=params, ctx=context(tmp_path, "micrographs")))}
     epu = found["epu"]
@@ -279,7 +280,10 @@ def test_micrographs_are_single_images_with_what_their_header_says(tmp_path: Pat
     assert epu.record.metadata.applied_defocus_um == pytest.approx(2.2)  # underfocus is positive
     assert epu.acquisition is not None
     assert epu.acquisition.pixel_size_ang == pytest.approx(0.6665513)
+    assert epu.record.dose_e_per_ang2(epu.acquisition) == pytest.approx(41.17, abs=0.01)
     assert isinstance(found["ice"].record, Micrograph)
+    assert found["ice"].acquisition == Acquisition()  # 1 Å is what programs write that do not know it
+    assert found["own"].acquisition == Acquisition(pixel_size_ang=1.5)
     assert "movie" not in found
 
 

@@ -126,12 +126,24 @@ def _climb_all(search: CtfSearch, view: _View, *, optics: Optics, n_fine: int) -
         separation_ang=float(2.0 * fine.steps[0]),
         null=0.0,
     )
-    end = ends[0][0]
-    if search.limits.phase_shift_deg[0] == search.limits.phase_shift_deg[1]:
-        end, _ = climb(replace(fine, whole_curve=True), end, smallest=_SMALLEST_MOVE)
+    end = _last_steps(fine, ends[0][0])
     if search.limits.is_at_end(end):
         confidence = 0.0
     return optimum_at(fine, end), found[0].significance, confidence
+
+
+def _last_steps(fine: EquiphaseObjective, end: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the optimum freed of what the running mean over one ring does to it.
+
+    Without a phase shift, one more climb of the defocus alone is enough. A phase shift that is free can make up for nearly any
+    change of the defocus, and then the little that the running mean bends the rings is too much: defocus and phase shift are
+    those of least squares with a smooth background.
+    """
+    low, high = fine.limits.phase_shift_deg
+    if low == high:
+        return climb(replace(fine, whole_curve=True), end, smallest=_SMALLEST_MOVE)[0]
+    smooth = refine_ctf(fine.cells, end, optics=fine.optics, limits=fine.limits).parameters
+    return fine.limits.confine(np.array([smooth[0], end[1], end[2], smooth[3]]))
 
 
 def _describe(

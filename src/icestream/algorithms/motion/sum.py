@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from icestream.algorithms.fourier import resize_spectrum_2d
 from icestream.algorithms.gain.correction import draw_good_pixels
 from icestream.algorithms.motion.arrays import filter_arrays
-from icestream.algorithms.motion.dose import dose_weights
+from icestream.algorithms.motion.dose import critical_exposure_e_per_ang2, dose_weights
 from icestream.algorithms.motion.frames import Detector, Frames, group_frames
-from icestream.algorithms.motion.model import shift_field_px
-from icestream.algorithms.motion.warp import add_corrected_warped, add_warped_frames
+from icestream.algorithms.motion.model import mean_time_terms, shift_field_px
+from icestream.algorithms.motion.warp import add_corrected_warped, add_warped_frames, warp_image_2d
 from icestream.algorithms.namespaces import Array, irfft2, place_of, rfft2, to_numpy
 
 _FREQUENCIES = 2048
@@ -27,6 +27,8 @@ _TOLERANCE = 2e-4
 _CHUNK = 32
 _CHUNK_BYTES = 2**28
 _LARGEST_WARPS = 128
+_REFERENCE_SHARE = 0.75
+"""Part of the Nyquist frequency at which frames are weighed for the reference of the local motion."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,11 @@ def sum_movie(
     first_frame: int = 0,
     halves: bool = False,
 ) -> MovieSums:
-    """Move every frame back to where the specimen was in frame 0 and add up, all sums in one pass.
+    """Move every frame back to where the specimen was and add up, all sums in one pass.
+
+    The field as a whole is moved to where it was in frame 0. The local motion is counted from its mean over the frames, as they
+    count in each sum (see `reference_terms`): to undo a stretch stretches the Thon rings of the frame, which the specimen's
+    stretch did not, and only so this cancels.
 
     Parameters
     ----------
@@ -181,6 +187,7 @@ def sum_movie(
     weights = None if dose is None else factorise_dose_weights(dose, first_frame=first_frame, n_frames=n_frames)
     of_frame = np.ones((n_frames, 1), dtype=np.float32) if weights is None else weights.of_frame  # (n, r)
     columns = of_frame.shape[1]
+    since = reference_terms(dose, n_frames=n_frames, bin=bin)
     sums = detector.place.zeros((columns * (2 if halves else 1), *shape), "float32")
     number = 0
     for images, times in _in_chunks(frames, detector, group=-(-n_frames // _LARGEST_WARPS)):
@@ -188,23 +195,64 @@ def sum_movie(
         for index, (time, size) in enumerate(times):
             members = slice(int(time - (size - 1) / 2), int(time + (size - 1) / 2) + 1)
             track = np.asarray(global_yx_px)[members].mean(axis=0)  # (2,)
-            fields.append(shift_field_px(local_coefficients, global_yx_px=track, frame=time, n_frames=n_frames, shape=shape))
+            fields.append(
+                shift_field_px(local_coefficients, global_yx_px=track, frame=time, n_frames=n_frames, shape=shape, since=since)
+            )
             start = columns * (number % 2) if halves else 0
             parts[index, start : start + columns] = of_frame[members].mean(axis=0)
             number += 1
         _add(sums, images, detector, first=number - len(times), fields_yx_px=np.stack(fields), weights=parts)
-    return _finish(sums, weights, halves=halves, new_shape=binned_shape(shape, bin=bin))
+    onward = (
+        None
+        if dose is None or local_coefficients is None
+        else _from_reference_to_mean(local_coefficients, since=since, n_frames=n_frames, shape=shape)
+    )
+    return _finish(sums, weights, halves=halves, new_shape=binned_shape(shape, bin=bin), onward=onward)
 
 
-def _finish(sums: Array, weights: FactorisedWeights | None, *, halves: bool, new_shape: tuple[int, int]) -> MovieSums:
-    """Make images of the running sums ``(n_sums, h, w)``: of all frames, or of even and then of odd ones."""
+def reference_terms(dose: DoseModel | None, *, n_frames: int, bin: float = 1.0) -> NDArray[np.float64]:
+    """Return the time terms that the local motion in the sum for particles is counted from: ``(3,)``.
+
+    They are the mean over frames: of all alike without a dose; else as the signal counts that damage leaves and dose weighting
+    keeps at three quarters of Nyquist, ``exp(-N / Ne)`` after an exposure ``N``. The plain sum beside a weighted one is always
+    counted from the mean of all alike.
+    """
+    if dose is None:
+        return mean_time_terms(np.ones(n_frames))
+    frequency = np.array(_REFERENCE_SHARE * 0.5 / (dose.pixel_size_ang * bin))
+    critical = float(critical_exposure_e_per_ang2(frequency, voltage_kv=dose.voltage_kv))
+    return mean_time_terms(np.exp(-dose.dose_per_frame_e_per_ang2 * np.arange(n_frames) / critical))
+
+
+def _from_reference_to_mean(
+    coefficients: NDArray[Any], *, since: NDArray[np.float64], n_frames: int, shape: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Return the field that takes a sum from its reference to the mean of all frames: ``(2, blocks_y, blocks_x)``."""
+    mean = mean_time_terms(np.ones(n_frames))
+    still = np.zeros(2)
+    return shift_field_px(coefficients, global_yx_px=still, frame=0, n_frames=n_frames, shape=shape, since=mean - since)
+
+
+def _finish(
+    sums: Array,
+    weights: FactorisedWeights | None,
+    *,
+    halves: bool,
+    new_shape: tuple[int, int],
+    onward: NDArray[np.float32] | None,
+) -> MovieSums:
+    """Make images of the running sums ``(n_sums, h, w)``: of all frames, or of even and then of odd ones.
+
+    Beside a weighted sum the plain one is moved ``onward`` by a field, to another reference of the local motion.
+    """
     shape = (sums.shape[1], sums.shape[2])
 
     def image(spectrum: Array) -> Array:
         return _from_spectrum(spectrum, shape=shape, new_shape=new_shape)
 
     def plain(total: Array) -> Array:
-        return place_of(total).xp.asarray(total, copy=True) if new_shape == shape else image(rfft2(total))
+        moved = total if onward is None else warp_image_2d(total, field_yx_px=onward)
+        return place_of(total).xp.asarray(moved, copy=True) if new_shape == shape else image(rfft2(moved))
 
     if not halves:
         return MovieSums(plain(sums[0, :, :]), None if weights is None else image(_weigh(sums, weights)))

@@ -20,11 +20,12 @@ class SeenFile:
 
 @dataclass(frozen=True)
 class Arrival:
-    """One new item.
+    """One item: a new one, or another record of one that arrived before, because what lies beside its file has changed.
 
     ``identity`` is the content's identity (name relative to its root, size, hash of the first and last MiB); the engine derives
     the exposure's id from it, so the same content is never taken twice. With ``error`` set the item arrived broken: it is
-    listed as failed and nothing below runs on it.
+    listed as failed and nothing below runs on it. ``beside`` are the other files that the record was read from, ``warnings``
+    what people should know about them.
     """
 
     identity: str
@@ -33,6 +34,8 @@ class Arrival:
     file: SeenFile | None = None
     acquisition: Acquisition | None = None
     error: str | None = None
+    beside: tuple[SeenFile, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -201,6 +201,10 @@ class ItemArrived:
     file: SeenFile | None
     plugin: str = ""
     """Where the source comes from."""
+    beside: tuple[SeenFile, ...] = ()
+    """Other files that the record was read from."""
+    warnings: tuple[str, ...] = ()
+    """What people should know about these files."""
 
 
 @dataclass(frozen=True)

@@ -140,15 +140,17 @@ def describe_found(found: object, plugin: str) -> ItemArrived | SourceWaits | So
         return SourceWaits(getattr(found, "note", ""))
     stored = None if found.record is None else call_step(store_record, found.record)
     broken = stored.message if isinstance(stored, CallFailure) else found.error
-    file = found.file
+    files = [SeenFile(_printable(one.ref), one.size_bytes, one.modified_ns) for one in (found.file, *found.beside) if one]
     return ItemArrived(
         identity=_printable(found.identity),
         name=_printable(found.name),
         record=None if isinstance(stored, CallFailure) else stored,
         error=None if broken is None else _printable(broken),
         acquisition={} if found.acquisition is None else found.acquisition.model_dump(exclude_none=True),
-        file=None if file is None else SeenFile(_printable(file.ref), file.size_bytes, file.modified_ns),
+        file=None if found.file is None else files.pop(0),
         plugin=plugin,
+        beside=tuple(files),
+        warnings=tuple(_printable(warning) for warning in found.warnings),
     )
 
 

@@ -1,11 +1,13 @@
 """Where the session's acquisition values, which take precedence, contradict those in the files."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import select
 
+from icestream.flow.execution.messages import ItemArrived
 from icestream.flow.scheduling.instructions import NoticeCause, Notify
 from icestream.flow.storage import schema
 from icestream.flow.storage.writing import Writing
@@ -47,6 +49,29 @@ def warn_of_contradictions(writing: Writing, session: Acquisition, told: Mapping
         about = (table.c.cause == NoticeCause.ACQUISITION.value) & (table.c.subject == found.subject)
         if writing.connection.execute(select(table.c.seq).where(about).limit(1)).first() is None:
             writing.notify(Notify("warning", found.sentence, cause=NoticeCause.ACQUISITION, subject=found.subject))
+
+
+def warn_of_missing_values(writing: Writing, session: Acquisition, step: str, unit: str, found: ItemArrived) -> None:
+    """Warn where one of two exposures that came one after the other lacks values that the other has from its own files.
+
+    It is processed without them among others that have them: unweighted among weighted ones. Values of the session are for all.
+    """
+    table, outcome = schema.exposure, schema.outcome
+    earlier = (table.c.source == step) & (table.c.unit != unit)
+    asked = select(table.c.unit, table.c.acquisition, table.c.name).where(earlier).order_by(table.c.ordinal.desc()).limit(1)
+    before = writing.connection.execute(asked).first()
+    if before is None or found.error is not None:
+        return
+    mine = (outcome.c.unit == before.unit) & (outcome.c.revision == writing.revisions[step]) & (outcome.c["keys"] != "{}")
+    if writing.connection.execute(select(outcome.c.unit).where(mine)).first() is None:
+        return  # it arrived broken
+    ours = set(session.model_dump(exclude_none=True))
+    one, other = (before.unit, before.name, set(json.loads(before.acquisition))), (unit, found.name, set(found.acquisition))
+    for (poor, name, values), (_, rich, more) in ((one, other), (other, one)):
+        missing = [value for value in Acquisition.model_fields if value in more - values - ours]
+        if missing:
+            text = f"{name}: its files give no {', '.join(missing)}, unlike those of {rich}; it is processed without"
+            writing.notify(Notify("warning", text, step, poor, cause=NoticeCause.FILE_BESIDE, subject=poor))
 
 
 def find_contradictions(session: Acquisition, told: Mapping[str, Any], exposure: str) -> list[Contradiction]:

@@ -38,7 +38,7 @@ def readmit(engine: Engine, writing: Writing, unit: str, *, domain: str) -> None
     connection.execute(update(exposures).where(exposures.c.unit == unit).values(settled_by=None))
 
 
-def decide_again(engine: Engine, writing: Writing, event: events.Retried | events.Overridden) -> None:
+def decide_again(engine: Engine, writing: Writing, event: events.Retried | events.Overridden | events.Revised) -> None:
     """Take a unit back into memory, and decide it again at a step."""
     readmit(engine, writing, event.unit, domain=engine.workflow.graph.nodes[event.step].domain)
     engine.handle(writing, event)

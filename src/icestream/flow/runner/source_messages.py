@@ -20,16 +20,18 @@ from icestream.flow.execution.messages import (
     SourceTroubles,
     SourceWaits,
 )
-from icestream.flow.runner.contradictions import warn_of_contradictions
+from icestream.flow.runner.contradictions import warn_of_contradictions, warn_of_missing_values
 from icestream.flow.runner.engine import Engine
 from icestream.flow.runner.reopening import readmit, reopen_left_out
 from icestream.flow.runner.results import StoredResult, store_result
+from icestream.flow.runner.revising import key_of_record, revise, warn_of_files
 from icestream.flow.runner.stopping import RunnerStop
 from icestream.flow.runner.tasks import Task
 from icestream.flow.scheduling import events
 from icestream.flow.scheduling.instructions import NoticeCause, Notify
 from icestream.flow.scheduling.source import Source
 from icestream.flow.storage import resuming, schema
+from icestream.flow.storage.database import insert_if_new
 from icestream.flow.storage.writing import Writing
 from icestream.flow.workflow.keys import origin_of, source_key
 from icestream.records import Snapshot
@@ -109,14 +111,21 @@ class SourceMessages:
         unit, again = self._unit_of(writing, step, found)
         if found.file is not None:
             _note_file(writing, step, unit, found.file)
+        for beside in found.beside:
+            _note_file_beside(writing, step, unit, beside)
         task = Task(step, unit, key, {}, {}, 1, 0.0, revision)
         if node.type.output is not None and issubclass(node.type.output, Snapshot):
             self._snapshot_arrived(writing, task, found)
             return
         known = self._note_again(writing, step, unit, found) if again else self._note_exposure(writing, step, unit, found)
         if known is None:
+            revise(self.engine, writing, task, found)
             return
+        if found.record is not None:
+            task.key = key = key_of_record(writing.connection, key, found.record, known_before=False)
         self._reopen(writing)
+        warn_of_missing_values(writing, workflow.session.document.acquisition, step, unit, found)
+        warn_of_files(writing, step, unit, found)
         warn_of_contradictions(writing, workflow.session.document.acquisition, found.acquisition, found.name)
         weight = 1
         if found.record is not None:
@@ -228,3 +237,11 @@ def _note_file(writing: Writing, step: str, unit: str, file: SeenFile) -> None:
     if not any(row.size_bytes == file.size_bytes and row.modified_ns == file.modified_ns for row in rows):
         values = {"ref": file.ref, "size_bytes": file.size_bytes, "modified_ns": file.modified_ns}
         writing.add(schema.source_file, step=step, unit=unit, **values)
+
+
+def _note_file_beside(writing: Writing, step: str, unit: str, file: SeenFile) -> None:
+    """Note a file that a record was read from beside that of the exposure; several exposures may share it."""
+    table = schema.source_file
+    writing.flush()
+    values = {"ref": file.ref, "size_bytes": file.size_bytes, "modified_ns": file.modified_ns}
+    writing.connection.execute(insert_if_new(writing.connection, table).values(step=step, unit=unit, **values))

@@ -21,6 +21,16 @@ class Arrived:
 
 
 @dataclass(frozen=True)
+class Revised:
+    """What a source says of a unit that it found before has changed: there is another record of it."""
+
+    step: str
+    unit: str
+    key: str
+    weight: int = 1
+
+
+@dataclass(frozen=True)
 class Published:
     """A source published a version of a snapshot."""
 
@@ -131,6 +141,6 @@ class Tick:
 
 
 Asked = Retried | Overridden | Released | Drained | Resumed
-StepEvent = Arrived | Published | Decided | Failed | Absorbed | SourceClosed | Troubled | Withdrawn | Asked
+StepEvent = Arrived | Revised | Published | Decided | Failed | Absorbed | SourceClosed | Troubled | Withdrawn | Asked
 """What happens to one step."""
 Event = StepEvent | Tick

@@ -42,6 +42,18 @@ class Source(Stage):
         else:
             core.add_unit(unit)
 
+    def revised(self, core: Core, event: events.Revised) -> None:
+        """Put another record in the place of the one that a unit arrived with, and decide again what depends on it."""
+        unit = core.units.get(event.unit)
+        if unit is None:
+            return
+        rules.reopen_below(self, core, f"{self.name} has another record of an exposure")
+        arrived = Outcome(Status.ITEM, {"out": event.key}, event.weight)
+        override = core.overrides.get((unit.id, self.name))
+        if self.name in unit.outcomes:
+            core.forget(unit, self)
+        core.settle(unit, self, arrived if override is None else source_outcome(arrived, override))
+
     def _outcome_of(self, core: Core, event: events.Arrived) -> Outcome:
         status = Status.FAILED if event.error else Status.ITEM
         keys = {"out": event.key} if event.key and not event.error else {}

@@ -32,6 +32,7 @@ _COLUMNS = (Kind.SOURCE, Kind.MAP, Kind.FILTER, Kind.GATE, Kind.COLLECT, Kind.AC
 _ROWS: dict[type, tuple[Rule, ...]] = {
     # event              source             map                  filter               gate             collect          accumulate
     events.Arrived: (Source.arrived, ignored, ignored, ignored, ignored, ignored),
+    events.Revised: (Source.revised, ignored, ignored, ignored, ignored, ignored),
     events.SourceClosed: (Source.ended, ignored, ignored, ignored, ignored, ignored),
     events.Troubled: (Source.troubled, ignored, ignored, ignored, ignored, ignored),
     events.Published: (Source.published, rules.published, ignored, ignored, ignored, rules.published),

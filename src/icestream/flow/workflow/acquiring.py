@@ -3,24 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from icestream.errors import ItemError
-from icestream.records import Acquisition
-from icestream.units import Angstrom, ElectronsPerSquareAngstrom, Kilovolt, Millimeter
-
-
-class SessionAcquisition(Acquisition):
-    """What a session may say of its microscope."""
-
-    voltage_kv: Kilovolt | None = Field(None, ge=10, le=3000, description="Acceleration voltage")
-    cs_mm: Millimeter | None = Field(None, ge=0, le=20, description="Spherical aberration")
-    pixel_size_ang: Angstrom | None = Field(None, ge=0.05, le=50, description="Pixel size of the raw movie")
-    dose_per_frame_e_per_ang2: ElectronsPerSquareAngstrom | None = Field(None, gt=0, le=500, description="Dose of one frame")
-    pre_exposure_e_per_ang2: ElectronsPerSquareAngstrom | None = Field(
-        None, ge=0, le=1000, description="Dose before the first frame"
-    )
+from icestream.records import Acquisition, PossibleAcquisition
 
 
 def checked_acquisition(values: Mapping[str, Any]) -> Acquisition:
@@ -32,7 +19,7 @@ def checked_acquisition(values: Mapping[str, Any]) -> Acquisition:
         A value is outside of what is possible.
     """
     try:
-        SessionAcquisition.model_validate(values)
+        PossibleAcquisition.model_validate(values)
     except ValidationError as error:
         told = "; ".join(describe_refused(error))
         raise ItemError(f"{told}; the session's acquisition values override those in files") from None
@@ -42,7 +29,7 @@ def checked_acquisition(values: Mapping[str, Any]) -> Acquisition:
 def refuse_impossible(acquisition: Acquisition) -> Acquisition:
     """Check the values of a session's document; for pydantic, which tells where they stand."""
     try:
-        SessionAcquisition.model_validate(acquisition.model_dump())
+        PossibleAcquisition.model_validate(acquisition.model_dump())
     except ValidationError as error:
         raise PydanticCustomError("impossible", "{told}", {"told": "; ".join(describe_refused(error))}) from None
     return acquisition
@@ -54,7 +41,7 @@ def describe_refused(error: ValidationError) -> list[str]:
 
 
 def _describe(name: str, value: object, message: str) -> str:
-    schema = SessionAcquisition.model_json_schema()["properties"].get(name, {})
+    schema = PossibleAcquisition.model_json_schema()["properties"].get(name, {})
     number: dict[str, Any] = next((branch for branch in schema.get("anyOf", []) if branch["type"] != "null"), {})
     if not isinstance(value, int | float) or "maximum" not in number:
         return f"{name} is {value}: {message}"

@@ -27,6 +27,22 @@ def source_key(step_type: str, version: int, identity: str) -> str:
     return digest("source", step_type, version, identity)
 
 
+def revised_key(key: str, record: str) -> str:
+    """Return the key of another record (as JSON) of an item that a source found before: what lies beside its file has changed."""
+    return digest("revised", key, meaning_of(record))
+
+
+def meaning_of(record: str) -> object:
+    """Return what a record says, as JSON, without what is unset: later versions of a type may have more of that."""
+    return _without_unset(json.loads(record))
+
+
+def _without_unset(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _without_unset(part) for name, part in value.items() if part is not None}
+    return [_without_unset(part) for part in value] if isinstance(value, list) else value
+
+
 def result_key(
     step_type: str,
     version: int,

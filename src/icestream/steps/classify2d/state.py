@@ -15,8 +15,7 @@ from icestream.errors import ItemError
 from icestream.flow import Context, Exposure
 from icestream.io.blocks import from_block
 from icestream.io.image import read_stack
-from icestream.records import Acquisition, FileRef, Particles, Record
-from icestream.records.ctf import CTF_COLUMNS
+from icestream.records import CTF_COLUMNS, Acquisition, FileRef, Particles, Record
 from icestream.units import Angstrom
 
 OPTICS = tuple(column.name for column in CTF_COLUMNS)

@@ -5,8 +5,7 @@ import math
 from icestream.algorithms.ctf.consensus import CtfShape, agreement_resolution_ang
 from icestream.algorithms.ctf.consensus import average_ctf as average_shapes
 from icestream.flow import Field, Verdict, before, keep, reject, step
-from icestream.records import Acquisition, CtfAgreement, CtfFit, Micrograph
-from icestream.records.ctf import TWO_CTFS
+from icestream.records import TWO_CTFS, Acquisition, CtfAgreement, CtfFit, Micrograph
 from icestream.steps.ctf.filter import CtfFilterParams, filter_by_ctf
 from icestream.units import Angstrom
 

@@ -24,7 +24,7 @@ class CtfEquiphaseParams(CtfParams):
     )
 
 
-@step.map("ctf_equiphase", version=3, reads=("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast"))
+@step.map("ctf_equiphase", version=4, reads=("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast"))
 def estimate_ctf_equiphase(micrograph: Micrograph, params: CtfEquiphaseParams, acquisition: Acquisition, ctx: Context) -> CtfFit:
     """Fit the CTF of one micrograph along its lines of equal phase, to compare with `ctf`.
 

@@ -12,8 +12,7 @@ from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
 from icestream.io.image import read_image
 from icestream.io.preview import write_rgb
-from icestream.records import Acquisition, CtfFit, CtfLocal, FileRef, Micrograph
-from icestream.records.ctf import CTF_COLUMNS
+from icestream.records import CTF_COLUMNS, Acquisition, CtfFit, CtfLocal, FileRef, Micrograph
 from icestream.units import Angstrom, Degree
 
 _CTF_NAMES = tuple(column.name for column in CTF_COLUMNS)

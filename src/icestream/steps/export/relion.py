@@ -14,8 +14,7 @@ from icestream.flow import Accumulator, Context, Exposure, Field, Params, Update
 from icestream.io.blocks import from_block
 from icestream.io.star import Table, append_star_rows, format_star_head, write_star
 from icestream.io.star_grow import settle_star_table
-from icestream.records import Acquisition, CtfFit, Micrograph, Particles, Picks, Record, RelionProject
-from icestream.records.ctf import CTF_COLUMNS
+from icestream.records import CTF_COLUMNS, Acquisition, CtfFit, Micrograph, Particles, Picks, Record, RelionProject
 from icestream.steps.export import relion_layout as layout
 from icestream.steps.export.relion_layout import (
     COORDINATES_SUFFIX,

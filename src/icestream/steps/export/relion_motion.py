@@ -104,11 +104,11 @@ def _size_of_movie(micrograph: Micrograph) -> tuple[int, int]:
 
 
 def _dose(acquisition: Acquisition, use: FrameUse | None) -> dict[str, str]:
-    if acquisition.dose_per_frame_e_per_ang2 is None:
+    dose = acquisition.dose_of(1 if use is None else use.stored_frames)
+    if dose is None:
         return {}
-    group = (use.eer_group if use else None) or 1
     return {
-        "rlnMicrographDoseRate": number(acquisition.dose_per_frame_e_per_ang2 * group),
+        "rlnMicrographDoseRate": number(dose),
         "rlnMicrographPreExposure": number(acquisition.pre_exposure_e_per_ang2 or 0.0),
     }
 

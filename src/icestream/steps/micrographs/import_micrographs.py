@@ -8,11 +8,12 @@ import numpy as np
 from icestream.errors import ItemError, OtherKind
 from icestream.flow import Context, Field, Foreseen, SourceContext, Watch, step
 from icestream.io.image import image_header, read_image, write_mrc
-from icestream.io.metadata import place_exposure
+from icestream.io.metadata import read_beside
 from icestream.io.movie import movie_header
 from icestream.io.other_images import name_of_other
 from icestream.io.preview import write_preview
-from icestream.records import Acquisition, ExposureMetadata, Micrograph
+from icestream.io.said import Frames
+from icestream.records import Acquisition, Micrograph
 from icestream.steps.movies.file_source import FileSourceParams, foresee_files, watch_files
 
 _SUFFIXES = frozenset({".mrc", ".map", ".tif", ".tiff", ".png", ".jpg", ".jpeg"})
@@ -39,11 +40,11 @@ def import_micrographs(params: ImportMicrographsParams, ctx: SourceContext) -> W
     def read(path: Path, ref: str) -> tuple[Micrograph, Acquisition | None]:
         return read_micrograph(path, ref, bin=params.bin, dose_weighted=params.dose_weighted)
 
-    return watch_files(params, ctx, read, suffixes=_SUFFIXES)
+    return watch_files(params, ctx, read, suffixes=_SUFFIXES, sidecars=True)
 
 
 def read_micrograph(path: Path, ref: str, *, bin: float, dose_weighted: bool) -> tuple[Micrograph, Acquisition | None]:
-    """Return the record of a micrograph, and the acquisition values in its header.
+    """Return the record of a micrograph, and the acquisition values in its header and sidecar.
 
     Raises
     ------
@@ -58,24 +59,23 @@ def read_micrograph(path: Path, ref: str, *, bin: float, dose_weighted: bool) ->
     header = image_header(path)
     if header.n_images != 1:
         raise OtherKind(path, f"has {header.n_images} images, a micrograph has one; import movies with import_movies")
-    metadata, acquisition = ExposureMetadata(), None
-    if header.format.startswith(_MOVIE_KINDS):
-        full = movie_header(path)
-        metadata, acquisition = full.metadata or metadata, _of_raw_pixels(full.acquisition, bin=bin)
+    said = movie_header(path).said if header.format.startswith(_MOVIE_KINDS) else None
+    frames = Frames(None, header.height_px, header.width_px)
+    metadata, acquisition = read_beside(path, said, frames, pixel_size_ang=header.pixel_size_ang)
     micrograph = Micrograph(
         image=ref,
         height_px=header.height_px,
         width_px=header.width_px,
         bin=bin,
         dose_weighted=dose_weighted,
-        metadata=place_exposure(metadata, path),
+        metadata=metadata,
     )
-    return micrograph, acquisition
+    return micrograph, _of_raw_pixels(acquisition, bin=bin)
 
 
-def _of_raw_pixels(acquisition: Acquisition | None, *, bin: float) -> Acquisition | None:
-    """Turn the pixel size in a header, that of the micrograph, into that of the raw movie, which the session means."""
-    if acquisition is None or acquisition.pixel_size_ang is None:
+def _of_raw_pixels(acquisition: Acquisition, *, bin: float) -> Acquisition:
+    """Turn the pixel size that files say, that of the micrograph, into that of the raw movie, which the session means."""
+    if acquisition.pixel_size_ang is None:
         return acquisition
     return acquisition.model_copy(update={"pixel_size_ang": acquisition.pixel_size_ang / bin})
 

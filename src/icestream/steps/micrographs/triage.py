@@ -47,8 +47,7 @@ def measure_quality(micrograph: Micrograph, acquisition: Acquisition, ctx: Conte
     ref = micrograph.unweighted or micrograph.image
     image = read_image(ctx.path(ref))  # (h, w)
     pixel_ang = acquisition.pixel_size_ang * micrograph.bin if acquisition.pixel_size_ang is not None else None
-    dose = acquisition.dose_per_frame_e_per_ang2
-    whole_dose = dose * micrograph.n_frames if dose is not None and micrograph.n_frames is not None else None
+    whole_dose = micrograph.dose_e_per_ang2(acquisition)
     try:
         features, maps = measure_features_2d(image, pixel_size_ang=pixel_ang, dose_e_per_ang2=whole_dose)
     except ValueError as error:

@@ -11,7 +11,7 @@ from icestream.algorithms.gain.orientation import Orientation
 from icestream.algorithms.motion.align import MotionEstimate, align_movie
 from icestream.algorithms.motion.crop import Area, CroppedFrames, crop_detector, move_local_model
 from icestream.algorithms.motion.frames import Detector, Frames
-from icestream.algorithms.motion.sum import DoseModel, MovieSums, sum_movie
+from icestream.algorithms.motion.sum import DoseModel, MovieSums, reference_terms, sum_movie
 from icestream.flow import Context, Field, Params, step
 from icestream.io.image import write_mrc
 from icestream.io.movie import open_movie
@@ -97,7 +97,7 @@ class MotionParams(Params):
 
 @step.map(
     "motion",
-    version=5,
+    version=6,
     reads=("pixel_size_ang", "voltage_kv", "dose_per_frame_e_per_ang2", "pre_exposure_e_per_ang2"),
     memory_gb=4.0,
 )
@@ -126,21 +126,22 @@ def correct_motion(
         used: Frames = frames if area is None else CroppedFrames(frames, area)
         detector = (detector if area is None else crop_detector(detector, area)).on(place)
         ctx.progress(0.2, "aligning" if place.on_cores else f"aligning on GPU {ctx.gpu}")
-        electrons = _electrons_per_px(acquisition, group=group, finer=finer)
-        motion = _align(used, detector, params, electrons_per_px=electrons)
+        motion = _align(used, detector, params, electrons_per_px=_electrons_per_px(acquisition, group=group, finer=finer))
         ctx.progress(0.6, "adding up")
+        dose = _dose_model(acquisition, params, group=group, finer=finer)
         sums = sum_movie(
             used,
             detector,
             global_yx_px=motion.global_yx_px,
             local_coefficients=motion.local_coefficients,
-            dose=_dose_model(acquisition, params, group=group, finer=finer),
+            dose=dose,
             bin=params.bin,
             first_frame=start,
             halves=params.write_halves,
         ).to_numpy()
         del frames, used, detector  # so that their memory on a GPU can be handed back
-    record = describe_motion(motion, finer=finer, area=area, shape=(use.height_px, use.width_px))
+    since = reference_terms(dose, n_frames=len(motion.global_yx_px), bin=params.bin)
+    record = describe_motion(motion, since=since, finer=finer, area=area, shape=(use.height_px, use.width_px))
     use = use.model_copy(update={"hot_pixels": publish_hot_pixels(hot_yx, ctx), "crop_px": _as_tuple(area)})
     micrograph = _publish(sums, record, use, params=params, movie=movie, pixel_size_ang=acquisition.pixel_size_ang, ctx=ctx)
     return micrograph.model_copy(update={"dose_note": _why_unweighted(acquisition, params)})
@@ -183,9 +184,8 @@ def _eer_reading(movie: Movie, params: MotionParams, acquisition: Acquisition) -
 
 def _electrons_per_px(acquisition: Acquisition, *, group: int, finer: int) -> float | None:
     """Return the dose of one frame as it is aligned; the session's dose is that of one stored frame."""
-    if acquisition.dose_per_frame_e_per_ang2 is None or acquisition.pixel_size_ang is None:
-        return None
-    return acquisition.dose_per_frame_e_per_ang2 * group * (acquisition.pixel_size_ang / finer) ** 2
+    dose = acquisition.dose_of(group)
+    return None if dose is None or acquisition.pixel_size_ang is None else dose * (acquisition.pixel_size_ang / finer) ** 2
 
 
 def _check_dose(acquisition: Acquisition, params: MotionParams) -> None:
@@ -206,17 +206,23 @@ def _dose_model(acquisition: Acquisition, params: MotionParams, *, group: int, f
     """Return what dose weighting needs, or None if voltage, pixel size or dose is unset; an unset pre-exposure is none."""
     if params.dose_weighting == "off":
         return None
-    values = (acquisition.voltage_kv, acquisition.pixel_size_ang, acquisition.dose_per_frame_e_per_ang2)
+    values = (acquisition.voltage_kv, acquisition.pixel_size_ang, acquisition.dose_of(group))
     if values[0] is None or values[1] is None or values[2] is None:
         return None
-    return DoseModel(values[0], values[1] / finer, values[2] * group, acquisition.pre_exposure_e_per_ang2 or 0.0)
+    return DoseModel(values[0], values[1] / finer, values[2], acquisition.pre_exposure_e_per_ang2 or 0.0)
 
 
 def describe_motion(
-    estimate: MotionEstimate, *, finer: int = 1, area: Area | None = None, shape: tuple[int, int] = (1, 1)
+    estimate: MotionEstimate,
+    *,
+    since: NDArray[np.float64] | None = None,
+    finer: int = 1,
+    area: Area | None = None,
+    shape: tuple[int, int] = (1, 1),
 ) -> Motion:
     """Return the record of a motion in raw pixels: the track, the local model, and how long the way was.
 
+    The sum counts the local model from the time terms ``since``; from those of frame 0 if unset.
     Where only an ``area`` of frames of ``shape`` was used, the local model is turned into one of whole frames.
     """
     track = estimate.global_yx_px / finer  # (n, 2)
@@ -227,6 +233,7 @@ def describe_motion(
     return Motion(
         global_yx_px=[(float(y), float(x)) for y, x in track],
         local_coefficients=None if local is None else (local / finer).tolist(),
+        local_reference=None if local is None or since is None else since.tolist(),
         local_rms_px=None if estimate.local_rms_px is None else estimate.local_rms_px / finer,
         total_px=float(lengths.sum()),
         early_px=float(lengths[: -(-len(track) // 4)].sum()),

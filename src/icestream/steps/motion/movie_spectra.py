@@ -84,9 +84,9 @@ def _records_of(movie: Movie, micrograph: Micrograph) -> tuple[FrameUse, Motion]
 
 def _choose_group(use: FrameUse, params: MovieSpectraParams, acquisition: Acquisition) -> tuple[int, float | None]:
     """Return how many frames a group has, about, and the dose of a frame as it is read, where it is known."""
-    if acquisition.dose_per_frame_e_per_ang2 is None:
+    dose = acquisition.dose_of(use.stored_frames)
+    if dose is None:
         return params.group_frames, None
-    dose = acquisition.dose_per_frame_e_per_ang2 * (use.eer_group or 1)
     return max(1, round(params.group_e_per_ang2 / dose)), dose
 
 

@@ -14,6 +14,7 @@ from icestream.io.raw_folder import RawFolder, Scan
 from icestream.logs import log_event
 from icestream.steps.movies.file_arrival import ReadRecord, Renames, check_on_record, make_arrival, ref_of
 from icestream.steps.movies.folder_watch import FolderWatch, Found
+from icestream.steps.movies.sidecar_watch import SidecarWatch
 from icestream.units import Second
 
 _LOG = logging.getLogger(__name__)
@@ -47,6 +48,12 @@ class FileSourceParams(Params):
         description="A file that is shorter than its header declares counts as broken after this long without growth",
         json_schema_extra={**_OPERATIONAL, "unit": "s"},
     )
+    sidecar_s: Second = Field(
+        30.0,
+        ge=0,
+        description="Wait this long for the sidecar of a file if those before it had one; later ones are read when they come",
+        json_schema_extra={**_OPERATIONAL, "unit": "s"},
+    )
     rescan_s: Second = Field(
         5.0,
         gt=0,
@@ -62,6 +69,7 @@ def watch_files(
     *,
     suffixes: frozenset[str] | None,
     refuse_broken: bool = False,
+    sidecars: bool = False,
 ) -> Watch:
     """Watch a folder and yield its files as they become complete.
 
@@ -73,30 +81,35 @@ def watch_files(
         Only files with these endings are looked at, possibly followed by one of a compression; all if unset.
     refuse_broken
         A broken file is not an item: it is listed among what cannot be taken, until a good one arrives.
+    sidecars
+        The record is read from sidecars, too: wait for them, and read again what comes late.
     """
     folder = ctx.path(f"{params.root}:.")
     renames = Renames(ctx, params.root, folder)
+    beside = SidecarWatch(ctx, partial(ref_of, params.root, folder), params.sidecar_s if sidecars else 0.0, params.rescan_s)
     with FolderWatch(
         RawFolder(folder, params.pattern, suffixes),
         partial(check_on_record, ctx, params.root, folder),
         stable_s=params.stable_s,
         give_up_s=params.give_up_s,
         rescan_s=params.rescan_s,
-        taken=renames.taken,
+        taken=beside.remembering(renames.taken),
     ) as watch:
-        taking = _Taking(params, ctx, read, watch, renames, refuse_broken)
+        taking = _Taking(params, ctx, read, watch, renames, refuse_broken, beside)
         idle_s, looked_at = 0.0, time.monotonic()
         while not ctx.stopping():
             before = taking.count
-            yield from taking.take_all(watch.poll())
+            yield from taking.take_all(beside.release(watch.poll()))
+            revised = taking.take_again() if sidecars else []
+            yield from revised
             yield from taking.tell_troubles()
-            if taking.is_full:
+            if taking.is_full and not beside.pending:
                 return f"{params.max_files} files arrived"
             now = time.monotonic()
-            idle_s = 0.0 if taking.count > before or watch.unreadable else idle_s + (now - looked_at)
+            idle_s = 0.0 if taking.count > before or revised or watch.unreadable else idle_s + (now - looked_at)
             looked_at = now
             if idle_s >= params.idle_s:
-                yield from taking.take_all(watch.give_up())
+                yield from taking.take_all(beside.release(watch.give_up(), closing=True))
                 yield from taking.tell_troubles(at_the_end=True)
                 return f"no new file for {params.idle_s:g} s"
             yield Pulse(taking.note)
@@ -114,6 +127,7 @@ class _Taking:
     watch: FolderWatch
     renames: Renames
     refuse_broken: bool
+    sidecars: SidecarWatch
     count: int = 0
     _others: dict[str, str] = field(default_factory=dict)
     """Good files of another kind, by their references."""
@@ -137,9 +151,19 @@ class _Taking:
                 self.renames.note(one)
                 self.count += 1
 
+    def take_again(self) -> list[Arrival]:
+        """Return what was taken and whose sidecars came or changed since, read again."""
+        found = [(one, self.sidecars.stamp(one.path)) for one in self.sidecars.changed()]
+        read = [(one, beside, self._make(one)) for one, beside in found]
+        answers = [(one, beside, answer) for one, beside, answer in read if isinstance(answer, Arrival) and answer.error is None]
+        return [self.sidecars.complete(answer, one, beside) for one, beside, answer in answers]
+
+    def _make(self, found: Found) -> Arrival | OtherKind | CallFailure:
+        return make_arrival(self.ctx, self._ref(found.path), found, self.read, folder=self.watch.wanted.root)
+
     def _take(self, found: Found) -> Arrival | None:
-        ref = self._ref(found.path)
-        answer = make_arrival(self.ctx, ref, found, self.read, folder=self.watch.wanted.root)
+        ref, beside = self._ref(found.path), self.sidecars.stamp(found.path)
+        answer = self._make(found)
         if isinstance(answer, OtherKind):
             self._others[ref] = answer.reason
         elif isinstance(answer, CallFailure):
@@ -149,7 +173,7 @@ class _Taking:
         else:
             self._others.pop(ref, None)
             self._broken.clear()
-            return answer
+            return self.sidecars.complete(answer, found, beside)
         return None
 
     def _ref(self, path: Path) -> str:

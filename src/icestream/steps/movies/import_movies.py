@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from icestream.errors import FileFormatError, OtherKind
+from icestream.errors import OtherKind
 from icestream.flow import Field, Foreseen, SourceContext, Watch, step
-from icestream.io.metadata import find_sidecar, merge_acquisition, merge_metadata, place_exposure, read_sidecar
+from icestream.io.metadata import read_beside
 from icestream.io.movie import movie_header
-from icestream.records import Acquisition, ExposureMetadata, Movie
+from icestream.records import Acquisition, Movie
 from icestream.steps.movies.file_source import FileSourceParams, foresee_files, watch_files
 
 _SUFFIXES = frozenset({".mrc", ".mrcs", ".st", ".tif", ".tiff", ".eer"})
@@ -31,7 +31,7 @@ def import_movies(params: ImportMoviesParams, ctx: SourceContext) -> Watch:
     def read(path: Path, ref: str) -> tuple[Movie, Acquisition | None]:
         return read_movie(path, ref, read_metadata=params.read_metadata)
 
-    return watch_files(params, ctx, read, suffixes=_SUFFIXES)
+    return watch_files(params, ctx, read, suffixes=_SUFFIXES, sidecars=params.read_metadata)
 
 
 def read_movie(path: Path, ref: str, *, read_metadata: bool) -> tuple[Movie, Acquisition | None]:
@@ -47,7 +47,7 @@ def read_movie(path: Path, ref: str, *, read_metadata: bool) -> tuple[Movie, Acq
     header = movie_header(path)
     if header.n_frames == 1:
         raise OtherKind(path, "has one image, a movie has several; import micrographs with import_micrographs")
-    metadata, acquisition = _metadata_of(path, header.metadata, header.acquisition) if read_metadata else (None, None)
+    metadata, acquisition = read_beside(path, header.said, header.frames) if read_metadata else (None, None)
     movie = Movie(
         file=ref,
         n_frames=header.n_frames,
@@ -59,16 +59,3 @@ def read_movie(path: Path, ref: str, *, read_metadata: bool) -> tuple[Movie, Acq
         told=acquisition,
     )
     return movie, acquisition
-
-
-def _metadata_of(
-    path: Path, in_header: ExposureMetadata | None, acquisition: Acquisition | None
-) -> tuple[ExposureMetadata, Acquisition]:
-    sidecar = find_sidecar(path)
-    if sidecar is None:
-        return place_exposure(merge_metadata(in_header, None), path), merge_acquisition(acquisition, None)
-    try:
-        beside, beside_acquisition = read_sidecar(sidecar, path)
-    except FileFormatError as error:
-        beside, beside_acquisition = ExposureMetadata(note=f"{sidecar.name} was not read: {error.reason}"), Acquisition()
-    return merge_metadata(in_header, beside), merge_acquisition(acquisition, beside_acquisition)

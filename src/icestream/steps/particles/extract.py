@@ -18,8 +18,7 @@ from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
 from icestream.io.blocks import dtype_of, from_block, to_block
 from icestream.io.image import read_image, write_mrc
-from icestream.records import Acquisition, CtfFit, CtfLocal, Micrograph, Particles, Picks
-from icestream.records.ctf import CTF_COLUMNS
+from icestream.records import CTF_COLUMNS, Acquisition, CtfFit, CtfLocal, Micrograph, Particles, Picks
 from icestream.steps.ctf.local import defocus_offset_ang
 from icestream.units import Angstrom, WholePixels
 
