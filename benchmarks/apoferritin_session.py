@@ -1,8 +1,9 @@
 """A whole session on real data: python benchmarks/apoferritin_session.py <empiar10146_apoferritin> <new folder>.
 
 Eight frame averages of EMPIAR-10146 are copied one by one into a watched folder while `icestream run` processes them from import
-to 2D classes and the RELION project. Prints one JSON line: F1 of the picks against the manual picks (within 0.3 diameters;
-half a diameter of border is not counted), the defocus beside the one in the data's own description, and how long it took.
+to 2D classes and the RELION project. Prints one JSON line: F1 of the picks against the manual picks (within 0.3 diameters; half a
+diameter of border is not counted) and their distance from those, the defocus beside the one in the data's own description, and
+how long it took.
 """
 
 import json
@@ -19,7 +20,7 @@ import numpy as np
 from icestream.flow.storage.session import open_session
 from icestream.io.blocks import from_block
 from icestream.observe.queries import open_view
-from picking_f1 import DIAMETER_ANG, PIXEL_SIZE_ANG, count, load
+from picking_f1 import DIAMETER_ANG, PIXEL_SIZE_ANG, count, load, offsets_ang
 
 SECONDS_PER_MICROGRAPH = 3.0
 NEW = (
@@ -56,7 +57,7 @@ def main(data: Path, folder: Path) -> None:
     writer.join()
     seconds = time.monotonic() - began_s
     expected = expected_defocus_um(data / "README.md")
-    hits, false, missed, defocus = 0, 0, 0, {}
+    hits, false, missed, defocus, offsets = 0, 0, 0, {}, []
     with open_view(open_session(session)) as view:
         names = {stored.unit: stored.name for stored in view.records("ctf")}
         for stored in view.records("ctf"):
@@ -68,6 +69,7 @@ def main(data: Path, folder: Path) -> None:
             table = from_block(stored.block or b"")
             picked = np.stack([table["y_px"], table["x_px"]], axis=1)  # (n, 2)
             found = count(picked, truth, image.shape, DIAMETER_ANG / PIXEL_SIZE_ANG)
+            offsets.append(offsets_ang(picked, truth))
             hits, false, missed = hits + found[0], false + found[1], missed + found[2]
         newest = view.snapshots("classes", limit=1)[0]
         picture = session / newest.record["picture"].removeprefix("session:")
@@ -78,6 +80,7 @@ def main(data: Path, folder: Path) -> None:
         "f1": round(2 * hits / (2 * hits + false + missed), 4),
         "precision": round(hits / (hits + false), 4),
         "recall": round(hits / (hits + missed), 4),
+        "offset_ang": round(float(np.median(np.concatenate(offsets))), 2),
         "defocus": defocus,
         "defocus_largest_difference_um": round(worst_um, 3),
         "particles_classified": particles,

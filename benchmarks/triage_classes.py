@@ -237,6 +237,7 @@ def main(data: Path, count: int, picture: Path | None) -> None:
     held_out = list(simulate_set(101, count))
     oblique = list(simulate_set(201, count, oblique=True))
     phase_plate = list(simulate_phase_plate(501))
+    betagal = sorted((data / "empiar10017_betagal" / "images").glob("*.jpg"))
     real = read_labelled(data / "micrograph_quality_classes")
     folds = [fit_rules(real[:index] + real[index + 1 :]) for index in range(len(real))]
     whole = fit_rules(real)
@@ -254,7 +255,8 @@ def main(data: Path, count: int, picture: Path | None) -> None:
         "bounds": {"shipped": bounds_of(RULES), "of_all_18": bounds_of(whole)},
         "other_real_kept": {
             "apoferritin averages (good)": kept_of(sorted((data / "empiar10146_apoferritin" / "averages").glob("*.png"))),
-            "beta-galactosidase, denoised (good)": kept_of(sorted((data / "empiar10017_betagal" / "images").glob("*.jpg"))),
+            "beta-galactosidase, denoised, without its pixel size (good)": kept_of(betagal),
+            "beta-galactosidase, denoised, at 1.77 Å (good)": kept_of(betagal, pixel_size_ang=1.77),
             "EPU Falcon (good)": kept_of([data / "epu_falcon_titan" / "epu2.9_example.mrc"]),
             "large ice ball (bad)": kept_of([data / "contaminated_micrograph" / "Ucsf_stack_1142_DW.mrc"]),
         },

@@ -28,13 +28,31 @@ MICROSCOPE: dict[str, Any] = {
 
 def test_boxes_are_the_pixels_about_the_centre() -> None:
     image = np.arange(40 * 50, dtype=np.float32).reshape(40, 50)
-    boxes, centre, inside = cut_boxes_2d(image, np.array([[20.4, 25.6], [3.0, 25.0], [36.0, 46.0], [37.0, 46.0]]), box_px=8)
-    assert inside.tolist() == [True, False, True, False]
-    assert centre.tolist() == [[20, 26], [36, 46]]
-    assert boxes[:, 4, 4].tolist() == [image[20, 26], image[36, 46]]
-    assert np.array_equal(boxes[0], image[16:24, 22:30])
+    found = cut_boxes_2d(image, np.array([[20.4, 25.6], [3.0, 25.0], [36.0, 46.0], [37.0, 46.0]]), box_px=8)
+    assert found.kept.tolist() == [True, False, True, False]
+    assert found.centre_yx_px.tolist() == [[20, 26], [36, 46]]
+    assert found.images[:, 4, 4].tolist() == [image[20, 26], image[36, 46]]
+    assert np.array_equal(found.images[0], image[16:24, 22:30])
+    assert found.n_padded == 0
     with pytest.raises(ValueError, match="even"):
         cut_boxes_2d(image, np.zeros((1, 2)), box_px=7)
+    with pytest.raises(ValueError, match="42 px does not fit into the image of 40 x 50 px"):
+        cut_boxes_2d(image, np.zeros((1, 2)), box_px=42)
+
+
+def test_boxes_that_leave_the_image_are_filled_with_its_nearest_pixels() -> None:
+    image = np.arange(40 * 50, dtype=np.float32).reshape(40, 50)
+    before = image.copy()
+    found = cut_boxes_2d(image, np.array([[1.0, 2.0], [20.0, 25.0], [38.0, 49.0], [-9.0, 5.0]]), box_px=8, pad=True)
+    assert found.kept.tolist() == [True, True, True, False]  # the last is wholly outside
+    assert found.n_padded == 2
+    assert np.array_equal(found.images, np.stack([_padded(image, yx) for yx in ((1, 2), (20, 25), (38, 49))]))
+    assert np.array_equal(image, before)
+
+
+def _padded(image: np.ndarray, yx: tuple[int, int]) -> np.ndarray:
+    wide = np.pad(image, 8, mode="edge")
+    return wide[yx[0] + 4 : yx[0] + 12, yx[1] + 4 : yx[1] + 12]
 
 
 @pytest.mark.parametrize("wanted", [1, 63.2, 64, 201, 255.9])

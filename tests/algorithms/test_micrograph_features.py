@@ -172,6 +172,23 @@ def test_a_cloud_of_thicker_ice_is_no_lump_and_is_kept_from_the_texture() -> Non
     assert both.dark_share == pytest.approx(np.mean(balls & (cloud < 0.05)), rel=0.25)
 
 
+def test_a_ball_over_a_fifth_of_the_image_is_no_cloud_however_its_edge_fades() -> None:
+    y, x = np.indices(SHAPE)
+    height = np.sqrt(np.clip(1 - (np.hypot(y - 240, x - 250) / 128) ** 2, 0, None))  # a fifth of the image
+    ball, maps = measure_features_2d(_ice() - 15.0 * ndimage.gaussian_filter(height, 20.0))
+    assert 0.15 < ball.dark_share < 0.3
+    assert maps.dark[240, 250]
+
+
+def test_few_dark_particles_are_no_bare_ice() -> None:
+    bare, _ = measure_features_2d(_ice())
+    few, maps = measure_features_2d(_ice() - 60.0 * ndimage.gaussian_filter(_discs(6, 10.0).astype(float), 1.0))
+    assert not maps.particles.any()  # too few to be sure
+    assert 0 < few.dark_share < 0.05
+    assert bare.skewness > -0.1
+    assert few.skewness < -0.5
+
+
 def _crystal(image: np.ndarray, *, spacing_ang: float, pixel_ang: float, angle_deg: float, amplitude: float) -> np.ndarray:
     y, x = np.indices(image.shape)
     along = x * np.cos(np.deg2rad(angle_deg)) + y * np.sin(np.deg2rad(angle_deg))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from icestream.algorithms.micrograph.features import measure_features_2d
-from icestream.algorithms.micrograph.particles import find_alike_2d
+from icestream.algorithms.micrograph.particles import find_alike_2d, find_candidates_2d
 from icestream.algorithms.micrograph.triage import GOOD, judge_micrograph
 
 SIDE_PX = 512
@@ -57,6 +57,17 @@ def test_the_fewer_there_are_the_more_alike_they_must_be() -> None:
     many, few = _discs((10 * spread).tolist()), _discs((10 * spread[:12]).tolist())
     assert find_alike_2d(many, -20.0 * many, pixel_size_ang=5.0).any()
     assert not find_alike_2d(few, -20.0 * few, pixel_size_ang=5.0).any()
+
+
+@pytest.mark.parametrize(
+    ("radii_px", "found"),
+    [([10.0] * 6, True), ([8.0, 9.0, 10.0, 11.0, 12.0], True), ([10.0] * 3, False), (np.geomspace(4, 30, 9).tolist(), False)],
+    ids=["few", "that differ a little", "too few", "of all sizes"],
+)
+def test_a_few_of_one_size_may_be_particles(radii_px: list[float], found: bool) -> None:
+    mask = _discs(radii_px)
+    assert np.array_equal(find_candidates_2d(mask, pixel_size_ang=8.0), mask & found)
+    assert not find_candidates_2d(mask, pixel_size_ang=50.0).any()  # larger than 400 Å
 
 
 def test_strands_of_one_length_are_no_particles() -> None:

@@ -5,8 +5,11 @@ from picking_truth import draw_micrograph, f1_score
 from icestream.algorithms.micrograph.contamination import mask_contamination_2d
 from icestream.algorithms.particles.decoys import choose_threshold, compete
 from icestream.algorithms.particles.matching import average_radially_2d, correlate_locally_2d
-from icestream.algorithms.particles.peaks import find_peaks_2d
+from icestream.algorithms.particles.peaks import climb_2d, find_peaks_2d
 from icestream.algorithms.particles.pick_blob import blob_response_2d, pick_particles_2d, reject_outliers_2d
+from icestream.microscope.score import match_picks
+from icestream.microscope.settings import SimulationSettings
+from icestream.microscope.simulate import render_micrograph
 
 SHAPE = (480, 560)
 
@@ -32,6 +35,31 @@ def test_positions_are_exact_on_a_reduced_image() -> None:
     assert len(offset) >= 18
     assert np.abs(offset.mean(axis=0)).max() < 0.5  # no systematic shift
     assert np.sqrt((offset**2).mean()) < 2.0
+
+
+def _simulate(side_px: int, n_particles: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A micrograph of particles without symmetry, 160 Å wide, at 3 Å; and their true centres of mass."""
+    settings = SimulationSettings(
+        n_movies=1, seed=seed, gain=False, height_px=side_px, width_px=side_px, pixel_size_ang=3.0, n_frames=2,
+        dose_per_frame_e_per_ang2=20.0, drift_px=(0, 0), local_motion_px=0, phantom_diameter_ang=160.0, n_particles=n_particles,
+    )  # fmt: skip
+    image, truth = render_micrograph(settings, 0)
+    return image, truth.positions_yx_px
+
+
+def test_particles_that_are_not_round_are_centred() -> None:
+    image, truth = _simulate(512, 40, seed=1)
+    found = pick_particles_2d(-image, diameter_px=(45, 60), min_distance_px=36)
+    score = match_picks(found.yx_px, truth, radius_px=27)
+    assert score.f1 > 0.95
+    assert 3.0 * score.distance_median_px < 6.0  # Å; 0.04 diameters
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_few_particles_on_a_small_micrograph_are_found(seed: int) -> None:
+    image, truth = _simulate(256, 14, seed=seed)
+    found = pick_particles_2d(-image, diameter_px=(45, 60), min_distance_px=36)
+    assert match_picks(found.yx_px, truth, radius_px=16).f1 > 0.9
 
 
 def test_empty_micrographs_have_nearly_no_picks() -> None:
@@ -98,6 +126,18 @@ def test_peaks_are_apart_ordered_and_refined() -> None:
     assert np.allclose(masked[0], [40, 60], atol=0.1)
 
 
+def test_points_climb_to_the_top_of_their_own_hill() -> None:
+    y, x = np.mgrid[:60, :80]
+    response = np.exp(-((y - 20.3) ** 2 + (x - 30.7) ** 2) / 60) + 2 * np.exp(-((y - 40) ** 2 + (x - 60) ** 2) / 60)
+    start = np.array([[18.0, 33.0], [43.2, 57.0], [20.0, 12.0], [59.0, 79.0]])
+    before = start.copy()
+    top = climb_2d(response, start, reach_px=6)
+    assert np.allclose(top[:2], [[20.3, 30.7], [40.0, 60.0]], atol=0.1)
+    assert np.array_equal(top[2:], start[2:])  # their tops are too far away
+    assert np.array_equal(start, before)
+    assert climb_2d(response, np.zeros((0, 2)), reach_px=6).shape == (0, 2)
+
+
 def test_the_response_to_a_disc_is_largest_at_sigma_equal_to_its_radius() -> None:
     y, x = np.mgrid[-64:64, -64:64]
     disc = (np.hypot(y, x) <= 12).astype(float)
@@ -133,6 +173,15 @@ def test_threshold_keeps_the_false_fraction() -> None:
     few = choose_threshold(np.append(rng.normal(0, 1, 300), [9.0, 8.0, 8.5]), decoy, false_discovery_rate=0.05)
     assert decoy.max() <= few <= 8.0
     assert choose_threshold(np.zeros(0), np.zeros(0), false_discovery_rate=0.05) == np.inf
+
+
+def test_a_few_decoys_allow_for_a_few_particles_but_not_for_noise() -> None:
+    decoy = np.array([0.09, 0.07, 0.05, 0.05, 0.04])
+    particles = np.array([0.22, 0.21, 0.2, 0.2, 0.18, 0.17])
+    level = choose_threshold(np.append(particles, [0.05, 0.04]), decoy, false_discovery_rate=0.05)
+    assert 0.09 < level <= 0.17
+    assert choose_threshold(particles[:4], decoy, false_discovery_rate=0.05) == np.inf  # noise does that once in sixteen
+    assert choose_threshold(0.5 * particles, decoy, false_discovery_rate=0.05) == np.inf
 
 
 def test_a_side_lobe_is_no_decoy() -> None:

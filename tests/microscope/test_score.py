@@ -42,6 +42,7 @@ def test_picks_are_matched_one_to_one():
     assert (score.n_found, score.n_true, score.n_matched) == (4, 3, 2)
     assert (score.precision, score.recall, score.f1) == pytest.approx((0.5, 2 / 3, 4 / 7))
     assert score.distance_rms_px == pytest.approx(np.sqrt((2 + 36) / 2))
+    assert score.distance_median_px == pytest.approx((np.sqrt(2) + 6) / 2)
 
 
 def test_more_pairs_go_before_nearer_pairs():

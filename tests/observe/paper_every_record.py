@@ -89,6 +89,8 @@ def _records_of(index: int, rng, gain: str) -> dict[str, Record]:
     particles = Particles(
         stack="session:steps/cut/a.mrcs",
         count=len(yx) - 1,
+        n_left_out=1,
+        n_padded=index,
         box_px=64,
         bin=2.0,
         inverted=True,

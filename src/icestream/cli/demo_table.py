@@ -110,14 +110,21 @@ def _measure_picks(view: SessionView, truths: dict[str, ExposureTruth], diameter
         )
         for stored, truth in _pairs(view, "picks", truths)
     ]
+    pixels = [truth.pixel_size_ang for _, truth in _pairs(view, "picks", truths)]
+    distance_ang = [s.distance_px * pixel for s, pixel in zip(scores, pixels, strict=True)]
     whole = PickScore(
-        sum(s.n_found for s in scores), sum(s.n_true for s in scores), sum(s.n_matched for s in scores), float("nan")
+        sum(s.n_found for s in scores),
+        sum(s.n_true for s in scores),
+        np.concatenate([np.empty(0), *(s.distance_px for s in scores)]),
     )
     over = f"{whole.n_found} picks, {whole.n_true} particles, within {PICK_RADIUS_DIAMETERS:g} diameters"
     return [
         Measure("picking, precision", whole.precision, "", over),
         Measure("picking, recall", whole.recall, "", over),
         Measure("picking, F1", whole.f1, "", over),
+        Measure(
+            "picking, distance from the centre, median", _median(np.concatenate([np.empty(0), *distance_ang]).tolist()), "Å", over
+        ),
     ]
 
 

@@ -16,12 +16,29 @@ Positions = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class PickScore:
-    """How picks compare with the truth; a ratio of nothing by nothing is NaN."""
+    """How picks compare with the truth; ``distance_px`` ``(n_matched,)`` is how far matched picks are from their particles.
+
+    A ratio of nothing by nothing is NaN.
+    """
 
     n_found: int
     n_true: int
-    n_matched: int
-    distance_rms_px: float
+    distance_px: NDArray[np.float64]
+
+    @property
+    def n_matched(self) -> int:
+        """Number of picks that are particles."""
+        return len(self.distance_px)
+
+    @property
+    def distance_median_px(self) -> float:
+        """Median distance of matched picks from their particles."""
+        return float(np.median(self.distance_px)) if self.n_matched else float("nan")
+
+    @property
+    def distance_rms_px(self) -> float:
+        """Root mean square distance of matched picks from their particles."""
+        return float(np.sqrt(np.mean(self.distance_px**2))) if self.n_matched else float("nan")
 
     @property
     def precision(self) -> float:
@@ -85,11 +102,9 @@ def match_picks(found_yx_px: Positions, true_yx_px: Positions, *, radius_px: flo
     found = np.asarray(found_yx_px, np.float64).reshape(-1, 2)
     true = np.asarray(true_yx_px, np.float64).reshape(-1, 2)
     if not len(found) or not len(true):
-        return PickScore(len(found), len(true), 0, float("nan"))
+        return PickScore(len(found), len(true), np.empty(0))
     near = cKDTree(found).sparse_distance_matrix(cKDTree(true), radius_px, output_type="coo_matrix")
-    squares = _match_groups(near, radius_px=radius_px)
-    rms_px = float(np.sqrt(np.mean(squares))) if squares else float("nan")
-    return PickScore(len(found), len(true), len(squares), rms_px)
+    return PickScore(len(found), len(true), np.sqrt(_match_groups(near, radius_px=radius_px)))
 
 
 def _match_groups(near: coo_matrix, *, radius_px: float) -> list[float]:

@@ -80,6 +80,7 @@ class DoseReference(Snapshot):
 
     counts_per_px_frame: float = Field(description="Expected counts in a pixel and stored frame")
     source: Literal["acquisition", "median"] = Field(description="The dose of the session, or what was measured")
+    spread: float | None = Field(None, description="Robust standard deviation of the counts of movies, relative to their median")
     dose_per_frame_e_per_ang2: ElectronsPerSquareAngstrom | None = Field(
         None, description="The same as a dose, where the pixel size is known and a count is an electron"
     )
@@ -100,6 +101,7 @@ class DoseReference(Snapshot):
                     numbers=(
                         Number("Counts in a pixel and frame", "counts_per_px_frame"),
                         Number("Dose of a frame", "dose_per_frame_e_per_ang2"),
+                        Number("Usual spread", "spread", "%", factor=100.0),
                         Number("Movies it is based on", "n_samples"),
                         Number("Changes followed", "n_updates", "times"),
                         Number("Far from it in the last window", "deviating_share", "%", factor=100.0),

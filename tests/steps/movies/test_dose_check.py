@@ -74,7 +74,37 @@ def test_an_eer_movie_is_measured_per_camera_frame_though_frames_are_read_in_gro
 
 def test_the_median_of_the_first_movies_is_the_reference(bench: StepBench) -> None:
     found = _learn(bench, [[1.0, 9.0, 1.1, 0.9], [1.2, 5.0, 5.0]], n_samples=5)
-    assert found == DoseReference(counts_per_px_frame=1.1, source="median", n_measured=7, n_samples=5)
+    assert found.spread == pytest.approx(1.4826 * 0.1 / 1.1)  # deviations 0.1, 7.9, 0, 0.2, 0.1 from the median
+    assert found == DoseReference(counts_per_px_frame=1.1, source="median", spread=found.spread, n_measured=7, n_samples=5)
+
+
+def test_movies_with_thicker_ice_are_kept_where_the_ice_varies(bench: StepBench) -> None:
+    """Ice of 200 to 700 Å behind an energy filter takes 5 to 16 % of the beam; a beam off centre takes 30 %."""
+    rng = np.random.default_rng(7)
+    counts = (8.0 * np.exp(-rng.uniform(200, 700, 60) / 3950)).tolist()
+    found = _learn(bench, [counts], n_samples=20, window=40)
+    assert found.spread == pytest.approx(0.045, abs=0.02)
+    assert found.n_updates == 0
+    assert all(check_dose(MOVIE, _dose(count), found, DoseCheckParams()).accepted for count in counts)
+    dropped = [not check_dose(MOVIE, _dose(count), found, DoseCheckParams(max_deviation=0.05)).accepted for count in counts]
+    assert sum(dropped) > 5  # as a fixed limit does
+    weak = check_dose(MOVIE, _dose(0.7 * found.counts_per_px_frame), found, DoseCheckParams())
+    assert not weak.accepted
+    level = _learn(bench, [rng.normal(8.0, 0.02, 60).tolist()], n_samples=20, window=40)
+    assert check_dose(MOVIE, _dose(0.94 * 8.0), level, DoseCheckParams()).reason == (
+        f"7.52 counts in a pixel and frame are {7.52 / level.counts_per_px_frame - 1:+.1%} from the reference of "
+        f"{level.counts_per_px_frame:.4g}, beyond the limit of ±5.0%"
+    )
+
+
+def test_the_spread_is_learned_again_after_a_lasting_change(bench: StepBench) -> None:
+    rng = np.random.default_rng(8)
+    before, after = rng.normal(8.0, 0.1, 30), rng.normal(5.0, 0.3, 40)
+    found = _learn(bench, [[*before, *after]], n_samples=20, window=20)
+    assert found.counts_per_px_frame == pytest.approx(5.0, rel=0.05)
+    assert found.spread == pytest.approx(0.06, abs=0.03)
+    frozen = _learn(bench, [[*before, *after]], n_samples=20, window=20, rule="frozen")
+    assert frozen.spread == pytest.approx(0.0125, abs=0.006)
 
 
 def test_how_the_stream_is_cut_into_calls_does_not_matter(bench: StepBench) -> None:

@@ -75,6 +75,7 @@ def test_extracted_particles_are_bright_normalised_and_keep_their_pid(tmp_path: 
     particles = extract_particles(micrograph, make_picks(CENTRES + 0.3, 10), CTF, ExtractParams(box_px=40), ACQUISITION, bench)
     table = from_block(particles.block)
     assert table["pid"].tolist() == [10, 11, 12, 13, 14, 16]  # the box of 15 leaves the image
+    assert (particles.count, particles.n_left_out, particles.n_padded) == (6, 1, 0)
     assert np.array_equal(table["y_px"], np.delete(CENTRES[:, 0], 5))
     assert (table["defocus_u_ang"] == 15000).all()
     assert particles.stack is not None
@@ -86,6 +87,27 @@ def test_extracted_particles_are_bright_normalised_and_keep_their_pid(tmp_path: 
     assert np.allclose(images[:, outside].mean(axis=1), 0, atol=1e-4)
     assert np.allclose(images[:, outside].std(axis=1), 1, atol=1e-4)
     assert (images[:, radius < 10].mean(axis=1) > 2).all()
+
+
+def test_a_box_that_leaves_the_micrograph_may_be_padded(tmp_path: Path) -> None:
+    bench, micrograph = draw_bench(tmp_path)
+    params = ExtractParams(box_px=40, at_border="pad")
+    padded = extract_particles(micrograph, make_picks(CENTRES, 10), CTF, params, ACQUISITION, bench)
+    assert (padded.count, padded.n_left_out, padded.n_padded) == (7, 0, 1)
+    assert from_block(padded.block)["pid"].tolist() == list(range(10, 17))
+    assert padded.stack is not None
+    with_padding = read_stack(bench.path(padded.stack)).copy()
+    plain = extract_particles(micrograph, make_picks(CENTRES, 10), CTF, ExtractParams(box_px=40), ACQUISITION, bench)
+    assert plain.stack is not None
+    assert np.array_equal(np.delete(with_padding, 5, axis=0), read_stack(bench.path(plain.stack)))  # all others are the same
+
+
+def test_a_box_larger_than_the_micrograph_is_refused(tmp_path: Path) -> None:
+    bench, micrograph = draw_bench(tmp_path)
+    for at_border in ("leave_out", "pad"):
+        params = ExtractParams(box_px=242, at_border=at_border)
+        with pytest.raises(ItemError, match="a box of 242 px does not fit into the micrograph of 256 x 240 px"):
+            extract_particles(micrograph, make_picks(CENTRES), CTF, params, ACQUISITION, bench)
 
 
 def test_scaled_particles_have_the_scaled_pixel_and_the_same_centre(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from icestream.algorithms.micrograph.objects import (
     flatten_2d,
     reduce_image_2d,
 )
-from icestream.algorithms.micrograph.particles import find_alike_2d
+from icestream.algorithms.micrograph.particles import find_alike_2d, find_candidates_2d
 from icestream.algorithms.micrograph.texture import Texture, measure_noise_power_2d, measure_texture_2d
 
 _OBJECTS_PER_SIDE = 32
@@ -33,7 +33,8 @@ FEATURES: dict[str, str] = {
     "anisotropy": "how one-sided the spectrum is, both from 8 and from 4 to 64 reduced pixels: 0 for rings, 1 for a line",
     "film_share": "share of the image that is film beside a hole",
     "dark_share": "share of the image that lies under dark lumps with an edge, but for particles",
-    "skewness": "least skewness of the grey values over five scales, in the clear part; bare ice has 0, particles less",
+    "skewness": "least skewness of the grey values over five scales, in the clear part and dark objects that may be particles; "
+    "bare ice has 0, particles less",
     "usable_share": "share of the image that is neither film, nor its edge, nor under a lump",
     "particle_share": "share of the image under dark objects that are alike, many and no larger than particles",
     "particle_evidence": "minus skewness times (signal to noise - 1): bare ice is symmetric and weak, particles neither",
@@ -116,11 +117,13 @@ def measure_features_2d(
     particles = alike[0] | alike[1]
     dark = lumps & ~edge & ~particles
     texture = measure_texture_2d(flat, clear & ~dark & ~clouds)
+    maybe = find_candidates_2d(dark, pixel_size_ang=reduced_ang)
+    skewness = measure_texture_2d(flat, clear & ~(dark & ~maybe) & ~clouds).skewness if maybe.any() else texture.skewness
     between = measure_texture_2d(flat, clear & ~lumps & ~clouds & ~unusual) if particles.any() else texture
     spots = None if pixel_size_ang is None else find_bragg_spots_2d(clipped, pixel_size_ang=pixel_size_ang)
     film_mask = np.zeros(reduced.shape, bool) if film is None else film.mask
     maps = MicrographMaps(reduced, film_mask, dark, particles, _spread_tiles(spots, reduced.shape))
-    return _collect(texture, spots, maps=maps, edge=edge, mottle=between.mottle), maps
+    return _collect(texture, spots, maps=maps, edge=edge, mottle=between.mottle, skewness=min(skewness, texture.skewness)), maps
 
 
 def _clear_of_film(film: Film | None, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -142,6 +145,7 @@ def _collect(
     maps: MicrographMaps,
     edge: NDArray[np.bool_],
     mottle: float,
+    skewness: float,
 ) -> MicrographFeatures:
     film, dark = maps.film, maps.dark
     return MicrographFeatures(
@@ -152,7 +156,7 @@ def _collect(
         anisotropy=texture.anisotropy,
         film_share=float(film.mean()),
         dark_share=float((dark & ~film).mean()),
-        skewness=texture.skewness,
+        skewness=skewness,
         usable_share=float(1 - (film | dark | edge).mean()),
         particle_share=float((maps.particles & ~film).mean()),
     )

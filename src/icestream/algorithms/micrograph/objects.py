@@ -17,6 +17,7 @@ _CLIPPED_SHARE = 5e-4
 _UNUSUAL, _STILL_DARK = 6.0, 2.5  # robust standard deviations
 _LEAST_LOSS = 0.05
 _LEAST_EDGE = 0.75  # of the depth
+_LARGEST_CLOUD = 0.15  # of the image
 _SHARPEST_SHARE = 0.6
 _LARGEST_ROUGHNESS = 0.03  # of the side
 _LARGEST_BULGE = 0.04  # of the chord
@@ -195,6 +196,8 @@ def find_dark_objects_2d(
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Mark lumps that are far darker than the rest: ice balls, aggregates, dirt; and clouds, which have no edge: thicker ice.
 
+    What covers more than 15 % of the image is no cloud, whatever its edge: a ball of ice that large ends as gently as one.
+
     Either has a core six robust deviations darker than the most frequent grey value, with room for a disc of half ``object_px``,
     and goes on as far as it is 2.5 deviations darker and half as dark as its darkest neighbour. Deviations are those of the
     smoothed image within its quieter tiles. Across the edge of a lump, within half ``object_px``, the grey value falls by three
@@ -242,6 +245,7 @@ def _find_edgeless(found: NDArray[np.bool_], flat: Image, depth: Image, *, width
     mean_depth = ndimage.sum_labels(depth, labels, regions) / np.maximum(np.bincount(labels.ravel()), 1)
     edgeless = levels[0] - levels[1] < np.minimum(_LEAST_EDGE * mean_depth, edge)  # (n_regions + 1,)
     edgeless &= (np.minimum(*sizes) > 0) & (regions > 0)
+    edgeless &= np.bincount(labels.ravel()) <= _LARGEST_CLOUD * labels.size
     clouds: NDArray[np.bool_] = edgeless[labels]
     return clouds
 

@@ -12,7 +12,9 @@ from icestream.algorithms.fourier import Image
 LARGEST_PARTICLE_ANG = 400.0
 
 _LARGEST_PER_SIDE = 0.05  # of a field of 4000 Å, 200 Å
+_LARGEST_CANDIDATE = 0.125  # of the shorter side
 _FEWEST = 10
+_FEWEST_CANDIDATES = 4
 _LEAST_ALIKE = 2 / 3
 _ALIKE = 0.3  # of the logarithm of the diameter
 _LARGEST_SPREAD = 0.15
@@ -57,6 +59,26 @@ def find_alike_2d(lumps: NDArray[np.bool_], flat: Image, *, pixel_size_ang: floa
         return nothing
     is_particle = (diameter <= _LARGEST_CLUMP * usual) & (depth <= _LARGEST_DARKER * np.median(depth[alike]))
     found: NDArray[np.bool_] = np.concatenate([[False], is_particle])[labels]
+    return found
+
+
+def find_candidates_2d(lumps: NDArray[np.bool_], *, pixel_size_ang: float | None = None) -> NDArray[np.bool_]:
+    """Mark the lumps that may be particles, though they are too few, or differ too much, to be sure: ``(h, w)``.
+
+    They are no larger than particles (400 Å, or an eighth of the shorter side where the pixel size is unknown), at least four do
+    not touch the border, and of these two thirds are within 35 % of their median diameter.
+    """
+    labels, count = ndimage.label(lumps, np.ones((3, 3), int))
+    largest_px = _LARGEST_CANDIDATE * min(lumps.shape) if pixel_size_ang is None else LARGEST_PARTICLE_ANG / pixel_size_ang
+    diameter = np.sqrt(4 * np.bincount(labels.ravel(), minlength=count + 1)[1:] / np.pi)  # (count,)
+    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    whole = ~np.isin(np.arange(1, count + 1), border) & (diameter <= largest_px)
+    if np.count_nonzero(whole) < _FEWEST_CANDIDATES:
+        return np.zeros(lumps.shape, bool)
+    usual = float(np.median(diameter[whole]))
+    alike = np.count_nonzero(whole & (np.abs(np.log(diameter / usual)) < _ALIKE))
+    chosen = (diameter <= min(_LARGEST_CLUMP * usual, largest_px)) & (alike >= _LEAST_ALIKE * np.count_nonzero(whole))
+    found: NDArray[np.bool_] = np.concatenate([[False], chosen])[labels]
     return found
 
 

@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 from scipy import special
 from scipy.spatial import cKDTree
 
+_ENOUGH = 10
+_LARGEST_SPREAD = 0.4
+_FEWEST_PASSING = 5
+
 
 def compete(
     yx_px: NDArray[np.float64],
@@ -42,7 +46,9 @@ def choose_threshold(score: NDArray[np.float64], decoy: NDArray[np.float64], *, 
 
     Two rules, the milder one holds. With ``T(t)`` and ``D(t)`` the numbers of peaks and of decoys of at least ``t``: (1) many
     particles: ``(1 + D(t)) / T(t)`` is at most ``false_discovery_rate``; (2) few particles: ``t`` is above every decoy and above
-    the height that noise reaches once in twenty micrographs, by a normal tail fitted to the upper half of the decoys.
+    the height that noise reaches once in twenty micrographs, by a normal tail fitted to the upper half of the decoys. Where
+    there is room for fewer than ten decoys, their spread is taken as at least 0.4 of their median, and five peaks must pass:
+    that none of the five highest is a decoy happens in noise once in 32 micrographs.
 
     Parameters
     ----------
@@ -55,8 +61,13 @@ def choose_threshold(score: NDArray[np.float64], decoy: NDArray[np.float64], *, 
     decoys_above = len(decoy) - np.searchsorted(np.sort(decoy), ranked, side="left")
     passing = np.flatnonzero(1 + decoys_above <= false_discovery_rate * np.arange(1, len(ranked) + 1))
     by_rate = float(ranked[passing[-1]]) if len(passing) else np.inf
-    if len(decoy) < 10:
+    if not len(decoy):
         return by_rate
     median, upper = np.percentile(decoy, [50.0, 84.13])
-    once_in_twenty = float(median + (upper - median) * special.ndtri(1 - 0.05 / len(decoy)))
-    return min(by_rate, max(once_in_twenty, float(np.nextafter(np.max(decoy), np.inf))))
+    few = len(decoy) < _ENOUGH
+    spread = max(upper - median, _LARGEST_SPREAD * abs(median)) if few else upper - median
+    once_in_twenty = float(median + spread * special.ndtri(1 - 0.05 / max(len(decoy), _ENOUGH)))
+    by_tail = max(once_in_twenty, float(np.nextafter(np.max(decoy), np.inf)))
+    if few and np.count_nonzero(score >= by_tail) < _FEWEST_PASSING:
+        return by_rate
+    return min(by_rate, by_tail)

@@ -1,5 +1,7 @@
 """Cutting particles out of a micrograph and bringing them to a common grey scale."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
@@ -14,7 +16,29 @@ def good_box_px(wanted_px: float) -> int:
     return 2 * int(fft.next_fast_len(half, real=True))
 
 
-def cut_boxes_2d(image: Image, yx_px: NDArray[np.float64], *, box_px: int) -> tuple[Image, NDArray[np.int64], NDArray[np.bool_]]:
+@dataclass(frozen=True)
+class Boxes:
+    """Boxes cut out of an image.
+
+    Attributes
+    ----------
+    images
+        ``(m, box, box)``.
+    centre_yx_px
+        ``(m, 2)``: the true centres, on whole pixels.
+    kept
+        ``(n,)``: which of the points have a box.
+    n_padded
+        How many of the boxes leave the image, so that what is outside was filled.
+    """
+
+    images: Image
+    centre_yx_px: NDArray[np.int64]
+    kept: NDArray[np.bool_]
+    n_padded: int
+
+
+def cut_boxes_2d(image: Image, yx_px: NDArray[np.float64], *, box_px: int, pad: bool = False) -> Boxes:
     """Cut a box around each point, moved to the nearest whole pixel so that no pixel is interpolated.
 
     Parameters
@@ -25,26 +49,30 @@ def cut_boxes_2d(image: Image, yx_px: NDArray[np.float64], *, box_px: int) -> tu
         ``(n, 2)``.
     box_px
         Side of the boxes, even; the centre is pixel ``box_px // 2``.
-
-    Returns
-    -------
-    boxes, centre_yx_px, inside
-        ``(m, box, box)`` and ``(m, 2)`` of the ``m`` boxes that lie wholly in the image, and ``(n,)`` which they are.
+    pad
+        Boxes that leave the image get the nearest pixel of the image where they are outside, as in RELION; those that are
+        wholly outside are left out. Otherwise all boxes that leave the image are left out.
 
     Raises
     ------
     ValueError
-        The box is odd or not positive.
+        The box is odd, not positive, or larger than the image.
     """
     if box_px < 2 or box_px % 2:
         raise ValueError(f"box of {box_px} px: it must be even and at least 2")
+    if box_px > min(image.shape):
+        raise ValueError(f"a box of {box_px} px does not fit into the image of {image.shape[0]} x {image.shape[1]} px")
     centre = np.floor(np.asarray(yx_px, dtype=np.float64).reshape(-1, 2) + 0.5).astype(np.int64)  # (n, 2)
     first = centre - box_px // 2
-    inside = np.all((first >= 0) & (first + box_px <= np.array(image.shape)), axis=1)
-    boxes = np.empty((int(inside.sum()), box_px, box_px), dtype=image.dtype)
-    for box, (row, column) in zip(boxes, first[inside], strict=True):
-        box[:] = image[row : row + box_px, column : column + box_px]
-    return boxes, centre[inside], inside
+    size = np.array(image.shape)
+    inside = np.all((first >= 0) & (first + box_px <= size), axis=1)
+    kept = np.all((first + box_px > 0) & (first < size), axis=1) if pad else inside
+    boxes = np.empty((int(kept.sum()), box_px, box_px), dtype=image.dtype)
+    side = np.arange(box_px)
+    for box, (row, column) in zip(boxes, first[kept], strict=True):
+        rows, columns = (np.clip(start + side, 0, end - 1) for start, end in zip((row, column), image.shape, strict=True))
+        box[:] = image[rows[:, None], columns]
+    return Boxes(boxes, centre[kept], kept, int(np.count_nonzero(kept & ~inside)))
 
 
 def flip_phases_2d(

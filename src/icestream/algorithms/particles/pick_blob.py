@@ -4,7 +4,8 @@ A first pass finds blobs of the expected size with the Laplacian of a Gaussian a
 Comput. Vis. 30, 79; as a particle picker: Zivanov et al. 2018, eLife 7:e42166; Voss et al. 2009, J. Struct. Biol. 166, 205).
 The average of the best blobs, made round, is then a template of this very specimen at this very defocus: it is correlated
 with the micrograph by the fast local correlation of Roseman (2003), Ultramicroscopy 94, 225, and learned again from what it
-finds. So shells, discs and elongated particles are all centred.
+finds. In the end the picks are centred with a template of what is centred already (`centre_particles_2d`), so that shells, discs
+and elongated particles all have their picks in the middle.
 
 How many peaks are particles is decided by comparison with decoys, the peaks of inverted contrast (see `decoys`).
 """
@@ -21,10 +22,15 @@ from icestream.algorithms.fourier import Image, crop_fourier_2d, frequency_radiu
 from icestream.algorithms.micrograph.contamination import mask_contamination_2d, robust_zscore
 from icestream.algorithms.particles.decoys import choose_threshold, compete
 from icestream.algorithms.particles.matching import average_radially_2d, correlate_locally_2d
-from icestream.algorithms.particles.peaks import find_peaks_2d
+from icestream.algorithms.particles.peaks import climb_2d, find_peaks_2d, suppress_neighbours
 
 WORKING_DIAMETER_PX = 32.0
 """The micrograph is reduced until a particle is this wide (after Topaz: Bepler et al. 2019, Nat. Methods 16, 1153)."""
+
+_SOFTENED_TO_LEARN = 0.13  # diameters, the standard deviation of a Gaussian
+_SOFTENED_AT_LAST = 0.08
+_FURTHEST = 0.25  # diameters
+_MOST_EXEMPLARS = 200
 
 
 @dataclass(frozen=True)
@@ -90,10 +96,43 @@ def blob_response_2d(image: Image, *, diameters_px: tuple[float, ...]) -> Image:
     return strongest[pad : pad + height, pad : pad + width]
 
 
+def centre_particles_2d(
+    flat: Image, response: Image, yx_px: NDArray[np.float64], *, diameter_px: float, radius_px: float, n_rounds: int
+) -> NDArray[np.float64]:
+    """Move peaks of a response to the middle of their particles: ``(n, 2)``.
+
+    The peaks are on the heaviest part of a particle that is not round, and a template learned from them drifts further there from
+    round to round: what is fine in it, such as the fringes of the defocus, matches that part. So the response is blurred,
+    particles are moved to its tops, and a template of what is then centred gives the next response.
+
+    Parameters
+    ----------
+    flat, response
+        ``(h, w)``: the micrograph without background, and where it looks like a particle.
+    yx_px
+        ``(n, 2)``, the best first.
+    diameter_px
+        Of a particle; in each round it moves by at most a quarter of it.
+    radius_px
+        Radius of the template.
+    n_rounds
+        How often the template is learned.
+    """
+    furthest = _FURTHEST * diameter_px
+    for _ in range(n_rounds if len(yx_px) else 0):
+        soft = ndimage.gaussian_filter(response, _SOFTENED_TO_LEARN * diameter_px, mode="reflect")
+        yx_px = climb_2d(soft, yx_px, reach_px=furthest)
+        profile = average_radially_2d(flat, yx_px[:_MOST_EXEMPLARS], radius_px=radius_px)
+        response = correlate_locally_2d(flat, profile, radius_px=radius_px)
+    soft = ndimage.gaussian_filter(response, _SOFTENED_AT_LAST * diameter_px, mode="reflect")
+    return climb_2d(soft, yx_px, reach_px=furthest)
+
+
 @dataclass(frozen=True)
 class _Peaks:
-    """Peaks of a response, all of them, and the heights of those peaks and decoys that won against the other contrast."""
+    """A response, all its peaks, and the heights of those peaks and decoys that won against the other contrast."""
 
+    response: Image
     yx_px: NDArray[np.float64]
     score: NDArray[np.float64]
     winning: NDArray[np.float64]
@@ -104,18 +143,25 @@ class _Peaks:
         floor = 0.4 * float(np.median(self.score[:5])) if len(self.score) else 0.0
         return max(choose_threshold(self.winning, self.decoy, false_discovery_rate=false_discovery_rate), floor)
 
+    def evidence(self, false_discovery_rate: float) -> float:
+        """Return by how much the accepted peaks rise above the noise, all together."""
+        accepted = self.score[self.score >= self.threshold(false_discovery_rate)]
+        return float(np.sum(accepted - (np.median(self.decoy) if len(self.decoy) else 0.0)))
+
 
 def _find_both_contrasts(
     response: Image, inverted: Image, *, distance_px: float, reach_px: float, allowed: NDArray[np.bool_]
 ) -> _Peaks:
+    """Find the peaks of both contrasts; a bright halo within a particle's reach of what is masked is no decoy but a side lobe."""
     yx_px, score = find_peaks_2d(response, min_distance_px=distance_px, allowed=allowed)
-    decoy_yx_px, decoy = find_peaks_2d(inverted, min_distance_px=distance_px, allowed=allowed)
+    clear = allowed if allowed.all() else ndimage.distance_transform_edt(allowed) > reach_px
+    decoy_yx_px, decoy = find_peaks_2d(inverted, min_distance_px=distance_px, allowed=clear)
     winning = score[compete(yx_px, score, decoy_yx_px, decoy, reach_px=reach_px)]
     decoy = decoy[compete(decoy_yx_px, decoy, yx_px, score, reach_px=reach_px)]
-    return _Peaks(yx_px, score, winning, decoy)
+    return _Peaks(response, yx_px, score, winning, decoy)
 
 
-def _choose_exemplars(peaks: _Peaks, *, trusting: bool, fewest: int = 5, most: int = 200) -> NDArray[np.float64]:
+def _choose_exemplars(peaks: _Peaks, *, trusting: bool, fewest: int = 5, most: int = _MOST_EXEMPLARS) -> NDArray[np.float64]:
     """Return the positions from which the template is learned: ``(n, 2)``, empty where there is no peak.
 
     They are the peaks that are surely no noise; where fewer than ``fewest`` are sure, or they are not to be trusted, the better
@@ -190,19 +236,20 @@ def pick_particles_2d(
     small = reduce_micrograph_2d(image, diameter_px=float(np.sqrt(diameter_px[0] * diameter_px[1])))
     scale = np.array(image.shape) / np.array(small.shape)  # (2,)
     smallest, largest, distance = np.array([*diameter_px, min_distance_px]) / float(scale.mean())
+    middle = float(np.sqrt(smallest * largest))
     find = partial(
         _find_both_contrasts, distance_px=distance, reach_px=distance, allowed=~mask_contamination_2d(small, diameter_px=largest)
     )
     flat = flatten_micrograph_2d(small, diameter_px=largest)
     scales = tuple(np.geomspace(0.8 * smallest, largest, 4))
     blobs = find(blob_response_2d(flat, diameters_px=scales), blob_response_2d(-flat, diameters_px=scales))
-    learned = [
-        _learn_and_find(flat, blobs, find, trusting=trusting, radius_px=0.65 * largest, n_rounds=n_rounds)
-        for trusting in (False, True)
-    ]
-    peaks = max(learned, key=lambda found: _evidence(found, found.threshold(false_discovery_rate)))
+    learn = partial(_learn_and_find, flat, blobs, find, radius_px=0.65 * largest, n_rounds=n_rounds)
+    peaks = max((learn(trusting=trusting) for trusting in (False, True)), key=lambda found: found.evidence(false_discovery_rate))
     level = peaks.threshold(false_discovery_rate) if threshold is None else threshold
     yx_px, score = peaks.yx_px[peaks.score >= level], peaks.score[peaks.score >= level]
+    yx_px = centre_particles_2d(flat, peaks.response, yx_px, diameter_px=middle, radius_px=0.65 * largest, n_rounds=n_rounds)
+    apart = suppress_neighbours(yx_px, min_distance_px=distance)
+    yx_px, score = yx_px[apart], score[apart]
     alike = reject_outliers_2d(remove_background_2d(small, diameter_px=largest), yx_px, radius_px=0.5 * smallest)
     return Blobs(yx_px[alike] * scale, score[alike], level)  # Fourier cropping leaves pixel 0 where it is
 
@@ -219,9 +266,3 @@ def _learn_and_find(
         response = correlate_locally_2d(flat, profile, radius_px=radius_px)
         peaks = find(response, -response)
     return peaks
-
-
-def _evidence(peaks: _Peaks, level: float) -> float:
-    """Return by how much the accepted peaks rise above the noise, all together."""
-    accepted = peaks.score[peaks.score >= level]
-    return float(np.sum(accepted - (np.median(peaks.decoy) if len(peaks.decoy) else 0.0)))

@@ -6,13 +6,32 @@ from typing import Literal
 
 from icestream.algorithms.motion.movie_dose import measure_counts
 from icestream.errors import ItemError
-from icestream.flow import Accumulator, Context, Exposure, Field, Params, Progress, Update, Verdict, keep, reject, step, wait
+from icestream.flow import (
+    Accumulator,
+    Context,
+    Exposure,
+    Field,
+    Params,
+    Progress,
+    Update,
+    Verdict,
+    before,
+    keep,
+    reject,
+    step,
+    wait,
+)
 from icestream.io.movie import open_movie
 from icestream.records import Acquisition, DoseReference, Movie, MovieDose, MovieShape, Record
 from icestream.steps.movies.usual_movie import differences, most_usual
 
 _EER_FRACTIONS = 40
 _NO_BEAM = 0.02
+_FIXED_DEVIATION = 0.05
+_SPREADS = 5.0
+_LARGEST_LEARNED = 0.25
+_FEWEST_FOR_SPREAD = 5
+_LEARNED = f"unset: {_SPREADS:g} times the spread of the session's movies, {_FIXED_DEVIATION:.0%} to {_LARGEST_LEARNED:.0%}"
 
 
 class DoseReferenceParams(Params):
@@ -29,8 +48,12 @@ class DoseReferenceParams(Params):
         "follow", description="A lasting change becomes the new reference, or the first reference stays"
     )
     window: int = Field(50, ge=2, le=500, description="Movies examined together for a lasting change")
-    max_deviation: float = Field(
-        0.05, gt=0, lt=1, description="A movie further from the reference than this deviates (a fraction)"
+    max_deviation: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description=f"A movie further from the reference than this deviates (a fraction); {_LEARNED}",
+        json_schema_extra=before(4, _FIXED_DEVIATION),
     )
     max_deviating_share: float = Field(0.3, gt=0, lt=1, description="A change is lasting if more of a window than this deviates")
 
@@ -38,7 +61,13 @@ class DoseReferenceParams(Params):
 class DoseCheckParams(Params):
     """What a movie's counts must be like; a criterion that is unset is not applied."""
 
-    max_deviation: float = Field(0.05, gt=0, lt=1, description="Largest distance from the reference (a fraction)")
+    max_deviation: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description=f"Largest distance from the reference (a fraction); {_LEARNED}",
+        json_schema_extra=before(5, _FIXED_DEVIATION),
+    )
     same_shape: bool = Field(
         True,
         description="The movie must have the size, format, number of frames, and, where header or sidecar state them, the pixel "
@@ -56,6 +85,7 @@ class DoseReferenceState(Record):
     shapes: list[MovieShape] = Field(default_factory=list, description="Of the samples until they are full, then of the window")
     shape: MovieShape | None = None
     reference: float | None = None
+    spread: float | None = None
     pixel_size_ang: float | None = None
     source: Literal["acquisition", "median"] = "median"
     n_measured: int = 0
@@ -99,12 +129,13 @@ def measure_dose(movie: Movie, ctx: Context) -> MovieDose:
     )
 
 
-@step.accumulate("dose_reference", version=3, reads=("pixel_size_ang", "dose_per_frame_e_per_ang2"), memory_gb=0.1)
+@step.accumulate("dose_reference", version=4, reads=("pixel_size_ang", "dose_per_frame_e_per_ang2"), memory_gb=0.1)
 class DoseReferences(Accumulator[DoseReferenceState, DoseReference]):
     """Learn from the first movies of a session how many counts a movie has, and notice when that changes permanently.
 
     The session's own dose counts as right if the first movies confirm it, taking a count for an electron; else the median of what
-    was measured is the reference. Movies enter in the order of the log, so a result can be repeated.
+    was measured is the reference. How much they differ from each other, as the ice is thicker in one place than in another, is
+    learned too. Movies enter in the order of the log, so a result can be repeated.
     """
 
     portion = 500
@@ -146,6 +177,7 @@ class DoseReferences(Accumulator[DoseReferenceState, DoseReference]):
         return DoseReference(
             counts_per_px_frame=state.reference,
             source=state.source,
+            spread=state.spread,
             dose_per_frame_e_per_ang2=state.reference / pixel_ang**2 if pixel_ang else None,
             n_measured=state.n_measured,
             n_samples=state.n_samples,
@@ -162,9 +194,25 @@ def _warn_of_change(state: DoseReferenceState, params: DoseReferenceParams) -> s
         return None
     end = "has followed them" if state.followed else "stays, and dose_check sets such movies aside"
     return (
-        f"{state.deviating_share:.0%} of the last {params.window} movies lay more than {params.max_deviation:.0%} from the "
+        f"{state.deviating_share:.0%} of the last {params.window} movies lay more than "
+        f"{allowed_deviation(params.max_deviation, state.spread):.0%} from the "
         f"reference, allowed are {params.max_deviating_share:.0%}; it {end}"
     )
+
+
+def allowed_deviation(wanted: float | None, spread: float | None) -> float:
+    """Return how far from the reference a movie may be, as a fraction of it: what is wanted, or what the spread suggests."""
+    if wanted is not None:
+        return wanted
+    return min(max(_FIXED_DEVIATION, _SPREADS * (spread or 0.0)), _LARGEST_LEARNED)
+
+
+def _spread_of(counts: Sequence[float]) -> float | None:
+    """Return the robust standard deviation of counts relative to their median; None of fewer than five."""
+    middle = median(counts)
+    if len(counts) < _FEWEST_FOR_SPREAD or not middle > 0:
+        return None
+    return 1.4826 * median(abs(value - middle) for value in counts) / middle
 
 
 def _expected_counts(acquisition: Acquisition) -> float | None:
@@ -187,6 +235,7 @@ def _take_sample(
             "n_samples": len(samples),
             "reference": expected if confirmed else middle,
             "source": "acquisition" if confirmed else "median",
+            "spread": _spread_of(samples),
             "shape": most_usual(shapes),
             "shapes": shapes if len(samples) < params.n_samples else [],
         }
@@ -202,7 +251,8 @@ def _follow_shape(state: DoseReferenceState, shapes: list[MovieShape], params: D
     usual = state.shape
     if usual is None or params.rule != "follow":
         return usual
-    unlike = sum(bool(differences(shape, usual, max_deviation=params.max_deviation)) for shape in shapes)
+    deviation = params.max_deviation or _FIXED_DEVIATION
+    unlike = sum(bool(differences(shape, usual, max_deviation=deviation)) for shape in shapes)
     return most_usual(shapes) if unlike > params.max_deviating_share * params.window else usual
 
 
@@ -212,36 +262,41 @@ def _watch(state: DoseReferenceState, measured: MovieDose, params: DoseReference
     reference = state.reference or 0.0
     if len(window) < params.window:
         return state.model_copy(update={"window": window, "shapes": shapes})
-    share = sum(abs(value - reference) > params.max_deviation * abs(reference) for value in window) / len(window)
+    limit = allowed_deviation(params.max_deviation, state.spread) * abs(reference)
+    share = sum(abs(value - reference) > limit for value in window) / len(window)
     changes: dict[str, object] = {"window": [], "shapes": [], "deviating_share": share, "followed": False}
+    changed = share > params.max_deviating_share
+    if params.rule == "follow":  # of a lasting change only the later half is sure to be like what follows
+        changes |= {"spread": _spread_of(window[len(window) // 2 :] if changed else window)}
     changes |= {"shape": _follow_shape(state, shapes, params)}
-    if params.rule == "follow" and state.source == "median" and share > params.max_deviating_share:
+    if params.rule == "follow" and state.source == "median" and changed:
         changes |= {"reference": median(window), "n_samples": len(window), "n_updates": state.n_updates + 1, "followed": True}
     return state.model_copy(update=changes)
 
 
-@step.filter("dose_check", version=4)
+@step.filter("dose_check", version=5)
 def check_dose(movie: Movie, dose: MovieDose, reference: DoseReference, params: DoseCheckParams) -> Verdict:  # noqa: ARG001 - the movie is passed on
     """Keep movies that are like those of this session and received their dose; a rejection names every criterion that failed.
 
     A movie in which single frames are empty or saturated is set aside whatever its mean is.
     """
     expected, counts = reference.counts_per_px_frame, dose.counts_per_px_frame
+    limit = allowed_deviation(params.max_deviation, reference.spread)
     failures = []
     if 0 < dose.n_empty < dose.n_frames:
         failures.append(f"{dose.n_empty} of {dose.n_frames} frames are all zero, the others are not")
     if dose.n_saturated:
         failures.append(f"{dose.n_saturated} of {dose.n_frames} frames are saturated: most pixels have the largest value")
     if params.same_shape and dose.shape is not None and reference.shape is not None:
-        failures += differences(dose.shape, reference.shape, max_deviation=params.max_deviation)
+        failures += differences(dose.shape, reference.shape, max_deviation=params.max_deviation or _FIXED_DEVIATION)
     if not expected > 0:
         failures.append(f"the reference is {expected:g} counts in a pixel and frame; it must be above 0 to compare with")
-    elif not abs(counts / expected - 1) <= params.max_deviation:
+    elif not abs(counts / expected - 1) <= limit:
         change = counts / expected - 1
         failures.append(
             ("no beam: " if counts < _NO_BEAM * expected else "")
             + f"{counts:.4g} counts in a pixel and frame are {change:+.1%} from the reference of {expected:.4g}, "
-            f"beyond the limit of ±{params.max_deviation:.1%}"
+            f"beyond the limit of ±{limit:.1%}"
         )
     if params.max_zero_fraction is not None and not dose.zero_fraction <= params.max_zero_fraction:
         failures.append(f"{dose.zero_fraction:.1%} of the pixels counted nothing, more than {params.max_zero_fraction:.1%}")

@@ -36,6 +36,11 @@ class ExtractParams(Params):
         description="Side of the box in pixels of the micrograph; unset: `box_diameters` times the diameter",
     )
     box_diameters: float = Field(1.5, ge=1.1, le=4, description="Side of the box in particle diameters, where `box_px` is unset")
+    at_border: Literal["leave_out", "pad"] = Field(
+        "leave_out",
+        description="What becomes of particles whose box leaves the micrograph: they are left out, or the box is filled with the "
+        "nearest pixels, as RELION does",
+    )
     scaled_box_px: WholePixels | None = Field(
         None, ge=16, multiple_of=2, description="Side of the box after Fourier cropping; unset: not cropped"
     )
@@ -52,7 +57,7 @@ class ExtractParams(Params):
     )
 
 
-@step.map("extract", version=1, reads=("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast"), memory_gb=2.0)
+@step.map("extract", version=2, reads=("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast"), memory_gb=2.0)
 def extract_particles(
     micrograph: Micrograph,
     picks: Picks,
@@ -67,32 +72,41 @@ def extract_particles(
 
     With `local`, each particle has the defocus of its place; phases are flipped with the CTF of the whole micrograph. Boxes sit
     on whole pixels: ``y_px``, ``x_px`` are the true centres of the boxes, up to half a pixel off the picks. Particles whose box
-    leaves the image are dropped; the others keep their ``pid``.
+    leaves the micrograph are left out and counted, or padded; all others keep their ``pid``.
 
     Raises
     ------
     ItemError
-        If an acquisition value or the CTF is needed and unset, or the box does not fit the image or the particle.
+        If an acquisition value or the CTF is needed and unset, or the box is larger than the micrograph or does not fit the
+        particle.
     """
     pixel_ang = acquisition.need("pixel_size_ang") * micrograph.bin
     box_px = params.box_px or good_box_px(params.box_diameters * picks.diameter_ang / pixel_ang)
     scaled_px = params.scaled_box_px or box_px
     if scaled_px > box_px:
         raise ItemError(f"scaled_box_px {scaled_px} is larger than the box of {box_px} px; it must be at most {box_px}")
+    if box_px > min(micrograph.height_px, micrograph.width_px):
+        raise ItemError(
+            f"a box of {box_px} px does not fit into the micrograph of {micrograph.height_px} x {micrograph.width_px} px; "
+            "it must be smaller than the shorter side"
+        )
     picked = from_block(picks.block)
     image = _prepare_image(micrograph, ctf, params, acquisition, ctx, margin_px=box_px)
-    boxes, centre, inside = cut_boxes_2d(image, np.stack([picked["y_px"], picked["x_px"]], axis=1), box_px=box_px)
-    table = _table(picked[inside], centre, ctf, local)
+    positions = np.stack([picked["y_px"], picked["x_px"]], axis=1)  # (n, 2)
+    boxes = cut_boxes_2d(image, positions, box_px=box_px, pad=params.at_border == "pad")
+    table = _table(picked[boxes.kept], boxes.centre_yx_px, ctf, local)
     stack = None
     if len(table):
         radius_px = _background_radius_px(params, picks.diameter_ang, box_ang=box_px * pixel_ang) * scaled_px
-        images = _treat(boxes, params, scaled_px=scaled_px, radius_px=radius_px)
+        images = _treat(boxes.images, params, scaled_px=scaled_px, radius_px=radius_px)
         with ctx.publish("_particles.mrcs") as out:
             write_mrc(out.path, images, pixel_size_ang=pixel_ang * box_px / scaled_px, dtype=params.stored_as)
         stack = out.ref
     return Particles(
         stack=stack,
         count=len(table),
+        n_left_out=len(picked) - len(table),
+        n_padded=boxes.n_padded,
         box_px=scaled_px,
         bin=micrograph.bin * box_px / scaled_px,
         inverted=params.invert,

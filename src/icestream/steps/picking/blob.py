@@ -31,7 +31,7 @@ class PickBlobParams(Params):
     )
 
 
-@step.map("pick_blob", version=1, reads=("pixel_size_ang",), memory_gb=2.0)
+@step.map("pick_blob", version=2, reads=("pixel_size_ang",), memory_gb=2.0)
 def pick_blobs(micrograph: Micrograph, params: PickBlobParams, acquisition: Acquisition, ctx: Context) -> Picks:
     """Find particles of a given size, learning from the micrograph itself what they look like.
 
