@@ -157,6 +157,7 @@ def _workflows_page() -> str:
 
 def _commands_page() -> str:
     parts = ["`icestream COMMAND --help` shows the same in the terminal."]
+    exits = {str(command.name): str(command.epilog) for command in app.registered_commands}
     for name, function in own_commands().items():
         parameters = list(inspect.signature(function).parameters.values())
         arguments = [_argument(p) for p in parameters if isinstance(p.default, ArgumentInfo)]
@@ -164,6 +165,7 @@ def _commands_page() -> str:
             f"## {name}",
             f"`icestream {' '.join([name, *arguments])} [OPTIONS]`",
             inspect.cleandoc(function.__doc__ or ""),
+            exits[name],
             table(["argument or option", "default", "description"], [_parameter_row(p) for p in parameters]),
         ]
     return page("Commands", *parts)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from icestream.files import is_temporary, publish, publish_text, sweep_temporaries, temporary_path
+from icestream.files import TemporarySweep, is_temporary, publish, publish_text, temporary_path
 
 
 def test_a_published_file_appears_whole(tmp_path: Path) -> None:
@@ -42,6 +42,10 @@ def test_temporaries_of_dead_attempts_are_swept_and_nothing_else(tmp_path: Path)
         path.write_text("keep")
     temporary_path(tmp_path / "a" / "image.mrc", attempt="dead").parent.mkdir()
     temporary_path(tmp_path / "a" / "image.mrc", attempt="dead").write_text("orphan")
-    assert sweep_temporaries(tmp_path) == 1
+    running = temporary_path(tmp_path / "a" / "image.mrc", attempt="running")
+    running.write_text("half")
+    sweep = TemporarySweep(tmp_path)
+    assert sweep.go_on(alive={"running"}, seconds=0) == 0  # no time: the runner says first that it lives
+    assert sweep.go_on(alive={"running"}, seconds=60) == 1
     assert all(path.exists() for path in keep)
-    assert list((tmp_path / "a").iterdir()) == []
+    assert list((tmp_path / "a").iterdir()) == [running]

@@ -13,7 +13,8 @@
     │       └── LedgerBusy     another process has kept it locked for long
     └── ItemError              one item cannot be processed; the stream goes on
         ├── FileFormatError    a file that cannot be read, with the file and the reason
-        │   └── TruncatedFile  a file that is shorter than its header declares
+        │   ├── TruncatedFile  a file that is shorter than its header declares
+        │   └── OtherKind      a good file of another kind than the one that is wanted
         └── SourceGone         a raw file that was there and is there no more
 
 A message names the thing, the value got and what was allowed.
@@ -81,6 +82,10 @@ class FileFormatError(ItemError):
 
 class TruncatedFile(FileFormatError):
     """A file is shorter than its header declares."""
+
+
+class OtherKind(FileFormatError):
+    """A good file of another kind than the one that is wanted: a single image among movies."""
 
 
 class SourceGone(ItemError):

@@ -1,9 +1,16 @@
-"""Publishing files: written under a temporary name, synced, renamed; so a name that exists is whole."""
+"""What a session writes, and publishing files: under a temporary name, synced, renamed; so a name that exists is whole."""
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+SESSION_DOCUMENT = "session.yaml"
+"""The file that makes a folder the folder of a session."""
+
+SESSION_FOLDERS = frozenset({"steps", "exports", "report", "logs", "work"})
+"""What icestream writes below the folder of a session: never raw data."""
 
 TEMPORARY_MARK = ".part~"
 """Every temporary name starts with a dot and ends with this mark and an attempt id."""
@@ -54,9 +61,28 @@ def publish_text(target: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def sweep_temporaries(folder: Path) -> int:
-    """Remove temporary files of dead attempts below ``folder``; return how many."""
-    orphans = [path for path in folder.rglob(f".*{TEMPORARY_MARK}*") if path.is_file()]
-    for path in orphans:
-        path.unlink(missing_ok=True)
-    return len(orphans)
+class TemporarySweep:
+    """Removes the temporary files of dead attempts below a folder, a few folders at a time: there may be very many."""
+
+    def __init__(self, folder: Path) -> None:
+        self._waiting = [folder]
+
+    def go_on(self, *, alive: Container[str], seconds: float) -> int:
+        """Look into folders for about so long; return how many files of attempts that are not ``alive`` were removed."""
+        until, removed = time.monotonic() + seconds, 0
+        while self._waiting and time.monotonic() < until:
+            folder = self._waiting.pop()
+            try:
+                entries = list(os.scandir(folder))
+            except OSError:  # it was removed meanwhile, or may not be read: whoever needs it is told
+                continue
+            self._waiting += [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+            for path in [Path(entry.path) for entry in entries if entry.is_file(follow_symlinks=False)]:
+                if is_temporary(path) and _attempt_of(path) not in alive:
+                    path.unlink(missing_ok=True)
+                    removed += 1
+        return removed
+
+
+def _attempt_of(path: Path) -> str:
+    return path.name.partition(TEMPORARY_MARK)[2].partition(".")[0]

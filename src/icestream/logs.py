@@ -25,8 +25,8 @@ _ROOT.addHandler(logging.NullHandler())  # where no log is open, nothing is prin
 _MOST_CHARS = 4000
 
 
-def log_event(logger: logging.Logger, level: int, event: str, **fields: object) -> None:
-    """Log that ``event`` happened; a field that is None says nothing."""
+def log_event(logger: logging.Logger, level: int, event: str, /, **fields: object) -> None:
+    """Log that ``event`` happened; a field that is None says nothing. A field may have any name: see `JsonLines`."""
     if logger.isEnabledFor(level):
         logger.log(level, event, extra={"fields": {name: value for name, value in fields.items() if value is not None}})
 
@@ -38,19 +38,19 @@ def fields_of(record: logging.LogRecord) -> dict[str, object]:
 
 
 class JsonLines(logging.Formatter):
-    """Writes an event as one line of JSON."""
+    """Writes an event as one line of JSON; a field with a name that every line has is written with ``_`` behind it."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line; a long text is cut."""
-        line: dict[str, object] = {
+        own: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "event": record.getMessage(),
-            **fields_of(record),
             "logger": record.name,
         }
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)[-_MOST_CHARS:]
+            own["traceback"] = self.formatException(record.exc_info)[-_MOST_CHARS:]
+        line = own | {f"{name}_" if name in own else name: value for name, value in fields_of(record).items()}
         cut = {name: value[:_MOST_CHARS] if isinstance(value, str) else value for name, value in line.items()}
         return json.dumps(cut, default=str)
 

@@ -7,6 +7,7 @@ import psutil
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from icestream.account import state_folder
 from icestream.logs import LogLevel
 
 
@@ -45,7 +46,7 @@ class Settings(BaseSettings):
     log_level: LogLevel = Field("info", description="What is written to the log of a session: this level and those above it")
     templates: str = Field("", description="Folders of the facility's own templates, separated as in PATH")
     state: Path = Field(
-        default_factory=lambda: Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "icestream",
+        default_factory=lambda: state_folder() / "icestream",
         description="Folder where `icestream watch` remembers what it has seen; on a local disk",
     )
 

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from icestream.cli import app
+from icestream.cli.asking import ask_for, finish
 from icestream.flow.runner import supervisor
 from icestream.flow.runner.status import RunReport, RunStatus, StepStatus
 from icestream.flow.storage.session import open_session
@@ -18,6 +19,22 @@ MICROSCOPE = ["--voltage", "300", "--cs", "2.7", "--amplitude-contrast", "0.1", 
 
 def _call(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("command", app.registered_commands, ids=lambda command: command.name)
+def test_every_command_says_with_which_status_it_ends(command: Any) -> None:
+    helped = " ".join(_call(command.name, "--help").stdout.split())
+    assert "Exit status: 0 " in helped
+    assert ("4 not answered yet" in helped) == (ask_for in _called_by(command.callback) or finish in _called_by(command.callback))
+
+
+def _called_by(function: Any) -> list[Any]:
+    """Return what a command calls by name, and what that calls in its own module."""
+    names = [*function.__code__.co_names]
+    module = function.__globals__
+    for name in function.__code__.co_names:
+        names += getattr(getattr(module.get(name), "__code__", None), "co_names", ())
+    return [module[name] for name in names if name in module]
 
 
 @pytest.fixture

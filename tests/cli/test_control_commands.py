@@ -56,10 +56,10 @@ def test_a_pause_is_shown_and_ends_with_resume(folder: Path) -> None:
     done("pause", folder, "--reason", "changing the [gain]")
     assert "paused by " in done("status", folder)
     assert "changing the [gain]" in done("status", folder)
-    assert told("status", folder)["overview"]["hold"]["reason"] == "changing the [gain]"
+    assert told("status", folder)["overview"]["pause"]["reason"] == "changing the [gain]"
     assert "changing the [gain]" in done("why", folder)
     assert done("resume", folder) == "resumed\n"
-    assert told("status", folder)["overview"]["hold"] is None
+    assert told("status", folder)["overview"]["pause"] is None
 
 
 def test_what_nobody_carries_out_is_refused_with_a_status(folder: Path) -> None:

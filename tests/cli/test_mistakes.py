@@ -4,10 +4,12 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
 from icestream.cli import app, console
+from icestream.io.image import write_mrc
 
 DIAMETER = ("--diameter", "100", "120")
 
@@ -53,6 +55,26 @@ def test_a_folder_that_is_not_there_yet_is_pointed_at(tmp_path: Path) -> None:
     result = _call("new", tmp_path / "s", "--movies", tmp_path / "moveis", *DIAMETER)
     assert result.exit_code == 0
     assert f"{tmp_path / 'moveis'} (movies) does not exist yet" in result.stderr
+
+
+def test_a_pattern_in_the_place_of_a_folder_is_refused(tmp_path: Path) -> None:
+    _refused(_call("new", tmp_path / "s", "--movies", tmp_path / "*.tiff", *DIAMETER), "it is a pattern", "--pattern")
+    _refused(_call("new", tmp_path / "s", "--movies", tmp_path, "--gain", tmp_path / "*gain*", *DIAMETER), "it is a pattern")
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_gain_reference_that_would_be_refused_refuses_the_session(tmp_path: Path) -> None:
+    write_mrc(tmp_path / "gain.mrc", np.full((8, 8), np.nan, dtype=np.float32), pixel_size_ang=1)
+    result = _call("new", tmp_path / "s", "--movies", tmp_path, "--gain", tmp_path / "gain.mrc", *DIAMETER)
+    _refused(result, "the gain reference is refused", "gain.mrc", "64 values that are not finite")
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_pattern_that_fits_nothing_is_pointed_at(tmp_path: Path) -> None:
+    (tmp_path / "a.mrc").touch()
+    result = _call("new", tmp_path / "s", "--movies", tmp_path, "--pattern", "*.tiff", *DIAMETER)
+    assert result.exit_code == 0
+    assert "none of the 1 files that are there fits *.tiff, such as movies:a.mrc" in result.stderr
 
 
 def test_a_step_of_an_unknown_type_is_named(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from icestream.flow.storage import schema
 from icestream.flow.storage.pauses import ActivePause
 from icestream.flow.storage.session import open_session
 from icestream.settings import Settings
+from toys.files import YAML_BOMB
 from toys.session import arrive, make_toy_session, read_rows, toy_steps
 
 
@@ -86,6 +87,8 @@ def test_an_exposure_that_was_rejected_everywhere_has_no_result(tmp_path: Path) 
         (b"- a\n- b\n", "is not a mapping of names to values"),
         (b"\xff\xfe\x00\x81", "is not text"),
         (b"steps: [", "is not YAML"),
+        (YAML_BOMB.encode(), "holds more than 50000 values, those behind aliases included"),
+        (b"steps: &a [*a]", "is not YAML: an alias stands for what it is part of"),
     ],
 )
 def test_a_corrupt_document_is_named_in_one_sentence(folder: Path, content: bytes, said: str) -> None:

@@ -2,10 +2,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from icestream.cli import app
 from icestream.cli.plan import acquisition_from, document_for, parse_roots, parse_settings, parse_values, unset_values
 from icestream.errors import WorkflowError
-from icestream.flow.storage.session import SessionDocument, create_session
+from icestream.flow.storage.session import SessionDocument, create_session, open_session
 from icestream.records import Acquisition
 from icestream.workflows import find_workflow
 
@@ -96,3 +98,19 @@ def test_values_that_nobody_gave_name_their_readers(tmp_path: Path) -> None:
     session = create_session(tmp_path / "s", _document(acquisition=given))
     assert unset_values(session)["cs_mm"] == ["ctf", "particles", "classes", "relion"]
     assert "voltage_kv" not in unset_values(session)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--diameter", "120,160"], ["--diameter", "120 160"], ["--diameter", "120", "160"], ["--diameter=[120, 160]"]],
+)
+def test_a_pair_of_values_is_the_same_however_it_is_typed(words: list[str], tmp_path: Path) -> None:
+    values = [str(tmp_path / "s"), "--movies", str(tmp_path), "--no-input", "--template", "movies_to_classes"]
+    made = CliRunner().invoke(
+        app, ["new", *values, *words, "--set", "movies.pattern=*.tiff", "--set", "ctf.resolution_ang=30, 5"]
+    )
+    assert made.exit_code == 0, made.output
+    session = open_session(tmp_path / "s")
+    assert session.document.steps["picks"].params["diameter_ang"] == [120, 160]
+    assert session.document.steps["movies"].params["pattern"] == "*.tiff"
+    assert session.graph().nodes["ctf"].params["resolution_ang"] == [30, 5]

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from icestream.errors import WorkflowError
@@ -8,12 +9,15 @@ from icestream.facility.folders import (
     check_pattern,
     collect_values,
     find_folders,
+    first_image,
     folder_placeholder,
-    has_data,
+    look_for_data,
     read_values_file,
     session_name,
 )
+from icestream.facility.new_sessions import WatchPlan, make_choice, plan_session
 from icestream.facility.watch_decisions import Folder, Phase, WatchState
+from icestream.io.image import write_mrc
 from icestream.workflows import load_template, read_template
 from toys.session import TOYS
 
@@ -95,24 +99,36 @@ def test_new_files_open_a_folder_again_once() -> None:
     assert watch_decisions.stop(folder).phase is Phase.STOPPED
 
 
-def test_folders_are_found_but_not_sessions_hidden_ones_or_links_that_lead_out(tmp_path: Path) -> None:
+def test_folders_are_found_through_links_and_what_is_left_out_is_said(tmp_path: Path) -> None:
     root, outside = tmp_path / "root", tmp_path / "outside"
-    for name in ("grid1/Images-Disc1", "grid2/Images-Disc1", ".hidden", "done", "sessions/x"):
+    for name in ("grid1/Images-Disc1", "grid2/Images-Disc1", ".hidden", "done", "sessions/x", "new\nline"):
         (root / name).mkdir(parents=True)
-    outside.mkdir()
+    (outside / "Images-Disc1").mkdir(parents=True)
     (root / "link").symlink_to(outside)
-    (root / "inner").symlink_to(root / "grid1")
+    (root / "link2").symlink_to(outside)
+    (root / "latest").symlink_to(root / "grid1")
+    (root / "loop").symlink_to(".")
     (root / "file").touch()
     (root / "done" / "session.yaml").touch()
     sessions = root / "sessions" / "all"
-    assert find_folders(root, "*/", sessions=sessions) == ["grid1", "grid2", "inner"]
-    assert find_folders(root, "*/Images-Disc1", sessions=sessions) == [
-        "grid1/Images-Disc1",
-        "grid2/Images-Disc1",
-        "inner/Images-Disc1",
-    ]
+    found = find_folders(root, "*/", sessions=sessions)
+    assert found.names == ["grid1", "grid2", "link"]
+    assert found.left_out == {
+        "latest": "is a link to grid1, which is watched itself",
+        "link2": "is a link to link, which is watched itself",
+        "loop": "is a link that leads back to the watched folder",
+        "new\\nline": "its name has characters that cannot be printed; rename it",
+    }
+    deep = find_folders(root, "*/Images-Disc1", sessions=sessions)
+    assert deep.names == ["grid1/Images-Disc1", "grid2/Images-Disc1", "link/Images-Disc1"]
     with pytest.raises(FileNotFoundError):
         find_folders(tmp_path / "gone", "*/", sessions=sessions)
+
+
+def test_a_folder_that_is_left_out_is_listed_until_it_is_a_folder_of_its_own() -> None:
+    left = watch_decisions.admit(START, [], take_existing=False, now=1, left_out={"latest": "is a link to a"})
+    assert (left.folders["latest"].phase, left.folders["latest"].note) == (Phase.LEFT_OUT, "is a link to a")
+    assert _phases(watch_decisions.admit(left, ["latest"], take_existing=False, now=2)) == {"latest": Phase.EMPTY}
 
 
 @pytest.mark.parametrize("pattern", ["/x", "../x", "a/../../b", "", "~/x"])
@@ -127,11 +143,11 @@ def test_a_pattern_stays_below_the_root(pattern: str) -> None:
      (".a.tiff.x7", False), ("a.tiff.part", False), ("notes.txt", False), ("icestream.yaml", False), (".h/a.mrc", False)],
 )  # fmt: skip
 def test_what_counts_as_first_data(tmp_path: Path, name: str, counts: bool) -> None:
-    assert not has_data(tmp_path)
+    assert not look_for_data(tmp_path)
     path = tmp_path / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
-    assert has_data(tmp_path) is counts
+    assert look_for_data(tmp_path) is counts
 
 
 TEMPLATE = f"""
@@ -156,22 +172,25 @@ def test_values_come_from_the_folder_the_watch_and_the_sidecar_in_this_order(tmp
     (tmp_path / "a.tif.mdoc").write_text(
         "T = SerialEM: x\nVoltage = 200\n[FrameSet = 0]\nPixelSpacing = 0.9\nBinning = 1\nFrameDosesAndNumber = 1.2 30\n"
     )
-    values = collect_values(tmp_path, template, folder_as="movies", given={"gain": "g.mrc"})
+    values = collect_values(tmp_path, template, folder_as="movies", given={"gain": "g.mrc"}, said={})
     assert values == {"gain": "g.mrc", "movies": str(tmp_path), "voltage": 200, "dose_per_frame": 1.2}
     (tmp_path / "icestream.yaml").write_text("voltage: 300\ngain: own.mrc\nmovies: /etc\n")
-    values = collect_values(tmp_path, template, folder_as="movies", given={"gain": "g.mrc", "voltage": 100})
+    values = collect_values(
+        tmp_path, template, folder_as="movies", given={"gain": "g.mrc", "voltage": 100}, said=read_values_file(tmp_path)
+    )
     assert (values["voltage"], values["gain"], values["movies"]) == (300, "own.mrc", str(tmp_path))
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("a: [", "cannot be read"),
+        ("a: [", "is not YAML"),
         ("[1, 2]", "a map of names to values"),
-        ("1: 2", "a map of names"),
+        ("1: 2", "the name 1 is not text"),
         ("a: {b: 1}", "'a' is neither a single value nor a list"),
         ("a: &x [1]\nb: [*x, *x]", "'b' is neither"),
-        ("a: !!python/object/apply:os.getcwd []", "cannot be read"),
+        ("a: &x [*x]", "an alias stands for what it is part of"),
+        ("a: !!python/object/apply:os.getcwd []", "is not YAML"),
         ("a: " + "x" * 70000, "larger than 64 KiB"),
     ],
 )
@@ -192,3 +211,47 @@ def test_the_placeholder_of_the_folder_is_found() -> None:
 def test_names_of_sessions_are_harmless() -> None:
     assert session_name("grid 1/Images-Disc1") == "grid_1_Images-Disc1"
     assert session_name("../..") == "session"
+
+
+def test_a_folder_or_a_pattern_chooses_another_template(tmp_path: Path) -> None:
+    usual, other = (
+        read_template(TEMPLATE, origin="usual"),
+        read_template(TEMPLATE.replace("default: 2", "default: 3"), origin="other"),
+    )
+    screening = make_choice(other, given={"voltage": "200", "diameter": "9"}, settings={}, pattern="screen_*", name="other")
+    plan = WatchPlan(
+        tmp_path,
+        "*/",
+        tmp_path / "sessions",
+        usual,
+        "movies",
+        values={"voltage": 300},
+        choices=(screening,),
+        given={"voltage": "300"},
+    )
+    for name in ("grid", "screen_1", "asks", "asks_badly", "asks_for_a_file"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "asks" / "icestream.yaml").write_text("template: other\nvoltage: 120\n")
+    (tmp_path / "asks_badly" / "icestream.yaml").write_text("template: no_such_template\n")
+    (tmp_path / "asks_for_a_file" / "icestream.yaml").write_text("template: ./evil.yaml\n")
+    state = START
+    for name in ("grid", "screen_1", "asks", "asks_badly", "asks_for_a_file"):
+        state = state.put(name, _folder(Phase.EMPTY))
+
+    def made(name: str) -> tuple[float | None, float | None]:
+        acquisition = plan_session(plan, state, name)[1].acquisition
+        return acquisition.pixel_size_ang, acquisition.voltage_kv
+
+    assert [made(name) for name in ("grid", "screen_1", "asks")] == [(2, 300), (3, 200), (3, 120)]
+    with pytest.raises(WorkflowError, match="no_such_template"):
+        made("asks_badly")
+    with pytest.raises(WorkflowError, match="must be the name of a template"):
+        made("asks_for_a_file")
+
+
+def test_the_first_image_is_a_movie_if_there_is_one(tmp_path: Path) -> None:
+    for name, n_frames in (("Atlas_1.mrc", 1), ("FoilHole_1_Data_2.mrc", 1), ("FoilHole_1_Data_2_Fractions.mrc", 3)):
+        write_mrc(tmp_path / name, np.ones((n_frames, 8, 8), dtype=np.int16), pixel_size_ang=1)
+    assert first_image(tmp_path) == tmp_path / "FoilHole_1_Data_2_Fractions.mrc"
+    (tmp_path / "FoilHole_1_Data_2_Fractions.mrc").unlink()
+    assert first_image(tmp_path) == tmp_path / "FoilHole_1_Data_2.mrc"

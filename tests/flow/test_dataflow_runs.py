@@ -25,7 +25,7 @@ from icestream.flow.storage.session import Session
 from icestream.flow.storage.writing import Writing, needs_durability
 from icestream.flow.workflow.graph import StepSpec
 from icestream.settings import Settings
-from toys.session import TOYS, active_steps, arrive, let_runner_die, make_toy_session, outcomes_of, read_rows
+from toys.session import TOYS, active_steps, arrive, let_runner_die, make_toy_session, outcomes_of, read_rows, toy_steps
 
 MULTIPLY = f"{TOYS}:multiply"
 ANN = DrainReason(Cause.PERSON, "ann", "enough")
@@ -461,3 +461,18 @@ def test_a_runner_that_dies_decides_about_streams_as_one_that_does_not(
 )
 def test_decisions_about_streams_are_committed_durably(instruction: instructions.Instruction) -> None:
     assert needs_durability(instruction)
+
+
+def test_what_an_entry_took_is_counted_once(tmp_path: Path) -> None:
+    session = make_toy_session(tmp_path, toy_steps(4), numbers=range(4))
+    run_session(session, Settings(cores=2))
+    mine = _revision_of(session, "total")
+    entries = sum(row["revision"] == mine for row in read_rows(session, schema.snapshot))
+    rows = [row for row in read_rows(session, schema.result) if row["revision"] == mine]
+    timed = [row for row in rows if row["wall_s"] > 0]
+    assert (len(timed), len(rows)) == (entries, entries + 4)
+    assert all(row["cpu_s"] == 0 for row in rows if row not in timed)
+
+
+def _revision_of(session: Session, step: str) -> int:
+    return next(number for number, name in active_steps(session).items() if name == step)

@@ -257,7 +257,7 @@ SMALL = "cores: 4\nmemory_gb: 8\nmaximum_jobs: 2\n"
         (SMALL + 'setup: ["module load a\\nrm b"]\n', "setup.0: "),
         (SMALL + "walltime: 12\n", "walltime: "),
         ("- a\n", "expected names and values, got list"),
-        ("a: [\n", "cannot be read"),
+        ("a: [\n", "is not YAML"),
     ],
 )
 def test_cluster_settings_that_cannot_be_are_named(text: str, problem: str, tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_wall_times_are_those_of_slurm(walltime: str, seconds: int, tmp_path: Pa
         ("local", {"scheduler": "tcp://a:1"}, "--scheduler is only for --executor dask; the executor is local"),
         ("dask", {"scheduler": "tcp://a:1", "cluster_settings": Path("x")}, "--cluster-settings is only for --executor slurm"),
         ("dask", {"scheduler": "nonsense://a"}, "the dask scheduler nonsense://a cannot be reached"),
-        ("slurm", {"cluster_settings": Path("/nowhere/x.yaml")}, "cluster settings /nowhere/x.yaml cannot be read"),
+        ("slurm", {"cluster_settings": Path("/nowhere/x.yaml")}, "cluster settings /nowhere/x.yaml: cannot be read"),
     ],
 )
 def test_an_executor_that_cannot_be_says_why(name: ExecutorName, options: Any, problem: str, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from icestream.errors import WorkflowError
+from icestream.flow.declaration.context import Progress
 from icestream.flow.declaration.outcomes import Outcome, Status
 from icestream.flow.scheduling.deciding import judge_for
 from icestream.flow.scheduling.draining import Cause, DrainReason
@@ -25,6 +26,8 @@ from icestream.flow.scheduling.instructions import (
 from icestream.flow.scheduling.scheduler import Scheduler
 from icestream.flow.workflow.building import build_graph
 from icestream.flow.workflow.graph import Workflow
+from icestream.steps.streams.batches import BatchesParams, Counted, MilestonesParams, close_batches, close_milestones
+from icestream.steps.streams.trigger import TriggerParams, hold_until_enough
 from toys.session import TOYS
 
 NUMBERS = {"use": f"{TOYS}:count_numbers", "params": {"stop_after": 9}}
@@ -269,6 +272,24 @@ def milestones(**params: Any) -> dict[str, Any]:
         "b": {"use": "milestones", "in": {"items": "n"}, "params": params},
         "s": {"use": f"{TOYS}:add_all", "in": {"numbers": "b"}},
     }
+
+
+@pytest.mark.parametrize(
+    ("weight", "counted", "told"),
+    [(5, "particles", "5 of 10 exposures"), (700, "particles", "700 of 1000 particles"), (5, "exposures", "5 of 10 exposures")],
+)
+def test_a_rule_says_what_it_counts(weight: int, counted: Counted, told: str) -> None:
+    """Micrographs have no particles: each counts as one."""
+    progress = Progress(waiting=5, waiting_weight=weight, passed=0, passed_weight=0, stream_closed=False)
+    target = 10 if weight == 5 else 1000
+    assert close_milestones(progress, MilestonesParams(at=[target], counted=counted)).reason == told
+    assert close_batches(progress, BatchesParams(count=target, counted=counted)).reason == told
+    assert hold_until_enough(progress, TriggerParams(count=target, counted=counted)).reason == told
+
+
+def test_a_rule_that_has_nothing_yet_says_what_it_will_count() -> None:
+    nothing = Progress(waiting=0, waiting_weight=0, passed=0, passed_weight=0, stream_closed=False)
+    assert close_milestones(nothing, MilestonesParams(at=[10])).reason == "0 of 10 particles"
 
 
 def test_a_milestone_holds_everything_so_far_but_stores_only_what_is_new() -> None:

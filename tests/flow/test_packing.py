@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 from sqlalchemy import insert, update
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from icestream.cli import app
 from icestream.errors import SessionBusy, SessionError
@@ -22,7 +22,7 @@ from icestream.flow.storage import packing, schema
 from icestream.flow.storage.database import engine_for
 from icestream.flow.storage.packing import pack_session
 from icestream.flow.storage.relinking import relink_root
-from icestream.flow.storage.session import Session, open_session
+from icestream.flow.storage.session import Session, dump_document, open_session
 from icestream.flow.storage.store import Store
 from icestream.observe.queries import open_view
 from icestream.records import FileRef, Record
@@ -286,6 +286,31 @@ def test_relinking_says_what_is_missing_and_refuses_a_folder_with_nothing_of_it(
         relink_root(session, "movies", part)
     with pytest.raises(SessionError, match="is not a folder"):
         relink_root(session, "numbers", tmp_path / "nowhere")
+
+
+def test_several_roots_are_relinked_together_or_not_at_all(tmp_path: Path) -> None:
+    session = raw_session(tmp_path, 1)
+    document = session.document.model_copy(update={"roots": {**session.document.roots, "gain": "/nowhere"}})
+    (session.folder / "session.yaml").write_text(dump_document(document))
+    for name in ("new_numbers", "new_gain"):
+        (tmp_path / name).mkdir()
+    numbers, gain = f"numbers={tmp_path / 'new_numbers'}", f"gain={tmp_path / 'new_gain'}"
+
+    def call(*words: str) -> Result:
+        return CliRunner().invoke(app, ["relink", str(session.folder), *words])
+
+    for words, told in (
+        ([numbers, f"gain={tmp_path / 'none'}"], "is not a folder"),
+        ([numbers, "gain"], "write NAME=FOLDER"),
+        ([numbers, numbers], "numbers: given twice"),
+    ):
+        assert told in call(*words).stderr
+        assert open_session(session.folder).document == document
+    done = call(numbers, gain)
+    assert done.exit_code == 0
+    assert [line.partition(" is ")[0] for line in done.stdout.splitlines()[:2]] == ["numbers", "gain"]
+    roots = open_session(session.folder).document.roots
+    assert (roots["numbers"], roots["gain"]) == (str(tmp_path / "new_numbers"), str(tmp_path / "new_gain"))
 
 
 def exported_link(session: Session, target: Path) -> Path:

@@ -16,6 +16,8 @@ from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import Session, dump_document, open_session
 from icestream.flow.workflow.programs import find_program, read_program_settings
+from icestream.observe.queries import open_view
+from icestream.observe.why import why_step
 from icestream.settings import Settings
 from toys.programs import FAKE, write_program
 from toys.session import TOYS, arrive, make_toy_session, outcomes_of, read_rows
@@ -46,6 +48,11 @@ def settings() -> Settings:
 
 def revisions_of(session: Session, step: str) -> list[dict[str, Any]]:
     return [row for row in read_rows(session, schema.revision) if row["step"] == step]
+
+
+def said_of(session: Session, step: str) -> list[str]:
+    with open_view(session) as view:
+        return [one.sentence for one in why_step(view, step) if one.step == step]
 
 
 def software_of(session: Session, step: str) -> list[str]:
@@ -114,7 +121,7 @@ def test_a_program_that_cannot_be_used_is_told_by_name(tmp_path: Path, version: 
 def test_a_file_of_programs_is_checked(tmp_path: Path) -> None:
     path = tmp_path / "programs.yaml"
     assert read_program_settings(None) == {}
-    for text, told in [("ctffind: {pth: /x}", "ctffind.pth"), ("[1]", "dictionary"), ("a: {", "cannot be read")]:
+    for text, told in [("ctffind: {pth: /x}", "ctffind.pth"), ("[1]", "dictionary"), ("a: {", "is not YAML")]:
         path.write_text(text)
         with pytest.raises(SessionError, match=told):
             read_program_settings(path)
@@ -154,13 +161,14 @@ def test_results_say_which_program_made_them_and_an_upgrade_computes_nothing_aga
     assert [now["fake", name]["keys"] for name in "01"] == [first["fake", name]["keys"] for name in "01"]
     assert sorted(text.partition("fake_program ")[2][:5] for text in software_of(session, "fake")) == ["1.2.3", "1.2.3", "1.9 ("]
     assert len(revisions_of(session, "fake")) == 1
-    notices = [row["message"] for row in read_rows(session, schema.notice)]
-    assert [text for text in notices if "fake_program is 1.9 now; this revision was begun with 1.2.3" in text]
+    told = "fake_program is 1.9 now; this revision was begun with 1.2.3 and continues without recomputing anything"
+    assert [one.partition(" (")[0] for one in said_of(session, "fake") if "fake_program" in one] == [told]
 
     submit(upgraded, Restart(step="fake"), author="ann", settings=settings())
     assert run_session(upgraded, settings()).n_failed == 0
     assert [json.loads(row["params"])["fake_program.program"] for row in revisions_of(session, "fake")] == ["1.2.3", "1.9"]
     assert len(revisions_of(session, "next")) == 2
+    assert [one for one in said_of(session, "fake") if "fake_program" in one] == []
     assert {now["fake", "0"]["keys"]["out"]} & {outcomes_of(session)["fake", "0"]["keys"]["out"]} == set()
 
 

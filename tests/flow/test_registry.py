@@ -1,11 +1,18 @@
 """Steps are found by entry point or module, and say which plugin they come from."""
 
+import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from icestream import __version__
+from icestream.cli import app
+from icestream.errors import DeclarationError, WorkflowError
+from icestream.flow.declaration.guard import call_step
+from icestream.flow.declaration.outcomes import FailureKind
 from icestream.flow.declaration.registry import find_step, plugin_of
 from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import schema
@@ -58,6 +65,51 @@ def test_a_plugin_is_named_with_its_version(plugin: Path) -> None:
     assert plugin_of("swallow_steps:swallow") == "ice-swallow 1.3"
     assert plugin_of("swallow_steps:another") == "ice-swallow 1.3"
     assert plugin_of("loose_swallow_steps:swallow") == "loose_swallow_steps"
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("import sys; sys.exit('no licence')", r"SystemExit: no licence \(.*hostile_\w+\.py, line 3\)"),
+        ("raise SystemExit", "SystemExit"),
+        ("raise RuntimeError('no GPU')", "RuntimeError: no GPU"),
+        ("raise BaseException('odd')", "BaseException: odd"),
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("1/", "SyntaxError"),
+        ("def f(): f()\nf()", "RecursionError"),
+        ("from icestream.flow import step\n@step.map('x', version=1)\ndef f() -> int: ...", "returns <class 'int'>"),
+        ("swallow = 1", "has no 'swallow_whole'|is not a step"),
+    ],
+    ids=lambda value: repr(value[:20]),
+)
+def test_what_a_plugin_does_at_import_is_told_and_harms_no_other_command(
+    plugin: Path, code: str, told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    module = f"hostile_{abs(hash(code))}"
+    text = f"print('a banner'); import os; os.chdir('/')\n\n{code}\n"
+    (plugin / f"{module}.py").write_text(text, encoding="utf-8")
+    points = plugin / "ice_swallow-1.3.dist-info" / "entry_points.txt"
+    points.write_text(
+        f"[icestream.steps]\nswallow_whole = {module}:swallow\nctf = {module}:swallow\n[icestream.templates]\nlab = {module}\n",
+        encoding="utf-8",
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((WorkflowError, DeclarationError), match=told):
+        find_step("swallow_whole")
+    assert find_step("ctf").call.__module__.startswith("icestream.")
+    assert Path.cwd() == tmp_path
+    for command in ("steps", "templates"):
+        listed = CliRunner().invoke(app, [command, "--json"])
+        assert listed.exit_code == 0
+        told_of = {one["name"]: one.get("problem") for one in json.loads(listed.stdout)}
+        assert told_of["swallow_whole" if command == "steps" else "lab"]
+        assert len([name for name, problem in told_of.items() if not problem]) > 3
+    assert "swallow_whole cannot be used: " in CliRunner().invoke(app, ["steps"]).stderr
+
+
+def test_a_step_that_exits_fails_as_one_that_raises() -> None:
+    failure = call_step(sys.exit, "enough")
+    assert (failure.kind, failure.message) == (FailureKind.ERROR, "SystemExit: enough")
 
 
 def test_steps_of_icestream_come_from_no_plugin() -> None:

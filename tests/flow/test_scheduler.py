@@ -9,7 +9,7 @@ from icestream.flow.declaration.context import Progress, Verdict
 from icestream.flow.declaration.outcomes import FailureKind, Outcome, Status
 from icestream.flow.scheduling.accumulator import Accumulating
 from icestream.flow.scheduling.deciding import judge_for
-from icestream.flow.scheduling.events import Absorbed, Arrived, Decided, Failed, Retried, SourceClosed, Tick
+from icestream.flow.scheduling.events import Absorbed, Arrived, Decided, Failed, Overridden, Retried, SourceClosed, Tick
 from icestream.flow.scheduling.instructions import (
     CloseBatch,
     Consume,
@@ -23,6 +23,7 @@ from icestream.flow.scheduling.instructions import (
     Release,
     Settle,
 )
+from icestream.flow.scheduling.overriding import ManualVerdict
 from icestream.flow.scheduling.scheduler import Scheduler
 from icestream.flow.workflow.building import build_graph
 from icestream.flow.workflow.graph import Node, Workflow
@@ -294,3 +295,52 @@ def test_the_memory_does_not_grow_with_the_session() -> None:
         finish(scheduler, "t", f"u{number}")
     assert scheduler.units == {}
     assert not any(stage.undecided or stage.failures or stage.n_waiting for stage in scheduler.stages.values())
+
+
+def test_a_step_with_two_inputs_of_which_one_decides_the_other_runs_once() -> None:
+    """What a filter accepts is not among its rejected: the list input of both is complete at once."""
+    scheduler = scheduler_for(
+        {
+            "even": {"use": f"{TOYS}:keep_multiples", "in": {"number": "n"}},
+            "odd": {"use": f"{TOYS}:multiply", "in": {"number": "even.rejected"}, "params": {"factor": 5}},
+            "any": {"use": f"{TOYS}:add_all", "in": {"numbers": ["even", "odd"]}},
+        }
+    )
+    arrive(scheduler, "u")
+    decided = finish(scheduler, "even", "u")
+    assert [task.step for task in of(Dispatch, decided)] == ["any"]
+    assert of(Dispatch, finish(scheduler, "any", "u")) == []
+    assert "u" not in scheduler.units
+
+
+@pytest.fixture
+def changed_meanwhile() -> Scheduler:
+    """A unit whose input was decided again while a step ran on it."""
+    scheduler = scheduler_for(
+        {
+            "a": {"use": f"{TOYS}:multiply", "in": {"number": "n"}},
+            "b": {"use": f"{TOYS}:add_all", "in": {"numbers": ["n", "a"]}},
+        }
+    )
+    arrive(scheduler, "u")
+    scheduler.handle(Failed("a", "u", FailureKind.ITEM, "broken", 0.0))
+    scheduler.handle(Retried("a", "u"))
+    finish(scheduler, "a", "u")
+    return scheduler
+
+
+def test_a_failure_on_inputs_that_changed_meanwhile_counts_for_nothing(changed_meanwhile: Scheduler) -> None:
+    again = changed_meanwhile.handle(Failed("b", "u", FailureKind.ITEM, "bad input", 0.0))
+    (task,) = of(Dispatch, again)
+    assert (task.step, len(task.inputs["numbers"])) == ("b", 2)
+    assert of(Settle, again) == []
+    assert of(Settle, finish(changed_meanwhile, "b", "u"))[0].outcome.status is Status.ITEM
+
+
+def test_a_failure_of_what_a_person_has_decided_meanwhile_counts_for_nothing() -> None:
+    scheduler = scheduler_for({"even": {"use": f"{TOYS}:keep_multiples", "in": {"number": "n"}}})
+    arrive(scheduler, "u")
+    scheduler.overrides = {("u", "even"): ManualVerdict(False, "eva", "ice")}
+    assert of(Settle, scheduler.handle(Overridden("even", "u"))) == []  # its worker has not answered yet
+    (settled,) = of(Settle, scheduler.handle(Failed("even", "u", FailureKind.ITEM, "broken", 0.0)))
+    assert (settled.outcome.status, settled.outcome.reason) == (Status.REJECTED, "rejected by hand by eva: ice")

@@ -3,6 +3,7 @@
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,9 @@ import pytest
 from icestream import logs
 from icestream.flow import Field, Params, step
 from icestream.flow.commands.requests import Pause, Resume
+from icestream.flow.declaration.context import Exposure
+from icestream.flow.execution.messages import WorkerLog
+from icestream.flow.execution.worker_log import CarryingHandler
 from icestream.flow.runner.answering import submit
 from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage.session import Session
@@ -131,3 +135,27 @@ def test_a_long_text_is_cut_and_an_error_brings_its_traceback() -> None:
     line = json.loads(JsonLines().format(record))
     assert line["event"] == "runner ended"
     assert len(line["traceback"]) == 4000
+
+
+def test_a_field_never_hides_what_every_line_has(tmp_path: Path) -> None:
+    fields: dict[str, Any] = {"time": "noon", "level": 7, "event": "party", "logger": "axe", "traceback": "mine", "size": 3}
+    with session_log(tmp_path, "info"):
+        log_event(logging.getLogger("icestream.test"), logging.WARNING, "told", **fields)
+    (line,) = map(json.loads, (tmp_path / "logs" / logs.LOG_FILE).read_text().splitlines())
+    assert (line["level"], line["event"], line["logger"], line["size"]) == ("warning", "told", "icestream.test", 3)
+    assert line["time"] != "noon"
+    assert {name: line[f"{name}_"] for name in ("time", "level", "event", "logger")} == {
+        name: fields[name] for name in ("time", "level", "event", "logger")
+    }
+    assert line["traceback"] == "mine"
+
+
+def test_a_field_of_a_step_never_hides_what_the_line_is_about() -> None:
+    said: list[WorkerLog] = []
+    handler = CarryingHandler(said.append)
+    call: Any = SimpleNamespace(step="ctf", exposure=Exposure("id", "mic_1", 1), attempt="a1")
+    record = logging.makeLogRecord({"name": "a_plugin", "msg": "hot", "fields": {"step": "17 of 20", "temperature": 90}})
+    with handler.during(call):
+        handler.emit(record)
+    about = {"step": "ctf", "exposure": "mic_1", "unit": "id", "attempt": "a1"}
+    assert said[0].fields == about | {"step_": "17 of 20", "temperature": "90"}

@@ -40,6 +40,7 @@ EXAMPLES: dict[type, Callable[[str], events.Event]] = {
     events.Failed: lambda step: events.Failed(step, "u", FailureKind.ITEM, "bad", 0.0),
     events.Absorbed: lambda step: events.Absorbed(step, 1, "s1", {}),
     events.SourceClosed: lambda step: events.SourceClosed(step, "end"),
+    events.Troubled: lambda step: events.Troubled(step, {"numbers:3": "cannot be read"}),
     events.Retried: lambda step: events.Retried(step, "u"),
     events.Overridden: lambda step: events.Overridden(step, "u"),
     events.Released: events.Released,

@@ -108,6 +108,19 @@ def test_rates_are_recent_and_compared_with_the_mean(tmp_path):
     assert step.pace.trend == "rising"
 
 
+@pytest.mark.parametrize(("seconds", "per_minute"), [(0.0, None), (9.0, None), (30.0, 10.0)])
+def test_what_was_decided_in_a_moment_has_no_rate(tmp_path, seconds, per_minute):
+    paper = PaperSession(new_session(tmp_path, {"movies": {"use": "import_movies"}}))
+    paper.revise("movies", "source")
+    for index in range(5):
+        paper.now = T0 + seconds * index / 4
+        paper.settle("movies", paper.expose(f"m{index}", index))
+    paper.store.close("done")
+    with open_view(paper.session) as view:
+        (step,) = view.steps()
+    assert step.pace.per_minute == per_minute
+
+
 def test_waiting_and_running_make_up_the_rest(tmp_path):
     steps: dict[str, dict[str, Any]] = {
         "movies": {"use": "a"},

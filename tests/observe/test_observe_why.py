@@ -249,3 +249,27 @@ def test_how_an_exposure_ended(paper: PaperSession) -> None:
     assert said[None] == "nothing: it has been decided by every step, with a result of movies"
     assert said["align"] == "failed: frame 7 is broken"
     assert said["last"] == "skipped because of align: frame 7 is broken"
+
+
+def test_a_gate_that_let_nobody_pass_says_how_many_it_left_out(paper: PaperSession) -> None:
+    for name in ("mic_1", "mic_2"):
+        with open_view(paper.session) as view:
+            unit = view.trace(name).unit
+        paper.settle("enough", unit, "absent", weight=0, reason="the gate did not open")
+    paper.settle("enough", unit_of(paper, "mic_3"), "skipped", weight=0, reason="broken")
+    paper.settle("enough", unit_of(paper, "mic_4"), "rejected", weight=0, reason="ice")
+    paper.settle("enough", unit_of(paper, "mic_5"), "absent", weight=0, reason="the gate did not open")
+    paper.stream("enough", "closed", "the gate did not open")
+    assert of_step(paper, "enough") == [
+        "enough: nothing: it is finished (the gate did not open); 1 set aside, 1 skipped, 3 left out when it closed"
+    ]
+
+
+def test_a_session_whose_streams_have_all_closed_is_finished(paper: PaperSession) -> None:
+    runner(paper, state="stopped", note="every stream has closed")
+    for step in KINDS:
+        assert whole(paper) == ["no runner is running (every stream has closed): continue with `icestream run`"]
+        paper.stream(step, "closed", "its inputs closed")
+    assert whole(paper) == ["it is finished: every stream has closed; `icestream run` takes what arrives later"]
+    with open_view(paper.session) as view:
+        assert view.overview().runner.state == "finished"

@@ -9,6 +9,11 @@ from icestream.records import Acquisition, FileRef
 from icestream.steps.movies.file_source import FileSourceParams, watch_files
 from toys.steps import Number
 
+YAML_BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join(10 * [f'*a{n - 1}'])}]\n" for n in range(1, 12)
+)
+"""A small text that stands for a hundred thousand million values."""
+
 
 def _read(path: Path, _ref: str) -> tuple[Number, Acquisition | None]:
     if path.name.startswith("deadly"):

@@ -187,7 +187,10 @@ class VirtualPool(Pool):
                 return
             worker.said = found
             message = describe_found(found, "")
-        yield heard(worker, unpack(pack(message)))
+        answer = heard(worker, unpack(pack(message)))
+        if isinstance(message, SourceEnded | SourceFailed):  # a real one ends with its source
+            self.dismiss(worker)
+        yield answer
 
     # Endings ---------------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from icestream.cli.decide import accept, reject, withdraw
 from icestream.cli.demo import demo
 from icestream.cli.edit import apply, branch, reset, restart, set_
 from icestream.cli.export_workflow import export_workflow
-from icestream.cli.group import ErrorGroup
+from icestream.cli.group import EXITS, ErrorGroup, ListCommand
 from icestream.cli.history import history, revisions
 from icestream.cli.import_scipion import import_scipion
 from icestream.cli.new import new
@@ -60,46 +60,47 @@ def main(
 _MAKE, _ASK, _EDIT = "Create and run a session", "Control a session", "Change a session"
 _LOOK, _TRY = "Look at a session", "Try it without a microscope"
 
-_COMMANDS: list[tuple[Callable[..., None], str]] = [
-    (new, _MAKE),
-    (import_scipion, _MAKE),
-    (export_workflow, _MAKE),
-    (run, _MAKE),
-    (pack, _MAKE),
-    (relink, _MAKE),
-    (watch, _MAKE),
-    (pause, _ASK),
-    (resume, _ASK),
-    (stop, _ASK),
-    (continue_, _ASK),
-    (retry, _ASK),
-    (close, _ASK),
-    (reopen, _ASK),
-    (release, _ASK),
-    (reject, _ASK),
-    (accept, _ASK),
-    (recompute, _ASK),
-    (withdraw, _ASK),
-    (set_, _EDIT),
-    (branch, _EDIT),
-    (apply, _EDIT),
-    (restart, _EDIT),
-    (reset, _EDIT),
-    (clean, _EDIT),
-    (status, _LOOK),
-    (why, _LOOK),
-    (failed, _LOOK),
-    (trace, _LOOK),
-    (history, _LOOK),
-    (revisions, _LOOK),
-    (report, _LOOK),
-    (table, _LOOK),
-    (resources, _LOOK),
-    (steps, _LOOK),
-    (templates, _MAKE),
-    (demo, _TRY),
-    (simulate, _TRY),
+_COMMANDS: list[tuple[Callable[..., None], str, str]] = [
+    (new, _MAKE, "runs"),
+    (import_scipion, _MAKE, "plain"),
+    (export_workflow, _MAKE, "plain"),
+    (run, _MAKE, "runs"),
+    (pack, _MAKE, "packs"),
+    (relink, _MAKE, "plain"),
+    (watch, _MAKE, "plain"),
+    (pause, _ASK, "asks"),
+    (resume, _ASK, "asks"),
+    (stop, _ASK, "asks"),
+    (continue_, _ASK, "asks"),
+    (retry, _ASK, "asks"),
+    (close, _ASK, "asks"),
+    (reopen, _ASK, "asks"),
+    (release, _ASK, "asks"),
+    (reject, _ASK, "asks"),
+    (accept, _ASK, "asks"),
+    (recompute, _ASK, "asks"),
+    (withdraw, _ASK, "asks"),
+    (set_, _EDIT, "asks"),
+    (branch, _EDIT, "asks"),
+    (apply, _EDIT, "asks"),
+    (restart, _EDIT, "asks"),
+    (reset, _EDIT, "asks"),
+    (clean, _EDIT, "asks"),
+    (status, _LOOK, "plain"),
+    (why, _LOOK, "plain"),
+    (failed, _LOOK, "plain"),
+    (trace, _LOOK, "plain"),
+    (history, _LOOK, "plain"),
+    (revisions, _LOOK, "plain"),
+    (report, _LOOK, "plain"),
+    (table, _LOOK, "plain"),
+    (resources, _LOOK, "plain"),
+    (steps, _LOOK, "plain"),
+    (templates, _MAKE, "plain"),
+    (demo, _TRY, "plain"),
+    (simulate, _TRY, "plain"),
 ]
 
-for command, panel in _COMMANDS:
-    app.command(command.__name__.rstrip("_").replace("_", "-"), rich_help_panel=panel)(command)
+for command, panel, exits in _COMMANDS:
+    name = command.__name__.rstrip("_").replace("_", "-")
+    app.command(name, cls=ListCommand, rich_help_panel=panel, epilog=f"Exit status: {EXITS[exits]}")(command)

@@ -1,6 +1,5 @@
 """Asking a session for something from the command line: one way to submit, to print the answer and to exit."""
 
-import getpass
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from icestream.account import user_name
 from icestream.cli.console import errors, output, print_json
 from icestream.cli.group import ERROR, UNANSWERED
-from icestream.errors import SessionError
 
 if TYPE_CHECKING:
     from icestream.flow.commands.client import Answer
@@ -35,21 +34,7 @@ def submit_here(session: Path, commands: "Sequence[Command]") -> "list[Answer]":
     from icestream.flow.storage.session import open_session
 
     settings = make_settings(cores=None, newest_first=False)
-    return submit_all(open_session(session), commands, author=who(), settings=settings)
-
-
-def who() -> str:
-    """Return the name of the person who types.
-
-    Raises
-    ------
-    SessionError
-        The machine does not know it.
-    """
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError) as error:
-        raise SessionError("cannot find out your user name; set the environment variable USER") from error
+    return submit_all(open_session(session), commands, author=user_name(), settings=settings)
 
 
 def finish(answers: "Sequence[Answer]", *, json: bool) -> None:

@@ -63,6 +63,7 @@ def new(
     """
     from icestream.cli.plan import parse_roots, unset_values
     from icestream.flow.storage.session import create_session
+    from icestream.workflows.foreseeing import foresee
 
     roots = parse_roots(root, movies=None, micrographs=None, gain=None)
     options = {
@@ -82,11 +83,14 @@ def new(
     template = _load(chosen, add, connect)
     given = {name: value for name, value in options.items() if value is not None}
     document = _fill(session, template, given, roots, set_, ask=not (no_input or run))
+    foreseen = foresee(document, folder=session.absolute())
     created = create_session(session, document)
     _report(created, chosen, unset_values(created))
     for name, folder in created.roots.items():
         if not Path(folder).exists():
             errors().print(f"note: the folder {folder} ({name}) does not exist yet", markup=False, soft_wrap=True)
+    for text in foreseen:
+        errors().print(f"note: {text}", markup=False, soft_wrap=True)
     if run:
         _run(created, detach=detach)
     else:

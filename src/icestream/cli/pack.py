@@ -22,7 +22,7 @@ def pack(
     """Make a portable copy of a session: the store, the document and every file that belongs to it.
 
     This also works while the session is running. Raw data are not included; use `icestream relink` to tell the copy where they
-    are. Exit status: 0 success, 3 some files were missing.
+    are.
 
     ```
     icestream pack lysozyme -o /mnt/usb/lysozyme.tar.zst
@@ -54,8 +54,8 @@ def pack(
 
 def relink(
     session: Path = _SESSION,
-    root: str = typer.Argument(
-        metavar="NAME=FOLDER", help="Name of the root under `roots:` in session.yaml, and its new folder."
+    roots: list[str] = typer.Argument(
+        metavar="NAME=FOLDER...", help="Name of a root under `roots:` in session.yaml, and its new folder; one or several."
     ),
     force: bool = typer.Option(False, "--force", help="Relink even if none of the known files is found there."),
 ) -> None:
@@ -66,24 +66,31 @@ def relink(
 
     ```
     icestream relink lysozyme movies=/data/archive/grid3
+    icestream relink lysozyme movies=/data/archive/grid3 gain=/data/archive/gain
     ```
     """
-    from icestream.flow.storage.relinking import relink_root
+    from icestream.flow.storage.relinking import relink_roots
     from icestream.flow.storage.session import open_session
 
-    name, equals, folder = root.partition("=")
-    if not equals or not folder:
-        raise SessionError(f"{root!r}: write NAME=FOLDER, as in movies=/data/grid3")
-    relinked, report = relink_root(open_session(session), name, Path(folder), force=force)
-    known = report.n_found + len(report.missing) + len(report.changed)
+    wanted = {}
+    for root in roots:
+        name, equals, folder = root.partition("=")
+        if not name or not equals or not folder:
+            raise SessionError(f"{root!r}: write NAME=FOLDER, as in movies=/data/grid3")
+        if name in wanted:
+            raise SessionError(f"{name}: given twice")
+        wanted[name] = Path(folder)
+    relinked, reports = relink_roots(open_session(session), wanted, force=force)
     console = output()
-    console.print(f"{name} is {report.folder}: {report.n_found} of {known} known files found", soft_wrap=True, markup=False)
-    if report.missing:
-        _list(f"{len(report.missing)} are missing:", report.missing)
-    if report.changed:
-        _list(f"{len(report.changed)} have a different size and would be new exposures:", report.changed)
-    if report.n_links:
-        console.print(f"{report.n_links} links in exports now lead there", soft_wrap=True, markup=False)
+    for name, report in reports.items():
+        known = report.n_found + len(report.missing) + len(report.changed)
+        console.print(f"{name} is {report.folder}: {report.n_found} of {known} known files found", soft_wrap=True, markup=False)
+        if report.missing:
+            _list(f"{len(report.missing)} are missing:", report.missing)
+        if report.changed:
+            _list(f"{len(report.changed)} have a different size and would be new exposures:", report.changed)
+        if report.n_links:
+            console.print(f"{report.n_links} links in exports now lead there", soft_wrap=True, markup=False)
     console.print(f"continue with: {type_next('run', relinked.folder)}", soft_wrap=True, markup=False)
 
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
+from icestream.documents import parse_typed_value
 from icestream.errors import WorkflowError
 from icestream.flow.storage.session import Session, SessionDocument
 from icestream.flow.workflow.acquiring import SessionAcquisition, describe_refused
@@ -37,6 +37,8 @@ def parse_roots(given: Iterable[str], *, movies: Path | None, micrographs: Path 
     folders = {"movies": movies, "micrographs": micrographs, "gain": None if gain is None else gain.parent}
     roots |= {name: str(folder.absolute()) for name, folder in folders.items() if folder is not None}
     for name, path in roots.items():
+        if any(mark in path for mark in "*?") and not Path(path).exists():
+            raise WorkflowError(f"{name}: {path} is a pattern; give the folder, and the pattern with --pattern")
         if Path(path).exists() and not Path(path).is_dir():
             raise WorkflowError(f"{name}: {path} is a file; give the folder that contains it, and --pattern for its name")
     return roots
@@ -104,7 +106,7 @@ def split_settings(settings: Iterable[str]) -> tuple[dict[str, str], dict[str, d
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Read ``step.param=value`` texts; values are YAML, so ``[0.5, 3]``, ``true`` and ``null`` mean what they say.
+    """Read ``step.param=value`` texts; ``[0.5, 3]``, ``true`` and ``null`` mean what they say, and ``*.tiff`` is text.
 
     Raises
     ------
@@ -139,7 +141,7 @@ def parse_connections(given: Iterable[str]) -> dict[str, str]:
 
 
 def parse_values(settings: Iterable[str]) -> dict[str, Any]:
-    """Read ``name=value`` texts; values are YAML.
+    """Read ``name=value`` texts, their values as `parse_settings` does.
 
     Raises
     ------
@@ -157,9 +159,9 @@ def parse_values(settings: Iterable[str]) -> dict[str, Any]:
 
 def _read_value(text: str, value: str) -> Any:
     try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise WorkflowError(f"--set {text!r}: the value is not YAML: {error}") from error
+        return parse_typed_value(value)
+    except ValueError as error:
+        raise WorkflowError(f"--set {text!r}: the value {error}; put text with such characters in quotes") from None
 
 
 def unset_values(session: Session) -> dict[str, list[str]]:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import typer
 
-from icestream.cli.asking import DRY_RUN, JSON, REASON, SESSION, finish, who
+from icestream.account import user_name
+from icestream.cli.asking import DRY_RUN, JSON, REASON, SESSION, finish
 from icestream.cli.decide import listed_exposures
 from icestream.cli.edit import read_params
 
@@ -50,7 +51,7 @@ def recompute(
     with open_view(opened) as view:
         units = view.choose(named)
     if not dry_run:
-        finish(recompute_exposures(opened, step, units, params, author=who(), settings=settings, reason=reason), json=json)
+        finish(recompute_exposures(opened, step, units, params, author=user_name(), settings=settings, reason=reason), json=json)
         return
     from icestream.cli.planned import print_plan
     from icestream.flow.planning.plans import plan_recompute

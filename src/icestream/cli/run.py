@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from icestream.cli.console import output, type_next
+from icestream.cli.console import errors, output, type_next
 from icestream.cli.group import INTERRUPTED, SOME_FAILED
 from icestream.errors import SessionError
 
@@ -26,7 +26,7 @@ def run(
     detach: bool = typer.Option(False, "--detach", help="Run in the background, even after this terminal is closed."),
     cores: int | None = typer.Option(None, min=1, help="Cores to use; by default all of the machine."),
     newest_first: bool = typer.Option(False, "--newest-first", help="When behind, process the newest exposures first."),
-    follow: bool = typer.Option(True, "--follow/--quiet", help="Show progress, or only the final result."),
+    follow: bool = typer.Option(True, "--follow/--quiet", help="Show progress, or only pauses and the final result."),
     executor: Literal["local", "dask", "slurm"] = typer.Option(
         "local", metavar="local|dask|slurm", help="Where steps run: on this machine, a dask cluster, or in Slurm jobs."
     ),
@@ -40,8 +40,6 @@ def run(
     """Process a session until every stream has closed. Run it again at any time to continue.
 
     Ctrl-C stops once running work has finished, a second Ctrl-C stops at once. Nothing is lost either way.
-
-    Exit status: 0 success, 3 finished but some exposures failed, 1 error, 2 wrong usage, 130 stopped before the end.
 
     ```
     icestream run lysozyme
@@ -94,11 +92,11 @@ def make_settings(*, cores: int | None, newest_first: bool) -> "Settings":
 
 def process(session: "Session", settings: "Settings", *, follow: bool, cluster: "Executor | None" = None) -> "RunReport":
     """Run the session, its steps on ``cluster`` or here, with its progress on the terminal if ``follow``."""
-    from icestream.cli.live import follow_run
+    from icestream.cli.live import follow_run, tell_pauses
     from icestream.flow.runner.supervisor import run_session
 
     if not follow:
-        return run_session(session, settings, cluster=cluster)
+        return run_session(session, settings, on_change=tell_pauses(errors()), cluster=cluster)
     with follow_run(output()) as on_change:
         return run_session(session, settings, on_change=on_change, cluster=cluster)
 

@@ -76,13 +76,14 @@ def simulation_settings(values: dict[str, Any]) -> Any:
     """
     from pydantic import ValidationError
 
+    from icestream.documents import read_lists
     from icestream.microscope.settings import SimulationSettings
 
     try:
-        return SimulationSettings.model_validate(values)
+        return SimulationSettings.model_validate(read_lists(SimulationSettings, values))
     except ValidationError as error:
         lines = [
-            f"{'.'.join(map(str, issue['loc'])) or 'settings'}: {issue['msg']} (got {issue['input']!r})"
+            f"{'.'.join(map(str, issue['loc'])) or 'settings'}: {issue['msg']} (got {issue['input']!r:.200})"
             for issue in error.errors()
         ]
         raise SessionError("simulation: " + "; ".join(lines)) from error

@@ -1,13 +1,14 @@
 """``icestream status``, ``failed`` and ``trace``: what became of the exposures."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.markup import escape
 
-from icestream.cli.console import make_table, output, print_json
+from icestream.cli.console import FittingTable, columns_with_something, make_table, output, print_json
 from icestream.errors import SessionError
 
 if TYPE_CHECKING:
@@ -43,14 +44,10 @@ def status(session: Path = _SESSION, json: bool = _JSON) -> None:
     console.print(f"{overview.name}: {runner.state}{where}", markup=False, style="bold", soft_wrap=True)
     if runner.silence is not None:
         console.print(f"its runner {runner.silence}", markup=False, style="bold red", soft_wrap=True)
-    if overview.hold is not None:
-        console.print(overview.hold.sentence, markup=False, style="bold yellow", soft_wrap=True)
+    if overview.pause is not None:
+        console.print(overview.pause.sentence, markup=False, style="bold yellow", soft_wrap=True)
     console.print(f"{overview.exposures} exposures, {overview.rejected} set aside, {overview.failed} failed")
-    numbers = ("done", "waiting", "running", "failed", "set aside", "skipped", "per minute", "s each")
-    table = make_table("step", *numbers, "stream", right=numbers)
-    for step in steps:
-        table.add_row(*_status_row(step))
-    console.print(table)
+    console.print(_draw_steps(steps))
     for name, measured in medians.items():
         told = ", ".join(f"{one.label} {quantity(one.median, one.unit)}" for one in measured)
         of = f" (median of the newest {most})" if (most := max(one.n for one in measured)) > 1 else ""
@@ -59,23 +56,41 @@ def status(session: Path = _SESSION, json: bool = _JSON) -> None:
         if step.marks.sentences:
             console.print(f"{step.name}: {', '.join(step.marks.sentences)}", markup=False, soft_wrap=True)
     for notice in reversed(notices):
-        console.print(f"{notice.level}: {notice.message}", markup=False, soft_wrap=True)
+        level = f"{notice.level} (over)" if notice.over else notice.level
+        console.print(f"{level}: {notice.message}", markup=False, soft_wrap=True)
 
 
-def _status_row(step: "StepSummary") -> list[str]:
-    counts = step.counts
-    pace, wall_s = step.pace.per_minute, step.pace.median_wall_s
-    whole = [counts.item, counts.waiting, counts.running, counts.failed, counts.rejected, counts.skipped]
-    stream, reason = step.stream or "not started", step.stream_reason
-    if stream == "open":  # why it was opened tells nobody anything
-        reason = None
-    return [
-        step.name,
-        *(str(count) if count else "" for count in whole),
-        "" if pace is None else f"{pace:.1f}",
-        "" if wall_s is None else f"{wall_s:.2f}",
-        f"{stream}: {reason}" if reason else stream,
-    ]
+def _draw_steps(steps: "Sequence[StepSummary]") -> FittingTable:
+    rows = [_numbers(step) for step in steps]
+    names = columns_with_something(rows, always=("done",))
+    table = make_table("step", *names, "stream", right=tuple(names), whole=True)
+    table.columns[-1].no_wrap = False
+    lines = []
+    for step, row in zip(steps, rows, strict=True):
+        stream = step.stream or "not started"
+        reason = None if stream == "open" else step.stream_reason  # why it was opened tells nobody anything
+        table.add_row(step.name, *(row[name] for name in names), f"{stream}: {reason}" if reason else stream)
+        lines.append(", ".join([f"{step.name}: {stream}", *(f"{row[name]} {name}" for name in names if row[name])]))
+    return FittingTable(table, lines)
+
+
+def _numbers(step: "StepSummary") -> dict[str, str]:
+    """Return what is counted and measured of a step, by the head of its column."""
+    counts, pace, wall_s = step.counts, step.pace.per_minute, step.pace.median_wall_s
+    whole = {
+        "done": counts.item,
+        "waiting": counts.waiting,
+        "running": counts.running,
+        "failed": counts.failed,
+        "set aside": counts.rejected,
+        "skipped": counts.skipped,
+        "absent": counts.absent,
+    }
+    return {
+        **{name: str(count) if count else "" for name, count in whole.items()},
+        "per minute": "" if pace is None else f"{pace:.1f}",
+        "s each": "" if wall_s is None else f"{wall_s:.2f}",
+    }
 
 
 def failed(

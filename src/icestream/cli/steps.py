@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from icestream.cli.console import make_table, output, print_json
+from icestream.cli.console import errors, make_table, output, print_json
+from icestream.errors import IcestreamError
 
 if TYPE_CHECKING:
     from icestream.flow.declaration.step import StepType
@@ -28,14 +29,22 @@ def steps(
         found = find_step(type_)
         print_json(describe_step(found)) if json else _show(found)
         return
-    found_all = [find_step(name) for name in step_names()]
+    found_all, problems = [], {}
+    for name in step_names():
+        try:
+            found_all.append(find_step(name))
+        except IcestreamError as error:
+            problems[name] = str(error)
     if json:
-        print_json([describe_step(step_type) for step_type in found_all])
+        unusable = [{"name": name, "problem": problem} for name, problem in problems.items()]
+        print_json([*map(describe_step, found_all), *unusable])
         return
     table = make_table("type", "kind", "what it does")
     for step_type in found_all:
         table.add_row(step_type.name, step_type.kind.value, step_type.summary)
     output().print(table)
+    for name, problem in problems.items():
+        errors().print(f"note: {name} cannot be used: {problem}", markup=False, soft_wrap=True)
 
 
 def _show(step_type: "StepType") -> None:

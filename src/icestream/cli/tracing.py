@@ -84,7 +84,8 @@ def _lines(step: TracedStep, told: set[str]) -> list[str]:
 
 
 def _result_lines(result: TracedResult, outputs: str) -> list[str]:
-    head = f"{outputs} = {result.record_type} {result.key[:12]}  {result.wall_s:.2f} s on {result.host}, {result.software}"
+    took = f"  {result.wall_s:.2f} s" if result.wall_s else ""  # what was made along with another result took nothing by itself
+    head = f"{outputs} = {result.record_type} {result.key[:12]}{took} on {result.host}, {result.software}"
     values = {name: value for name, value in result.record.items() if not isinstance(value, list | dict) and value is not None}
     inputs = [f"  from {port}: {', '.join(key[:12] for key in keys)}" for port, keys in result.inputs.items() if keys]
     shown = [f"  {line}" for line in _shown_lines(result.shown, result.pictures)]

@@ -20,7 +20,11 @@ Existing = Literal["ignore", "take"]
 
 def watch(
     root: Path = typer.Argument(help="Folder in which the microscope creates a folder for each acquisition."),
-    template: str | None = typer.Option(None, help="Template for the sessions: a name (`icestream templates`) or a YAML file."),
+    template: list[str] = typer.Option(
+        [],
+        metavar="[PATTERN=]TEMPLATE",
+        help="Template for the sessions: a name (`icestream templates`) or a YAML file; with a pattern, for those that fit.",
+    ),
     sessions: Path | None = typer.Option(None, help="Folder in which the sessions are created."),
     pattern: str = typer.Option("*/", help="Which folders inside the root are acquisitions, e.g. `*/Images-Disc1`."),
     set_: list[str] = typer.Option(
@@ -40,11 +44,12 @@ def watch(
     """Watch a folder, and create and run a session for every new acquisition in it.
 
     Each session is processed until no more files arrive. Values come from icestream.yaml in the acquisition folder, from
-    `--set`, and from EPU or SerialEM files. A folder that lacks a value is listed with what is missing. You can stop or kill the
-    watch and start it again at any time.
+    `--set`, and from EPU or SerialEM files. `template: NAME` in icestream.yaml chooses another template for its folder. A folder
+    that lacks a value is listed with what is missing. You can stop or kill the watch and start it again at any time.
 
     ```
     icestream watch /data --template movies_to_classes --sessions /sessions --set diameter=120,160
+    icestream watch /data --template movies_to_classes --template 'screen_*=movies_to_ctf' --sessions /sessions
     icestream watch /data --status
     ```
     """
@@ -56,17 +61,19 @@ def watch(
     if status:
         _show_status(state_file, as_json=json)
         return
-    if template is None or sessions is None:
+    if not template or sessions is None:
         raise WorkflowError("watch: needs --template and --sessions")
     options = {"pattern": pattern, "folder_as": folder_as, "existing": existing, "at_most": at_most, "look_every": look_every}
     plan = _plan(root.absolute(), sessions.absolute(), template, set_, options, drain_s=settings.drain_s)
     _watch(plan, state_file, cores=cores, keep_running=keep_running)
 
 
-def _plan(root: Path, sessions: Path, template: str, given: list[str], options: dict[str, Any], *, drain_s: float) -> "WatchPlan":
+def _plan(
+    root: Path, sessions: Path, templates: list[str], given: list[str], options: dict[str, Any], *, drain_s: float
+) -> "WatchPlan":
     from icestream.cli.plan import split_settings
     from icestream.facility.folders import check_pattern, folder_placeholder
-    from icestream.facility.new_sessions import WatchPlan
+    from icestream.facility.new_sessions import WatchPlan, make_choice
     from icestream.workflows import load_template
     from icestream.workflows.filling import read_values
 
@@ -75,22 +82,45 @@ def _plan(root: Path, sessions: Path, template: str, given: list[str], options: 
         raise WorkflowError(f"--existing {options['existing']!r}: must be ignore or take")
     if not root.is_dir():
         raise SessionError(f"{root}: not a folder, so it cannot be watched")
-    loaded = load_template(template)
     values, parameters = split_settings(given)
-    typed = read_values(loaded, values, base=Path.cwd())
+    patterns, usual = _split_templates(templates)
+    loaded = load_template(usual)
+    choices = tuple(
+        make_choice(
+            load_template(name), given=values, settings=parameters, pattern=pattern, name=name, folder_as=options["folder_as"]
+        )
+        for pattern, name in patterns
+    )
+    taken = {value for one in choices for value in one.values}
+    mine = {value: text for value, text in values.items() if value in loaded.placeholders or value not in taken}
+    steps = {step for one in choices for step in one.settings}
+    settings = {step: params for step, params in parameters.items() if step in loaded.steps or step not in steps}
+    typed = read_values(loaded, mine, base=Path.cwd())
     return WatchPlan(
         root=root,
         pattern=options["pattern"],
         sessions=sessions,
         template=loaded,
         folder_as=folder_placeholder(loaded, options["folder_as"]),
-        values={name: typed.get(name) for name in values},
-        settings=parameters,
+        values={name: typed.get(name) for name in mine},
+        settings=settings,
+        given=dict(values),
+        choices=choices,
         at_most=options["at_most"],
         take_existing=options["existing"] == "take",
         look_every_s=options["look_every"],
         stop_within_s=drain_s,
     )
+
+
+def _split_templates(texts: list[str]) -> tuple[list[tuple[str, str]], str]:
+    """Return pattern and name of the templates for some folders, and the name of the one for all others."""
+    split = [text.partition("=") for text in texts]
+    patterns = [(pattern.rstrip("/"), name) for pattern, equals, name in split if equals]
+    usual = [text for text in texts if "=" not in text]
+    if len(usual) != 1:
+        raise WorkflowError(f"--template: {len(usual)} are given without a pattern; give one, for all that fit no pattern")
+    return patterns, usual[0]
 
 
 def _watch(plan: "WatchPlan", state_file: "StateFile", *, cores: int | None, keep_running: bool) -> None:

@@ -2,17 +2,17 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
+from icestream.documents import read_document
 from icestream.errors import FileFormatError, ItemError, WorkflowError
-from icestream.flow.storage.session import DOCUMENT
 from icestream.io.metadata import find_sidecar, merge_acquisition, read_sidecar
 from icestream.io.movie import movie_header
-from icestream.io.raw import COMPRESSED_SUFFIXES
+from icestream.io.other_images import name_of_other
+from icestream.io.raw_folder import RawFolder, session_around
 from icestream.records import Acquisition
 from icestream.workflows.implied import ACQUISITION_NAMES
 from icestream.workflows.placeholders import MOST_MEMBERS
@@ -22,7 +22,7 @@ VALUES_FILE = "icestream.yaml"
 LARGEST_VALUES_BYTES = 1 << 16
 IMAGE_SUFFIXES = frozenset({".mrc", ".mrcs", ".st", ".tif", ".tiff", ".eer"})
 METADATA_SUFFIXES = frozenset({".mdoc", ".xml"})
-_TEMPORARY = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", ".swp", "~")
+_MOST_LOOKED_AT = 50
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
@@ -39,8 +39,16 @@ def check_pattern(pattern: str) -> None:
         raise WorkflowError(f"--pattern {pattern!r}: must be a pattern of folders below the root, such as */ or */Images-Disc1")
 
 
-def find_folders(root: Path, pattern: str, *, sessions: Path) -> list[str]:
-    """Return the acquisition folders below ``root``, relative to it; sessions and links that lead out are none.
+@dataclass(frozen=True)
+class FoundFolders:
+    """The acquisition folders below a root, relative to it, and what is left out, with the reason."""
+
+    names: list[str]
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def find_folders(root: Path, pattern: str, *, sessions: Path) -> FoundFolders:
+    """Return the acquisition folders below ``root``; links are followed, unless they lead back, or to what is found anyway.
 
     Raises
     ------
@@ -49,40 +57,66 @@ def find_folders(root: Path, pattern: str, *, sessions: Path) -> list[str]:
     """
     with os.scandir(root):  # a root that is gone must not look like an empty one
         pass
-    inside, found = root.resolve(), []
-    for path in root.glob(pattern.rstrip("/")):
-        real = path.resolve()
-        hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-        if not path.is_dir() or hidden or not real.is_relative_to(inside) or not str(path.relative_to(root)).isprintable():
+    inside, home = Path(os.path.realpath(root)), Path(os.path.realpath(sessions))
+    targets: dict[Path, str] = {}
+    left_out: dict[str, str] = {}
+    paths = [(path.relative_to(root), Path(os.path.realpath(path))) for path in root.glob(pattern.rstrip("/"))]
+    for relative, real in sorted(paths, key=lambda pair: (inside / pair[0] != pair[1], pair[0])):  # those that are no links first
+        if any(part.startswith(".") for part in relative.parts) or not os.path.isdir(real):  # noqa: PTH112 - may not be allowed
             continue
-        if not (path / DOCUMENT).exists() and not sessions.resolve().is_relative_to(real):
-            found.append(path.relative_to(root).as_posix())
-    return sorted(found)
+        around = session_around(real)
+        if around is not None and around != inside and around.is_relative_to(inside):
+            continue
+        name = relative.as_posix()
+        reason = _why_left_out(name, real, inside, targets)
+        if reason is not None:
+            left_out[_printable(name)] = reason
+        elif not home.is_relative_to(real):
+            targets[real] = name
+    return FoundFolders(sorted(targets.values()), left_out)
 
 
-def walk_files(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder that somebody may want, not hidden ones and not those of copying programs."""
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith(".") and not name.lower().endswith(_TEMPORARY):
-                yield Path(parent, name)
+def _why_left_out(name: str, real: Path, inside: Path, targets: Mapping[Path, str]) -> str | None:
+    if _printable(name) != name:
+        return "its name has characters that cannot be printed; rename it"
+    if inside.is_relative_to(real):
+        return "is a link that leads back to the watched folder"
+    around = session_around(real)
+    if around is not None and not inside.is_relative_to(around):
+        return f"is a link into the session {around}"
+    found = next((known for folder, known in targets.items() if real.is_relative_to(folder)), None)
+    return None if found is None else f"is a link to {found}, which is watched itself"
 
 
-def kind_of(path: Path) -> str:
-    """Return the ending of a file that says what it is, without that of a compression."""
-    plain = path.with_suffix("") if path.suffix.lower() in COMPRESSED_SUFFIXES else path
-    return plain.suffix.lower()
+def _printable(name: str) -> str:
+    return "".join(one if one.isprintable() else one.encode("unicode_escape", "surrogatepass").decode() for one in name)
 
 
-def has_data(folder: Path) -> bool:
-    """Tell whether a first movie or metadata file is there."""
-    return any(kind_of(path) in IMAGE_SUFFIXES | METADATA_SUFFIXES for path in walk_files(folder))
+def look_for_data(folder: Path) -> bool:
+    """Tell whether a first movie or metadata file is there.
+
+    Raises
+    ------
+    OSError
+        Nothing is found, and something in the folder cannot be read.
+    """
+    scan = RawFolder(folder, suffixes=IMAGE_SUFFIXES | METADATA_SUFFIXES).scan()
+    for error in scan.troubles.values() if not scan.files else ():
+        raise error
+    return bool(scan.files)
 
 
 def first_image(folder: Path) -> Path | None:
-    """Return the first movie or micrograph by name."""
-    return next((path for path in walk_files(folder) if kind_of(path) in IMAGE_SUFFIXES), None)
+    """Return the first movie by name, or where there is none the first micrograph: no sum, overview or reference."""
+    images = [path for path in RawFolder(folder, suffixes=IMAGE_SUFFIXES).scan().files if name_of_other(path) is None]
+    return next(filter(_is_movie, images[:_MOST_LOOKED_AT]), images[0] if images else None)
+
+
+def _is_movie(path: Path) -> bool:
+    try:
+        return movie_header(path).n_frames > 1
+    except (ItemError, OSError):  # it is being written still
+        return False
 
 
 def read_values_file(folder: Path) -> dict[str, Any]:
@@ -97,13 +131,9 @@ def read_values_file(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        with path.open("rb") as handle:
-            content = handle.read(LARGEST_VALUES_BYTES + 1)
-        if len(content) > LARGEST_VALUES_BYTES:
-            raise WorkflowError(f"{VALUES_FILE}: is larger than {LARGEST_VALUES_BYTES >> 10} KiB")
-        values = yaml.safe_load(content.decode("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
-        raise WorkflowError(f"{VALUES_FILE}: cannot be read: {' '.join(str(error).split())[:300]}") from error
+        values = read_document(path, largest_bytes=LARGEST_VALUES_BYTES)
+    except ValueError as error:
+        raise WorkflowError(f"{VALUES_FILE}: {str(error)[:300]}") from None
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
@@ -157,18 +187,15 @@ def folder_placeholder(template: Template, wanted: str | None = None) -> str:
     return chosen[0]
 
 
-def collect_values(folder: Path, template: Template, *, folder_as: str, given: dict[str, Any]) -> dict[str, Any]:
+def collect_values(
+    folder: Path, template: Template, *, folder_as: str, given: dict[str, Any], said: dict[str, Any]
+) -> dict[str, Any]:
     """Return the values for the session of an acquisition folder.
 
-    The folder itself comes first; then what ``icestream.yaml`` in it says; then what was ``given`` to the watch. What is asked of
-    the microscope and has no value and no default is taken from the first movie and the file beside it.
-
-    Raises
-    ------
-    WorkflowError
-        ``icestream.yaml`` cannot be used.
+    The folder itself comes first; then what ``icestream.yaml`` in it ``said``; then what was ``given`` to the watch. What is
+    asked of the microscope and has no value and no default is taken from the first movie and the file beside it.
     """
-    values = {**given, **read_values_file(folder), folder_as: str(folder)}
+    values = {**given, **said, folder_as: str(folder)}
     names = {placeholder: field for field, placeholder in ACQUISITION_NAMES.items()}
     open_names = [
         name for name, one in template.placeholders.items() if name in names and name not in values and one.default is None

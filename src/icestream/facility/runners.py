@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -12,9 +13,10 @@ from pathlib import Path
 import psutil
 from sqlalchemy import select
 
-from icestream.facility.folders import IMAGE_SUFFIXES, kind_of
+from icestream.facility.folders import IMAGE_SUFFIXES
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import Session, open_session
+from icestream.io.raw_folder import RawFolder, plain_text
 from icestream.observe.queries import open_view
 
 _TAIL_BYTES = 2000
@@ -122,10 +124,8 @@ def find_runner(session: Path) -> Process | None:
 def how_run_ended(session: Path) -> RunEnd:
     """Return how the last run of a session ended, as its store says."""
     with open_view(open_session(session)) as view:
-        state, steps = view.overview().runner.state, view.steps()
-    if state != "stopped":
-        return RunEnd.DIED
-    return RunEnd.CLOSED if all(step.stream == "closed" for step in steps) else RunEnd.STOPPED
+        state = view.overview().runner.state
+    return {"finished": RunEnd.CLOSED, "stopped": RunEnd.STOPPED}.get(state, RunEnd.DIED)
 
 
 def last_log_line(session: Path) -> str:
@@ -157,9 +157,8 @@ def _files_of(session: Session) -> set[str]:
         if node.type.kind.value != "source" or root not in session.roots or not isinstance(pattern, str):
             continue
         folder = Path(session.roots[root])
-        for path in folder.glob(pattern):
-            relative = path.relative_to(folder)
-            if kind_of(path) in IMAGE_SUFFIXES and not any(part.startswith(".") for part in relative.parts) and path.is_file():
-                stat = path.stat()
-                found.add(f"{root}:{relative.as_posix()}|{stat.st_size}|{stat.st_mtime_ns}")
+        for path in RawFolder(folder, pattern, IMAGE_SUFFIXES).scan().files:
+            with suppress(OSError):  # the source tells of what it cannot read
+                status = path.stat()
+                found.add(f"{root}:{plain_text(path.relative_to(folder))}|{status.st_size}|{status.st_mtime_ns}")
     return found

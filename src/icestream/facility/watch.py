@@ -58,7 +58,7 @@ class Watch:
         else:
             self._tell_unreadable(None)
             self._admit(found)
-            self._make_sessions(set(found))
+            self._make_sessions(set(found.names))
         self._check_runners()
         if self._looks % _SLOW == 0:
             self._look_at_the_past()
@@ -82,26 +82,31 @@ class Watch:
             if name not in left:
                 self._put(name, watch_decisions.wait_for_place(folder, "continues when the watch does"))
 
-    def _admit(self, found: list[str]) -> None:
-        state = watch_decisions.admit(self.state, found, take_existing=self.plan.take_existing, now=time.time())
+    def _admit(self, found: folders.FoundFolders) -> None:
+        state = watch_decisions.admit(
+            self.state, found.names, take_existing=self.plan.take_existing, now=time.time(), left_out=found.left_out
+        )
         if state != self.state:
             for name in set(state.folders) - set(self.state.folders):
-                self._say(f"{name}: {state.folders[name].phase.value}")
+                note = state.folders[name].note
+                self._say(f"{name}: {state.folders[name].phase.value}{f' ({note})' if note else ''}")
             self._write(state)
 
     def _make_sessions(self, present: set[str]) -> None:
         for name, folder in self._in_phase(Phase.EMPTY, Phase.INCOMPLETE):
             path = self.plan.root / name
-            if name in present and folders.has_data(path):
+            if name in present:
                 self._make_session(name, folder, path)
 
     def _make_session(self, name: str, folder: Folder, path: Path) -> None:
         try:
+            if not folders.look_for_data(path):
+                return
             target, document = plan_session(self.plan, self.state, name)
             if not (target / DOCUMENT).exists():
                 self._put(name, folder.model_copy(update={"session": str(target)}))
                 create_session(target, document)
-        except IcestreamError as error:
+        except (IcestreamError, OSError) as error:
             problems = str(error).split("\n")
             if problems != folder.problems:
                 self._say(f"{name}: incomplete: {'; '.join(problems)}")

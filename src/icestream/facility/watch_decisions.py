@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
+from types import MappingProxyType
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,6 +16,7 @@ LONG_RUN_S = 600.0
 class Phase(StrEnum):
     """Where an acquisition folder stands."""
 
+    LEFT_OUT = "left out"  # a link to what is found anyway, or a name that cannot be printed
     IGNORED = "ignored"  # it was there before the watch began
     EMPTY = "no data yet"
     INCOMPLETE = "incomplete"  # values are missing
@@ -66,15 +68,23 @@ class WatchState(BaseModel):
         return self.model_copy(update={"folders": {**self.folders, name: folder}})
 
 
-def admit(state: WatchState, seen: Iterable[str], *, take_existing: bool, now: float) -> WatchState:
-    """Return the state with the folders that are there; those of the first look are ignored unless they are to be taken."""
+def admit(
+    state: WatchState, seen: Iterable[str], *, take_existing: bool, now: float, left_out: Mapping[str, str] = MappingProxyType({})
+) -> WatchState:
+    """Return the state with the folders that are there; those of the first look are ignored unless they are to be taken.
+
+    Those that are ``left_out`` are listed with the reason.
+    """
     folders = dict(state.folders)
     phase = Phase.EMPTY if state.looked or take_existing else Phase.IGNORED
     for name in seen:
         if name not in folders:
             folders[name] = Folder(phase=phase, since=now)
-        elif take_existing and folders[name].phase is Phase.IGNORED:
-            folders[name] = folders[name].model_copy(update={"phase": Phase.EMPTY, "stands_since": now})
+        elif folders[name].phase is Phase.LEFT_OUT or (take_existing and folders[name].phase is Phase.IGNORED):
+            folders[name] = folders[name].model_copy(update={"phase": Phase.EMPTY, "stands_since": now, "note": None})
+    for name, reason in left_out.items():
+        if name not in folders:
+            folders[name] = Folder(phase=Phase.LEFT_OUT, since=now, note=reason)
     return state.model_copy(update={"folders": folders, "looked": True})
 
 

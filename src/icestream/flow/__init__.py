@@ -5,7 +5,7 @@ from pydantic import Field
 from icestream.flow.declaration.context import Context, Exposure, Params, Progress, Published, Verdict, keep, reject, wait
 from icestream.flow.declaration.declare import step
 from icestream.flow.declaration.program import FoundProgram, Program, ProgramSettings
-from icestream.flow.declaration.source import Arrival, Pulse, SeenFile, SourceContext, Watch
+from icestream.flow.declaration.source import Arrival, Foreseen, Pulse, SeenFile, SourceContext, Troubles, Watch
 from icestream.flow.declaration.step import Accumulator, Update
 from icestream.flow.workflow.pinned import before
 
@@ -15,6 +15,7 @@ __all__ = [
     "Context",
     "Exposure",
     "Field",
+    "Foreseen",
     "FoundProgram",
     "Params",
     "Program",
@@ -24,6 +25,7 @@ __all__ = [
     "Pulse",
     "SeenFile",
     "SourceContext",
+    "Troubles",
     "Update",
     "Verdict",
     "Watch",

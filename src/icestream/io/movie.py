@@ -1,6 +1,7 @@
 """Raw movies of any camera, frame by frame."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,6 @@ from icestream.errors import FileFormatError
 from icestream.io import eer, ifd
 from icestream.io.fei import read_eer_metadata, read_fei_metadata
 from icestream.io.mrc import read_mrc_header, read_mrc_images
-from icestream.io.prefetch import decode_ahead
 from icestream.io.raw import Source, is_compressed, open_source
 from icestream.io.tiff import read_tiff_pages, tiff_dtype, tiff_pixel_size_ang, tiff_size_px
 from icestream.records import Acquisition, ExposureMetadata
@@ -81,7 +81,7 @@ class MovieReader:
         end = self.n_frames if stop is None else stop
         if not 0 <= start <= end <= self.n_frames:
             raise ValueError(f"{self.path}: frames {start} to {end} of a movie of {self.n_frames}")
-        return decode_ahead(self._read(start, end))
+        return _decode_ahead(self._read(start, end))
 
 
 def open_movie(path: Path, *, eer_upsampling: int = 1, eer_group: int = 1) -> MovieReader:
@@ -184,3 +184,12 @@ def _open_eer(source: Source, events: list[ifd.Directory], first: ifd.Directory,
         return eer.read_eer(source, events[start * group : stop * group], upsampling=upsampling, group=group)
 
     return MovieReader(header, source, read)
+
+
+def _decode_ahead(frames: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    """Yield ``frames`` in order, decoding the next one in a thread while the last is used; never more than two are held."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="decode") as pool:
+        pending = pool.submit(next, frames, None)
+        while (frame := pending.result()) is not None:
+            pending = pool.submit(next, frames, None)
+            yield frame

@@ -1,18 +1,63 @@
 """What happened: notices, and the change sequence that a watcher follows."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, String, cast, literal, null, select
 
+from icestream.flow.scheduling.instructions import NoticeCause
 from icestream.flow.storage import schema
+from icestream.flow.storage.dialects import columns_there
 from icestream.observe.answers import Change, ChangeKind, NoticeRow
+from icestream.observe.people import read_pause
 
 
 def read_notices(connection: Connection, *, limit: int | None) -> list[NoticeRow]:
-    """Return what people should see, newest first."""
-    table = schema.notice.c  # those of its columns that stores of every version have
-    shown = select(table.seq, table.level, table.step, table.unit, table.message, table.at)
-    return [NoticeRow(*row) for row in connection.execute(shown.order_by(table.seq.desc()).limit(limit))]
+    """Return what people should see, newest first, and whether it is over; cause, step and subject say what one is about."""
+    table = schema.notice
+    shown = select(*columns_there(connection, table)).order_by(table.c.seq.desc()).limit(limit)
+    found, told_later = [], set()
+    for row in connection.execute(shown).mappings():
+        about = (row.get("cause"), row["step"], row.get("subject"))
+        told_again = about in told_later and any(about[1:])  # what names neither step nor subject may be about anything
+        over = row["level"] != "info" and about[0] is not None and (told_again or _is_over(connection, row))
+        told_later.add(about)
+        found.append(NoticeRow(row["seq"], row["level"], row["step"], row["unit"], row["message"], row["at"], over))
+    return found
+
+
+def read_program_notices(connection: Connection) -> dict[str, list[str]]:
+    """Return step → what is to be known of the programs it runs: one is missing, or has another version than its revision."""
+    table = schema.notice
+    columns = columns_there(connection, table)
+    found: dict[str, dict[str, str]] = {}
+    if table.c.cause in columns:
+        rows = connection.execute(select(*columns).where(table.c.cause == NoticeCause.PROGRAM).order_by(table.c.seq)).mappings()
+        for row in rows:
+            if row["step"] is not None and not _is_over(connection, row):
+                found.setdefault(row["step"], {})[row["subject"]] = row["message"].removeprefix(f"{row['step']}: ")
+    return {step: list(told.values()) for step, told in found.items()}
+
+
+def _is_over(connection: Connection, notice: Mapping[Any, Any]) -> bool:
+    """Tell whether what was wrong has been well again since."""
+    exposure, outcome, revision = schema.exposure.c, schema.outcome.c, schema.revision.c
+    if notice["cause"] == NoticeCause.SURROUNDINGS:
+        pause = read_pause(connection)
+        return pause is None or pause.kind != "surroundings"
+    if notice["cause"] == NoticeCause.PROGRAM:  # told again at each start, of the revision that is active then
+        began = select(revision.created_at).where((revision.step == notice["step"]) & (revision.state == "active"))
+        times = [*connection.execute(began).scalars(), *connection.execute(select(schema.runner.c.pid_started)).scalars()]
+        return any(notice["at"] < at for at in times if at is not None)
+    if notice["cause"] == NoticeCause.SOURCE:
+        later = select(exposure.seq).where((exposure.source == notice["step"]) & (exposure.seq > notice["seq"]))
+    elif notice["cause"] == NoticeCause.STEP_FAILING:
+        mine = select(revision.id).where((revision.step == notice["step"]) & (revision.state == "active"))
+        done = outcome.revision.in_(mine) & (outcome.status == "item")
+        later = select(outcome.seq).where(done & (outcome.seq > notice["seq"]))
+    else:
+        return False
+    return connection.execute(later.limit(1)).first() is not None
 
 
 def read_changes(connection: Connection, seq: int, *, limit: int) -> list[Change]:

@@ -42,7 +42,8 @@ class Marks:
 class RunnerState:
     """Who processes the session; ``alive`` is what this machine can tell."""
 
-    state: Literal["not started", "running", "stopped", "interrupted"]
+    state: Literal["not started", "running", "finished", "stopped", "interrupted"]
+    """Finished: no runner is alive and every stream has closed; stopped: one that was still open waits for the next run."""
     host: str | None = None
     pid: int | None = None
     alive: bool = False
@@ -74,7 +75,7 @@ class Overview:
     items: int
     rejected: int
     failed: int
-    hold: ActivePause | None = None
+    pause: ActivePause | None = None
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,13 @@ class Counts:
     absent: int = 0
     running: int = 0
     waiting: int = 0
+    not_taken: int = 0
+    """Of a source: how many of ``failed`` are files and folders that it cannot take, and no exposures."""
 
     @property
     def decided(self) -> int:
         """Units with an outcome."""
-        return self.item + self.rejected + self.failed + self.skipped + self.absent
+        return self.item + self.rejected + self.failed + self.skipped + self.absent - self.not_taken
 
 
 @dataclass(frozen=True)
@@ -207,6 +210,8 @@ class NoticeRow:
     unit: str | None
     message: str
     at: float
+    over: bool = False
+    """What it warns of is over, or was told again later."""
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Integer, func, literal_column, select
 
 from icestream.flow.storage import schema
+from icestream.flow.storage.dialects import json_text, outcome_rowid
 from icestream.observe.answers import Counts, Pace, Trend
-from icestream.observe.dialects import json_text, outcome_rowid
 from icestream.observe.order import ActiveRevision
 
 STEADY_WITHIN = 0.1
@@ -16,6 +16,9 @@ STEADY_WITHIN = 0.1
 
 N_COSTS = 101
 """The median cost is taken over so many of the newest results."""
+
+LEAST_SPAN_S = 10.0
+"""Over less time than this there is no rate: what is decided in one moment has none."""
 
 WORK = ("item", "rejected", "failed")
 """What a step has worked on; skipped and absent units cost nothing."""
@@ -78,7 +81,7 @@ def _pace(n_recent: int, counts: Counts, revision: ActiveRevision, clock: Clock)
     n_total = counts.item + counts.rejected + counts.failed
     started_at = max(revision.created_at, clock.started_at or 0.0)
     minutes = (clock.ends_at - started_at) / 60
-    if n_total == 0 or minutes <= 0:
+    if n_total == 0 or minutes * 60 < LEAST_SPAN_S:
         return Pace()
     per_minute, mean = n_recent / min(clock.recent_minutes, minutes), n_total / minutes
     trend = trend_of(per_minute, mean) if minutes > clock.recent_minutes else None

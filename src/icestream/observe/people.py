@@ -10,11 +10,11 @@ from sqlalchemy import Connection, Table, func, select
 
 from icestream.errors import SessionError
 from icestream.flow.storage import schema
+from icestream.flow.storage.dialects import columns_there, is_there, json_text
 from icestream.flow.storage.drains import load_drains
 from icestream.flow.storage.own_params import OwnParams
 from icestream.flow.storage.pauses import ActivePause
 from icestream.observe.answers import Marks
-from icestream.observe.dialects import columns_there, is_there, json_text
 from icestream.observe.tracing import find_unit
 
 
@@ -52,8 +52,8 @@ class Decision:
         return f"{self.verdict}ed by hand by {self.author}" + (f": {self.reason}" if self.reason else "")
 
 
-def read_hold(connection: Connection) -> ActivePause | None:
-    """Return why nothing is dispatched, if a person or the surroundings hold the session."""
+def read_pause(connection: Connection) -> ActivePause | None:
+    """Return why nothing is dispatched, if a person or the surroundings paused the session."""
     if schema.runner.c.hold not in columns_there(connection, schema.runner):
         return None
     text = connection.execute(select(schema.runner.c.hold)).scalar()

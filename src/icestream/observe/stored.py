@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, Select, select
 
 from icestream.flow.storage import schema
+from icestream.flow.storage.dialects import outcome_rowid
 from icestream.observe.answers import StoredRecord, StoredSnapshot
 from icestream.observe.catalog import read_catalog
-from icestream.observe.dialects import outcome_rowid
 from icestream.observe.order import ActiveRevision, active_revisions
 
 PAGE = 400

@@ -11,13 +11,13 @@ from sqlalchemy import Connection, func, select
 from icestream.flow.scheduling.accumulator import TAKEN
 from icestream.flow.storage import schema
 from icestream.flow.storage.claiming import is_alive, read_runner_row
+from icestream.flow.storage.dialects import columns_there, outcome_rowid
 from icestream.flow.storage.session import Session
 from icestream.observe.answers import Counts, Marks, Overview, Pace, RunnerState, StepSummary
 from icestream.observe.catalog import Catalog, read_catalog
-from icestream.observe.dialects import columns_there, outcome_rowid
 from icestream.observe.order import ActiveRevision, works_on_exposures
 from icestream.observe.pace import median_cost, read_clock, read_paces
-from icestream.observe.people import read_hold, read_marks
+from icestream.observe.people import read_marks, read_pause
 
 _Stream = tuple[Literal["open", "closed"], str]
 
@@ -34,7 +34,10 @@ def read_overview(connection: Connection, session: Session, revisions: dict[str,
         for status in totals:
             totals[status] += by_status.get(status, 0)
     clock = read_clock(connection, recent_minutes=0.0)
-    runner = read_runner(connection)
+    streams = _read_streams(connection)
+    known = [revisions[name].id for name in session.document.steps if name in revisions]
+    closed = len(known) == len(session.document.steps) and all(streams.get(one, ("open", ""))[0] == "closed" for one in known)
+    runner = read_runner(connection, all_closed=closed)
     return Overview(
         name=session.document.name,
         runner=runner,
@@ -45,15 +48,15 @@ def read_overview(connection: Connection, session: Session, revisions: dict[str,
         items=totals["item"],
         rejected=totals["rejected"],
         failed=totals["failed"],
-        hold=read_hold(connection),
+        pause=read_pause(connection),
     )
 
 
-def read_runner(connection: Connection) -> RunnerState:
-    """Return who processes the session."""
+def read_runner(connection: Connection, *, all_closed: bool = False) -> RunnerState:
+    """Return who processes the session; one that ended has finished if ``all_closed`` streams have."""
     row = connection.execute(select(*columns_there(connection, schema.runner))).mappings().one()
     alive = is_alive(read_runner_row(connection))
-    state: Literal["running", "stopped", "interrupted"] = "stopped"
+    state: Literal["running", "finished", "stopped", "interrupted"] = "finished" if all_closed else "stopped"
     if row["state"] == "running":
         state = "running" if alive else "interrupted"
     age_s = None if row["heartbeat_at"] is None else max(0.0, time.time() - row["heartbeat_at"])
@@ -89,8 +92,21 @@ def read_counts(connection: Connection, revisions: dict[str, ActiveRevision]) ->
     versions = schema.snapshot
     sources = [revision.id for revision in revisions.values() if revision.kind == "source"]
     published = select(versions.c.revision, func.count()).where(versions.c.revision.in_(sources)).group_by(versions.c.revision)
-    counts |= {revision: {"item": count} for revision, count in connection.execute(published)}
+    for revision, count in connection.execute(published):
+        counts.setdefault(revision, {})["item"] = count
     return counts
+
+
+def read_not_taken(connection: Connection, revisions: dict[str, ActiveRevision]) -> dict[str, dict[str, str]]:
+    """Return source → file or folder → why it cannot be taken: what failed there and is no exposure."""
+    outcome, exposure = schema.outcome, schema.exposure
+    sources = {revision.id: name for name, revision in revisions.items() if revision.kind == "source"}
+    known = select(exposure.c.unit).where(exposure.c.unit == outcome.c.unit).exists()
+    failed = outcome.c.revision.in_(sources) & (outcome.c.status == "failed") & ~known
+    found: dict[str, dict[str, str]] = {}
+    for revision, unit, reason in connection.execute(select(outcome.c.revision, outcome.c.unit, outcome.c.reason).where(failed)):
+        found.setdefault(sources[revision], {})[unit] = reason or ""
+    return found
 
 
 def unseen_step(session: Session, name: str) -> StepSummary:
@@ -170,6 +186,7 @@ def _complete_counts(connection: Connection, revisions: dict[str, ActiveRevision
     rows = connection.execute(select(leases.c.revision, func.count()).group_by(leases.c.revision))
     running: dict[int, int] = {row[0]: row[1] for row in rows}
     wholes = frozenset(connection.execute(select(schema.snapshot.c.revision).distinct()).scalars())
+    not_taken = {name: len(reasons) for name, reasons in read_not_taken(connection, revisions).items()}
     complete = {}
     for name, revision in revisions.items():
         known = Counts(**decided.get(revision.id, {}), running=running.get(revision.id, 0))
@@ -177,7 +194,8 @@ def _complete_counts(connection: Connection, revisions: dict[str, ActiveRevision
         if works_on_exposures(name, revisions, wholes):
             at_work = known.running if revision.kind in ("map", "filter") else 0
             waiting = max(0, n_exposures - known.decided - at_work)
-        complete[revision.id] = Counts(**decided.get(revision.id, {}), running=known.running, waiting=waiting)
+        left = not_taken.get(name, 0)
+        complete[revision.id] = Counts(**decided.get(revision.id, {}), running=known.running, waiting=waiting, not_taken=left)
     return complete
 
 

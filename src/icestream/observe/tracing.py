@@ -10,10 +10,10 @@ from sqlalchemy import Connection, select
 
 from icestream.errors import SessionError
 from icestream.flow.storage import schema
+from icestream.flow.storage.dialects import begins_with, has_text
 from icestream.flow.storage.own_params import OwnParams, load_owned
 from icestream.flow.storage.session import Session
 from icestream.observe.catalog import Catalog, read_catalog
-from icestream.observe.dialects import begins_with, has_text
 from icestream.observe.order import ActiveRevision
 from icestream.observe.values import Told, pictures_in, tell_record
 

@@ -1,16 +1,16 @@
 """What is known of who waits for what, gathered in one look at the store."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, func, select
 
 from icestream.flow.declaration.outcomes import FailureKind
 from icestream.flow.scheduling.retry import retry_delay_s
 from icestream.flow.storage import schema
+from icestream.flow.storage.dialects import is_there
 from icestream.flow.storage.pauses import ActivePause
 from icestream.observe.answers import Marks, RunnerState, StepSummary
-from icestream.observe.dialects import is_there
 from icestream.observe.order import ActiveRevision
 
 
@@ -40,7 +40,7 @@ class Facts:
     """Everything that the sentences are made of."""
 
     runner: RunnerState
-    hold: ActivePause | None
+    pause: ActivePause | None
     here: str
     """Name of this machine."""
     steps: Mapping[str, StepSummary]
@@ -49,8 +49,12 @@ class Facts:
     notes: Mapping[str, str]
     marks: Mapping[str, Marks]
     leases: tuple[Lease, ...] = ()
+    not_taken: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Source → file or folder that it cannot take → why."""
     versions: frozenset[str] = frozenset()
     """Steps that have published a version of a whole."""
+    programs: Mapping[str, list[str]] = field(default_factory=dict)
+    """Step → what is to be known of the programs it runs."""
 
 
 def read_notes(connection: Connection) -> dict[str, str]:

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from icestream.observe import waiting
+from icestream.observe.activity import read_program_notices
 from icestream.observe.answers import StepSummary
 from icestream.observe.order import ActiveRevision, works_on_exposures
 from icestream.observe.queries import SessionView
+from icestream.observe.summary import read_not_taken
 from icestream.observe.tracing import Trace, TracedStep
 from icestream.observe.waiting import Facts, Lease, Trouble
 from icestream.observe.wording import span
@@ -28,13 +30,19 @@ class Explanation:
 def why_session(view: SessionView) -> list[Explanation]:
     """Return what holds the whole session, and a sentence for every step."""
     facts = gather(view)
-    return [*_whole(facts), *(Explanation(step, say_step(facts, step)) for step in facts.steps)]
+    return [*_whole(facts), *(one for step in facts.steps for one in _of_step(facts, step))]
 
 
 def why_step(view: SessionView, step: str) -> list[Explanation]:
     """Return what a step is waiting for, and what that is waiting for, down to the root."""
     facts = gather(view)
-    return [*_whole(facts), *(Explanation(name, say_step(facts, name)) for name in _chain(facts, step))]
+    return [*_whole(facts), *(one for name in _chain(facts, step) for one in _of_step(facts, name))]
+
+
+def _of_step(facts: Facts, name: str) -> Iterator[Explanation]:
+    """Say what a step is waiting for, and what is to be known of the programs it runs."""
+    yield Explanation(name, say_step(facts, name))
+    yield from (Explanation(name, told) for told in facts.programs.get(name, []))
 
 
 def why_exposure(view: SessionView, name: str) -> list[Explanation]:
@@ -77,14 +85,16 @@ def gather(view: SessionView) -> Facts:
         revisions = {} if connection is None else view.revisions(connection)
         return Facts(
             runner=overview.runner,
-            hold=overview.hold,
+            pause=overview.pause,
             here=socket.gethostname(),
             steps=steps,
             links={name: revision.links for name, revision in revisions.items()},
             notes={} if connection is None else waiting.read_notes(connection),
             marks={name: step.marks for name, step in steps.items()},
             leases=() if connection is None or not overview.runner.alive else waiting.read_leases(connection, revisions),
+            not_taken={} if connection is None else read_not_taken(connection, revisions),
             versions=frozenset() if connection is None else waiting.read_versions(connection, revisions),
+            programs={} if connection is None else read_program_notices(connection),
         )
 
 
@@ -93,6 +103,8 @@ def _whole(facts: Facts) -> Iterator[Explanation]:
     runner = facts.runner
     if runner.state == "not started":
         yield Explanation(None, "it has not been run yet: start it with `icestream run`")
+    elif runner.state == "finished":
+        yield Explanation(None, "it is finished: every stream has closed; `icestream run` takes what arrives later")
     elif runner.state == "stopped":
         yield Explanation(None, f"no runner is running ({runner.note or 'it was stopped'}): continue with `icestream run`")
     elif runner.state == "interrupted":
@@ -104,8 +116,8 @@ def _whole(facts: Facts) -> Iterator[Explanation]:
         yield Explanation(None, f"its runner on {runner.host} (process {runner.pid}) {runner.silence}")
     elif runner.host != facts.here:
         yield Explanation(None, f"it is being processed on {runner.host}, not here, by process {runner.pid}")
-    if facts.hold is not None:
-        yield Explanation(None, facts.hold.sentence)
+    if facts.pause is not None:
+        yield Explanation(None, facts.pause.sentence)
 
 
 def say_step(facts: Facts, name: str) -> str:
@@ -115,18 +127,35 @@ def say_step(facts: Facts, name: str) -> str:
         return "no runner has seen this step yet"
     if marks.drained is not None:
         return f"takes nothing new: {marks.drained}"
-    if step.stream == "closed" and not step.counts.running and not step.counts.waiting:
-        return f"nothing: it is finished ({step.stream_reason}); {_ended(step)}"
+    watches = step.kind == "source" and facts.runner.alive and note
+    if step.stream == "closed" and not step.counts.running and not step.counts.waiting and not watches:
+        return f"nothing: it is finished ({step.stream_reason}); {_ended(step)}{_say_not_taken(facts, name)}"
+    if watches:
+        return f"is waiting for new files: {note}"
     if step.kind == "source":
-        return f"is waiting for new files: {note}" if note else "is waiting for new files"
+        return f"is waiting for new files{_say_not_taken(facts, name)}"
     at_work = [lease for lease in facts.leases if lease.step == name]
     parts = [_say_work(at_work)] if at_work else []
     parts += list(_say_waiting(facts, name, note))
     return "; ".join(parts) or "nothing: it has decided everything that arrived"
 
 
+def _say_not_taken(facts: Facts, name: str) -> str:
+    """Say what a source cannot take; what it says itself while it runs names that, too."""
+    reasons = facts.not_taken.get(name, {})
+    first = min(reasons, default="")
+    return f"; {len(reasons)} cannot be taken: {first}: {reasons[first]}{' …' if len(reasons) > 1 else ''}" if reasons else ""
+
+
 def _ended(step: StepSummary) -> str:
-    parts = ((step.counts.item, "done"), (step.counts.failed, "failed"), (step.counts.rejected, "set aside"))
+    counts = step.counts
+    parts = (
+        (counts.item, "done"),
+        (counts.failed, "failed"),
+        (counts.rejected, "set aside"),
+        (counts.skipped, "skipped"),
+        (counts.absent, "left out when it closed"),
+    )
     return ", ".join(f"{count} {word}" for count, word in parts if count) or "nothing arrived"
 
 

@@ -180,7 +180,7 @@ class _Maker:
                 type="range",
                 unit="Å",
                 gt=0,
-                default=None if default is None else list(default),
+                default=list(default) if isinstance(default, tuple) else default,
                 group=_PARTICLE,
             )
         params["diameter_ang"] = {"ask": asked}

@@ -7,6 +7,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from icestream.documents import split_members
+
 Type = Literal["str", "int", "float", "bool", "path", "file", "folder", "choice", "list", "range", "size_ang", "duration_s"]
 Scalar = str | int | float | bool
 
@@ -143,7 +145,7 @@ def _shown(value: Any) -> str:
         return (
             f"a {type(value).__name__} of {len(value)}" if len(value) > 8 or isinstance(value, dict) else repr(list(value))[:200]
         )
-    return repr(value)[:200]
+    return repr(str(value) if isinstance(value, Path) else value)[:200]
 
 
 def _typed(placeholder: Placeholder, value: Any, base: Path) -> Any:
@@ -226,7 +228,7 @@ _SCALARS = {
 
 def _members(kind: str, value: Any) -> list[Any]:
     if isinstance(value, str):
-        value = [part for part in re.split(r"[\s,;]+", value.strip().strip("[]()").strip()) if part]
+        value = split_members(value)
     members = list(value) if isinstance(value, list | tuple) else [value]
     if len(members) > MOST_MEMBERS:
         raise _Refused(f"more than {MOST_MEMBERS} members")
@@ -253,6 +255,9 @@ def _path(kind: str, value: Any, base: Path) -> str:
         raise _Refused("it is a file; give the folder it is in, and a pattern for its name")
     if kind == "file" and path.is_dir():
         raise _Refused("it is a folder")
+    if re.search(r"[*?]", str(value)) and not path.exists():
+        hint = "give the folder, and the pattern with --pattern" if kind == "folder" else "name one file"
+        raise _Refused(f"it is a pattern; {hint}")
     closing = "/" if kind == "path" and str(value).endswith("/") else ""
     return f"{path}{closing}"
 

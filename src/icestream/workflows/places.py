@@ -8,10 +8,13 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from icestream.errors import WorkflowError
+from icestream.account import expand_home
+from icestream.documents import LARGEST_BYTES
+from icestream.errors import DeclarationError, WorkflowError
+from icestream.flow.declaration.guard import import_plugin
 from icestream.settings import Settings
 from icestream.workflows.implied import imply_template
-from icestream.workflows.template import LARGEST_BYTES, Template, read_template
+from icestream.workflows.template import Template, read_template
 
 GROUP = "icestream.templates"
 SUFFIX = ".yaml"
@@ -66,7 +69,7 @@ def list_templates(folders: str | None = None) -> dict[str, FoundTemplate]:
 
 def missing_folders() -> list[str]:
     """Return the folders of templates that the settings name and that are not there."""
-    return [folder for folder in filter(None, Settings().templates.split(os.pathsep)) if not Path(folder).expanduser().is_dir()]
+    return [folder for folder in filter(None, Settings().templates.split(os.pathsep)) if not expand_home(folder).is_dir()]
 
 
 def find_template(name_or_path: str) -> FoundTemplate:
@@ -128,16 +131,16 @@ def _in_plugins() -> Iterator[FoundTemplate]:
     for entry in entry_points(group=GROUP):
         origin = f"plugin {entry.value}"
         try:
-            resource = files(entry.value) / f"{entry.name}{SUFFIX}"
-        except (ImportError, TypeError) as error:
-            yield FoundTemplate(entry.name, origin, "", problem=f"package {entry.value!r} cannot be imported: {error}")
+            resource = files(import_plugin(entry.value)) / f"{entry.name}{SUFFIX}"
+        except (WorkflowError, DeclarationError, TypeError) as error:
+            yield FoundTemplate(entry.name, origin, "", problem=str(error))
             continue
         yield _read(entry.name, origin, resource)
 
 
 def _in_folders(folders: str) -> Iterator[FoundTemplate]:
     for folder in filter(None, folders.split(os.pathsep)):
-        for path in sorted(Path(folder).expanduser().glob(f"*{SUFFIX}")):
+        for path in sorted(expand_home(folder).glob(f"*{SUFFIX}")):
             yield _read(path.stem, str(path), path)
 
 

@@ -12,16 +12,15 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from icestream.documents import LARGEST_BYTES, parse_document
 from icestream.errors import WorkflowError
 from icestream.flow.workflow.graph import StepSpec, Workflow
 from icestream.records import Acquisition
 from icestream.workflows.alternatives import take_first_inputs
 from icestream.workflows.placeholders import NAME, Placeholder, read_value
 
-LARGEST_BYTES = 1 << 20
 PARTS = ("folder", "pattern")
 
 
@@ -90,9 +89,11 @@ def read_template(text: str, *, origin: str) -> Template:
     if len(text) > LARGEST_BYTES:
         raise WorkflowError(f"workflow {origin}: is larger than {LARGEST_BYTES >> 20} MiB")
     try:
-        template = Template.model_validate(yaml.safe_load(text))
-    except (yaml.YAMLError, RecursionError) as error:
-        raise WorkflowError(f"workflow {origin}: is not YAML: {error}") from error
+        written = parse_document(text)
+    except ValueError as error:
+        raise WorkflowError(f"workflow {origin}: {error}") from None
+    try:
+        template = Template.model_validate(written)
     except ValidationError as error:
         issues = [f"{'.'.join(map(str, issue['loc'])) or 'document'}: {issue['msg']}" for issue in error.errors()]
         raise WorkflowError(f"workflow {origin}: " + "; ".join(issues)) from error

@@ -12,14 +12,17 @@ import numpy as np
 import pytest
 import tifffile
 
-from icestream.flow import Arrival, SeenFile
+from icestream.flow import Arrival, Pulse, SeenFile, Troubles
 from icestream.flow.execution.watching import WorkerSourceContext
 from icestream.io.image import write_mrc
+from icestream.io.ready import check_complete
 from icestream.records import GainReference, Micrograph, Movie
 from icestream.steps.micrographs.import_micrographs import ImportMicrographsParams, import_micrographs, read_micrograph
-from icestream.steps.movies.file_source import content_identity, safe_name, watch_files
-from icestream.steps.movies.import_gain import ImportGainParams, import_gain
-from icestream.steps.movies.import_movies import ImportMoviesParams, import_movies
+from icestream.steps.movies import file_arrival
+from icestream.steps.movies.file_arrival import content_identity, safe_name
+from icestream.steps.movies.file_source import watch_files
+from icestream.steps.movies.import_gain import ImportGainParams, foresee_gain, import_gain
+from icestream.steps.movies.import_movies import ImportMoviesParams, foresee_movies, import_movies
 
 
 def make_movie(path: Path, *, n_frames: int = 3, side_px: int = 16, value: int = 1) -> Path:
@@ -175,7 +178,7 @@ def test_the_stream_stays_open_while_the_folder_is_missing(tmp_path: Path) -> No
     for number, found in enumerate(generator):
         if isinstance(found, Arrival):
             break
-        notes.append(found.note)
+        notes += [found.note] if isinstance(found, Pulse) else []
         if number == 20:  # two seconds, far beyond idle_s
             age(make_movie(folder / "m.mrcs"))
     assert any("not_there_yet" in note for note in notes)
@@ -277,7 +280,7 @@ def test_micrographs_are_single_images_with_what_their_header_says(tmp_path: Pat
     assert epu.acquisition is not None
     assert epu.acquisition.pixel_size_ang == pytest.approx(0.6665513)
     assert isinstance(found["ice"].record, Micrograph)
-    assert "has 3 images, a micrograph has one" in str(found["movie"].error)
+    assert "movie" not in found
 
 
 def test_the_pixel_size_of_a_binned_micrograph_is_told_as_that_of_the_raw_movie(shared_data: Path) -> None:
@@ -291,12 +294,115 @@ def test_the_pixel_size_of_a_binned_micrograph_is_told_as_that_of_the_raw_movie(
 def test_the_gain_comes_late_and_an_impossible_one_is_refused(tmp_path: Path) -> None:
     params = ImportGainParams(stable_s=0.05, give_up_s=1, rescan_s=0.05, idle_s=5)
     write_mrc(tmp_path / "bad_gain.mrc", np.full((8, 8), -1, dtype=np.float32), pixel_size_ang=1)
-    found = []
+    found: list[Any] = []
     for one in import_gain(params=params, ctx=context(tmp_path, "gain")):
-        if isinstance(one, Arrival):
+        if not isinstance(one, Pulse):
             found.append(one)
-        elif found and not (tmp_path / "the_gain.tif").exists():
+        elif len(found) == 2 and not (tmp_path / "the_gain.tif").exists():
             tifffile.imwrite(tmp_path / "the_gain.tif", np.ones((8, 8), dtype=np.float32))
-    assert "negative" in str(found[0].error)
-    assert isinstance(found[1].record, GainReference)
-    assert (found[1].record.height_px, found[1].record.operation) == (8, None)
+    nothing_yet, refused, arrived, well = found
+    assert (nothing_yet, well) == (Troubles({}), Troubles({}))  # a good one came: the refused one does not matter any more
+    assert list(refused.reasons) == ["gain:bad_gain.mrc"]
+    assert "negative" in refused.reasons["gain:bad_gain.mrc"]
+    assert isinstance(arrived.record, GainReference)
+    assert (arrived.record.height_px, arrived.record.operation) == (8, None)
+
+
+def everything(folder: Path, **params: Any) -> tuple[list[Any], str]:
+    """Return all that the source of movies says, and why it ended."""
+    settings: dict[str, Any] = {"idle_s": 0.4, "stable_s": 0.1, "give_up_s": 0.2, "rescan_s": 0.1}
+    generator = import_movies(params=ImportMoviesParams.model_validate(settings | params), ctx=context(folder))
+    said = []
+    while True:
+        try:
+            said.append(next(generator))
+        except StopIteration as ended:
+            return said, str(ended.value)
+
+
+def test_a_file_that_may_not_be_read_is_its_own_trouble_and_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.mrcs", "secret.mrcs", "z.mrcs"):
+        age(make_movie(tmp_path / name, value=ord(name[0])))
+    refusals: list[Path] = []
+
+    def check(path: Path) -> None:
+        if path.name == "secret.mrcs" and len(refusals) < 2:
+            refusals.append(path)
+            raise PermissionError(13, "Permission denied", str(path))
+        check_complete(path)
+
+    monkeypatch.setattr(file_arrival, "check_complete", check)
+    said, _ = everything(tmp_path, idle_s=1.0)
+    troubles = [one.reasons for one in said if isinstance(one, Troubles)]
+    assert troubles == [{"movies:secret.mrcs": "Permission denied"}, {}]
+    assert [one.name for one in said if isinstance(one, Arrival)] == ["a", "z", "secret"]
+    assert any("movies:secret.mrcs: Permission denied" in one.note for one in said if isinstance(one, Pulse))
+
+
+def test_a_disk_that_fails_while_a_file_is_read_does_not_make_it_broken(tmp_path: Path) -> None:
+    age(make_movie(tmp_path / "m.mrcs"))
+    tries = []
+
+    def read(path: Path, ref: str) -> Any:
+        tries.append(path)
+        if len(tries) == 1:
+            raise OSError(5, "Input/output error")
+        return Movie(file=ref, n_frames=3, height_px=16, width_px=16, format="mrc", size_bytes=1), None
+
+    params = ImportMoviesParams(idle_s=1.0, stable_s=0.1, give_up_s=1, rescan_s=0.1)
+    (found,) = arrivals(watch_files(params, context(tmp_path), read, suffixes=None))
+    assert (len(tries), found.error) == (2, None)
+
+
+def test_a_link_that_leads_nowhere_is_told(tmp_path: Path) -> None:
+    (tmp_path / "m.mrcs").symlink_to(tmp_path / "not_there.mrcs")
+    said, _ = everything(tmp_path)
+    assert list(said[0].reasons) == ["movies:m.mrcs"]
+    assert "is a link that leads nowhere" in said[0].reasons["movies:m.mrcs"]
+
+
+def test_a_single_image_is_no_movie(tmp_path: Path) -> None:
+    for name, n_frames in (("a_fractions.mrc", 3), ("a.mrc", 1), ("gain.mrc", 1)):
+        age(make_movie(tmp_path / name, n_frames=n_frames))
+    said, _ = everything(tmp_path)
+    assert [one.name for one in said if isinstance(one, Arrival)] == ["a_fractions"]
+    assert [one for one in said if isinstance(one, Troubles)] == [Troubles({})]
+    assert any("2 left out: movies:a.mrc: has one image" in one.note for one in said if isinstance(one, Pulse))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "n_frames", "told"),
+    [
+        ("**/*.tif", 3, "none of the 2 files that are there fits **/*.tif, such as movies:a.mrc"),
+        ("**/*", 1, "2 files are there, and none is what is wanted: movies:a.mrc: has one image"),
+        ("m.mrc", 3, "never arrived"),
+    ],
+)
+def test_a_stream_that_ends_with_nothing_says_why(tmp_path: Path, pattern: str, n_frames: int, told: str) -> None:
+    for name in ("a.mrc", "b.mrc"):
+        age(make_movie(tmp_path / name, n_frames=n_frames))
+    said, _ = everything(tmp_path, pattern=pattern)
+    last = [one for one in said if isinstance(one, Troubles)][-1]
+    assert list(last.reasons) == [f"movies:{pattern}"]
+    assert last.reasons[f"movies:{pattern}"].startswith(told)
+
+
+def test_a_stream_that_had_files_before_ends_without_a_word(tmp_path: Path) -> None:
+    age(make_movie(tmp_path / "other.tif"))
+    chosen = ImportMoviesParams(idle_s=0.3, stable_s=0.1, give_up_s=0.2, rescan_s=0.1, pattern="*.mrc")
+    said = list(import_movies(params=chosen, ctx=context(tmp_path, known={SeenFile("movies:purged.mrc", 1, 1)})))
+    assert [one for one in said if isinstance(one, Troubles)] == [Troubles({})]
+
+
+def test_what_is_there_before_a_session_is_made_is_foreseen(tmp_path: Path) -> None:
+    assert list(foresee_movies(ImportMoviesParams(), tmp_path)) == []
+    make_movie(tmp_path / "a.mrc")
+    (told,) = foresee_movies(ImportMoviesParams(pattern="*.tif"), tmp_path)
+    assert (told.refused, "fits *.tif" in told.text) == (False, True)
+    write_mrc(tmp_path / "gain.mrc", np.full((8, 8), np.nan, dtype=np.float32), pixel_size_ang=1)
+    (refused,) = foresee_gain(ImportGainParams(pattern="gain.mrc"), tmp_path)
+    assert (refused.refused, "64 values that are not finite" in refused.text) == (True, True)
+    write_mrc(tmp_path / "gain2.mrc", np.ones((8, 8), dtype=np.float32), pixel_size_ang=1)
+    assert list(foresee_gain(ImportGainParams(pattern="gain*.mrc"), tmp_path)) == []

@@ -1,5 +1,7 @@
 """Accepting and rejecting exposures by hand."""
 
+import json
+
 from sqlalchemy import select, update
 
 from icestream.errors import SessionError
@@ -25,10 +27,25 @@ def override(context: CommandContext, command: Override) -> str:
         raise SessionError(f"there is no override for {name} at {step}: nothing to withdraw")
     if node.type.is_source and step != source:
         raise SessionError(f"{name} did not arrive from {step} but from {source}")
+    error = _how_it_broke(context, unit, step) if node.type.is_source else None
+    if error is not None and command.verdict == "accept":
+        raise SessionError(f"{name} arrived broken ({error}), so there is nothing to accept; write its file again")
     _store(context, command, unit=unit, step=step)
-    context.controls.decide_again(events.Overridden(step, unit))
+    context.controls.decide_again(events.Overridden(step, unit, error))
     done = {"accept": "accepted", "reject": "rejected", "lift": "no longer overridden"}[command.verdict]
     return f"{name} is {done} at {step}"
+
+
+def _how_it_broke(context: CommandContext, unit: str, step: str) -> str | None:
+    """Return why an exposure arrived broken at its source, or None if it did not."""
+    outcome, failure, revision = schema.outcome, schema.failure, context.workflow.revisions[step].id
+    mine = (outcome.c.unit == unit) & (outcome.c.revision == revision)
+    row = context.writing.connection.execute(select(outcome.c["keys"], outcome.c.reason).where(mine)).first()
+    if row is None or json.loads(row[0]):
+        return None
+    broke = (failure.c.unit == unit) & (failure.c.revision == revision)
+    told = context.writing.connection.execute(select(failure.c.message).where(broke).order_by(failure.c.seq.desc())).scalar()
+    return str(told or row.reason or "for a reason that was not stored")
 
 
 def _store(context: CommandContext, command: Override, *, unit: str, step: str) -> None:

@@ -11,6 +11,7 @@ from icestream.flow.scheduling import events
 from icestream.flow.scheduling.computing import VersionRuns
 from icestream.flow.scheduling.draining import Cause, DrainReason
 from icestream.flow.scheduling.instructions import NoticeCause
+from icestream.flow.scheduling.source import Source
 from icestream.flow.storage import schema
 
 
@@ -58,12 +59,13 @@ def retry(context: CommandContext, command: Retry) -> str:
     """Try failed units again: those of one step or all, one unit or all."""
     only = None if command.step is None else context.node(command.step).name
     count, sources = 0, 0
-    for name, node in context.workflow.graph.nodes.items():
+    for name in context.workflow.graph.nodes:
         if only not in (None, name):
             continue
         chosen = [unit for unit in _failed_at(context, name) if command.unit in (None, unit)]
-        if node.type.is_source:
-            sources += len(chosen)
+        stage = context.workflow.scheduler.stages[name]
+        if isinstance(stage, Source):
+            sources += len(chosen) - len(stage.troubles.keys() & set(chosen))  # what cannot be read is tried again by itself
             continue
         for unit in chosen:
             clear_failures(context, name, unit)

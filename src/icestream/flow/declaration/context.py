@@ -1,19 +1,26 @@
 """What a step function is given beside its inputs."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
+from icestream.documents import read_lists
 from icestream.flow.declaration.program import FoundProgram, Program
 
 
 class Params(BaseModel):
-    """The parameters of a step; subclasses add fields with a description each."""
+    """The parameters of a step; subclasses add fields with a description each. A list may also be given as text, ``0, 180``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_lists(cls, given: Any) -> Any:
+        return read_lists(cls, given) if isinstance(given, Mapping) else given
 
 
 @dataclass(frozen=True)

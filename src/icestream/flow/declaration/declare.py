@@ -1,12 +1,14 @@
 """The decorators ``@step.source … @step.accumulate``."""
 
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from icestream.errors import DeclarationError
 from icestream.flow.declaration.context import Verdict
 from icestream.flow.declaration.program import Program
+from icestream.flow.declaration.source import Foreseen
 from icestream.flow.declaration.step import Accumulator, GpuUse, Kind, Port, StepType, read_signature
 from icestream.records import Acquisition, Record, Snapshot
 from icestream.records.references import check_shown
@@ -66,12 +68,23 @@ def _expect_output(name: str, hint: Any, *, parent: type) -> Any:
 class _Declare:
     """Decorators that declare steps."""
 
-    def source(self, name: str, *, version: int, output: type[Record]) -> Callable[[F], F]:
-        """Declare a generator that finds items: it yields `Arrival` and `Pulse`."""
+    def source(
+        self,
+        name: str,
+        *,
+        version: int,
+        output: type[Record],
+        foresee: "Callable[[Any, Path], Iterable[Foreseen]] | None" = None,
+    ) -> Callable[[F], F]:
+        """Declare a generator that finds items: it yields `Arrival`, `Pulse` and `Troubles`.
+
+        ``foresee(params, folder)`` says what can be known before the session is made, of the folder that ``params.root`` names.
+        """
 
         def decorate(function: F) -> F:
             roles, _, params = read_signature(name, function)
-            return _attach(function, StepType(name, version, Kind.SOURCE, function, params, (), output, arguments=roles))
+            declared = StepType(name, version, Kind.SOURCE, function, params, (), output, arguments=roles, foresee=foresee)
+            return _attach(function, declared)
 
         return decorate
 

@@ -1,10 +1,10 @@
 """Finding step types: by entry point (``icestream.steps``), ours and a plugin's alike, or as ``module:function``."""
 
 from functools import lru_cache
-from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points, packages_distributions, version
 
 from icestream.errors import DeclarationError, WorkflowError
+from icestream.flow.declaration.guard import import_attribute
 from icestream.flow.declaration.step import StepType, step_type_of
 from icestream.records import Record
 
@@ -55,18 +55,17 @@ def plugin_of(use: str) -> str:
 
 
 def _entry_of(use: str) -> EntryPoint | None:
-    return next((entry for entry in entry_points(group=GROUP) if use in (entry.name, entry.value)), None)
+    """Return the entry point of a step type; a plugin cannot take a name that icestream uses."""
+    own = __package__.partition(".")[0] + "."
+    found = [entry for entry in entry_points(group=GROUP) if use in (entry.name, entry.value)]
+    return min(found, key=lambda entry: not entry.value.startswith(own), default=None)
 
 
 def _load(use: str, target: str) -> StepType:
-    module_name, _, attribute = target.partition(":")
     try:
-        module = import_module(module_name)
-    except ImportError as error:
-        raise WorkflowError(f"step type {use!r}: module {module_name!r} cannot be imported: {error}") from error
-    if not hasattr(module, attribute):
-        raise WorkflowError(f"step type {use!r}: module {module_name!r} has no {attribute!r}")
-    return step_type_of(getattr(module, attribute))
+        return step_type_of(import_attribute(target))
+    except WorkflowError as error:
+        raise WorkflowError(f"step type {use!r}: {error}") from error
 
 
 @lru_cache(maxsize=256)
@@ -75,13 +74,12 @@ def find_record(name: str) -> type[Record]:
 
     Raises
     ------
+    WorkflowError
+        The name leads to nothing.
     DeclarationError
-        The name leads to something that is no record, or to nothing.
+        The name leads to something that is no record.
     """
-    module_name, _, path = name.partition(":")
-    found: object = import_module(module_name)
-    for part in path.split("."):
-        found = getattr(found, part, None)
+    found = import_attribute(name)
     if not (isinstance(found, type) and issubclass(found, Record)):
         raise DeclarationError(f"{name} is not a record that can be imported; declare it at the top level of its module")
     return found

@@ -1,6 +1,6 @@
 """What a source yields while it watches."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +42,25 @@ class Pulse:
     note: str
 
 
-Watch = Generator[Arrival | Pulse, None, str]
+@dataclass(frozen=True)
+class Troubles:
+    """All that a source cannot take at present, each with the reason: a file or folder reference → what is wrong with it.
+
+    Each is listed as failed, though no exposure, until a later one of these does not name it any more. ``{}``: all is well.
+    """
+
+    reasons: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What can be said of a source before it runs; with ``refused`` its session cannot be made like this."""
+
+    text: str
+    refused: bool = False
+
+
+Watch = Generator[Arrival | Pulse | Troubles, None, str]
 """What a source function returns: a generator that ends with the reason why its stream closes."""
 
 
@@ -54,6 +72,9 @@ class SourceContext(Protocol):
 
     def seen(self, file: SeenFile) -> bool:
         """Tell whether exactly this file (name, size, time) was taken before."""
+
+    def took_any(self) -> bool:
+        """Tell whether anything was taken in an earlier run."""
 
     def reading(self, file: SeenFile) -> AbstractContextManager[None]:
         """Announce that a file is being read, so that one whose reading kills the process can be told from the others.

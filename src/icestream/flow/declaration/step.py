@@ -15,15 +15,16 @@ The decorator returns the same function, so a test calls it.
 
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from icestream.errors import DeclarationError
 from icestream.flow.declaration.context import Context, Exposure, Params, Progress, Verdict
 from icestream.flow.declaration.program import Program
-from icestream.flow.declaration.source import SourceContext
+from icestream.flow.declaration.source import Foreseen, SourceContext
 from icestream.records import Acquisition, Record, Snapshot
 from icestream.records.shown import Comparison
 
@@ -92,6 +93,8 @@ class StepType:
     """Of a gate: keeps or rejects each exposure by its id alone, before it waits."""
     check: "Callable[[Any, Mapping[str, type[Record]]], None] | None" = None
     """Raises `WorkflowError` where parameters do not fit the records that generic ports are linked to."""
+    foresee: "Callable[[Any, Path], Iterable[Foreseen]] | None" = None
+    """Of a source: what its parameters and the folder say before it runs."""
     min_inputs: int = 1
     compares: Comparison | None = None
     """What is shown of two streams that the step joins."""

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from icestream.documents import read_document
 from icestream.errors import SessionError
 
 _WORD = r"^[A-Za-z0-9][A-Za-z0-9_.,:@=+-]*$"
@@ -69,13 +69,15 @@ def read_cluster_settings(path: Path) -> ClusterSettings:
         The file cannot be read, or says something that is not allowed; every problem is named.
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SessionError(f"cluster settings {path} cannot be read: {error}") from error
+        document = read_document(path)
+    except ValueError as error:
+        raise SessionError(f"cluster settings {path}: {error}") from None
     if not isinstance(document, dict):
         raise SessionError(f"cluster settings {path}: expected names and values, got {type(document).__name__}")
     try:
         return ClusterSettings.model_validate(document)
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, one['loc'])) or 'file'}: {one['msg']} (got {one['input']!r})" for one in error.errors()]
+        problems = [
+            f"{'.'.join(map(str, one['loc'])) or 'file'}: {one['msg']} (got {one['input']!r:.200})" for one in error.errors()
+        ]
         raise SessionError(f"cluster settings {path}: {'; '.join(problems)}") from error

@@ -211,6 +211,13 @@ class SourceWaits:
 
 
 @dataclass(frozen=True)
+class SourceTroubles:
+    """All that a source cannot take at present, each with the reason."""
+
+    reasons: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class SourceEnded:
     """A source ended by itself, and its stream closes; or it was ``stopped``, and nothing closes."""
 
@@ -234,7 +241,7 @@ class SourceDied:
     reading: SeenFile | None
 
 
-SourceAnswer = ItemArrived | SourceWaits | SourceEnded | SourceFailed | SourceDied
+SourceAnswer = ItemArrived | SourceWaits | SourceTroubles | SourceEnded | SourceFailed | SourceDied
 
 # About workers -----------------------------------------------------------------------------------------------------------------
 

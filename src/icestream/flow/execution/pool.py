@@ -147,8 +147,11 @@ class Pool:
 
     def _drain(self, worker: Worker) -> Iterator[Answer]:
         try:
-            while worker.connection.poll():
-                yield heard(worker, receive(worker.connection))
+            while worker in self.workers and worker.connection.poll():
+                answer = heard(worker, receive(worker.connection))
+                if isinstance(answer.message, SourceEnded | SourceFailed):  # its process was for this source alone
+                    self.dismiss(worker)
+                yield answer
         except (EOFError, OSError):
             yield from self._bury(worker)
 

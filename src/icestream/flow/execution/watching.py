@@ -31,6 +31,10 @@ class WorkerSourceContext:
         """Tell whether exactly this file was taken before."""
         return file in self.known
 
+    def took_any(self) -> bool:
+        """Tell whether anything was taken in an earlier run."""
+        return bool(self.known)
+
     @contextmanager
     def reading(self, file: SeenFile) -> Iterator[None]:
         """Write down which file is being read; refuse one that has killed the process too often."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from icestream.flow.declaration.guard import CallFailure, call_step
 from icestream.flow.declaration.registry import find_step, plugin_of
-from icestream.flow.declaration.source import Arrival, SeenFile
+from icestream.flow.declaration.source import Arrival, SeenFile, Troubles
 from icestream.flow.execution.calls import run_task, store_record
 from icestream.flow.execution.messages import (
     Call,
@@ -26,6 +26,7 @@ from icestream.flow.execution.messages import (
     ItemArrived,
     SourceEnded,
     SourceFailed,
+    SourceTroubles,
     SourceWaits,
     StopOrder,
     WatchOrder,
@@ -131,8 +132,10 @@ def _watch(say: Callable[[FromWorker], None], order: WatchOrder, stop: threading
         say(SourceEnded(reason, stopped=stop.is_set()))
 
 
-def describe_found(found: object, plugin: str) -> ItemArrived | SourceWaits:
+def describe_found(found: object, plugin: str) -> ItemArrived | SourceWaits | SourceTroubles:
     """Return the message about what a source of some plugin found."""
+    if isinstance(found, Troubles):
+        return SourceTroubles({_printable(subject): _printable(reason) for subject, reason in found.reasons.items()})
     if not isinstance(found, Arrival):
         return SourceWaits(getattr(found, "note", ""))
     stored = None if found.record is None else call_step(store_record, found.record)

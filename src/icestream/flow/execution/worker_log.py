@@ -27,7 +27,8 @@ class CarryingHandler(logging.Handler):
         if self._n_records <= _MOST_RECORDS:
             text = self.format(record)  # with the traceback, if there is one
             fields = {name: str(value) for name, value in fields_of(record).items()}
-            self._say(WorkerLog(record.levelno, record.name, text, {**self._about, **fields}))
+            own = {f"{name}_" if name in self._about else name: value for name, value in fields.items()}
+            self._say(WorkerLog(record.levelno, record.name, text, {**self._about, **own}))
         elif self._n_records == _MOST_RECORDS + 1:
             self._say(WorkerLog(logging.WARNING, __name__, "more records of this call are left out", self._about))
 

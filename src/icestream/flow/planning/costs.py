@@ -4,9 +4,10 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, literal_column, select
+from sqlalchemy import Connection, func, select
 
 from icestream.flow.storage import schema
+from icestream.flow.storage.dialects import json_text, outcome_rowid
 from icestream.flow.storage.file_refs import files_named_in, resolve_ref
 from icestream.flow.storage.session import Session
 
@@ -37,8 +38,7 @@ def _newest_keys(connection: Connection, revision: int) -> list[str]:
     """Return the keys that a step's own newest results have: of its items, or of its versions."""
     outcome, snapshot = schema.outcome, schema.snapshot
     items = (outcome.c.revision == revision) & (outcome.c.status == "item")
-    out = func.json_extract(outcome.c["keys"], "$.out")
-    newest = select(out).where(items).order_by(literal_column("outcome.rowid").desc()).limit(_N_TIMES)
+    newest = select(json_text(outcome.c["keys"], "out")).where(items).order_by(outcome_rowid().desc()).limit(_N_TIMES)
     found = [key for key in connection.execute(newest).scalars() if key]
     if found:
         return found

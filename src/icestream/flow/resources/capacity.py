@@ -1,6 +1,5 @@
 """What one runner may use, and what all runners of the machine may use together."""
 
-import getpass
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import psutil
 
+from icestream.account import user_name
 from icestream.flow.resources.broker import Broker
 from icestream.flow.resources.devices import find_gpus
 from icestream.flow.resources.fairness import Tokens
@@ -43,11 +43,4 @@ def machine_broker(settings: Settings, machine: Machine, describe: Callable[[], 
     """Return the broker of a runner of this machine; ``describe`` tells who looks at the ledger its session and what runs."""
     setting = settings.ledger
     table = None if setting == "" else Ledger(Path(setting) if setting else None)
-    return Broker(table, machine_capacity(machine), describe, user=_user_name())
-
-
-def _user_name() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container may run under a number that has no name
-        return str(os.getuid())
+    return Broker(table, machine_capacity(machine), describe, user=user_name())

@@ -66,7 +66,9 @@ def build_workflow(
     acquisition = session.document.acquisition.model_dump(exclude_none=True)
     revisions = activate_revisions(connection, graph, acquisition)
     others = tell_other_versions(graph, {name: revision.params for name, revision in revisions.items()})
-    notices += [Notify("warning", text, cause=NoticeCause.PROGRAM) for text in [*missing, *others]]
+    notices += [
+        Notify("warning", one.text, one.step, cause=NoticeCause.PROGRAM, subject=one.program) for one in [*missing, *others]
+    ]
     fingerprint = fingerprint_of(revisions)
     scheduler = Scheduler(graph, judge_for, resuming.load_overrides(connection))
     scheduler.uptime_s = uptime_s

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection
 
 from icestream import __version__
-from icestream.files import sweep_temporaries
+from icestream.files import TemporarySweep
 from icestream.flow.commands.dispatch import carry_out_commands
 from icestream.flow.execution.executor import Answer, Executor, Request, hear
 from icestream.flow.execution.messages import CallAnswer, CallProgress, ExecutorNotice, SourceAnswer
@@ -40,6 +40,8 @@ _LOG = logging.getLogger(__name__)
 
 _POLL_S = 0.5
 _KEPT_NOTICES = 100
+_SWEEP_S = 0.05
+"""How long each cycle looks for what dead attempts left: a session may have hundreds of thousands of files."""
 
 
 @dataclass
@@ -52,6 +54,7 @@ class Runner:
     cluster: Executor | None = None
     _status_table: StatusTable = field(default_factory=StatusTable)
     _notices: "deque[str]" = field(default_factory=lambda: deque(maxlen=_KEPT_NOTICES))
+    _sweep: TemporarySweep | None = None
     _to_tell: list[Notify] = field(default_factory=list)  # what was found while the workflow was built
 
     def __post_init__(self) -> None:
@@ -125,7 +128,7 @@ class Runner:
     def _begin(self) -> None:
         about = {"version": __version__, "pid": os.getpid(), "host": socket.gethostname(), "cores": self.settings.cores}
         log_event(_LOG, logging.INFO, "runner started", fence=self.store.fence, **about)
-        sweep_temporaries(self.parts.place.health.results_folder)
+        self._sweep = TemporarySweep(self.parts.place.health.results_folder)
         sweep_work_folders(work_root(self.session.folder, self.settings.scratch))
         resume(self.parts)
         self.engine.sources.start_all(self.engine.workflow)
@@ -168,7 +171,7 @@ class Runner:
         if stop.asked:
             waited = time.monotonic() - stop.asked_at > self.settings.drain_s
             return stop.asked > 1 or not work.running or waited
-        busy = work.running or len(work.ready) or workflow.scheduler.delayed or workflow.backlog.more or pauses.first
+        busy = work.running or len(work.ready) or workflow.scheduler.delayed or workflow.backlog.more or "person" in pauses
         return not busy and all(stage.closed for stage in workflow.scheduler.stages.values())
 
     def _cycle(self) -> None:
@@ -198,6 +201,8 @@ class Runner:
         after_commit(parts)
         for request in assigned:
             self._give(request)
+        if self._sweep is not None:
+            self._sweep.go_on(alive=engine.work.running, seconds=_SWEEP_S)
         if parts.edits.outdated:
             self._to_tell += reload(parts)
             watch_again(parts)

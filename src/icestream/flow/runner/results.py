@@ -4,7 +4,7 @@ import json
 import logging
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from icestream import __version__
 from icestream.flow.declaration import outcomes
@@ -133,8 +133,9 @@ class ResultHandler:
             return
         made = [StoredResult(task.key, f"{task.step}:{entry.position}", message.record)]
         made += [StoredResult(assignment_key(task.key, unit), unit, record) for unit, record in message.assignments.items()]
-        for stored in made:
-            store_result(writing, workflow.tasks, task, stored, message.cost)
+        for number, stored in enumerate(made):  # what the entry took is counted once
+            cost = message.cost if number == 0 else replace(message.cost, wall_s=0.0, cpu_s=0.0)
+            store_result(writing, workflow.tasks, task, stored, cost)
         assignments = {stored.unit: stored.key for stored in made[1:]}
         writing.store_state(
             task.step, entry.position, state_key=task.key, state=message.state, state_version=message.state_version

@@ -112,6 +112,10 @@ class Sources:
         text = f"the source {step} failed ({count}×) and is restarted: {message}"
         return Notify(level, text, step, cause=NoticeCause.SOURCE, subject=None if reading is None else reading.ref)
 
+    def keeps_failing(self, step: str) -> bool:
+        """Tell whether a source has failed so often in a row that people should see it."""
+        return self._failures[step] >= _ALERT_AFTER_FAILURES
+
     def recovered(self, step: str) -> None:
         """Note that a source works."""
         self._failures.pop(step, None)

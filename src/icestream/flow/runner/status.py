@@ -10,6 +10,7 @@ from sqlalchemy import Connection, delete, func, insert, select
 from icestream.flow.declaration import outcomes
 from icestream.flow.scheduling import instructions
 from icestream.flow.scheduling.scheduler import Scheduler
+from icestream.flow.scheduling.source import Source
 from icestream.flow.storage import schema
 from icestream.flow.storage.pauses import ActivePause
 from icestream.flow.storage.revisions import Revision
@@ -29,6 +30,8 @@ class StepStatus:
     rejected: int
     closed: bool
     note: str
+    skipped: int = 0
+    absent: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,14 +95,20 @@ class Board:
             rejected=counts[outcomes.Status.REJECTED],
             closed=stage.closed,
             note=self.notes.get(name) or stage.wait_reason,
+            skipped=counts[outcomes.Status.SKIPPED],
+            absent=counts[outcomes.Status.ABSENT],
         )
 
     def report(self, running: Mapping[str, int], *, finished: bool, reason: str) -> RunReport:
         """Return how the run ended."""
         steps = self.steps(running)
-        sources = [name for name, stage in self.scheduler.stages.items() if stage.node.type.is_source]
-        arrived = sum(sum(self.counts.get(name, Counter()).values()) for name in sources)
+        arrived = sum(self._arrived(stage) for stage in self.scheduler.stages.values() if isinstance(stage, Source))
         return RunReport(finished, reason, arrived, sum(step.failed for step in steps), steps)
+
+    def _arrived(self, source: Source) -> int:
+        """Count the exposures of a source: neither those of another one, nor what it could not take."""
+        counts = self.counts.get(source.name, Counter())
+        return counts.total() - counts[outcomes.Status.ABSENT] - len(source.troubles)
 
 
 @dataclass

@@ -24,19 +24,25 @@ class Computing(Stage):
         core.emit(Dispatch(self.name, unit.id, inputs))
 
     def answered(self, core: Core, event: events.Decided) -> None:
-        """Take the answer of a worker; one to inputs that have changed meanwhile counts for nothing."""
-        unit = core.units.get(event.unit)
-        if unit is None or self.name not in unit.running:
-            return
-        if self.name in unit.stale:
-            self.try_now(core, unit.id)
+        """Take the answer of a worker."""
+        if self.disregards(core, event.unit):
             return
         self.count_failure(core, failed=False)
         self.failures.pop(event.unit, None)
-        core.settle(unit, self, event.outcome)
+        core.settle(core.units[event.unit], self, event.outcome)
         if event.outcome.status is Status.ITEM and self.node.publishes_versions:
             self.publish(core, event.outcome.keys["out"])
         self._note_end(core, event.unit)
+
+    def disregards(self, core: Core, unit_id: str) -> bool:
+        """Tell whether the end of an attempt counts for nothing; a unit whose inputs have changed meanwhile is decided again."""
+        unit = core.units.get(unit_id)
+        if unit is None or self.name not in unit.running:
+            return True
+        if self.name not in unit.stale:
+            return False
+        self.try_now(core, unit_id)
+        return True
 
     def withdrawn(self, core: Core, event: events.Withdrawn) -> None:
         """Take back a unit whose task had not begun."""

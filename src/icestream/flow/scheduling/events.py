@@ -1,5 +1,6 @@
 """What happens to the scheduler."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from icestream.flow.declaration.outcomes import FailureKind, Keys, Outcome, Outcomes
@@ -59,6 +60,14 @@ class Absorbed:
 
 
 @dataclass(frozen=True)
+class Troubled:
+    """All that a source cannot take at present: files and folders by their references, each with the reason."""
+
+    step: str
+    reasons: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class SourceClosed:
     """A source ended."""
 
@@ -76,10 +85,11 @@ class Retried:
 
 @dataclass(frozen=True)
 class Overridden:
-    """A person decided about a unit at a step by hand, or took such a decision back."""
+    """A person decided about a unit at a step by hand, or took such a decision back; ``error`` says how it had arrived broken."""
 
     step: str
     unit: str
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +131,6 @@ class Tick:
 
 
 Asked = Retried | Overridden | Released | Drained | Resumed
-StepEvent = Arrived | Published | Decided | Failed | Absorbed | SourceClosed | Withdrawn | Asked
+StepEvent = Arrived | Published | Decided | Failed | Absorbed | SourceClosed | Troubled | Withdrawn | Asked
 """What happens to one step."""
 Event = StepEvent | Tick

@@ -48,11 +48,16 @@ def decide_by_hand(node: Node, inputs: Mapping[str, tuple[str, ...]], weight: in
     return None
 
 
-def source_outcome(outcome: Outcome, override: ManualVerdict | None) -> Outcome:
-    """Return what a source says of a unit when a hand-made decision is put on it, or taken off."""
+def source_outcome(outcome: Outcome, override: ManualVerdict | None, *, error: str | None = None) -> Outcome:
+    """Return what a source says of a unit when a hand-made decision is put on it, or taken off.
+
+    What arrived broken, for the reason ``error``, can be set aside; it cannot be accepted.
+    """
     key = outcome.keys.get("out") or outcome.keys.get("rejected")
     if key is None:
-        return outcome
+        if override is not None and not override.accepted:
+            return replace(outcome, status=Status.REJECTED, reason=override.sentence)
+        return outcome if outcome.status is Status.FAILED else replace(outcome, status=Status.FAILED, reason=error)
     if override is not None and not override.accepted:
         return replace(outcome, status=Status.REJECTED, keys={"rejected": key}, reason=override.sentence)
     return replace(outcome, status=Status.ITEM, keys={"out": key}, reason=None)

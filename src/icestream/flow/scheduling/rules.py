@@ -14,6 +14,8 @@ def published(stage: Stage, core: Core, event: events.Published) -> None:
 
 def failed(stage: Stage, core: Core, event: events.Failed) -> None:
     """Take a bad end of an attempt: try again after a while, or give up."""
+    if stage.disregards(core, event.unit):
+        return
     counts = stage.failures.setdefault(event.unit, {})
     counts[event.kind] = counts.get(event.kind, 0) + 1
     delay_s = retry_delay_s(event.kind, counts[event.kind])
@@ -47,7 +49,7 @@ def overridden(stage: Stage, core: Core, event: events.Overridden) -> None:
     unit = core.units.get(event.unit)
     if unit is None:
         return
-    reopen_below(stage, core)
+    reopen_below(stage, core, "an override was made or withdrawn")
     if stage.name in unit.running:
         unit.stale.add(stage.name)  # what its worker says will be put aside, and the unit decided again
     stage.drop(unit.id)
@@ -57,11 +59,11 @@ def overridden(stage: Stage, core: Core, event: events.Overridden) -> None:
     core.release(unit)
 
 
-def reopen_below(stage: Stage, core: Core) -> None:
-    """Open the streams again that are fed by a step where something is decided by hand."""
+def reopen_below(stage: Stage, core: Core, reason: str) -> None:
+    """Open the streams again that are fed by a step where something is decided again."""
     for one in core.below(stage):
         if one.closed and not one.node.type.is_source:
-            one.reopen(core, "an override was made or withdrawn")
+            one.reopen(core, reason)
 
 
 def drained(stage: Stage, core: Core, event: events.Drained) -> None:

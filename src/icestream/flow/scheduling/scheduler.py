@@ -149,6 +149,7 @@ class Scheduler:
         name = stage.name
         if name in unit.running or stage.has(unit.id):
             return
+        unit.weighed[name] = unit.n_changes
         shut = stage.shut
         if shut and (unit.id, name) not in self.overrides:  # what people decide by hand needs no work
             self.settle(unit, stage, Outcome(Status.ABSENT, reason=shut, weight=0))
@@ -177,12 +178,15 @@ class Scheduler:
         stage.held.pop(unit.id, None)
         stage.note(unit.outcomes.get(name), outcome)
         unit.outcomes[name] = outcome
+        unit.n_changes += 1
+        change = unit.n_changes
         self.out.append(Settle(name, unit.id, outcome))
         if outcome.status not in (Status.SKIPPED, Status.ABSENT):
             stage.mark(self, "open", "its first outcome")
         unit.settling += 1  # one that decides at once must not release a unit that others below have still to decide again
         for dependent in self._takers[name]:
-            if dependent.node.domain == unit.domain:
+            known = unit.weighed.get(dependent.name, -1) >= change  # through another input that this one decided at once
+            if dependent.node.domain == unit.domain and not known:
                 self._decide_again(unit, dependent)
         unit.settling -= 1
         self.release(unit)

@@ -30,6 +30,8 @@ class Unit:
     running: set[str] = field(default_factory=set)
     stale: set[str] = field(default_factory=set)  # steps that run on inputs that have changed since
     settling: int = 0  # so many outcomes are being handed down to what depends on them
+    n_changes: int = 0
+    weighed: dict[str, int] = field(default_factory=dict)  # step -> how many changes it has taken into account
     bound: dict[tuple[str, str], str] = field(default_factory=dict)  # (step, port#index) -> key of the snapshot used
 
 
@@ -136,6 +138,10 @@ class Stage:
 
     def has(self, unit_id: str) -> bool:
         """Tell whether the step has taken a unit, and not decided it yet."""
+        return False
+
+    def disregards(self, core: Core, unit_id: str) -> bool:
+        """Tell whether the end of an attempt counts for nothing."""
         return False
 
     def drop(self, unit_id: str) -> None:

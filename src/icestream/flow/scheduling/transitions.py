@@ -33,7 +33,8 @@ _ROWS: dict[type, tuple[Rule, ...]] = {
     # event              source             map                  filter               gate             collect          accumulate
     events.Arrived: (Source.arrived, ignored, ignored, ignored, ignored, ignored),
     events.SourceClosed: (Source.ended, ignored, ignored, ignored, ignored, ignored),
-    events.Published: (rules.published, rules.published, ignored, ignored, ignored, rules.published),
+    events.Troubled: (Source.troubled, ignored, ignored, ignored, ignored, ignored),
+    events.Published: (Source.published, rules.published, ignored, ignored, ignored, rules.published),
     events.Decided: (ignored, Computing.answered, Computing.answered, ignored, ignored, ignored),
     events.Failed: (ignored, rules.failed, rules.failed, ignored, ignored, rules.failed),
     events.Withdrawn: (ignored, Computing.withdrawn, Computing.withdrawn, ignored, ignored, ignored),

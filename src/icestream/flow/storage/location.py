@@ -1,7 +1,6 @@
 """Where the store of a session is: a file, or a schema of a PostgreSQL database, named by a URL that holds no password."""
 
 import configparser
-import getpass
 import hashlib
 import os
 import re
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
+from icestream.account import expand_home, user_name
 from icestream.errors import SessionError
 
 SCHEMES = ("postgresql", "postgres")
@@ -94,7 +94,7 @@ def locate_server(url: str, *, session: str, folder: Path) -> Server:
         named = ", ".join(name for name in unknown if name.isidentifier()) or "an option of its URL"
         raise SessionError(f"store: {named}: not known; must be one of {', '.join(_OPTIONS)}")
     service = read_service(options["service"]) if "service" in options else {}
-    user = unquote(parts.username or "") or service.get("user") or getpass.getuser()
+    user = unquote(parts.username or "") or service.get("user") or user_name()
     schema = options.get("schema")
     return Server(
         host=options.get("host") or host or service.get("host") or "localhost",
@@ -139,7 +139,7 @@ def read_service(name: str) -> Mapping[str, str]:
     SessionError
         The file cannot be read, or has no such service.
     """
-    path = Path(os.environ.get("PGSERVICEFILE") or Path.home() / ".pg_service.conf")
+    path = expand_home(os.environ.get("PGSERVICEFILE") or "~/.pg_service.conf")
     parser = configparser.ConfigParser(interpolation=None, delimiters=("=",), strict=False)
     try:
         parser.read_string(path.read_text(encoding="utf-8"))
@@ -164,7 +164,7 @@ def find_password(server: Server) -> str | None:
         return given
     if server.service is not None and (given := read_service(server.service).get("password")):
         return given
-    path = Path(os.environ.get("PGPASSFILE") or Path.home() / ".pgpass")
+    path = expand_home(os.environ.get("PGPASSFILE") or "~/.pgpass")
     if not path.is_file():
         return None
     if path.stat().st_mode & 0o077:

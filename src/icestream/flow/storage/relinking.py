@@ -1,5 +1,6 @@
 """Changing where a root of raw data is: after the data were moved, or a session was brought to another machine."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from icestream.flow.storage.claiming import LEASE_S, RunnerRow, read_runner_row
 from icestream.flow.storage.database import engine_for
 from icestream.flow.storage.exported_links import mend_exported_links
 from icestream.flow.storage.file_refs import resolve_ref
-from icestream.flow.storage.session import DOCUMENT, Session, dump_document
+from icestream.flow.storage.session import DOCUMENT, Session, check_roots_apart, dump_document
 from icestream.flow.storage.store_trouble import explain
 
 _SHOWN = 5
@@ -36,7 +37,15 @@ class RelinkReport:
 def relink_root(
     session: Session, name: str, folder: Path, *, force: bool = False, lease_s: float = LEASE_S
 ) -> tuple[Session, RelinkReport]:
-    """Let the root ``name`` be ``folder``; return the session as it is now, and what was found there.
+    """Let the root ``name`` be ``folder``, as `relink_roots` does."""
+    relinked, reports = relink_roots(session, {name: folder}, force=force, lease_s=lease_s)
+    return relinked, reports[name]
+
+
+def relink_roots(
+    session: Session, folders: Mapping[str, Path], *, force: bool = False, lease_s: float = LEASE_S
+) -> tuple[Session, dict[str, RelinkReport]]:
+    """Let roots, by name, be other folders: all, or none. Return the session as it is now, and what was found there.
 
     Links of exported projects into the root follow it.
 
@@ -47,6 +56,21 @@ def relink_root(
     SessionError
         There is no such root or folder, or none of the known files is there (and not ``force``).
     """
+    checked = {name: _check(session, name, folder, force=force, lease_s=lease_s) for name, folder in folders.items()}
+    roots = {**session.document.roots, **{name: str(report.folder) for name, (report, _) in checked.items()}}
+    document = session.document.model_copy(update={"roots": roots})
+    check_roots_apart(session.folder, document)
+    publish_text(session.folder / DOCUMENT, dump_document(document))
+    reports = {}
+    for name, (report, known) in checked.items():
+        old = Path(session.roots[name])
+        n_links = mend_exported_links(session.folder, old_root=old, new_root=report.folder, known=known)
+        reports[name] = replace(report, n_links=n_links)
+    return Session(session.folder, document), reports
+
+
+def _check(session: Session, name: str, folder: Path, *, force: bool, lease_s: float) -> tuple[RelinkReport, set[str]]:
+    """Return what is found of a root in a folder, and the names in the root of all files that the session knows."""
     known_roots = session.document.roots
     if name not in known_roots:
         raise SessionError(f"{session.folder}: has no root {name!r}; it has {', '.join(sorted(known_roots)) or 'none'}")
@@ -61,11 +85,7 @@ def relink_root(
             f"{folder}: has none of the {len(report.missing) + len(report.changed)} files that the session knows "
             f"({examples}, …); --force makes it the root anyway"
         )
-    document = session.document.model_copy(update={"roots": {**known_roots, name: str(folder)}})
-    publish_text(session.folder / DOCUMENT, dump_document(document))
-    names = {ref.partition(":")[2] for ref in known}
-    n_links = mend_exported_links(session.folder, old_root=Path(session.roots[name]), new_root=folder, known=names)
-    return Session(session.folder, document), replace(report, n_links=n_links)
+    return report, {ref.partition(":")[2] for ref in known}
 
 
 def _known_files(session: Session, name: str, *, lease_s: float) -> dict[str, int]:

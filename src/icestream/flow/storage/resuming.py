@@ -15,6 +15,7 @@ from icestream.flow.scheduling.computing import VersionRuns
 from icestream.flow.scheduling.gate import Gate
 from icestream.flow.scheduling.overriding import ManualVerdict
 from icestream.flow.scheduling.scheduler import Scheduler
+from icestream.flow.scheduling.source import Source
 from icestream.flow.scheduling.stage import Stage, Unit
 from icestream.flow.storage import schema
 from icestream.flow.storage.drains import load_drains
@@ -30,6 +31,8 @@ def load_stages(connection: Connection, scheduler: Scheduler, revisions: Mapping
         stage.marked = _stream_state(connection, revision)
         stage.decided = _count_outcomes(connection, revision)
         _load_version(connection, stage, revision)
+        if isinstance(stage, Source):
+            _load_troubles(connection, stage, revision)
         if isinstance(stage, Timed):
             _load_opening(connection, stage, revision)
         if isinstance(stage, Batch):
@@ -44,6 +47,16 @@ def load_stages(connection: Connection, scheduler: Scheduler, revisions: Mapping
     for step, why in load_drains(connection).items():
         if step in scheduler.stages:
             scheduler.stages[step].set_drained(why)
+
+
+def _load_troubles(connection: Connection, stage: Source, revision: int) -> None:
+    """Load what a source could not take when it was last heard: what failed there and is no exposure."""
+    outcome, exposure = schema.outcome, schema.exposure
+    known = select(exposure.c.unit).where(exposure.c.unit == outcome.c.unit).exists()
+    mine = (outcome.c.revision == revision) & (outcome.c.status == Status.FAILED.value) & ~known
+    for unit, reason in connection.execute(select(outcome.c.unit, outcome.c.reason).where(mine)):
+        stage.troubles[unit] = reason or ""
+    stage.decided[Status.FAILED] -= len(stage.troubles)
 
 
 def _load_opening(connection: Connection, stage: Timed, revision: int) -> None:

@@ -8,15 +8,16 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from icestream.documents import read_document
 from icestream.errors import SessionError
-from icestream.files import publish_text
+from icestream.files import SESSION_DOCUMENT, SESSION_FOLDERS, publish_text
 from icestream.flow.storage.location import Location, hide_passwords, is_url, locate_server
 from icestream.flow.workflow.acquiring import refuse_impossible
 from icestream.flow.workflow.building import build_graph
 from icestream.flow.workflow.graph import Graph, StepSpec, Workflow
 from icestream.records import Acquisition
 
-DOCUMENT = "session.yaml"
+DOCUMENT = SESSION_DOCUMENT
 STORE = "icestream.db"
 _ROOT_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 
@@ -94,6 +95,7 @@ def create_session(folder: Path, document: SessionDocument) -> Session:
     if (folder / DOCUMENT).exists():
         raise SessionError(f"{folder}: already has a session; choose another folder, or run this one")
     _check_roots(document)
+    check_roots_apart(folder, document)
     location = Session(folder, document).store_at
     if not isinstance(location, Path):  # with the schema in it, so that a session that is moved finds its store again
         document = document.model_copy(update={"store": str(location)})
@@ -120,23 +122,20 @@ def open_session(folder: Path) -> Session:
     if not path.is_file():
         raise SessionError(f"{folder}: is not a session (it has no {DOCUMENT}); make one with `icestream new`")
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        loaded = read_document(path)
+    except ValueError as error:
+        raise SessionError(hide_passwords(f"{path}: {error}")) from None
+    try:
         if not isinstance(loaded, dict):
             raise SessionError(
                 f"{path}: {'is empty' if loaded is None else 'is not a mapping of names to values'}; "
                 "a session has `name` and `steps`"
             )
         document = SessionDocument.model_validate(loaded)
-    except UnicodeDecodeError:
-        raise SessionError(f"{path}: is not text") from None
-    except OSError as error:
-        raise SessionError(f"{path}: cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise SessionError(f"{path}: is not YAML: {hide_passwords(str(error))}") from None
     except ValidationError as error:
         lines = [
             f"{'.'.join(map(str, issue['loc']))}: {issue['msg']}"
-            + ("" if issue["type"] == "impossible" else f" (got {issue['input']!r})")
+            + ("" if issue["type"] == "impossible" else f" (got {issue['input']!r:.200})")
             for issue in error.errors()
         ]
         raise SessionError(hide_passwords(f"{path}: " + "; ".join(lines))) from None
@@ -156,3 +155,18 @@ def _check_roots(document: SessionDocument) -> None:
     for name in document.roots:
         if not _ROOT_NAME.match(name) or name == "session":
             raise SessionError(f"root {name!r}: a root's name is made of a-z, 0-9 and _, and is not 'session'")
+
+
+def check_roots_apart(folder: Path, document: SessionDocument) -> None:
+    """Refuse raw data among what the session itself writes: it would process its own results without end.
+
+    Raises
+    ------
+    SessionError
+        Naming the root.
+    """
+    home = folder.resolve()
+    for name, root in document.roots.items():
+        path = (folder / root).resolve()
+        if path.is_relative_to(home) and SESSION_FOLDERS.intersection(path.relative_to(home).parts[:1]):
+            raise SessionError(f"{name}: {path} is a folder into which the session {home} writes; raw data are read elsewhere")

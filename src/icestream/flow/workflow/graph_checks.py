@@ -94,7 +94,7 @@ def check_params(name: str, step_type: StepType, spec: StepSpec, later: set[str]
             elif not parameter:
                 problems.append(f"step {name!r}: {issue['msg'].removeprefix('Value error, ')}")
             else:
-                got = "not given" if issue["type"] == "missing" else f"{issue['input']!r}: {issue['msg']}"
+                got = "not given" if issue["type"] == "missing" else f"{issue['input']!r:.200}: {issue['msg']}"
                 problems.append(f"step {name!r}: parameter {parameter!r} is {got}")
         return dict(given), problems
 

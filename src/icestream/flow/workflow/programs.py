@@ -4,14 +4,14 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from icestream.documents import read_document
 from icestream.errors import SessionError, WorkflowError
 from icestream.flow.declaration.program import FoundProgram, Program, ProgramSettings
 
@@ -35,12 +35,15 @@ def read_program_settings(path: Path | None) -> dict[str, ProgramSettings]:
     if path is None:
         return {}
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = read_document(path)
+    except ValueError as error:
+        raise SessionError(f"file of programs {path} (ICESTREAM_PROGRAMS): {error}") from None
+    try:
         return TypeAdapter(dict[str, ProgramSettings]).validate_python(document or {})
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SessionError(f"file of programs {path} (ICESTREAM_PROGRAMS) cannot be read: {error}") from error
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, one['loc'])) or 'file'}: {one['msg']} (got {one['input']!r})" for one in error.errors()]
+        problems = [
+            f"{'.'.join(map(str, one['loc'])) or 'file'}: {one['msg']} (got {one['input']!r:.200})" for one in error.errors()
+        ]
         raise SessionError(f"file of programs {path} (ICESTREAM_PROGRAMS): {'; '.join(problems)}") from error
 
 
@@ -120,7 +123,16 @@ def _probe(program: Program, path: Path, _stamp: tuple[int, int, int], environme
     return version
 
 
-def look_for_programs(graph: "Graph", file: Path | None) -> list[str]:
+@dataclass(frozen=True)
+class Trouble:
+    """What is to be told of a program of a step."""
+
+    step: str
+    program: str
+    text: str
+
+
+def look_for_programs(graph: "Graph", file: Path | None) -> "list[Trouble]":
     """Let the nodes of a graph know the programs that they run; return a sentence for each that was not found.
 
     ``file`` is the facility's file of programs. It is read only where a step runs one.
@@ -135,7 +147,7 @@ def look_for_programs(graph: "Graph", file: Path | None) -> list[str]:
             try:
                 found[program.identity_name] = find_program(program, settings.get(program.name, ProgramSettings()))
             except WorkflowError as error:
-                missing.append(f"step {name!r} ({node.type.name}): {error}")
+                missing.append(Trouble(name, program.name, f"step {name!r} ({node.type.name}): {error}"))
         if found:
             graph.nodes[name] = replace(node, programs=found)
     return missing
@@ -151,7 +163,7 @@ def require_programs(graph: "Graph", file: Path | None) -> None:
     """
     missing = look_for_programs(graph, file)
     if missing:
-        raise WorkflowError("\n".join(missing))
+        raise WorkflowError("\n".join(one.text for one in missing))
 
 
 def program_identity(node: "Node", pinned: Mapping[str, Any] | None) -> dict[str, str]:
@@ -162,11 +174,15 @@ def program_identity(node: "Node", pinned: Mapping[str, Any] | None) -> dict[str
     return {name: found.identity for name, found in node.programs.items()}
 
 
-def tell_other_versions(graph: "Graph", revisions: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def tell_other_versions(graph: "Graph", revisions: Mapping[str, Mapping[str, Any]]) -> "list[Trouble]":
     """Return a sentence for each program that is not the one with which a revision, given by its parameters, was begun."""
     return [
-        f"{name}: {found.name} is {found.identity} now; this revision was begun with {revisions[name][key]} and continues "
-        f"without recomputing anything (`icestream restart` begins a new one)"
+        Trouble(
+            name,
+            found.name,
+            f"{name}: {found.name} is {found.identity} now; this revision was begun with {revisions[name][key]} and continues "
+            f"without recomputing anything (`icestream restart` begins a new one)",
+        )
         for name, node in graph.nodes.items()
         for key, found in node.programs.items()
         if revisions.get(name, {}).get(key, found.identity) != found.identity

@@ -1,17 +1,19 @@
 """Import micrographs that were summed elsewhere, and bring them into the session: one format, with a thumbnail."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from icestream.errors import FileFormatError, ItemError
-from icestream.flow import Context, Field, SourceContext, Watch, step
+from icestream.errors import ItemError, OtherKind
+from icestream.flow import Context, Field, Foreseen, SourceContext, Watch, step
 from icestream.io.image import image_header, read_image, write_mrc
 from icestream.io.metadata import place_exposure
 from icestream.io.movie import movie_header
+from icestream.io.other_images import name_of_other
 from icestream.io.preview import write_preview
 from icestream.records import Acquisition, ExposureMetadata, Micrograph
-from icestream.steps.movies.file_source import FileSourceParams, watch_files
+from icestream.steps.movies.file_source import FileSourceParams, foresee_files, watch_files
 
 _SUFFIXES = frozenset({".mrc", ".map", ".tif", ".tiff", ".png", ".jpg", ".jpeg"})
 _MOVIE_KINDS = ("mrc", "tiff")
@@ -25,7 +27,12 @@ class ImportMicrographsParams(FileSourceParams):
     dose_weighted: bool = Field(False, description="The micrographs are dose-weighted already")
 
 
-@step.source("import_micrographs", version=1, output=Micrograph)
+def foresee_micrographs(params: ImportMicrographsParams, folder: Path) -> Iterator[Foreseen]:
+    """Yield what is to be said of the folder of micrographs before it is watched."""
+    return foresee_files(params, folder, suffixes=_SUFFIXES)
+
+
+@step.source("import_micrographs", version=1, output=Micrograph, foresee=foresee_micrographs)
 def import_micrographs(params: ImportMicrographsParams, ctx: SourceContext) -> Watch:
     """Take micrographs (MRC, TIFF, PNG or JPEG) from a folder as they are completed."""
 
@@ -41,11 +48,16 @@ def read_micrograph(path: Path, ref: str, *, bin: float, dose_weighted: bool) ->
     Raises
     ------
     FileFormatError
-        The file is no image, or holds more than one.
+        The file is no image.
+    OtherKind
+        It holds more than one image, or is an overview or a reference by its name.
     """
+    what = name_of_other(path)
+    if what is not None:
+        raise OtherKind(path, f"is {what} by its name, not a micrograph")
     header = image_header(path)
     if header.n_images != 1:
-        raise FileFormatError(path, f"has {header.n_images} images, a micrograph has one; import movies with import_movies")
+        raise OtherKind(path, f"has {header.n_images} images, a micrograph has one; import movies with import_movies")
     metadata, acquisition = ExposureMetadata(), None
     if header.format.startswith(_MOVIE_KINDS):
         full = movie_header(path)

@@ -1,26 +1,24 @@
 """What the sources that import files have in common: parameters, identity, and the loop."""
 
-import hashlib
-import re
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from icestream.errors import SourceGone
-from icestream.flow import Arrival, Field, Params, Pulse, SeenFile, SourceContext, Watch
-from icestream.flow.declaration.guard import CallFailure, call_step
-from icestream.io.ready import check_complete
-from icestream.records import Acquisition, Record
-from icestream.steps.movies.folder_watch import FolderWatch, Found, Stamp
+from icestream.errors import OtherKind
+from icestream.flow import Arrival, Field, Foreseen, Params, Pulse, SourceContext, Troubles, Watch
+from icestream.flow.declaration.guard import CallFailure
+from icestream.io.raw_folder import RawFolder, Scan
+from icestream.logs import log_event
+from icestream.steps.movies.file_arrival import ReadRecord, Renames, check_on_record, make_arrival, ref_of
+from icestream.steps.movies.folder_watch import FolderWatch, Found
 from icestream.units import Second
 
-_MIB = 1 << 20
-_OPERATIONAL = {"operational": True}
-_UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
+_LOG = logging.getLogger(__name__)
 
-ReadRecord = Callable[[Path, str], tuple[Record, Acquisition | None]]
-"""``(path, reference) → (record, what the file says about the acquisition)``."""
+_OPERATIONAL = {"operational": True}
 
 
 class FileSourceParams(Params):
@@ -57,136 +55,173 @@ class FileSourceParams(Params):
     )
 
 
-def content_identity(name: str, path: Path, size_bytes: int) -> str:
-    """Return the identity of a file: name relative to its root, size, and a hash of its first and last MiB."""
-    hashed = hashlib.sha256()
-    with path.open("rb") as handle:
-        hashed.update(handle.read(_MIB))
-        if size_bytes > _MIB:
-            handle.seek(max(_MIB, size_bytes - _MIB))
-            hashed.update(handle.read(_MIB))
-    return f"{name}|{size_bytes}|{hashed.hexdigest()}"
-
-
-def safe_name(path: Path) -> str:
-    """Return the file's stem as a name that is harmless in file names, STAR files and shells."""
-    stem = path.name.split(".")[0] if path.name.count(".") == 1 else path.name.rsplit(".", 1)[0]
-    return _UNSAFE.sub("_", stem).lstrip(".-")[:120] or "unnamed"
-
-
 def watch_files(
-    params: FileSourceParams, ctx: SourceContext, read: ReadRecord, *, suffixes: frozenset[str] | None, count_broken: bool = True
+    params: FileSourceParams,
+    ctx: SourceContext,
+    read: ReadRecord,
+    *,
+    suffixes: frozenset[str] | None,
+    refuse_broken: bool = False,
 ) -> Watch:
     """Watch a folder and yield its files as they become complete.
 
     Parameters
     ----------
     read
-        Makes the record of a complete file.
+        Makes the record of a complete file. It raises `OtherKind` for a good file of another kind: that is left out.
     suffixes
         Only files with these endings are looked at, possibly followed by one of a compression; all if unset.
-    count_broken
-        Files that arrive broken count towards ``max_files``.
+    refuse_broken
+        A broken file is not an item: it is listed among what cannot be taken, until a good one arrives.
     """
     folder = ctx.path(f"{params.root}:.")
-    renames = _Renames(ctx, params.root, folder)
+    renames = Renames(ctx, params.root, folder)
     with FolderWatch(
-        folder,
-        params.pattern,
-        partial(_check, ctx, params.root, folder),
+        RawFolder(folder, params.pattern, suffixes),
+        partial(check_on_record, ctx, params.root, folder),
         stable_s=params.stable_s,
         give_up_s=params.give_up_s,
         rescan_s=params.rescan_s,
         taken=renames.taken,
-        suffixes=suffixes,
     ) as watch:
-        count, idle_s, looked_at = 0, 0.0, time.monotonic()
+        taking = _Taking(params, ctx, read, watch, renames, refuse_broken)
+        idle_s, looked_at = 0.0, time.monotonic()
         while not ctx.stopping():
-            found = watch.poll()
-            wanted = len(found) if params.max_files is None else max(0, params.max_files - count - renames.before)
-            for one in found[:wanted]:
-                arrival = _arrival(ctx, params.root, folder, one, read)
-                yield arrival
-                renames.note(one)
-                count += count_broken or arrival.error is None
-            if params.max_files is not None and count + renames.before >= params.max_files:
+            before = taking.count
+            yield from taking.take_all(watch.poll())
+            yield from taking.tell_troubles()
+            if taking.is_full:
                 return f"{params.max_files} files arrived"
             now = time.monotonic()
-            idle_s = 0.0 if found or watch.unreadable else idle_s + (now - looked_at)
+            idle_s = 0.0 if taking.count > before or watch.unreadable else idle_s + (now - looked_at)
             looked_at = now
             if idle_s >= params.idle_s:
-                for one in watch.give_up():
-                    yield _arrival(ctx, params.root, folder, one, read)
+                yield from taking.take_all(watch.give_up())
+                yield from taking.tell_troubles(at_the_end=True)
                 return f"no new file for {params.idle_s:g} s"
-            yield Pulse(watch.unreadable or f"{len(watch.candidates)} files are being written")
-            ctx.wait(0.05 if watch.candidates or found else 0.1)
+            yield Pulse(taking.note)
+            ctx.wait(0.05 if watch.candidates or taking.count > before else 0.1)
     return "stopping"
 
 
-def _check(ctx: SourceContext, root: str, folder: Path, path: Path) -> None:
-    """Check that a file is complete, on the record: a broken header may kill the process."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise SourceGone(f"{path}: {error}") from error
-    with ctx.reading(SeenFile(f"{root}:{_text(path.relative_to(folder))}", status.st_size, status.st_mtime_ns)):
-        check_complete(path)
+@dataclass
+class _Taking:
+    """What a source has taken of its folder, what it has not, and why."""
+
+    params: FileSourceParams
+    ctx: SourceContext
+    read: ReadRecord
+    watch: FolderWatch
+    renames: Renames
+    refuse_broken: bool
+    count: int = 0
+    _others: dict[str, str] = field(default_factory=dict)
+    """Good files of another kind, by their references."""
+    _broken: dict[str, str] = field(default_factory=dict)
+    _told: Mapping[str, str] | None = None
+    _logged: set[str] = field(default_factory=set)
+
+    @property
+    def is_full(self) -> bool:
+        """As many files have arrived as were wanted."""
+        return self.params.max_files is not None and self.count + self.renames.before >= self.params.max_files
+
+    def take_all(self, found: list[Found]) -> Iterator[Arrival]:
+        """Yield what arrives, until enough has."""
+        for one in found:
+            if self.is_full:
+                return
+            arrival = self._take(one)
+            if arrival is not None:
+                yield arrival
+                self.renames.note(one)
+                self.count += 1
+
+    def _take(self, found: Found) -> Arrival | None:
+        ref = self._ref(found.path)
+        answer = make_arrival(self.ctx, ref, found, self.read, folder=self.watch.wanted.root)
+        if isinstance(answer, OtherKind):
+            self._others[ref] = answer.reason
+        elif isinstance(answer, CallFailure):
+            self.watch.take_back(found, answer.message)
+        elif self.refuse_broken and answer.error is not None:
+            self._broken[ref] = answer.error.removeprefix(f"{ref.partition(':')[2]}: ")
+        else:
+            self._others.pop(ref, None)
+            self._broken.clear()
+            return answer
+        return None
+
+    def _ref(self, path: Path) -> str:
+        return ref_of(self.params.root, self.watch.wanted.root, path)
+
+    def tell_troubles(self, *, at_the_end: bool = False) -> Iterator[Troubles]:
+        """Yield what cannot be taken, if that is not what was told last."""
+        reasons = {self._ref(path): reason for path, reason in self.watch.troubles.items()} | self._broken
+        if at_the_end and not self.count and not self.renames.before and not self.ctx.took_any():
+            reasons |= self._nothing()
+        if reasons != self._told:
+            self._told = reasons
+            yield Troubles(reasons)
+        for ref, reason in {**self._left_out(), **self._others}.items():
+            if ref not in self._logged:
+                self._logged.add(ref)
+                log_event(_LOG, logging.INFO, "left out", file=ref, reason=reason)
+
+    def _left_out(self) -> dict[str, str]:
+        return {self._ref(path): reason for path, reason in self.watch.seen.left_out.items()}
+
+    def _nothing(self) -> dict[str, str]:
+        """Return what is wrong where a stream ends to which nothing has arrived."""
+        subject = f"{self.params.root}:{self.params.pattern}"
+        single = self.watch.wanted.single_file
+        if single is not None:
+            return {} if self.watch.troubles or self._broken else {subject: "never arrived"}
+        text = say_nothing_fits(self.watch.seen, self.params, self._others, self._ref)
+        return {} if text is None else {subject: text}
+
+    @property
+    def note(self) -> str:
+        """What the source is doing, and what it has not taken."""
+        if self.watch.unreadable:
+            return self.watch.unreadable
+        refused = self.watch.troubles
+        parts = [f"{len(self.watch.candidates.keys() - refused.keys())} files are being written"]
+        troubles = {self._ref(path): reason for path, reason in refused.items()} | self._broken
+        parts += [_some("cannot be taken", troubles)] if troubles else []
+        nothing = None if self.count or self.renames.before else self._nothing_fits()
+        parts += [nothing] if nothing else [_some("left out", self._others)] if self._others else []
+        parts += [self.watch.no_events] if self.watch.no_events else []
+        left_out = self._left_out()
+        parts += [_some("not followed", left_out)] if left_out else []
+        return "; ".join(parts)
+
+    def _nothing_fits(self) -> str | None:
+        return say_nothing_fits(self.watch.seen, self.params, self._others, self._ref)
 
 
-def _read_on_the_record(ctx: SourceContext, file: SeenFile, path: Path, read: ReadRecord) -> tuple[Record, Acquisition | None]:
-    with ctx.reading(file):
-        return read(path, file.ref)
+def _some(what: str, reasons: Mapping[str, str]) -> str:
+    """Return how many things were met with what, and the first of them."""
+    first = min(reasons)
+    return f"{len(reasons)} {what}: {first}: {reasons[first]}" + (" …" if len(reasons) > 1 else "")
 
 
-def _arrival(ctx: SourceContext, root: str, folder: Path, found: Found, read: ReadRecord) -> Arrival:
-    """Read a file; whatever is wrong with it becomes the reason why it arrives broken."""
-    relative = _text(found.path.relative_to(folder))
-    ref = f"{root}:{relative}"
-    file = SeenFile(ref, found.stamp.size_bytes, found.stamp.modified_ns)
-    identity: str | CallFailure = call_step(content_identity, relative, found.path, found.stamp.size_bytes)
-    answer: tuple[Record, Acquisition | None] | CallFailure | None = None
-    error = found.error
-    if isinstance(identity, CallFailure):
-        error, identity = identity.message, f"{relative}|{found.stamp.size_bytes}|unreadable"
-    elif not _text(found.path.relative_to(folder)).isprintable() or not _is_text(found.path.relative_to(folder)):
-        error = "its name has unprintable characters; rename it"
-    elif error is None:
-        answer = call_step(_read_on_the_record, ctx, file, found.path, read)
-    if isinstance(answer, CallFailure):
-        error, answer = answer.message, None
-    record, acquisition = answer or (None, None)
-    told = None if error is None else error.replace(f"{folder}/", "").encode(errors="backslashreplace").decode()
-    return Arrival(identity, safe_name(found.path), record, file, acquisition, told)
+def say_nothing_fits(scan: Scan, params: FileSourceParams, others: Mapping[str, str], ref: Callable[[Path], str]) -> str | None:
+    """Return a sentence where files are there and none is what is wanted; None while nothing is there, or something fits."""
+    if others:
+        return _some("files are there, and none is what is wanted", others)
+    if not scan.others or scan.example is None or scan.files:
+        return None
+    fits = "it has none of the formats that can be read" if params.pattern in ("**/*", "*") else f"fits {params.pattern}"
+    return f"none of the {scan.others} files that are there {fits}, such as {ref(scan.example)}"
 
 
-def _is_text(path: Path) -> bool:
-    return _text(path) == path.as_posix()
-
-
-def _text(path: Path) -> str:
-    """Return a path as text that can be stored: bytes that are no UTF-8 are written out."""
-    return path.as_posix().encode(errors="backslashreplace").decode()
-
-
-class _Renames:
-    """Recognises files that were taken before, also under another name."""
-
-    def __init__(self, ctx: SourceContext, root: str, folder: Path) -> None:
-        self._ctx, self._root, self._folder = ctx, root, folder
-        self._by_stamp: dict[Stamp, Path] = {}
-        self.before = 0
-
-    def note(self, found: Found) -> None:
-        """Remember a file that was taken in this run."""
-        self._by_stamp[found.stamp] = found.path
-
-    def taken(self, path: Path, stamp: Stamp) -> bool:
-        """Tell whether this file was taken in an earlier run, or is one that was taken and then renamed."""
-        relative = _text(path.relative_to(self._folder))
-        if self._ctx.seen(SeenFile(f"{self._root}:{relative}", stamp.size_bytes, stamp.modified_ns)):
-            if stamp not in self._by_stamp:
-                self._by_stamp[stamp] = path
-                self.before += 1
-            return True
-        earlier = self._by_stamp.get(stamp)
-        return earlier is not None and earlier != path and not earlier.exists()
+def foresee_files(params: FileSourceParams, folder: Path, *, suffixes: frozenset[str] | None) -> Iterator[Foreseen]:
+    """Yield what is to be said of a folder before it is watched: what cannot be read, and that nothing in it fits."""
+    scan = RawFolder(folder, params.pattern, suffixes).scan()
+    for path, error in scan.troubles.items():
+        if not isinstance(error, FileNotFoundError):  # it may appear later
+            yield Foreseen(f"{path} ({params.root}): cannot be read: {error.strerror}")
+    nothing = say_nothing_fits(scan, params, {}, partial(ref_of, params.root, folder))
+    if nothing is not None:
+        yield Foreseen(f"{folder} ({params.root}): {nothing}")

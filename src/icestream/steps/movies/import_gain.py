@@ -1,12 +1,15 @@
 """Import the gain reference, also when it comes late."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from icestream.flow import Field, SourceContext, Watch, step
+from icestream.errors import ItemError
+from icestream.flow import Field, Foreseen, SourceContext, Watch, step
 from icestream.io.gain import read_gain
+from icestream.io.raw_folder import RawFolder
 from icestream.records import Acquisition, GainReference
-from icestream.steps.movies.file_source import FileSourceParams, watch_files
+from icestream.steps.movies.file_source import FileSourceParams, foresee_files, watch_files
 
 
 class ImportGainParams(FileSourceParams):
@@ -27,14 +30,28 @@ class ImportGainParams(FileSourceParams):
     )
 
 
-@step.source("import_gain", version=1, output=GainReference)
+def foresee_gain(params: ImportGainParams, folder: Path) -> Iterator[Foreseen]:
+    """Yield why the gain references that are there already would be refused, if none of them can be used."""
+    yield from foresee_files(params, folder, suffixes=None)
+    refused = []
+    for path in RawFolder(folder, params.pattern).scan().files:
+        try:
+            read_gain(path)
+        except (ItemError, OSError) as error:
+            refused.append(Foreseen(f"the gain reference is refused: {error}", refused=True))
+        else:
+            return
+    yield from refused
+
+
+@step.source("import_gain", version=1, output=GainReference, foresee=foresee_gain)
 def import_gain(params: ImportGainParams, ctx: SourceContext) -> Watch:
     """Take the gain reference as soon as it appears; movies wait for it, and each uses the newest at its first use."""
 
     def read(path: Path, ref: str) -> tuple[GainReference, Acquisition | None]:
         return read_gain_reference(path, ref, operation=params.operation)
 
-    return watch_files(params, ctx, read, suffixes=None, count_broken=False)
+    return watch_files(params, ctx, read, suffixes=None, refuse_broken=True)
 
 
 def read_gain_reference(

@@ -1,13 +1,14 @@
 """Import movies while the camera writes them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from icestream.errors import FileFormatError
-from icestream.flow import Field, SourceContext, Watch, step
+from icestream.errors import FileFormatError, OtherKind
+from icestream.flow import Field, Foreseen, SourceContext, Watch, step
 from icestream.io.metadata import find_sidecar, merge_acquisition, merge_metadata, place_exposure, read_sidecar
 from icestream.io.movie import movie_header
 from icestream.records import Acquisition, ExposureMetadata, Movie
-from icestream.steps.movies.file_source import FileSourceParams, watch_files
+from icestream.steps.movies.file_source import FileSourceParams, foresee_files, watch_files
 
 _SUFFIXES = frozenset({".mrc", ".mrcs", ".st", ".tif", ".tiff", ".eer"})
 
@@ -18,7 +19,12 @@ class ImportMoviesParams(FileSourceParams):
     read_metadata: bool = Field(True, description="Read headers and EPU or SerialEM sidecars for acquisition values")
 
 
-@step.source("import_movies", version=2, output=Movie)
+def foresee_movies(params: ImportMoviesParams, folder: Path) -> Iterator[Foreseen]:
+    """Yield what is to be said of the folder of movies before it is watched."""
+    return foresee_files(params, folder, suffixes=_SUFFIXES)
+
+
+@step.source("import_movies", version=2, output=Movie, foresee=foresee_movies)
 def import_movies(params: ImportMoviesParams, ctx: SourceContext) -> Watch:
     """Take movies from a folder as they are completed, with what their headers and sidecars say."""
 
@@ -35,8 +41,12 @@ def read_movie(path: Path, ref: str, *, read_metadata: bool) -> tuple[Movie, Acq
     ------
     FileFormatError, TruncatedFile
         The file is no movie, or is shorter than its header declares.
+    OtherKind
+        It is a single image: a sum, an overview, a gain reference.
     """
     header = movie_header(path)
+    if header.n_frames == 1:
+        raise OtherKind(path, "has one image, a movie has several; import micrographs with import_micrographs")
     metadata, acquisition = _metadata_of(path, header.metadata, header.acquisition) if read_metadata else (None, None)
     movie = Movie(
         file=ref,

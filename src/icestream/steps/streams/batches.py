@@ -22,6 +22,12 @@ def number_passed(progress: Progress, counted: Counted) -> int:
     return progress.passed_weight if counted == "particles" else progress.passed
 
 
+def say_counted(progress: Progress, counted: Counted) -> str:
+    """Return what a number counts, for people: exposures where none of those that arrived carries more than itself."""
+    arrived, weight = progress.waiting + progress.passed, progress.waiting_weight + progress.passed_weight
+    return "exposures" if arrived and arrived == weight else counted
+
+
 def hours(seconds: float) -> str:
     """Return a time as people say it."""
     return f"{seconds / 3600:g} h" if seconds >= 3600 else f"{seconds / 60:g} min"
@@ -31,7 +37,7 @@ class BatchesParams(Params):
     """When a batch is complete."""
 
     count: int = Field(ge=1, description="Close a batch when this many are waiting")
-    counted: Counted = Field("exposures", description="What is counted")
+    counted: Counted = Field("exposures", description="What is counted; an item without particles counts as one")
     after_h: float | None = Field(
         None, gt=0, description="Close a batch with what there is this many hours of running after its first arrived"
     )
@@ -50,7 +56,11 @@ def close_batches(progress: Progress, params: BatchesParams) -> Verdict:
     if progress.released or number >= params.count or progress.elapsed_s >= time_s:
         return Verdict(accepted=True, last=last)
     limit = "" if params.after_h is None else f", or {hours(time_s)} after its first arrived"
-    return wait(f"{number} of {params.count} {params.counted}{limit}", until_s=None if params.after_h is None else time_s)
+    counted = say_counted(progress, params.counted)
+    return wait(
+        f"{number} of {params.count} {counted}{limit}",
+        until_s=None if params.after_h is None else time_s,
+    )
 
 
 def _check_ascending(at: list[int]) -> list[int]:
@@ -65,7 +75,7 @@ class MilestonesParams(Params):
     at: Annotated[list[Annotated[int, PydanticField(ge=1)]], AfterValidator(_check_ascending)] = Field(
         default=[25_000, 50_000, 100_000], min_length=1, description="Close a set at each of these numbers"
     )
-    counted: Counted = Field("particles", description="What is counted")
+    counted: Counted = Field("particles", description="What is counted; an item without particles counts as one")
     then: Literal["double", "end", "stop"] = Field(
         "double",
         description="After the last of them: continue at every doubling, only at the end of the stream, or take nothing more",
@@ -80,13 +90,13 @@ def close_milestones(progress: Progress, params: MilestonesParams) -> Verdict:
     """
     passed = number_passed(progress, params.counted)
     number = passed + number_of(progress, params.counted)
-    target = _next_milestone(passed, params)
+    target, counted = _next_milestone(passed, params), say_counted(progress, params.counted)
     if target is None:
-        return keep() if progress.released else wait(f"{number} {params.counted}; the next set closes at the end")
+        return keep() if progress.released else wait(f"{number} {counted}; the next set closes at the end")
     if progress.released or number >= target:
         last = params.then == "stop" and number >= params.at[-1]
-        return Verdict(accepted=True, reason=f"{number} {params.counted}", last=last)
-    return wait(f"{number} of {target} {params.counted}")
+        return Verdict(accepted=True, reason=f"{number} {counted}", last=last)
+    return wait(f"{number} of {target} {counted}")
 
 
 def _next_milestone(passed: int, params: MilestonesParams) -> int | None:

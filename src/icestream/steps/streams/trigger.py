@@ -6,7 +6,7 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from icestream.flow import Field, Params, Progress, Verdict, keep, reject, step, wait
-from icestream.steps.streams.batches import Counted, hours, number_of
+from icestream.steps.streams.batches import Counted, hours, number_of, say_counted
 from icestream.steps.streams.membership import draw_lot
 
 
@@ -17,7 +17,7 @@ class TriggerParams(Params):
         "growing", description="Pass on everything from then on, or only what is waiting, once, and then close"
     )
     count: int | None = Field(None, ge=1, description="Open when this many are waiting")
-    counted: Counted = Field("exposures", description="What is counted")
+    counted: Counted = Field("exposures", description="What is counted; an item without particles counts as one")
     after_h: float | None = Field(None, gt=0, description="Open this many hours of running after the first arrived")
     manual: bool = Field(False, description="Wait for a person to release it, whatever the number")
     release_after_h: float | None = Field(
@@ -72,22 +72,22 @@ def _time_limit_s(params: TriggerParams) -> float:
 
 
 def _why_now(progress: Progress, params: TriggerParams, time_s: float) -> str | None:
-    number = number_of(progress, params.counted)
+    number, counted = number_of(progress, params.counted), say_counted(progress, params.counted)
     if progress.released:
         return "released by a person"
     if params.count is not None and number >= params.count:
-        return f"{number} of {params.count} {params.counted}"
+        return f"{number} of {params.count} {counted}"
     if progress.elapsed_s >= time_s:
-        return f"{'nobody released it for ' if params.manual else ''}{hours(time_s)}, with {number} {params.counted}"
+        return f"{'nobody released it for ' if params.manual else ''}{hours(time_s)}, with {number} {counted}"
     if progress.stream_closed and params.if_short == "pass" and not params.manual:
-        return f"the stream closed with {number} {params.counted}"
+        return f"the stream closed with {number} {counted}"
     return None
 
 
 def _what_for(progress: Progress, params: TriggerParams, time_s: float) -> str:
-    number = number_of(progress, params.counted)
+    number, counted = number_of(progress, params.counted), say_counted(progress, params.counted)
     if params.manual:
-        told = f"{number} {params.counted} are waiting for a person to release them"
+        told = f"{number} {counted} are waiting for a person to release them"
     else:
-        told = f"{number} {params.counted}" if params.count is None else f"{number} of {params.count} {params.counted}"
+        told = f"{number} {counted}" if params.count is None else f"{number} of {params.count} {counted}"
     return told if math.isinf(time_s) else f"{told}, or {hours(time_s)} after the first arrived"
