@@ -220,8 +220,8 @@ def _beats_relion(patches: int) -> list[Target]:
 
 _NOISY = (
     "Beyond it are weak particles (0.35 of the contrast, 24 e/Å², 0.6 to 1 µm) and particles of 100 Å. On the development seeds, "
-    "templates learned from the true places are 0.048 and 0.035 off there, which noise alone makes; the picker was 0.051 and "
-    "0.049 off. Centring in every round of learning was no better and found fewer of the weak ones (F1 0.77 for 0.87)."
+    "templates learned from the true places are 0.048 and 0.035 off there, and the picker was 0.051 and 0.049 off. Centring in "
+    "every round of learning was no better, and found fewer of the weak ones (F1 0.77 for 0.87 on seeds 101 to 103)."
 )
 _CENTRED = (
     Target(
