@@ -155,6 +155,7 @@ def sum_movie(
     bin: float = 1.0,
     first_frame: int = 0,
     halves: bool = False,
+    from_frame_0: bool = False,
 ) -> MovieSums:
     """Move every frame back to where the specimen was and add up, all sums in one pass.
 
@@ -177,6 +178,8 @@ def sum_movie(
     halves
         Also add up even and odd frames apart, with noise that is independent. Dose weights are normalised by those of all
         frames, so that the halves add up to the whole.
+    from_frame_0
+        Count the local motion from frame 0 instead, which stretches the rings.
 
     Notes
     -----
@@ -187,7 +190,7 @@ def sum_movie(
     weights = None if dose is None else factorise_dose_weights(dose, first_frame=first_frame, n_frames=n_frames)
     of_frame = np.ones((n_frames, 1), dtype=np.float32) if weights is None else weights.of_frame  # (n, r)
     columns = of_frame.shape[1]
-    since = reference_terms(dose, n_frames=n_frames, bin=bin)
+    since = np.zeros(3) if from_frame_0 else reference_terms(dose, n_frames=n_frames, bin=bin)
     sums = detector.place.zeros((columns * (2 if halves else 1), *shape), "float32")
     number = 0
     for images, times in _in_chunks(frames, detector, group=-(-n_frames // _LARGEST_WARPS)):
@@ -204,7 +207,7 @@ def sum_movie(
         _add(sums, images, detector, first=number - len(times), fields_yx_px=np.stack(fields), weights=parts)
     onward = (
         None
-        if dose is None or local_coefficients is None
+        if dose is None or local_coefficients is None or from_frame_0
         else _from_reference_to_mean(local_coefficients, since=since, n_frames=n_frames, shape=shape)
     )
     return _finish(sums, weights, halves=halves, new_shape=binned_shape(shape, bin=bin), onward=onward)

@@ -12,7 +12,7 @@ from icestream.algorithms.motion.align import MotionEstimate, align_movie
 from icestream.algorithms.motion.crop import Area, CroppedFrames, crop_detector, move_local_model
 from icestream.algorithms.motion.frames import Detector, Frames
 from icestream.algorithms.motion.sum import DoseModel, MovieSums, reference_terms, sum_movie
-from icestream.flow import Context, Field, Params, step
+from icestream.flow import Context, Field, Params, before, step
 from icestream.io.image import write_mrc
 from icestream.io.movie import open_movie
 from icestream.io.preview import write_preview
@@ -34,6 +34,11 @@ class MotionParams(Params):
 
     local: bool = Field(
         True, description="Also correct motion that differs over the field; dropped where the data do not show it"
+    )
+    local_reference: Literal["mean", "first frame"] = Field(
+        "mean",
+        description="From where local motion is counted: the mean over the frames leaves the rings of the CTF where they are",
+        json_schema_extra=before(6, "first frame"),
     )
     patches: tuple[int, int] | None = Field(None, description="Patches along y and x; chosen by the frame size if unset")
     max_shift_px: Pixel = Field(100.0, gt=0, description="How far a frame may be from the mean position")
@@ -129,18 +134,9 @@ def correct_motion(
         motion = _align(used, detector, params, electrons_per_px=_electrons_per_px(acquisition, group=group, finer=finer))
         ctx.progress(0.6, "adding up")
         dose = _dose_model(acquisition, params, group=group, finer=finer)
-        sums = sum_movie(
-            used,
-            detector,
-            global_yx_px=motion.global_yx_px,
-            local_coefficients=motion.local_coefficients,
-            dose=dose,
-            bin=params.bin,
-            first_frame=start,
-            halves=params.write_halves,
-        ).to_numpy()
+        sums = _add_up(used, detector, motion, params, dose=dose, first_frame=start)
         del frames, used, detector  # so that their memory on a GPU can be handed back
-    since = reference_terms(dose, n_frames=len(motion.global_yx_px), bin=params.bin)
+    since = reference_terms(dose, n_frames=len(motion.global_yx_px), bin=params.bin) if params.local_reference == "mean" else None
     record = describe_motion(motion, since=since, finer=finer, area=area, shape=(use.height_px, use.width_px))
     use = use.model_copy(update={"hot_pixels": publish_hot_pixels(hot_yx, ctx), "crop_px": _as_tuple(area)})
     micrograph = _publish(sums, record, use, params=params, movie=movie, pixel_size_ang=acquisition.pixel_size_ang, ctx=ctx)
@@ -162,6 +158,29 @@ def _align(frames: Frames, detector: Detector, params: MotionParams, *, electron
         group=params.group,
         electrons_per_px=electrons_per_px,
     )
+
+
+def _add_up(
+    frames: Frames,
+    detector: Detector,
+    motion: MotionEstimate,
+    params: MotionParams,
+    *,
+    dose: DoseModel | None,
+    first_frame: int,
+) -> MovieSums:
+    """Return the sums of the frames, on the host."""
+    return sum_movie(
+        frames,
+        detector,
+        global_yx_px=motion.global_yx_px,
+        local_coefficients=motion.local_coefficients,
+        dose=dose,
+        bin=params.bin,
+        first_frame=first_frame,
+        halves=params.write_halves,
+        from_frame_0=params.local_reference == "first frame",
+    ).to_numpy()
 
 
 def _eer_reading(movie: Movie, params: MotionParams, acquisition: Acquisition) -> tuple[int, int]:
