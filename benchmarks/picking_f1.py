@@ -94,7 +94,9 @@ def main(folder: Path, *, with_relion: bool) -> None:
             elif label == "relion_log":
                 picked = pick_with_relion(image)
             else:
-                found = pick_particles_2d(-image, diameter_px=searched_px, min_distance_px=distance_px, n_rounds=0, threshold=0.0)
+                found = pick_particles_2d(
+                    -image, diameter_px=searched_px, min_distance_px=distance_px, n_rounds=0, threshold=0.0, centre=False
+                )
                 best = max(range(20, len(found.score), 5), key=lambda n: f1(found.yx_px[:n], truth, image.shape))
                 picked = found.yx_px[:best]
             held_out = path.name.removesuffix(".bin_avg.png") in HELD_OUT

@@ -215,6 +215,7 @@ def pick_particles_2d(
     threshold: float | None = None,
     false_discovery_rate: float = 0.05,
     n_rounds: int = 3,
+    centre: bool = True,
 ) -> Blobs:
     """Find bright particles of a roughly known size.
 
@@ -232,6 +233,8 @@ def pick_particles_2d(
         Accepted fraction of false picks where the threshold is chosen.
     n_rounds
         How often the template is learned again; with 0 the blob response itself is the score.
+    centre
+        Move the picks to the middle of their particles.
     """
     small = reduce_micrograph_2d(image, diameter_px=float(np.sqrt(diameter_px[0] * diameter_px[1])))
     scale = np.array(image.shape) / np.array(small.shape)  # (2,)
@@ -247,9 +250,10 @@ def pick_particles_2d(
     peaks = max((learn(trusting=trusting) for trusting in (False, True)), key=lambda found: found.evidence(false_discovery_rate))
     level = peaks.threshold(false_discovery_rate) if threshold is None else threshold
     yx_px, score = peaks.yx_px[peaks.score >= level], peaks.score[peaks.score >= level]
-    yx_px = centre_particles_2d(flat, peaks.response, yx_px, diameter_px=middle, radius_px=0.65 * largest, n_rounds=n_rounds)
-    apart = suppress_neighbours(yx_px, min_distance_px=distance)
-    yx_px, score = yx_px[apart], score[apart]
+    if centre:
+        yx_px = centre_particles_2d(flat, peaks.response, yx_px, diameter_px=middle, radius_px=0.65 * largest, n_rounds=n_rounds)
+        apart = suppress_neighbours(yx_px, min_distance_px=distance)
+        yx_px, score = yx_px[apart], score[apart]
     alike = reject_outliers_2d(remove_background_2d(small, diameter_px=largest), yx_px, radius_px=0.5 * smallest)
     return Blobs(yx_px[alike] * scale, score[alike], level)  # Fourier cropping leaves pixel 0 where it is
 

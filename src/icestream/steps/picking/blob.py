@@ -4,7 +4,7 @@ import numpy as np
 
 from icestream.algorithms.particles.pick_blob import pick_particles_2d
 from icestream.errors import ItemError
-from icestream.flow import Context, Field, Params, step
+from icestream.flow import Context, Field, Params, before, step
 from icestream.io.blocks import dtype_of, to_block
 from icestream.io.image import read_image
 from icestream.records import Acquisition, Micrograph, Picks
@@ -29,6 +29,7 @@ class PickBlobParams(Params):
     min_distance_ang: Angstrom | None = Field(
         None, gt=0, description="Smallest distance of two picks; unset: 0.7 times the middle diameter"
     )
+    centre: bool = Field(True, description="Move the picks to the middle of their particles", json_schema_extra=before(2, False))
 
 
 @step.map("pick_blob", version=2, reads=("pixel_size_ang",), memory_gb=2.0)
@@ -61,6 +62,7 @@ def pick_blobs(micrograph: Micrograph, params: PickBlobParams, acquisition: Acqu
         min_distance_px=(params.min_distance_ang or 0.7 * diameter_ang) / pixel_ang,
         threshold=params.threshold,
         false_discovery_rate=params.false_fraction,
+        centre=params.centre,
     )
     count = len(found.score) if params.max_picks is None else min(len(found.score), params.max_picks)
     table = np.zeros(count, dtype=dtype_of(Picks.block_columns))
