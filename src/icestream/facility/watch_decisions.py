@@ -10,7 +10,7 @@ ALERT_AFTER = 3
 FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 600.0
 LONG_RUN_S = 600.0
-"""A runner that fell after so long starts the count of falls anew."""
+"""A runner that fell after so long starts the count of falls again."""
 
 
 class Phase(StrEnum):

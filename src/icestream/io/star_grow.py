@@ -14,7 +14,7 @@ _HEAD_BYTES = 4 << 20
 def settle_star_table(path: Path, name: str, *, labels: Sequence[str], before: Mapping[str, Table], rows_bytes: int) -> int:
     """Bring a growing file to this head and the first ``rows_bytes`` of its rows; return its size.
 
-    A later head or later rows, of an attempt that was interrupted, vanish. A file with another head is written anew and
+    A later head or later rows, of an attempt that was interrupted, vanish. A file with another head is written again and
     replaced whole.
 
     Parameters

@@ -1,7 +1,7 @@
 """How far a CTF may be from the best one: errors from the likelihood at a distance, not from its top alone.
 
 Where rings are faint the top of the likelihood is narrow, for noise bends it too, and its foot is wide, for the amplitude of the
-rings is measured anew for each CTF. So a standard error is a third of the distance at which the likelihood has fallen as it does
+rings is measured again for each CTF. So a standard error is a third of the distance at which the likelihood has fallen as it does
 at three standard errors, wherever that is more than the curvature of the top says (profile likelihood; Venzon & Moolgavkar 1988,
 Appl. Stat. 37, 87).
 """

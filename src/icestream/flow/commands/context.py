@@ -51,7 +51,7 @@ class Controls(Protocol):
 
     @property
     def is_outdated(self) -> bool:
-        """The workflow was edited: other commands wait until it is built anew."""
+        """The workflow was edited: other commands wait until it is rebuilt."""
 
     def handle(self, event: Event) -> None:
         """Let the scheduler take an event."""

@@ -29,7 +29,7 @@ def plan_edit(session: Session, command: Edit, *, cores: int) -> Plan:
     SessionError
         No step has this name, or the store cannot be read.
     """
-    document, anew = session.document, frozenset[str]()
+    document, afresh = session.document, frozenset[str]()
     match command:
         case Set():
             document = with_params(document, command.step, command.params)
@@ -40,8 +40,8 @@ def plan_edit(session: Session, command: Edit, *, cores: int) -> Plan:
         case Restart() | Reset():
             if command.step not in document.steps:
                 raise SessionError(f"no step is called {command.step!r}; known: {', '.join(document.steps)}")
-            anew = frozenset(session.graph().descendants(command.step))
-    return plan_document(session, document, anew=anew, cores=cores)
+            afresh = frozenset(session.graph().descendants(command.step))
+    return plan_document(session, document, afresh=afresh, cores=cores)
 
 
 def _new_branch(command: Branch) -> NewBranch:
@@ -78,7 +78,7 @@ def apply_document(context: CommandContext, command: Apply) -> str:
 
 
 def take_up(context: CommandContext, document: SessionDocument, *, reason: str, by_hand: bool = False) -> str:
-    """Check an edited document, write it, and let the runner build itself anew from it.
+    """Check an edited document, write it, and let the runner rebuild itself from it.
 
     The file is written before the commit: should the runner die between the two, the next one finds the edit and makes the same
     revisions from it.

@@ -299,7 +299,7 @@ def _judge(node: Node) -> tuple[Callable[[Progress], Verdict], int]:
 
 
 def _find_released(drains: Mapping[str, DrainReason], steps: Mapping[str, PlannedRevision]) -> dict[str, bool]:
-    """Return the drained steps that go on, as their gate is asked anew; for each, whether the gate may drain it again."""
+    """Return the drained steps that go on, as their gate is asked again; for each, whether the gate may drain it again."""
     gates = {name: step.node for name, step in steps.items() if step.node.type.is_gate and not step.kept}
     return {
         step: step in gates[why.by].closes

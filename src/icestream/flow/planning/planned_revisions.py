@@ -34,9 +34,9 @@ class PlannedRevision:
 
 
 def plan_revisions(
-    connection: Connection, graph: Graph, acquisition: Mapping[str, object], *, anew: frozenset[str] = frozenset()
+    connection: Connection, graph: Graph, acquisition: Mapping[str, object], *, afresh: frozenset[str] = frozenset()
 ) -> dict[str, PlannedRevision]:
-    """Return what `activate_revisions` would make of ``graph``, with the steps in ``anew`` computed afresh."""
+    """Return what `activate_revisions` would make of ``graph``, with the steps in ``afresh`` computed from the start."""
     rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in connection.execute(select(schema.revision).order_by(schema.revision.c.number)).mappings():
         rows[row["step"]].append(dict(row))
@@ -58,10 +58,10 @@ def plan_revisions(
         before = None if active is None else _revision(active, params)
         if before is not None and same:
             epoch = 1 + max(row["epoch"] for row in earlier)
-            revision = replace(before, id=0, number=earlier[-1]["number"] + 1, epoch=epoch) if node.name in anew else before
+            revision = replace(before, id=0, number=earlier[-1]["number"] + 1, epoch=epoch) if node.name in afresh else before
         else:
             number, epoch = (earlier[-1]["number"] + 1, earlier[-1]["epoch"]) if earlier else (1, 0)
-            epoch += node.name in anew
+            epoch += node.name in afresh
             revision = Revision(0, node.name, number, node.type.name, node.type.version, epoch, params)
         found[node.name] = PlannedRevision(as_before if same else node, revision, before, _alike(node, revision, everything))
     return found

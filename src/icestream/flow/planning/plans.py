@@ -22,7 +22,7 @@ from icestream.settings import Settings
 
 Change = Literal["new", "revised", "gone", "again", "rebuilt"]
 """``again``: some exposures are decided again, as one computed with other parameters, or left out while a gate drained the step;
-``rebuilt``: an accumulator is built anew, as too much of it has changed."""
+``rebuilt``: an accumulator is rebuilt, as too much of it has changed."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Plan:
 
     @property
     def computed(self) -> int:
-        """Results that are computed anew for sure."""
+        """Results that are computed again for sure."""
         return sum(step.computed for step in self.steps)
 
     @property
@@ -74,8 +74,8 @@ class Plan:
         return None if None in known else sum(one for one in known if one is not None)
 
 
-def plan_document(session: Session, document: SessionDocument, *, anew: frozenset[str], cores: int) -> Plan:
-    """Return what an edited document would do if it were taken up now; the steps in ``anew`` are computed afresh.
+def plan_document(session: Session, document: SessionDocument, *, afresh: frozenset[str], cores: int) -> Plan:
+    """Return what an edited document would do if it were taken up now; the steps in ``afresh`` are computed from the start.
 
     Nothing is changed, and a runner may be at work.
 
@@ -96,7 +96,7 @@ def plan_document(session: Session, document: SessionDocument, *, anew: frozense
         acquisition = document.acquisition.model_dump(exclude_none=True)
         owned = with_own_contents(load_owned(connection), graph, edited.roots)
         check_owned(connection, graph, owned)
-        steps = plan_revisions(connection, graph, acquisition, anew=anew)
+        steps = plan_revisions(connection, graph, acquisition, afresh=afresh)
         foresight = DryRun(connection, graph, steps, acquisition, owned)
         tallies = foresight.look()
         estimate = _Estimate(connection, session, steps, cores)
@@ -142,12 +142,12 @@ def plan_recompute(
             if tally != Tally()
         ]
         lines += _rebuilt(estimate, graph, step, units, rebuild_fraction)
-        by_step = {line.step: line for line in lines}  # what is built anew is more than some exposures of it
+        by_step = {line.step: line for line in lines}  # what is rebuilt is more than some exposures of it
         return Plan(tuple(by_step[name] for name in graph.nodes if name in by_step), cores)
 
 
 def _rebuilt(estimate: "_Estimate", graph: Graph, step: str, units: Sequence[str], fraction: float) -> list[StepPlan]:
-    """Return a line for each accumulator that would be built anew, and for what hangs on it."""
+    """Return a line for each accumulator that would be rebuilt, and for what hangs on it."""
     lines = []
     for name in (name for name in graph.nodes if name in graph.descendants(step)):
         node, before = graph.nodes[name], estimate.steps[name].before

@@ -82,7 +82,7 @@ class Broker:
         """
         if self._alone():
             return frozenset()
-        if not beyond(plus(running, ask), self._limit) and not ask.get("gpu_gb"):  # a GPU is asked for anew each time
+        if not beyond(plus(running, ask), self._limit) and not ask.get("gpu_gb"):  # a GPU is asked for again each time
             return frozenset()
         kind = tuple(sorted(ask.items()))
         asked_at, short = self._refused_asks.pop(kind, (-RETRY_S, frozenset()))

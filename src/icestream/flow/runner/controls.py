@@ -31,7 +31,7 @@ class RunnerControls:
 
     @property
     def is_outdated(self) -> bool:
-        """The workflow was edited: other commands wait until it is built anew."""
+        """The workflow was edited: other commands wait until it is rebuilt."""
         return self.edits.outdated
 
     def handle(self, event: Event) -> None:

@@ -18,7 +18,7 @@ class Edits:
 
     session: Session
     outdated: bool = False
-    """Everything in memory is built anew after the commit."""
+    """Everything in memory is rebuilt after the commit."""
     _given_files: GivenFiles = field(default_factory=GivenFiles)
 
     def take(self, session: Session) -> None:
@@ -27,7 +27,7 @@ class Edits:
         self.outdated = True
 
     def begin_anew(self, writing: Writing, workflow: ActiveWorkflow, steps: Sequence[str]) -> None:
-        """Freeze the revisions of steps, give each a new one of the next epoch, and build the workflow anew after the commit."""
+        """Freeze the revisions of steps, give each a new one of the next epoch, and rebuild the workflow after the commit."""
         writing.flush()
         acquisition = workflow.session.document.acquisition.model_dump(exclude_none=True)
         begin_anew(writing.connection, workflow.graph, steps, acquisition=acquisition)
@@ -42,11 +42,11 @@ class Edits:
         self.outdated = self.outdated or bool(changed)
 
     def rebuild_stale(self, writing: Writing, workflow: ActiveWorkflow, *, fraction: float) -> None:
-        """Build an accumulator anew once too much of what it took was taken out or has changed; the old one stays visible."""
+        """Rebuild an accumulator once too much of what it took was taken out or has changed; the old one stays visible."""
         for name, stage in workflow.scheduler.stages.items():
             if self.outdated or not isinstance(stage, Accumulating) or not stage.stale or stage.entry is not None:
                 continue
-            if stage.shut:  # a new one would take nothing: it is built anew when the step goes on
+            if stage.shut:  # a new one would take nothing: it is rebuilt when the step goes on
                 continue
             taken = stage.passed
             if len(stage.stale) >= fraction * taken:

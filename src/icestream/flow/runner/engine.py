@@ -39,7 +39,7 @@ class Engine:
     _instructions: InstructionQueue = field(default_factory=InstructionQueue)
 
     def replace(self, workflow: ActiveWorkflow) -> None:
-        """Go on with an edited workflow: what runs goes on, everything else is asked for anew."""
+        """Go on with an edited workflow: what runs goes on, everything else is asked for again."""
         self.workflow = workflow
         self.work.let_go()
 

@@ -161,7 +161,7 @@ class Runner:
 
     def _end_workers(self) -> None:
         self.parts.place.pool.shut_down()
-        if self.cluster is not None:  # it outlives a runner that is built anew
+        if self.cluster is not None:  # it outlives a runner that is rebuilt
             for attempt in self.engine.work.running:
                 self.cluster.cancel(attempt)
 

@@ -78,7 +78,7 @@ def release_gate(engine: Engine, writing: Writing, step: str) -> int:
 
 
 def end_outlived_signals(engine: Engine, writing: Writing) -> list[str]:
-    """Let steps go on that a gate drained which is asked anew (it was edited, or is below an edit); return them.
+    """Let steps go on that a gate drained which is asked again (it was edited, or is below an edit); return them.
 
     A signal holds as long as the opening of the gate that sent it.
     """

@@ -50,7 +50,7 @@ def _load_under_way(engine: Engine, connection: Connection) -> list[Unit]:
 
 
 def reload(parts: Parts) -> list[Notify]:
-    """Go on with an edited workflow: what is running goes on if it is still wanted, everything else is looked at anew.
+    """Go on with an edited workflow: what is running goes on if it is still wanted, everything else is looked at again.
 
     Returns
     -------

@@ -27,12 +27,12 @@ _LOG = logging.getLogger(__name__)
 _LOOK_S = 0.5
 _LONGEST_PAUSE_S = 30.0
 _PATIENCE = 30
-"""How often a runner that is built anew lets others finish what they do with the session, as a command takes a moment."""
+"""How often a runner that is rebuilt lets others finish what they do with the session, as a command takes a moment."""
 
 
 @dataclass
 class Supervisor:
-    """Holds a runner up: builds it from the store, and builds it anew after the store was away."""
+    """Holds a runner up: builds it from the store, and rebuilds it after the store was away."""
 
     session: Session
     settings: Settings

@@ -60,7 +60,7 @@ class Work:
             del self._by_key[task.key]
 
     def let_go(self) -> None:
-        """Forget who waits, and all that does not run yet: the workflow was edited, and what is wanted is asked for anew.
+        """Forget who waits, and all that does not run yet: the workflow was edited, and what is wanted is asked for again.
 
         What runs goes on; it is found by its key if the edited workflow wants it too.
         """

@@ -15,7 +15,7 @@ class Cause(StrEnum):
     PERSON = "person"
     """A person closed its stream."""
     RESET = "reset"
-    """A person dropped its results; it starts anew when the session is continued."""
+    """A person dropped its results; it starts again when the session is continued."""
     GATE = "gate"
     """A gate opened that closes it."""
 

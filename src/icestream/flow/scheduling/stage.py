@@ -368,7 +368,7 @@ class Stage:
         self.wait_reason = f"takes nothing new: {why.sentence}" if why else ""
 
     def reopen(self, core: Core, reason: str) -> None:
-        """Open the stream again: something is decided anew."""
+        """Open the stream again: something is decided again."""
         self.closed = False
         self.mark(core, "open", reason)
 

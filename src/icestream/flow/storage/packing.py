@@ -22,7 +22,7 @@ IMAGES = {".mrc", ".mrcs", ".tif", ".tiff", ".eer", ".dm4"}
 """What ``with_images=False`` leaves out, where it belongs to a single exposure."""
 
 _ROUNDS = 6
-"""A running session may drop an old state between the copy of its store and that of its files: then both are copied anew."""
+"""A running session may drop an old state between the copy of its store and that of its files: then both are copied again."""
 
 _FILE = re.compile(r"^session:[^/].*$")
 

@@ -67,7 +67,7 @@ class Pauses:
             self.begin(known)
         self._changed = (
             self._changed or known is not None
-        )  # what the surroundings were like is looked at anew, and readers are told
+        )  # what the surroundings were like is looked at again, and readers are told
 
     def store(self, connection: Connection) -> None:
         """Tell readers, if something changed."""

@@ -133,7 +133,7 @@ def _new_revision(connection: Connection, node: Node, links: dict[str, list[str]
 
 
 def begin_anew(connection: Connection, graph: Graph, steps: Sequence[str], *, acquisition: Mapping[str, object]) -> None:
-    """Freeze the active revision of each step, and give it a new one of the next epoch; sources see their files anew.
+    """Freeze the active revision of each step, and give it a new one of the next epoch; sources see their files again.
 
     They keep the versions of their steps, but run the programs of other people as ``graph`` has found them.
     """

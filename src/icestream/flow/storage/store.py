@@ -114,7 +114,7 @@ class Store:
     def transaction(self, *, durable: bool = False) -> Iterator[Connection]:
         """Open a transaction that fails if this runner was replaced.
 
-        After `StoreUnavailable` the next transaction connects anew. Where the connection was lost during the commit itself, only
+        After `StoreUnavailable` the next transaction connects again. Where the connection was lost during the commit itself, only
         the store knows whether it was carried out: read what is there before going on.
 
         Raises

@@ -1,4 +1,4 @@
-"""The frames of a movie once more, corrected as the record of its micrograph says: nothing is looked for anew."""
+"""The frames of a movie once more, corrected as the record of its micrograph says: nothing is searched for again."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -86,7 +86,7 @@ class MilestonesParams(Params):
 def close_milestones(progress: Progress, params: MilestonesParams) -> Verdict:
     """Close a set at 25 000, 50 000, 100 000 … particles, each with everything so far; at the end one with all there is.
 
-    For what is computed anew from all data now and then, as a 3D classification.
+    For what is computed again from all data now and then, as a 3D classification.
     """
     passed = number_passed(progress, params.counted)
     number = passed + number_of(progress, params.counted)
