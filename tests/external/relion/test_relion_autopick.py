@@ -34,7 +34,7 @@ def test_arguments_are_those_of_relion() -> None:
         "--i micrograph.mrc --odir picked/ --pickname picks --angpix 1.5 --LoG --LoG_diam_min 135 --LoG_diam_max 165 "
         "--LoG_adjust_threshold -0.5 --Log_invert --lowpass 20 --shrink 0"
     )
-    assert picks_path(Path("/work"), "micrograph.mrc") == Path("/work/picked/micrograph_picks.star")
+    assert picks_path(Path("/session"), "micrograph.mrc") == Path("/session/picked/micrograph_picks.star")
 
 
 def test_picks_are_read_the_best_first() -> None:
