@@ -81,6 +81,7 @@ def test_csv_and_json_say_the_same():
 
 def test_parquet_keeps_the_types(tmp_path):
     from pyarrow import parquet  # noqa: PLC0415 - an extra; only this test needs it
+
     write_columns({**COLUMNS, "mixed": [1, "a"]}, tmp_path / "a.parquet", form="parquet")
     table = parquet.read_table(tmp_path / "a.parquet").to_pydict()
     assert table["yx_px"] == [[1.0, 2.0], None] and table["n"] == [1, 2] and table["kept"] == [True, None]
