@@ -37,6 +37,8 @@ from icestream.logs import LogLevel, log_event
 _LOG = logging.getLogger(__name__)
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS")
+_PREPARED = 2
+"""Workers that wait for a first task, so that it does not wait for a process to start."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class Pool:
     oom: OomWatch = field(default_factory=OomWatch)
     workers: list[Worker] = field(default_factory=list)
     started: int = 0
+    prepared: bool = False
 
     def capacity(self) -> Capacity:
         """Return what this machine may run."""
@@ -109,6 +112,14 @@ class Pool:
         self.workers.append(worker)
         log_event(_LOG, logging.DEBUG, "worker started", worker=worker.name, pid=process.pid, cores=cores, gpu=gpu)
         return worker
+
+    def prepare(self) -> None:
+        """Start workers for the first tasks, once: one that dies unused, or more cores or a GPU, wait until they are asked for."""
+        if self.prepared:
+            return
+        self.prepared = True
+        for _ in range(min(_PREPARED, self.cores) - sum(worker.idle for worker in self.workers)):
+            self.start(1)
 
     def submit(self, request: Request) -> None:
         """Send a request to the worker that was held for it."""

@@ -224,6 +224,8 @@ class Runner:
         answers = hear([place.pool] if self.cluster is None else [place.pool, self.cluster], timeout_s)
         if self.cluster is not None:
             engine.work.ready.resize(self.cluster.capacity())
+        elif not (answers or engine.work.running or self.parts.stop.asked):
+            place.pool.prepare()
         return answers
 
     def _hear(self, writing: Writing, answer: Answer) -> None:
