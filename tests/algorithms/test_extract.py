@@ -4,13 +4,18 @@ import numpy as np
 import pytest
 from scipy import fft
 
-from icestream.algorithms.ctf.transfer import ctf_2d
+from icestream.algorithms.ctf.transfer import ctf_2d, ctf_phase
+from icestream.algorithms.particles.centre import centre_of_mass_2d, turn_yx
 from icestream.algorithms.particles.extract import (
-    cut_boxes_2d,
+    cut_box_2d,
+    delocalisation_ang,
+    filter_window_2d,
     flip_phases_2d,
     good_box_px,
     normalise_background_2d,
     outside_disc_2d,
+    place_boxes,
+    plan_window,
     remove_dust_2d,
     remove_ramp_2d,
 )
@@ -28,31 +33,83 @@ MICROSCOPE: dict[str, Any] = {
 
 def test_boxes_are_the_pixels_about_the_centre() -> None:
     image = np.arange(40 * 50, dtype=np.float32).reshape(40, 50)
-    found = cut_boxes_2d(image, np.array([[20.4, 25.6], [3.0, 25.0], [36.0, 46.0], [37.0, 46.0]]), box_px=8)
+    found = place_boxes(np.array([[20.4, 25.6], [3.0, 25.0], [36.0, 46.0], [37.0, 46.0]]), shape=(40, 50), box_px=8)
     assert found.kept.tolist() == [True, False, True, False]
     assert found.centre_yx_px.tolist() == [[20, 26], [36, 46]]
-    assert found.images[:, 4, 4].tolist() == [image[20, 26], image[36, 46]]
-    assert np.array_equal(found.images[0], image[16:24, 22:30])
     assert found.n_padded == 0
+    boxes = [cut_box_2d(image, (y, x), side_px=8) for y, x in found.centre_yx_px.tolist()]
+    assert [box[4, 4] for box in boxes] == [image[20, 26], image[36, 46]]
+    assert np.array_equal(boxes[0], image[16:24, 22:30])
     with pytest.raises(ValueError, match="even"):
-        cut_boxes_2d(image, np.zeros((1, 2)), box_px=7)
+        place_boxes(np.zeros((1, 2)), shape=(40, 50), box_px=7)
     with pytest.raises(ValueError, match="42 px does not fit into the image of 40 x 50 px"):
-        cut_boxes_2d(image, np.zeros((1, 2)), box_px=42)
+        place_boxes(np.zeros((1, 2)), shape=(40, 50), box_px=42)
 
 
-def test_boxes_that_leave_the_image_are_filled_with_its_nearest_pixels() -> None:
+def test_boxes_that_leave_the_image_are_filled_with_its_nearest_pixels_or_its_mirror_image() -> None:
     image = np.arange(40 * 50, dtype=np.float32).reshape(40, 50)
     before = image.copy()
-    found = cut_boxes_2d(image, np.array([[1.0, 2.0], [20.0, 25.0], [38.0, 49.0], [-9.0, 5.0]]), box_px=8, pad=True)
+    points = np.array([[1.0, 2.0], [20.0, 25.0], [38.0, 49.0], [-9.0, 5.0]])
+    found = place_boxes(points, shape=(40, 50), box_px=8, pad=True)
     assert found.kept.tolist() == [True, True, True, False]  # the last is wholly outside
     assert found.n_padded == 2
-    assert np.array_equal(found.images, np.stack([_padded(image, yx) for yx in ((1, 2), (20, 25), (38, 49))]))
+    for y, x in found.centre_yx_px.tolist():
+        edge, mirror = np.pad(image, 8, mode="edge"), np.pad(image, 8, mode="symmetric")
+        assert np.array_equal(cut_box_2d(image, (y, x), side_px=8), edge[y + 4 : y + 12, x + 4 : x + 12])
+        assert np.array_equal(cut_box_2d(image, (y, x), side_px=8, fill="mirror"), mirror[y + 4 : y + 12, x + 4 : x + 12])
     assert np.array_equal(image, before)
 
 
-def _padded(image: np.ndarray, yx: tuple[int, int]) -> np.ndarray:
-    wide = np.pad(image, 8, mode="edge")
-    return wide[yx[0] + 4 : yx[0] + 12, yx[1] + 4 : yx[1] + 12]
+@pytest.mark.parametrize(("box", "scaled", "margin"), [(256, 64, 20), (360, 128, 33), (48, 48, 7), (100, 64, 1), (64, 32, 0)])
+def test_a_window_is_scaled_as_its_box_and_has_the_same_middle(box: int, scaled: int, margin: int) -> None:
+    window = plan_window(box, scaled_px=scaled, margin_px=margin)
+    assert window.side_px * scaled == window.scaled_side_px * box
+    assert window.side_px % 2 == window.scaled_side_px % 2 == 0
+    assert box + 2 * margin <= window.side_px <= 1.25 * (box + 2 * margin) + 4 * box / np.gcd(box, scaled)
+
+
+def draw_gaussian(yx: tuple[float, float], side: int) -> np.ndarray:
+    y, x = np.mgrid[:side, :side]
+    return np.exp(-((y - yx[0]) ** 2 + (x - yx[1]) ** 2) / (2 * 3.0**2))
+
+
+@pytest.mark.parametrize("scaled", [32, 16])
+def test_a_particle_is_centred_by_a_part_of_a_pixel(scaled: int) -> None:
+    """Its image is what it would be had it been on the middle of its box: of a Gaussian the truth is known."""
+    window = plan_window(32, scaled_px=scaled, margin_px=8)
+    place = np.array([40.3, 41.75])
+    centre = np.floor(place + 0.5).astype(int)
+    cut = cut_box_2d(draw_gaussian((40.3, 41.75), 80), (int(centre[0]), int(centre[1])), side_px=window.side_px)
+    moved = (float(centre[0] - place[0]), float(centre[1] - place[1]))
+    image = filter_window_2d(cut, scaled_px=window.scaled_side_px, box_px=scaled, moved_yx_px=moved)
+    truth = draw_gaussian((16.0, 16.0), 32)[:: 32 // scaled, :: 32 // scaled]
+    assert np.allclose(image, truth, atol=2e-4)
+
+
+def test_multiplying_by_the_ctf_brings_back_what_it_moved() -> None:
+    """A point that the microscope has imaged has the transfer CTF squared, also if the window is cut out of a larger image."""
+    side = 240
+    ctf = ctf_2d(side, side, **MICROSCOPE)
+    point = np.roll(fft.irfft2(-ctf, s=(side, side)), (side // 2, side // 2), axis=(0, 1))
+    box = 64
+    moved_ang = delocalisation_ang(2 * 2.0, defocus_ang=16000.0, voltage_kv=300.0, cs_mm=2.7)
+    window = plan_window(box, scaled_px=box, margin_px=int(np.ceil(moved_ang / 2.0)))
+    assert window.side_px < side
+    cut = cut_box_2d(point, (side // 2, side // 2), side_px=window.side_px)
+    factor = -ctf_2d(window.scaled_side_px, window.scaled_side_px, **MICROSCOPE)
+    image = filter_window_2d(cut, scaled_px=window.scaled_side_px, box_px=box, factor=factor)
+    truth = np.roll(fft.irfft2(ctf * ctf, s=(side, side)), (side // 2, side // 2), axis=(0, 1))
+    middle = slice(side // 2 - box // 2, side // 2 + box // 2)
+    assert np.corrcoef(image.ravel(), truth[middle, middle].ravel())[0, 1] > 0.999
+    assert np.abs(image - truth[middle, middle]).max() < 0.02 * truth.max()
+
+
+def test_detail_moves_as_far_as_the_phase_of_the_ctf_is_steep() -> None:
+    settings = {"voltage_kv": 300.0, "cs_mm": 2.7}
+    g = np.linspace(0, 0.25, 20001)
+    phase = ctf_phase(g * g, 16000.0, amplitude_contrast=0.1, **settings)
+    steepest = np.abs(np.gradient(phase, g)).max() / (2 * np.pi)
+    assert delocalisation_ang(4.0, defocus_ang=16000.0, **settings) == pytest.approx(steepest, rel=0.01)
 
 
 @pytest.mark.parametrize("wanted", [1, 63.2, 64, 201, 255.9])
@@ -128,3 +185,21 @@ def test_the_margin_does_not_move_the_image() -> None:
     wide = flip_phases_2d(image, margin_px=17, **near_focus)
     assert wide.shape == image.shape
     assert np.corrcoef(plain.ravel(), wide.ravel())[0, 1] > 0.98
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_centre_of_a_class_is_that_of_its_particle(seed: int) -> None:
+    """Neither noise nor a neighbour at the edge pulls it; an empty average has its centre in the middle."""
+    rng = np.random.default_rng(seed)
+    off = rng.uniform(-4, 4, 2)
+    y, x = np.mgrid[:48, :48] - 24.0
+    particle = 1.0 / (1.0 + np.exp((np.hypot((y - off[0]) / 1.0, (x - off[1]) / 1.4) - 9.0) / 0.7))
+    neighbour = 1.0 / (1.0 + np.exp((np.hypot(y + 23, x - 22) - 5.0) / 0.7))
+    average = particle + 0.6 * neighbour + rng.normal(0, 0.05, y.shape)
+    assert np.allclose(centre_of_mass_2d(average.astype(np.float32)), off, atol=0.3)
+    assert np.array_equal(centre_of_mass_2d(np.zeros((48, 48), dtype=np.float32)), [0, 0])
+
+
+def test_a_turn_goes_from_x_towards_y() -> None:
+    turned = turn_yx(np.array([[0.0, 1.0], [1.0, 0.0], [0.0, 2.0]]), angle_deg=np.array([90.0, 90.0, 30.0]))
+    assert np.allclose(turned, [[1, 0], [0, -1], [1, np.sqrt(3)]], atol=1e-12)

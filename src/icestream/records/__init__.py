@@ -6,7 +6,7 @@ declares the name that the store gives it, the columns of its table, and what is
 
 from icestream.records.acquisition import Acquisition, ExposureMetadata, PossibleAcquisition, possible_range
 from icestream.records.classes import ClassAssignments, ClassAverages, ClassInfo
-from icestream.records.ctf import CTF_COLUMNS, TWO_CTFS, CtfAgreement, CtfFit
+from icestream.records.ctf import CTF_COLUMNS, TWO_CTFS, CtfAgreement, CtfFit, DefocusDistribution
 from icestream.records.ctf_local import CtfLocal
 from icestream.records.export import RelionProject
 from icestream.records.gain import GainMonitor, GainReference, Unevenness
@@ -42,6 +42,7 @@ __all__ = [
     "CtfFit",
     "CtfLocal",
     "Cutting",
+    "DefocusDistribution",
     "DoseReference",
     "ExposureMetadata",
     "FileRef",

@@ -5,8 +5,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from icestream.records.shown import Beside, Card, Comparison, Curve, Headline, Measure, Number, Panel, Picture, Shown
-from icestream.records.vocabulary import Column, FileRef, Record
-from icestream.units import Angstrom, Degree
+from icestream.records.vocabulary import Column, FileRef, Record, Snapshot
+from icestream.units import Angstrom, Degree, Micrometer
 
 CTF_COLUMNS = (
     Column("defocus_u_ang", "f4", "Å", "Larger defocus; not a number where no CTF was given"),
@@ -99,6 +99,16 @@ class CtfFit(Record):
     def upcast(cls, stored: dict[str, object], version: int) -> dict[str, object]:
         """Return the fields of schema 1 as they are: what schema 2 added was not known."""
         return stored if version == 1 else super().upcast(stored, version)
+
+
+class DefocusDistribution(Snapshot):
+    """How often each defocus occurs in the session so far."""
+
+    stored_name: ClassVar[str] = "DefocusDistribution"
+
+    first_range: int = Field(description="Number of the lowest range that occurs: it begins at this many times its width")
+    bin_um: Micrometer = Field(gt=0, description="Width of a range")
+    counts: list[int] = Field(description="Particles (or exposures) in each range, from the lowest")
 
 
 class CtfAgreement(Record):

@@ -10,7 +10,7 @@ from icestream.records.micrograph import RawArea
 from icestream.records.picks import PID, POSITION, Removed
 from icestream.records.shown import Headline, Measure, Panel, Shown, Text
 from icestream.records.vocabulary import Block, Column, FileRef, FurtherBlock, Record
-from icestream.units import Angstrom, WholePixels
+from icestream.units import Angstrom, Degree, WholePixels
 
 SLICE = Column("slice", "i4", "", "Number of the image in the stack, from 0; of particles without a stack the number of the row")
 
@@ -20,6 +20,7 @@ class Cutting(Record):
 
     area: RawArea = Field(description="The part of the raw image that the micrograph shows")
     box_px: WholePixels = Field(description="Side of the box in pixels of the micrograph")
+    margin_px: WholePixels = Field(0, description="What is cut more on each side, and cut off again after filtering")
     scaled_box_px: WholePixels = Field(description="Side of the box after Fourier cropping")
     pad: bool = Field(description="Boxes that leave the micrograph are filled with the nearest pixels")
     dust_level: float | None
@@ -32,6 +33,10 @@ class Cutting(Record):
     voltage_kv: float | None = Field(None, description="Set where the CTF is corrected, as the next two")
     cs_mm: float | None = None
     amplitude_contrast: float | None = None
+    defocus_u_ang: Angstrom | None = Field(None, description="The CTF of the whole micrograph, whose phases are flipped with it")
+    defocus_v_ang: Angstrom | None = None
+    astigmatism_angle_deg: Degree | None = None
+    phase_shift_deg: Degree | None = None
 
 
 class Particles(Record):

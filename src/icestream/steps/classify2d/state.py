@@ -37,6 +37,7 @@ class HeldExposure(Record):
     ordinal: int = Field(ge=0, description="Position in the stream")
     inverted: bool
     phase_flipped: bool
+    ctf_premultiplied: bool = False
     voltage_kv: float
     cs_mm: float
     amplitude_contrast: float
@@ -85,6 +86,7 @@ def hold_exposure(exposure: Exposure, particles: Particles, acquisition: Acquisi
         ordinal=ordinal,
         inverted=particles.inverted,
         phase_flipped=particles.phase_flipped,
+        ctf_premultiplied=particles.ctf_premultiplied,
         voltage_kv=acquisition.need("voltage_kv"),
         cs_mm=acquisition.need("cs_mm"),
         amplitude_contrast=acquisition.need("amplitude_contrast"),
@@ -149,7 +151,10 @@ def _contrast(exposure: HeldExposure, table: NDArray[np.void], setting: Setting,
             amplitude_contrast=exposure.amplitude_contrast,
             **optics,
         )
-        contrast[i] = sign * np.abs(ctf) if exposure.phase_flipped else -sign * ctf
+        if exposure.ctf_premultiplied:
+            contrast[i] = sign * ctf * ctf
+        else:
+            contrast[i] = sign * np.abs(ctf) if exposure.phase_flipped else -sign * ctf
     return contrast
 
 

@@ -4,14 +4,16 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from icestream.errors import FileFormatError, ItemError
 from icestream.files import publish, publish_text
 from icestream.flow import Accumulator, Context, Exposure, Field, Params, Update, step
 from icestream.io.blocks import from_block
+from icestream.io.image import write_mrc
 from icestream.io.particles import particles_table
 from icestream.io.star import Table, append_star_rows, format_star_head, write_star
 from icestream.io.star_grow import settle_star_table
@@ -29,6 +31,7 @@ from icestream.steps.export.relion_layout import (
 )
 from icestream.steps.export.relion_motion import motion_tables, place_movie
 from icestream.steps.export.relion_pipeline import Job, choose_number, list_jobs, lists_jobs
+from icestream.steps.particles.reading import read_particles
 
 _CTF_NAMES = tuple(column.name for column in CTF_COLUMNS)
 
@@ -144,9 +147,16 @@ class ExportRelion(Accumulator[ExportState, RelionProject]):
             if found is not None:
                 state = _add_picks(state, project, image, found)
             extracted = particles[index]
-            if extracted is not None and extracted.stack is not None:
-                stack = _place(ctx.path(extracted.stack), project, EXTRACT, f"{name}.mrcs", params)
-                state = _add_particles(state, project, (image, stack), extracted, fit, number)
+            if extracted is not None and extracted.count:
+                stack, table = _place_particles(
+                    extracted,
+                    project,
+                    f"{name}.mrcs",
+                    params,
+                    ctx,
+                    pixel_size_ang=acquisition[index].need("pixel_size_ang") * extracted.bin,
+                )
+                state = _add_particles(state, project, (image, stack), table, fit, number)
         _write_pipeline(state, project)
         return Update(state)
 
@@ -190,9 +200,9 @@ def _join_group(
     known = state.groups[number - 1] if number <= len(state.groups) else wanted
     new: dict[str, object] = {"bin": micrograph.bin, "finer": wanted.finer}
     if particles is not None:
-        new |= {"box_px": particles.box_px, "particle_bin": particles.bin}
+        new |= {"box_px": particles.box_px, "particle_bin": particles.bin, "premultiplied": particles.ctf_premultiplied}
     for name, value in new.items():
-        first = getattr(known, name)
+        first = None if name == "premultiplied" and known.box_px is None else getattr(known, name)  # no particles so far
         if first is not None and first != value:
             raise ItemError(
                 f"{exposure.name}: {name} is {value}, the project has {first}; restart export_relion to begin a new one"
@@ -239,6 +249,21 @@ def _place(source: Path, project: Path, job: Job, name: str, params: ExportRelio
     return f"{job.folder}/Movies/{name}"
 
 
+def _place_particles(
+    particles: Particles, project: Path, name: str, params: ExportRelionParams, ctx: Context, *, pixel_size_ang: float
+) -> tuple[str, NDArray[Any]]:
+    """Bring the images of particles into the project; return the name of their stack there, and their table."""
+    table = particles_table(particles).copy()
+    if particles.stack is not None:
+        return _place(ctx.path(particles.stack), project, EXTRACT, name, params), table
+    target = project / EXTRACT.folder / "Movies" / name  # RELION reads stacks, so a virtual one is written
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with publish(target) as temporary:
+        write_mrc(temporary, read_particles(particles, ctx), pixel_size_ang=pixel_size_ang, remember=False)
+    table["slice"] = np.arange(len(table))
+    return f"{EXTRACT.folder}/Movies/{name}", table
+
+
 def _append(state: ExportState, project: Path, job: Job, rows: list[dict[str, str]]) -> ExportState:
     """Append ``rows`` to the table of ``job``, after cutting it to what the state says it holds."""
     name, length = _TABLES[job.kind]
@@ -281,9 +306,8 @@ def _add_micrograph(state: ExportState, project: Path, image: str, micrograph: M
 
 
 def _add_particles(
-    state: ExportState, project: Path, names: tuple[str, str], particles: Particles, ctf: CtfFit | None, number: int
+    state: ExportState, project: Path, names: tuple[str, str], table: NDArray[Any], ctf: CtfFit | None, number: int
 ) -> ExportState:
-    table = particles_table(particles).copy()
     if ctf is not None:
         for name in _CTF_NAMES:
             table[name] = np.where(np.isfinite(table[name]), table[name], getattr(ctf, name))

@@ -49,6 +49,7 @@ class OpticsGroup(Record):
     finer: int = 1
     box_px: int | None = None
     particle_bin: float | None = None
+    premultiplied: bool = False
 
     @property
     def movie_pixel_size_ang(self) -> float:
@@ -75,7 +76,7 @@ def optics_table(groups: Sequence[OpticsGroup], *, particles: bool = False) -> T
                 "rlnImagePixelSize": number(group.raw_pixel_size_ang * (group.particle_bin or 1.0)),
                 "rlnImageSize": str(group.box_px),
                 "rlnImageDimensionality": "2",
-                "rlnCtfDataAreCtfPremultiplied": "0",
+                "rlnCtfDataAreCtfPremultiplied": "1" if group.premultiplied else "0",
             }
         else:
             row["rlnMicrographPixelSize"] = number(group.raw_pixel_size_ang * group.bin)

@@ -1,4 +1,4 @@
-"""Reading the images of particles, wherever a step needs them: by slice, from their stack."""
+"""Reading the images of particles, wherever a step needs them: by slice from their stack, or cut from the micrograph now."""
 
 from typing import Any, Protocol
 
@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 
 from icestream.errors import ItemError
 from icestream.flow import Context
-from icestream.io.image import read_stack
+from icestream.io.image import read_image, read_stack
 from icestream.io.particles import particles_table
 from icestream.records import Cutting, FileRef, Particles
+from icestream.steps.particles.cutting import cut_particles
 
 
 class HasImages(Protocol):
@@ -34,7 +35,7 @@ def read_particles(particles: Particles, ctx: Context) -> NDArray[np.float32]:
     Raises
     ------
     ItemError
-        The particles have no stack, or a row names a slice that the stack does not have.
+        The particles have neither a stack nor a way to be cut, or a row names a slice that the stack does not have.
     """
     if not particles.count:
         return np.zeros((0, particles.box_px, particles.box_px), dtype=np.float32)
@@ -42,7 +43,9 @@ def read_particles(particles: Particles, ctx: Context) -> NDArray[np.float32]:
 
 
 def read_images(source: HasImages, table: NDArray[Any], ctx: Context) -> NDArray[np.float32]:
-    """Return the images of the rows of a table: ``(n, box, box)``; any rows and columns of that of `Particles` with ``slice``.
+    """Return the images of the rows of a table: ``(n, box, box)``.
+
+    The rows are any of those of `Particles`, with the columns ``slice`` and, of virtual stacks, ``pid``, the place and the CTF.
 
     Raises
     ------
@@ -50,7 +53,9 @@ def read_images(source: HasImages, table: NDArray[Any], ctx: Context) -> NDArray
         As for `read_particles`.
     """
     if source.stack is None:
-        raise ItemError(f"{len(table)} particles have no stack")
+        if source.cutting is None or source.micrograph is None:
+            raise ItemError(f"{len(table)} particles have neither a stack nor a micrograph to cut them from")
+        return cut_particles(read_image(ctx.path(source.micrograph)), table, source.cutting)
     images = read_stack(ctx.path(source.stack))  # (m, box, box)
     slices = table["slice"]
     if len(slices) and not 0 <= slices.min() <= slices.max() < len(images):

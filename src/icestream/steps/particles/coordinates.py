@@ -1,0 +1,165 @@
+"""Known particles on any micrograph of their exposure: as picks, or cut again, where they were or about their true centres."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from icestream.algorithms.particles.centre import centre_of_mass_2d, turn_yx
+from icestream.errors import ItemError
+from icestream.flow import Context, Field, Params, step
+from icestream.io.blocks import from_block
+from icestream.io.image import read_stack
+from icestream.io.particles import particles_table
+from icestream.io.picks import make_picks
+from icestream.records import Acquisition, ClassAssignments, ClassAverages, CtfFit, CtfLocal, Micrograph, Particles, Picks
+from icestream.steps.particles.extract import READS, ExtractParams, cut_from
+from icestream.steps.particles.places import places_on
+
+
+class ExtractCoordinatesParams(Params):
+    """Which particles are wanted, and what their place is."""
+
+    apply_shifts: bool = Field(True, description="Move the places by the shifts of the assignments, where these are connected")
+    class_ids: list[int] = Field(default_factory=list, description="Only particles of these classes; empty: of all")
+    diameter_ang: float | None = Field(
+        None,
+        gt=0,
+        description="Diameter of the particle; unset: that which the particles were extracted with",
+        json_schema_extra={"unit": "Å"},
+    )
+
+
+@step.map("extract_coordinates", version=1, memory_gb=0.5)
+def extract_coordinates(
+    micrograph: Micrograph,
+    particles: Particles,
+    assignments: ClassAssignments | None,
+    classes: ClassAverages | None,
+    params: ExtractCoordinatesParams,
+    ctx: Context,
+) -> Picks:
+    """Turn particles into picks on a micrograph of the same exposure, which may have other pixels or another motion correction.
+
+    With `assignments`, places are moved by the shifts that the classification found, and with `classes` to the centre of mass of
+    each class average too; nothing is rounded. Particles that it assigned to no class are left out. All keep their ``pid``.
+
+    Raises
+    ------
+    ItemError
+        If classes are chosen without assignments, or the diameter is not known.
+    """
+    diameter_ang = params.diameter_ang or particles.diameter_ang
+    if diameter_ang is None:
+        raise ItemError("the diameter of the particles is not known: set diameter_ang")
+    if params.class_ids and assignments is None:
+        raise ItemError("class_ids are chosen, but no assignments are connected")
+    table = particles_table(particles).copy()
+    places = places_on(micrograph, particles, table)  # (n, 2)
+    removed: dict[str, NDArray[np.bool_]] = {}
+    if assignments is not None:
+        rows = assigned_rows(table, assignments)
+        removed["not assigned to a class"] = rows["class_id"] < 0
+        if params.class_ids:
+            removed["of another class"] = ~np.isin(rows["class_id"], params.class_ids)
+        if params.apply_shifts:
+            places += shifts_on(micrograph, particles, rows, classes, ctx)
+    size = (micrograph.height_px, micrograph.width_px)
+    removed["outside of the micrograph"] = ~np.all((places >= -0.5) & (places < np.array(size) - 0.5), axis=1)
+    table["y_px"], table["x_px"] = places.T
+    return make_picks(table, diameter_ang=diameter_ang, removed=removed)
+
+
+@step.map("extract_again", version=1, reads=READS, memory_gb=2.0)
+def extract_again(
+    micrograph: Micrograph,
+    particles: Particles,
+    ctf: CtfFit | None,
+    params: ExtractParams,
+    acquisition: Acquisition,
+    ctx: Context,
+    *,
+    local: CtfLocal | None = None,
+) -> Particles:
+    """Cut known particles again: with another box, or from another micrograph of the same exposure.
+
+    The micrograph may have other pixels, show another part of the camera, or come from another motion correction. Particles keep
+    their ``pid``, and their CTF where none is connected.
+
+    Raises
+    ------
+    ItemError
+        As for `extract`; or the particles do not say which pixels their places are in.
+    """
+    table = particles_table(particles).copy()
+    table["y_px"], table["x_px"] = places_on(micrograph, particles, table).T
+    return cut_from(micrograph, table, (ctf, local), params, acquisition, ctx, diameter_ang=particles.diameter_ang)
+
+
+@step.map("centre_particles", version=1, reads=READS, memory_gb=2.0)
+def centre_particles(
+    micrograph: Micrograph,
+    particles: Particles,
+    assignments: ClassAssignments,
+    params: ExtractParams,
+    acquisition: Acquisition,
+    ctx: Context,
+    *,
+    classes: ClassAverages | None = None,
+    ctf: CtfFit | None = None,
+    local: CtfLocal | None = None,
+) -> Particles:
+    """Cut particles again about the centres that a classification found.
+
+    Each particle is moved by the shift of its assignment, and with `classes` to the centre of mass of its class average. Set
+    `subpixel` for images that are centred exactly. A particle without an assignment stays where it is; all keep their ``pid``.
+
+    Raises
+    ------
+    ItemError
+        As for `extract_again`.
+    """
+    table = particles_table(particles).copy()
+    places = places_on(micrograph, particles, table)
+    places += shifts_on(micrograph, particles, assigned_rows(table, assignments), classes, ctx)
+    table["y_px"], table["x_px"] = places.T
+    return cut_from(micrograph, table, (ctf, local), params, acquisition, ctx, diameter_ang=particles.diameter_ang)
+
+
+def assigned_rows(table: NDArray[Any], assignments: ClassAssignments) -> NDArray[Any]:
+    """Return the assignment of each particle of a table, found by ``pid``; one without has class -1 and no shift."""
+    known = from_block(assignments.block)
+    rows = np.zeros(len(table), dtype=known.dtype)
+    rows["pid"], rows["class_id"] = table["pid"], -1
+    order = np.argsort(known["pid"], kind="stable")
+    at = np.searchsorted(known["pid"], table["pid"], sorter=order)
+    found = at < len(known)
+    found[found] = known["pid"][order[at[found]]] == table["pid"][found]
+    rows[found] = known[order[at[found]]]
+    return rows
+
+
+def shifts_on(
+    micrograph: Micrograph, particles: Particles, rows: NDArray[Any], classes: ClassAverages | None, ctx: Context
+) -> NDArray[np.float64]:
+    """Return by how much each particle's centre is off the middle of its image: ``(n, 2)``, yx, in pixels of the micrograph.
+
+    An assignment says that the average, turned and then moved by the shift, looks like the particle, so the centre of the class
+    is turned with it.
+
+    Raises
+    ------
+    ItemError
+        A particle is of a class that the averages do not have.
+    """
+    shift = np.stack([rows["shift_y_px"], rows["shift_x_px"]], axis=1).astype(np.float64)  # (n, 2)
+    if classes is not None:
+        assigned = rows["class_id"] >= 0
+        averages = read_stack(ctx.path(classes.stack))  # (k, b, b)
+        if assigned.any() and rows["class_id"].max() >= len(averages):
+            raise ItemError(f"a particle is of class {rows['class_id'].max()}; there are {len(averages)} class averages")
+        centres = np.stack([centre_of_mass_2d(average) for average in averages])  # (k, 2)
+        off = centres[rows["class_id"][assigned]] * (classes.bin / particles.bin)
+        shift[assigned] += turn_yx(off, angle_deg=rows["psi_deg"][assigned].astype(np.float64))
+    on_micrograph: NDArray[np.float64] = shift * particles.bin / np.array(micrograph.raw_area.bin_yx)
+    return on_micrograph
