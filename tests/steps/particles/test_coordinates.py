@@ -23,6 +23,7 @@ from icestream.records import (
     Particles,
 )
 from icestream.steps.particles.coordinates import (
+    CentreParams,
     ExtractCoordinatesParams,
     assigned_rows,
     centre_particles,
@@ -193,17 +194,42 @@ def test_particles_are_centred_by_their_shifts_and_by_the_centre_of_their_class(
     particles = extract(bench, micrograph, off_px=off)
     found = assign([3, 8, 5, 11], -off - turned, psi_deg=90.0)
     classes = write_averages(bench, (2.0, 0.0))
-    centred = centre_particles(micrograph, particles, found, PARAMS, ACQUISITION, bench, classes=classes)
+    centred = centre_particles(micrograph, particles, found, classes, CentreParams(), bench)
     assert particles_table(centred)["pid"].tolist() == [3, 8, 5, 11]
     assert np.allclose(centres(read_particles(centred, bench)), 0, atol=0.1)
     table = particles_table(centred)
     assert np.allclose(np.stack([table["y_px"], table["x_px"]], axis=1), RAW_PLACES, atol=0.1)
-    without = centre_particles(micrograph, particles, found, PARAMS, ACQUISITION, bench)
+    without = centre_particles(micrograph, particles, found, None, CentreParams(), bench)
     assert np.allclose(centres(read_particles(without, bench)), turned, atol=0.1)
-    whole = centre_particles(
-        micrograph, particles, found, PARAMS.model_copy(update={"subpixel": False}), ACQUISITION, bench, classes=classes
-    )
+    whole = centre_particles(micrograph, particles, found, classes, CentreParams(subpixel=False), bench)
     assert np.abs(centres(read_particles(whole, bench))).max() < 0.6
+    assert (particles_table(whole)["y_px"] % 1 == 0).all()
+
+
+def test_particles_are_centred_as_they_were_cut(tmp_path: Path) -> None:
+    bench = StepBench(tmp_path)
+    micrograph = draw(bench, "first")
+    particles = extract(bench, micrograph, scaled_box_px=20, subpixel=False, virtual=True, premultiply=True)
+    found = assign([3, 8, 5, 11], np.full((4, 2), 0.25))
+    centred = centre_particles(micrograph, particles, found, None, CentreParams(), bench)
+    assert (centred.box_px, centred.bin, centred.ctf_premultiplied, centred.diameter_ang) == (20, 2.0, True, 40.0)
+    assert centred.is_virtual
+    before, after = particles_table(particles), particles_table(centred)
+    assert np.allclose(after["y_px"] - before["y_px"], 0.5)
+    assert (after["defocus_u_ang"] == 15000).all()
+    with pytest.raises(ItemError, match="do not say how they were cut"):
+        centre_particles(draw(bench, "other", bin=2), particles, found, None, CentreParams(), bench)
+
+
+def test_a_class_that_has_died_moves_nothing_more(tmp_path: Path) -> None:
+    bench = StepBench(tmp_path)
+    micrograph = draw(bench, "first")
+    particles = extract(bench, micrograph)
+    found = assign([3, 8, 5, 11], np.zeros((4, 2)), class_ids=[0, 7, 0, 7])
+    table = particles_table(
+        centre_particles(micrograph, particles, found, write_averages(bench, (2.0, 0.0)), CentreParams(), bench)
+    )
+    assert np.allclose(table["y_px"] - particles_table(particles)["y_px"], [4, 0, 4, 0], atol=0.1)
 
 
 def test_a_particle_without_an_assignment_stays_where_it_is(tmp_path: Path) -> None:
@@ -211,7 +237,7 @@ def test_a_particle_without_an_assignment_stays_where_it_is(tmp_path: Path) -> N
     micrograph = draw(bench, "first")
     particles = extract(bench, micrograph)
     found = assign([5], np.array([[1.0, 2.0]]))
-    centred = particles_table(centre_particles(micrograph, particles, found, PARAMS, ACQUISITION, bench))
+    centred = particles_table(centre_particles(micrograph, particles, found, None, CentreParams(), bench))
     before = particles_table(particles)
     assert (centred["y_px"] - before["y_px"]).tolist() == [0, 0, 1, 0]
     assert (centred["x_px"] - before["x_px"]).tolist() == [0, 0, 2, 0]

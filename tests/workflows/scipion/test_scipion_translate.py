@@ -501,6 +501,12 @@ def test_the_rule_of_max_shift_keeps_its_meaning(index: int, rule: str) -> None:
          {"box_px": 200, "scaled_box_px": 80}),
         ("ProtRelionExtractParticles", PICKS, {"boxSize": 256, "doRescale": False, "rescaledSize": 64, "saveFloat16": False,
          "stddevWhiteDust": 5, "stddevBlackDust": -1}, {"box_px": 256, "dust_level": 5.0, "stored_as": "float32"}),
+        ("XmippProtExtractParticles", PICKS, {"boxSize": 200, "doNormalize": True, "normType": 2, "doBorders": True},
+         {"box_px": 200, "normalise": "ramp", "at_border": "pad"}),
+        ("XmippProtExtractParticles", PICKS, {"boxSize": 200, "doNormalize": True, "normType": 1, "doBorders": False},
+         {"box_px": 200, "normalise": "mean", "at_border": "leave_out"}),
+        ("ProtRelionExtractParticles", PICKS, {"boxSize": 200, "doNormalize": False}, {"box_px": 200, "normalise": "none"}),
+        ("ProtRelionExtractParticles", PICKS, {"boxSize": 200, "doNormalize": True}, {"box_px": 200, "normalise": "ramp"}),
         ("ProtRelionClassify2D", PARTICLES, {"numberOfClasses": 64, "maskDiameterA": -1, "inplaneAngularSamplingDeg": 5},
          {"n_classes": 64, "psi_step_deg": 5.0}),
         ("XmippProtClassifyPcaStreaming", PARTICLES, {"numberOfClasses": 40, "resolution": 8}, {"n_classes": 40, "limit_ang": 8}),
@@ -551,6 +557,61 @@ def test_the_export_finds_micrograph_and_ctf_of_its_particles() -> None:
     assert translation.steps["relion"].inputs == {"micrograph": "aligned", "ctf": "ctf", "particles": "particles"}
     assert translation.options["--diameter"] is None
     assert translation.problems == ()
+
+
+def _classified(*items: Item) -> Translation:
+    return _translate(
+        *_movies(),
+        _item("ProtGctf", 3, inputMicrographs="2.outputMicrographs"),
+        _item("TopazProtPicking", 4, inputMicrographs="2.outputMicrographs"),
+        _item("XmippProtExtractParticles", 5, inputCoordinates="4.outputCoordinates", ctfRelations="3.outputCTF"),
+        _item("XmippProtStrGpuCrrCL2D", 6, inputParticles="5.outputParticles"),
+        *items,
+    )
+
+
+def test_coordinates_of_particles_are_picks_on_another_micrograph() -> None:
+    translation = _classified(
+        _item("ProtExtractCoords", 7, inputParticles="5.outputParticles", inputMicrographs="2.outputMicrographs"),
+        _item("XmippProtExtractParticles", 8, inputCoordinates="7.outputCoordinates", boxSize=200),
+    )
+    assert translation.problems == ()
+    assert translation.steps["coordinates"].use == "extract_coordinates"
+    assert translation.steps["coordinates"].inputs == {"micrograph": "aligned", "particles": "particles"}
+    assert translation.steps["particles_2"].inputs == {"micrograph": "aligned", "picks": "coordinates"}
+
+
+def test_coordinates_of_classes_are_moved_by_their_assignments() -> None:
+    """A classification gives its particles, with their shifts, where Scipion reads its classes."""
+    classified = _item("XmippProtCenterParticles", 7, inputClasses="6.outputClasses", inputMics="2.outputMicrographs")
+    translation = _classified(classified, _item("ProtRelionClassify2D", 8, inputParticles="7.outputParticles"))
+    assert translation.problems == ()
+    assert translation.steps["centred"].use == "centre_particles"
+    assert translation.steps["centred"].inputs == {
+        "micrograph": "aligned",
+        "particles": "particles",
+        "assignments": "classes.assignments",
+        "classes": "classes",
+    }
+    assert translation.steps["classes_2"].inputs == {"particles": "centred"}
+    assert _row(translation, 7).outcome == CHANGED
+
+
+def test_a_sample_balanced_over_defocus_learns_the_distribution_first() -> None:
+    translation = _translate(
+        *_movies(),
+        _item("ProtGctf", 3, inputMicrographs="2.outputMicrographs"),
+        _item("XmippProtMicDefocusSampler", 4, inputCTF="3.outputCTF", numImages=25, minImages=100),
+        _item("TopazProtPicking", 5, inputMicrographs="4.outputMicrographs"),
+        _item("XmippProtExtractParticles", 6, inputCoordinates="5.outputCoordinates", ctfRelations="4.outputCTF"),
+    )
+    assert translation.problems == ()
+    assert translation.steps["defocus"].use == "defocus_distribution"
+    assert translation.steps["defocus"].params == {"first_count": 100}
+    assert translation.steps["sample"].params == {"fraction": 0.25}
+    assert translation.steps["sample"].inputs == {"ctf": "ctf", "micrograph": "aligned", "distribution": "defocus"}
+    assert translation.steps["picks"].inputs == {"micrograph": "sample.micrograph"}
+    assert translation.steps["particles"].inputs["ctf"] == "sample.ctf"
 
 
 def test_what_reads_something_unknown_is_left_out_with_the_reason() -> None:

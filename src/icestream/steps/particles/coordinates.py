@@ -13,7 +13,7 @@ from icestream.io.image import read_stack
 from icestream.io.particles import particles_table
 from icestream.io.picks import make_picks
 from icestream.records import Acquisition, ClassAssignments, ClassAverages, CtfFit, CtfLocal, Micrograph, Particles, Picks
-from icestream.steps.particles.extract import READS, ExtractParams, cut_from
+from icestream.steps.particles.extract import READS, SHIFT_MARGIN_PX, Cut, ExtractParams, cut_from, make_particles
 from icestream.steps.particles.places import places_on
 
 
@@ -96,34 +96,55 @@ def extract_again(
     return cut_from(micrograph, table, (ctf, local), params, acquisition, ctx, diameter_ang=particles.diameter_ang)
 
 
-@step.map("centre_particles", version=1, reads=READS, memory_gb=2.0)
+class CentreParams(Params):
+    """How particles are cut about their centres; everything else is as it was."""
+
+    subpixel: bool = Field(
+        True,
+        description="Centre the images exactly, by a Fourier shift; off: boxes are on whole pixels and nothing is interpolated",
+    )
+    virtual: bool | None = Field(
+        None, description="Write no stack: images are cut whenever a step reads them; unset: as the particles were"
+    )
+
+
+@step.map("centre_particles", version=1, memory_gb=2.0)
 def centre_particles(
     micrograph: Micrograph,
     particles: Particles,
     assignments: ClassAssignments,
-    params: ExtractParams,
-    acquisition: Acquisition,
+    classes: ClassAverages | None,
+    params: CentreParams,
     ctx: Context,
-    *,
-    classes: ClassAverages | None = None,
-    ctf: CtfFit | None = None,
-    local: CtfLocal | None = None,
 ) -> Particles:
-    """Cut particles again about the centres that a classification found.
+    """Cut particles again, as they were cut before, but about the centres that a classification found.
 
-    Each particle is moved by the shift of its assignment, and with `classes` to the centre of mass of its class average. Set
-    `subpixel` for images that are centred exactly. A particle without an assignment stays where it is; all keep their ``pid``.
+    Each particle is moved by the shift of its assignment, and with `classes` to the centre of mass of its class average. A
+    particle without an assignment stays where it is; all keep their ``pid`` and their CTF.
 
     Raises
     ------
     ItemError
-        As for `extract_again`.
+        The particles do not say how they were cut, or the micrograph has other pixels.
     """
+    cutting = particles.cutting
+    if cutting is None or cutting.area.bin_yx != micrograph.raw_area.bin_yx:
+        raise ItemError(
+            "these particles do not say how they were cut, or they were cut from a micrograph with other pixels: "
+            "extract_coordinates gives their centres as picks, which can be extracted"
+        )
     table = particles_table(particles).copy()
     places = places_on(micrograph, particles, table)
     places += shifts_on(micrograph, particles, assigned_rows(table, assignments), classes, ctx)
     table["y_px"], table["x_px"] = places.T
-    return cut_from(micrograph, table, (ctf, local), params, acquisition, ctx, diameter_ang=particles.diameter_ang)
+    margin_px = max(cutting.margin_px, SHIFT_MARGIN_PX) if params.subpixel else cutting.margin_px
+    how = Cut(
+        cutting.model_copy(update={"area": micrograph.raw_area, "margin_px": margin_px}),
+        subpixel=params.subpixel,
+        virtual=particles.stack is None if params.virtual is None else params.virtual,
+        diameter_ang=particles.diameter_ang,
+    )
+    return make_particles(micrograph, table, how, ctx)
 
 
 def assigned_rows(table: NDArray[Any], assignments: ClassAssignments) -> NDArray[Any]:
@@ -145,21 +166,14 @@ def shifts_on(
     """Return by how much each particle's centre is off the middle of its image: ``(n, 2)``, yx, in pixels of the micrograph.
 
     An assignment says that the average, turned and then moved by the shift, looks like the particle, so the centre of the class
-    is turned with it.
-
-    Raises
-    ------
-    ItemError
-        A particle is of a class that the averages do not have.
+    is turned with it. A class that the averages do not have, as it has died since, has its centre in the middle.
     """
     shift = np.stack([rows["shift_y_px"], rows["shift_x_px"]], axis=1).astype(np.float64)  # (n, 2)
     if classes is not None:
-        assigned = rows["class_id"] >= 0
         averages = read_stack(ctx.path(classes.stack))  # (k, b, b)
-        if assigned.any() and rows["class_id"].max() >= len(averages):
-            raise ItemError(f"a particle is of class {rows['class_id'].max()}; there are {len(averages)} class averages")
-        centres = np.stack([centre_of_mass_2d(average) for average in averages])  # (k, 2)
-        off = centres[rows["class_id"][assigned]] * (classes.bin / particles.bin)
-        shift[assigned] += turn_yx(off, angle_deg=rows["psi_deg"][assigned].astype(np.float64))
+        centres = np.zeros((len(rows), 2))
+        for info, average in zip(classes.classes, averages, strict=True):
+            centres[rows["class_id"] == info.id] = centre_of_mass_2d(average) * (classes.bin / particles.bin)
+        shift += turn_yx(centres, angle_deg=rows["psi_deg"].astype(np.float64))
     on_micrograph: NDArray[np.float64] = shift * particles.bin / np.array(micrograph.raw_area.bin_yx)
     return on_micrograph

@@ -54,7 +54,7 @@ def cut_particles(image: Image, table: NDArray[Any], cutting: Cutting) -> NDArra
         if cutting.dust_level is not None:
             box = remove_dust_2d(box, level=cutting.dust_level)
         factor = factors.of(row)
-        if factor is not None or move_y or move_x or window.scaled_side_px != window.side_px:
+        if factor is not None or move_y or move_x or window.side_px != side:
             box = filter_window_2d(box, scaled_px=window.scaled_side_px, box_px=side, moved_yx_px=(move_y, move_x), factor=factor)
         out[:] = _normalise(-box if cutting.invert else box, cutting)
     return images.astype(cutting.stored_as).astype(np.float32, copy=False)

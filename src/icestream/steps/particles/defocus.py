@@ -22,7 +22,7 @@ from icestream.flow import (
     wait,
 )
 from icestream.io.particles import particles_table, remove_particles
-from icestream.records import CtfFit, DefocusDistribution, Particles, Record
+from icestream.records import CtfFit, DefocusDistribution, Micrograph, Particles, Record
 from icestream.steps.streams.membership import draw_lot
 
 _NAMES = ("defocus_u_ang", "defocus_v_ang")
@@ -102,7 +102,14 @@ class DefocusSampleParams(Params):
 
 
 @step.filter("sample_defocus", version=1)
-def sample_by_defocus(ctf: CtfFit, distribution: DefocusDistribution, params: DefocusSampleParams, ctx: Context) -> Verdict:
+def sample_by_defocus(
+    ctf: CtfFit,
+    distribution: DefocusDistribution,
+    params: DefocusSampleParams,
+    ctx: Context,
+    *,
+    micrograph: Micrograph | None = None,  # noqa: ARG001 - it is passed on
+) -> Verdict:
     """Keep a share of the exposures in which every defocus is equally frequent, as far as there are enough of it.
 
     An exposure is drawn by its content, so it is kept or not in every run alike; a larger share with the same seed and

@@ -1,5 +1,6 @@
 """Extracting particle images from picks."""
 
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -18,7 +19,8 @@ from icestream.units import Angstrom, WholePixels
 
 _DEFOCUS_NAMES = CTF_NAMES[:2]
 READS = ("pixel_size_ang", *MICROSCOPE_NAMES)
-_SHIFT_MARGIN_PX = 16
+SHIFT_MARGIN_PX = 16
+"""What is cut more on each side where images are centred exactly, so that a shift does not wrap around."""
 
 
 class ExtractParams(Params):
@@ -126,26 +128,52 @@ def cut_from(
         As for `extract_particles`.
     """
     cutting = plan_cutting(micrograph, ctfs[0], params, acquisition, diameter_ang=diameter_ang)
+    how = Cut(cutting, subpixel=params.subpixel, virtual=params.virtual, diameter_ang=diameter_ang)
+    return make_particles(micrograph, table, how, ctx, ctfs=ctfs)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How particles become images: what is done to each, whether it is centred exactly, whether a stack is written."""
+
+    cutting: Cutting
+    subpixel: bool
+    virtual: bool
+    diameter_ang: float | None
+
+
+def make_particles(
+    micrograph: Micrograph,
+    table: NDArray[Any],
+    how: Cut,
+    ctx: Context,
+    *,
+    ctfs: tuple[CtfFit | None, CtfLocal | None] = (None, None),
+) -> Particles:
+    """Make the record of the particles of a table, whose places are in pixels of the micrograph, and their stack.
+
+    Particles whose box leaves the micrograph are left out, unless they are padded. Without a CTF they keep theirs.
+    """
+    cutting = how.cutting
     places = np.stack([table["y_px"], table["x_px"]], axis=1).astype(np.float64)  # (n, 2)
     shape = (micrograph.height_px, micrograph.width_px)
     boxes = place_boxes(places, shape=shape, box_px=cutting.box_px, pad=cutting.pad)
     kept = table[boxes.kept]  # a copy
-    if not params.subpixel:
+    if not how.subpixel:
         kept["y_px"], kept["x_px"] = boxes.centre_yx_px.T
     kept["slice"] = np.arange(len(kept))
     _set_ctf(kept, *ctfs)
-    stack = None if params.virtual else _write_stack(micrograph, kept, cutting, ctx)
     return Particles(
-        stack=stack,
+        stack=None if how.virtual else _write_stack(micrograph, kept, cutting, ctx),
         count=len(kept),
         n_left_out=len(table) - len(kept),
         n_padded=boxes.n_padded,
         box_px=cutting.scaled_box_px,
         bin=micrograph.bin * cutting.box_px / cutting.scaled_box_px,
-        inverted=params.invert,
-        phase_flipped=params.phase_flip,
-        ctf_premultiplied=params.premultiply,
-        diameter_ang=diameter_ang,
+        inverted=cutting.invert,
+        phase_flipped=cutting.ctf_correction == "flip",
+        ctf_premultiplied=cutting.ctf_correction == "premultiply",
+        diameter_ang=how.diameter_ang,
         cutting=cutting,
         micrograph=micrograph.image,
         block=to_block(kept),
@@ -210,7 +238,7 @@ def _margin_px(
     params: ExtractParams, ctf: CtfFit | None, optics: dict[str, float], *, box_px: int, pixel_ang: float, scaled_px: int
 ) -> int:
     """Return what is cut around the box: what the defocus moves across its edge, at most a box, and room for a shift."""
-    least = min(_SHIFT_MARGIN_PX, box_px // 2) if params.subpixel else 0
+    least = SHIFT_MARGIN_PX if params.subpixel else 0
     if not params.premultiply:
         return least
     if ctf is None:

@@ -15,6 +15,7 @@ MICROMETRES_BELOW = 100.0
 NYQUIST = 0.5
 """The highest digital frequency; no resolution in Å is that high."""
 
+_RAMP = 2
 _SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1, "": 1}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([dhms]?)")
 
@@ -119,6 +120,21 @@ def as_integer(reader: Reader, names: tuple[str, ...]) -> int:
 def as_fraction(reader: Reader, names: tuple[str, ...]) -> float:
     """Return a fraction from per cent."""
     return round(as_positive(reader, names) / 100, 6)
+
+
+def as_share(reader: Reader, names: tuple[str, ...]) -> float:
+    """Return which share one whole number is of another, at most all."""
+    part, whole = (as_positive(reader, (name,)) for name in names)
+    return round(min(1.0, part / whole), 6)
+
+
+def as_normalisation(reader: Reader, names: tuple[str, ...]) -> str:
+    """Return how the background is normalised: not at all, by a ramp (also where no type is named), or by its mean."""
+    if not reader.flag(names[0]):
+        return "none"
+    with suppress(AbsentError):
+        return "ramp" if reader.integer(names[1]) == _RAMP else "mean"
+    return "ramp"
 
 
 def as_flag(reader: Reader, names: tuple[str, ...]) -> bool:

@@ -112,10 +112,12 @@ class Wiring:
         return Link(step, "out")
 
     def _companion(self, link: Link, port: str) -> Link | None:
-        """Return what the step of ``link`` took as ``port``, or passes on under this name."""
+        """Return what the step of ``link`` took as ``port``, or passes on under this name, or its own assignments."""
         if link.step in self.streams:
             return self._companion(self.streams[link.step], port)
         spec = self.steps[link.step]
+        if port == "assignments" and find_step(spec.use).assigns is not None:
+            return Link(link.step, port)
         if find_step(spec.use).is_filter:
             return Link(link.step, f"rejected.{port}" if link.output.startswith("rejected") else port)
         target = spec.inputs.get(port)
@@ -141,4 +143,6 @@ class Wiring:
         name = link.output.removeprefix("rejected").removeprefix(".")
         if step_type.is_filter:
             return ports.get(name, step_type.ports[0].record)
+        if link.output == "assignments" and step_type.assigns is not None:
+            return step_type.assigns
         return step_type.output or Record

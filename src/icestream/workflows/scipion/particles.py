@@ -9,16 +9,18 @@ from icestream.workflows.scipion.convert import (
     as_even,
     as_flag,
     as_integer,
+    as_normalisation,
     as_not,
     as_number,
     as_positive,
     as_range,
     as_scaled_box,
+    as_share,
     times_pixel,
     twice_pixel,
     where,
 )
-from icestream.workflows.scipion.rules import PIXEL, Lost, Mapping, Rule, Via
+from icestream.workflows.scipion.rules import PIXEL, First, Lost, Mapping, Rule, Via
 
 _NO_TRAINING = "particles are found by their size, without a template or a trained model"
 
@@ -51,10 +53,10 @@ _EXTRACT_RULES = (
     Rule("box_px", ("boxSize",), as_box_px),
     Rule("box_diameters", ("boxSize",), as_box_diameters, "the factor of the box size protocol, times the picked diameter"),
     Rule("invert", ("doInvert",), as_flag),
+    Rule("normalise", ("doNormalize", "normType"), as_normalisation),
+    Rule("at_border", ("doBorders",), lambda reader, names: "pad" if reader.flag(names[0]) else "leave_out"),
 )
 _EXTRACT_LOST = (
-    Lost("doNormalize", (True,), "particles are always normalised, by a ramp fitted to the background"),
-    Lost("doBorders", (False,), "particles at the border are left out"),
     Lost("boxSizeForced", (-1,), "the scaled box follows from the box and the factor"),
     Lost("doEvalVar", (False,), "variance and Gini coefficient are not computed"),
 )
@@ -73,7 +75,7 @@ _XMIPP_EXTRACT = Mapping(
         Rule("dust_level", ("doRemoveDust", "thresholdDust"), where(as_number, otherwise=None)),
         Rule("background_diameter_ang", ("backRadius",), twice_pixel, PIXEL),
     ),
-    (*_EXTRACT_LOST, Lost("normType", (2,), "particles are always normalised, by a ramp fitted to the background")),
+    (*_EXTRACT_LOST, Lost("normType", (1, 2), "the background is normalised, not the whole image")),
 )
 _RELION_EXTRACT = Mapping(
     "extract",
@@ -87,6 +89,53 @@ _RELION_EXTRACT = Mapping(
         Rule("stored_as", ("saveFloat16",), lambda reader, names: "float16" if reader.flag(names[0]) else "float32"),
     ),
     _EXTRACT_LOST,
+)
+
+_COORDINATES = Mapping(
+    "extract_coordinates",
+    "coordinates",
+    {
+        "micrograph": ("inputMicrographs", Via("inputParticles", "micrograph")),
+        "particles": ("inputParticles", Via("inputParticles", "particles")),
+        "assignments": (Via("inputParticles", "assignments"),),
+    },
+    (
+        Rule(
+            "apply_shifts",
+            ("applyShifts",),
+            lambda reader, names: reader.flag(names[0], default=False),
+            "shifts are applied whole, not rounded to pixels",
+        ),
+    ),
+)
+_CENTRE = Mapping(
+    "centre_particles",
+    "centred",
+    {
+        "micrograph": ("inputMics",),
+        "particles": (Via("inputClasses", "particles"),),
+        "assignments": (Via("inputClasses", "assignments"),),
+        "classes": ("inputClasses",),
+    },
+    outputs=(("outputClasses", None),),
+    changed="particles are cut again about their new centres, which are not rounded to pixels",
+)
+_DEFOCUS_SAMPLE = Mapping(
+    "sample_defocus",
+    "sample",
+    {"ctf": ("inputCTF",), "micrograph": (Via("inputCTF", "micrograph"),)},
+    (Rule("fraction", ("numImages", "minImages"), as_share, "a share of all, from the sample and what it was drawn from"),),
+    outputs=(("outputCTF", "ctf"), ("outputMicrographs", "micrograph")),
+    first=(
+        First(
+            "distribution",
+            "defocus_distribution",
+            "defocus",
+            {"ctf": "ctf"},
+            (Rule("first_count", ("minImages",), as_integer),),
+        ),
+    ),
+    changed="the stream goes on after the first sample",
 )
 
 _STREAMING_2D = "classes grow with the stream instead of being made from one finished set"
@@ -156,6 +205,9 @@ PARTICLE_PROTOCOLS: dict[str, Mapping] = {
     ),
     "XmippProtExtractParticles": _XMIPP_EXTRACT,
     "ProtRelionExtractParticles": _RELION_EXTRACT,
+    "ProtExtractCoords": _COORDINATES,
+    "XmippProtCenterParticles": _CENTRE,
+    "XmippProtMicDefocusSampler": _DEFOCUS_SAMPLE,
     "ProtRelionClassify2D": _RELION_2D,
     "CistemProtRefine2D": _CL2D,
     "ProtCryo2D": _CRYOSPARC_2D,
@@ -166,4 +218,4 @@ PARTICLE_PROTOCOLS: dict[str, Mapping] = {
     "ProtRelionExportParticles": _EXPORT_PARTICLES,
     "ProtRelionExportCtf": _EXPORT_CTF,
 }
-"""Picking, extraction, 2D classification and export, by class name."""
+"""Picking, extraction, sampling, 2D classification and export, by class name."""

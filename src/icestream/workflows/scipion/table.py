@@ -95,7 +95,6 @@ UNMAPPED: dict[str, Unmapped] = {
             Lost("doDenoise", (False,), "micrographs are not denoised"),
         ),
     ),
-    "XmippProtMicDefocusSampler": Unmapped("there is no sampling by defocus yet", ("inputCTF",)),
     "XmippProtCTFDiscrepancy": Unmapped("is not translated"),
     # picking
     "XmippProtParticlePicking": _BY_HAND,
@@ -113,10 +112,8 @@ UNMAPPED: dict[str, Unmapped] = {
     "ProtBoxSizeParameters": Unmapped("the box follows from the diameter: box_diameters of the extract step"),
     "ProtBoxSizeCheckpoint": Unmapped("the box follows from the diameter: box_diameters of the extract step"),
     # particles
-    "ProtExtractCoords": Unmapped("particles keep their place; coordinates need no step"),
     "XmippProtEliminateEmptyParticles": Unmapped("empty particles are not recognised yet", _PARTICLES),
     "XmippProtScreenParticles": Unmapped("particles are not screened yet", _PARTICLES),
-    "XmippProtCenterParticles": Unmapped("particles are not centred again yet"),
     "XmippProtDenoiseParticles": Unmapped("particles are not denoised", _PARTICLES),
     # flow
     "ProtSetFilter": Unmapped("a formula is not translated; write it as the condition of a keep_if step", ("inputSet",)),

@@ -96,7 +96,7 @@ def _problems(result: Translation) -> tuple[str, ...]:
     if not result.steps:
         return (_nothing_to_run(result),)
     steps = dict(result.steps)
-    picking = [name for name, spec in steps.items() if issubclass(find_step(spec.use).output or Record, Picks)]
+    picking = [name for name, spec in steps.items() if _asks_for_size(spec)]
     unsized = [name for name in picking if "diameter_ang" not in steps[name].params]
     for name in unsized:
         steps[name] = steps[name].model_copy(update={"params": {**steps[name].params, "diameter_ang": [100, 120]}})
@@ -106,6 +106,13 @@ def _problems(result: Translation) -> tuple[str, ...]:
     except WorkflowError as error:
         return tuple(str(error).split("\n"))
     return ()
+
+
+def _asks_for_size(spec: StepSpec) -> bool:
+    """Tell whether a step finds particles of a size that it must be given."""
+    step_type = find_step(spec.use)
+    size = step_type.params.model_fields.get("diameter_ang")
+    return issubclass(step_type.output or Record, Picks) and size is not None and size.is_required()
 
 
 class _Translator:
