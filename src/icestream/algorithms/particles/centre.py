@@ -7,13 +7,13 @@ from scipy import ndimage
 from icestream.algorithms.fourier import Image
 
 _SMOOTHED = 0.03
-_LEVEL = 0.25
+_LEVEL = 0.1
 
 
 def centre_of_mass_2d(average: Image) -> NDArray[np.float64]:
     """Return how far the centre of mass of a bright particle is off the middle of its average: ``(2,)``, yx, in pixels.
 
-    What counts is above a quarter of the highest value, after smoothing, and hangs together with it, so that neither the noise of
+    What counts is above a tenth of the highest value, after smoothing, and hangs together with it, so that neither the noise of
     the background nor a neighbour at the edge pulls the centre. An average without anything bright has its centre in the middle.
 
     Parameters
