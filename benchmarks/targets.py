@@ -57,6 +57,7 @@ SCRIPTS: dict[str, str] = {
     "engine_latency": "",
     "engine_scale": "",
     "engine_throughput": "",
+    "extract_speed": "",
     "gpu_motion": "",
     "kill_session": "DATA NEW_FOLDER",
     "motion_accuracy": "--side 1024 --frames 30 --settings 6 --snr --relion --patches 1 3 5",
@@ -355,6 +356,18 @@ TARGETS: tuple[Target, ...] = (
         at_most=3.0,
     ),
     *_CENTRED,
+    Target(
+        OTHER, "extraction at box 256 → 64, 4096²: particles for each CPU second on one core", "extract_speed",
+        "scaled.particles_per_cpu_s", "particles", at_least=500.0,
+    ),
+    Target(
+        OTHER, "the same, cut when a step reads them (virtual)", "extract_speed", "virtual.particles_per_cpu_s", "particles",
+        at_least=500.0,
+    ),
+    Target(
+        OTHER, "the same, multiplied by the CTF of each particle", "extract_speed", "scaled_premultiplied.particles_per_cpu_s",
+        "particles", at_least=500.0,
+    ),
     Target(
         OTHER, "triage, held-out simulated micrographs: share rightly kept or set aside", "triage_classes",
         "simulated_held_out.good_or_bad", "", at_least=0.95,
