@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ from icestream.testing.context import StepBench
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
 ACQUISITION = Acquisition(pixel_size_ang=1.0, voltage_kv=300, cs_mm=2.7, amplitude_contrast=0.07)
 CTF = CtfFit(defocus_u_ang=15200, defocus_v_ang=14800, astigmatism_angle_deg=30, score=0.5, resolution_ang=4)
-WAYS = {
+WAYS: dict[str, dict[str, Any]] = {
     "scaled": {},
     "scaled_float16": {"stored_as": "float16"},
     "scaled_subpixel": {"subpixel": True},

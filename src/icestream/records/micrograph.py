@@ -126,8 +126,11 @@ class Micrograph(Record):
             return RawArea(top_px=0, left_px=0, height_px=height, width_px=width, **size)
         finer = self.frames.eer_upsampling or 1
         whole = (0, 0, self.frames.height_px, self.frames.width_px)
-        top, left, height, width = (side / finer for side in self.frames.crop_px or whole)
-        return RawArea(top_px=top, left_px=left, height_px=height, width_px=width, **size)
+        top, left, height, width = self.frames.crop_px or whole
+        first = ((start + 0.5) / finer - 0.5 for start in (top, left))  # a finer pixel is a corner of one of the camera
+        return RawArea(
+            **dict(zip(("top_px", "left_px"), first, strict=True)), height_px=height / finer, width_px=width / finer, **size
+        )
 
     def dose_e_per_ang2(self, acquisition: Acquisition) -> float | None:
         """Return the dose of the whole image: of its frames, else what its file says; None where neither is known."""

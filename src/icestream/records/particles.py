@@ -10,7 +10,7 @@ from icestream.records.micrograph import RawArea
 from icestream.records.picks import PID, POSITION, Removed
 from icestream.records.shown import Headline, Measure, Panel, Shown, Text
 from icestream.records.vocabulary import Block, Column, FileRef, FurtherBlock, Record
-from icestream.units import Angstrom, Degree, WholePixels
+from icestream.units import Angstrom, Degree, Pixel, WholePixels
 
 SLICE = Column("slice", "i4", "", "Number of the image in the stack, from 0; of particles without a stack the number of the row")
 
@@ -68,6 +68,9 @@ class Particles(Record):
     inverted: bool = Field(description="Protein is bright")
     phase_flipped: bool
     ctf_premultiplied: bool = Field(False, description="The images were multiplied by their CTF")
+    moved_px: Pixel | None = Field(
+        None, description="How far they were moved to their centres, median, in raw pixels; unset: they were not"
+    )
     diameter_ang: Angstrom | None = Field(None, description="Of the particle; unset: not known")
     cutting: Cutting | None = Field(None, description="How the images were cut; unset: not known")
     micrograph: FileRef
@@ -94,6 +97,14 @@ class Particles(Record):
                     "n_removed",
                     "particles",
                     metric="particles_removed_per_micrograph",
+                    hidden_at_zero=True,
+                ),
+                Measure(
+                    "Moved to the centre",
+                    "moved_px",
+                    pixels="raw",
+                    metric="particles_moved_angstroms",
+                    better="low",
                     hidden_at_zero=True,
                 ),
             ),

@@ -31,6 +31,7 @@ from icestream.steps.particles.coordinates import (
     extract_coordinates,
 )
 from icestream.steps.particles.extract import ExtractParams, extract_particles
+from icestream.steps.particles.places import convert_places
 from icestream.steps.particles.reading import read_particles
 from icestream.testing.context import StepBench
 
@@ -199,6 +200,7 @@ def test_particles_are_centred_by_their_shifts_and_by_the_centre_of_their_class(
     assert np.allclose(centres(read_particles(centred, bench)), 0, atol=0.1)
     table = particles_table(centred)
     assert np.allclose(np.stack([table["y_px"], table["x_px"]], axis=1), RAW_PLACES, atol=0.1)
+    assert centred.moved_px == pytest.approx(np.median(np.hypot(*off.T)), abs=0.1)
     without = centre_particles(micrograph, particles, found, None, CentreParams(), bench)
     assert np.allclose(centres(read_particles(without, bench)), turned, atol=0.1)
     whole = centre_particles(micrograph, particles, found, classes, CentreParams(subpixel=False), bench)
@@ -249,3 +251,27 @@ def test_assignments_are_found_by_the_number_of_the_particle() -> None:
     rows = assigned_rows(table, assign([7, 40, 1], np.zeros((3, 2)), class_ids=[5, 6, 7]))
     assert rows["class_id"].tolist() == [-1, -1, 6, 5]
     assert assigned_rows(table, assign([], np.zeros((0, 2)), class_ids=[]))["class_id"].tolist() == [-1] * 4
+
+
+def test_finer_pixels_of_an_eer_movie_are_corners_of_those_of_the_camera() -> None:
+    """The centre of a raw pixel is between the centres of its four finer ones."""
+    use = FrameUse(movie="movies:a.eer", movie_frames=2, height_px=512, width_px=480, eer_group=10, eer_upsampling=2)
+    fine = Micrograph(image="session:a.mrc", height_px=512, width_px=480, bin=0.5, frames=use).raw_area
+    raw = Micrograph(image="session:b.mrc", height_px=256, width_px=240, bin=1.0).raw_area
+    assert convert_places(np.array([[0.5, 0.5], [20.5, 40.5]]), fine, raw).tolist() == [[0, 0], [10, 20]]
+    assert convert_places(np.array([[10.0, 20.0]]), raw, fine).tolist() == [[20.5, 40.5]]
+    cropped = use.model_copy(update={"crop_px": (20, 40, 256, 256)})
+    part = Micrograph(image="session:c.mrc", height_px=256, width_px=256, bin=0.5, frames=cropped).raw_area
+    assert convert_places(np.array([[10.0, 20.0]]), raw, part).tolist() == [[0.5, 0.5]]
+
+
+def test_an_exposure_without_particles_goes_through(tmp_path: Path) -> None:
+    bench = StepBench(tmp_path)
+    micrograph = draw(bench, "first")
+    none = remove_particles(extract(bench, micrograph), {"all": np.ones(4, dtype=bool)})
+    found, classes = assign([3, 8], np.zeros((2, 2))), write_averages(bench, (1.0, 0.0))
+    assert extract_again(micrograph, none, CTF, PARAMS, ACQUISITION, bench).count == 0
+    assert extract_coordinates(micrograph, none, found, classes, ExtractCoordinatesParams(), bench).count == 0
+    centred = centre_particles(micrograph, none, found, classes, CentreParams(), bench)
+    assert (centred.count, centred.stack, centred.moved_px) == (0, None, None)
+    assert read_particles(centred, bench).shape == (0, 40, 40)

@@ -138,6 +138,11 @@ def test_distributions_come_at_the_first_number_and_at_doublings() -> None:
     ]
 
 
+def test_an_exposure_without_particles_goes_through(tmp_path: Path) -> None:
+    none = balance_defocus(particles_at(np.zeros(0)), DISTRIBUTION, DefocusSampleParams(fraction=0.3), StepBench(tmp_path))
+    assert (none.count, none.n_removed) == (0, 0)
+
+
 def test_particles_without_a_ctf_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ItemError, match="have no CTF"):
         balance_defocus(particles_at(np.array([np.nan])), DISTRIBUTION, DefocusSampleParams(fraction=0.3), StepBench(tmp_path))

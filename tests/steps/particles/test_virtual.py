@@ -100,6 +100,10 @@ def test_what_cannot_be_corrected_is_refused(tmp_path: Path) -> None:
         extract_particles(micrograph, picks, None, ExtractParams(premultiply=True), ACQUISITION, bench)
     with pytest.raises(ValueError, match="choose one of them"):
         ExtractParams(premultiply=True, phase_flip=True)
+    write_mrc(tmp_path / "bright.mrc", np.linspace(0, 2e5, 256 * 240, dtype=np.float32).reshape(256, 240), pixel_size_ang=2.0)
+    bright = micrograph.model_copy(update={"image": "session:bright.mrc"})
+    with pytest.raises(ItemError, match="do not fit float16: normalise them"):
+        cut(bench, bright, normalise="none", stored_as="float16")
     lost = cut(bench, micrograph, virtual=True).model_copy(update={"cutting": None})
     with pytest.raises(ItemError, match="neither a stack nor a micrograph"):
         read_particles(lost, bench)

@@ -134,9 +134,8 @@ def centre_particles(
             "extract_coordinates gives their centres as picks, which can be extracted"
         )
     table = particles_table(particles).copy()
-    places = places_on(micrograph, particles, table)
-    places += shifts_on(micrograph, particles, assigned_rows(table, assignments), classes, ctx)
-    table["y_px"], table["x_px"] = places.T
+    shifts = shifts_on(micrograph, particles, assigned_rows(table, assignments), classes, ctx)
+    table["y_px"], table["x_px"] = (places_on(micrograph, particles, table) + shifts).T
     margin_px = max(cutting.margin_px, SHIFT_MARGIN_PX) if params.subpixel else cutting.margin_px
     how = Cut(
         cutting.model_copy(update={"area": micrograph.raw_area, "margin_px": margin_px}),
@@ -144,7 +143,8 @@ def centre_particles(
         virtual=particles.stack is None if params.virtual is None else params.virtual,
         diameter_ang=particles.diameter_ang,
     )
-    return make_particles(micrograph, table, how, ctx)
+    moved_px = float(np.median(np.hypot(*(shifts * cutting.area.bin_yx).T))) if len(table) else None
+    return make_particles(micrograph, table, how, ctx).model_copy(update={"moved_px": moved_px})
 
 
 def assigned_rows(table: NDArray[Any], assignments: ClassAssignments) -> NDArray[Any]:

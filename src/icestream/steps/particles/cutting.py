@@ -39,7 +39,7 @@ def cut_particles(image: Image, table: NDArray[Any], cutting: Cutting) -> NDArra
     Raises
     ------
     ItemError
-        The images are to be multiplied by the CTF, and a particle has none.
+        The images are to be multiplied by the CTF, and a particle has none; or grey values do not fit the number format.
     """
     side = cutting.scaled_box_px
     window = plan_window(cutting.box_px, scaled_px=side, margin_px=cutting.margin_px)
@@ -57,7 +57,17 @@ def cut_particles(image: Image, table: NDArray[Any], cutting: Cutting) -> NDArra
         if factor is not None or move_y or move_x or window.side_px != side:
             box = filter_window_2d(box, scaled_px=window.scaled_side_px, box_px=side, moved_yx_px=(move_y, move_x), factor=factor)
         out[:] = _normalise(-box if cutting.invert else box, cutting)
-    return images.astype(cutting.stored_as).astype(np.float32, copy=False)
+    return _as_stored(images, cutting)
+
+
+def _as_stored(images: NDArray[np.float32], cutting: Cutting) -> NDArray[np.float32]:
+    """Return images with the precision that their stack has."""
+    if cutting.stored_as == "float32" or not images.size:
+        return images
+    highest = float(np.abs(images).max())
+    if not highest <= float(np.finfo(np.float16).max):
+        raise ItemError(f"grey values up to {highest:g} do not fit float16: normalise them, or set stored_as to float32")
+    return images.astype(np.float16).astype(np.float32)
 
 
 def _normalise(box: Image, cutting: Cutting) -> Image:
