@@ -1,6 +1,10 @@
 """Picks that a person adds and removes on single micrographs."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from icestream.errors import ItemError
@@ -58,3 +62,35 @@ def edit_picks(picks: Picks, params: EditPicksParams) -> Picks:
         parents=parents_table(picks) if picks.parents is not None else None,
         consensus=picks.consensus,
     )
+
+
+def more_edits(
+    known: EditPicksParams, picks: NDArray[Any], *, add: Sequence[tuple[float, float]], remove: Sequence[int]
+) -> EditPicksParams:
+    """Add to what a person has decided about a micrograph.
+
+    Parameters
+    ----------
+    picks
+        The picks as they are after what was decided before: rows ``pid, y_px, x_px``.
+    add, remove
+        Positions y, x of new picks, and numbers of picks: one that was added by hand is forgotten, another is kept by its place.
+
+    Raises
+    ------
+    ItemError
+        There is no pick with such a number.
+    """
+    added = list(known.add)
+    removed = list(known.remove)
+    for pid in remove:
+        row = picks[picks["pid"] == pid]
+        if not len(row):
+            raise ItemError(f"there is no pick {pid}; the numbers are in `icestream table --particles`")
+        place = (float(row["y_px"][0]), float(row["x_px"][0]))
+        by_hand = next((one for one in added if np.allclose(one, place, rtol=1e-6, atol=1e-3)), None)
+        if by_hand is None:
+            removed.append(place)
+        else:
+            added.remove(by_hand)
+    return known.model_copy(update={"add": [*added, *add], "remove": removed})
