@@ -16,6 +16,7 @@ from icestream.cli.history import history, revisions
 from icestream.cli.import_scipion import import_scipion
 from icestream.cli.new import new
 from icestream.cli.pack import pack, relink
+from icestream.cli.picks import picks
 from icestream.cli.recompute import recompute
 from icestream.cli.report import report
 from icestream.cli.resources import resources
@@ -79,6 +80,7 @@ _COMMANDS: list[tuple[Callable[..., None], str, str]] = [
     (reject, _ASK, "asks"),
     (accept, _ASK, "asks"),
     (recompute, _ASK, "asks"),
+    (picks, _ASK, "asks"),
     (withdraw, _ASK, "asks"),
     (set_, _EDIT, "asks"),
     (branch, _EDIT, "asks"),

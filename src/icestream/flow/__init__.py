@@ -2,7 +2,18 @@
 
 from pydantic import Field
 
-from icestream.flow.declaration.context import Context, Exposure, Params, Progress, Published, Verdict, keep, reject, wait
+from icestream.flow.declaration.context import (
+    Context,
+    Exposure,
+    InputNames,
+    Params,
+    Progress,
+    Published,
+    Verdict,
+    keep,
+    reject,
+    wait,
+)
 from icestream.flow.declaration.declare import step
 from icestream.flow.declaration.program import FoundProgram, Program, ProgramSettings
 from icestream.flow.declaration.source import Arrival, Foreseen, Pulse, SeenFile, SourceContext, Troubles, Watch
@@ -17,6 +28,7 @@ __all__ = [
     "Field",
     "Foreseen",
     "FoundProgram",
+    "InputNames",
     "Params",
     "Program",
     "ProgramSettings",

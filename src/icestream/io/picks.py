@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.io.blocks import dtype_of, from_block, to_block
-from icestream.records import Picks, Removed
+from icestream.records import PickConsensus, Picks, Removed
 
 _COLUMNS = tuple(column.name for column in Picks.block_columns)
 
@@ -29,6 +29,7 @@ def make_picks(
     removed: Mapping[str, NDArray[np.bool_]] | None = None,
     pickers: Sequence[str] = (),
     parents: NDArray[Any] | None = None,
+    consensus: PickConsensus | None = None,
 ) -> Picks:
     """Make picks of a table, and keep beside them those rows that are removed.
 
@@ -39,8 +40,8 @@ def make_picks(
     removed
         Reason → which rows ``(n,)`` it removes, in plain words, as ``{"at the border": mask}``. A row that several reasons remove
         counts for the first of them. Every reason that was asked is told, also where it removed nothing.
-    pickers, parents
-        Of a consensus: its pickers, and its rows ``pid, picker, parent_pid, score``.
+    pickers, parents, consensus
+        Of a consensus: its pickers, its rows ``pid, picker, parent_pid, score``, and how far they agree.
 
     Raises
     ------
@@ -61,6 +62,7 @@ def make_picks(
         n_removed=len(rejected),
         removed=tuple(Removed(reason=reason, count=int((code == number).sum())) for number, reason in enumerate(removed or {})),
         pickers=tuple(pickers),
+        consensus=consensus,
         block=to_block(kept),
         rejected=to_block(rejected) if len(rejected) else None,
         parents=None if parents is None else to_block(parents),
@@ -68,13 +70,18 @@ def make_picks(
 
 
 def remove_picks(picks: Picks, removed: Mapping[str, NDArray[np.bool_]]) -> Picks:
-    """Return picks without those that are removed, which it keeps beside them; numbers, pickers and parents stay.
+    """Return picks without those that are removed, which it keeps beside them; numbers and what a consensus says stay.
 
     ``removed`` is as for `make_picks`, its masks over the rows of the picks. What an earlier step removed stays with that step.
     """
     parents = None if picks.parents is None else from_block(picks.parents)
     return make_picks(
-        from_block(picks.block), diameter_ang=picks.diameter_ang, removed=removed, pickers=picks.pickers, parents=parents
+        from_block(picks.block),
+        diameter_ang=picks.diameter_ang,
+        removed=removed,
+        pickers=picks.pickers,
+        parents=parents,
+        consensus=picks.consensus,
     )
 
 

@@ -11,6 +11,8 @@ from icestream.records.shown import Card, Number, Shown, StagePlace, Text, When
 Told = tuple[str, float | None, str]
 """A number as it is shown: label, value, unit."""
 
+_RATES = (("recall", "recall"), ("precision", "precision"))
+
 WEIGHT = "@weight"
 """Stands for the number of particles where a path of a field is expected."""
 
@@ -55,10 +57,20 @@ def sentence_of(text: Text, record: Mapping[str, Any]) -> str | None:
 def _written(value: Any, form: str) -> str:
     if form == "counts":
         return ", ".join(f"{part['count']} {part['reason']}" for part in value if part["count"])
+    if form == "list":
+        return ", ".join(str(part) for part in value)
+    if form == "rates":
+        return "; ".join(_rates(part) for part in value)
     text = f"{value:g}" if isinstance(value, float) else str(value)
     if form == "words":
         return text.replace("_", " ")
     return text[:1].upper() + text[1:] if form == "sentence" else text
+
+
+def _rates(part: Mapping[str, Any]) -> str:
+    """Write what is known of a picker."""
+    known = [f"{word} {100 * part[name]:.0f} %" for name, word in _RATES if part.get(name) is not None]
+    return ", ".join([f"{part['name']}: {part['n_picks']} picks", *known])
 
 
 def unit_in(number: Number, pixel_size_ang: float | None) -> str:

@@ -14,7 +14,7 @@ from icestream.records.micrograph import Micrograph, PowerSpectra, RawArea
 from icestream.records.motion import FrameUse, Motion, MotionAgreement
 from icestream.records.movie import DoseReference, Movie, MovieDose, MovieShape
 from icestream.records.particles import Cutting, Particles
-from icestream.records.picks import Picks, Removed
+from icestream.records.picks import LearntPicker, PickConsensus, PickerFigures, PickerQuality, Picks, Removed
 from icestream.records.quality import MicrographKind, MicrographQuality, TiltMeasure
 from icestream.records.vocabulary import (
     Block,
@@ -50,6 +50,7 @@ __all__ = [
     "FurtherBlock",
     "GainMonitor",
     "GainReference",
+    "LearntPicker",
     "Micrograph",
     "MicrographKind",
     "MicrographQuality",
@@ -59,6 +60,9 @@ __all__ = [
     "MovieDose",
     "MovieShape",
     "Particles",
+    "PickConsensus",
+    "PickerFigures",
+    "PickerQuality",
     "Picks",
     "PossibleAcquisition",
     "PowerSpectra",

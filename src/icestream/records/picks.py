@@ -5,9 +5,9 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from icestream.records.shown import Headline, Measure, Overlay, Panel, Shown, Tally, Text
-from icestream.records.vocabulary import Block, Column, FurtherBlock, Record
-from icestream.units import Angstrom
+from icestream.records.shown import Card, Headline, Measure, Number, Overlay, Panel, Shown, Tally, Text
+from icestream.records.vocabulary import Block, Column, FurtherBlock, Record, Snapshot
+from icestream.units import Angstrom, Pixel
 
 PID = Column("pid", "i4", "", "Number of the particle on its micrograph, given at picking and never changed")
 POSITION = (
@@ -24,6 +24,31 @@ class Removed(BaseModel):
 
     reason: str = Field(min_length=1, description="In the words of the step, as: at the border")
     count: int = Field(ge=0)
+
+
+class PickerFigures(BaseModel):
+    """What is known of one picker from how far it agrees with the others."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="The step, as the workflow calls it")
+    n_picks: int = Field(ge=0)
+    recall: float | None = Field(None, description="Estimated part of the particles that it finds")
+    precision: float | None = Field(None, description="Estimated part of its picks that are particles")
+
+
+class PickConsensus(BaseModel):
+    """How far the pickers of a consensus agree on one micrograph."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rule: str
+    radius_px: Pixel = Field(description="Picks nearer than this are of one particle")
+    jaccard: float = Field(ge=0, le=1, description="Part of all places with a pick on which all pickers agree")
+    n_places: int = Field(ge=0, description="Places at which at least one picker sees a particle")
+    pickers: tuple[PickerFigures, ...] = Field(description="In the order of the inputs, those without an item left out")
+    missing: tuple[str, ...] = Field((), description="Pickers that had no item for this exposure")
+    n_learnt: int | None = Field(None, description="From how many micrographs the quality of the pickers was known")
 
 
 class Picks(Record):
@@ -51,6 +76,7 @@ class Picks(Record):
     n_removed: int = Field(0, ge=0, description="Picks that the step removed; they are the rows of `rejected`")
     removed: tuple[Removed, ...] = Field((), description="Why picks were removed, and how many for each reason")
     pickers: tuple[str, ...] = Field((), description="The pickers that a consensus is of, in the order of its inputs")
+    consensus: PickConsensus | None = Field(None, description="Of a consensus: how far the pickers agree")
     block: Block
     rejected: FurtherBlock = None
     parents: FurtherBlock = None
@@ -67,15 +93,67 @@ class Picks(Record):
                     metric="picks_removed_per_micrograph",
                     hidden_at_zero=True,
                 ),
+                Measure("Agreement of all pickers (Jaccard)", "consensus.jaccard", metric="picking_jaccard", better="high"),
+            ),
+            cards=(
+                Card(
+                    "Agreement of the pickers",
+                    numbers=(
+                        Number("Jaccard index", "consensus.jaccard"),
+                        Number("Places with a pick", "consensus.n_places", "places"),
+                    ),
+                    texts=(Text("{consensus.pickers:rates}"), Text("Missing: {consensus.missing:list}")),
+                ),
             ),
             tallies=(Tally("Picks removed", "removed", "picks"),),
         ),
         overlay=Overlay("y_px", "x_px", diameter_ang="diameter_ang", count="count", word="pick"),
         headlines=(Headline("Particles", "particles so far", of="weight", place=2, rank=1),),
-        notes=(Text("picks removed: {removed:counts}"),),
+        notes=(
+            Text("picks removed: {removed:counts}"),
+            Text("{consensus.pickers:rates}"),
+            Text("pickers that were missing: {consensus.missing:list}"),
+        ),
     )
 
     @classmethod
     def upcast(cls, stored: dict[str, object], version: int) -> dict[str, object]:
         """Read version 1, which kept nothing beside the positions."""
         return stored if version == 1 else super().upcast(stored, version)
+
+
+class LearntPicker(PickerFigures):
+    """What is known of one picker in a session, with what its scores say."""
+
+    false_rate: float = Field(gt=0, lt=1, description="Probability that it sees a place that another picker sees falsely")
+    score_edges: tuple[float, ...] = Field(description="Borders between the classes of its scores, rising")
+    score_ratio: tuple[float, ...] = Field(description="How many times likelier a particle gets a score of each class")
+
+
+class PickerQuality(Snapshot):
+    """How good each picker of a session is, from how far they agree."""
+
+    stored_name: ClassVar[str] = "PickerQuality"
+
+    n_micrographs: int = Field(ge=0)
+    particles: float = Field(gt=0, description="Estimated particles on a micrograph, those that no picker finds with them")
+    false_places: float = Field(gt=0, description="Estimated places on a micrograph that a picker may take for a particle")
+    jaccard: float = Field(ge=0, le=1, description="Part of all places with a pick on which all pickers agree")
+    pickers: tuple[LearntPicker, ...]
+
+    shown: ClassVar[Shown] = Shown(
+        Panel(
+            "Quality of the pickers",
+            measures=(
+                Measure("Particles per micrograph, estimated", "particles", "particles", metric="picker_quality_particles"),
+                Measure("Agreement of all pickers (Jaccard)", "jaccard", metric="picker_quality_jaccard", better="high"),
+            ),
+            cards=(
+                Card(
+                    "Estimated from agreement",
+                    numbers=(Number("Micrographs", "n_micrographs"), Number("Particles per micrograph", "particles")),
+                    texts=(Text("{pickers:rates}"),),
+                ),
+            ),
+        ),
+    )

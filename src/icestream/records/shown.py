@@ -27,8 +27,9 @@ class When:
 class Text:
     """A sentence with fields of the record in braces, shown where all of them are set.
 
-    ``{kind:words}`` writes an underscore as a space, ``{note:sentence}`` begins with a capital letter, and ``{removed:counts}``
-    writes a list of reasons with their counts, those that are zero left out.
+    ``{kind:words}`` writes an underscore as a space, ``{note:sentence}`` begins with a capital letter, ``{missing:list}`` writes
+    a list with commas, ``{removed:counts}`` reasons with their counts, those that are zero left out, and ``{pickers:rates}``
+    names with what is known of their recall and precision.
     """
 
     template: str

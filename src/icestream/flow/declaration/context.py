@@ -44,6 +44,17 @@ class Exposure:
     ordinal: int = 0
 
 
+@dataclass(frozen=True)
+class InputNames:
+    """Which steps the items of list inputs come from, by port; a step that asks for it has this in the keys of its results.
+
+    ``given`` goes along with the items of the list, ``missing`` had none for this exposure.
+    """
+
+    given: Mapping[str, tuple[str, ...]]
+    missing: Mapping[str, tuple[str, ...]]
+
+
 class Context(Protocol):
     """The engine's side of one call of a step."""
 

@@ -38,6 +38,8 @@ def _attach(target: TargetT, declared: StepType) -> TargetT:
         )
     if declared.reads and "acquisition" not in declared.arguments.values():
         raise DeclarationError(f"step {declared.name!r}: declares reads but has no argument of type Acquisition")
+    if declared.names_inputs and declared.kind is not Kind.MAP:
+        raise DeclarationError(f"step {declared.name!r}: only a map can be told the names of its inputs, it is a {declared.kind}")
     if declared.compares is not None:
         _check_comparison(declared, declared.compares)
     for record in (declared.output, declared.assigns) if declared.kind in _MAKERS else ():

@@ -9,6 +9,7 @@ Arguments are recognised by their type::
     a Snapshot          a port bound to one version at first use
     Params              the parameters        Acquisition   the values named in ``reads``
     Context             the engine's side     Progress      what a gate decides on
+    InputNames          the steps behind the items of list inputs (maps)
 
 The decorator returns the same function, so a test calls it.
 """
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from icestream.errors import DeclarationError
-from icestream.flow.declaration.context import Context, Exposure, Params, Progress, Verdict
+from icestream.flow.declaration.context import Context, Exposure, InputNames, Params, Progress, Verdict
 from icestream.flow.declaration.program import Program
 from icestream.flow.declaration.source import Foreseen, SourceContext
 from icestream.records import Acquisition, Record, Snapshot
@@ -130,6 +131,11 @@ class StepType:
         return self.kind is Kind.ACCUMULATE
 
     @property
+    def names_inputs(self) -> bool:
+        """It is told which steps the items of its list inputs come from."""
+        return "names" in self.arguments.values()
+
+    @property
     def decides_membership(self) -> bool:
         """It says who belongs to a stream and passes on the keys of its inputs, unchanged."""
         return self.kind in (Kind.FILTER, Kind.GATE)
@@ -233,6 +239,7 @@ _ROLES: dict[Any, str] = {
     Context: "context",
     SourceContext: "context",
     Progress: "progress",
+    InputNames: "names",
     Acquisition: "acquisition",
     Sequence[Exposure]: "exposures",
     Sequence[Acquisition]: "acquisition",
@@ -256,7 +263,7 @@ def _read_argument(step_name: str, argument: str, hint: Any) -> tuple[str, Port 
         return "port", Port(argument, inner, many=many, optional=optional)
     raise DeclarationError(
         f"step {step_name!r}: argument {argument!r} has type {hint!r}; must be one of Record, Record | None, list[Record], "
-        "Sequence[Record], Params, Acquisition, Context, Progress"
+        "Sequence[Record], Params, Acquisition, Context, Progress, InputNames"
     )
 
 

@@ -100,6 +100,8 @@ def _call(step: StepType, call: StepCall, ctx: WorkerContext) -> _Made:
             arguments[argument] = step.params.model_validate({**call.params, **_taken_values(given, call.values)})
         elif role == "acquisition":
             arguments[argument] = checked_acquisition(call.acquisition)
+        elif role == "names":
+            arguments[argument] = call.names
         elif role == "context":
             arguments[argument] = ctx
     return _describe_answer(step, call.attempt, step.call(**arguments))

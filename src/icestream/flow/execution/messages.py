@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from icestream.flow.declaration.context import Exposure
+from icestream.flow.declaration.context import Exposure, InputNames
 from icestream.flow.declaration.outcomes import FailureKind
 from icestream.flow.declaration.source import SeenFile
 
@@ -57,6 +57,8 @@ class StepCall(_Call):
 
     inputs: Mapping[str, tuple[StoredRecord, ...]]
     acquisition: JsonObject
+    names: InputNames | None = None
+    """Where its inputs come from, if the step asks."""
     values: Mapping[str, str] = field(default_factory=dict)
     """Parameter → the field of another step's record that it is taken from."""
     records: Mapping[str, str] = field(default_factory=dict)

@@ -223,7 +223,7 @@ class DryRun:
     def _answer(self, step: PlannedRevision, asked: list[Dispatch]) -> None:
         """Say what workers would say; the keys that maps would have are looked up together."""
         if step.node.type.computes:
-            keyed = [(one, self._key(self._cases[one.unit], step, one.inputs)) for one in asked]
+            keyed = [(one, self._key(self._cases[one.unit], step, one)) for one in asked]
             there = self._past.existing([key for _, key in keyed if not key.startswith(_NEW)])
             answers = [(one, self._compute(self._cases[one.unit], step, key, exists=key in there)) for one, key in keyed]
         else:
@@ -233,9 +233,9 @@ class DryRun:
             self._answers[one.step, one.unit] = outcome
             self._carry_out(self._scheduler.handle(Decided(one.step, one.unit, outcome)))
 
-    def _key(self, case: _Case, step: PlannedRevision, inputs: Inputs) -> str:
+    def _key(self, case: _Case, step: PlannedRevision, asked: Dispatch) -> str:
         """Return the key of a map's result; one that cannot exist, because an input does not, gets a number."""
-        revision, node = step.revision, step.node
+        revision, node, inputs = step.revision, step.node, asked.inputs
         read = {name: value for name, value in case.acquisition.items() if name in node.type.reads}
         unsure = node.name in case.uncertain and any(port.many for port in node.type.ports)
         own = self._owned.get((case.unit.id, node.name))
@@ -250,6 +250,7 @@ class DryRun:
             epoch=revision.epoch,
             inputs=inputs,
             acquisition=read,
+            names=asked.names,
         )
 
     @staticmethod

@@ -9,7 +9,7 @@ from typing import Any
 from cachetools import FIFOCache
 from sqlalchemy import Connection, select
 
-from icestream.flow.declaration.context import Exposure
+from icestream.flow.declaration.context import Exposure, InputNames
 from icestream.flow.declaration.outcomes import FailureKind
 from icestream.flow.execution.messages import AbsorbCall, Call, StepCall, StoredRecord
 from icestream.flow.runner.record_cache import RecordCache
@@ -46,6 +46,7 @@ class Task:
     asks: Demand | None = None  # unset: for its cores and memory
     gpu: int | None = None  # chosen when it starts
     effective: Effective | None = None  # unset: made with the parameters of its step
+    names: InputNames | None = None  # set: the step asks where its inputs come from
 
     @property
     def demand(self) -> Demand:
@@ -130,9 +131,10 @@ class TaskBuilder:
             epoch=revision.epoch,
             inputs=dispatch.inputs,
             acquisition=acquisition,
+            names=dispatch.names,
         )
         task = self._task(node, dispatch.unit, key, dispatch.inputs, acquisition, entry=None)
-        task.effective = effective
+        task.effective, task.names = effective, dispatch.names
         return task
 
     def _task(
@@ -200,6 +202,7 @@ class TaskBuilder:
             exposure=self._identity_of(task.unit),
             inputs={port: tuple([self._stored(connection, key) for key in keys]) for port, keys in task.inputs.items()},
             acquisition=task.acquisition,
+            names=task.names,
             values={parameter: path for parameter, (_, path) in node.values.items() if parameter not in params},
             records={port: f"{record.__module__}:{record.__qualname__}" for port, record in node.records.items()},
         )

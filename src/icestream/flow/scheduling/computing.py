@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from icestream.flow.declaration.outcomes import Status
 from icestream.flow.scheduling import events
 from icestream.flow.scheduling.instructions import Dispatch
+from icestream.flow.scheduling.joins import name_inputs
 from icestream.flow.scheduling.stage import Core, Inputs, Stage, Unit
 
 
@@ -21,7 +22,8 @@ class Computing(Stage):
         """Dispatch a unit."""
         unit.running.add(self.name)
         unit.stale.discard(self.name)
-        core.emit(Dispatch(self.name, unit.id, inputs))
+        names = name_inputs(self.node, unit.outcomes) if self.node.type.names_inputs else None
+        core.emit(Dispatch(self.name, unit.id, inputs, names))
 
     def answered(self, core: Core, event: events.Decided) -> None:
         """Take the answer of a worker."""

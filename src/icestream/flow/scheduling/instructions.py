@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
 
+from icestream.flow.declaration.context import InputNames
 from icestream.flow.declaration.outcomes import Member, Outcome, Status
 from icestream.flow.scheduling.draining import DrainReason
 
@@ -33,6 +34,8 @@ class Dispatch:
     step: str
     unit: str
     inputs: Mapping[str, tuple[str, ...]]
+    names: InputNames | None = None
+    """Where the items come from, if the step asks."""
 
 
 @dataclass(frozen=True)

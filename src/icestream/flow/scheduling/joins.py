@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from icestream.flow.declaration.context import InputNames
 from icestream.flow.declaration.outcomes import Keys, Outcome, Status
 from icestream.flow.workflow.graph import Link, Node
 
@@ -37,6 +38,18 @@ def join_inputs(node: Node, outcomes: Mapping[str, Outcome]) -> Joined | None:
         missing.extend(str(link) for link in absent)
         inputs[port] = present
     return Joined(inputs, tuple(missing))
+
+
+def name_inputs(node: Node, outcomes: Mapping[str, Outcome]) -> InputNames:
+    """Return which steps the items of list inputs come from; a link that offers several items is named for each."""
+    given: dict[str, tuple[str, ...]] = {}
+    missing: dict[str, tuple[str, ...]] = {}
+    for port, links in node.item_links.items():
+        if port in node.list_ports:
+            offered = [(str(link), len(_offered_keys(outcomes[link.step], link.output))) for link in links]
+            given[port] = tuple(name for name, n_items in offered for _ in range(n_items))
+            missing[port] = tuple(name for name, n_items in offered if not n_items)
+    return InputNames(given, missing)
 
 
 def _offered_keys(outcome: Outcome, output: str) -> tuple[str, ...]:

@@ -4,6 +4,8 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
+from icestream.flow.declaration.context import InputNames
+
 KEY_LENGTH = 32
 
 
@@ -51,9 +53,15 @@ def result_key(
     epoch: int,
     inputs: Mapping[str, Sequence[str]],
     acquisition: Mapping[str, object],
+    names: InputNames | None = None,
 ) -> str:
-    """Return the key of a map's result: step type and version, parameters, epoch, input keys, and the acquisition values read."""
-    return digest("map", step_type, version, params, epoch, {port: list(keys) for port, keys in inputs.items()}, acquisition)
+    """Return the key of a map's result: step type and version, parameters, epoch, input keys, and the acquisition values read.
+
+    Where the step asks for the ``names`` of its inputs, they belong to it too.
+    """
+    parts = [step_type, version, params, epoch, {port: list(keys) for port, keys in inputs.items()}, acquisition]
+    told = [] if names is None else [dict(names.given), dict(names.missing)]
+    return digest("map", *parts, *told)
 
 
 def state_key(previous: str, members: Sequence[tuple[str, Mapping[str, str]]], *, closing: bool) -> str:

@@ -1,0 +1,212 @@
+"""Consensus, difference and duplicates of picks, and the quality of pickers, as steps."""
+
+import itertools
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from icestream.errors import ItemError
+from icestream.flow import Exposure, InputNames
+from icestream.io.blocks import from_block
+from icestream.io.picks import make_picks, parents_table, removed_table, table_of_picks
+from icestream.records import Acquisition, Micrograph, PickerQuality, Picks
+from icestream.steps.picking.consensus import PickConsensusParams, find_pick_consensus
+from icestream.steps.picking.duplicates import (
+    PickDifferenceParams,
+    RemoveDuplicatesParams,
+    remove_duplicates,
+    subtract_picks,
+)
+from icestream.steps.picking.picker_quality import LearnPickerQuality, PickerQualityParams, PickerQualityState
+from icestream.testing.context import StepBench
+
+ACQUISITION = Acquisition(pixel_size_ang=2.0)
+MICROGRAPH = Micrograph(image="session:mic.mrc", height_px=2000, width_px=2000, bin=1.0)
+NAMES = ("blob", "template", "log")
+
+
+def picks_at(yx: Any, score: Any = None, *, first_pid: int = 0) -> Picks:
+    positions = np.asarray(yx, dtype=float).reshape(-1, 2)
+    scores = np.ones(len(positions)) if score is None else np.asarray(score, dtype=float)
+    return make_picks(table_of_picks(positions, scores, pid=np.arange(first_pid, first_pid + len(positions))), diameter_ang=100.0)
+
+
+def draw(seed: int, *, n: int = 120) -> tuple[list[Picks], np.ndarray]:
+    """Three pickers with different recall and numbers of false picks; true picks score higher."""
+    rng = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(np.arange(50, 1950, 100.0), np.arange(50, 1950, 100.0)), axis=-1).reshape(-1, 2)
+    truth = grid[rng.permutation(len(grid))[:n]]
+    found = []
+    for recall, n_false in ((0.9, 4), (0.8, 15), (0.75, 25)):
+        seen = truth[rng.random(n) < recall]
+        places = np.concatenate([seen + rng.normal(0, 3, seen.shape), rng.uniform(0, 2000, (n_false, 2))])
+        found.append(picks_at(places, np.r_[rng.normal(2, 1, len(seen)), rng.normal(0, 1, n_false)], first_pid=5))
+    return found, truth
+
+
+def agree(picks: list[Picks], names: tuple[str, ...] = NAMES, missing: tuple[str, ...] = (), **params: Any) -> Picks:
+    quality = params.pop("quality", None)
+    told = InputNames({"picks": names}, {"picks": missing})
+    return find_pick_consensus(MICROGRAPH, picks, quality, PickConsensusParams(**params), ACQUISITION, told)
+
+
+def f1(picks: Picks, truth: np.ndarray) -> float:
+    table = from_block(picks.block)
+    yx = np.stack([table["y_px"], table["x_px"]], axis=1)
+    hits = int((np.hypot(*(yx[:, None] - truth[None]).transpose(2, 0, 1)).min(axis=0) < 15).sum()) if len(yx) else 0
+    return 2 * hits / (len(yx) + len(truth))
+
+
+@pytest.mark.parametrize(
+    ("rule", "votes", "kept"),
+    [("all", 9, [1]), ("any", 9, [1, 2, 3, 4]), ("at_least", 2, [1, 2]), ("exactly", 2, [2]), ("exactly", 1, [3, 4])],
+)
+def test_rules_count_votes(rule: str, votes: int, kept: list[int]) -> None:
+    places = {number: (100.0 * number, 50.0) for number in (1, 2, 3, 4)}
+    pickers = [picks_at([places[n] for n in found]) for found in ((1, 2, 3), (1, 2), (1, 4))]
+    consensus = agree(pickers, rule=rule, votes=votes)
+    table = from_block(consensus.block)
+    assert sorted(round(y / 100) for y in table["y_px"]) == kept
+    assert consensus.count + consensus.n_removed == 4
+    assert consensus.consensus.jaccard == 0.25
+
+
+def test_a_place_keeps_its_parents_and_those_removed_too() -> None:
+    pickers = [picks_at([(100, 100), (300, 300)], [5, 6]), picks_at([(104, 100)], [0.3], first_pid=40)]
+    consensus = agree(pickers, NAMES[:2], rule="all")
+    (kept,) = from_block(consensus.block)
+    assert (kept["y_px"], kept["x_px"]) == (102.0, 100.0)
+    parents = parents_table(consensus)
+    mine = parents[parents["pid"] == kept["pid"]]
+    assert mine["picker"].tolist() == [0, 1]
+    assert mine["parent_pid"].tolist() == [0, 40]
+    assert mine["score"].tolist() == pytest.approx([5, 0.3])
+    (removed,) = removed_table(consensus)
+    assert parents[parents["pid"] == removed["pid"]]["parent_pid"].tolist() == [1]
+    assert [one.reason for one in consensus.removed if one.count] == ["too few pickers"]
+    assert consensus.pickers == ("blob", "template")
+
+
+@pytest.mark.parametrize("rule", ["probability", "at_least"])
+def test_the_order_of_the_pickers_changes_nothing(rule: str) -> None:
+    pickers, _ = draw(1)
+    whole = from_block(agree(pickers, rule=rule).block)
+    for order in itertools.permutations(range(3)):
+        other = from_block(agree([pickers[one] for one in order], tuple(NAMES[one] for one in order), rule=rule).block)
+        assert np.array_equal(other["y_px"], whole["y_px"])
+        assert np.allclose(other["score"], whole["score"], atol=1e-5)
+
+
+def test_the_probable_consensus_is_better_than_every_picker_and_counts_them() -> None:
+    for seed in range(5):
+        pickers, truth = draw(seed)
+        consensus = agree(pickers)
+        assert f1(consensus, truth) > max(f1(one, truth) for one in pickers)
+        figures = consensus.consensus.pickers
+        assert figures[0].precision > figures[2].precision
+        score = from_block(consensus.block)["score"]
+        assert (np.diff(score) <= 0).all()
+        assert score.min() >= 0.5
+        assert score.max() <= 1
+
+
+def test_a_picker_that_found_nothing_or_is_missing_does_not_stop_the_others() -> None:
+    pickers, truth = draw(2)
+    empty = agree([pickers[0], pickers[1], picks_at([])])
+    assert f1(empty, truth) > 0.85
+    assert empty.consensus.pickers[2].n_picks == 0
+    two = agree(pickers[:2], NAMES[:2], ("log",))
+    assert f1(two, truth) > 0.85
+    assert two.consensus.missing == ("log",)
+    alone = agree(pickers[:1], NAMES[:1], ("template", "log"))
+    assert alone.count == pickers[0].count
+    assert agree([picks_at([])] * 3).count == 0
+
+
+def learn(consensuses: list[Picks], *, entries: int = 1) -> tuple[PickerQualityState, PickerQuality]:
+    step, params, bench = LearnPickerQuality(), PickerQualityParams(), StepBench(None)  # type: ignore[arg-type]
+    state = step.start(params, bench)
+    for part in np.array_split(np.arange(len(consensuses)), entries):
+        chosen = [consensuses[one] for one in part]
+        exposures = [Exposure(f"{one:032x}", f"mic_{one}") for one in part]
+        state = step.add(state, exposures, chosen, params, bench).state
+        state = PickerQualityState.restore(state.model_dump_json(), version=1, block=None)
+    return state, step.emit(state, params, bench)
+
+
+def test_the_quality_of_pickers_is_learnt_over_the_session_and_used() -> None:
+    drawn = [draw(seed) for seed in range(20, 32)]
+    _, quality = learn([agree(pickers, rule="any") for pickers, _ in drawn])
+    assert [one.name for one in quality.pickers] == sorted(NAMES)
+    recall = {one.name: one.recall for one in quality.pickers}
+    assert [recall[name] for name in NAMES] == pytest.approx([0.9, 0.8, 0.75], abs=0.03)
+    assert quality.particles == pytest.approx(120, rel=0.05)
+    assert quality.pickers[0].score_ratio[-1] > quality.pickers[0].score_ratio[0]
+    gained = []
+    for seed in range(40, 48):
+        new, truth = draw(seed)
+        informed = agree(new, quality=quality)
+        assert informed.consensus.n_learnt == 12
+        gained.append(f1(informed, truth) - f1(new[0], truth))
+    assert np.mean(gained) > 0.02
+
+
+def test_one_wrecked_picker_costs_little_on_its_micrograph() -> None:
+    drawn = [draw(seed) for seed in range(20, 32)]
+    _, quality = learn([agree(pickers, rule="any") for pickers, _ in drawn])
+    lost = []
+    for seed in range(50, 56):
+        pickers, truth = draw(seed)
+        turned = np.stack([2000 - from_block(pickers[0].block)["y_px"] + 37, from_block(pickers[0].block)["x_px"]], axis=1)
+        wrecked = picks_at(turned, from_block(pickers[0].block)["score"])
+        two = f1(agree(pickers[1:], NAMES[1:], quality=quality), truth)
+        lost.append(two - f1(agree([wrecked, *pickers[1:]], quality=quality), truth))
+    assert np.mean(lost) < 0.03
+
+
+def test_the_estimate_is_that_of_its_log_and_a_picker_may_come_late() -> None:
+    drawn = [draw(seed)[0] for seed in range(20, 30)]
+    late = [agree(one[:2], NAMES[:2], rule="any") for one in drawn[:5]] + [agree(one, rule="any") for one in drawn[5:]]
+    state, quality = learn(late, entries=2)
+    assert (state, quality) == learn(late, entries=2)
+    assert state.names == ("blob", "template", "log")
+    assert {one.name: one.n_picks for one in quality.pickers}["log"] == sum(one[2].count for one in drawn[5:])
+    assert json.loads(quality.model_dump_json())["n_micrographs"] == 10
+
+
+def test_quality_is_only_learnt_of_a_consensus() -> None:
+    with pytest.raises(ItemError, match="mic_0: its picks are of no consensus; connect a pick_consensus"):
+        learn([picks_at([(1, 1)])])
+    with pytest.raises(ItemError, match="no picker found anything on 1 micrographs"):
+        learn([agree([picks_at([])] * 3)])
+
+
+def test_the_radius_is_of_the_diameter_or_given() -> None:
+    pickers = [picks_at([(100, 100)]), picks_at([(100, 118)])]  # 36 Å apart; 0.4 diameters are 40 Å
+    assert agree(pickers, NAMES[:2], rule="all").count == 1
+    assert agree(pickers, NAMES[:2], rule="all", radius_ang=35).count == 0
+    assert agree(pickers, NAMES[:2], rule="all", radius_px=18.5, radius_ang=1).count == 1
+    told = InputNames({"picks": NAMES[:2]}, {"picks": ()})
+    with pytest.raises(ItemError, match="pixel_size_ang"):
+        find_pick_consensus(MICROGRAPH, pickers, None, PickConsensusParams(), Acquisition(), told)
+
+
+def test_of_duplicates_the_best_stays_with_its_number() -> None:
+    picks = picks_at([(100, 100), (100, 120), (100, 160)], [1, 3, 2], first_pid=7)  # 40 Å, 80 Å; 0.6 diameters are 60 Å
+    found = remove_duplicates(MICROGRAPH, picks, RemoveDuplicatesParams(), ACQUISITION)
+    assert from_block(found.block)["pid"].tolist() == [8, 9]
+    assert removed_table(found)["pid"].tolist() == [7]
+    assert [(one.reason, one.count) for one in found.removed] == [("duplicate", 1)]
+    assert remove_duplicates(MICROGRAPH, found, RemoveDuplicatesParams(), ACQUISITION).count == 2
+
+
+def test_the_difference_is_what_no_other_set_has() -> None:
+    picks, others = picks_at([(100, 100), (300, 300), (500, 500)]), [picks_at([(110, 100)]), picks_at([(500, 520.5)])]
+    found = subtract_picks(MICROGRAPH, picks, others, PickDifferenceParams(), ACQUISITION)  # 40 Å are 20 px
+    assert from_block(found.block)["pid"].tolist() == [1, 2]
+    assert subtract_picks(MICROGRAPH, picks, [], PickDifferenceParams(), ACQUISITION).count == 3
+    assert subtract_picks(MICROGRAPH, picks_at([]), others, PickDifferenceParams(), ACQUISITION).count == 0
+    none = subtract_picks(MICROGRAPH, picks, [picks], PickDifferenceParams(radius_px=1), ACQUISITION)
+    assert (none.count, none.n_removed) == (0, 3)
