@@ -7,7 +7,7 @@ session. An export gives them the values of the session as defaults.
 import glob
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_origin
 
 from icestream.errors import IcestreamError
 from icestream.flow.declaration.registry import find_step
@@ -88,6 +88,13 @@ def given_roots(step_type: StepType, params: Mapping[str, Any]) -> list[str]:
     return [root for root in dict.fromkeys(ref.partition(":")[0] for ref in refs if ":" in ref) if root != "session"]
 
 
+def needs_diameters(step_type: StepType) -> bool:
+    """Tell whether a step is a picker that is told a range of diameters."""
+    field = step_type.params.model_fields.get("diameter_ang")
+    picks = step_type.output is not None and issubclass(step_type.output, Picks)
+    return picks and field is not None and get_origin(field.annotation) is tuple
+
+
 def _may_be_asked(value: Any) -> bool:
     return isinstance(value, str) and value.isprintable() and len(value) <= LONGEST_TEXT
 
@@ -108,8 +115,10 @@ class _Maker:
             only_with = self._gain(step_type, params)
         elif step_type.is_source:
             self._source(name, step_type, params)
-        elif step_type.output is not None and issubclass(step_type.output, Picks):
-            self._picker(name, step_type, params)
+        elif needs_diameters(step_type):
+            self._picker(name, params)
+        elif step_type.output is not None and issubclass(step_type.output, Picks) and "root" in step_type.params.model_fields:
+            self._root(str(params.get("root", step_type.params.model_fields["root"].default)))
         for root in given_roots(step_type, params) if step_type is not None else ():
             self._root(root)
         given = {field: getattr(spec, field) for field in StepSpec.model_fields}
@@ -164,8 +173,8 @@ class _Maker:
             params["pattern"] = {"ask": f"{name}.pattern"}
         return name
 
-    def _picker(self, name: str, step_type: StepType, params: dict[str, Any]) -> None:
-        if "diameter_ang" not in step_type.params.model_fields or any(asks_in(params.get("diameter_ang"))):
+    def _picker(self, name: str, params: dict[str, Any]) -> None:
+        if any(asks_in(params.get("diameter_ang"))):
             return
         default = params.get("diameter_ang")
         if isinstance(default, dict):

@@ -88,10 +88,12 @@ def test_a_workflow_of_a_facility_becomes_one_of_ours(facility: list[Item]) -> N
         "good": {"micrograph": "level", "ctf": "ctf"},
         "picks": {"micrograph": "good.micrograph"},
         "picks_2": {"micrograph": "good.micrograph"},
-        "particles": {"micrograph": "good.micrograph", "picks": "picks", "ctf": "ctf"},
+        "consensus": {"micrograph": "good.micrograph", "picks": ["picks", "picks_2"]},
+        "particles": {"micrograph": "good.micrograph", "picks": "consensus", "ctf": "ctf"},
         "classes": {"particles": "particles"},
     }
     assert translation.problems == ()
+    assert translation.steps["consensus"].params == {"rule": "all"}
     assert translation.steps["aligned"].params == {
         "first_frame": 1,
         "last_frame": 34,
@@ -722,7 +724,7 @@ def test_the_workflow_is_accepted_as_it_is(facility: list[Item]) -> None:
     steps = _translate(*facility).steps
     picks = steps["picks_2"].model_copy(update={"params": {"diameter_ang": [100, 120]}})
     graph = build_graph(Workflow(steps={**steps, "picks_2": picks}))
-    assert graph.inputs_of("particles") == {"good", "picks", "ctf"}
+    assert graph.inputs_of("particles") == {"good", "consensus", "ctf"}
 
 
 def test_sizes_without_bounds_are_told_not_raised() -> None:
@@ -750,3 +752,67 @@ def test_a_part_of_a_workflow_keeps_what_stands_on_its_own_and_tells_what_is_mis
     assert {spec.use for spec in translation.steps.values()} == {"import_movies", "motion"}
     assert translation.disabled["scipion_9"].reason == "is not in this file: export it together with what reads it"
     assert "9.outputMicrographs" in translation.disabled["scipion_3"].reason
+
+
+TWO_PICKERS = (
+    _item("TopazProtPicking", 4, inputMicrographs="2.outputMicrographs"),
+    _item("DogPickerProtPicking", 5, inputMicrographs="2.outputMicrographs", diameter=100),
+)
+BOTH = ["4.outputCoordinates", "5.outputCoordinates"]
+
+
+@pytest.mark.parametrize(
+    ("values", "params"),
+    [
+        ({"consensus": -1, "consensusRadius": 10}, {"rule": "all", "radius_px": 10.0}),
+        ({"consensus": 1}, {"rule": "any"}),
+        ({"consensus": 2, "mode": 0}, {"rule": "at_least", "votes": 2}),
+        ({"consensus": 1, "mode": 1}, {"rule": "exactly", "votes": 1}),
+        ({"consensus": 2, "mode": "="}, {"rule": "exactly", "votes": 2}),
+    ],
+)
+def test_a_consensus_of_pickers_keeps_its_rule(values: Item, params: Item) -> None:
+    translation = _translate(*_movies(), *TWO_PICKERS, _item("XmippProtConsensusPicking", 6, inputCoordinates=BOTH, **values))
+    step = translation.steps["consensus"]
+    assert (step.use, step.params) == ("pick_consensus", params)
+    assert step.inputs == {"micrograph": "aligned", "picks": ["picks", "picks_2"]}
+    assert translation.problems == ()
+
+
+def test_duplicates_and_differences_of_picks_are_steps() -> None:
+    translation = _translate(
+        *_movies(),
+        *TWO_PICKERS,
+        _item("XmippProtPickingRemoveDuplicates", 6, inputCoordinates="4.outputCoordinates", consensusRadius=-1),
+        _item("XmippProtPickingDifference", 7, inputCoordinates=BOTH[0], negativeCoordinates=BOTH[1], differenceRadius=12),
+    )
+    single, difference = translation.steps["single"], translation.steps["difference"]
+    assert (single.use, single.inputs, single.params) == (
+        "remove_duplicates",
+        {"micrograph": "aligned", "picks": "picks"},
+        {},
+    )
+    assert (difference.use, difference.params) == ("pick_difference", {"radius_px": 12.0})
+    assert difference.inputs == {"micrograph": "aligned", "picks": "picks", "without": ["picks_2"]}
+
+
+def test_imported_coordinates_are_read_from_their_folder() -> None:
+    translation = _translate(
+        *_movies(),
+        _item(
+            "ProtImportCoordinates",
+            6,
+            inputMicrographs="2.outputMicrographs",
+            filesPath="/data/boxes",
+            filesPattern="*.box",
+            boxSize=100,
+            scale=2.0,
+            invertY=True,
+        ),
+    )
+    step = translation.steps["imported"]
+    assert (step.use, step.inputs) == ("import_picks", {"micrograph": "aligned"})
+    pixel_ang = step.params["picked_pixel_ang"] / 2
+    assert step.params == {"diameter_ang": 100 * pixel_ang, "flip_y": True, "picked_pixel_ang": 2 * pixel_ang}
+    assert translation.options["--root picks"] == "/data/boxes"
+    assert translation.problems == ()

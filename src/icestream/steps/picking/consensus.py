@@ -24,7 +24,7 @@ from icestream.units import Angstrom, Pixel
 
 N_CLASSES = 8
 """Into how many classes the scores of a picker are divided."""
-_PRIOR_WEIGHT = 40.0
+_PRIOR_WEIGHT = 20.0
 """For how many places of the micrograph itself the quality counts that is known from the session."""
 
 

@@ -23,8 +23,8 @@ class Wiring:
     """What is known of the steps so far.
 
     ``made`` pairs a protocol with its step; ``passed`` one that is no step with what the steps after it read, ``passed_outputs``
-    an output of one; ``replaced`` one
-    with an output that another step gives; ``streams`` a step that passes on what it gets (or the mean of it) with what that is.
+    an output of one; ``replaced`` one with an output that another step gives; ``streams`` a step that passes on what it gets (or
+    the mean of it) with what that is; ``lists`` a protocol with everything that its inputs take that take several streams.
     """
 
     steps: dict[str, StepSpec]
@@ -34,6 +34,7 @@ class Wiring:
     passed_outputs: dict[Pointer, Link] = field(default_factory=dict)
     replaced: dict[str, tuple[str, Link]] = field(default_factory=dict)
     streams: dict[str, Link] = field(default_factory=dict)
+    lists: dict[str, dict[str, list[Link]]] = field(default_factory=dict)
 
     def links(self, protocol: Protocol, mapping: Mapping) -> tuple[dict[str, Link], list[str], list[str]]:
         """Return the inputs, what is missing of them, and what else a person should know."""
@@ -43,7 +44,9 @@ class Wiring:
             found, reasons = self._candidates(protocol, mapping.ports.get(port.name, ()), port)
             if found:
                 links[port.name] = found[0]
-                if len(set(found)) > 1 and not any(isinstance(source, Via) for source in mapping.ports[port.name]):
+                if port.many:
+                    self.lists.setdefault(protocol.id, {})[port.name] = list(dict.fromkeys(found))
+                elif len(set(found)) > 1 and not any(isinstance(source, Via) for source in mapping.ports[port.name]):
                     notes.append(f"{port.name} takes one stream: {found[0]}, not {', '.join(map(str, found[1:]))}")
             elif not port.optional:
                 missing.append(f"{port.name}: {'; '.join(reasons) or 'the protocol names none'}")

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from icestream.workflows.scipion.micrographs import MICROGRAPH_PROTOCOLS
 from icestream.workflows.scipion.parse import Protocol
 from icestream.workflows.scipion.particles import PARTICLE_PROTOCOLS
+from icestream.workflows.scipion.picking import PICKING_PROTOCOLS
 from icestream.workflows.scipion.quality import CTF_CONSENSUS, QUALITY_PROTOCOLS, compares_two
 from icestream.workflows.scipion.rules import Lost, Mapping
 
-MAPPED: dict[str, Mapping] = {**MICROGRAPH_PROTOCOLS, **QUALITY_PROTOCOLS, **PARTICLE_PROTOCOLS}
+MAPPED: dict[str, Mapping] = {**MICROGRAPH_PROTOCOLS, **QUALITY_PROTOCOLS, **PICKING_PROTOCOLS, **PARTICLE_PROTOCOLS}
 """Every protocol that has an equivalent, by class name."""
 
 _CONSENSUS_CLASSES = ("XmippProtCTFConsensus", "XmippProtCTFSelection")
@@ -54,7 +55,7 @@ _NO_3D = Unmapped("there is no 3D reconstruction yet")
 _NO_2D_CHOICE = Unmapped("classes are not chosen automatically yet", _CLASSES)
 _BY_HAND = Unmapped("nothing is done by hand in a workflow; use an automatic picker")
 _MONITOR = Unmapped("needs no step: icestream status and icestream report show it for every session")
-_NO_IMPORT = Unmapped("only movies, micrographs and gain references can be imported yet")
+_NO_IMPORT = Unmapped("only movies, micrographs, gain references and picks can be imported yet")
 
 UNMAPPED: dict[str, Unmapped] = {
     # movies
@@ -99,9 +100,6 @@ UNMAPPED: dict[str, Unmapped] = {
     # picking
     "XmippProtParticlePicking": _BY_HAND,
     "XmippProtParticlePickingPairs": _BY_HAND,
-    "XmippProtConsensusPicking": Unmapped("picks are not compared yet; those of the first picker are passed on", _COORDINATES),
-    "XmippProtPickingRemoveDuplicates": Unmapped("a picker keeps its own picks apart", _COORDINATES),
-    **dict.fromkeys(("ProtPickingDifference", "XmippProtPickingDifference"), Unmapped("picks are not subtracted yet")),
     "XmippProtPickNoise": Unmapped("noise is not picked"),
     "XmippProtScreenDeepConsensus": Unmapped("picks are not scored by a trained model; the first are passed on", _COORDINATES),
     "XmippProtDeepMicrographScreen": Unmapped("carbon and ice are not masked yet", _COORDINATES),
@@ -165,8 +163,6 @@ UNMAPPED: dict[str, Unmapped] = {
     "UsedItemsTracker": Unmapped("needs no step: icestream trace shows what happened to every exposure"),
     "ProtOSCEM": Unmapped("OSC-EM metadata are not written yet"),
     # other imports
-    **dict.fromkeys(
-        ("ProtImportCTF", "ProtImportCoordinates", "ProtImportParticles", "ProtImportAverages", "ProtImportVolumes"), _NO_IMPORT
-    ),
+    **dict.fromkeys(("ProtImportCTF", "ProtImportParticles", "ProtImportAverages", "ProtImportVolumes"), _NO_IMPORT),
 }
 """Every other protocol that is known by name."""

@@ -8,13 +8,15 @@ from icestream.errors import WorkflowError
 from icestream.flow.declaration.registry import find_step
 from icestream.flow.workflow.building import build_graph
 from icestream.flow.workflow.graph import Link, StepSpec, Workflow
-from icestream.records import Particles, Picks, Record
+from icestream.records import Particles
+from icestream.workflows.implied import needs_diameters
 from icestream.workflows.scipion import streams
 from icestream.workflows.scipion.convert import AbsentError, Reader, UntranslatableError
 from icestream.workflows.scipion.links import Wiring
 from icestream.workflows.scipion.motion import DEFECTS_ROOT, defects_folder
 from icestream.workflows.scipion.params import Account, keep_unread, read_params, tell_lost
 from icestream.workflows.scipion.parse import NOT_IN_FILE, Document, DynamicField, Protocol
+from icestream.workflows.scipion.picking import picks_folder
 from icestream.workflows.scipion.quality import averages_two
 from icestream.workflows.scipion.rules import Mapping
 from icestream.workflows.scipion.sources import FOLDERS, ImportValues, gain_pattern, read_import
@@ -96,23 +98,20 @@ def _problems(result: Translation) -> tuple[str, ...]:
     if not result.steps:
         return (_nothing_to_run(result),)
     steps = dict(result.steps)
-    picking = [name for name, spec in steps.items() if _asks_for_size(spec)]
+    picking = [name for name, spec in steps.items() if needs_diameters(find_step(spec.use))]
     unsized = [name for name in picking if "diameter_ang" not in steps[name].params]
     for name in unsized:
         steps[name] = steps[name].model_copy(update={"params": {**steps[name].params, "diameter_ang": [100, 120]}})
         result.options["--diameter" if unsized == picking else f"--set {name}.diameter_ang"] = None
+    for name, spec in steps.items():
+        if spec.use == "import_picks" and "diameter_ang" not in spec.params:
+            steps[name] = spec.model_copy(update={"params": {**spec.params, "diameter_ang": 110}})
+            result.options[f"--set {name}.diameter_ang"] = None
     try:
         build_graph(Workflow(steps=steps))
     except WorkflowError as error:
         return tuple(str(error).split("\n"))
     return ()
-
-
-def _asks_for_size(spec: StepSpec) -> bool:
-    """Tell whether a step finds particles of a size that it must be given."""
-    step_type = find_step(spec.use)
-    size = step_type.params.model_fields.get("diameter_ang")
-    return issubclass(step_type.output or Record, Picks) and size is not None and size.is_required()
 
 
 class _Translator:
@@ -191,11 +190,13 @@ class _Translator:
         scale = self._scales[protocol.id]
         pixel_ang = None if raw_pixel_ang is None else raw_pixel_ang * binning * scale
         reader = Reader(protocol, raw_pixel_ang, pixel_ang, scale, self._protocols)
-        if scale != 1 and mapping.use in ("pick_blob", "extract"):
+        if scale != 1 and mapping.use in ("pick_blob", "extract", "pick_consensus", "remove_duplicates", "pick_difference"):
             notes.append(f"Scipion scaled the micrographs down by {scale:g}; sizes in pixels are larger here by as much")
         account = read_params(reader, mapping)
         links = self._hold(protocol, links)
-        inputs = {port: str(link) for port, link in links.items()}
+        inputs: dict[str, Any] = {port: str(link) for port, link in links.items()}
+        for port, group in self._wiring.lists.get(protocol.id, {}).items():
+            inputs[port] = [str(links[port]), *(str(link) for link in group[1:])]
         self._add_first(protocol, mapping, inputs, reader, account)
         name = self._name(mapping.step)
         if gain := self._gains.get(first.step if first else "") or self._wiring.estimate_read(protocol):
@@ -207,6 +208,8 @@ class _Translator:
         self._wiring.made[protocol.id] = (name, mapping)
         if mapping.use == "estimate_gain" and first is not None:
             self._wiring.replaced[protocol.id] = ("outputMovies", first)
+        if mapping.use == "import_picks":
+            self.result.options.setdefault("--root picks", picks_folder(reader))
         if "defects" in account.params:
             self.result.options.setdefault(f"--root {DEFECTS_ROOT}", defects_folder(reader))
         if protocol.class_name in FOLDERS:
@@ -218,7 +221,7 @@ class _Translator:
         targets = account.targets.items()
         self._list_fields(protocol, {key: target if target[0] == "-" else f"--set {name}.{target}" for key, target in targets})
 
-    def _add_first(self, protocol: Protocol, mapping: Mapping, inputs: dict[str, str], reader: Reader, account: Account) -> None:
+    def _add_first(self, protocol: Protocol, mapping: Mapping, inputs: dict[str, Any], reader: Reader, account: Account) -> None:
         """Add the steps that one protocol is besides; each feeds an input of the step that follows."""
         for first in mapping.first:
             own = read_params(reader, Mapping(first.use, first.step, {}, first.rules))
