@@ -5,7 +5,17 @@ declares the name that the store gives it, the columns of its table, and what is
 """
 
 from icestream.records.acquisition import Acquisition, ExposureMetadata, PossibleAcquisition, possible_range
-from icestream.records.classes import ClassAssignments, ClassAverages, ClassInfo
+from icestream.records.classes import (
+    POSE,
+    ClassAssignments,
+    ClassAverages,
+    ClassConsensus,
+    ClassEvent,
+    ClassInfo,
+    ClassSelection,
+    SelectedClass,
+    StableSet,
+)
 from icestream.records.ctf import CTF_COLUMNS, TWO_CTFS, CtfAgreement, CtfFit
 from icestream.records.ctf_local import CtfLocal
 from icestream.records.export import RelionProject
@@ -20,12 +30,16 @@ from icestream.records.vocabulary import Block, Column, FileRef, Record, Snapsho
 
 __all__ = [
     "CTF_COLUMNS",
+    "POSE",
     "TWO_CTFS",
     "Acquisition",
     "Block",
     "ClassAssignments",
     "ClassAverages",
+    "ClassConsensus",
+    "ClassEvent",
     "ClassInfo",
+    "ClassSelection",
     "Column",
     "CtfAgreement",
     "CtfFit",
@@ -50,7 +64,9 @@ __all__ = [
     "PowerSpectra",
     "Record",
     "RelionProject",
+    "SelectedClass",
     "Snapshot",
+    "StableSet",
     "TiltMeasure",
     "Unevenness",
     "named_records",

@@ -1,0 +1,163 @@
+"""Class averages as people and other steps get them: stack, picture, numbers, and where each particle is."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from icestream.algorithms.classes.ranking import measure_classes, rank_classes
+from icestream.flow import Context
+from icestream.io.blocks import dtype_of, to_block
+from icestream.io.image import write_mrc
+from icestream.io.preview import write_mosaic
+from icestream.records import POSE, ClassAssignments, ClassAverages, ClassInfo, FileRef, Particles
+from icestream.steps.classify2d.params import Classify2DParams, plan_for
+from icestream.steps.classify2d.segments import Segment, micrograph_key, read_table
+from icestream.steps.classify2d.state import Classify2DState, count_members, load_model
+
+_EMPTY_PX = 32
+INDEX = np.dtype([("micrograph", "S32"), ("table", "<i4"), ("start", "<i8"), ("count", "<i8")])
+"""Where the particles of a micrograph are: rows ``start`` to ``start + count`` of a table."""
+
+
+def publish_averages(state: Classify2DState, params: Classify2DParams, ctx: Context, *, version: int) -> ClassAverages:
+    """Write the class averages of a state.
+
+    The averages are corrected for the CTF, filtered to what their half sets agree on and masked; they are as large as the
+    resolution limit asks, in pixels that ``bin`` relates to the raw movie.
+    """
+    if state.model is None or state.box_px is None or state.bin is None or state.pixel_size_ang is None:
+        return _publish_nothing(params, ctx, version)
+    model = load_model(state.model, ctx)
+    averages = model.averages
+    size = averages.images.shape[-1]
+    box_ang = state.pixel_size_ang * state.box_px
+    setting = plan_for(params, box_px=state.box_px, pixel_size_ang=state.pixel_size_ang)
+    counts = count_members(state)
+    resolution = state.resolution_ang or [None] * len(counts)
+    tables = [read_table(segment, ctx) for segment in state.segments]
+    measures = measure_classes(
+        averages.images,
+        np.array(counts),
+        resolution_px=np.array([np.inf if r is None else r / box_ang * size for r in resolution]),
+        mask_radius_px=setting.mask_radius_px,
+    )
+    scores = rank_classes(measures, fit=fit_of_members(tables, n_classes=len(counts)))
+    classes = [
+        ClassInfo(
+            id=state.ids[k],
+            count=counts[k],
+            resolution_ang=resolution[k] if counts[k] else None,
+            effective_count=round(float(model.sums.weight[:, k].sum()), 1),
+            score=round(float(scores[k]), 4),
+            born=state.born[k],
+            parents=_parents(state, k),
+        )
+        for k in range(len(counts))
+    ]
+    with ctx.publish("_noise.npy") as noise, noise.path.open("wb") as handle:
+        np.save(handle, averages.noise_power, allow_pickle=False)
+    stack, picture = write_wall(averages.images, pixel_size_ang=box_ang / size, ctx=ctx)
+    return ClassAverages(
+        stack=stack,
+        picture=picture,
+        count=state.n_particles,
+        box_px=size,
+        bin=state.bin * state.box_px / size,
+        classes=classes,
+        version=version,
+        diameter_ang=2 * setting.mask_radius_px * box_ang / size,
+        noise=noise.ref,
+        tables=[segment.table for segment in state.segments],
+        index=_write_index(tables, ctx),
+        events=state.events,
+    )
+
+
+def _publish_nothing(params: Classify2DParams, ctx: Context, version: int) -> ClassAverages:
+    images = np.zeros((params.n_classes, _EMPTY_PX, _EMPTY_PX), dtype=np.float32)
+    stack, picture = write_wall(images, pixel_size_ang=1.0, ctx=ctx)
+    classes = [ClassInfo(id=k, count=0) for k in range(params.n_classes)]
+    return ClassAverages(stack=stack, picture=picture, count=0, box_px=_EMPTY_PX, bin=1.0, classes=classes, version=version)
+
+
+def write_wall(images: NDArray[np.float32], *, pixel_size_ang: float, ctx: Context) -> tuple[FileRef, FileRef]:
+    """Publish class averages as a stack and as one picture of all."""
+    with ctx.publish("_classes.mrcs") as stack:
+        write_mrc(stack.path, images, pixel_size_ang=pixel_size_ang)
+    with ctx.publish("_classes.png") as picture:
+        write_mosaic(picture.path, images, columns=int(np.ceil(np.sqrt(2 * len(images)))))
+    return stack.ref, picture.ref
+
+
+def _parents(state: Classify2DState, place: int) -> list[int]:
+    """Return the classes that a class came from, by the event of its beginning."""
+    mine = [event for event in state.events if event.class_id == state.ids[place] and event.kind in ("born", "split")]
+    return mine[-1].others if mine else []
+
+
+def fit_of_members(tables: Sequence[NDArray[np.void]], *, n_classes: int) -> NDArray[np.float64]:
+    """Return how well the members of each class fit it, 0 to 1: where their median stands among those of all particles."""
+    if not tables:
+        return np.zeros(n_classes)
+    place = np.concatenate([table["class_id"] for table in tables])
+    score = np.concatenate([table["score"] for table in tables])
+    ranked = np.sort(score)
+    medians = [np.median(score[place == k]) if (place == k).any() else -np.inf for k in range(n_classes)]
+    return np.searchsorted(ranked, medians) / max(len(ranked), 1)
+
+
+def _write_index(tables: Sequence[NDArray[np.void]], ctx: Context) -> FileRef:
+    """Publish where the particles of each micrograph are; they stand together in one table."""
+    parts = []
+    for number, table in enumerate(tables):
+        names, start, count = np.unique(table["micrograph"], return_index=True, return_counts=True)
+        part = np.zeros(len(names), dtype=INDEX)
+        part["micrograph"], part["table"], part["start"], part["count"] = names, number, start, count
+        parts.append(part)
+    index = np.sort(np.concatenate(parts), order="micrograph")
+    with ctx.publish("_index.npy") as out, out.path.open("wb") as handle:
+        np.save(handle, index, allow_pickle=False)
+    return out.ref
+
+
+def find_assignments(averages: ClassAverages, particles: Particles, ctx: Context) -> NDArray[np.void] | None:
+    """Return what averages say of the particles of one micrograph, with class ids; None where they know nothing of them."""
+    if averages.index is None:
+        return None
+    index = np.load(ctx.path(averages.index), mmap_mode="r", allow_pickle=False)
+    key = micrograph_key(particles)
+    at = int(np.searchsorted(index["micrograph"], key))
+    if at >= len(index) or index["micrograph"][at] != key:
+        return None
+    row = index[at]
+    rows = np.load(ctx.path(averages.tables[int(row["table"])]), mmap_mode="r", allow_pickle=False)
+    mine = np.array(rows[int(row["start"]) : int(row["start"] + row["count"])])
+    mine["class_id"] = np.array([info.id for info in averages.classes], dtype=np.int32)[mine["class_id"]]
+    return mine
+
+
+def all_assignments(averages: ClassAverages, ctx: Context) -> NDArray[np.void]:
+    """Return what averages say of all particles, with class ids."""
+    ids = np.array([info.id for info in averages.classes], dtype=np.int32)
+    tables = [np.load(ctx.path(table), allow_pickle=False) for table in averages.tables]
+    for table in tables:
+        table["class_id"] = ids[table["class_id"]]
+    whole: NDArray[np.void] = np.concatenate(tables)
+    return whole
+
+
+def assignment_record(table: NDArray[np.void], ids: Sequence[int] | None, *, version: int) -> ClassAssignments:
+    """Return the record of one exposure; ``ids`` turn places into class ids."""
+    rows = np.empty(len(table), dtype=dtype_of(ClassAssignments.block_columns))
+    for name in ("pid", *(column.name for column in POSE)):
+        rows[name] = table[name]
+    if ids is not None and len(table):
+        rows["class_id"] = np.array(ids, dtype=np.int32)[table["class_id"]]
+    return ClassAssignments(count=len(rows), version=version, block=to_block(rows))
+
+
+def member_tables(segment: Segment, ctx: Context) -> dict[str, NDArray[np.void]]:
+    """Return the rows of each exposure of a segment."""
+    table = read_table(segment, ctx)
+    return {name.decode(): table[table["exposure"] == name] for name in np.unique(table["exposure"])}

@@ -1,0 +1,140 @@
+"""2D classification against fixed class averages: each particle is assigned once, and the averages stay as they are."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from icestream.algorithms.classify2d.em import Setting
+from icestream.algorithms.classify2d.model import Averages, Sums
+from icestream.algorithms.classify2d.polar import sample_polar_2d, soft_disc_2d
+from icestream.algorithms.classify2d.search import PolarParticles
+from icestream.errors import ItemError
+from icestream.flow import Context, Field, step
+from icestream.io.image import read_stack
+from icestream.records import Acquisition, ClassAssignments, ClassAverages, Particles
+from icestream.steps.classify2d.averages import assignment_record
+from icestream.steps.classify2d.params import SearchParams, plan_classification
+from icestream.steps.classify2d.passes import Scale, look
+from icestream.steps.classify2d.segments import TABLE, note_assignment, prepare, shrink_2d
+from icestream.steps.classify2d.streaming import READS
+
+_FITS = 2
+_SIGNAL_SHARE = 0.1
+"""Of the power of a particle, where the search for the contrast begins."""
+
+
+class StaticParams(SearchParams):
+    """How particles are compared with fixed class averages."""
+
+    only: list[int] = Field(
+        default_factory=list, description="Ids of the classes that particles may be assigned to; unset: all that have particles"
+    )
+
+
+@step.map("classify2d_static", version=1, reads=READS, memory_gb=2)
+def assign_to_classes(
+    particles: Particles, classes: ClassAverages, params: StaticParams, acquisition: Acquisition, ctx: Context
+) -> ClassAssignments:
+    """Assign each new particle once to fixed class averages, which stay as they are.
+
+    The averages are the version that was the newest when the exposure came first, of `classify2d` or of `import_averages`; they
+    may have another box and pixel size than the particles. Imported ones are brought to the contrast of the particles.
+
+    Raises
+    ------
+    ItemError
+        An acquisition value is unset, no class has particles, or an id is not among the averages.
+    """
+    version = classes.version or 0
+    if not particles.count:
+        return assignment_record(np.empty(0, dtype=TABLE), None, version=version)
+    places = _places(classes, params)
+    pixel_ang = acquisition.need("pixel_size_ang")
+    box_ang = particles.box_px * particles.bin * pixel_ang
+    limit_ang = max(params.limit_ang, 2.2 * classes.bin * pixel_ang)
+    known = params.model_copy(update={"limit_ang": limit_ang, "diameter_ang": params.diameter_ang or classes.diameter_ang})
+    setting = plan_classification(
+        known, box_px=particles.box_px, pixel_size_ang=particles.bin * pixel_ang, n_classes=len(places)
+    )
+    scale = Scale(setting, box_ang, particles.box_px / setting.grid.box_px)
+    prepared = prepare(
+        particles, acquisition, setting=setting, name=ctx.exposure.name, exposure_id=ctx.exposure.id, ordinal=0, ctx=ctx
+    )
+    polar = scale.polar(prepared)
+    images = read_references(classes, places, setting=setting, box_ang=box_ang, pixel_size_ang=pixel_ang, ctx=ctx)
+    averages = as_averages(images, polar)
+    if classes.noise is None:
+        averages = _match_contrast(averages, polar, setting)
+    table = prepared.table
+    note_assignment(table, look(polar, averages, setting=setting)[1], scale=scale.stack_px, version=version)
+    return assignment_record(table, [classes.classes[k].id for k in places], version=version)
+
+
+def _places(classes: ClassAverages, params: StaticParams) -> list[int]:
+    """Return the places of the classes that may be assigned to."""
+    by_id = {info.id: place for place, info in enumerate(classes.classes)}
+    unknown = sorted(set(params.only) - by_id.keys())
+    if unknown:
+        raise ItemError(f"only: {unknown} are no classes of these averages; they have {sorted(by_id)}")
+    wanted = params.only or [info.id for info in classes.classes if info.count or classes.version is None]
+    if not wanted:
+        raise ItemError("the class averages have no particles, so none can be assigned to them")
+    return [by_id[one] for one in wanted]
+
+
+def read_references(
+    classes: ClassAverages, places: list[int], *, setting: Setting, box_ang: float, pixel_size_ang: float, ctx: Context
+) -> NDArray[np.float32]:
+    """Read class averages at the working pixel size and box of a plan, masked: ``(k, box, box)``."""
+    stored = read_stack(ctx.path(classes.stack))[places]  # (k, b, b)
+    size = setting.grid.box_px
+    zoom = classes.bin * pixel_size_ang / (box_ang / size)  # working pixels in one of theirs
+    if stored.shape[-1] == size and abs(zoom - 1) < 1e-3:
+        return stored
+    if zoom < 1:  # finer than needed: smooth by Fourier cropping first
+        smaller = max(4, 2 * round(stored.shape[-1] * zoom / 2))
+        zoom *= stored.shape[-1] / smaller
+        stored = shrink_2d(stored, size=smaller)
+    box = stored.shape[-1]
+    offset = box // 2 - (size // 2) / zoom
+    images = np.stack(
+        [
+            ndimage.affine_transform(image, np.full(2, 1 / zoom), offset, output_shape=(size, size), order=3, mode="constant")
+            for image in stored
+        ]
+    )
+    mask = soft_disc_2d(size, radius_px=setting.mask_radius_px, edge_px=setting.edge_px)
+    references: NDArray[np.float32] = (images * mask).astype(np.float32)
+    return references
+
+
+def as_averages(images: NDArray[np.float32], particles: PolarParticles) -> Averages:
+    """Return fixed images as averages; the noise is the power of the particles themselves, of which little is signal."""
+    noise = particles.power.mean(axis=0).astype(np.float32)
+    return Averages(images, np.stack([images, images]), np.ones((len(images), len(noise))), noise)
+
+
+def _match_contrast(averages: Averages, particles: PolarParticles, setting: Setting) -> Averages:
+    """Bring images of unknown grey values to the contrast of the particles, by the best poses at the last contrast."""
+    rms = np.sqrt((averages.images**2).mean(axis=(1, 2), keepdims=True))
+    images = averages.images / np.maximum(rms, 1e-9)
+    power = float((np.abs(sample_polar_2d(images, grid=setting.grid)) ** 2).mean(axis=(0, 2)).sum())
+    start = np.sqrt(_SIGNAL_SHARE * float(particles.power.mean(axis=0).sum()) / max(power, 1e-9))
+    current = replace(averages, images=(images * start).astype(np.float32))
+    for _ in range(_FITS):
+        sums, _found = look(particles, current, setting=setting)
+        current = replace(current, images=(current.images * _best_contrast(current, sums, setting)).astype(np.float32))
+    return current
+
+
+def _best_contrast(averages: Averages, sums: Sums, setting: Setting) -> float:
+    """Return the factor on all averages that explains the particles best."""
+    polar = sample_polar_2d(averages.images, grid=setting.grid)  # (k, n_rings, half)
+    radii = setting.grid.radii()[None, :, None] / averages.noise_power[None, :, None]
+    signal, ctf_squared = sums.signal.sum(axis=0), sums.ctf_squared.sum(axis=0)
+    cross = float((np.real(np.conj(polar) * signal) * radii).sum())
+    own = float((np.abs(polar) ** 2 * ctf_squared * radii).sum())
+    return float(np.clip(cross / max(own, 1e-12), 0.05, 20.0))
+
