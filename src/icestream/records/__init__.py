@@ -20,13 +20,24 @@ from icestream.records.ctf import CTF_COLUMNS, TWO_CTFS, CtfAgreement, CtfFit
 from icestream.records.ctf_local import CtfLocal
 from icestream.records.export import RelionProject
 from icestream.records.gain import GainMonitor, GainReference, Unevenness
-from icestream.records.micrograph import Micrograph, PowerSpectra
+from icestream.records.micrograph import Micrograph, PowerSpectra, RawArea
 from icestream.records.motion import FrameUse, Motion, MotionAgreement
 from icestream.records.movie import DoseReference, Movie, MovieDose, MovieShape
-from icestream.records.particles import Particles
-from icestream.records.picks import Picks
+from icestream.records.particles import Cutting, Particles
+from icestream.records.picks import Picks, Removed
 from icestream.records.quality import MicrographKind, MicrographQuality, TiltMeasure
-from icestream.records.vocabulary import Block, Column, FileRef, Record, Snapshot, named_records, record_named
+from icestream.records.vocabulary import (
+    Block,
+    Column,
+    FileRef,
+    FurtherBlock,
+    Record,
+    Snapshot,
+    named_records,
+    pack_tables,
+    record_named,
+    unpack_tables,
+)
 
 __all__ = [
     "CTF_COLUMNS",
@@ -44,10 +55,12 @@ __all__ = [
     "CtfAgreement",
     "CtfFit",
     "CtfLocal",
+    "Cutting",
     "DoseReference",
     "ExposureMetadata",
     "FileRef",
     "FrameUse",
+    "FurtherBlock",
     "GainMonitor",
     "GainReference",
     "Micrograph",
@@ -62,14 +75,18 @@ __all__ = [
     "Picks",
     "PossibleAcquisition",
     "PowerSpectra",
+    "RawArea",
     "Record",
     "RelionProject",
+    "Removed",
     "SelectedClass",
     "Snapshot",
     "StableSet",
     "TiltMeasure",
     "Unevenness",
     "named_records",
+    "pack_tables",
     "possible_range",
     "record_named",
+    "unpack_tables",
 ]

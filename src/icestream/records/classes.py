@@ -27,6 +27,8 @@ class ClassInfo(Record):
     resolution_ang: Angstrom | None = None
     effective_count: float | None = Field(None, ge=0, description="Particles that its average amounts to")
     score: float | None = Field(None, ge=0, le=1, description="How likely the class shows whole, single particles")
+    score_median: float | None = Field(None, description="How well its particles fit it: their median score")
+    score_spread: float | None = Field(None, ge=0, description="Robust standard deviation of their scores below the median")
     born: int | None = Field(None, description="Version that showed the class first")
     parents: list[int] = Field(default_factory=list, description="Classes that it came from")
 
@@ -51,10 +53,11 @@ class ClassAverages(Snapshot):
     stored_name: ClassVar[str] = "ClassAverages"
 
     stack: FileRef
-    picture: FileRef
+    picture: FileRef | None = Field(description="Unset where the averages were imported")
     count: int = Field(ge=0)
     box_px: int
     bin: float = Field(gt=0)
+    pixel_size_ang: Angstrom | None = Field(None, description="Of averages that were imported; it counts instead of ``bin``")
     classes: list[ClassInfo]
     version: int | None = Field(None, description="Of these averages; unset: imported, or made by an early version of icestream")
     diameter_ang: Angstrom | None = Field(None, description="Of the mask on the classes")

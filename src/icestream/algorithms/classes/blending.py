@@ -68,7 +68,7 @@ def blend_sums(
 
 
 def keep_supported(old: Averages, new: Averages, weight: NDArray[Any], *, least: float = LEAST_SUPPORT) -> Averages:
-    """Return the new averages, but the old ones of classes whose ``weight`` ``(k,)``, in particles, is too small for an average."""
+    """Return the new averages, but the old ones of classes whose ``weight`` ``(k,)``, in particles, is too small for one."""
     lost = np.flatnonzero(np.asarray(weight) < least)
     if not lost.size:
         return new

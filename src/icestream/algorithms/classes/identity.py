@@ -1,7 +1,7 @@
 """Who is who among classes: ids that survive updates, anneals and new starts.
 
-Two sets of classes of the same particles are matched by an assignment problem (Kuhn 1955, Naval Research Logistics Quarterly 2, 83)
-on how many members they share and on how much their averages look alike. What is not matched was born or has died; where its
+Two sets of classes of the same particles are matched by an assignment problem (Kuhn 1955, Naval Research Logistics Quarterly 2,
+83) on how many members they share and on how much their averages look alike. What is not matched was born or has died; where its
 particles came from, or went to, says whether it split off, or was merged into another class.
 """
 
@@ -52,13 +52,15 @@ def count_shared(old: NDArray[Any], new: NDArray[Any], *, n_old: int, n_new: int
     """Count the particles in each old and new class: ``(n_old, n_new)``; a negative class of a particle does not count."""
     both = (old >= 0) & (new >= 0)
     flat = np.bincount(old[both].astype(np.int64) * n_new + new[both], minlength=n_old * n_new)
-    return flat.reshape(n_old, n_new)
+    shared: Counts = flat.reshape(n_old, n_new)
+    return shared
 
 
 def jaccard(shared: Counts) -> Likeness:
     """Return, of each old and new class, the particles in both over the particles in either; 0 where both are empty."""
     either = shared.sum(axis=1, keepdims=True) + shared.sum(axis=0, keepdims=True) - shared
-    return np.divide(shared, either, out=np.zeros(shared.shape), where=either > 0)
+    index: Likeness = np.divide(shared, either, out=np.zeros(shared.shape), where=either > 0)
+    return index
 
 
 def correlate_images_2d(old: NDArray[Any], new: NDArray[Any], *, old_frc: NDArray[Any], new_frc: NDArray[Any]) -> Likeness:
@@ -82,7 +84,8 @@ def correlate_images_2d(old: NDArray[Any], new: NDArray[Any], *, old_frc: NDArra
         for i, spectrum in enumerate(spectra):
             found = fft.irfft2(spectrum * others, s=(size, size)).max(axis=(1, 2)) * size * size  # (n_new,)
             best[i] = np.maximum(best[i], found)
-    return np.clip(best, 0.0, 1.0)
+    likeness: Likeness = np.clip(best, 0.0, 1.0)
+    return likeness
 
 
 def _ring_weights(frc: NDArray[Any], size: int) -> NDArray[np.float32]:
@@ -103,7 +106,8 @@ def _unit(spectra: NDArray[Any]) -> NDArray[np.complex64]:
     if size % 2 == 0:
         hermitian[-1] = 1.0
     power = (np.abs(spectra) ** 2 * hermitian).sum(axis=(1, 2), keepdims=True)
-    return (spectra / np.sqrt(np.maximum(power, 1e-30))).astype(np.complex64)
+    unit: NDArray[np.complex64] = (spectra / np.sqrt(np.maximum(power, 1e-30))).astype(np.complex64)
+    return unit
 
 
 def match_classes(shared: Counts, correlation: Likeness, *, least: float = LEAST_LIKENESS) -> NDArray[np.int64]:

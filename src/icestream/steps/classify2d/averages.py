@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from icestream.algorithms.classes.outliers import spread_of_scores
 from icestream.algorithms.classes.ranking import measure_classes, rank_classes
 from icestream.flow import Context
 from icestream.io.blocks import dtype_of, to_block
@@ -43,6 +44,7 @@ def publish_averages(state: Classify2DState, params: Classify2DParams, ctx: Cont
         mask_radius_px=setting.mask_radius_px,
     )
     scores = rank_classes(measures, fit=fit_of_members(tables, n_classes=len(counts)))
+    spread = _spread(tables, n_classes=len(counts))
     classes = [
         ClassInfo(
             id=state.ids[k],
@@ -50,6 +52,8 @@ def publish_averages(state: Classify2DState, params: Classify2DParams, ctx: Cont
             resolution_ang=resolution[k] if counts[k] else None,
             effective_count=round(float(model.sums.weight[:, k].sum()), 1),
             score=round(float(scores[k]), 4),
+            score_median=spread[k][0],
+            score_spread=spread[k][1],
             born=state.born[k],
             parents=_parents(state, k),
         )
@@ -94,6 +98,13 @@ def _parents(state: Classify2DState, place: int) -> list[int]:
     """Return the classes that a class came from, by the event of its beginning."""
     mine = [event for event in state.events if event.class_id == state.ids[place] and event.kind in ("born", "split")]
     return mine[-1].others if mine else []
+
+
+def _spread(tables: Sequence[NDArray[np.void]], *, n_classes: int) -> list[tuple[float | None, float | None]]:
+    """Return median and spread of the members' scores in each class; unset where it has none."""
+    place, score = (np.concatenate([table[name] for table in tables]) for name in ("class_id", "score"))
+    found = spread_of_scores(place, score, n_classes=n_classes)
+    return [(round(float(m), 3), round(float(s), 3)) if np.isfinite(m) else (None, None) for m, s in found]
 
 
 def fit_of_members(tables: Sequence[NDArray[np.void]], *, n_classes: int) -> NDArray[np.float64]:

@@ -11,9 +11,7 @@ from icestream.steps.classify2d.streaming import READS, begin_call, take_in
 
 
 @step.map("classify2d_batch", version=1, reads=READS, memory_gb=2)
-def classify_batch(
-    particles: list[Particles], params: Classify2DParams, acquisition: Acquisition, ctx: Context
-) -> ClassAverages:
+def classify_batch(particles: list[Particles], params: Classify2DParams, acquisition: Acquisition, ctx: Context) -> ClassAverages:
     """Sort a closed set of particles into 2D classes, to convergence.
 
     Every set is a classification of its own, from the start, by the same engine and parameters as `classify2d`; the numbers of
@@ -29,8 +27,6 @@ def classify_batch(
         raise ItemError(f"{ctx.exposure.name}: the set has no particles")
     start = Classify2DState(seed=ctx.seed, settled=[0] * params.n_classes)
     names = [("", f"{ctx.exposure.name}, micrograph {number}") for number in range(1, len(particles) + 1)]
-    state, fresh = take_in(
-        start, names, particles, acquisition=[acquisition] * len(particles), params=params, ctx=ctx
-    )
+    state, fresh = take_in(start, names, particles, acquisition=[acquisition] * len(particles), params=params, ctx=ctx)
     call = begin_call(state, params, ctx, version=1, closing=True)
     return publish_averages(classify(state, fresh, call), params, ctx, version=1)

@@ -5,8 +5,7 @@ import numpy as np
 from icestream.errors import ItemError
 from icestream.io.image import read_stack
 from icestream.steps.classify2d.engine import Call
-from icestream.steps.classify2d.passes import look_at_segments
-from icestream.steps.classify2d.segments import OPTICS, TABLE, Prepared, join, rewrite_table, shrink_2d, write_segment
+from icestream.steps.classify2d.segments import OPTICS, TABLE, Prepared, join, shrink_2d, write_segment
 from icestream.steps.classify2d.state import Classify2DState, HeldExposure, load_model
 
 
@@ -20,8 +19,8 @@ def held_particles(state: Classify2DState, call: Call) -> Classify2DState:
         return state
     segment = write_segment(join([_read(one, call) for one in state.held]), suffix="held", ctx=call.ctx)
     averages = load_model(state.model, call.ctx).averages
-    _, (table,) = look_at_segments([segment], averages, scale=call.scale, version=call.version, ctx=call.ctx)
-    known = rewrite_table(segment, table, n_classes=call.params.n_classes, version=call.version, suffix="held", ctx=call.ctx)
+    _, (table,) = call.pass_over([segment], averages)
+    known = call.keep(segment, table, "held")
     return state.model_copy(update={"held": [], "segments": [known, *state.segments]})
 
 

@@ -7,7 +7,7 @@ judged by averages of the other. A dense pass over all particles follows, so tha
 closed set is the same thing with everything new at once.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from icestream.algorithms.classes.blending import add_sums, blend_sums, reorder_classes
 from icestream.algorithms.classes.identity import correlate_images_2d, count_shared, rename_classes
 from icestream.algorithms.classify2d.em import Model, anneal, seed_averages
+from icestream.algorithms.classify2d.model import Averages, Sums
 from icestream.algorithms.classify2d.search import PolarParticles
 from icestream.algorithms.frc import resolution_at_threshold_ang
 from icestream.flow import Context
 from icestream.records import ClassEvent
 from icestream.steps.classify2d.params import Classify2DParams
-from icestream.steps.classify2d.passes import Scale, independent_correlation, judge, look, look_at_segments, restore
+from icestream.steps.classify2d.passes import Scale, independent_correlation, judge, look_at_segments, restore
 from icestream.steps.classify2d.segments import (
     Prepared,
     Segment,
     join,
-    note_assignment,
     read_table,
     rewrite_table,
     take,
@@ -53,6 +53,17 @@ class Call:
     def random(self, salt: int) -> np.random.Generator:
         """Return random numbers that are the same at every repetition."""
         return np.random.default_rng([self.ctx.seed, salt])
+
+    def pass_over(self, segments: list[Segment], averages: Averages) -> tuple[Sums, list[NDArray[np.void]]]:
+        """Compare all particles of some segments with averages; return their sums, and their tables with what was found."""
+        return look_at_segments(
+            segments, averages, scale=self.scale, version=self.version, ctx=self.ctx, report=self.ctx.progress
+        )
+
+    def keep(self, segment: Segment, table: NDArray[np.void], suffix: str) -> Segment:
+        """Publish what was found about the particles of a segment."""
+        n_classes = self.params.n_classes
+        return rewrite_table(segment, table, n_classes=n_classes, version=self.version, suffix=suffix, ctx=self.ctx)
 
 
 def classify(state: Classify2DState, fresh: list[Prepared], call: Call) -> Classify2DState:
@@ -90,16 +101,16 @@ def _update(state: Classify2DState, fresh: Segment, call: Call) -> Classify2DSta
     """Add new particles to the sums, and look again at as many of those that were looked at least recently."""
     model, setting = load_model(state.model or "", call.ctx), call.scale.setting
     before = np.array(count_members(state))
-    new, (table,) = look_at_segments([fresh], model.averages, scale=call.scale, version=call.version, ctx=call.ctx)
-    segments = [*state.segments, rewrite_table(fresh, table, n_classes=setting.n_classes, version=call.version, suffix="fresh", ctx=call.ctx)]
-    sums = model.sums
+    new, (table,) = call.pass_over([fresh], model.averages)
+    segments, sums = [*state.segments, call.keep(fresh, table, "fresh")], model.sums
     chosen = choose_replay(state.segments, fresh.count)
     if chosen:
-        old_counts = np.sum([state.segments[i].counts for i in chosen], axis=0)
-        again, tables = look_at_segments([state.segments[i] for i in chosen], model.averages, scale=call.scale, version=call.version, ctx=call.ctx)
-        sums = blend_sums(sums, again, n_before=before, n_replayed=old_counts, forgetting=setting.forgetting)
+        replayed = [state.segments[i] for i in chosen]
+        again, tables = call.pass_over(replayed, model.averages)
+        n_replayed = np.sum([one.counts for one in replayed], axis=0)
+        sums = blend_sums(sums, again, n_before=before, n_replayed=n_replayed, forgetting=setting.forgetting)
         for i, one in zip(chosen, tables, strict=True):
-            segments[i] = rewrite_table(segments[i], one, n_classes=setting.n_classes, version=call.version, suffix=f"again{i}", ctx=call.ctx)
+            segments[i] = call.keep(segments[i], one, f"again{i}")
     sums = add_sums(sums, new)
     averages = restore(sums, model.averages, setting=setting)
     updated = Model(averages, sums, state.n_particles + fresh.count)
@@ -144,26 +155,16 @@ def _converge(state: Classify2DState, call: Call) -> Classify2DState:
     setting, known = call.scale.setting, bool(state.ids)
     was = load_model(state.model, call.ctx)
     sample = _sample(state.segments, call)
-    found, tables = _anneal_again(was, sample, call) if known else was, []
+    found, tables = _anneal_again(was, sample, call) if known else was, list[NDArray[np.void]]()
     for _ in range(_LAST_PASSES if call.closing else 1):
-        sums, tables = look_at_segments(
-            state.segments,
-            found.averages,
-            scale=call.scale,
-            version=call.version,
-            ctx=call.ctx,
-            report=call.ctx.progress,
-        )
+        sums, tables = call.pass_over(state.segments, found.averages)
         found = Model(restore(sums, found.averages, setting=setting), sums, state.n_particles)
     if known:
         state, found, tables = _keep_identity(state, was, found, tables, call)
     else:
         k = setting.n_classes
         state = state.model_copy(update={"ids": list(range(k)), "born": [call.version] * k, "next_id": k})
-    segments = [
-        rewrite_table(one, table, n_classes=setting.n_classes, version=call.version, suffix=f"dense{i}", ctx=call.ctx)
-        for i, (one, table) in enumerate(zip(state.segments, tables, strict=True))
-    ]
+    segments = [call.keep(one, table, f"dense{i}") for i, (one, table) in enumerate(zip(state.segments, tables, strict=True))]
     changes = {
         "segments": segments,
         "model": save_model(found, call.ctx),
@@ -225,11 +226,3 @@ def _resolutions(model: Model, sample: PolarParticles, call: Call) -> list[float
     return [
         resolution_at_threshold_ang(frequency, np.r_[1.0, curve], threshold=0.143, pixel_size_ang=pixel_ang) for curve in curves
     ]
-
-
-def assign_at_once(prepared: Prepared, model: Model, call: Call) -> Prepared:
-    """Return particles with their assignment to fixed averages."""
-    table = prepared.table.copy()
-    _, found = look(call.scale.polar(prepared), model.averages, setting=call.scale.setting)
-    note_assignment(table, found, scale=call.scale.stack_px, version=call.version)
-    return replace(prepared, table=table)

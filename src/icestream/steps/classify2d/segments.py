@@ -13,16 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy import fft
 
 from icestream.algorithms.classify2d.ctf import ctf_polar_2d
 from icestream.algorithms.classify2d.em import Assignment, Setting, prepare_particles_2d
 from icestream.algorithms.classify2d.search import PolarParticles
-from icestream.algorithms.fourier import irfft2, resize_spectrum_2d, rfft2, shift_spectrum_2d
+from icestream.algorithms.fourier import resize_spectrum_2d, shift_spectrum_2d
 from icestream.errors import ItemError
 from icestream.flow import Context
-from icestream.io.blocks import from_block
-from icestream.io.image import read_stack
+from icestream.io.particles import particles_table
 from icestream.records import CTF_COLUMNS, POSE, Acquisition, FileRef, Particles, Record
+from icestream.steps.particles.reading import read_particles
 
 OPTICS = tuple(column.name for column in CTF_COLUMNS)
 _SCOPE = ("voltage_kv", "cs_mm", "amplitude_contrast")
@@ -73,14 +74,6 @@ def micrograph_key(particles: Particles) -> bytes:
     return hashlib.blake2b(particles.micrograph.encode(), digest_size=16).hexdigest().encode()
 
 
-def slices_of(particles: Particles) -> NDArray[np.int64]:
-    """Return the slice of the stack that each row of the table is."""
-    rows = from_block(particles.block)
-    names = rows.dtype.names or ()
-    slices: NDArray[np.int64] = rows["slice"].astype(np.int64) if "slice" in names else np.arange(len(rows))
-    return slices
-
-
 def prepare(
     particles: Particles, acquisition: Acquisition, *, setting: Setting, name: str, exposure_id: str, ordinal: int, ctx: Context
 ) -> Prepared:
@@ -89,17 +82,16 @@ def prepare(
     Raises
     ------
     ItemError
-        An acquisition value is unset, or the stack does not hold what the record says.
+        An acquisition value is unset, the particles have no images, or those were multiplied by their CTF.
     """
-    if particles.stack is None:
-        raise ItemError(f"{name}: has {particles.count} particles but no stack")
-    rows, slices = from_block(particles.block), slices_of(particles)
-    stack = read_stack(ctx.path(particles.stack))  # (n, box, box)
-    if len(rows) != particles.count or (len(slices) and slices.max() >= len(stack)):
-        raise ItemError(f"{particles.stack}: holds {len(stack)} images, its record says {particles.count}")
+    if particles.ctf_premultiplied:
+        raise ItemError(f"{name}: its particles were multiplied by their CTF; classification needs them extracted without that")
+    rows = particles_table(particles)
+    if len(rows) != particles.count:
+        raise ItemError(f"{name}: has a table of {len(rows)} particles, its record says {particles.count}")
     table = np.zeros(len(rows), dtype=TABLE)
     table["micrograph"], table["exposure"] = micrograph_key(particles), exposure_id.encode()
-    table["pid"], table["slice"] = rows["pid"], slices
+    table["pid"], table["slice"] = rows["pid"], rows["slice"]
     table["half"] = (np.arange(len(rows)) + ordinal) % 2
     table["sign"], table["flipped"] = 1 if particles.inverted else -1, particles.phase_flipped
     for column in OPTICS:
@@ -107,17 +99,18 @@ def prepare(
     for column in _SCOPE:
         table[column] = acquisition.need(column)
     table["class_id"], table["score"] = -1, np.nan
-    return Prepared(shrink_2d(stack[slices], size=setting.grid.box_px).astype(np.float16), table)
+    images = shrink_2d(read_particles(particles, ctx), size=setting.grid.box_px)  # (n, size, size)
+    return Prepared(images.astype(np.float16), table)
 
 
 def shrink_2d(images: NDArray[Any], *, size: int) -> NDArray[np.float32]:
     """Bring images to ``size`` by Fourier cropping, with the centre at ``size // 2``: ``(n, size, size)``."""
     box = images.shape[-1]
-    spectra = resize_spectrum_2d(rfft2(np.asarray(images, np.float32)), shape=(box, box), new_shape=(size, size))
+    spectra = resize_spectrum_2d(fft.rfft2(np.asarray(images, np.float32)), shape=(box, box), new_shape=(size, size))
     offset = size // 2 - (box // 2) * size / box
     if offset:
         spectra = shift_spectrum_2d(spectra, (offset, offset), width=size)
-    small: NDArray[np.float32] = irfft2(spectra, shape=(size, size)).astype(np.float32)
+    small: NDArray[np.float32] = fft.irfft2(spectra, s=(size, size)).astype(np.float32)
     return small
 
 

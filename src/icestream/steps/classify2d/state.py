@@ -67,8 +67,8 @@ class Classify2DState(Record):
 def count_members(state: Classify2DState) -> list[int]:
     """Return the particles in the class at each place."""
     total = np.array(state.settled, dtype=np.int64)
-    for counts in [one.counts for one in (*state.segments, *state.held) if one.counts]:
-        total += np.array(counts)
+    for counts in [*(one.counts for one in state.segments), *(one.counts for one in state.held)]:
+        total += np.array(counts or [0], dtype=np.int64)
     return [int(count) for count in total]
 
 

@@ -53,17 +53,16 @@ def assign_to_classes(
     places = _places(classes, params)
     pixel_ang = acquisition.need("pixel_size_ang")
     box_ang = particles.box_px * particles.bin * pixel_ang
-    limit_ang = max(params.limit_ang, 2.2 * classes.bin * pixel_ang)
+    of_classes = classes.pixel_size_ang or classes.bin * pixel_ang
+    limit_ang = max(params.limit_ang, 2.2 * of_classes)
     known = params.model_copy(update={"limit_ang": limit_ang, "diameter_ang": params.diameter_ang or classes.diameter_ang})
-    setting = plan_classification(
-        known, box_px=particles.box_px, pixel_size_ang=particles.bin * pixel_ang, n_classes=len(places)
-    )
+    setting = plan_classification(known, box_px=particles.box_px, pixel_size_ang=particles.bin * pixel_ang, n_classes=len(places))
     scale = Scale(setting, box_ang, particles.box_px / setting.grid.box_px)
     prepared = prepare(
         particles, acquisition, setting=setting, name=ctx.exposure.name, exposure_id=ctx.exposure.id, ordinal=0, ctx=ctx
     )
     polar = scale.polar(prepared)
-    images = read_references(classes, places, setting=setting, box_ang=box_ang, pixel_size_ang=pixel_ang, ctx=ctx)
+    images = read_references(classes, places, setting=setting, zoom=of_classes / (box_ang / setting.grid.box_px), ctx=ctx)
     averages = as_averages(images, polar)
     if classes.noise is None:
         averages = _match_contrast(averages, polar, setting)
@@ -78,19 +77,18 @@ def _places(classes: ClassAverages, params: StaticParams) -> list[int]:
     unknown = sorted(set(params.only) - by_id.keys())
     if unknown:
         raise ItemError(f"only: {unknown} are no classes of these averages; they have {sorted(by_id)}")
-    wanted = params.only or [info.id for info in classes.classes if info.count or classes.version is None]
+    wanted = params.only or [info.id for info in classes.classes if info.count]
     if not wanted:
         raise ItemError("the class averages have no particles, so none can be assigned to them")
     return [by_id[one] for one in wanted]
 
 
 def read_references(
-    classes: ClassAverages, places: list[int], *, setting: Setting, box_ang: float, pixel_size_ang: float, ctx: Context
+    classes: ClassAverages, places: list[int], *, setting: Setting, zoom: float, ctx: Context
 ) -> NDArray[np.float32]:
-    """Read class averages at the working pixel size and box of a plan, masked: ``(k, box, box)``."""
+    """Read class averages in the working box of a plan, masked: ``(k, box, box)``; ``zoom`` working pixels are one of theirs."""
     stored = read_stack(ctx.path(classes.stack))[places]  # (k, b, b)
     size = setting.grid.box_px
-    zoom = classes.bin * pixel_size_ang / (box_ang / size)  # working pixels in one of theirs
     if stored.shape[-1] == size and abs(zoom - 1) < 1e-3:
         return stored
     if zoom < 1:  # finer than needed: smooth by Fourier cropping first
@@ -137,4 +135,3 @@ def _best_contrast(averages: Averages, sums: Sums, setting: Setting) -> float:
     cross = float((np.real(np.conj(polar) * signal) * radii).sum())
     own = float((np.abs(polar) ** 2 * ctf_squared * radii).sum())
     return float(np.clip(cross / max(own, 1e-12), 0.05, 20.0))
-
