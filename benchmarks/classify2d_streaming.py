@@ -126,8 +126,14 @@ def write_exposures(
         write_mrc(bench.path(ref), images.astype(np.float32), pixel_size_ang=PIXEL_ANG, remember=False)
         records.append(
             Particles(
-                stack=ref, count=len(rows), box_px=BOX, bin=1.0, inverted=True, phase_flipped=False,
-                micrograph=f"session:m{start:06d}.mrc", block=to_block(table),
+                stack=ref,
+                count=len(rows),
+                box_px=BOX,
+                bin=1.0,
+                inverted=True,
+                phase_flipped=False,
+                micrograph=f"session:m{start:06d}.mrc",
+                block=to_block(table),
             )  # fmt: skip
         )
     return records
@@ -247,7 +253,12 @@ def select(bench: StepBench, averages: ClassAverages, records: list[Particles], 
     if "--verbose" in sys.argv:
         for info in averages.classes:
             pids = rows[rows["class_id"] == info.id]["pid"]
-            print(info.id, info.count, f"score {info.score} true {np.mean(true[pids]):.2f} res {info.resolution_ang}", file=sys.stderr)
+            print(
+                info.id,
+                info.count,
+                f"score {info.score} true {np.mean(true[pids]):.2f} res {info.resolution_ang}",
+                file=sys.stderr,
+            )
         print({kind: np.mean(picked[[k == kind for k in truth.kind]]) for kind in ("", *JUNK)}, len(ids), file=sys.stderr)
     return {"selected_purity": float(true[picked].mean()) if picked.any() else 0.0, "selected_recall": float(picked[true].mean())}
 
@@ -270,8 +281,10 @@ def run(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
         whole = classify_batch(records, params, ACQUISITION, bench)
         batch_s = time.process_time() - began
         kept, alive = kept_ids(bench, versions)
-        found = {name: {**judge(bench, one, truth, atoms), **select(bench, one, records, truth)}
-                 for name, one in (("stream", versions[-1]), ("batch", whole))}
+        found = {
+            name: {**judge(bench, one, truth, atoms), **select(bench, one, records, truth)}
+            for name, one in (("stream", versions[-1]), ("batch", whole))
+        }
         if arguments.out:
             arguments.out.mkdir(parents=True, exist_ok=True)
             for name, one in (("stream", versions[-1]), ("batch", whole)):

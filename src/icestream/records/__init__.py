@@ -18,7 +18,7 @@ from icestream.records.classes import (
 )
 from icestream.records.ctf import CTF_COLUMNS, TWO_CTFS, CtfAgreement, CtfFit
 from icestream.records.ctf_local import CtfLocal
-from icestream.records.export import RelionProject
+from icestream.records.export import RelionClasses, RelionProject
 from icestream.records.gain import GainMonitor, GainReference, Unevenness
 from icestream.records.micrograph import Micrograph, PowerSpectra, RawArea
 from icestream.records.motion import FrameUse, Motion, MotionAgreement
@@ -77,6 +77,7 @@ __all__ = [
     "PowerSpectra",
     "RawArea",
     "Record",
+    "RelionClasses",
     "RelionProject",
     "Removed",
     "SelectedClass",

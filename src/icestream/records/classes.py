@@ -27,8 +27,10 @@ class ClassInfo(Record):
     resolution_ang: Angstrom | None = None
     effective_count: float | None = Field(None, ge=0, description="Particles that its average amounts to")
     score: float | None = Field(None, ge=0, le=1, description="How likely the class shows whole, single particles")
-    score_median: float | None = Field(None, description="How well its particles fit it: their median score")
-    score_spread: float | None = Field(None, ge=0, description="Robust standard deviation of their scores below the median")
+    fit_median: float | None = Field(None, description="How well its particles fit it: their median score")
+    fit_spread: float | None = Field(None, ge=0, description="Robust standard deviation of their scores")
+    residual_median: float | None = Field(None, description="What its particles have beside it, median, in units of noise")
+    residual_spread: float | None = Field(None, ge=0, description="Robust standard deviation of that")
     born: int | None = Field(None, description="Version that showed the class first")
     parents: list[int] = Field(default_factory=list, description="Classes that it came from")
 

@@ -38,8 +38,8 @@ class Change:
 class Renamed:
     """New classes under lasting names.
 
-    ``order`` ``(k,)`` is the new class that takes each place, ``ids`` ``(k,)`` the id of the class at each place, ``changes`` what
-    happened, and ``next_id`` the first id that was never given.
+    ``order`` ``(k,)`` is the new class that takes each place, ``ids`` ``(k,)`` the id of the class at each place, ``changes``
+    what happened, and ``next_id`` the first id that was never given.
     """
 
     order: NDArray[np.int64]

@@ -1,7 +1,7 @@
 """Particles that are not what their class shows: they fit it worse than the others, or have something beside it.
 
-The score of a particle says how much of it its class explains; two particles in one box, or one on a bright edge, have all of that.
-What is left after the class was taken away tells them.
+The score of a particle says how much of it its class explains; two particles in one box, or one on a bright edge, have all of
+that. What is left after the class was taken away tells them.
 """
 
 from collections.abc import Mapping
@@ -18,35 +18,35 @@ _ROBUST = 1.4826
 """Standard deviations of a normal distribution in a median absolute deviation."""
 
 
-def spread_of_scores(class_id: NDArray[Any], score: NDArray[Any], *, n_classes: int) -> NDArray[np.float64]:
-    """Return median and robust spread of the members' scores in each class: ``(k, 2)``, not a number for an empty one.
+def spread_of_members(class_id: NDArray[Any], values: NDArray[Any], *, n_classes: int) -> NDArray[np.float64]:
+    """Return median and robust spread of a value over the members of each class: ``(k, 2)``, not a number for an empty one.
 
-    The spread is of the lower half alone: a few that fit better than the others make nobody an outlier.
+    The spread is that of the lower half: what lies far above the median, as the residual of junk, does not widen it.
     """
     result = np.full((n_classes, 2), np.nan)
     for k in np.unique(class_id[class_id >= 0]):
-        mine = np.asarray(score[class_id == k], float)
+        mine = np.asarray(values[class_id == k], float)
         median = float(np.median(mine))
-        below = median - mine[mine <= median]
-        result[k] = median, _ROBUST * float(np.median(below))
+        result[k] = median, _ROBUST * float(np.median(median - mine[mine <= median]))
     return result
 
 
 def find_outliers(
-    class_id: NDArray[Any], score: NDArray[Any], members: Mapping[int, tuple[float, float]], *, limit: float
+    class_id: NDArray[Any], values: NDArray[Any], members: Mapping[int, tuple[float, float]], *, limit: float, above: bool
 ) -> NDArray[np.bool_]:
-    """Tell which particles lie below the median of their class by more than ``limit`` spreads.
+    """Tell which particles lie farther from the median of their class than ``limit`` spreads, above it or below.
 
     Parameters
     ----------
-    class_id, score
+    class_id, values
         ``(n,)``, of the particles.
     members
-        Class → median and robust spread of the scores of all its members; particles of another class are none.
+        Class → median and robust spread of all its members; particles of another class are none.
     """
     wrong = np.zeros(len(class_id), dtype=bool)
+    sign = 1.0 if above else -1.0
     for one, (median, spread) in members.items():
-        wrong |= (class_id == one) & (score < median - limit * spread)
+        wrong |= (class_id == one) & (sign * (values - median) > limit * max(spread, 1e-9))
     return wrong
 
 

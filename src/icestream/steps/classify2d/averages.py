@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.algorithms.classes.outliers import spread_of_scores
+from icestream.algorithms.classes.outliers import spread_of_members
 from icestream.algorithms.classes.ranking import measure_classes, rank_classes
 from icestream.flow import Context
 from icestream.io.blocks import dtype_of, to_block
@@ -43,8 +43,8 @@ def publish_averages(state: Classify2DState, params: Classify2DParams, ctx: Cont
         resolution_px=np.array([np.inf if r is None else r / box_ang * size for r in resolution]),
         mask_radius_px=setting.mask_radius_px,
     )
-    scores = rank_classes(measures, fit=fit_of_members(tables, n_classes=len(counts)))
-    spread = _spread(tables, n_classes=len(counts))
+    members = _members(tables, n_classes=len(counts))
+    scores = rank_classes(measures, fit=members["fit"], residual=members["residual_median"])
     classes = [
         ClassInfo(
             id=state.ids[k],
@@ -52,8 +52,7 @@ def publish_averages(state: Classify2DState, params: Classify2DParams, ctx: Cont
             resolution_ang=resolution[k] if counts[k] else None,
             effective_count=round(float(model.sums.weight[:, k].sum()), 1),
             score=round(float(scores[k]), 4),
-            score_median=spread[k][0],
-            score_spread=spread[k][1],
+            **{name: round(float(members[name][k]), 4) for name in _MEMBERS if counts[k]},
             born=state.born[k],
             parents=_parents(state, k),
         )
@@ -100,22 +99,26 @@ def _parents(state: Classify2DState, place: int) -> list[int]:
     return mine[-1].others if mine else []
 
 
-def _spread(tables: Sequence[NDArray[np.void]], *, n_classes: int) -> list[tuple[float | None, float | None]]:
-    """Return median and spread of the members' scores in each class; unset where it has none."""
-    place, score = (np.concatenate([table[name] for table in tables]) for name in ("class_id", "score"))
-    found = spread_of_scores(place, score, n_classes=n_classes)
-    return [(round(float(m), 3), round(float(s), 3)) if np.isfinite(m) else (None, None) for m, s in found]
+_MEMBERS = ("fit_median", "fit_spread", "residual_median", "residual_spread")
 
 
-def fit_of_members(tables: Sequence[NDArray[np.void]], *, n_classes: int) -> NDArray[np.float64]:
-    """Return how well the members of each class fit it, 0 to 1: where their median stands among those of all particles."""
-    if not tables:
-        return np.zeros(n_classes)
-    place = np.concatenate([table["class_id"] for table in tables])
-    score = np.concatenate([table["score"] for table in tables])
-    ranked = np.sort(score)
-    medians = [np.median(score[place == k]) if (place == k).any() else -np.inf for k in range(n_classes)]
-    return np.searchsorted(ranked, medians) / max(len(ranked), 1)
+def _members(tables: Sequence[NDArray[np.void]], *, n_classes: int) -> dict[str, NDArray[np.float64]]:
+    """Return what the members of each class are like, ``(k,)`` each.
+
+    Medians and robust spreads of their scores and of what they have beside their class, and ``fit``, 0 to 1: where their median
+    score stands among the scores of all particles.
+    """
+    place, score, residual = (np.concatenate([table[name] for table in tables]) for name in ("class_id", "score", "residual"))
+    by_score = spread_of_members(place, score, n_classes=n_classes)
+    by_residual = spread_of_members(place, residual, n_classes=n_classes)
+    medians = np.nan_to_num(by_score[:, 0], nan=-np.inf)
+    return {
+        "fit_median": by_score[:, 0],
+        "fit_spread": by_score[:, 1],
+        "residual_median": np.nan_to_num(by_residual[:, 0]),
+        "residual_spread": by_residual[:, 1],
+        "fit": np.searchsorted(np.sort(score), medians) / max(len(score), 1),
+    }
 
 
 def _write_index(tables: Sequence[NDArray[np.void]], ctx: Context) -> FileRef:
@@ -148,11 +151,11 @@ def find_assignments(averages: ClassAverages, particles: Particles, ctx: Context
     return mine
 
 
-def all_assignments(averages: ClassAverages, ctx: Context) -> NDArray[np.void]:
-    """Return what averages say of all particles, with class ids."""
+def all_assignments(averages: ClassAverages, ctx: Context, *, places: bool = False) -> NDArray[np.void]:
+    """Return what averages say of all particles, with class ids, or with the places of the classes."""
     ids = np.array([info.id for info in averages.classes], dtype=np.int32)
     tables = [np.load(ctx.path(table), allow_pickle=False) for table in averages.tables]
-    for table in tables:
+    for table in [] if places else tables:
         table["class_id"] = ids[table["class_id"]]
     whole: NDArray[np.void] = np.concatenate(tables)
     return whole

@@ -100,11 +100,17 @@ def _decide(info: ClassInfo, params: SelectClassesParams) -> SelectedClass:
 class GoodClassesParams(Params):
     """Which particles of good classes are kept."""
 
-    min_fit: float | None = Field(
+    max_misfit: float | None = Field(
         3.0,
         gt=0,
-        description="Particles that fit their class worse than its median by so many robust standard deviations are set aside; "
+        description="Particles that fit their class worse than its median by more robust standard deviations are set aside; "
         "unset: none",
+    )
+    max_residual: float | None = Field(
+        2.6,
+        gt=0,
+        description="Particles that have more beside their class than the median, by more robust standard deviations, are set "
+        "aside: overlaps, aggregates, particles on edges; unset: none",
     )
     min_agreement: float = Field(
         0.5, ge=0, le=1, description="With a consensus of classifications: least agreement about a particle"
@@ -146,8 +152,13 @@ def take_good_classes(
             removed[f"class {class_id} is not in the selection"] = rows["class_id"] == class_id
         elif not one.selected:
             removed[one.reason] = rows["class_id"] == class_id
-    if params.min_fit is not None:
-        removed["fits its class badly"] = find_outliers(rows["class_id"], rows["score"], _members(classes), limit=params.min_fit)
+    ids, names = rows["class_id"], rows.dtype.names or ()
+    if params.max_misfit is not None:
+        known = _members(classes, "fit")
+        removed["fits its class badly"] = find_outliers(ids, rows["score"], known, limit=params.max_misfit, above=False)
+    if params.max_residual is not None and "residual" in names:
+        known = _members(classes, "residual")
+        removed["has more beside its class"] = find_outliers(ids, rows["residual"], known, limit=params.max_residual, above=True)
     if consensus is not None:
         removed["classifications disagree"] = find_agreement(consensus, particles, pids, ctx) < params.min_agreement
     return remove_particles(particles, removed)
@@ -165,10 +176,7 @@ def _rows_of(pids: NDArray[np.int32], table: NDArray[np.void], ctx: Context) -> 
     return table[order][at]
 
 
-def _members(classes: ClassAverages) -> dict[int, tuple[float, float]]:
-    """Return median and robust spread of the scores in each class."""
-    return {
-        info.id: (info.score_median, info.score_spread)
-        for info in classes.classes
-        if info.score_median is not None and info.score_spread is not None
-    }
+def _members(classes: ClassAverages, what: str) -> dict[int, tuple[float, float]]:
+    """Return median and robust spread of a value of the members of each class."""
+    known = ((info.id, getattr(info, f"{what}_median"), getattr(info, f"{what}_spread")) for info in classes.classes)
+    return {class_id: (median, spread) for class_id, median, spread in known if median is not None and spread is not None}
