@@ -38,7 +38,7 @@ from icestream.steps.classify2d.select import GoodClassesParams, SelectClassesPa
 from icestream.steps.classify2d.streaming import Classify2D
 from icestream.testing.context import StepBench
 
-BOX, PIXEL_ANG, PER_EXPOSURE = 64, 3.0, 40
+BOX, PIXEL_ANG, PER_EXPOSURE = 64, 3.0, 25
 OPTICS = {"voltage_kv": 300.0, "cs_mm": 2.7, "amplitude_contrast": 0.1}
 ACQUISITION = Acquisition(pixel_size_ang=PIXEL_ANG, **OPTICS)
 JUNK = ("edge", "ice", "aggregate", "overlap", "half", "off_centre")
@@ -295,11 +295,11 @@ def run(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--particles", type=int, default=2400)
-    parser.add_argument("--classes", type=int, default=20)
-    parser.add_argument("--views", type=int, default=8)
+    parser.add_argument("--particles", type=int, default=1200)
+    parser.add_argument("--classes", type=int, default=16)
+    parser.add_argument("--views", type=int, default=6)
     parser.add_argument("--jitter", type=float, default=8.0)
-    parser.add_argument("--snr", type=float, default=0.1)
+    parser.add_argument("--snr", type=float, default=0.05)
     parser.add_argument("--junk", type=float, default=0.2)
     parser.add_argument("--versions", type=int, default=20)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1000, 1001, 1002, 1003, 1004])

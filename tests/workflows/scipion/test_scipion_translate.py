@@ -90,6 +90,7 @@ def test_a_workflow_of_a_facility_becomes_one_of_ours(facility: list[Item]) -> N
         "picks_2": {"micrograph": "good.micrograph"},
         "particles": {"micrograph": "good.micrograph", "picks": "picks", "ctf": "ctf"},
         "classes": {"particles": "particles"},
+        "selected": {"classes": "classes"},
     }
     assert translation.problems == ()
     assert translation.steps["aligned"].params == {
@@ -131,7 +132,7 @@ def test_every_protocol_of_the_file_is_told(facility: list[Item]) -> None:
     assert any(note.startswith("gain_orientation: as it was fixed there") for note in _row(translation, 20).notes)
     assert translation.steps["aligned"].after == ["gain_estimate"]
     assert _row(translation, 20).kept == {"groupLocal": 4, "tol": 0.5}
-    assert "particles: inputParticles gives ClassAverages, not Particles" in _row(translation, 100).notes[0]
+    assert "particles: inputParticles gives ClassSelection, not Particles" in _row(translation, 100).notes[0]
 
 
 def _flow(name: str, counted: str = "exposures", **values: Any) -> Flow:

@@ -1,9 +1,9 @@
 """How good a 2D class is, from its average and what is known of its members: a score from 0 to 1.
 
 Each class is measured; each measure gives points between 0 (as junk looks) and 1 (as particles look); the score is a logistic
-function of their weighted sum. What is measured follows the screening of streaming classes in SIMPLE (Elmlund group) and the
-class ranker of RELION (Kimanius et al. 2021, Biochem. J. 478, 4169): population, resolution, where the bright foreground lies and how large
-it is, how much it varies inside and outside, and whether its size can be that of the particle which the other classes show. Beside
+function of their weighted sum. What is measured follows the screening of classes in SIMPLE (Elmlund group) and the class ranker
+of RELION (Kimanius et al. 2021, Biochem. J. 478, 4169): population, resolution, where the bright foreground is and how large it
+is, how much it varies inside and outside, and whether its size can be that of the particle which the other classes show. Beside
 these: mass and contrast of the average, which all views of one particle share, and what its members have beside it.
 
 No measure decides alone: a class that looks like a particle but is smaller or heavier than the others keeps a score above 0.5.

@@ -13,7 +13,7 @@ from icestream.algorithms.classify2d.search import PolarParticles
 from icestream.errors import ItemError
 from icestream.flow import Context, Field, step
 from icestream.io.image import read_stack
-from icestream.records import Acquisition, ClassAssignments, ClassAverages, Particles
+from icestream.records import Acquisition, ClassAssignments, ClassAverages, ClassSelection, Particles
 from icestream.steps.classify2d.averages import assignment_record
 from icestream.steps.classify2d.params import SearchParams, plan_classification
 from icestream.steps.classify2d.passes import Scale, look
@@ -35,12 +35,19 @@ class StaticParams(SearchParams):
 
 @step.map("classify2d_static", version=1, reads=READS, memory_gb=2)
 def assign_to_classes(
-    particles: Particles, classes: ClassAverages, params: StaticParams, acquisition: Acquisition, ctx: Context
+    particles: Particles,
+    classes: ClassAverages,
+    params: StaticParams,
+    acquisition: Acquisition,
+    ctx: Context,
+    *,
+    selection: ClassSelection | None = None,
 ) -> ClassAssignments:
     """Assign each new particle once to fixed class averages, which stay as they are.
 
     The averages are the version that was the newest when the exposure came first, of `classify2d` or of `import_averages`; they
-    may have another box and pixel size than the particles. Imported ones are brought to the contrast of the particles.
+    may have another box and pixel size than the particles. Imported ones are brought to the contrast of the particles. With a
+    selection, only its classes are used.
 
     Raises
     ------
@@ -50,7 +57,7 @@ def assign_to_classes(
     version = classes.version or 0
     if not particles.count:
         return assignment_record(np.empty(0, dtype=TABLE), None, version=version)
-    places = _places(classes, params)
+    places = _places(classes, params, selection)
     pixel_ang = acquisition.need("pixel_size_ang")
     box_ang = particles.box_px * particles.bin * pixel_ang
     of_classes = classes.pixel_size_ang or classes.bin * pixel_ang
@@ -71,15 +78,17 @@ def assign_to_classes(
     return assignment_record(table, [classes.classes[k].id for k in places], version=version)
 
 
-def _places(classes: ClassAverages, params: StaticParams) -> list[int]:
+def _places(classes: ClassAverages, params: StaticParams, selection: ClassSelection | None) -> list[int]:
     """Return the places of the classes that may be assigned to."""
     by_id = {info.id: place for place, info in enumerate(classes.classes)}
     unknown = sorted(set(params.only) - by_id.keys())
     if unknown:
         raise ItemError(f"only: {unknown} are no classes of these averages; they have {sorted(by_id)}")
-    wanted = params.only or [info.id for info in classes.classes if info.count]
+    selected = None if selection is None else {one.id for one in selection.classes if one.selected}
+    filled = [info.id for info in classes.classes if info.count]
+    wanted = params.only or [one for one in filled if selected is None or one in selected]
     if not wanted:
-        raise ItemError("the class averages have no particles, so none can be assigned to them")
+        raise ItemError("no class has particles and is selected, so none can be assigned")
     return [by_id[one] for one in wanted]
 
 

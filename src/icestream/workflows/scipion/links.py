@@ -116,6 +116,8 @@ class Wiring:
         if link.step in self.streams:
             return self._companion(self.streams[link.step], port)
         spec = self.steps[link.step]
+        if port == "assignments" and find_step(spec.use).assigns is not None:
+            return Link(link.step, port)
         if find_step(spec.use).is_filter:
             return Link(link.step, f"rejected.{port}" if link.output.startswith("rejected") else port)
         target = spec.inputs.get(port)
@@ -137,6 +139,8 @@ class Wiring:
         if link.step in self.streams:
             return self.offered(self.streams[link.step])
         step_type = find_step(self.steps[link.step].use)
+        if link.output == "assignments" and step_type.assigns is not None:
+            return step_type.assigns
         ports = {port.name: port.record for port in step_type.ports}
         name = link.output.removeprefix("rejected").removeprefix(".")
         if step_type.is_filter:
