@@ -1,8 +1,8 @@
 """Streaming 2D classification against batch on the same closed set; ids over the versions; junk set aside.
 
-Run ``OMP_NUM_THREADS=1 python benchmarks/classify2d_streaming.py --seeds 1000 1001 1002``. Particles of 64 px show a phantom 150 Å long
-in some preferred views; a fifth of junk is added: edges, ice, aggregates, overlaps, halves, particles off the centre. Prints one
-JSON line: medians over the seeds of each number for stream and batch, the share of living classes that keep their id from version
+Run ``OMP_NUM_THREADS=1 python benchmarks/classify2d_streaming.py --seeds 1000 1001 1002``. Particles of 64 px show a phantom 150 Å
+long in some preferred views; a fifth of junk is added: edges, ice, aggregates, overlaps, halves, particles off the centre. Prints
+one JSON line: medians over the seeds of each number for stream and batch, the share of living classes that keep their id from version
 to version, judged by overlap of members, and purity and recall of the particles that strict selection keeps.
 """
 
@@ -13,15 +13,16 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from classify2d_quality import make_phantom, project
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from classify2d_quality import make_phantom, project
 from icestream.algorithms.classify2d.polar import soft_disc_2d
 from icestream.algorithms.ctf.transfer import ctf_2d
 from icestream.algorithms.frc import fourier_ring_correlation_2d, resolution_at_threshold_ang
@@ -134,7 +135,7 @@ def write_exposures(
                 phase_flipped=False,
                 micrograph=f"session:m{start:06d}.mrc",
                 block=to_block(table),
-            )  # fmt: skip
+            )
         )
     return records
 
@@ -171,7 +172,7 @@ def kept_ids(bench: StepBench, versions: list[ClassAverages]) -> tuple[int, int]
     A class lives on in the class of the next version that holds most of its members, if that one took most of its own from it.
     """
     alive = kept = 0
-    for before, after in zip(versions, versions[1:], strict=False):
+    for before, after in pairwise(versions):
         old, new = ({int(r["pid"]): int(r["class_id"]) for r in all_assignments(one, bench)} for one in (before, after))
         pairs = np.array([(old[pid], new[pid]) for pid in old])
         for one in np.unique(pairs[:, 0]):

@@ -113,7 +113,7 @@ def test_stream_of_batches_ends_in_averages_and_assignments_of_all(tmp_path: Pat
     images = read_stack(bench.path(averages.stack))
     assert images.shape == (3, averages.box_px, averages.box_px)
     assert averages.bin * averages.box_px == pytest.approx(2.0 * BOX)
-    assert bench.path(averages.picture).read_bytes().startswith(b"\x89PNG")
+    assert bench.path(averages.picture or "").read_bytes().startswith(b"\x89PNG")
     table = from_block(assignments[f"{3:032x}"].block)
     assert table.dtype.names == ("pid", "class_id", "psi_deg", "shift_y_px", "shift_x_px", "score")
     assert table["pid"].tolist() == [300]

@@ -41,13 +41,15 @@ def shapes() -> NDArray[np.float32]:
 def expose(bench: StepBench, index: int, kinds: list[int], *, noise: float = 0.4) -> Particles:
     """Write a stack of shapes in random turns of a quarter."""
     rng = np.random.default_rng(index)
-    images = np.stack([np.rot90(np.roll(shapes()[k], -1, (0, 1))[::1], rng.integers(4)) for k in kinds])
+    images = np.stack([np.rot90(np.roll(shapes()[k], -1, (0, 1)), int(rng.integers(4))) for k in kinds])
     table = np.zeros(len(kinds), dtype=dtype_of(Particles.block_columns))
     table["pid"], table["slice"] = np.arange(len(kinds)) + 10 * index, np.arange(len(kinds))
     for name in ("defocus_u_ang", "defocus_v_ang"):
         table[name] = np.nan
     stack = f"session:{index}.mrcs"
-    write_mrc(bench.path(stack), (images + rng.normal(scale=noise, size=images.shape)).astype(np.float32), pixel_size_ang=PIXEL_ANG)
+    write_mrc(
+        bench.path(stack), (images + rng.normal(scale=noise, size=images.shape)).astype(np.float32), pixel_size_ang=PIXEL_ANG
+    )
     return Particles(
         stack=stack, count=len(kinds), box_px=BOX, bin=1.0, inverted=True, phase_flipped=False,
         micrograph=f"session:m{index}.mrc", block=to_block(table),

@@ -6,10 +6,9 @@ trailing sums with a step larger than the share that was looked at, Cappé & Mou
 """
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from icestream.algorithms.classify2d.em import Model
 from icestream.algorithms.classify2d.model import Averages, Sums
@@ -40,8 +39,8 @@ def blend_sums(
     old: Sums,
     replayed: Sums,
     *,
-    n_before: NDArray[Any],
-    n_replayed: NDArray[Any],
+    n_before: ArrayLike,
+    n_replayed: ArrayLike,
     forgetting: float,
 ) -> Sums:
     """Replace in the sums what particles that were looked at again put in before.
@@ -67,7 +66,7 @@ def blend_sums(
     return add_sums(kept, scale_sums(replayed, gain, of_power=1.0))
 
 
-def keep_supported(old: Averages, new: Averages, weight: NDArray[Any], *, least: float = LEAST_SUPPORT) -> Averages:
+def keep_supported(old: Averages, new: Averages, weight: ArrayLike, *, least: float = LEAST_SUPPORT) -> Averages:
     """Return the new averages, but the old ones of classes whose ``weight`` ``(k,)``, in particles, is too small for one."""
     lost = np.flatnonzero(np.asarray(weight) < least)
     if not lost.size:
