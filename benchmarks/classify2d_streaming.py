@@ -1,9 +1,10 @@
 """Streaming 2D classification against batch on the same closed set; ids over the versions; junk set aside.
 
-Run ``OMP_NUM_THREADS=1 python benchmarks/classify2d_streaming.py --seeds 1000 1001 1002``. Particles of 64 px show a phantom 150 Å
-long in some preferred views; a fifth of junk is added: edges, ice, aggregates, overlaps, halves, particles off the centre. Prints
-one JSON line: medians over the seeds of each number for stream and batch, the share of living classes that keep their id from version
-to version, judged by overlap of members, and purity and recall of the particles that strict selection keeps.
+Run ``OMP_NUM_THREADS=1 python benchmarks/classify2d_streaming.py --seeds 1000 1001 1002``. Particles of 64 px show a phantom of
+150 Å in some preferred views; a fifth of junk is added: edges, ice, aggregates, overlaps, halves, particles off the centre.
+
+Prints one JSON line: medians over the seeds of each number for stream and batch, the share of living classes that keep their id
+from version to version, judged by overlap of members, and purity and recall of the particles that strict selection keeps.
 """
 
 import argparse
@@ -32,11 +33,10 @@ from icestream.io.image import read_stack, write_mrc
 from icestream.io.particles import particles_table
 from icestream.records import Acquisition, ClassAverages, Particles
 from icestream.steps.classify2d.averages import all_assignments, assignment_record
-from icestream.steps.classify2d.batch import classify_batch
 from icestream.steps.classify2d.params import Classify2DParams
 from icestream.steps.classify2d.segments import micrograph_key
 from icestream.steps.classify2d.select import GoodClassesParams, SelectClassesParams, select_classes, take_good_classes
-from icestream.steps.classify2d.streaming import Classify2D
+from icestream.steps.classify2d.streaming import Classify2D, classify_batch
 from icestream.testing.context import StepBench
 
 BOX, PIXEL_ANG, PER_EXPOSURE = 64, 3.0, 25

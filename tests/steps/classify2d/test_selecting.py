@@ -15,14 +15,12 @@ from icestream.io.image import write_mrc
 from icestream.io.particles import particles_table, removed_particles_table
 from icestream.records import Acquisition, ClassAverages, ClassEvent, ClassInfo, ClassSelection, Particles
 from icestream.steps.classify2d.averages import INDEX, assignment_record
-from icestream.steps.classify2d.batch import classify_batch
 from icestream.steps.classify2d.consensus import ClassConsensusParams, agree_on_2d_classes
-from icestream.steps.classify2d.import_averages import read_averages
 from icestream.steps.classify2d.params import Classify2DParams
 from icestream.steps.classify2d.segments import TABLE, micrograph_key
 from icestream.steps.classify2d.select import GoodClassesParams, SelectClassesParams, select_classes, take_good_classes
-from icestream.steps.classify2d.static import StaticParams, assign_to_classes
-from icestream.steps.classify2d.streaming import Classify2D
+from icestream.steps.classify2d.static import StaticParams, assign_to_classes, read_averages
+from icestream.steps.classify2d.streaming import Classify2D, classify_batch
 from icestream.testing.context import StepBench
 
 BOX, PIXEL_ANG = 32, 4.0

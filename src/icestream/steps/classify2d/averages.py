@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from icestream.algorithms.classes.outliers import spread_of_members
 from icestream.algorithms.classes.ranking import measure_classes, rank_classes
+from icestream.algorithms.classify2d.em import Model
 from icestream.flow import Context
 from icestream.io.blocks import dtype_of, to_block
 from icestream.io.image import write_mrc
@@ -32,49 +33,55 @@ def publish_averages(state: Classify2DState, params: Classify2DParams, ctx: Cont
     model = load_model(state.model, ctx)
     averages = model.averages
     size = averages.images.shape[-1]
-    box_ang = state.pixel_size_ang * state.box_px
+    pixel_ang = state.pixel_size_ang * state.box_px / size
     setting = plan_for(params, box_px=state.box_px, pixel_size_ang=state.pixel_size_ang)
-    counts = count_members(state)
-    resolution = state.resolution_ang or [None] * len(counts)
     tables = [read_table(segment, ctx) for segment in state.segments]
-    measures = measure_classes(
-        averages.images,
-        np.array(counts),
-        resolution_px=np.array([np.inf if r is None else r / box_ang * size for r in resolution]),
-        mask_radius_px=setting.mask_radius_px,
-    )
-    members = _members(tables, n_classes=len(counts))
-    scores = rank_classes(measures, fit=members["fit"], residual=members["residual_median"])
-    classes = [
-        ClassInfo(
-            id=state.ids[k],
-            count=counts[k],
-            resolution_ang=resolution[k] if counts[k] else None,
-            effective_count=round(float(model.sums.weight[:, k].sum()), 1),
-            score=round(float(scores[k]), 4),
-            **{name: round(float(members[name][k]), 4) for name in _MEMBERS if counts[k]},
-            born=state.born[k],
-            parents=_parents(state, k),
-        )
-        for k in range(len(counts))
-    ]
     with ctx.publish("_noise.npy") as noise, noise.path.open("wb") as handle:
         np.save(handle, averages.noise_power, allow_pickle=False)
-    stack, picture = write_wall(averages.images, pixel_size_ang=box_ang / size, ctx=ctx)
+    stack, picture = write_wall(averages.images, pixel_size_ang=pixel_ang, ctx=ctx)
     return ClassAverages(
         stack=stack,
         picture=picture,
         count=state.n_particles,
         box_px=size,
         bin=state.bin * state.box_px / size,
-        classes=classes,
+        classes=_describe_classes(state, model, tables, mask_radius_px=setting.mask_radius_px, pixel_ang=pixel_ang),
         version=version,
-        diameter_ang=2 * setting.mask_radius_px * box_ang / size,
+        diameter_ang=2 * setting.mask_radius_px * pixel_ang,
         noise=noise.ref,
         tables=[segment.table for segment in state.segments],
         index=_write_index(tables, ctx),
         events=state.events,
     )
+
+
+def _describe_classes(
+    state: Classify2DState, model: Model, tables: Sequence[NDArray[np.void]], *, mask_radius_px: float, pixel_ang: float
+) -> list[ClassInfo]:
+    """Return the numbers of each class."""
+    counts = count_members(state)
+    resolution = state.resolution_ang or [None] * len(counts)
+    measures = measure_classes(
+        model.averages.images,
+        np.array(counts),
+        resolution_px=np.array([np.inf if r is None else r / pixel_ang for r in resolution]),
+        mask_radius_px=mask_radius_px,
+    )
+    members = _members(tables, n_classes=len(counts))
+    scores = rank_classes(measures, fit=members["fit"], residual=members["residual_median"])
+    return [
+        ClassInfo(
+            id=state.ids[k],
+            count=counts[k],
+            resolution_ang=resolution[k] if counts[k] else None,
+            effective_count=round(float(model.sums.weight[:, k].sum()), 1),
+            score=round(float(scores[k]), 4),
+            born=state.born[k],
+            parents=_parents(state, k),
+            **{name: round(float(members[name][k]), 4) for name in _MEMBERS if np.isfinite(members[name][k]) and counts[k]},
+        )
+        for k in range(len(counts))
+    ]
 
 
 def _publish_nothing(params: Classify2DParams, ctx: Context, version: int) -> ClassAverages:

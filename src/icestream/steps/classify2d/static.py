@@ -1,6 +1,10 @@
-"""2D classification against fixed class averages: each particle is assigned once, and the averages stay as they are."""
+"""2D classification against fixed class averages: each particle is assigned once, and the averages stay as they are.
+
+The averages are a version of a classification of ours, or are imported from a file.
+"""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,15 +14,17 @@ from icestream.algorithms.classify2d.em import Setting
 from icestream.algorithms.classify2d.model import Averages, Sums
 from icestream.algorithms.classify2d.polar import sample_polar_2d, soft_disc_2d
 from icestream.algorithms.classify2d.search import PolarParticles
-from icestream.errors import ItemError
-from icestream.flow import Context, Field, step
-from icestream.io.image import read_stack
-from icestream.records import Acquisition, ClassAssignments, ClassAverages, ClassSelection, Particles
+from icestream.errors import FileFormatError, ItemError
+from icestream.flow import Context, Field, SourceContext, Watch, step
+from icestream.io.image import image_header, read_stack
+from icestream.records import Acquisition, ClassAssignments, ClassAverages, ClassInfo, ClassSelection, Particles
 from icestream.steps.classify2d.averages import assignment_record
 from icestream.steps.classify2d.params import SearchParams, plan_classification
 from icestream.steps.classify2d.passes import Scale, look
 from icestream.steps.classify2d.segments import TABLE, note_assignment, prepare, shrink_2d
 from icestream.steps.classify2d.streaming import READS
+from icestream.steps.movies.file_source import FileSourceParams, watch_files
+from icestream.units import Angstrom
 
 _FITS = 2
 _SIGNAL_SHARE = 0.1
@@ -144,3 +150,63 @@ def _best_contrast(averages: Averages, sums: Sums, setting: Setting) -> float:
     cross = float((np.real(np.conj(polar) * signal) * radii).sum())
     own = float((np.abs(polar) ** 2 * ctf_squared * radii).sum())
     return float(np.clip(cross / max(own, 1e-12), 0.05, 20.0))
+
+
+class ImportAveragesParams(FileSourceParams):
+    """Which file has the class averages."""
+
+    root: str = Field("averages", pattern=r"^[a-z][a-z0-9_]*$", description="Named folder of the session to watch")
+    pattern: str = Field("*classes.mrcs", min_length=1, description="Which files: a glob relative to the root")
+    pixel_size_ang: Angstrom | None = Field(None, gt=0, description="Of the averages; unset: as the file says")
+    diameter_ang: Angstrom | None = Field(
+        None, gt=0, description="Diameter of the round mask on the averages; unset: the whole box"
+    )
+    max_files: int | None = Field(
+        1,
+        ge=1,
+        description="Stop looking after this many files; unset: take new ones throughout the session",
+        json_schema_extra={"operational": True},
+    )
+
+
+@step.source("import_averages", version=1, output=ClassAverages)
+def import_averages(params: ImportAveragesParams, ctx: SourceContext) -> Watch:
+    """Take class averages from a stack of images, as fixed references; particles wait for them.
+
+    The averages are bright on dark, as those of RELION, cryoSPARC and icestream are. Class ids count from 1, as RELION's do;
+    empty images are left out.
+    """
+
+    def read(path: Path, ref: str) -> tuple[ClassAverages, Acquisition | None]:
+        return read_averages(path, ref, pixel_size_ang=params.pixel_size_ang, diameter_ang=params.diameter_ang), None
+
+    return watch_files(params, ctx, read, suffixes=frozenset({".mrcs", ".mrc", ".tif", ".tiff"}), refuse_broken=True)
+
+
+def read_averages(path: Path, ref: str, *, pixel_size_ang: float | None, diameter_ang: float | None) -> ClassAverages:
+    """Return the record of a stack of class averages.
+
+    Raises
+    ------
+    FileFormatError
+        The images are not square, all empty, or nobody says their pixel size.
+    """
+    header = image_header(path)
+    if header.height_px != header.width_px:
+        raise FileFormatError(path, f"class averages are square; these are {header.height_px} x {header.width_px} px")
+    known = pixel_size_ang or header.pixel_size_ang
+    if not known:
+        raise FileFormatError(path, "does not say its pixel size; set pixel_size_ang")
+    filled = np.ptp(read_stack(path), axis=(1, 2)) > 0  # (k,)
+    if not filled.any():
+        raise FileFormatError(path, f"all {header.n_images} class averages are empty")
+    return ClassAverages(
+        stack=ref,
+        picture=None,
+        count=0,
+        box_px=header.width_px,
+        bin=1.0,
+        pixel_size_ang=known,
+        diameter_ang=diameter_ang,
+        classes=[ClassInfo(id=number + 1, count=int(there)) for number, there in enumerate(filled)],
+    )

@@ -1,4 +1,4 @@
-"""Streaming 2D classification: class averages that sharpen while particles arrive."""
+"""2D classification of a stream, whose class averages sharpen while particles arrive, and of a closed set."""
 
 from collections.abc import Sequence
 
@@ -6,14 +6,14 @@ import numpy as np
 
 from icestream.errors import ItemError
 from icestream.flow import Accumulator, Context, Exposure, Progress, Update, Verdict, keep, step, wait
+from icestream.io.image import read_stack
 from icestream.records import Acquisition, ClassAssignments, ClassAverages, Particles, Record
 from icestream.steps.classify2d.averages import assignment_record, member_tables, publish_averages
-from icestream.steps.classify2d.convert import held_particles
 from icestream.steps.classify2d.engine import Call, classify
 from icestream.steps.classify2d.params import Classify2DParams, plan_for
 from icestream.steps.classify2d.passes import Scale
-from icestream.steps.classify2d.segments import TABLE, Prepared, prepare
-from icestream.steps.classify2d.state import Classify2DState
+from icestream.steps.classify2d.segments import OPTICS, TABLE, Prepared, join, prepare, shrink_2d, write_segment
+from icestream.steps.classify2d.state import Classify2DState, HeldExposure, load_model
 
 READS = ("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast")
 
@@ -78,6 +78,28 @@ class Classify2D(Accumulator[Classify2DState, ClassAverages]):
         return publish_averages(state, params, ctx, version=ctx.version)
 
 
+@step.map("classify2d_batch", version=1, reads=READS, memory_gb=2)
+def classify_batch(particles: list[Particles], params: Classify2DParams, acquisition: Acquisition, ctx: Context) -> ClassAverages:
+    """Sort a closed set of particles into 2D classes, to convergence.
+
+    Every set is a classification of its own, from the start, by the same engine and parameters as `classify2d`; the numbers of
+    particles to wait for do not apply. Voltage, spherical aberration, amplitude contrast and pixel size must be values of the
+    session, because a set has none of its own.
+
+    Raises
+    ------
+    ItemError
+        The set has no particles, their boxes differ, or an acquisition value is unset.
+    """
+    if not any(one.count for one in particles):
+        raise ItemError(f"{ctx.exposure.name}: the set has no particles")
+    start = Classify2DState(seed=ctx.seed, settled=[0] * params.n_classes)
+    names = [("", f"{ctx.exposure.name}, micrograph {number}") for number in range(1, len(particles) + 1)]
+    state, fresh = take_in(start, names, particles, acquisition=[acquisition] * len(particles), params=params, ctx=ctx)
+    call = begin_call(state, params, ctx, version=1, closing=True)
+    return publish_averages(classify(state, fresh, call), params, ctx, version=1)
+
+
 def take_in(
     state: Classify2DState,
     names: Sequence[tuple[str, str]],
@@ -119,3 +141,35 @@ def _check_box(state: Classify2DState, name: str, particles: Particles, acquisit
             f"this classification began with {state.box_px} px at {state.pixel_size_ang:g} Å"
         )
     return state
+
+
+def held_particles(state: Classify2DState, call: Call) -> Classify2DState:
+    """Return the state with what version 1 held in a segment, assigned to the classes that it had; nothing else changes.
+
+    Version 1 wrote down neither the micrograph of its particles nor their assignments: they are looked at again, and steps that
+    join particles by micrograph find only those that came later.
+    """
+    if not state.held or state.model is None:
+        return state
+    segment = write_segment(join([_read(one, call) for one in state.held]), suffix="held", ctx=call.ctx)
+    averages = load_model(state.model, call.ctx).averages
+    _, (table,) = call.pass_over([segment], averages)
+    known = call.keep(segment, table, "held")
+    return state.model_copy(update={"held": [], "segments": [known, *state.segments]})
+
+
+def _read(exposure: HeldExposure, call: Call) -> Prepared:
+    images = read_stack(call.ctx.path(exposure.stack))  # (n, box, box)
+    if len(images) != exposure.count:
+        raise ItemError(f"{exposure.stack}: holds {len(images)} images, its record says {exposure.count}")
+    optics = np.load(call.ctx.path(exposure.table), allow_pickle=False)
+    table = np.zeros(exposure.count, dtype=TABLE)
+    table["micrograph"], table["exposure"] = exposure.id.encode(), exposure.id.encode()
+    table["pid"], table["slice"] = optics["pid"], np.arange(exposure.count)
+    table["half"] = (np.arange(exposure.count) + exposure.ordinal) % 2
+    table["sign"], table["flipped"] = 1 if exposure.inverted else -1, exposure.phase_flipped
+    for name in OPTICS:
+        table[name] = optics[name]
+    for name in ("voltage_kv", "cs_mm", "amplitude_contrast"):
+        table[name] = getattr(exposure, name)
+    return Prepared(shrink_2d(images, size=call.scale.setting.grid.box_px).astype(np.float16), table)

@@ -76,39 +76,42 @@ _POSE = {
 }
 
 
+_GENERAL = {
+    "rlnReferenceDimensionality": "2",
+    "rlnDataDimensionality": "2",
+    "rlnPaddingFactor": "2",
+    "rlnIsHelix": "0",
+    "rlnFourierSpaceInterpolator": "1",
+    "rlnMinRadiusNnInterpolation": "10",
+    "rlnNrBodies": "1",
+    "rlnNrGroups": "1",
+    "rlnTau2FudgeFactor": "1",
+    "rlnNormCorrectionAverage": "1",
+    "rlnSigmaOffsetsAngst": "3",
+    "rlnOrientationalPriorMode": "0",
+    "rlnSigmaPriorRotAngle": "0",
+    "rlnSigmaPriorTiltAngle": "0",
+    "rlnSigmaPriorPsiAngle": "0",
+    "rlnLogLikelihood": "0",
+    "rlnAveragePmax": "0",
+}
+
+
 def model_tables(
     classes: Sequence[ClassInfo], counts: NDArray[np.int64], *, stack: str, box_px: int, pixel_size_ang: float
 ) -> dict[str, Table]:
     """Return the ``model.star`` of a Class2D job; class ``k`` of RELION is slice ``k`` of ``stack``."""
     total = max(1, int(counts.sum()))
     best = min((info.resolution_ang for info in classes if info.resolution_ang), default=_WORST_ANG)
-    general = Table(
-        {
-            "rlnReferenceDimensionality": ["2"],
-            "rlnDataDimensionality": ["2"],
-            "rlnOriginalImageSize": [str(box_px)],
-            "rlnCurrentResolution": [number(best)],
-            "rlnCurrentImageSize": [str(box_px)],
-            "rlnPaddingFactor": ["2"],
-            "rlnIsHelix": ["0"],
-            "rlnFourierSpaceInterpolator": ["1"],
-            "rlnMinRadiusNnInterpolation": ["10"],
-            "rlnPixelSize": [number(pixel_size_ang)],
-            "rlnNrClasses": [str(len(classes))],
-            "rlnNrBodies": ["1"],
-            "rlnNrGroups": ["1"],
-            "rlnTau2FudgeFactor": ["1"],
-            "rlnNormCorrectionAverage": ["1"],
-            "rlnSigmaOffsetsAngst": ["3"],
-            "rlnOrientationalPriorMode": ["0"],
-            "rlnSigmaPriorRotAngle": ["0"],
-            "rlnSigmaPriorTiltAngle": ["0"],
-            "rlnSigmaPriorPsiAngle": ["0"],
-            "rlnLogLikelihood": ["0"],
-            "rlnAveragePmax": ["0"],
-        },
-        is_list=True,
-    )
+    values = {
+        **_GENERAL,
+        "rlnOriginalImageSize": str(box_px),
+        "rlnCurrentImageSize": str(box_px),
+        "rlnCurrentResolution": number(best),
+        "rlnPixelSize": number(pixel_size_ang),
+        "rlnNrClasses": str(len(classes)),
+    }
+    general = Table({name: [value] for name, value in values.items()}, is_list=True)
     rows = [
         {
             "rlnReferenceImage": f"{place + 1:06d}@{stack}",
