@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from icestream.flow import Context, Exposure, Params, step
+from icestream.flow.commands.garbage import plan_cleaning
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import Session, SessionDocument, create_session
 from icestream.flow.workflow.keys import seed_of
@@ -157,5 +158,11 @@ def test_files_that_no_version_needs_are_gone(tmp_path: Path) -> None:
     state = Classify2DState.model_validate_json(last["state"])
     images = {path.name for path in (session.folder / "steps/classes/1").glob("*_images.npy")}
     assert images == {Path(segment.images).name for segment in state.segments}
-    models = list((session.folder / "steps/classes/1").glob("*_state.npz"))
-    assert len(models) <= 3
+    made = session.folder / "steps/classes/1"
+    assert len(list(made.glob("*_state.npz"))) <= 3
+    assert find_garbage_in(session) == []
+
+
+def find_garbage_in(session: Session) -> list[str]:
+    """Return the files of the classification that nothing names."""
+    return [path for path in plan_cleaning(session, old_revisions=False).files if path.startswith("steps/classes/")]

@@ -242,6 +242,7 @@ def test_a_closed_set_is_classified_to_convergence(tmp_path: Path) -> None:
     assert sum(info.count for info in found.classes) == found.count == 60
     rows = np.concatenate([np.load(bench.path(table)) for table in found.tables])
     assert purity(kinds, rows["class_id"]) > 0.8
+    assert not [path for path in (tmp_path / "steps").rglob("*") if path.name.endswith(("_images.npy", ".npz"))]
     with pytest.raises(ItemError, match="has no particles"):
         classify_batch([], params, ACQUISITION, bench)
 

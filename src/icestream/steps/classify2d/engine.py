@@ -23,13 +23,10 @@ from icestream.records import ClassEvent
 from icestream.steps.classify2d.params import Classify2DParams
 from icestream.steps.classify2d.passes import Scale, independent_correlation, judge, look_at_segments, restore
 from icestream.steps.classify2d.segments import (
-    Prepared,
     Segment,
-    join,
     read_table,
     rewrite_table,
     take,
-    write_segment,
 )
 from icestream.steps.classify2d.state import Classify2DState, count_members, load_model, save_model
 
@@ -63,27 +60,34 @@ class Call:
     def keep(self, segment: Segment, table: NDArray[np.void], suffix: str) -> Segment:
         """Publish what was found about the particles of a segment."""
         n_classes = self.params.n_classes
-        return rewrite_table(segment, table, n_classes=n_classes, version=self.version, suffix=suffix, ctx=self.ctx)
+        known = rewrite_table(segment, table, n_classes=n_classes, version=self.version, suffix=suffix, ctx=self.ctx)
+        if (
+            segment.version in (0, self.version) and segment.table != known.table
+        ):  # written earlier in this call; no state names it
+            self.ctx.path(segment.table).unlink(missing_ok=True)
+        return known
 
 
-def classify(state: Classify2DState, fresh: list[Prepared], call: Call) -> Classify2DState:
+def classify(state: Classify2DState, fresh: list[Segment], call: Call) -> Classify2DState:
     """Take new particles in, and anneal if their number has doubled or the stream has closed."""
-    n_fresh = sum(len(part) for part in fresh)
-    n_particles = state.n_particles + n_fresh
-    segment = write_segment(join(fresh), suffix="fresh", ctx=call.ctx) if fresh else None
-    if state.model is None and segment is not None:
-        state = _begin(state, segment, call)
-    elif segment is not None:
-        state = _update(state, segment, call)
+    n_particles = state.n_particles + _count(fresh)
+    if state.model is None and fresh:
+        state = _begin(state, fresh, call)
+    elif fresh:
+        state = _update(state, fresh, call)
     state = state.model_copy(update={"n_particles": n_particles})
     if call.closing or n_particles >= state.next_anneal:
         state = _converge(state, call)
     return state
 
 
-def _begin(state: Classify2DState, segment: Segment, call: Call) -> Classify2DState:
+def _count(segments: list[Segment]) -> int:
+    return sum(segment.count for segment in segments)
+
+
+def _begin(state: Classify2DState, fresh: list[Segment], call: Call) -> Classify2DState:
     """Find the first classes in a sample of the first particles; a dense pass follows."""
-    sample = _sample([segment], call)
+    sample = _sample(fresh, call)
     averages = seed_averages(sample, setting=call.scale.setting, seed=call.ctx.seed)
     model = anneal(
         sample,
@@ -94,16 +98,17 @@ def _begin(state: Classify2DState, segment: Segment, call: Call) -> Classify2DSt
         balanced=_BALANCED,
         report=call.ctx.progress,
     )
-    return state.model_copy(update={"segments": [segment], "model": save_model(model, call.ctx), "next_anneal": 0})
+    return state.model_copy(update={"segments": fresh, "model": save_model(model, call.ctx), "next_anneal": 0})
 
 
-def _update(state: Classify2DState, fresh: Segment, call: Call) -> Classify2DState:
+def _update(state: Classify2DState, fresh: list[Segment], call: Call) -> Classify2DState:
     """Add new particles to the sums, and look again at as many of those that were looked at least recently."""
     model, setting = load_model(state.model or "", call.ctx), call.scale.setting
     before = np.array(count_members(state))
-    new, (table,) = call.pass_over([fresh], model.averages)
-    segments, sums = [*state.segments, call.keep(fresh, table, "fresh")], model.sums
-    chosen = choose_replay(state.segments, fresh.count)
+    new, tables = call.pass_over(fresh, model.averages)
+    known = [call.keep(one, table, f"fresh{i}") for i, (one, table) in enumerate(zip(fresh, tables, strict=True))]
+    segments, sums = [*state.segments, *known], model.sums
+    chosen = choose_replay(state.segments, _count(fresh))
     if chosen:
         replayed = [state.segments[i] for i in chosen]
         again, tables = call.pass_over(replayed, model.averages)
@@ -113,7 +118,7 @@ def _update(state: Classify2DState, fresh: Segment, call: Call) -> Classify2DSta
             segments[i] = call.keep(segments[i], one, f"again{i}")
     sums = add_sums(sums, new)
     averages = restore(sums, model.averages, setting=setting)
-    updated = Model(averages, sums, state.n_particles + fresh.count)
+    updated = Model(averages, sums, state.n_particles + _count(fresh))
     return state.model_copy(update={"segments": segments, "model": save_model(updated, call.ctx)})
 
 

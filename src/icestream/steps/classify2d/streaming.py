@@ -12,9 +12,11 @@ from icestream.steps.classify2d.averages import assignment_record, member_tables
 from icestream.steps.classify2d.engine import Call, classify
 from icestream.steps.classify2d.params import Classify2DParams, plan_for
 from icestream.steps.classify2d.passes import Scale
-from icestream.steps.classify2d.segments import OPTICS, TABLE, Prepared, join, prepare, shrink_2d, write_segment
+from icestream.steps.classify2d.segments import OPTICS, TABLE, Prepared, Segment, join, prepare, shrink_2d, write_segment
 from icestream.steps.classify2d.state import Classify2DState, HeldExposure, load_model
 
+_LARGEST_SEGMENT = 10_000
+"""Particles that are prepared in memory before they are written."""
 READS = ("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast")
 
 
@@ -67,9 +69,9 @@ class Classify2D(Accumulator[Classify2DState, ClassAverages]):
         if fresh or (state.model is not None and ctx.closing):
             call = begin_call(state, params, ctx, version=ctx.version, closing=ctx.closing)
             state = classify(held_particles(state, call), fresh, call)
-            if fresh:  # they are in the last segment
-                rows = member_tables(state.segments[-1], ctx)
-                found = {name: assignment_record(table, state.ids, version=ctx.version) for name, table in rows.items()}
+            for segment in state.segments[-len(fresh) :] if fresh else ():
+                rows = member_tables(segment, ctx)
+                found |= {name: assignment_record(table, state.ids, version=ctx.version) for name, table in rows.items()}
         nothing = assignment_record(np.empty(0, dtype=TABLE), None, version=ctx.version)
         return Update(state, {one.id: found.get(one.id, nothing) for one in exposures})
 
@@ -96,8 +98,12 @@ def classify_batch(particles: list[Particles], params: Classify2DParams, acquisi
     start = Classify2DState(seed=ctx.seed, settled=[0] * params.n_classes)
     names = [("", f"{ctx.exposure.name}, micrograph {number}") for number in range(1, len(particles) + 1)]
     state, fresh = take_in(start, names, particles, acquisition=[acquisition] * len(particles), params=params, ctx=ctx)
-    call = begin_call(state, params, ctx, version=1, closing=True)
-    return publish_averages(classify(state, fresh, call), params, ctx, version=1)
+    state = classify(state, fresh, begin_call(state, params, ctx, version=1, closing=True))
+    averages = publish_averages(state, params, ctx, version=1)
+    for ref in [state.model, *(segment.images for segment in state.segments)]:  # a set is not continued
+        if ref is not None:
+            ctx.path(ref).unlink(missing_ok=True)
+    return averages
 
 
 def take_in(
@@ -108,18 +114,23 @@ def take_in(
     acquisition: Sequence[Acquisition],
     params: Classify2DParams,
     ctx: Context,
-) -> tuple[Classify2DState, list[Prepared]]:
-    """Read the particles of new exposures, whose ids and names are ``names``; all must have one box."""
-    fresh: list[Prepared] = []
+) -> tuple[Classify2DState, list[Segment]]:
+    """Put the particles of new exposures, whose ids and names are ``names``, into segments; all must have one box."""
+    parts, fresh = list[Prepared](), list[Segment]()
     for i, (exposure_id, name) in enumerate(names):
         if not particles[i].count:
             continue
         state = _check_box(state, name, particles[i], acquisition[i])
         setting = plan_for(params, box_px=state.box_px or 0, pixel_size_ang=state.pixel_size_ang or 0.0)
         ordinal = state.n_exposures + i
-        fresh.append(
+        parts.append(
             prepare(particles[i], acquisition[i], setting=setting, name=name, exposure_id=exposure_id, ordinal=ordinal, ctx=ctx)
         )
+        if sum(len(part) for part in parts) >= _LARGEST_SEGMENT:
+            fresh.append(write_segment(join(parts), suffix=f"fresh{len(fresh)}", ctx=ctx))
+            parts = []
+    if parts:
+        fresh.append(write_segment(join(parts), suffix=f"fresh{len(fresh)}", ctx=ctx))
     return state.model_copy(update={"n_exposures": state.n_exposures + len(names)}), fresh
 
 
