@@ -21,10 +21,12 @@ from icestream.algorithms.classify2d.polar import soft_disc_2d
 from icestream.algorithms.ctf.transfer import ctf_2d
 from icestream.algorithms.frc import fourier_ring_correlation_2d, resolution_at_threshold_ang
 from icestream.flow import Exposure, Progress
-from icestream.io.blocks import from_block, to_block
+from icestream.io.blocks import to_block
 from icestream.io.image import read_stack, write_mrc
-from icestream.records import Acquisition, ClassAssignments, ClassAverages, Particles
-from icestream.steps.classify2d.streaming import Classify2D, Classify2DParams
+from icestream.records import Acquisition, ClassAverages, Particles
+from icestream.steps.classify2d.averages import all_assignments
+from icestream.steps.classify2d.params import Classify2DParams
+from icestream.steps.classify2d.streaming import Classify2D
 from icestream.testing.context import StepBench
 
 BOX, PIXEL_ANG, PER_EXPOSURE = 144, 1.5, 30
@@ -105,7 +107,7 @@ def write_exposures(
                 bin=1.0,
                 inverted=True,
                 phase_flipped=False,
-                micrograph="session:none.mrc",
+                micrograph=f"session:{start:06d}.mrc",
                 block=to_block(table),
             )
         )
@@ -116,7 +118,6 @@ def stream(bench: StepBench, records: list[Particles], params: Classify2DParams)
     """Feed exposures one by one as the engine does; return the last averages and the last assignment per pid."""
     step, waiting, passed = Classify2D(), [], 0
     state = step.start(params, bench)
-    found: dict[int, np.void] = {}
     averages: ClassAverages | None = None
     for i, record in enumerate(records):
         waiting.append((Exposure(f"{i:032d}", f"exposure{i:04d}"), record))
@@ -143,13 +144,10 @@ def stream(bench: StepBench, records: list[Particles], params: Classify2DParams)
             f"{state.n_particles:6d} particles: {seconds:6.1f} CPU s, {len(update.assignments)} exposures assigned",
             file=sys.stderr,
         )
-        for assigned in update.assignments.values():
-            if isinstance(assigned, ClassAssignments):
-                found.update({int(row["pid"]): row for row in from_block(assigned.block)})
         passed, waiting = passed + weight, []
     if averages is None:
         raise SystemExit("no particles")
-    return averages, found
+    return averages, {int(row["pid"]): row for row in all_assignments(averages, bench)}
 
 
 def judge(
@@ -223,7 +221,7 @@ def main() -> None:
         averages, found = stream(bench, records, Classify2DParams(n_classes=arguments.classes))
         line = {"benchmark": "classify2d_quality", "views": arguments.views, "cpu_s": round(time.process_time() - began, 1)}
         print(json.dumps({**line, **judge(bench, averages, found, truths, atoms)}))
-        shutil.copy(bench.path(averages.picture), arguments.out)
+        shutil.copy(bench.path(averages.picture or ""), arguments.out)
 
 
 if __name__ == "__main__":

@@ -210,7 +210,7 @@ def _without_words(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: bool(value) if name == "reason" else value for name, value in row.items()} for row in table]
 
 
-CORRECTED = {"pick_blob", "extract", "measure_quality"}
+CORRECTED = {"classify2d", "extract", "measure_quality", "pick_blob"}
 """Steps whose method was corrected since, so that they make other values under the revisions of old sessions, too."""
 
 

@@ -53,6 +53,18 @@ N_EXPOSURES = 8
 HEIGHT, WIDTH = 400, 600
 
 
+def describe_class(place: int, version: int) -> ClassInfo:
+    """Return the numbers of one of three classes; the last came with the second version and has no resolution yet."""
+    return ClassInfo(
+        id=place,
+        count=(place + 1) * 10 * version,
+        resolution_ang=None if place == 2 else 7.0 + place,
+        effective_count=(place + 1) * 9.5 * version,
+        score=0.25 * (place + 1),
+        born=1 + (place == 2),
+    )
+
+
 def write_every_record(folder, *, gain: str = "movies:gain.mrc") -> PaperSession:
     """Store eight exposures, with a record of every type, two versions of every whole, and every picture."""
     document = {
@@ -247,7 +259,7 @@ def _wholes(version: int) -> dict[str, Record]:
         count=60 * version,
         box_px=64,
         bin=2.0,
-        classes=[ClassInfo(id=k, count=(k + 1) * 10 * version, resolution_ang=None if k == 2 else 7.0 + k) for k in range(3)],
+        classes=[describe_class(k, version) for k in range(3)],
     )
     usual = DoseReference(
         counts_per_px_frame=1.4,

@@ -5,10 +5,20 @@ declares the name that the store gives it, the columns of its table, and what is
 """
 
 from icestream.records.acquisition import Acquisition, ExposureMetadata, PossibleAcquisition, possible_range
-from icestream.records.classes import ClassAssignments, ClassAverages, ClassInfo
+from icestream.records.classes import (
+    POSE,
+    ClassAssignments,
+    ClassAverages,
+    ClassConsensus,
+    ClassEvent,
+    ClassInfo,
+    ClassSelection,
+    SelectedClass,
+    StableSet,
+)
 from icestream.records.ctf import CTF_COLUMNS, TWO_CTFS, CtfAgreement, CtfFit, DefocusDistribution
 from icestream.records.ctf_local import CtfLocal
-from icestream.records.export import RelionProject
+from icestream.records.export import RelionClasses, RelionProject
 from icestream.records.gain import GainMonitor, GainReference, Unevenness
 from icestream.records.micrograph import Micrograph, PowerSpectra, RawArea
 from icestream.records.motion import FrameUse, Motion, MotionAgreement
@@ -31,12 +41,16 @@ from icestream.records.vocabulary import (
 
 __all__ = [
     "CTF_COLUMNS",
+    "POSE",
     "TWO_CTFS",
     "Acquisition",
     "Block",
     "ClassAssignments",
     "ClassAverages",
+    "ClassConsensus",
+    "ClassEvent",
     "ClassInfo",
+    "ClassSelection",
     "Column",
     "CtfAgreement",
     "CtfFit",
@@ -68,9 +82,12 @@ __all__ = [
     "PowerSpectra",
     "RawArea",
     "Record",
+    "RelionClasses",
     "RelionProject",
     "Removed",
+    "SelectedClass",
     "Snapshot",
+    "StableSet",
     "TiltMeasure",
     "Unevenness",
     "named_records",

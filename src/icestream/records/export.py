@@ -20,3 +20,15 @@ class RelionProject(Snapshot):
     n_optics_groups: int = 1
     list_locked: bool | None = Field(None, description="RELION's lock kept new jobs out of default_pipeline.star; else unset")
     motion_error_px: Pixel | None = Field(None, description="Largest difference of RELION's local motion from ours, over all")
+
+
+class RelionClasses(Snapshot):
+    """2D classes in a RELION project, as a Class2D job."""
+
+    stored_name: ClassVar[str] = "RelionClasses"
+
+    folder: FileRef = Field(description="Of the job")
+    n_classes: int
+    n_particles: int = Field(description="Particles with a class that the project has")
+    n_unknown: int = Field(0, description="Particles with a class that the project does not have, or not yet")
+    version: int | None = Field(None, description="Of the class averages")

@@ -14,8 +14,13 @@ from icestream.flow.declaration.step import step_type_of
 from icestream.io.blocks import from_block, to_block
 from icestream.io.image import read_stack, write_mrc
 from icestream.records import Acquisition, ClassAssignments, ClassAverages, Particles
-from icestream.steps.classify2d.state import Classify2DState, HeldExposure, choose_held, hold_exposure, load_particles
-from icestream.steps.classify2d.streaming import Classify2D, Classify2DParams, plan_classification
+from icestream.steps.classify2d.averages import all_assignments
+from icestream.steps.classify2d.engine import choose_replay
+from icestream.steps.classify2d.params import Classify2DParams, plan_for
+from icestream.steps.classify2d.segments import Segment, prepare, read_table, sample_polar
+from icestream.steps.classify2d.state import Classify2DState, load_model
+from icestream.steps.classify2d.streaming import Classify2D
+from icestream.steps.particles.assigned import find_assignments
 from icestream.testing.context import StepBench
 
 BOX, PIXEL_ANG = 48, 4.0
@@ -61,7 +66,7 @@ def expose(bench: StepBench, index: int, count: int, *, sign: float = 1.0, **cha
         "bin": 2.0,
         "inverted": sign > 0,
         "phase_flipped": False,
-        "micrograph": "session:m.mrc",
+        "micrograph": f"session:m{index}.mrc",
         "block": to_block(table),
     }
     return Exposure(f"{index:032x}", f"exposure{index}"), Particles(**{**fields, **changes})
@@ -89,7 +94,7 @@ def play(folder: Path) -> tuple[Classify2DState, dict[str, Any], ClassAverages, 
     for version, sizes in enumerate(calls, 1):
         batch = [expose(bench, index, count) for index, count in sizes]
         update, averages = call(bench, state, batch, version=version, closing=version == 3)
-        state = Classify2DState.restore(update.state.model_dump_json(), version=1, block=None)
+        state = Classify2DState.restore(update.state.model_dump_json(), version=2, block=None)
         assignments |= update.assignments
     return state, assignments, averages, bench
 
@@ -102,11 +107,14 @@ def test_stream_of_batches_ends_in_averages_and_assignments_of_all(tmp_path: Pat
     assert {key: record.count for key, record in assignments.items()} == {
         f"{i:032x}": count for i, count in ((0, 12), (1, 8), (2, 0), (3, 1))
     }
-    assert all(record.version == 3 for record in assignments.values() if record.count)
+    assert {one.version for one in state.segments} == {3}
+    rows = all_assignments(averages, bench)
+    assert (set(rows["version"].tolist()), len(set(rows["pid"].tolist()))) == ({3}, 21)
+    assert [int((rows["class_id"] == info.id).sum()) for info in averages.classes] == [info.count for info in averages.classes]
     images = read_stack(bench.path(averages.stack))
     assert images.shape == (3, averages.box_px, averages.box_px)
     assert averages.bin * averages.box_px == pytest.approx(2.0 * BOX)
-    assert bench.path(averages.picture).read_bytes().startswith(b"\x89PNG")
+    assert bench.path(averages.picture or "").read_bytes().startswith(b"\x89PNG")
     table = from_block(assignments[f"{3:032x}"].block)
     assert table.dtype.names == ("pid", "class_id", "psi_deg", "shift_y_px", "shift_x_px", "score")
     assert table["pid"].tolist() == [300]
@@ -150,15 +158,15 @@ def test_dark_protein_gives_bright_classes(tmp_path: Path) -> None:
 
 def test_phase_flipped_stacks_are_weighted_with_the_modulus_of_the_ctf(tmp_path: Path) -> None:
     bench = StepBench(tmp_path)
-    exposure, particles = expose(bench, 0, 3)
+    _, particles = expose(bench, 0, 3)
     table = from_block(particles.block).copy()
     table["defocus_u_ang"] = table["defocus_v_ang"] = 12000.0
-    setting = plan_classification(PARAMS, box_px=BOX, pixel_size_ang=PIXEL_ANG)
+    setting = plan_for(PARAMS, box_px=BOX, pixel_size_ang=PIXEL_ANG)
     signal = {}
     for flipped in (False, True):
         record = particles.model_copy(update={"phase_flipped": flipped, "block": to_block(table)})
-        held = hold_exposure(exposure, record, ACQUISITION, 0, bench)
-        signal[flipped] = load_particles([held], setting=setting, box_ang=BOX * PIXEL_ANG, ctx=bench).signal
+        kept = prepare(record, ACQUISITION, setting=setting, name="e", exposure_id="e", ordinal=0, ctx=bench)
+        signal[flipped] = sample_polar(kept, setting=setting, box_ang=BOX * PIXEL_ANG).signal
     scope = {"voltage_kv": 300.0, "cs_mm": 2.7, "amplitude_contrast": 0.1, "phase_shift_deg": 0.0}
     defocus = {"defocus_u_ang": 12000.0, "defocus_v_ang": 12000.0, "astigmatism_angle_deg": 0.0}
     ctf = ctf_polar_2d(setting.grid, box_ang=BOX * PIXEL_ANG, **defocus, **scope)
@@ -202,29 +210,78 @@ def test_it_waits_for_enough_particles_and_always_goes_at_the_end() -> None:
     assert not decide(9, 50)
     assert decide(10, 50)
     assert decide(1, 0, closed=True)
+    assert not decide(40, 1000)
+    assert decide(50, 1000)
 
 
-def test_the_reservoir_is_bounded_and_the_same_however_the_stream_was_cut() -> None:
-    def held(index: int) -> HeldExposure:
-        return HeldExposure(
-            id=f"{index:032x}", name=f"e{index}", stack="session:s", table="session:t", count=10, ordinal=index,
-            inverted=True, phase_flipped=False, voltage_kv=300, cs_mm=2.7, amplitude_contrast=0.1,
-        )  # fmt: skip
+def segment(version: int, count: int = 10) -> Segment:
+    return Segment(images="session:i", table="session:t", count=count, version=version)
 
-    stream = [held(i) for i in range(100)]
-    at_once, dropped = choose_held(stream, seed=5, most=200)
-    kept: list[HeldExposure] = []
-    for exposure in stream:
-        kept, _ = choose_held([*kept, exposure], seed=5, most=200)
-    assert [e.id for e in at_once] == [e.id for e in kept]
-    assert sum(e.count for e in at_once) == 200
-    assert len(dropped) == 80
-    assert max(e.ordinal for e in at_once) > 50
+
+def test_those_looked_at_least_recently_are_looked_at_again_first() -> None:
+    known = [segment(5), segment(2), segment(7), segment(2)]
+    assert choose_replay(known, 10) == [1]
+    assert choose_replay(known, 11) == [1, 3]
+    assert choose_replay(known, 35) == [0, 1, 2, 3]
+    assert choose_replay(known, 1000) == [0, 1, 2, 3]
+    assert choose_replay([], 5) == []
+
+
+def grow(folder: Path, sizes: list[int], params: Classify2DParams, *, close: bool) -> tuple[list[Classify2DState], StepBench]:
+    """Call once for each size, with one exposure each; return the states."""
+    folder.mkdir()
+    bench = StepBench(folder)
+    states = [Classify2D().start(params, bench)]
+    for number, size in enumerate(sizes, 1):
+        bench.version, bench.seed, bench.closing = number, 100 + number, close and number == len(sizes)
+        bench.exposure = Exposure(f"v{number}", f"version{number}")
+        exposure, particles = expose(bench, number, size)
+        update = Classify2D().add(states[-1], [exposure], [particles], acquisition=[ACQUISITION], params=params, ctx=bench)
+        states.append(update.state)
+    return states, bench
+
+
+def test_anneals_come_at_doublings_and_every_batch_mixes_new_and_old(tmp_path: Path) -> None:
+    states, bench = grow(tmp_path / "a", [20, 8, 8, 8], PARAMS, close=False)
+    assert [state.next_anneal for state in states] == [0, 40, 40, 40, 88]
+    versions = [[one.version for one in state.segments] for state in states[1:]]
+    assert versions == [[1], [2, 2], [3, 2, 3], [4, 4, 4, 4]]
+    assert {int(v) for one in states[-1].segments for v in read_table(one, bench)["version"]} == {4}
+
+
+def test_sums_stay_at_the_mass_of_all_particles(tmp_path: Path) -> None:
+    states, bench = grow(tmp_path / "a", [24, 6, 6], PARAMS, close=False)
+    for state in states[1:]:
+        model = load_model(state.model or "", bench)
+        assert model.n_seen == state.n_particles
+        assert model.sums.weight.sum() == pytest.approx(state.n_particles, rel=0.1)
+
+
+def test_classes_are_the_same_however_the_particles_came(tmp_path: Path) -> None:
+    """A closed set in one call, and the same in portions, explain the particles equally well."""
+    params = PARAMS.model_copy(update={"n_classes": 1})
+    scores = []
+    for name, sizes in (("once", [40]), ("portions", [20, 10, 10])):
+        states, bench = grow(tmp_path / name, sizes, params, close=True)
+        scores.append(np.mean([read_table(one, bench)["score"].mean() for one in states[-1].segments]))
+    assert scores[0] > 0
+    assert scores[1] == pytest.approx(scores[0], rel=0.25)
+
+
+def test_the_averages_know_the_newest_assignment_of_every_exposure(tmp_path: Path) -> None:
+    bench = StepBench(tmp_path)
+    batch = [expose(bench, index, 12) for index in range(3)]
+    _, averages = call(bench, Classify2D().start(PARAMS, bench), batch, version=1)
+    for _, particles in batch:
+        rows = find_assignments(averages, particles, bench)
+        assert rows is not None
+        assert rows["pid"].tolist() == from_block(particles.block)["pid"].tolist()
+    assert find_assignments(averages, expose(bench, 9, 2)[1], bench) is None
 
 
 @pytest.mark.parametrize(("box_px", "pixel_ang"), [(32, 8.0), (101, 1.5), (144, 1.5), (400, 0.8)])
 def test_plans_fit_their_box(box_px: int, pixel_ang: float) -> None:
-    setting = plan_classification(Classify2DParams(), box_px=box_px, pixel_size_ang=pixel_ang)
+    setting = plan_for(Classify2DParams(), box_px=box_px, pixel_size_ang=pixel_ang)
     assert setting.grid.box_px <= box_px
     assert setting.grid.n_rings <= box_px * pixel_ang / 9.0
     assert setting.mask_radius_px + setting.edge_px <= setting.grid.box_px / 2

@@ -12,7 +12,8 @@ from icestream.io.image import write_mrc
 from icestream.io.particles import particles_table
 from icestream.io.picks import make_picks, table_of_picks
 from icestream.records import Acquisition, ClassAssignments, Micrograph
-from icestream.steps.classify2d.streaming import Classify2D, Classify2DParams
+from icestream.steps.classify2d.params import Classify2DParams
+from icestream.steps.classify2d.streaming import Classify2D
 from icestream.steps.particles.coordinates import (
     CentreParams,
     ExtractCoordinatesParams,

@@ -22,10 +22,10 @@ from icestream.records import (
     Micrograph,
     Particles,
 )
+from icestream.steps.particles.assigned import rows_of
 from icestream.steps.particles.coordinates import (
     CentreParams,
     ExtractCoordinatesParams,
-    assigned_rows,
     centre_particles,
     extract_again,
     extract_coordinates,
@@ -248,9 +248,9 @@ def test_a_particle_without_an_assignment_stays_where_it_is(tmp_path: Path) -> N
 def test_assignments_are_found_by_the_number_of_the_particle() -> None:
     table = np.zeros(4, dtype=dtype_of(Particles.block_columns))
     table["pid"] = [9, 2, 40, 7]
-    rows = assigned_rows(table, assign([7, 40, 1], np.zeros((3, 2)), class_ids=[5, 6, 7]))
+    rows = rows_of(table["pid"], from_block(assign([7, 40, 1], np.zeros((3, 2)), class_ids=[5, 6, 7]).block))
     assert rows["class_id"].tolist() == [-1, -1, 6, 5]
-    assert assigned_rows(table, assign([], np.zeros((0, 2)), class_ids=[]))["class_id"].tolist() == [-1] * 4
+    assert rows_of(table["pid"], from_block(assign([], np.zeros((0, 2)), class_ids=[]).block))["class_id"].tolist() == [-1] * 4
 
 
 def test_finer_pixels_of_an_eer_movie_are_corners_of_those_of_the_camera() -> None:

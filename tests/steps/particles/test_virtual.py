@@ -14,8 +14,8 @@ from icestream.io.particles import particles_table, remove_particles
 from icestream.io.picks import make_picks, table_of_picks
 from icestream.io.star import read_star
 from icestream.records import Acquisition, CtfFit, CtfLocal, Micrograph, Particles
-from icestream.steps.classify2d.state import Classify2DState, HeldExposure, hold_exposure, load_particles
-from icestream.steps.classify2d.streaming import Classify2DParams, plan_classification
+from icestream.steps.classify2d.params import Classify2DParams, plan_for
+from icestream.steps.classify2d.segments import prepare
 from icestream.steps.export.relion import ExportRelion, ExportRelionParams, ExportState
 from icestream.steps.particles.extract import ExtractParams, extract_particles
 from icestream.steps.particles.reading import read_particles
@@ -109,31 +109,24 @@ def test_what_cannot_be_corrected_is_refused(tmp_path: Path) -> None:
         read_particles(lost, bench)
 
 
-def hold(bench: StepBench, particles: Particles) -> HeldExposure:
-    held = hold_exposure(Exposure("0" * 32, "a"), particles, ACQUISITION, 0, bench)
-    state = Classify2DState(seed=1, held=[held])
-    return Classify2DState.restore(state.model_dump_json(), version=1, block=None).held[0]
-
-
 def test_a_classification_reads_virtual_stacks(tmp_path: Path) -> None:
     bench, micrograph = draw_bench(tmp_path)
-    setting = plan_classification(Classify2DParams(limit_ang=12.0), box_px=32, pixel_size_ang=3.0)
-    loaded = [
-        load_particles([hold(bench, cut(bench, micrograph, virtual=virtual))], setting=setting, box_ang=96.0, ctx=bench)
+    setting = plan_for(Classify2DParams(limit_ang=12.0), box_px=32, pixel_size_ang=3.0)
+    real, virtual = (
+        prepare(
+            cut(bench, micrograph, virtual=virtual),
+            ACQUISITION,
+            setting=setting,
+            name="mic",
+            exposure_id="0" * 32,
+            ordinal=0,
+            ctx=bench,
+        )
         for virtual in (False, True)
-    ]
-    assert np.array_equal(loaded[0].signal, loaded[1].signal)
-    assert np.array_equal(loaded[0].ctf_squared, loaded[1].ctf_squared)
-
-
-def test_a_classification_knows_that_images_were_multiplied(tmp_path: Path) -> None:
-    bench, micrograph = draw_bench(tmp_path)
-    setting = plan_classification(Classify2DParams(limit_ang=12.0), box_px=32, pixel_size_ang=3.0)
-    held = hold(bench, cut(bench, micrograph, premultiply=True))
-    loaded = load_particles([held], setting=setting, box_ang=96.0, ctx=bench)
-    plain = load_particles([hold(bench, cut(bench, micrograph))], setting=setting, box_ang=96.0, ctx=bench)
-    assert np.allclose(loaded.ctf_squared, plain.ctf_squared**2, atol=1e-5)
-    assert np.ptp(plain.ctf_squared) > 0.8
+    )
+    assert np.array_equal(real.images, virtual.images)
+    assert real.table.tobytes() == virtual.table.tobytes()
+    assert real.images.std() > 0.3
 
 
 def test_a_relion_project_gets_the_images_of_a_virtual_stack(tmp_path: Path) -> None:

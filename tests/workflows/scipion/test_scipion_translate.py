@@ -20,24 +20,12 @@ from icestream.workflows.scipion.translate import (
     LEFT_OUT,
     MAPPED_SAME,
     UNKNOWN,
-    Row,
     Translation,
-    translate_scipion,
 )
-
-Item = dict[str, Any]
-
-
-def _item(name: str, identity: int, **values: Any) -> Item:
-    return {"object.className": name, "object.id": str(identity), "object.label": name, **values}
-
-
-def _translate(*items: Item) -> Translation:
-    return translate_scipion(parse_scipion(json.dumps(items), name="here"))
-
-
-def _row(translation: Translation, identity: int) -> Row:
-    return next(row for row in translation.rows if row.protocol.id == str(identity))
+from toys.scipion_items import Item
+from toys.scipion_items import item as _item
+from toys.scipion_items import row_of as _row
+from toys.scipion_items import translate as _translate
 
 
 def _movies(**values: Any) -> list[Item]:
@@ -91,6 +79,7 @@ def test_a_workflow_of_a_facility_becomes_one_of_ours(facility: list[Item]) -> N
         "consensus": {"micrograph": "good.micrograph", "picks": ["picks", "picks_2"]},
         "particles": {"micrograph": "good.micrograph", "picks": "consensus", "ctf": "ctf"},
         "classes": {"particles": "particles"},
+        "selected": {"classes": "classes"},
     }
     assert translation.problems == ()
     assert translation.steps["consensus"].params == {"rule": "all"}
@@ -133,7 +122,7 @@ def test_every_protocol_of_the_file_is_told(facility: list[Item]) -> None:
     assert any(note.startswith("gain_orientation: as it was fixed there") for note in _row(translation, 20).notes)
     assert translation.steps["aligned"].after == ["gain_estimate"]
     assert _row(translation, 20).kept == {"groupLocal": 4, "tol": 0.5}
-    assert "particles: inputParticles gives ClassAverages, not Particles" in _row(translation, 100).notes[0]
+    assert "particles: inputParticles gives ClassSelection, not Particles" in _row(translation, 100).notes[0]
 
 
 def _flow(name: str, counted: str = "exposures", **values: Any) -> Flow:
@@ -244,7 +233,7 @@ def test_a_trigger_closes_what_it_sends_its_signal_to() -> None:
         "mode": "growing", "count": 9, "counted": "particles", "closes": ["trigger"],
     }  # fmt: skip
     assert translation.steps["batches"].inputs == {"items": "trigger_2"}
-    assert translation.steps["classes_2"].inputs == {"particles": "trigger_2"}
+    assert translation.steps["classes_3"].inputs == {"particles": "trigger_2"}
 
 
 def test_movies_are_read_with_the_gain_that_was_estimated_from_them() -> None:

@@ -116,7 +116,7 @@ class Context(Protocol):
         """Write a result file named after the exposure with ``suffix`` (``"_dw.mrc"``), atomically."""
 
     def export_folder(self) -> Path:
-        """Accumulators only: a folder of this step under ``exports/``, for files that are kept up to date in place."""
+        """Accumulators, and maps of snapshots: a folder of this step under ``exports/``, for files that are kept up to date."""
 
     def progress(self, fraction: float, message: str = "") -> None:
         """Report how far a long call has come."""

@@ -1,43 +1,29 @@
 """What streaming 2D classification remembers between calls, and how it is stored."""
 
-import hashlib
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from icestream.algorithms.classify2d.ctf import ctf_polar_2d
-from icestream.algorithms.classify2d.em import Model, Setting, prepare_particles_2d
+from icestream.algorithms.classify2d.em import Model
 from icestream.algorithms.classify2d.model import Averages, Sums
-from icestream.algorithms.classify2d.polar import Real
-from icestream.algorithms.classify2d.search import PolarParticles
-from icestream.errors import ItemError
-from icestream.flow import Context, Exposure
-from icestream.io.particles import particles_table, with_slices
-from icestream.records import CTF_COLUMNS, Acquisition, Cutting, FileRef, Particles, Record
-from icestream.steps.particles.reading import read_images
+from icestream.flow import Context
+from icestream.records import ClassEvent, FileRef, Record
+from icestream.steps.classify2d.segments import Segment
 from icestream.units import Angstrom
-
-OPTICS = tuple(column.name for column in CTF_COLUMNS)
-_HELD_COLUMNS = np.dtype(
-    [("pid", "<i4"), ("slice", "<i4"), ("y_px", "<f4"), ("x_px", "<f4"), *((name, "<f8") for name in OPTICS)]
-)
 
 
 class HeldExposure(Record):
-    """An exposure whose particles can be looked at again; ``counts`` are its particles per class."""
+    """An exposure that version 1 kept for later passes; ``counts`` are its particles per class."""
 
     id: str
     name: str
-    stack: FileRef | None = Field(description="Unset: the images are cut from the micrograph when they are read")
-    cutting: Cutting | None = None
-    micrograph: FileRef | None = None
-    table: FileRef = Field(description="pid, place, slice and optics per particle, ``.npy``")
+    stack: FileRef
+    table: FileRef = Field(description="pid and optics per particle, ``.npy``")
     count: int = Field(ge=1)
     ordinal: int = Field(ge=0, description="Position in the stream")
     inverted: bool
     phase_flipped: bool
-    ctf_premultiplied: bool = False
     voltage_kv: float
     cs_mm: float
     amplitude_contrast: float
@@ -45,7 +31,9 @@ class HeldExposure(Record):
 
 
 class Classify2DState(Record):
-    """The classification so far; arrays are in ``model``, ``.npz`` without pickles."""
+    """The classification so far; arrays are in ``model``, ``.npz`` without pickles, and in the segments."""
+
+    schema_version: ClassVar[int] = 2
 
     seed: int
     model: FileRef | None = None
@@ -55,125 +43,50 @@ class Classify2DState(Record):
     box_px: int | None = None
     bin: float | None = None
     pixel_size_ang: Angstrom | None = Field(None, description="Of the particle stacks")
-    held: list[HeldExposure] = Field(default_factory=list)
-    settled: list[int] = Field(default_factory=list, description="Particles per class of the exposures no longer held")
-
-
-def hold_exposure(exposure: Exposure, particles: Particles, acquisition: Acquisition, ordinal: int, ctx: Context) -> HeldExposure:
-    """Write down all that is needed to look at the particles of one exposure again.
-
-    Raises
-    ------
-    ItemError
-        If an acquisition value is unset.
-    """
-    rows = particles_table(particles)
-    table = np.zeros(len(rows), dtype=_HELD_COLUMNS)
-    for name in set(_HELD_COLUMNS.names or ()) & set(rows.dtype.names or ()):
-        table[name] = rows[name]
-    with ctx.publish(f"_{exposure.name}_{exposure.id[:8]}_optics.npy") as out, out.path.open("wb") as handle:
-        np.save(handle, table, allow_pickle=False)
-    if particles.stack is None and particles.cutting is None:
-        raise ItemError(f"{exposure.name}: has {particles.count} particles but no images")
-    return HeldExposure(
-        id=exposure.id,
-        name=exposure.name,
-        stack=particles.stack,
-        cutting=particles.cutting,
-        micrograph=particles.micrograph,
-        table=out.ref,
-        count=particles.count,
-        ordinal=ordinal,
-        inverted=particles.inverted,
-        phase_flipped=particles.phase_flipped,
-        ctf_premultiplied=particles.ctf_premultiplied,
-        voltage_kv=acquisition.need("voltage_kv"),
-        cs_mm=acquisition.need("cs_mm"),
-        amplitude_contrast=acquisition.need("amplitude_contrast"),
+    segments: list[Segment] = Field(default_factory=list)
+    settled: list[int] = Field(default_factory=list, description="Particles per class that can not be looked at again")
+    held: list[HeldExposure] = Field(default_factory=list, description="Exposures of version 1 that are not in segments yet")
+    ids: list[int] = Field(default_factory=list, description="Of the class at each place")
+    born: list[int] = Field(default_factory=list, description="Version that showed the class at each place first")
+    next_id: int = 0
+    events: list[ClassEvent] = Field(default_factory=list)
+    resolution_ang: list[Angstrom | None] = Field(
+        default_factory=list, description="Of the class at each place, from halves that shared no average"
     )
 
-
-def choose_held(candidates: list[HeldExposure], *, seed: int, most: int) -> tuple[list[HeldExposure], list[HeldExposure]]:
-    """Split into the exposures kept for later passes, a random subset of at most ``most`` particles, and the others.
-
-    The subset of a longer stream is drawn as if from all of it: an exposure's rank depends on nothing but its id and the seed.
-    """
-
-    def rank(exposure: HeldExposure) -> bytes:
-        return hashlib.blake2b(f"{seed}:{exposure.id}".encode(), digest_size=8).digest()
-
-    total = 0
-    kept: set[str] = set()
-    for exposure in sorted(candidates, key=rank):
-        total += exposure.count
-        if total > most and kept:
-            break
-        kept.add(exposure.id)
-    return [e for e in candidates if e.id in kept], [e for e in candidates if e.id not in kept]
+    @classmethod
+    def upcast(cls, stored: dict[str, object], version: int) -> dict[str, object]:
+        """Read what version 1 stored: a sample of exposures, and classes whose ids are their places."""
+        if version != 1:
+            return super().upcast(stored, version)
+        settled = stored.get("settled")
+        n_classes = len(settled) if isinstance(settled, list) else 0
+        return {**stored, "ids": list(range(n_classes)), "born": [1] * n_classes, "next_id": n_classes}
 
 
-def load_table(exposure: HeldExposure, ctx: Context) -> NDArray[np.void]:
-    """Return pid, place, slice and optics of the particles of one exposure."""
-    return with_slices(np.load(ctx.path(exposure.table), allow_pickle=False))
-
-
-def load_particles(exposures: list[HeldExposure], *, setting: Setting, box_ang: float, ctx: Context) -> PolarParticles:
-    """Read and prepare the particles of exposures, in their order."""
-    parts = []
-    for exposure in exposures:
-        table = load_table(exposure, ctx)
-        images = read_images(exposure, table, ctx)  # (n, box, box)
-        ctf = _contrast(exposure, table, setting, box_ang)
-        half_set = ((np.arange(exposure.count) + exposure.ordinal) % 2).astype(np.int8)
-        parts.append(prepare_particles_2d(images, ctf, setting=setting, half_set=half_set))
-    return PolarParticles(
-        np.concatenate([part.signal for part in parts]),
-        np.concatenate([part.ctf_squared for part in parts]),
-        np.concatenate([part.power for part in parts]),
-        np.concatenate([part.half_set for part in parts]),
-    )
-
-
-def _contrast(exposure: HeldExposure, table: NDArray[np.void], setting: Setting, box_ang: float) -> Real:
-    """Return the contrast transfer with bright protein positive: ``(n, n_rings, half)``; 1 where the CTF is not known."""
-    grid = setting.grid
-    sign = 1.0 if exposure.inverted else -1.0
-    contrast = np.full((len(table), grid.n_rings, grid.half), sign, dtype=np.float32)
-    for i, row in enumerate(table):
-        optics = {name: float(row[name]) for name in OPTICS}
-        if not all(np.isfinite(value) for value in optics.values()):
-            continue
-        ctf = ctf_polar_2d(
-            grid,
-            box_ang=box_ang,
-            voltage_kv=exposure.voltage_kv,
-            cs_mm=exposure.cs_mm,
-            amplitude_contrast=exposure.amplitude_contrast,
-            **optics,
-        )
-        if exposure.ctf_premultiplied:
-            contrast[i] = sign * ctf * ctf
-        else:
-            contrast[i] = sign * np.abs(ctf) if exposure.phase_flipped else -sign * ctf
-    return contrast
+def count_members(state: Classify2DState) -> list[int]:
+    """Return the particles in the class at each place."""
+    total = np.array(state.settled, dtype=np.int64)
+    for counts in [*(one.counts for one in state.segments), *(one.counts for one in state.held)]:
+        total += np.array(counts or [0], dtype=np.int64)
+    return [int(count) for count in total]
 
 
 def save_model(model: Model, ctx: Context) -> FileRef:
     """Publish the arrays of a model."""
     averages, sums = model.averages, model.sums
+    arrays: dict[str, Any] = {
+        "images": averages.images,
+        "halves": averages.halves,
+        "correlation": averages.correlation,
+        "noise_power": averages.noise_power,
+        "signal": sums.signal,
+        "ctf_squared": sums.ctf_squared,
+        "weight": sums.weight,
+        "power": sums.power,
+    }
     with ctx.publish("_state.npz") as out, out.path.open("wb") as handle:
-        np.savez(
-            handle,
-            images=averages.images,
-            halves=averages.halves,
-            correlation=averages.correlation,
-            noise_power=averages.noise_power,
-            signal=sums.signal,
-            ctf_squared=sums.ctf_squared,
-            weight=sums.weight,
-            power=sums.power,
-            n_seen=np.int64(model.n_seen),
-        )
+        np.savez(handle, n_seen=np.int64(model.n_seen), **arrays)
     return out.ref
 
 

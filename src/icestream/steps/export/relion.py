@@ -19,6 +19,7 @@ from icestream.io.star import Table, append_star_rows, format_star_head, write_s
 from icestream.io.star_grow import settle_star_table
 from icestream.records import CTF_COLUMNS, Acquisition, CtfFit, Micrograph, Particles, Picks, Record, RelionProject
 from icestream.steps.export import relion_layout as layout
+from icestream.steps.export.relion_jobs import touch_nodes, write_job
 from icestream.steps.export.relion_layout import (
     COORDINATES_SUFFIX,
     CTF,
@@ -324,7 +325,7 @@ def _add_picks(state: ExportState, project: Path, image: str, picks: Picks) -> E
     """Write the coordinates of one micrograph and add it to the table of the picking job, which is begun if need be."""
     number = state.pick_number or choose_number(project, "AutoPick", note=_NOTE, first=PICK_NUMBER)
     job = pick_job(number)
-    _write_job(project, job)
+    write_job(project, job, note=_NOTE)
     name = f"{job.folder}/{Path(image).relative_to(MOTION.folder).with_suffix('')}{COORDINATES_SUFFIX}"
     target = project / name
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -358,21 +359,9 @@ def _write_pipeline(state: ExportState, project: Path) -> None:
     if not jobs:
         return
     for job, given in jobs.items():
-        _write_job(project, job)
+        write_job(project, job, note=_NOTE)
         if job.node is not None and given:
             publish_text(project / job.folder / job.node, f"{given[0].path}\n")
-        for name in job.nodes:
-            node = project / ".Nodes" / str(job.node_type) / name
-            node.parent.mkdir(parents=True, exist_ok=True)
-            node.touch()
+        touch_nodes(project, job)
     (project / ".gui_projectdir").touch()
     list_jobs(project, jobs, next_number=NEXT_NUMBER)
-
-
-def _write_job(project: Path, job: Job) -> None:
-    folder = project / job.folder
-    if not (folder / "RELION_JOB_EXIT_SUCCESS").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_star(folder / "job.star", layout.job_tables(job))
-        publish_text(folder / "note.txt", _NOTE)
-        publish_text(folder / "RELION_JOB_EXIT_SUCCESS", "")

@@ -31,7 +31,8 @@ class Job:
     """One job of the project.
 
     Types are the numbers RELION 3.1 gives to processes and nodes, and the words RELION 4 and later use instead. ``node`` is the
-    file that later jobs are given in RELION 3.1, where it is not the main table.
+    file that later jobs are given in RELION 3.1, where it is not the main table. ``further`` are other files that later jobs may
+    be given: name, type and word of each.
     """
 
     folder: str
@@ -41,6 +42,7 @@ class Job:
     node_type: int
     node_label: str
     node: str | None = None
+    further: tuple[tuple[str, int, str], ...] = ()
 
     @property
     def path(self) -> str:
@@ -50,7 +52,14 @@ class Job:
     @property
     def nodes(self) -> tuple[str, ...]:
         """Return the files that later jobs may be given, relative to the project."""
-        return (self.path,) if self.node is None else (f"{self.folder}/{self.node}", self.path)
+        return tuple(name for name, _, _ in self.typed_nodes)
+
+    @property
+    def typed_nodes(self) -> tuple[tuple[str, int, str], ...]:
+        """Return these files with their types, as a number and as a word."""
+        names = (self.path,) if self.node is None else (f"{self.folder}/{self.node}", self.path)
+        own = tuple((name, self.node_type, self.node_label) for name in names)
+        return own + tuple((f"{self.folder}/{name}", kind, label) for name, kind, label in self.further)
 
     @property
     def kind(self) -> str:
@@ -75,7 +84,7 @@ def add_jobs(tables: Mapping[str, Table], jobs: Jobs, *, next_number: int) -> di
     """
     counter = max(next_number, _counter(tables))
     processes = [_process_row(job) for job in jobs]
-    nodes = [_node_row(job, name) for job in jobs for name in job.nodes]
+    nodes = [_node_row(*node) for job in jobs for node in job.typed_nodes]
     inputs = [_edge(f"{job.folder}/", source=given.nodes[0]) for job, sources in jobs.items() for given in sources]
     outputs = [_edge(f"{job.folder}/", target=name) for job in jobs for name in job.nodes]
     wanted: dict[str, tuple[list[Row], int, tuple[str, ...]]] = {
@@ -106,8 +115,8 @@ def _process_row(job: Job) -> Row:
     return {f"rlnPipeLineProcess{key}": value for key, value in {"Name": f"{job.folder}/", "Alias": "None", **labels}.items()}
 
 
-def _node_row(job: Job, name: str) -> Row:
-    values = {"Name": name, "Type": str(job.node_type), "TypeLabel": job.node_label, "TypeLabelDepth": "1"}
+def _node_row(name: str, kind: int, label: str) -> Row:
+    values = {"Name": name, "Type": str(kind), "TypeLabel": label, "TypeLabelDepth": "1"}
     return {f"rlnPipeLineNode{key}": value for key, value in values.items()}
 
 

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from icestream.algorithms.particles.centre import centre_of_mass_2d, turn_yx
 from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
-from icestream.io.blocks import from_block
 from icestream.io.image import read_stack
 from icestream.io.particles import particles_table
 from icestream.io.picks import make_picks
 from icestream.records import Acquisition, ClassAssignments, ClassAverages, CtfFit, CtfLocal, Micrograph, Particles, Picks
+from icestream.steps.particles.assigned import newest_rows
 from icestream.steps.particles.extract import READS, SHIFT_MARGIN_PX, Cut, ExtractParams, cut_from, make_particles
 from icestream.steps.particles.places import places_on
 
@@ -41,8 +41,9 @@ def extract_coordinates(
 ) -> Picks:
     """Turn particles into picks on a micrograph of the same exposure, which may have other pixels or another motion correction.
 
-    With `assignments`, places are moved by the shifts that the classification found, and with `classes` to the centre of mass of
-    each class average too; nothing is rounded. Particles that it assigned to no class are left out. All keep their ``pid``.
+    With `assignments`, places are moved by the shifts that the classification found as the particles came; with `classes`, by the
+    newest ones and to the centre of mass of each class average. Nothing is rounded. Particles that it assigned to no class are
+    left out. All keep their ``pid``.
 
     Raises
     ------
@@ -52,13 +53,13 @@ def extract_coordinates(
     diameter_ang = params.diameter_ang or particles.diameter_ang
     if diameter_ang is None:
         raise ItemError("the diameter of the particles is not known: set diameter_ang")
-    if params.class_ids and assignments is None:
+    rows = newest_rows(particles, assignments, classes, ctx)
+    if params.class_ids and rows is None:
         raise ItemError("class_ids are chosen, but no assignments are connected")
     table = particles_table(particles).copy()
     places = places_on(micrograph, particles, table)  # (n, 2)
     removed: dict[str, NDArray[np.bool_]] = {}
-    if assignments is not None:
-        rows = assigned_rows(table, assignments)
+    if rows is not None:
         removed["not assigned to a class"] = rows["class_id"] < 0
         if params.class_ids:
             removed["of another class"] = ~np.isin(rows["class_id"], params.class_ids)
@@ -119,8 +120,8 @@ def centre_particles(
 ) -> Particles:
     """Cut particles again, as they were cut before, but about the centres that a classification found.
 
-    Each particle is moved by the shift of its assignment, and with `classes` to the centre of mass of its class average. A
-    particle without an assignment stays where it is; all keep their ``pid`` and their CTF.
+    Each particle is moved by the shift of its assignment; with `classes` of its newest one, and to the centre of mass of its
+    class average. A particle without an assignment stays where it is; all keep their ``pid`` and their CTF.
 
     Raises
     ------
@@ -134,7 +135,8 @@ def centre_particles(
             "extract_coordinates gives their centres as picks, which can be extracted"
         )
     table = particles_table(particles).copy()
-    shifts = shifts_on(micrograph, particles, assigned_rows(table, assignments), classes, ctx)
+    rows = newest_rows(particles, assignments, classes, ctx)
+    shifts = np.zeros((len(table), 2)) if rows is None else shifts_on(micrograph, particles, rows, classes, ctx)
     table["y_px"], table["x_px"] = (places_on(micrograph, particles, table) + shifts).T
     margin_px = max(cutting.margin_px, SHIFT_MARGIN_PX) if params.subpixel else cutting.margin_px
     how = Cut(
@@ -145,19 +147,6 @@ def centre_particles(
     )
     moved_px = float(np.median(np.hypot(*(shifts * cutting.area.bin_yx).T))) if len(table) else None
     return make_particles(micrograph, table, how, ctx).model_copy(update={"moved_px": moved_px})
-
-
-def assigned_rows(table: NDArray[Any], assignments: ClassAssignments) -> NDArray[Any]:
-    """Return the assignment of each particle of a table, found by ``pid``; one without has class -1 and no shift."""
-    known = from_block(assignments.block)
-    rows = np.zeros(len(table), dtype=known.dtype)
-    rows["pid"], rows["class_id"] = table["pid"], -1
-    order = np.argsort(known["pid"], kind="stable")
-    at = np.searchsorted(known["pid"], table["pid"], sorter=order)
-    found = at < len(known)
-    found[found] = known["pid"][order[at[found]]] == table["pid"][found]
-    rows[found] = known[order[at[found]]]
-    return rows
 
 
 def shifts_on(

@@ -142,6 +142,8 @@ class Wiring:
         if link.step in self.streams:
             return self.offered(self.streams[link.step])
         step_type = find_step(self.steps[link.step].use)
+        if link.output == "assignments" and step_type.assigns is not None:
+            return step_type.assigns
         ports = {port.name: port.record for port in step_type.ports}
         name = link.output.removeprefix("rejected").removeprefix(".")
         if step_type.is_filter:

@@ -1,4 +1,4 @@
-"""What Scipion's protocols from picking on are in icestream, as a table."""
+"""What Scipion's protocols of picking, extraction and export are in icestream, as a table."""
 
 from icestream.workflows.scipion.convert import (
     Convert,
@@ -138,39 +138,6 @@ _DEFOCUS_SAMPLE = Mapping(
     changed="the stream goes on after the first sample",
 )
 
-_STREAMING_2D = "classes grow with the stream instead of being made from one finished set"
-
-
-def _classify(*rules: Rule, lost: tuple[Lost, ...] = (), changed: str = _STREAMING_2D) -> Mapping:
-    outputs = (("outputParticles", None),)
-    return Mapping("classify2d", "classes", {"particles": ("inputParticles",)}, rules, lost, outputs, changed)
-
-
-_N_CLASSES = Rule("n_classes", ("numberOfClasses",), as_integer)
-_RELION_2D = _classify(
-    _N_CLASSES,
-    Rule("diameter_ang", ("maskDiameterA",), as_positive),
-    Rule("psi_step_deg", ("inplaneAngularSamplingDeg",), as_positive, "the coarsest step of the final search"),
-    lost=(Lost("regularisationParamT", (), "another scale there; tau_fudge is left at its default"),),
-)
-_CRYOSPARC_2D = _classify(_N_CLASSES, Rule("limit_ang", ("maximunResolution",), as_positive))
-_PCA_2D = _classify(
-    _N_CLASSES,
-    Rule("limit_ang", ("resolution",), as_positive),
-    lost=(
-        Lost("mode", (0,), "classes are always computed from scratch, not taken from another run"),
-        Lost("classificationBatch", (), "the first classes come after first_particles, left at its default"),
-    ),
-)
-_GL2D = _classify(
-    lost=(
-        Lost("numClasses", (), "an upper limit of a growing number there, the number of classes here, left at its default"),
-        Lost("blockSize", (), "updates come after batch_particles, left at its default"),
-    ),
-)
-_GL2D_STATIC = _classify(changed="classes are found in the data; they are not the fixed references of inputRefs")
-_CL2D = _classify(_N_CLASSES)
-
 _EXPORT_CHANGE = "a whole RELION project of micrographs, CTFs and particles, kept up to date"
 _EXPORT_PARTICLES = Mapping(
     "export_relion",
@@ -208,14 +175,7 @@ PARTICLE_PROTOCOLS: dict[str, Mapping] = {
     "ProtExtractCoords": _COORDINATES,
     "XmippProtCenterParticles": _CENTRE,
     "XmippProtMicDefocusSampler": _DEFOCUS_SAMPLE,
-    "ProtRelionClassify2D": _RELION_2D,
-    "CistemProtRefine2D": _CL2D,
-    "ProtCryo2D": _CRYOSPARC_2D,
-    **dict.fromkeys(("XmippProtClassifyPca", "XmippProtClassifyPcaStreaming"), _PCA_2D),
-    **dict.fromkeys(("XmippProtStrGpuCrrCL2D", "XmippProtGpuCrrCL2D"), _GL2D),
-    "XmippProtStrGpuCrrSimple": _GL2D_STATIC,
-    "XmippProtCL2D": _CL2D,
     "ProtRelionExportParticles": _EXPORT_PARTICLES,
     "ProtRelionExportCtf": _EXPORT_CTF,
 }
-"""Picking, extraction, sampling, 2D classification and export, by class name."""
+"""Picking, extraction, sampling and export, by class name."""

@@ -26,6 +26,7 @@ COLLECTS = frozenset({"batches", "milestones"})
 _DEFAULT_COUNT = 10_000
 _MOST_MILESTONES = 10
 _BY_PARTICLES = 2
+_TEMPLATE_2D = "input2dProtocol"
 _WAITING = ("waitingTime", "waitTime", "timeout", "seconds")
 
 
@@ -37,6 +38,8 @@ class Flow:
     params: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     also: dict[str, str] = field(default_factory=dict)
+    classifies: str | None = None
+    """Each set of particles is classified: the parameter that names the protocol whose parameters that has."""
 
 
 @dataclass(frozen=True)
@@ -146,18 +149,17 @@ def _wait(reader: Reader, _counted: str) -> Flow:
 
 def _streamer_2d(reader: Reader, _counted: str) -> Flow:
     size = _count(reader, "batchSize", 25_000)
-    told = "classify2d itself follows the stream; connect a step that works on closed sets"
     most = _most_sets(reader, size)
     skipped = _number(reader, "startingNumber", 0) or 0
-    notes = (told, *([f"startingNumber {skipped:g}: the first particles are not left out"] if skipped > 0 else []))
+    notes = (f"startingNumber {skipped:g}: the first particles are not left out",) if skipped > 0 else ()
     if _flag(reader, "cumulativeBatch", default=False):
         shown = min(most or _MOST_MILESTONES, _MOST_MILESTONES)
         params: dict[str, Any] = {"at": [size * number for number in range(1, shown + 1)], "counted": "particles"}
         if most == shown:
-            return Flow("milestones", {**params, "then": "stop"}, notes)
-        return Flow("milestones", params, (f"the first {_MOST_MILESTONES} sets, then doublings", *notes))
+            return Flow("milestones", {**params, "then": "stop"}, notes, classifies=_TEMPLATE_2D)
+        return Flow("milestones", params, (f"the first {_MOST_MILESTONES} sets, then doublings", *notes), classifies=_TEMPLATE_2D)
     limit = {} if most is None else {"max_batches": most}
-    return Flow("batches", {"count": size, "counted": "particles", **limit}, notes)
+    return Flow("batches", {"count": size, "counted": "particles", **limit}, notes, classifies=_TEMPLATE_2D)
 
 
 def _most_sets(reader: Reader, size: int) -> int | None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from icestream.workflows.scipion.classes import CLASS_PROTOCOLS, class_mapping_of
 from icestream.workflows.scipion.micrographs import MICROGRAPH_PROTOCOLS
 from icestream.workflows.scipion.parse import Protocol
 from icestream.workflows.scipion.particles import PARTICLE_PROTOCOLS
@@ -10,7 +11,13 @@ from icestream.workflows.scipion.picking import PICKING_PROTOCOLS
 from icestream.workflows.scipion.quality import CTF_CONSENSUS, QUALITY_PROTOCOLS, compares_two
 from icestream.workflows.scipion.rules import Lost, Mapping
 
-MAPPED: dict[str, Mapping] = {**MICROGRAPH_PROTOCOLS, **QUALITY_PROTOCOLS, **PICKING_PROTOCOLS, **PARTICLE_PROTOCOLS}
+MAPPED: dict[str, Mapping] = {
+    **MICROGRAPH_PROTOCOLS,
+    **QUALITY_PROTOCOLS,
+    **PICKING_PROTOCOLS,
+    **PARTICLE_PROTOCOLS,
+    **CLASS_PROTOCOLS,
+}
 """Every protocol that has an equivalent, by class name."""
 
 _CONSENSUS_CLASSES = ("XmippProtCTFConsensus", "XmippProtCTFSelection")
@@ -20,8 +27,11 @@ def mapping_of(protocol: Protocol, others: Iterable[Protocol] = ()) -> Mapping:
     """Return what becomes of a protocol of `MAPPED`, as its parameters and those of the other protocols say."""
     if protocol.class_name in _CONSENSUS_CLASSES and compares_two(protocol):
         return CTF_CONSENSUS
+    known = {other.id: other for other in others}
+    if protocol.class_name in CLASS_PROTOCOLS:
+        return class_mapping_of(protocol, known)
     mapping = MAPPED[protocol.class_name]
-    if mapping.use == "ctf" and _is_second_opinion(protocol, {other.id: other for other in others}):
+    if mapping.use == "ctf" and _is_second_opinion(protocol, known):
         return replace(mapping, use="ctf_equiphase", changed="fitted in another way than the first CTF, to compare the two")
     return mapping
 
@@ -52,7 +62,6 @@ class Unmapped:
 _MICROGRAPHS, _MOVIES = ("inputMicrographs",), ("inputMovies",)
 _COORDINATES, _PARTICLES, _CLASSES = ("inputCoordinates",), ("inputParticles", "inputSet"), ("inputClasses", "inputRefs")
 _NO_3D = Unmapped("there is no 3D reconstruction yet")
-_NO_2D_CHOICE = Unmapped("classes are not chosen automatically yet", _CLASSES)
 _BY_HAND = Unmapped("nothing is done by hand in a workflow; use an automatic picker")
 _MONITOR = Unmapped("needs no step: icestream status and icestream report show it for every session")
 _NO_IMPORT = Unmapped("only movies, micrographs, gain references and picks can be imported yet")
@@ -119,13 +128,9 @@ UNMAPPED: dict[str, Unmapped] = {
     "ProtUserSubSet": Unmapped("a part that was chosen by hand is not translated; reject exposures by hand", ("inputObject",)),
     "ProtCreateStreamData": Unmapped("data for tests are written by icestream simulate"),
     # 2D
-    "XmippProtEliminateEmptyClasses": _NO_2D_CHOICE,
-    "XmippProtCL2DClustering": _NO_2D_CHOICE,
-    "XmippProtCL2DMap": _NO_2D_CHOICE,
-    "CryoassessProt2D": _NO_2D_CHOICE,
-    "ProtRelionSelectClasses2D": _NO_2D_CHOICE,
-    "ProtClassesSelector": _NO_2D_CHOICE,
-    "ProtGoodClassesExtractor": Unmapped("particles of good classes are not taken out yet"),
+    "XmippProtCL2DClustering": Unmapped("classes are not clustered", _CLASSES),
+    "XmippProtCL2DMap": Unmapped("classes are not chosen on a map; name them in keep of a select_classes step", _CLASSES),
+    "ProtClassesSelector": Unmapped("the first classes by size are not chosen; use a select_classes step", _CLASSES),
     # 3D
     **dict.fromkeys(
         (

@@ -289,9 +289,25 @@ class _Translator:
         if links[0].step in self._gains:
             self._gains[name] = self._gains[links[0].step]
         self._wiring.made[protocol.id] = (name, Mapping(flow.use, name, {}))
+        notes += self._classify_sets(protocol, flow, Link(name, "out"))
         rest = keep_unread(protocol, {*mapping.inputs, *flow.also.values(), *mapping.fields, *mapping.reads})
         self.result.rows.append(Row(protocol, name, CHANGED if notes else MAPPED_SAME, tuple(notes), rest))
         self._list_fields(protocol, {key: f"--set {name}.{ours}" for key, ours in mapping.fields.items() if ours in params})
+
+    def _classify_sets(self, protocol: Protocol, flow: Flow, sets: Link) -> list[str]:
+        """Add the classification of closed sets of particles; return what a person should know."""
+        if flow.classifies is None or not issubclass(self._wiring.offered(sets), Particles):
+            return []
+        named = [self._protocols.get(pointer.protocol) for pointer in protocol.pointers.get(flow.classifies, ())]
+        pattern = next((one for one in named if one is not None and one.class_name in MAPPED), None)
+        params: dict[str, Any] = {}
+        if pattern is not None:
+            params = read_params(Reader(pattern), mapping_of(pattern, self._protocols.values())).params
+            known = find_step("classify2d_batch").params.model_fields
+            params = {name: value for name, value in params.items() if name in known}
+        step = self._name("classes_of_sets")
+        self._add_step(step, "classify2d_batch", protocol, {"particles": str(sets)}, params)
+        return [f"each set is classified by the step {step}"]
 
     def _hold_others(self, protocol: Protocol, mapping: FlowMapping) -> None:
         """Leave out what reads no stream; one that holds until a time or a person holds those that wait for it."""

@@ -1,0 +1,151 @@
+"""Passes over particles: which class average each one shows, and what all of them add up to."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from icestream.algorithms.classes.blending import add_sums, keep_supported
+from icestream.algorithms.classes.outliers import measure_residual
+from icestream.algorithms.classify2d.em import Assignment, Model, Setting, assign, expect, level_at, maximise
+from icestream.algorithms.classify2d.model import Averages, Sums, smooth_curves, sum_poses_2d
+from icestream.algorithms.classify2d.search import PolarParticles
+from icestream.algorithms.fourier import frequency_radius_2d
+from icestream.errors import ItemError
+from icestream.flow import Context
+from icestream.steps.classify2d.segments import Prepared, Segment, note_assignment, pieces, read_table, sample_polar
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How the working images relate to the particle stacks: side of the box in Å, stack pixels in a working pixel."""
+
+    setting: Setting
+    box_ang: float
+    stack_px: float
+
+    def polar(self, prepared: Prepared) -> PolarParticles:
+        """Make particles ready for comparison."""
+        return sample_polar(prepared, setting=self.setting, box_ang=self.box_ang)
+
+
+def look(particles: PolarParticles, averages: Averages, *, setting: Setting) -> tuple[Sums, Assignment]:
+    """Compare particles with averages once; return what they add up to, and the best pose of each."""
+    level = level_at(setting, setting.grid.n_rings)
+    poses = expect(particles, averages, setting=setting, level=level)
+    sums = sum_poses_2d(particles, poses, level=level, n_classes=setting.n_classes)
+    order = np.lexsort((-poses.weight, poses.particle))
+    best = order[np.searchsorted(poses.particle[order], np.arange(len(particles)))]  # (n,)
+    psi = poses.turn[best].astype(np.float64) * (2 * np.pi / level.grid.n_angles)
+    y, x = level.shifts_yx_px[poses.shift[best]].T
+    moved = np.stack([x * np.sin(psi) + y * np.cos(psi), x * np.cos(psi) - y * np.sin(psi)], axis=1)  # (n, 2)
+    found = Assignment(
+        poses.class_id[best], np.rad2deg(psi).astype(np.float32), moved.astype(np.float32), poses.weight[best], poses.gain
+    )
+    return sums, found
+
+
+def residual_of(particles: PolarParticles, found: Assignment, averages: Averages, *, setting: Setting) -> NDArray[np.float32]:
+    """Return what particles have beside their class, at low resolution, in units of noise: ``(n,)``."""
+    n_rings = min(setting.grid.n_rings, 2 * setting.start_ring)
+    return measure_residual(
+        particles, averages.images, found, noise_power=averages.noise_power, grid=setting.grid, n_rings=n_rings
+    )
+
+
+def restore(sums: Sums, old: Averages, *, setting: Setting) -> Averages:
+    """Turn sums into averages; classes that nobody supports keep their old ones."""
+    level = level_at(setting, setting.grid.n_rings)
+    new = maximise(sums, setting=setting, level=level, noise_power=old.noise_power)
+    return keep_supported(old, new, sums.weight.sum(axis=0))
+
+
+def look_at_segments(
+    segments: list[Segment],
+    averages: Averages,
+    *,
+    scale: Scale,
+    version: int,
+    ctx: Context,
+    report: Callable[[float, str], None] | None = None,
+) -> tuple[Sums, list[NDArray[np.void]]]:
+    """Pass over all particles of some segments, in pieces; return their sums, and their tables with the new assignments."""
+    total: Sums | None = None
+    tables = []
+    done, count = 0, max(1, sum(segment.count for segment in segments))
+    for segment in segments:
+        table = read_table(segment, ctx)
+        for rows, piece in pieces(segment, table, ctx):
+            polar = scale.polar(piece)
+            sums, found = look(polar, averages, setting=scale.setting)
+            total = sums if total is None else add_sums(total, sums)
+            note_assignment(table[rows], found, scale=scale.stack_px, version=version)
+            table["residual"][rows] = residual_of(polar, found, averages, setting=scale.setting)
+            done += len(piece)
+            if report is not None:
+                report(done / count, f"{done} of {count} particles")
+        tables.append(table)
+    if total is None:
+        raise ItemError("a pass over particles needs at least one")
+    return total, tables
+
+
+def half_averages(averages: Averages) -> tuple[Averages, Averages]:
+    """Return averages of each half set alone, filtered to what the halves agree on.
+
+    Particles of one half that are compared with the averages of the other judge a classification they had no part in.
+    """
+    box = averages.images.shape[-1]
+    curves = smooth_curves(averages.correlation)  # (k, n_rings); the Wiener filter of a half set is its FRC
+    by_ring = np.zeros((len(curves), box))
+    by_ring[:, 1 : curves.shape[1] + 1] = curves[:, : box - 1]
+    ring = np.minimum(np.rint(frequency_radius_2d(box, box) * box).astype(np.int64), box - 1)
+    weights = by_ring[:, ring]  # (k, box, box // 2 + 1)
+    weights[:, 0, 0] = 1.0
+
+    def alone(half: int) -> Averages:
+        images = fft.irfft2(fft.rfft2(averages.halves[half]) * weights, s=(box, box)).astype(np.float32)
+        return replace(averages, images=images)
+
+    return alone(0), alone(1)
+
+
+def judge(model: Model, particles: PolarParticles, noise_power: NDArray[np.float32], *, setting: Setting) -> float:
+    """Return the cross-validated log likelihood ratio of a particle, mean: each half set against the averages of the other."""
+    total = 0.0
+    for half, averages in enumerate(half_averages(replace(model.averages, noise_power=noise_power))):
+        rows = np.flatnonzero(particles.half_set != half)
+        if rows.size:
+            total += float(assign(particles.take(rows), replace(model, averages=averages), setting=setting).score.sum())
+    return total / max(len(particles), 1)
+
+
+def independent_correlation(model: Model, particles: PolarParticles, *, setting: Setting, passes: int = 2) -> NDArray[np.float64]:
+    """Return the FRC ``(k, n_rings)`` of half sets that were aligned to averages of their own, as all particles would give it.
+
+    What two halves share because both were aligned to one average is lost while each follows its own. The signal-to-noise ratio
+    of a subset grows with the number of particles.
+    """
+    parts: list[Sums] = []
+    for half, start in enumerate(half_averages(model.averages)):
+        mine = particles.take(np.flatnonzero(particles.half_set == half))
+        if not len(mine):
+            return model.averages.correlation
+        averages, sums = start, None
+        for _ in range(passes):
+            sums, _found = look(mine, averages, setting=setting)
+            doubled = add_sums(sums, replace(sums, signal=sums.signal[::-1], ctf_squared=sums.ctf_squared[::-1]))
+            averages = replace(averages, images=_filtered(restore(doubled, averages, setting=setting), model.averages))
+        parts.append(sums if sums is not None else model.sums)
+    whole = restore(add_sums(*parts), model.averages, setting=setting)
+    curve = np.clip(whole.correlation, 0.0, 0.999)
+    more = model.n_seen / max(len(particles), 1)
+    ratio = more * curve / (1 - curve)
+    return ratio / (1 + ratio)
+
+
+def _filtered(half: Averages, whole: Averages) -> NDArray[np.float32]:
+    """Return the images of one half set, filtered by the agreement of both."""
+    return half_averages(replace(half, correlation=whole.correlation))[0].images

@@ -1,0 +1,197 @@
+"""The particles of a classification on disk: small prepared images, and a table with the newest assignment of each.
+
+Particles are kept in segments, one for each call that brought some. The images of a segment are written once, at the working size
+and with 16 bits; its table is written again whenever its particles were looked at again. Both are read in pieces, so memory does
+not grow with the session.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy import fft
+
+from icestream.algorithms.classify2d.ctf import ctf_polar_2d
+from icestream.algorithms.classify2d.em import Assignment, Setting, prepare_particles_2d
+from icestream.algorithms.classify2d.search import PolarParticles
+from icestream.algorithms.fourier import resize_spectrum_2d, shift_spectrum_2d
+from icestream.errors import ItemError
+from icestream.flow import Context
+from icestream.io.particles import particles_table
+from icestream.records import CTF_COLUMNS, POSE, Acquisition, FileRef, Particles, Record
+from icestream.steps.particles.assigned import micrograph_key
+from icestream.steps.particles.reading import read_particles
+
+OPTICS = tuple(column.name for column in CTF_COLUMNS)
+_SCOPE = ("voltage_kv", "cs_mm", "amplitude_contrast")
+TABLE = np.dtype(
+    [
+        ("micrograph", "S32"),
+        ("exposure", "S32"),
+        ("pid", "<i8"),
+        ("slice", "<i4"),
+        ("half", "i1"),
+        ("sign", "i1"),
+        ("flipped", "?"),
+        *((name, "<f4") for name in (*OPTICS, *_SCOPE)),
+        *((column.name, f"<{column.dtype}") for column in POSE),
+        ("probability", "<f4"),
+        ("residual", "<f4"),
+        ("version", "<i4"),
+    ]
+)
+"""One particle: where it is from, its optics, its newest assignment; ``class_id`` is the place of the class here, -1 before."""
+
+AT_ONCE = 1000
+"""Particles in memory at a time."""
+
+
+class Segment(Record):
+    """Particles that came together; ``counts`` are those in the class at each place."""
+
+    images: FileRef
+    table: FileRef
+    count: int = Field(ge=1)
+    version: int = Field(0, description="That looked at them last")
+    counts: list[int] = Field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Particles as they are kept: images ``(n, size, size)`` and table ``(n,)``."""
+
+    images: NDArray[np.float16]
+    table: NDArray[np.void]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+def prepare(
+    particles: Particles, acquisition: Acquisition, *, setting: Setting, name: str, exposure_id: str, ordinal: int, ctx: Context
+) -> Prepared:
+    """Read the particles of one exposure and make them small.
+
+    Raises
+    ------
+    ItemError
+        An acquisition value is unset, the particles have no images, or those were multiplied by their CTF.
+    """
+    if particles.ctf_premultiplied:
+        raise ItemError(f"{name}: its particles were multiplied by their CTF; classification needs them extracted without that")
+    rows = particles_table(particles)
+    if len(rows) != particles.count:
+        raise ItemError(f"{name}: has a table of {len(rows)} particles, its record says {particles.count}")
+    table = np.zeros(len(rows), dtype=TABLE)
+    table["micrograph"], table["exposure"] = micrograph_key(particles), exposure_id.encode()
+    table["pid"], table["slice"] = rows["pid"], rows["slice"]
+    table["half"] = (np.arange(len(rows)) + ordinal) % 2
+    table["sign"], table["flipped"] = 1 if particles.inverted else -1, particles.phase_flipped
+    for column in OPTICS:
+        table[column] = rows[column]
+    for column in _SCOPE:
+        table[column] = acquisition.need(column)
+    table["class_id"], table["score"] = -1, np.nan
+    images = shrink_2d(read_particles(particles, ctx), size=setting.grid.box_px)  # (n, size, size)
+    return Prepared(images.astype(np.float16), table)
+
+
+def shrink_2d(images: NDArray[Any], *, size: int) -> NDArray[np.float32]:
+    """Bring images to ``size`` by Fourier cropping, with the centre at ``size // 2``: ``(n, size, size)``."""
+    box = images.shape[-1]
+    spectra = resize_spectrum_2d(fft.rfft2(np.asarray(images, np.float32)), shape=(box, box), new_shape=(size, size))
+    offset = size // 2 - (box // 2) * size / box
+    if offset:
+        spectra = shift_spectrum_2d(spectra, (offset, offset), width=size)
+    small: NDArray[np.float32] = fft.irfft2(spectra, s=(size, size)).astype(np.float32)
+    return small
+
+
+def write_segment(prepared: Prepared, *, suffix: str, ctx: Context) -> Segment:
+    """Publish particles that were prepared."""
+    with ctx.publish(f"_{suffix}_images.npy") as images, images.path.open("wb") as handle:
+        np.save(handle, prepared.images, allow_pickle=False)
+    return Segment(images=images.ref, table=_write_table(prepared.table, suffix, ctx), count=len(prepared))
+
+
+def rewrite_table(
+    segment: Segment, table: NDArray[np.void], *, n_classes: int, version: int, suffix: str, ctx: Context
+) -> Segment:
+    """Publish the table of a segment again, after its particles were looked at."""
+    counts = np.bincount(table["class_id"], minlength=n_classes)
+    changes = {
+        "table": _write_table(table, suffix, ctx),
+        "version": version,
+        "counts": [int(count) for count in counts],
+    }
+    return segment.model_copy(update=changes)
+
+
+def _write_table(table: NDArray[np.void], suffix: str, ctx: Context) -> FileRef:
+    with ctx.publish(f"_{suffix}_table.npy") as out, out.path.open("wb") as handle:
+        np.save(handle, table, allow_pickle=False)
+    return out.ref
+
+
+def read_table(segment: Segment, ctx: Context) -> NDArray[np.void]:
+    """Return the table of a segment, to be changed at will."""
+    table: NDArray[np.void] = np.load(ctx.path(segment.table), allow_pickle=False)
+    return table
+
+
+def pieces(segment: Segment, table: NDArray[np.void], ctx: Context, *, most: int = AT_ONCE) -> Iterator[tuple[slice, Prepared]]:
+    """Give the particles of a segment piece by piece, with where they are in it."""
+    images = np.load(ctx.path(segment.images), mmap_mode="r", allow_pickle=False)
+    for start in range(0, len(table), most):
+        rows = slice(start, min(start + most, len(table)))
+        yield rows, Prepared(np.array(images[rows]), table[rows])
+
+
+def take(segment: Segment, rows: NDArray[np.int64], ctx: Context) -> Prepared:
+    """Return some particles of a segment."""
+    images = np.load(ctx.path(segment.images), mmap_mode="r", allow_pickle=False)
+    return Prepared(np.array(images[rows]), read_table(segment, ctx)[rows])
+
+
+def join(parts: Sequence[Prepared]) -> Prepared:
+    """Return the particles of all parts."""
+    return Prepared(np.concatenate([part.images for part in parts]), np.concatenate([part.table for part in parts]))
+
+
+def sample_polar(prepared: Prepared, *, setting: Setting, box_ang: float) -> PolarParticles:
+    """Make particles ready for comparison with class averages."""
+    contrast = _contrast(prepared.table, setting, box_ang)
+    images = prepared.images.astype(np.float32)
+    return prepare_particles_2d(images, contrast, setting=setting, half_set=prepared.table["half"].astype(np.int8))
+
+
+def note_assignment(table: NDArray[np.void], found: Assignment, *, scale: float, version: int) -> None:
+    """Write assignments, whose shifts are in working pixels of ``scale`` stack pixels, into the rows of a table."""
+    table["class_id"], table["psi_deg"] = found.class_id, found.psi_deg
+    table["shift_y_px"], table["shift_x_px"] = (found.shift_yx_px * scale).T
+    table["score"], table["probability"], table["version"] = found.score, found.probability, version
+
+
+def _contrast(table: NDArray[np.void], setting: Setting, box_ang: float) -> NDArray[np.float32]:
+    """Return the contrast transfer with bright protein positive: ``(n, n_rings, half)``; 1 where the CTF is not known."""
+    grid = setting.grid
+    contrast = np.empty((len(table), grid.n_rings, grid.half), dtype=np.float32)
+    optics = np.ascontiguousarray(np.stack([table[name] for name in (*OPTICS, *_SCOPE)], axis=1))  # (n, 7)
+    same = optics.view(f"V{optics.dtype.itemsize * optics.shape[1]}").ravel()  # as bytes, so that NaN equals NaN
+    _, first, which = np.unique(same, return_index=True, return_inverse=True)
+    for i, row in enumerate(optics[first]):
+        contrast[which == i] = _transfer(dict(zip((*OPTICS, *_SCOPE), row.tolist(), strict=True)), setting, box_ang)
+    sign = table["sign"].astype(np.float32)[:, None, None]
+    flipped = table["flipped"][:, None, None]
+    return np.where(flipped, np.abs(contrast), contrast) * sign
+
+
+def _transfer(optics: dict[str, float], setting: Setting, box_ang: float) -> NDArray[np.float32]:
+    """Return minus the CTF, which is the contrast of bright protein; 1 where the CTF is not known."""
+    grid = setting.grid
+    if not all(np.isfinite(value) for value in optics.values()):
+        return np.ones((grid.n_rings, grid.half), dtype=np.float32)
+    return -ctf_polar_2d(grid, box_ang=box_ang, **optics)
