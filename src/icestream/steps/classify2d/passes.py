@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from icestream.algorithms.classes.blending import add_sums, keep_supported
-from icestream.algorithms.classes.outliers import measure_residual
+from icestream.algorithms.classes.outliers import measure_match
 from icestream.algorithms.classify2d.em import Assignment, Model, Setting, assign, expect, level_at, maximise
 from icestream.algorithms.classify2d.model import Averages, Sums, smooth_curves, sum_poses_2d
 from icestream.algorithms.classify2d.search import PolarParticles
@@ -47,12 +47,12 @@ def look(particles: PolarParticles, averages: Averages, *, setting: Setting) -> 
     return sums, found
 
 
-def residual_of(particles: PolarParticles, found: Assignment, averages: Averages, *, setting: Setting) -> NDArray[np.float32]:
-    """Return what particles have beside their class, at low resolution, in units of noise: ``(n,)``."""
+def match_of(
+    particles: PolarParticles, found: Assignment, averages: Averages, *, setting: Setting
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return how much of its class each particle has, and what it has beside it, at low resolution: ``(n,)`` each."""
     n_rings = min(setting.grid.n_rings, 2 * setting.start_ring)
-    return measure_residual(
-        particles, averages.images, found, noise_power=averages.noise_power, grid=setting.grid, n_rings=n_rings
-    )
+    return measure_match(particles, averages.images, found, noise_power=averages.noise_power, grid=setting.grid, n_rings=n_rings)
 
 
 def restore(sums: Sums, old: Averages, *, setting: Setting) -> Averages:
@@ -82,7 +82,7 @@ def look_at_segments(
             sums, found = look(polar, averages, setting=scale.setting)
             total = sums if total is None else add_sums(total, sums)
             note_assignment(table[rows], found, scale=scale.stack_px, version=version)
-            table["residual"][rows] = residual_of(polar, found, averages, setting=scale.setting)
+            table["amplitude"][rows], table["residual"][rows] = match_of(polar, found, averages, setting=scale.setting)
             done += len(piece)
             if report is not None:
                 report(done / count, f"{done} of {count} particles")

@@ -39,6 +39,7 @@ TABLE = np.dtype(
         *((name, "<f4") for name in (*OPTICS, *_SCOPE)),
         *((column.name, f"<{column.dtype}") for column in POSE),
         ("probability", "<f4"),
+        ("amplitude", "<f4"),
         ("residual", "<f4"),
         ("version", "<i4"),
     ]
