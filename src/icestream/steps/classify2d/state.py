@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from icestream.algorithms.classify2d.ctf import ctf_polar_2d
 from icestream.algorithms.classify2d.em import Model, Setting, prepare_particles_2d
-from icestream.algorithms.classify2d.model import Averages, Sums
-from icestream.algorithms.classify2d.polar import Real
-from icestream.algorithms.classify2d.search import PolarParticles
+from icestream.algorithms.classify2d.model import Averages, Sums, orders_of_stored
+from icestream.algorithms.scoring.contrast import ctf_polar_2d
+from icestream.algorithms.scoring.particles import PolarParticles
+from icestream.algorithms.scoring.polar import Real
 from icestream.errors import ItemError
 from icestream.flow import Context, Exposure
 from icestream.io.blocks import from_block
@@ -171,5 +171,5 @@ def load_model(ref: FileRef, ctx: Context) -> Model:
     """Read the arrays of a model, bit for bit as they were."""
     with np.load(ctx.path(ref), allow_pickle=False) as stored:
         averages = Averages(stored["images"], stored["halves"], stored["correlation"], stored["noise_power"])
-        sums = Sums(stored["signal"], stored["ctf_squared"], stored["weight"], stored["power"])
+        sums = Sums(*orders_of_stored(stored["signal"], stored["ctf_squared"]), stored["weight"], stored["power"])
         return Model(averages, sums, int(stored["n_seen"]))

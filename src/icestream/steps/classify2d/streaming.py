@@ -6,9 +6,9 @@ import numpy as np
 from scipy.fft import next_fast_len
 
 from icestream.algorithms.classify2d.em import Assignment, Model, Setting, add_batch, anneal, assign, seed_averages
-from icestream.algorithms.classify2d.polar import PolarGrid
-from icestream.algorithms.classify2d.search import PolarParticles
 from icestream.algorithms.frc import resolution_at_threshold_ang
+from icestream.algorithms.scoring.particles import PolarParticles
+from icestream.algorithms.scoring.polar import PolarGrid
 from icestream.errors import ItemError
 from icestream.flow import Accumulator, Context, Exposure, Field, Params, Progress, Update, Verdict, keep, step, wait
 from icestream.io.blocks import dtype_of, to_block
@@ -62,7 +62,7 @@ class Classify2DParams(Params):
 
 @step.accumulate(
     "classify2d",
-    version=1,
+    version=2,
     assigns=ClassAssignments,
     reads=("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast"),
     memory_gb=2,
