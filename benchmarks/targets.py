@@ -45,6 +45,7 @@ class Target:
 SCRIPTS: dict[str, str] = {
     "apoferritin_session": "DATA NEW_FOLDER",
     "classify2d_accuracy": "--relion",
+    "classify2d_quality": "",
     "ctf_accuracy": "",
     "ctf_agreement": "--count 60 --seed 11",
     "ctf_bound": "",

@@ -326,19 +326,23 @@ def add_batch(model: Model, particles: PolarParticles, *, n_fresh: int, setting:
 def assign(particles: PolarParticles, model: Model, *, setting: Setting) -> Assignment:
     """Return the best pose of each particle, polished to between the steps of the search."""
     level = level_of(model.averages, setting)
-    orders = reference_orders_2d(model.averages.images, grid=setting.grid)
-    poses = search_classes(particles, orders, model.averages.noise_power, setting=setting, level=level)
+    poses = expect(particles, model.averages, setting=setting, level=level)
+    return commit(particles, poses, model.averages, setting=setting, level=level)
+
+
+def commit(particles: PolarParticles, poses: Poses, averages: Averages, *, setting: Setting, level: Level) -> Assignment:
+    """Return the most likely of the poses that a search at a level found for each particle, polished."""
     best = poses.best()  # (n,)
     polished = polish_poses_2d(
         particles,
-        orders,
+        reference_orders_2d(averages.images, grid=setting.grid),
         class_id=poses.class_id[best],
         psi_rad=poses.turn[best] * (2 * np.pi / level.grid.n_angles),
         shift_yx_px=level.shifts_yx_px[poses.shift[best]],
         grid=setting.grid,
         level=level,
         shift_step_px=shift_step(setting, level.grid.n_rings),
-        noise_power=model.averages.noise_power,
+        noise_power=averages.noise_power,
         overlap=setting.overlap,
     )
     psi = polished.psi_rad % (2 * np.pi)

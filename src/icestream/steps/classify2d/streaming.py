@@ -29,6 +29,8 @@ from icestream.units import Angstrom, Degree
 
 _EDGE_PX = 3.0
 _START_ANG = 40.0
+_START_WAVES = 3.0
+"""Waves across a particle with which a classification begins, unless that is finer than 40 Å."""
 _WARM_ANG = 25.0
 _BALANCED = 0.6
 
@@ -163,7 +165,7 @@ def plan_classification(params: Classify2DParams, *, box_px: int, pixel_size_ang
         mask_radius_px=radius_px,
         edge_px=_EDGE_PX,
         max_shift_px=params.max_shift_ang / pixel_ang,
-        start_ring=min(n_rings, max(3, round(box_ang / _START_ANG))),
+        start_ring=min(n_rings, max(3, round(min(box_ang / _START_ANG, _START_WAVES * size / (2 * radius_px))))),
         warm_ring=min(n_rings, max(3, round(box_ang / _WARM_ANG))),
         tau_fudge=params.tau_fudge,
         forgetting=params.forgetting,
