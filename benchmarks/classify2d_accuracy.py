@@ -17,22 +17,32 @@ import numpy as np
 
 from icestream.algorithms.classify2d.em import Setting, anneal, assign, expect, level_of, seed_averages
 from icestream.algorithms.classify2d.model import sum_poses_2d
+from icestream.algorithms.scoring.polar import PolarGrid
 from icestream.io.preview import write_mosaic
-from icestream.steps.classify2d.streaming import Classify2DParams, plan_classification
 from particle_sets import FoundClasses, ParticleSet, find_phantom, judge, make_set, prepare
 from relion_classes import classify_with_relion
 
 PHANTOMS = ("powerfit", "4zxb", "6msm", "builtin")
 BALANCED = 0.6
+EDGE_PX, SHIFT_PX = 3.0, 4.0
 
 
 def setting_for(given: ParticleSet, n_classes: int) -> Setting:
-    """Return how the step would classify a set, with a mask a tenth wider than the particle and shifts up to 4 pixels."""
-    pixel = given.pixel_size_ang
-    params = Classify2DParams(
-        n_classes=n_classes, diameter_ang=1.1 * given.diameter_ang, limit_ang=2.3 * pixel, max_shift_ang=4 * pixel
+    """Return a mask a tenth wider than the particle, shifts up to 4 pixels, and rings to 0.87 of Nyquist."""
+    box, radius = given.box_px, min(0.55 * given.diameter_ang / given.pixel_size_ang, given.box_px / 2 - EDGE_PX)
+    n_rings = int(box / 2.3)
+    n_angles = 24 * int(np.ceil(2 * np.pi * n_rings * min(2 * (radius + SHIFT_PX + EDGE_PX) / box, 1.0) / 24))
+    return Setting(
+        grid=PolarGrid(box, n_rings, n_angles),
+        n_classes=n_classes,
+        mask_radius_px=radius,
+        edge_px=EDGE_PX,
+        max_shift_px=SHIFT_PX,
+        start_ring=max(3, round(3 * box / (2 * radius))),
+        warm_ring=max(3, round(5 * box / (2 * radius))),
+        tau_fudge=1.0,
+        forgetting=0.8,
     )
-    return plan_classification(params, box_px=given.box_px, pixel_size_ang=pixel)
 
 
 def classify(given: ParticleSet, setting: Setting, seed: int):
