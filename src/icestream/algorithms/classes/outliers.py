@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.algorithms.classify2d.em import Assignment
-from icestream.algorithms.classify2d.polar import PolarGrid, sample_polar_2d, shift_ramps
-from icestream.algorithms.classify2d.search import PolarParticles
+from icestream.algorithms.scoring.particles import PolarParticles
+from icestream.algorithms.scoring.polar import PolarGrid, polar_from_orders, sample_polar_2d, shift_ramps
 
 _ROBUST = 1.4826
 """Standard deviations of a normal distribution in a median absolute deviation."""
@@ -84,9 +84,10 @@ def measure_match(
     at = (angles[None, :] - turn[:, None]) % grid.n_angles  # (n, half)
     turned = np.take_along_axis(circle[found.class_id], at[:, None, :], axis=-1)  # (n, n_rings, half)
     turned = turned * shift_ramps(found.shift_yx_px.astype(np.float64), grid=low)
-    signal, ctf_squared = particles.signal[:, :n_rings], particles.ctf_squared[:, :n_rings]
+    orders = particles.signal[:, :, :n_rings].transpose(0, 2, 1)  # (n, n_rings, n_orders)
+    signal, ctf_squared = polar_from_orders(orders, grid=low), particles.ctf_squared[:, :n_rings]
     cross = np.real(np.conj(turned) * signal).mean(axis=-1)  # (n, n_rings)
-    own = (ctf_squared * np.abs(turned) ** 2).mean(axis=-1)
+    own = ctf_squared * (np.abs(turned) ** 2).mean(axis=-1)
     weight = low.radii() / low.radii().sum() / noise_power[:n_rings]
     amplitude = (cross * weight).sum(axis=1) / np.maximum((own * weight).sum(axis=1), 1e-9)
     residual = ((particles.power[:, :n_rings] - 2 * cross + own) * weight).sum(axis=1)
