@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from icestream.algorithms.classify2d.polar import soft_disc_2d
 from icestream.algorithms.ctf.transfer import ctf_2d
 from icestream.algorithms.frc import fourier_ring_correlation_2d, resolution_at_threshold_ang
+from icestream.algorithms.scoring.polar import soft_disc_2d
 from icestream.flow import Exposure, Progress
 from icestream.io.blocks import to_block
 from icestream.io.image import read_stack, write_mrc

@@ -44,6 +44,7 @@ class Target:
 
 SCRIPTS: dict[str, str] = {
     "apoferritin_session": "DATA NEW_FOLDER",
+    "classify2d_accuracy": "--relion",
     "classify2d_quality": "",
     "classify2d_streaming": "",
     "ctf_accuracy": "",
@@ -68,6 +69,7 @@ SCRIPTS: dict[str, str] = {
     "picking_f1": "DATA",
     "picking_on_noise": "1000 10",
     "picking_simulated": "101 2",
+    "scoring_speed": "",
     "soak": "",
     "triage_classes": "DATA",
 }

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from test_classify2d import BOX, SETTING, draw
 
-from icestream.algorithms.classes.outliers import find_outliers, measure_residual, spread_of_members
+from icestream.algorithms.classes.outliers import find_outliers, measure_match, spread_of_members
 from icestream.algorithms.classes.ranking import GENEROUS, STRICT, Measures, measure_classes, rank_classes
 from icestream.algorithms.classify2d.em import Assignment, prepare_particles_2d
 
@@ -99,8 +99,8 @@ def test_measures_do_not_depend_on_the_grey_scale() -> None:
     np.testing.assert_array_equal(once.area, again.area)
 
 
-def residuals(images: NDArray[np.float32], shape: str, psi_deg: float) -> NDArray[np.float32]:
-    """Return the residual of images that show one shape in one pose."""
+def match(images: NDArray[np.float32], shape: str, psi_deg: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return amplitude and residual of images that show one shape in one pose."""
     ctf = np.ones((len(images), SETTING.grid.n_rings, SETTING.grid.half), np.float32)
     half = np.zeros(len(images), np.int8)
     particles = prepare_particles_2d(images, ctf, setting=SETTING, half_set=half)
@@ -114,7 +114,7 @@ def residuals(images: NDArray[np.float32], shape: str, psi_deg: float) -> NDArra
         np.zeros(n, np.float32),
     )  # fmt: skip
     average = draw(shape)[None]
-    return measure_residual(particles, average, found, noise_power=noise.astype(np.float32), grid=SETTING.grid, n_rings=10)
+    return measure_match(particles, average, found, noise_power=noise.astype(np.float32), grid=SETTING.grid, n_rings=10)
 
 
 @pytest.mark.parametrize("psi_deg", [0.0, 90.0, 213.0])
@@ -122,14 +122,18 @@ def test_noise_alone_is_left_of_a_particle_that_is_what_its_class_shows(psi_deg:
     rng = np.random.default_rng(2)
     clean = draw("hook", psi_deg)
     noisy = (clean + rng.normal(size=(40, BOX, BOX))).astype(np.float32)
-    assert residuals(noisy, "hook", psi_deg).mean() == pytest.approx(1.0, abs=0.08)
+    amplitude, residual = match(noisy, "hook", psi_deg)
+    assert residual.mean() == pytest.approx(1.0, abs=0.08)
+    assert amplitude.mean() == pytest.approx(1.0, abs=0.08)
+    half, _ = match((0.5 * clean + rng.normal(size=(40, BOX, BOX))).astype(np.float32), "hook", psi_deg)
+    assert half.mean() == pytest.approx(0.5, abs=0.08)
 
 
 def test_a_neighbour_in_the_box_is_left() -> None:
     rng = np.random.default_rng(3)
     two = draw("hook") + draw("cross", shift_yx_px=(9.0, -8.0))
-    alone = residuals((draw("hook") + rng.normal(size=(40, BOX, BOX))).astype(np.float32), "hook", 0.0)
-    beside = residuals((two + rng.normal(size=(40, BOX, BOX))).astype(np.float32), "hook", 0.0)
+    _, alone = match((draw("hook") + rng.normal(size=(40, BOX, BOX))).astype(np.float32), "hook", 0.0)
+    _, beside = match((two + rng.normal(size=(40, BOX, BOX))).astype(np.float32), "hook", 0.0)
     assert np.median(beside) > np.percentile(alone, 90)
 
 

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from icestream.algorithms.classify2d.em import Model, anneal, assign, seed_averages
-from icestream.algorithms.classify2d.search import PolarParticles
+from icestream.algorithms.scoring.particles import PolarParticles
 from icestream.errors import ItemError
 from icestream.io.image import write_mrc
 from icestream.steps.classify2d import segments

@@ -1,6 +1,7 @@
 """A part of the particles of a micrograph: the same stack, some of its slices, and what was removed beside them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from icestream.io.particles import particles_table, remove_particles, removed_pa
 from icestream.io.star import read_star
 from icestream.records import Acquisition, Particles
 from icestream.steps.classify2d.params import Classify2DParams, plan_for
-from icestream.steps.classify2d.segments import prepare
+from icestream.steps.classify2d.segments import prepare, sample_polar
 from icestream.steps.export.relion import ExportState
 from icestream.steps.particles.reading import read_particles
 from icestream.steps.particles.rejected import RejectedParticlesParams, take_rejected_particles
@@ -105,14 +106,13 @@ def test_a_classification_reads_the_slices_of_a_part(tmp_path: Path) -> None:
     acquisition = Acquisition(pixel_size_ang=2.0, voltage_kv=300.0, cs_mm=2.7, amplitude_contrast=0.1)
     setting = plan_for(Classify2DParams(limit_ang=12.0), box_px=BOX, pixel_size_ang=4.0)
     whole = draw_particles(bench)
-    everything, part = (
-        prepare(record, acquisition, setting=setting, name="e", exposure_id="0" * 32, ordinal=0, ctx=bench)
-        for record in (whole, remove_particles(whole, {"empty": EMPTY}))
-    )
+    given: dict[str, Any] = {"setting": setting, "name": "e", "exposure_id": "e", "ordinal": 0, "ctx": bench}
+    kept_all, kept_part = (prepare(record, acquisition, **given) for record in (whole, remove_particles(whole, {"empty": EMPTY})))
+    everything, part = (sample_polar(one, setting=setting, box_ang=BOX * 4.0) for one in (kept_all, kept_part))
     kept = np.flatnonzero(~EMPTY)
-    assert part.table["pid"].tolist() == (kept + 10).tolist()
-    assert np.array_equal(part.table["defocus_u_ang"], everything.table["defocus_u_ang"][kept])
-    assert np.array_equal(part.images, everything.images[kept])
+    assert kept_part.table["pid"].tolist() == (kept + 10).tolist()
+    assert np.array_equal(part.ctf_squared, everything.ctf_squared[kept])
+    assert np.allclose(part.signal, everything.signal[kept], atol=1e-3)
 
 
 def test_a_relion_project_of_a_part_names_its_slices(tmp_path: Path) -> None:

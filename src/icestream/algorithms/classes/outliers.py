@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.algorithms.classify2d.em import Assignment
-from icestream.algorithms.classify2d.polar import PolarGrid, sample_polar_2d, shift_ramps
-from icestream.algorithms.classify2d.search import PolarParticles
+from icestream.algorithms.scoring.particles import PolarParticles
+from icestream.algorithms.scoring.polar import PolarGrid, polar_from_orders, sample_polar_2d, shift_ramps
 
 _ROBUST = 1.4826
 """Standard deviations of a normal distribution in a median absolute deviation."""
@@ -50,7 +50,7 @@ def find_outliers(
     return wrong
 
 
-def measure_residual(
+def measure_match(
     particles: PolarParticles,
     images: NDArray[np.float32],
     found: Assignment,
@@ -58,10 +58,12 @@ def measure_residual(
     noise_power: NDArray[np.float32],
     grid: PolarGrid,
     n_rings: int,
-) -> NDArray[np.float32]:
-    """Return the power of what each particle has beside its class, over that of noise: ``(n,)``, 1 if there is noise alone.
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return how much of its class each particle has, and what it has beside it: ``(n,)`` each.
 
-    Only the first ``n_rings`` rings count, where particles, ice and edges have most of their power.
+    The first is 1 for a whole particle, about a half for half of one. The second is the power that is left when the class is
+    taken away, over that of noise: 1 if there is noise alone. Only the first ``n_rings`` rings count, where particles, ice and
+    edges have most of their power.
 
     Parameters
     ----------
@@ -82,9 +84,11 @@ def measure_residual(
     at = (angles[None, :] - turn[:, None]) % grid.n_angles  # (n, half)
     turned = np.take_along_axis(circle[found.class_id], at[:, None, :], axis=-1)  # (n, n_rings, half)
     turned = turned * shift_ramps(found.shift_yx_px.astype(np.float64), grid=low)
-    signal, ctf_squared = particles.signal[:, :n_rings], particles.ctf_squared[:, :n_rings]
-    explained = 2 * np.real(np.conj(turned) * signal) - ctf_squared * np.abs(turned) ** 2  # (n, n_rings, half)
-    left = (particles.power[:, :n_rings] - explained.mean(axis=-1)) / noise_power[:n_rings]  # (n, n_rings)
-    weight = low.radii() / low.radii().sum()
-    residual: NDArray[np.float32] = (left * weight).sum(axis=1).astype(np.float32)
-    return residual
+    orders = particles.signal[:, :, :n_rings].transpose(0, 2, 1)  # (n, n_rings, n_orders)
+    signal, ctf_squared = polar_from_orders(orders, grid=low), particles.ctf_squared[:, :n_rings]
+    cross = np.real(np.conj(turned) * signal).mean(axis=-1)  # (n, n_rings)
+    own = ctf_squared * (np.abs(turned) ** 2).mean(axis=-1)
+    weight = low.radii() / low.radii().sum() / noise_power[:n_rings]
+    amplitude = (cross * weight).sum(axis=1) / np.maximum((own * weight).sum(axis=1), 1e-9)
+    residual = ((particles.power[:, :n_rings] - 2 * cross + own) * weight).sum(axis=1)
+    return amplitude.astype(np.float32), residual.astype(np.float32)

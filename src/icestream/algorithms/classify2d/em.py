@@ -6,15 +6,30 @@ Expectation maximisation over class, rotation and shift (Scheres 2012, J. Mol. B
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.algorithms.classify2d.model import Averages, Sums, estimate_averages_2d, sum_poses_2d
-from icestream.algorithms.classify2d.polar import PolarGrid, Real, sample_polar_2d, soft_disc_2d
-from icestream.algorithms.classify2d.search import Level, PolarParticles, Poses, make_level, search_poses_2d
-from icestream.algorithms.fourier import crop_fourier_2d
+from icestream.algorithms.classify2d.model import (
+    Averages,
+    References,
+    Sums,
+    estimate_references_2d,
+    render_averages_2d,
+    smooth_curves,
+    sum_poses_2d,
+)
+from icestream.algorithms.scoring.bank import Bank, Level, make_bank, make_level
+from icestream.algorithms.scoring.cascade import Cascade, search_cascade_2d
+from icestream.algorithms.scoring.particles import PolarParticles, prepare_images_2d, reference_orders_2d
+from icestream.algorithms.scoring.polar import Polar, PolarGrid, Real
+from icestream.algorithms.scoring.polish import polish_poses_2d
+from icestream.algorithms.scoring.search import Poses, search_poses_2d
+
+_RINGS_AHEAD = 3
+"""Rings that are looked at beyond those on which the half sets agree."""
 
 
 @dataclass(frozen=True)
@@ -84,49 +99,91 @@ def prepare_particles_2d(images: NDArray[Any], ctf: Real, *, setting: Setting, h
     half_set
         ``(n,)``, 0 or 1.
     """
-    size = setting.grid.box_px
-    small = crop_fourier_2d(np.asarray(images, dtype=np.float32), new_shape=(size, size))  # (n, size, size)
-    offset = (images.shape[-1] // 2) * size / images.shape[-1] - size // 2
-    mask = soft_disc_2d(size, radius_px=setting.particle_radius_px, edge_px=setting.edge_px)
-    polar = sample_polar_2d(small * mask, grid=setting.grid, offset_px=offset)  # (n, n_rings, half)
-    power = (np.abs(polar) ** 2).mean(axis=-1)  # (n, n_rings)
-    return PolarParticles((polar * ctf).astype(np.complex64), (ctf * ctf).astype(np.float32), power, half_set)
+    return prepare_images_2d(
+        images,
+        ctf,
+        grid=setting.grid,
+        mask_radius_px=setting.particle_radius_px,
+        edge_px=setting.edge_px,
+        half_set=half_set,
+    )
 
 
 def level_at(setting: Setting, ring: int) -> Level:
     """Return a search that is as coarse as rings up to ``ring`` allow: quarter-wave shifts, angles of one Fourier pixel."""
     grid = setting.grid
     needed = 2 * np.pi * ring * 2 * (setting.particle_radius_px + setting.edge_px) / grid.box_px
-    stride = max([q for q in (1, 2, 3, 4) if grid.half % q == 0 and grid.n_angles // q >= needed], default=1)
-    step = max(1.0, grid.box_px / ring / 4)
-    return make_level(grid, n_rings=ring, stride=stride, shift_step_px=step, max_shift_px=setting.max_shift_px)
+    turns = grid.n_angles if ring >= grid.n_rings else min(4 * int(np.ceil(needed / 4)), grid.n_angles)
+    step = shift_step(setting, ring)
+    return make_level(grid, n_rings=ring, n_turns=turns, shift_step_px=step, max_shift_px=setting.max_shift_px)
+
+
+def shift_step(setting: Setting, ring: int) -> float:
+    """Return a quarter of the shortest wave on rings up to ``ring``, at least a pixel."""
+    return max(1.0, setting.grid.box_px / ring / 4)
 
 
 def expect(
     particles: PolarParticles, averages: Averages, *, setting: Setting, level: Level, log_class_prior: Real | None = None
 ) -> Poses:
     """Search the poses of particles against class averages."""
-    return search_poses_2d(
-        particles,
-        sample_polar_2d(averages.images, grid=level.grid),
-        noise_power=averages.noise_power[: level.grid.n_rings],
-        level=level,
-        overlap=setting.overlap,
-        log_class_prior=np.zeros(setting.n_classes, dtype=np.float32) if log_class_prior is None else log_class_prior,
-    )
+    orders = reference_orders_2d(averages.images, grid=setting.grid)
+    return search_classes(particles, orders, averages.noise_power, setting=setting, level=level, log_class_prior=log_class_prior)
+
+
+def search_classes(
+    particles: PolarParticles,
+    orders: Polar,
+    noise_power: Real,
+    *,
+    setting: Setting,
+    level: Level,
+    log_class_prior: Real | None = None,
+) -> Poses:
+    """Search the poses of particles against classes ``(k, n_orders, n_rings)``: all poses, or from coarse to fine."""
+
+    def bank_at(some: Level) -> Bank:
+        return make_bank(orders, grid=setting.grid, level=some, noise_power=noise_power, overlap=setting.overlap)
+
+    coarse = coarse_level(setting, level)
+    if coarse is None:
+        return search_poses_2d(particles, bank_at(level), log_prior=log_class_prior)
+    return search_cascade_2d(particles, Cascade(bank_at(coarse), bank_at(level)), log_prior=log_class_prior)
+
+
+def coarse_level(setting: Setting, level: Level) -> Level | None:
+    """Return the level on which to search before ``level``: half its rings and turns; None where that is too little to see by."""
+    rings, turns = level.grid.n_rings // 2, level.grid.n_angles // 2
+    if rings < 2 * setting.start_ring or turns % 2:
+        return None
+    step = 2 * shift_step(setting, level.grid.n_rings)
+    return make_level(setting.grid, n_rings=rings, n_turns=turns, shift_step_px=step, max_shift_px=setting.max_shift_px)
 
 
 def maximise(sums: Sums, *, setting: Setting, level: Level, noise_power: Real) -> Averages:
     """Turn sums into averages; rings beyond the level keep their noise."""
-    new = estimate_averages_2d(
+    references = estimate(sums, setting=setting, noise_power=noise_power)
+    if references.orders.shape[-1] != level.grid.n_rings:
+        raise ValueError(f"the sums have {references.orders.shape[-1]} rings, the level has {level.grid.n_rings}")
+    return render(references, setting=setting)
+
+
+def estimate(sums: Sums, *, setting: Setting, noise_power: Real) -> References:
+    """Turn sums into references; rings beyond those of the sums keep their noise."""
+    n_rings = sums.signal.shape[-1]
+    new = estimate_references_2d(
         sums,
-        grid=level.grid,
+        grid=setting.grid,
         mask_radius_px=setting.mask_radius_px,
         edge_px=setting.edge_px,
         tau_fudge=setting.tau_fudge,
     )
-    noise = np.concatenate([new.noise_power, noise_power[level.grid.n_rings :]]).astype(np.float32)
-    return replace(new, noise_power=noise)
+    return replace(new, noise_power=np.concatenate([new.noise_power, noise_power[n_rings:]]).astype(np.float32))
+
+
+def render(references: References, *, setting: Setting) -> Averages:
+    """Turn references into images to be shown and stored."""
+    return render_averages_2d(references, grid=setting.grid, mask_radius_px=setting.mask_radius_px, edge_px=setting.edge_px)
 
 
 def seed_averages(particles: PolarParticles, *, setting: Setting, seed: int, subset: int = 4) -> Averages:
@@ -152,8 +209,9 @@ def seed_averages(particles: PolarParticles, *, setting: Setting, seed: int, sub
     )
     noise = particles.power.mean(axis=0).astype(np.float32)
     sums = sum_poses_2d(some, poses, level=level, n_classes=setting.n_classes)
-    averages = maximise(sums, setting=setting, level=level, noise_power=noise)
-    return replace(averages, images=averages.halves.mean(axis=0), noise_power=noise)
+    references = estimate(sums, setting=setting, noise_power=noise)
+    both = references.unmasked[1:].mean(axis=0)
+    return replace(render(replace(references, unmasked=np.stack([both, both, both])), setting=setting), noise_power=noise)
 
 
 def anneal(
@@ -172,20 +230,47 @@ def anneal(
     the classes are held equally large. ``report`` is called before each with the fraction done and a message.
     """
     last = setting.grid.n_rings
+    orders, noise_power = reference_orders_2d(averages.images, grid=setting.grid), averages.noise_power
+    handicap: Real | None = None
+    seen = last
     for i in range(iterations):
         if report is not None:
             report(i / iterations, f"pass {i + 1} of {iterations}")
         rise = min(1.0, i / max(1, iterations - 3))
-        level = level_at(setting, round(first_ring + (last - first_ring) * rise))
-        poses = expect(particles, averages, setting=setting, level=level)
+        level = level_at(setting, min(round(first_ring + (last - first_ring) * rise), seen))
+        search = partial(search_classes, particles, orders, noise_power, setting=setting, level=level)
+        poses = search(log_class_prior=handicap)
         if i < balanced * iterations:
-            handicap = balance_classes(poses.class_gain)
-            poses = expect(particles, averages, setting=setting, level=level, log_class_prior=handicap)
-        sums = sum_poses_2d(particles, poses, level=level, n_classes=setting.n_classes)
-        averages = maximise(sums, setting=setting, level=level, noise_power=averages.noise_power)
-        if i < iterations - 3:
-            averages = reseed(averages, sums)
-    return Model(averages, sums, len(particles))
+            correction = balance_classes(poses.class_gain)
+            handicap = correction if handicap is None else handicap + correction
+            poses = search(log_class_prior=handicap) if i == 0 else poses
+        else:
+            handicap = None
+        rings = last if i == iterations - 1 else min(level.grid.n_rings + _RINGS_AHEAD, last)
+        sums = sum_poses_2d(particles, poses, level=level, n_classes=setting.n_classes, n_rings=rings)
+        references = estimate(sums, setting=setting, noise_power=noise_power)
+        seen = max(rings_seen(references) + _RINGS_AHEAD, setting.start_ring)
+        noise_power = references.noise_power
+        orders = pad_rings(reseed(references, sums) if i < iterations - 3 else references.orders, setting)
+    return Model(render(references, setting=setting), sums, len(particles))
+
+
+def level_of(averages: Averages, setting: Setting) -> Level:
+    """Return the search that goes as far as the half sets of averages agree."""
+    return level_at(setting, max(rings_seen(averages) + _RINGS_AHEAD, setting.start_ring))
+
+
+def rings_seen(averages: Averages | References) -> int:
+    """Return the last ring on which the half sets of any class agree: beyond it a search sees only noise."""
+    agreed = (smooth_curves(averages.correlation) > 0).any(axis=0)
+    return int(np.flatnonzero(agreed)[-1]) + 1 if agreed.any() else 0
+
+
+def pad_rings(orders: Polar, setting: Setting) -> Polar:
+    """Return references with the orders and rings of the whole grid; what a level did not reach is 0."""
+    _, n_orders, n_rings = orders.shape
+    grid = setting.grid
+    return np.pad(orders, ((0, 0), (0, grid.half - n_orders), (0, grid.n_rings - n_rings)))
 
 
 def balance_classes(class_gain: Real) -> Real:
@@ -211,41 +296,57 @@ def balance_classes(class_gain: Real) -> Real:
     return balanced
 
 
-def reseed(averages: Averages, sums: Sums) -> Averages:
+def reseed(references: References, sums: Sums) -> Polar:
     """Replace classes that hardly any particle chose by one half set of the most populous ones, which keep the other half."""
     weight = sums.weight.sum(axis=0).copy()  # (k,)
     fair = weight.sum() / len(weight)
-    images = averages.images.copy()
+    orders = references.orders.copy()
     for k in np.argsort(weight, kind="stable"):
         donor = int(np.argmax(weight))
         if weight[k] > 0.2 * fair or weight[donor] < 1.5 * fair:
             continue
-        images[k], images[donor] = averages.halves[0, donor], averages.halves[1, donor]
+        orders[k], orders[donor] = references.halves[0, donor], references.halves[1, donor]
         weight[donor] /= 2
         weight[k] = weight[donor]
-    return replace(averages, images=images)
+    return orders
 
 
 def add_batch(model: Model, particles: PolarParticles, *, n_fresh: int, setting: Setting) -> Model:
     """Fold particles, ``n_fresh`` of them new and the others seen before, into a model by one online step."""
-    level = level_at(setting, setting.grid.n_rings)
+    level = level_of(model.averages, setting)
     poses = expect(particles, model.averages, setting=setting, level=level)
-    fresh = sum_poses_2d(particles, poses, level=level, n_classes=setting.n_classes)
+    fresh = sum_poses_2d(particles, poses, level=level, n_classes=setting.n_classes, n_rings=setting.grid.n_rings)
     n_seen = model.n_seen + n_fresh
     step = (n_fresh / n_seen) ** setting.forgetting
     sums = model.sums.decayed((1 - step) * n_seen / model.n_seen, fresh, step * n_seen / len(particles))
-    return Model(maximise(sums, setting=setting, level=level, noise_power=model.averages.noise_power), sums, n_seen)
+    references = estimate(sums, setting=setting, noise_power=model.averages.noise_power)
+    return Model(render(references, setting=setting), sums, n_seen)
 
 
 def assign(particles: PolarParticles, model: Model, *, setting: Setting) -> Assignment:
-    """Return the best pose of each particle."""
-    level = level_at(setting, setting.grid.n_rings)
+    """Return the best pose of each particle, polished to between the steps of the search."""
+    level = level_of(model.averages, setting)
     poses = expect(particles, model.averages, setting=setting, level=level)
-    order = np.lexsort((-poses.weight, poses.particle))
-    best = order[np.searchsorted(poses.particle[order], np.arange(len(particles)))]  # (n,)
-    turn = poses.turn[best].astype(np.float64)
-    psi = turn * (2 * np.pi / level.grid.n_angles)
-    y, x = level.shifts_yx_px[poses.shift[best]].T
+    return commit(particles, poses, model.averages, setting=setting, level=level)
+
+
+def commit(particles: PolarParticles, poses: Poses, averages: Averages, *, setting: Setting, level: Level) -> Assignment:
+    """Return the most likely of the poses that a search at a level found for each particle, polished."""
+    best = poses.best()  # (n,)
+    polished = polish_poses_2d(
+        particles,
+        reference_orders_2d(averages.images, grid=setting.grid),
+        class_id=poses.class_id[best],
+        psi_rad=poses.turn[best] * (2 * np.pi / level.grid.n_angles),
+        shift_yx_px=level.shifts_yx_px[poses.shift[best]],
+        grid=setting.grid,
+        level=level,
+        shift_step_px=shift_step(setting, level.grid.n_rings),
+        noise_power=averages.noise_power,
+        overlap=setting.overlap,
+    )
+    psi = polished.psi_rad % (2 * np.pi)
+    y, x = polished.shift_yx_px.T
     moved = np.stack([x * np.sin(psi) + y * np.cos(psi), x * np.cos(psi) - y * np.sin(psi)], axis=1)  # (n, 2)
     return Assignment(
         poses.class_id[best], np.rad2deg(psi).astype(np.float32), moved.astype(np.float32), poses.weight[best], poses.gain

@@ -16,8 +16,8 @@ from icestream.algorithms.classes.blending import add_sums, blend_sums, reorder_
 from icestream.algorithms.classes.identity import correlate_images_2d, count_shared, rename_classes
 from icestream.algorithms.classify2d.em import Model, anneal, seed_averages
 from icestream.algorithms.classify2d.model import Averages, Sums
-from icestream.algorithms.classify2d.search import PolarParticles
 from icestream.algorithms.frc import resolution_at_threshold_ang
+from icestream.algorithms.scoring.particles import PolarParticles, join_particles
 from icestream.flow import Context
 from icestream.records import ClassEvent
 from icestream.steps.classify2d.params import Classify2DParams
@@ -145,12 +145,7 @@ def _sample(segments: list[Segment], call: Call) -> PolarParticles:
         rows = chosen[(chosen >= starts[i]) & (chosen < starts[i + 1])] - starts[i]
         if rows.size:
             parts.append(call.scale.polar(take(segment, rows, call.ctx)))
-    return PolarParticles(
-        np.concatenate([part.signal for part in parts]),
-        np.concatenate([part.ctf_squared for part in parts]),
-        np.concatenate([part.power for part in parts]),
-        np.concatenate([part.half_set for part in parts]),
-    )
+    return join_particles(parts)
 
 
 def _converge(state: Classify2DState, call: Call) -> Classify2DState:

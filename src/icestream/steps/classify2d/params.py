@@ -4,12 +4,14 @@ import numpy as np
 from scipy.fft import next_fast_len
 
 from icestream.algorithms.classify2d.em import Setting
-from icestream.algorithms.classify2d.polar import PolarGrid
+from icestream.algorithms.scoring.polar import PolarGrid
 from icestream.flow import Field, Params, before
 from icestream.units import Angstrom, Degree
 
 _EDGE_PX = 3.0
 _START_ANG = 40.0
+_START_WAVES = 3.0
+"""Waves across a particle with which a classification begins, unless that is finer than 40 Å."""
 _WARM_ANG = 25.0
 
 
@@ -70,7 +72,7 @@ def plan_classification(
         mask_radius_px=radius_px,
         edge_px=_EDGE_PX,
         max_shift_px=params.max_shift_ang / pixel_ang,
-        start_ring=min(n_rings, max(3, round(box_ang / _START_ANG))),
+        start_ring=min(n_rings, max(3, round(min(box_ang / _START_ANG, _START_WAVES * size / (2 * radius_px))))),
         warm_ring=min(n_rings, max(3, round(box_ang / _WARM_ANG))),
         tau_fudge=tau_fudge,
         forgetting=forgetting,

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from icestream.algorithms.classes.blending import add_sums, keep_supported
-from icestream.algorithms.classes.outliers import measure_residual
-from icestream.algorithms.classify2d.em import Assignment, Model, Setting, assign, expect, level_at, maximise
+from icestream.algorithms.classes.outliers import measure_match
+from icestream.algorithms.classify2d.em import Assignment, Model, Setting, assign, commit, estimate, expect, level_of, render
 from icestream.algorithms.classify2d.model import Averages, Sums, smooth_curves, sum_poses_2d
-from icestream.algorithms.classify2d.search import PolarParticles
 from icestream.algorithms.fourier import frequency_radius_2d
+from icestream.algorithms.scoring.particles import PolarParticles
 from icestream.errors import ItemError
 from icestream.flow import Context
 from icestream.steps.classify2d.segments import Prepared, Segment, note_assignment, pieces, read_table, sample_polar
@@ -33,32 +33,23 @@ class Scale:
 
 def look(particles: PolarParticles, averages: Averages, *, setting: Setting) -> tuple[Sums, Assignment]:
     """Compare particles with averages once; return what they add up to, and the best pose of each."""
-    level = level_at(setting, setting.grid.n_rings)
+    level = level_of(averages, setting)
     poses = expect(particles, averages, setting=setting, level=level)
-    sums = sum_poses_2d(particles, poses, level=level, n_classes=setting.n_classes)
-    order = np.lexsort((-poses.weight, poses.particle))
-    best = order[np.searchsorted(poses.particle[order], np.arange(len(particles)))]  # (n,)
-    psi = poses.turn[best].astype(np.float64) * (2 * np.pi / level.grid.n_angles)
-    y, x = level.shifts_yx_px[poses.shift[best]].T
-    moved = np.stack([x * np.sin(psi) + y * np.cos(psi), x * np.cos(psi) - y * np.sin(psi)], axis=1)  # (n, 2)
-    found = Assignment(
-        poses.class_id[best], np.rad2deg(psi).astype(np.float32), moved.astype(np.float32), poses.weight[best], poses.gain
-    )
-    return sums, found
+    sums = sum_poses_2d(particles, poses, level=level, n_classes=setting.n_classes, n_rings=setting.grid.n_rings)
+    return sums, commit(particles, poses, averages, setting=setting, level=level)
 
 
-def residual_of(particles: PolarParticles, found: Assignment, averages: Averages, *, setting: Setting) -> NDArray[np.float32]:
-    """Return what particles have beside their class, at low resolution, in units of noise: ``(n,)``."""
+def match_of(
+    particles: PolarParticles, found: Assignment, averages: Averages, *, setting: Setting
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return how much of its class each particle has, and what it has beside it, at low resolution: ``(n,)`` each."""
     n_rings = min(setting.grid.n_rings, 2 * setting.start_ring)
-    return measure_residual(
-        particles, averages.images, found, noise_power=averages.noise_power, grid=setting.grid, n_rings=n_rings
-    )
+    return measure_match(particles, averages.images, found, noise_power=averages.noise_power, grid=setting.grid, n_rings=n_rings)
 
 
 def restore(sums: Sums, old: Averages, *, setting: Setting) -> Averages:
     """Turn sums into averages; classes that nobody supports keep their old ones."""
-    level = level_at(setting, setting.grid.n_rings)
-    new = maximise(sums, setting=setting, level=level, noise_power=old.noise_power)
+    new = render(estimate(sums, setting=setting, noise_power=old.noise_power), setting=setting)
     return keep_supported(old, new, sums.weight.sum(axis=0))
 
 
@@ -82,7 +73,7 @@ def look_at_segments(
             sums, found = look(polar, averages, setting=scale.setting)
             total = sums if total is None else add_sums(total, sums)
             note_assignment(table[rows], found, scale=scale.stack_px, version=version)
-            table["residual"][rows] = residual_of(polar, found, averages, setting=scale.setting)
+            table["amplitude"][rows], table["residual"][rows] = match_of(polar, found, averages, setting=scale.setting)
             done += len(piece)
             if report is not None:
                 report(done / count, f"{done} of {count} particles")

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy import fft
 
-from icestream.algorithms.classify2d.ctf import ctf_polar_2d
 from icestream.algorithms.classify2d.em import Assignment, Setting, prepare_particles_2d
-from icestream.algorithms.classify2d.search import PolarParticles
 from icestream.algorithms.fourier import resize_spectrum_2d, shift_spectrum_2d
+from icestream.algorithms.scoring.contrast import ctf_polar_2d
+from icestream.algorithms.scoring.particles import PolarParticles
 from icestream.errors import ItemError
 from icestream.flow import Context
 from icestream.io.particles import particles_table
@@ -39,6 +39,7 @@ TABLE = np.dtype(
         *((name, "<f4") for name in (*OPTICS, *_SCOPE)),
         *((column.name, f"<{column.dtype}") for column in POSE),
         ("probability", "<f4"),
+        ("amplitude", "<f4"),
         ("residual", "<f4"),
         ("version", "<i4"),
     ]

@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from icestream.algorithms.classify2d.em import Model
-from icestream.algorithms.classify2d.model import Averages, Sums
+from icestream.algorithms.classify2d.model import Averages, Sums, orders_of_stored
 from icestream.flow import Context
 from icestream.records import ClassEvent, FileRef, Record
 from icestream.steps.classify2d.segments import Segment
@@ -94,5 +94,5 @@ def load_model(ref: FileRef, ctx: Context) -> Model:
     """Read the arrays of a model, bit for bit as they were."""
     with np.load(ctx.path(ref), allow_pickle=False) as stored:
         averages = Averages(stored["images"], stored["halves"], stored["correlation"], stored["noise_power"])
-        sums = Sums(stored["signal"], stored["ctf_squared"], stored["weight"], stored["power"])
+        sums = Sums(*orders_of_stored(stored["signal"], stored["ctf_squared"]), stored["weight"], stored["power"])
         return Model(averages, sums, int(stored["n_seen"]))

@@ -12,8 +12,8 @@ from scipy import ndimage
 
 from icestream.algorithms.classify2d.em import Setting
 from icestream.algorithms.classify2d.model import Averages, Sums
-from icestream.algorithms.classify2d.polar import sample_polar_2d, soft_disc_2d
-from icestream.algorithms.classify2d.search import PolarParticles
+from icestream.algorithms.scoring.particles import PolarParticles
+from icestream.algorithms.scoring.polar import polar_from_orders, sample_polar_2d, soft_disc_2d
 from icestream.errors import FileFormatError, ItemError
 from icestream.flow import Context, Field, SourceContext, Watch, step
 from icestream.io.image import image_header, read_stack
@@ -146,7 +146,8 @@ def _best_contrast(averages: Averages, sums: Sums, setting: Setting) -> float:
     """Return the factor on all averages that explains the particles best."""
     polar = sample_polar_2d(averages.images, grid=setting.grid)  # (k, n_rings, half)
     radii = setting.grid.radii()[None, :, None] / averages.noise_power[None, :, None]
-    signal, ctf_squared = sums.signal.sum(axis=0), sums.ctf_squared.sum(axis=0)
+    signal = polar_from_orders(sums.signal.sum(axis=0).transpose(0, 2, 1), grid=setting.grid)  # (k, n_rings, half)
+    ctf_squared = sums.ctf_squared.sum(axis=0).transpose(0, 2, 1)  # (k, n_rings, 1)
     cross = float((np.real(np.conj(polar) * signal) * radii).sum())
     own = float((np.abs(polar) ** 2 * ctf_squared * radii).sum())
     return float(np.clip(cross / max(own, 1e-12), 0.05, 20.0))

@@ -70,8 +70,9 @@ def sample_polar_2d(images: Real, *, grid: PolarGrid, offset_px: float = 0.0) ->
     out = np.empty((len(images), grid.n_rings, grid.half), dtype=np.complex64)
     for start in range(0, len(images), _IMAGES_AT_ONCE):
         padded = _pad(images[start : start + _IMAGES_AT_ONCE] * inverse_kernel, grid.box_px)  # (b, 2 box, 2 box)
-        spectra = np.ascontiguousarray(fft.fft2(padded.astype(np.complex64)))
-        _gather(spectra, first, weights, out[start : start + _IMAGES_AT_ONCE].reshape(len(spectra), -1))
+        spectra = fft.fft2(padded.astype(np.complex64), overwrite_x=True)
+        framed = np.pad(spectra, ((0, 0), (_WIDTH, _WIDTH), (_WIDTH, _WIDTH)), mode="wrap")
+        _gather(framed, first, weights, out[start : start + _IMAGES_AT_ONCE].reshape(len(spectra), -1))
     return out if offset_px == 0 else out * np.conj(shift_ramps(np.array([[offset_px, offset_px]]), grid=grid))[0]
 
 
@@ -95,6 +96,50 @@ def shift_ramps(shifts_yx_px: NDArray[Any], *, grid: PolarGrid) -> Polar:
     along = shifts_yx_px[:, :1] * np.sin(angles) + shifts_yx_px[:, 1:] * np.cos(angles)  # (n, half)
     ramps: Polar = np.exp((-2j * np.pi / grid.box_px) * along[:, None, :] * grid.radii()[None, :, None]).astype(np.complex64)
     return ramps
+
+
+def angular_orders(polar: Polar, *, n_orders: int) -> Polar:
+    """Transform along the full circle: ``(..., half)`` to the first ``n_orders`` of its angular orders, ``(..., n_orders)``.
+
+    The second half of the circle is the conjugate of the first. Turning an image by an angle ``psi`` multiplies order ``q`` by
+    ``exp(-i q psi)``; order ``-q`` is ``(-1)**q`` times the conjugate of order ``q``.
+    """
+    half = polar.shape[-1]
+    orders = np.empty((*polar.shape[:-1], n_orders), dtype=np.complex64)
+    for odd, part in ((0, polar.real), (1, polar.imag)):
+        table = _order_table(half, n_orders, odd)  # (half, 2 * m)
+        product = np.ascontiguousarray(part).reshape(-1, half) @ table  # (..., 2 * m)
+        orders[..., odd::2] = product.view(np.complex64).reshape(*polar.shape[:-1], table.shape[1] // 2)
+    return orders
+
+
+@lru_cache(maxsize=32)
+def _order_table(half: int, n_orders: int, odd: int) -> Real:
+    """Return what takes the real (imaginary) parts of half a circle to its even (odd) orders, as pairs of real and imaginary."""
+    phase = np.exp((-1j * np.pi / half) * np.outer(np.arange(half), np.arange(odd, n_orders, 2)))  # (half, m)
+    table: Real = (2 * (1j if odd else 1) * phase).astype(np.complex64).view(np.float32)
+    return table
+
+
+def polar_from_orders(orders: Polar, *, grid: PolarGrid) -> Polar:
+    """Return the samples ``(..., half)`` behind angular orders ``(..., n_orders)``, of which there may be up to ``half``."""
+    n_orders = orders.shape[-1]
+    polar = np.empty((*orders.shape[:-1], grid.half), dtype=np.complex64)
+    for odd, part in ((0, polar.real), (1, polar.imag)):
+        some = np.ascontiguousarray(orders[..., odd::2])  # (..., m)
+        table = _sample_table(grid.half, n_orders, odd)  # (2 * m, half)
+        part[...] = (some.view(np.float32).reshape(-1, table.shape[0]) @ table).reshape(part.shape)
+    return polar
+
+
+@lru_cache(maxsize=32)
+def _sample_table(half: int, n_orders: int, odd: int) -> Real:
+    """Return what takes even (odd) orders, as pairs of real and imaginary, to the real (imaginary) parts of half a circle."""
+    orders = np.arange(odd, n_orders, 2)
+    phase = np.exp((1j * np.pi / half) * np.outer(orders, np.arange(half))) / half  # (m, half)
+    phase[orders == 0] /= 2
+    pair = [phase.imag, phase.real] if odd else [phase.real, -phase.imag]
+    return np.stack(pair, axis=1).reshape(-1, half).astype(np.float32)
 
 
 def soft_disc_2d(box_px: int, *, radius_px: float, edge_px: float) -> Real:
@@ -132,16 +177,17 @@ def _unpad(image: NDArray[Any], box_px: int) -> NDArray[Any]:
 
 
 @njit(cache=True, fastmath=True)
-def _gather(spectra: Polar, first: NDArray[np.int64], weights: Real, out: Polar) -> None:
-    size = spectra.shape[1]
-    for n in range(spectra.shape[0]):
+def _gather(framed: Polar, first: NDArray[np.int64], weights: Real, out: Polar) -> None:
+    """Interpolate in spectra that a frame of ``_WIDTH`` cells repeats on each side."""
+    size = framed.shape[1] - 2 * _WIDTH
+    for n in range(framed.shape[0]):
         for p in range(first.shape[0]):
+            top, left = first[p, 0] % size + _WIDTH, first[p, 1] % size + _WIDTH
             total = np.complex64(0)
-            for i in range(weights.shape[2]):
-                row = (first[p, 0] + i) % size
+            for i in range(_WIDTH):
                 line = np.complex64(0)
-                for j in range(weights.shape[2]):
-                    line += spectra[n, row, (first[p, 1] + j) % size] * weights[p, 1, j]
+                for j in range(_WIDTH):
+                    line += framed[n, top + i, left + j] * weights[p, 1, j]
                 total += line * weights[p, 0, i]
             out[n, p] = total
 

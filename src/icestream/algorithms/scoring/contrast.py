@@ -1,9 +1,9 @@
-"""The CTF on the polar samples of a classification."""
+"""The CTF on polar samples."""
 
 import numpy as np
 
-from icestream.algorithms.classify2d.polar import PolarGrid, Real
 from icestream.algorithms.ctf.transfer import ctf_phase, defocus_along
+from icestream.algorithms.scoring.polar import PolarGrid, Real
 
 
 def ctf_polar_2d(
