@@ -1,11 +1,20 @@
 """2D classification and what chooses among classes, from Scipion's workflows."""
 
+import json
 from typing import Any
 
-from icestream.workflows.scipion.translate import Translation
-from workflows.scipion.test_scipion_translate import _item, _row, _translate
+from icestream.workflows.scipion.parse import parse_scipion
+from icestream.workflows.scipion.translate import Row, Translation, translate_scipion
 
 Item = dict[str, Any]
+
+
+def _item(name: str, identity: int, **values: Any) -> Item:
+    return {"object.className": name, "object.id": str(identity), "object.label": name, **values}
+
+
+def _row(translation: Translation, identity: int) -> Row:
+    return next(row for row in translation.rows if row.protocol.id == str(identity))
 
 
 def upstream() -> list[Item]:
@@ -18,7 +27,7 @@ def upstream() -> list[Item]:
 
 
 def translate(*items: Item) -> Translation:
-    translation = _translate(*upstream(), *items)
+    translation = translate_scipion(parse_scipion(json.dumps([*upstream(), *items]), name="here"))
     assert translation.problems == ()
     return translation
 
