@@ -70,6 +70,21 @@ def averages(bench: StepBench, *infos: ClassInfo, rows: NDArray[Any] | None = No
     return ClassAverages(stack=f"session:{name}.mrcs", classes=list(infos), **(given | fields))
 
 
+def test_particles_that_show_too_little_of_their_class_may_be_set_aside(tmp_path: Path) -> None:
+    bench = StepBench(tmp_path)
+    particles = expose(bench, 1, [0, 0, 0])
+    rows = rows_of(particles, [0, 0, 0])
+    rows["amplitude"] = [1.0, 0.4, 0.8]
+    classes = averages(bench, *CLASSES, rows=rows)
+    selection = select_classes(classes, SelectClassesParams(), bench)
+    first = assignment_record(rows, [4], version=1)
+    kept = [
+        take_good_classes(particles, first, classes, selection, GoodClassesParams(min_amplitude=least), bench).count
+        for least in (None, 0.6, 0.9)
+    ]
+    assert kept == [3, 2, 1]
+
+
 def rows_of(particles: Particles, places: list[int], *, score: float = 100.0, residual: float = 1.0) -> NDArray[Any]:
     rows = np.zeros(particles.count, dtype=TABLE)
     rows["micrograph"], rows["pid"] = micrograph_key(particles), particles_table(particles)["pid"]

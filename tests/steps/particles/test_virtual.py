@@ -14,8 +14,8 @@ from icestream.io.particles import particles_table, remove_particles
 from icestream.io.picks import make_picks, table_of_picks
 from icestream.io.star import read_star
 from icestream.records import Acquisition, CtfFit, CtfLocal, Micrograph, Particles
-from icestream.steps.classify2d.params import Classify2DParams, plan_for
-from icestream.steps.classify2d.segments import prepare
+from icestream.steps.classify2d.params import Classify2DParams, plan_classification, plan_for
+from icestream.steps.classify2d.segments import prepare, sample_polar
 from icestream.steps.export.relion import ExportRelion, ExportRelionParams, ExportState
 from icestream.steps.particles.extract import ExtractParams, extract_particles
 from icestream.steps.particles.reading import read_particles
@@ -127,6 +127,24 @@ def test_a_classification_reads_virtual_stacks(tmp_path: Path) -> None:
     assert np.array_equal(real.images, virtual.images)
     assert real.table.tobytes() == virtual.table.tobytes()
     assert real.images.std() > 0.3
+
+
+def test_a_classification_knows_that_images_were_multiplied(tmp_path: Path) -> None:
+    bench, micrograph = draw_bench(tmp_path)
+    setting = plan_classification(Classify2DParams(limit_ang=12.0), box_px=32, pixel_size_ang=3.0, n_classes=2)
+    multiplied, plain = (
+        sample_polar(
+            prepare(
+                cut(bench, micrograph, premultiply=given),
+                ACQUISITION, setting=setting, name="a", exposure_id="0" * 32, ordinal=0, ctx=bench,
+            ),
+            setting=setting,
+            box_ang=96.0,
+        )
+        for given in (True, False)
+    )  # fmt: skip
+    assert np.allclose(multiplied.ctf_squared, plain.ctf_squared**2, atol=1e-5)
+    assert np.ptp(plain.ctf_squared) > 0.8
 
 
 def test_a_relion_project_gets_the_images_of_a_virtual_stack(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ TABLE = np.dtype(
         ("half", "i1"),
         ("sign", "i1"),
         ("flipped", "?"),
+        ("multiplied", "?"),
         *((name, "<f4") for name in (*OPTICS, *_SCOPE)),
         *((column.name, f"<{column.dtype}") for column in POSE),
         ("probability", "<f4"),
@@ -79,10 +80,8 @@ def prepare(
     Raises
     ------
     ItemError
-        An acquisition value is unset, the particles have no images, or those were multiplied by their CTF.
+        An acquisition value is unset, or the particles have no images.
     """
-    if particles.ctf_premultiplied:
-        raise ItemError(f"{name}: its particles were multiplied by their CTF; classification needs them extracted without that")
     rows = particles_table(particles)
     if len(rows) != particles.count:
         raise ItemError(f"{name}: has a table of {len(rows)} particles, its record says {particles.count}")
@@ -90,7 +89,8 @@ def prepare(
     table["micrograph"], table["exposure"] = micrograph_key(particles), exposure_id.encode()
     table["pid"], table["slice"] = rows["pid"], rows["slice"]
     table["half"] = (np.arange(len(rows)) + ordinal) % 2
-    table["sign"], table["flipped"] = 1 if particles.inverted else -1, particles.phase_flipped
+    table["sign"] = 1 if particles.inverted else -1
+    table["flipped"], table["multiplied"] = particles.phase_flipped, particles.ctf_premultiplied
     for column in OPTICS:
         table[column] = rows[column]
     for column in _SCOPE:
@@ -186,8 +186,8 @@ def _contrast(table: NDArray[np.void], setting: Setting, box_ang: float) -> NDAr
     for i, row in enumerate(optics[first]):
         contrast[which == i] = _transfer(dict(zip((*OPTICS, *_SCOPE), row.tolist(), strict=True)), setting, box_ang)
     sign = table["sign"].astype(np.float32)[:, None, None]
-    flipped = table["flipped"][:, None, None]
-    return np.where(flipped, np.abs(contrast), contrast) * sign
+    flipped, multiplied = (table[name][:, None, None] for name in ("flipped", "multiplied"))
+    return np.where(multiplied, contrast * contrast, np.where(flipped, np.abs(contrast), contrast)) * sign
 
 
 def _transfer(optics: dict[str, float], setting: Setting, box_ang: float) -> NDArray[np.float32]:

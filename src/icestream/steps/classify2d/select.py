@@ -112,6 +112,13 @@ class GoodClassesParams(Params):
         description="Particles that have more beside their class than the median, by more robust standard deviations, are set "
         "aside: overlaps, aggregates, particles on edges; unset: none",
     )
+    min_amplitude: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Particles that show less than this part of the contrast of their class, as halves do, are set aside; "
+        "unset: none",
+    )
     min_agreement: float = Field(
         0.5, ge=0, le=1, description="With a consensus of classifications: least agreement about a particle"
     )
@@ -159,6 +166,8 @@ def take_good_classes(
     if params.max_residual is not None and "residual" in names:
         known = _members(classes, "residual")
         removed["has more beside its class"] = find_outliers(ids, rows["residual"], known, limit=params.max_residual, above=True)
+    if params.min_amplitude is not None and "amplitude" in names:
+        removed["shows too little of its class"] = rows["amplitude"] < params.min_amplitude
     if consensus is not None:
         removed["classifications disagree"] = find_agreement(consensus, particles, pids, ctx) < params.min_agreement
     return remove_particles(particles, removed)
