@@ -13,7 +13,7 @@ from icestream.io.blocks import from_block
 from icestream.io.picks import make_picks, parents_table, removed_table, table_of_picks
 from icestream.records import Acquisition, Micrograph, PickerQuality, Picks
 from icestream.steps.picking.consensus import PickConsensusParams, find_pick_consensus
-from icestream.steps.picking.duplicates import (
+from icestream.steps.picking.editing import (
     PickDifferenceParams,
     RemoveDuplicatesParams,
     remove_duplicates,

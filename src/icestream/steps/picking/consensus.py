@@ -17,8 +17,7 @@ from icestream.algorithms.particles.consensus_model import (
     weigh_candidates,
 )
 from icestream.flow import Field, InputNames, Params, step
-from icestream.io.blocks import dtype_of, from_block
-from icestream.io.picks import make_picks, table_of_picks
+from icestream.io.picks import empty_parents, make_picks, picks_table, positions_of, table_of_picks
 from icestream.records import Acquisition, LearntPicker, Micrograph, PickConsensus, PickerFigures, PickerQuality, Picks
 from icestream.units import Angstrom, Pixel
 
@@ -97,10 +96,10 @@ def find_pick_consensus(
     ItemError
         The radius needs the pixel size, which is unset.
     """
-    tables = [from_block(one.block) for one in picks]
+    tables = [picks_table(one) for one in picks]
     diameter_ang = float(np.median([one.diameter_ang for one in picks]))
     radius_px = params.in_pixels(micrograph, acquisition, diameter_ang=diameter_ang)
-    found = match_picks([np.stack([one["y_px"], one["x_px"]], axis=1) for one in tables], radius_px=radius_px)
+    found = match_picks([positions_of(one) for one in picks], radius_px=radius_px)
     given = names.given["picks"]
     alone = len(tables) == 1 and _known_pickers(quality, given) == [None]  # nothing says how good it is: all its picks count
     judge = _judge_by_probability if params.rule == "probability" and not alone else _judge_by_votes
@@ -207,7 +206,7 @@ def _prior(known: Sequence[LearntPicker | None], quality: PickerQuality | None) 
 def _parents(found: Candidates, tables: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Return the rows ``pid, picker, parent_pid, score`` of all places, kept and removed."""
     place, picker = np.nonzero(found.found)
-    parents = np.zeros(len(place), dtype=dtype_of(Picks.further_columns["parents"]))
+    parents = empty_parents(len(place))
     parents["pid"], parents["picker"] = place, picker
     for number, table in enumerate(tables):
         mine = picker == number
