@@ -158,6 +158,24 @@ def test_the_quality_of_pickers_is_learnt_over_the_session_and_used() -> None:
     assert np.mean(gained) > 0.02
 
 
+def test_a_trusted_picker_keeps_more_of_what_it_sees_alone() -> None:
+    drawn = [draw(seed) for seed in range(20, 28)]
+
+    def alone(trusted: list[str]) -> int:
+        kept = 0
+        for pickers, _ in drawn:
+            consensus = agree(pickers, trusted=trusted)
+            parents = parents_table(consensus)
+            places, votes = np.unique(parents["pid"], return_counts=True)
+            single = places[votes == 1]
+            mine = parents["pid"][(parents["picker"] == 2) & np.isin(parents["pid"], single)]
+            kept += int(np.isin(mine, from_block(consensus.block)["pid"]).sum())
+        return kept
+
+    assert alone(["log"]) > alone([])
+    assert alone(["nobody"]) == alone([])
+
+
 def test_one_wrecked_picker_costs_little_on_its_micrograph() -> None:
     drawn = [draw(seed) for seed in range(20, 32)]
     _, quality = learn([agree(pickers, rule="any") for pickers, _ in drawn])
@@ -167,8 +185,12 @@ def test_one_wrecked_picker_costs_little_on_its_micrograph() -> None:
         turned = np.stack([2000 - from_block(pickers[0].block)["y_px"] + 37, from_block(pickers[0].block)["x_px"]], axis=1)
         wrecked = picks_at(turned, from_block(pickers[0].block)["score"])
         two = f1(agree(pickers[1:], NAMES[1:], quality=quality), truth)
-        lost.append(two - f1(agree([wrecked, *pickers[1:]], quality=quality), truth))
-    assert np.mean(lost) < 0.03
+        told = agree([wrecked, *pickers[1:]], quality=quality)
+        assert told.consensus.disregarded == ("blob",)
+        assert told.consensus.pickers[0].recall is None
+        assert agree(pickers, quality=quality).consensus.disregarded == ()
+        lost.append(two - f1(told, truth))
+    assert np.mean(lost) < 0.01
 
 
 def test_the_estimate_is_that_of_its_log_and_a_picker_may_come_late() -> None:
