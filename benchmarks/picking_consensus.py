@@ -4,7 +4,8 @@
 differ in how hard they are to see, and false places in how tempting they are, for all pickers alike. Six kinds: pickers of about
 one quality; one good and two poor; all good; all poor; without scores; and one that is wrecked (its picks are somewhere else) on
 a fifth of the micrographs. The gain is that of F1 over the best single picker; of the wrecked one, the cost is that of F1 of the
-consensus against the same session unwrecked.
+consensus against the same session unwrecked, and ``cost_if_known`` that of leaving the wrecked picks out. ``gain_trusted`` is
+the gain where the best picker is named in ``trusted``.
 
 ``--betagal FOLDER`` takes the picks of six programs on real micrographs of β-galactosidase with an expert's masks,
 ``--apoferritin FOLDER`` two pickers of our own and RELION's on real apoferritin. A pick is right within half the disc of the
@@ -84,18 +85,19 @@ def draw_session(kind: str, seed: int, *, wreck: bool) -> tuple[list[list[Found]
     return session, truths
 
 
-def agree(session: list[list[Found]], *, diameter_px: float) -> list[np.ndarray]:
+def agree(session: list[list[Found]], *, diameter_px: float, trusted: int | None = None) -> list[np.ndarray]:
     """Positions that the consensus keeps on each micrograph, by the steps as a session would run them to its end."""
     names = InputNames({"picks": tuple(f"picker_{number}" for number in range(len(session[0])))}, {"picks": ()})
+    told = [] if trusted is None else [names.given["picks"][trusted]]
     side = 10**5
     micrograph = Micrograph(image="session:m.mrc", height_px=side, width_px=side, bin=1.0)
     acquisition = Acquisition(pixel_size_ang=1.0)
 
     def step(found: list[Found], quality: PickerQuality | None, **params: Any) -> Picks:
         picks = [make_picks(table_of_picks(yx, score), diameter_ang=diameter_px) for yx, score in found]
-        return find_pick_consensus(micrograph, picks, quality, PickConsensusParams(**params), acquisition, names)
+        return find_pick_consensus(micrograph, picks, quality, PickConsensusParams(trusted=told, **params), acquisition, names)
 
-    learner, params, bench = LearnPickerQuality(), PickerQualityParams(), StepBench(Path())
+    learner, params, bench = LearnPickerQuality(), PickerQualityParams(trusted=told), StepBench(Path())
     exposures = [Exposure(f"{number:032x}", f"m{number}") for number in range(len(session))]
     places = [step(found, None, rule="any") for found in session]
     quality = learner.emit(learner.add(learner.start(params, bench), exposures, places, params, bench).state, params, bench)
@@ -112,12 +114,15 @@ def compare(session: list[list[Found]], truths: list[np.ndarray], *, diameter_px
     """F1 of every picker, of the consensus, and of REPIC's rule."""
     singles = [f1([found[k][0] for found in session], truths, radius_px=radius_px) for k in range(len(session[0]))]
     consensus = f1(agree(session, diameter_px=diameter_px), truths, radius_px=radius_px)
+    best = int(np.argmax(singles))
+    trusting = f1(agree(session, diameter_px=diameter_px, trusted=best), truths, radius_px=radius_px)
     chosen = [choose_cliques([yx for yx, _ in found], [score for _, score in found], box_px=diameter_px) for found in session]
     return {
         "pickers": [round(one, 4) for one in singles],
         "consensus": round(consensus, 4),
         "repic": round(f1(chosen, truths, radius_px=radius_px), 4),
         "gain": round(consensus - max(singles), 4),
+        "gain_trusted": round(trusting - max(singles), 4),
         "over_repic": round(consensus - f1(chosen, truths, radius_px=radius_px), 4),
     }
 
@@ -149,6 +154,7 @@ def simulate(first: int, seeds: int) -> dict[str, Any]:
             "repic": round(float(np.median([one["repic"] for one in results])), 4),
             "gain": round(float(np.median(gains)), 4),
             "least_gain": min(gains),
+            "gain_trusted": round(float(np.median([one["gain_trusted"] for one in results])), 4),
             **(
                 {
                     "cost": round(float(np.median(costs)), 4),

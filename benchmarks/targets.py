@@ -66,6 +66,7 @@ SCRIPTS: dict[str, str] = {
     "motion_sizes": "",
     "motion_speed": "--relion --patches 1 5",
     "newest_first": "",
+    "picking_consensus": "--simulated 1000 5 --betagal DATA --apoferritin DATA",
     "picking_f1": "DATA",
     "picking_on_noise": "1000 10",
     "picking_simulated": "101 2",

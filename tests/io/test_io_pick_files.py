@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 
@@ -153,3 +154,22 @@ def test_a_longer_number_is_another_micrograph() -> None:
     assert not is_of("mic_12", "mic_1")
     assert not is_of("mic_1_2", "mic_1")
     assert not is_of("mic_2", "mic_1")
+
+
+@pytest.mark.parametrize(
+    ("folder", "suffix"), [("repic_topaz_box", ".box"), ("repic_cryolo_box", ".box"), ("gautomatch_star", ".star")]
+)
+def test_positions_of_real_files_are_on_real_particles(shared_data: Path, folder: str, suffix: str) -> None:
+    home = shared_data / "empiar10017_betagal"
+    name = "Falcon_2012_06_12-14_33_35_0"
+    mask = imagecodecs.png_decode((home / "masks" / f"{name}_mask.png").read_bytes())
+    particle = (mask if mask.ndim == 2 else mask[..., 0])[::-1] > 0  # the picture is read from the top
+    found = read_pick_file(home / "picks" / folder / f"{name}{suffix}")
+    turned = place_picks(found.yx_px, scale=1.0, shape=(particle.shape[0], particle.shape[1]), flip_y=True)
+
+    def inside(yx_px: np.ndarray) -> float:
+        rows, columns = np.clip(np.rint(yx_px).astype(int), 0, 4095).T
+        return float(particle[rows, columns].mean())
+
+    assert inside(found.yx_px) > 0.65
+    assert inside(turned) < 0.45

@@ -8,7 +8,7 @@ from icestream.flow.execution.calls import store_record
 from icestream.io.blocks import from_block
 from icestream.io.picks import make_picks, parents_table, remove_picks, removed_table, table_of_picks
 from icestream.records import Picks, pack_tables, unpack_tables
-from icestream.steps.picking.rejected import RejectedPicksParams, take_rejected_picks
+from icestream.steps.picking.editing import RejectedPicksParams, take_rejected_picks
 
 YX = np.array([[10.0, 20.0], [30.0, 5.0], [31.0, 90.0], [60.0, 61.0]])
 BORDER = np.array([False, True, False, False])

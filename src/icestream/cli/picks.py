@@ -34,9 +34,8 @@ def picks(
     from icestream.cli.run import make_settings
     from icestream.flow.runner.answering import recompute_exposures
     from icestream.flow.storage.session import open_session
-    from icestream.io.blocks import from_block
     from icestream.observe.queries import open_view
-    from icestream.steps.picking.by_hand import EditPicksParams, edit_picks, more_edits
+    from icestream.steps.picking.editing import EditPicksParams, edit_picks, more_edits
 
     opened = open_session(session)
     node = opened.graph().nodes.get(step)
@@ -52,7 +51,7 @@ def picks(
     if record is None or record.block is None:
         raise SessionError(f"{step} has no picks of {exposure} (yet)")
     known = EditPicksParams.model_validate(own or {})
-    edits = more_edits(known, from_block(record.block), add=[_position(text) for text in add], remove=remove)
+    edits = more_edits(known, record.block, add=[_position(text) for text in add], remove=remove)
     params: dict[str, Any] | None = edits.model_dump(mode="json", exclude_defaults=True) or None
     settings = make_settings(cores=None, newest_first=False)
     finish(recompute_exposures(opened, step, [unit], params, author=user_name(), settings=settings, reason=reason), json=json)

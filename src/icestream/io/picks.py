@@ -85,6 +85,27 @@ def remove_picks(picks: Picks, removed: Mapping[str, NDArray[np.bool_]]) -> Pick
     )
 
 
+def picks_table(picks: Picks) -> NDArray[Any]:
+    """Return the picks: rows ``pid, y_px, x_px, score``."""
+    return from_block(picks.block)
+
+
+def read_table(block: bytes) -> NDArray[Any]:
+    """Return the table of picks in the bytes of a block."""
+    return from_block(block)
+
+
+def positions_of(picks: Picks) -> NDArray[np.float64]:
+    """Return the positions of picks, ``(n, 2)``."""
+    table = picks_table(picks)
+    return np.stack([table["y_px"], table["x_px"]], axis=1).astype(np.float64)
+
+
+def empty_parents(n_rows: int) -> NDArray[Any]:
+    """Return a table for the parents of a consensus, to be filled: rows ``pid, picker, parent_pid, score``."""
+    return np.zeros(n_rows, dtype=dtype_of(Picks.further_columns["parents"]))
+
+
 def removed_table(picks: Picks) -> NDArray[Any]:
     """Return the picks that a step removed: rows ``pid, y_px, x_px, score, reason``, where a reason is a row of ``removed``."""
     if picks.rejected is None:
@@ -95,7 +116,7 @@ def removed_table(picks: Picks) -> NDArray[Any]:
 def parents_table(picks: Picks) -> NDArray[Any]:
     """Return which picks of which picker a consensus made its particles of; no rows where it is none."""
     if picks.parents is None:
-        return np.zeros(0, dtype=dtype_of(Picks.further_columns["parents"]))
+        return empty_parents(0)
     return from_block(picks.parents)
 
 

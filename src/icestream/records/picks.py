@@ -48,6 +48,9 @@ class PickConsensus(BaseModel):
     n_places: int = Field(ge=0, description="Places at which at least one picker sees a particle")
     pickers: tuple[PickerFigures, ...] = Field(description="In the order of the inputs, those without an item left out")
     missing: tuple[str, ...] = Field((), description="Pickers that had no item for this exposure")
+    disregarded: tuple[str, ...] = Field(
+        (), description="Pickers that agree here far less than in the session: what they see, or do not see, did not count"
+    )
     n_learnt: int | None = Field(None, description="From how many micrographs the quality of the pickers was known")
 
 
@@ -113,6 +116,7 @@ class Picks(Record):
             Text("picks removed: {removed:counts}"),
             Text("{consensus.pickers:rates}"),
             Text("pickers that were missing: {consensus.missing:list}"),
+            Text("pickers that were disregarded, as they agree far less than elsewhere: {consensus.disregarded:list}"),
         ),
     )
 

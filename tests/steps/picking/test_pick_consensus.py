@@ -2,23 +2,28 @@
 
 import itertools
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from icestream.errors import ItemError
+from icestream.errors import ItemError, SourceGone
 from icestream.flow import Exposure, InputNames
 from icestream.io.blocks import from_block
 from icestream.io.picks import make_picks, parents_table, removed_table, table_of_picks
 from icestream.records import Acquisition, Micrograph, PickerQuality, Picks
 from icestream.steps.picking.consensus import PickConsensusParams, find_pick_consensus
-from icestream.steps.picking.duplicates import (
+from icestream.steps.picking.editing import (
+    EditPicksParams,
     PickDifferenceParams,
     RemoveDuplicatesParams,
+    edit_picks,
+    more_edits,
     remove_duplicates,
     subtract_picks,
 )
+from icestream.steps.picking.import_picks import ImportPicksParams, import_picks
 from icestream.steps.picking.picker_quality import LearnPickerQuality, PickerQualityParams, PickerQualityState
 from icestream.testing.context import StepBench
 
@@ -153,6 +158,24 @@ def test_the_quality_of_pickers_is_learnt_over_the_session_and_used() -> None:
     assert np.mean(gained) > 0.02
 
 
+def test_a_trusted_picker_keeps_more_of_what_it_sees_alone() -> None:
+    drawn = [draw(seed) for seed in range(20, 28)]
+
+    def alone(trusted: list[str]) -> int:
+        kept = 0
+        for pickers, _ in drawn:
+            consensus = agree(pickers, trusted=trusted)
+            parents = parents_table(consensus)
+            places, votes = np.unique(parents["pid"], return_counts=True)
+            single = places[votes == 1]
+            mine = parents["pid"][(parents["picker"] == 2) & np.isin(parents["pid"], single)]
+            kept += int(np.isin(mine, from_block(consensus.block)["pid"]).sum())
+        return kept
+
+    assert alone(["log"]) > alone([])
+    assert alone(["nobody"]) == alone([])
+
+
 def test_one_wrecked_picker_costs_little_on_its_micrograph() -> None:
     drawn = [draw(seed) for seed in range(20, 32)]
     _, quality = learn([agree(pickers, rule="any") for pickers, _ in drawn])
@@ -162,8 +185,12 @@ def test_one_wrecked_picker_costs_little_on_its_micrograph() -> None:
         turned = np.stack([2000 - from_block(pickers[0].block)["y_px"] + 37, from_block(pickers[0].block)["x_px"]], axis=1)
         wrecked = picks_at(turned, from_block(pickers[0].block)["score"])
         two = f1(agree(pickers[1:], NAMES[1:], quality=quality), truth)
-        lost.append(two - f1(agree([wrecked, *pickers[1:]], quality=quality), truth))
-    assert np.mean(lost) < 0.03
+        told = agree([wrecked, *pickers[1:]], quality=quality)
+        assert told.consensus.disregarded == ("blob",)
+        assert told.consensus.pickers[0].recall is None
+        assert agree(pickers, quality=quality).consensus.disregarded == ()
+        lost.append(two - f1(told, truth))
+    assert np.mean(lost) < 0.01
 
 
 def test_the_estimate_is_that_of_its_log_and_a_picker_may_come_late() -> None:
@@ -210,3 +237,68 @@ def test_the_difference_is_what_no_other_set_has() -> None:
     assert subtract_picks(MICROGRAPH, picks_at([]), others, PickDifferenceParams(), ACQUISITION).count == 0
     none = subtract_picks(MICROGRAPH, picks, [picks], PickDifferenceParams(radius_px=1), ACQUISITION)
     assert (none.count, none.n_removed) == (0, 3)
+
+
+def test_a_person_adds_and_removes_by_place() -> None:
+    picks = picks_at([(100, 100), (300, 300)], [2, 5], first_pid=4)
+    edited = edit_picks(picks, EditPicksParams(add=[(50.5, 60)], remove=[(303, 296)]))
+    table = from_block(edited.block)
+    assert table["pid"].tolist() == [4, 6]
+    assert (table["y_px"][1], table["x_px"][1], table["score"][1]) == (50.5, 60, 5)
+    assert removed_table(edited)["pid"].tolist() == [5]
+    same = edit_picks(picks, EditPicksParams())
+    assert same.block == picks.block
+    with pytest.raises(ItemError, match="there is no pick within 20 px of y 700, x 1 to remove"):
+        edit_picks(picks, EditPicksParams(remove=[(700, 1)]))
+    with pytest.raises(ItemError, match="there is no pick within 20 px"):
+        edit_picks(picks_at([]), EditPicksParams(remove=[(700, 1)]))
+
+
+def test_edits_add_up_and_one_that_was_added_is_forgotten() -> None:
+    picks = picks_at([(100, 100), (300, 300)], first_pid=4)
+    first = more_edits(EditPicksParams(), picks.block, add=[(50.1, 60)], remove=[4])
+    assert (first.add, first.remove) == ([(50.1, 60)], [(100, 100)])
+    after = edit_picks(picks, first)
+    second = more_edits(first, after.block, add=[], remove=[6])
+    assert (second.add, second.remove) == ([], [(100, 100)])
+
+
+def import_from(folder: Path, **params: Any) -> Picks:
+    bench = StepBench(folder, roots={"picks": folder}, exposure=Exposure("0" * 32, "mic_1"))
+    micrograph = Micrograph(image="session:mic.mrc", height_px=100, width_px=200, bin=2.0)
+    return import_picks(micrograph, ImportPicksParams(diameter_ang=80, **params), ACQUISITION, bench)
+
+
+def placed(picks: Picks) -> list[tuple[float, float]]:
+    return [(float(row["y_px"]), float(row["x_px"])) for row in from_block(picks.block)]
+
+
+def test_imported_positions_are_those_of_the_micrograph(tmp_path: Path) -> None:
+    (tmp_path / "mic_1_autopick.csv").write_text("x,y,score\n21,11,0.5\n31,91,0.9\n500,5,1\n", encoding="utf-8")
+    assert placed(import_from(tmp_path)) == [(91, 31), (11, 21)]  # the best first, one is outside
+    outside = import_from(tmp_path)
+    assert [(one.reason, one.count) for one in outside.removed if one.count] == [("outside the micrograph", 1)]
+    assert placed(import_from(tmp_path, flip_y=True)) == [(8, 31), (88, 21)]
+    assert placed(import_from(tmp_path, pixels_of="raw"))[-1] == (5.25, 10.25)
+    assert placed(import_from(tmp_path, picked_pixel_ang=8.0))[-1] == (22.5, 42.5)  # the micrograph has 4 Å
+    assert placed(import_from(tmp_path, position="corner", box_px=10))[-1] == (16, 26)
+    assert placed(import_from(tmp_path, min_score=0.8)) == [(91, 31)]
+    with pytest.raises(ItemError, match="a corner needs box_px"):
+        import_from(tmp_path, position="corner")
+
+
+def test_a_file_of_all_micrographs_is_divided_by_their_names(tmp_path: Path) -> None:
+    (tmp_path / "all.txt").write_text("image_name\tx_coord\ty_coord\nmic_1\t3\t4\nmic_12\t5\t6\n", encoding="utf-8")
+    assert placed(import_from(tmp_path, file="all.txt")) == [(4, 3)]
+    (tmp_path / "none.txt").write_text("x,y\n3,4\n", encoding="utf-8")
+    with pytest.raises(ItemError, match="it does not name the micrograph of each pick"):
+        import_from(tmp_path, file="none.txt")
+
+
+def test_a_file_that_is_not_there_or_there_twice_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SourceGone, match=r"no file of picks is called mic_1\.star"):
+        import_from(tmp_path)
+    for name in ("mic_1_a.csv", "mic_1_b.csv"):
+        (tmp_path / name).write_text("x,y\n3,4\n", encoding="utf-8")
+    with pytest.raises(ItemError, match=r"several files may have the picks of mic_1: mic_1_a\.csv, mic_1_b\.csv"):
+        import_from(tmp_path)

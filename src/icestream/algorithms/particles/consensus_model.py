@@ -34,6 +34,7 @@ _SCORE_PART = 0.8
 """How much the score counts: the same holds for scores."""
 _MOST_UNSEEN = (1.0, 8.0)
 """At most so many particles, and false places, that no picker sees, for each that one does."""
+_SHARE_OF_TRUSTED = 0.2
 _FALSE_SHARE = 0.3
 """How evenly false places are spread over the pickers beforehand, for each that is found."""
 
@@ -52,6 +53,8 @@ class PickerModel:
         How many there are for each micrograph, those that no picker sees with them.
     weight
         How many candidates it was learnt from.
+    share
+        ``(n_pickers,)``, beforehand: how much of the false places that pickers see alone a picker gets, against the others.
     """
 
     recall: Array
@@ -60,20 +63,21 @@ class PickerModel:
     particles: float
     false_places: float
     weight: float
+    share: Array
 
     @property
     def n_classes(self) -> int:
         """Number of classes of scores."""
         return int(self.score_ratio.shape[1])
 
-    def of_pickers(self, index: Sequence[int]) -> "PickerModel":
-        """Return what is known of some of the pickers."""
-        chosen = list(index)
-        return replace(self, recall=self.recall[chosen], false_rate=self.false_rate[chosen], score_ratio=self.score_ratio[chosen])
 
+def general_model(n_pickers: int, *, n_classes: int, trusted: Sequence[int] = ()) -> PickerModel:
+    """Return what is assumed of pickers of which nothing is known: they see most particles, and now and then something else.
 
-def general_model(n_pickers: int, *, n_classes: int) -> PickerModel:
-    """Return what is assumed of pickers of which nothing is known: they see most particles, and now and then something else."""
+    Of ``trusted`` ones it is known that they are better than the others: what they see alone is rather a particle.
+    """
+    share = np.ones(n_pickers)
+    share[list(trusted)] = _SHARE_OF_TRUSTED
     return PickerModel(
         recall=np.full(n_pickers, 0.8),
         false_rate=np.full(n_pickers, 0.05),
@@ -81,6 +85,7 @@ def general_model(n_pickers: int, *, n_classes: int) -> PickerModel:
         particles=1.0,
         false_places=1.0,
         weight=8.0,
+        share=share,
     )
 
 
@@ -181,8 +186,9 @@ def _maximise(
     known_true, known_false = prior.weight * share, prior.weight * (1.0 - share)
     recall = (true @ seen + known_true * prior.recall) / (n_true + known_true)
     spread = false @ seen + _FALSE_SHARE * (weights @ seen) * false.sum() / weights.sum() + known_false * prior.false_rate  # (k,)
+    spread *= prior.share
     expected = prior.false_rate.sum() * spread / max(spread.sum(), 1e-12)
-    false_rate = (false @ seen + n_false * expected) / (2.0 * n_false + 1e-12)
+    false_rate = (prior.share * (false @ seen) + n_false * expected) / (2.0 * n_false + 1e-12)
     return PickerModel(
         recall=np.clip(recall, 0.01, 0.99),
         false_rate=np.clip(false_rate, 0.002, 0.99),
@@ -190,6 +196,7 @@ def _maximise(
         particles=(more_true * true.sum() + known_true) / n_micrographs,
         false_places=(more_false * false.sum() + known_false) / n_micrographs,
         weight=float(weights.sum()),
+        share=prior.share,
     )
 
 

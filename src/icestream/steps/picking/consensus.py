@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from icestream.algorithms.particles.consensus import Candidates, match_picks, rank_scores, thin_out
 from icestream.algorithms.particles.consensus_model import (
     ABSENT,
+    UNKNOWN,
     PickerModel,
     expected_precision,
     general_model,
@@ -17,8 +18,7 @@ from icestream.algorithms.particles.consensus_model import (
     weigh_candidates,
 )
 from icestream.flow import Field, InputNames, Params, step
-from icestream.io.blocks import dtype_of, from_block
-from icestream.io.picks import make_picks, table_of_picks
+from icestream.io.picks import empty_parents, make_picks, picks_table, positions_of, table_of_picks
 from icestream.records import Acquisition, LearntPicker, Micrograph, PickConsensus, PickerFigures, PickerQuality, Picks
 from icestream.units import Angstrom, Pixel
 
@@ -26,6 +26,9 @@ N_CLASSES = 8
 """Into how many classes the scores of a picker are divided."""
 _PRIOR_WEIGHT = 20.0
 """For how many places of the micrograph itself the quality counts that is known from the session."""
+
+_LEAST_AGREEMENT = 0.5
+"""A picker is disregarded on a micrograph on which it finds less than this part of what it finds in the session."""
 
 
 class RadiusParams(Params):
@@ -60,6 +63,9 @@ class PickConsensusParams(RadiusParams):
         "that do not; or those with votes of at least or exactly `votes` pickers, of all that are there, or of any",
     )
     votes: int = Field(2, ge=1, description="Number of pickers for the rules at_least and exactly")
+    trusted: list[str] = Field(
+        default_factory=list, description="Pickers that are known to be better than the others, by the names of their steps"
+    )
     min_probability: float = Field(0.5, ge=0, le=1, description="Smallest probability of a particle that is kept, for that rule")
 
 
@@ -71,6 +77,8 @@ class _Judged:
     removed: dict[str, NDArray[np.bool_]]
     recall: Sequence[float | None]
     precision: Sequence[float | None]
+    disregarded: tuple[int, ...] = ()
+    """The pickers that do not count on this micrograph."""
 
 
 @step.map("pick_consensus", version=1, reads=("pixel_size_ang",), memory_gb=0.3)
@@ -89,22 +97,24 @@ def find_pick_consensus(
     votes, the mean rank of the score over all pickers. The result does not depend on the order of the inputs.
 
     By the rule ``probability``, recall and precision of each picker are estimated from how far the pickers agree: with
-    ``quality`` connected, over the session and then on this micrograph; without, on this micrograph alone. A picker that found
-    nothing, or has no item for this exposure, does not stop the others; which were missing is kept.
+    ``quality`` connected, over the session and then on this micrograph; without, on this micrograph alone. Of three pickers or
+    more, one that agrees far less here than in the session does not count. One that found nothing, or has no item for this
+    exposure, does not stop the others; which were missing is kept.
 
     Raises
     ------
     ItemError
         The radius needs the pixel size, which is unset.
     """
-    tables = [from_block(one.block) for one in picks]
+    tables = [picks_table(one) for one in picks]
     diameter_ang = float(np.median([one.diameter_ang for one in picks]))
     radius_px = params.in_pixels(micrograph, acquisition, diameter_ang=diameter_ang)
-    found = match_picks([np.stack([one["y_px"], one["x_px"]], axis=1) for one in tables], radius_px=radius_px)
+    found = match_picks([positions_of(one) for one in picks], radius_px=radius_px)
     given = names.given["picks"]
     alone = len(tables) == 1 and _known_pickers(quality, given) == [None]  # nothing says how good it is: all its picks count
     judge = _judge_by_probability if params.rule == "probability" and not alone else _judge_by_votes
-    judged = judge(found, tables, _known_pickers(quality, given), quality, params)
+    prior = _prior(given, quality, params.trusted)
+    judged = judge(found, tables, _known_pickers(quality, given), prior, params)
     order = np.lexsort((found.yx_px[:, 1], found.yx_px[:, 0], -found.votes, -judged.score))
     found = Candidates(found.yx_px[order], found.pick[order])
     removed = {reason: mask[order] for reason, mask in judged.removed.items()}
@@ -129,6 +139,7 @@ def find_pick_consensus(
             n_places=len(score),
             pickers=tuple(figures),
             missing=names.missing["picks"],
+            disregarded=tuple(given[picker] for picker in judged.disregarded),
             n_learnt=None if quality is None or params.rule != "probability" else quality.n_micrographs,
         ),
     )
@@ -143,7 +154,7 @@ def _judge_by_votes(
     found: Candidates,
     tables: Sequence[NDArray[Any]],
     _known: Sequence[LearntPicker | None],
-    _quality: PickerQuality | None,
+    _prior: PickerModel,
     params: PickConsensusParams,
 ) -> _Judged:
     rank = np.zeros(found.pick.shape)
@@ -162,22 +173,36 @@ def _judge_by_probability(
     found: Candidates,
     tables: Sequence[NDArray[Any]],
     known: Sequence[LearntPicker | None],
-    quality: PickerQuality | None,
+    prior: PickerModel,
     params: PickConsensusParams,
 ) -> _Judged:
     classes = np.full(found.pick.shape, ABSENT, dtype=np.int64)
     for picker, (table, one) in enumerate(zip(tables, known, strict=True)):
         seen = found.pick[:, picker] >= 0
         classes[seen, picker] = _classes_of(table["score"], one)[found.pick[seen, picker]]
-    model = learn_model(classes, _prior(known, quality), keep_scores=quality is not None)
-    probability = weigh_candidates(classes, model)
+    keep_scores = any(one is not None for one in known)
+    model = learn_model(classes, prior, keep_scores=keep_scores)
+    wrecked = [picker for picker, one in enumerate(known) if one is not None and _is_wrecked(model, prior, picker)]
+    if wrecked and len(known) - len(wrecked) >= 2:
+        classes = classes.copy()
+        classes[:, wrecked] = UNKNOWN
+    else:
+        wrecked = []
+    counts = (classes >= 0).any(axis=1)  # (n,): a picker that is not disregarded sees it
+    model = learn_model(classes[counts], prior, keep_scores=keep_scores) if wrecked else model
+    probability = np.where(counts, weigh_candidates(classes, model), 0.0)
     precision = expected_precision(classes, probability)
     return _Judged(
         probability,
         {"unlikely a particle": probability < params.min_probability},
-        [round(float(value), 4) for value in model.recall],
+        [None if picker in wrecked else round(float(value), 4) for picker, value in enumerate(model.recall)],
         [round(float(value), 4) if np.isfinite(value) else None for value in precision],
+        tuple(wrecked),
     )
+
+
+def _is_wrecked(model: PickerModel, prior: PickerModel, picker: int) -> bool:
+    return bool(model.recall[picker] < _LEAST_AGREEMENT * prior.recall[picker])
 
 
 def _classes_of(score: NDArray[np.floating[Any]], known: LearntPicker | None) -> NDArray[np.int64]:
@@ -192,22 +217,30 @@ def classify_scores(score: NDArray[np.floating[Any]], edges: Sequence[float]) ->
     return np.searchsorted(np.asarray(edges), np.where(np.isfinite(score), score, -np.inf), side="right").astype(np.int64)
 
 
-def _prior(known: Sequence[LearntPicker | None], quality: PickerQuality | None) -> PickerModel:
-    model = general_model(len(known), n_classes=N_CLASSES)
+def _prior(given: Sequence[str], quality: PickerQuality | None, trusted: Sequence[str]) -> PickerModel:
+    known = _known_pickers(quality, given)
+    model = general_model(len(known), n_classes=N_CLASSES, trusted=[given.index(one) for one in trusted if one in given])
     if quality is None:
         return model
     recall, false_rate, ratio = model.recall.copy(), model.false_rate.copy(), model.score_ratio.copy()
     for picker, one in enumerate(known):
         if one is not None:
             recall[picker], false_rate[picker], ratio[picker] = one.recall or recall[picker], one.false_rate, one.score_ratio
-    known_places = {"particles": quality.particles, "false_places": quality.false_places, "weight": _PRIOR_WEIGHT}
-    return replace(model, recall=recall, false_rate=false_rate, score_ratio=ratio, **known_places)
+    return replace(
+        model,
+        recall=recall,
+        false_rate=false_rate,
+        score_ratio=ratio,
+        particles=quality.particles,
+        false_places=quality.false_places,
+        weight=_PRIOR_WEIGHT,
+    )
 
 
 def _parents(found: Candidates, tables: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Return the rows ``pid, picker, parent_pid, score`` of all places, kept and removed."""
     place, picker = np.nonzero(found.found)
-    parents = np.zeros(len(place), dtype=dtype_of(Picks.further_columns["parents"]))
+    parents = empty_parents(len(place))
     parents["pid"], parents["picker"] = place, picker
     for number, table in enumerate(tables):
         mine = picker == number

@@ -29,6 +29,7 @@ class PickerQualityParams(Params):
         10, ge=1, description="Publish the first estimate after this many micrographs; their scores set the classes for good"
     )
     update_micrographs: int = Field(50, ge=1, description="Publish another after this many more")
+    trusted: list[str] = Field(default_factory=list, description="Pickers that are known to be better, as in pick_consensus")
 
 
 class SeenPattern(BaseModel):
@@ -109,7 +110,8 @@ class LearnPickerQuality(Accumulator[PickerQualityState, PickerQuality]):
             raise ItemError(f"no picker found anything on {state.n_micrographs} micrographs, so nothing is known of them")
         classes = _aligned(state)  # (n, k)
         count = np.array([one.count for one in state.patterns], dtype=np.float64)
-        prior = general_model(len(state.names), n_classes=N_CLASSES)
+        trusted = [state.names.index(name) for name in params.trusted if name in state.names]
+        prior = general_model(len(state.names), n_classes=N_CLASSES, trusted=trusted)
         model = learn_model(classes, prior, count=count, n_micrographs=state.n_micrographs)
         precision = expected_precision(classes, weigh_candidates(classes, model), count=count)
         return PickerQuality(
