@@ -16,6 +16,7 @@ from icestream.records.movie import DoseReference, Movie, MovieDose, MovieShape
 from icestream.records.particles import Particles
 from icestream.records.picks import Picks
 from icestream.records.quality import MicrographKind, MicrographQuality, TiltMeasure
+from icestream.records.templates import PickerModel, PickerTrial, PickTemplates, TemplateFile, TemplateInfo
 from icestream.records.vocabulary import Block, Column, FileRef, Record, Snapshot, named_records, record_named
 
 __all__ = [
@@ -45,12 +46,17 @@ __all__ = [
     "MovieDose",
     "MovieShape",
     "Particles",
+    "PickTemplates",
+    "PickerModel",
+    "PickerTrial",
     "Picks",
     "PossibleAcquisition",
     "PowerSpectra",
     "Record",
     "RelionProject",
     "Snapshot",
+    "TemplateFile",
+    "TemplateInfo",
     "TiltMeasure",
     "Unevenness",
     "named_records",

@@ -5,7 +5,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from icestream.records.shown import Headline, Measure, Overlay, Panel, Shown
-from icestream.records.vocabulary import Block, Column, Record
+from icestream.records.vocabulary import Block, Column, FileRef, Record
 from icestream.units import Angstrom
 
 PID = Column("pid", "i4", "", "Number of the particle on its micrograph, given at picking and never changed")
@@ -24,6 +24,7 @@ class Picks(Record):
 
     count: int = Field(ge=0)
     diameter_ang: Angstrom
+    reference: FileRef | None = Field(None, description="The version of the templates, or the trained model, that was used")
     block: Block
 
     shown: ClassVar[Shown] = Shown(
