@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, ndimage
+from scipy import fft, linalg, ndimage
+from scipy.spatial import cKDTree
 
 from icestream.algorithms.fourier import Image, frequency_radius_2d
 from icestream.algorithms.micrograph.contamination import mask_contamination_2d
@@ -34,6 +35,8 @@ from icestream.algorithms.particles.templates import rotate_templates_2d
 
 N_ANGLES = 36
 _LOST = 0.01  # part of the templates' energy that compression may lose
+_MOST_EIGENIMAGES = 160
+_MOST_LOBES = 6  # templates whose side lobes are looked at
 _MOST_PIXELS = 1 << 13  # whose scores are computed together
 _STEP = np.array([-1, 0, 1])
 _LONGEST = 2.0  # diameters; longer waves are background
@@ -59,9 +62,11 @@ def compress_templates(templates: NDArray[np.float32], *, n_angles: int = N_ANGL
     """Turn templates ``(n, b, b)`` and find the fewest images that make them up but for the part ``lost`` of their energy."""
     turned = rotate_templates_2d(templates, n_angles=n_angles)
     flat = turned.reshape(len(templates) * n_angles, -1).astype(np.float64)  # (n n_angles, b²)
-    values, vectors = np.linalg.eigh(flat.T @ flat)  # (b²,), (b², b²)
+    covariance = flat.T @ flat  # (b², b²)
+    size = len(covariance)
+    values, vectors = linalg.eigh(covariance, subset_by_index=(max(size - _MOST_EIGENIMAGES, 0), size - 1))
     values, vectors = values[::-1], vectors[:, ::-1]
-    kept = 1 + int(np.searchsorted(np.cumsum(values) / values.sum(), 1 - lost))
+    kept = min(1 + int(np.searchsorted(np.cumsum(values) / np.trace(covariance), 1 - lost)), len(values))
     box_px = templates.shape[-1]
     images = vectors[:, :kept].T.reshape(kept, box_px, box_px)  # orthonormal
     weights = (flat @ vectors[:, :kept]).T  # (k, n n_angles)
@@ -138,8 +143,9 @@ def pick_with_templates_2d(
     flat = flatten_2d(small, diameter_px=diameter_px, masked=masked)
     search = Search(templates, eigenimages, transfer, pixel_ang, diameter_px, min_distance_ang / pixel_ang)
     found = search.find(flat, allowed=~masked)[0]
+    found = drop_side_lobes(found, search.side_lobes(flat))
     half = draw_noise_2d(flat, seed=seed)[: flat.shape[0] // 2]  # both contrasts of half the area are as much as one of all
-    decoys = np.concatenate([both.score for both in search.find(half, allowed=~masked[: half.shape[0]])])
+    decoys = np.concatenate([both.score for both in search.find(half, allowed=~masked[: half.shape[0]], contrasts=(1, -1))])
     level = lowest_score(found.score, decoys, false_discovery_rate=false_discovery_rate) if threshold is None else threshold
     probability = probability_by_decoys(found.score, decoys)
     kept = found.score >= level
@@ -148,10 +154,14 @@ def pick_with_templates_2d(
 
 @dataclass(frozen=True)
 class Matches:
-    """Places that look like a template: ``yx_px`` ``(n, 2)``, and their scores ``(n,)``, descending."""
+    """Places that look like a template: ``yx_px`` ``(n, 2)``, and their scores ``(n,)``, descending.
+
+    ``strength`` ``(n,)`` is the score before it was normalised locally.
+    """
 
     yx_px: NDArray[np.float64]
     score: NDArray[np.float64]
+    strength: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -177,28 +187,64 @@ class Search:
     diameter_px: float
     min_distance_px: float
 
-    def find(self, flat: NDArray[np.float32], *, allowed: NDArray[np.bool_]) -> tuple[Matches, Matches]:
-        """Find where a flat micrograph ``(h, w)`` looks like a template in any turn, and where like one of inverted contrast."""
-        responses, norms = self._respond(flat)
+    def find(self, flat: NDArray[np.float32], *, allowed: NDArray[np.bool_], contrasts: tuple[int, ...] = (1,)) -> list[Matches]:
+        """Find where a flat micrograph ``(h, w)`` looks like a template in any turn (contrast 1), or an inverted one (-1).
+
+        Every other pixel is scored with every other turn; about the better half of the peaks all are. That is the same for particles and
+        decoys.
+        """
+        responses, norms, uneven = self._respond(flat)
         turns = self.eigenimages.weights.shape[1] // len(norms)
         weights = (self.eigenimages.weights / np.repeat(norms, turns)).astype(np.float32)
-        coarse = responses[:, ::2, ::2]
-        best, worst = (found.reshape(coarse.shape[1:]) for found in _extreme_scores(coarse.reshape(len(coarse), -1), weights))
+        coarse = np.ascontiguousarray(responses[:, ::2, ::2]).reshape(len(responses), -1)
         matches = []
-        for sign, response in ((1, best), (-1, -worst)):
-            near, _ = find_peaks_2d(response, min_distance_px=0.25 * self.min_distance_px, allowed=allowed[::2, ::2])
-            matches.append(_refine(responses, sign * weights, near, min_distance_px=self.min_distance_px))
-        return matches[0], matches[1]
+        for contrast in contrasts:
+            response = _best_score(coarse, contrast * weights[:, ::2]).reshape(responses[0, ::2, ::2].shape)
+            near, height = find_peaks_2d(response, min_distance_px=0.25 * self.min_distance_px, allowed=allowed[::2, ::2])
+            better = near[: (len(height) + 1) // 2]
+            matches.append(_refine(responses, contrast * weights, better, uneven, min_distance_px=self.min_distance_px))
+        return matches
 
-    def _respond(self, flat: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Correlate with every eigenimage, ``(k, h, w)``; also return what noise does to each template: ``(n,)``."""
+    def side_lobes(self, flat: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return how high the score beside a particle is without noise, as a part of the score in its middle, at 0, 1, … pixels.
+
+        It is the highest in any direction, averaged over a few templates, out to two diameters.
+        """
+        reach = int(np.ceil(2 * self.diameter_px))
+        side = fft.next_fast_len(2 * reach + self.templates.shape[-1], real=True)
+        power = _ring_profile(flat)
+        frequency = frequency_radius_2d(side, side)
+        at = np.interp(frequency, np.linspace(0, 0.5, len(power)), power).astype(np.float32)
+        lens = self.transfer(side, side, self.pixel_size_ang) * _pass_short_waves(frequency, diameter_px=self.diameter_px)
+        weight = lens * lens / at
+        norms = _template_norms(self.templates, weight, width=side)
+        turns = self.eigenimages.weights.shape[1] // len(norms)
+        weights = (self.eigenimages.weights / np.repeat(norms, turns)).astype(np.float32)
+        transforms = [np.conj(_transform(image, (side, side))) for image in self.eigenimages.images]
+        offset = np.minimum(np.arange(side), side - np.arange(side))
+        radius = np.minimum(np.hypot(offset[:, None], offset[None, :]).round().astype(np.int64), reach + 1).ravel()
+        lobes = []
+        for template in self.templates[:: max(len(self.templates) // _MOST_LOBES, 1)]:
+            imaged = _transform(template, (side, side)) * weight
+            responses = np.stack([fft.irfft2(imaged * kernel, s=(side, side)).ravel() for kernel in transforms])
+            score = _best_score(responses, weights[:, ::2])
+            highest = np.zeros(reach + 2)
+            np.maximum.at(highest, radius, score)
+            lobes.append(highest[:-1] / highest[0])
+        mean: NDArray[np.float64] = np.mean(lobes, axis=0)
+        return mean
+
+    def _respond(self, flat: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float32]]:
+        """Correlate with every eigenimage, normalised locally: ``(k, h, w)``.
+
+        Also return the standard deviation that noise gives to each template, ``(n,)``, and by what was divided, ``(h, w)``.
+        """
         pad = int(np.ceil(self.diameter_px))
         padded = pad_2d(flat, pad)
         height, width = padded.shape
         spectrum = fft.rfft2(padded)
         power = ring_power_2d(spectrum, width=width)
-        waves = frequency_radius_2d(height, width) * (_LONGEST * self.diameter_px)
-        passed = np.clip(waves - 0.5, 0.0, 1.0).astype(np.float32)  # a wave as long as _LONGEST passes by half
+        passed = _pass_short_waves(frequency_radius_2d(height, width), diameter_px=self.diameter_px)
         lens = self.transfer(height, width, self.pixel_size_ang) * passed
         inner = (slice(pad, pad + flat.shape[0]), slice(pad, pad + flat.shape[1]))
         white = fft.irfft2(spectrum * (passed / np.sqrt(power)), s=padded.shape)
@@ -207,11 +253,44 @@ class Search:
         responses = np.empty((len(self.eigenimages.images), *flat.shape), dtype=np.float32)
         for image, out in zip(self.eigenimages.images, responses, strict=True):
             out[:] = fft.irfft2(filtered * np.conj(_transform(image, padded.shape)), s=padded.shape)[inner] / uneven
-        return responses, _template_norms(self.templates, lens * lens / power, width=width)
+        return responses, _template_norms(self.templates, lens * lens / power, width=width), uneven
+
+
+def drop_side_lobes(found: Matches, side_lobes: NDArray[np.float64]) -> Matches:
+    """Leave out matches that are no higher than what better ones make beside them, and noise of one standard deviation."""
+    kept = np.ones(len(found.score), dtype=bool)
+    lobes = np.zeros(len(kept))
+    near_each = cKDTree(found.yx_px).query_ball_point(found.yx_px, len(side_lobes) - 1) if len(kept) else []
+    for index, neighbours in enumerate(near_each):
+        kept[index] = found.strength[index] >= lobes[index] + 1.0
+        if kept[index]:
+            near = np.asarray(neighbours)
+            near = near[near > index]
+            distance = np.hypot(*(found.yx_px[near] - found.yx_px[index]).T)
+            lobes[near] += found.strength[index] * np.interp(distance, np.arange(len(side_lobes)), side_lobes)
+    return Matches(found.yx_px[kept], found.score[kept], found.strength[kept])
+
+
+def _pass_short_waves(frequency: NDArray[np.float32], *, diameter_px: float) -> NDArray[np.float32]:
+    """Return a filter, the shape of ``frequency``, that stops what is much larger than a particle."""
+    passed: NDArray[np.float32] = np.clip(frequency * (_LONGEST * diameter_px) - 0.5, 0.0, 1.0).astype(np.float32)
+    return passed
+
+
+def _ring_profile(flat: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the power of ``(h, w)`` from frequency 0 to Nyquist, averaged over rings: ``(n,)``."""
+    power = ring_power_2d(fft.rfft2(flat), width=flat.shape[1])
+    n_rings = min(flat.shape) // 2
+    return power[: power.shape[0] // 2, 0].astype(np.float64)[:n_rings]
 
 
 def _refine(
-    responses: NDArray[np.float32], weights: NDArray[np.float32], coarse_yx_px: NDArray[np.float64], *, min_distance_px: float
+    responses: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    coarse_yx_px: NDArray[np.float64],
+    uneven: NDArray[np.float32],
+    *,
+    min_distance_px: float,
 ) -> Matches:
     """Score the pixels about places on the grid of every other pixel, and keep the best that are not too close."""
     size = np.array(responses.shape[1:])
@@ -219,7 +298,7 @@ def _refine(
     rows = middle[:, 0, None, None] + _STEP[None, :, None]  # (n, 3, 1)
     columns = middle[:, 1, None, None] + _STEP[None, None, :]
     around = responses[:, rows, columns].reshape(len(responses), -1)  # (k, n 9)
-    score = _extreme_scores(around, weights)[0].reshape(-1, 3, 3)
+    score = _best_score(around, weights).reshape(-1, 3, 3)
     at = np.stack(np.unravel_index(score.reshape(-1, 9).argmax(axis=1), (3, 3)), axis=1)  # (n, 2)
     each = np.arange(len(at))
     through = np.stack([score[each, :, at[:, 1]], score[each, at[:, 0], :]], axis=1).astype(np.float64)  # (n, 2, 3)
@@ -229,7 +308,8 @@ def _refine(
     height = score.reshape(-1, 9).max(axis=1).astype(np.float64)
     order = np.argsort(-height, kind="stable")
     kept = order[suppress_neighbours(yx_px[order], min_distance_px=min_distance_px)]
-    return Matches(yx_px[kept], height[kept])
+    place = np.clip(np.round(yx_px[kept]), 0, size - 1).astype(np.int64)
+    return Matches(yx_px[kept], height[kept], height[kept] * uneven[place[:, 0], place[:, 1]])
 
 
 def _transform(image: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.complex64]:
@@ -261,14 +341,10 @@ def _unevenness_2d(white: NDArray[np.float32], *, diameter_px: float) -> NDArray
     return uneven
 
 
-def _extreme_scores(
-    responses: NDArray[np.float32], weights: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the largest and the smallest combination of ``responses`` ``(k, m)`` by ``weights`` ``(k, p)``: ``(m,)`` each."""
-    count = responses.shape[1]
-    best, worst = np.empty(count, dtype=np.float32), np.empty(count, dtype=np.float32)
-    for start in range(0, count, _MOST_PIXELS):
+def _best_score(responses: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the largest combination of ``responses`` ``(k, m)`` by ``weights`` ``(k, p)``: ``(m,)``."""
+    best = np.empty(responses.shape[1], dtype=np.float32)
+    for start in range(0, len(best), _MOST_PIXELS):
         rows = slice(start, start + _MOST_PIXELS)
-        scores = weights.T @ responses[:, rows]  # (p, m)
-        best[rows], worst[rows] = scores.max(axis=0), scores.min(axis=0)
-    return best, worst
+        (weights.T @ responses[:, rows]).max(axis=0, out=best[rows])
+    return best

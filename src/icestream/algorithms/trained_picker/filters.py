@@ -74,6 +74,7 @@ def _draw(radial: list[NDArray[np.complex128]], order: NDArray[np.int64], n_ring
         density = values / at  # per pixel of the ring
         drawn = np.interp(radius, at, density.real) + 1j * np.interp(radius, at, density.imag)
         drawn *= np.exp(-1j * q * angle) * np.clip(n_rings + 0.5 - radius, 0.0, 1.0)
+        drawn[(radius == 0) & (q > 0)] = 0.0  # the middle has no angle
         drawn /= np.sqrt(np.sum(np.abs(drawn) ** 2)) + 1e-30
         images[0, index], images[1, index] = drawn.real, drawn.imag if q else 0.0
     return Filters(images[0], images[1], order)

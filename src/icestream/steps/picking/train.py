@@ -203,9 +203,15 @@ def _choose_held(held: list[HeldMicrograph], *, seed: int, most: int) -> list[He
 
 
 def _train(state: TrainPickerState, params: TrainPickerParams, ctx: Context) -> TrainPickerState:
-    """Train a model and try it beside the one in use; too few particles leave everything as it is."""
-    apart = [one for one in state.held if one.ordinal % _TRIAL_EVERY == _TRIAL_EVERY - 1 and one.count]
-    training = [one for one in state.held if one.ordinal % _TRIAL_EVERY != _TRIAL_EVERY - 1 and one.count]
+    """Train a model and try it beside the one in use; too few particles leave everything as it is.
+
+    Micrographs with less than half of the usual number of good particles are left out: particles that nobody labelled there would
+    be taken for background.
+    """
+    usual = float(np.median([one.count for one in state.held if one.count] or [0]))
+    labelled = [one for one in state.held if one.count and one.count >= 0.5 * usual]
+    apart = labelled[_TRIAL_EVERY - 1 :: _TRIAL_EVERY]
+    training = [one for one in labelled if one not in apart]
     state = state.model_copy(update={"n_trained_at": state.n_exposures})
     if not apart or sum(one.count for one in training) < _FEWEST_PARTICLES:
         return state
