@@ -1,14 +1,15 @@
-"""Template picking, trained picking and blob picking side by side: python benchmarks/picking_templates.py <data> [--seeds 1000 8].
+"""Template, trained and blob picking side by side: python benchmarks/picking_templates.py <data> [--seeds 1000 8].
 
-Simulated: four particles (the atomic models of ``data/phantom_models``, 150 to 270 Å, one of 171 kDa) in crowded ice of 300 Å, 40 e/Å²,
-1 to 2 µm of defocus, contrast 0.6, a tenth of the area under balls of ice. Templates are views of a map at 6 Å per pixel. The picker is
-trained on the first five of the micrographs of each particle: good are the template picks that are particles, less one in ten that the
-classes are taken to lose; so it is tried on the rest, as all three are. Particles under a ball count neither way.
+Simulated: four particles (the atomic models of ``data/phantom_models``, 150 to 270 Å, one of 171 kDa) in crowded ice of 300 Å,
+40 e/Å², 1 to 2 µm of defocus, contrast 0.6, a tenth of the area under balls of ice. Templates are views of a map at 6 Å per
+pixel. The picker is trained on the first five of the micrographs of each particle: good are the template picks that are
+particles, less one in ten that the classes are taken to lose; so it is tried on the rest, as all three are. Particles under a
+ball count neither way.
 
-Real: apoferritin (manual picks, as `picking_f1` counts) and beta-galactosidase (discs drawn by experts), in both without a CTF; templates
-and good particles are from a 2D classification of all blob picks of the set. ``--topaz`` runs the pretrained model of Topaz in an environment
-of its own, given by the path of its ``topaz``. A pick matches within 0.3 diameters. Prints one JSON line. Seeds below 100 served for
-development.
+Real: apoferritin (manual picks, as `picking_f1` counts) and beta-galactosidase (discs drawn by experts), in both without a CTF;
+templates and good particles are from a 2D classification of all blob picks of the set. ``--topaz`` runs the pretrained model of
+Topaz in an environment of its own, given by the path of its ``topaz``. A pick matches within 0.3 diameters. Prints one JSON
+line. Seeds below 100 served for development.
 """
 
 import argparse
@@ -67,6 +68,7 @@ class Session:
         self.seconds: dict[str, float] = {}
 
     def at(self, shot: Shot) -> Micrograph:
+        """Write the micrograph; return its record."""
         path = self.bench.folder / f"{shot.name}.mrc"
         if not path.exists():
             write_mrc(path, shot.image, pixel_size_ang=self.acquisition.need("pixel_size_ang"), remember=False)
@@ -74,9 +76,11 @@ class Session:
         return Micrograph(image=f"session:{path.name}", height_px=shot.image.shape[0], width_px=shot.image.shape[1], bin=1.0)
 
     def clock(self, name: str, began_s: float) -> None:
+        """Add up processor time."""
         self.seconds[name] = self.seconds.get(name, 0.0) + time.process_time() - began_s
 
     def blob(self, shot: Shot) -> Picks:
+        """Return the picks of the blob picker."""
         began_s = time.process_time()
         pixel_ang = self.acquisition.need("pixel_size_ang")
         diameter_px = (self.searched[0] / pixel_ang, self.searched[1] / pixel_ang)
@@ -88,6 +92,7 @@ class Session:
         return Picks(count=len(table), diameter_ang=self.diameter_ang, block=to_block(table))
 
     def template(self, shot: Shot, templates: PickTemplates) -> Picks:
+        """Return what templates find."""
         micrograph = self.at(shot)
         began_s = time.process_time()
         picks = pick_templates(micrograph, templates, shot.ctf, PickTemplateParams(), self.acquisition, self.bench)
@@ -95,14 +100,16 @@ class Session:
         return picks
 
     def trained(self, shot: Shot, model: PickerModel, picks: Picks, number: int | None = None) -> Picks:
+        """Return what a trained model finds."""
         micrograph = self.at(shot)
         began_s = time.process_time()
         params = PickTrainedParams(model=number)
-        found = pick_trained(micrograph, model, picks, shot.ctf, params, self.acquisition, self.bench)
+        found = pick_trained(micrograph, model, picks, params, self.acquisition, self.bench, ctf=shot.ctf)
         self.clock("trained", began_s)
         return found
 
     def train(self, shots: list[Shot], picks: list[Picks], good: list[Particles]) -> PickerModel:
+        """Train a picker on micrographs with their picks and the good ones of these."""
         began_s = time.process_time()
         params = TrainPickerParams(first_micrographs=4)
         state = TrainPicker().start(params, self.bench)
@@ -111,7 +118,7 @@ class Session:
         self.bench.closing = True
         nothing: list[ClassAssignments | None] = [None] * len(shots)
         update = TrainPicker().add(
-            state, exposures, micrographs, picks, [shot.ctf for shot in shots], nothing, good,
+            state, exposures, micrographs, picks, [shot.ctf for shot in shots], classes=nothing, good=good,
             acquisition=[self.acquisition] * len(shots), params=params, ctx=self.bench,
         )  # fmt: skip
         self.bench.closing = False
@@ -185,7 +192,7 @@ def kept_particles(pid: NDArray[np.int32]) -> Particles:
     )  # fmt: skip
 
 
-def run_simulated(name: str, data: Path, first: int, seeds: int, topaz: Path | None) -> dict[str, Any]:
+def run_simulated(name: str, data: Path, *, first: int, seeds: int, topaz: Path | None) -> dict[str, Any]:
     model = data / "phantom_models" / MODELS[name]
     drawn = [simulate(model, seed) for seed in range(first, first + seeds)]
     shots, diameter_ang = [shot for shot, _ in drawn], drawn[0][1]
@@ -299,7 +306,9 @@ def classify(session: Session, shots: list[Shot], blob: list[Picks]) -> tuple[Pi
     return templates, good
 
 
-def run_real(shots: list[Shot], *, pixel_ang: float, diameter_ang: float, searched: tuple[float, float], margin: float, topaz: Path | None) -> dict[str, Any]:  # fmt: skip
+def run_real(
+    shots: list[Shot], *, pixel_ang: float, diameter_ang: float, searched: tuple[float, float], topaz: Path | None
+) -> dict[str, Any]:
     acquisition = Acquisition(pixel_size_ang=pixel_ang, voltage_kv=300.0, cs_mm=2.7, amplitude_contrast=0.07)
     with tempfile.TemporaryDirectory() as folder:
         session = Session(Path(folder), acquisition, diameter_ang, searched)
@@ -376,19 +385,22 @@ def main() -> None:
     arguments = parser.parse_args()
     line: dict[str, Any] = {"benchmark": "picking_templates", "first": arguments.seeds[0], "seeds": arguments.seeds[1]}
     if arguments.real != "only":
-        simulated = {name: run_simulated(name, arguments.data, *arguments.seeds, arguments.topaz) for name in arguments.particles}
+        simulated = {
+            name: run_simulated(name, arguments.data, first=arguments.seeds[0], seeds=arguments.seeds[1], topaz=arguments.topaz)
+            for name in arguments.particles
+        }
         line["simulated"] = simulated
         pickers = [name for name in next(iter(simulated.values())) if name not in ("trials", "cpu_s")]
         line["simulated_f1"] = {p: round(float(np.mean([of[p]["f1"] for of in simulated.values()])), 4) for p in pickers}
         line["cpu_s_4096"] = time_large()
     if arguments.real != "none":
         line["apoferritin"] = run_real(
-            load_apoferritin(arguments.data / "empiar10146_apoferritin"), pixel_ang=1.5, diameter_ang=120.0, searched=(100.0, 135.0),
-            margin=0.5, topaz=arguments.topaz,
+            load_apoferritin(arguments.data / "empiar10146_apoferritin"), pixel_ang=1.5, diameter_ang=120.0, searched=(100.0,
+            135.0), topaz=arguments.topaz,
         )  # fmt: skip
         line["galactosidase"] = run_real(
-            load_galactosidase(arguments.data / "empiar10017_betagal"), pixel_ang=1.77, diameter_ang=191.0, searched=(150.0, 215.0),
-            margin=0.5, topaz=arguments.topaz,
+            load_galactosidase(arguments.data / "empiar10017_betagal"), pixel_ang=1.77, diameter_ang=191.0, searched=(150.0,
+            215.0), topaz=arguments.topaz,
         )  # fmt: skip
     print(json.dumps(line))
 

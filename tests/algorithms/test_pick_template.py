@@ -17,7 +17,7 @@ from icestream.algorithms.particles.templates import (
 
 PIXEL_ANG, DIAMETER_ANG, SIDE = 5.0, 120.0, 320
 OPTICS = {
-    "defocus_u_ang": 15000.0, "defocus_v_ang": 14600.0, "astigmatism_angle_deg": 30.0,
+    "defocus_u_ang": 20000.0, "defocus_v_ang": 19600.0, "astigmatism_angle_deg": 30.0,
     "voltage_kv": 300.0, "cs_mm": 2.7, "amplitude_contrast": 0.07,
 }  # fmt: skip
 
@@ -38,7 +38,7 @@ def draw_micrograph(n_particles, *, noise, seed):
     """Bodies in any turn, imaged by the microscope, with noise; ``(h, w)`` and ``(n, 2)``."""
     rng = np.random.default_rng(seed)
     bright = np.zeros((SIDE, SIDE))
-    centres = []
+    centres: list[np.ndarray] = []
     while len(centres) < n_particles:
         centre = rng.integers(25, SIDE - 25, 2)
         if all(np.hypot(*(centre - other)) > 22 for other in centres):
@@ -67,7 +67,7 @@ def pick(image, templates, **changes) -> TemplatePicks:
 
 
 def test_particles_in_any_turn_are_found_where_they_are(templates) -> None:
-    image, true = draw_micrograph(40, noise=0.25, seed=1)
+    image, true = draw_micrograph(40, noise=0.3, seed=1)
     before = image.copy()
     found = pick(image, templates)
     assert f1_score(found.yx_px, true, radius_px=7) > 0.95
@@ -80,10 +80,10 @@ def test_particles_in_any_turn_are_found_where_they_are(templates) -> None:
 
 
 def test_without_the_contrast_transfer_of_the_exposure_fewer_are_found(templates) -> None:
-    image, true = draw_micrograph(40, noise=0.6, seed=2)
+    image, true = draw_micrograph(40, noise=0.35, seed=2)
     blind = pick(image, templates, transfer=lambda h, w, _: np.full((h, w // 2 + 1), -1.0, dtype=np.float32))
     seeing = pick(image, templates)
-    assert f1_score(seeing.yx_px, true, radius_px=7) > f1_score(blind.yx_px, true, radius_px=7) + 0.1
+    assert f1_score(seeing.yx_px, true, radius_px=7) > f1_score(blind.yx_px, true, radius_px=7) + 0.05
 
 
 def test_noise_has_next_to_no_picks(templates) -> None:
@@ -96,7 +96,7 @@ def test_noise_has_next_to_no_picks(templates) -> None:
 
 
 def test_a_threshold_that_is_given_is_kept_to(templates) -> None:
-    image, _ = draw_micrograph(40, noise=0.25, seed=3)
+    image, _ = draw_micrograph(40, noise=0.3, seed=3)
     assert (pick(image, templates, threshold=6.0).score >= 6.0).all()
     assert len(pick(image, templates, threshold=6.0).score) < len(pick(image, templates, threshold=4.0).score)
 

@@ -19,7 +19,7 @@ def draw_micrograph(n_particles, *, seed, noise=0.8):
     rng = np.random.default_rng(seed)
     image = noise * rng.normal(size=(SIDE, SIDE))
     y, x = np.indices((30, 30)) - 15
-    places = []
+    places: list[np.ndarray] = []
     while len(places) < 2 * n_particles:
         centre = rng.integers(18, SIDE - 18, 2)
         if all(np.hypot(*(centre - other)) > 24 for other in places):

@@ -1,6 +1,7 @@
 """The steps that make templates, pick with them, train a picker, and pick with it."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -143,7 +144,18 @@ def train(bench: StepBench, *, seeds: range, state: TrainPickerState | None = No
     acquisition = [ACQUISITION] * len(exposures)
     return (
         TrainPicker()
-        .add(state, exposures, micrographs, picks, nothing, classes, nothing, acquisition=acquisition, params=params, ctx=bench)
+        .add(
+            state,
+            exposures,
+            micrographs,
+            picks,
+            nothing,
+            classes=classes,
+            good=nothing,
+            acquisition=acquisition,
+            params=params,
+            ctx=bench,
+        )
         .state
     )
 
@@ -164,15 +176,15 @@ def test_a_picker_that_is_better_is_adopted_and_earlier_ones_can_be_used(tmp_pat
     model = publish(bench, state)
     micrograph, true = draw(bench, "fresh", 100)
     given = as_picks(true[:4])
-    picks = pick_trained(micrograph, model, given, None, PickTrainedParams(), ACQUISITION, bench)
+    picks = pick_trained(micrograph, model, given, PickTrainedParams(), ACQUISITION, bench)
     assert picks.reference == state.trials[state.adopted - 1].model
     assert share_found(picks, true) > 0.8
     assert picks.count <= 32
-    first = pick_trained(micrograph, model, given, None, PickTrainedParams(model=1), ACQUISITION, bench)
+    first = pick_trained(micrograph, model, given, PickTrainedParams(model=1), ACQUISITION, bench)
     assert first.reference == state.trials[0].model
-    assert pick_trained(micrograph, model, given, None, PickTrainedParams(model=0), ACQUISITION, bench) is given
+    assert pick_trained(micrograph, model, given, PickTrainedParams(model=0), ACQUISITION, bench) is given
     with pytest.raises(ItemError, match="there is no model 3; there are 2 so far"):
-        pick_trained(micrograph, model, given, None, PickTrainedParams(model=3), ACQUISITION, bench)
+        pick_trained(micrograph, model, given, PickTrainedParams(model=3), ACQUISITION, bench)
 
 
 def test_a_picker_that_is_no_better_is_not_adopted(tmp_path: Path) -> None:
@@ -183,7 +195,7 @@ def test_a_picker_that_is_no_better_is_not_adopted(tmp_path: Path) -> None:
     given = as_picks(true)
     model = publish(bench, state)
     assert model.adopted == 0
-    assert pick_trained(micrograph, model, given, None, PickTrainedParams(), ACQUISITION, bench) is given
+    assert pick_trained(micrograph, model, given, PickTrainedParams(), ACQUISITION, bench) is given
 
 
 def test_what_is_held_does_not_depend_on_the_order(tmp_path: Path) -> None:
@@ -206,8 +218,8 @@ def test_what_is_held_does_not_depend_on_the_order(tmp_path: Path) -> None:
                     [micrograph],
                     [as_picks(true)],
                     [None],
-                    [classes],
-                    [None],
+                    classes=[classes],
+                    good=[None],
                     acquisition=[ACQUISITION],
                     params=params,
                     ctx=bench,
@@ -232,7 +244,7 @@ def test_training_waits_for_the_first_micrographs_and_then_for_as_many_again() -
 def test_something_must_say_which_picks_are_good(tmp_path: Path) -> None:
     bench = StepBench(tmp_path)
     micrograph, true = draw(bench, "m", 1)
-    given = {"acquisition": [ACQUISITION], "params": TrainPickerParams(), "ctx": bench}
+    given: dict[str, Any] = {"acquisition": [ACQUISITION], "params": TrainPickerParams(), "ctx": bench}
     state = TrainPicker().start(TrainPickerParams(), bench)
     with pytest.raises(ItemError, match="nothing says which picks are good"):
-        TrainPicker().add(state, [bench.exposure], [micrograph], [as_picks(true)], [None], [None], [None], **given)
+        TrainPicker().add(state, [bench.exposure], [micrograph], [as_picks(true)], [None], classes=[None], good=[None], **given)

@@ -1,14 +1,16 @@
 """Picking with templates: a matched filter that knows the CTF of the exposure and the spectrum of its noise.
 
-The score of a template ``T``, turned by ``g``, at a place is ``Re <Y, T_g> / |T|`` with ``Y = CTF X / P``: ``X`` is the micrograph
-and ``P`` its power spectrum, averaged over rings. That is the correlation of the whitened micrograph with the whitened template as
-the microscope images it, in standard deviations of noise (Turin 1960, IRE Trans. Inf. Theory 6, 311; in cryo-EM: Sigworth 2004,
-J. Struct. Biol. 145, 57). It is normalised locally where the micrograph varies more than usual, in the spirit of Roseman (2003),
-Ultramicroscopy 94, 225. As the CTF is with the image, the turned templates are the same for all exposures and are compressed
-together: the micrograph is correlated with a few dozen eigenimages, and scores are linear combinations of the results.
+The score of a template ``T``, turned by ``g``, at a place is ``Re <Y, T_g> / |T|`` with ``Y = CTF X / P``: ``X`` is the
+micrograph and ``P`` its power spectrum, averaged over rings. That is the correlation of the whitened micrograph with the
+whitened template as the microscope images it, in standard deviations of noise (Turin 1960, IRE Trans. Inf. Theory 6, 311; in
+cryo-EM: Sigworth 2004, J. Struct. Biol. 145, 57). It is normalised locally where the micrograph varies more than usual, in the
+spirit of Roseman (2003), Ultramicroscopy 94, 225. As the CTF is with the image, the turned templates are the same for all
+exposures and are compressed together: the micrograph is correlated with a few dozen eigenimages, and scores are linear
+combinations of the results.
 
 How many matches are particles is decided by decoys: what the same templates find in noise of the same spectrum. The inverted
-micrograph is no null here: what the CTF makes of a particle has negative rims, which match inverted templates better than any noise.
+micrograph is no null here: what the CTF makes of a particle has negative rims, which match inverted templates better than any
+noise.
 """
 
 from collections.abc import Callable
@@ -190,8 +192,8 @@ class Search:
     def find(self, flat: NDArray[np.float32], *, allowed: NDArray[np.bool_], contrasts: tuple[int, ...] = (1,)) -> list[Matches]:
         """Find where a flat micrograph ``(h, w)`` looks like a template in any turn (contrast 1), or an inverted one (-1).
 
-        Every other pixel is scored with every other turn; about the better half of the peaks all are. That is the same for particles and
-        decoys.
+        Every other pixel is scored with every other turn; about the better half of the peaks all are. That is the same for
+        particles and decoys.
         """
         responses, norms, uneven = self._respond(flat)
         turns = self.eigenimages.weights.shape[1] // len(norms)
@@ -321,7 +323,7 @@ def _transform(image: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np
     return spectrum
 
 
-def _template_norms(templates: NDArray[np.float32], weight: NDArray[np.float32], *, width: int) -> NDArray[np.float64]:
+def _template_norms(templates: NDArray[np.float32], weight: NDArray[np.floating], *, width: int) -> NDArray[np.float64]:
     """Return the standard deviation that noise gives to the response of each template ``(n, b, b)``: ``(n,)``."""
     height = weight.shape[0]
     double = np.full(weight.shape[1], 2.0)

@@ -56,7 +56,7 @@ def project_views(volume: NDArray[np.float32], *, pixel_size_ang: float, n_views
 
 
 def centre_mass_2d(image: Image, *, radius_px: float) -> Image:
-    """Move the middle of the bright part of ``(b, b)`` to pixel ``b // 2``; only what is within ``radius_px`` of it is looked at."""
+    """Move the middle of the bright part of ``(b, b)``, within ``radius_px`` of pixel ``b // 2``, to that pixel."""
     moved = image
     for _ in range(2):
         inside = _disc_2d(image.shape[-1], radius_px=radius_px)

@@ -71,8 +71,8 @@ def n_features(order: NDArray[np.int64]) -> int:
 def compute_features_2d(image: NDArray[np.float32], filters: Filters, *, diameter_px: float) -> NDArray[np.float32]:
     """Return the features of each place: ``(k, h, w)``.
 
-    Of order 0 the responses and their logarithmic squares, of other orders the logarithms of their power; in the end the logarithm of the
-    local variance and the constant 1.
+    Of order 0 the responses and their logarithmic squares, of other orders the logarithms of their power; in the end the
+    logarithm of the local variance and the constant 1.
 
     Parameters
     ----------

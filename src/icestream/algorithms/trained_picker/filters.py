@@ -1,9 +1,9 @@
 """Filters that tell particles from background, learned from examples in any turn.
 
-The values of a patch on a ring of radius ``r``, as a Fourier series over the angle, are ``sum_q c_q(r) exp(i q angle)``; a turn of the
-particle changes only the phases. For each order ``q`` the radial functions are sought along which particles vary most in comparison
-with background: the generalised eigenvectors of the two covariances (Fukunaga & Koontz 1970, IEEE Trans. Comput. C-19, 311; steerable
-principal components: Zhao, Shkolnisky & Singer 2016, IEEE Trans. Comput. Imaging 2, 1).
+The values of a patch on a ring of radius ``r``, as a Fourier series over the angle, are ``sum_q c_q(r) exp(i q angle)``; a turn
+of the particle changes only the phases. For each order ``q`` the radial functions are sought along which particles vary most in
+comparison with background: the generalised eigenvectors of the two covariances (Fukunaga & Koontz 1970, IEEE Trans. Comput.
+C-19, 311; steerable principal components: Zhao, Shkolnisky & Singer 2016, IEEE Trans. Comput. Imaging 2, 1).
 """
 
 from dataclasses import dataclass

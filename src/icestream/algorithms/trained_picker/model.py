@@ -1,8 +1,8 @@
 """What a trained picker knows, and how it is trained on positive and unlabelled places.
 
-Particles that survived 2D classification are positive; of most other places nothing is known. A logistic model of what carries a label
-ranks places as one of what is a particle does (Elkan & Noto 2008, KDD 14, 213). Places beside a particle, and picks that the
-classes refused, are known to be none.
+Particles that survived 2D classification are positive; of most other places nothing is known. A logistic model of what carries
+a label ranks places as one of what is a particle does (Elkan & Noto 2008, KDD 14, 213). Places beside a particle, and picks
+that the classes refused, are known to be none.
 """
 
 from dataclasses import dataclass

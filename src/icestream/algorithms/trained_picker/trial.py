@@ -1,8 +1,8 @@
 """Making the score of a trained picker a probability, and trying a picker beside another.
 
-A trial needs no full truth. On micrographs that were not trained on, particles are the picks that survived 2D classification, and what
-the new picker finds elsewhere counts by its probability of being more than noise. With ``T`` particles so expected in all, a picker with
-``n`` picks of which ``t`` are expected to be particles has an F1 of ``2 t / (n + T)``.
+A trial needs no full truth. On micrographs that were not trained on, particles are the picks that survived 2D classification,
+and what the new picker finds elsewhere counts by its probability of being more than noise. With ``T`` particles so expected in
+all, a picker with ``n`` picks of which ``t`` are expected to be particles has an F1 of ``2 t / (n + T)``.
 """
 
 from dataclasses import dataclass, replace
@@ -52,8 +52,8 @@ def pick_with_model_2d(
 ) -> ModelPicks:
     """Find particles with a trained model.
 
-    A pick reaches the threshold of the model, and the level above which at most ``false_discovery_rate`` of the picks are found in noise
-    of the same spectrum.
+    A pick reaches the threshold of the model, and the level above which at most ``false_discovery_rate`` of the picks are found
+    in noise of the same spectrum.
 
     Parameters
     ----------
@@ -86,8 +86,8 @@ def pick_with_model_2d(
 def calibrate(model: Model, micrographs: list[Labelled], *, min_distance_px: float) -> Model:
     """Set the threshold of a model, and how its score becomes a probability, on micrographs with known particles.
 
-    The threshold gives the best F1 against what is labelled; the probability is a logistic function of the score (Platt 1999, Advances
-    in Large Margin Classifiers, 61).
+    The threshold gives the best F1 against what is labelled; the probability is a logistic function of the score (Platt 1999,
+    Advances in Large Margin Classifiers, 61).
     """
     scores, labels, count = [], [], 0
     for one in micrographs:

@@ -41,8 +41,8 @@ def pick_templates(
 ) -> Picks:
     """Find particles that look like templates, in any turn, as the exposure's CTF images them.
 
-    Picks are numbered from the best score down; ``score`` is the probability that a pick is more than noise, so that picks of other
-    exposures and of other templates compare. ``reference`` is the stack of templates that was used.
+    Picks are numbered from the best score down; ``score`` is the probability that a pick is more than noise, so that picks of
+    other exposures and of other templates compare. ``reference`` is the stack of templates that was used.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def contrast_of(ctf: CtfFit | None, acquisition: Acquisition, *, dark: bool) -> 
         If there is a CTF and an acquisition value is unset.
     """
     if ctf is None:
-        return lambda height, width, pixel_ang: np.full((height, width // 2 + 1), -1.0 if dark else 1.0, dtype=np.float32)
+        return lambda height, width, _: np.full((height, width // 2 + 1), -1.0 if dark else 1.0, dtype=np.float32)
     microscope = {name: acquisition.need(name) for name in _MICROSCOPE}
     optics = {column.name: float(getattr(ctf, column.name)) for column in CTF_COLUMNS}
     return lambda height, width, pixel_ang: ctf_2d(height, width, pixel_size_ang=pixel_ang, **optics, **microscope)

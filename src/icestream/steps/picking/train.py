@@ -80,9 +80,10 @@ class TrainPickerState(Record):
 class TrainPicker(Accumulator[TrainPickerState, PickerModel]):
     """Train a picker on particles that survived 2D classification, and adopt it if it is better than the one before.
 
-    Good are the particles of `good` (those that a selection let through), or those of `classes` in ``good_classes``; the other picks
-    are none. A new model is trained whenever the number of micrographs has doubled, and tried on every fourth micrograph, which it
-    was not trained on, beside the model in use or, at first, the picks that are given. All models are kept.
+    Good are the particles of `good` (those that a selection let through), or those of `classes` in ``good_classes``; the other
+    picks are none. A new model is trained whenever the number of micrographs has doubled. It is tried on every fourth
+    micrograph, which it was not trained on, beside the model in use or, at first, the picks that are given. All models are
+    kept.
     """
 
     def when(self, progress: Progress, params: TrainPickerParams) -> Verdict:
@@ -103,9 +104,9 @@ class TrainPicker(Accumulator[TrainPickerState, PickerModel]):
         micrograph: Sequence[Micrograph],
         picks: Sequence[Picks],
         ctf: Sequence[CtfFit | None],
+        *,
         classes: Sequence[ClassAssignments | None],
         good: Sequence[Particles | None],
-        *,
         acquisition: Sequence[Acquisition],
         params: TrainPickerParams,
         ctx: Context,

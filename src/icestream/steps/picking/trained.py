@@ -29,14 +29,16 @@ def pick_trained(
     micrograph: Micrograph,
     model: PickerModel,
     picks: Picks,
-    ctf: CtfFit | None,
     params: PickTrainedParams,
     acquisition: Acquisition,
     ctx: Context,
+    *,
+    ctf: CtfFit | None = None,
 ) -> Picks:
     """Find particles with the picker that was trained in the session; where none was adopted, pass on the picks that are given.
 
-    ``score`` is the probability of a particle, so that the picks of different models compare. ``reference`` is the model that was used.
+    ``score`` is the probability of a particle, so that the picks of different models compare. ``reference`` is the model that was
+    used.
 
     Raises
     ------
