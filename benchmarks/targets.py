@@ -71,6 +71,7 @@ SCRIPTS: dict[str, str] = {
     "picking_on_noise": "1000 10",
     "picking_simulated": "101 2",
     "scoring_speed": "",
+    "picking_templates": "DATA",
     "soak": "",
     "triage_classes": "DATA",
 }

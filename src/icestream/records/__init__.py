@@ -26,18 +26,8 @@ from icestream.records.movie import DoseReference, Movie, MovieDose, MovieShape
 from icestream.records.particles import Cutting, Particles
 from icestream.records.picks import LearntPicker, PickConsensus, PickerFigures, PickerQuality, Picks, Removed
 from icestream.records.quality import MicrographKind, MicrographQuality, TiltMeasure
-from icestream.records.vocabulary import (
-    Block,
-    Column,
-    FileRef,
-    FurtherBlock,
-    Record,
-    Snapshot,
-    named_records,
-    pack_tables,
-    record_named,
-    unpack_tables,
-)
+from icestream.records.templates import PickTemplates, PickerModel, PickerTrial, TemplateFile, TemplateInfo
+from icestream.records.vocabulary import Block, Column, FileRef, FurtherBlock, Record, Snapshot, named_records, pack_tables, record_named, unpack_tables
 
 __all__ = [
     "CTF_COLUMNS",
@@ -77,6 +67,9 @@ __all__ = [
     "PickConsensus",
     "PickerFigures",
     "PickerQuality",
+    "PickTemplates",
+    "PickerModel",
+    "PickerTrial",
     "Picks",
     "PossibleAcquisition",
     "PowerSpectra",
@@ -88,6 +81,8 @@ __all__ = [
     "SelectedClass",
     "Snapshot",
     "StableSet",
+    "TemplateFile",
+    "TemplateInfo",
     "TiltMeasure",
     "Unevenness",
     "named_records",

@@ -6,7 +6,7 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from icestream.records.shown import Card, Headline, Measure, Number, Overlay, Panel, Shown, Tally, Text
-from icestream.records.vocabulary import Block, Column, FurtherBlock, Record, Snapshot
+from icestream.records.vocabulary import Block, Column, FileRef, FurtherBlock, Record, Snapshot
 from icestream.units import Angstrom, Pixel
 
 PID = Column("pid", "i4", "", "Number of the particle on its micrograph, given at picking and never changed")
@@ -80,6 +80,7 @@ class Picks(Record):
     removed: tuple[Removed, ...] = Field((), description="Why picks were removed, and how many for each reason")
     pickers: tuple[str, ...] = Field((), description="The pickers that a consensus is of, in the order of its inputs")
     consensus: PickConsensus | None = Field(None, description="Of a consensus: how far the pickers agree")
+    reference: FileRef | None = Field(None, description="The version of the templates, or the trained model, that was used")
     block: Block
     rejected: FurtherBlock = None
     parents: FurtherBlock = None

@@ -1,0 +1,157 @@
+"""Making the score of a trained picker a probability, and trying a picker beside another.
+
+A trial needs no full truth. On micrographs that were not trained on, particles are the picks that survived 2D classification,
+and what the new picker finds elsewhere counts by its probability of being more than noise. With ``T`` particles so expected in
+all, a picker with ``n`` picks of which ``t`` are expected to be particles has an F1 of ``2 t / (n + T)``.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from icestream.algorithms.particles.noise import draw_noise_2d, lowest_score, probability_by_decoys
+from icestream.algorithms.particles.peaks import find_peaks_2d
+from icestream.algorithms.trained_picker.features import WORKING_DIAMETER_PX, Prepared
+from icestream.algorithms.trained_picker.model import SAME, Labelled, Model
+
+_STEPS = 30
+
+
+@dataclass(frozen=True)
+class ModelPicks:
+    """Picks of a model, the best first.
+
+    Attributes
+    ----------
+    yx_px
+        ``(n, 2)``, pixels of the prepared micrograph.
+    score
+        ``(n,)``, logarithmic odds.
+    probability
+        ``(n,)``, that it is a particle: by the model, and that it is more than noise; the smaller of the two.
+    more_than_noise
+        ``(n,)``, the second alone.
+    """
+
+    yx_px: NDArray[np.float64]
+    score: NDArray[np.float64]
+    probability: NDArray[np.float64]
+    more_than_noise: NDArray[np.float64]
+
+
+def pick_with_model_2d(
+    prepared: Prepared,
+    model: Model,
+    *,
+    min_distance_px: float,
+    seed: int,
+    false_discovery_rate: float = 0.05,
+    threshold: float | None = None,
+) -> ModelPicks:
+    """Find particles with a trained model.
+
+    A pick reaches the threshold of the model, and the level above which at most ``false_discovery_rate`` of the picks are found
+    in noise of the same spectrum.
+
+    Parameters
+    ----------
+    prepared
+        The micrograph.
+    model
+        Filters and weights.
+    min_distance_px
+        No two picks are closer.
+    seed
+        Of the noise.
+    false_discovery_rate
+        Accepted fraction of picks that are noise.
+    threshold
+        Least probability; unset: decided by the model and the noise.
+    """
+    yx_px, score = find_peaks_2d(model.score_2d(prepared.image), min_distance_px=min_distance_px, allowed=prepared.allowed)
+    noise = draw_noise_2d(prepared.image * prepared.allowed, seed=seed)
+    decoys = find_peaks_2d(model.score_2d(noise), min_distance_px=min_distance_px, allowed=prepared.allowed)[1]
+    more = probability_by_decoys(score, decoys)
+    probability = np.minimum(more, model.probability(score))
+    if threshold is None:
+        level = lowest_score(score, decoys, false_discovery_rate=false_discovery_rate, gaussian=False)
+        kept = score >= max(level, model.threshold)
+    else:
+        kept = probability >= threshold
+    return ModelPicks(yx_px[kept], score[kept], probability[kept], more[kept])
+
+
+def calibrate(model: Model, micrographs: list[Labelled], *, min_distance_px: float) -> Model:
+    """Set the threshold of a model, and how its score becomes a probability, on micrographs with known particles.
+
+    The threshold gives the best F1 against what is labelled; the probability is a logistic function of the score (Platt 1999,
+    Advances in Large Margin Classifiers, 61).
+    """
+    scores, labels, count = [], [], 0
+    for one in micrographs:
+        yx_px, score = find_peaks_2d(
+            model.score_2d(one.prepared.image), min_distance_px=min_distance_px, allowed=one.prepared.allowed
+        )
+        scores.append(score)
+        labels.append(_is_near(yx_px, one.good_yx_px))
+        count += len(one.good_yx_px)
+    score, label = np.concatenate(scores), np.concatenate(labels)
+    order = np.argsort(-score, kind="stable")
+    hits = np.cumsum(label[order])
+    if not len(score) or not hits[-1]:
+        return model
+    f1 = 2 * hits / (np.arange(1, len(score) + 1) + count)
+    slope, offset = _fit_logistic(score, label)
+    return replace(model, threshold=float(score[order][int(np.argmax(f1))]), slope=slope, offset=offset)
+
+
+def try_model(
+    new: Model, old: Model | None, micrographs: list[Labelled], *, min_distance_px: float, seed: int
+) -> tuple[float, float]:
+    """Return the expected F1 of a new model and of an old one, or, where there is none, of the picks that were given."""
+    particles, found = 0.0, np.zeros((2, 2))  # expected particles; (picker, picks and those expected to be particles)
+    for one in micrographs:
+        picked = pick_with_model_2d(one.prepared, new, min_distance_px=min_distance_px, seed=seed)
+        known, extra = _judge(picked, one)
+        other = picked.yx_px[extra]
+        particles += len(one.good_yx_px) + float(picked.more_than_noise[extra].sum())
+        found[0] += len(picked.yx_px), known + float(picked.more_than_noise[extra].sum())
+        if old is None:
+            found[1] += len(one.good_yx_px) + len(one.bad_yx_px), len(one.good_yx_px)
+            continue
+        before = pick_with_model_2d(one.prepared, old, min_distance_px=min_distance_px, seed=seed)
+        known, extra = _judge(before, one)
+        only = extra & ~_is_near(before.yx_px, other)
+        particles += float(before.more_than_noise[only].sum())
+        found[1] += len(before.yx_px), known + float(before.more_than_noise[extra].sum())
+    f1 = 2 * found[:, 1] / np.maximum(found[:, 0] + particles, 1e-9)
+    return float(f1[0]), float(f1[1])
+
+
+def _judge(picked: ModelPicks, one: Labelled) -> tuple[float, NDArray[np.bool_]]:
+    """Return how many known particles were picked, and which picks nothing is known of: ``(n,)``."""
+    near_good, near_bad = _is_near(picked.yx_px, one.good_yx_px), _is_near(picked.yx_px, one.bad_yx_px)
+    return float(np.count_nonzero(near_good)), ~near_good & ~near_bad
+
+
+def _is_near(yx_px: NDArray[np.float64], places: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell which points are the nearest to one of ``places`` within 0.3 diameters: ``(n,)``, true once for each place at most."""
+    near = np.zeros(len(yx_px), dtype=bool)
+    if len(yx_px) and len(places):
+        distance, index = cKDTree(yx_px).query(places, distance_upper_bound=SAME * WORKING_DIAMETER_PX)
+        near[index[np.isfinite(distance)]] = True
+    return near
+
+
+def _fit_logistic(score: NDArray[np.float64], label: NDArray[np.bool_]) -> tuple[float, float]:
+    """Fit ``1 / (1 + exp(-(slope score + offset)))`` to labels by Newton steps."""
+    x = np.stack([score, np.ones(len(score))], axis=1)
+    at = np.array([1.0, 0.0])
+    for _ in range(_STEPS):
+        odds = 1 / (1 + np.exp(-np.clip(x @ at, -30, 30)))
+        curvature = (x * (odds * (1 - odds))[:, None]).T @ x + 1e-6 * np.eye(2)
+        step = np.linalg.solve(curvature, x.T @ (odds - label) + 1e-6 * at)
+        at = at - step * min(1.0, 1.0 / (np.abs(step).max() + 1e-12))
+    return float(at[0]), float(at[1])
