@@ -4,11 +4,12 @@ import numpy as np
 
 from icestream.microscope.exposure import motion_on_grid, place_particles
 from icestream.microscope.faults import HUGE_DRIFT_FACTOR, electrons_per_pixel
+from icestream.microscope.junk import distance_to_junk_px, draw_junk
 from icestream.microscope.layers import Surface
 from icestream.microscope.motion import N_SPACE_TERMS, N_TIME_TERMS, make_drift, make_local_motion
 from icestream.microscope.projection import random_angles_deg
 from icestream.microscope.settings import Fault, Scene, SimulationSettings
-from icestream.microscope.truth import ExposureTruth, ParticleTruth
+from icestream.microscope.truth import ExposureTruth, JunkTruth, ParticleTruth
 
 _EXPOSURE_KEY = 4
 _AS_SET = {"n_frames", "pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast", "b_factor_ang2"}
@@ -45,6 +46,8 @@ def draw_exposure(settings: SimulationSettings, index: int, *, fault: Fault | No
     particles: tuple[ParticleTruth, ...] = ()
     if scene not in (Scene.NO_ICE, Scene.BARE_ICE):
         particles = _draw_particles(settings, surface, diameter_ang=diameter_ang, generator=generator)
+    junk = draw_junk(settings, shape, diameter_ang=diameter_ang, generator=settings.generator(_EXPOSURE_KEY, index, 4))
+    particles = _away_from(junk, particles, diameter_px=diameter_ang / settings.pixel_size_ang)
     points, moved = motion_on_grid(global_yx_px=drift, coefficients=local, shape=shape)
     return ExposureTruth.model_validate(
         {
@@ -66,6 +69,7 @@ def draw_exposure(settings: SimulationSettings, index: int, *, fault: Fault | No
             "local_grid_yx_px": points.tolist(),
             "local_grid_displacement_yx_px": moved.tolist(),
             "particles": particles,
+            "junk": junk,
         }
     )
 
@@ -110,3 +114,17 @@ def _draw_particles(
         ParticleTruth(y_px=y, x_px=x, rot_deg=rot, tilt_deg=tilt, psi_deg=psi, depth_ang=depth)
         for (y, x), (rot, tilt, psi), depth in zip(positions.tolist(), angles.tolist(), depths.tolist(), strict=True)
     )
+
+
+def _away_from(
+    junk: tuple[JunkTruth, ...], particles: tuple[ParticleTruth, ...], *, diameter_px: float
+) -> tuple[ParticleTruth, ...]:
+    """Return the particles that no carbon, dirt or aggregate touches, and whose centre is in no crystal."""
+    kept = []
+    for particle in particles:
+        place = np.array(particle.y_px), np.array(particle.x_px)
+        solid = [disc for disc in junk if disc.kind != "crystalline_ice"]
+        clear = distance_to_junk_px(solid, *place) > diameter_px / 2
+        if clear and distance_to_junk_px(junk, *place, kind="crystalline_ice") > 0:
+            kept.append(particle)
+    return tuple(kept)

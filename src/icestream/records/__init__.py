@@ -10,6 +10,7 @@ from icestream.records.ctf import CTF_COLUMNS, TWO_CTFS, CtfAgreement, CtfFit
 from icestream.records.ctf_local import CtfLocal
 from icestream.records.export import RelionProject
 from icestream.records.gain import GainMonitor, GainReference, Unevenness
+from icestream.records.masks import JUNK_BITS, JunkClass, JunkMask
 from icestream.records.micrograph import Micrograph, PowerSpectra
 from icestream.records.motion import FrameUse, Motion, MotionAgreement
 from icestream.records.movie import DoseReference, Movie, MovieDose, MovieShape
@@ -20,6 +21,7 @@ from icestream.records.vocabulary import Block, Column, FileRef, Record, Snapsho
 
 __all__ = [
     "CTF_COLUMNS",
+    "JUNK_BITS",
     "TWO_CTFS",
     "Acquisition",
     "Block",
@@ -36,6 +38,8 @@ __all__ = [
     "FrameUse",
     "GainMonitor",
     "GainReference",
+    "JunkClass",
+    "JunkMask",
     "Micrograph",
     "MicrographKind",
     "MicrographQuality",
