@@ -45,7 +45,7 @@ def records_page() -> str:
         kind = "A snapshot: later versions replace it." if issubclass(record, records.Snapshot) else ""
         fields = fields_table(record) if record.model_fields else ""
         parts += [f"## {record.__name__}", inspect.cleandoc(record.__doc__ or ""), kind, _stored(record), fields]
-        parts += [_columns(record), *_shown(record.shown)]
+        parts += [*_columns(record), *_shown(record.shown)]
     return page("Records", *parts)
 
 
@@ -57,11 +57,12 @@ def _stored(record: type[records.Record]) -> str:
     return f"Stored as `{record.stored_name}`, schema version {record.schema_version}{before}."
 
 
-def _columns(record: type[records.Record]) -> str:
-    if not record.block_columns:
-        return ""
-    rows = ([f"`{one.name}`", f"`{one.dtype}`", one.unit, one.description] for one in record.block_columns)
-    return table(["column of the table", "dtype", "unit", "description"], rows)
+def _columns(record: type[records.Record]) -> Iterator[str]:
+    tables = {"the table": record.block_columns} | {f"`{name}`": columns for name, columns in record.further_columns.items()}
+    for name, columns in tables.items():
+        if columns:
+            rows = ([f"`{one.name}`", f"`{one.dtype}`", one.unit, one.description] for one in columns)
+            yield table([f"column of {name}", "dtype", "unit", "description"], rows)
 
 
 def _shown(shown: Shown) -> Iterator[str]:

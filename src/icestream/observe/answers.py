@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from icestream.flow.storage.pauses import ActivePause
 from icestream.observe.wording import span
+from icestream.records import unpack_tables
 
 _SILENT_S = 20.0
 
@@ -171,7 +172,7 @@ class ReasonCount:
 
 @dataclass(frozen=True)
 class StoredRecord:
-    """A record as it is stored, with the exposure it belongs to; ``load_block`` reads its table on demand."""
+    """A record as it is stored, with the exposure it belongs to; ``load_block`` reads its tables on demand."""
 
     unit: str
     name: str
@@ -186,7 +187,12 @@ class StoredRecord:
     @property
     def block(self) -> bytes | None:
         """The per-particle table, read from the store now."""
-        return self.load_block()
+        return self.tables.get("block")
+
+    @property
+    def tables(self) -> dict[str, bytes]:
+        """All tables of the record by the fields that hold them, read from the store now."""
+        return unpack_tables(self.load_block())
 
 
 @dataclass(frozen=True)

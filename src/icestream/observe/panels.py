@@ -13,9 +13,9 @@ from icestream.observe.charts import draw_curve, draw_histogram, draw_series
 from icestream.observe.motion_field import draw_path
 from icestream.observe.pictures import Picture, PictureEmbedder
 from icestream.observe.queries import SessionView
-from icestream.observe.sampling import Series, read_fields, read_weights
+from icestream.observe.sampling import Series, add_up_counts, read_fields, read_weights
 from icestream.observe.values import WEIGHT, Told, combine, field_at, holds, paths_of, sentence_of, series_of, tell, unit_in
-from icestream.records.shown import Card, Curve, Measure, Number, Panel, Path, Text
+from icestream.records.shown import Card, Curve, Measure, Number, Panel, Path, Tally, Text
 
 _MOST_VERSIONS = 200
 
@@ -114,6 +114,7 @@ class Artist:
         cards = [] if newest is None else [(one.title, self._card(one, newest)) for one in panel.cards]
         of_newest = next((card for title, card in cards if title is None), None)
         plots = tuple(card for title, card in cards if title is not None and card is not None)
+        plots = (*self._tallies(step, panel.tallies), *plots)
         return DrawnPanel(panel.title, step, drawn, of_newest, plots) if drawn or of_newest or plots else None
 
     def _measure(self, measure: Measure, series: Series) -> DrawnMeasure | None:
@@ -123,6 +124,19 @@ class Artist:
     def _newest(self, step: StepSummary) -> Newest | None:
         stored = next(self.view.records(step.name, newest_first=True, limit=1), None)
         return None if stored is None else Newest(stored.name, stored.record)
+
+    def _tallies(self, step: StepSummary, tallies: Sequence[Tally]) -> tuple[DrawnCard, ...]:
+        """Add up what is counted by reason; a tally of which everything is zero is left out."""
+        drawn: list[DrawnCard] = []
+        with self.view.reading() as connection:
+            if connection is None or step.revision_id is None:
+                return ()
+            for tally in tallies:
+                total = add_up_counts(connection, step.revision_id, tally.field)
+                if any(total.values()):
+                    numbers = tuple((reason, float(count), tally.unit) for reason, count in total.items())
+                    drawn.append(DrawnCard(tally.title, numbers, note="Of all exposures so far."))
+        return tuple(drawn)
 
     def series(self, step: StepSummary, numbers: Sequence[Number]) -> dict[str, Series]:
         """Return path → series of what a step has stored; nothing before its first run."""

@@ -1,5 +1,6 @@
 """Values along the session, thinned to what a page can show."""
 
+import json
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
@@ -53,6 +54,22 @@ def read_fields(connection: Connection, revision: int, paths: tuple[str, ...], *
                 found[path][0].append(ordinal)
                 found[path][1].append(value)
     return {path: Series(tuple(ordinals), tuple(values), stride) for path, (ordinals, values) in found.items()}
+
+
+def add_up_counts(connection: Connection, revision: int, path: str) -> dict[str, int]:
+    """Return reason → count, added up over all exposures of a revision; the field at ``path`` is a list of both."""
+    outcome, result = schema.outcome, schema.result
+    rows = connection.execute(
+        select(json_text(result.c.record, path))
+        .select_from(outcome.join(result, result.c.key == json_text(outcome.c["keys"], "out")))
+        .where((outcome.c.revision == revision) & (outcome.c.status == "item"))
+        .order_by(outcome.c.seq)
+    )
+    total: dict[str, int] = {}
+    for listed in rows.scalars():
+        for part in json.loads(listed or "[]"):
+            total[part["reason"]] = total.get(part["reason"], 0) + part["count"]
+    return total
 
 
 def read_weights(connection: Connection, revision: int, *, most: int = MOST_POINTS) -> Series:

@@ -45,13 +45,16 @@ def sentence_of(text: Text, record: Mapping[str, Any]) -> str | None:
         if path is None:
             continue
         value = field_at(record, path)
-        if value is None or value == "":
+        written = "" if value is None else _written(value, form or "")
+        if not written:
             return None
-        said.append(_written(value, form or ""))
+        said.append(written)
     return "".join(said)
 
 
 def _written(value: Any, form: str) -> str:
+    if form == "counts":
+        return ", ".join(f"{part['count']} {part['reason']}" for part in value if part["count"])
     text = f"{value:g}" if isinstance(value, float) else str(value)
     if form == "words":
         return text.replace("_", " ")

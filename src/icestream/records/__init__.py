@@ -15,9 +15,20 @@ from icestream.records.micrograph import Micrograph, PowerSpectra
 from icestream.records.motion import FrameUse, Motion, MotionAgreement
 from icestream.records.movie import DoseReference, Movie, MovieDose, MovieShape
 from icestream.records.particles import Particles
-from icestream.records.picks import Picks
+from icestream.records.picks import Picks, Removed
 from icestream.records.quality import MicrographKind, MicrographQuality, TiltMeasure
-from icestream.records.vocabulary import Block, Column, FileRef, Record, Snapshot, named_records, record_named
+from icestream.records.vocabulary import (
+    Block,
+    Column,
+    FileRef,
+    FurtherBlock,
+    Record,
+    Snapshot,
+    named_records,
+    pack_tables,
+    record_named,
+    unpack_tables,
+)
 
 __all__ = [
     "CTF_COLUMNS",
@@ -36,6 +47,7 @@ __all__ = [
     "ExposureMetadata",
     "FileRef",
     "FrameUse",
+    "FurtherBlock",
     "GainMonitor",
     "GainReference",
     "JunkClass",
@@ -54,10 +66,13 @@ __all__ = [
     "PowerSpectra",
     "Record",
     "RelionProject",
+    "Removed",
     "Snapshot",
     "TiltMeasure",
     "Unevenness",
     "named_records",
+    "pack_tables",
     "possible_range",
     "record_named",
+    "unpack_tables",
 ]

@@ -24,6 +24,7 @@ from icestream.records.shown import (
     Picture,
     Shown,
     StagePlace,
+    Tally,
     Text,
     When,
     parts_of,
@@ -41,6 +42,7 @@ _PATHS: dict[type, tuple[str, ...]] = {
     Overlay: ("diameter_ang", "count"),
     Gallery: ("count", "rows"),
     StagePlace: ("y", "x"),
+    Tally: ("field",),
 }
 """Which attributes of a part of a description name fields of the record."""
 
@@ -101,6 +103,10 @@ def _check(part: object, record: type[BaseModel]) -> None:
         for column in (*(column.field for column in part.columns), part.order):
             if rows is None or column not in rows.model_fields:
                 raise DeclarationError(f"{record.__name__}: the parts in {part.rows!r} have no field {column!r}")
+    if isinstance(part, Tally):
+        counted = _model_in(find_field(record, part.field).annotation)
+        if counted is None or not {"reason", "count"} <= counted.model_fields.keys():
+            raise DeclarationError(f"{record.__name__}: the parts in {part.field!r} have no reason or no count to add up")
     if isinstance(part, Overlay):
         names = [column.name for column in getattr(record, "block_columns", ())]
         for column in (part.y, part.x):

@@ -27,7 +27,8 @@ class When:
 class Text:
     """A sentence with fields of the record in braces, shown where all of them are set.
 
-    ``{kind:words}`` writes an underscore as a space, ``{note:sentence}`` begins with a capital letter.
+    ``{kind:words}`` writes an underscore as a space, ``{note:sentence}`` begins with a capital letter, and ``{removed:counts}``
+    writes a list of reasons with their counts, those that are zero left out.
     """
 
     template: str
@@ -133,13 +134,23 @@ class Card:
 
 
 @dataclass(frozen=True)
+class Tally:
+    """Counts by reason, added up over the session: a field that is a list of parts with ``reason`` and ``count``."""
+
+    title: str
+    field: str
+    unit: str
+
+
+@dataclass(frozen=True)
 class Panel:
-    """A part of the report: measures along the session, then cards; ``within`` names the panel that takes the cards in."""
+    """A part of the report: measures along the session, tallies, cards; ``within`` names the panel that takes the cards in."""
 
     title: str
     _: KW_ONLY
     measures: tuple[Measure, ...] = ()
     cards: tuple[Card, ...] = ()
+    tallies: tuple[Tally, ...] = ()
     within: str | None = None
 
 

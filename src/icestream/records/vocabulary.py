@@ -4,7 +4,7 @@ Three rules hold for all records:
 
 * Files are named by `FileRef` (``root:relative/path``), never by an absolute path; ``session:`` is the session's own folder.
 * Per-particle tables are `Block`s: a NumPy structured array in ``.npy`` bytes, kept in the store beside the record. Their columns
-  are declared with the record.
+  are declared with the record. What has several tables keeps them in the store as one (`pack_tables`).
 * Geometry is in pixels, with ``bin`` relative to the raw movie pixel; physical values (pixel size, voltage, dose) come from
   `Acquisition`, so that correcting one recomputes only the steps that read it.
 
@@ -12,6 +12,7 @@ Pixel coordinates are ``yx``; row 0 is the first row of an MRC file.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
@@ -25,7 +26,10 @@ FileRef = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*:[^/].*$", json_schema_
 """A file as ``root:relative/path``."""
 
 Block = Annotated[bytes, Field(exclude=True, repr=False, json_schema_extra={"block": True})]
-"""A per-particle table as ``.npy`` bytes; at most one field of a record, and it must be named ``block``."""
+"""The per-particle table as ``.npy`` bytes; at most one field of a record, and it must be named ``block``."""
+
+FurtherBlock = Annotated[bytes | None, Field(exclude=True, repr=False, json_schema_extra={"block": True})]
+"""Another table as ``.npy`` bytes, or None; its field is a key of ``further_columns``."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,9 @@ class Column:
     unit: str
     description: str
 
+
+_SEVERAL = b"\x93TABLES\n"
+"""What the stored tables of a record begin with where there are several; a single one begins with NumPy's own mark."""
 
 _NAMED: dict[str, "type[Record]"] = {}
 
@@ -70,6 +77,8 @@ class Record(BaseModel):
     schema_version: ClassVar[int] = 1
     block_columns: ClassVar[tuple[Column, ...]] = ()
     """The columns of ``block``."""
+    further_columns: ClassVar[Mapping[str, tuple[Column, ...]]] = {}
+    """The columns of its other tables, by the field that holds each."""
     shown: ClassVar[Shown] = Shown()
     """What people see of it."""
 
@@ -102,15 +111,43 @@ class Record(BaseModel):
 
     @classmethod
     def restore(cls, text: str, *, version: int, block: bytes | None) -> Self:
-        """Build the record from its stored JSON ``text`` and ``block``."""
-        fields = cls.upcast(json.loads(text), version)
-        if block is not None:
-            fields = {**fields, "block": block}
-        return cls.model_validate(fields)
+        """Build the record from its stored JSON ``text`` and its tables, as `pack_tables` gave them."""
+        return cls.model_validate({**cls.upcast(json.loads(text), version), **unpack_tables(block)})
 
 
 class Snapshot(Record):
     """A whole that later versions replace: class averages, a map, a gain reference."""
+
+
+def pack_tables(record: Record) -> bytes | None:
+    """Return the tables of a record as the store keeps them: the bytes of the only one, or a mark, all sizes, and all tables."""
+    names = ("block", *type(record).further_columns)
+    tables = {name: table for name in names if (table := getattr(record, name, None)) is not None}
+    if not tables.keys() - {"block"}:
+        return tables.get("block")
+    sizes = json.dumps({name: len(table) for name, table in tables.items()}).encode()
+    return b"".join((_SEVERAL, len(sizes).to_bytes(4, "little"), sizes, *tables.values()))
+
+
+def unpack_tables(stored: bytes | None) -> dict[str, bytes]:
+    """Return the tables of a record, by the fields that hold them, from what the store keeps.
+
+    Raises
+    ------
+    ValueError
+        The stored bytes are shorter or longer than their tables.
+    """
+    if stored is None or not stored.startswith(_SEVERAL):
+        return {} if stored is None else {"block": stored}
+    at = len(_SEVERAL) + 4
+    begin = at + int.from_bytes(stored[at - 4 : at], "little")
+    tables: dict[str, bytes] = {}
+    for name, size in json.loads(stored[at:begin]).items():
+        tables[name] = stored[begin : begin + size]
+        begin += size
+    if begin != len(stored):
+        raise ValueError(f"the tables {', '.join(tables)} are of {begin} bytes together, the store has {len(stored)}")
+    return tables
 
 
 def record_named(name: str) -> type[Record] | None:

@@ -31,7 +31,7 @@ from icestream.flow.execution.messages import (
 from icestream.flow.execution.wire import check_sendable
 from icestream.flow.storage.contents import check_contents
 from icestream.flow.workflow.acquiring import checked_acquisition
-from icestream.records import Record
+from icestream.records import Record, pack_tables, unpack_tables
 
 
 def run_task(call: Call, *, report: Callable[[float, str], None], stop: threading.Event | None = None) -> CallAnswer:
@@ -172,7 +172,7 @@ def _taken_values(given: dict[str, list[Any]], values: Mapping[str, str]) -> dic
 
 def _restore(stored: StoredRecord) -> dict[str, Any]:
     fields: dict[str, Any] = json.loads(stored.json)
-    return {"__version__": stored.version, **fields, **({} if stored.block is None else {"block": stored.block})}
+    return {"__version__": stored.version, **fields, **unpack_tables(stored.block)}
 
 
 def _as_type(fields: dict[str, Any], record: type[Record]) -> Record:
@@ -182,7 +182,7 @@ def _as_type(fields: dict[str, Any], record: type[Record]) -> Record:
 
 def store_record(record: Record) -> StoredRecord:
     """Describe a record for the store, after reading it back: NaN, for one, would not come back."""
-    block = getattr(record, "block", None)
+    block = pack_tables(record)
     kind = type(record)
     if not kind.stored_name:
         raise TypeError(f"{kind.__name__} has no stored_name: the store does not know what to call it")
