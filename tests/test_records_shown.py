@@ -143,7 +143,7 @@ def test_a_description_of_a_newer_version_is_read_without_what_it_added() -> Non
 def test_a_pid_has_one_type_in_every_table() -> None:
     tables = [dtype_of(record.block_columns) for record in (Picks, Particles, ClassAssignments)]
     assert {table["pid"] for table in tables} == {np.dtype("<i4")}
-    assert [table.itemsize for table in tables] == [16, 32, 24]
+    assert [table.itemsize for table in tables] == [16, 36, 24]
 
 
 def test_the_columns_of_a_ctf_are_fields_of_its_record() -> None:

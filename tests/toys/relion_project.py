@@ -26,6 +26,7 @@ def make_exposure(bench: StepBench, number: int, *, ctf: CtfFit | None = CTF, n_
     if n_particles is not None:
         table = np.zeros(n_particles, dtype=dtype_of(Particles.block_columns))
         table["pid"], table["y_px"], table["x_px"] = np.arange(n_particles), 20 + number, 30 + np.arange(n_particles)
+        table["slice"] = np.arange(n_particles)
         for column in ("defocus_u_ang", "defocus_v_ang", "astigmatism_angle_deg", "phase_shift_deg"):
             table[column] = np.nan if ctf is None else getattr(ctf, column)
         if n_particles:

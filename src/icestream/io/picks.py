@@ -47,7 +47,7 @@ def make_picks(
     ValueError
         A mask is not of as many rows as the table.
     """
-    code = _first_reason(removed or {}, len(table))  # (n,)
+    code = first_reason(removed or {}, len(table))  # (n,)
     rejected = np.zeros(int((code >= 0).sum()), dtype=dtype_of(Picks.further_columns["rejected"]))
     for name in _COLUMNS:
         rejected[name] = table[name][code >= 0]
@@ -92,7 +92,7 @@ def parents_table(picks: Picks) -> NDArray[Any]:
     return from_block(picks.parents)
 
 
-def _first_reason(removed: Mapping[str, NDArray[np.bool_]], n_rows: int) -> NDArray[np.int16]:
+def first_reason(removed: Mapping[str, NDArray[np.bool_]], n_rows: int) -> NDArray[np.int16]:
     """Return the number of the first reason that removes each row, -1 where none does."""
     code = np.full(n_rows, -1, dtype=np.int16)
     for number, (reason, mask) in enumerate(removed.items()):

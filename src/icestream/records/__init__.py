@@ -11,10 +11,10 @@ from icestream.records.ctf_local import CtfLocal
 from icestream.records.export import RelionProject
 from icestream.records.gain import GainMonitor, GainReference, Unevenness
 from icestream.records.masks import JUNK_BITS, JunkClass, JunkMask
-from icestream.records.micrograph import Micrograph, PowerSpectra
+from icestream.records.micrograph import Micrograph, PowerSpectra, RawArea
 from icestream.records.motion import FrameUse, Motion, MotionAgreement
 from icestream.records.movie import DoseReference, Movie, MovieDose, MovieShape
-from icestream.records.particles import Particles
+from icestream.records.particles import Cutting, Particles
 from icestream.records.picks import Picks, Removed
 from icestream.records.quality import MicrographKind, MicrographQuality, TiltMeasure
 from icestream.records.vocabulary import (
@@ -43,6 +43,7 @@ __all__ = [
     "CtfAgreement",
     "CtfFit",
     "CtfLocal",
+    "Cutting",
     "DoseReference",
     "ExposureMetadata",
     "FileRef",
@@ -64,6 +65,7 @@ __all__ = [
     "Picks",
     "PossibleAcquisition",
     "PowerSpectra",
+    "RawArea",
     "Record",
     "RelionProject",
     "Removed",

@@ -24,6 +24,25 @@ from icestream.records.vocabulary import FileRef, Record
 from icestream.units import WholePixels
 
 
+class RawArea(Record):
+    """Which part of the raw image a micrograph shows, in raw pixels, and into how many pixels it is divided.
+
+    Micrographs are Fourier-cropped, so the centre of their first pixel is that of the first raw pixel of the area.
+    """
+
+    top_px: float
+    left_px: float
+    height_px: float
+    width_px: float
+    rows: int = Field(ge=1, description="Height of the micrograph")
+    columns: int = Field(ge=1, description="Width of the micrograph")
+
+    @property
+    def bin_yx(self) -> tuple[float, float]:
+        """Raw pixels for each pixel of the micrograph along y and x: sides are even, so they may differ a little."""
+        return self.height_px / self.rows, self.width_px / self.columns
+
+
 class Micrograph(Record):
     """One motion-corrected (or imported) image."""
 
@@ -97,6 +116,18 @@ class Micrograph(Record):
     def warnings(self) -> tuple[str, ...]:
         """What is wrong with its header or sidecar."""
         return told_of(self.metadata)
+
+    @property
+    def raw_area(self) -> RawArea:
+        """The part of the raw image that it shows."""
+        size = {"rows": self.height_px, "columns": self.width_px}
+        if self.frames is None:
+            height, width = self.height_px * self.bin, self.width_px * self.bin
+            return RawArea(top_px=0, left_px=0, height_px=height, width_px=width, **size)
+        finer = self.frames.eer_upsampling or 1
+        whole = (0, 0, self.frames.height_px, self.frames.width_px)
+        top, left, height, width = (side / finer for side in self.frames.crop_px or whole)
+        return RawArea(top_px=top, left_px=left, height_px=height, width_px=width, **size)
 
     def dose_e_per_ang2(self, acquisition: Acquisition) -> float | None:
         """Return the dose of the whole image: of its frames, else what its file says; None where neither is known."""

@@ -13,12 +13,15 @@ from icestream.algorithms.classify2d.polar import Real
 from icestream.algorithms.classify2d.search import PolarParticles
 from icestream.errors import ItemError
 from icestream.flow import Context, Exposure
-from icestream.io.blocks import from_block
-from icestream.io.image import read_stack
-from icestream.records import CTF_COLUMNS, Acquisition, FileRef, Particles, Record
+from icestream.io.particles import particles_table, with_slices
+from icestream.records import CTF_COLUMNS, Acquisition, Cutting, FileRef, Particles, Record
+from icestream.steps.particles.reading import read_images
 from icestream.units import Angstrom
 
 OPTICS = tuple(column.name for column in CTF_COLUMNS)
+_HELD_COLUMNS = np.dtype(
+    [("pid", "<i4"), ("slice", "<i4"), ("y_px", "<f4"), ("x_px", "<f4"), *((name, "<f8") for name in OPTICS)]
+)
 
 
 class HeldExposure(Record):
@@ -26,8 +29,10 @@ class HeldExposure(Record):
 
     id: str
     name: str
-    stack: FileRef
-    table: FileRef = Field(description="pid and optics per particle, ``.npy``")
+    stack: FileRef | None = Field(description="Unset: the images are cut from the micrograph when they are read")
+    cutting: Cutting | None = None
+    micrograph: FileRef | None = None
+    table: FileRef = Field(description="pid, place, slice and optics per particle, ``.npy``")
     count: int = Field(ge=1)
     ordinal: int = Field(ge=0, description="Position in the stream")
     inverted: bool
@@ -61,18 +66,20 @@ def hold_exposure(exposure: Exposure, particles: Particles, acquisition: Acquisi
     ItemError
         If an acquisition value is unset.
     """
-    rows = from_block(particles.block)
-    table = np.empty(len(rows), dtype=[("pid", rows.dtype["pid"]), *((name, "<f8") for name in OPTICS)])
-    for name in ("pid", *OPTICS):
+    rows = particles_table(particles)
+    table = np.zeros(len(rows), dtype=_HELD_COLUMNS)
+    for name in set(_HELD_COLUMNS.names or ()) & set(rows.dtype.names or ()):
         table[name] = rows[name]
     with ctx.publish(f"_{exposure.name}_{exposure.id[:8]}_optics.npy") as out, out.path.open("wb") as handle:
         np.save(handle, table, allow_pickle=False)
-    if particles.stack is None:
-        raise ItemError(f"{exposure.name}: has {particles.count} particles but no stack")
+    if particles.stack is None and particles.cutting is None:
+        raise ItemError(f"{exposure.name}: has {particles.count} particles but no images")
     return HeldExposure(
         id=exposure.id,
         name=exposure.name,
         stack=particles.stack,
+        cutting=particles.cutting,
+        micrograph=particles.micrograph,
         table=out.ref,
         count=particles.count,
         ordinal=ordinal,
@@ -104,19 +111,17 @@ def choose_held(candidates: list[HeldExposure], *, seed: int, most: int) -> tupl
 
 
 def load_table(exposure: HeldExposure, ctx: Context) -> NDArray[np.void]:
-    """Return pid and optics of the particles of one exposure."""
-    table: NDArray[np.void] = np.load(ctx.path(exposure.table), allow_pickle=False)
-    return table
+    """Return pid, place, slice and optics of the particles of one exposure."""
+    return with_slices(np.load(ctx.path(exposure.table), allow_pickle=False))
 
 
 def load_particles(exposures: list[HeldExposure], *, setting: Setting, box_ang: float, ctx: Context) -> PolarParticles:
     """Read and prepare the particles of exposures, in their order."""
     parts = []
     for exposure in exposures:
-        images = read_stack(ctx.path(exposure.stack))  # (n, box, box)
-        if len(images) != exposure.count:
-            raise ItemError(f"{exposure.stack}: holds {len(images)} images, its record says {exposure.count}")
-        ctf = _contrast(exposure, load_table(exposure, ctx), setting, box_ang)
+        table = load_table(exposure, ctx)
+        images = read_images(exposure, table, ctx)  # (n, box, box)
+        ctf = _contrast(exposure, table, setting, box_ang)
         half_set = ((np.arange(exposure.count) + exposure.ordinal) % 2).astype(np.int8)
         parts.append(prepare_particles_2d(images, ctf, setting=setting, half_set=half_set))
     return PolarParticles(

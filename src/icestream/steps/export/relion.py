@@ -12,6 +12,7 @@ from icestream.errors import FileFormatError, ItemError
 from icestream.files import publish, publish_text
 from icestream.flow import Accumulator, Context, Exposure, Field, Params, Update, step
 from icestream.io.blocks import from_block
+from icestream.io.particles import particles_table
 from icestream.io.star import Table, append_star_rows, format_star_head, write_star
 from icestream.io.star_grow import settle_star_table
 from icestream.records import CTF_COLUMNS, Acquisition, CtfFit, Micrograph, Particles, Picks, Record, RelionProject
@@ -282,7 +283,7 @@ def _add_micrograph(state: ExportState, project: Path, image: str, micrograph: M
 def _add_particles(
     state: ExportState, project: Path, names: tuple[str, str], particles: Particles, ctf: CtfFit | None, number: int
 ) -> ExportState:
-    table = from_block(particles.block).copy()
+    table = particles_table(particles).copy()
     if ctf is not None:
         for name in _CTF_NAMES:
             table[name] = np.where(np.isfinite(table[name]), table[name], getattr(ctf, name))

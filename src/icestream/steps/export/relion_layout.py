@@ -117,14 +117,14 @@ def ctf_row(image: str, ctf: CtfFit, *, group: int) -> dict[str, str]:
 
 
 def particle_rows(table: NDArray[Any], image: str, stack: str, *, group: int, with_ctf: bool) -> list[dict[str, str]]:
-    """Return the rows of one micrograph's particles in ``particles.star``; row ``i`` is slice ``i + 1`` of ``stack``."""
+    """Return the rows of one micrograph's particles in ``particles.star``; RELION counts the slices of ``stack`` from 1."""
     rows = []
-    for index, particle in enumerate(table, start=1):
+    for particle in table:
         row = {
             "rlnCoordinateX": number(particle["x_px"]),
             "rlnCoordinateY": number(particle["y_px"]),
             "rlnAutopickFigureOfMerit": number(particle["score"]),
-            "rlnImageName": f"{index:06d}@{stack}",
+            "rlnImageName": f"{particle['slice'] + 1:06d}@{stack}",
             "rlnMicrographName": image,
             "rlnOpticsGroup": str(group),
         }

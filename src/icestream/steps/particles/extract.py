@@ -159,6 +159,7 @@ def _table(picked: NDArray[Any], centre: NDArray[np.int64], ctf: CtfFit | None, 
     table = np.zeros(len(picked), dtype=dtype_of(Particles.block_columns))
     table["pid"], table["score"] = picked["pid"], picked["score"]
     table["y_px"], table["x_px"] = centre[:, 0], centre[:, 1]
+    table["slice"] = np.arange(len(picked))
     for name in _CTF_NAMES:
         table[name] = np.nan if ctf is None else getattr(ctf, name)
     if local is not None:

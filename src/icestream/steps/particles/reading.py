@@ -1,0 +1,59 @@
+"""Reading the images of particles, wherever a step needs them: by slice, from their stack."""
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from icestream.errors import ItemError
+from icestream.flow import Context
+from icestream.io.image import read_stack
+from icestream.io.particles import particles_table
+from icestream.records import Cutting, FileRef, Particles
+
+
+class HasImages(Protocol):
+    """What says where the images of particles are: the record `Particles`, or what a step remembers of one."""
+
+    @property
+    def stack(self) -> FileRef | None:
+        """The stack; unset where images are cut when they are read."""
+
+    @property
+    def cutting(self) -> Cutting | None:
+        """How they are cut."""
+
+    @property
+    def micrograph(self) -> FileRef | None:
+        """What they are cut from."""
+
+
+def read_particles(particles: Particles, ctx: Context) -> NDArray[np.float32]:
+    """Return the images of particles in the order of their table: ``(n, box, box)``.
+
+    Raises
+    ------
+    ItemError
+        The particles have no stack, or a row names a slice that the stack does not have.
+    """
+    if not particles.count:
+        return np.zeros((0, particles.box_px, particles.box_px), dtype=np.float32)
+    return read_images(particles, particles_table(particles), ctx)
+
+
+def read_images(source: HasImages, table: NDArray[Any], ctx: Context) -> NDArray[np.float32]:
+    """Return the images of the rows of a table: ``(n, box, box)``; any rows and columns of that of `Particles` with ``slice``.
+
+    Raises
+    ------
+    ItemError
+        As for `read_particles`.
+    """
+    if source.stack is None:
+        raise ItemError(f"{len(table)} particles have no stack")
+    images = read_stack(ctx.path(source.stack))  # (m, box, box)
+    slices = table["slice"]
+    if len(slices) and not 0 <= slices.min() <= slices.max() < len(images):
+        raise ItemError(f"{source.stack}: holds {len(images)} images; its particles ask for {slices.min()} to {slices.max()}")
+    whole = len(slices) == len(images) and np.array_equal(slices, np.arange(len(images)))
+    return images if whole else images[slices]
