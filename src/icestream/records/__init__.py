@@ -8,6 +8,7 @@ from icestream.records.acquisition import Acquisition, ExposureMetadata, Possibl
 from icestream.records.classes import ClassAssignments, ClassAverages, ClassInfo
 from icestream.records.ctf import CTF_COLUMNS, TWO_CTFS, CtfAgreement, CtfFit
 from icestream.records.ctf_local import CtfLocal
+from icestream.records.denoised import DenoisedMicrograph
 from icestream.records.export import RelionProject
 from icestream.records.gain import GainMonitor, GainReference, Unevenness
 from icestream.records.masks import JUNK_BITS, JunkClass, JunkMask
@@ -44,6 +45,7 @@ __all__ = [
     "CtfFit",
     "CtfLocal",
     "Cutting",
+    "DenoisedMicrograph",
     "DoseReference",
     "ExposureMetadata",
     "FileRef",
