@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from icestream.records.shown import Card, Measure, Number, Panel, Picture, Shown, Text
+from icestream.records.shown import Card, Measure, Number, Panel, Picture, Shown, Text, When
 from icestream.records.vocabulary import FileRef, Record
 from icestream.units import Angstrom, WholePixels
 
@@ -32,7 +32,10 @@ class DenoisedMicrograph(Record):
                 Card(
                     numbers=(Number("Finest detail", "seen_ang"),),
                     picture=Picture("picture", "Denoised micrograph", "Wiener filter; not to be measured."),
-                    texts=(Text("Signal and noise told apart by {method:words}."),),
+                    texts=(
+                        Text("Two halves of the frames tell signal from noise.", When("method", equals="halves")),
+                        Text("The zeros of the CTF tell signal from noise.", When("method", equals="ctf")),
+                    ),
                 ),
             ),
         )
