@@ -43,11 +43,11 @@ def draw_exposure(settings: SimulationSettings, index: int, *, fault: Fault | No
     if settings.local_motion_px > 0 and settings.n_frames > 1:
         local = make_local_motion(rms_px=settings.local_motion_px, generator=generator)
     surface = _draw_surface(settings, index, shape)
+    junk = draw_junk(settings, shape, diameter_ang=diameter_ang, generator=settings.generator(_EXPOSURE_KEY, index, 4))
     particles: tuple[ParticleTruth, ...] = ()
     if scene not in (Scene.NO_ICE, Scene.BARE_ICE):
-        particles = _draw_particles(settings, surface, diameter_ang=diameter_ang, generator=generator)
-    junk = draw_junk(settings, shape, diameter_ang=diameter_ang, generator=settings.generator(_EXPOSURE_KEY, index, 4))
-    particles = _away_from(junk, particles, diameter_px=diameter_ang / settings.pixel_size_ang)
+        drawn = _draw_particles(settings, surface, diameter_ang=diameter_ang, generator=generator)
+        particles = _away_from(junk, drawn, diameter_px=diameter_ang / settings.pixel_size_ang)
     points, moved = motion_on_grid(global_yx_px=drift, coefficients=local, shape=shape)
     return ExposureTruth.model_validate(
         {
@@ -61,9 +61,7 @@ def draw_exposure(settings: SimulationSettings, index: int, *, fault: Fault | No
             "electrons_per_pixel": electrons_per_pixel(settings, fault),
             **settings.model_dump(include=_AS_SET),
             **optics,
-            "tilt_deg": surface.tilt_deg,
-            "tilt_axis_deg": surface.tilt_axis_deg,
-            "bend_ang": surface.bend_ang,
+            **{name: getattr(surface, name) for name in ("tilt_deg", "tilt_axis_deg", "bend_ang")},
             "global_yx_px": drift.tolist(),
             "local_coefficients": local.tolist(),
             "local_grid_yx_px": points.tolist(),

@@ -6,12 +6,12 @@ is an aggregate. Crystals are found by their Bragg spots at full resolution (`br
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from icestream.algorithms.fourier import Image
 from icestream.algorithms.micrograph.bragg import find_bragg_spots_2d, outline_crystals_2d
 from icestream.algorithms.micrograph.objects import (
     SMALLEST_PX,
@@ -74,7 +74,7 @@ def choose_label_px(shape: tuple[int, int], *, pixel_size_ang: float) -> int:
     return max(min(wanted, allowed), 1)
 
 
-def map_junk_2d(image: Image, *, pixel_size_ang: float, dose_e_per_ang2: float | None = None) -> JunkMap:
+def map_junk_2d(image: NDArray[Any], *, pixel_size_ang: float, dose_e_per_ang2: float | None = None) -> JunkMap:
     """Find carbon, crystals, dirt and aggregates on a micrograph.
 
     Parameters
@@ -144,7 +144,7 @@ def _on_labels(cells: NDArray[np.bool_], shape: tuple[int, ...], *, cell_labels:
 
 
 def _find_lumps(
-    flat: Image, elsewhere: NDArray[np.bool_], *, label_ang: float, dose_e_per_ang2: float | None
+    flat: NDArray[Any], elsewhere: NDArray[np.bool_], *, label_ang: float, dose_e_per_ang2: float | None
 ) -> NDArray[np.bool_]:
     """Return what is far darker than the rest, with an edge, and is no particle; outside of what is ``elsewhere``.
 
@@ -172,7 +172,9 @@ def _mostly_inside(regions: NDArray[np.bool_], mask: NDArray[np.bool_]) -> NDArr
     return inside
 
 
-def _find_clumps(flat: Image, elsewhere: NDArray[np.bool_], *, label_ang: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _find_clumps(
+    flat: NDArray[Any], elsewhere: NDArray[np.bool_], *, label_ang: float
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return where it is darker over the width of a large particle than single particles are.
 
     Single particles, and places where there are more of them, give the dark maxima of the blurred image: three quarters of these
@@ -191,7 +193,9 @@ def _find_clumps(flat: Image, elsewhere: NDArray[np.bool_], *, label_ang: float)
     return ndimage.binary_propagation(core & half, mask=around & half), around
 
 
-def _measure_clumps(flat: Image, elsewhere: NDArray[np.bool_], *, blur_px: float) -> tuple[NDArray[np.float64], float, float]:
+def _measure_clumps(
+    flat: NDArray[Any], elsewhere: NDArray[np.bool_], *, blur_px: float
+) -> tuple[NDArray[np.float64], float, float]:
     """Return the depth of the blurred image ``(h, w)``, that of usual dark maxima, and the least one of a clump.
 
     The usual one is at least as deep as makes the clump six robust deviations, and just that where there are too few maxima.
@@ -213,7 +217,7 @@ def _measure_clumps(flat: Image, elsewhere: NDArray[np.bool_], *, blur_px: float
 
 
 def _rough_regions(
-    flat: Image, regions: NDArray[np.bool_], elsewhere: NDArray[np.bool_], *, label_ang: float
+    flat: NDArray[Any], regions: NDArray[np.bool_], elsewhere: NDArray[np.bool_], *, label_ang: float
 ) -> NDArray[np.bool_]:
     """Return the regions that are rougher inside, at the scale of domains of protein, than what is clear: ice is smoother."""
     inner, clear = ndimage.binary_erosion(regions, iterations=_INNER_PX), ~elsewhere
@@ -230,7 +234,7 @@ def _rough_regions(
     return rough
 
 
-def _detail_within(flat: Image, region: NDArray[np.bool_], scale_px: float) -> NDArray[np.float64]:
+def _detail_within(flat: NDArray[Any], region: NDArray[np.bool_], scale_px: float) -> NDArray[np.float64]:
     """Return the difference of two blurs that see nothing outside of the region."""
     weight = region.astype(np.float64)
     fine, coarse = (

@@ -1,12 +1,12 @@
 """The rim of a hole in the film, found by its roundness: also where other things lie on it, or only a corner is film."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from icestream.algorithms.fourier import Image
 from icestream.algorithms.micrograph.objects import Film
 
 _STEEP = 4.0  # robust deviations of the gradient
@@ -31,7 +31,7 @@ class _Circle:
         return distance
 
 
-def find_rim_2d(image: Image, *, blur_px: float) -> Film | None:
+def find_rim_2d(image: NDArray[Any], *, blur_px: float) -> Film | None:
     """Find a film that ends at a circle, bright inside: the hole of a grid, or the edge of the beam.
 
     Steep places whose gradients meet in one point are on one circle (random pairs propose it, the others vote: Fischler & Bolles
@@ -61,7 +61,7 @@ def find_rim_2d(image: Image, *, blur_px: float) -> Film | None:
     return None if step is None else Film(mask, sharpness, step)
 
 
-def _steep_places(image: Image, blur_px: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _steep_places(image: NDArray[Any], blur_px: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the crests of the gradient ``(n, 2)`` and the directions in which it gets brighter there."""
     gy, gx = (ndimage.gaussian_filter(image, blur_px, order=order, mode="nearest") for order in ((1, 0), (0, 1)))
     size = np.hypot(gy, gx)
@@ -139,7 +139,9 @@ def _is_seen(circle: _Circle, on: NDArray[np.float64], shape: tuple[int, ...], b
     return bool(wide[inside].mean() >= _LEAST_FOUND)
 
 
-def _measure_step(image: Image, outside: NDArray[np.float64], circle: _Circle, blur_px: float) -> tuple[float | None, float]:
+def _measure_step(
+    image: NDArray[Any], outside: NDArray[np.float64], circle: _Circle, blur_px: float
+) -> tuple[float | None, float]:
     """Return by how much the film is darker beside the rim, over how much it is elsewhere; None where it is not all along."""
     y, x = np.indices(image.shape)
     turn = np.arctan2(y - circle.centre[0], x - circle.centre[1])

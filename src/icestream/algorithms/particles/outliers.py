@@ -7,17 +7,17 @@ Mean and covariance are those of trusted picks, the better half. Distances of tr
 themselves (two halves), so that they are as large as those of any good pick; how they spread says what is unusual.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
-
-from icestream.algorithms.fourier import Image
 
 PROFILE_RINGS = 28
 _NARROW_PER_WIDE = 4
 
 
 def radial_profiles_2d(
-    image: Image, yx_px: NDArray[np.float64], *, radius_px: float, n_rings: int = PROFILE_RINGS
+    image: NDArray[Any], yx_px: NDArray[np.float64], *, radius_px: float, n_rings: int = PROFILE_RINGS
 ) -> NDArray[np.float64]:
     """Return means of rings about each point, then logarithms of variances of rings four times as wide: ``(n, 5 n_rings // 4)``.
 
