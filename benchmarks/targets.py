@@ -62,6 +62,7 @@ SCRIPTS: dict[str, str] = {
     "extract_speed": "",
     "gpu_motion": "",
     "kill_session": "DATA NEW_FOLDER",
+    "masks": "DATA 1001 5",
     "motion_accuracy": "--side 1024 --frames 30 --settings 6 --snr --relion --patches 1 3 5",
     "motion_sizes": "",
     "motion_speed": "--relion --patches 1 5",
@@ -397,5 +398,36 @@ TARGETS: tuple[Target, ...] = (
     ),
     Target(
         OTHER, "the same, six classes", "triage_classes", "real_leave_one_out.accuracy", "", at_least=0.75, tried=_TRIAGE,
+    ),
+    Target(
+        OTHER, "masks, clean simulated micrographs: share of particles that are rejected", "masks",
+        "simulated.clean.particles_rejected", "", at_most=0.01,
+    ),
+    Target(
+        OTHER, "masks, simulated junk of all kinds together: share of points in it that is rejected", "masks",
+        "simulated.all.junk_rejected", "", at_least=0.95,
+    ),
+    Target(
+        OTHER, "masks, the same: share of particles rejected that touch no junk", "masks", "simulated.all.particles_rejected", "",
+        at_most=0.02,
+        tried="Outlining crystals by demodulation instead of whole tiles halved it; what is left is mostly beside crystals and "
+        "aggregates, whose borders are told to about 50 Å, with the particle's radius on top.",
+    ),
+    Target(
+        OTHER, "masks, a real ball of ice: recall of a reference mask", "masks", "real.contaminated.recall", "", at_least=0.9,
+    ),
+    Target(
+        OTHER, "masks, real apoferritin: share of manual picks that are masked", "masks", "real.apoferritin_picks_masked", "",
+        at_most=0.02,
+    ),
+    Target(OTHER, "masks, 4096 px a side", "masks", "cpu_s_4096", "CPU s", at_most=1.0),
+    Target(
+        OTHER, "empty places among simulated particles: share set aside", "masks", "simulated.clean.screened_nothing", "",
+        at_least=0.85,
+    ),
+    Target(
+        OTHER, "the same screening: share of the particles lost", "masks", "simulated.clean.screened_particles", "", at_most=0.03,
+        tried="The median of the sectors around a particle lost one in six of crowded ones; the lower quartile loses few. Those "
+        "left are particles of 110 Å with weak contrast; a lower threshold spares them, and keeps more empty places.",
     ),
 )  # fmt: skip

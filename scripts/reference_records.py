@@ -9,8 +9,10 @@ from icestream.records import (
     classes,
     ctf,
     ctf_local,
+    denoised,
     export,
     gain,
+    masks,
     micrograph,
     motion,
     movie,
@@ -21,7 +23,22 @@ from icestream.records import (
 from icestream.records.shown import Card, Measure, Number, Shown
 from reference_parts import fields_table, page, table
 
-_SUBJECTS = (acquisition, movie, gain, motion, micrograph, quality, ctf, ctf_local, picks, particles, classes, export)
+_SUBJECTS = (
+    acquisition,
+    movie,
+    gain,
+    motion,
+    micrograph,
+    quality,
+    masks,
+    ctf,
+    ctf_local,
+    denoised,
+    picks,
+    particles,
+    classes,
+    export,
+)
 """The modules of records, in the order of processing."""
 
 

@@ -6,10 +6,12 @@ from pydantic import ValidationError
 
 from icestream.algorithms.spectra.spectrum import power_spectrum
 from icestream.microscope.draw import draw_exposure
+from icestream.microscope.junk import distance_to_junk_px, label_junk_2d
 from icestream.microscope.scenes import HEXAGONAL_ICE_ANG, draw_cover
 from icestream.microscope.settings import Scene, SimulationSettings
 from icestream.microscope.simulate import render_micrograph
 from icestream.microscope.truth import ExposureTruth
+from icestream.records import JunkClass
 
 PIXEL_ANG = 1.5
 SMALL = {
@@ -105,3 +107,34 @@ def test_a_scene_changes_no_other_exposure() -> None:
 def test_scenes_belong_to_movies_that_exist() -> None:
     with pytest.raises(ValidationError, match=r"scenes: movies \[7\] do not exist; allowed: 0 … 1"):
         SimulationSettings.model_validate({**SMALL, "scenes": {7: Scene.NO_ICE}})
+
+
+def _junk(kind: str, share: float) -> SimulationSettings:
+    return _settings(None, junk={kind: share}, height_px=512, width_px=512, n_particles=30, spacing_diameters=0.7)
+
+
+@pytest.mark.parametrize("kind", ["carbon", "crystalline_ice", "dirt", "aggregate"])
+def test_junk_covers_its_share_and_no_particle_lies_in_it(kind: JunkClass) -> None:
+    settings = _junk(kind, 0.2)
+    truth, clean = _truth(settings), _truth(settings.model_copy(update={"junk": {}}))
+    assert label_junk_2d(truth, kind, box_px=4).mean() == pytest.approx(0.2, abs=0.03)
+    yx = truth.positions_yx_px
+    assert 0 < len(yx) < len(clean.particles)
+    assert set(truth.particles) < set(clean.particles)
+    touching = 0 if kind == "crystalline_ice" else 40.0 / PIXEL_ANG
+    assert distance_to_junk_px(truth.junk, yx[:, 0], yx[:, 1]).min() > touching
+    assert ExposureTruth.model_validate_json(truth.model_dump_json()) == truth
+
+
+@pytest.mark.parametrize(("kind", "darker"), [("carbon", 0.05), ("dirt", 0.05), ("aggregate", 0.002)])
+def test_junk_is_darker_where_its_truth_is(kind: JunkClass, darker: float) -> None:
+    image, truth = render_micrograph(_junk(kind, 0.2), 0)
+    inside = np.repeat(np.repeat(label_junk_2d(truth, kind, box_px=4), 4, axis=0), 4, axis=1)
+    assert image[inside].mean() < (1 - darker) * image[~inside].mean()
+
+
+def test_a_session_without_junk_is_as_it_always_was() -> None:
+    plain, truth = render_micrograph(_settings(None), 0)
+    same, _ = render_micrograph(_settings(None, junk={"dirt": 0.0}), 0)
+    assert truth.junk == ()
+    assert np.array_equal(plain, same)

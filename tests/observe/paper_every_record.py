@@ -9,11 +9,13 @@ from icestream.records import (
     CtfAgreement,
     CtfFit,
     CtfLocal,
+    DenoisedMicrograph,
     DoseReference,
     ExposureMetadata,
     FrameUse,
     GainMonitor,
     GainReference,
+    JunkMask,
     Micrograph,
     MicrographQuality,
     Motion,
@@ -40,10 +42,12 @@ STEPS: dict[str, tuple[str, str, dict[str, str]]] = {
     "spectra": ("map", "movie_spectra", {"movie": "movies", "micrograph": "align"}),
     "tilted": ("map", "measure_tilt", {"micrograph": "align"}),
     "quality": ("map", "measure_quality", {"micrograph": "align"}),
+    "junk": ("map", "mask_junk", {"micrograph": "align"}),
     "ctf_a": ("map", "ctf", {"micrograph": "align"}),
     "ctf_b": ("map", "ctf_equiphase", {"micrograph": "align"}),
     "agree": ("map", "compare_ctfs", {"ctf": "ctf_a", "second": "ctf_b"}),
     "local": ("map", "ctf_local", {"micrograph": "align", "ctf": "ctf_a"}),
+    "denoised": ("map", "denoise_preview", {"micrograph": "align", "ctf": "ctf_a"}),
     "find": ("map", "pick_blob", {"micrograph": "align"}),
     "cut": ("map", "extract", {"micrograph": "align", "picks": "find", "ctf": "ctf_a"}),
     "classes": ("accumulate", "classify2d", {"particles": "cut"}),
@@ -75,7 +79,7 @@ def write_every_record(folder, *, gain: str = "movies:gain.mrc") -> PaperSession
     )
     for step, (kind, _, inputs) in STEPS.items():
         paper.revise(step, kind, links={port: [target] for port, target in inputs.items()})
-    for picture in ("thumbnail", "spectrum", "windows", "quality", "surface", "gain", "residual", "board"):
+    for picture in ("thumbnail", "spectrum", "windows", "quality", "surface", "gain", "residual", "board", "junk", "denoised"):
         write_png(folder / f"steps/{picture}.png", np.full((8, 8), 90, np.uint8))
     rng = np.random.default_rng(11)
     for index in range(1, N_EXPOSURES + 1):
@@ -235,7 +239,34 @@ def _judged(grown: float) -> dict[str, Record]:
         least_confidence=0.4 * grown,
         least_score=0.2,
     )
-    return {"quality": quality, "local": local, "tilted": tilt, "moved": moved, "agree": agree}
+    return {"quality": quality, "local": local, "tilted": tilt, "moved": moved, "agree": agree, **_seen(grown)}
+
+
+def _seen(grown: float) -> dict[str, Record]:
+    junk = JunkMask(
+        labels="session:steps/labels.png",
+        box_px=8,
+        bin=16.0,
+        height_px=HEIGHT // 2,
+        width_px=WIDTH // 2,
+        carbon_share=0.05 * grown,
+        crystalline_ice_share=0.02 * grown,
+        dirt_share=0.03 * grown,
+        aggregate_share=0.01 * grown,
+        any_share=0.11 * grown,
+        note="pixels of 2 Å are too coarse",
+        picture="session:steps/junk.png",
+    )
+    denoised = DenoisedMicrograph(
+        image="session:steps/denoised.mrc",
+        height_px=100,
+        width_px=150,
+        bin=4.0,
+        method="halves",
+        seen_ang=9 * grown,
+        picture="session:steps/denoised.png",
+    )
+    return {"junk": junk, "denoised": denoised}
 
 
 def _wholes(version: int) -> dict[str, Record]:

@@ -4,11 +4,12 @@ import numpy as np
 
 from icestream.microscope.exposure import motion_on_grid, place_particles
 from icestream.microscope.faults import HUGE_DRIFT_FACTOR, electrons_per_pixel
+from icestream.microscope.junk import distance_to_junk_px, draw_junk
 from icestream.microscope.layers import Surface
 from icestream.microscope.motion import N_SPACE_TERMS, N_TIME_TERMS, make_drift, make_local_motion
 from icestream.microscope.projection import random_angles_deg
 from icestream.microscope.settings import Fault, Scene, SimulationSettings
-from icestream.microscope.truth import ExposureTruth, ParticleTruth
+from icestream.microscope.truth import ExposureTruth, JunkTruth, ParticleTruth
 
 _EXPOSURE_KEY = 4
 _AS_SET = {"n_frames", "pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast", "b_factor_ang2"}
@@ -42,9 +43,11 @@ def draw_exposure(settings: SimulationSettings, index: int, *, fault: Fault | No
     if settings.local_motion_px > 0 and settings.n_frames > 1:
         local = make_local_motion(rms_px=settings.local_motion_px, generator=generator)
     surface = _draw_surface(settings, index, shape)
+    junk = draw_junk(settings, shape, diameter_ang=diameter_ang, generator=settings.generator(_EXPOSURE_KEY, index, 4))
     particles: tuple[ParticleTruth, ...] = ()
     if scene not in (Scene.NO_ICE, Scene.BARE_ICE):
-        particles = _draw_particles(settings, surface, diameter_ang=diameter_ang, generator=generator)
+        drawn = _draw_particles(settings, surface, diameter_ang=diameter_ang, generator=generator)
+        particles = _away_from(junk, drawn, diameter_px=diameter_ang / settings.pixel_size_ang)
     points, moved = motion_on_grid(global_yx_px=drift, coefficients=local, shape=shape)
     return ExposureTruth.model_validate(
         {
@@ -58,14 +61,13 @@ def draw_exposure(settings: SimulationSettings, index: int, *, fault: Fault | No
             "electrons_per_pixel": electrons_per_pixel(settings, fault),
             **settings.model_dump(include=_AS_SET),
             **optics,
-            "tilt_deg": surface.tilt_deg,
-            "tilt_axis_deg": surface.tilt_axis_deg,
-            "bend_ang": surface.bend_ang,
+            **{name: getattr(surface, name) for name in ("tilt_deg", "tilt_axis_deg", "bend_ang")},
             "global_yx_px": drift.tolist(),
             "local_coefficients": local.tolist(),
             "local_grid_yx_px": points.tolist(),
             "local_grid_displacement_yx_px": moved.tolist(),
             "particles": particles,
+            "junk": junk,
         }
     )
 
@@ -110,3 +112,17 @@ def _draw_particles(
         ParticleTruth(y_px=y, x_px=x, rot_deg=rot, tilt_deg=tilt, psi_deg=psi, depth_ang=depth)
         for (y, x), (rot, tilt, psi), depth in zip(positions.tolist(), angles.tolist(), depths.tolist(), strict=True)
     )
+
+
+def _away_from(
+    junk: tuple[JunkTruth, ...], particles: tuple[ParticleTruth, ...], *, diameter_px: float
+) -> tuple[ParticleTruth, ...]:
+    """Return the particles that no carbon, dirt or aggregate touches, and whose centre is in no crystal."""
+    kept = []
+    for particle in particles:
+        place = np.array(particle.y_px), np.array(particle.x_px)
+        solid = [disc for disc in junk if disc.kind != "crystalline_ice"]
+        clear = distance_to_junk_px(solid, *place) > diameter_px / 2
+        if clear and distance_to_junk_px(junk, *place, kind="crystalline_ice") > 0:
+            kept.append(particle)
+    return tuple(kept)

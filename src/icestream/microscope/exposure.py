@@ -108,7 +108,7 @@ def render_specimen(
     n_waves = count_waves(truth, ice_slices=ice_slices)
     particles = np.zeros((n_waves, canvas[0], canvas[1] // 2 + 1), np.complex64)
     for depth_ang, layer in _particles_by_depth(truth):
-        phase_rad = _phase_image(layer, volume, canvas, origin)
+        phase_rad = draw_phase_2d(layer, volume, canvas, origin)
         phase_rad *= particle_contrast * interaction_parameter_rad_per_v_ang(truth.voltage_kv) * truth.pixel_size_ang
         particles += fft.rfft2(phase_rad) * waves_at_depth_2d(truth, canvas, depth_ang=depth_ang, n_waves=n_waves)
     ice = np.zeros_like(particles)
@@ -187,7 +187,7 @@ def _canvas(truth: ExposureTruth) -> tuple[tuple[int, int], tuple[int, int]]:
     return (canvas[0], canvas[1]), ((canvas[0] - shape[0]) // 2, (canvas[1] - shape[1]) // 2)
 
 
-def _phase_image(
+def draw_phase_2d(
     layer: list[tuple[ParticleTruth, float]], volume: FourierVolume, canvas: tuple[int, int], origin: tuple[int, int]
 ) -> NDArray[np.float32]:
     """Add the projections of one layer into an image ``canvas``; what lies outside is cut off."""

@@ -22,12 +22,12 @@ HEXAGONAL_ICE_ANG = (3.90, 3.67, 3.44)
 """Spacings of the strongest reflections of hexagonal ice: 100, 002, 101 (Dowell & Rinfret 1960, Nature 188, 1144)."""
 
 _MEAN_FREE_PATH_ANG = {"ice": 3200.0, "carbon": 1800.0}
-_CARBON_POTENTIAL_V = 7.8
+CARBON_POTENTIAL_V = 7.8
 _CARBON_GRAIN_RAD2_ANG2_PER_ANG = 2.4e-4
 _LARGEST_PHASE_RAD = 0.25
 _DOMAIN_ANG = (150.0, 450.0)
-_BRAGG_PHASE_RAD = 0.08
-_DOMAIN_LOSS = 0.07
+BRAGG_PHASE_RAD = 0.08
+DOMAIN_LOSS = 0.07
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,11 @@ class Cover:
 def add_scene(specimen: Specimen, truth: ExposureTruth, *, generator: np.random.Generator) -> Specimen:
     """Return the specimen with what its scene puts in the beam; the same specimen where the scene adds nothing."""
     cover = draw_cover(truth, specimen.canvas, generator=generator)
-    if cover is None:
-        return specimen
+    return specimen if cover is None else add_cover(specimen, cover)
+
+
+def add_cover(specimen: Specimen, cover: Cover) -> Specimen:
+    """Return the specimen with the phase of a cover, and with one wave more: the electrons that the cover takes."""
     none = np.zeros((1, *specimen.ice.shape[1:]), np.complex64)
     ice = np.concatenate([specimen.ice, fft.rfft2(cover.transmission - np.float32(1))[None]])  # (n_waves + 1, H, W // 2 + 1)
     ice[0] += fft.rfft2(cover.phase_rad)
@@ -75,10 +78,10 @@ def _draw_crystals(truth: ExposureTruth, canvas: tuple[int, int], generator: np.
         if frequency >= 0.5:
             continue
         angle = generator.uniform(0, np.pi, n_domains)  # one reflection of each kind is excited in a domain
-        strength = _BRAGG_PHASE_RAD * generator.exponential(1.0, n_domains)
+        strength = BRAGG_PHASE_RAD * generator.exponential(1.0, n_domains)
         along = yx[:, 0] * np.sin(angle)[domain] + yx[:, 1] * np.cos(angle)[domain]
         phase += (strength[domain] * np.cos(2 * np.pi * frequency * along)).astype(np.float32)
-    loss = np.clip(generator.normal(0.0, _DOMAIN_LOSS, n_domains), -3 * _DOMAIN_LOSS, 3 * _DOMAIN_LOSS)
+    loss = np.clip(generator.normal(0.0, DOMAIN_LOSS, n_domains), -3 * DOMAIN_LOSS, 3 * DOMAIN_LOSS)
     transmission = ndimage.gaussian_filter((1 - loss[domain]).reshape(canvas), 0.15 * size_px).astype(np.float32)
     return Cover(phase.reshape(canvas), transmission, np.ones(canvas, bool))
 
@@ -99,7 +102,7 @@ def _draw_contamination(truth: ExposureTruth, canvas: tuple[int, int], generator
         height2 = radius_px**2 - (y - place[0]) ** 2 - (x - place[1]) ** 2
         thickness = np.maximum(thickness, 2 * truth.pixel_size_ang * np.sqrt(np.maximum(height2, 0)).astype(np.float32))
     thickness *= generator.uniform(700, 1500) / max(float(thickness.max()), 1e-6)  # whatever the field
-    return _as_cover(thickness, truth, kind="ice", potential_v=ICE_POTENTIAL_V)
+    return cover_by_thickness(thickness, truth, kind="ice", potential_v=ICE_POTENTIAL_V)
 
 
 def _draw_carbon(truth: ExposureTruth, canvas: tuple[int, int], generator: np.random.Generator) -> Cover:
@@ -111,13 +114,19 @@ def _draw_carbon(truth: ExposureTruth, canvas: tuple[int, int], generator: np.ra
     distance = np.hypot(y - middle[0], x - middle[1])
     mask = distance > np.quantile(distance, 1 - film)
     thickness_ang = generator.uniform(150, 250)
-    cover = _as_cover(mask * np.float32(thickness_ang), truth, kind="carbon", potential_v=_CARBON_POTENTIAL_V)
-    grain = np.sqrt(_CARBON_GRAIN_RAD2_ANG2_PER_ANG * thickness_ang) / truth.pixel_size_ang
-    grains = np.float32(grain) * generator.standard_normal(canvas, dtype=np.float32)
-    return replace(cover, phase_rad=cover.phase_rad + mask * grains)
+    cover = cover_by_thickness(mask * np.float32(thickness_ang), truth, kind="carbon", potential_v=CARBON_POTENTIAL_V)
+    return draw_carbon_grain(cover, thickness_ang, truth.pixel_size_ang, generator=generator)
 
 
-def _as_cover(thickness_ang: NDArray[np.float32], truth: ExposureTruth, *, kind: str, potential_v: float) -> Cover:
+def draw_carbon_grain(cover: Cover, thickness_ang: float, pixel_size_ang: float, *, generator: np.random.Generator) -> Cover:
+    """Return a smooth film with the grain of amorphous carbon: white phases, stronger with the thickness."""
+    grain = np.sqrt(_CARBON_GRAIN_RAD2_ANG2_PER_ANG * thickness_ang) / pixel_size_ang
+    grains = np.float32(grain) * generator.standard_normal(cover.mask.shape, dtype=np.float32)
+    return replace(cover, phase_rad=cover.phase_rad + cover.mask * grains)
+
+
+def cover_by_thickness(thickness_ang: NDArray[np.float32], truth: ExposureTruth, *, kind: str, potential_v: float) -> Cover:
+    """Return what a thickness ``(H, W)`` of ``ice`` or ``carbon`` does to the beam."""
     mask = thickness_ang > 0
     phase = interaction_parameter_rad_per_v_ang(truth.voltage_kv) * potential_v * thickness_ang
     levelled = (_LARGEST_PHASE_RAD * np.tanh(phase / _LARGEST_PHASE_RAD)).astype(np.float32)

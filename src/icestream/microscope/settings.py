@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from icestream.records import JunkClass
 from icestream.units import (
     Angstrom,
     Degree,
@@ -79,6 +80,7 @@ class Scene(StrEnum):
 
 
 NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=0.9)]
 SlopeDegree = Annotated[Degree, Field(ge=0, le=70)]
 
 
@@ -160,6 +162,11 @@ class SimulationSettings(BaseModel):
 
     scenes: dict[int, Scene] = Field(
         default_factory=dict, description="What is in the beam instead of particles in clean ice, by index of the movie, from 0"
+    )
+
+    junk: dict[JunkClass, Share] = Field(
+        default_factory=dict,
+        description="Share of the field under carbon, crystalline_ice, dirt and aggregate, as {dirt: 0.1}; no particle is there",
     )
 
     @model_validator(mode="after")

@@ -21,6 +21,7 @@ from icestream.microscope.draw import draw_exposure
 from icestream.microscope.exposure import Specimen, counted_frames, draw_ice, expected_frames, render_specimen
 from icestream.microscope.faults import assign_faults, exposure_settings, spoil_frames
 from icestream.microscope.ice import flowing_ice, pattern_kept
+from icestream.microscope.junk import add_junk
 from icestream.microscope.pace import Pace, Wait, write_paced
 from icestream.microscope.phantom import Phantom, load_phantom
 from icestream.microscope.projection import FourierVolume, transform_volume
@@ -115,6 +116,14 @@ def _expose(
         ice_flows=settings.ice_motion_ang2_per_e > 0,
     )
     specimen = add_scene(bare, truth, generator=settings.generator(_EXPOSURE_KEY, index, 2))
+    specimen = add_junk(
+        specimen,
+        truth,
+        studio.volume,
+        diameter_ang=studio.phantom.diameter_ang,
+        particle_contrast=settings.particle_contrast,
+        generator=settings.generator(_EXPOSURE_KEY, index, 5),
+    )
     dose = settings.dose_per_frame_e_per_ang2 * beam
     flow = None if settings.ice_motion_ang2_per_e == 0 or not bare.ice.any() else _flow(settings, index, truth, bare, dose)
     ice = None if flow is None else (_replace_ice(specimen, bare, pattern) for pattern in flow)

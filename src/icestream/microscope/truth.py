@@ -13,7 +13,7 @@ from icestream.files import publish_text
 from icestream.microscope.layers import Surface
 from icestream.microscope.motion import displacement_at
 from icestream.microscope.settings import Fault, Scene, SimulationSettings
-from icestream.records import Record
+from icestream.records import JunkClass, Record
 from icestream.units import Angstrom, Degree, Pixel
 
 
@@ -26,6 +26,16 @@ class ParticleTruth(Record):
     tilt_deg: Degree
     psi_deg: Degree
     depth_ang: Angstrom = Field(description="Added to the defocus of the micrograph: depth in the ice, and slope of the specimen")
+
+
+class JunkTruth(Record):
+    """A disc of junk, or, for carbon, everything outside the disc, which is a hole in the film; places are those in frame 0."""
+
+    kind: JunkClass
+    y_px: Pixel
+    x_px: Pixel
+    radius_px: Pixel
+    thickness_ang: Angstrom = Field(description="Of a film, or of a ball in its middle; 0 for crystals and aggregates")
 
 
 class ExposureTruth(Record):
@@ -59,6 +69,7 @@ class ExposureTruth(Record):
         description="(n_frames, points, 2): whole displacement at these points"
     )
     particles: tuple[ParticleTruth, ...]
+    junk: tuple[JunkTruth, ...] = Field((), description="Carbon, crystals, dirt and aggregates; there are no particles in them")
 
     def displacement(self, t: float, y_px: NDArray[np.float64] | float, x_px: NDArray[np.float64] | float) -> NDArray[np.float64]:
         """Return how far specimen that was at ``(y, x)`` in frame 0 has moved in frame ``t``: ``(..., 2)``, yx, in pixels."""

@@ -18,8 +18,10 @@ from icestream.records.classes import (
 )
 from icestream.records.ctf import CTF_COLUMNS, TWO_CTFS, CtfAgreement, CtfFit, DefocusDistribution
 from icestream.records.ctf_local import CtfLocal
+from icestream.records.denoised import DenoisedMicrograph
 from icestream.records.export import RelionClasses, RelionProject
 from icestream.records.gain import GainMonitor, GainReference, Unevenness
+from icestream.records.masks import JUNK_BITS, JunkClass, JunkMask
 from icestream.records.micrograph import Micrograph, PowerSpectra, RawArea
 from icestream.records.motion import FrameUse, Motion, MotionAgreement
 from icestream.records.movie import DoseReference, Movie, MovieDose, MovieShape
@@ -32,6 +34,7 @@ from icestream.records.vocabulary import Block, Column, FileRef, FurtherBlock, R
 __all__ = [
     "CTF_COLUMNS",
     "POSE",
+    "JUNK_BITS",
     "TWO_CTFS",
     "Acquisition",
     "Block",
@@ -47,6 +50,7 @@ __all__ = [
     "CtfLocal",
     "Cutting",
     "DefocusDistribution",
+    "DenoisedMicrograph",
     "DoseReference",
     "ExposureMetadata",
     "FileRef",
@@ -55,6 +59,8 @@ __all__ = [
     "GainMonitor",
     "GainReference",
     "LearntPicker",
+    "JunkClass",
+    "JunkMask",
     "Micrograph",
     "MicrographKind",
     "MicrographQuality",

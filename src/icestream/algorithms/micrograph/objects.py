@@ -33,8 +33,10 @@ class Film:
     step: float
 
 
-def clip_outliers_2d(image: Image) -> NDArray[np.float32]:
+def clip_outliers_2d(image: Image, *, every_px: int = 1) -> NDArray[np.float32]:
     """Replace what is not finite by the median, and the highest and lowest 0.05 % of the values by the next to them.
+
+    The quantiles are those of every ``every_px``-th pixel of every ``every_px``-th row.
 
     Raises
     ------
@@ -45,9 +47,10 @@ def clip_outliers_2d(image: Image) -> NDArray[np.float32]:
         raise ValueError(f"image of shape {image.shape}; two sides of at least {SMALLEST_PX} px are needed")
     finite = np.isfinite(image)
     share = float(np.mean(finite))
+    some = slice(None, None, every_px)
     if share < 0.5:
         raise ValueError(f"only {share:.0%} of the pixels are finite numbers; at least half are needed")
-    known = image[finite].astype(np.float64)
+    known = image[some, some][finite[some, some]].astype(np.float64)
     low, middle, high = np.quantile(known, [_CLIPPED_SHARE, 0.5, 1 - _CLIPPED_SHARE])
     if not high > low:
         raise ValueError(f"all pixels have the value {middle:g}: the image shows nothing")
@@ -55,8 +58,8 @@ def clip_outliers_2d(image: Image) -> NDArray[np.float32]:
     return clipped
 
 
-def reduce_image_2d(image: Image) -> tuple[NDArray[np.float64], int]:
-    """Average boxes of whole pixels until no side is longer than `REDUCED_PX`.
+def reduce_image_2d(image: Image, *, box_px: int | None = None) -> tuple[NDArray[np.float64], int]:
+    """Average boxes of whole pixels, of a given side or such that no side of the image is longer than `REDUCED_PX`.
 
     Returns
     -------
@@ -68,10 +71,10 @@ def reduce_image_2d(image: Image) -> tuple[NDArray[np.float64], int]:
     ValueError
         The image is so narrow that less than 64 pixels are left.
     """
-    box = -(-max(image.shape) // REDUCED_PX)
+    box = -(-max(image.shape) // REDUCED_PX) if box_px is None else box_px
     height, width = (side // box * box for side in image.shape)
     if min(height, width) // box < SMALLEST_PX:
-        raise ValueError(f"image of shape {image.shape} is too narrow: of {REDUCED_PX} px, less than {SMALLEST_PX} are left")
+        raise ValueError(f"image of shape {image.shape} is too narrow: in boxes of {box} px, less than {SMALLEST_PX} are left")
     boxes = image[:height, :width].reshape(height // box, box, width // box, box)  # (h', box, w', box)
     reduced: NDArray[np.float64] = boxes.mean((1, 3), dtype=np.float64)  # (h', w')
     return reduced, box
@@ -148,18 +151,20 @@ def _is_rim(boundary: NDArray[np.intp], mask: NDArray[np.bool_]) -> bool:
     return bool(bulge < _LARGEST_BULGE)
 
 
-def flatten_2d(image: Image, film: Film | None) -> NDArray[np.float64]:
+def flatten_2d(image: Image, film: Film | None, *, without: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
     """Subtract a parabola of the position from the film and from the rest: ``(h, w)``, the median of each at 0.
 
     The parabola is fitted to means of blocks, whose noise is small, with weights that fall with their distance from it (Cauchy's,
-    by Holland & Welsch 1977, Commun. Stat. A6, 813), so that lumps do not bend it.
+    by Holland & Welsch 1977, Commun. Stat. A6, 813), so that lumps do not bend it. What is known to be a lump (``without``) is
+    left out, where not nearly everything is.
     """
     flat = np.empty(image.shape, np.float64)
     sides = [np.ones(image.shape, bool)] if film is None else [film.mask, ~film.mask]
     terms = _parabola_terms(image.shape)  # (h, w, 6)
     for side in sides:
-        rest = image - terms @ _fit_robustly(_block_means(terms, side), _block_means(image[..., None], side)[:, 0])
-        flat[side] = (rest - np.median(rest[side]))[side]
+        fitted = side if without is None or (side & ~without).sum() < 0.2 * side.sum() else side & ~without
+        rest = image - terms @ _fit_robustly(_block_means(terms, fitted), _block_means(image[..., None], fitted)[:, 0])
+        flat[side] = (rest - np.median(rest[fitted]))[side]
     return flat
 
 
@@ -219,7 +224,7 @@ def find_dark_objects_2d(
         ``(h, w)`` each.
     """
     mean = ndimage.gaussian_filter(flat, object_px / 4, mode="reflect")
-    spread, level = _usual_level(mean)
+    spread, level = usual_level_2d(mean)
     loss = 0.0 if beam_level is None else _LEAST_LOSS * beam_level
     depth = level - mean
     core = depth > max(_UNUSUAL * spread, loss)
@@ -250,7 +255,7 @@ def _find_edgeless(found: NDArray[np.bool_], flat: Image, depth: Image, *, width
     return clouds
 
 
-def _usual_level(image: Image) -> tuple[float, float]:
+def usual_level_2d(image: Image) -> tuple[float, float]:
     """Return the robust deviation within the quieter tiles, and the most frequent value of the whole, both untouched by lumps."""
     side = max(min(image.shape) // 8, 8)
     height, width = (n // side * side for n in image.shape)
