@@ -82,7 +82,7 @@ def fine_search(orders, particles, noise):
     """Compare the whole search at all angles with the one from coarse to fine, and polish what it finds."""
     overlap = np.pi * (RADIUS_PX + EDGE_PX / 2) ** 2 / BOX**2
     whole, fine, poses = measure(orders, particles, noise, n_turns=120, reach_px=3.0)
-    level = make_level(GRID, n_rings=RINGS // 2, n_turns=60, shift_step_px=2.0, max_shift_px=3.0)
+    level = make_level(GRID, n_rings=2 * RINGS // 3, n_turns=60, shift_step_px=1.5, max_shift_px=3.0)
     coarse = make_bank(orders, grid=GRID, level=level, noise_power=noise, overlap=overlap)
     cascade_ms, found = timed(lambda: search_cascade_2d(particles, Cascade(coarse, fine)))
     best = found.best()

@@ -152,11 +152,15 @@ def search_classes(
 
 
 def coarse_level(setting: Setting, level: Level) -> Level | None:
-    """Return the level on which to search before ``level``: half its rings and turns; None where that is too little to see by."""
-    rings, turns = level.grid.n_rings // 2, level.grid.n_angles // 2
+    """Return the level on which to search before ``level``, with two thirds of its rings; None where that is too few to see by.
+
+    Shifts are half as far apart again: at 50 references, SNR 0.05 and 28 rings the right pose is lost once in 250 particles,
+    with shifts twice as far apart once in 10.
+    """
+    rings, turns = 2 * level.grid.n_rings // 3, level.grid.n_angles // 2
     if rings < 2 * setting.start_ring or turns % 2:
         return None
-    step = 2 * shift_step(setting, level.grid.n_rings)
+    step = 1.5 * shift_step(setting, level.grid.n_rings)
     return make_level(setting.grid, n_rings=rings, n_turns=turns, shift_step_px=step, max_shift_px=setting.max_shift_px)
 
 
