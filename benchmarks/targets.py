@@ -240,6 +240,11 @@ _CENTRED = (
     ),
 )  # fmt: skip
 
+_SPREAD = (
+    "Two sets of 1,000 particles gave 26.8 and 35.8°, the second of an elongated particle. On a development set of it, begun with 12 "
+    "true projections, a classification ends at 28°, begun with random averages at 29 to 30°. Seeds of two or of eight "
+    "particles, and classes not held equally large at first, differ by less than two seeds do (28 to 35°)."
+)
 _CLASSES = (
     *(
         Target(OTHER, f"scoring kernel, {what}: CPU for an image", "scoring_speed", f"{name}.ms_per_image", "ms", at_most=most)
@@ -248,7 +253,7 @@ _CLASSES = (
         )
     ),
     *(
-        Target(OTHER, f"2D classes, {what}", "classify2d_accuracy", figure, unit, at_most=most)
+        Target(OTHER, f"2D classes, {what}", "classify2d_accuracy", figure, unit, at_most=most, tried=_SPREAD)
         for what, figure, unit, most in (
             ("K = 20, SNR 0.05, 64 px: in-plane error", "large.in_plane_deg", "°", 4.0),
             ("the same: shift", "large.shift_px", "px", 1.0),

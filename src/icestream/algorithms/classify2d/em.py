@@ -28,6 +28,8 @@ from icestream.algorithms.scoring.polar import Polar, PolarGrid, Real
 from icestream.algorithms.scoring.polish import polish_poses_2d
 from icestream.algorithms.scoring.search import Poses, search_poses_2d
 
+_BALANCED = 0.02
+"""Largest logarithm of a class's size over the mean at which classes count as equally large."""
 _RINGS_AHEAD = 3
 """Rings that are looked at beyond those on which the half sets agree."""
 
@@ -295,7 +297,10 @@ def balance_classes(class_gain: Real) -> Real:
     for _ in range(100):
         share = np.exp(scaled + handicap - (scaled + handicap).max(axis=1, keepdims=True))
         share /= share.sum(axis=1, keepdims=True)
-        handicap -= np.log(np.maximum(share.mean(axis=0) * gain.shape[1], 1e-6))
+        excess = np.log(np.maximum(share.mean(axis=0) * gain.shape[1], 1e-6))
+        handicap -= excess
+        if np.abs(excess).max() < _BALANCED:
+            break
     balanced: Real = (handicap * temperature).astype(np.float32)
     return balanced
 
