@@ -71,4 +71,6 @@ def classify_with_relion(given, *, n_classes, iterations=25):
     order = np.argsort(number)
     shift = -np.column_stack([table.floats(f"rlnOrigin{axis}Angst") for axis in "YX"])[order] / given.pixel_size_ang
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return FoundClasses(images, table.ints("rlnClassNumber")[order] - 1, -table.floats("rlnAnglePsi")[order], shift, cpu)
+    return FoundClasses(
+        images, (table.ints("rlnClassNumber")[order] - 1).astype(np.int32), -table.floats("rlnAnglePsi")[order], shift, cpu
+    )

@@ -120,7 +120,7 @@ def main() -> None:
     volume = transform_volume(phantom.volume)
     few, many = views(volume, 28.9), views(volume, 8.29)
     particles, _, noise = particles_of(few)
-    line = {"benchmark": "scoring_speed"}
+    line: dict[str, object] = {"benchmark": "scoring_speed"}
     orders = {len(images): reference_orders_2d(images, grid=GRID) for images in (few, many)}
     line["classes"], _, _ = measure(orders[len(few)], particles, noise, n_turns=48, reach_px=3.0)
     line["views"], _, _ = measure(orders[len(many)], particles, noise, n_turns=32, reach_px=1.0)
