@@ -241,8 +241,8 @@ _CENTRED = (
 )  # fmt: skip
 
 _SPREAD = (
-    "Two sets of 1,000 particles gave 26.8 and 35.8°, the second of an elongated particle. On a development set of it, begun with "
-    "12 true projections, a classification ends at 28°, begun with random averages at 29 to 30°. Seeds of two or of eight "
+    "Two sets of 1,000 particles gave 26.8 and 35.8°, the second of an elongated particle. On a development set of it, begun "
+    "with 12 true projections, a classification ends at 28°, begun with random averages at 29 to 30°. Seeds of two or of eight "
     "particles, and classes not held equally large at first, differ by less than two seeds do (28 to 35°)."
 )
 _CLASSES = (
