@@ -29,7 +29,7 @@ from icestream.algorithms.ctf.transfer import ctf_2d
 from icestream.algorithms.fourier import crop_fourier_2d
 from icestream.algorithms.micrograph.denoise import choose_tile_px, denoise_by_ctf_2d, denoise_halves_2d, reduce_to_pixel_2d
 from icestream.algorithms.micrograph.junk import JunkMap, distance_to_mask_px, map_junk_2d
-from icestream.algorithms.particles.extract import cut_boxes_2d, normalise_background_2d, remove_ramp_2d
+from icestream.algorithms.particles.extract import cut_box_2d, normalise_background_2d, remove_ramp_2d
 from icestream.algorithms.particles.outliers import radial_profiles_2d, score_profiles
 from icestream.algorithms.particles.pick_blob import reduce_micrograph_2d, remove_background_2d
 from icestream.algorithms.particles.screen import screen_particles_2d
@@ -99,7 +99,8 @@ def beside_particles(truth: ExposureTruth, diameter_ang: float, rng: np.random.G
 def cut(image: NDArray[np.float32], yx_px: NDArray[np.float64], diameter_ang: float) -> tuple[NDArray[np.float32], float]:
     """Return normalised boxes of one and a half diameters, and the diameter in them."""
     box = 2 * round(0.75 * diameter_ang / PIXEL_ANG)
-    cut_out = crop_fourier_2d(-cut_boxes_2d(image, yx_px, box_px=box, pad=True).images, new_shape=(BOX_PX, BOX_PX))
+    boxes = np.stack([cut_box_2d(image, (int(y), int(x)), side_px=box) for y, x in np.rint(yx_px)])  # (n, box, box)
+    cut_out = crop_fourier_2d(-boxes, new_shape=(BOX_PX, BOX_PX))
     diameter_px = BOX_PX * diameter_ang / PIXEL_ANG / box
     radius_px = 0.6 * diameter_px
     return normalise_background_2d(remove_ramp_2d(cut_out, radius_px=radius_px), radius_px=radius_px), diameter_px

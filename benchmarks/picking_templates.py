@@ -36,7 +36,8 @@ from icestream.microscope.score import match_picks
 from icestream.microscope.settings import SimulationSettings
 from icestream.microscope.simulate import open_studio, render_micrograph
 from icestream.records import Acquisition, ClassAssignments, CtfFit, Micrograph, Particles, PickerModel, Picks, PickTemplates
-from icestream.steps.classify2d.streaming import Classify2D, Classify2DParams
+from icestream.steps.classify2d.params import Classify2DParams
+from icestream.steps.classify2d.streaming import Classify2D
 from icestream.steps.particles.extract import ExtractParams, extract_particles
 from icestream.steps.picking.template import PickTemplateParams, pick_templates
 from icestream.steps.picking.templates import MakeTemplatesParams, make_templates, read_template_file

@@ -28,13 +28,24 @@ from icestream.records.movie import DoseReference, Movie, MovieDose, MovieShape
 from icestream.records.particles import Cutting, Particles
 from icestream.records.picks import LearntPicker, PickConsensus, PickerFigures, PickerQuality, Picks, Removed
 from icestream.records.quality import MicrographKind, MicrographQuality, TiltMeasure
-from icestream.records.templates import PickTemplates, PickerModel, PickerTrial, TemplateFile, TemplateInfo
-from icestream.records.vocabulary import Block, Column, FileRef, FurtherBlock, Record, Snapshot, named_records, pack_tables, record_named, unpack_tables
+from icestream.records.templates import PickerModel, PickerTrial, PickTemplates, TemplateFile, TemplateInfo
+from icestream.records.vocabulary import (
+    Block,
+    Column,
+    FileRef,
+    FurtherBlock,
+    Record,
+    Snapshot,
+    named_records,
+    pack_tables,
+    record_named,
+    unpack_tables,
+)
 
 __all__ = [
     "CTF_COLUMNS",
-    "POSE",
     "JUNK_BITS",
+    "POSE",
     "TWO_CTFS",
     "Acquisition",
     "Block",
@@ -58,9 +69,9 @@ __all__ = [
     "FurtherBlock",
     "GainMonitor",
     "GainReference",
-    "LearntPicker",
     "JunkClass",
     "JunkMask",
+    "LearntPicker",
     "Micrograph",
     "MicrographKind",
     "MicrographQuality",
@@ -71,10 +82,10 @@ __all__ = [
     "MovieShape",
     "Particles",
     "PickConsensus",
-    "PickerFigures",
-    "PickerQuality",
     "PickTemplates",
+    "PickerFigures",
     "PickerModel",
+    "PickerQuality",
     "PickerTrial",
     "Picks",
     "PossibleAcquisition",
