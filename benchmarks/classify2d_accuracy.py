@@ -10,6 +10,7 @@ particles are prepared once, each is looked at in 12 passes (an anneal over a su
 import argparse
 import json
 import resource
+import sys
 import time
 from pathlib import Path
 
@@ -83,6 +84,13 @@ def cost_of_a_pass(given: ParticleSet, *, seed: int):
     return {**each, "cpu_min_100000": round(minutes, 1), "gb_if_all_in_memory": round(bytes_each * 1e-4, 2)}
 
 
+def measure(given: ParticleSet, *, n_classes: int, seed: int):
+    """Classify a set; return its line, what was found, the prepared particles and the setting."""
+    setting = setting_for(given, n_classes)
+    found, particles, _ = classify(given, setting, seed)
+    return {"cpu_s": round(found.cpu_s, 2), **judge(given, particles, setting, found)}, found, particles, setting
+
+
 def medians(rows):
     """Return the median of each figure over sets."""
     names = [name for name, value in rows[0].items() if isinstance(value, float)]
@@ -106,11 +114,9 @@ def main() -> None:
     for i in range(arguments.sets):
         seed = arguments.seed + i
         given = make_set(find_phantom(PHANTOMS[i % len(PHANTOMS)]), n=1000, snr=arguments.snr, seed=seed)
-        setting = setting_for(given, 12)
-        found, particles, _ = classify(given, setting, seed)
-        small.append(
-            {"phantom": PHANTOMS[i % len(PHANTOMS)], "cpu_s": round(found.cpu_s, 2), **judge(given, particles, setting, found)}
-        )
+        row, found, particles, setting = measure(given, n_classes=12, seed=seed)
+        small.append({"phantom": PHANTOMS[i % len(PHANTOMS)], **row})
+        print(json.dumps(small[-1]), file=sys.stderr, flush=True)
         if i == 0:
             line["per_particle"] = cost_of_a_pass(given, seed=seed)
             if arguments.picture:
@@ -122,11 +128,9 @@ def main() -> None:
     for i in range(arguments.sets if arguments.large_sets is None else arguments.large_sets):
         seed = arguments.seed + 500 + i
         given = make_set(find_phantom(PHANTOMS[i % len(PHANTOMS)]), n=arguments.particles, snr=arguments.snr, seed=seed)
-        setting = setting_for(given, 20)
-        found, particles, _ = classify(given, setting, seed)
-        large.append(
-            {"phantom": PHANTOMS[i % len(PHANTOMS)], "cpu_s": round(found.cpu_s, 2), **judge(given, particles, setting, found)}
-        )
+        row, *_ = measure(given, n_classes=20, seed=seed)
+        large.append({"phantom": PHANTOMS[i % len(PHANTOMS)], **row})
+        print(json.dumps(large[-1]), file=sys.stderr, flush=True)
     line |= {"small": medians(small) if small else None, "large": medians(large) if large else None}
     line |= {"small_sets": small, "large_sets": large, "particles": arguments.particles}
     line["peak_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)

@@ -102,7 +102,7 @@ def make_set(source, *, n, snr, seed, box_px=64, views=0, jitter_deg=8.0):
         images[i] = np.fft.irfft2(np.fft.rfft2(padded) * contrast, s=(size, size))[cut, cut]
     spread = np.sqrt(np.mean([image.var() for image in images[:200]]))
     images *= np.sqrt(snr) / spread
-    images += rng.normal(size=images.shape).astype(np.float32)
+    images += np.asarray(rng.normal(size=images.shape), np.float32)
     keep = (phantom.volume.shape[0] - box_px) // 2
     cube = phantom.volume
     if keep > 0:
@@ -250,7 +250,7 @@ def judge(given, particles, setting, found, *, projections=True):
     )
     size = setting.grid.box_px
     mask = soft_disc_2d(size, radius_px=setting.mask_radius_px, edge_px=setting.edge_px)
-    per_particle = {"in_plane_deg": [], "shift_px": [], "spread_deg": []}
+    per_particle: dict[str, list[NDArray[np.float64]]] = {"in_plane_deg": [], "shift_px": [], "spread_deg": []}
     frc, frc_true, correlations, counts = [], [], [], []
     reference = None
     if projections:

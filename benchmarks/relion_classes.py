@@ -70,5 +70,6 @@ def classify_with_relion(given, *, n_classes, iterations=25):
         number = np.array([int(text.partition("@")[0]) - 1 for text in table.texts("rlnImageName")])
     order = np.argsort(number)
     shift = -np.column_stack([table.floats(f"rlnOrigin{axis}Angst") for axis in "YX"])[order] / given.pixel_size_ang
+    class_id = (table.ints("rlnClassNumber")[order] - 1).astype(np.int32)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return FoundClasses(images, table.ints("rlnClassNumber")[order] - 1, -table.floats("rlnAnglePsi")[order], shift, cpu)
+    return FoundClasses(images, class_id, -table.floats("rlnAnglePsi")[order], shift, cpu)

@@ -82,7 +82,7 @@ def fine_search(orders, particles, noise):
     """Compare the whole search at all angles with the one from coarse to fine, and polish what it finds."""
     overlap = np.pi * (RADIUS_PX + EDGE_PX / 2) ** 2 / BOX**2
     whole, fine, poses = measure(orders, particles, noise, n_turns=120, reach_px=3.0)
-    level = make_level(GRID, n_rings=RINGS // 2, n_turns=60, shift_step_px=2.0, max_shift_px=3.0)
+    level = make_level(GRID, n_rings=2 * RINGS // 3, n_turns=60, shift_step_px=1.5, max_shift_px=3.0)
     coarse = make_bank(orders, grid=GRID, level=level, noise_power=noise, overlap=overlap)
     cascade_ms, found = timed(lambda: search_cascade_2d(particles, Cascade(coarse, fine)))
     best = found.best()
@@ -120,7 +120,7 @@ def main() -> None:
     volume = transform_volume(phantom.volume)
     few, many = views(volume, 28.9), views(volume, 8.29)
     particles, _, noise = particles_of(few)
-    line = {"benchmark": "scoring_speed"}
+    line: dict[str, object] = {"benchmark": "scoring_speed"}
     orders = {len(images): reference_orders_2d(images, grid=GRID) for images in (few, many)}
     line["classes"], _, _ = measure(orders[len(few)], particles, noise, n_turns=48, reach_px=3.0)
     line["views"], _, _ = measure(orders[len(many)], particles, noise, n_turns=32, reach_px=1.0)

@@ -230,6 +230,20 @@ def test_two_shapes_separate_and_every_class_is_used() -> None:
     assert np.median(spread) < 5.0
 
 
+def test_a_class_that_starts_sharper_does_not_take_all_particles() -> None:
+    images, _, _ = noisy(["hook"] * 80, 1.2, 11)
+    setting = replace(SETTING, n_classes=4)
+    particles = prepare(images, setting=setting)
+    start = seed_averages(particles, setting=setting, seed=3)
+    sharp = start.images.copy()
+    sharp[0] = draw("hook")
+    averages = replace(start, images=sharp)
+    poses = expect(particles, averages, setting=setting, level=level_at(setting, 9))
+    assert np.bincount(poses.class_gain.argmax(axis=1), minlength=4).max() > 60
+    model = anneal(particles, averages, setting=setting, first_ring=5, iterations=10, balanced=0.6)
+    assert model.sums.weight.sum(axis=0).max() < 40
+
+
 def test_handicaps_make_classes_equally_attractive() -> None:
     rng = np.random.default_rng(10)
     gain = (rng.normal(0, 3, (300, 4)) + np.array([0.0, 5.0, 9.0, -4.0])).astype(np.float32)
@@ -319,12 +333,12 @@ def sums_of_one() -> Sums:
 
 def test_the_coarse_search_divides_the_fine_one() -> None:
     fine = level_at(SETTING, 18)
-    assert coarse_level(SETTING, fine) is None
+    assert coarse_level(replace(SETTING, start_ring=7), fine) is None
     setting = replace(SETTING, start_ring=4)
     coarse = coarse_level(setting, fine)
     assert coarse is not None
     assert fine.grid.n_angles == 2 * coarse.grid.n_angles
-    assert coarse.grid.n_rings == 9
+    assert coarse.grid.n_rings == 12
     assert len(coarse.shifts_yx_px) < len(fine.shifts_yx_px)
 
 

@@ -28,6 +28,8 @@ from icestream.algorithms.scoring.polar import Polar, PolarGrid, Real
 from icestream.algorithms.scoring.polish import polish_poses_2d
 from icestream.algorithms.scoring.search import Poses, search_poses_2d
 
+_BALANCED = 0.02
+"""Largest logarithm of a class's size over the mean at which classes count as equally large."""
 _RINGS_AHEAD = 3
 """Rings that are looked at beyond those on which the half sets agree."""
 
@@ -152,11 +154,15 @@ def search_classes(
 
 
 def coarse_level(setting: Setting, level: Level) -> Level | None:
-    """Return the level on which to search before ``level``: half its rings and turns; None where that is too little to see by."""
-    rings, turns = level.grid.n_rings // 2, level.grid.n_angles // 2
+    """Return the level on which to search before ``level``, with two thirds of its rings; None where that is too few to see by.
+
+    Shifts are half as far apart again: at 50 references, SNR 0.05 and 28 rings the right pose is lost once in 250 particles,
+    with shifts twice as far apart once in 10.
+    """
+    rings, turns = 2 * level.grid.n_rings // 3, level.grid.n_angles // 2
     if rings < 2 * setting.start_ring or turns % 2:
         return None
-    step = 2 * shift_step(setting, level.grid.n_rings)
+    step = 1.5 * shift_step(setting, level.grid.n_rings)
     return make_level(setting.grid, n_rings=rings, n_turns=turns, shift_step_px=step, max_shift_px=setting.max_shift_px)
 
 
@@ -291,7 +297,10 @@ def balance_classes(class_gain: Real) -> Real:
     for _ in range(100):
         share = np.exp(scaled + handicap - (scaled + handicap).max(axis=1, keepdims=True))
         share /= share.sum(axis=1, keepdims=True)
-        handicap -= np.log(np.maximum(share.mean(axis=0) * gain.shape[1], 1e-6))
+        excess = np.log(np.maximum(share.mean(axis=0) * gain.shape[1], 1e-6))
+        handicap -= excess
+        if np.abs(excess).max() < _BALANCED:
+            break
     balanced: Real = (handicap * temperature).astype(np.float32)
     return balanced
 

@@ -15,7 +15,7 @@ from icestream.algorithms.scoring.particles import PolarParticles
 from icestream.algorithms.scoring.polar import Polar, PolarGrid, Real, polar_from_orders
 
 _AT_ONCE = 64
-_STEPS = 4
+_STEPS = 3
 _REACH = 2.0
 """Largest way from the grid, in cells of the search."""
 
