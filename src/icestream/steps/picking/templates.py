@@ -108,7 +108,7 @@ def make_templates(
         images, pixel_ang, sources, counts = _read_classes(classes, params, ctx)
         made_from = f"{len(sources)} of {len(classes.classes)} 2D classes of {classes.count} particles"
     else:
-        images, pixel_ang = _read_file(file, params, ctx) if file is not None else (np.empty((0, 0, 0)), 1.0)
+        images, pixel_ang = _read_file(file, params, ctx) if file is not None else (np.empty((0, 0, 0), dtype=np.float32), 1.0)
         sources, counts = list(range(len(images))), [None] * len(images)
         made_from = f"{len(images)} " + ("views of a map" if file is not None and file.kind == "map" else "images")
     try:
