@@ -1,11 +1,16 @@
 """The noise of a micrograph: making it flat, drawing more of it, and judging by what is found there what is more than noise."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage, special
 
 from icestream.algorithms.fourier import Image, crop_fourier_2d, frequency_radius_2d
 from icestream.algorithms.micrograph.contamination import robust_zscore
+
+Transfer = Callable[[int, int, float], NDArray[np.float32]]
+"""How the microscope images bright density: of height, width and pixel size in Å the half spectrum, negative where it is dark."""
 
 _TAIL = 20  # so many of the highest decoys are replaced by the tail of Gaussian noise
 _CHANCE = 0.003

@@ -13,7 +13,6 @@ micrograph is no null here: what the CTF makes of a particle has negative rims, 
 noise.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +23,7 @@ from scipy.spatial import cKDTree
 from icestream.algorithms.fourier import Image, frequency_radius_2d
 from icestream.algorithms.micrograph.contamination import mask_contamination_2d
 from icestream.algorithms.particles.noise import (
+    Transfer,
     draw_noise_2d,
     flatten_2d,
     lowest_score,
@@ -73,10 +73,6 @@ def compress_templates(templates: NDArray[np.float32], *, n_angles: int = N_ANGL
     images = vectors[:, :kept].T.reshape(kept, box_px, box_px)  # orthonormal
     weights = (flat @ vectors[:, :kept]).T  # (k, n n_angles)
     return Eigenimages(images.astype(np.float32), weights.astype(np.float32))
-
-
-Transfer = Callable[[int, int, float], NDArray[np.float32]]
-"""How the microscope images bright density: of height, width and pixel size in Å the half spectrum, negative where it is dark."""
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ from scipy import fft, ndimage
 
 from icestream.algorithms.fourier import Image, frequency_radius_2d
 from icestream.algorithms.micrograph.contamination import mask_contamination_2d
-from icestream.algorithms.particles.noise import flatten_2d, pad_2d, reduce_2d, ring_power_2d
-from icestream.algorithms.particles.pick_template import Transfer
+from icestream.algorithms.particles.noise import Transfer, flatten_2d, pad_2d, reduce_2d, ring_power_2d
 from icestream.algorithms.trained_picker.filters import Filters
 
 WORKING_DIAMETER_PX = 24.0

@@ -1,5 +1,6 @@
 """Picking with templates."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.algorithms.ctf.transfer import ctf_2d
-from icestream.algorithms.particles.pick_template import Eigenimages, Transfer, compress_templates, pick_with_templates_2d
+from icestream.algorithms.particles.pick_template import Eigenimages, compress_templates, pick_with_templates_2d
 from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
 from icestream.io.blocks import dtype_of, to_block
@@ -98,7 +99,7 @@ def check_diameter(diameter_ang: float, shape: tuple[int, ...], *, pixel_size_an
         )
 
 
-def contrast_of(ctf: CtfFit | None, acquisition: Acquisition, *, dark: bool) -> Transfer:
+def contrast_of(ctf: CtfFit | None, acquisition: Acquisition, *, dark: bool) -> Callable[[int, int, float], NDArray[np.float32]]:
     """Return how the microscope images bright density: the CTF, or plain contrast where it is not known.
 
     Raises

@@ -7,7 +7,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.algorithms.fourier import Image
 from icestream.algorithms.particles.templates import choose_different, prepare_templates_2d, project_views
 from icestream.errors import FileFormatError, ItemError
 from icestream.flow import Context, Field, Foreseen, Params, SourceContext, Watch, step
@@ -109,7 +108,7 @@ def make_templates(
         images, pixel_ang, sources, counts = _read_classes(classes, params, ctx)
         made_from = f"{len(sources)} of {len(classes.classes)} 2D classes of {classes.count} particles"
     else:
-        images, pixel_ang = _read_file(file, params, ctx) if file is not None else (np.empty((0, 0, 0)), 1.0)
+        images, pixel_ang = _read_file(file, params, ctx) if file is not None else (np.empty((0, 0, 0), dtype=np.float32), 1.0)
         sources, counts = list(range(len(images))), [None] * len(images)
         made_from = f"{len(images)} " + ("views of a map" if file is not None and file.kind == "map" else "images")
     try:
@@ -140,7 +139,7 @@ def make_templates(
 
 def _read_classes(
     classes: ClassAverages, params: MakeTemplatesParams, ctx: Context
-) -> tuple[Image, float, list[int], list[int | None]]:
+) -> tuple[NDArray[np.float32], float, list[int], list[int | None]]:
     """Return the averages that are used, the most populous first, their pixel size, ids and particles."""
     averages = {one.id: (index, one.count) for index, one in enumerate(classes.classes)}
     unknown = sorted(set(params.classes or ()) - set(averages))
@@ -157,7 +156,7 @@ def _read_classes(
     return images, pixel_ang, list(wanted), [averages[key][1] for key in wanted]
 
 
-def _read_file(file: TemplateFile, params: MakeTemplatesParams, ctx: Context) -> tuple[Image, float]:
+def _read_file(file: TemplateFile, params: MakeTemplatesParams, ctx: Context) -> tuple[NDArray[np.float32], float]:
     """Return images, or views of a map, and their pixel size."""
     stored = read_stack(ctx.path(file.file))
     images = project_views(stored, pixel_size_ang=file.pixel_size_ang, n_views=_N_VIEWS) if file.kind == "map" else stored
