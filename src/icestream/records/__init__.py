@@ -13,6 +13,7 @@ from icestream.records.gain import GainMonitor, GainReference, Unevenness
 from icestream.records.micrograph import Micrograph, PowerSpectra
 from icestream.records.motion import FrameUse, Motion, MotionAgreement
 from icestream.records.movie import DoseReference, Movie, MovieDose, MovieShape
+from icestream.records.particle_size import MeasuredDiameter, ParticleSize
 from icestream.records.particles import Particles
 from icestream.records.picks import Picks
 from icestream.records.quality import MicrographKind, MicrographQuality, TiltMeasure
@@ -36,6 +37,7 @@ __all__ = [
     "FrameUse",
     "GainMonitor",
     "GainReference",
+    "MeasuredDiameter",
     "Micrograph",
     "MicrographKind",
     "MicrographQuality",
@@ -44,6 +46,7 @@ __all__ = [
     "Movie",
     "MovieDose",
     "MovieShape",
+    "ParticleSize",
     "Particles",
     "Picks",
     "PossibleAcquisition",

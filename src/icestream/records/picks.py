@@ -1,10 +1,10 @@
 """Positions of particles on a micrograph."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from icestream.records.shown import Headline, Measure, Overlay, Panel, Shown
+from icestream.records.shown import Headline, Measure, Overlay, Panel, Shown, Text
 from icestream.records.vocabulary import Block, Column, Record
 from icestream.units import Angstrom
 
@@ -25,12 +25,24 @@ class Picks(Record):
     count: int = Field(ge=0)
     diameter_ang: Angstrom
     block: Block
+    threshold: float | None = Field(None, description="The lowest response of a pick, in standard deviations of the noise")
+    expected_false: float | None = Field(None, ge=0, le=1, description="Share of the picks that is expected to be false")
+    found_diameter_ang: Angstrom | None = Field(None, description="Diameter that the particles of this micrograph have")
+    no_picks: Literal["drift", "noise", "crystalline ice"] | None = Field(
+        None, description="Why no particle can be told from the rest; set only if there is no pick"
+    )
 
     shown: ClassVar[Shown] = Shown(
         Panel(
             "Picking",
-            measures=(Measure("Particles per micrograph", unit="particles", how="weight", metric="picks_per_micrograph"),),
+            measures=(
+                Measure("Particles per micrograph", unit="particles", how="weight", metric="picks_per_micrograph"),
+                Measure("Diameter of the particles", "found_diameter_ang", metric="picks_diameter_angstroms"),
+                Measure("Threshold", "threshold", "σ", metric="picks_threshold_sigmas"),
+                Measure("Expected to be false", "expected_false", "%", factor=100.0, metric="picks_expected_false_percent"),
+            ),
         ),
         overlay=Overlay("y_px", "x_px", diameter_ang="diameter_ang", count="count", word="pick"),
+        notes=(Text("no picks: {no_picks}"),),
         headlines=(Headline("Particles", "particles so far", of="weight", place=2, rank=1),),
     )
