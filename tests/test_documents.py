@@ -29,6 +29,7 @@ MERGED_BOMB = "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n} {{<<: [{', '.join(10 * 
         ("!!python/object/apply:os.getcwd []", "is not YAML: could not determine a constructor"),
         ("!!timestamp 2024-01-01", "is not YAML: could not determine a constructor"),
         ("1: a", "the name 1 is not text; write it in quotes"),
+        ("a: {b: 1}\nc: 2\na: 3", r"is not YAML: 'a' is written twice, first in line 1 \(line 3, column 1\)"),
     ],
     ids=lambda value: repr(value[:20]),
 )
@@ -43,6 +44,7 @@ def test_a_hostile_text_is_refused_with_the_reason(text: str, told: str) -> None
         ("", None),
         ("a: &x [1, 2]\nb: *x", {"a": [1, 2], "b": [1, 2]}),
         ("a: &x {p: 1}\nb: {<<: *x, q: 2}", {"a": {"p": 1}, "b": {"p": 1, "q": 2}}),
+        ("a: &x {p: 1}\nb: {<<: *x, p: 2}", {"a": {"p": 1}, "b": {"p": 2}}),
         ("[2024-01-01, 12:00:00, 010, 1e5, .nan, .inf]", ["2024-01-01", "12:00:00", "010", "1e5", ".nan", ".inf"]),
         (
             "[1, -2, +3, 0x10, 1.5, -.5, 2., 1.5e-3, yes, no, ~, null]",

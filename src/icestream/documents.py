@@ -36,6 +36,18 @@ class _Loader(yaml.SafeLoader):
             raise _too_many()
         return super().compose_node(parent, index)
 
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Refuse a name that is written twice: YAML forbids it, and the last would win without a word."""
+        node = super().compose_mapping_node(anchor)
+        first: dict[tuple[str, str], yaml.Node] = {}
+        for name, _ in node.value:
+            if isinstance(name, yaml.ScalarNode) and name.tag != f"{_TAG}merge":
+                earlier = first.setdefault((name.tag, name.value), name)
+                if earlier is not name:
+                    told = f"{name.value!r} is written twice, first in line {earlier.start_mark.line + 1}"
+                    raise yaml.composer.ComposerError(None, None, told, name.start_mark)
+        return node
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Return a map whose names are text."""
         made = super().construct_mapping(node, deep=deep)

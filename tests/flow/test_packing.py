@@ -295,6 +295,7 @@ def test_several_roots_are_relinked_together_or_not_at_all(tmp_path: Path) -> No
     for name in ("new_numbers", "new_gain"):
         (tmp_path / name).mkdir()
     numbers, gain = f"numbers={tmp_path / 'new_numbers'}", f"gain={tmp_path / 'new_gain'}"
+    links = [exported_link(session, Path(session.roots["numbers"]) / "0.txt"), exported_link(session, Path("/nowhere/gain.mrc"))]
 
     def call(*words: str) -> Result:
         return CliRunner().invoke(app, ["relink", str(session.folder), *words])
@@ -306,11 +307,13 @@ def test_several_roots_are_relinked_together_or_not_at_all(tmp_path: Path) -> No
     ):
         assert told in call(*words).stderr
         assert open_session(session.folder).document == document
+        assert [link.resolve().parent for link in links] == [Path(session.roots["numbers"]), Path("/nowhere")]
     done = call(numbers, gain)
     assert done.exit_code == 0
-    assert [line.partition(" is ")[0] for line in done.stdout.splitlines()[:2]] == ["numbers", "gain"]
+    assert [line.partition(" is ")[0] for line in done.stdout.splitlines()[:3:2]] == ["numbers", "gain"]
     roots = open_session(session.folder).document.roots
     assert (roots["numbers"], roots["gain"]) == (str(tmp_path / "new_numbers"), str(tmp_path / "new_gain"))
+    assert [link.resolve().parent for link in links] == [tmp_path / "new_numbers", tmp_path / "new_gain"]
 
 
 def exported_link(session: Session, target: Path) -> Path:

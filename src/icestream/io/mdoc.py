@@ -88,7 +88,8 @@ def read_mdoc(path: Path, *, movie_name: str | None = None) -> Said:
     acquisition = Acquisition(voltage_kv=positive(number("Voltage")), pixel_size_ang=_pixel_size(values, numbers))
     whole = n_frames if n_frames is not None else number("NumSubFrames")
     count = None if whole is None or whole < 1 else int(whole)
-    return Said(path.name, metadata, acquisition, dose, count, notes=tuple(numbers.notes))
+    other = "a montage" if general.get("Montage") == "1" else None
+    return Said(path.name, metadata, acquisition, dose, count, other_kind=other, notes=tuple(numbers.notes))
 
 
 def _pixel_size(values: Section, numbers: Numbers) -> float | None:

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from icestream.errors import FileFormatError, SourceGone
+from icestream.errors import FileFormatError, OtherKind, SourceGone
 from icestream.io.epu import read_epu_xml
 from icestream.io.mdoc import read_mdoc
 from icestream.io.raw import COMPRESSED_SUFFIXES
@@ -80,6 +80,11 @@ def read_beside(
     What software of the microscope wrote into the header takes precedence, then the sidecar, then ``pixel_size_ang``, that of
     a plain header; there, exactly 1 Å is what programs write that do not know it. The note of the metadata tells which sidecar
     could not be read, and what was contradicted (`icestream.io.said`).
+
+    Raises
+    ------
+    OtherKind
+        The sidecar says that the image is a montage.
     """
     sidecar = find_sidecar(image)
     said = [] if in_header is None else [in_header]
@@ -91,6 +96,9 @@ def read_beside(
         except (SourceGone, OSError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             said.append(Said(sidecar.name, notes=(f"{sidecar.name} was not read: {reason}",)))
+    for one in said:
+        if one.other_kind is not None:
+            raise OtherKind(image, f"is {one.other_kind}, as {one.origin} says")
     has_size = in_header is not None and in_header.acquisition.pixel_size_ang is not None
     if pixel_size_ang is not None and pixel_size_ang != 1.0 and not has_size:
         said.append(Said("the image's header", acquisition=Acquisition(pixel_size_ang=pixel_size_ang)))

@@ -27,6 +27,8 @@ class Said:
         The dose of each listed frame where all have the same, and how many are listed.
     image_px, binning
         Height and width of the image that the pixel size is of, in pixels of the camera perhaps, and the binning of that image.
+    other_kind
+        What the image is, in words, where it is neither a movie nor a micrograph.
     notes
         What in it could not be read, or was left out.
     """
@@ -38,6 +40,7 @@ class Said:
     n_frames: int | None = None
     image_px: tuple[int, int] | None = None
     binning: float = 1.0
+    other_kind: str | None = None
     notes: tuple[str, ...] = ()
 
 

@@ -33,6 +33,9 @@ OPTIONS = {name: f"--{name.replace('_', '-')}" for name in ACQUISITION_NAMES.val
 }
 """Placeholders that ``icestream new`` has an option of its own for."""
 
+_USUAL = {"amplitude_contrast": 0.1}
+"""What is usual for protein in ice, of values that no file states."""
+
 _DATA, _MICROSCOPE, _PARTICLE = "Data", "Microscope", "Particle"
 _FOLDER_LABELS = {"movies": "Folder where movies appear", "micrographs": "Folder where micrographs appear"}
 _BOUNDS = {"minimum": "ge", "exclusiveMinimum": "gt", "maximum": "le", "exclusiveMaximum": "lt"}
@@ -45,7 +48,7 @@ def imply_template(
 
     What is asked for already stays as it is.
     """
-    maker = _Maker(dict(acquisition or {}), dict(roots or {}))
+    maker = _Maker(_USUAL if acquisition is None else acquisition, dict(roots or {}))
     made = {name: maker.step(name, spec) for name, spec in steps.items()}
     maker.remaining_roots()
     asked = {name: maker.acquisition_value(name) for name in ACQUISITION_NAMES}
@@ -56,14 +59,17 @@ def ask_for_acquisition(name: str, default: float | None = None) -> Placeholder:
     """Return the placeholder for a value of the microscope, with its unit and range."""
     schema = PossibleAcquisition.model_json_schema()["properties"][name]
     number: dict[str, Any] = next(branch for branch in schema["anyOf"] if branch["type"] != "null")
+    usual = default is not None and _USUAL.get(name) == default
     return Placeholder(
         label=schema["description"],
         type="float",
         unit=number.get("unit"),
         default=default,
-        optional=True,
+        optional=not usual,
         group=_MICROSCOPE,
-        help="If left out, it is taken from the files, where they state it.",
+        help=f"No file states it; {default:g} is usual for protein in ice."
+        if usual
+        else "If left out, it is taken from the files, where they state it.",
         **{ours: number[theirs] for theirs, ours in _BOUNDS.items() if theirs in number},
     )
 
@@ -93,7 +99,7 @@ def _may_be_asked(value: Any) -> bool:
 
 
 class _Maker:
-    def __init__(self, acquisition: dict[str, float], known_roots: dict[str, str]) -> None:
+    def __init__(self, acquisition: Mapping[str, float], known_roots: dict[str, str]) -> None:
         self.placeholders: dict[str, Placeholder] = {}
         self.roots: dict[str, Any] = {}
         self._acquisition, self._known_roots = acquisition, known_roots

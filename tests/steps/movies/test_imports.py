@@ -376,6 +376,17 @@ def test_a_single_image_is_no_movie(tmp_path: Path) -> None:
     assert any("2 left out: movies:a.mrc: has one image" in one.note for one in said if isinstance(one, Pulse))
 
 
+def test_a_montage_is_no_movie(tmp_path: Path) -> None:
+    for name, montage in (("a.mrc", 1), ("b.mrc", 0)):
+        age(make_movie(tmp_path / name, n_frames=3))
+        age_of = tmp_path / f"{name}.mdoc"
+        age_of.write_text(f"Voltage = 300\nMontage = {montage}\n\n[ZValue = 0]\nTiltAngle = 0\n")
+        age(age_of)
+    said, _ = everything(tmp_path)
+    assert [one.name for one in said if isinstance(one, Arrival)] == ["b"]
+    assert any("1 left out: movies:a.mrc: is a montage, as a.mrc.mdoc says" in one.note for one in said if isinstance(one, Pulse))
+
+
 @pytest.mark.parametrize(
     ("pattern", "n_frames", "told"),
     [

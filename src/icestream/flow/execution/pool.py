@@ -114,7 +114,7 @@ class Pool:
         return worker
 
     def prepare(self) -> None:
-        """Start workers for the first tasks, once: one that dies unused, or more cores or a GPU, wait until they are asked for."""
+        """Start workers for the first tasks, once; one that dies unused is not replaced until it is asked for."""
         if self.prepared:
             return
         self.prepared = True

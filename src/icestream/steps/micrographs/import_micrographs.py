@@ -51,7 +51,7 @@ def read_micrograph(path: Path, ref: str, *, bin: float, dose_weighted: bool) ->
     FileFormatError
         The file is no image.
     OtherKind
-        It holds more than one image, or is an overview or a reference by its name.
+        It holds more than one image, is an overview or a reference by its name, or a montage.
     """
     what = name_of_other(path)
     if what is not None:

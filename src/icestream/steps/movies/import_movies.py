@@ -42,7 +42,7 @@ def read_movie(path: Path, ref: str, *, read_metadata: bool) -> tuple[Movie, Acq
     FileFormatError, TruncatedFile
         The file is no movie, or is shorter than its header declares.
     OtherKind
-        It is a single image: a sum, an overview, a gain reference.
+        It is a single image (a sum, an overview, a gain reference), or a montage.
     """
     header = movie_header(path)
     if header.n_frames == 1:
