@@ -139,7 +139,7 @@ def measure_rates(models: Path, seeds: range) -> dict[str, Any]:
         for rate, count in list(counts.items()):
             found = pick(image, 80.0, false_discovery_rate=rate)
             score = judge(found.yx_px, true_places_px(truth), np.zeros(image.shape, bool), 80.0)
-            counts[rate] = count + (score["false"], len(found.score), found.false_share * len(found.score))
+            counts[rate] = count + np.array([score["false"], len(found.score), found.false_share * len(found.score)])
     for rate, (false, total, stated) in counts.items():
         line[str(rate)] = {
             "true": round(false / max(total, 1), 4),

@@ -66,6 +66,7 @@ SCRIPTS: dict[str, str] = {
     "picking_f1": "DATA",
     "picking_on_noise": "1000 10",
     "picking_simulated": "101 2",
+    "picking_targets": "DATA 1000 5 --scenes 60 --fdr 60",
     "soak": "",
     "triage_classes": "DATA",
 }

@@ -23,7 +23,7 @@ _TAPER = 0.3  # diameters
 _STEP_PX = 0.5
 _NATS_PER_PLACE = 6.0
 """As much as a peak of noise explains that is found as one of many."""
-_OVER_EDGE, _WITH_STEEPNESS, _STEEPNESS = 3.05, -0.12, (0.4, 4.0)
+_OVER_EDGE, _WITH_STEEPNESS, _STEEPNESS = 3.2, -0.12, (0.4, 4.0)
 _SOLID, _WITH_HOLLOWNESS = 0.6, -0.5
 
 
