@@ -73,6 +73,7 @@ SCRIPTS: dict[str, str] = {
     "picking_simulated": "101 2",
     "scoring_speed": "",
     "picking_templates": "DATA",
+    "picking_targets": "DATA 1000 5 --scenes 60 --fdr 60",
     "soak": "",
     "triage_classes": "DATA",
 }

@@ -25,6 +25,7 @@ from icestream.records.masks import JUNK_BITS, JunkClass, JunkMask
 from icestream.records.micrograph import Micrograph, PowerSpectra, RawArea
 from icestream.records.motion import FrameUse, Motion, MotionAgreement
 from icestream.records.movie import DoseReference, Movie, MovieDose, MovieShape
+from icestream.records.particle_size import MeasuredDiameter, ParticleSize
 from icestream.records.particles import Cutting, Particles
 from icestream.records.picks import LearntPicker, PickConsensus, PickerFigures, PickerQuality, Picks, Removed
 from icestream.records.quality import MicrographKind, MicrographQuality, TiltMeasure
@@ -72,6 +73,7 @@ __all__ = [
     "JunkClass",
     "JunkMask",
     "LearntPicker",
+    "MeasuredDiameter",
     "Micrograph",
     "MicrographKind",
     "MicrographQuality",
@@ -80,6 +82,7 @@ __all__ = [
     "Movie",
     "MovieDose",
     "MovieShape",
+    "ParticleSize",
     "Particles",
     "PickConsensus",
     "PickTemplates",

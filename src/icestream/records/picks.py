@@ -1,7 +1,7 @@
 """Positions of particles on a micrograph, what was removed from them, and which pickers they come from."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -82,6 +82,12 @@ class Picks(Record):
     consensus: PickConsensus | None = Field(None, description="Of a consensus: how far the pickers agree")
     reference: FileRef | None = Field(None, description="The version of the templates, or the trained model, that was used")
     block: Block
+    threshold: float | None = Field(None, description="The lowest response of a pick, in standard deviations of the noise")
+    expected_false: float | None = Field(None, ge=0, le=1, description="Share of the picks that is expected to be false")
+    found_diameter_ang: Angstrom | None = Field(None, description="Diameter that the particles of this micrograph have")
+    no_picks: Literal["drift", "noise", "crystalline ice"] | None = Field(
+        None, description="Why no particle can be told from the rest; set only if there is no pick"
+    )
     rejected: FurtherBlock = None
     parents: FurtherBlock = None
 
@@ -98,6 +104,9 @@ class Picks(Record):
                     hidden_at_zero=True,
                 ),
                 Measure("Agreement of all pickers (Jaccard)", "consensus.jaccard", metric="picking_jaccard", better="high"),
+                Measure("Diameter of the particles", "found_diameter_ang", metric="picks_diameter_angstroms"),
+                Measure("Threshold", "threshold", "σ", metric="picks_threshold_sigmas"),
+                Measure("Expected to be false", "expected_false", "%", factor=100.0, metric="picks_expected_false_percent"),
             ),
             cards=(
                 Card(
@@ -114,6 +123,7 @@ class Picks(Record):
         overlay=Overlay("y_px", "x_px", diameter_ang="diameter_ang", count="count", word="pick"),
         headlines=(Headline("Particles", "particles so far", of="weight", place=2, rank=1),),
         notes=(
+            Text("no picks: {no_picks}"),
             Text("picks removed: {removed:counts}"),
             Text("{consensus.pickers:rates}"),
             Text("pickers that were missing: {consensus.missing:list}"),

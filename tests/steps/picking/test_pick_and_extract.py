@@ -11,9 +11,9 @@ from icestream.errors import ItemError
 from icestream.flow.declaration.step import step_type_of
 from icestream.io.blocks import dtype_of, from_block, to_block
 from icestream.io.image import read_image, read_stack, write_mrc
-from icestream.records import Acquisition, CtfFit, Micrograph, Particles, Picks
+from icestream.records import Acquisition, CtfFit, Micrograph, Particles, ParticleSize, Picks
 from icestream.steps.particles.extract import ExtractParams, extract_particles
-from icestream.steps.picking.blob import PickBlobParams, pick_blobs
+from icestream.steps.picking.blob import PickBlobParams, is_crystalline, pick_blobs
 from icestream.testing.context import StepBench
 
 ACQUISITION = Acquisition(pixel_size_ang=2.0, voltage_kv=300, cs_mm=2.7, amplitude_contrast=0.07)
@@ -43,6 +43,45 @@ def test_steps_are_declared() -> None:
     assert step_type_of(pick_blobs).reads == {"pixel_size_ang"}
     ports = {port.name: port.optional for port in step_type_of(extract_particles).ports}
     assert ports == {"micrograph": False, "picks": False, "ctf": True, "local": True}
+
+
+def _bare_size(**own: object) -> ParticleSize:
+    lengths = {"diameter_ang": 48.0, "error_ang": 1.0, "n_micrographs": 3, "n_alike": 3, "box_px": 36, "box_ang": 72.0}
+    further = {"mask_diameter_ang": 58.0, "radius_px": 12.0, "micrographs": []}
+    return ParticleSize.model_validate({**lengths, **further, **own})
+
+
+def test_the_diameter_is_given_or_comes_from_the_session(tmp_path: Path) -> None:
+    bench, micrograph = draw_bench(tmp_path)
+    with pytest.raises(ItemError, match="diameter_ang, or link the input size"):
+        pick_blobs(micrograph, PickBlobParams(), ACQUISITION, bench)
+    from_session = pick_blobs(micrograph, PickBlobParams(), ACQUISITION, bench, size=_bare_size())
+    given = pick_blobs(micrograph, PickBlobParams(diameter_ang=(48, 48)), ACQUISITION, bench, size=_bare_size(diameter_ang=99.0))
+    assert from_session == given
+    assert given.diameter_ang == pytest.approx(48)
+
+
+def test_picks_say_how_they_were_told_from_noise(tmp_path: Path) -> None:
+    bench, micrograph = draw_bench(tmp_path)
+    picks = pick_blobs(micrograph, PickBlobParams(diameter_ang=(48, 48)), ACQUISITION, bench)
+    assert picks.no_picks is None
+    assert picks.threshold is not None and picks.threshold > 2
+    assert picks.expected_false is not None and picks.expected_false <= 0.05
+    noise = np.random.default_rng(3).normal(100, 2, (256, 240)).astype(np.float32)
+    write_mrc(tmp_path / "noise.mrc", noise, pixel_size_ang=2.0)
+    empty = micrograph.model_copy(update={"image": "session:noise.mrc"})
+    nothing = pick_blobs(empty, PickBlobParams(diameter_ang=(48, 48)), ACQUISITION, bench)
+    assert (nothing.count, nothing.no_picks, nothing.threshold) == (0, "noise", None)
+
+
+def test_crystals_are_seen_by_their_spots() -> None:
+    noise = np.random.default_rng(3).normal(size=(600, 600))
+    y, _ = np.mgrid[:600, :600]
+    x = np.arange(600)
+    spots = 0.7 * np.cos(2 * np.pi * (1.0 / 3.67) * (0.8 * x[None, :] + 0.6 * y))
+    assert is_crystalline(noise + spots, pixel_ang=1.0)
+    assert not is_crystalline(noise, pixel_ang=1.0)
+    assert not is_crystalline(noise + spots, pixel_ang=3.0)
 
 
 def test_picks_are_numbered_from_the_best_and_repeatable(tmp_path: Path) -> None:

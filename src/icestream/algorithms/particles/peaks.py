@@ -11,7 +11,7 @@ from icestream.algorithms.fourier import Image
 
 
 def find_peaks_2d(
-    response: Image, *, min_distance_px: float, allowed: NDArray[np.bool_] | None = None
+    response: Image, *, min_distance_px: float, allowed: NDArray[np.bool_] | None = None, above: float = -np.inf
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the local maxima of ``response``, the highest first, none closer than ``min_distance_px`` to a higher one.
 
@@ -25,6 +25,8 @@ def find_peaks_2d(
         The smallest distance that two peaks may have.
     allowed
         ``(h, w)``; a maximum where it is false is no peak, nor does it hide others. Everywhere when unset.
+    above
+        Lower maxima are no peaks.
 
     Returns
     -------
@@ -35,42 +37,13 @@ def find_peaks_2d(
     maxima &= ndimage.minimum_filter(response, size=3, mode="nearest") < response  # a plateau has no peak
     if allowed is not None:
         maxima &= allowed
+    maxima &= response > above
     rows, columns = np.nonzero(maxima)
     order = np.argsort(-response[rows, columns], kind="stable")
     whole = np.stack([rows[order], columns[order]], axis=1)  # (m, 2)
     kept = whole[suppress_neighbours(whole, min_distance_px=min_distance_px)]  # (n, 2)
     height = np.asarray(response, dtype=np.float64)[kept[:, 0], kept[:, 1]]  # (n,)
     return kept + _parabola_offset(response, kept), height
-
-
-def climb_2d(response: Image, yx_px: NDArray[np.float64], *, reach_px: float) -> NDArray[np.float64]:
-    """Move points to the top of the hill of ``response`` on which each is: ``(n, 2)``, refined as the peaks are.
-
-    A point whose top is further away than ``reach_px``, or outside the image, stays where it is.
-
-    Parameters
-    ----------
-    response
-        ``(h, w)``.
-    yx_px
-        ``(n, 2)``.
-    reach_px
-        How far a point may go.
-    """
-    size = np.array(response.shape)
-    start = np.asarray(yx_px, dtype=np.float64).reshape(-1, 2)
-    place = np.clip(np.round(start), 0, size - 1).astype(np.int64)  # (n, 2)
-    steps = np.stack(np.meshgrid((0, -1, 1), (0, -1, 1), indexing="ij"), axis=-1).reshape(-1, 2)  # (9, 2), the first stays
-    padded = np.pad(np.asarray(response, dtype=np.float64), 1, constant_values=-np.inf)
-    for _ in range(int(np.ceil(reach_px)) + 1):
-        around = place[:, None] + steps  # (n, 9, 2)
-        best = np.argmax(padded[around[..., 0] + 1, around[..., 1] + 1], axis=1)
-        if not best.any():
-            break
-        place = around[np.arange(len(place)), best]
-    top = place + _parabola_offset(response, place)
-    near = np.hypot(*(top - start).T) <= reach_px
-    return np.where(near[:, None], top, start)
 
 
 def suppress_neighbours(yx_px: NDArray[Any], *, min_distance_px: float) -> NDArray[np.bool_]:

@@ -1,0 +1,175 @@
+"""Template-free picking on simulated micrographs: python benchmarks/picking_targets.py <models> <first seed> <seeds>.
+
+``models`` is a folder with atomic models (1MNF.pdb.gz, 1aon.pdb.gz, 1oel.pdb.gz, 1gyt.pdb.gz, powerfit_ribosome.pdb.gz,
+4zxb.cif.gz, 6msm.pdb.bz2). With built-in phantoms of 100, 160 and 300 Å they are drawn at a contrast of 0.6, 40 e/Å², 300 Å of
+ice, a defocus of 1 to 2 µm, no closer than 0.6 diameters, with balls of ice over a tenth of the area; particles beneath those
+count for nothing. Given is the diameter, and 0.6 and 1.4 times that. ``found`` is the diameter that `find_diameter_2d` finds
+without a hint, over the true one (a sphere that holds the particle). Then empty ice, crystalline ice and strong drift: false
+picks an image, judged from the mean places during the exposure. Prints one JSON line. Seeds below 100 served for development.
+``--fdr N`` draws N weak micrographs and compares stated with true shares of false picks.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
+
+from icestream.algorithms.particles.diameter import find_diameter_2d
+from icestream.algorithms.particles.pick_blob import Blobs, pick_particles_2d
+from icestream.microscope.settings import Fault, Scene, SimulationSettings
+from icestream.microscope.simulate import open_studio, render_micrograph
+from picking_simulated import true_places_px
+
+PIXEL_ANG, SIDE_PX = 2.0, 1024
+COVERED = 0.35
+"""Area of all particles' discs over that of the micrograph."""
+KINDS: dict[str, str | float] = {
+    "groel": "1MNF.pdb.gz", "groel_groes": "1aon.pdb.gz", "ring": "1oel.pdb.gz", "aminopeptidase": "1gyt.pdb.gz",
+    "ribosome": "powerfit_ribosome.pdb.gz", "receptor_171_kda": "4zxb.cif.gz", "cftr_128_kda": "6msm.pdb.bz2",
+    "built_in_100": 100.0, "built_in_160": 160.0, "built_in_300": 300.0,
+}  # fmt: skip
+SCENES: dict[str, dict[str, Any]] = {
+    "empty_ice": {"scenes": {0: Scene.BARE_ICE}},
+    "crystalline_ice": {"scenes": {0: Scene.CRYSTALLINE_ICE}, "n_particles": 0},
+    "strong_drift": {"faults": {0: Fault.HUGE_DRIFT}, "drift_px": (3, 10), "n_frames": 10, "dose_per_frame_e_per_ang2": 4.0},
+}
+MATCH_DIAMETERS = 0.3
+
+
+def settings_of(models: Path, source: str | float, seed: int, **own: Any) -> SimulationSettings:
+    phantom = {"phantom": models / source} if isinstance(source, str) else {"phantom_diameter_ang": source}
+    plain: dict[str, Any] = {
+        "n_movies": 1, "gain": False, "height_px": SIDE_PX, "width_px": SIDE_PX, "pixel_size_ang": PIXEL_ANG, "n_frames": 1,
+        "dose_per_frame_e_per_ang2": 40.0, "drift_px": (0, 0), "local_motion_px": 0, "defocus_um": (1.0, 2.0),
+        "spacing_diameters": 0.6, "particle_contrast": 0.6, "seed": seed, **phantom,
+    }  # fmt: skip
+    settings = SimulationSettings.model_validate({**plain, **own})
+    if "n_particles" in own:
+        return settings
+    disc = 0.25 * np.pi * open_studio(settings).phantom.diameter_ang ** 2
+    count = int(COVERED * (SIDE_PX * PIXEL_ANG) ** 2 / disc)
+    return SimulationSettings.model_validate({**plain, **own, "n_particles": count})
+
+
+def add_dirt(image: NDArray[np.float32], seed: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return the image with balls of ice, 250 to 700 Å wide, over a tenth of it, and where they are."""
+    rng = np.random.default_rng([seed, 77])
+    y, x = np.indices(image.shape)
+    passed, cover = np.ones(image.shape, np.float32), np.zeros(image.shape, bool)
+    while cover.mean() < 0.1:
+        centre, radius = rng.uniform(0, image.shape), rng.uniform(125, 350) / PIXEL_ANG
+        height = np.sqrt(np.clip(1 - ((y - centre[0]) ** 2 + (x - centre[1]) ** 2) / radius**2, 0, None))
+        passed = np.minimum(passed, np.exp(-rng.uniform(0.15, 0.4) * height).astype(np.float32))
+        cover |= height > 0
+    return image * ndimage.gaussian_filter(passed, 2.0), cover
+
+
+def judge(found: NDArray[np.float64], true: NDArray[np.float64], dirt: NDArray[np.bool_], diameter_px: float) -> dict[str, Any]:
+    """Count hits, false picks and misses; pairs on dirt count for nothing, picks on dirt without a particle are false."""
+    covered = dirt[tuple(np.clip(np.round(true).astype(int), 0, SIDE_PX - 1).T)]
+    distance = cdist(found, true)
+    rows, columns = linear_sum_assignment(np.where(distance <= MATCH_DIAMETERS * diameter_px, distance, 1e6))
+    good = distance[rows, columns] <= MATCH_DIAMETERS * diameter_px
+    rows, columns = rows[good], columns[good]
+    hits = int(np.count_nonzero(~covered[columns]))
+    return {
+        "hits": hits, "false": len(found) - len(rows), "missed": int(np.count_nonzero(~covered)) - hits,
+        "offset": distance[rows, columns] / diameter_px,
+    }  # fmt: skip
+
+
+def f1_of(scores: list[dict[str, Any]]) -> float:
+    hits, false, missed = (sum(score[name] for score in scores) for name in ("hits", "false", "missed"))
+    return round(2 * hits / max(2 * hits + false + missed, 1), 4)
+
+
+def pick(image: NDArray[np.float32], diameter_px: float, **own: Any) -> Blobs:
+    return pick_particles_2d(-image, diameter_px=(diameter_px, diameter_px), **own)
+
+
+def measure_kind(models: Path, source: str | float, seeds: range) -> dict[str, Any]:
+    given: dict[float, list[dict[str, Any]]] = {1.0: [], 0.6: [], 1.4: []}
+    ratios, seconds = [], 0.0
+    for seed in seeds:
+        settings = settings_of(models, source, seed)
+        image, truth = render_micrograph(settings, 0)
+        image, dirt = add_dirt(image, seed)
+        diameter_px = open_studio(settings).phantom.diameter_ang / PIXEL_ANG
+        for factor, scores in given.items():
+            began_s = time.process_time()
+            found = pick(image, factor * diameter_px)
+            seconds += time.process_time() - began_s if factor == 1.0 else 0.0
+            scores.append(judge(found.yx_px, true_places_px(truth), dirt, diameter_px))
+        size = find_diameter_2d(-image, smallest_px=70 / PIXEL_ANG, largest_px=400 / PIXEL_ANG)
+        ratios.append(np.nan if size is None else size.diameter_px / diameter_px)
+    return {
+        **{f"f1_at_{factor}": f1_of(scores) for factor, scores in given.items()},
+        "offset_diameters": round(float(np.median(np.concatenate([score["offset"] for score in given[1.0]]))), 4),
+        "found": round(float(np.nanmedian(ratios)), 3),
+        "cpu_s": round(seconds / len(seeds), 2),
+    }
+
+
+def measure_scene(models: Path, own: dict[str, Any], seeds: range) -> dict[str, Any]:
+    false = images_with = 0
+    for seed in seeds:
+        settings = settings_of(models, 160.0, seed, **{"n_particles": 60, **own})
+        image, truth = render_micrograph(settings, 0)
+        found = pick(image, 160.0 / PIXEL_ANG)
+        score = judge(found.yx_px, true_places_px(truth), np.zeros(image.shape, bool), 160.0 / PIXEL_ANG)
+        false += score["false"]
+        images_with += score["false"] > 0
+    return {"images": len(seeds), "false_an_image": round(false / len(seeds), 3), "with_false": images_with}
+
+
+def measure_rates(models: Path, seeds: range) -> dict[str, Any]:
+    """Compare stated with true shares of false picks on weak particles of 160 Å at 20 e/Å²."""
+    line: dict[str, Any] = {}
+    counts = {rate: np.zeros(3) for rate in (0.02, 0.2)}
+    for seed in seeds:
+        settings = settings_of(models, 160.0, seed, particle_contrast=0.5, dose_per_frame_e_per_ang2=20.0)
+        image, truth = render_micrograph(settings, 0)
+        for rate, count in list(counts.items()):
+            found = pick(image, 80.0, false_discovery_rate=rate)
+            score = judge(found.yx_px, true_places_px(truth), np.zeros(image.shape, bool), 80.0)
+            counts[rate] = count + np.array([score["false"], len(found.score), found.false_share * len(found.score)])
+    for rate, (false, total, stated) in counts.items():
+        line[str(rate)] = {
+            "true": round(false / max(total, 1), 4),
+            "stated": round(stated / max(total, 1), 4),
+            "picks": int(total),
+        }
+    return line
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("models", type=Path)
+    parser.add_argument("first", type=int)
+    parser.add_argument("seeds", type=int)
+    parser.add_argument("--kinds", nargs="*", default=list(KINDS))
+    parser.add_argument("--scenes", type=int, default=0, help="images of each scene")
+    parser.add_argument("--fdr", type=int, default=0, help="micrographs for the shares of false picks")
+    arguments = parser.parse_args()
+    seeds = range(arguments.first, arguments.first + arguments.seeds)
+    line: dict[str, Any] = {"benchmark": "picking_targets", "first": arguments.first, "seeds": arguments.seeds}
+    line["kinds"] = {kind: measure_kind(arguments.models, KINDS[kind], seeds) for kind in arguments.kinds}
+    if line["kinds"]:
+        for name in ("f1_at_1.0", "f1_at_0.6", "f1_at_1.4", "offset_diameters", "found", "cpu_s"):
+            line[f"median_{name}"] = round(float(np.median([kind[name] for kind in line["kinds"].values()])), 4)
+    images = range(arguments.first, arguments.first + arguments.scenes)
+    line["scenes"] = {name: measure_scene(arguments.models, own, images) for name, own in SCENES.items() if images}
+    if arguments.fdr:
+        line["false_discovery_rate"] = measure_rates(arguments.models, range(arguments.first, arguments.first + arguments.fdr))
+    print(json.dumps(line))
+
+
+if __name__ == "__main__":
+    main()
