@@ -161,6 +161,11 @@ class SessionView:
         with self.reading() as connection:
             return [] if connection is None else activity.read_changes(connection, seq, limit=limit)
 
+    def pulse(self) -> activity.Pulse:
+        """Return by what a watcher sees that the session has changed."""
+        with self.reading() as connection:
+            return activity.Pulse() if connection is None else activity.read_pulse(connection)
+
     @contextmanager
     def reading(self) -> Iterator[Connection | None]:
         """Give a connection for one short transaction, or None while there is no store yet.

@@ -24,6 +24,7 @@ from icestream.observe.charts import draw_share
 from icestream.observe.conditions import Condition, read_conditions
 from icestream.observe.failures import group_reasons
 from icestream.observe.gallery import GallerySection, RecentImage, gallery_sections, recent_images
+from icestream.observe.headlines import choose_headlines
 from icestream.observe.panels import Artist, DrawnPanel, join_sentences
 from icestream.observe.people import AuditEntry, Decision
 from icestream.observe.pictures import PictureEmbedder
@@ -179,15 +180,8 @@ def _mark_newest(panel: DrawnPanel, own: Mapping[tuple[str, str], str]) -> Drawn
 
 
 def _headlines(catalog: Catalog, steps: Sequence[StepSummary], panels: Sequence[DrawnPanel]) -> tuple[Figure, ...]:
-    """Return the figures that types of record declare; of those with the same label, one of the highest rank."""
-    chosen: dict[str, tuple[Headline, StepSummary]] = {}
-    for step in steps:
-        for one in catalog.shown(step.records.get("out")).headlines:
-            known = chosen.get(one.label)
-            first_stays = one.of == "median" and known is not None and one.rank <= known[0].rank
-            if not first_stays and (known is None or one.rank >= known[0].rank):
-                chosen[one.label] = (one, step)
-    figures = [_figure(one, step, panels) for one, step in sorted(chosen.values(), key=lambda pair: pair[0].place)]
+    """Return the figures that types of record declare."""
+    figures = [_figure(one, step, panels) for one, step in choose_headlines(catalog, steps)]
     return tuple(figure for figure in figures if figure is not None)
 
 
