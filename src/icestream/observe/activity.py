@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, String, cast, func, literal, null, select
@@ -101,6 +102,11 @@ class Pulse:
     """Number of the last command."""
     answered: float = 0.0
     """When a command was answered last."""
+
+    @property
+    def token(self) -> str:
+        """A short text that differs when the pulse does."""
+        return sha256(repr(self).encode()).hexdigest()[:16]
 
 
 def read_pulse(connection: Connection) -> Pulse:

@@ -82,7 +82,7 @@ class ResultData:
     paths: tuple[PathData, ...]
     texts: tuple[str, ...]
     warnings: tuple[str, ...]
-    fields: Mapping[str, str | float | bool | None]
+    fields: Mapping[str, str | int | float | bool | None]
     """The fields that are single values, by dotted names."""
     inputs: Mapping[str, Sequence[str]]
     files: tuple[str, ...]
@@ -110,7 +110,10 @@ class StepData:
     own_params: str | None
     bindings: tuple[str, ...]
     missing: tuple[str, ...]
+    forwards: tuple[str, ...]
+    """The steps whose results it passes on."""
     results: tuple[ResultData, ...]
+    """What it made itself."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ class ExposureData:
     number: int | None
     source: str | None
     files: tuple[str, ...]
-    acquisition: Mapping[str, float | str | None]
+    acquisition: Mapping[str, int | float | str | None]
     arrived_at: float | None
     before: str | None
     after: str | None
@@ -168,7 +171,8 @@ class _Drawing:
 
     def step(self, traced: TracedStep) -> StepData:
         bound = tuple(f"version {one.version} of {one.port}" for one in traced.bindings)
-        once = {result.key: result for result in reversed(traced.results)}  # a filter forwards one result under several names
+        once = {result.key: result for result in reversed(traced.results)}  # a step may give one result under several names
+        makers = _makers(self.trace, before=traced)
         return StepData(
             step=traced.step,
             label=self._label(traced.step),
@@ -183,7 +187,8 @@ class _Drawing:
             own_params=None if traced.own is None else traced.own.sentence,
             bindings=bound,
             missing=traced.missing,
-            results=tuple(self._result(one) for one in reversed(once.values())),
+            forwards=tuple(dict.fromkeys(makers[key] for key in once if key in makers)),
+            results=tuple(self._result(one) for key, one in reversed(once.items()) if key not in makers),
         )
 
     def images(self) -> Iterator[ImageData]:
@@ -299,8 +304,14 @@ class _Drawing:
 
 def _made_here(step: TracedStep, trace: Trace) -> TracedResult | None:
     """Return what a step made, unless it forwards what an earlier one made."""
-    earlier = {result.key for one in trace.steps[: trace.steps.index(step)] for result in one.results}
-    return next((one for one in step.results if one.output == "out" and one.key not in earlier), None)
+    makers = _makers(trace, before=step)
+    return next((one for one in step.results if one.output == "out" and one.key not in makers), None)
+
+
+def _makers(trace: Trace, *, before: TracedStep) -> dict[str, str]:
+    """Return key → the step that made it, of those before one."""
+    earlier = trace.steps[: trace.steps.index(before)]
+    return {result.key: step.step for step in reversed(earlier) for result in step.results}
 
 
 def published_pictures(shown: Shown, record: Mapping[str, Any], key: str) -> Iterator[PublishedPicture]:
@@ -319,7 +330,7 @@ def _sentences(cards: Sequence[Card], record: Mapping[str, Any], kind: str) -> I
                 yield said
 
 
-def _single_values(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str | float | bool | None]]:
+def _single_values(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str | int | float | bool | None]]:
     for name, value in record.items():
         if isinstance(value, Mapping):
             yield from _single_values(value, f"{prefix}{name}.")

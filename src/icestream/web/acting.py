@@ -49,4 +49,5 @@ def act(session: SessionName, action: Action, site: ThisSite, caller: Operating)
         raise HTTPException(409, "the session is not running, so there is nothing to stop")
     with _LOCKS[str(opened.folder)]:
         answer = submit(opened, command, author=caller.person.name, settings=site.settings, patience_s=PATIENCE_S)
+    site.live.forget(session)
     return ActionAnswer.model_validate(answer)

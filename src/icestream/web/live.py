@@ -44,8 +44,8 @@ class Live:
     _answers: dict[tuple[str, str], _Answer] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def read(self, name: str, what: str, read: Callable[[SessionView], Found]) -> tuple[Found, int]:
-        """Return an answer, and the number in the change sequence to which it is complete.
+    def read(self, name: str, what: str, read: Callable[[SessionView], Found]) -> tuple[Found, Pulse]:
+        """Return an answer, and the pulse of the session when it was read.
 
         ``what`` is everything that the answer depends on beside the session.
 
@@ -66,12 +66,18 @@ class Live:
                 answer.session, answer.pulse, answer.at = session, pulse, self.clock()
                 answer.stands_s = min(MOST_S, SHARE * (answer.at - began))
             found: Found = answer.value
-            return found, answer.pulse.seq
+            return found, answer.pulse
 
     def pulse(self, name: str) -> Pulse:
         """Return by what a watcher sees that a session has changed."""
         with open_view(self.places.open(name)) as view:
             return view.pulse()
+
+    def forget(self, name: str) -> None:
+        """Read a session again for the next who asks: whoever has just acted wants to see what came of it."""
+        with self._lock:
+            for key in [key for key in self._answers if key[0] == name]:
+                del self._answers[key]
 
     def _stands(self, answer: _Answer, session: Session, pulse: Pulse) -> bool:
         age_s = self.clock() - answer.at

@@ -17,6 +17,9 @@ from icestream.web.places import Places
 SEQ_HEADER = "x-icestream-seq"
 """The number in the change sequence to which an answer is complete."""
 
+PULSE_HEADER = "x-icestream-pulse"
+"""What the events call the state of the session that an answer shows."""
+
 Found = TypeVar("Found")
 
 SessionName = Annotated[str, PathParameter(max_length=255, description="Name of the session's folder")]
@@ -35,8 +38,8 @@ class Site:
 
     def answer(self, response: Response, name: str, what: str, read: Callable[[SessionView], Found]) -> Found:
         """Read something of a session, and say how new it is."""
-        found, seq = self.live.read(name, what, read)
-        response.headers[SEQ_HEADER] = str(seq)
+        found, pulse = self.live.read(name, what, read)
+        response.headers[SEQ_HEADER], response.headers[PULSE_HEADER] = str(pulse.seq), pulse.token
         return found
 
 

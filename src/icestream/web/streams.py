@@ -1,6 +1,5 @@
 """The addresses that tell browsers, as it happens, that something has changed."""
 
-from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
@@ -29,7 +28,7 @@ async def watch_all(site: ThisSite, request: Request) -> Response:
 async def watch_session(session: SessionName, site: ThisSite, request: Request) -> Response:
     """Tell when a session has changed."""
     await run_in_threadpool(site.places.open, session)
-    return _stream(site, request, session, lambda: dict(asdict(site.live.pulse(session))))
+    return _stream(site, request, session, lambda: look_at_one(site, session))
 
 
 def _stream(site: Site, request: Request, name: str, look: Look) -> Response:
@@ -38,6 +37,12 @@ def _stream(site: Site, request: Request, name: str, look: Look) -> Response:
     headers = request.headers
     watcher = site.watchers.watch(name, look)
     return EventStream(site.watchers, watcher, lambda: site.callers.identify(headers) is not None)
+
+
+def look_at_one(site: Site, session: str) -> Told:
+    """Return something that differs whenever a session has changed."""
+    pulse = site.live.pulse(session)
+    return {"seq": pulse.seq, "pulse": pulse.token, "runner": pulse.runner}
 
 
 def look_at_all(site: Site) -> Told:

@@ -5,8 +5,8 @@ export class Refused extends Error {
   constructor(status, message) { super(message); this.status = status; }
 }
 
-let newest = 0;
-export const newestSeq = () => newest;
+let seen = null;
+export const seenPulse = () => seen;
 
 async function ask(address, options = {}) {
   let response;
@@ -23,8 +23,7 @@ async function ask(address, options = {}) {
     const message = Array.isArray(said) ? said.map((one) => `${one.loc?.at(-1)}: ${one.msg}`).join("; ") : said;
     throw new Refused(response.status, message ?? `the server answered ${response.status}`);
   }
-  const seq = response.headers.get("x-icestream-seq");
-  if (seq !== null) newest = Number(seq);
+  seen = response.headers.get("x-icestream-pulse") ?? seen;
   return body;
 }
 

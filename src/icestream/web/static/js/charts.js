@@ -30,7 +30,7 @@ const seen = new ResizeObserver((entries) => {
 function place(options, data, label, height) {
   const holder = h("div", { className: "plot", role: "img", "aria-label": label, "data-kept": true });
   const width = 320;
-  holder.chart = new uPlot({ width, height, legend: { show: false }, cursor: { y: false }, padding: [8, 8, 0, 0], ...options }, data, holder);
+  holder.chart = new uPlot({ width, height, legend: { show: false }, cursor: { y: false }, padding: [8, 14, 0, 0], ...options }, data, holder);
   seen.observe(holder);
   return holder;
 }
@@ -45,7 +45,7 @@ export function seriesChart(one, { height = 150, onPick = null } = {}) {
     series: [
       { label: one.measure.whole ? "version" : "exposure" },
       { stroke: colour("--accent"), paths: () => null, points: { show: true, size: 5, fill: colour("--accent-dot"), stroke: "transparent", width: 0 } },
-      { stroke: colour("--accent"), width: 2, points: { show: one.values.length < 2 } },
+      { stroke: colour("--accent"), width: 2, points: { show: false } },
     ],
     hooks: onPick ? { ready: [(chart) => chart.over.addEventListener("click", () => chart.cursor.idx !== null && onPick(chart.data[0][chart.cursor.idx]))] } : {},
   }, seriesData(one), label, height);
@@ -53,7 +53,9 @@ export function seriesChart(one, { height = 150, onPick = null } = {}) {
   return holder;
 }
 
-export const seriesData = (one) => [one.exposures, one.values, one.trend];
+const LEAST_FOR_A_TREND = 20;
+
+const seriesData = (one) => [one.exposures, one.values, one.values.length < LEAST_FOR_A_TREND ? one.values.map(() => null) : one.trend];
 
 export function histogramChart(one, { height = 110 } = {}) {
   return place({
@@ -64,7 +66,7 @@ export function histogramChart(one, { height = 110 } = {}) {
   }, histogramData(one), `${one.measure.label}: distribution`, height);
 }
 
-export function histogramData({ histogram }) {
+function histogramData({ histogram }) {
   const width = (histogram.high - histogram.low) / histogram.counts.length;
   return [histogram.counts.map((_, index) => histogram.low + (index + 0.5) * width), histogram.counts];
 }

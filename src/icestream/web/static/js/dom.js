@@ -31,6 +31,11 @@ function safeAddress(value) {
   return /^[/#?]/.test(value) && !value.startsWith("//") ? value : "#";
 }
 
+// A picture whose file is gone leaves its place and says so.
+export function picture(properties) {
+  return h("img", { ...properties, onerror: (event) => { event.target.hidden = true; } });
+}
+
 export const path = (...parts) => "/" + parts.map((part) => encodeURIComponent(part)).join("/");
 
 // Make `old` look like `fresh` with as little change as possible, so that focus, scrolling and open details stay as they are.
@@ -63,13 +68,15 @@ function keepChart(old, fresh) {
 const keyOf = (node) => (node.nodeType === Node.ELEMENT_NODE ? node.getAttribute("data-key") : null);
 
 function patchAttributes(old, fresh) {
-  const own = old.nodeName === "DETAILS" ? ["open"] : [];
+  const samePicture = old.nodeName === "IMG" && old.getAttribute("src") === fresh.getAttribute("src");
+  const own = old.nodeName === "DETAILS" ? ["open"] : samePicture ? ["hidden"] : [];
   for (const { name } of [...old.attributes]) {
     if (!fresh.hasAttribute(name) && !own.includes(name)) old.removeAttribute(name);
   }
   for (const { name, value } of [...fresh.attributes]) {
     if (old.getAttribute(name) !== value && !own.includes(name)) old.setAttribute(name, value);
   }
+  if (old.nodeName === "IMG" && !samePicture) old.hidden = false;
   for (const name of HANDLERS) old[name] = fresh[name];
   if (old instanceof HTMLInputElement && document.activeElement !== old) {
     old.checked = fresh.checked;

@@ -1,6 +1,6 @@
 // The frame around all pages: who you are, where you are, what the session does; and the way from an address to a page.
 
-import { Refused, api, learnMe, me, newestSeq, signOut } from "./api.js";
+import { Refused, api, learnMe, me, seenPulse, signOut } from "./api.js";
 import { act, mayAct, toast } from "./act.js";
 import { h, patch, path } from "./dom.js";
 import { Live } from "./live.js";
@@ -19,9 +19,9 @@ const PAGES = { "": sessionPage, exposures: exposuresPage, series: seriesPage, c
 const SOONEST_MS = 900;
 
 const top = document.getElementById("top"), content = document.getElementById("content");
-let shown = null, summary = null, connected = null, wanted = 0, timer = null, running = null, again = false;
+let shown = null, summary = null, connected = null, wanted = null, timer = null, running = null, again = false;
 
-const live = new Live((told) => { wanted = told.seq ?? 0; refreshSoon(0); }, (state) => { connected = state; drawTop(); });
+const live = new Live((told) => { wanted = told.pulse ?? null; refreshSoon(0); }, (state) => { connected = state; drawTop(); });
 
 export function go(address) {
   history.pushState(null, "", address);
@@ -50,7 +50,7 @@ async function arrive() {
     arrive();
     return;
   }
-  if (place.session !== shown?.session) summary = null;
+  if (place.session !== shown?.session) { summary = null; wanted = null; }
   show({ ...place, page: place.page({ session: place.session, item: place.item, go, refresh: () => refreshSoon(0), setSummary }) });
   live.follow(place.session === null ? "/api/v1/events" : api("sessions", place.session, "events"));
 }
@@ -94,7 +94,7 @@ async function refresh() {
   }
   if (mine !== shown) return;
   running = null;
-  const behind = mine.session !== null && newestSeq() < wanted;
+  const behind = mine.session !== null && wanted !== null && seenPulse() !== wanted;
   if (again || behind) timer = window.setTimeout(refresh, SOONEST_MS);
 }
 

@@ -1,7 +1,7 @@
 // Wholes that have parts, such as 2D classes: their picture, a table of them, and a slider over the versions.
 
 import { api, get, pictureOf } from "../api.js";
-import { h } from "../dom.js";
+import { h, picture } from "../dom.js";
 import { counted, moment, quantity } from "../format.js";
 
 export const classesPage = ({ session, setSummary, refresh }) => {
@@ -32,7 +32,7 @@ export const classesPage = ({ session, setSummary, refresh }) => {
       one.versions.length > 1 && h("label", { className: "slider" }, h("span", { className: "soft small" }, "Version"),
         h("input", { type: "range", min: 0, max: one.versions.length - 1, step: 1, value: String(place), "aria-valuetext": `version ${one.version}`, oninput: pick })),
       h("div", { className: "wall" },
-        one.picture ? h("img", { src: pictureOf(session, one.picture), alt: `${one.picture.title} of version ${one.version}` }) : h("p", { className: "soft" }, "The picture of this version was removed; newer ones have replaced it."),
+        one.picture ? picture({ src: pictureOf(session, one.picture), alt: `${one.picture.title} of version ${one.version}` }) : h("p", { className: "soft" }, "The picture of this version was removed; newer ones have replaced it."),
         h("div", { className: "scroll" }, h("table", null,
           h("thead", null, h("tr", null, one.columns.map((column) => h("th", { className: "n", scope: "col" }, column.label, column.unit && ` (${column.unit})`)))),
           h("tbody", null, one.rows.map((row) => h("tr", null, row.map((value) => h("td", { className: "n" }, quantity(value, "")))))))))

@@ -3,7 +3,7 @@
 import { api, get, pictureOf } from "../api.js";
 import { act, mayAct } from "../act.js";
 import { curveChart, pathChart } from "../charts.js";
-import { h, path } from "../dom.js";
+import { h, path, picture } from "../dom.js";
 import { capital } from "./session.js";
 import { counted, moment, quantity, short, span } from "../format.js";
 
@@ -30,10 +30,11 @@ export const exposurePage = ({ session, item, setSummary, refresh, go }) => {
         h("span", { className: "right" }, step("← earlier", found.before), step("later →", found.after))),
       h("h1", null, h("bdi", null, found.name), " ", h("small", null, found.number === null ? "" : `no. ${found.number}`)),
       found.decisions.map((one) => h("p", { className: "notice warning small" }, `${one.step}: `, one.params ? `recomputed with parameters of its own by ${one.author}` : `${one.verdict}ed by hand by ${one.author}`, one.reason && `: ${one.reason}`)),
-      why.sentences.length > 0 && h("div", { className: "soft small" }, why.sentences.map((one) => h("p", null, one.step === null ? capital(one.sentence) : `${one.step}: ${one.sentence}`))),
+      found.steps.some((one) => one.status === null) && h("div", { className: "soft small" }, why.sentences.map((one) => h("p", null, one.step === null ? capital(one.sentence) : `${one.step}: ${one.sentence}`))),
       mayAct() && verdict(found),
-      h("div", { className: "images" }, found.images.map((image) => picture(image))),
-      h("div", { className: "steps" }, found.steps.map((one) => card(one))),
+      h("div", { className: found.images.length ? "exposure" : null },
+        found.images.length > 0 && h("div", { className: "images" }, found.images.map((image) => imageCard(image))),
+        h("div", { className: "steps" }, found.steps.filter(hasMuch).map((one) => card(one)), others(found.steps.filter((one) => !hasMuch(one))))),
       origin(found),
       h("p", { className: "soft small" }, h("a", { href: api("sessions", session, "exposures", found.unit) }, "This page as JSON")),
     ];
@@ -53,12 +54,12 @@ export const exposurePage = ({ session, item, setSummary, refresh, go }) => {
         decided.map((one) => ["override", { unit: found.unit, verdict: "lift", step: one.step }])).then(after) }, "Withdraw the decision"));
   }
 
-  function picture(image) {
+  function imageCard(image) {
     const wide = image.width_px, high = image.height_px;
     const key = (overlay) => `${image.step} ${overlay.step}`;
     return h("figure", { className: "card image", "data-key": image.step },
-      h("div", { className: "frame" },
-        h("img", { src: pictureOf(session, image.picture), alt: `${image.label} of ${item}`, width: wide, height: high }),
+      h("div", { className: "frame", style: { aspectRatio: `${wide} / ${high}` } },
+        picture({ src: pictureOf(session, image.picture), alt: `${image.label}`, width: wide, height: high }),
         h("svg", { viewBox: `0 0 ${wide} ${high}`, "aria-hidden": "true" }, image.overlays.map((overlay, index) =>
           h("g", { className: `overlay colour-${index % 4}`, visibility: hidden.has(key(overlay)) ? "hidden" : "visible" },
             overlay.xy.map(([x, y]) => h("circle", { cx: x.toFixed(1), cy: y.toFixed(1), r: overlay.radius_px.toFixed(1) })))))),
@@ -82,13 +83,16 @@ export const exposurePage = ({ session, item, setSummary, refresh, go }) => {
       h("details", null, h("summary", { className: "soft small" }, "Lineage and parameters"), lineage(one)));
   }
 
+  const others = (steps) => steps.length > 0 && h("section", { className: "card result" }, h("h2", null, "Other steps"), steps.map((one) =>
+    h("details", { className: "other", "data-key": one.step }, h("summary", null, one.label, " ", h("span", { className: "soft small" }, one.forwards.length ? `passes on ${one.forwards.join(", ")}` : { item: "done" }[one.status] ?? one.status ?? "undecided")), lineage(one))));
+
   function body(result) {
     return [
       numbers(result.numbers),
       result.warnings.map((text) => h("p", { className: "odd small" }, text)),
       result.texts.map((text) => h("p", { className: "soft small" }, text)),
       result.pictures.length > 0 && h("div", { className: "pictures" }, result.pictures.filter((one) => one.title !== "Image").map((one) =>
-        h("figure", null, h("img", { src: pictureOf(session, one), alt: one.title, loading: "lazy" }), h("figcaption", { className: "soft small" }, one.title)))),
+        h("figure", null, picture({ src: pictureOf(session, one), alt: one.title, loading: "lazy" }), h("figcaption", { className: "soft small" }, one.title)))),
       result.curves.map((curve) => h("figure", { className: "curve" }, curveChart(curve), h("figcaption", { className: "soft small" }, h("b", null, curve.title), curve.caption && `. ${curve.caption}`))),
       result.paths.map((one) => h("figure", { className: "motion" }, pathChart(one), h("figcaption", { className: "soft small" }, one.title))),
     ];
@@ -101,6 +105,8 @@ export const exposurePage = ({ session, item, setSummary, refresh, go }) => {
       ...Object.entries(one.params).map(([name, value]) => [name, JSON.stringify(value)]),
       ...one.bindings.map((text) => ["Used", text]),
       ...one.missing.map((text) => ["Missing", text]),
+      ...(one.root ? [["Because of", one.root]] : []),
+      ...(one.forwards.length ? [["Passes on", one.forwards.join(", ")]] : []),
       ...one.results.flatMap((result) => [
         [result.output, `${result.record_type} ${result.key}`],
         ["Made", `${moment(result.created_at)} on ${result.host}, ${result.software}, in ${span(result.wall_s)}`],
@@ -121,6 +127,9 @@ export const exposurePage = ({ session, item, setSummary, refresh, go }) => {
 
   return { draw, leave: () => document.removeEventListener("keydown", move) };
 };
+
+const hasMuch = (one) => !["item", null].includes(one.status) && !one.root || one.own_params !== null ||
+  one.results.some((result) => [result.numbers, result.pictures, result.curves, result.paths, result.warnings].some((part) => part.length > 0));
 
 const numbers = (told) => told.length > 0 && h("dl", { className: "numbers" }, told.map(([label, value, unit]) =>
   h("div", null, h("dt", { className: "soft small" }, label), h("dd", null, quantity(value, unit)))));

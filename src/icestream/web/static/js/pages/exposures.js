@@ -2,7 +2,7 @@
 
 import { api, get, pictureOf } from "../api.js";
 import { act, mayAct } from "../act.js";
-import { h, path } from "../dom.js";
+import { h, path, picture } from "../dom.js";
 import { ago, counted, moment, quantity, short } from "../format.js";
 import { ribbon } from "../ribbon.js";
 
@@ -101,7 +101,7 @@ export const exposuresPage = ({ session, setSummary, refresh }) => {
         refresh();
       } })),
       h("td", { className: "n soft" }, String(row.number)),
-      h("td", { className: "thumb" }, row.picture && h("img", { src: pictureOf(session, row.picture), alt: "", loading: "lazy", width: 40, height: 40 })),
+      h("td", { className: "thumb" }, row.picture && picture({ src: pictureOf(session, row.picture), alt: "", loading: "lazy", width: 40, height: 40 })),
       h("td", null, h("a", { href: address }, h("bdi", null, row.name)), h("div", { className: "soft small", title: moment(row.arrived_at) }, ago(row.arrived_at))),
       h("td", { className: "small" }, h("span", { className: `tag ${row.state.replaceAll(" ", "-")}` }, row.state),
         row.marks.slice(0, 2).map((mark) => h("div", { className: "soft reason" }, `${mark.step}: ${mark.reason}`)),
@@ -130,11 +130,12 @@ function select(name, value, options, onPick) {
   return element;
 }
 
-// The first measure of each step, until somebody chooses.
+// The first measures of each step, until somebody chooses; what several steps measure alike, once.
 function usual(all) {
-  const firsts = all.filter((one, index) => all.findIndex((other) => other.step === one.step) === index);
-  const labels = new Set();
-  return firsts.filter((one) => !labels.has(one.label) && labels.add(one.label)).slice(0, FIRST_COLUMNS).map((one) => one.id);
+  const rank = (one) => all.filter((other) => other.step === one.step).indexOf(one);
+  const once = all.filter((one, index) => all.findIndex((other) => other.label === one.label) === index);
+  const best = once.filter((one) => rank(one) < 2).sort((a, b) => rank(a) - rank(b)).slice(0, FIRST_COLUMNS);
+  return all.filter((one) => best.includes(one)).map((one) => one.id);
 }
 
 function recall(session) {

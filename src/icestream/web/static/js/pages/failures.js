@@ -18,7 +18,7 @@ export const failuresPage = ({ session, setSummary, refresh }) => {
         h("h2", null, "Failed ", h("small", null, short(overview.failed))),
         found.failed.length === 0 && h("p", { className: "card" }, "Nothing has failed."),
         found.failed.length > 0 && mayAct() && h("p", { className: "buttons" }, h("button", { type: "button", onclick: () => retry("Retry everything that failed?", {}) }, "Retry everything")),
-        reasons(found.failed_reasons),
+        found.failed.length > 1 && reasons(found.failed_reasons),
         found.failed.map((one) => failure(one)),
         overview.failed > found.failed.length && h("p", { className: "soft small" }, `The newest ${found.failed.length} are shown.`)),
       h("section", null,

@@ -52,6 +52,9 @@ function workflow(session, page, refresh) {
     h("li", { "data-key": one.step.name, className: one.step.counts.failed ? "has-failed" : null }, drawLanes(rows[index], width), stepRow(session, page, one, refresh))));
 }
 
+// Of a step that has closed and has nothing left, why it closed says all.
+const said = (step, waiting) => (step.stream === "closed" && step.counts.waiting + step.counts.running === 0 ? [`closed: ${step.stream_reason}`] : waiting);
+
 const PARTS = [["item", "done"], ["rejected", "set aside"], ["failed", "failed"], ["skipped", "skipped"], ["absent", "absent"], ["running", "running"], ["waiting", "waiting"]];
 
 function stepRow(session, page, one, refresh) {
@@ -62,7 +65,7 @@ function stepRow(session, page, one, refresh) {
       h("b", null, step.label), " ",
       h("span", { className: "soft small" }, [step.label !== step.name && step.name, step.use !== step.name && step.use, step.revision > 1 && `revision ${step.revision}`].filter(Boolean).join(" · ")),
       inputs.length > 0 && h("span", { className: "sr" }, `, reads ${inputs.join(", ")}`),
-      h("div", { className: "small reason" }, [...waiting, ...marks].map((text) => h("div", null, text)))),
+      h("div", { className: "small reason" }, [...said(step, waiting), ...marks].map((text) => h("div", null, text)))),
     h("div", { className: "progress" }, share(told),
       h("div", { className: "small counts" }, told.map(([key, word, count]) => h("span", { className: key === "failed" ? "bad" : null },
         key === "failed" ? h("a", { href: path("s", session, "failures") }, `${short(count)} ${word}`) : `${short(count)} ${word}`)))),
