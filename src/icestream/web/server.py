@@ -22,6 +22,7 @@ ACCESS_FILE = "web-access.json"
 PORT = 8765
 CLOSING_S = 3
 MOST_CONNECTIONS = 2000
+WAITING = 256
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ def _bound(listening: Listening) -> socket.socket:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
+            listener.listen(WAITING)  # whoever comes before the application is ready waits for it
         except OSError:
             listener.close()
             raise

@@ -74,7 +74,9 @@ function patchAttributes(old, fresh) {
     if (!fresh.hasAttribute(name) && !own.includes(name)) old.removeAttribute(name);
   }
   for (const { name, value } of [...fresh.attributes]) {
-    if (old.getAttribute(name) !== value && !own.includes(name)) old.setAttribute(name, value);
+    if (old.getAttribute(name) === value || own.includes(name)) continue;
+    if (name === "style") old.style.cssText = fresh.style.cssText; // as an attribute the policy would forbid it
+    else old.setAttribute(name, value);
   }
   if (old.nodeName === "IMG" && !samePicture) old.hidden = false;
   for (const name of HANDLERS) old[name] = fresh[name];

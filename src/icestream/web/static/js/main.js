@@ -19,12 +19,13 @@ const PAGES = { "": sessionPage, exposures: exposuresPage, series: seriesPage, c
 const SOONEST_MS = 900;
 
 const top = document.getElementById("top"), content = document.getElementById("content");
-let shown = null, summary = null, connected = null, wanted = null, timer = null, running = null, again = false;
+let shown = null, summary = null, connected = null, wanted = null, timer = null, running = null, again = false, moved = false;
 
 const live = new Live((told) => { wanted = told.pulse ?? null; refreshSoon(0); }, (state) => { connected = state; drawTop(); });
 
 export function go(address) {
   history.pushState(null, "", address);
+  moved = true;
   window.scrollTo(0, 0);
   arrive();
 }
@@ -61,7 +62,7 @@ function show(place) {
   document.title = [place.item, TABS.find(([tab]) => tab === place.tab)?.[1], place.session, "icestream"].filter(Boolean).join(" – ");
   if (!same) content.replaceChildren(h("p", { className: "soft" }, "Loading …"));
   drawTop();
-  refresh().then(() => { if (!same && document.activeElement === document.body) content.focus({ preventScroll: true }); });
+  refresh().then(() => { if (moved && !same) content.focus({ preventScroll: true }); });
 }
 
 const keyOf = (place) => `${place.session}/${place.tab}/${place.item}`;

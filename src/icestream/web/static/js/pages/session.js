@@ -23,7 +23,7 @@ export const sessionPage = ({ session, setSummary, refresh }) => ({
       newest.rows.length > 0 && h("section", { "aria-label": "Newest exposures" },
         h("h2", null, "Newest exposures ", h("a", { href: path("s", session, "exposures"), className: "more" }, "all")), ribbon(session, newest.rows)),
       h("h2", null, "Workflow"),
-      page.waiting.map((text) => h("p", { className: "soft" }, capital(text), ".")),
+      page.waiting.filter((text) => text !== page.pause).map((text) => h("p", { className: "soft" }, capital(text), ".")),
       workflow(session, page, refresh),
       page.notices.length > 0 && [h("h2", null, "Notices"), h("div", { className: "card scroll" }, page.notices.map(notice))],
       conditions(page),
