@@ -10,9 +10,9 @@ from icestream.settings import Settings
 from icestream.web.access import AccessFile
 from icestream.web.app import make_app
 from icestream.web.callers import Callers
-from icestream.web.guard import OwnNames
 from icestream.web.places import find_places
 from icestream.web.sign_in import Brake, BrowserSessions
+from icestream.web.site import Site
 
 PASSWORD = "correct horse battery"  # noqa: S105 - of a test
 
@@ -60,5 +60,5 @@ def serve_folder(folder: Path, access: Path, *, local: bool = True, names: tuple
     """Return the application for a folder, as `icestream serve` makes it."""
     file, clock = AccessFile(access), Clock()
     callers = Callers(file, owner="owner", local=local, browsers=BrowserSessions(clock), brake=Brake(clock))
-    app = make_app(find_places(folder), callers, Settings(min_free_gb=0, cores=1), OwnNames(frozenset({"localhost", *names})))
+    app = make_app(Site(find_places(folder), callers, Settings(min_free_gb=0, cores=1)), frozenset({"localhost", *names}))
     return Served(folder, app, file, callers, clock)

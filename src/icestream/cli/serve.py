@@ -1,15 +1,11 @@
 """``icestream serve`` and ``access``: sessions in the browser, and who may sign in."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
 from icestream.cli.console import make_table, output, print_json
-from icestream.errors import SessionError, WorkflowError
-
-if TYPE_CHECKING:
-    from icestream.web.access import AccessFile, Role
+from icestream.errors import SessionError
 
 
 def serve(
@@ -78,42 +74,32 @@ def access(
         from icestream.web.server import access_file
     except ImportError as error:
         raise _missing(error) from None
-    if role not in ("look", "operate"):
-        raise WorkflowError(f"--role {role!r}: must be look or operate")
     file = access_file(make_settings(cores=None, newest_first=False))
     if name is None:
-        _list_access(file, json=json)
+        listed = [{"name": one.name, "role": one.role, "by": "token" if one.token else "password"} for one in file.grants()]
+        _list_access(listed, json=json)
     elif remove:
         file.remove(name)
         _say(json, name, removed=True)
     elif token:
-        text = file.add_token(name, _role(role))
+        text = file.add_token(name, role)
         _say(json, name, token=text)
     else:
-        file.add_password(name, _ask_password(), _role(role))
+        file.add_password(name, _ask_password(), role)
         _say(json, name)
 
 
-def _role(role: str) -> "Role":
-    return "look" if role == "look" else "operate"
-
-
-def _list_access(file: "AccessFile", *, json: bool) -> None:
-    grants = file.grants()
+def _list_access(grants: list[dict[str, str]], *, json: bool) -> None:
     if json:
-        print_json([{"name": one.name, "role": one.role, "by": _proof(one.token)} for one in grants])
+        print_json(grants)
         return
     if not grants:
         output().print("nobody has a password or token yet")
         return
     table = make_table("name", "role", "by")
     for one in grants:
-        table.add_row(one.name, one.role, _proof(one.token))
+        table.add_row(*one.values())
     output().print(table)
-
-
-def _proof(token: str | None) -> str:
-    return "password" if token is None else "token"
 
 
 def _say(as_json: bool, name: str, *, token: str | None = None, removed: bool = False) -> None:

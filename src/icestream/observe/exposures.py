@@ -10,7 +10,6 @@ from icestream.errors import SessionError
 from icestream.flow.storage import schema
 from icestream.observe.answers import StepSummary, StoredRecord
 from icestream.observe.measured import MeasureOfStep, list_measures, pixel_size_of, read_series
-from icestream.observe.people import read_decisions
 from icestream.observe.queries import SessionView
 from icestream.observe.values import field_at, value_of
 
@@ -97,7 +96,6 @@ class ExposureTable:
 class _Page:
     rows: Sequence[Row[Any]] = ()
     marks: Mapping[str, tuple[Mark, ...]] = field(default_factory=dict)
-    decisions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     open: frozenset[str] = frozenset()
     total: int = 0
     matching: int = 0
@@ -112,7 +110,7 @@ def read_table(view: SessionView, steps: Sequence[StepSummary], query: TableQuer
         It is to be sorted or filtered by something that no step measures.
     """
     catalog = view.catalog()
-    columns = tuple(one for one in list_measures(view, catalog, steps) if not one.whole)
+    columns = tuple(one for one in list_measures(view, steps) if not one.whole)
     wanted = [query.sort, *(one.measure for one in query.ranges)]
     known = {one.id for one in columns}
     for name in wanted:
@@ -128,6 +126,9 @@ def read_table(view: SessionView, steps: Sequence[StepSummary], query: TableQuer
         page = _Page() if connection is None else _read_page(view, connection, query, measured)
     units = [row.unit for row in page.rows]
     records = {step.name: view.records_of(step.name, units) for step in steps if step.records.get("out")} if units else {}
+    decided: dict[str, list[str]] = {}
+    for one in view.decisions(units) if units else []:
+        decided.setdefault(one.unit, []).append(f"{one.step}: {one.sentence}")
     size = pixel_size_of(view)
     pictured = _picture_steps(steps, {step.name: catalog.shown(step.records.get("out")).image for step in steps})
     rows = [
@@ -138,8 +139,8 @@ def read_table(view: SessionView, steps: Sequence[StepSummary], query: TableQuer
             arrived_at=row.arrived_at,
             state=_state_of(page, row.unit),
             marks=page.marks.get(row.unit, ()),
-            decisions=page.decisions.get(row.unit, ()),
-            values={one.id: _value(records, one, row.unit, size) for one in columns},
+            decisions=tuple(decided.get(row.unit, ())),
+            values={column.id: _value(records, column, row.unit, size) for column in columns},
             picture=_picture(records, pictured, row.unit),
         )
         for row in page.rows
@@ -178,13 +179,9 @@ def _read_page(
         found = {row.ordinal: row for row in connection.execute(select(table).where(table.c.ordinal.in_(here)))}
         rows, matching = [found[ordinal] for ordinal in here], len(chosen)
     units = [row.unit for row in rows]
-    decided: dict[str, list[str]] = {}
-    for one in read_decisions(connection, units):
-        decided.setdefault(one.unit, []).append(f"{one.step}: {one.sentence}")
     return _Page(
         rows=rows,
         marks=_read_marks(connection, view, units),
-        decisions={unit: tuple(said) for unit, said in decided.items()},
         open=frozenset(row.unit for row in rows if row.settled_by is None),
         total=int(connection.execute(select(func.count()).select_from(table)).scalar_one()),
         matching=matching,
@@ -252,7 +249,7 @@ def _value(
     records: Mapping[str, Mapping[str, StoredRecord]], one: MeasureOfStep, unit: str, pixel_size_ang: float | None
 ) -> float | None:
     stored = records.get(one.step, {}).get(unit)
-    return None if stored is None else value_of(one.measure, stored.record, pixel_size_ang=pixel_size_ang)
+    return None if stored is None else value_of(one.declared, stored.record, pixel_size_ang=pixel_size_ang)
 
 
 def _picture_steps(steps: Sequence[StepSummary], images: Mapping[str, Any]) -> list[tuple[str, str]]:

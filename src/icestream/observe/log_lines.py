@@ -4,14 +4,17 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from icestream.flow.storage.session import Session
-from icestream.logs import LOG_FILE, LogLevel
+from icestream.logs import LOG_FILE
 
 LARGEST_TAIL_BYTES = 1 << 20
 """So much of the end of the file is looked at."""
 
-_LEVELS: tuple[LogLevel, ...] = ("debug", "info", "warning", "error")
+Level = Literal["debug", "info", "warning", "error"]
+
+_LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error")
 _OWN = ("time", "level", "event", "logger")
 
 
@@ -25,7 +28,7 @@ class LogLine:
     about: Mapping[str, str]
 
 
-def read_log(session: Session, *, level: LogLevel = "info", limit: int = 200) -> list[LogLine]:
+def read_log(session: Session, *, level: Level = "info", limit: int = 200) -> list[LogLine]:
     """Return the newest lines of a level and those above it, newest first; nothing where no log has been written."""
     path = session.folder / "logs" / LOG_FILE
     wanted = _LEVELS[_LEVELS.index(level) :]

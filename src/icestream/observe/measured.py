@@ -3,14 +3,15 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 from icestream.observe.answers import StepSummary
-from icestream.observe.catalog import Catalog
-from icestream.observe.charts import N_BINS, count_bins
 from icestream.observe.conditions import read_conditions
 from icestream.observe.queries import SessionView
 from icestream.observe.sampling import MOST_POINTS, Series, read_fields, read_weights
-from icestream.observe.scales import limits_of, running_median
+from icestream.observe.scales import N_BINS, count_bins, limits_of, running_median
 from icestream.observe.values import WEIGHT, field_at, paths_of, series_of, unit_in
 from icestream.records.shown import Measure, Number
 
@@ -30,7 +31,7 @@ class MeasureOfStep:
     whole: bool
     """It is measured for each version of a whole, not for each exposure."""
     hidden_at_zero: bool
-    measure: Measure
+    declared: Annotated[Measure, Field(exclude=True, repr=False)]
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Histogram:
 class MeasuredSeries:
     """A measure along the session, thinned to every ``stride``-th exposure."""
 
-    of: MeasureOfStep
+    measure: MeasureOfStep
     exposures: tuple[int, ...]
     """Ordinal numbers of exposures, or numbers of versions."""
     values: tuple[float, ...]
@@ -57,9 +58,9 @@ class MeasuredSeries:
     histogram: Histogram
 
 
-def list_measures(view: SessionView, catalog: Catalog, steps: Sequence[StepSummary]) -> list[MeasureOfStep]:
+def list_measures(view: SessionView, steps: Sequence[StepSummary]) -> list[MeasureOfStep]:
     """Return every measure that is declared of what the steps make, in workflow order."""
-    size = pixel_size_of(view)
+    size, catalog = pixel_size_of(view), view.catalog()
     found = []
     for step in steps:
         known = catalog.description(step.records.get("out", ""))
@@ -99,10 +100,10 @@ def read_series(
         mine = [one for one in wanted if one.step == step.name]
         if not mine:
             continue
-        numbers = [one.measure for one in mine]
+        numbers = [one.declared for one in mine]
         paths = _read_versions(view, step.name, numbers) if mine[0].whole else read_paths(view, step, numbers, most=most)
         for one in mine:
-            series = series_of(one.measure, paths, size) if paths else None
+            series = series_of(one.declared, paths, size) if paths else None
             if series is not None and series.values:
                 found[one.id] = series
     return found
@@ -136,7 +137,7 @@ def _describe(one: MeasureOfStep, series: Series) -> MeasuredSeries:
     low, high = limits_of(series.values)
     width = max(5, len(series.values) // 40)
     return MeasuredSeries(
-        of=one,
+        measure=one,
         exposures=series.exposures,
         values=series.values,
         trend=tuple(running_median(series.values, width=width)),

@@ -1,15 +1,13 @@
 """One exposure in full, as data that a page draws: its images with what lies on them, and what each step says of it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from icestream.io.blocks import from_block
-from icestream.observe.catalog import Catalog
 from icestream.observe.exposures import PublishedPicture, neighbours
 from icestream.observe.measured import pixel_size_of
 from icestream.observe.motion_field import local_arrows
-from icestream.observe.order import inputs_of
 from icestream.observe.people import Decision
 from icestream.observe.queries import SessionView
 from icestream.observe.tracing import Trace, TracedResult, TracedStep
@@ -143,7 +141,7 @@ def read_exposure(view: SessionView, wanted: str) -> ExposureData:
         Nothing, or more than one, is called so.
     """
     trace = view.trace(wanted)
-    drawing = _Drawing(view, view.catalog(), pixel_size_of(view), trace)
+    drawing = _Drawing(view, view.catalog().shown, pixel_size_of(view), trace)
     with view.reading() as connection:
         before, after = (None, None) if connection is None else neighbours(connection, trace.unit)
     return ExposureData(
@@ -165,7 +163,7 @@ def read_exposure(view: SessionView, wanted: str) -> ExposureData:
 @dataclass(frozen=True)
 class _Drawing:
     view: SessionView
-    catalog: Catalog
+    shown: Callable[[str], Shown]
     pixel_size_ang: float | None
     trace: Trace
 
@@ -194,7 +192,7 @@ class _Drawing:
     def images(self) -> Iterator[ImageData]:
         """Give the images of the exposure, those with positions on them first."""
         made = {step.step: result for step in self.trace.steps if (result := _made_here(step, self.trace)) is not None}
-        shown = {step: self.catalog.shown(result.record_type) for step, result in made.items()}
+        shown = {step: self.shown(result.record_type) for step, result in made.items()}
         with_image = [step for step, one in shown.items() if one.image is not None]
         lying: dict[str, list[OverlayData]] = {}
         for step, one in shown.items():
@@ -230,7 +228,7 @@ class _Drawing:
         return tuple(one.length for one in local_arrows(coefficients, scale=self.pixel_size_ang or 1.0))
 
     def _overlay(self, step: str, overlay: Overlay, positions: TracedResult, image: TracedResult) -> OverlayData:
-        shown = self.catalog.shown(image.record_type).image
+        shown = self.shown(image.record_type).image
         height, width = (1, 1) if shown is None else (field_at(image.record, shown.height), field_at(image.record, shown.width))
         radius = 0.012 * width
         if self.pixel_size_ang:
@@ -250,7 +248,7 @@ class _Drawing:
         )
 
     def _result(self, result: TracedResult) -> ResultData:
-        shown, record = self.catalog.shown(result.record_type), result.record
+        shown, record = self.shown(result.record_type), result.record
         curves = [self._curve(card.curve, record) for card in shown.cards if card.curve is not None]
         paths = [self._path(card.path, record) for card in shown.cards if card.path is not None]
         return ResultData(
@@ -258,7 +256,9 @@ class _Drawing:
             key=result.key,
             record_type=result.record_type,
             numbers=result.shown,
-            pictures=tuple(published_pictures(shown, record, result.key)),
+            pictures=tuple(
+                PublishedPicture(result.key, path, title) for path, (title, _) in published_pictures(shown, record).items()
+            ),
             curves=tuple(one for one in curves if one is not None),
             paths=tuple(one for one in paths if one is not None),
             texts=tuple(_sentences(shown.cards, record, "texts")) + result.notes,
@@ -294,7 +294,7 @@ class _Drawing:
         for name in upstream:
             if name in with_image:
                 return name
-            upstream.extend(one for one, _ in inputs_of(self.view.session.document, name) if one not in upstream)
+            upstream.extend(one for one in self.view.inputs(name) if one not in upstream)
         return with_image[-1] if with_image else None
 
     def _label(self, step: str) -> str:
@@ -314,12 +314,12 @@ def _makers(trace: Trace, *, before: TracedStep) -> dict[str, str]:
     return {result.key: step.step for step in reversed(earlier) for result in step.results}
 
 
-def published_pictures(shown: Shown, record: Mapping[str, Any], key: str) -> Iterator[PublishedPicture]:
-    """Give every picture that is declared of a record and that it names."""
+def published_pictures(shown: Shown, record: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return field → title and file of every picture that is declared of a record and that it names."""
     declared = [card.picture for card in shown.cards if card.picture is not None]
     declared += [] if shown.gallery is None else [shown.gallery.picture]
-    named = {one.field: one.title for one in declared} | ({} if shown.image is None else {shown.image.picture: "Image"})
-    yield from (PublishedPicture(key, path, title) for path, title in named.items() if field_at(record, path))
+    titles = {one.field: one.title for one in declared} | ({} if shown.image is None else {shown.image.picture: "Image"})
+    return {path: (title, str(ref)) for path, title in titles.items() if (ref := field_at(record, path))}
 
 
 def _sentences(cards: Sequence[Card], record: Mapping[str, Any], kind: str) -> Iterator[str]:

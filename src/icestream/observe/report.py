@@ -24,7 +24,6 @@ from icestream.observe.charts import draw_share
 from icestream.observe.conditions import Condition, read_conditions
 from icestream.observe.failures import group_reasons
 from icestream.observe.gallery import GallerySection, RecentImage, gallery_sections, recent_images
-from icestream.observe.headlines import choose_headlines
 from icestream.observe.panels import Artist, DrawnPanel, join_sentences
 from icestream.observe.people import AuditEntry, Decision
 from icestream.observe.pictures import PictureEmbedder
@@ -181,7 +180,7 @@ def _mark_newest(panel: DrawnPanel, own: Mapping[tuple[str, str], str]) -> Drawn
 
 def _headlines(catalog: Catalog, steps: Sequence[StepSummary], panels: Sequence[DrawnPanel]) -> tuple[Figure, ...]:
     """Return the figures that types of record declare."""
-    figures = [_figure(one, step, panels) for one, step in choose_headlines(catalog, steps)]
+    figures = [_figure(one, step, panels) for one, step in catalog.headlines(steps)]
     return tuple(figure for figure in figures if figure is not None)
 
 

@@ -84,22 +84,22 @@ class AccessFile:
             self._seen, self._grants = seen, document.grants
         return self._grants
 
-    def add_password(self, name: str, password: str, role: Role) -> None:
+    def add_password(self, name: str, password: str, role: str) -> None:
         """Let ``name`` sign in with a password; replaces what was granted to this name.
 
         Raises
         ------
         SessionError
-            The name is empty or too long, or the password too short.
+            The name is empty or too long, the password too short, or there is no such role.
         """
         if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
             raise SessionError(f"a password has {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters, this one {len(password)}")
-        self._put(_checked(name), Grant(name=_checked(name), role=role, password=_HASHER.hash(password)))
+        self._put(_checked(name), Grant(name=_checked(name), role=_checked_role(role), password=_HASHER.hash(password)))
 
-    def add_token(self, name: str, role: Role) -> str:
+    def add_token(self, name: str, role: str) -> str:
         """Return a new token for a script, which is called ``name``; it is kept as a hash and cannot be shown again."""
         token = _TOKEN_PREFIX + secrets.token_urlsafe(32)
-        self._put(_checked(name), Grant(name=_checked(name), role=role, token=_digest(token)))
+        self._put(_checked(name), Grant(name=_checked(name), role=_checked_role(role), token=_digest(token)))
         return token
 
     def remove(self, name: str) -> None:
@@ -147,6 +147,12 @@ def _checked(name: str) -> str:
     if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
         raise SessionError(f"{name!r}: a name has 1 to {LONGEST_NAME} characters that can be printed")
     return name
+
+
+def _checked_role(role: str) -> Role:
+    if role not in ("look", "operate"):
+        raise SessionError(f"role {role!r}: must be look or operate")
+    return "look" if role == "look" else "operate"
 
 
 def _digest(token: str) -> str:

@@ -11,8 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from icestream.flow.commands.client import runner_lives
 from icestream.flow.commands.requests import Command, read_command
 from icestream.flow.runner.answering import submit
-from icestream.web.answers import ActionAnswer
-from icestream.web.site import Operating, SessionName, ThisSite
+from icestream.web.site import Answer, Operating, SessionName, ThisSite
 
 PATIENCE_S = 10.0
 
@@ -39,6 +38,14 @@ class Action(BaseModel):
             Its arguments are not what it takes.
         """
         return read_command(self.kind, json.dumps(self.arguments))
+
+
+class ActionAnswer(Answer):
+    """What became of an action; ``asked`` while the runner has not answered yet."""
+
+    number: int
+    state: Literal["done", "refused", "asked"]
+    text: str
 
 
 @router.post("/{session}/actions", summary="Ask a session for something; recorded with the name of who asks")

@@ -9,13 +9,9 @@ from starlette.types import ASGIApp
 
 from icestream import __version__
 from icestream.errors import IcestreamError, StoreUnavailable
-from icestream.settings import Settings
 from icestream.web import acting, details, reading, signing_in, streams
-from icestream.web.callers import Callers
 from icestream.web.guard import Guard, OwnNames
-from icestream.web.live import Live
-from icestream.web.pictures import NoPicture
-from icestream.web.places import Places, UnknownSession
+from icestream.web.places import NotThere
 from icestream.web.site import Site
 
 STATIC = Path(__file__).parent / "static"
@@ -52,12 +48,11 @@ def make_api(site: Site) -> FastAPI:
     return api
 
 
-def make_app(places: Places, callers: Callers, settings: Settings, names: OwnNames) -> ASGIApp:
+def make_app(site: Site, names: frozenset[str]) -> ASGIApp:
     """Return the application as a server runs it."""
-    site = Site(places, callers, settings, Live(places))
-    return Guard(make_api(site), callers=callers, names=names)
+    return Guard(make_api(site), callers=site.callers, names=OwnNames(names))
 
 
 async def _say_what_is_wrong(_request: Request, error: Exception) -> JSONResponse:
-    status = 404 if isinstance(error, UnknownSession | NoPicture) else 503 if isinstance(error, StoreUnavailable) else 400
+    status = 404 if isinstance(error, NotThere) else 503 if isinstance(error, StoreUnavailable) else 400
     return JSONResponse({"detail": str(error)}, status_code=status)

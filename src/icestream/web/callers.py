@@ -7,9 +7,10 @@ from http.cookies import CookieError, SimpleCookie
 from starlette.datastructures import Headers
 
 from icestream.web.access import AccessFile, Person
-from icestream.web.sign_in import Brake, BrowserSessions, SignedIn
+from icestream.web.sign_in import LIFE_S, Brake, BrowserSessions, SignedIn
 
 COOKIE = "icestream"
+COOKIE_LIFE_S = int(LIFE_S)
 
 
 @dataclass(frozen=True)

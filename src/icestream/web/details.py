@@ -5,15 +5,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from icestream.logs import LogLevel
+from icestream.observe.answers import FailedItem, NoticeRow, ReasonCount, RejectedItem
 from icestream.observe.failures import group_reasons
-from icestream.observe.log_lines import read_log
-from icestream.observe.measured import list_measures, measure_series
+from icestream.observe.log_lines import Level, LogLine, read_log
+from icestream.observe.measured import MeasuredSeries, MeasureOfStep, list_measures, measure_series
+from icestream.observe.people import AuditEntry, Decision
 from icestream.observe.queries import SessionView, open_view
 from icestream.observe.wholes import GalleryData, read_galleries
-from icestream.web.answers import Failures, History, Log, MeasureInfo, SeriesAnswer
 from icestream.web.pictures import read_picture
-from icestream.web.site import SessionName, ThisSite
+from icestream.web.site import Answer, SessionName, ThisSite
 
 MOST_LISTED = 500
 MOST_MEASURES = 100
@@ -24,24 +24,47 @@ MeasureIds = Annotated[list[Annotated[str, Query(max_length=300)]] | None, Query
 router = APIRouter(prefix="/api/v1/sessions/{session}", tags=["sessions"])
 
 
+class Failures(Answer):
+    """What failed, and what was set aside; the newest first."""
+
+    failed: list[FailedItem]
+    failed_reasons: list[ReasonCount]
+    rejected: list[RejectedItem]
+    rejected_reasons: list[ReasonCount]
+
+
+class History(Answer):
+    """What people asked for and decided, and what they should see."""
+
+    entries: list[AuditEntry]
+    decisions: list[Decision]
+    notices: list[NoticeRow]
+
+
+class Log(Answer):
+    """The newest lines of the log."""
+
+    lines: list[LogLine]
+
+
 @router.get("/measures", summary="Every measure that the steps declare")
-def measures(session: SessionName, site: ThisSite, response: Response) -> list[MeasureInfo]:
+def measures(session: SessionName, site: ThisSite, response: Response) -> list[MeasureOfStep]:
     """Return what is measured."""
 
-    def listed(view: SessionView) -> list[MeasureInfo]:
-        return [MeasureInfo.of(one) for one in list_measures(view, view.catalog(), view.steps())]
+    def listed(view: SessionView) -> list[MeasureOfStep]:
+        return list_measures(view, view.steps())
 
     return site.answer(response, session, "measures", listed)
 
 
 @router.get("/series", summary="Measures along the session, thinned, with their histograms; all of them if none is named")
-def series(session: SessionName, site: ThisSite, response: Response, measure: MeasureIds = None) -> list[SeriesAnswer]:
+def series(session: SessionName, site: ThisSite, response: Response, measure: MeasureIds = None) -> list[MeasuredSeries]:
     """Return measures along the session."""
 
-    def measured(view: SessionView) -> list[SeriesAnswer]:
+    def measured(view: SessionView) -> list[MeasuredSeries]:
         steps = view.steps()
-        wanted = [one for one in list_measures(view, view.catalog(), steps) if measure is None or one.id in measure]
-        return [SeriesAnswer.of(one) for one in measure_series(view, steps, wanted)]
+        wanted = [one for one in list_measures(view, steps) if measure is None or one.id in measure]
+        return measure_series(view, steps, wanted)
 
     return site.answer(response, session, f"series {json.dumps(measure)}", measured)
 
@@ -86,7 +109,7 @@ def history(session: SessionName, site: ThisSite, response: Response, limit: Lim
 
 
 @router.get("/log", summary="The newest lines of the log")
-def log(session: SessionName, site: ThisSite, level: LogLevel = "info", limit: Limit = 200) -> Log:
+def log(session: SessionName, site: ThisSite, level: Level = "info", limit: Limit = 200) -> Log:
     """Return the newest lines of the log, newest first."""
     return Log(lines=read_log(site.places.open(session), level=level, limit=limit))
 

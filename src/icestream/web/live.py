@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from icestream.flow.storage.session import Session
 from icestream.observe.activity import Pulse
 from icestream.observe.queries import SessionView, open_view
 from icestream.web.places import Places
@@ -28,7 +27,7 @@ class _Answer:
     """One answer, and what it was read from."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    session: Session | None = None
+    session: object = None
     pulse: Pulse = field(default_factory=Pulse)
     at: float = float("-inf")
     stands_s: float = 0.0
@@ -79,7 +78,7 @@ class Live:
             for key in [key for key in self._answers if key[0] == name]:
                 del self._answers[key]
 
-    def _stands(self, answer: _Answer, session: Session, pulse: Pulse) -> bool:
+    def _stands(self, answer: _Answer, session: object, pulse: Pulse) -> bool:
         age_s = self.clock() - answer.at
         same = answer.pulse == pulse and age_s < KEPT_S
         return answer.session is session and (same or age_s < answer.stands_s)

@@ -2,22 +2,18 @@
 
 from pathlib import Path
 
-from sqlalchemy import select
-
-from icestream.errors import IcestreamError, SessionError
-from icestream.flow.storage import schema
+from icestream.errors import IcestreamError
 from icestream.flow.storage.file_refs import resolve_ref
-from icestream.observe.catalog import read_catalog
 from icestream.observe.one_exposure import published_pictures
 from icestream.observe.queries import SessionView
-from icestream.observe.values import field_at
+from icestream.web.places import NotThere
 
 LARGEST_BYTES = 16_000_000
 
 _SIGNATURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
 
-class NoPicture(SessionError):
+class NoPicture(NotThere):
     """There is no such picture."""
 
 
@@ -41,18 +37,14 @@ def read_picture(view: SessionView, key: str, field: str) -> tuple[bytes, str]:
 
 
 def _find_ref(view: SessionView, key: str, field: str) -> str:
-    table = schema.result
-    columns = (table.c.record_type, table.c.record_version, table.c.record)
-    with view.reading() as connection:
-        row = None if connection is None else connection.execute(select(*columns).where(table.c.key == key)).mappings().first()
-        if connection is None or row is None:
-            raise NoPicture("no result has this key")
-        catalog = read_catalog(connection)
-    record = catalog.fields(row)
-    declared = {one.field for one in published_pictures(catalog.shown(row["record_type"]), record, key)}
+    found = view.result(key)
+    if found is None:
+        raise NoPicture("no result has this key")
+    name, record = found
+    declared = published_pictures(view.catalog().shown(name), record)
     if field not in declared:
         raise NoPicture("the record declares no such picture")
-    return str(field_at(record, field))
+    return declared[field][1]
 
 
 def _read(path: Path) -> tuple[bytes, str]:

@@ -4,11 +4,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from icestream.errors import SessionError
-from icestream.files import SESSION_DOCUMENT
-from icestream.flow.storage.session import Session, open_session
+from icestream.flow.storage.session import DOCUMENT, Session, open_session
 
 
-class UnknownSession(SessionError):
+class NotThere(SessionError):
+    """What is asked for does not exist."""
+
+
+class UnknownSession(NotThere):
     """No session that is shown has this name."""
 
 
@@ -22,13 +25,13 @@ class Places:
     @property
     def single(self) -> bool:
         """Tell whether one session is served."""
-        return (self.folder / SESSION_DOCUMENT).is_file()
+        return (self.folder / DOCUMENT).is_file()
 
     def names(self) -> list[str]:
         """Return the names of all sessions, which are those of their folders."""
         if self.single:
             return [self.folder.name]
-        return sorted(path.name for path in self.folder.iterdir() if (path / SESSION_DOCUMENT).is_file())
+        return sorted(path.name for path in self.folder.iterdir() if (path / DOCUMENT).is_file())
 
     def folder_of(self, name: str) -> Path:
         """Return the folder of a session.
@@ -53,7 +56,7 @@ class Places:
             Its document cannot be read.
         """
         folder = self.folder_of(name)
-        status = (folder / SESSION_DOCUMENT).stat()
+        status = (folder / DOCUMENT).stat()
         seen = (status.st_mtime_ns, status.st_size)
         known = self._opened.get(name)
         if known is None or known[0] != seen:

@@ -1,27 +1,72 @@
 """The addresses of sessions and of their exposures: each page of the application shows what one address answers."""
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from icestream.errors import IcestreamError, SessionError
-from icestream.observe.answers import Change, StepSummary
-from icestream.observe.arrivals import Arrivals, read_arrivals
-from icestream.observe.conditions import read_conditions
-from icestream.observe.exposures import MOST_ROWS, Range, State, TableQuery, read_table
-from icestream.observe.headlines import choose_headlines
+from icestream.observe.answers import Arrivals, Change, NoticeRow, Overview, StepSummary
+from icestream.observe.conditions import Condition, read_conditions
+from icestream.observe.exposures import MOST_ROWS, ExposureTable, Range, State, TableQuery, read_table
 from icestream.observe.medians import RecentMedian, read_medians
 from icestream.observe.one_exposure import ExposureData, read_exposure
-from icestream.observe.order import inputs_of
 from icestream.observe.queries import SessionView
-from icestream.observe.why import why_exposure, why_session
-from icestream.records.shown import Headline
-from icestream.web.answers import Explanations, ExposurePage, HeadlineFigure, MeasureInfo, SessionLine, SessionPage, StepPage
-from icestream.web.site import ExposureName, SessionName, Site, ThisSite
+from icestream.observe.why import Explanation, why_exposure, why_session
+from icestream.web.site import Answer, ExposureName, SessionName, Site, ThisSite
 
 router = APIRouter(prefix="/api/v1/sessions", tags=["sessions"])
+
+
+class SessionLine(Answer):
+    """A session on the page of all sessions; ``trouble`` says why it cannot be read."""
+
+    id: str
+    overview: Overview | None = None
+    arrivals: Arrivals | None = None
+    trouble: str | None = None
+
+
+class StepPage(Answer):
+    """One step: its counts and rates, what it waits for, and the medians of what it measures."""
+
+    step: StepSummary
+    inputs: list[str]
+    marks: list[str]
+    waiting: list[str]
+    medians: list[RecentMedian]
+
+
+class HeadlineFigure(Answer):
+    """A figure that a type of record declares for the top of the page."""
+
+    label: str
+    value: float | None
+    unit: str
+    caption: str
+
+
+class SessionPage(Answer):
+    """One session at a glance."""
+
+    id: str
+    overview: Overview
+    pause: str | None
+    silence: str | None
+    """What is to be said of a runner that gives no sign of life."""
+    waiting: list[str]
+    arrivals: Arrivals
+    headlines: list[HeadlineFigure]
+    conditions: list[Condition]
+    steps: list[StepPage]
+    notices: list[NoticeRow]
+
+
+class Explanations(Answer):
+    """What something is waiting for."""
+
+    sentences: list[Explanation]
 
 
 class TableAsked(BaseModel):
@@ -84,16 +129,10 @@ def changes(
 
 
 @router.get("/{session}/exposures", summary="A page of the table of exposures")
-def exposures(session: SessionName, asked: Annotated[TableAsked, Query()], site: ThisSite, response: Response) -> ExposurePage:
+def exposures(session: SessionName, asked: Annotated[TableAsked, Query()], site: ThisSite, response: Response) -> ExposureTable:
     """Return a page of the table, sorted and filtered."""
     query = asked.query()
-
-    def page(view: SessionView) -> ExposurePage:
-        found = read_table(view, view.steps(), query)
-        columns = [MeasureInfo.of(one) for one in found.columns]
-        return ExposurePage(columns=columns, rows=list(found.rows), total=found.total, matching=found.matching)
-
-    return site.answer(response, session, f"exposures {query}", page)
+    return site.answer(response, session, f"exposures {query}", lambda view: read_table(view, view.steps(), query))
 
 
 @router.get("/{session}/exposures/{exposure}", summary="Everything that is known about one exposure")
@@ -117,7 +156,7 @@ def why(session: SessionName, exposure: ExposureName, site: ThisSite, response: 
 
 def _read_line(site: Site, name: str) -> SessionLine:
     def line(view: SessionView) -> SessionLine:
-        return SessionLine(id=name, overview=view.overview(), arrivals=_arrivals(view))
+        return SessionLine(id=name, overview=view.overview(), arrivals=view.arrivals())
 
     try:
         return site.live.read(name, "line", line)[0]
@@ -134,13 +173,16 @@ def _read_page(name: str, view: SessionView) -> SessionPage:
         pause=None if overview.pause is None else overview.pause.sentence,
         silence=overview.runner.silence,
         waiting=[one.sentence for one in why if one.step is None],
-        arrivals=_arrivals(view),
-        headlines=[_headline(one, step, medians) for one, step in choose_headlines(view.catalog(), steps)],
+        arrivals=view.arrivals(),
+        headlines=[
+            HeadlineFigure(label=one.label, caption=one.caption, **_figure(one.of, step, medians.get(step.name, ())))
+            for one, step in view.catalog().headlines(steps)
+        ],
         conditions=list(read_conditions(view)),
         steps=[
             StepPage(
                 step=step,
-                inputs=list(dict.fromkeys(above for above, _ in inputs_of(view.session.document, step.name))),
+                inputs=view.inputs(step.name),
                 marks=step.marks.sentences,
                 waiting=[one.sentence for one in why if one.step == step.name],
                 medians=list(medians.get(step.name, ())),
@@ -151,17 +193,9 @@ def _read_page(name: str, view: SessionView) -> SessionPage:
     )
 
 
-def _headline(headline: Headline, step: StepSummary, medians: Mapping[str, Sequence[RecentMedian]]) -> HeadlineFigure:
-    value, unit = None, ""
-    if headline.of == "pace":
-        value = None if step.pace.per_minute is None else step.pace.per_minute * 60
-    elif headline.of == "weight":
-        value = float(step.weight)
-    elif step.name in medians:
-        value, unit = medians[step.name][0].median, medians[step.name][0].unit
-    return HeadlineFigure(label=headline.label, value=value, unit=unit, caption=headline.caption)
-
-
-def _arrivals(view: SessionView) -> Arrivals:
-    with view.reading() as connection:
-        return Arrivals() if connection is None else read_arrivals(connection)
+def _figure(of: str, step: StepSummary, medians: Sequence[RecentMedian]) -> dict[str, Any]:
+    if of == "pace":
+        return {"value": None if step.pace.per_minute is None else step.pace.per_minute * 60, "unit": ""}
+    if of == "weight":
+        return {"value": step.weight, "unit": ""}
+    return {"value": medians[0].median if medians else None, "unit": medians[0].unit if medians else ""}

@@ -15,8 +15,8 @@ from icestream.settings import Settings
 from icestream.web.access import AccessFile
 from icestream.web.app import make_app
 from icestream.web.callers import Callers
-from icestream.web.guard import OwnNames
 from icestream.web.places import Places
+from icestream.web.site import Site
 
 ACCESS_FILE = "web-access.json"
 PORT = 8765
@@ -46,10 +46,10 @@ class Listening:
             return False
 
     @property
-    def own_names(self) -> OwnNames:
+    def own_names(self) -> frozenset[str]:
         """The names that a request may ask for."""
         mine = () if self.local else (socket.gethostname(), socket.getfqdn(), self.host)
-        return OwnNames(frozenset(name.lower() for name in ("localhost", *mine, *self.names)))
+        return frozenset(name.lower() for name in ("localhost", *mine, *self.names))
 
     @property
     def address(self) -> str:
@@ -96,7 +96,7 @@ def serve(places: Places, listening: Listening, settings: Settings, *, on_ready:
     access = access_file(settings)
     check_listening(listening, access)
     callers = Callers(access, owner=user_name(), local=listening.local)
-    app = make_app(places, callers, settings, listening.own_names)
+    app = make_app(Site(places, callers, settings), listening.own_names)
     config = uvicorn.Config(
         app,
         host=listening.host,

@@ -3,18 +3,41 @@
 import threading
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from pydantic import BaseModel, ConfigDict
 from starlette.datastructures import Headers
 
 from icestream import __version__
-from icestream.web.answers import Me, SignIn
-from icestream.web.callers import COOKIE, Caller, cookie_in
-from icestream.web.sign_in import LIFE_S
-from icestream.web.site import Site, ThisSite, caller_of
+from icestream.web.callers import COOKIE, COOKIE_LIFE_S, Caller, cookie_in
+from icestream.web.site import Answer, Site, ThisSite, caller_of
 
 CHECKING_AT_ONCE = 2
 """So many passwords are checked at a time: each takes a core and much memory."""
 
 router = APIRouter(prefix="/api/v1", tags=["people"])
+
+
+class Me(Answer):
+    """Who asks, and what must be sent along with a change; nobody, where somebody must sign in first."""
+
+    name: str | None
+    role: str | None
+    csrf: str | None
+    sign_in: bool
+    """People sign in here."""
+    single: str | None
+    """The only session that is served, if it is one."""
+    version: str
+
+
+class SignIn(BaseModel):
+    """A name and a password."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    password: str
+
+
 _CHECKING = threading.Semaphore(CHECKING_AT_ONCE)
 
 
@@ -39,7 +62,7 @@ def sign_in(given: SignIn, site: ThisSite, request: Request, response: Response)
         raise HTTPException(401, "the name or the password is wrong")
     cookie = found[0]
     secure = request.url.scheme == "https"
-    response.set_cookie(COOKIE, cookie, max_age=int(LIFE_S), httponly=True, samesite="strict", secure=secure, path="/")
+    response.set_cookie(COOKIE, cookie, max_age=COOKIE_LIFE_S, httponly=True, samesite="strict", secure=secure, path="/")
     return _describe(site, site.callers.identify(Headers({"cookie": f"{COOKIE}={cookie}"})))
 
 

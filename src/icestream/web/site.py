@@ -6,6 +6,7 @@ from typing import Annotated, TypeVar
 
 from fastapi import Depends, HTTPException, Request, Response
 from fastapi.params import Path as PathParameter
+from pydantic import BaseModel, ConfigDict
 
 from icestream.observe.queries import SessionView
 from icestream.settings import Settings
@@ -26,6 +27,12 @@ SessionName = Annotated[str, PathParameter(max_length=255, description="Name of 
 ExposureName = Annotated[str, PathParameter(max_length=300, description="Name or id of an exposure")]
 
 
+class Answer(BaseModel):
+    """The root of all answers."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+
 @dataclass
 class Site:
     """One running application."""
@@ -33,8 +40,11 @@ class Site:
     places: Places
     callers: Callers
     settings: Settings
-    live: Live
+    live: Live = field(init=False)
     watchers: Watchers = field(default_factory=Watchers)
+
+    def __post_init__(self) -> None:
+        self.live = Live(self.places)
 
     def answer(self, response: Response, name: str, what: str, read: Callable[[SessionView], Found]) -> Found:
         """Read something of a session, and say how new it is."""

@@ -5,8 +5,7 @@ from typing import Any
 from fastapi import APIRouter, HTTPException, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from icestream.files import SESSION_DOCUMENT
-from icestream.flow.storage.session import STORE
+from icestream.flow.storage.session import DOCUMENT, STORE
 from icestream.web.events import EventStream, Look, Told
 from icestream.web.site import SessionName, Site, ThisSite
 
@@ -50,6 +49,6 @@ def look_at_all(site: Site) -> Told:
     found: Told = {}
     for name in site.places.names():
         folder = site.places.folder_of(name)
-        paths = [folder / SESSION_DOCUMENT, folder / STORE, folder / f"{STORE}-wal"]
+        paths = [folder / DOCUMENT, folder / STORE, folder / f"{STORE}-wal"]
         found[name] = " ".join(str(path.stat().st_mtime_ns) for path in paths if path.exists())
     return found
