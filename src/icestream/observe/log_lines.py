@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from icestream.flow.storage.session import Session
 from icestream.logs import LOG_FILE
 
 LARGEST_TAIL_BYTES = 1 << 20
@@ -28,9 +27,9 @@ class LogLine:
     about: Mapping[str, str]
 
 
-def read_log(session: Session, *, level: Level = "info", limit: int = 200) -> list[LogLine]:
-    """Return the newest lines of a level and those above it, newest first; nothing where no log has been written."""
-    path = session.folder / "logs" / LOG_FILE
+def read_log(folder: Path, *, level: Level = "info", limit: int = 200) -> list[LogLine]:
+    """Return the newest lines of a level and above, of the session in a folder, newest first; nothing where there is no log."""
+    path = folder / "logs" / LOG_FILE
     wanted = _LEVELS[_LEVELS.index(level) :]
     lines: list[LogLine] = []
     for text in reversed(_tail(path)):

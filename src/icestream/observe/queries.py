@@ -83,6 +83,10 @@ class SessionView:
         with self.reading() as connection:
             return [] if connection is None else failures.count_reasons(connection, self._chosen(connection, None), status)
 
+    def grouped_reasons(self, status: str) -> list[ReasonCount]:
+        """Return the same, those of a step together that differ in numbers alone."""
+        return failures.group_reasons(self.reasons(status))
+
     def trace(self, name_or_unit: str) -> Trace:
         """Return everything that is known about one exposure.
 

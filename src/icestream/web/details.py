@@ -6,7 +6,6 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from icestream.observe.answers import FailedItem, NoticeRow, ReasonCount, RejectedItem
-from icestream.observe.failures import group_reasons
 from icestream.observe.log_lines import Level, LogLine, read_log
 from icestream.observe.measured import MeasuredSeries, MeasureOfStep, list_measures, measure_series
 from icestream.observe.people import AuditEntry, Decision
@@ -89,9 +88,9 @@ def failures(session: SessionName, site: ThisSite, response: Response, limit: Li
     def found(view: SessionView) -> Failures:
         return Failures(
             failed=view.failed(limit=limit),
-            failed_reasons=group_reasons(view.reasons("failed"))[:MOST_LISTED],
+            failed_reasons=view.grouped_reasons("failed")[:MOST_LISTED],
             rejected=view.rejected(limit=limit),
-            rejected_reasons=group_reasons(view.reasons("rejected"))[:MOST_LISTED],
+            rejected_reasons=view.grouped_reasons("rejected")[:MOST_LISTED],
         )
 
     return site.answer(response, session, f"failures {limit}", found)
@@ -111,7 +110,7 @@ def history(session: SessionName, site: ThisSite, response: Response, limit: Lim
 @router.get("/log", summary="The newest lines of the log")
 def log(session: SessionName, site: ThisSite, level: Level = "info", limit: Limit = 200) -> Log:
     """Return the newest lines of the log, newest first."""
-    return Log(lines=read_log(site.places.open(session), level=level, limit=limit))
+    return Log(lines=read_log(site.places.folder_of(session), level=level, limit=limit))
 
 
 @router.get(

@@ -2,10 +2,10 @@
 
 import { api, get } from "../api.js";
 import { histogramChart, seriesChart } from "../charts.js";
-import { h, path } from "../dom.js";
+import { h } from "../dom.js";
 import { quantity, short } from "../format.js";
 
-export const seriesPage = ({ session, setSummary, go }) => ({
+export const seriesPage = ({ session, setSummary }) => ({
   async draw(signal) {
     const [all, page] = await Promise.all([get(api("sessions", session, "series"), signal), get(api("sessions", session), signal)]);
     setSummary(page);
