@@ -47,7 +47,8 @@ class Settings(BaseSettings):
     templates: str = Field("", description="Folders of the facility's own templates, separated as in PATH")
     state: Path = Field(
         default_factory=lambda: state_folder() / "icestream",
-        description="Folder where `icestream watch` remembers what it has seen; on a local disk",
+        description="Folder where `icestream watch` remembers what it has seen, and `icestream access` who may sign in; "
+        "on a local disk",
     )
 
     @property

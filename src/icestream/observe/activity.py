@@ -1,9 +1,11 @@
 """What happened: notices, and the change sequence that a watcher follows."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, String, cast, literal, null, select
+from sqlalchemy import ColumnElement, Connection, String, cast, func, literal, null, select
 
 from icestream.flow.scheduling.instructions import NoticeCause
 from icestream.flow.storage import schema
@@ -86,3 +88,30 @@ def _sequences() -> dict[ChangeKind, tuple[ColumnElement[Any], ...]]:
         "failure": (failure.seq, failure.revision, failure.unit, failure.message),
         "notice": (notice.seq, notice.step, notice.unit, notice.message),
     }
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """By what a watcher sees that a session has changed, in one short look: unequal to the last one if anything has."""
+
+    seq: int = 0
+    runner: str = "not started"
+    fence: int = 0
+    hold: str | None = None
+    asked: int = 0
+    """Number of the last command."""
+    answered: float = 0.0
+    """When a command was answered last."""
+
+    @property
+    def token(self) -> str:
+        """A short text that differs when the pulse does."""
+        return sha256(repr(self).encode()).hexdigest()[:16]
+
+
+def read_pulse(connection: Connection) -> Pulse:
+    """Look at what every change touches: the change sequence, the runner's row and the commands."""
+    row = connection.execute(select(*columns_there(connection, schema.runner))).mappings().one()
+    command = schema.command.c
+    asked, answered = connection.execute(select(func.max(command.id), func.max(command.done_at))).one()
+    return Pulse(row["last_seq"], row["state"], row["fence"], row.get("hold"), asked or 0, answered or 0.0)

@@ -80,6 +80,15 @@ class Overview:
 
 
 @dataclass(frozen=True)
+class Arrivals:
+    """The newest exposure, and the rate in the hour before it; unset where there are too few to have one."""
+
+    name: str | None = None
+    at: float | None = None
+    per_hour: float | None = None
+
+
+@dataclass(frozen=True)
 class Counts:
     """How many units stand where at one step; ``running`` are leased, ``waiting`` have no outcome and no lease."""
 

@@ -1,6 +1,6 @@
 """What the records of a session are and what is shown of them: from the types that are installed, else from the store."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from json import loads
 from typing import Any
@@ -10,9 +10,10 @@ from sqlalchemy import Connection, inspect, select
 from icestream.errors import DeclarationError, WorkflowError
 from icestream.flow.declaration.registry import find_step
 from icestream.flow.storage import schema
+from icestream.observe.answers import StepSummary
 from icestream.records import Record, record_named
 from icestream.records.description import Description, describe_record, read_comparison, read_description
-from icestream.records.shown import Comparison, Shown
+from icestream.records.shown import Comparison, Headline, Shown
 
 
 @dataclass
@@ -50,6 +51,17 @@ class Catalog:
         """Return what is shown of records of a type; nothing of an unknown one."""
         known = None if name is None else self.description(name)
         return Shown() if known is None else known.shown
+
+    def headlines(self, steps: Sequence[StepSummary]) -> list[tuple[Headline, StepSummary]]:
+        """Return the figures for the top of a page, with their steps; of those with one label, one of the highest rank."""
+        chosen: dict[str, tuple[Headline, StepSummary]] = {}
+        for step in steps:
+            for one in self.shown(step.records.get("out")).headlines:
+                known = chosen.get(one.label)
+                first_stays = one.of == "median" and known is not None and one.rank <= known[0].rank
+                if not first_stays and (known is None or one.rank >= known[0].rank):
+                    chosen[one.label] = (one, step)
+        return sorted(chosen.values(), key=lambda pair: pair[0].place)
 
     def comparison(self, use: str) -> Comparison | None:
         """Return what a step type shows of the two streams that it joins."""

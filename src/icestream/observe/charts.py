@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from icestream.observe.sampling import Series
-from icestream.observe.scales import Axis, limits_of, running_median, short_number
+from icestream.observe.scales import N_BINS, Axis, count_bins, limits_of, running_median, short_number
 
 WIDTH, HEIGHT = 300.0, 118.0
 LEFT, RIGHT, TOP, BOTTOM = 34.0, 6.0, 8.0, 20.0
-N_BINS = 28
 N_PLAIN_DOTS = 60
 
 _FRAME = Markup('<svg class="chart" viewBox="0 0 {w:.0f} {h:.0f}" role="img" aria-label="{label}">{body}</svg>')
@@ -42,15 +41,6 @@ def draw_histogram(values: Sequence[float], *, label: str, unit: str) -> Markup:
     )
     body = _y_ticks(y, whole=True) + Markup('<path class="bars" d="{}"/>').format(bars) + _x_ticks(x, unit)
     return _FRAME.format(w=WIDTH, h=HEIGHT, label=label, body=body)
-
-
-def count_bins(values: Sequence[float], low: float, high: float, n_bins: int) -> list[int]:
-    """Count values in equal bins; those outside count in the first and last."""
-    counts = [0] * n_bins
-    for value in values:
-        place = int((value - low) / (high - low) * n_bins)
-        counts[min(max(place, 0), n_bins - 1)] += 1
-    return counts
 
 
 def draw_curve(

@@ -9,7 +9,6 @@ from markupsafe import Markup
 from icestream.io.blocks import from_block
 from icestream.observe.answers import StepSummary, StoredRecord
 from icestream.observe.motion_field import MOST_POINTS, draw_arrows, local_arrows
-from icestream.observe.order import inputs_of
 from icestream.observe.panels import Artist, Newest
 from icestream.observe.pictures import Picture
 from icestream.observe.values import Told, field_at, tell
@@ -100,7 +99,7 @@ def _image_step(artist: Artist, steps: Sequence[StepSummary], user: StepSummary 
     for name in above:
         if name in with_image:
             return by_name[name]
-        above.extend(step for step, _ in inputs_of(artist.view.session.document, name) if step not in above)
+        above.extend(step for step in artist.view.inputs(name) if step not in above)
     return by_name[with_image[-1]] if with_image else None
 
 

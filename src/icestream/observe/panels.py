@@ -10,12 +10,19 @@ from markupsafe import Markup
 from icestream.observe.answers import StepSummary
 from icestream.observe.catalog import Catalog
 from icestream.observe.charts import draw_curve, draw_histogram, draw_series
+from icestream.observe.measured import read_paths
 from icestream.observe.motion_field import draw_path
 from icestream.observe.pictures import Picture, PictureEmbedder
 from icestream.observe.queries import SessionView
+<<<<<<< HEAD
 from icestream.observe.sampling import Series, add_up_counts, read_fields, read_weights
 from icestream.observe.values import WEIGHT, Told, combine, field_at, holds, paths_of, sentence_of, series_of, tell, unit_in
 from icestream.records.shown import Card, Curve, Measure, Number, Panel, Path, Tally, Text
+=======
+from icestream.observe.sampling import Series
+from icestream.observe.values import Told, combine, field_at, holds, paths_of, sentence_of, series_of, tell, unit_in
+from icestream.records.shown import Card, Curve, Measure, Number, Panel, Path, Text
+>>>>>>> web
 
 _MOST_VERSIONS = 200
 
@@ -140,13 +147,7 @@ class Artist:
 
     def series(self, step: StepSummary, numbers: Sequence[Number]) -> dict[str, Series]:
         """Return path → series of what a step has stored; nothing before its first run."""
-        paths = tuple(dict.fromkeys(path for one in numbers for path in paths_of(one)))
-        with self.view.reading() as connection:
-            if connection is None or step.revision_id is None or not paths:
-                return {}
-            fields = tuple(path for path in paths if path != WEIGHT)
-            found = read_fields(connection, step.revision_id, fields) if fields else {}
-            return found if len(fields) == len(paths) else {**found, WEIGHT: read_weights(connection, step.revision_id)}
+        return read_paths(self.view, step, numbers)
 
     def _versions(self, step: StepSummary, numbers: Sequence[Number]) -> tuple[Newest | None, dict[str, Series]]:
         """Return the newest version of a whole, and path → series along its versions."""

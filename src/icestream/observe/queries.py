@@ -8,6 +8,7 @@ session. Questions about recent work use the change sequence (rows are inserted 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, Engine, inspect, select
 from sqlalchemy.exc import DBAPIError
@@ -19,6 +20,7 @@ from icestream.flow.storage.session import Session
 from icestream.flow.storage.store_trouble import explain
 from icestream.observe import activity, failures, people, revisions, stored, summary, tracing
 from icestream.observe.answers import (
+    Arrivals,
     Change,
     FailedItem,
     NoticeRow,
@@ -31,7 +33,7 @@ from icestream.observe.answers import (
 )
 from icestream.observe.catalog import Catalog, read_catalog
 from icestream.observe.lineage import Lineage, read_lineage
-from icestream.observe.order import ActiveRevision, active_revisions, workflow_order
+from icestream.observe.order import ActiveRevision, active_revisions, inputs_of, workflow_order
 from icestream.observe.tracing import Trace
 
 RECENT_MINUTES = 10.0
@@ -52,6 +54,11 @@ class SessionView:
             if connection is None:
                 return summary.empty_overview(self.session)
             return summary.read_overview(connection, self.session, self.revisions(connection))
+
+    def arrivals(self) -> Arrivals:
+        """Return the newest exposure, and how fast they come."""
+        with self.reading() as connection:
+            return Arrivals() if connection is None else summary.read_arrivals(connection)
 
     def steps(self, *, recent_minutes: float = RECENT_MINUTES) -> list[StepSummary]:
         """Return all steps in workflow order, with counts, pace and the state of their streams."""
@@ -75,6 +82,10 @@ class SessionView:
         """Return how often each step failed (or rejected) for which reason, the most frequent first."""
         with self.reading() as connection:
             return [] if connection is None else failures.count_reasons(connection, self._chosen(connection, None), status)
+
+    def grouped_reasons(self, status: str) -> list[ReasonCount]:
+        """Return the same, those of a step together that differ in numbers alone."""
+        return failures.group_reasons(self.reasons(status))
 
     def trace(self, name_or_unit: str) -> Trace:
         """Return everything that is known about one exposure.
@@ -161,6 +172,11 @@ class SessionView:
         with self.reading() as connection:
             return [] if connection is None else activity.read_changes(connection, seq, limit=limit)
 
+    def pulse(self) -> activity.Pulse:
+        """Return by what a watcher sees that the session has changed."""
+        with self.reading() as connection:
+            return activity.Pulse() if connection is None else activity.read_pulse(connection)
+
     @contextmanager
     def reading(self) -> Iterator[Connection | None]:
         """Give a connection for one short transaction, or None while there is no store yet.
@@ -183,6 +199,15 @@ class SessionView:
                 yield connection if _is_ready(connection, str(location)) else None
         except DBAPIError as error:
             raise explain(location, error, "cannot be read as a store") from error
+
+    def inputs(self, step: str) -> list[str]:
+        """Return the steps that a step reads from, each once."""
+        return list(dict.fromkeys(above for above, _ in inputs_of(self.session.document, step)))
+
+    def result(self, key: str) -> tuple[str, dict[str, Any]] | None:
+        """Return the type and the fields of the record that a key stands for."""
+        with self.reading() as connection:
+            return None if connection is None else stored.read_result(connection, key)
 
     def close(self) -> None:
         """Let the store go."""

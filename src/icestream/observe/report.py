@@ -22,7 +22,6 @@ from icestream.observe.answers import FailedItem, NoticeRow, Overview, ReasonCou
 from icestream.observe.catalog import Catalog
 from icestream.observe.charts import draw_share
 from icestream.observe.conditions import Condition, read_conditions
-from icestream.observe.failures import group_reasons
 from icestream.observe.gallery import GallerySection, RecentImage, gallery_sections, recent_images
 from icestream.observe.panels import Artist, DrawnPanel, join_sentences
 from icestream.observe.people import AuditEntry, Decision
@@ -121,9 +120,9 @@ def gather(view: SessionView, *, refresh_s: float) -> ReportData:
         images=recent_images(artist, steps),
         galleries=gallery_sections(artist, steps),
         failed=tuple(view.failed(limit=MOST_LINES)),
-        failed_reasons=tuple(group_reasons(view.reasons("failed"))[:MOST_LINES]),
+        failed_reasons=tuple(view.grouped_reasons("failed")[:MOST_LINES]),
         rejected=tuple(view.rejected(limit=MOST_LINES)),
-        rejected_reasons=tuple(group_reasons(view.reasons("rejected"))[:MOST_LINES]),
+        rejected_reasons=tuple(view.grouped_reasons("rejected")[:MOST_LINES]),
         notices=tuple(view.notices(limit=MOST_LINES)),
         audit=tuple(reversed(view.history(limit=MOST_LINES))),
         decisions=tuple(view.decisions()[-MOST_LINES:]),
@@ -179,15 +178,8 @@ def _mark_newest(panel: DrawnPanel, own: Mapping[tuple[str, str], str]) -> Drawn
 
 
 def _headlines(catalog: Catalog, steps: Sequence[StepSummary], panels: Sequence[DrawnPanel]) -> tuple[Figure, ...]:
-    """Return the figures that types of record declare; of those with the same label, one of the highest rank."""
-    chosen: dict[str, tuple[Headline, StepSummary]] = {}
-    for step in steps:
-        for one in catalog.shown(step.records.get("out")).headlines:
-            known = chosen.get(one.label)
-            first_stays = one.of == "median" and known is not None and one.rank <= known[0].rank
-            if not first_stays and (known is None or one.rank >= known[0].rank):
-                chosen[one.label] = (one, step)
-    figures = [_figure(one, step, panels) for one, step in sorted(chosen.values(), key=lambda pair: pair[0].place)]
+    """Return the figures that types of record declare."""
+    figures = [_figure(one, step, panels) for one, step in catalog.headlines(steps)]
     return tuple(figure for figure in figures if figure is not None)
 
 

@@ -5,6 +5,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+N_BINS = 28
+"""A histogram has so many bins."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -51,6 +54,15 @@ def limits_of(values: Sequence[float], *, margin: float = 0.06) -> tuple[float, 
         return low, high
     pad = margin * (high - low)
     return (0.0 if low >= 0 > low - pad else low - pad), high + pad
+
+
+def count_bins(values: Sequence[float], low: float, high: float, n_bins: int) -> list[int]:
+    """Count values in equal bins; those outside count in the first and last."""
+    counts = [0] * n_bins
+    for value in values:
+        place = int((value - low) / (high - low) * n_bins)
+        counts[min(max(place, 0), n_bins - 1)] += 1
+    return counts
 
 
 def running_median(values: Sequence[float], *, width: int) -> list[float]:

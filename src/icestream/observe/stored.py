@@ -109,6 +109,14 @@ def _join_results(connection: Connection, page: list[RowMapping], output: str, r
     ]
 
 
+def read_result(connection: Connection, key: str) -> tuple[str, dict[str, Any]] | None:
+    """Return the type and the fields of the record that a key stands for."""
+    table, catalog = schema.result, read_catalog(connection)
+    columns = (table.c.record_type, table.c.record_version, table.c.record)
+    row = connection.execute(select(*columns).where(table.c.key == key)).mappings().first()
+    return None if row is None else (catalog.name_of(row["record_type"]), catalog.fields(row))
+
+
 def _load_block(reading: Reading, key: str) -> bytes | None:
     with reading() as connection:
         if connection is None:

@@ -13,11 +13,16 @@ from icestream.flow.storage import schema
 from icestream.flow.storage.claiming import is_alive, read_runner_row
 from icestream.flow.storage.dialects import columns_there, outcome_rowid
 from icestream.flow.storage.session import Session
-from icestream.observe.answers import Counts, Marks, Overview, Pace, RunnerState, StepSummary
+from icestream.observe.answers import Arrivals, Counts, Marks, Overview, Pace, RunnerState, StepSummary
 from icestream.observe.catalog import Catalog, read_catalog
 from icestream.observe.order import ActiveRevision, works_on_exposures
-from icestream.observe.pace import median_cost, read_clock, read_paces
+from icestream.observe.pace import LEAST_SPAN_S, median_cost, read_clock, read_paces
 from icestream.observe.people import read_marks, read_pause
+
+ARRIVALS_S = 3600.0
+"""The rate of arrivals is that of so long before the newest exposure."""
+
+MOST_ARRIVALS = 2000
 
 _Stream = tuple[Literal["open", "closed"], str]
 
@@ -75,6 +80,21 @@ def is_suspended(pid: int) -> bool:
 def count_exposures(connection: Connection) -> int:
     """Count the exposures of the session."""
     return int(connection.execute(select(func.count()).select_from(schema.exposure)).scalar_one())
+
+
+def read_arrivals(connection: Connection) -> Arrivals:
+    """Look at the newest exposures; the cost does not grow with the session."""
+    table = schema.exposure
+    newest = connection.execute(
+        select(table.c.name, table.c.arrived_at).order_by(table.c.ordinal.desc()).limit(MOST_ARRIVALS)
+    ).all()
+    if not newest:
+        return Arrivals()
+    last = max(row.arrived_at for row in newest)
+    recent = [row.arrived_at for row in newest if row.arrived_at > last - ARRIVALS_S]
+    span_s = last - min(recent)
+    per_hour = (len(recent) - 1) / span_s * 3600 if span_s >= LEAST_SPAN_S else None
+    return Arrivals(newest[0].name, last, per_hour)
 
 
 def read_counts(connection: Connection, revisions: dict[str, ActiveRevision]) -> dict[int, dict[str, int]]:

@@ -1,0 +1,60 @@
+"""The address through which people act. An action is a command row in the store, as from the command line."""
+
+import json
+import threading
+from collections import defaultdict
+from typing import Literal
+
+from fastapi import APIRouter, HTTPException
+from pydantic import BaseModel, ConfigDict, Field
+
+from icestream.flow.commands.client import runner_lives
+from icestream.flow.commands.requests import Command, read_command
+from icestream.flow.runner.answering import submit
+from icestream.web.site import Answer, Operating, SessionName, ThisSite
+
+PATIENCE_S = 10.0
+
+Kind = Literal["pause", "resume", "stop", "close", "reopen", "release", "continue", "retry", "override"]
+
+router = APIRouter(prefix="/api/v1/sessions", tags=["actions"])
+_LOCKS: dict[str, threading.Lock] = defaultdict(threading.Lock)
+
+
+class Action(BaseModel):
+    """What is asked of a session: a command and what it takes, under the names that the history shows."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Kind
+    arguments: dict[str, str | bool | None] = Field(default_factory=dict, max_length=8)
+
+    def command(self) -> Command:
+        """Return the command.
+
+        Raises
+        ------
+        SessionError
+            Its arguments are not what it takes.
+        """
+        return read_command(self.kind, json.dumps(self.arguments))
+
+
+class ActionAnswer(Answer):
+    """What became of an action; ``asked`` while the runner has not answered yet."""
+
+    number: int
+    state: Literal["done", "refused", "asked"]
+    text: str
+
+
+@router.post("/{session}/actions", summary="Ask a session for something; recorded with the name of who asks")
+def act(session: SessionName, action: Action, site: ThisSite, caller: Operating) -> ActionAnswer:
+    """Ask a session for something. Where no runner is alive, this process carries it out."""
+    command, opened = action.command(), site.places.open(session)
+    if action.kind == "stop" and not runner_lives(opened):
+        raise HTTPException(409, "the session is not running, so there is nothing to stop")
+    with _LOCKS[str(opened.folder)]:
+        answer = submit(opened, command, author=caller.person.name, settings=site.settings, patience_s=PATIENCE_S)
+    site.live.forget(session)
+    return ActionAnswer.model_validate(answer)

@@ -1,0 +1,58 @@
+"""The application, put together: the interface under ``/api/v1``, the pages, and the guard before both."""
+
+from pathlib import Path
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import FileResponse, JSONResponse
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from icestream import __version__
+from icestream.errors import IcestreamError, StoreUnavailable
+from icestream.web import acting, details, reading, signing_in, streams
+from icestream.web.guard import Guard, OwnNames
+from icestream.web.places import NotThere
+from icestream.web.site import Site
+
+STATIC = Path(__file__).parent / "static"
+
+_DESCRIPTION = """Everything that the pages show, and everything that they do. Send a token as `Authorization: Bearer TOKEN`.
+Within version 1, fields and addresses are added and never taken away or given another meaning."""
+
+
+def make_api(site: Site) -> FastAPI:
+    """Return the interface and the pages, without their guard."""
+    api = FastAPI(
+        title="icestream",
+        version=__version__,
+        description=_DESCRIPTION,
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+    )
+    api.state.site = site
+    for routes in (signing_in.router, reading.router, details.router, acting.router, streams.router):
+        api.include_router(routes)
+    api.add_exception_handler(IcestreamError, _say_what_is_wrong)
+
+    @api.get("/api/{_:path}", include_in_schema=False)
+    def nothing() -> None:
+        raise HTTPException(404, "there is no such address; /api/v1/openapi.json lists them")
+
+    api.mount("/static", StaticFiles(directory=STATIC, follow_symlink=False), name="static")
+
+    @api.get("/{_:path}", include_in_schema=False)
+    def page() -> FileResponse:
+        return FileResponse(STATIC / "index.html")
+
+    return api
+
+
+def make_app(site: Site, names: frozenset[str]) -> ASGIApp:
+    """Return the application as a server runs it."""
+    return Guard(make_api(site), callers=site.callers, names=OwnNames(names))
+
+
+async def _say_what_is_wrong(_request: Request, error: Exception) -> JSONResponse:
+    status = 404 if isinstance(error, NotThere) else 503 if isinstance(error, StoreUnavailable) else 400
+    return JSONResponse({"detail": str(error)}, status_code=status)

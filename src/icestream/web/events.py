@@ -1,0 +1,128 @@
+"""Telling browsers that a session has changed: one look at the store for all who watch it, and a word to each of them."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from icestream.errors import SessionError
+
+LOOK_S = 0.4
+QUIET_S = 15.0
+"""So often a stream says that it lives, if nothing else is to be said."""
+SLOWEST_S = 30.0
+"""A browser that takes nothing for so long is let go."""
+MOST_STREAMS = 1000
+
+Told = dict[str, int | str | None]
+Look = Callable[[], Told]
+
+
+@dataclass
+class Watcher:
+    """Looks at one thing while anybody watches it; a slow browser misses nothing, since only the newest state counts."""
+
+    look: Look
+    told: Told | None = None
+    waiting: set[asyncio.Event] = field(default_factory=set)
+    task: asyncio.Task[None] | None = None
+
+    def join(self) -> asyncio.Event:
+        """Begin to watch; the event is set whenever something is to be told, and at once if something is known."""
+        bell = asyncio.Event()
+        self.waiting.add(bell)
+        if self.told is not None:
+            bell.set()
+        if self.task is None or self.task.done():
+            self.told = None
+            self.task = asyncio.create_task(self._watch())
+        return bell
+
+    def leave(self, bell: asyncio.Event) -> None:
+        """Stop watching."""
+        self.waiting.discard(bell)
+
+    async def _watch(self) -> None:
+        while self.waiting:
+            told: Told
+            try:
+                told = await run_in_threadpool(self.look)
+            except (SessionError, OSError) as error:
+                told = {"trouble": str(error)}
+            if told != self.told:
+                self.told = told
+                for bell in self.waiting:
+                    bell.set()
+            await asyncio.sleep(LOOK_S)
+
+
+@dataclass
+class Watchers:
+    """All that is watched."""
+
+    n_streams: int = 0
+    _known: dict[str, Watcher] = field(default_factory=dict)
+
+    def watch(self, name: str, look: Look) -> Watcher:
+        """Return the watcher of something; those that nobody needs any more are forgotten."""
+        self._known = {one: watcher for one, watcher in self._known.items() if watcher.waiting}
+        return self._known.setdefault(name, Watcher(look))
+
+    @property
+    def full(self) -> bool:
+        """Tell whether no further stream is taken."""
+        return self.n_streams >= MOST_STREAMS
+
+
+class EventStream(Response):
+    """Server-sent events of a watcher, until the browser leaves or takes nothing any more."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, watchers: Watchers, watcher: Watcher, still_welcome: Callable[[], bool]) -> None:
+        super().__init__(headers={"x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._watchers, self._watcher, self._still_welcome = watchers, watcher, still_welcome
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one browser."""
+        bell = self._watcher.join()
+        self._watchers.n_streams += 1
+        leaving = asyncio.create_task(_left(receive))
+        speaking = asyncio.create_task(self._speak(send, bell))
+        try:
+            await asyncio.wait((leaving, speaking), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._watcher.leave(bell)
+            self._watchers.n_streams -= 1
+            for task in (leaving, speaking):
+                task.cancel()
+                with suppress(asyncio.CancelledError, TimeoutError, OSError):
+                    await task
+
+    async def _speak(self, send: Send, bell: asyncio.Event) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await _say(send, "retry: 2000\n\n")
+        while self._still_welcome():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(bell.wait(), QUIET_S)
+            if bell.is_set():
+                bell.clear()
+                told = self._watcher.told or {}
+                await _say(send, f"id: {told.get('seq', 0)}\nevent: change\ndata: {json.dumps(told)}\n\n")
+            else:
+                await _say(send, ": quiet\n\n")
+
+
+async def _say(send: Callable[[dict[str, object]], Awaitable[None]], text: str) -> None:
+    await asyncio.wait_for(send({"type": "http.response.body", "body": text.encode(), "more_body": True}), SLOWEST_S)
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

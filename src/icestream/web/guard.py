@@ -1,0 +1,157 @@
+"""What every request must be before anything else looks at it, and what every answer says to the browser.
+
+A name that is not ours in ``Host`` is how a page on the internet reaches a server on this machine (DNS rebinding); an address is
+harmless, because no name can be made to mean it. What changes something must come from our own page: it has our origin, JSON,
+which no form of another page can send, and a text that only our page knows.
+"""
+
+import hmac
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from icestream.errors import SessionError
+from icestream.web.callers import Caller, Callers
+
+API = "/api/"
+LARGEST_BODY_BYTES = 64 * 1024
+LONGEST_ADDRESS = 8 * 1024
+CSRF_HEADER = "x-icestream-csrf"
+WITHOUT_SIGNING_IN = frozenset({"/api/v1/me", "/api/v1/sign-in"})
+_SAFE = frozenset({"GET", "HEAD"})
+
+HEADERS: Mapping[str, str] = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; font-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), microphone=(), geolocation=()",
+}
+
+
+@dataclass(frozen=True)
+class Refusal(Exception):
+    """A request that goes no further: with which status, and why."""
+
+    status: int
+    why: str
+
+
+@dataclass(frozen=True)
+class OwnNames:
+    """The names under which this server is asked for; any address is one."""
+
+    names: frozenset[str] = frozenset({"localhost"})
+
+    def __contains__(self, host: str) -> bool:
+        name = host.lower()
+        bare = name[1:].partition("]")[0] if name.startswith("[") else name.rpartition(":")[0] or name
+        try:
+            ip_address(bare)
+        except ValueError:
+            return bare.rstrip(".") in self.names
+        return True
+
+
+class Guard:
+    """Refuses what is no proper request, says who sends it, and adds headers to what is answered."""
+
+    def __init__(self, app: ASGIApp, *, callers: Callers, names: OwnNames) -> None:
+        self._app, self._callers, self._names = app, callers, names
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers[name] = value
+                headers.setdefault("cache-control", "no-store" if scope["path"].startswith(API) else "no-cache")
+            await send(message)
+
+        try:
+            caller = self._check(scope)
+            scope.setdefault("state", {})["caller"] = caller
+            receive = receive if scope["method"] in _SAFE else await _read_body(receive)
+        except Refusal as refusal:
+            await _refuse(refusal, send_with_headers)
+            return
+        await self._app(scope, receive, send_with_headers)
+
+    def _check(self, scope: Scope) -> Caller | None:
+        headers, path, method = Headers(scope=scope), scope["path"], scope["method"]
+        host = headers.get("host", "")
+        if headers.getlist("host") != [host] or host not in self._names:
+            raise Refusal(421, f"this server is not called {host[:200]!r}; `icestream serve --name` gives it further names")
+        if len(scope["raw_path"]) + len(scope["query_string"]) > LONGEST_ADDRESS:
+            raise Refusal(414, f"the address is longer than {LONGEST_ADDRESS} characters")
+        if not path.startswith(API):
+            if method not in _SAFE:
+                raise Refusal(405, "pages are only read")
+            return None
+        if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+            raise Refusal(403, "another site's page asks for this")
+        try:
+            caller = self._callers.identify(headers)
+        except SessionError as error:
+            raise Refusal(503, f"nobody can be let in: {error}") from None
+        if caller is None and path not in WITHOUT_SIGNING_IN:
+            raise Refusal(401, "sign in, or send a token as `Authorization: Bearer …`")
+        if method not in _SAFE:
+            _check_change(headers, host, None if path in WITHOUT_SIGNING_IN else caller)
+        return caller
+
+
+def _check_change(headers: Headers, host: str, caller: Caller | None) -> None:
+    origin = headers.get("origin")
+    if origin is not None and origin.partition("://")[2].lower() != host.lower():
+        raise Refusal(403, "another site's page asks for a change")
+    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Refusal(415, "what is sent must be application/json")
+    length = headers.get("content-length", "0")
+    if not length.isdecimal() or int(length) > LARGEST_BODY_BYTES:
+        raise Refusal(413, f"what is sent may have {LARGEST_BODY_BYTES} bytes")
+    if caller is not None and caller.csrf is not None:
+        given = headers.get(CSRF_HEADER, "").encode()
+        if not hmac.compare_digest(given, caller.csrf.encode()):
+            raise Refusal(403, f"the header {CSRF_HEADER} is missing or wrong; /api/v1/me says what it must be")
+
+
+async def _read_body(receive: Receive) -> Receive:
+    """Read what is sent, whatever its length is said to be, and give it on as one message."""
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > LARGEST_BODY_BYTES:
+            raise Refusal(413, f"what is sent may have {LARGEST_BODY_BYTES} bytes")
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            break
+    whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_whole() -> Message:
+        return whole.pop() if whole else await receive()
+
+    return receive_whole
+
+
+async def _refuse(refusal: Refusal, send: Send) -> None:
+    body = json.dumps({"detail": refusal.why}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers += [(b"www-authenticate", b"Bearer")] if refusal.status == 401 else []
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,92 @@
+"""What has been read of sessions, kept while nothing changes, so that many browsers cost as much as one."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from icestream.observe.activity import Pulse
+from icestream.observe.queries import SessionView, open_view
+from icestream.web.places import Places
+
+Found = TypeVar("Found")
+
+KEPT_S = 5.0
+"""Rates and ages change although nothing happens: so long an answer stands at most."""
+
+SHARE = 4.0
+"""An answer that took one second to read stands for so many, however much changes: reading must not slow down the runner."""
+
+MOST_S = 2.0
+MOST_ANSWERS = 256
+
+
+@dataclass
+class _Answer:
+    """One answer, and what it was read from."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    session: object = None
+    pulse: Pulse = field(default_factory=Pulse)
+    at: float = float("-inf")
+    stands_s: float = 0.0
+    value: Any = None
+
+
+@dataclass
+class Live:
+    """Reads sessions for many at once."""
+
+    places: Places
+    clock: Callable[[], float] = time.monotonic
+    _answers: dict[tuple[str, str], _Answer] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def read(self, name: str, what: str, read: Callable[[SessionView], Found]) -> tuple[Found, Pulse]:
+        """Return an answer, and the pulse of the session when it was read.
+
+        ``what`` is everything that the answer depends on beside the session.
+
+        Raises
+        ------
+        UnknownSession
+            No session is called so.
+        SessionError
+            It cannot be read.
+        """
+        session = self.places.open(name)
+        answer = self._answer(name, what)
+        with answer.lock, open_view(session) as view:
+            pulse = view.pulse()
+            if not self._stands(answer, session, pulse):
+                began = self.clock()
+                answer.value = read(view)
+                answer.session, answer.pulse, answer.at = session, pulse, self.clock()
+                answer.stands_s = min(MOST_S, SHARE * (answer.at - began))
+            found: Found = answer.value
+            return found, answer.pulse
+
+    def pulse(self, name: str) -> Pulse:
+        """Return by what a watcher sees that a session has changed."""
+        with open_view(self.places.open(name)) as view:
+            return view.pulse()
+
+    def forget(self, name: str) -> None:
+        """Read a session again for the next who asks: whoever has just acted wants to see what came of it."""
+        with self._lock:
+            for key in [key for key in self._answers if key[0] == name]:
+                del self._answers[key]
+
+    def _stands(self, answer: _Answer, session: object, pulse: Pulse) -> bool:
+        age_s = self.clock() - answer.at
+        same = answer.pulse == pulse and age_s < KEPT_S
+        return answer.session is session and (same or age_s < answer.stands_s)
+
+    def _answer(self, name: str, what: str) -> _Answer:
+        with self._lock:
+            answer = self._answers.pop((name, what), None) or _Answer()
+            self._answers[name, what] = answer  # the newest one last
+            while len(self._answers) > MOST_ANSWERS:
+                del self._answers[next(iter(self._answers))]
+            return answer

@@ -1,0 +1,135 @@
+"""Running the application: where it listens, under which names, and that it never stands open on a network."""
+
+import logging
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+from pathlib import Path
+
+import uvicorn
+
+from icestream.account import user_name
+from icestream.errors import SessionError
+from icestream.settings import Settings
+from icestream.web.access import AccessFile
+from icestream.web.app import make_app
+from icestream.web.callers import Callers
+from icestream.web.places import Places
+from icestream.web.site import Site
+
+ACCESS_FILE = "web-access.json"
+PORT = 8765
+CLOSING_S = 3
+MOST_CONNECTIONS = 2000
+WAITING = 256
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Where the server listens; ``names`` are further names under which people ask for it."""
+
+    host: str = "127.0.0.1"
+    port: int = PORT
+    names: tuple[str, ...] = ()
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @property
+    def local(self) -> bool:
+        """Tell whether only this machine can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def own_names(self) -> frozenset[str]:
+        """The names that a request may ask for."""
+        mine = () if self.local else (socket.gethostname(), socket.getfqdn(), self.host)
+        return frozenset(name.lower() for name in ("localhost", *mine, *self.names))
+
+    @property
+    def address(self) -> str:
+        """What a person types into a browser."""
+        scheme = "http" if self.certificate is None else "https"
+        anywhere = self.host in ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
+        host = self.names[0] if self.names else socket.gethostname() if anywhere else self.host
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}/"
+
+
+def access_file(settings: Settings) -> AccessFile:
+    """Return the file that says who may sign in on this machine."""
+    return AccessFile(settings.state / ACCESS_FILE)
+
+
+def check_listening(listening: Listening, access: AccessFile) -> None:
+    """Refuse to stand open on a network.
+
+    Raises
+    ------
+    SessionError
+        Others could reach the server, and nobody has a password or token; or half of what TLS needs is missing.
+    """
+    if not listening.local and not access.grants():
+        raise SessionError(
+            f"--host {listening.host}: others can reach this address, and nobody has a password yet; "
+            "give yourself one with `icestream access NAME`, or a token to a script with `icestream access NAME --token`"
+        )
+    if (listening.certificate is None) != (listening.key is None):
+        raise SessionError("TLS needs both a certificate and its key: give --certificate and --key")
+    for path in (listening.certificate, listening.key):
+        if path is not None and not path.is_file():
+            raise SessionError(f"{path}: is no file")
+
+
+def serve(places: Places, listening: Listening, settings: Settings, *, on_ready: Callable[[str], None]) -> None:
+    """Serve until interrupted; ``on_ready`` is told the address. Runners are processes of their own and go on.
+
+    Raises
+    ------
+    SessionError
+        See `check_listening`; or the port is taken.
+    """
+    access = access_file(settings)
+    check_listening(listening, access)
+    callers = Callers(access, owner=user_name(), local=listening.local)
+    app = make_app(Site(places, callers, settings), listening.own_names)
+    config = uvicorn.Config(
+        app,
+        host=listening.host,
+        port=listening.port,
+        log_level=logging.WARNING,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="off",
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_graceful_shutdown=CLOSING_S,
+        ssl_certfile=None if listening.certificate is None else str(listening.certificate),
+        ssl_keyfile=None if listening.key is None else str(listening.key),
+    )
+    with _bound(listening) as listener:
+        on_ready(replace(listening, port=listener.getsockname()[1]).address)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _bound(listening: Listening) -> socket.socket:
+    """Return a socket at the wanted address; a port that is taken is said in words rather than in a log."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            listening.host, listening.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(WAITING)  # whoever comes before the application is ready waits for it
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise SessionError(f"cannot listen at {listening.host}, port {listening.port}: {error.strerror}") from None
+    return listener

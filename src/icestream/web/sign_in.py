@@ -1,0 +1,94 @@
+"""Signing in: sessions of browsers, which are known by a random cookie, and a brake on guessing passwords."""
+
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+IDLE_S = 12 * 3600.0
+LIFE_S = 7 * 24 * 3600.0
+MOST_SESSIONS = 10_000
+FREE_TRIES = 5
+LONGEST_WAIT_S = 900.0
+LONGEST_WAIT_FOR_A_NAME_S = 30.0
+"""A name waits less than an address: nobody shall keep another person out for long."""
+MOST_REMEMBERED = 10_000
+FORGOTTEN_AFTER_S = 3600.0
+
+
+@dataclass
+class SignedIn:
+    """A browser in which somebody has signed in."""
+
+    name: str
+    csrf: str
+    since: float
+    used: float
+
+
+@dataclass
+class BrowserSessions:
+    """Cookie → who has signed in; kept in memory, so that a restart of the server signs everybody out."""
+
+    clock: Callable[[], float] = time.monotonic
+    _known: "OrderedDict[str, SignedIn]" = field(default_factory=OrderedDict)
+
+    def begin(self, name: str) -> tuple[str, SignedIn]:
+        """Return a new cookie, and what it stands for; the oldest one ends where there are too many."""
+        now = self.clock()
+        cookie, signed_in = secrets.token_urlsafe(32), SignedIn(name, secrets.token_urlsafe(32), now, now)
+        self._known[cookie] = signed_in
+        if len(self._known) > MOST_SESSIONS:
+            self._known.popitem(last=False)
+        return cookie, signed_in
+
+    def find(self, cookie: str | None) -> SignedIn | None:
+        """Return what a cookie stands for; one that nobody was given, or that is too old, stands for nothing."""
+        found = None if cookie is None else self._known.get(cookie)
+        if cookie is None or found is None:
+            return None
+        now = self.clock()
+        if now - found.used > IDLE_S or now - found.since > LIFE_S:
+            self.end(cookie)
+            return None
+        found.used = now
+        return found
+
+    def end(self, cookie: str | None) -> None:
+        """Sign out."""
+        if cookie is not None:
+            self._known.pop(cookie, None)
+
+
+@dataclass
+class Brake:
+    """After `FREE_TRIES` wrong passwords, each further one makes an address, and a name, wait twice as long."""
+
+    clock: Callable[[], float] = time.monotonic
+    _wrong: "OrderedDict[tuple[str, str], tuple[int, float]]" = field(default_factory=OrderedDict)
+
+    def wait_s(self, address: str, name: str) -> float:
+        """Return for how long no try is accepted."""
+        longest = {("address", address): LONGEST_WAIT_S, ("name", name): LONGEST_WAIT_FOR_A_NAME_S}
+        return max(self._wait_s(key, limit) for key, limit in longest.items())
+
+    def failed(self, address: str, name: str) -> None:
+        """Note a wrong password."""
+        for key in (("address", address), ("name", name)):
+            count, at = self._wrong.pop(key, (0, 0.0))
+            forgotten = self.clock() - at > FORGOTTEN_AFTER_S
+            self._wrong[key] = (1 if forgotten else count + 1, self.clock())
+        while len(self._wrong) > MOST_REMEMBERED:
+            self._wrong.popitem(last=False)
+
+    def passed(self, address: str, name: str) -> None:
+        """Forget wrong passwords after a right one."""
+        for key in (("address", address), ("name", name)):
+            self._wrong.pop(key, None)
+
+    def _wait_s(self, key: tuple[str, str], limit_s: float) -> float:
+        count, at = self._wrong.get(key, (0, 0.0))
+        if count < FREE_TRIES:
+            return 0.0
+        return max(0.0, at + min(limit_s, 2.0 ** min(count - FREE_TRIES, 20)) - self.clock())

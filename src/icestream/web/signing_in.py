@@ -1,0 +1,86 @@
+"""The addresses that say who asks, and through which people sign in and out."""
+
+import threading
+
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from pydantic import BaseModel, ConfigDict
+from starlette.datastructures import Headers
+
+from icestream import __version__
+from icestream.web.callers import COOKIE, COOKIE_LIFE_S, Caller, cookie_in
+from icestream.web.site import Answer, Site, ThisSite, caller_of
+
+CHECKING_AT_ONCE = 2
+"""So many passwords are checked at a time: each takes a core and much memory."""
+
+router = APIRouter(prefix="/api/v1", tags=["people"])
+
+
+class Me(Answer):
+    """Who asks, and what must be sent along with a change; nobody, where somebody must sign in first."""
+
+    name: str | None
+    role: str | None
+    csrf: str | None
+    sign_in: bool
+    """People sign in here."""
+    single: str | None
+    """The only session that is served, if it is one."""
+    version: str
+
+
+class SignIn(BaseModel):
+    """A name and a password."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    password: str
+
+
+_CHECKING = threading.Semaphore(CHECKING_AT_ONCE)
+
+
+@router.get("/me", summary="Who asks, and what a change must carry")
+def me(site: ThisSite, request: Request) -> Me:
+    """Say who asks."""
+    return _describe(site, request.state.caller)
+
+
+@router.post("/sign-in", summary="Sign in with a name and a password; the answer sets a cookie")
+def sign_in(given: SignIn, site: ThisSite, request: Request, response: Response) -> Me:
+    """Sign in."""
+    address, brake = "unknown" if request.client is None else request.client.host, site.callers.brake
+    with _CHECKING:
+        wait_s = brake.wait_s(address, given.name)
+        if wait_s > 0:
+            again = f"{wait_s:.0f}"
+            raise HTTPException(429, f"too many wrong passwords; try again in {again} s", {"Retry-After": again})
+        found = site.callers.sign_in(given.name, given.password)
+        (brake.failed if found is None else brake.passed)(address, given.name)
+    if found is None:
+        raise HTTPException(401, "the name or the password is wrong")
+    cookie = found[0]
+    secure = request.url.scheme == "https"
+    response.set_cookie(COOKIE, cookie, max_age=COOKIE_LIFE_S, httponly=True, samesite="strict", secure=secure, path="/")
+    return _describe(site, site.callers.identify(Headers({"cookie": f"{COOKIE}={cookie}"})))
+
+
+@router.post("/sign-out", summary="Sign out", status_code=204, dependencies=[Depends(caller_of)])
+def sign_out(site: ThisSite, request: Request) -> Response:
+    """Sign out."""
+    site.callers.browsers.end(cookie_in(request.headers))
+    response = Response(status_code=204)
+    response.delete_cookie(COOKIE, httponly=True, samesite="strict", path="/")
+    return response
+
+
+def _describe(site: Site, caller: Caller | None) -> Me:
+    return Me(
+        name=None if caller is None else caller.person.name,
+        role=None if caller is None else caller.person.role,
+        csrf=None if caller is None else caller.csrf,
+        sign_in=not site.callers.everybody,
+        single=site.places.folder.name if caller is not None and site.places.single else None,
+        version=__version__,
+    )

@@ -1,0 +1,80 @@
+"""What all addresses of the interface share: the sessions, who asks, and what a request has said of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, TypeVar
+
+from fastapi import Depends, HTTPException, Request, Response
+from fastapi.params import Path as PathParameter
+from pydantic import BaseModel, ConfigDict
+
+from icestream.observe.queries import SessionView
+from icestream.settings import Settings
+from icestream.web.callers import Caller, Callers
+from icestream.web.events import Watchers
+from icestream.web.live import Live
+from icestream.web.places import Places
+
+SEQ_HEADER = "x-icestream-seq"
+"""The number in the change sequence to which an answer is complete."""
+
+PULSE_HEADER = "x-icestream-pulse"
+"""What the events call the state of the session that an answer shows."""
+
+Found = TypeVar("Found")
+
+SessionName = Annotated[str, PathParameter(max_length=255, description="Name of the session's folder")]
+ExposureName = Annotated[str, PathParameter(max_length=300, description="Name or id of an exposure")]
+
+
+class Answer(BaseModel):
+    """The root of all answers."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+
+@dataclass
+class Site:
+    """One running application."""
+
+    places: Places
+    callers: Callers
+    settings: Settings
+    live: Live = field(init=False)
+    watchers: Watchers = field(default_factory=Watchers)
+
+    def __post_init__(self) -> None:
+        self.live = Live(self.places)
+
+    def answer(self, response: Response, name: str, what: str, read: Callable[[SessionView], Found]) -> Found:
+        """Read something of a session, and say how new it is."""
+        found, pulse = self.live.read(name, what, read)
+        response.headers[SEQ_HEADER], response.headers[PULSE_HEADER] = str(pulse.seq), pulse.token
+        return found
+
+
+def site_of(request: Request) -> Site:
+    """Return the application that answers."""
+    site: Site = request.app.state.site
+    return site
+
+
+def caller_of(request: Request) -> Caller:
+    """Return who asks."""
+    caller: Caller | None = request.state.caller
+    if caller is None:
+        raise HTTPException(401, "sign in first")
+    return caller
+
+
+def operator_of(request: Request) -> Caller:
+    """Return who asks, if that person may change something."""
+    caller = caller_of(request)
+    if caller.person.role != "operate":
+        raise HTTPException(403, f"{caller.person.name} may look, not act")
+    return caller
+
+
+ThisSite = Annotated[Site, Depends(site_of)]
+Asking = Annotated[Caller, Depends(caller_of)]
+Operating = Annotated[Caller, Depends(operator_of)]

@@ -1,0 +1,53 @@
+// Asking the server. Every answer is JSON from /api/v1; a change carries the text that only this page was given.
+
+export const me = { name: null, role: null, csrf: null, sign_in: false, single: null, version: "" };
+export class Refused extends Error {
+  constructor(status, message) { super(message); this.status = status; }
+}
+
+let seen = null;
+export const seenPulse = () => seen;
+
+async function ask(address, options = {}) {
+  let response;
+  try {
+    response = await fetch(address, { credentials: "same-origin", ...options });
+  } catch {
+    throw new Refused(0, "the server does not answer");
+  }
+  const text = await response.text();
+  let body = null;
+  try { body = text ? JSON.parse(text) : null; } catch { body = { detail: text.slice(0, 300) }; }
+  if (!response.ok) {
+    const said = body?.detail;
+    const message = Array.isArray(said) ? said.map((one) => `${one.loc?.at(-1)}: ${one.msg}`).join("; ") : said;
+    throw new Refused(response.status, message ?? `the server answered ${response.status}`);
+  }
+  seen = response.headers.get("x-icestream-pulse") ?? seen;
+  return body;
+}
+
+export const api = (...parts) => "/api/v1/" + parts.map((part) => encodeURIComponent(part)).join("/");
+export const get = (address, signal) => ask(address, { signal });
+
+export const post = (address, body) =>
+  ask(address, {
+    method: "POST",
+    headers: { "content-type": "application/json", "x-icestream-csrf": me.csrf ?? "" },
+    body: JSON.stringify(body),
+  });
+
+export async function learnMe() {
+  Object.assign(me, await get("/api/v1/me"));
+}
+
+export async function signIn(name, password) {
+  Object.assign(me, await post("/api/v1/sign-in", { name, password }));
+}
+
+export async function signOut() {
+  await post("/api/v1/sign-out", {});
+  await learnMe();
+}
+
+export const pictureOf = (session, picture) => api("sessions", session, "pictures", picture.key, picture.field);

@@ -1,0 +1,41 @@
+// All sessions of a folder.
+
+import { get } from "../api.js";
+import { h, path } from "../dom.js";
+import { ago, quantity, short } from "../format.js";
+
+export const sessionsPage = () => ({
+  ticks: true,
+  async draw(signal) {
+    const lines = await get("/api/v1/sessions", signal);
+    lines.sort((a, b) => (newest(b) - newest(a)) || a.id.localeCompare(b.id));
+    if (!lines.length) {
+      return h("div", { className: "card" }, h("h1", null, "Sessions"), h("p", null, "There are no sessions in this folder yet. They appear here by themselves."));
+    }
+    return [
+      h("h1", null, "Sessions ", h("small", null, String(lines.length))),
+      h("div", { className: "card" }, h("table", { className: "lines" },
+        h("thead", null, h("tr", null, ["Session", "State", "Exposures", "An hour", "Last exposure", "Set aside", "Failed"].map((name, index) =>
+          h("th", { className: index > 1 && index !== 4 ? "n" : null, scope: "col" }, name)))),
+        h("tbody", null, lines.map(row)))),
+      h("p", { className: "soft small" }, h("a", { href: "/api/v1/sessions" }, "This page as JSON"), " · ", h("a", { href: "/api/v1/openapi.json" }, "all addresses")),
+    ];
+  },
+});
+
+const newest = (line) => line.arrivals?.at ?? line.overview?.updated_at ?? 0;
+
+function row(line) {
+  const name = h("td", null, h("a", { href: path("s", line.id), className: "strong" }, h("bdi", null, line.overview?.name ?? line.id)),
+    line.overview && line.overview.name !== line.id && h("div", { className: "soft small" }, h("bdi", null, line.id)));
+  if (line.trouble) return h("tr", { "data-key": line.id }, name, h("td", { colspan: 6 }, h("span", { className: "bad" }, "cannot be read: "), line.trouble));
+  const { overview, arrivals } = line;
+  const state = overview.pause && overview.runner.alive ? "paused" : overview.runner.state;
+  return h("tr", { "data-key": line.id }, name,
+    h("td", { "data-name": "state" }, h("span", { className: `state ${state.replaceAll(" ", "-")}` }, state)),
+    h("td", { className: "n", "data-name": "exposures" }, short(overview.exposures)),
+    h("td", { className: "n", "data-name": "an hour" }, quantity(arrivals.per_hour, "")),
+    h("td", { "data-name": "last exposure" }, arrivals.at === null ? "–" : h("span", { title: arrivals.name }, ago(arrivals.at))),
+    h("td", { className: "n", "data-name": "set aside" }, short(overview.rejected)),
+    h("td", { className: `n ${overview.failed ? "bad" : ""}`, "data-name": "failed" }, short(overview.failed)));
+}

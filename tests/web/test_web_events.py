@@ -1,0 +1,181 @@
+"""Events: one look for all who watch, no change missed, and nobody held up by a slow browser."""
+
+import asyncio
+import json
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+import pytest
+from web_parts import Clock
+
+from icestream.errors import StoreUnavailable
+from icestream.flow.commands.requests import Pause, ask
+from icestream.flow.storage.session import open_session
+from icestream.flow.storage.store import Store
+from icestream.observe.activity import Pulse
+from icestream.web import events
+from icestream.web.events import EventStream, Told, Watchers
+from icestream.web.live import KEPT_S, MOST_S, Live
+from icestream.web.places import find_places
+from toys.session import make_toy_session, toy_steps
+
+
+class Browser:
+    """Takes what a stream sends; it leaves when a test says so."""
+
+    def __init__(self, *, takes: int = 1000) -> None:
+        self.said: list[str] = []
+        self.left = asyncio.Event()
+        self.takes = takes
+        self.heard = asyncio.Condition()
+
+    async def receive(self) -> dict[str, Any]:
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        if len(self.said) >= self.takes:
+            await asyncio.Event().wait()
+        async with self.heard:
+            self.said.append(message.get("body", b"").decode())
+            self.heard.notify_all()
+
+    async def hear(self, wanted: Callable[[list[dict]], bool]) -> list[dict]:
+        async with self.heard:
+            await asyncio.wait_for(self.heard.wait_for(lambda: wanted(self.told)), 30)
+            return self.told
+
+    @property
+    def told(self) -> list[dict]:
+        return [json.loads(text.partition("data: ")[2]) for text in self.said if "data: " in text]
+
+
+def stream(watchers: Watchers, browser: Browser, look: Callable[[], Told], welcome: Callable[[], bool] = lambda: True) -> Any:
+    answer = EventStream(watchers, watchers.watch("a", look), welcome)
+    return asyncio.create_task(answer({"type": "http"}, browser.receive, browser.send))
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(events, "LOOK_S", 0.01)
+
+
+def test_all_browsers_hear_of_the_newest_state_from_one_look_each_time():
+    async def play() -> None:
+        state, looks = {"seq": 1}, 0
+
+        def look() -> Told:
+            nonlocal looks
+            looks += 1
+            return dict(state)
+
+        watchers, first, second = Watchers(), Browser(), Browser()
+        tasks = [stream(watchers, browser, look) for browser in (first, second)]
+        for browser in (first, second):
+            assert (await browser.hear(lambda told: len(told) == 1))[-1] == {"seq": 1}
+        assert watchers.n_streams == 2
+        state["seq"] = 7
+        for browser in (first, second):
+            assert (await browser.hear(lambda told: len(told) == 2))[-1] == {"seq": 7}
+        third = Browser()
+        tasks.append(stream(watchers, third, look))
+        assert await third.hear(bool) == [{"seq": 7}]
+        for browser in (first, second, third):
+            browser.left.set()
+        await asyncio.gather(*tasks)
+        assert watchers.n_streams == 0
+        quiet = looks
+        await asyncio.sleep(0.1)
+        assert looks <= quiet + 1  # nobody watches, so nobody looks
+
+    asyncio.run(play())
+
+
+def test_what_cannot_be_read_is_told_and_looked_at_again():
+    async def play() -> None:
+        trouble = [StoreUnavailable("the disk is away")]
+
+        def look() -> Told:
+            if trouble:
+                raise trouble.pop()
+            return {"seq": 3}
+
+        watchers, browser = Watchers(), Browser()
+        task = stream(watchers, browser, look)
+        assert await browser.hear(lambda told: len(told) == 2) == [{"trouble": "the disk is away"}, {"seq": 3}]
+        browser.left.set()
+        await task
+
+    asyncio.run(play())
+
+
+def test_a_browser_that_takes_nothing_is_let_go(monkeypatch):
+    monkeypatch.setattr(events, "SLOWEST_S", 0.05)
+
+    async def play() -> None:
+        watchers, slow, quick, seq = Watchers(), Browser(takes=2), Browser(), iter(range(10_000))
+        tasks = [stream(watchers, browser, lambda: {"seq": next(seq)}) for browser in (slow, quick)]
+        await asyncio.wait_for(tasks[0], 30)
+        assert watchers.n_streams == 1
+        await quick.hear(lambda told: len(told) > 3)
+        quick.left.set()
+        await tasks[1]
+
+    asyncio.run(play())
+
+
+def test_a_stream_says_that_it_lives_and_ends_when_its_reader_loses_access(monkeypatch):
+    monkeypatch.setattr(events, "QUIET_S", 0.02)
+
+    async def play() -> None:
+        welcome = [True] * 4
+        watchers, browser = Watchers(), Browser()
+        await asyncio.wait_for(stream(watchers, browser, lambda: {"seq": 1}, lambda: bool(welcome) and welcome.pop()), 30)
+        assert browser.said.count(": quiet\n\n") >= 1
+
+    asyncio.run(play())
+
+
+def test_there_are_only_so_many_streams():
+    assert not Watchers(n_streams=events.MOST_STREAMS - 1).full
+    assert Watchers(n_streams=events.MOST_STREAMS).full
+
+
+def test_the_pulse_differs_after_every_commit(tmp_path):
+    session = make_toy_session(tmp_path, toy_steps(2), numbers=range(2))
+    live = Live(find_places(session.folder))
+    seen = [live.pulse("session")]
+    assert seen == [Pulse()]
+    store = Store(open_session(session.folder).store_path)
+    store.claim()
+    seen.append(live.pulse("session"))
+    ask(session, Pause(), author="anna")
+    seen.append(live.pulse("session"))
+    store.close("done")
+    seen.append(live.pulse("session"))
+    assert len(set(seen)) == len(seen)
+
+
+def test_an_answer_stands_while_nothing_changes_and_for_a_share_of_what_it_cost(tmp_path):
+    session = make_toy_session(tmp_path, toy_steps(2), numbers=range(2))
+    clock, reads = Clock(), []
+    live = Live(find_places(session.folder), clock)
+
+    def read(_view: object) -> int:
+        clock.now += 0.1
+        reads.append(1)
+        return len(reads)
+
+    def again() -> int:
+        return live.read("session", "x", read)[0]
+
+    assert [again(), again()] == [1, 1]
+    Store(session.store_path).claim()
+    assert again() == 1  # it changed, but reading took a tenth of a second only a moment ago
+    clock.now += 0.5
+    assert [again(), again()] == [2, 2]
+    clock.now += max(KEPT_S, MOST_S) + 0.1
+    assert again() == 3
+    assert live.read("session", "y", read)[0] == 4
+    live.forget("session")
+    assert again() == 5

@@ -1,0 +1,90 @@
+"""The commands `serve` and `access`: what they refuse, and a server that starts, answers and ends."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from icestream.cli import app
+from icestream.web.access import AccessFile, Person
+from icestream.web.server import ACCESS_FILE
+from toys.session import make_toy_session, toy_steps
+
+SECRET = "a long enough secret"  # noqa: S105 - of a test
+
+
+@pytest.fixture
+def access(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AccessFile:
+    """The file that the commands use."""
+    monkeypatch.setenv("ICESTREAM_STATE", str(tmp_path / "state"))
+    return AccessFile(tmp_path / "state" / ACCESS_FILE)
+
+
+def say(*words: str, given: str | None = None, code: int = 0) -> str:
+    result = CliRunner().invoke(app, list(words), input=given)
+    assert result.exit_code == code, (result.output, result.exception)
+    return result.stdout if code == 0 else result.output
+
+
+def test_access_is_given_listed_and_withdrawn(access):
+    assert "nobody" in say("access")
+    say("access", "anna", given=f"{SECRET}\n")
+    assert access.by_password("anna", SECRET) == Person("anna", "operate")
+    token = json.loads(say("access", "wall screen", "--token", "--role", "look", "--json"))["token"]
+    assert access.by_token(token) == Person("wall screen", "look")
+    listed = json.loads(say("access", "--json"))
+    assert listed == [
+        {"name": "anna", "role": "operate", "by": "password"},
+        {"name": "wall screen", "role": "look", "by": "token"},
+    ]
+    assert token not in say("access") and "wall screen" in say("access")
+    say("access", "anna", "--remove")
+    assert access.by_password("anna", SECRET) is None
+
+
+def test_access_says_what_is_wrong(access):
+    assert "must be look or operate" in say("access", "anna", "--role", "god", given=f"{SECRET}\n", code=1)
+    assert "10 to 1000 characters" in say("access", "anna", given="short\n", code=1)
+    assert "has no access" in say("access", "anna", "--remove", code=1)
+    assert not access.path.exists()
+
+
+def test_serve_refuses_what_would_stand_open_or_shows_nothing(access, tmp_path):
+    assert "nobody has a password yet" in say("serve", str(tmp_path), "--host", "0.0.0.0", code=1).replace("\n", " ")  # noqa: S104
+    assert "is no folder" in say("serve", str(tmp_path / "nothing"), code=1)
+    key = say("serve", str(tmp_path), "--certificate", str(tmp_path / "a.pem"), code=1)
+    assert "both a certificate and its key" in key.replace("\n", " ")
+
+
+def test_a_missing_library_is_said_with_what_to_install(access, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "argon2", None)
+    for name in [name for name in sys.modules if name.startswith("icestream.web")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert "icestream-em[web]" in say("serve", str(tmp_path), code=1)
+    assert "icestream-em[web]" in say("access", code=1)
+
+
+def test_a_server_answers_until_it_is_interrupted_and_a_taken_port_is_said(access, tmp_path):
+    session = make_toy_session(tmp_path, toy_steps(2), numbers=range(2))
+    command = [sys.executable, "-m", "icestream", "serve", str(session.folder), "--port"]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
+    with subprocess.Popen([*command, "0"], stdout=subprocess.PIPE, text=True, env=environment) as server:
+        try:
+            assert server.stdout is not None
+            address = re.search(r"http://127\.0\.0\.1:(\d+)/", server.stdout.readline())
+            assert address is not None
+            with urllib.request.urlopen(f"{address.group(0)}api/v1/sessions", timeout=30) as answer:  # noqa: S310 - our own
+                assert json.load(answer)[0]["overview"]["name"] == "toy"
+            taken = subprocess.run([*command, address.group(1)], capture_output=True, text=True, env=environment, check=False)
+            assert (taken.returncode, "Address already in use" in taken.stderr) == (1, True)
+            server.send_signal(signal.SIGINT)
+            assert server.wait(timeout=30) in (0, 130, -2)
+        finally:
+            server.kill()
