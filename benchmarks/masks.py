@@ -30,8 +30,7 @@ from icestream.algorithms.fourier import crop_fourier_2d
 from icestream.algorithms.micrograph.denoise import choose_tile_px, denoise_by_ctf_2d, denoise_halves_2d, reduce_to_pixel_2d
 from icestream.algorithms.micrograph.junk import JunkMap, distance_to_mask_px, map_junk_2d
 from icestream.algorithms.particles.extract import cut_box_2d, normalise_background_2d, remove_ramp_2d
-from icestream.algorithms.particles.outliers import radial_profiles_2d, score_profiles
-from icestream.algorithms.particles.pick_blob import reduce_micrograph_2d, remove_background_2d
+from icestream.algorithms.particles.outliers import prepare_for_profiles_2d, radial_profiles_2d, score_profiles
 from icestream.algorithms.particles.screen import screen_particles_2d
 from icestream.io.image import read_image
 from icestream.io.preview import write_rgb
@@ -109,12 +108,11 @@ def cut(image: NDArray[np.float32], yx_px: NDArray[np.float64], diameter_ang: fl
 def find_unusual(image: NDArray[np.float32], places: list[NDArray[np.float64]], diameter_ang: float) -> list[NDArray[np.bool_]]:
     """Return which picks are unusual, of particles and of other places; the first half of the particles is trusted."""
     diameter_px = diameter_ang / PIXEL_ANG
-    small = reduce_micrograph_2d(image, diameter_px=diameter_px)
-    scale = small.shape[0] / image.shape[0]
-    flat = remove_background_2d(small, diameter_px=diameter_px * scale)
-    together = np.concatenate(places) * scale
+    flat, scale_yx = prepare_for_profiles_2d(image, diameter_px=diameter_px)
+    together = np.concatenate(places) / scale_yx
     limits = ProfileOutliersParams()
-    profiles = radial_profiles_2d(flat, together, radius_px=limits.radius_diameters * diameter_px * scale)
+    radius_px = limits.radius_diameters * diameter_px / float(scale_yx.mean())
+    profiles = radial_profiles_2d(flat, together, radius_px=radius_px)
     trusted = np.arange(len(together)) < len(places[0]) // 2
     return np.split(score_profiles(profiles, trusted) > limits.max_deviation, np.cumsum([len(p) for p in places])[:-1])
 

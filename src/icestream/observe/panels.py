@@ -14,15 +14,9 @@ from icestream.observe.measured import read_paths
 from icestream.observe.motion_field import draw_path
 from icestream.observe.pictures import Picture, PictureEmbedder
 from icestream.observe.queries import SessionView
-<<<<<<< HEAD
-from icestream.observe.sampling import Series, add_up_counts, read_fields, read_weights
-from icestream.observe.values import WEIGHT, Told, combine, field_at, holds, paths_of, sentence_of, series_of, tell, unit_in
-from icestream.records.shown import Card, Curve, Measure, Number, Panel, Path, Tally, Text
-=======
-from icestream.observe.sampling import Series
+from icestream.observe.sampling import Series, add_up_counts
 from icestream.observe.values import Told, combine, field_at, holds, paths_of, sentence_of, series_of, tell, unit_in
-from icestream.records.shown import Card, Curve, Measure, Number, Panel, Path, Text
->>>>>>> web
+from icestream.records.shown import Card, Curve, Measure, Number, Panel, Path, Tally, Text
 
 _MOST_VERSIONS = 200
 

@@ -11,9 +11,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
+from icestream.algorithms.fourier import Image
+from icestream.algorithms.particles.noise import reduce_2d
+
+_WORKING_DIAMETER_PX = 32.0
 PROFILE_RINGS = 28
 _NARROW_PER_WIDE = 4
+
+
+def prepare_for_profiles_2d(image: Image, *, diameter_px: float) -> tuple[Image, NDArray[np.float64]]:
+    """Make ``(h, w)`` small, a particle 32 pixels wide, without its background; also return how many times smaller: ``(2,)``."""
+    small, scale_yx = reduce_2d(image, factor=diameter_px / _WORKING_DIAMETER_PX)
+    level = ndimage.gaussian_filter(small, 0.75 * diameter_px / float(scale_yx.mean()), mode="reflect")
+    return small - level, scale_yx
 
 
 def radial_profiles_2d(

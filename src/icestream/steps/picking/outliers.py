@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from icestream.algorithms.particles.outliers import radial_profiles_2d, score_profiles
-from icestream.algorithms.particles.pick_blob import reduce_micrograph_2d, remove_background_2d
+from icestream.algorithms.particles.outliers import prepare_for_profiles_2d, radial_profiles_2d, score_profiles
 from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
 from icestream.io.blocks import from_block
@@ -46,12 +45,10 @@ def remove_profile_outliers(
     if len(table) < params.min_picks:
         return remove_picks(picks, {UNUSUAL: np.zeros(len(table), bool)})
     image = read_image(ctx.path(micrograph.image))  # (h, w)
-    small = reduce_micrograph_2d(image, diameter_px=diameter_px)
-    scale = np.array(small.shape) / np.array(image.shape)  # (2,)
-    small_px = diameter_px * float(scale.mean())
-    yx_px = np.stack([table["y_px"], table["x_px"]], axis=1).astype(np.float64) * scale  # (n, 2)
-    flat = remove_background_2d(small, diameter_px=small_px)
-    profiles = radial_profiles_2d(flat, yx_px, radius_px=params.radius_diameters * small_px)  # (n, rings)
+    flat, scale_yx = prepare_for_profiles_2d(image, diameter_px=diameter_px)
+    yx_px = np.stack([table["y_px"], table["x_px"]], axis=1).astype(np.float64) / scale_yx  # (n, 2)
+    radius_px = params.radius_diameters * diameter_px / float(scale_yx.mean())
+    profiles = radial_profiles_2d(flat, yx_px, radius_px=radius_px)  # (n, rings)
     trusted = np.zeros(len(table), bool)
     trusted[np.argsort(-table["score"], kind="stable")[: max(round(params.trusted_fraction * len(table)), 8)]] = True
     return remove_picks(picks, {UNUSUAL: score_profiles(profiles, trusted) > params.max_deviation})
