@@ -123,5 +123,5 @@ def _settled(template: Template, settings: Mapping[str, Mapping[str, Any]]) -> s
         asked |= {ask.partition(".")[0] for ask in asks_in(value)}
     for step, spec in template.steps.items():
         open_params = {name: value for name, value in spec.params.items() if name not in settings.get(step, {})}
-        asked |= {ask.partition(".")[0] for ask in asks_in(open_params)} | ({spec.only_with} if spec.only_with else set())
+        asked |= {ask.partition(".")[0] for ask in asks_in(open_params)} | set(spec.conditions.values())
     return set(template.placeholders) - asked

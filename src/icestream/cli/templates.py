@@ -67,7 +67,8 @@ def _show(found: "FoundTemplate", template: "Template") -> None:
     steps = make_table("step", "type", "inputs from", title="Steps")
     for name, spec in template.steps.items():
         reads = ", ".join(str(target) for target in spec.inputs.values())
-        note = f"{reads} (only with {spec.only_with})" if spec.only_with else reads
+        said = "; ".join(f"{key.replace('_', ' ')} {placeholder}" for key, placeholder in spec.conditions.items())
+        note = f"{reads} ({said})" if said else reads
         steps.add_row(name, spec.use, escape(note))
     opened = make_table("open input", "record", "read by", title="Open inputs, to be connected with --connect")
     for key, one_open in template.open_inputs.items():

@@ -108,7 +108,7 @@ def dump_template(template: Template, *, summary: str) -> str:
     """Write a template as YAML under one line of comment; what is unset is left out."""
     data: dict[str, Any] = template.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
     data["steps"] = {
-        name: {key: step[key] for key in ("use", "only_with", "label", "in", "params", *step) if key in step}
+        name: {key: step[key] for key in ("use", "only_with", "only_without", "label", "in", "params", *step) if key in step}
         for name, step in template.model_dump(mode="json", by_alias=True, exclude_defaults=True)["steps"].items()
     }
     head = f"# {' '.join(summary.split())}\n"

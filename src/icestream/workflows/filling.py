@@ -49,7 +49,7 @@ def fill_template(
         A value is missing or not allowed, or the workflow cannot run; all problems, one a line.
     """
     typed, refused = _typed_values(template, values, base or Path.cwd())
-    steps = {step: spec for step, spec in template.steps.items() if spec.only_with is None or typed.get(spec.only_with)}
+    steps = {step: spec for step, spec in template.steps.items() if spec.is_wanted(typed)}
     left_out = set(template.steps) - set(steps)
     steps, problems = _with_settings(steps, settings or {})
     problems += refused + _missing(template, steps, set(typed) | _refused(refused), roots or {})
@@ -57,7 +57,7 @@ def fill_template(
         f"input {key!r} ({one.record}, read by {', '.join(one.read_by)}) is open; add this part to a workflow that has it"
         for key, one in template.open_inputs.items()
     ]
-    optional = {step: spec.only_with is not None for step, spec in steps.items()}
+    optional = {step: bool(spec.conditions) for step, spec in steps.items()}
     filled = {
         step: take_first_inputs(_without(plain_step(spec, typed), left_out), optional=optional) for step, spec in steps.items()
     }

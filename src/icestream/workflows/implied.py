@@ -128,8 +128,8 @@ class _Maker:
         for root in given_roots(step_type, params) if step_type is not None else ():
             self._root(root)
         given = {field: getattr(spec, field) for field in StepSpec.model_fields}
-        kept = getattr(spec, "only_with", None) or only_with
-        return TemplateStep(**{**given, "params": params, "only_with": kept})
+        conditions = spec.conditions if isinstance(spec, TemplateStep) else {}
+        return TemplateStep(**{**given, "params": params, **({"only_with": only_with} | conditions)})
 
     def _source(self, name: str, step_type: StepType, params: dict[str, Any]) -> None:
         fields = step_type.params.model_fields

@@ -30,6 +30,20 @@ class TemplateStep(StepSpec):
     only_with: str | None = Field(
         None, description="Placeholder without which (or with no) the step is left out, and the inputs it feeds"
     )
+    only_without: str | None = Field(
+        None, description="Placeholder with which (unless it is no) the step is left out, and the inputs it feeds"
+    )
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        """The conditions by their keys, and the placeholders that decide them."""
+        found = {"only_with": self.only_with, "only_without": self.only_without}
+        return {key: name for key, name in found.items() if name is not None}
+
+    def is_wanted(self, given: Mapping[str, Any]) -> bool:
+        """Tell whether the step is part of a session with these values of placeholders."""
+        needed = self.only_with is None or bool(given.get(self.only_with))
+        return needed and not (self.only_without is not None and given.get(self.only_without))
 
 
 class OpenInput(BaseModel):
@@ -73,7 +87,7 @@ class Template(BaseModel):
         """Return all steps, with default values; what has no default is left out."""
         values = {name: one.default for name, one in self.placeholders.items() if one.default is not None}
         typed = {name: read_value(self.placeholders[name], value, base=Path("/")) for name, value in values.items()}
-        optional = {name: spec.only_with is not None for name, spec in self.steps.items()}
+        optional = {name: bool(spec.conditions) for name, spec in self.steps.items()}
         filled = {name: plain_step(spec, typed) for name, spec in self.steps.items()}
         return Workflow(steps={name: take_first_inputs(spec, optional=optional) for name, spec in filled.items()})
 
@@ -125,12 +139,10 @@ def check_template(template: Template) -> list[str]:
         elif part and (part not in PARTS or known[name].type not in ("path", "file")):
             problems.append(f"{where}: asks for {ask!r}; only a path or file has parts, which are {', '.join(PARTS)}")
     for step, spec in template.steps.items():
-        if spec.only_with is not None:
-            asked.add(spec.only_with)
-            if spec.only_with not in known:
-                problems.append(
-                    f"step {step!r}: only_with {spec.only_with!r} is not a placeholder{closest(spec.only_with, known)}"
-                )
+        for key, name in spec.conditions.items():
+            asked.add(name)
+            if name not in known:
+                problems.append(f"step {step!r}: {key} {name!r} is not a placeholder{closest(name, known)}")
     problems += [
         f"placeholder {name!r}: nothing asks for it; write {{ask: {name}}} where its value goes"
         for name in known
