@@ -11,7 +11,7 @@ particles are. How many peaks are particles is decided by decoys (see `decoys`).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -202,7 +202,8 @@ def _find_peaks(field: Field, search: Search, inverted: Search | None, *, distan
     order = np.argsort(-height, kind="stable")
     yx_px, height = yx_px[order], height[order]
     rest = explain(field, template, yx_px[:count]).inverted()
-    decoys = _find_inverted(rest, search, inverted, yx_px, height, distance_px=distance_px)
+    apart = _away_from(field, yx_px[:count], radius_px=search.diameter_px)
+    decoys = _find_inverted(replace(rest, allowed=rest.allowed & apart), search, inverted, yx_px, height, distance_px=distance_px)
     noise = _draw_noise(field, template, decoys, distance_px=distance_px)
     away = _away_from(field, yx_px[:count], radius_px=_OUTSIDE * search.diameter_px)
     below_image = rest.filter(matched_filter(rings, template))
