@@ -4,9 +4,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from icestream.observe.charts import count_bins, draw_curve, draw_histogram, draw_series, draw_share, draw_trajectory
+from icestream.observe.charts import draw_curve, draw_histogram, draw_series, draw_share, draw_trajectory
 from icestream.observe.sampling import Series, stride_for
-from icestream.observe.scales import Axis, limits_of, running_median, short_number
+from icestream.observe.scales import Axis, count_bins, limits_of, running_median, short_number
 from icestream.observe.wording import counted, moment, quantity, span
 
 

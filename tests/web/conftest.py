@@ -8,13 +8,13 @@ from paper_acquisition import write_acquisition
 from paper_every_record import write_every_record
 from paper_session import HOSTILE
 from starlette.testclient import TestClient
-from web_parts import PASSWORD, Served, serve_folder
 
 from icestream.flow.storage.session import DOCUMENT as SESSION_DOCUMENT
 from icestream.flow.storage.session import dump_document
 from icestream.web.access import AccessFile
 from toys.session import make_toy_session, toy_steps
 from upgrade.reading import unpack
+from web.parts import PASSWORD, Served, serve_folder
 
 OLD = Path(__file__).parents[1] / "upgrade" / "0.1.0" / "session.tar.xz"
 

@@ -5,7 +5,6 @@ import stat
 from pathlib import Path
 
 import pytest
-from web_parts import Clock
 
 from icestream.errors import SessionError
 from icestream.web.access import AccessFile, Person
@@ -22,6 +21,7 @@ from icestream.web.sign_in import (
     Brake,
     BrowserSessions,
 )
+from web.parts import Clock
 
 SECRET = "a long enough secret"  # noqa: S105 - of a test
 

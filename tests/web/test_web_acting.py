@@ -1,10 +1,10 @@
 """Acting from the page: the same commands as from the command line, recorded with the name of who asked."""
 
 import pytest
-from web_parts import Served
 
 from icestream.flow.storage.session import open_session
 from icestream.observe.queries import open_view
+from web.parts import Served
 
 ACTIONS = "/api/v1/sessions/session/actions"
 

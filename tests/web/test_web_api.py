@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from paper_session import PaperSession, new_session
-from web_parts import Served, serve_folder
 
 from icestream.flow.storage.session import dump_document
 from icestream.records import CtfFit
 from icestream.web.places import UnknownSession, find_places
+from web.parts import Served, serve_folder
 
 EVERY, OLD = "/api/v1/sessions/every", "/api/v1/sessions/old"
 

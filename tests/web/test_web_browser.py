@@ -13,13 +13,13 @@ from urllib.parse import quote
 import pytest
 from paper_session import HOSTILE
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from web_parts import PASSWORD
 
 from icestream.flow.storage.session import open_session
 from icestream.observe.queries import open_view
 from icestream.web.access import AccessFile
 from icestream.web.server import ACCESS_FILE
 from toys.session import arrive, make_toy_session, start_runner, toy_steps
+from web.parts import PASSWORD
 
 pytestmark = [pytest.mark.services, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import pytest
-from web_parts import Clock
 
 from icestream.errors import StoreUnavailable
 from icestream.flow.commands.requests import Pause, ask
@@ -18,6 +17,7 @@ from icestream.web.events import EventStream, Told, Watchers
 from icestream.web.live import KEPT_S, MOST_S, Live
 from icestream.web.places import find_places
 from toys.session import make_toy_session, toy_steps
+from web.parts import Clock
 
 
 class Browser:

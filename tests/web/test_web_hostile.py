@@ -8,13 +8,13 @@ import pytest
 from paper_every_record import write_every_record
 from paper_session import HOSTILE
 from starlette.testclient import TestClient
-from web_parts import PASSWORD
 
 from icestream.observe.queries import open_view
 from icestream.web.guard import HEADERS, LARGEST_BODY_BYTES, LONGEST_ADDRESS
 from icestream.web.pictures import NoPicture, read_picture
 from icestream.web.places import find_places
 from icestream.web.sign_in import FREE_TRIES
+from web.parts import PASSWORD
 
 OUTSIDE = (
     "..",

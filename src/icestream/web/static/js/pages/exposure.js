@@ -30,7 +30,7 @@ export const exposurePage = ({ session, item, setSummary, refresh, go }) => {
         h("span", { className: "right" }, step("← earlier", found.before), step("later →", found.after))),
       h("h1", null, h("bdi", null, found.name), " ", h("small", null, found.number === null ? "" : `no. ${found.number}`)),
       found.decisions.map((one) => h("p", { className: "notice warning small" }, `${one.step}: `, one.params ? `recomputed with parameters of its own by ${one.author}` : `${one.verdict}ed by hand by ${one.author}`, one.reason && `: ${one.reason}`)),
-      found.steps.some((one) => one.status === null) && h("div", { className: "soft small" }, why.sentences.map((one) => h("p", null, one.step === null ? capital(one.sentence) : `${one.step}: ${one.sentence}`))),
+      found.steps.some((one) => one.status === null) && h("div", { className: "soft small" }, why.sentences.filter((one) => one.step !== null && found.steps.some((step) => step.step === one.step && step.status === null)).map((one) => h("p", null, one.step === null ? capital(one.sentence) : `${one.step}: ${one.sentence}`))),
       mayAct() && verdict(found),
       h("div", { className: found.images.length ? "exposure" : null },
         found.images.length > 0 && h("div", { className: "images" }, found.images.map((image) => imageCard(image))),

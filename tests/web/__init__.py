@@ -1,0 +1,1 @@
+"""The web application, asked by clients of every kind."""
