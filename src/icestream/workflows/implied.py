@@ -7,14 +7,14 @@ session. An export gives them the values of the session as defaults.
 import glob
 import re
 from collections.abc import Mapping
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 from icestream.errors import IcestreamError
 from icestream.flow.declaration.registry import find_step
 from icestream.flow.declaration.step import StepType
 from icestream.flow.storage.contents import file_parameters
 from icestream.flow.workflow.graph import StepSpec
-from icestream.records import GainReference, Picks, PossibleAcquisition
+from icestream.records import GainReference, ParticleSize, Picks, PossibleAcquisition
 from icestream.workflows.placeholders import LONGEST_TEXT, Placeholder
 from icestream.workflows.template import Template, TemplateStep, asks_in
 
@@ -98,7 +98,13 @@ def needs_diameters(step_type: StepType) -> bool:
     """Tell whether a step is a picker that is told a range of diameters."""
     field = step_type.params.model_fields.get("diameter_ang")
     picks = step_type.output is not None and issubclass(step_type.output, Picks)
-    return picks and field is not None and get_origin(field.annotation) is tuple
+    kinds = () if field is None else (field.annotation, *get_args(field.annotation))
+    return picks and any(get_origin(kind) is tuple for kind in kinds)
+
+
+def finds_diameter(step_type: StepType, spec: StepSpec) -> bool:
+    """Tell whether a picker reads the size of its particles from another step, so that nobody needs to give it."""
+    return any(issubclass(port.record, ParticleSize) and port.name in spec.inputs for port in step_type.ports)
 
 
 def _may_be_asked(value: Any) -> bool:
@@ -122,7 +128,7 @@ class _Maker:
         elif step_type.is_source:
             self._source(name, step_type, params)
         elif needs_diameters(step_type):
-            self._picker(name, params)
+            self._picker(name, params, optional=finds_diameter(step_type, spec))
         elif step_type.output is not None and issubclass(step_type.output, Picks) and "root" in step_type.params.model_fields:
             self._root(str(params.get("root", step_type.params.model_fields["root"].default)))
         for root in given_roots(step_type, params) if step_type is not None else ():
@@ -179,7 +185,7 @@ class _Maker:
             params["pattern"] = {"ask": f"{name}.pattern"}
         return name
 
-    def _picker(self, name: str, params: dict[str, Any]) -> None:
+    def _picker(self, name: str, params: dict[str, Any], *, optional: bool) -> None:
         if any(asks_in(params.get("diameter_ang"))):
             return
         default = params.get("diameter_ang")
@@ -195,6 +201,7 @@ class _Maker:
                 unit="Å",
                 gt=0,
                 default=list(default) if isinstance(default, tuple) else default,
+                optional=optional,
                 group=_PARTICLE,
             )
         params["diameter_ang"] = {"ask": asked}
