@@ -1,6 +1,6 @@
 """Picks in images of pure noise: python benchmarks/picking_on_noise.py <first seed> <seeds>.
 
-Promised is that one image in twenty has any pick. Seven kinds of noise are drawn for each seed: white on ice of uneven thickness,
+Promised is that one image in twenty has any pick. Six kinds of noise are drawn for each seed: white on ice of uneven thickness,
 and noise behind a contrast transfer function, at several image sizes, pixel sizes and particle diameters. Prints one JSON line.
 Seeds below 100 served for development.
 """
@@ -13,14 +13,14 @@ from scipy import ndimage
 
 from icestream.algorithms.particles.pick_blob import pick_particles_2d
 
-WHITE = (((480, 560), (30, 42)), ((512, 512), (70, 90)), ((700, 720), (70, 90)), ((900, 800), (24, 32)))
-"""Shape and diameters in pixels."""
+WHITE = (((480, 560), (30, 42), 25), ((700, 720), (70, 90), 56), ((900, 800), (24, 32), 20))
+"""Shape, diameters and distance of picks in pixels."""
 BEHIND_A_CTF = (
-    ((1000, 960), 1.5, 1.0, True, (42, 58)),
-    ((1400, 1440), 1.0, 2.0, True, (100, 135)),
-    ((800, 700), 3.0, 3.0, False, (33, 45)),
+    ((1000, 960), 1.5, 1.0, True, (42, 58), 35),
+    ((1400, 1440), 1.0, 2.0, True, (100, 135), 80),
+    ((800, 700), 3.0, 3.0, False, (33, 45), 28),
 )
-"""Shape, pixel size in Å, defocus in µm, whether the ice is uneven, and diameters."""
+"""Shape, pixel size in Å, defocus in µm, whether the ice is uneven, diameters and distance."""
 WAVELENGTH_ANG = 0.0197
 
 
@@ -46,13 +46,13 @@ def draw_behind_a_ctf(shape: tuple[int, int], seed: int, *, pixel_ang: float, de
 def main(first: int, seeds: int) -> None:
     counts: dict[str, list[int]] = {}
     for seed in range(first, first + seeds):
-        for shape, diameter in WHITE:
+        for shape, diameter, distance in WHITE:
             image = draw_white(shape, seed, ice_px=2.0 * sum(diameter))
-            found = pick_particles_2d(-image, diameter_px=diameter)
+            found = pick_particles_2d(-image, diameter_px=diameter, min_distance_px=distance)
             counts.setdefault(f"white_{shape[0]}", []).append(len(found.score))
-        for shape, pixel_ang, defocus_um, uneven, diameter in BEHIND_A_CTF:
+        for shape, pixel_ang, defocus_um, uneven, diameter, distance in BEHIND_A_CTF:
             image = draw_behind_a_ctf(shape, seed, pixel_ang=pixel_ang, defocus_um=defocus_um, uneven=uneven)
-            found = pick_particles_2d(-image, diameter_px=diameter)
+            found = pick_particles_2d(-image, diameter_px=diameter, min_distance_px=distance)
             counts.setdefault(f"ctf_{shape[0]}", []).append(len(found.score))
     every = [count for kind in counts.values() for count in kind]
     line = {"benchmark": "picking_on_noise", "images": len(every), "with_picks": int(np.count_nonzero(every)), "picks": counts}

@@ -3,7 +3,7 @@
 Ten kinds are drawn for each seed: plain, few particles on a small image, crowded, weak, dirt, drift that was not corrected, small
 and large particles, round ones, and long ones. The true place of a particle is the projection of its centre of mass, at its mean
 place during the exposure. A pick matches within 0.3 diameters (F1); the distance from the centre is that of all pairs within half
-a diameter. ``--relion`` runs RELION's Laplacian-of-Gaussian picker too;
+a diameter. ``--relion`` runs RELION's Laplacian-of-Gaussian picker too, ``--blobs`` the blob filter without learning;
 ``--picture FILE`` draws the first micrograph of each kind. Prints one JSON line. Seeds below 100 served for development.
 """
 
@@ -12,6 +12,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,11 @@ def true_places_px(truth: ExposureTruth) -> NDArray[np.float64]:
 Picker = Callable[[NDArray[np.float32], tuple[float, float]], NDArray[np.float64]]
 
 
-def pick(image: NDArray[np.float32], searched_ang: tuple[float, float]) -> NDArray[np.float64]:
-    """Return the picks of the blob picker: ``(n, 2)``."""
-    return pick_particles_2d(-image, diameter_px=(searched_ang[0] / PIXEL_ANG, searched_ang[1] / PIXEL_ANG)).yx_px
+def pick(image: NDArray[np.float32], searched_ang: tuple[float, float], *, n_rounds: int) -> NDArray[np.float64]:
+    """Return the picks of the blob picker, with as many rounds of learning: ``(n, 2)``."""
+    smallest, largest = searched_ang[0] / PIXEL_ANG, searched_ang[1] / PIXEL_ANG
+    distance = 0.7 * float(np.sqrt(smallest * largest))
+    return pick_particles_2d(-image, diameter_px=(smallest, largest), min_distance_px=distance, n_rounds=n_rounds).yx_px
 
 
 def pick_relion(image: NDArray[np.float32], searched_ang: tuple[float, float]) -> NDArray[np.float64]:
@@ -158,10 +161,12 @@ def main() -> None:
     parser.add_argument("first", type=int)
     parser.add_argument("seeds", type=int)
     parser.add_argument("--relion", action="store_true")
+    parser.add_argument("--blobs", action="store_true", help="the blob filter alone too, without learning")
     parser.add_argument("--kinds", nargs="*", default=list(KINDS))
     parser.add_argument("--picture", type=Path)
     arguments = parser.parse_args()
-    pickers: dict[str, Picker] = {"learned_template": pick}
+    pickers: dict[str, Picker] = {"learned_template": partial(pick, n_rounds=3)}
+    pickers |= {"blobs": partial(pick, n_rounds=0)} if arguments.blobs else {}
     pickers |= {"relion_log": pick_relion} if arguments.relion else {}
     scores: dict[str, dict[str, list[dict[str, Any]]]] = {name: {kind: [] for kind in arguments.kinds} for name in pickers}
     seconds = dict.fromkeys(pickers, 0.0)

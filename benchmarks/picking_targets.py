@@ -21,8 +21,8 @@ from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from icestream.algorithms.particles.diameter import find_diameter_2d
-from icestream.algorithms.particles.pick_blob import Blobs, pick_particles_2d
+from icestream.algorithms.matched_picker.diameter import find_diameter_2d
+from icestream.algorithms.matched_picker.pick import Blobs, pick_particles_2d
 from icestream.microscope.settings import Fault, Scene, SimulationSettings
 from icestream.microscope.simulate import open_studio, render_micrograph
 from picking_simulated import true_places_px

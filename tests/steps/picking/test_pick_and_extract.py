@@ -13,7 +13,8 @@ from icestream.io.blocks import dtype_of, from_block, to_block
 from icestream.io.image import read_image, read_stack, write_mrc
 from icestream.records import Acquisition, CtfFit, Micrograph, Particles, ParticleSize, Picks
 from icestream.steps.particles.extract import ExtractParams, extract_particles
-from icestream.steps.picking.blob import PickBlobParams, is_crystalline, pick_blobs
+from icestream.steps.picking.blob import PickBlobParams, pick_blobs
+from icestream.steps.picking.matched import PickMatchedParams, is_crystalline, pick_matched
 from icestream.testing.context import StepBench
 
 ACQUISITION = Acquisition(pixel_size_ang=2.0, voltage_kv=300, cs_mm=2.7, amplitude_contrast=0.07)
@@ -54,23 +55,35 @@ def _bare_size(**own: object) -> ParticleSize:
 def test_the_diameter_is_given_or_comes_from_the_session(tmp_path: Path) -> None:
     bench, micrograph = draw_bench(tmp_path)
     with pytest.raises(ItemError, match="diameter_ang, or link the input size"):
-        pick_blobs(micrograph, PickBlobParams(), ACQUISITION, bench)
-    from_session = pick_blobs(micrograph, PickBlobParams(), ACQUISITION, bench, size=_bare_size())
-    given = pick_blobs(micrograph, PickBlobParams(diameter_ang=(48, 48)), ACQUISITION, bench, size=_bare_size(diameter_ang=99.0))
+        pick_matched(micrograph, PickMatchedParams(), ACQUISITION, bench)
+    from_session = pick_matched(micrograph, PickMatchedParams(), ACQUISITION, bench, size=_bare_size())
+    given = pick_matched(
+        micrograph, PickMatchedParams(diameter_ang=(48, 48)), ACQUISITION, bench, size=_bare_size(diameter_ang=99.0)
+    )
     assert from_session == given
     assert given.diameter_ang == pytest.approx(48)
 
 
+def test_the_blob_picker_takes_the_diameter_of_the_session_too(tmp_path: Path) -> None:
+    bench, micrograph = draw_bench(tmp_path)
+    with pytest.raises(ItemError, match="diameter_ang, or link the input size"):
+        pick_blobs(micrograph, PickBlobParams(), ACQUISITION, bench)
+    from_session = pick_blobs(micrograph, PickBlobParams(), ACQUISITION, bench, size=_bare_size())
+    given = pick_blobs(micrograph, PickBlobParams(diameter_ang=(0.85 * 48, 1.12 * 48)), ACQUISITION, bench)
+    assert from_session == given
+    assert given.count > 0
+
+
 def test_picks_say_how_they_were_told_from_noise(tmp_path: Path) -> None:
     bench, micrograph = draw_bench(tmp_path)
-    picks = pick_blobs(micrograph, PickBlobParams(diameter_ang=(48, 48)), ACQUISITION, bench)
+    picks = pick_matched(micrograph, PickMatchedParams(diameter_ang=(48, 48)), ACQUISITION, bench)
     assert picks.no_picks is None
     assert picks.threshold is not None and picks.threshold > 2
     assert picks.expected_false is not None and picks.expected_false <= 0.05
     noise = np.random.default_rng(3).normal(100, 2, (256, 240)).astype(np.float32)
     write_mrc(tmp_path / "noise.mrc", noise, pixel_size_ang=2.0)
     empty = micrograph.model_copy(update={"image": "session:noise.mrc"})
-    nothing = pick_blobs(empty, PickBlobParams(diameter_ang=(48, 48)), ACQUISITION, bench)
+    nothing = pick_matched(empty, PickMatchedParams(diameter_ang=(48, 48)), ACQUISITION, bench)
     assert (nothing.count, nothing.no_picks, nothing.threshold) == (0, "noise", None)
 
 

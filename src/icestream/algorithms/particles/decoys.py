@@ -1,175 +1,73 @@
-"""How probable it is that a peak is more than noise, judged by decoys: peaks that are certainly no particles.
+"""How many peaks are more than noise, judged by decoys: the peaks of the same response with inverted contrast.
 
-There are two kinds. Peaks of phase-randomised noise, which has the spectrum of what the particles leave over, say how high chance
-alone gets; as many as are wanted can be drawn. Peaks of the micrograph with inverted contrast say whether there is more in it
-than such noise: edges, crystals, thickness. Noise makes as many peaks of either sign (target-decoy estimate of the false
-discovery rate: Elias & Gygi 2007, Nat. Methods 4, 207). Where they are stretched, so is the first kind, and where picking the
-inverted micrograph from scratch finds more than the first kind, that counts instead; but no single decoy decides.
+Noise makes as many peaks of either sign, so the decoys above a level tell how many of the peaks above it are false (target-decoy
+estimate of the false discovery rate: Elias & Gygi 2007, Nat. Methods 4, 207).
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 from scipy.spatial import cKDTree
 
-Heights = NDArray[np.float64]
-
-_TAIL = 20
-"""So many of the highest decoys are replaced by the tail that Gaussian noise has."""
-_BULK = (0.5, 0.75, 0.9, 0.97)
-_FEWEST = 8
-"""Inverted decoys above a quantile that is compared."""
-_LEAST_FREE = 0.1
-_NEIGHBOURS = 6
-_CHANCE = 0.003
-_DOUBT = 1.5
-_CUTS, _FEWEST_TO_CUT, _STRAGGLING, _OF_THE_BEST = 5, 20, 2.8, 0.4
+_ENOUGH = 10
+_LARGEST_SPREAD = 0.4
+_FEWEST_PASSING = 5
 
 
-@dataclass(frozen=True)
-class NoisePeaks:
-    """What peaks of noise are like.
+def compete(
+    yx_px: NDArray[np.float64],
+    score: NDArray[np.float64],
+    rival_yx_px: NDArray[np.float64],
+    rival: NDArray[np.float64],
+    *,
+    reach_px: float,
+) -> NDArray[np.bool_]:
+    """Tell which peaks have no higher rival within ``reach_px``: ``(n,)``.
 
-    Attributes
-    ----------
-    heights
-        ``(m,)``, descending: peaks of phase-randomised noise.
-    expected
-        How many of them there are per micrograph.
-    inverted
-        ``(k,)``, descending: what picking finds in the inverted micrograph.
-    stretch
-        Real heights over those of ``heights``.
-    """
-
-    heights: Heights
-    expected: float
-    inverted: Heights
-    stretch: float = 1.0
-
-    def above(self, height: Heights) -> Heights:
-        """Return how many peaks of a micrograph without particles are expected to be at least so high.
-
-        Above the 20 highest decoys the number falls as ``z exp(-z² / 2)``, as that of the peaks of Gaussian noise does (Adler
-        1981, The Geometry of Random Fields, ch. 6).
-        """
-        level = np.asarray(height, dtype=np.float64) / self.stretch
-        if not len(self.heights):
-            return np.zeros(level.shape)
-        anchor_index = min(_TAIL, len(self.heights)) - 1
-        anchor = max(float(self.heights[anchor_index]), 1.0)
-        counted = len(self.heights) - np.searchsorted(self.heights[::-1], level, side="left")
-        beyond = np.maximum(level, anchor)
-        tail = (anchor_index + 1) * (beyond / anchor) * np.exp(-0.5 * (beyond**2 - anchor**2))
-        chance = self.expected / len(self.heights) * np.where(level > anchor, tail, counted)
-        found = len(self.inverted) - np.searchsorted(self.inverted[::-1], height, side="left")
-        above: Heights = np.maximum(chance, found - 1 - _DOUBT * np.sqrt(found))
-        return above
-
-    def stretched_by(self, inverted: Heights) -> "NoisePeaks":
-        """Return the peaks stretched so that their bulk is not below that of the decoys of inverted contrast ``(k,)``."""
-        stretch = 1.0
-        for share in _BULK:
-            if len(self.heights) and len(inverted) * (1 - share) >= _FEWEST:
-                stretch = max(stretch, float(np.quantile(inverted, share) / np.quantile(self.heights, share)))
-        return NoisePeaks(self.heights, self.expected, self.inverted, self.stretch * stretch)
-
-
-def without_lobes(
-    yx_px: NDArray[np.float64], height: Heights, rival_yx_px: NDArray[np.float64], rival: Heights, *, reach_px: float
-) -> Heights:
-    """Return the heights of the decoys that have no higher peak within ``reach_px``: ``(k,)``, descending.
-
-    A decoy beside a particle is the particle's own side lobe and says nothing about noise.
+    A decoy beside a particle is the particle's own side lobe and says nothing about noise; in noise alone peaks and decoys lose
+    as often.
 
     Parameters
     ----------
-    yx_px, height
-        ``(n, 2)`` and ``(n,)``, descending: the decoys.
-    rival_yx_px, rival
-        ``(m, 2)`` and ``(m,)``, descending: the peaks.
+    yx_px, score, rival_yx_px, rival
+        ``(n, 2)``, ``(n,)``, ``(m, 2)`` and ``(m,)``, heights descending.
+    reach_px
+        How far a rival is heard.
     """
-    if not len(height) or not len(rival):
-        return height
+    if not len(score) or not len(rival):
+        return np.ones(len(score), dtype=bool)
     near = cKDTree(rival_yx_px).query_ball_point(yx_px, reach_px)
     strongest = np.array([rival[min(indices)] if indices else -np.inf for indices in near])
-    alone: Heights = height[height > strongest]
-    return alone
+    return np.asarray(score >= strongest)
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """The lowest accepted height, the share of the accepted that is expected to be false, and the probability of each peak."""
+def choose_threshold(score: NDArray[np.float64], decoy: NDArray[np.float64], *, false_discovery_rate: float) -> float:
+    """Return the lowest score above which peaks are more than noise; infinite where none is.
 
-    height: float
-    false_share: float
-    probability: Heights
-
-
-def judge_peaks(score: Heights, noise: NoisePeaks, *, false_discovery_rate: float, covered: float = 0.0) -> Judgement:
-    """Decide which peaks are more than noise.
-
-    Accepted are the highest peaks as long as the expected share of noise among them is at most ``false_discovery_rate``
-    (Benjamini & Hochberg 1995, J. R. Stat. Soc. B 57, 289), and none at all where chance alone makes so many once in 300
-    micrographs. The probability that one peak is a particle is one less the local false discovery rate (Efron 2005, Ann.
-    Statist. 33, 1): the share of noise among the peaks of about its height, which falls with the height.
-    Peaks far below the others, where there is a gap between them and the noise, are left out.
+    Two rules, the milder one holds. With ``T(t)`` and ``D(t)`` the numbers of peaks and of decoys of at least ``t``: (1) many
+    particles: ``(1 + D(t)) / T(t)`` is at most ``false_discovery_rate``; (2) few particles: ``t`` is above every decoy and above
+    the height that noise reaches once in twenty micrographs, by a normal tail fitted to the upper half of the decoys. Where
+    there is room for fewer than ten decoys, their spread is taken as at least 0.4 of their median, and five peaks must pass:
+    that none of the five highest is a decoy happens in noise once in 32 micrographs.
 
     Parameters
     ----------
-    score
-        ``(n,)``, descending.
-    noise
-        What peaks of noise are like.
+    score, decoy
+        ``(n,)`` and ``(m,)``: heights of the peaks of either contrast.
     false_discovery_rate
-        Accepted fraction of false peaks.
-    covered
-        Share of the area that one accepted peak keeps free of others.
+        Accepted fraction of false peaks, for rule 1.
     """
-    rank = np.arange(1, len(score) + 1)
-    expected = noise.above(score)  # (n,)
-    free = np.maximum(1 - covered * rank, _LEAST_FREE)
-    rate = np.minimum.accumulate((expected * free / rank)[::-1])[::-1] if len(score) else expected
-    passing = np.flatnonzero((rate <= false_discovery_rate) & (special.gammainc(rank, np.maximum(expected, 1e-300)) <= _CHANCE))
-    accepted = int(passing[-1]) + 1 if len(passing) else 0
-    accepted = _cut_stragglers(score, accepted)
-    left = free[accepted - 1] if accepted else 1.0
-    probability = 1 - _local_rate(expected * left, len(score))
-    return Judgement(
-        height=float(score[accepted - 1]) if accepted else np.inf,
-        false_share=float(rate[accepted - 1]) if accepted else 0.0,
-        probability=probability if accepted else np.zeros(len(score)),
-    )
-
-
-def _cut_stragglers(score: Heights, accepted: int) -> int:
-    """Return how many peaks are left without those that are far below the others, though above the noise.
-
-    Gaps between particles, and what is left of the background, are no noise either. How much particles differ is taken from the
-    upper half. Where the peaks are cut off by the noise, nothing
-    can be said about that, and all are left.
-    """
-    if accepted < _FEWEST_TO_CUT:
-        return accepted
-    level = float(score[accepted - 1])
-    left = int(np.count_nonzero(score >= max(level, _OF_THE_BEST * float(np.median(score[:10])))))
-    for _ in range(_CUTS):
-        middle, upper = np.quantile(score[:left], [0.5, 0.8])
-        cut = float(middle - _STRAGGLING * (upper - middle) / special.ndtri(0.8))
-        if cut <= level:
-            return accepted
-        left = int(np.count_nonzero(score >= cut))
-    return left
-
-
-def _local_rate(expected: Heights, count: int) -> Heights:
-    """Return the share of noise among peaks of neighbouring ranks, which never falls from one rank to the next: ``(n,)``."""
-    padded = np.concatenate([[0.0], expected])
-    index = np.arange(count)
-    reach = np.maximum(_NEIGHBOURS, index // 10)
-    first, last = np.maximum(index - reach, 0), np.minimum(index + reach + 1, count)
-    local = (padded[last] - padded[first]) / np.maximum(last - first, 1)
-    rate: Heights = np.clip(np.maximum.accumulate(local), 0.0, 1.0) if count else local
-    return rate
+    ranked = np.sort(score)[::-1]
+    decoys_above = len(decoy) - np.searchsorted(np.sort(decoy), ranked, side="left")
+    passing = np.flatnonzero(1 + decoys_above <= false_discovery_rate * np.arange(1, len(ranked) + 1))
+    by_rate = float(ranked[passing[-1]]) if len(passing) else np.inf
+    if not len(decoy):
+        return by_rate
+    median, upper = np.percentile(decoy, [50.0, 84.13])
+    few = len(decoy) < _ENOUGH
+    spread = max(upper - median, _LARGEST_SPREAD * abs(median)) if few else upper - median
+    once_in_twenty = float(median + spread * special.ndtri(1 - 0.05 / max(len(decoy), _ENOUGH)))
+    by_tail = max(once_in_twenty, float(np.nextafter(np.max(decoy), np.inf)))
+    if few and np.count_nonzero(score >= by_tail) < _FEWEST_PASSING:
+        return by_rate
+    return min(by_rate, by_tail)

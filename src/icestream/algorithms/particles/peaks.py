@@ -46,6 +46,36 @@ def find_peaks_2d(
     return kept + _parabola_offset(response, kept), height
 
 
+def climb_2d(response: Image, yx_px: NDArray[np.float64], *, reach_px: float) -> NDArray[np.float64]:
+    """Move points to the top of the hill of ``response`` on which each is: ``(n, 2)``, refined as the peaks are.
+
+    A point whose top is further away than ``reach_px``, or outside the image, stays where it is.
+
+    Parameters
+    ----------
+    response
+        ``(h, w)``.
+    yx_px
+        ``(n, 2)``.
+    reach_px
+        How far a point may go.
+    """
+    size = np.array(response.shape)
+    start = np.asarray(yx_px, dtype=np.float64).reshape(-1, 2)
+    place = np.clip(np.round(start), 0, size - 1).astype(np.int64)  # (n, 2)
+    steps = np.stack(np.meshgrid((0, -1, 1), (0, -1, 1), indexing="ij"), axis=-1).reshape(-1, 2)  # (9, 2), the first stays
+    padded = np.pad(np.asarray(response, dtype=np.float64), 1, constant_values=-np.inf)
+    for _ in range(int(np.ceil(reach_px)) + 1):
+        around = place[:, None] + steps  # (n, 9, 2)
+        best = np.argmax(padded[around[..., 0] + 1, around[..., 1] + 1], axis=1)
+        if not best.any():
+            break
+        place = around[np.arange(len(place)), best]
+    top = place + _parabola_offset(response, place)
+    near = np.hypot(*(top - start).T) <= reach_px
+    return np.where(near[:, None], top, start)
+
+
 def suppress_neighbours(yx_px: NDArray[Any], *, min_distance_px: float) -> NDArray[np.bool_]:
     """Tell which points have no earlier kept point nearer than ``min_distance_px``: ``(n,)``."""
     keep = np.ones(len(yx_px), dtype=bool)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from icestream.algorithms.particles.diameter import find_diameter_2d, pool_diameters
+from icestream.algorithms.matched_picker.diameter import find_diameter_2d, pool_diameters
 from icestream.algorithms.particles.extract import good_box_px
 from icestream.errors import ItemError
 from icestream.flow import Accumulator, Context, Exposure, Field, Params, Progress, Update, Verdict, keep, step, wait
@@ -123,3 +123,26 @@ class FindParticleSize(Accumulator[ParticleSizeState, ParticleSize]):
             radius_px=0.5 * pooled.diameter / state.pixel_ang,
             micrographs=list(state.found),
         )
+
+
+def searched_diameters_ang(
+    given_ang: tuple[float, float] | None, size: ParticleSize | None, *, range_of_size: tuple[float, float] = (1.0, 1.0)
+) -> tuple[float, float]:
+    """Return the smallest and largest diameter that a picker looks for: those given, else ``range_of_size`` times the size.
+
+    Raises
+    ------
+    ItemError
+        There is neither, or they are no range.
+    """
+    if given_ang is not None:
+        smallest_ang, largest_ang = given_ang
+    elif size is not None:
+        smallest_ang, largest_ang = (size.diameter_ang * factor for factor in range_of_size)
+    else:
+        raise ItemError(
+            "the diameter of the particles is unknown; set diameter_ang, or link the input size to a particle_size step"
+        )
+    if not 0 < smallest_ang <= largest_ang:
+        raise ItemError(f"diameter_ang {smallest_ang:g} to {largest_ang:g} is not a range of positive diameters")
+    return smallest_ang, largest_ang

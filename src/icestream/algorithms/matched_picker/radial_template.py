@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, special
 
-from icestream.algorithms.particles.rings import Field, PerRing, Rings, Spectrum, low_pass, smooth_rings
+from icestream.algorithms.matched_picker.rings import Field, PerRing, Rings, Spectrum, low_pass, smooth_rings
 
 _PRIOR = 0.05
 """Of the power of the places: it keeps rings finite in which the places interfere."""

@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.algorithms.fourier import Image
-from icestream.algorithms.particles.pick_blob import (
+from icestream.algorithms.matched_picker.pick import (
     find_size,
     is_more_than_noise,
     refine_search,
     search_inverted,
     sizes_to_try,
 )
-from icestream.algorithms.particles.view import is_smeared, view_micrograph_2d
+from icestream.algorithms.matched_picker.view import is_smeared, view_micrograph_2d
 
 _OCTAVE = 1.7
 _ALIKE = 0.2

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from icestream.algorithms.fourier import Image, crop_fourier_2d, frequency_grid_2d
+from icestream.algorithms.matched_picker.rings import Field
 from icestream.algorithms.micrograph.contamination import mask_contamination_2d, robust_zscore
-from icestream.algorithms.particles.rings import Field
 
 WORKING_DIAMETER_PX = 24.0
 """The micrograph is reduced until a particle is this wide."""

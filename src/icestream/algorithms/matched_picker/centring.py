@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from icestream.algorithms.fourier import Image
-from icestream.algorithms.particles.radial_template import RadialTemplate, learn_template, matched_filter, radial_profile
-from icestream.algorithms.particles.rings import Field, PerRing, low_pass
+from icestream.algorithms.matched_picker.radial_template import RadialTemplate, learn_template, matched_filter, radial_profile
+from icestream.algorithms.matched_picker.rings import Field, PerRing, low_pass
 
 MOST_EXEMPLARS = 400
 """A template is learned from at most so many particles."""
