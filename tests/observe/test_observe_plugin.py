@@ -143,9 +143,6 @@ def test_the_web_application_shows_it_on_every_page(collected: Session) -> None:
     assert told["exposures"]["rows"][0]["values"].keys() == {"spots:spots_per_image", "spots:spots_widest_angstroms"}
     assert {one["measure"]["id"]: one["median"] for one in told["series"]}["spots:spots_per_image"] == 3
     (result,) = told["exposures/4"]["steps"][1]["results"]
-    assert (
-        result["numbers"]
-        == [["Spots on an image", 5, ""], ["Widest spot", 10, "Å"], ["Widest", 10, "Å"]][: len(result["numbers"])]
-    )
+    assert result["numbers"][:2] == [["Spots on an image", 5, ""], ["Widest spot", 10, "Å"]]
     assert (result["texts"], result["pictures"][0]["title"]) == (["They are far apart."], "Found spots")
     assert told["picture"] == "image/png"
