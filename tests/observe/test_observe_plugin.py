@@ -110,3 +110,39 @@ def test_a_record_of_a_plugin_shows_without_the_plugin(collected: Session) -> No
     assert "<h3>Widest spot</h3>" in page
     assert re.search(r'<img src="data:image/png;base64,[^"]+" alt="Found spots of [0-4]">', page)
     assert "They are far apart." in page
+
+
+ASK = """
+import json, sys
+from pathlib import Path
+from starlette.testclient import TestClient
+from icestream.settings import Settings
+from icestream.web.access import AccessFile
+from icestream.web.app import make_app
+from icestream.web.callers import Callers
+from icestream.web.places import find_places
+from icestream.web.site import Site
+
+folder = Path(sys.argv[1])
+site = Site(find_places(folder), Callers(AccessFile(folder / "none"), "owner", local=True), Settings())
+client = TestClient(make_app(site, frozenset()), base_url="http://127.0.0.1")
+asked = {name: client.get(f"/api/v1/sessions/{folder.name}/{name}").json() for name in ("exposures", "series", "exposures/4")}
+picture = asked["exposures/4"]["steps"][1]["results"][0]["pictures"][0]
+shown = client.get(f"/api/v1/sessions/{folder.name}/pictures/{picture['key']}/{picture['field']}")
+print(json.dumps(asked | {"picture": shown.headers["content-type"]}))
+"""
+
+
+def test_the_web_application_shows_it_on_every_page(collected: Session) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-c", ASK, str(collected.folder)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert [one["label"] for one in told["exposures"]["columns"]] == ["Spots on an image", "Widest spot"]
+    assert told["exposures"]["rows"][0]["values"].keys() == {"spots:spots_per_image", "spots:spots_widest_angstroms"}
+    assert {one["measure"]["id"]: one["median"] for one in told["series"]}["spots:spots_per_image"] == 3
+    (result,) = told["exposures/4"]["steps"][1]["results"]
+    assert result["numbers"][:2] == [["Spots on an image", 5, ""], ["Widest spot", 10, "Å"]]
+    assert (result["texts"], result["pictures"][0]["title"]) == (["They are far apart."], "Found spots")
+    assert told["picture"] == "image/png"
