@@ -7,10 +7,13 @@ Seeds below 100 served for development.
 
 import json
 import sys
+from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
+from icestream.algorithms.matched_picker.pick import pick_particles_2d as pick_with_matched_filter
 from icestream.algorithms.particles.pick_blob import pick_particles_2d
 
 WHITE = (((480, 560), (30, 42), 25), ((700, 720), (70, 90), 56), ((900, 800), (24, 32), 20))
@@ -43,19 +46,28 @@ def draw_behind_a_ctf(shape: tuple[int, int], seed: int, *, pixel_ang: float, de
     return (100 * image + 1000).astype(np.float32)
 
 
-def main(first: int, seeds: int) -> None:
-    counts: dict[str, list[int]] = {}
+def draw_all(first: int, seeds: int) -> Iterator[tuple[str, NDArray[np.float32], tuple[int, int], int]]:
+    """Yield the kind of noise, an image of it, and the diameters and the distance of what is looked for."""
     for seed in range(first, first + seeds):
         for shape, diameter, distance in WHITE:
-            image = draw_white(shape, seed, ice_px=2.0 * sum(diameter))
-            found = pick_particles_2d(-image, diameter_px=diameter, min_distance_px=distance)
-            counts.setdefault(f"white_{shape[0]}", []).append(len(found.score))
+            yield f"white_{shape[0]}", draw_white(shape, seed, ice_px=2.0 * sum(diameter)), diameter, distance
         for shape, pixel_ang, defocus_um, uneven, diameter, distance in BEHIND_A_CTF:
             image = draw_behind_a_ctf(shape, seed, pixel_ang=pixel_ang, defocus_um=defocus_um, uneven=uneven)
-            found = pick_particles_2d(-image, diameter_px=diameter, min_distance_px=distance)
-            counts.setdefault(f"ctf_{shape[0]}", []).append(len(found.score))
-    every = [count for kind in counts.values() for count in kind]
-    line = {"benchmark": "picking_on_noise", "images": len(every), "with_picks": int(np.count_nonzero(every)), "picks": counts}
+            yield f"ctf_{shape[0]}", image, diameter, distance
+
+
+def main(first: int, seeds: int) -> None:
+    counts: dict[str, dict[str, list[int]]] = {"learned_template": {}, "matched_filter": {}}
+    for kind, image, diameter, distance in draw_all(first, seeds):
+        found = pick_particles_2d(-image, diameter_px=diameter, min_distance_px=distance).score
+        filtered = pick_with_matched_filter(-image, diameter_px=diameter, min_distance_px=distance).score
+        for name, score in (("learned_template", found), ("matched_filter", filtered)):
+            counts[name].setdefault(kind, []).append(len(score))
+    line: dict[str, object] = {"benchmark": "picking_on_noise"}
+    for name, kinds in counts.items():
+        every = [count for kind in kinds.values() for count in kind]
+        with_picks = int(np.count_nonzero(every))
+        line[name] = {"images": len(every), "share_with_picks": round(with_picks / len(every), 3), "picks": kinds}
     print(json.dumps(line))
 
 

@@ -1,4 +1,4 @@
-"""F1 and centring of the blob picker on simulated micrographs: python benchmarks/picking_simulated.py <first seed> <seeds>.
+"""F1 and centring of pickers on simulated micrographs: python benchmarks/picking_simulated.py <first seed> <seeds>.
 
 Ten kinds are drawn for each seed: plain, few particles on a small image, crowded, weak, dirt, drift that was not corrected, small
 and large particles, round ones, and long ones. The true place of a particle is the projection of its centre of mass, at its mean
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from icestream.algorithms.matched_picker.pick import pick_particles_2d as pick_with_matched_filter
 from icestream.algorithms.particles.pick_blob import pick_particles_2d
 from icestream.io.image import write_mrc
 from icestream.io.preview import write_rgb
@@ -111,6 +112,11 @@ def pick(image: NDArray[np.float32], searched_ang: tuple[float, float], *, n_rou
     return pick_particles_2d(-image, diameter_px=(smallest, largest), min_distance_px=distance, n_rounds=n_rounds).yx_px
 
 
+def pick_with_filter(image: NDArray[np.float32], searched_ang: tuple[float, float]) -> NDArray[np.float64]:
+    """Return the picks of the matched filter: ``(n, 2)``."""
+    return pick_with_matched_filter(-image, diameter_px=(searched_ang[0] / PIXEL_ANG, searched_ang[1] / PIXEL_ANG)).yx_px
+
+
 def pick_relion(image: NDArray[np.float32], searched_ang: tuple[float, float]) -> NDArray[np.float64]:
     return pick_with_relion(image, searched_ang, pixel_size_ang=PIXEL_ANG)
 
@@ -165,7 +171,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="*", default=list(KINDS))
     parser.add_argument("--picture", type=Path)
     arguments = parser.parse_args()
-    pickers: dict[str, Picker] = {"learned_template": partial(pick, n_rounds=3)}
+    pickers: dict[str, Picker] = {"learned_template": partial(pick, n_rounds=3), "matched_filter": pick_with_filter}
     pickers |= {"blobs": partial(pick, n_rounds=0)} if arguments.blobs else {}
     pickers |= {"relion_log": pick_relion} if arguments.relion else {}
     scores: dict[str, dict[str, list[dict[str, Any]]]] = {name: {kind: [] for kind in arguments.kinds} for name in pickers}

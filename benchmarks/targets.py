@@ -70,7 +70,7 @@ SCRIPTS: dict[str, str] = {
     "picking_consensus": "--simulated 1000 5 --betagal DATA --apoferritin DATA",
     "picking_f1": "DATA",
     "picking_on_noise": "1000 10",
-    "picking_simulated": "101 2",
+    "picking_simulated": "1010 2",
     "scoring_speed": "",
     "picking_templates": "DATA",
     "picking_targets": "DATA 1000 5 --scenes 60 --fdr 60",
@@ -243,6 +243,20 @@ _CENTRED = (
     Target(
         OTHER, "the same, worst of the ten kinds", "picking_simulated", "learned_template.worst_kind_offset_diameters",
         "diameters", at_most=0.04, tried=_NOISY,
+    ),
+    Target(
+        OTHER, "the same, worst of the ten kinds, `pick_matched`", "picking_simulated",
+        "matched_filter.worst_kind_offset_diameters", "diameters", at_most=0.04,
+    ),
+    *(
+        Target(
+            OTHER, f"images of noise in which `{step}` picks anything", "picking_on_noise", f"{name}.share_with_picks", "",
+            at_most=0.05, tried=tried,
+        )
+        for step, name, tried in (
+            ("pick_blob", "learned_template", "Its decoys are those of inverted contrast alone."),
+            ("pick_matched", "matched_filter", ""),
+        )
     ),
 )  # fmt: skip
 
