@@ -30,7 +30,7 @@ _CS = {"x": "location/center_x_frac", "y": "location/center_y_frac", "name": "lo
 _CS_SCORES = ("pick_stats/ncc_score", "pick_stats/power")
 _CORNERS = (".box",)
 _WORD = re.compile(r"[._-][A-Za-z]")
-_PREFIX = re.compile(r"^\d{6,}_(?=.)")
+_PREFIX = re.compile(r"^\d{15,}_(?=.)")
 
 
 @dataclass(frozen=True)
@@ -117,10 +117,12 @@ def _by_name(names: Sequence[str]) -> dict[str, NDArray[np.int64]]:
     rows: dict[str, list[int]] = {}
     for row, name in enumerate(names):
         rows.setdefault(name, []).append(row)
-    joined: dict[str, list[int]] = {}
+    joined: dict[str, NDArray[np.int64]] = {}
     for name, found in rows.items():
-        joined.setdefault(stem_of(name), []).extend(found)
-    return {name: np.array(sorted(found), dtype=np.int64) for name, found in joined.items()}
+        if stem_of(name) in joined:
+            raise ValueError(f"two micrographs are called {stem_of(name)}, one of them {name}: it is not known which is meant")
+        joined[stem_of(name)] = np.array(found, dtype=np.int64)
+    return joined
 
 
 def _read_star(path: Path) -> PickFile:

@@ -70,19 +70,18 @@ def make_picks(
 
 
 def remove_picks(picks: Picks, removed: Mapping[str, NDArray[np.bool_]]) -> Picks:
-    """Return picks without those that are removed, which it keeps beside them; numbers and what a consensus says stay.
+    """Return picks without those that are removed, which it keeps beside them; numbers, and what is known of the picks, stay.
 
     ``removed`` is as for `make_picks`, its masks over the rows of the picks. What an earlier step removed stays with that step.
     """
-    parents = None if picks.parents is None else from_block(picks.parents)
-    return make_picks(
-        from_block(picks.block),
-        diameter_ang=picks.diameter_ang,
-        removed=removed,
-        pickers=picks.pickers,
-        parents=parents,
-        consensus=picks.consensus,
-    )
+    left = make_picks(from_block(picks.block), diameter_ang=picks.diameter_ang, removed=removed)
+    changed = {name: getattr(left, name) for name in ("count", "n_removed", "removed", "block", "rejected")}
+    return picks.model_copy(update=changed)
+
+
+def with_table(picks: Picks, table: NDArray[Any]) -> Picks:
+    """Return picks with another table, and what is known of them."""
+    return picks.model_copy(update={"count": len(table), "block": to_block(table)})
 
 
 def picks_table(picks: Picks) -> NDArray[Any]:

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from icestream.errors import SessionError
+from icestream.errors import IcestreamError
 
 LOOK_S = 0.4
 QUIET_S = 15.0
@@ -52,7 +52,7 @@ class Watcher:
             told: Told
             try:
                 told = await run_in_threadpool(self.look)
-            except (SessionError, OSError) as error:
+            except (IcestreamError, OSError) as error:
                 told = {"trouble": str(error)}
             if told != self.told:
                 self.told = told

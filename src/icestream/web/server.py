@@ -71,11 +71,13 @@ def check_listening(listening: Listening, access: AccessFile) -> None:
     Raises
     ------
     SessionError
-        Others could reach the server, and nobody has a password or token; or half of what TLS needs is missing.
+        Others could reach the server, also under a further name that a proxy answers to, and nobody has a password or token; or
+        half of what TLS needs is missing.
     """
-    if not listening.local and not access.grants():
+    if not (listening.local and not listening.names) and not access.grants():
+        given = f"--name {listening.names[0]}" if listening.names else f"--host {listening.host}"
         raise SessionError(
-            f"--host {listening.host}: others can reach this address, and nobody has a password yet; "
+            f"{given}: others can reach this address, and nobody has a password yet; "
             "give yourself one with `icestream access NAME`, or a token to a script with `icestream access NAME --token`"
         )
     if (listening.certificate is None) != (listening.key is None):
@@ -95,7 +97,7 @@ def serve(places: Places, listening: Listening, settings: Settings, *, on_ready:
     """
     access = access_file(settings)
     check_listening(listening, access)
-    callers = Callers(access, owner=user_name(), local=listening.local)
+    callers = Callers(access, owner=user_name(), local=listening.local and not listening.names)
     app = make_app(Site(places, callers, settings), listening.own_names)
     config = uvicorn.Config(
         app,

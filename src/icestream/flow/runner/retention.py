@@ -23,7 +23,8 @@ def files_to_drop(connection: Connection, *, revision: int, folder: str, positio
     dropped |= _prune_snapshot(connection, revision=revision, version=position - KEPT_SNAPSHOTS)
     needed |= _kept_snapshot_files(connection, revision=revision, around=position - 2)
     connection.execute(update(log).where(mine & (log.c.position == position - 2)).values(state=None))
-    return sorted(name for name in dropped - needed if name.startswith(f"session:{folder}/"))
+    gone = sorted(name for name in dropped - needed if name.startswith(f"session:{folder}/"))
+    return [name for name in gone if not _is_named(connection, name, revision=revision)]
 
 
 def _prune_snapshot(connection: Connection, *, revision: int, version: int) -> set[str]:
@@ -46,6 +47,14 @@ def _kept_snapshot_files(connection: Connection, *, revision: int, around: int) 
     table = schema.snapshot
     rows = select(table.c.key).where((table.c.revision == revision) & (table.c.version >= around) & ~table.c.pruned)
     return {name for key in connection.execute(rows).scalars() for name in _record_files(connection, key)}
+
+
+def _is_named(connection: Connection, name: str, *, revision: int) -> bool:
+    """Tell whether a snapshot that is kept names a file: versions may share files that did not change between them."""
+    table, result = schema.snapshot, schema.result
+    kept = (table.c.revision == revision) & ~table.c.pruned & (result.c.key == table.c.key)
+    found = connection.execute(select(table.c.version).where(kept & result.c.record.contains(name, autoescape=True)).limit(1))
+    return found.first() is not None
 
 
 def _record_files(connection: Connection, key: str) -> set[str]:

@@ -259,9 +259,10 @@ def _place_particles(
         return _place(ctx.path(particles.stack), project, EXTRACT, name, params), table
     target = project / EXTRACT.folder / "Movies" / name  # RELION reads stacks, so a virtual one is written
     target.parent.mkdir(parents=True, exist_ok=True)
+    images = np.zeros((int(table["slice"].max(initial=-1)) + 1, particles.box_px, particles.box_px), np.float32)
+    images[table["slice"]] = read_particles(particles, ctx)  # slices keep their numbers, by which classes find their particles
     with publish(target) as temporary:
-        write_mrc(temporary, read_particles(particles, ctx), pixel_size_ang=pixel_size_ang, remember=False)
-    table["slice"] = np.arange(len(table))
+        write_mrc(temporary, images, pixel_size_ang=pixel_size_ang, remember=False)
     return f"{EXTRACT.folder}/Movies/{name}", table
 
 

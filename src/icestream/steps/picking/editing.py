@@ -17,6 +17,7 @@ from icestream.io.picks import (
     remove_picks,
     removed_table,
     table_of_picks,
+    with_table,
 )
 from icestream.records import Acquisition, Micrograph, Picks
 from icestream.steps.picking.consensus import RadiusParams
@@ -119,22 +120,17 @@ def edit_picks(picks: Picks, params: EditPicksParams) -> Picks:
     """Pass picks on, with what a person adds and without what a person removes.
 
     Removed is the pick nearest to each position, so the decision still means the same particle when the micrograph is picked
-    again. Added picks get numbers after all others and the best score there is; kept picks keep theirs.
-
-    Raises
-    ------
-    ItemError
-        There is no pick near a position to remove.
+    again; where none is near, there is nothing to remove. Added picks get numbers after all others and the best score there is;
+    kept picks keep theirs.
     """
     table = picks_table(picks)
     unwanted = np.zeros(len(table), dtype=bool)
     positions = positions_of(picks)
     for y_px, x_px in params.remove:
         distance, index = cKDTree(positions).query((y_px, x_px)) if len(table) else (np.inf, 0)
-        if distance > params.within_px:
-            raise ItemError(f"there is no pick within {params.within_px:g} px of y {y_px:g}, x {x_px:g} to remove")
-        unwanted[int(index)] = True
-    taken = [table["pid"], parents_table(picks)["pid"]]
+        if distance <= params.within_px:
+            unwanted[int(index)] = True
+    taken = [table["pid"], parents_table(picks)["pid"], removed_table(picks)["pid"]]
     first = 1 + max((int(pid.max()) for pid in taken if len(pid)), default=-1)
     best = float(table["score"].max()) if len(table) else 0.0
     added = table_of_picks(
@@ -143,14 +139,7 @@ def edit_picks(picks: Picks, params: EditPicksParams) -> Picks:
         pid=np.arange(first, first + len(params.add)),
     )
     removed = np.concatenate([unwanted, np.zeros(len(added), dtype=bool)])
-    return make_picks(
-        np.concatenate([table, added]),
-        diameter_ang=picks.diameter_ang,
-        removed={"removed by hand": removed},
-        pickers=picks.pickers,
-        parents=parents_table(picks) if picks.parents is not None else None,
-        consensus=picks.consensus,
-    )
+    return remove_picks(with_table(picks, np.concatenate([table, added])), {"removed by hand": removed})
 
 
 def more_edits(

@@ -116,8 +116,8 @@ class LearnPickerQuality(Accumulator[PickerQualityState, PickerQuality]):
         precision = expected_precision(classes, weigh_candidates(classes, model), count=count)
         return PickerQuality(
             n_micrographs=state.n_micrographs,
-            particles=round(model.particles, 3),
-            false_places=round(model.false_places, 3),
+            particles=max(round(model.particles, 6), 1e-6),
+            false_places=max(round(model.false_places, 6), 1e-6),
             jaccard=round(float(count @ (classes >= 0).all(axis=1) / count.sum()), 5),
             pickers=tuple(
                 LearntPicker(
@@ -125,7 +125,7 @@ class LearnPickerQuality(Accumulator[PickerQualityState, PickerQuality]):
                     n_picks=int(count @ (classes[:, picker] >= 0)),
                     recall=round(float(model.recall[picker]), 5),
                     precision=round(float(precision[picker]), 5) if np.isfinite(precision[picker]) else None,
-                    false_rate=round(float(model.false_rate[picker]), 6),
+                    false_rate=min(max(round(float(model.false_rate[picker]), 6), 1e-6), 1 - 1e-6),
                     score_edges=state.edges[picker],
                     score_ratio=tuple(round(float(value), 5) for value in model.score_ratio[picker]),
                 )
