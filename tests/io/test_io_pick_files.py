@@ -55,6 +55,12 @@ def test_a_star_file_of_all_particles_is_divided_by_micrograph(tmp_path: Path) -
     assert np.isnan(found.score).all()
 
 
+def test_two_micrographs_of_one_name_are_not_taken_for_one(tmp_path: Path) -> None:
+    path = write(tmp_path, "particles.star", PARTICLES.replace("mic_2", "other/mic_1"))
+    with pytest.raises(FileFormatError, match="two micrographs are called mic_1"):
+        read_pick_file(path)
+
+
 def test_box_files_give_corners_and_the_box(tmp_path: Path) -> None:
     found = read_pick_file(write(tmp_path, "mic.box", "100 200 180 160 0.7\n0\t10\t180\t160\t0.1\n"))
     assert found.yx_px.tolist() == [[280, 190], [90, 90]]
@@ -93,7 +99,9 @@ def test_cs_files_give_fractions_of_the_image(tmp_path: Path) -> None:
         ("location/center_y_frac", "<f4"),
         ("pick_stats/ncc_score", "<f4"),
     ]
-    table = np.array([(b"J2/motioncorrected/012345678901_mic_1_patch_aligned.mrc", (200, 400), 0.25, 0.5, 0.6)], dtype=columns)
+    table = np.array(
+        [(b"J2/motioncorrected/012345678901234567890_mic_1_patch_aligned.mrc", (200, 400), 0.25, 0.5, 0.6)], dtype=columns
+    )
     with (tmp_path / "picked.cs").open("wb") as handle:
         np.save(handle, table)
     found = read_pick_file(tmp_path / "picked.cs")
@@ -139,7 +147,9 @@ def test_positions_are_scaled_about_pixel_centres_and_turned_over() -> None:
     ("name", "stem"),
     [
         ("MotionCorr/job002/mic_1.mrc", "mic_1"),
-        ("J2/imported/012345678901_mic_1.mrc", "mic_1"),
+        ("J2/imported/012345678901234567890_mic_1.mrc", "mic_1"),
+        ("raw/20240101_mic_1.mrc", "20240101_mic_1"),
+        ("raw/20240101123000_mic_1.mrc", "20240101123000_mic_1"),
         ("000001@Extract/job3/mic_1.mrcs", "mic_1"),
         ("mic_1_autopick.star", "mic_1_autopick"),
     ],

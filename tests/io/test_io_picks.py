@@ -61,7 +61,9 @@ def test_a_truncated_block_is_refused() -> None:
 
 
 def test_a_later_step_removes_in_its_own_name() -> None:
-    later = remove_picks(picked(), {"outlier": np.array([False, True])})
+    before = picked().model_copy(update={"reference": "session:model.npz", "threshold": 3.0})
+    later = remove_picks(before, {"outlier": np.array([False, True])})
+    assert (later.reference, later.threshold) == ("session:model.npz", 3.0)
     assert from_block(later.block)["pid"].tolist() == [7]
     assert removed_table(later)["pid"].tolist() == [12]
     assert [one.reason for one in later.removed] == ["outlier"]

@@ -139,7 +139,9 @@ def test_series_and_histograms_of_all_measures_or_some(client):
 def test_galleries_have_parts_and_every_version(client):
     (newest,) = client.get(f"{EVERY}/galleries").json()
     assert (newest["step"], newest["version"], newest["versions"]) == ("classes", 2, [1, 2])
-    assert [one["label"] for one in newest["columns"]] == ["Class", "Particles", "Share", "Resolution"]
+    assert [one["label"] for one in newest["columns"]] == [
+        "Class", "Particles", "Share", "Resolution", "Score", "Effective size", "Since version",
+    ]  # fmt: skip
     counts = [row[1] for row in newest["rows"]]
     assert counts == sorted(counts, reverse=True)
     (first,) = client.get(f"{EVERY}/galleries?step=classes&version=1").json()

@@ -113,8 +113,16 @@ def test_a_parameter_that_is_set_needs_no_answer() -> None:
     template = load_template("movies_to_classes")
     document = fill_template(template, {"movies": "/data"}, settings={"picks": {"diameter_ang": [100, 120]}})
     assert document.steps["picks"].params == {"diameter_ang": [100, 120]}
-    with pytest.raises(WorkflowError, match=r"'diameter' .* is not given; .*--diameter SMALLEST LARGEST"):
-        fill_template(template, {"movies": "/data"})
+    with pytest.raises(WorkflowError, match=r"'movies' .* is not given; .*--movies"):
+        fill_template(template, {})
+
+
+def test_the_diameter_is_found_where_none_is_given() -> None:
+    template = load_template("movies_to_classes")
+    found, given = (fill_template(template, {"movies": "/data", **more}).steps for more in ({}, {"diameter": [100, 120]}))
+    assert (str(found["picks"].inputs["size"]), found["picks"].params) == ("size", {})
+    assert set(found) - set(given) == {"size"}
+    assert "size" not in given["picks"].inputs
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ def test_a_workflow_becomes_a_graph_once_the_particle_is_known(name: str) -> Non
     workflow = find_workflow(name)
     picks = workflow.steps["picks"].model_copy(update={"params": {"diameter_ang": [100, 120]}})
     graph = build_graph(workflow.model_copy(update={"steps": {**workflow.steps, "picks": picks}}))
-    assert list(graph.nodes)[-1] in ("relion", "classes")
-    assert graph.inputs_of("particles") == {"good", "picks"}
+    assert list(graph.nodes)[-1] in ("relion", "good_particles")
+    assert graph.inputs_of("particles") == {"good", "clean_picks"}
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:

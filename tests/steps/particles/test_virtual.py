@@ -143,7 +143,9 @@ def test_a_classification_knows_that_images_were_multiplied(tmp_path: Path) -> N
         )
         for given in (True, False)
     )  # fmt: skip
-    assert np.allclose(multiplied.ctf_squared, plain.ctf_squared**2, atol=1e-5)
+    assert (multiplied.ctf_squared <= plain.ctf_squared + 1e-5).all()  # means over rings of the fourth power, and of the square
+    assert (multiplied.ctf_squared >= plain.ctf_squared**2 - 1e-5).all()
+    assert multiplied.ctf_squared.mean() < 0.9 * plain.ctf_squared.mean()
     assert np.ptp(plain.ctf_squared) > 0.8
 
 
@@ -156,6 +158,6 @@ def test_a_relion_project_gets_the_images_of_a_virtual_stack(tmp_path: Path) -> 
     project = bench.export_folder()
     tables = read_star(project / "Extract/job003/particles.star")
     names = [name.partition("@") for name in tables["particles"].columns["rlnImageName"]]
-    assert [number for number, _, _ in names] == [f"{i:06d}" for i in range(1, real.count)]
-    assert np.array_equal(read_stack(project / names[0][2]), read_particles(real, bench)[1:])
+    assert [number for number, _, _ in names] == [f"{i:06d}" for i in range(2, real.count + 1)]
+    assert np.array_equal(read_stack(project / names[0][2])[1:], read_particles(real, bench)[1:])
     assert tables["optics"].columns["rlnCtfDataAreCtfPremultiplied"] == ["1"]
