@@ -63,8 +63,7 @@ def import_picks(micrograph: Micrograph, params: ImportPicksParams, acquisition:
     """
     if (params.position == "corner") != (params.box_px is not None):
         raise ItemError(f"position is {params.position!r} and box_px {params.box_px}: a corner needs box_px, a centre has none")
-    folder = ctx.path(f"{params.root}:.")
-    path = _the_file(folder, params, ctx.exposure.name)
+    path = _the_file(params, ctx)
     found = read_pick_file(path, corner_box_px=params.box_px)
     chosen = _rows_of(found, ctx.exposure.name, path)
     shape = micrograph.height_px, micrograph.width_px
@@ -88,9 +87,10 @@ def _scale(micrograph: Micrograph, params: ImportPicksParams, acquisition: Acqui
     return 1.0 if params.pixels_of == "micrograph" else 1.0 / micrograph.bin
 
 
-def _the_file(folder: Path, params: ImportPicksParams, exposure: str) -> Path:
+def _the_file(params: ImportPicksParams, ctx: Context) -> Path:
+    folder, exposure = ctx.path(f"{params.root}:."), ctx.exposure.name
     if params.file is not None:
-        path = folder / params.file
+        path = ctx.path(f"{params.root}:{params.file}")
         if not path.is_file():
             raise SourceGone(f"{path}: there is no such file (yet)")
         return path
