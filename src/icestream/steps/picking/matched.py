@@ -104,13 +104,12 @@ def _record(found: Blobs, params: PickMatchedParams, *, diameter_ang: float, pix
     table = np.zeros(count, dtype=dtype_of(Picks.block_columns))
     table["pid"] = np.arange(count)
     table["y_px"], table["x_px"], table["score"] = found.yx_px[:count, 0], found.yx_px[:count, 1], found.score[:count]
-    found_ang = round(found.diameter_px * pixel_ang, 1) if count else None
     return Picks(
         count=count,
-        diameter_ang=diameter_ang if found_ang is None else found_ang,
+        diameter_ang=diameter_ang,
         block=to_block(table),
         threshold=round(found.threshold, 3) if count else None,
         expected_false=round(found.false_share, 4) if count else None,
-        found_diameter_ang=found_ang,
+        found_diameter_ang=round(found.diameter_px * pixel_ang, 1) if count else None,
         no_picks=found.nothing if not count else None,
     )
