@@ -58,6 +58,8 @@ def test_access_says_what_is_wrong(access):
 
 def test_serve_refuses_what_would_stand_open_or_shows_nothing(access, tmp_path):
     assert "nobody has a password yet" in say("serve", str(tmp_path), "--host", "0.0.0.0", code=1).replace("\n", " ")  # noqa: S104
+    behind = say("serve", str(tmp_path), "--name", "proxy.example", code=1)  # others ask a proxy that asks this machine
+    assert "--name proxy.example: others can reach" in behind.replace("\n", " ")
     assert "is no folder" in say("serve", str(tmp_path / "nothing"), code=1)
     key = say("serve", str(tmp_path), "--certificate", str(tmp_path / "a.pem"), code=1)
     assert "both a certificate and its key" in key.replace("\n", " ")
