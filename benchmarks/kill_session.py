@@ -18,8 +18,8 @@ from typing import Any
 import psutil
 
 import with_toys  # noqa: F401 - first: it makes the toy steps importable
+from icestream.flow.declaration.file_refs import files_named_in
 from icestream.flow.storage import schema
-from icestream.flow.storage.file_refs import files_named_in
 from icestream.flow.storage.session import Session, create_session, open_session
 from toys.session import active_steps, outcomes_of, read_rows, start_runner
 

@@ -17,7 +17,11 @@ from icestream.flow.declaration.registry import find_step
 from icestream.flow.runner.answering import submit
 from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import schema
-from icestream.flow.storage.contents import (
+from icestream.flow.storage.own_params import lay_over
+from icestream.flow.storage.revisions import activate_revisions, identity_params
+from icestream.flow.storage.session import Session, open_session
+from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.contents import (
     GivenFiles,
     check_contents,
     expected_contents,
@@ -26,10 +30,6 @@ from icestream.flow.storage.contents import (
     read_contents,
     settle_contents,
 )
-from icestream.flow.storage.own_params import lay_over
-from icestream.flow.storage.revisions import activate_revisions, identity_params
-from icestream.flow.storage.session import Session, open_session
-from icestream.flow.workflow.building import build_graph
 from icestream.flow.workflow.graph import Graph, Workflow
 from icestream.settings import Settings
 from toys.session import TOYS, make_toy_session, read_rows, start_runner

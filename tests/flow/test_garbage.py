@@ -9,10 +9,10 @@ import pytest
 
 from icestream.flow.commands.garbage import plan_cleaning
 from icestream.flow.commands.requests import Clean, Command, Override, Pause, Reset, Resume, Set, ask
+from icestream.flow.declaration.file_refs import files_named_in
 from icestream.flow.runner.answering import submit
 from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import schema
-from icestream.flow.storage.file_refs import files_named_in
 from icestream.flow.storage.read_connection import reading
 from icestream.flow.storage.session import Session, open_session
 from icestream.settings import Settings

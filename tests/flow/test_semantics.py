@@ -12,10 +12,10 @@ import pytest
 from sqlalchemy import update
 
 from icestream.errors import SessionBusy, SessionError, StaleRunner
+from icestream.flow.declaration.file_refs import resolve_ref
 from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import schema
 from icestream.flow.storage.database import check_file_system
-from icestream.flow.storage.file_refs import resolve_ref
 from icestream.flow.storage.session import Session, SessionDocument, create_session, open_session
 from icestream.flow.storage.store import Store, append_command
 from icestream.flow.workflow.graph import StepSpec

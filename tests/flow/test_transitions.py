@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import pytest
 
 from icestream.flow.declaration.outcomes import FailureKind, Outcome, Status
-from icestream.flow.declaration.step import Kind
+from icestream.flow.declaration.step_type import Kind
 from icestream.flow.scheduling import events
 from icestream.flow.scheduling.accumulator import Accumulating
 from icestream.flow.scheduling.batch import Batch

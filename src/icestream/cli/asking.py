@@ -31,7 +31,7 @@ def submit_here(session: Path, commands: "Sequence[Command]") -> "list[Answer]":
     """Submit commands under the name of the person who types; return the answers in their order."""
     from icestream.cli.run import make_settings
     from icestream.flow.runner.answering import submit_all
-    from icestream.flow.storage.session import open_session
+    from icestream.flow.storage import open_session
 
     settings = make_settings(cores=None, newest_first=False)
     return submit_all(open_session(session), commands, author=user_name(), settings=settings)

@@ -31,7 +31,7 @@ def clean(
     from icestream.cli.planned import print_garbage
     from icestream.flow.commands.garbage import plan_cleaning
     from icestream.flow.commands.requests import Clean
-    from icestream.flow.storage.session import open_session
+    from icestream.flow.storage import open_session
 
     if dry_run:
         print_garbage(plan_cleaning(open_session(session), old_revisions=old_revisions), json=json)

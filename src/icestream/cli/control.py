@@ -57,7 +57,7 @@ def stop(
     """
     from icestream.flow.commands.client import runner_lives
     from icestream.flow.commands.requests import Close, Stop
-    from icestream.flow.storage.session import open_session
+    from icestream.flow.storage import open_session
 
     if from_ is not None:
         ask_for(session, Close(step=from_, now=now), json=json)
@@ -140,7 +140,7 @@ def retry(
     ```
     """
     from icestream.flow.commands.requests import Retry
-    from icestream.flow.storage.session import open_session
+    from icestream.flow.storage import open_session
     from icestream.observe.queries import open_view
 
     opened = open_session(session)

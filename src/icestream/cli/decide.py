@@ -91,7 +91,7 @@ def _decide(
     json: bool,
 ) -> None:
     from icestream.flow.commands.requests import Override
-    from icestream.flow.storage.session import open_session
+    from icestream.flow.storage import open_session
     from icestream.observe.queries import open_view
 
     wanted = listed_exposures(exposures or [], from_file)

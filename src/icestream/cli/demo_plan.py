@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from icestream.cli.plan import document_for, parse_roots
-from icestream.flow.storage.session import Session, create_session
+from icestream.flow.storage import Session, create_session
 from icestream.microscope.settings import Fault, SimulationSettings
 from icestream.records import Acquisition
 from icestream.workflows import find_workflow

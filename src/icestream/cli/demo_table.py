@@ -10,8 +10,8 @@ import numpy as np
 from rich.console import Console
 
 from icestream.cli.console import make_table
-from icestream.flow.storage.file_refs import resolve_ref
-from icestream.flow.storage.session import Session
+from icestream.flow.declaration import resolve_ref
+from icestream.flow.storage import Session
 from icestream.io.blocks import from_block
 from icestream.io.image import read_stack
 from icestream.microscope.score import PickScore, defocus_error_ang, match_picks, motion_error_px

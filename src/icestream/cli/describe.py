@@ -3,7 +3,7 @@
 from typing import Any
 
 from icestream.cli.fields import describe_fields
-from icestream.flow.declaration.step import Port, StepType
+from icestream.flow.declaration import Port, StepType
 
 
 def describe_step(step_type: StepType) -> dict[str, Any]:

@@ -139,6 +139,6 @@ def _carry_out(session: Path, command: "Edit", *, dry_run: bool, json: bool) -> 
         return
     from icestream.cli.planned import print_plan
     from icestream.flow.commands.editing import plan_edit
-    from icestream.flow.storage.session import open_session
+    from icestream.flow.storage import open_session
 
     print_plan(plan_edit(open_session(session), command, cores=os.cpu_count() or 1), json=json)

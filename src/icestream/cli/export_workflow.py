@@ -9,7 +9,7 @@ from icestream.cli.console import errors, output, type_next
 from icestream.errors import WorkflowError
 
 if TYPE_CHECKING:
-    from icestream.flow.storage.session import Session
+    from icestream.flow.storage import Session
 
 
 def export_workflow(
@@ -36,7 +36,7 @@ def export_workflow(
     ```
     """
     from icestream.files import publish_text
-    from icestream.flow.storage.session import open_session
+    from icestream.flow.storage import open_session
     from icestream.workflows.export import choose_steps, dump_template, export_template
 
     if target is not None and target.exists():

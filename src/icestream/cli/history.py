@@ -30,7 +30,7 @@ def history(
     icestream history lysozyme --last 5
     ```
     """
-    from icestream.flow.storage.session import open_session
+    from icestream.flow.storage import open_session
     from icestream.observe.queries import open_view
 
     with open_view(open_session(session)) as view:
@@ -66,7 +66,7 @@ def revisions(
     icestream revisions lysozyme ctf --compare 1 2
     ```
     """
-    from icestream.flow.storage.session import open_session
+    from icestream.flow.storage import open_session
     from icestream.observe.queries import open_view
 
     if compare is not None and step is None:

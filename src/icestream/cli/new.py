@@ -9,7 +9,7 @@ from rich.markup import escape
 from icestream.cli.console import errors, output, type_next
 
 if TYPE_CHECKING:
-    from icestream.flow.storage.session import Session
+    from icestream.flow.storage import Session
     from icestream.workflows.template import Template
 
 
@@ -62,7 +62,7 @@ def new(
     ```
     """
     from icestream.cli.plan import parse_roots, unset_values
-    from icestream.flow.storage.session import create_session
+    from icestream.flow.storage import create_session
     from icestream.workflows.foreseeing import foresee
 
     roots = parse_roots(root, movies=None, micrographs=None, gain=None)

@@ -31,8 +31,7 @@ def pack(
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from icestream.flow.storage.packing import pack_session
-    from icestream.flow.storage.session import open_session
+    from icestream.flow.storage import open_session, pack_session
 
     console = output()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -69,8 +68,7 @@ def relink(
     icestream relink lysozyme movies=/data/archive/grid3 gain=/data/archive/gain
     ```
     """
-    from icestream.flow.storage.relinking import relink_roots
-    from icestream.flow.storage.session import open_session
+    from icestream.flow.storage import open_session, relink_roots
 
     wanted = {}
     for root in roots:

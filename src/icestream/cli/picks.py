@@ -33,7 +33,7 @@ def picks(
     """
     from icestream.cli.run import make_settings
     from icestream.flow.runner.answering import recompute_exposures
-    from icestream.flow.storage.session import open_session
+    from icestream.flow.storage import open_session
     from icestream.observe.queries import open_view
     from icestream.steps.picking.editing import EditPicksParams, edit_picks, more_edits
 

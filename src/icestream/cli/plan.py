@@ -8,10 +8,8 @@ from pydantic import ValidationError
 
 from icestream.documents import parse_typed_value
 from icestream.errors import WorkflowError
-from icestream.flow.storage.session import Session, SessionDocument
-from icestream.flow.workflow.acquiring import describe_refused
-from icestream.flow.workflow.building import build_graph
-from icestream.flow.workflow.graph import Workflow
+from icestream.flow.storage import Session, SessionDocument
+from icestream.flow.workflow import Workflow, build_graph, describe_refused
 from icestream.records import Acquisition, PossibleAcquisition
 from icestream.workflows.filling import fill_template
 from icestream.workflows.implied import ACQUISITION_NAMES, imply_template

@@ -42,7 +42,7 @@ def recompute(
     """
     from icestream.cli.run import make_settings
     from icestream.flow.runner.answering import recompute_exposures
-    from icestream.flow.storage.session import open_session
+    from icestream.flow.storage import open_session
     from icestream.observe.queries import open_view
 
     params = read_params([word for word in words or [] if _VALUE.match(word)])

@@ -21,7 +21,7 @@ def report(
     icestream report lysozyme --watch
     ```
     """
-    from icestream.flow.storage.session import open_session
+    from icestream.flow.storage import open_session
     from icestream.observe.queries import open_view
     from icestream.observe.report import write_report
 

@@ -15,7 +15,7 @@ from icestream.errors import SessionError
 if TYPE_CHECKING:
     from icestream.flow.execution.executor import Executor
     from icestream.flow.runner.status import RunReport
-    from icestream.flow.storage.session import Session
+    from icestream.flow.storage import Session
     from icestream.settings import Settings
 
 _STARTING_S = 2.0
@@ -48,7 +48,7 @@ def run(
     ```
     """
     from icestream.flow.execution.executors import find_misuse, open_executor
-    from icestream.flow.storage.session import open_session
+    from icestream.flow.storage import open_session
 
     misuse = find_misuse(executor, scheduler=scheduler, cluster_settings=cluster_settings)
     if misuse is not None:

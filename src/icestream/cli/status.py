@@ -12,7 +12,7 @@ from icestream.cli.console import FittingTable, columns_with_something, make_tab
 from icestream.errors import SessionError
 
 if TYPE_CHECKING:
-    from icestream.flow.storage.session import Session
+    from icestream.flow.storage import Session
     from icestream.observe.answers import StepSummary
 
 _SESSION = typer.Argument(help="Folder of the session.")
@@ -27,7 +27,7 @@ def status(session: Path = _SESSION, json: bool = _JSON) -> None:
     icestream status lysozyme --json | jq '.steps[] | {name, counts}'
     ```
     """
-    from icestream.flow.storage.session import open_session
+    from icestream.flow.storage import open_session
     from icestream.observe.medians import read_medians
     from icestream.observe.queries import open_view
     from icestream.observe.wording import quantity
@@ -108,7 +108,7 @@ def failed(
     icestream failed lysozyme ctf --tracebacks
     ```
     """
-    from icestream.flow.storage.session import open_session
+    from icestream.flow.storage import open_session
     from icestream.observe.queries import open_view
 
     opened = open_session(session)
@@ -154,7 +154,7 @@ def trace(
     icestream trace lysozyme classes:12
     ```
     """
-    from icestream.flow.storage.session import open_session
+    from icestream.flow.storage import open_session
     from icestream.observe.queries import open_view
 
     with open_view(open_session(session)) as view:

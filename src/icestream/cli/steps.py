@@ -8,7 +8,7 @@ from icestream.cli.console import errors, make_table, output, print_json
 from icestream.errors import IcestreamError
 
 if TYPE_CHECKING:
-    from icestream.flow.declaration.step import StepType
+    from icestream.flow.declaration import StepType
 
 
 def steps(
@@ -23,7 +23,7 @@ def steps(
     ```
     """
     from icestream.cli.describe import describe_step
-    from icestream.flow.declaration.registry import find_step, step_names
+    from icestream.flow.declaration import find_step, step_names
 
     if type_ is not None:
         found = find_step(type_)

@@ -37,7 +37,7 @@ def table(
     icestream table lysozyme particles --particles -o particles.parquet
     ```
     """
-    from icestream.flow.storage.session import open_session
+    from icestream.flow.storage import open_session
     from icestream.io.columns import print_columns, write_columns
     from icestream.observe.queries import open_view
     from icestream.observe.tables import particle_columns, result_columns

@@ -21,7 +21,7 @@ def why(
     icestream why lysozyme mic_0042
     ```
     """
-    from icestream.flow.storage.session import open_session
+    from icestream.flow.storage import open_session
     from icestream.observe.queries import open_view
     from icestream.observe.why import why_exposure, why_session, why_step
 

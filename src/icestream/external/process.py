@@ -18,8 +18,8 @@ from icestream.errors import ItemError
 from icestream.external.command import Command
 from icestream.external.log import Log
 from icestream.flow import Context, FoundProgram, Program
-from icestream.flow.declaration.exhaustion import OomWatch
-from icestream.flow.workflow.programs import clean_environment
+from icestream.flow.declaration import OomWatch
+from icestream.flow.workflow import clean_environment
 
 GRACE_S = 2.0
 """How long a program may take to end after SIGTERM; then it is killed."""

@@ -10,7 +10,7 @@ from typing import Any
 from icestream.errors import SessionError, WorkflowError
 from icestream.facility.folders import VALUES_FILE, collect_values, folder_placeholder, read_values_file, session_name
 from icestream.facility.watch_decisions import WatchState
-from icestream.flow.storage.session import DOCUMENT, SessionDocument, open_session
+from icestream.flow.storage import DOCUMENT, SessionDocument, open_session
 from icestream.workflows import load_template
 from icestream.workflows.filling import fill_template, read_values
 from icestream.workflows.foreseeing import foresee

@@ -14,8 +14,7 @@ import psutil
 from sqlalchemy import select
 
 from icestream.facility.folders import IMAGE_SUFFIXES
-from icestream.flow.storage import schema
-from icestream.flow.storage.session import Session, open_session
+from icestream.flow.storage import Session, open_session, schema
 from icestream.io.raw_folder import RawFolder, plain_text
 from icestream.observe.queries import open_view
 

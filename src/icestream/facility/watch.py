@@ -12,7 +12,7 @@ from icestream.facility.runners import Process, RunEnd, Runners, find_runner, ho
 from icestream.facility.watch_decisions import Folder, Phase, WatchState
 from icestream.facility.watch_state import StateFile
 from icestream.flow.runner.stopping import StopRequests
-from icestream.flow.storage.session import DOCUMENT, create_session
+from icestream.flow.storage import DOCUMENT, create_session
 
 _SLOW = 6
 """Folders that have ended are looked at every so many looks."""

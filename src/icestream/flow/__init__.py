@@ -2,23 +2,32 @@
 
 from pydantic import Field
 
-from icestream.flow.declaration.context import (
+from icestream.flow.declaration import (
+    Accumulator,
+    Arrival,
     Context,
     Exposure,
+    Foreseen,
+    FoundProgram,
     InputNames,
     Params,
+    Program,
+    ProgramSettings,
     Progress,
     Published,
+    Pulse,
+    SeenFile,
+    SourceContext,
+    Troubles,
+    Update,
     Verdict,
+    Watch,
     keep,
     reject,
+    step,
     wait,
 )
-from icestream.flow.declaration.declare import step
-from icestream.flow.declaration.program import FoundProgram, Program, ProgramSettings
-from icestream.flow.declaration.source import Arrival, Foreseen, Pulse, SeenFile, SourceContext, Troubles, Watch
-from icestream.flow.declaration.step import Accumulator, Update
-from icestream.flow.workflow.pinned import before
+from icestream.flow.workflow import before
 
 __all__ = [
     "Accumulator",

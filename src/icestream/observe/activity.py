@@ -7,9 +7,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, String, cast, func, literal, null, select
 
-from icestream.flow.scheduling.instructions import NoticeCause
-from icestream.flow.storage import schema
-from icestream.flow.storage.dialects import columns_there
+from icestream.flow.scheduling import NoticeCause
+from icestream.flow.storage import columns_there, schema
 from icestream.observe.answers import Change, ChangeKind, NoticeRow
 from icestream.observe.people import read_pause
 

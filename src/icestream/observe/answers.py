@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from icestream.flow.storage.pauses import ActivePause
+from icestream.flow.storage import ActivePause
 from icestream.observe.wording import span
 from icestream.records import unpack_tables
 

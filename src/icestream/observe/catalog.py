@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, inspect, select
 
 from icestream.errors import DeclarationError, WorkflowError
-from icestream.flow.declaration.registry import find_step
+from icestream.flow.declaration import find_step
 from icestream.flow.storage import schema
 from icestream.observe.answers import StepSummary
 from icestream.records import Record, record_named

@@ -6,8 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from icestream.flow.storage import schema
-from icestream.flow.storage.session import SessionDocument
+from icestream.flow.storage import SessionDocument, schema
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Integer, func, literal_column, select
 
-from icestream.flow.storage import schema
-from icestream.flow.storage.dialects import json_text, outcome_rowid
+from icestream.flow.storage import json_text, outcome_rowid, schema
 from icestream.observe.answers import Counts, Pace, Trend
 from icestream.observe.order import ActiveRevision
 

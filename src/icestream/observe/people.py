@@ -9,11 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, func, select
 
 from icestream.errors import SessionError
-from icestream.flow.storage import schema
-from icestream.flow.storage.dialects import columns_there, is_there, json_text
-from icestream.flow.storage.drains import load_drains
-from icestream.flow.storage.own_params import OwnParams
-from icestream.flow.storage.pauses import ActivePause
+from icestream.flow.storage import ActivePause, OwnParams, columns_there, is_there, json_text, load_drains, schema
 from icestream.observe.answers import Marks
 from icestream.observe.tracing import find_unit
 

@@ -4,7 +4,7 @@ from base64 import b64encode
 from dataclasses import dataclass, field
 
 from icestream.errors import IcestreamError
-from icestream.flow.storage.file_refs import resolve_ref
+from icestream.flow.declaration import resolve_ref
 
 LARGEST_BYTES = 4_000_000
 MOST_BYTES = 32_000_000

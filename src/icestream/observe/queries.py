@@ -14,10 +14,7 @@ from sqlalchemy import Connection, Engine, inspect, select
 from sqlalchemy.exc import DBAPIError
 
 from icestream.errors import SessionError
-from icestream.flow.storage import schema
-from icestream.flow.storage.database import engine_for
-from icestream.flow.storage.session import Session
-from icestream.flow.storage.store_trouble import explain
+from icestream.flow.storage import Session, engine_for, explain, schema
 from icestream.observe import activity, failures, people, revisions, stored, summary, tracing
 from icestream.observe.answers import (
     Arrivals,

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from icestream import __version__
 from icestream.files import publish_text
-from icestream.flow.storage.session import Session
+from icestream.flow.storage import Session
 from icestream.observe import wording
 from icestream.observe.answers import FailedItem, NoticeRow, Overview, ReasonCount, RejectedItem, StepSummary
 from icestream.observe.catalog import Catalog

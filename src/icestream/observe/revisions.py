@@ -9,8 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from icestream.errors import SessionError
-from icestream.flow.storage import schema
-from icestream.flow.storage.own_params import load_owned
+from icestream.flow.storage import load_owned, schema
 
 _CHUNK = 500
 

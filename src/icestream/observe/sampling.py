@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
-from icestream.flow.storage import schema
-from icestream.flow.storage.dialects import json_number, json_text
+from icestream.flow.storage import json_number, json_text, schema
 
 MOST_POINTS = 2000
 

@@ -8,8 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, select
 
-from icestream.flow.storage import schema
-from icestream.flow.storage.dialects import outcome_rowid
+from icestream.flow.storage import outcome_rowid, schema
 from icestream.observe.answers import StoredRecord, StoredSnapshot
 from icestream.observe.catalog import read_catalog
 from icestream.observe.order import ActiveRevision, active_revisions

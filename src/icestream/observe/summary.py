@@ -8,11 +8,8 @@ from typing import Literal
 import psutil
 from sqlalchemy import Connection, func, select
 
-from icestream.flow.scheduling.accumulator import TAKEN
-from icestream.flow.storage import schema
-from icestream.flow.storage.claiming import is_alive, read_runner_row
-from icestream.flow.storage.dialects import columns_there, outcome_rowid
-from icestream.flow.storage.session import Session
+from icestream.flow.scheduling import TAKEN
+from icestream.flow.storage import Session, columns_there, is_alive, outcome_rowid, read_runner_row, schema
 from icestream.observe.answers import Arrivals, Counts, Marks, Overview, Pace, RunnerState, StepSummary
 from icestream.observe.catalog import Catalog, read_catalog
 from icestream.observe.order import ActiveRevision, works_on_exposures

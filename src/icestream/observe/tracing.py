@@ -9,10 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from icestream.errors import SessionError
-from icestream.flow.storage import schema
-from icestream.flow.storage.dialects import begins_with, has_text
-from icestream.flow.storage.own_params import OwnParams, load_owned
-from icestream.flow.storage.session import Session
+from icestream.flow.storage import OwnParams, Session, begins_with, has_text, load_owned, schema
 from icestream.observe.catalog import Catalog, read_catalog
 from icestream.observe.order import ActiveRevision
 from icestream.observe.values import Told, notes_in, pictures_in, tell_record

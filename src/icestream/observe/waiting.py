@@ -5,11 +5,9 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, func, select
 
-from icestream.flow.declaration.outcomes import FailureKind
-from icestream.flow.scheduling.retry import retry_delay_s
-from icestream.flow.storage import schema
-from icestream.flow.storage.dialects import is_there
-from icestream.flow.storage.pauses import ActivePause
+from icestream.flow.declaration import FailureKind
+from icestream.flow.scheduling import retry_delay_s
+from icestream.flow.storage import ActivePause, is_there, schema
 from icestream.observe.answers import Marks, RunnerState, StepSummary
 from icestream.observe.order import ActiveRevision
 

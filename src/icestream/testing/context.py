@@ -8,7 +8,7 @@ from pathlib import Path
 
 from icestream.files import publish
 from icestream.flow import Exposure, FoundProgram, Program, ProgramSettings, Published
-from icestream.flow.workflow.programs import find_program
+from icestream.flow.workflow import find_program
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from icestream.errors import IcestreamError
-from icestream.flow.storage.file_refs import resolve_ref
+from icestream.flow.declaration import resolve_ref
 from icestream.observe.one_exposure import published_pictures
 from icestream.observe.queries import SessionView
 from icestream.web.places import NotThere

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from icestream.errors import SessionError
-from icestream.flow.storage.session import DOCUMENT, Session, open_session
+from icestream.flow.storage import DOCUMENT, Session, open_session
 
 
 class NotThere(SessionError):

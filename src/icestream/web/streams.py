@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, HTTPException, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from icestream.flow.storage.session import DOCUMENT, STORE
+from icestream.flow.storage import DOCUMENT, STORE
 from icestream.web.events import EventStream, Look, Told
 from icestream.web.site import SessionName, Site, ThisSite
 

@@ -1,7 +1,7 @@
 """Workflows and templates: those that come with icestream, finding, filling, exporting and joining them, import from Scipion."""
 
 from icestream.errors import WorkflowError
-from icestream.flow.workflow.graph import Workflow
+from icestream.flow.workflow import Workflow
 from icestream.workflows.filling import fill_template
 from icestream.workflows.placeholders import Placeholder
 from icestream.workflows.places import find_template, list_templates, load_template

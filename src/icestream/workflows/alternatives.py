@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from icestream.errors import IcestreamError
-from icestream.flow.declaration.registry import find_step
-from icestream.flow.workflow.graph import StepSpec
+from icestream.flow.declaration import find_step
+from icestream.flow.workflow import StepSpec
 
 
 def take_first_inputs(spec: StepSpec, *, optional: Mapping[str, bool]) -> StepSpec:

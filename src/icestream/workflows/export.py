@@ -6,9 +6,8 @@ from typing import Any
 import yaml
 
 from icestream.errors import WorkflowError
-from icestream.flow.storage.session import Session
-from icestream.flow.workflow.building import build_graph
-from icestream.flow.workflow.graph import Graph, StepSpec, Workflow
+from icestream.flow.storage import Session
+from icestream.flow.workflow import Graph, StepSpec, Workflow, build_graph
 from icestream.workflows.implied import imply_template
 from icestream.workflows.template import OpenInput, Template, TemplateStep
 

@@ -8,10 +8,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from icestream.errors import WorkflowError
-from icestream.flow.storage.session import SessionDocument
-from icestream.flow.workflow.acquiring import describe_refused
-from icestream.flow.workflow.building import build_graph
-from icestream.flow.workflow.graph import StepSpec, Workflow
+from icestream.flow.storage import SessionDocument
+from icestream.flow.workflow import StepSpec, Workflow, build_graph, describe_refused
 from icestream.records import PossibleAcquisition
 from icestream.workflows.alternatives import take_first_inputs
 from icestream.workflows.implied import OPTIONS, given_roots, type_of

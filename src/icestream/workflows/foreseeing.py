@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from icestream.errors import WorkflowError
-from icestream.flow.storage.session import SessionDocument
-from icestream.flow.workflow.building import build_graph
-from icestream.flow.workflow.graph import Workflow
+from icestream.flow.storage import SessionDocument
+from icestream.flow.workflow import Workflow, build_graph
 
 
 def foresee(document: SessionDocument, *, folder: Path) -> list[str]:

@@ -10,10 +10,8 @@ from collections.abc import Mapping
 from typing import Any, get_args, get_origin
 
 from icestream.errors import IcestreamError
-from icestream.flow.declaration.registry import find_step
-from icestream.flow.declaration.step import StepType
-from icestream.flow.storage.contents import file_parameters
-from icestream.flow.workflow.graph import StepSpec
+from icestream.flow.declaration import StepType, find_step
+from icestream.flow.workflow import StepSpec, file_parameters
 from icestream.records import GainReference, ParticleSize, Picks, PossibleAcquisition
 from icestream.workflows.placeholders import LONGEST_TEXT, Placeholder
 from icestream.workflows.template import Template, TemplateStep, asks_in

@@ -11,7 +11,7 @@ from pathlib import Path
 from icestream.account import expand_home
 from icestream.documents import LARGEST_BYTES
 from icestream.errors import DeclarationError, WorkflowError
-from icestream.flow.declaration.guard import import_plugin
+from icestream.flow.declaration import import_plugin
 from icestream.settings import Settings
 from icestream.workflows.implied import imply_template
 from icestream.workflows.template import Template, read_template

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from icestream.documents import LARGEST_BYTES, parse_document
 from icestream.errors import WorkflowError
-from icestream.flow.workflow.graph import StepSpec, Workflow
+from icestream.flow.workflow import StepSpec, Workflow
 from icestream.records import Acquisition
 from icestream.workflows.alternatives import take_first_inputs
 from icestream.workflows.placeholders import NAME, Placeholder, read_value

@@ -10,7 +10,7 @@ from scipy.spatial.distance import cdist
 from icestream.errors import ItemError
 from icestream.external.relion.log_picker import RelionLogPickerParams, pick_with_relion_log
 from icestream.flow import Exposure
-from icestream.flow.declaration.step import step_type_of
+from icestream.flow.declaration.step_type import step_type_of
 from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import SessionDocument, create_session

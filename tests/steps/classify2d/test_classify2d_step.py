@@ -11,7 +11,7 @@ from icestream.algorithms.scoring.contrast import ctf_polar_2d
 from icestream.algorithms.scoring.polar import polar_from_orders
 from icestream.errors import ItemError
 from icestream.flow import Exposure, Progress, Update
-from icestream.flow.declaration.step import step_type_of
+from icestream.flow.declaration.step_type import step_type_of
 from icestream.io.blocks import from_block, to_block
 from icestream.io.image import read_stack, write_mrc
 from icestream.records import Acquisition, ClassAssignments, ClassAverages, Particles

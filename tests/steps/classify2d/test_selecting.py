@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from icestream.errors import FileFormatError, ItemError
 from icestream.flow import Exposure
-from icestream.flow.declaration.step import step_type_of
+from icestream.flow.declaration.step_type import step_type_of
 from icestream.io.blocks import dtype_of, from_block, to_block
 from icestream.io.image import write_mrc
 from icestream.io.particles import particles_table, removed_particles_table

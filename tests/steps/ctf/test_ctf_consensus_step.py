@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from icestream.errors import ItemError
-from icestream.flow.declaration.step import Kind, step_type_of
+from icestream.flow.declaration.step_type import Kind, step_type_of
 from icestream.records import Acquisition, CtfFit, Micrograph
 from icestream.steps.ctf.consensus import CtfConsensusParams, average_ctf, check_ctf_consensus, compare_ctfs
 

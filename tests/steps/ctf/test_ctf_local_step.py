@@ -9,7 +9,7 @@ from scipy import fft
 
 from icestream.algorithms.ctf.transfer import ctf_2d
 from icestream.errors import ItemError
-from icestream.flow.declaration.step import Kind, step_type_of
+from icestream.flow.declaration.step_type import Kind, step_type_of
 from icestream.io.blocks import dtype_of, from_block, to_block
 from icestream.records import Acquisition, CtfFit, CtfLocal, Micrograph, Picks
 from icestream.steps.ctf.local import CtfLocalParams, defocus_offset_ang, examine_local_ctf

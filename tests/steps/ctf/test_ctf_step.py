@@ -9,7 +9,7 @@ from scipy import fft
 
 from icestream.algorithms.ctf.transfer import ctf_2d
 from icestream.errors import ItemError
-from icestream.flow.declaration.step import Kind, step_type_of
+from icestream.flow.declaration.step_type import Kind, step_type_of
 from icestream.records import Acquisition, CtfFit, Micrograph, PowerSpectra
 from icestream.steps.ctf.equiphase import CtfEquiphaseParams, estimate_ctf_equiphase
 from icestream.steps.ctf.estimate import CtfParams, estimate_ctf

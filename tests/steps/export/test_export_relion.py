@@ -14,7 +14,7 @@ from icestream.algorithms.motion.model import local_shift_px
 from icestream.algorithms.particles.extract import cut_box_2d
 from icestream.errors import ItemError
 from icestream.flow import Exposure
-from icestream.flow.declaration.step import step_type_of
+from icestream.flow.declaration.step_type import step_type_of
 from icestream.io.image import read_image, read_stack, write_mrc
 from icestream.io.star import Table, read_star
 from icestream.records import Acquisition, FrameUse, Micrograph, Motion

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from icestream.algorithms.micrograph.features import MicrographMaps
 from icestream.errors import ItemError
-from icestream.flow.declaration.step import Kind, step_type_of
+from icestream.flow.declaration.step_type import Kind, step_type_of
 from icestream.io.picture import read_picture
 from icestream.records import Acquisition, CtfFit, Micrograph, MicrographQuality
 from icestream.steps.micrographs.triage import TriageParams, draw_maps, measure_quality, triage

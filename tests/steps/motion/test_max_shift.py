@@ -2,7 +2,7 @@
 
 import pytest
 
-from icestream.flow.declaration.step import Kind, step_type_of
+from icestream.flow.declaration.step_type import Kind, step_type_of
 from icestream.records import Acquisition, Micrograph, Motion
 from icestream.steps.motion.max_shift import MaxShiftParams, check_max_shift
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from icestream.errors import ItemError
-from icestream.flow.declaration.step import Kind, step_type_of
+from icestream.flow.declaration.step_type import Kind, step_type_of
 from icestream.microscope import Pace, SimulationSettings, simulate
 from icestream.microscope.truth import load_exposure_truth
 from icestream.records import Acquisition, FrameUse, GainReference, Micrograph, Motion, MotionAgreement, Movie

@@ -6,7 +6,7 @@ from scipy import fft
 
 from icestream.algorithms.motion.align import MotionEstimate
 from icestream.errors import ItemError, SourceGone, TruncatedFile
-from icestream.flow.declaration.step import step_type_of
+from icestream.flow.declaration.step_type import step_type_of
 from icestream.io.defects import read_defects
 from icestream.io.image import image_header, read_image, write_mrc
 from icestream.io.movie import movie_header

@@ -9,7 +9,7 @@ import pytest
 from icestream.algorithms.spectra.spectrum import power_spectra
 from icestream.errors import ItemError
 from icestream.flow.declaration.outcomes import Outcome, Status
-from icestream.flow.declaration.step import Kind, step_type_of
+from icestream.flow.declaration.step_type import Kind, step_type_of
 from icestream.flow.scheduling.joins import join_inputs
 from icestream.flow.workflow.building import build_graph
 from icestream.flow.workflow.graph import Workflow

@@ -9,7 +9,7 @@ import pytest
 
 from icestream.errors import ItemError
 from icestream.flow import Exposure, Progress
-from icestream.flow.declaration.step import Kind, step_type_of
+from icestream.flow.declaration.step_type import Kind, step_type_of
 from icestream.flow.workflow.building import build_graph
 from icestream.flow.workflow.graph import Workflow
 from icestream.io.eer_write import write_eer

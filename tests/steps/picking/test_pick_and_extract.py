@@ -8,7 +8,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from icestream.errors import ItemError
-from icestream.flow.declaration.step import step_type_of
+from icestream.flow.declaration.step_type import step_type_of
 from icestream.io.blocks import dtype_of, from_block, to_block
 from icestream.io.image import read_image, read_stack, write_mrc
 from icestream.records import Acquisition, CtfFit, Micrograph, Particles, ParticleSize, Picks

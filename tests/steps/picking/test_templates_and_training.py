@@ -8,7 +8,7 @@ import pytest
 
 from icestream.errors import FileFormatError, ItemError
 from icestream.flow import Exposure, Progress
-from icestream.flow.declaration.step import step_type_of
+from icestream.flow.declaration.step_type import step_type_of
 from icestream.io.blocks import dtype_of, from_block, to_block
 from icestream.io.image import read_stack, write_mrc
 from icestream.records import Acquisition, ClassAssignments, ClassAverages, ClassInfo, Micrograph, PickerModel, Picks

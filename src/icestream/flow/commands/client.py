@@ -7,10 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from icestream.flow.commands.requests import Command, ask
-from icestream.flow.storage import schema
-from icestream.flow.storage.claiming import RunnerRow, is_alive, read_runner_row
-from icestream.flow.storage.read_connection import reading
-from icestream.flow.storage.session import Session
+from icestream.flow.storage import RunnerRow, Session, is_alive, read_runner_row, reading, schema
 
 _LOOK_S = 0.1
 

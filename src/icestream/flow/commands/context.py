@@ -6,16 +6,9 @@ from typing import Protocol
 
 from icestream.errors import SessionError
 from icestream.flow.resources.capacity import Machine
-from icestream.flow.scheduling.events import Event, Overridden, Retried
-from icestream.flow.scheduling.instructions import NoticeCause, Notify
-from icestream.flow.scheduling.overriding import Overrides
-from icestream.flow.scheduling.scheduler import Scheduler
-from icestream.flow.storage.own_params import Owned
-from icestream.flow.storage.pauses import ActivePause
-from icestream.flow.storage.revisions import Revision
-from icestream.flow.storage.session import Session
-from icestream.flow.storage.writing import Writing
-from icestream.flow.workflow.graph import Graph, Node
+from icestream.flow.scheduling import Event, NoticeCause, Notify, Overridden, Overrides, Retried, Scheduler
+from icestream.flow.storage import ActivePause, Owned, Revision, Session, Writing
+from icestream.flow.workflow import Graph, Node
 
 
 class WorkflowView(Protocol):

@@ -10,8 +10,7 @@ from sqlalchemy import select, update
 from icestream.errors import IcestreamError, SessionError
 from icestream.flow.commands import editing, garbage, overrides, pausing, recomputing, requests, restarting, streams
 from icestream.flow.commands.context import CommandContext, Controls, WorkflowView
-from icestream.flow.storage import schema
-from icestream.flow.storage.writing import Writing
+from icestream.flow.storage import Writing, schema
 from icestream.logs import log_event
 
 _LOG = logging.getLogger(__name__)

@@ -6,13 +6,19 @@ from icestream.flow.commands.context import CommandContext
 from icestream.flow.commands.requests import Apply, Branch, Reset, Restart, Set
 from icestream.flow.planning.planned_revisions import plan_revisions
 from icestream.flow.planning.plans import Plan, plan_document
-from icestream.flow.storage import schema
-from icestream.flow.storage.contents import look_into_files
-from icestream.flow.storage.document_edits import NewBranch, describe_change, with_params
-from icestream.flow.storage.own_params import check_owned
-from icestream.flow.storage.session import DOCUMENT, Session, SessionDocument, dump_document, open_session
-from icestream.flow.workflow.demands import check_requests
-from icestream.flow.workflow.programs import require_programs
+from icestream.flow.storage import (
+    DOCUMENT,
+    NewBranch,
+    Session,
+    SessionDocument,
+    check_owned,
+    describe_change,
+    dump_document,
+    open_session,
+    schema,
+    with_params,
+)
+from icestream.flow.workflow import check_requests, look_into_files, require_programs
 from icestream.settings import Settings
 
 Edit = Set | Branch | Apply | Restart | Reset

@@ -19,14 +19,11 @@ from sqlalchemy import Connection, Select, Table, delete, select
 from icestream.errors import SessionError
 from icestream.flow.commands.context import CommandContext
 from icestream.flow.commands.requests import Clean
+from icestream.flow.declaration import files_named_in, resolve_ref
 from icestream.flow.planning.dry_run import DryRun
 from icestream.flow.planning.planned_revisions import plan_revisions
-from icestream.flow.scheduling.instructions import NoticeCause
-from icestream.flow.storage import schema
-from icestream.flow.storage.file_refs import files_named_in, resolve_ref
-from icestream.flow.storage.own_params import load_replaced
-from icestream.flow.storage.read_connection import reading
-from icestream.flow.storage.session import Session
+from icestream.flow.scheduling import NoticeCause
+from icestream.flow.storage import Session, load_replaced, reading, schema
 
 STEPS, CHECKPOINTS = "steps", "checkpoints"
 _FILE = re.compile(r'"session:(steps/[^"\\]*)"')

@@ -8,10 +8,8 @@ from icestream.errors import SessionError
 from icestream.flow.commands.context import CommandContext
 from icestream.flow.commands.requests import Override
 from icestream.flow.declaration import outcomes
-from icestream.flow.scheduling import events
-from icestream.flow.scheduling.overriding import ManualVerdict, may_override
-from icestream.flow.storage import schema
-from icestream.flow.storage.exposures import find_exposure
+from icestream.flow.scheduling import ManualVerdict, events, may_override
+from icestream.flow.storage import find_exposure, schema
 
 
 def override(context: CommandContext, command: Override) -> str:

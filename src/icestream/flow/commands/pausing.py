@@ -2,8 +2,8 @@
 
 from icestream.flow.commands.context import CommandContext
 from icestream.flow.commands.requests import Pause, Resume, Stop
-from icestream.flow.scheduling.instructions import NoticeCause
-from icestream.flow.storage.pauses import ActivePause
+from icestream.flow.scheduling import NoticeCause
+from icestream.flow.storage import ActivePause
 
 NOT_PAUSED = "is not paused"
 

@@ -11,11 +11,8 @@ from icestream.flow.commands.context import CommandContext
 from icestream.flow.commands.requests import Recompute
 from icestream.flow.commands.streams import clear_failures
 from icestream.flow.scheduling import events
-from icestream.flow.storage import schema
-from icestream.flow.storage.contents import content_name, file_parameters, read_contents
-from icestream.flow.storage.exposures import find_exposure
-from icestream.flow.storage.own_params import OwnParams, check_own_params, describe_values, may_recompute
-from icestream.flow.workflow.graph import Node
+from icestream.flow.storage import OwnParams, check_own_params, describe_values, find_exposure, may_recompute, schema
+from icestream.flow.workflow import Node, content_name, file_parameters, read_contents
 
 
 def recompute(context: CommandContext, command: Recompute) -> str:

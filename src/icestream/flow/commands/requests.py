@@ -6,8 +6,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from icestream.errors import SessionError
-from icestream.flow.storage.session import Session
-from icestream.flow.storage.store import append_command
+from icestream.flow.storage import Session, append_command
 
 
 class Command(BaseModel):

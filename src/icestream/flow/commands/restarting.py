@@ -5,11 +5,8 @@ from sqlalchemy import delete, func, select
 from icestream.flow.commands.context import CommandContext
 from icestream.flow.commands.requests import Reset, Restart
 from icestream.flow.declaration import outcomes
-from icestream.flow.scheduling import instructions
-from icestream.flow.scheduling.draining import Cause, DrainReason
-from icestream.flow.scheduling.instructions import NoticeCause
-from icestream.flow.storage import schema
-from icestream.flow.storage.writing import Writing
+from icestream.flow.scheduling import Cause, DrainReason, NoticeCause, instructions
+from icestream.flow.storage import Writing, schema
 
 
 def restart(context: CommandContext, command: Restart) -> str:

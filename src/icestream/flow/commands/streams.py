@@ -6,12 +6,8 @@ from icestream.errors import SessionError
 from icestream.flow.commands import pausing
 from icestream.flow.commands.context import CommandContext
 from icestream.flow.commands.requests import Close, Continue, Release, Reopen, Resume, Retry
-from icestream.flow.declaration.outcomes import Status
-from icestream.flow.scheduling import events
-from icestream.flow.scheduling.computing import VersionRuns
-from icestream.flow.scheduling.draining import Cause, DrainReason
-from icestream.flow.scheduling.instructions import NoticeCause
-from icestream.flow.scheduling.source import Source
+from icestream.flow.declaration import Status
+from icestream.flow.scheduling import Cause, DrainReason, NoticeCause, Source, VersionRuns, events
 from icestream.flow.storage import schema
 
 

@@ -9,7 +9,7 @@ from icestream.errors import DeclarationError
 from icestream.flow.declaration.context import Verdict
 from icestream.flow.declaration.program import Program
 from icestream.flow.declaration.source import Foreseen
-from icestream.flow.declaration.step import Accumulator, GpuUse, Kind, Port, StepType, read_signature
+from icestream.flow.declaration.step_type import Accumulator, GpuUse, Kind, Port, StepType, read_signature
 from icestream.records import Acquisition, Record, Snapshot
 from icestream.records.references import check_shown
 from icestream.records.shown import Comparison

@@ -5,7 +5,7 @@ from importlib.metadata import EntryPoint, entry_points, packages_distributions,
 
 from icestream.errors import DeclarationError, WorkflowError
 from icestream.flow.declaration.guard import import_attribute
-from icestream.flow.declaration.step import StepType, step_type_of
+from icestream.flow.declaration.step_type import StepType, step_type_of
 from icestream.records import Record
 
 GROUP = "icestream.steps"

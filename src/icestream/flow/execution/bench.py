@@ -12,11 +12,9 @@ from pathlib import Path
 
 from icestream.errors import WorkflowError
 from icestream.files import publish
-from icestream.flow.declaration.context import Exposure, Published
-from icestream.flow.declaration.program import FoundProgram, Program, ProgramSettings
+from icestream.flow.declaration import RESULTS, Exposure, FoundProgram, Program, ProgramSettings, Published, resolve_ref
 from icestream.flow.execution.work_folder import WorkFolder
-from icestream.flow.storage.file_refs import RESULTS, resolve_ref
-from icestream.flow.workflow.programs import find_program
+from icestream.flow.workflow import find_program
 
 _NO_SESSION = "the folder of the session is missing"
 

@@ -10,11 +10,17 @@ from dataclasses import replace
 from typing import Any
 
 from icestream.errors import ItemError
-from icestream.flow.declaration.context import Verdict
-from icestream.flow.declaration.guard import CallFailure, call_step
-from icestream.flow.declaration.program import ProgramSettings
-from icestream.flow.declaration.registry import find_record, find_step, plugin_of
-from icestream.flow.declaration.step import StepType, Update
+from icestream.flow.declaration import (
+    CallFailure,
+    ProgramSettings,
+    StepType,
+    Update,
+    Verdict,
+    call_step,
+    find_record,
+    find_step,
+    plugin_of,
+)
 from icestream.flow.execution.bench import WorkerContext
 from icestream.flow.execution.messages import (
     AbsorbCall,
@@ -29,8 +35,7 @@ from icestream.flow.execution.messages import (
     StoredRecord,
 )
 from icestream.flow.execution.wire import check_sendable
-from icestream.flow.storage.contents import check_contents
-from icestream.flow.workflow.acquiring import checked_acquisition
+from icestream.flow.workflow import check_contents, checked_acquisition
 from icestream.records import Record, pack_tables, unpack_tables
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from distributed import Future
 
 from icestream import __version__
-from icestream.flow.declaration.outcomes import FailureKind
+from icestream.flow.declaration import FailureKind
 from icestream.flow.execution.dask_host import KEY_PREFIX, run_packed
 from icestream.flow.execution.dask_link import LOST_ERRORS, CallBack, Heard, Link, Said, SchedulerBack, WorkerRemoved
 from icestream.flow.execution.executor import Answer, Capacity, Request

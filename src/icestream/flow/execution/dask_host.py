@@ -20,7 +20,7 @@ import psutil
 from distributed import Worker, WorkerPlugin, get_worker
 
 from icestream import __version__
-from icestream.flow.declaration.outcomes import FailureKind
+from icestream.flow.declaration import FailureKind
 from icestream.flow.execution.executor import Request
 from icestream.flow.execution.messages import (
     CallAnswer,

@@ -5,7 +5,7 @@ from typing import Literal
 
 from icestream.errors import SessionError
 from icestream.flow.execution.executor import Executor
-from icestream.flow.storage.session import Session
+from icestream.flow.storage import Session
 
 ExecutorName = Literal["local", "dask", "slurm"]
 """Where steps can run."""

@@ -5,9 +5,7 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from icestream.flow.declaration.context import Exposure, InputNames
-from icestream.flow.declaration.outcomes import FailureKind
-from icestream.flow.declaration.source import SeenFile
+from icestream.flow.declaration import Exposure, FailureKind, InputNames, SeenFile
 
 JsonObject = Mapping[str, JsonValue]
 """Parameters and acquisition values, as they are written in a workflow: the engine passes them on unread."""

@@ -14,9 +14,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import IO, Any
 
-from icestream.flow.declaration.exhaustion import OomWatch, reap
-from icestream.flow.declaration.outcomes import FailureKind
-from icestream.flow.declaration.source import SeenFile
+from icestream.flow.declaration import FailureKind, OomWatch, SeenFile, reap
 from icestream.flow.execution.executor import Answer, Capacity, Request
 from icestream.flow.execution.messages import (
     CallEnded,

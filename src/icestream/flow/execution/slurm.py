@@ -11,7 +11,7 @@ from dask_jobqueue import SLURMCluster
 from distributed import Adaptive, Client
 
 from icestream.errors import SessionError
-from icestream.flow.declaration.outcomes import FailureKind
+from icestream.flow.declaration import FailureKind
 from icestream.flow.execution.cluster_keys import ClusterKeys, make_keys
 from icestream.flow.execution.cluster_settings import ClusterSettings
 from icestream.flow.execution.dask_executor import DaskExecutor

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from icestream.errors import FileFormatError
-from icestream.flow.declaration.source import SeenFile
-from icestream.flow.storage.file_refs import resolve_ref
+from icestream.flow.declaration import SeenFile, resolve_ref
 
 
 @dataclass

@@ -10,8 +10,7 @@ from functools import cache
 from multiprocessing.connection import Connection
 from typing import Any
 
-from icestream.flow.declaration.context import Exposure
-from icestream.flow.declaration.source import SeenFile
+from icestream.flow.declaration import Exposure, SeenFile
 from icestream.flow.execution import messages
 from icestream.flow.execution.executor import Request
 

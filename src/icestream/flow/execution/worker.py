@@ -14,9 +14,7 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
 
-from icestream.flow.declaration.guard import CallFailure, call_step
-from icestream.flow.declaration.registry import find_step, plugin_of
-from icestream.flow.declaration.source import Arrival, SeenFile, Troubles
+from icestream.flow.declaration import Arrival, CallFailure, SeenFile, Troubles, call_step, find_step, plugin_of
 from icestream.flow.execution.calls import run_task, store_record
 from icestream.flow.execution.messages import (
     Call,

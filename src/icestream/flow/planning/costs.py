@@ -6,10 +6,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
-from icestream.flow.storage import schema
-from icestream.flow.storage.dialects import json_text, outcome_rowid
-from icestream.flow.storage.file_refs import files_named_in, resolve_ref
-from icestream.flow.storage.session import Session
+from icestream.flow.declaration import files_named_in, resolve_ref
+from icestream.flow.storage import Session, json_text, outcome_rowid, schema
 
 _N_TIMES = 101
 _N_FILES = 20

@@ -12,23 +12,27 @@ from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection
 
-from icestream.flow.declaration.context import Progress, Verdict
-from icestream.flow.declaration.outcomes import Member, Outcome, Status
+from icestream.flow.declaration import Member, Outcome, Progress, Status, Verdict
 from icestream.flow.planning.lookup import Lookup
 from icestream.flow.planning.planned_revisions import PlannedRevision
-from icestream.flow.scheduling.draining import Cause, DrainReason
-from icestream.flow.scheduling.events import Absorbed, Decided
-from icestream.flow.scheduling.gate import Gate
-from icestream.flow.scheduling.instructions import Consume, Dispatch, Instruction, Settle
-from icestream.flow.scheduling.joins import passed_keys
-from icestream.flow.scheduling.overriding import source_outcome
-from icestream.flow.scheduling.scheduler import Scheduler
-from icestream.flow.scheduling.stage import Inputs, Unit
-from icestream.flow.storage import resuming
-from icestream.flow.storage.drains import load_drains
-from icestream.flow.storage.own_params import Owned, lay_over, load_owned
-from icestream.flow.workflow.graph import Graph, Node
-from icestream.flow.workflow.keys import canonical_json, result_key
+from icestream.flow.scheduling import (
+    Absorbed,
+    Cause,
+    Consume,
+    Decided,
+    Dispatch,
+    DrainReason,
+    Gate,
+    Inputs,
+    Instruction,
+    Scheduler,
+    Settle,
+    Unit,
+    passed_keys,
+    source_outcome,
+)
+from icestream.flow.storage import Owned, lay_over, load_drains, load_owned, resuming
+from icestream.flow.workflow import Graph, Node, canonical_json, result_key
 
 _PAGE = 500
 _NEW = "+"

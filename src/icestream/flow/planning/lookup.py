@@ -9,9 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from icestream.flow.planning.planned_revisions import PlannedRevision
-from icestream.flow.scheduling.stage import Unit
-from icestream.flow.storage import resuming, schema
-from icestream.flow.storage.revisions import fingerprint_of
+from icestream.flow.scheduling import Unit
+from icestream.flow.storage import fingerprint_of, resuming, schema
 
 _CHUNK = 500
 

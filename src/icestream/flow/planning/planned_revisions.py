@@ -8,11 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from icestream.flow.storage import schema
-from icestream.flow.storage.contents import settle_contents
-from icestream.flow.storage.revisions import Revision, definition_of, identity_params
-from icestream.flow.workflow.graph import Graph, Node
-from icestream.flow.workflow.pinned import as_pinned
+from icestream.flow.storage import Revision, definition_of, identity_params, schema
+from icestream.flow.workflow import Graph, Node, as_pinned, settle_contents
 
 
 @dataclass(frozen=True)

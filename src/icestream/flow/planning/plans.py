@@ -10,14 +10,19 @@ from icestream.errors import SessionError
 from icestream.flow.planning.costs import Cost, cost_of, count_results, count_stale
 from icestream.flow.planning.dry_run import DryRun, Tally
 from icestream.flow.planning.planned_revisions import PlannedRevision, plan_revisions
-from icestream.flow.storage import schema
-from icestream.flow.storage.contents import look_into_files
-from icestream.flow.storage.exposures import find_exposure
-from icestream.flow.storage.own_params import OwnParams, check_own_params, check_owned, load_owned, with_own_contents
-from icestream.flow.storage.read_connection import reading
-from icestream.flow.storage.session import Session, SessionDocument
-from icestream.flow.workflow.graph import Graph
-from icestream.flow.workflow.programs import require_programs
+from icestream.flow.storage import (
+    OwnParams,
+    Session,
+    SessionDocument,
+    check_own_params,
+    check_owned,
+    find_exposure,
+    load_owned,
+    reading,
+    schema,
+    with_own_contents,
+)
+from icestream.flow.workflow import Graph, look_into_files, require_programs
 from icestream.settings import Settings
 
 Change = Literal["new", "revised", "gone", "again", "rebuilt"]

@@ -8,8 +8,7 @@ from icestream.errors import SessionBusy, SessionError
 from icestream.flow.commands.client import Answer, ask_all
 from icestream.flow.commands.requests import Command, Recompute
 from icestream.flow.runner.loop import Runner
-from icestream.flow.storage.own_params import check_own_params
-from icestream.flow.storage.session import Session, open_session
+from icestream.flow.storage import Session, check_own_params, open_session
 from icestream.logs import session_log
 from icestream.settings import Settings
 

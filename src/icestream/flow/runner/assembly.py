@@ -18,10 +18,8 @@ from icestream.flow.runner.source_messages import SourceMessages
 from icestream.flow.runner.sources import Sources
 from icestream.flow.runner.stopping import RunnerStop
 from icestream.flow.runner.work import Work
-from icestream.flow.scheduling.instructions import Notify
-from icestream.flow.storage.pauses import Pauses
-from icestream.flow.storage.session import Session
-from icestream.flow.storage.store import Store
+from icestream.flow.scheduling import Notify
+from icestream.flow.storage import Pauses, Session, Store
 from icestream.settings import Settings
 
 

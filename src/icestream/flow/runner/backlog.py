@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
-from icestream.flow.scheduling.stage import Unit
-from icestream.flow.storage import resuming, schema
-from icestream.flow.storage.revisions import Revision
+from icestream.flow.scheduling import Unit
+from icestream.flow.storage import Revision, resuming, schema
 
 PAGE = 200
 MOST_UNITS = 2000

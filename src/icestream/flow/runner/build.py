@@ -9,18 +9,20 @@ from icestream.flow.resources.capacity import Machine
 from icestream.flow.runner.backlog import Backlog, find_backlog
 from icestream.flow.runner.status import Board
 from icestream.flow.runner.tasks import TaskBuilder
-from icestream.flow.scheduling.deciding import judge_for
-from icestream.flow.scheduling.instructions import NoticeCause, Notify
-from icestream.flow.scheduling.scheduler import Scheduler
-from icestream.flow.storage import resuming
-from icestream.flow.storage.contents import look_into_files
-from icestream.flow.storage.exposures import read_exposures
-from icestream.flow.storage.own_params import Owned, find_misfits, load_owned, with_own_contents
-from icestream.flow.storage.revisions import Revision, activate_revisions, fingerprint_of
-from icestream.flow.storage.session import Session
-from icestream.flow.workflow.demands import check_requests
-from icestream.flow.workflow.graph import Graph
-from icestream.flow.workflow.programs import look_for_programs, tell_other_versions
+from icestream.flow.scheduling import NoticeCause, Notify, Scheduler, judge_for
+from icestream.flow.storage import (
+    Owned,
+    Revision,
+    Session,
+    activate_revisions,
+    find_misfits,
+    fingerprint_of,
+    load_owned,
+    read_exposures,
+    resuming,
+    with_own_contents,
+)
+from icestream.flow.workflow import Graph, check_requests, look_for_programs, look_into_files, tell_other_versions
 from icestream.settings import Settings
 
 

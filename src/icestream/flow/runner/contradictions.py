@@ -7,9 +7,8 @@ from typing import Any
 
 from sqlalchemy import select
 
-from icestream.flow.scheduling.instructions import NoticeCause, Notify
-from icestream.flow.storage import schema
-from icestream.flow.storage.writing import Writing
+from icestream.flow.scheduling import NoticeCause, Notify
+from icestream.flow.storage import Writing, schema
 from icestream.records import Acquisition
 
 _TOLERANCE = {"dose_per_frame_e_per_ang2": 0.05, "pre_exposure_e_per_ang2": 0.05}

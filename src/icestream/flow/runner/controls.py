@@ -9,12 +9,8 @@ from icestream.flow.runner import reopening
 from icestream.flow.runner.edits import Edits
 from icestream.flow.runner.engine import Engine
 from icestream.flow.runner.stopping import RunnerStop
-from icestream.flow.scheduling.events import Event, Overridden, Retried
-from icestream.flow.scheduling.overriding import Overrides
-from icestream.flow.storage.own_params import Owned
-from icestream.flow.storage.pauses import ActivePause, Pauses
-from icestream.flow.storage.session import Session
-from icestream.flow.storage.writing import Writing
+from icestream.flow.scheduling import Event, Overridden, Overrides, Retried
+from icestream.flow.storage import ActivePause, Owned, Pauses, Session, Writing
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from icestream.flow.runner.build import ActiveWorkflow
-from icestream.flow.scheduling.accumulator import Accumulating
-from icestream.flow.scheduling.instructions import NoticeCause, Notify
-from icestream.flow.storage.contents import GivenFiles
-from icestream.flow.storage.revisions import begin_anew
-from icestream.flow.storage.session import Session
-from icestream.flow.storage.writing import Writing
+from icestream.flow.scheduling import Accumulating, NoticeCause, Notify
+from icestream.flow.storage import Session, Writing, begin_anew
+from icestream.flow.workflow import GivenFiles
 
 
 @dataclass

@@ -11,11 +11,8 @@ from icestream.flow.runner.build import ActiveWorkflow
 from icestream.flow.runner.sources import Sources
 from icestream.flow.runner.tasks import Task
 from icestream.flow.runner.work import Work
-from icestream.flow.scheduling import events, instructions
-from icestream.flow.scheduling.instruction_queue import InstructionQueue
-from icestream.flow.storage import resuming, schema
-from icestream.flow.storage.store import Store
-from icestream.flow.storage.writing import Writing, needs_durability
+from icestream.flow.scheduling import InstructionQueue, events, instructions
+from icestream.flow.storage import Store, Writing, needs_durability, resuming, schema
 from icestream.logs import log_event
 
 _LOG = logging.getLogger(__name__)

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select
 
-from icestream.flow.storage import schema
-from icestream.flow.storage.file_refs import RESULTS
-from icestream.flow.storage.session import Session
+from icestream.flow.declaration import RESULTS
+from icestream.flow.storage import Session, schema
 
 _PROBE_BYTES = 65536
 _OTHER_DISK = "is on a different file system than before; was the disk unmounted?"

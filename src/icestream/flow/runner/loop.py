@@ -26,13 +26,9 @@ from icestream.flow.runner.fault_points import fault_point
 from icestream.flow.runner.health import Health
 from icestream.flow.runner.resuming import after_commit, reload, resume, watch_again
 from icestream.flow.runner.status import RunReport, RunStatus, StatusTable
-from icestream.flow.scheduling.events import Tick
-from icestream.flow.scheduling.instructions import NoticeCause, Notify
-from icestream.flow.storage.session import Session
-from icestream.flow.storage.store import Store
-from icestream.flow.storage.writing import Writing
-from icestream.flow.workflow.demands import check_requests
-from icestream.flow.workflow.programs import require_programs
+from icestream.flow.scheduling import NoticeCause, Notify, Tick
+from icestream.flow.storage import Session, Store, Writing
+from icestream.flow.workflow import check_requests, require_programs
 from icestream.logs import log_event
 from icestream.settings import Settings
 

@@ -3,12 +3,10 @@
 import time
 from dataclasses import dataclass, field
 
-from icestream.flow.declaration.outcomes import FailureKind
+from icestream.flow.declaration import FailureKind
 from icestream.flow.runner.health import Health
-from icestream.flow.scheduling.instructions import NoticeCause, Notify
-from icestream.flow.storage.pauses import ActivePause, Pauses
-from icestream.flow.storage.store import Store
-from icestream.flow.storage.writing import Writing
+from icestream.flow.scheduling import NoticeCause, Notify
+from icestream.flow.storage import ActivePause, Pauses, Store, Writing
 
 _LOOK_S = 2.0
 _TRY_AGAIN_S = (2.0, 60.0)

@@ -9,7 +9,7 @@ from icestream.flow.execution.executor import Capacity
 from icestream.flow.resources.broker import Broker
 from icestream.flow.resources.fairness import beyond, plus
 from icestream.flow.runner.tasks import Task
-from icestream.flow.workflow.demands import Demand, tokens_of, usable_gpus
+from icestream.flow.workflow import Demand, tokens_of, usable_gpus
 
 Heap = list[tuple[int, int, int, Task]]
 

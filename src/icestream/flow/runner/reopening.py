@@ -11,13 +11,9 @@ from sqlalchemy import ColumnElement, select, update
 from icestream.flow.declaration import outcomes
 from icestream.flow.runner.build import ActiveWorkflow
 from icestream.flow.runner.engine import Engine
-from icestream.flow.scheduling import events, instructions
-from icestream.flow.scheduling.draining import Cause
-from icestream.flow.scheduling.gate import Gate
-from icestream.flow.storage import resuming, schema
-from icestream.flow.storage.exposures import load_arrived
-from icestream.flow.storage.writing import Writing
-from icestream.flow.workflow.graph import Node
+from icestream.flow.scheduling import Cause, Gate, events, instructions
+from icestream.flow.storage import Writing, load_arrived, resuming, schema
+from icestream.flow.workflow import Node
 
 
 def readmit(engine: Engine, writing: Writing, unit: str, *, domain: str) -> None:

@@ -7,9 +7,7 @@ import time
 from dataclasses import dataclass, replace
 
 from icestream import __version__
-from icestream.flow.declaration import outcomes
-from icestream.flow.declaration.guard import CallFailure
-from icestream.flow.declaration.outcomes import FailureKind
+from icestream.flow.declaration import CallFailure, FailureKind, outcomes
 from icestream.flow.execution.messages import (
     CallAnswer,
     CallCost,
@@ -26,10 +24,9 @@ from icestream.flow.runner.pausing import SelfPausing
 from icestream.flow.runner.retention import files_to_drop
 from icestream.flow.runner.stopping import RunnerStop
 from icestream.flow.runner.tasks import Task, TaskBuilder
-from icestream.flow.scheduling import events
-from icestream.flow.scheduling.joins import first_weight, passed_keys
-from icestream.flow.storage.writing import Writing
-from icestream.flow.workflow.keys import assignment_key
+from icestream.flow.scheduling import events, first_weight, passed_keys
+from icestream.flow.storage import Writing
+from icestream.flow.workflow import assignment_key
 from icestream.logs import log_event
 
 _LOG = logging.getLogger(__name__)

@@ -8,11 +8,8 @@ from icestream.flow.runner.build import build_workflow
 from icestream.flow.runner.engine import Engine
 from icestream.flow.runner.fault_points import fault_point
 from icestream.flow.runner.reopening import decide_absent, end_outlived_signals
-from icestream.flow.scheduling.accumulator import Accumulating
-from icestream.flow.scheduling.instructions import Notify
-from icestream.flow.scheduling.stage import Unit
-from icestream.flow.storage import resuming
-from icestream.flow.storage.exposures import load_arrived
+from icestream.flow.scheduling import Accumulating, Notify, Unit
+from icestream.flow.storage import load_arrived, resuming
 
 
 def resume(parts: Parts) -> None:

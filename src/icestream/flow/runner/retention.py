@@ -2,8 +2,8 @@
 
 from sqlalchemy import Connection, select, update
 
+from icestream.flow.declaration import files_named_in
 from icestream.flow.storage import schema
-from icestream.flow.storage.file_refs import files_named_in
 
 KEPT_SNAPSHOTS = 10
 KEPT_EVERY = 10

@@ -11,11 +11,9 @@ from icestream.flow.runner.engine import Engine
 from icestream.flow.runner.reopening import decide_again
 from icestream.flow.runner.results import StoredResult, store_result
 from icestream.flow.runner.tasks import Task
-from icestream.flow.scheduling import events
-from icestream.flow.scheduling.instructions import NoticeCause, Notify
-from icestream.flow.storage import schema
-from icestream.flow.storage.writing import Writing
-from icestream.flow.workflow.keys import meaning_of, revised_key
+from icestream.flow.scheduling import NoticeCause, Notify, events
+from icestream.flow.storage import Writing, schema
+from icestream.flow.workflow import meaning_of, revised_key
 from icestream.logs import log_event
 
 _LOG = logging.getLogger(__name__)

@@ -6,10 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import func, select, update
 
-from icestream.flow.declaration import outcomes
-from icestream.flow.declaration.guard import CallFailure
-from icestream.flow.declaration.outcomes import FailureKind
-from icestream.flow.declaration.source import SeenFile
+from icestream.flow.declaration import CallFailure, FailureKind, SeenFile, outcomes
 from icestream.flow.execution.messages import (
     CallCost,
     ItemArrived,
@@ -27,13 +24,9 @@ from icestream.flow.runner.results import StoredResult, store_result
 from icestream.flow.runner.revising import key_of_record, revise, warn_of_files
 from icestream.flow.runner.stopping import RunnerStop
 from icestream.flow.runner.tasks import Task
-from icestream.flow.scheduling import events
-from icestream.flow.scheduling.instructions import NoticeCause, Notify
-from icestream.flow.scheduling.source import Source
-from icestream.flow.storage import resuming, schema
-from icestream.flow.storage.database import insert_if_new
-from icestream.flow.storage.writing import Writing
-from icestream.flow.workflow.keys import origin_of, source_key
+from icestream.flow.scheduling import NoticeCause, Notify, Source, events
+from icestream.flow.storage import Writing, insert_if_new, resuming, schema
+from icestream.flow.workflow import origin_of, source_key
 from icestream.records import Snapshot
 
 

@@ -8,16 +8,13 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import select
 
-from icestream.flow.declaration.source import SeenFile
+from icestream.flow.declaration import SeenFile
 from icestream.flow.execution.messages import WatchOrder
 from icestream.flow.execution.pool import Pool
 from icestream.flow.runner.build import ActiveWorkflow
-from icestream.flow.scheduling import events
-from icestream.flow.scheduling.instructions import NoticeCause, Notify
-from icestream.flow.storage import schema
-from icestream.flow.storage.pauses import Pauses
-from icestream.flow.storage.store import Store
-from icestream.flow.workflow.graph import Node
+from icestream.flow.scheduling import NoticeCause, Notify, events
+from icestream.flow.storage import Pauses, Store, schema
+from icestream.flow.workflow import Node
 from icestream.logs import log_event
 
 _LOG = logging.getLogger(__name__)

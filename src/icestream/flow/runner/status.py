@@ -8,12 +8,8 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, delete, func, insert, select
 
 from icestream.flow.declaration import outcomes
-from icestream.flow.scheduling import instructions
-from icestream.flow.scheduling.scheduler import Scheduler
-from icestream.flow.scheduling.source import Source
-from icestream.flow.storage import schema
-from icestream.flow.storage.pauses import ActivePause
-from icestream.flow.storage.revisions import Revision
+from icestream.flow.scheduling import Scheduler, Source, instructions
+from icestream.flow.storage import ActivePause, Revision, schema
 
 _INTERVAL_S = 1.0
 

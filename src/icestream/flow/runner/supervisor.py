@@ -15,10 +15,7 @@ from icestream.flow.runner.health import Health
 from icestream.flow.runner.loop import Runner
 from icestream.flow.runner.status import RunReport, RunStatus
 from icestream.flow.runner.stopping import StopRequests, on_stop_signals
-from icestream.flow.storage import schema
-from icestream.flow.storage.pauses import ActivePause
-from icestream.flow.storage.read_connection import reading
-from icestream.flow.storage.session import Session, open_session
+from icestream.flow.storage import ActivePause, Session, open_session, reading, schema
 from icestream.logs import log_event, session_log
 from icestream.settings import Settings
 

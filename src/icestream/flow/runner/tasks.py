@@ -9,19 +9,12 @@ from typing import Any
 from cachetools import FIFOCache
 from sqlalchemy import Connection, select
 
-from icestream.flow.declaration.context import Exposure, InputNames
-from icestream.flow.declaration.outcomes import FailureKind
+from icestream.flow.declaration import Exposure, FailureKind, InputNames
 from icestream.flow.execution.messages import AbsorbCall, Call, StepCall, StoredRecord
 from icestream.flow.runner.record_cache import RecordCache
-from icestream.flow.scheduling.instructions import Consume, Dispatch
-from icestream.flow.storage import schema
-from icestream.flow.storage.contents import expected_contents
-from icestream.flow.storage.own_params import Effective, Owned, lay_over
-from icestream.flow.storage.revisions import Revision
-from icestream.flow.storage.session import Session
-from icestream.flow.workflow.demands import Demand, request_of
-from icestream.flow.workflow.graph import Graph, Node
-from icestream.flow.workflow.keys import digest, result_key, seed_of, state_key
+from icestream.flow.scheduling import Consume, Dispatch
+from icestream.flow.storage import Effective, Owned, Revision, Session, lay_over, schema
+from icestream.flow.workflow import Demand, Graph, Node, digest, expected_contents, request_of, result_key, seed_of, state_key
 
 _KNOWN_MAKERS = 4000
 

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from icestream.flow.declaration.context import Verdict
-from icestream.flow.declaration.outcomes import Keys, Member, Outcome, Status
+from icestream.flow.declaration import Keys, Member, Outcome, Status, Verdict
 from icestream.flow.scheduling import events
 from icestream.flow.scheduling.collecting import Collecting
 from icestream.flow.scheduling.instructions import Consume, DropEntry, NoticeCause, Notify

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from icestream.flow.declaration.context import Verdict
-from icestream.flow.declaration.outcomes import Outcome, Status
+from icestream.flow.declaration import Outcome, Status, Verdict
 from icestream.flow.scheduling import events
 from icestream.flow.scheduling.collecting import Timed
 from icestream.flow.scheduling.instructions import CloseBatch, OpenGate

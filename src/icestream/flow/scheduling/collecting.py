@@ -4,8 +4,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from icestream.flow.declaration.context import Progress, Verdict
-from icestream.flow.declaration.outcomes import Keys, Member, Outcome, Status
+from icestream.flow.declaration import Keys, Member, Outcome, Progress, Status, Verdict
 from icestream.flow.scheduling.instructions import StartClock
 from icestream.flow.scheduling.joins import member_keys
 from icestream.flow.scheduling.stage import Core, Inputs, Stage, Unit

@@ -7,7 +7,7 @@ between.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from icestream.flow.declaration.outcomes import Status
+from icestream.flow.declaration import Status
 from icestream.flow.scheduling import events
 from icestream.flow.scheduling.instructions import Dispatch
 from icestream.flow.scheduling.joins import name_inputs

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 
-from icestream.flow.declaration.context import Progress, Verdict, reject, wait
-from icestream.flow.declaration.guard import CallFailure, call_step
-from icestream.flow.workflow.graph import Node
+from icestream.flow.declaration import CallFailure, Progress, Verdict, call_step, reject, wait
+from icestream.flow.workflow import Node
 
 Judges = Callable[[Node], tuple[Callable[[Progress], Verdict], int]]
 """What gives the verdict function of a gate, batch or accumulator, and how many members it takes at once."""

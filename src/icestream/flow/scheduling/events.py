@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from icestream.flow.declaration.outcomes import FailureKind, Keys, Outcome, Outcomes
+from icestream.flow.declaration import FailureKind, Keys, Outcome, Outcomes
 from icestream.flow.scheduling.draining import DrainReason
 
 

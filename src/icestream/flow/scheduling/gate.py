@@ -3,8 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from icestream.flow.declaration.context import Verdict
-from icestream.flow.declaration.outcomes import Outcome, Status
+from icestream.flow.declaration import Outcome, Status, Verdict
 from icestream.flow.scheduling import events, rules
 from icestream.flow.scheduling.collecting import Timed
 from icestream.flow.scheduling.draining import Cause, DrainReason

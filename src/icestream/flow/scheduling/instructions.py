@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
 
-from icestream.flow.declaration.context import InputNames
-from icestream.flow.declaration.outcomes import Member, Outcome, Status
+from icestream.flow.declaration import InputNames, Member, Outcome, Status
 from icestream.flow.scheduling.draining import DrainReason
 
 

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from icestream.flow.declaration.context import InputNames
-from icestream.flow.declaration.outcomes import Keys, Outcome, Status
-from icestream.flow.workflow.graph import Link, Node
+from icestream.flow.declaration import InputNames, Keys, Outcome, Status
+from icestream.flow.workflow import Link, Node
 
 
 @dataclass(frozen=True)

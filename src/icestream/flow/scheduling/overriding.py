@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from icestream.flow.declaration.outcomes import Outcome, Status
+from icestream.flow.declaration import Outcome, Status
 from icestream.flow.scheduling.joins import passed_keys
-from icestream.flow.workflow.graph import Node
+from icestream.flow.workflow import Node
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """When a failure is retried by rule, and when many in a row are worth an alert."""
 
-from icestream.flow.declaration.outcomes import UNCOUNTED, FailureKind
+from icestream.flow.declaration import UNCOUNTED, FailureKind
 
 ALERT_AFTER_FAILURES = 5
 

@@ -1,6 +1,6 @@
 """Events that mean the same for most kinds of step."""
 
-from icestream.flow.declaration.outcomes import Status
+from icestream.flow.declaration import Status
 from icestream.flow.scheduling import events
 from icestream.flow.scheduling.instructions import Drain, Resume
 from icestream.flow.scheduling.retry import retry_delay_s

@@ -10,7 +10,7 @@ module a kind); what an event means for which kind is a table (`transitions`).
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from icestream.flow.declaration.outcomes import Outcome, Status
+from icestream.flow.declaration import Outcome, Status
 from icestream.flow.scheduling.collecting import Timed
 from icestream.flow.scheduling.deciding import Judges
 from icestream.flow.scheduling.events import Event, Tick
@@ -19,7 +19,7 @@ from icestream.flow.scheduling.joins import join_inputs
 from icestream.flow.scheduling.overriding import Overrides
 from icestream.flow.scheduling.stage import Stage, Unit
 from icestream.flow.scheduling.transitions import TRANSITIONS, stage_for
-from icestream.flow.workflow.graph import Graph
+from icestream.flow.workflow import Graph
 
 
 class InvalidState(AssertionError):

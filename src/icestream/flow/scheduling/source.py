@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from icestream.flow.declaration.outcomes import Outcome, Status
+from icestream.flow.declaration import Outcome, Status
 from icestream.flow.scheduling import events, rules
 from icestream.flow.scheduling.instructions import Forget, Settle
 from icestream.flow.scheduling.overriding import source_outcome

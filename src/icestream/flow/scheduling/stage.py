@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
-from icestream.flow.declaration.outcomes import Outcome, Status
+from icestream.flow.declaration import Outcome, Status
 from icestream.flow.scheduling.draining import DrainReason
 from icestream.flow.scheduling.instructions import Bind, Instruction, MarkStale, MarkStream, NoticeCause, Notify, PublishVersion
 from icestream.flow.scheduling.joins import Joined, first_weight, join_inputs
 from icestream.flow.scheduling.overriding import ManualVerdict, decide_by_hand
 from icestream.flow.scheduling.retry import ALERT_AFTER_FAILURES
-from icestream.flow.workflow.graph import Node
+from icestream.flow.workflow import Node
 
 Inputs = Mapping[str, tuple[str, ...]]
 

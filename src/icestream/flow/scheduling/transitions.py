@@ -8,7 +8,7 @@ there is nothing to do.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from icestream.flow.declaration.step import Kind
+from icestream.flow.declaration import Kind
 from icestream.flow.scheduling import events, rules
 from icestream.flow.scheduling.accumulator import Accumulating
 from icestream.flow.scheduling.batch import Batch
@@ -17,7 +17,7 @@ from icestream.flow.scheduling.deciding import Judges, admission_for
 from icestream.flow.scheduling.gate import Gate
 from icestream.flow.scheduling.source import Source
 from icestream.flow.scheduling.stage import Core, Stage
-from icestream.flow.workflow.graph import Node
+from icestream.flow.workflow import Node
 
 Rule = Callable[[Any, Core, Any], None]
 """``(stage, core, event)``: the stage is of the kind, the event of the type, under which the rule stands."""

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, insert, select, update
 
-from icestream.flow.declaration.step import Kind
+from icestream.flow.declaration import Kind
 from icestream.flow.storage import schema
-from icestream.flow.workflow.graph import Node
+from icestream.flow.workflow import Node
 from icestream.records import named_records
 from icestream.records.description import describe_record, write_comparison, write_description
 

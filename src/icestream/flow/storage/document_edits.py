@@ -6,8 +6,7 @@ from typing import Any
 
 from icestream.errors import WorkflowError
 from icestream.flow.storage.session import SessionDocument
-from icestream.flow.workflow.building import build_graph
-from icestream.flow.workflow.graph import Graph, StepSpec, Workflow
+from icestream.flow.workflow import Graph, StepSpec, Workflow, build_graph
 
 
 def with_params(document: SessionDocument, step: str, params: Mapping[str, Any]) -> SessionDocument:

@@ -4,7 +4,7 @@ import re
 
 from sqlalchemy import Connection, column, inspect, select, table
 
-from icestream.flow.scheduling.draining import Cause, DrainReason
+from icestream.flow.scheduling import Cause, DrainReason
 from icestream.flow.storage import schema
 
 DRAINED, RESUMED = "drained", "resumed"

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, or_, select
 
 from icestream.errors import SessionError
-from icestream.flow.scheduling.stage import Unit
+from icestream.flow.scheduling import Unit
 from icestream.flow.storage import resuming, schema
 from icestream.flow.storage.revisions import Revision
 

@@ -8,13 +8,20 @@ from typing import Any
 from sqlalchemy import Connection, inspect, select
 
 from icestream.errors import WorkflowError
-from icestream.flow.declaration.step import Kind
+from icestream.flow.declaration import Kind
 from icestream.flow.storage import schema
-from icestream.flow.storage.contents import content_name, read_contents
 from icestream.flow.storage.revisions import identity_params, is_operational
-from icestream.flow.workflow.graph import Graph, Node, StepSpec
-from icestream.flow.workflow.graph_checks import check_params, run_own_check, unknown_parameter
-from icestream.flow.workflow.programs import program_identity
+from icestream.flow.workflow import (
+    Graph,
+    Node,
+    StepSpec,
+    check_params,
+    content_name,
+    program_identity,
+    read_contents,
+    run_own_check,
+    unknown_parameter,
+)
 from icestream.records import Snapshot
 
 _KINDS = {

@@ -13,9 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from icestream.errors import SessionError
+from icestream.flow.declaration import resolve_ref
 from icestream.flow.storage.archive import Add, open_archive
 from icestream.flow.storage.copying import copy_store
-from icestream.flow.storage.file_refs import resolve_ref
 from icestream.flow.storage.session import DOCUMENT, STORE, Session, dump_document
 
 IMAGES = {".mrc", ".mrcs", ".tif", ".tiff", ".eer", ".dm4"}

@@ -9,11 +9,11 @@ from sqlalchemy.exc import DBAPIError
 
 from icestream.errors import SessionError
 from icestream.files import publish_text
+from icestream.flow.declaration import resolve_ref
 from icestream.flow.storage import claiming, schema
 from icestream.flow.storage.claiming import LEASE_S, RunnerRow, read_runner_row
 from icestream.flow.storage.database import engine_for
 from icestream.flow.storage.exported_links import mend_exported_links
-from icestream.flow.storage.file_refs import resolve_ref
 from icestream.flow.storage.session import DOCUMENT, Session, check_roots_apart, dump_document
 from icestream.flow.storage.store_trouble import explain
 

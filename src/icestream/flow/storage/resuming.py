@@ -7,16 +7,22 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, func, select
 
-from icestream.flow.declaration.outcomes import Outcome, Status
-from icestream.flow.scheduling.accumulator import Accumulating, Entry
-from icestream.flow.scheduling.batch import Batch, batch_id, batch_unit
-from icestream.flow.scheduling.collecting import Timed
-from icestream.flow.scheduling.computing import VersionRuns
-from icestream.flow.scheduling.gate import Gate
-from icestream.flow.scheduling.overriding import ManualVerdict
-from icestream.flow.scheduling.scheduler import Scheduler
-from icestream.flow.scheduling.source import Source
-from icestream.flow.scheduling.stage import Stage, Unit
+from icestream.flow.declaration import Outcome, Status
+from icestream.flow.scheduling import (
+    Accumulating,
+    Batch,
+    Entry,
+    Gate,
+    ManualVerdict,
+    Scheduler,
+    Source,
+    Stage,
+    Timed,
+    Unit,
+    VersionRuns,
+    batch_id,
+    batch_unit,
+)
 from icestream.flow.storage import schema
 from icestream.flow.storage.drains import load_drains
 from icestream.flow.storage.revisions import Revision

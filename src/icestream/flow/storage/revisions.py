@@ -10,12 +10,8 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from icestream import __version__
 from icestream.flow.storage import schema
-from icestream.flow.storage.contents import settle_contents
 from icestream.flow.storage.descriptions import keep_descriptions
-from icestream.flow.workflow.graph import Graph, Node
-from icestream.flow.workflow.keys import digest
-from icestream.flow.workflow.pinned import as_pinned, default_of
-from icestream.flow.workflow.programs import program_identity
+from icestream.flow.workflow import Graph, Node, as_pinned, default_of, digest, program_identity, settle_contents
 
 
 @dataclass(frozen=True)

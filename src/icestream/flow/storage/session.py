@@ -12,9 +12,7 @@ from icestream.documents import read_document
 from icestream.errors import SessionError
 from icestream.files import SESSION_DOCUMENT, SESSION_FOLDERS, publish_text
 from icestream.flow.storage.location import Location, hide_passwords, is_url, locate_server
-from icestream.flow.workflow.acquiring import refuse_impossible
-from icestream.flow.workflow.building import build_graph
-from icestream.flow.workflow.graph import Graph, StepSpec, Workflow
+from icestream.flow.workflow import Graph, StepSpec, Workflow, build_graph, refuse_impossible
 from icestream.records import Acquisition
 
 DOCUMENT = SESSION_DOCUMENT

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, delete, insert, update
 
-from icestream.flow.declaration.guard import CallFailure
+from icestream.flow.declaration import CallFailure
 from icestream.flow.scheduling import instructions
 from icestream.flow.storage import schema
 from icestream.flow.storage.database import insert_if_new

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
 
 from icestream.errors import IcestreamError, WorkflowError
-from icestream.flow.declaration.registry import find_step
-from icestream.flow.declaration.step import StepType
+from icestream.flow.declaration import StepType, find_step
 from icestream.flow.workflow.graph import Graph, Link, Node, RecordType, StepSpec, Workflow
 from icestream.flow.workflow.graph_checks import (
     check_after,

@@ -7,8 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from icestream.flow.declaration.program import FoundProgram
-from icestream.flow.declaration.step import StepType
+from icestream.flow.declaration import FoundProgram, StepType
 from icestream.records import Record, Snapshot
 from icestream.units import Gigabyte
 

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from icestream.errors import WorkflowError
-from icestream.flow.declaration.step import Port, StepType
+from icestream.flow.declaration import Port, StepType
 from icestream.flow.workflow.graph import Graph, Link, Node, StepSpec, Workflow
 from icestream.records import Record, Snapshot
 

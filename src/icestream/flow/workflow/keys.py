@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
-from icestream.flow.declaration.context import InputNames
+from icestream.flow.declaration import InputNames
 
 KEY_LENGTH = 32
 

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from icestream.documents import read_document
 from icestream.errors import SessionError, WorkflowError
-from icestream.flow.declaration.program import FoundProgram, Program, ProgramSettings
+from icestream.flow.declaration import FoundProgram, Program, ProgramSettings
 
 if TYPE_CHECKING:
     from icestream.flow.workflow.graph import Graph, Node

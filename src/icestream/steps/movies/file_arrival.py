@@ -8,8 +8,7 @@ from pathlib import Path
 
 from icestream.errors import OtherKind, SourceGone
 from icestream.flow import Arrival, SeenFile, SourceContext
-from icestream.flow.declaration.guard import CallFailure, call_step
-from icestream.flow.declaration.outcomes import FailureKind
+from icestream.flow.declaration import CallFailure, FailureKind, call_step
 from icestream.io.raw_folder import plain_text
 from icestream.io.ready import check_complete
 from icestream.records import Acquisition, Record

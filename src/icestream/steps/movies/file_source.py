@@ -9,7 +9,7 @@ from pathlib import Path
 
 from icestream.errors import OtherKind
 from icestream.flow import Arrival, Field, Foreseen, Params, Pulse, SourceContext, Troubles, Watch
-from icestream.flow.declaration.guard import CallFailure
+from icestream.flow.declaration import CallFailure
 from icestream.io.raw_folder import RawFolder, Scan
 from icestream.logs import log_event
 from icestream.steps.movies.file_arrival import ReadRecord, Renames, check_on_record, make_arrival, ref_of

@@ -7,8 +7,7 @@ from fnmatch import fnmatchcase
 
 from icestream.errors import WorkflowError
 from icestream.flow import Context, Field, Params, Verdict, keep, reject, step
-from icestream.flow.workflow.expression import check_condition, parse_condition
-from icestream.flow.workflow.expression_values import why_not
+from icestream.flow.workflow import check_condition, parse_condition, why_not
 from icestream.records import Record
 
 _BITS = 53

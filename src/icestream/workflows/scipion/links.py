@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from icestream.flow.declaration.registry import find_step
-from icestream.flow.declaration.step import Port
-from icestream.flow.workflow.graph import Link, StepSpec
+from icestream.flow.declaration import Port, find_step
+from icestream.flow.workflow import Link, StepSpec
 from icestream.records import Record
 from icestream.workflows.scipion.parse import Pointer, Protocol
 from icestream.workflows.scipion.rules import Mapping, Via

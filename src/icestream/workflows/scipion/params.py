@@ -9,8 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from icestream.flow.declaration.context import Params
-from icestream.flow.declaration.registry import find_step
+from icestream.flow.declaration import Params, find_step
 from icestream.workflows.scipion.convert import AbsentError, Reader, UntranslatableError
 from icestream.workflows.scipion.parse import DynamicField, Protocol, Scalar
 from icestream.workflows.scipion.rules import Lost, Mapping, Rule, Via

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from icestream.flow.declaration.registry import find_step, step_names
+from icestream.flow.declaration import find_step, step_names
 from icestream.workflows.scipion.convert import AbsentError, Reader, UntranslatableError, as_seconds
 from icestream.workflows.scipion.parse import Pointer, Protocol
 

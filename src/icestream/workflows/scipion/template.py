@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from icestream.flow.declaration.registry import find_step
+from icestream.flow.declaration import find_step
 from icestream.workflows.implied import imply_template
 from icestream.workflows.placeholders import NAME, Placeholder, read_value
 from icestream.workflows.scipion.translate import AskedField, Translation

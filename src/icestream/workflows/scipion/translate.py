@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from icestream.errors import WorkflowError
-from icestream.flow.declaration.registry import find_step
-from icestream.flow.workflow.building import build_graph
-from icestream.flow.workflow.graph import Link, StepSpec, Workflow
+from icestream.flow.declaration import find_step
+from icestream.flow.workflow import Link, StepSpec, Workflow, build_graph
 from icestream.records import Particles
 from icestream.workflows.implied import needs_diameters
 from icestream.workflows.scipion import streams

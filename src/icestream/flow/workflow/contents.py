@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icestream.errors import IcestreamError, ItemError, WorkflowError
-from icestream.flow.declaration.context import Params
-from icestream.flow.declaration.step import StepType
-from icestream.flow.storage.file_refs import resolve_ref
+from icestream.flow.declaration import Params, StepType, resolve_ref
 from icestream.flow.workflow.keys import KEY_LENGTH, digest
 
 if TYPE_CHECKING:
