@@ -2,6 +2,7 @@
 
 import re
 from collections import defaultdict
+from typing import Any
 
 import pytest
 from paper_acquisition import write_acquisition
