@@ -104,11 +104,12 @@ def influxdb(database: str) -> Iterator[Follower]:
 def _scrape_config(folder: Path, scraped: str, rules: Path | None) -> Path:
     job = {"job_name": "icestream", "static_configs": [{"targets": [scraped]}]}
     config: dict[str, Any] = {
-        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
         "scrape_configs": [job],
     }
     if rules is not None:
         config["rule_files"] = [str(rules)]
+        config["global"]["evaluation_interval"] = "1s"  # VictoriaMetrics refuses what is for rules
     path = folder / "scrape.yml"
     path.write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
     return path
