@@ -7,7 +7,6 @@ from pathlib import Path
 
 from icestream import __version__
 from icestream.errors import IcestreamError
-from icestream.flow.storage import Session
 from icestream.observe.metrics import names
 from icestream.observe.metrics.families import Samples
 from icestream.observe.metrics.host import HostReader
@@ -33,7 +32,7 @@ class FacilityMetrics:
         samples, states = self._build(), Counter[str]()
         for name in self.places.names():
             try:
-                if is_quiet(self.places.open(name), time.time()):
+                if is_quiet(self.places.open(name).store_at, time.time()):
                     states["quiet"] += 1
                     continue
                 found = self.read_session(name)
@@ -54,6 +53,7 @@ class FacilityMetrics:
         SessionError
             It is not served here, or cannot be read.
         """
+        self.places.folder_of(name)  # nothing is kept of a name that is none
         known = self._known.setdefault(name, SessionMetrics(name))
         return self.live.read(name, "metrics", known.read)[0]
 
@@ -64,9 +64,8 @@ class FacilityMetrics:
         return samples
 
 
-def is_quiet(session: Session, now: float) -> bool:
-    """Tell whether the store of a session is a file that nobody has written to for a day; a runner writes while it lives."""
-    store = session.store_at
+def is_quiet(store: object, now: float) -> bool:
+    """Tell whether a store is a file that nobody has written to for a day; a runner writes while it lives."""
     if not isinstance(store, Path):
         return False
     written = [path.stat().st_mtime for path in (store, store.with_name(f"{store.name}-wal")) if path.is_file()]

@@ -8,7 +8,6 @@ from sqlalchemy import Connection, select
 from icestream.flow.storage import schema
 from icestream.observe.activity import read_notices, read_pulse
 from icestream.observe.answers import Counts
-from icestream.observe.catalog import read_catalog
 from icestream.observe.measured import pixel_size_of
 from icestream.observe.metrics import names
 from icestream.observe.metrics.families import Samples
@@ -44,20 +43,20 @@ class SessionMetrics:
         SessionError
             The store cannot be read.
         """
-        samples, size = Samples(), pixel_size_of(view)
+        samples, size, catalog = Samples(), pixel_size_of(view), view.catalog()
         self._add_disks(samples, view)
         with view.reading() as connection:
             if connection is None:
                 self._add_state(samples, "not started")
                 return samples
             revisions = view.revisions(connection)
-            reader = ResultReader(connection, read_catalog(connection), size)
+            reader = ResultReader(connection, catalog, size)
             wholes = frozenset(connection.execute(select(schema.snapshot.c.revision).distinct()).scalars())
             counts = self._count(reader, revisions, wholes)
             closed = self._add_steps(samples, view, reader, revisions, counts)
             versions = read_newest_versions(connection, {name: one for name, one in revisions.items() if one.id in wholes})
             for name, version in versions.items():
-                step = StepMetrics(samples, self.name, view.session.document.steps[name], revisions[name])
+                step = StepMetrics(samples, self.name, revisions[name])
                 step.add_version(version, reader.catalog, pixel_size_ang=size)
             self._add_session(samples, view, connection, revisions, all_closed=closed)
         return samples
@@ -93,7 +92,8 @@ class SessionMetrics:
         clock = read_clock(connection, recent_minutes=RECENT_MINUTES, alive=runner.alive)
         paces = read_paces(connection, revisions, counts, clock)
         for name, revision in revisions.items():
-            step = StepMetrics(samples, self.name, view.session.document.steps[name], revision)
+            step, spec = StepMetrics(samples, self.name, revision), view.session.document.steps[name]
+            step.add_info(spec.use, spec.label or name)
             step.add_counts(counts[revision.id], self.tally)
             step.add_pace(paces[revision.id].per_minute, is_open=streams.get(revision.id, ("open", ""))[0] == "open")
             seen = self.newest.of(revision.id)

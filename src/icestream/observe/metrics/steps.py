@@ -7,7 +7,6 @@ from urllib.parse import quote
 from sqlalchemy import Connection
 
 from icestream.flow.declaration import FailureKind
-from icestream.flow.workflow import StepSpec
 from icestream.observe.answers import Counts, StoredSnapshot
 from icestream.observe.catalog import Catalog
 from icestream.observe.metrics import names
@@ -40,7 +39,6 @@ class StepMetrics:
 
     samples: Samples
     session: str
-    spec: StepSpec
     revision: ActiveRevision
 
     @property
@@ -48,11 +46,14 @@ class StepMetrics:
         """The labels of all that is said of the step."""
         return self.session, self.revision.step
 
+    def add_info(self, use: str, label: str) -> None:
+        """Add what it runs."""
+        one = self.revision
+        self.samples.add(names.STEP, 1, *self.labels, use, label, str(one.type_version), one.software, str(one.number))
+
     def add_counts(self, counts: Counts, tally: Tally) -> None:
         """Add what it has decided, what waits, and what went wrong."""
         one = self.revision
-        about = (self.spec.use, self.spec.label or one.step, str(one.type_version), one.software, str(one.number))
-        self.samples.add(names.STEP, 1, *self.labels, *about)
         for state in (*OUTCOMES, *QUEUE):
             self.samples.add(names.UNITS, getattr(counts, state), *self.labels, state)
         for status in OUTCOMES:
