@@ -247,8 +247,7 @@ def _states(_drawn: Drawn) -> Any:
 
 
 def _table(_drawn: Drawn) -> Any:
-    shown = ("session", "step", "label", "use", "type_version", "revision", "software")
-    return table.Panel().with_transformation(_only(shown))
+    return table.Panel().with_transformation(_columns("session", "step", "label", "use", "type_version", "revision", "software"))
 
 
 def _pictures(_drawn: Drawn) -> Any:
@@ -256,15 +255,17 @@ def _pictures(_drawn: Drawn) -> Any:
         dashboard.DynamicConfigValue("custom.cellOptions", common.TableImageCellOptions()),
         dashboard.DynamicConfigValue("custom.width", 420),
     ]
-    made = table.Panel().with_transformation(_only(("session", "step", "title", "picture")))
-    return made.override_by_name("picture", image).cell_height(common.TableCellHeight.LG)
+    made = table.Panel().with_transformation(_columns("session", "step", "title", "picture"))
+    made = made.align(common.FieldTextAlignment.AUTO).cell_height(common.TableCellHeight.LG)
+    return made.override_by_name("picture", image)
 
 
-def _only(columns: Sequence[str]) -> dashboard.DataTransformerConfig:
-    """Return what leaves only these columns of a table, in this order."""
+def _columns(*first: str) -> dashboard.DataTransformerConfig:
+    """Return what puts these columns of a table first, and leaves out what says nothing to a person."""
+    hidden = ("Time", "Value", "__name__", "instance", "job", "path")
     options = {
-        "includeByName": dict.fromkeys(columns, True),
-        "indexByName": {name: place for place, name in enumerate(columns)},
+        "excludeByName": dict.fromkeys(hidden, True),
+        "indexByName": {name: place for place, name in enumerate(first)},
     }
     return dashboard.DataTransformerConfig("organize", options=options)
 
