@@ -19,7 +19,7 @@ from icestream.observe.metrics.families import Family, Samples
 from icestream.observe.metrics.host import HostReader
 from icestream.observe.metrics.influx import write_lines
 from icestream.observe.metrics.measured import base_name, quantiles
-from icestream.observe.metrics.newest import NEWEST
+from icestream.observe.metrics.newest import NEWEST, ResultReader
 from icestream.observe.metrics.session import SessionMetrics
 from icestream.observe.metrics.tally import RECOUNT_S, SOONEST_RECOUNT_S, Tally
 from icestream.observe.queries import open_view
@@ -178,6 +178,19 @@ def test_what_no_sign_shows_is_counted_again_after_a_while(paper):
     clock.now += RECOUNT_S
     paper.expose("m3", 3)
     assert look(followed, paper)["icestream_step_units", "s", "good", "item"] == 0
+
+
+def test_a_look_that_breaks_off_counts_nothing_twice_and_loses_nothing(paper, monkeypatch):
+    followed = SessionMetrics("s")
+    expose(paper, 1)
+    look(followed, paper)
+    expose(paper, 2, resolution_ang=8.0)
+    with monkeypatch.context() as broken:
+        broken.setattr(ResultReader, "read", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            look(followed, paper)
+    expose(paper, 3)
+    assert steady(look(followed, paper)) == steady(look(SessionMetrics("s"), paper))
 
 
 def test_another_session_of_the_same_name_begins_at_zero(paper, tmp_path):

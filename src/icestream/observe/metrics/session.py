@@ -43,6 +43,13 @@ class SessionMetrics:
         SessionError
             The store cannot be read.
         """
+        try:
+            return self._read(view)
+        except Exception:
+            self.tally.distrust()
+            raise
+
+    def _read(self, view: SessionView) -> Samples:
         samples, size, catalog = Samples(), pixel_size_of(view), view.catalog()
         self._add_disks(samples, view)
         with view.reading() as connection:

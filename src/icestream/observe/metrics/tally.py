@@ -46,6 +46,7 @@ class Tally:
     _failures_seq: int = 0
     _ordinal: int = -1
     _recounted_at: float = float("-inf")
+    _trusted: bool = True
 
     def follow(self, connection: Connection, pulse: Pulse, on_exposures: Collection[int]) -> Counted:
         """Count what is new.
@@ -53,7 +54,8 @@ class Tally:
         ``on_exposures`` are the revisions that decide exposures, and so have no more outcomes than there are.
         """
         known, age_s = self._pulse, self.clock() - self._recounted_at
-        if known is None or pulse.seq < known.seq or (known.fence, known.answered) != (pulse.fence, pulse.answered):
+        same_run = known is not None and (known.fence, known.answered) == (pulse.fence, pulse.answered)
+        if known is None or not same_run or pulse.seq < known.seq or not self._trusted:
             return self._recount(connection, pulse)
         if pulse.seq == known.seq:
             return Counted(known.seq, {})
@@ -63,6 +65,10 @@ class Tally:
         self._pulse = pulse
         most = max((self.decided(one) for one in on_exposures), default=0)
         return self._recount(connection, pulse) if most > self.exposures and age_s >= SOONEST_RECOUNT_S else new
+
+    def distrust(self) -> None:
+        """Count everything at the next look: this one did not come to its end."""
+        self._trusted = False
 
     def decided(self, revision: int) -> int:
         """Return how many units have an outcome at a revision."""
@@ -77,7 +83,7 @@ class Tally:
         self.exposures, self._ordinal = 0, -1
         new = self._add(connection, None)
         self.decisions |= before  # the larger of both
-        self._pulse, self._recounted_at = pulse, self.clock()
+        self._pulse, self._recounted_at, self._trusted = pulse, self.clock(), True
         return Counted(0, new)
 
     def _add(self, connection: Connection, seq: int | None) -> Mapping[int, int]:
