@@ -109,7 +109,14 @@ CTF = (
     spread("Two programs agree to", "icestream_ctf_agreement_angstroms", ANG),
     spread("Total motion", "icestream_motion_total_angstroms", ANG),
     spread("Early motion", "icestream_motion_early_angstroms", ANG),
-    lines("Rejected", f'icestream_step_units{{{HERE}, state="rejected"}} > 0'),
+    lines(
+        "Kept by each filter",
+        f'sum by (session, step) (icestream_step_units{{{HERE}, state="item"}}) / '
+        f'sum by (session, step) (icestream_step_units{{{HERE}, state=~"item|rejected"}}) and on (session, step) '
+        f'icestream_step_units{{{HERE}, state="rejected"}} > 0',
+        SHARE,
+        about="Share of the exposures within its limits",
+    ),
 )
 
 GAIN = (

@@ -344,6 +344,19 @@ def test_lengths_in_pixels_are_left_out_where_nobody_knows_the_pixel_size(tmp_pa
     assert told[0.8] - told[None] == {"icestream_motion_total_angstroms", "icestream_motion_early_angstroms"}
 
 
+@pytest.mark.parametrize(
+    ("declared", "told"),
+    [
+        ("ctf_resolution_angstroms", ("icestream_ctf_resolution_angstroms", 1.0)),
+        ("gain_noise_percent", ("icestream_gain_noise_ratio", 0.01)),
+        ("ctf_defocus_micrometers", ("icestream_ctf_defocus_angstroms", 1e4)),
+        ('Spots "seen", in %\nup 1', ("icestream_spots_seen_in_up_1", 1.0)),
+    ],
+)
+def test_a_metric_is_told_under_a_name_that_prometheus_reads(declared, told):
+    assert base_name(declared) == told
+
+
 def test_quantiles_lie_between_neighbours():
     assert quantiles([]) == {}
     assert quantiles([7.0]) == {"0.1": 7.0, "0.5": 7.0, "0.9": 7.0}

@@ -1,5 +1,6 @@
 """Measures as monitoring sees them: in base units, under the names that records declare."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,11 +13,15 @@ _BASE = {"_percent": ("_ratio", 0.01), "_micrometers": ("_angstroms", 1e4)}
 
 
 def base_name(metric: str) -> tuple[str, float]:
-    """Return a declared metric under the name of its base unit, and the factor of its values."""
+    """Return a declared metric under the name of its base unit, and the factor of its values.
+
+    What a plugin declares is made a name: one that is none would cost the answer of all sessions.
+    """
+    name = f"icestream_{re.sub('[^a-z0-9]+', '_', metric.lower()).strip('_')}"
     for ending, (base, factor) in _BASE.items():
-        if metric.endswith(ending):
-            return f"icestream_{metric.removesuffix(ending)}{base}", factor
-    return f"icestream_{metric}", 1.0
+        if name.endswith(ending):
+            return name.removesuffix(ending) + base, factor
+    return name, 1.0
 
 
 def measured_values(shown: Shown, record: Mapping[str, Any], *, pixel_size_ang: float | None) -> dict[str, float]:
