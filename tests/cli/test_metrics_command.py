@@ -130,6 +130,10 @@ def test_mistakes_are_said_before_anything_is_sent(session, words, said):
     assert "secret" not in told
 
 
+def test_a_folder_that_is_no_session_is_said_once_also_where_it_would_be_repeated(tmp_path):
+    assert "session.yaml" in say(str(tmp_path), "--every", "5", code=1)
+
+
 def test_an_authorization_of_several_lines_is_refused(session, tmp_path):
     secret = tmp_path / "secret"
     secret.write_text("Bearer a\nX-Other: b\n", encoding="ascii")

@@ -47,6 +47,7 @@ def metrics(
     if push is not None:
         check_address(push)
     header = None if authorization is None else read_authorization(authorization)
+    open_session(session)  # a folder that is no session is said at once, not again and again
     reader = SessionMetrics(session.absolute().name)
 
     def tell() -> None:
