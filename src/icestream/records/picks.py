@@ -76,6 +76,7 @@ class Picks(Record):
 
     count: int = Field(ge=0)
     diameter_ang: Angstrom
+    picks_key: str | None = Field(None, description="Of the picks that gave them their numbers; unset: these gave them")
     n_removed: int = Field(0, ge=0, description="Picks that the step removed; they are the rows of `rejected`")
     removed: tuple[Removed, ...] = Field((), description="Why picks were removed, and how many for each reason")
     pickers: tuple[str, ...] = Field((), description="The pickers that a consensus is of, in the order of its inputs")

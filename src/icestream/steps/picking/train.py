@@ -15,6 +15,7 @@ from icestream.errors import ItemError
 from icestream.flow import Accumulator, Context, Exposure, Field, Params, Progress, Update, Verdict, keep, step, wait
 from icestream.io.blocks import from_block
 from icestream.io.image import read_image
+from icestream.io.picks import key_of_picks
 from icestream.io.preview import write_mosaic
 from icestream.records import (
     Acquisition,
@@ -28,6 +29,7 @@ from icestream.records import (
     Picks,
     Record,
 )
+from icestream.steps.particles.assigned import same_picks
 from icestream.steps.picking.template import check_diameter, contrast_of
 from icestream.units import Angstrom
 
@@ -153,6 +155,9 @@ def _find_good(
     picks: Picks, classes: ClassAssignments | None, good: Particles | None, params: TrainPickerParams
 ) -> NDArray[np.bool_]:
     """Tell which picks are good particles: ``(n,)``."""
+    for what, of in (("good", good), ("classes", classes)):
+        if of is not None and not same_picks(key_of_picks(picks), of.picks_key):
+            raise ItemError(f"`{what}` is of the particles of other picks; link those that were extracted from the same")
     pid = from_block(picks.block)["pid"]
     if good is not None:
         return np.isin(pid, from_block(good.block)["pid"])
