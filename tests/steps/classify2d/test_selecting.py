@@ -22,6 +22,7 @@ from icestream.steps.classify2d.select import GoodClassesParams, SelectClassesPa
 from icestream.steps.classify2d.static import StaticParams, assign_to_classes, read_averages
 from icestream.steps.classify2d.streaming import Classify2D, classify_batch
 from icestream.steps.particles.assigned import find_assignments, particles_key
+from icestream.steps.particles.rejected import RejectedParticlesParams, take_rejected_particles
 from icestream.testing.context import StepBench
 
 BOX, PIXEL_ANG = 32, 4.0
@@ -151,6 +152,17 @@ def test_particles_of_good_classes_are_kept_and_the_others_have_a_reason(tmp_pat
         "class 9 was set aside by hand": 1,
         "has more beside its class": 1,
     }
+
+
+def test_the_particles_of_one_class_are_a_stream_also_where_it_has_none(tmp_path: Path) -> None:
+    bench = StepBench(tmp_path)
+    particles = expose(bench, 1, [0])
+    classes = averages(bench, *CLASSES, rows=rows_of(particles, [0]))
+    selection = select_classes(classes, SelectClassesParams(), bench)
+    first = assignment_record(rows_of(particles, [0]), [4], version=1)
+    good = take_good_classes(particles, first, classes, selection, GoodClassesParams(), bench)
+    asked = RejectedParticlesParams(reasons=["class 7 has a low score"])
+    assert (good.count, take_rejected_particles(good, asked).count) == (1, 0)
 
 
 def test_where_the_averages_do_not_know_a_micrograph_the_first_assignment_counts(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from icestream.errors import ItemError, SourceGone
-from icestream.flow import Exposure, InputNames
+from icestream.flow import Exposure, InputNames, Verdict
 from icestream.io.blocks import from_block
-from icestream.io.picks import make_picks, parents_table, remove_picks, removed_table, table_of_picks
+from icestream.io.picks import key_of_picks, make_picks, parents_table, remove_picks, removed_table, table_of_picks
 from icestream.records import Acquisition, Micrograph, PickerQuality, Picks
 from icestream.steps.picking.consensus import PickConsensusParams, find_pick_consensus
 from icestream.steps.picking.editing import (
@@ -20,6 +20,7 @@ from icestream.steps.picking.editing import (
     RemoveDuplicatesParams,
     edit_picks,
     more_edits,
+    number_of_place,
     remove_duplicates,
     subtract_picks,
 )
@@ -138,7 +139,18 @@ def learn(consensuses: list[Picks], *, entries: int = 1) -> tuple[PickerQualityS
         exposures = [Exposure(f"{one:032x}", f"mic_{one}") for one in part]
         state = step.add(state, exposures, chosen, params, bench).state
         state = PickerQualityState.restore(state.model_dump_json(), version=1, block=None)
-    return state, step.emit(state, params, bench)
+    quality = step.emit(state, params, bench)
+    assert isinstance(quality, PickerQuality)
+    return state, quality
+
+
+def test_while_no_picker_found_anything_there_is_no_quality_and_no_failure() -> None:
+    step, params, bench = LearnPickerQuality(), PickerQualityParams(), StepBench(None)  # type: ignore[arg-type]
+    nothing = [agree([picks_at([])] * 3, rule="any")] * 2
+    state = step.add(step.start(params, bench), [Exposure("0", "a"), Exposure("1", "b")], nothing, params, bench).state
+    said = step.emit(state, params, bench)
+    assert isinstance(said, Verdict) and not said.accepted
+    assert "no picker found anything on 2 micrographs" in (said.reason or "")
 
 
 def test_the_quality_of_pickers_is_learnt_over_the_session_and_used() -> None:
@@ -206,8 +218,6 @@ def test_the_estimate_is_that_of_its_log_and_a_picker_may_come_late() -> None:
 def test_quality_is_only_learnt_of_a_consensus() -> None:
     with pytest.raises(ItemError, match="mic_0: its picks are of no consensus; connect a pick_consensus"):
         learn([picks_at([(1, 1)])])
-    with pytest.raises(ItemError, match="no picker found anything on 1 micrographs"):
-        learn([agree([picks_at([])] * 3)])
 
 
 def test_the_radius_is_of_the_diameter_or_given() -> None:
@@ -243,7 +253,7 @@ def test_a_person_adds_and_removes_by_place() -> None:
     picks = picks_at([(100, 100), (300, 300)], [2, 5], first_pid=4)
     edited = edit_picks(picks, EditPicksParams(add=[(50.5, 60)], remove=[(303, 296)]))
     table = from_block(edited.block)
-    assert table["pid"].tolist() == [4, 6]
+    assert table["pid"].tolist() == [4, number_of_place((50.5, 60))]
     assert (table["y_px"][1], table["x_px"][1], table["score"][1]) == (50.5, 60, 5)
     assert removed_table(edited)["pid"].tolist() == [5]
     same = edit_picks(picks, EditPicksParams())
@@ -251,7 +261,10 @@ def test_a_person_adds_and_removes_by_place() -> None:
     for none_is_near in (picks, picks_at([])):  # picked again, the one that was removed may be gone already
         assert edit_picks(none_is_near, EditPicksParams(remove=[(700, 1)])).block == none_is_near.block
     cleaned = remove_picks(picks, {"on dirt": np.array([False, True])})
-    assert from_block(edit_picks(cleaned, EditPicksParams(add=[(5, 6)])).block)["pid"].tolist() == [4, 6]
+    added = edit_picks(cleaned, EditPicksParams(add=[(5, 6), (5.2, 6.4)]))  # the same pixel twice
+    assert from_block(added.block)["pid"].tolist() == [4, 2**30 + 2**15 * 5 + 6]
+    assert edit_picks(added, EditPicksParams(add=[(5, 6)])).block == added.block
+    assert {key_of_picks(one) for one in (cleaned, added, edited)} == {key_of_picks(picks)}
 
 
 def test_edits_add_up_and_one_that_was_added_is_forgotten() -> None:
@@ -259,8 +272,32 @@ def test_edits_add_up_and_one_that_was_added_is_forgotten() -> None:
     first = more_edits(EditPicksParams(), picks.block, add=[(50.1, 60)], remove=[4])
     assert (first.add, first.remove) == ([(50.1, 60)], [(100, 100)])
     after = edit_picks(picks, first)
-    second = more_edits(first, after.block, add=[], remove=[6])
+    second = more_edits(first, after.block, add=[], remove=[number_of_place((50.1, 60))])
     assert (second.add, second.remove) == ([], [(100, 100)])
+
+
+def test_an_added_pick_keeps_its_number_whatever_else_is_added_forgotten_and_withdrawn() -> None:
+    picks = picks_at([(100, 100), (300, 300)])
+
+    def numbers(edits: EditPicksParams) -> dict[tuple[float, float], int]:
+        table = from_block(edit_picks(picks, edits).block)[2:]
+        return {(float(row["y_px"]), float(row["x_px"])): int(row["pid"]) for row in table}
+
+    three = more_edits(EditPicksParams(), picks.block, add=[(10, 20), (30, 40), (32767, 32767)], remove=[])
+    known = numbers(three)
+    assert len(known) == 3
+    two = more_edits(three, edit_picks(picks, three).block, add=[], remove=[known[10, 20]])
+    assert numbers(two) == {place: pid for place, pid in known.items() if place != (10, 20)}
+    other = more_edits(two, edit_picks(picks, two).block, add=[(50, 60)], remove=[])
+    assert known[10, 20] not in numbers(other).values()
+    after_withdrawing = more_edits(EditPicksParams(), picks.block, add=[(50, 60), (30, 40)], remove=[])
+    assert numbers(after_withdrawing).items() <= numbers(other).items()
+
+
+def test_a_pick_far_outside_is_not_added() -> None:
+    for place in ((-3, 5), (5, 32768)):
+        with pytest.raises(ItemError, match="cannot be added at"):
+            more_edits(EditPicksParams(), picks_at([]).block, add=[place], remove=[])
 
 
 def import_from(folder: Path, **params: Any) -> Picks:

@@ -154,7 +154,8 @@ def take_good_classes(
         raise ItemError(f"{ctx.exposure.name}: {missing} of {len(pids)} particles have no class; link the same particles")
     by_id = {one.id: one for one in selection.classes}
     removed: dict[str, NDArray[np.bool_]] = {}
-    for class_id in sorted(set(rows["class_id"].tolist())):
+    filled = {info.id for info in classes.classes if info.count}
+    for class_id in sorted({*rows["class_id"].tolist(), *filled}):  # each is told, also where it has no particles here
         one = by_id.get(class_id)
         if one is None:
             removed[f"class {class_id} is not in the selection"] = rows["class_id"] == class_id
