@@ -1,14 +1,17 @@
-"""An accumulator that has nothing to publish yet, and steps that wait until the stream of another one has closed."""
+"""What is not there yet: a version to publish, a file of another program, the end of another stream."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from icestream.errors import NotYet
+from icestream.flow import Context, Params, step
 from icestream.flow.scheduling import NoticeCause
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import Session
 from toys.session import TOYS, active_steps, make_toy_session, outcomes_of, read_rows, replay_log
+from toys.steps import Number
 from virtual.machine import VirtualMachine
 
 N = 30
@@ -70,6 +73,38 @@ def test_what_never_publishes_anything_says_so_once_and_fails_nothing(tmp_path: 
     assert told["message"] == f"total closed without publishing anything: {N} of {N + 1} numbers"
     run(session, ())
     assert len([row for row in read_rows(session, schema.notice) if row["cause"] == NoticeCause.NOTHING_FOUND]) == 1
+
+
+def test_what_another_program_has_not_made_yet_is_waited_for_and_then_given_up(tmp_path: Path) -> None:
+    steps: dict[str, Any] = {
+        "n": {"use": f"{TOYS}:count_numbers", "params": {"stop_after": 2}},
+        "found": {"use": f"{__name__}:look_for", "in": {"number": "n"}},
+    }
+    session = make_toy_session(tmp_path, steps, numbers=range(2))
+    (session.folder / "exports").mkdir(exist_ok=True)
+    machine = VirtualMachine(session)
+    begun_s = machine.clock.now_s
+    machine.start()
+    machine.turn(100)
+    assert statuses(session, "found") == set()  # both wait
+    (session.folder / "exports" / "1").touch()
+    assert machine.run_out().finished
+    found = outcomes_of(session)
+    assert (found["found", "1"]["status"], found["found", "0"]["status"]) == ("item", "failed")
+    assert found["found", "0"]["reason"] == "0 is not there (yet)"
+    assert 600 <= machine.clock.now_s - begun_s < 700
+
+
+class LookForParams(Params):
+    """Nothing."""
+
+
+@step.map("toy_look_for", version=1)
+def look_for(number: Number, params: LookForParams, ctx: Context) -> Number:
+    """Pass a number on when a file that is called so is in the session."""
+    if not ctx.path(f"session:exports/{number.value}").exists():
+        raise NotYet(f"{number.value} is not there (yet)")
+    return number
 
 
 @pytest.mark.parametrize("gaps", [(), (9, 17, 5, 31, 12, 7)], ids=["calm", "killed"])

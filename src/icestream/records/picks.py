@@ -86,7 +86,7 @@ class Picks(Record):
     threshold: float | None = Field(None, description="The lowest response of a pick, in standard deviations of the noise")
     expected_false: float | None = Field(None, ge=0, le=1, description="Share of the picks that is expected to be false")
     found_diameter_ang: Angstrom | None = Field(None, description="Diameter that the particles of this micrograph have")
-    no_picks: Literal["drift", "noise", "crystalline ice"] | None = Field(
+    no_picks: Literal["drift", "noise", "crystalline ice", "not in the file"] | None = Field(
         None, description="Why no particle can be told from the rest; set only if there is no pick"
     )
     rejected: FurtherBlock = None

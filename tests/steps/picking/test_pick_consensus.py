@@ -2,14 +2,18 @@
 
 import itertools
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from icestream.errors import ItemError, SourceGone
+from icestream.errors import ItemError, NotYet
 from icestream.flow import Exposure, InputNames, Verdict
+from icestream.flow.declaration.step_type import step_type_of
+from icestream.flow.workflow.contents import read_contents
 from icestream.io.blocks import from_block
 from icestream.io.picks import key_of_picks, make_picks, parents_table, remove_picks, removed_table, table_of_picks
 from icestream.records import Acquisition, Micrograph, PickerQuality, Picks
@@ -326,14 +330,56 @@ def test_imported_positions_are_those_of_the_micrograph(tmp_path: Path) -> None:
 
 def test_a_file_of_all_micrographs_is_divided_by_their_names(tmp_path: Path) -> None:
     (tmp_path / "all.txt").write_text("image_name\tx_coord\ty_coord\nmic_1\t3\t4\nmic_12\t5\t6\n", encoding="utf-8")
-    assert placed(import_from(tmp_path, file="all.txt")) == [(4, 3)]
+    assert placed(import_from(tmp_path, file="picks:all.txt")) == [(4, 3)]
     (tmp_path / "none.txt").write_text("x,y\n3,4\n", encoding="utf-8")
     with pytest.raises(ItemError, match="it does not name the micrograph of each pick"):
-        import_from(tmp_path, file="none.txt")
+        import_from(tmp_path, file="picks:none.txt")
+    (tmp_path / "others.txt").write_text("image_name\tx_coord\ty_coord\nmic_12\t5\t6\n", encoding="utf-8")
+    nothing = import_from(tmp_path, file="picks:others.txt")
+    assert (nothing.count, nothing.no_picks) == (0, "not in the file")
+    with pytest.raises(ValueError, match="give one of them"):
+        ImportPicksParams(diameter_ang=80, file="picks:all.txt", growing_file="all.txt")
+
+
+def test_the_content_of_a_complete_file_counts_and_that_of_a_growing_one_does_not(tmp_path: Path) -> None:
+    (tmp_path / "all.txt").write_text("image_name\tx_coord\ty_coord\nmic_1\t3\t4\n", encoding="utf-8")
+    roots = {"picks": str(tmp_path)}
+    step_type = step_type_of(import_picks)
+    before = read_contents(step_type, {"file": "picks:all.txt"}, roots)
+    assert before.keys() == {"file.content"}
+    (tmp_path / "all.txt").write_text("image_name\tx_coord\ty_coord\nmic_1\t3\t5\n", encoding="utf-8")
+    assert read_contents(step_type, {"file": "picks:all.txt"}, roots) != before
+    assert read_contents(step_type, {"growing_file": "all.txt"}, roots) == {}
+
+
+def test_a_growing_file_is_waited_for_until_it_has_all_picks_of_the_micrograph(tmp_path: Path) -> None:
+    def write(rows: str, *, rested_s: float = 0.0) -> None:
+        (tmp_path / "all.txt").write_text(f"image_name\tx_coord\ty_coord\n{rows}", encoding="utf-8")
+        at = time.time() - rested_s
+        os.utime(tmp_path / "all.txt", (at, at))
+
+    def refused(told: str) -> None:
+        with pytest.raises(NotYet, match=told):
+            import_from(tmp_path, growing_file="all.txt")
+        with pytest.raises(ItemError, match=told) as caught:
+            import_from(tmp_path, growing_file="all.txt", wait=False)
+        assert not isinstance(caught.value, NotYet)
+
+    refused(r"there is no such file \(yet\)")
+    write("mic_2\t5\t6\n", rested_s=1000)
+    refused(r"has no picks of mic_1 \(yet\)")
+    write("mic_2\t5\t6\nmic_1\t3\t4\n")
+    refused("is still being written")
+    write("mic_2\t5\t6\nmic_1\t3\t4\n", rested_s=60)
+    assert placed(import_from(tmp_path, growing_file="all.txt")) == [(4, 3)]
+    write("mic_1\t3\t4\nmic_3\t5\n")  # its last row is being written
+    refused(r"\(yet\)")
+    write("mic_1\t3\t4\nmic_3\t5\t1\n")
+    assert placed(import_from(tmp_path, growing_file="all.txt")) == [(4, 3)]
 
 
 def test_a_file_that_is_not_there_or_there_twice_is_told(tmp_path: Path) -> None:
-    with pytest.raises(SourceGone, match=r"no file of picks is called mic_1\.star"):
+    with pytest.raises(NotYet, match=r"no file of picks is called mic_1\.star"):
         import_from(tmp_path)
     for name in ("mic_1_a.csv", "mic_1_b.csv"):
         (tmp_path / name).write_text("x,y\n3,4\n", encoding="utf-8")
