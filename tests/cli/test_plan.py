@@ -96,7 +96,7 @@ def test_an_impossible_microscope_is_refused() -> None:
 def test_values_that_nobody_gave_name_their_readers(tmp_path: Path) -> None:
     given = Acquisition(voltage_kv=300, pixel_size_ang=1, amplitude_contrast=0.1, dose_per_frame_e_per_ang2=1)
     session = create_session(tmp_path / "s", _document(acquisition=given))
-    assert unset_values(session)["cs_mm"] == ["ctf", "particles", "classes", "relion"]
+    assert unset_values(session)["cs_mm"] == ["ctf", "particles", "classes", "relion", "good_relion"]
     assert "voltage_kv" not in unset_values(session)
 
 

@@ -1,4 +1,4 @@
-"""Accumulators that are killed anywhere go on from their last version: what they publish is an uninterrupted replay of their log."""
+"""Accumulators that are killed anywhere go on: what they publish is an uninterrupted replay of their log."""
 
 import json
 from collections.abc import Sequence
