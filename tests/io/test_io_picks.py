@@ -6,7 +6,7 @@ import pytest
 from icestream.errors import ItemError
 from icestream.flow.execution.calls import store_record
 from icestream.io.blocks import from_block
-from icestream.io.picks import key_of_picks, make_picks, parents_table, remove_picks, removed_table, table_of_picks
+from icestream.io.picks import make_picks, parents_table, remove_picks, removed_table, table_of_picks
 from icestream.records import Picks, pack_tables, unpack_tables
 from icestream.steps.picking.editing import RejectedPicksParams, take_rejected_picks
 
@@ -86,4 +86,4 @@ def test_a_step_that_removes_nothing_gives_no_removed_picks() -> None:
     picks = make_picks(table_of_picks(np.ones((2, 2)), np.ones(2)), diameter_ang=90.0)
     for reasons in ([], ["on carbon"]):
         rejected = take_rejected_picks(picks, RejectedPicksParams(reasons=reasons))
-        assert (rejected.count, rejected.picks_key) == (0, key_of_picks(picks))
+        assert (rejected.count, rejected.picks_key) == (0, picks.numbered_by)

@@ -20,12 +20,12 @@ from virtual.machine import VirtualMachine
 
 N, SIDE_PX, PIXEL_ANG = 6, 512, 4.0
 NAMES = ("classes_from_several_pickers", "classes_from_own_templates", "classes_from_trained_picker")
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "micrographs": {"max_files": N, "stable_s": 0.1},
     "good": {"min_confidence": None, "max_resolution_ang": 50},
     "size": {"first_micrographs": 2},
 }
-CLASSIFY = {
+CLASSIFY: dict[str, Any] = {
     "n_classes": 3,
     "limit_ang": 20,
     "psi_step_deg": 15,

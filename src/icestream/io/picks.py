@@ -1,6 +1,5 @@
 """Picks as tables: made from one, with what was removed and why beside what is kept."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -77,20 +76,12 @@ def remove_picks(picks: Picks, removed: Mapping[str, NDArray[np.bool_]]) -> Pick
     """
     left = make_picks(from_block(picks.block), diameter_ang=picks.diameter_ang, removed=removed)
     changed = {name: getattr(left, name) for name in ("count", "n_removed", "removed", "block", "rejected")}
-    return picks.model_copy(update={**changed, "picks_key": key_of_picks(picks)})
-
-
-def key_of_picks(picks: Picks) -> str:
-    """Return the key of the picks that gave these their numbers: within an exposure, it and a ``pid`` are one particle for good.
-
-    It is a digest of the numbers, positions and scores that were found. What is made of picks and keeps their numbers keeps it.
-    """
-    return picks.picks_key or hashlib.blake2b(picks.block, digest_size=16).hexdigest()
+    return picks.model_copy(update={**changed, "picks_key": picks.numbered_by})
 
 
 def with_table(picks: Picks, table: NDArray[Any]) -> Picks:
     """Return picks with another table, and what is known of them; those that they were keep their numbers."""
-    return picks.model_copy(update={"count": len(table), "block": to_block(table), "picks_key": key_of_picks(picks)})
+    return picks.model_copy(update={"count": len(table), "block": to_block(table), "picks_key": picks.numbered_by})
 
 
 def picks_table(picks: Picks) -> NDArray[Any]:

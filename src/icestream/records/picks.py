@@ -1,5 +1,6 @@
 """Positions of particles on a micrograph, what was removed from them, and which pickers they come from."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
@@ -132,10 +133,23 @@ class Picks(Record):
         ),
     )
 
+    @property
+    def numbered_by(self) -> str:
+        """The key of the picks that gave these their numbers: within an exposure, it and a ``pid`` are one particle for good.
+
+        It is a digest of the numbers, positions and scores that were found. What keeps the numbers keeps it too.
+        """
+        return self.picks_key or hashlib.blake2b(self.block, digest_size=16).hexdigest()
+
     @classmethod
     def upcast(cls, stored: dict[str, object], version: int) -> dict[str, object]:
         """Read version 1, which kept nothing beside the positions."""
         return stored if version == 1 else super().upcast(stored, version)
+
+
+def same_picks(one: str | None, other: str | None) -> bool:
+    """Tell whether numbers mean the same particles in two records of an exposure, by their ``picks_key``; old ones have none."""
+    return one is None or other is None or one == other
 
 
 class LearntPicker(PickerFigures):

@@ -13,7 +13,7 @@ from icestream.flow import Exposure
 from icestream.io.blocks import dtype_of, from_block, to_block
 from icestream.io.image import write_mrc
 from icestream.io.particles import particles_table, remove_particles
-from icestream.io.picks import key_of_picks, make_picks, remove_picks, removed_table, table_of_picks
+from icestream.io.picks import make_picks, remove_picks, removed_table, table_of_picks
 from icestream.records import (
     Acquisition,
     ClassAssignments,
@@ -285,7 +285,7 @@ def test_particles_keep_the_key_of_their_picks_wherever_they_go(tmp_path: Path) 
     picks = make_picks(table_of_picks(RAW_PLACES, np.ones(4)), diameter_ang=40.0)
     masked = remove_picks(picks, {"some": np.array([True, False, False, False])})
     particles = extract_particles(micrograph, masked, CTF, PARAMS, ACQUISITION, bench)
-    assert (particles.picks_key, particles.origin) == (key_of_picks(picks), bench.exposure.id)
+    assert (particles.picks_key, particles.origin) == (picks.numbered_by, bench.exposure.id)
     small = PARAMS.model_copy(update={"box_px": 20})
     carried = extract_coordinates(other, particles, None, None, ExtractCoordinatesParams(), bench)
     kept = [

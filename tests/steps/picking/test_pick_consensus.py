@@ -15,7 +15,7 @@ from icestream.flow import Exposure, InputNames, Verdict
 from icestream.flow.declaration.step_type import step_type_of
 from icestream.flow.workflow.contents import read_contents
 from icestream.io.blocks import from_block
-from icestream.io.picks import key_of_picks, make_picks, parents_table, remove_picks, removed_table, table_of_picks
+from icestream.io.picks import make_picks, parents_table, remove_picks, removed_table, table_of_picks
 from icestream.records import Acquisition, Micrograph, PickerQuality, Picks
 from icestream.steps.picking.consensus import PickConsensusParams, find_pick_consensus
 from icestream.steps.picking.editing import (
@@ -268,7 +268,7 @@ def test_a_person_adds_and_removes_by_place() -> None:
     added = edit_picks(cleaned, EditPicksParams(add=[(5, 6), (5.2, 6.4)]))  # the same pixel twice
     assert from_block(added.block)["pid"].tolist() == [4, 2**30 + 2**15 * 5 + 6]
     assert edit_picks(added, EditPicksParams(add=[(5, 6)])).block == added.block
-    assert {key_of_picks(one) for one in (cleaned, added, edited)} == {key_of_picks(picks)}
+    assert {one.numbered_by for one in (cleaned, added, edited)} == {picks.numbered_by}
 
 
 def test_edits_add_up_and_one_that_was_added_is_forgotten() -> None:

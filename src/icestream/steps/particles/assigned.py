@@ -10,7 +10,7 @@ from icestream.errors import ItemError
 from icestream.flow import Context
 from icestream.io.blocks import from_block
 from icestream.io.particles import particles_table
-from icestream.records import ClassAssignments, ClassAverages, Particles
+from icestream.records import ClassAssignments, ClassAverages, Particles, same_picks
 
 
 def particles_key(particles: Particles) -> bytes:
@@ -20,11 +20,6 @@ def particles_key(particles: Particles) -> bytes:
     """
     known = particles.micrograph if particles.picks_key is None else f"{particles.origin}/{particles.picks_key}"
     return hashlib.blake2b(known.encode(), digest_size=16).hexdigest().encode()
-
-
-def same_picks(one: str | None, other: str | None) -> bool:
-    """Tell whether numbers mean the same particles in two records of an exposure, by their ``picks_key``; old ones have none."""
-    return one is None or other is None or one == other
 
 
 def find_assignments(averages: ClassAverages, particles: Particles, ctx: Context) -> NDArray[np.void] | None:

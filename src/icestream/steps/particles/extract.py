@@ -12,7 +12,6 @@ from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
 from icestream.io.blocks import dtype_of, from_block, to_block
 from icestream.io.image import read_image, write_mrc
-from icestream.io.picks import key_of_picks
 from icestream.records import Acquisition, CtfFit, CtfLocal, Cutting, FileRef, Micrograph, Particles, Picks
 from icestream.steps.ctf.local import defocus_offset_ang
 from icestream.steps.particles.cutting import CTF_NAMES, MICROSCOPE_NAMES, cut_particles
@@ -108,7 +107,7 @@ def extract_particles(
         table[name] = picked[name]
     for name in CTF_NAMES:
         table[name] = np.nan
-    source = Source(key_of_picks(picks), picks.diameter_ang)
+    source = Source(picks.numbered_by, picks.diameter_ang)
     return cut_from(micrograph, table, (ctf, local), params, acquisition, ctx, source=source)
 
 

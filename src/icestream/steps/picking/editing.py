@@ -9,7 +9,6 @@ from icestream.algorithms.particles.consensus import thin_out
 from icestream.errors import ItemError
 from icestream.flow import Field, Params, step
 from icestream.io.picks import (
-    key_of_picks,
     make_picks,
     picks_table,
     positions_of,
@@ -100,7 +99,7 @@ def take_rejected_picks(picks: Picks, params: RejectedPicksParams) -> Picks:
     if params.reasons:
         wanted = [number for number, word in enumerate(words) if word in params.reasons]
         table = table[[code in wanted for code in table["reason"].tolist()]]
-    return make_picks(table, diameter_ang=picks.diameter_ang).model_copy(update={"picks_key": key_of_picks(picks)})
+    return make_picks(table, diameter_ang=picks.diameter_ang).model_copy(update={"picks_key": picks.numbered_by})
 
 
 class EditPicksParams(Params):

@@ -15,7 +15,6 @@ from icestream.errors import ItemError
 from icestream.flow import Accumulator, Context, Exposure, Field, Params, Progress, Update, Verdict, keep, step, wait
 from icestream.io.blocks import from_block
 from icestream.io.image import read_image
-from icestream.io.picks import key_of_picks
 from icestream.io.preview import write_mosaic
 from icestream.records import (
     Acquisition,
@@ -28,8 +27,8 @@ from icestream.records import (
     PickerTrial,
     Picks,
     Record,
+    same_picks,
 )
-from icestream.steps.particles.assigned import same_picks
 from icestream.steps.picking.template import check_diameter, contrast_of
 from icestream.units import Angstrom
 
@@ -156,7 +155,7 @@ def _find_good(
 ) -> NDArray[np.bool_]:
     """Tell which picks are good particles: ``(n,)``."""
     for what, of in (("good", good), ("classes", classes)):
-        if of is not None and not same_picks(key_of_picks(picks), of.picks_key):
+        if of is not None and not same_picks(picks.numbered_by, of.picks_key):
             raise ItemError(f"`{what}` is of the particles of other picks; link those that were extracted from the same")
     pid = from_block(picks.block)["pid"]
     if good is not None:
