@@ -73,7 +73,7 @@ _MONITOR = Unmapped(
         ),
     ),
 )
-_NO_IMPORT = Unmapped("only movies, micrographs, gain references and picks can be imported yet")
+_NO_IMPORT = Unmapped("only movies, micrographs, gain references, picks and class averages can be imported yet")
 
 UNMAPPED: dict[str, Unmapped] = {
     # movies
@@ -177,6 +177,6 @@ UNMAPPED: dict[str, Unmapped] = {
     "UsedItemsTracker": Unmapped("needs no step: icestream trace shows what happened to every exposure"),
     "ProtOSCEM": Unmapped("OSC-EM metadata are not written yet"),
     # other imports
-    **dict.fromkeys(("ProtImportCTF", "ProtImportParticles", "ProtImportAverages", "ProtImportVolumes"), _NO_IMPORT),
+    **dict.fromkeys(("ProtImportCTF", "ProtImportParticles", "ProtImportVolumes"), _NO_IMPORT),
 }
 """Every other protocol that is known by name."""
