@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from markupsafe import Markup
@@ -12,9 +12,10 @@ from icestream.observe.catalog import Catalog
 from icestream.observe.charts import draw_curve, draw_histogram, draw_series
 from icestream.observe.measured import read_paths
 from icestream.observe.motion_field import draw_path
+from icestream.observe.newest import Tallies
 from icestream.observe.pictures import Picture, PictureEmbedder
 from icestream.observe.queries import SessionView
-from icestream.observe.sampling import Series, add_up_counts
+from icestream.observe.sampling import Series
 from icestream.observe.values import Told, combine, field_at, holds, paths_of, sentence_of, series_of, tell, unit_in
 from icestream.records.shown import Card, Curve, Measure, Number, Panel, Path, Tally, Text
 
@@ -78,6 +79,7 @@ class Artist:
     catalog: Catalog
     embedder: PictureEmbedder
     pixel_size_ang: float | None
+    tallies: Tallies = field(default_factory=Tallies)
 
     def panels(self, steps: Sequence[StepSummary]) -> list[DrawnPanel]:
         """Draw the panel of every step whose records have one; cards that belong in another's panel are put there."""
@@ -133,7 +135,7 @@ class Artist:
             if connection is None or step.revision_id is None:
                 return ()
             for tally in tallies:
-                total = add_up_counts(connection, step.revision_id, tally.field)
+                total = self.tallies.add_up(connection, step.revision_id, tally.field)
                 if any(total.values()):
                     numbers = tuple((reason, float(count), tally.unit) for reason, count in total.items())
                     drawn.append(DrawnCard(tally.title, numbers, note="Of all exposures so far."))
