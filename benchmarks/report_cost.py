@@ -1,9 +1,9 @@
 """What one report costs when a session is short and when it is long: python benchmarks/report_cost.py [exposures …].
 
-The sessions are virtual work: rows as a runner stores them, of twenty steps from movies to 2D classes with a record of every type,
-a fifth of the exposures rejected with a reason of their own and one in a hundred failed. Prints one JSON line: for each number of
-exposures the CPU seconds of the first report of a process, of a later one after 20 more exposures, and the bytes of the page and of
-the JSON beside it; and how many times as much the longest session costs as the shortest.
+The sessions are virtual work: rows as a runner stores them, of twenty steps from movies to 2D classes with a record of every
+type, a fifth of the exposures rejected with a reason of their own and one in a hundred failed. Prints one JSON line: for each
+number of exposures the CPU seconds of the first report of a process, of a later one after 20 more exposures, and the bytes of
+the page and of the JSON beside it; and how many times as much the longest session costs as the shortest.
 """
 
 import json
@@ -20,10 +20,11 @@ import with_toys
 sys.path.insert(0, str(Path(with_toys._TESTS) / "observe"))  # noqa: SLF001 - where the sessions on paper are
 
 import paper_every_record as every
+from paper_session import PaperSession
+
 from icestream.flow.storage import schema
 from icestream.flow.workflow.keys import digest
 from icestream.observe.report import ReportWriter
-from paper_session import PaperSession
 
 CHUNK = 500
 MORE = 20
@@ -97,12 +98,18 @@ class VirtualSession:
         for step, record in self.pool[number % POOL].items():
             decided = {"revision": paper.revisions[step], "unit": unit, **at, "seq": paper.store.next_seq()}
             if failed and step == "find":
-                rows["outcome"].append({**decided, "status": "failed", "weight": 0, "reason": f"frame {number} is broken", "keys": "{}"})
+                rows["outcome"].append(
+                    {**decided, "status": "failed", "weight": 0, "reason": f"frame {number} is broken", "keys": "{}"}
+                )
                 rows["failure"].append(_failure(paper, unit, number))
                 continue
             key = digest("result", step, unit)
-            rows["result"].append({**_cost(paper, step), "key": key, "unit": unit, **_stored(record, self.texts[number % POOL][step])})
-            rows["outcome"].append({**decided, "status": "item", "weight": record.weight, "reason": None, "keys": f'{{"out": "{key}"}}'})
+            rows["result"].append(
+                {**_cost(paper, step), "key": key, "unit": unit, **_stored(record, self.texts[number % POOL][step])}
+            )
+            rows["outcome"].append(
+                {**decided, "status": "item", "weight": record.weight, "reason": None, "keys": f'{{"out": "{key}"}}'}
+            )
         aside = number % 5 == 0
         reason = f"resolution {6 + number / 1000:.3f} Å is above 6 Å" if aside else None
         decided = {"revision": paper.revisions["good"], "unit": unit, **at, "seq": paper.store.next_seq(), "keys": "{}"}

@@ -25,8 +25,8 @@ def read_newest(
     """
     outcome = schema.outcome
     last = connection.execute(select(func.max(outcome.c.seq))).scalar() or 0
-    near = (revision == UNINDEXED_REVISION) & (outcome.c.status == status) & (outcome.c.seq > last - _TAIL - 200 * limit)
-    found = connection.execute(_join(columns).where(near).order_by(outcome.c.seq.desc()).limit(limit)).mappings().all()
+    near = (UNINDEXED_REVISION.op("=")(revision), outcome.c.status == status, outcome.c.seq > last - _TAIL - 200 * limit)
+    found = connection.execute(_join(columns).where(*near).order_by(outcome.c.seq.desc()).limit(limit)).mappings().all()
     if len(found) == limit:
         return list(found)
     everywhere = (outcome.c.revision == revision) & (outcome.c.status == status)

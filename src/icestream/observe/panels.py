@@ -80,6 +80,8 @@ class Artist:
     embedder: PictureEmbedder
     pixel_size_ang: float | None
     tallies: Tallies = field(default_factory=Tallies)
+    units: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    """Unit → the one in which it is shown instead, and by what values are multiplied."""
 
     def panels(self, steps: Sequence[StepSummary]) -> list[DrawnPanel]:
         """Draw the panel of every step whose records have one; cards that belong in another's panel are put there."""
@@ -122,7 +124,11 @@ class Artist:
 
     def _measure(self, measure: Measure, series: Series) -> DrawnMeasure | None:
         hidden = measure.hidden_at_zero and not any(series.values)
-        return None if hidden else draw_measure(series, label=measure.label, unit=unit_in(measure, self.pixel_size_ang))
+        return (
+            None
+            if hidden
+            else draw_measure(series, label=measure.label, unit=unit_in(measure, self.pixel_size_ang), units=self.units)
+        )
 
     def _newest(self, step: StepSummary) -> Newest | None:
         stored = next(self.view.records(step.name, newest_first=True, limit=1), None)
@@ -198,10 +204,14 @@ class Artist:
         return combine(length, (1.0, field_at(record, "bin") or 1.0), self.pixel_size_ang)
 
 
-def draw_measure(series: Series, *, label: str, unit: str) -> DrawnMeasure | None:
-    """Draw a value of every exposure; None where there is nothing to draw."""
+def draw_measure(
+    series: Series, *, label: str, unit: str, units: Mapping[str, tuple[str, float]] | None = None
+) -> DrawnMeasure | None:
+    """Draw a value of every exposure; None where there is nothing to draw. Charts are in the units in which they are shown."""
     if not series.values:
         return None
+    shown, factor = (units or {}).get(unit, (unit, 1.0))
+    drawn = series if factor == 1 else Series(series.exposures, tuple(factor * value for value in series.values), series.stride)
     return DrawnMeasure(
         label=label,
         unit=unit,
@@ -209,8 +219,8 @@ def draw_measure(series: Series, *, label: str, unit: str) -> DrawnMeasure | Non
         newest=series.values[-1],
         n_shown=len(series.values),
         stride=series.stride,
-        series=draw_series(series, label=f"{label}{f' ({unit})' if unit else ''} of each exposure, in order of arrival"),
-        histogram=draw_histogram(series.values, label=f"{label}: distribution", unit=unit),
+        series=draw_series(drawn, label=f"{label}{f' ({shown})' if shown else ''} of each exposure, in order of arrival"),
+        histogram=draw_histogram(drawn.values, label=f"{label}: distribution", unit=shown),
     )
 
 
