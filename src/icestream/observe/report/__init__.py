@@ -5,7 +5,21 @@ has a folder of templates, a style and settings of its own, and a session may ha
 """
 
 from icestream.observe.report.content import ReportData, gather
+from icestream.observe.report.keeping import ReportKeeper
+from icestream.observe.report.pdf import write_pdf
 from icestream.observe.report.problems import Problem
+from icestream.observe.report.publishing import check_command, read_publication
 from icestream.observe.report.writing import ReportWriter, Written, write_report
 
-__all__ = ["Problem", "ReportData", "ReportWriter", "Written", "gather", "write_report"]
+__all__ = [
+    "Problem",
+    "ReportData",
+    "ReportKeeper",
+    "ReportWriter",
+    "Written",
+    "check_command",
+    "gather",
+    "read_publication",
+    "write_pdf",
+    "write_report",
+]

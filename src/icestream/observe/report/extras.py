@@ -122,7 +122,7 @@ def _steps_of(
         record = record_named(step.records.get("out", ""))
         missing = None if record is None else _missing(record, one.field)
         if missing is not None:
-            told = f"{step.name} has no field {one.field!r}; {missing}"
+            told = f"{step.records['out']} has no field {one.field!r}; {missing}"
             problems.add(customised.problem((*place, "field"), told, "it is left out"))
         else:
             found.append(step)

@@ -45,8 +45,10 @@ class Page:
         self._sandbox.templates.set_aside.clear()
         units = {unit: (one.unit, one.factor) for unit, one in customised.settings.units.items()}
         self._sandbox.filters["quantity"] = lambda value, unit: _quantity(value, unit, units)
-        sections = [f"{name}.html" for name in customised.settings.order if self._is_there(name, customised)]
-        body = self._sandbox.render_page("report.html", data=data, sections=sections, settings=customised.settings)
+        values = {"data": data, "settings": customised.settings}
+        names = [name for name in customised.settings.order if self._is_there(name, customised)]
+        sections = [Markup(self._sandbox.render_part(f"{name}.html", **values)) for name in names]  # noqa: S704 - it is escaped
+        body = self._sandbox.render_part("report.html", sections=sections, **values)
         style, script = self._texts("style.css", "</"), self._texts("script.js", "</", "<!--", owners=("facility", "icestream"))
         return self._sandbox.get_template(f"{len(self.layers) - 1}/frame.html").render(
             data=data,

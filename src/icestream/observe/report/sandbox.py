@@ -2,7 +2,7 @@
 
 A template is found in the topmost folder that has it. Inside a template, its own name means the one below: ``steps.html`` of a
 facility begins with ``{% extends "steps.html" %}`` and changes single blocks of ours. A block that fails gives way to the one
-below it; an included file that fails gives way to that of the folder below.
+that it overrides, and a template that fails outside its blocks to that of the folder below.
 """
 
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
@@ -22,7 +22,7 @@ from icestream.observe.report.layers import Layer
 from icestream.observe.report.problems import Problem, ProblemList
 
 MOST_CHARACTERS = 8_000_000
-"""A block that writes more is not shown."""
+"""A section that is longer is not shown."""
 
 MISTAKES = (TemplateError, ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
 """What a template that is wrong may raise."""
@@ -87,7 +87,7 @@ class _GuardedTemplate(Template):
     ) -> Template:
         template = super().from_code(environment, code, globals, uptodate)
         if isinstance(environment, TemplateSandbox):
-            template.blocks = {name: environment.guard(name, block) for name, block in template.blocks.items()}
+            template.blocks = {name: _GuardedBlock(environment, name, block) for name, block in template.blocks.items()}
         return template
 
 
@@ -114,67 +114,55 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
             raise TemplateRuntimeError(str(error)) from None
 
     def is_safe_callable(self, obj: Any) -> bool:
-        """Allow what Jinja makes, methods of plain values, and what we offer; never a method of ours."""
+        """Allow what we offer, what Jinja makes, and methods of plain values; never a method of anything of ours."""
+        if any(obj is offered for offered in self.globals.values()):
+            return True
         if isinstance(obj, MethodType | BuiltinFunctionType):
             return isinstance(obj.__self__, (*_PLAIN, *_RUNTIME)) and bool(super().is_safe_callable(obj))
-        return isinstance(obj, _RUNTIME) or obj in self.globals.values() or obj is dict
+        return isinstance(obj, _RUNTIME)
 
-    def render_page(self, name: str, **values: Any) -> str:
-        """Fill a template; of one that is wrong outside its blocks, that of the folder below is taken."""
+    def render_part(self, name: str, **values: Any) -> str:
+        """Fill a template; where one of somebody's own fails outside its blocks, that of the folder below is taken."""
         while True:
+            place = self.templates.place_of(name)
             try:
-                place = self.templates.place_of(name)
-                return self.get_template(place or name).render(**values)
+                text = self.get_template(place or name).render(**values)
+                if len(text) > MOST_CHARACTERS:
+                    raise TemplateRuntimeError(f"writes more than {MOST_CHARACTERS // 1_000_000} MB")
             except MISTAKES as error:
-                self.blame(error, "the one below it is used")
+                self.blame(error, self.path_of(place), "the one below it is used")
+            else:
+                return text
 
-    def guard(self, name: str, block: _Block) -> _Block:
-        """Return a block that gives way where it fails."""
+    def blame(self, error: Exception, path: Path | None, instead: str, *, whole: bool = True) -> None:
+        """Note a mistake where it is, or in the file at ``path``; raise it again if no file but ours is to blame.
 
-        def guarded(context: Context) -> Iterator[str]:
-            while True:
-                try:
-                    yield from _bounded(block(context), name)
-                except MISTAKES as error:
-                    below = _below(guarded, context.blocks.get(name, []))
-                    path = self._path_of(context.name)
-                    if path is None:  # ours: a file of somebody's that it includes is wrong
-                        self.blame(error, "ours is used")
-                        continue
-                    self.blame(
-                        error, f"the block {name!r} below it is used" if below else f"the block {name!r} is left out", at=path
-                    )
-                    if below is not None:
-                        yield from below(context)
-                return
-
-        return guarded
-
-    def blame(self, error: Exception, instead: str, *, at: Path | None = None) -> None:
-        """Note a mistake where it is; raise it again if no file but ours is to blame. ``at`` is not set aside as a whole."""
+        The file that was being filled, ``path``, is set aside as a ``whole``, so that the one of the folder below is found.
+        """
         file, line = self._find(error)
-        if file is None:
-            file, line = at, None
-        if file is None or (at is None and file in self.templates.set_aside):
+        if path is None:
             raise error
-        self.problems.add(Problem(file, line, _describe(error), instead))
-        if at is None:
-            self.templates.set_aside.add(file)
+        self.problems.add(Problem(file or path, line, _describe(error), instead))
+        if whole:
+            self.templates.set_aside.add(path)
 
     def _find(self, error: Exception) -> tuple[Path | None, int | None]:
         """Return the file and line of the innermost template of somebody's own that an error comes from."""
         found: tuple[Path | None, int | None] = (None, None)
         step: TracebackType | None = error.__traceback__
         while step is not None:
+            file, line = step.tb_frame.f_code.co_filename, step.tb_lineno
             template = step.tb_frame.f_globals.get("__jinja_template__")
-            if isinstance(template, Template) and self._path_of(template.name) is not None:
-                found = Path(str(template.filename)), template.get_corresponding_lineno(step.tb_lineno)
+            if isinstance(template, Template):  # compiled: its lines are those of Python, unless Jinja has mapped them already
+                file, line = str(template.filename), template.get_corresponding_lineno(line)
+            if self._is_somebodys(Path(file)):
+                found = Path(file), line
             step = step.tb_next
         if isinstance(error, TemplateSyntaxError) and error.filename is not None and self._is_somebodys(Path(error.filename)):
             found = Path(error.filename), error.lineno
         return found
 
-    def _path_of(self, name: str | None) -> Path | None:
+    def path_of(self, name: str | None) -> Path | None:
         """Return the file of a template, if it is not ours."""
         index, _, own = (name or "").partition("/")
         layer = self.templates.layers[int(index)] if index.isdigit() else None
@@ -184,20 +172,31 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         return any(path.is_relative_to(layer.folder) for layer in self.templates.layers if layer.owner != "icestream")
 
 
-def _bounded(pieces: Iterator[str], name: str) -> list[str]:
-    written, length = [], 0
-    for piece in pieces:
-        written.append(piece)
-        length += len(piece)
-        if length > MOST_CHARACTERS:
-            raise TemplateRuntimeError(f"the block {name!r} writes more than {MOST_CHARACTERS // 1_000_000} MB")
-    return written
+class _GuardedBlock:
+    """A block that gives way to the one that it overrides where it fails; ours has none to give way to."""
 
+    def __init__(self, sandbox: TemplateSandbox, name: str, block: _Block) -> None:
+        self._sandbox, self._name, self._block = sandbox, name, block
 
-def _below(block: _Block, stack: Sequence[_Block]) -> _Block | None:
-    """Return the block that another one overrides."""
-    after = [other for index, other in enumerate(stack) if block in stack[:index]]
-    return after[0] if after else None
+    def __eq__(self, other: object) -> bool:
+        """Be the block itself: Jinja looks for the one that calls ``super()``."""
+        return other is self or other is self._block
+
+    def __hash__(self) -> int:
+        return hash(self._block)
+
+    def __call__(self, context: Context) -> Iterator[str]:
+        """Give what the block writes."""
+        stack = context.blocks.get(self._name, [])
+        below = next((other for index, other in enumerate(stack) if self in stack[:index]), None)
+        try:
+            yield from list(self._block(context))
+        except MISTAKES as error:
+            if below is None:
+                raise
+            instead = f"the block {self._name!r} below it is used"
+            self._sandbox.blame(error, self._sandbox.path_of(context.name), instead, whole=False)
+            yield from below(context)
 
 
 def _describe(error: Exception) -> str:

@@ -18,6 +18,7 @@ from icestream.observe.report.problems import Problem, ProblemList
 from icestream.observe.report.rendering import Page
 
 REFRESH_S = 30
+_MOST_FILES = 200
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,12 @@ class ReportWriter:
     def close(self) -> None:
         """Let the store go."""
         self._open.close()
+
+    def seen(self) -> object:
+        """Return what differs when the report would: what the store says, and the files of templates and settings."""
+        files = [path for layer in self._layers[:-1] for path in sorted(layer.folder.glob("*"))[:_MOST_FILES] if path.is_file()]
+        stamps = [(str(path), path.stat().st_mtime_ns) for path in files]
+        return self._view.pulse().token, stamps
 
     def write(self, *, refresh_s: float | None = None, troubles: tuple[str, ...] = ()) -> Written:
         """Write everything once; ``troubles`` are told on the page. See `write_report`."""
