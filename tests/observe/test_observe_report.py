@@ -247,8 +247,8 @@ def test_long_sessions_are_thinned(tmp_path):
     with open_view(paper.session) as view:
         data = gather(view, refresh_s=0)
     (measure,) = data.panels[0].measures
-    assert (measure.stride, measure.n_shown) == (4, 1250)
-    assert measure.median == pytest.approx(2502, abs=4)
+    assert (measure.stride, measure.n_shown) == (8, 625)
+    assert measure.median == pytest.approx(2504, abs=8)
     assert {one.label: one.value for one in data.headlines}["Particles"] == 5000 * 5001 // 2
 
 

@@ -45,6 +45,17 @@ def _join(columns: Sequence[ColumnElement[Any]]) -> Select[Any]:
 class _Tally:
     seq: int = 0
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Unit → its counts."""
+    total: dict[str, int] = field(default_factory=dict)
+
+    def put(self, unit: str, counts: dict[str, int] | None) -> None:
+        """Let a unit have these counts now, instead of those it had."""
+        for reason, count in self.counts.pop(unit, {}).items():
+            self.total[reason] -= count
+        if counts is not None:
+            self.counts[unit] = counts
+            for reason, count in counts.items():
+                self.total[reason] = self.total.get(reason, 0) + count
 
 
 @dataclass
@@ -62,11 +73,7 @@ class Tallies:
         if len(tally.counts) != connection.execute(select(func.count()).select_from(outcome).where(mine)).scalar_one():
             tally = self.known[revision, path] = _Tally()  # something was taken back
             self._follow(connection, tally, revision, path)
-        total: dict[str, int] = {}
-        for counts in tally.counts.values():
-            for reason, count in counts.items():
-                total[reason] = total.get(reason, 0) + count
-        return total
+        return dict(tally.total)
 
     def _follow(self, connection: Connection, tally: _Tally, revision: int, path: str) -> None:
         outcome, result = schema.outcome, schema.result
@@ -78,9 +85,11 @@ class Tallies:
         )
         for unit, status, seq, listed in rows:
             tally.seq = seq
-            tally.counts.pop(unit, None)
-            if status == "item":
-                counts: dict[str, int] = {}
-                for part in json.loads(listed or "[]"):
-                    counts[part["reason"]] = counts.get(part["reason"], 0) + part["count"]
-                tally.counts[unit] = counts
+            tally.put(unit, _count(json.loads(listed or "[]")) if status == "item" else None)
+
+
+def _count(parts: list[dict[str, Any]]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for part in parts:
+        counts[part["reason"]] = counts.get(part["reason"], 0) + part["count"]
+    return counts

@@ -20,6 +20,8 @@ from icestream.observe.values import Told, combine, field_at, holds, paths_of, s
 from icestream.records.shown import Card, Curve, Measure, Number, Panel, Path, Tally, Text
 
 _MOST_VERSIONS = 200
+MOST_POINTS = 1000
+"""A small chart shows no more; so what a report costs has a limit."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ class Artist:
 
     def series(self, step: StepSummary, numbers: Sequence[Number]) -> dict[str, Series]:
         """Return path → series of what a step has stored; nothing before its first run."""
-        return read_paths(self.view, step, numbers)
+        return read_paths(self.view, step, numbers, most=MOST_POINTS)
 
     def _versions(self, step: StepSummary, numbers: Sequence[Number]) -> tuple[Newest | None, dict[str, Series]]:
         """Return the newest version of a whole, and path → series along its versions."""

@@ -56,8 +56,13 @@ def read_records_of(
     connection: Connection, revision: ActiveRevision, units: Sequence[str], *, output: str, reading: Reading
 ) -> dict[str, StoredRecord]:
     """Return unit → record behind ``output``, for those of ``units`` that have one."""
-    query = _page_of(revision, output, newest_first=False).where(schema.outcome.c.unit.in_(units)).order_by(None)
-    page = list(connection.execute(query).mappings())
+    outcome, exposure = schema.outcome, schema.exposure
+    rows = connection.execute(  # by unit alone: with the status, SQLite would read all that the revision has of it
+        select(*_columns(), outcome.c.status)
+        .select_from(outcome.outerjoin(exposure, exposure.c.unit == outcome.c.unit))
+        .where((outcome.c.revision == revision.id) & outcome.c.unit.in_(units))
+    ).mappings()
+    page = [row for row in rows if row["status"] == _status_of(output)]
     return {record.unit: record for record in _join_results(connection, page, output, reading)}
 
 

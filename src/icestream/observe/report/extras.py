@@ -9,7 +9,7 @@ from markupsafe import Markup
 from icestream.observe.answers import StepSummary
 from icestream.observe.charts import draw_histogram, draw_scatter_of_two, draw_series
 from icestream.observe.exposures import ExposureRow, TableQuery, read_table
-from icestream.observe.measured import MeasureOfStep, read_paths
+from icestream.observe.measured import MeasureOfStep
 from icestream.observe.panels import Artist
 from icestream.observe.report.customising import Customised, FieldOf, Plot
 from icestream.observe.report.problems import ProblemList
@@ -185,6 +185,6 @@ def _draw(artist: Artist, plot: Plot, step: StepSummary, others: Sequence[StepSu
 
 
 def _series(artist: Artist, one: FieldOf, step: StepSummary) -> tuple[Series, str]:
-    found = read_paths(artist.view, step, (Number(one.title, one.field),)).get(one.field, Series((), ()))
+    found = artist.series(step, (Number(one.title, one.field),)).get(one.field, Series((), ()))
     unit, factor = artist.units.get(one.unit, (one.unit, 1.0))
     return Series(found.exposures, tuple(value * one.factor * factor for value in found.values), found.stride), unit
