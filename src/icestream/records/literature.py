@@ -32,7 +32,7 @@ class Reference:
     @property
     def line(self) -> str:
         """The line of a list of references."""
-        named = [one for one in self.authors if one != _MORE]
+        named = [one.strip("{}") for one in self.authors if one != _MORE]
         authors = "; ".join(named[:5]) + (" et al." if len(self.authors) > min(len(named), 5) else "")
         where = " ".join(part for part in (self.journal, self.volume) if part) + (f", {self.pages}" if self.pages else "")
         link = f" doi:{self.doi}" if self.doi else f" {self.url}" if self.url else ""

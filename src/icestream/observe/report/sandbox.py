@@ -5,6 +5,7 @@ facility begins with ``{% extends "steps.html" %}`` and changes single blocks of
 that it overrides, and a template that fails outside its blocks to that of the folder below.
 """
 
+import re
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, MethodType, TracebackType
@@ -203,4 +204,5 @@ def _describe(error: Exception) -> str:
     if isinstance(error, TemplateNotFound):
         return f"there is no template {error.name!r}"
     said = error.message if isinstance(error, TemplateError) and error.message else str(error)
-    return " ".join((said or type(error).__name__).split())[:400]
+    plain = re.sub(r"'[\w.]+\.(\w+) object'", r"\1", said or type(error).__name__)  # a class without the module it is in
+    return " ".join(plain.split())[:400]
