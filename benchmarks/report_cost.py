@@ -3,7 +3,7 @@
 The sessions are virtual work: rows as a runner stores them, of twenty steps from movies to 2D classes with a record of every
 type, a fifth of the exposures rejected with a reason of their own and one in a hundred failed. Prints one JSON line: for each
 number of exposures the CPU seconds of the first report of a process, of a later one after 20 more exposures, and the bytes of
-the page and of the JSON beside it; and how many times as much the longest session costs as the shortest.
+the page and of the JSON beside it; and how many times as much the longest session costs as the shortest, and as the next.
 """
 
 import json
@@ -37,9 +37,11 @@ def main(sizes: list[int]) -> None:
     for size in sizes:
         with tempfile.TemporaryDirectory(prefix="report-cost-") as folder:
             measured[str(size)] = measure(Path(folder), size)
-    first, last = measured[str(min(sizes))], measured[str(max(sizes))]
-    growth = {name: round(last[name] / first[name], 3) for name in ("first_cpu_s", "next_cpu_s", "page_bytes", "json_bytes")}
-    print(json.dumps({"sizes": measured, "growth": growth}))
+    ordered = [measured[str(size)] for size in sorted(sizes)]
+    figures = ("next_cpu_s", "page_bytes", "json_bytes")
+    growth = {name: round(ordered[-1][name] / ordered[0][name], 3) for name in figures}
+    late = {name: round(ordered[-1][name] / ordered[-2][name], 3) for name in figures} if len(sizes) > 1 else growth
+    print(json.dumps({"sizes": measured, "growth": growth, "late_growth": late}))
 
 
 def measure(folder: Path, exposures: int) -> dict[str, float]:
@@ -135,4 +137,4 @@ def _failure(paper: PaperSession, unit: str, number: int) -> dict[str, Any]:
 assert schema.SCHEMA_VERSION >= 6  # noqa: S101 - the rows above are those of this schema
 
 if __name__ == "__main__":
-    main([int(text) for text in sys.argv[1:]] or [1000, 20_000])
+    main([int(text) for text in sys.argv[1:]] or [1000, 6000, 20_000])

@@ -1,6 +1,7 @@
 """Publishing the report: a list of arguments, when something has changed, tried again after a failure, told until it succeeds."""
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -184,3 +185,20 @@ def test_chromium_prints_the_report(paper, tmp_path):
     assert target.read_bytes().startswith(b"%PDF-")
     assert target.stat().st_size > 5_000
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["index.html", "report.bib", "report.json"]
+
+
+@pytest.mark.services
+def test_a_script_that_a_template_writes_does_not_run(paper, tmp_path):
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is missing (Debian: chromium)")
+    templates = tmp_path / "ours"
+    templates.mkdir()
+    owned = "document.body.dataset.owned = 'yes'"
+    (templates / "people.html").write_text(f'<script>{owned}</script><img src="x" onerror="{owned}"><p id="there">hello</p>')
+    (templates / "script.js").write_text("document.body.dataset.ours = 'yes'")
+    page = write_report(paper.session, tmp_path / "out", template_folder=templates)
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    done = subprocess.run([chromium, *options, page.as_uri()], capture_output=True, text=True, timeout=120, check=True)
+    assert '<p id="there">hello</p>' in done.stdout
+    assert ('data-ours="yes"' in done.stdout, 'data-owned="yes"' in done.stdout) == (True, False)

@@ -63,7 +63,7 @@ def report(
         output().print(f"report: {written.page}", soft_wrap=True, markup=False)
         _tell(written.problems)
         if watch:
-            written = _watch(opened, keeper, written, every)
+            written = _watch(keeper, written, every)
         if pdf:
             from icestream.observe.report import write_pdf
 
@@ -81,18 +81,15 @@ def _keeper(session: "Session", to: Path | None, folder: Path | None, *, publish
     return ReportKeeper(session, to, template_folder=folder, publish=publish)
 
 
-def _watch(session: "Session", keeper: "ReportKeeper", written: "Written", every: int) -> "Written":
+def _watch(keeper: "ReportKeeper", written: "Written", every: int) -> "Written":
     """Rewrite the report until the session stops; return what was written last."""
-    from icestream.observe.queries import open_view
-
     told: tuple[Problem, ...] = written.problems
-    with open_view(session) as view:
-        while view.overview().runner.state in ("not started", "running"):
-            time.sleep(every)
-            fresh = keeper.turn(refresh_s=every)
-            if fresh is not None and fresh.problems != told:
-                _tell([one for one in fresh.problems if one not in told])
-                told = fresh.problems
+    while not keeper.writer.is_over():
+        time.sleep(every)
+        fresh = keeper.turn(refresh_s=every)
+        if fresh is not None and fresh.problems != told:
+            _tell([one for one in fresh.problems if one not in told])
+            told = fresh.problems
     return keeper.turn(refresh_s=None) or written
 
 
@@ -105,8 +102,7 @@ def _publish(keeper: "ReportKeeper", written: "Written") -> None:
 
 def _try(session: "Session", to: Path | None, folder: Path | None, *, dry_run: bool) -> None:
     """Make the report in a folder that is removed, and say what is wrong."""
-    from icestream.observe.report import ReportWriter, check_command
-    from icestream.observe.report.publishing import publish_command
+    from icestream.observe.report import ReportWriter, check_command, publish_command
 
     with tempfile.TemporaryDirectory(prefix="icestream-report-") as elsewhere:
         with ReportWriter(session, Path(elsewhere), template_folder=folder) as writer:

@@ -153,6 +153,12 @@ class Artist:
         """Return path → series of what a step has stored; nothing before its first run."""
         return read_paths(self.view, step, numbers, most=MOST_POINTS)
 
+    def one_series(self, step: StepSummary, field: str, *, factor: float, unit: str) -> tuple[Series, str]:
+        """Return one field times a factor, in the unit in which that is shown, and this unit; empty before the first run."""
+        found = self.series(step, (Number("", field),)).get(field, Series((), ()))
+        shown, scale = self.units.get(unit, (unit, 1.0))
+        return Series(found.exposures, tuple(value * factor * scale for value in found.values), found.stride), shown
+
     def _versions(self, step: StepSummary, numbers: Sequence[Number]) -> tuple[Newest | None, dict[str, Series]]:
         """Return the newest version of a whole, and path → series along its versions."""
         versions = [one for one in reversed(self.view.snapshots(step.name, limit=_MOST_VERSIONS)) if one.record is not None]

@@ -8,7 +8,7 @@ from icestream.observe.report.content import ReportData, gather
 from icestream.observe.report.keeping import ReportKeeper
 from icestream.observe.report.pdf import write_pdf
 from icestream.observe.report.problems import Problem
-from icestream.observe.report.publishing import check_command, read_publication
+from icestream.observe.report.publishing import check_command, publish_command, read_publication
 from icestream.observe.report.writing import ReportWriter, Written, write_report
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Written",
     "check_command",
     "gather",
+    "publish_command",
     "read_publication",
     "write_pdf",
     "write_report",

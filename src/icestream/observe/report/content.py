@@ -4,7 +4,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from icestream import __version__
 from icestream.observe.answers import FailedItem, NoticeRow, Overview, ReasonCount, RejectedItem, StepSummary
 from icestream.observe.catalog import Catalog
 from icestream.observe.conditions import Condition, read_conditions
@@ -14,10 +13,9 @@ from icestream.observe.panels import Artist, DrawnPanel, join_sentences
 from icestream.observe.people import AuditEntry, Decision
 from icestream.observe.pictures import PictureEmbedder
 from icestream.observe.queries import RECENT_MINUTES, SessionView
-from icestream.observe.report.customising import Customised, ReportSettings
+from icestream.observe.report.customising import Customised
 from icestream.observe.report.extras import DrawnPlot, ExposureRows, draw_plots, read_exposure_rows
-from icestream.observe.report.methods import Methods, describe_methods
-from icestream.observe.report.problems import ProblemList
+from icestream.observe.report.methods import MADE_BY, Methods, describe_methods
 from icestream.observe.two_streams import compare_streams
 from icestream.records.shown import Headline
 
@@ -65,8 +63,7 @@ class ReportData:
 class Gathering:
     """How a report is gathered: as customised; what is kept from one to the next makes the next cheaper."""
 
-    customised: Customised = field(default_factory=lambda: Customised(ReportSettings(), {}))
-    problems: ProblemList = field(default_factory=ProblemList)
+    customised: Customised = field(default_factory=Customised)
     tallies: Tallies = field(default_factory=Tallies)
 
 
@@ -84,16 +81,16 @@ def gather(view: SessionView, *, refresh_s: float, how: Gathering | None = None)
     return ReportData(
         overview=overview,
         made_at=time.time(),
-        made_by=__version__,
+        made_by=MADE_BY,
         refresh_s=refresh_s if overview.runner.alive else 0,
         recent_minutes=RECENT_MINUTES,
         conditions=conditions,
         steps=steps,
         headlines=_headlines(artist.catalog, steps, panels),
         panels=panels,
-        plots=draw_plots(artist, steps, how.customised, how.problems),
+        plots=draw_plots(artist, steps, how.customised),
         images=recent_images(artist, steps),
-        exposures=read_exposure_rows(artist, steps, how.customised, how.problems),
+        exposures=read_exposure_rows(artist, steps, how.customised),
         galleries=gallery_sections(artist, steps),
         failed=tuple(view.failed(limit=MOST_LINES)),
         failed_reasons=tuple(view.grouped_reasons("failed")[:MOST_LINES]),

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -132,22 +132,24 @@ class ReportSettings(_Said):
 
 @dataclass(frozen=True)
 class Customised:
-    """The settings of the report, and where each part of them is said, so that what is wrong with it can be told there."""
+    """The settings of the report, where each part of them is said, and what is wrong with them and with templates."""
 
-    settings: ReportSettings
-    sources: dict[str, tuple[Path, str]]
+    settings: ReportSettings = field(default_factory=ReportSettings)
+    sources: dict[str, tuple[Path, str]] = field(default_factory=dict)
     """Key of the settings → file and text."""
+    problems: ProblemList = field(default_factory=ProblemList)
 
-    def problem(self, place: Sequence[str | int], message: str, instead: str) -> Problem:
-        """Return a mistake at a place of the settings."""
+    def tell(self, place: Sequence[str | int], message: str) -> None:
+        """Note a mistake at a place of the settings, which is left out."""
         file, text = self.sources[str(place[0])]
-        return Problem(file, find_line(text, place), f"{_written(place)}: {message}", instead)
+        self.problems.add(Problem(file, find_line(text, place), f"{_written(place)}: {message}", "it is left out"))
 
 
-def read_customised(layers: Sequence[Layer], problems: ProblemList) -> Customised:
+def read_customised(layers: Sequence[Layer]) -> Customised:
     """Read what the facility and the session say; what is wrong is noted and left out. Keys of the session take precedence."""
     said: dict[str, Any] = {}
     sources: dict[str, tuple[Path, str]] = {}
+    problems = ProblemList()
     for layer in reversed([one for one in layers if one.owner != "icestream"]):
         path = layer.folder / FILE
         try:
@@ -164,7 +166,7 @@ def read_customised(layers: Sequence[Layer], problems: ProblemList) -> Customise
                 problems.add(Problem(path, find_line(text, [key]), f"publish: {told}", "it is left out"))
                 continue
             said[key], sources[key] = value, (path, text)
-    return Customised(ReportSettings(**said), sources)
+    return Customised(ReportSettings(**said), sources, problems)
 
 
 def _read_keys(document: Any, path: Path, text: str, problems: ProblemList) -> dict[str, Any]:

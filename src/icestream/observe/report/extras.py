@@ -12,11 +12,8 @@ from icestream.observe.exposures import ExposureRow, TableQuery, read_table
 from icestream.observe.measured import MeasureOfStep
 from icestream.observe.panels import Artist
 from icestream.observe.report.customising import Customised, FieldOf, Plot
-from icestream.observe.report.problems import ProblemList
-from icestream.observe.sampling import Series
 from icestream.observe.values import field_at
 from icestream.records import record_named
-from icestream.records.shown import Number
 
 
 @dataclass(frozen=True)
@@ -60,9 +57,7 @@ class DrawnPlot:
     note: str = ""
 
 
-def read_exposure_rows(
-    artist: Artist, steps: Sequence[StepSummary], customised: Customised, problems: ProblemList
-) -> ExposureRows:
+def read_exposure_rows(artist: Artist, steps: Sequence[StepSummary], customised: Customised) -> ExposureRows:
     """Return the newest exposures with every measure that is not left out, and what is added."""
     asked = customised.settings.exposures
     if asked.rows == 0:
@@ -75,7 +70,7 @@ def read_exposure_rows(
     units = [row.unit for row in table.rows]
     added: list[dict[str, Any]] = []
     for index, one in enumerate(asked.add):
-        for step in _steps_of(one, ("exposures", "add", index), steps, customised, problems):
+        for step in _steps_of(one, ("exposures", "add", index), steps, customised):
             found = artist.view.records_of(step.name, units) if units else {}
             columns.append(Column(f"{step.name}:{one.field}", one.title, one.unit))
             added.append({unit: _scaled(field_at(stored.record, one.field), one.factor) for unit, stored in found.items()})
@@ -113,7 +108,7 @@ def _scaled(value: Any, factor: float) -> float | str | None:
 
 
 def _steps_of(
-    one: FieldOf, place: tuple[str | int, ...], steps: Sequence[StepSummary], customised: Customised, problems: ProblemList
+    one: FieldOf, place: tuple[str | int, ...], steps: Sequence[StepSummary], customised: Customised
 ) -> list[StepSummary]:
     """Return the steps that store a field; a field that there is nowhere is a mistake, a step that is not there is none."""
     mine = [step for step in steps if step.name == one.step or (one.record is not None and step.records.get("out") == one.record)]
@@ -123,7 +118,7 @@ def _steps_of(
         missing = None if record is None else _missing(record, one.field)
         if missing is not None:
             told = f"{step.records['out']} has no field {one.field!r}; {missing}"
-            problems.add(customised.problem((*place, "field"), told, "it is left out"))
+            customised.tell((*place, "field"), told)
         else:
             found.append(step)
     return found
@@ -143,15 +138,13 @@ def _missing(record: Any, path: str) -> str | None:
     return None
 
 
-def draw_plots(
-    artist: Artist, steps: Sequence[StepSummary], customised: Customised, problems: ProblemList
-) -> tuple[DrawnPlot, ...]:
+def draw_plots(artist: Artist, steps: Sequence[StepSummary], customised: Customised) -> tuple[DrawnPlot, ...]:
     """Draw what is asked for; a plot of a step that the session does not have is left out."""
     drawn = []
     for index, plot in enumerate(customised.settings.plots):
         place: tuple[str | int, ...] = ("plots", index)
-        for step in _steps_of(plot, place, steps, customised, problems):
-            others = [] if plot.against is None else _steps_of(plot.against, (*place, "against"), steps, customised, problems)
+        for step in _steps_of(plot, place, steps, customised):
+            others = [] if plot.against is None else _steps_of(plot.against, (*place, "against"), steps, customised)
             made = _draw(artist, plot, step, others)
             if made is not None:
                 drawn.append(made)
@@ -159,7 +152,7 @@ def draw_plots(
 
 
 def _draw(artist: Artist, plot: Plot, step: StepSummary, others: Sequence[StepSummary]) -> DrawnPlot | None:
-    series, unit = _series(artist, plot, step)
+    series, unit = artist.one_series(step, plot.field, factor=plot.factor, unit=plot.unit)
     label = f"{plot.title}{f' ({unit})' if unit else ''}"
     title = plot.title_ or plot.title
     if not series.values:
@@ -174,7 +167,7 @@ def _draw(artist: Artist, plot: Plot, step: StepSummary, others: Sequence[StepSu
         return DrawnPlot(title, step.label, tuple(charts), every)
     if not others:
         return None
-    other, other_unit = _series(artist, plot.against, others[0])
+    other, other_unit = artist.one_series(others[0], plot.against.field, factor=plot.against.factor, unit=plot.against.unit)
     known = dict(zip(other.exposures, other.values, strict=True))
     both = [(known[n], value) for n, value in zip(series.exposures, series.values, strict=True) if n in known]
     if not both:
@@ -182,9 +175,3 @@ def _draw(artist: Artist, plot: Plot, step: StepSummary, others: Sequence[StepSu
     across = f"{plot.against.title}{f' ({other_unit})' if other_unit else ''}"
     chart = draw_scatter_of_two([x for x, _ in both], [y for _, y in both], x_unit=other_unit, label=f"{label} against {across}")
     return DrawnPlot(title, step.label, (chart,), f"Horizontal: {across}; vertical: {label}.")
-
-
-def _series(artist: Artist, one: FieldOf, step: StepSummary) -> tuple[Series, str]:
-    found = artist.series(step, (Number(one.title, one.field),)).get(one.field, Series((), ()))
-    unit, factor = artist.units.get(one.unit, (one.unit, 1.0))
-    return Series(found.exposures, tuple(value * one.factor * factor for value in found.values), found.stride), unit

@@ -11,6 +11,9 @@ from icestream.observe.values import sentence_of
 from icestream.observe.wording import quantity
 from icestream.records.literature import Reference
 
+MADE_BY = __version__
+"""The version of icestream that makes the report."""
+
 ICESTREAM = Reference(
     "icestream",
     ("{The icestream developers}",),

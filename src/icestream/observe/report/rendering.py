@@ -39,9 +39,9 @@ class Page:
         self._sandbox.filters["share"] = _share_of
         self._sandbox.globals.update(picture=self._picture, newest=self._records)
 
-    def render(self, data: ReportData, customised: Customised, problems: ProblemList, *, troubles: Sequence[str] = ()) -> str:
+    def render(self, data: ReportData, customised: Customised, *, troubles: Sequence[str] = ()) -> str:
         """Fill the templates; what is wrong with those of others is noted and does not keep the page from being made."""
-        self.problems = self._sandbox.problems = problems
+        self.problems = self._sandbox.problems = customised.problems
         self._sandbox.templates.set_aside.clear()
         units = {unit: (one.unit, one.factor) for unit, one in customised.settings.units.items()}
         self._sandbox.filters["quantity"] = lambda value, unit: _quantity(value, unit, units)
@@ -53,7 +53,7 @@ class Page:
         return self._sandbox.get_template(f"{len(self.layers) - 1}/frame.html").render(
             data=data,
             body=Markup(body),  # noqa: S704 - what the sandbox made is escaped
-            problems=problems.found,
+            problems=self.problems.found,
             troubles=troubles,
             style=Markup(style),  # noqa: S704 - the texts of files
             script=Markup(script),  # noqa: S704
@@ -68,7 +68,7 @@ class Page:
         except ValueError as error:
             found, said = False, str(error)
         if not found:
-            self.problems.add(customised.problem(("sections", customised.settings.sections.index(name)), said, "it is left out"))
+            customised.tell(("sections", customised.settings.sections.index(name)), said)
         return found
 
     def _texts(self, name: str, *forbidden: str, owners: Sequence[str] = ("session", "facility", "icestream")) -> str:

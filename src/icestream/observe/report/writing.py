@@ -14,7 +14,7 @@ from icestream.observe.report.content import Gathering, gather
 from icestream.observe.report.customising import Customised, read_customised
 from icestream.observe.report.data_file import write_data
 from icestream.observe.report.layers import make_layers
-from icestream.observe.report.problems import Problem, ProblemList
+from icestream.observe.report.problems import Problem
 from icestream.observe.report.rendering import Page
 
 REFRESH_S = 30
@@ -28,10 +28,14 @@ class Written:
     page: Path
     data: Path
     references: Path
-    problems: tuple[Problem, ...]
     customised: Customised
     digest: str
     """Changes when what is shown does, not when only its time does."""
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong with templates and settings."""
+        return self.customised.problems.found
 
 
 class ReportWriter:
@@ -56,6 +60,10 @@ class ReportWriter:
         """Let the store go."""
         self._open.close()
 
+    def is_over(self) -> bool:
+        """Tell whether the session has ended, so that nothing more will change by itself."""
+        return self._view.overview().runner.state not in ("not started", "running")
+
     def seen(self) -> object:
         """Return what differs when the report would: what the store says, and the files of templates and settings."""
         files = [path for layer in self._layers[:-1] for path in sorted(layer.folder.glob("*"))[:_MOST_FILES] if path.is_file()]
@@ -64,18 +72,17 @@ class ReportWriter:
 
     def write(self, *, refresh_s: float | None = None, troubles: tuple[str, ...] = ()) -> Written:
         """Write everything once; ``troubles`` are told on the page. See `write_report`."""
-        problems = ProblemList()
         how = self._gathering
-        how.problems, how.customised = problems, read_customised(self._layers, problems)
+        how.customised = read_customised(self._layers)
         data = gather(self._view, refresh_s=REFRESH_S if refresh_s is None else refresh_s, how=how)
-        html = self._page.render(data, how.customised, problems, troubles=troubles)
-        text, digest = write_data(data, problems.found)
+        html = self._page.render(data, how.customised, troubles=troubles)
+        text, digest = write_data(data, how.customised.problems.found)
         beside = self.page.with_name("report.json" if self.page.stem == "index" else f"{self.page.stem}.json")
         references = beside.with_suffix(".bib")
         publish_text(self.page, html)
         publish_text(beside, text)
         publish_text(references, data.methods.bibtex)
-        return Written(self.page, beside, references, problems.found, how.customised, digest)
+        return Written(self.page, beside, references, how.customised, digest)
 
     def _newest(self, record: str, count: int) -> list[dict[str, Any]]:
         """Return the newest records of a type, of every step that makes it, for a section of somebody's own."""
