@@ -8,7 +8,7 @@ from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
 from icestream.io.image import read_stack
 from icestream.io.preview import write_mosaic
-from icestream.records import ClassAverages, ClassConsensus, Particles, StableSet
+from icestream.records import YANG_2012, ClassAverages, ClassConsensus, Method, Particles, StableSet, Text
 from icestream.steps.classify2d.averages import all_assignments
 from icestream.steps.classify2d.segments import shrink_2d
 from icestream.steps.particles.assigned import particles_key
@@ -26,7 +26,11 @@ class ClassConsensusParams(Params):
     min_particles: int = Field(20, ge=1, description="A set is stable if it has at least this many particles")
 
 
-@step.map("class_consensus", version=1)
+@step.map(
+    "class_consensus",
+    version=1,
+    method=Method((Text("Particles that several 2D classifications keep together were found."),), (YANG_2012,)),
+)
 def agree_on_2d_classes(classes: list[ClassAverages], params: ClassConsensusParams, ctx: Context) -> ClassConsensus:
     """Find the particles that two or more 2D classifications keep together, and how far they agree about each particle.
 

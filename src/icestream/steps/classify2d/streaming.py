@@ -7,7 +7,18 @@ import numpy as np
 from icestream.errors import ItemError
 from icestream.flow import Accumulator, Context, Exposure, Progress, Update, Verdict, keep, step, wait
 from icestream.io.image import read_stack
-from icestream.records import Acquisition, ClassAssignments, ClassAverages, Particles, Record
+from icestream.records import (
+    KIMANIUS_2021,
+    SCHERES_2012,
+    YANG_2012,
+    Acquisition,
+    ClassAssignments,
+    ClassAverages,
+    Method,
+    Particles,
+    Record,
+    Text,
+)
 from icestream.steps.classify2d.averages import assignment_record, member_tables, publish_averages
 from icestream.steps.classify2d.engine import Call, classify
 from icestream.steps.classify2d.params import Classify2DParams, plan_for
@@ -20,7 +31,21 @@ _LARGEST_SEGMENT = 10_000
 READS = ("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast")
 
 
-@step.accumulate("classify2d", version=2, assigns=ClassAssignments, reads=READS, memory_gb=2)
+@step.accumulate(
+    "classify2d",
+    version=2,
+    assigns=ClassAssignments,
+    reads=READS,
+    memory_gb=2,
+    method=Method(
+        (Text("Particles were sorted into {n_classes} 2D classes as they arrived, to {limit_ang} Å, by likelihood."),),
+        (
+            SCHERES_2012,
+            YANG_2012,
+            KIMANIUS_2021,
+        ),
+    ),
+)
 class Classify2D(Accumulator[Classify2DState, ClassAverages]):
     """Sort particles into 2D classes as they arrive, and anneal again whenever their number has doubled.
 

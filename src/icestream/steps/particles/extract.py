@@ -12,7 +12,7 @@ from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
 from icestream.io.blocks import dtype_of, from_block, to_block
 from icestream.io.image import read_image, write_mrc
-from icestream.records import Acquisition, CtfFit, CtfLocal, Cutting, FileRef, Micrograph, Particles, Picks
+from icestream.records import Acquisition, CtfFit, CtfLocal, Cutting, FileRef, Method, Micrograph, Particles, Picks, Text
 from icestream.steps.ctf.local import defocus_offset_ang
 from icestream.steps.particles.cutting import CTF_NAMES, MICROSCOPE_NAMES, cut_particles
 from icestream.units import Angstrom, WholePixels
@@ -77,7 +77,16 @@ class ExtractParams(Params):
         return self
 
 
-@step.map("extract", version=2, reads=READS, memory_gb=2.0)
+@step.map(
+    "extract",
+    version=2,
+    reads=READS,
+    memory_gb=2.0,
+    method=Method(
+        (Text("Particles were cut out and normalised ({normalise:words})."),),
+        (),
+    ),
+)
 def extract_particles(
     micrograph: Micrograph,
     picks: Picks,
