@@ -5,11 +5,12 @@ import pytest
 from typer.testing import CliRunner
 
 from icestream.cli import app
-from icestream.cli.plan import acquisition_from, document_for, parse_roots, parse_settings, parse_values, unset_values
+from icestream.cli.plan import acquisition_from, document_for, parse_roots, parse_settings, parse_values
 from icestream.errors import WorkflowError
 from icestream.flow.storage.session import SessionDocument, create_session, open_session
 from icestream.records import Acquisition
 from icestream.workflows import find_workflow
+from icestream.workflows.foreseeing import unset_values
 
 NOTHING = Acquisition()
 
@@ -96,8 +97,8 @@ def test_an_impossible_microscope_is_refused() -> None:
 def test_values_that_nobody_gave_name_their_readers(tmp_path: Path) -> None:
     given = Acquisition(voltage_kv=300, pixel_size_ang=1, amplitude_contrast=0.1, dose_per_frame_e_per_ang2=1)
     session = create_session(tmp_path / "s", _document(acquisition=given))
-    assert unset_values(session)["cs_mm"] == ["ctf", "particles", "classes", "relion"]
-    assert "voltage_kv" not in unset_values(session)
+    assert unset_values(session.document)["cs_mm"] == ["ctf", "particles", "classes", "relion"]
+    assert "voltage_kv" not in unset_values(session.document)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from icestream.web.access import AccessFile
 from icestream.web.app import make_app
 from icestream.web.callers import Callers
 from icestream.web.places import find_places
+from icestream.web.raw_folders import RawFolders
 from icestream.web.sign_in import Brake, BrowserSessions
 from icestream.web.site import Site
 
@@ -56,9 +57,12 @@ class Served:
         return client
 
 
-def serve_folder(folder: Path, access: Path, *, local: bool = True, names: tuple[str, ...] = ()) -> Served:
+def serve_folder(
+    folder: Path, access: Path, *, local: bool = True, names: tuple[str, ...] = (), raw: tuple[Path, ...] = ()
+) -> Served:
     """Return the application for a folder, as `icestream serve` makes it."""
     file, clock = AccessFile(access), Clock()
     callers = Callers(file, owner="owner", local=local, browsers=BrowserSessions(clock), brake=Brake(clock))
-    app = make_app(Site(find_places(folder), callers, Settings(min_free_gb=0, cores=1)), frozenset({"localhost", *names}))
+    site = Site(find_places(folder), callers, Settings(min_free_gb=0, cores=1), RawFolders(raw))
+    app = make_app(site, frozenset({"localhost", *names}))
     return Served(folder, app, file, callers, clock)

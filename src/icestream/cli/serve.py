@@ -13,6 +13,9 @@ def serve(
     host: str = typer.Option("127.0.0.1", help="Address to listen at; by default only this machine can reach it."),
     port: int = typer.Option(8765, min=0, max=65535, help="Port to listen at."),
     name: list[str] = typer.Option([], metavar="NAME", help="A further name under which people reach this machine."),
+    data: list[Path] = typer.Option(
+        [], metavar="FOLDER", help="A folder below which raw data may be chosen for new sessions; by default the folder served."
+    ),
     certificate: Path | None = typer.Option(None, help="TLS certificate, a PEM file with the whole chain."),
     key: Path | None = typer.Option(None, help="Key of the TLS certificate, a PEM file."),
 ) -> None:
@@ -23,7 +26,7 @@ def serve(
 
     ```
     icestream serve lysozyme
-    icestream serve /sessions --port 8080
+    icestream serve /sessions --port 8080 --data /data/krios
     icestream serve /sessions --host 0.0.0.0 --name icestream.lab.org --certificate lab.pem --key lab.key
     ```
     """
@@ -31,7 +34,7 @@ def serve(
 
     try:
         from icestream.web.places import find_places
-        from icestream.web.server import Listening, access_file, check_listening
+        from icestream.web.server import Listening, access_file, allowed_folders, check_listening
         from icestream.web.server import serve as run_server
     except ImportError as error:
         raise _missing(error) from None
@@ -39,11 +42,12 @@ def serve(
     places = find_places(folder)
     listening = Listening(host, port, tuple(name), certificate, key)
     check_listening(listening, access_file(settings))
+    raw_folders = allowed_folders(places, settings, data)
     if not places.single and not places.names():
         output().print(f"{places.folder} has no sessions yet; they appear here when there are some", markup=False)
     if not listening.local and certificate is None:
         output().print("without --certificate, passwords cross the network as they are typed", style="bold yellow")
-    run_server(places, listening, settings, on_ready=_say_where)
+    run_server(places, listening, settings, raw_folders=raw_folders, on_ready=_say_where)
 
 
 def _say_where(address: str) -> None:

@@ -9,10 +9,10 @@ from starlette.types import ASGIApp
 
 from icestream import __version__
 from icestream.errors import IcestreamError, StoreUnavailable
-from icestream.web import acting, details, reading, signing_in, streams
+from icestream.web import acting, details, reading, signing_in, starting, streams
 from icestream.web.guard import Guard, OwnNames
 from icestream.web.places import NotThere
-from icestream.web.site import Site
+from icestream.web.site import Site, WrongValues
 
 STATIC = Path(__file__).parent / "static"
 
@@ -31,7 +31,7 @@ def make_api(site: Site) -> FastAPI:
         redoc_url=None,
     )
     api.state.site = site
-    for routes in (signing_in.router, reading.router, details.router, acting.router, streams.router):
+    for routes in (signing_in.router, reading.router, details.router, acting.router, starting.router, streams.router):
         api.include_router(routes)
     api.add_exception_handler(IcestreamError, _say_what_is_wrong)
 
@@ -54,5 +54,7 @@ def make_app(site: Site, names: frozenset[str]) -> ASGIApp:
 
 
 async def _say_what_is_wrong(_request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, WrongValues):
+        return JSONResponse({"detail": str(error), "fields": error.fields}, status_code=422)
     status = 404 if isinstance(error, NotThere) else 503 if isinstance(error, StoreUnavailable) else 400
     return JSONResponse({"detail": str(error)}, status_code=status)

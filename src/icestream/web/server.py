@@ -1,21 +1,23 @@
 """Running the application: where it listens, under which names, and that it never stands open on a network."""
 
 import logging
+import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 
 import uvicorn
 
-from icestream.account import user_name
+from icestream.account import expand_home, user_name
 from icestream.errors import SessionError
 from icestream.settings import Settings
 from icestream.web.access import AccessFile
 from icestream.web.app import make_app
 from icestream.web.callers import Callers
 from icestream.web.places import Places
+from icestream.web.raw_folders import RawFolders
 from icestream.web.site import Site
 
 ACCESS_FILE = "web-access.json"
@@ -65,6 +67,21 @@ def access_file(settings: Settings) -> AccessFile:
     return AccessFile(settings.state / ACCESS_FILE)
 
 
+def allowed_folders(places: Places, settings: Settings, given: Sequence[Path]) -> RawFolders:
+    """Return the folders of raw data that may be chosen: those that are given, else those of the settings, else what is served.
+
+    Raises
+    ------
+    SessionError
+        A folder that was given is none.
+    """
+    missing = [folder for folder in given if not folder.is_dir()]
+    if missing:
+        raise SessionError(f"--data {missing[0]}: is no folder")
+    said = [expand_home(folder) for folder in settings.raw_folders.split(os.pathsep) if folder]
+    return RawFolders(tuple(folder.absolute() for folder in given or said or [places.folder]))
+
+
 def check_listening(listening: Listening, access: AccessFile) -> None:
     """Refuse to stand open on a network.
 
@@ -87,7 +104,14 @@ def check_listening(listening: Listening, access: AccessFile) -> None:
             raise SessionError(f"{path}: is no file")
 
 
-def serve(places: Places, listening: Listening, settings: Settings, *, on_ready: Callable[[str], None]) -> None:
+def serve(
+    places: Places,
+    listening: Listening,
+    settings: Settings,
+    *,
+    raw_folders: RawFolders,
+    on_ready: Callable[[str], None],
+) -> None:
     """Serve until interrupted; ``on_ready`` is told the address. Runners are processes of their own and go on.
 
     Raises
@@ -98,7 +122,7 @@ def serve(places: Places, listening: Listening, settings: Settings, *, on_ready:
     access = access_file(settings)
     check_listening(listening, access)
     callers = Callers(access, owner=user_name(), local=listening.local and not listening.names)
-    app = make_app(Site(places, callers, settings), listening.own_names)
+    app = make_app(Site(places, callers, settings, raw_folders), listening.own_names)
     config = uvicorn.Config(
         app,
         host=listening.host,

@@ -1,6 +1,6 @@
 """What all addresses of the interface share: the sessions, who asks, and what a request has said of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, TypeVar
 
@@ -8,12 +8,14 @@ from fastapi import Depends, HTTPException, Request, Response
 from fastapi.params import Path as PathParameter
 from pydantic import BaseModel, ConfigDict
 
+from icestream.errors import WorkflowError
 from icestream.observe.queries import SessionView
 from icestream.settings import Settings
 from icestream.web.callers import Caller, Callers
 from icestream.web.events import Watchers
 from icestream.web.live import Live
 from icestream.web.places import Places
+from icestream.web.raw_folders import RawFolders
 
 SEQ_HEADER = "x-icestream-seq"
 """The number in the change sequence to which an answer is complete."""
@@ -33,6 +35,14 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True, from_attributes=True)
 
 
+class WrongValues(WorkflowError):
+    """Values that were filled in are not allowed; ``fields`` says of each what is wrong, ``""`` of the whole."""
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{name}: {text}" if name else text for name, text in fields.items()))
+        self.fields = dict(fields)
+
+
 @dataclass
 class Site:
     """One running application."""
@@ -40,6 +50,7 @@ class Site:
     places: Places
     callers: Callers
     settings: Settings
+    raw_folders: RawFolders = field(default_factory=RawFolders)
     live: Live = field(init=False)
     watchers: Watchers = field(default_factory=Watchers)
 

@@ -11,13 +11,14 @@ export function toast(text, kind = "info") {
   window.setTimeout(() => note.remove(), kind === "bad" ? 12000 : 6000);
 }
 
-export function confirm({ title, text, verb, reason = false, danger = false }) {
+export function confirm({ title, text, verb, more = null, reason = false, danger = false }) {
   return new Promise((resolve) => {
     const input = reason ? h("input", { id: "reason", name: "reason", maxlength: 500, autocomplete: "off" }) : null;
     const done = (value) => { dialog.close(); dialog.remove(); resolve(value); };
     const form = h("form", { onsubmit: (event) => { event.preventDefault(); done({ reason: input?.value.trim() ?? "" }); } },
       h("h2", { id: "asks" }, title),
-      h("p", null, text),
+      text && h("p", null, text),
+      more,
       input && h("label", { for: "reason", className: "field" }, "Why (recorded in the history)", input),
       h("p", { className: "buttons" },
         h("button", { type: "button", onclick: () => done(null) }, "Cancel"),
@@ -28,6 +29,18 @@ export function confirm({ title, text, verb, reason = false, danger = false }) {
     dialog.showModal();
     (input ?? form.querySelector("button[type=submit]")).focus();
   });
+}
+
+// Ask once, do it, and say what became of it; a refusal is told.
+export async function doOnce(question, work) {
+  const answer = await confirm(question);
+  if (answer === null) return null;
+  try {
+    return await work(answer);
+  } catch (error) {
+    toast(error.message, "bad");
+    return null;
+  }
 }
 
 async function send(session, kind, given) {

@@ -2,7 +2,7 @@
 
 export const me = { name: null, role: null, csrf: null, sign_in: false, single: null, version: "" };
 export class Refused extends Error {
-  constructor(status, message) { super(message); this.status = status; }
+  constructor(status, message, fields = {}) { super(message); this.status = status; this.fields = fields; }
 }
 
 let seen = null;
@@ -21,7 +21,8 @@ async function ask(address, options = {}) {
   if (!response.ok) {
     const said = body?.detail;
     const message = Array.isArray(said) ? said.map((one) => `${one.loc?.at(-1)}: ${one.msg}`).join("; ") : said;
-    throw new Refused(response.status, message ?? `the server answered ${response.status}`);
+    const fields = Array.isArray(said) ? Object.fromEntries(said.map((one) => [String(one.loc?.at(-1)), one.msg])) : body?.fields;
+    throw new Refused(response.status, message ?? `the server answered ${response.status}`, fields);
   }
   seen = response.headers.get("x-icestream-pulse") ?? seen;
   return body;

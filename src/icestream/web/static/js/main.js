@@ -1,7 +1,7 @@
 // The frame around all pages: who you are, where you are, what the session does; and the way from an address to a page.
 
-import { Refused, api, learnMe, me, seenPulse, signOut } from "./api.js";
-import { act, mayAct, toast } from "./act.js";
+import { Refused, api, learnMe, me, post, seenPulse, signOut } from "./api.js";
+import { act, doOnce, mayAct, toast } from "./act.js";
 import { h, patch, path } from "./dom.js";
 import { Live } from "./live.js";
 import { classesPage } from "./pages/classes.js";
@@ -13,6 +13,7 @@ import { sessionPage } from "./pages/session.js";
 import { sessionsPage } from "./pages/sessions.js";
 import { seriesPage } from "./pages/series.js";
 import { signInPage } from "./pages/signin.js";
+import { startPage } from "./pages/start.js";
 
 const TABS = [["", "Workflow"], ["exposures", "Exposures"], ["series", "Series"], ["classes", "Classes"], ["failures", "Failures"], ["log", "Log"]];
 const PAGES = { "": sessionPage, exposures: exposuresPage, series: seriesPage, classes: classesPage, failures: failuresPage, log: logPage };
@@ -32,6 +33,7 @@ export function go(address) {
 
 function where() {
   const parts = location.pathname.split("/").filter(Boolean).map(decodeURIComponent);
+  if (parts[0] === "new") return { page: startPage, session: null, tab: "new", item: null };
   if (parts[0] !== "s") return { page: sessionsPage, session: null, tab: null, item: null };
   const [, session, tab = "", item = null] = parts;
   const page = tab === "exposures" && item !== null ? exposurePage : PAGES[tab];
@@ -140,7 +142,10 @@ function controls(session, { overview }) {
   const pause = { title: `Pause ${name}?`, text: "Running work finishes and nothing new starts, until somebody resumes the session.", verb: "Pause", reason: true };
   const resume = { title: `Resume ${name}?`, text: overview.pause ? `It is ${sentence(overview.pause)}.` : "", verb: "Resume" };
   const stop = { title: `Stop ${name}?`, text: "The runner ends once running work has finished. Nothing is lost: `icestream run` continues from there.", verb: "Stop", danger: true };
+  const start = { title: `Start ${name}?`, text: "A runner continues where the last one ended, as a process of its own.", verb: "Start" };
+  const run = () => doOnce(start, async () => { const { pid } = await post(api("sessions", session, "runner"), {}); toast(`running as process ${pid}`, "good"); refreshSoon(0); });
   return [
+    !alive && h("button", { type: "button", onclick: run }, "Start"),
     overview.pause?.kind === "person"
       ? h("button", { type: "button", onclick: () => act(session, resume, [["resume", {}]]).then(refreshAfter) }, "Resume")
       : overview.runner.state !== "finished" && h("button", { type: "button", onclick: () => act(session, pause, [["pause", {}, true]]).then(refreshAfter) }, "Pause"),
