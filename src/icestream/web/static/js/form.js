@@ -55,7 +55,7 @@ export function field({ name, schema, text, trouble = "", onInput, disabled = fa
   return h("div", { className: trouble ? "field wrong" : "field", "data-key": name },
     h("label", { for: id }, schema.title && schema.named !== false ? schema.title : name, unit && h("span", { className: "soft" }, ` (${unit})`)),
     input(schema, text, shared, onInput),
-    h("span", { id: help, className: "small" }, h("span", { className: "soft" }, hint), trouble && h("span", { className: "bad", role: "alert" }, hint && " ", trouble)));
+    h("span", { id: help, className: "small" }, hint && h("div", { className: "soft" }, hint), trouble && h("div", { className: "bad", role: "alert" }, trouble)));
 }
 
 function input(schema, text, shared, onInput) {
