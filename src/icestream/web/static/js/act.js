@@ -11,7 +11,7 @@ export function toast(text, kind = "info") {
   window.setTimeout(() => note.remove(), kind === "bad" ? 12000 : 6000);
 }
 
-export function confirm({ title, text, verb, more = null, reason = false, danger = false }) {
+export function confirm({ title, text, verb, more = null, reason = false, danger = false, wide = false }) {
   return new Promise((resolve) => {
     const input = reason ? h("input", { id: "reason", name: "reason", maxlength: 500, autocomplete: "off" }) : null;
     const done = (value) => { dialog.close(); dialog.remove(); resolve(value); };
@@ -23,7 +23,7 @@ export function confirm({ title, text, verb, more = null, reason = false, danger
       h("p", { className: "buttons" },
         h("button", { type: "button", onclick: () => done(null) }, "Cancel"),
         h("button", { type: "submit", className: danger ? "danger" : "primary" }, verb)));
-    const dialog = h("dialog", { "aria-labelledby": "asks" }, form);
+    const dialog = h("dialog", { "aria-labelledby": "asks", className: wide ? "wide" : null }, form);
     dialog.addEventListener("cancel", (event) => { event.preventDefault(); done(null); });
     document.body.append(dialog);
     dialog.showModal();

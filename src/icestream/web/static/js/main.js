@@ -14,9 +14,11 @@ import { sessionsPage } from "./pages/sessions.js";
 import { seriesPage } from "./pages/series.js";
 import { signInPage } from "./pages/signin.js";
 import { startPage } from "./pages/start.js";
+import { stepPage } from "./pages/step.js";
 
 const TABS = [["", "Workflow"], ["exposures", "Exposures"], ["series", "Series"], ["classes", "Classes"], ["failures", "Failures"], ["log", "Log"]];
 const PAGES = { "": sessionPage, exposures: exposuresPage, series: seriesPage, classes: classesPage, failures: failuresPage, log: logPage };
+const ITEM_PAGES = { exposures: exposurePage, steps: stepPage };
 const SOONEST_MS = 900;
 
 const top = document.getElementById("top"), content = document.getElementById("content");
@@ -36,7 +38,7 @@ function where() {
   if (parts[0] === "new") return { page: startPage, session: null, tab: "new", item: null };
   if (parts[0] !== "s") return { page: sessionsPage, session: null, tab: null, item: null };
   const [, session, tab = "", item = null] = parts;
-  const page = tab === "exposures" && item !== null ? exposurePage : PAGES[tab];
+  const page = item !== null && ITEM_PAGES[tab] ? ITEM_PAGES[tab] : PAGES[tab];
   return { page: page ?? sessionPage, session: session ?? null, tab, item };
 }
 
