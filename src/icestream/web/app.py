@@ -9,7 +9,7 @@ from starlette.types import ASGIApp
 
 from icestream import __version__
 from icestream.errors import IcestreamError, StoreUnavailable
-from icestream.web import acting, details, editing, reading, signing_in, starting, streams
+from icestream.web import acting, details, editing, filtering, reading, signing_in, starting, streams
 from icestream.web.guard import Guard, OwnNames
 from icestream.web.places import NotThere
 from icestream.web.site import Site, WrongValues
@@ -37,6 +37,7 @@ def make_api(site: Site) -> FastAPI:
         details.router,
         acting.router,
         editing.router,
+        filtering.router,
         starting.router,
         streams.router,
     ):

@@ -35,8 +35,33 @@ function place(options, data, label, height) {
   return holder;
 }
 
+// Lines at limits, across a series or a histogram; what is beyond them on the bad side is shaded.
+const limitLines = (along) => [(chart) => {
+  const { ctx, bbox } = chart;
+  for (const { at, side } of chart.limits ?? []) {
+    const upright = along === "x", place = Math.round(chart.valToPos(at, along, true));
+    const start = upright ? bbox.left : bbox.top, end = start + (upright ? bbox.width : bbox.height), here = Math.min(Math.max(place, start), end);
+    const beyond = upright === (side === "most") ? [here, end] : [start, here];
+    ctx.save();
+    ctx.fillStyle = colour("--odd-soft");
+    ctx.strokeStyle = colour("--odd");
+    ctx.lineWidth = devicePixelRatio * 1.5;
+    if (beyond[1] > beyond[0]) upright ? ctx.fillRect(beyond[0], bbox.top, beyond[1] - beyond[0], bbox.height) : ctx.fillRect(bbox.left, beyond[0], bbox.width, beyond[1] - beyond[0]);
+    ctx.setLineDash([5, 4]);
+    ctx.beginPath();
+    upright ? (ctx.moveTo(here, bbox.top), ctx.lineTo(here, bbox.top + bbox.height)) : (ctx.moveTo(bbox.left, here), ctx.lineTo(bbox.left + bbox.width, here));
+    ctx.stroke();
+    ctx.restore();
+  }
+}];
+
+export function setLimits(holder, limits) {
+  holder.chart.limits = limits;
+  holder.chart.redraw(false);
+}
+
 // A value of each exposure (or version): a dot each, and the running median as a line.
-export function seriesChart(one, { height = 150, onPick = null } = {}) {
+export function seriesChart(one, { height = 150, onPick = null, limits = [] } = {}) {
   const label = `${one.measure.label} of each ${one.measure.whole ? "version" : "exposure"}, in order of arrival`;
   const holder = place({
     height,
@@ -47,8 +72,9 @@ export function seriesChart(one, { height = 150, onPick = null } = {}) {
       { stroke: colour("--accent"), paths: () => null, points: { show: true, size: 5, fill: colour("--accent-dot"), stroke: "transparent", width: 0 } },
       { stroke: colour("--accent"), width: 2, points: { show: false } },
     ],
-    hooks: onPick ? { ready: [(chart) => chart.over.addEventListener("click", () => chart.cursor.idx !== null && onPick(chart.data[0][chart.cursor.idx]))] } : {},
+    hooks: { draw: limitLines("y"), ...(onPick ? { ready: [(chart) => chart.over.addEventListener("click", () => chart.cursor.idx !== null && onPick(chart.data[0][chart.cursor.idx]))] } : {}) },
   }, seriesData(one), label, height);
+  holder.chart.limits = limits;
   holder.classList.toggle("picks", Boolean(onPick));
   return holder;
 }
@@ -57,13 +83,16 @@ const LEAST_FOR_A_TREND = 20;
 
 const seriesData = (one) => [one.exposures, one.values, one.values.length < LEAST_FOR_A_TREND ? one.values.map(() => null) : one.trend];
 
-export function histogramChart(one, { height = 110 } = {}) {
-  return place({
+export function histogramChart(one, { height = 110, limits = [] } = {}) {
+  const holder = place({
     height,
     scales: { x: { time: false, range: [one.histogram.low, one.histogram.high] }, y: { range: (_chart, _low, high) => [0, Math.max(1, high) * 1.08] } },
     axes: [xAxis(""), yAxis()],
     series: [{}, { stroke: "transparent", fill: colour("--accent-bar"), paths: uPlot.paths.bars({ size: [0.9, 60], align: 0 }), points: { show: false } }],
+    hooks: { draw: limitLines("x") },
   }, histogramData(one), `${one.measure.label}: distribution`, height);
+  holder.chart.limits = limits;
+  return holder;
 }
 
 function histogramData({ histogram }) {
