@@ -57,6 +57,7 @@ def test_limits_count_together_and_a_default_is_one_of_them(site: Served):
     assert both["kept"] == sum(1.5 <= (10000 + 500 * number) * 1e-4 <= 2.0 for number in range(1, 41))
     assert count(site, {"max_resolution_ang": None})["kept"] == 40  # 17 Å
     assert count(site, {})["newly_dropped"] == 0
+    assert count(site, {}, step="moved")["kept"] == 31  # as it has decided
 
 
 def test_a_filter_behind_another_is_asked_about_what_reached_it(site: Served):

@@ -63,7 +63,7 @@ def new(
     """
     from icestream.cli.plan import parse_roots
     from icestream.flow.storage import create_session
-    from icestream.workflows.foreseeing import foresee, unset_values
+    from icestream.workflows import foresee, unset_values
 
     roots = parse_roots(root, movies=None, micrographs=None, gain=None)
     options = {

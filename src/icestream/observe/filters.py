@@ -217,7 +217,7 @@ def _arguments(
 
 
 def count_drops(material: FilterMaterial, changes: Mapping[str, Any]) -> DropCount:
-    """Return what a filter would do with other parameters; one that is None goes back to its default.
+    """Return what a filter would do with other parameters, one that is None at its default; without any, what it has done.
 
     Raises
     ------
@@ -235,7 +235,7 @@ def count_drops(material: FilterMaterial, changes: Mapping[str, Any]) -> DropCou
     kept = dropped = newly_dropped = newly_kept = failed = 0
     for case in material.cases:
         accepted = case.accepted
-        if not case.by_hand:
+        if changes and not case.by_hand:
             verdict = call_step(node.type.call, **case.arguments, **given)
             if isinstance(verdict, CallFailure) or not isinstance(verdict, Verdict):
                 failed += 1

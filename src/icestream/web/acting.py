@@ -2,16 +2,18 @@
 
 import threading
 from collections import defaultdict
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 
 from icestream.flow.commands.client import runner_lives
-from icestream.flow.runner.answering import submit
+from icestream.flow.runner.answering import recompute_exposures, submit
+from icestream.web.callers import Caller
 from icestream.web.commands import Arguments, read_arguments
 from icestream.web.editing import check_edit
-from icestream.web.site import Answer, Operating, SessionName, ThisSite
+from icestream.web.site import Answer, Operating, SessionName, Site, ThisSite
 
 PATIENCE_S = 10.0
 
@@ -25,6 +27,7 @@ Kind = Literal[
     "continue",
     "retry",
     "override",
+    "recompute",
     "set",
     "branch",
     "restart",
@@ -61,5 +64,25 @@ def act(session: SessionName, action: Action, site: ThisSite, caller: Operating)
         raise HTTPException(409, "the session is not running, so there is nothing to stop")
     with _LOCKS[str(opened.folder)]:
         answer = submit(opened, command, author=caller.person.name, settings=site.settings, patience_s=PATIENCE_S)
+    site.live.forget(session)
+    return ActionAnswer.model_validate(answer)
+
+
+def recompute_one(
+    site: Site, session: str, caller: Caller, *, step: str, unit: str, params: Mapping[str, Any] | None, reason: str
+) -> ActionAnswer:
+    """Compute an exposure again at a step with parameters of its own; None takes them back."""
+    opened = site.places.open(session)
+    with _LOCKS[str(opened.folder)]:
+        (answer,) = recompute_exposures(
+            opened,
+            step,
+            [unit],
+            params,
+            author=caller.person.name,
+            settings=site.settings,
+            reason=reason,
+            patience_s=PATIENCE_S,
+        )
     site.live.forget(session)
     return ActionAnswer.model_validate(answer)

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp
 
 from icestream import __version__
 from icestream.errors import IcestreamError, StoreUnavailable
-from icestream.web import acting, details, editing, filtering, reading, signing_in, starting, streams
+from icestream.web import acting, details, editing, filtering, picking, reading, signing_in, starting, streams
 from icestream.web.guard import Guard, OwnNames
 from icestream.web.places import NotThere
 from icestream.web.site import Site, WrongValues
@@ -38,6 +38,7 @@ def make_api(site: Site) -> FastAPI:
         acting.router,
         editing.router,
         filtering.router,
+        picking.router,
         starting.router,
         streams.router,
     ):

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from icestream.errors import SessionError
 from icestream.flow.commands.editing import Edit, plan_edit
-from icestream.flow.commands.requests import Branch, Command, Reset, Restart, Set
+from icestream.flow.commands.requests import Branch, Command, Recompute, Reset, Restart, Set
 from icestream.flow.planning.plans import Change, Plan
 from icestream.flow.storage import Session
 from icestream.flow.workflow import Node
@@ -150,7 +150,7 @@ def check_edit(session: Session, command: Command) -> None:
     SessionError
         No step is called so.
     """
-    if not isinstance(command, Set | Branch):
+    if not isinstance(command, Set | Branch | Recompute):
         return
     graph = session.graph()
     if command.step not in graph.nodes:

@@ -14,12 +14,18 @@ from icestream.flow.declaration import find_step
 from icestream.flow.storage import DOCUMENT, SessionDocument, create_session
 from icestream.web.raw_folders import LONGEST_PATH, FolderListing, NotAllowed
 from icestream.web.site import Answer, Asking, Operating, SessionName, Site, ThisSite, WrongValues
-from icestream.workflows import list_templates, placeholders_schema
-from icestream.workflows.filling import UnfilledTemplate, fill_template, read_values
-from icestream.workflows.foreseeing import foresee, unset_values
-from icestream.workflows.placeholders import PATH_TYPES
-from icestream.workflows.places import FoundTemplate
-from icestream.workflows.template import Template
+from icestream.workflows import (
+    PATH_TYPES,
+    FoundTemplate,
+    Template,
+    UnfilledTemplate,
+    fill_template,
+    foresee,
+    list_templates,
+    placeholders_schema,
+    read_values,
+    unset_values,
+)
 
 router = APIRouter(prefix="/api/v1", tags=["starting"])
 _MAKING = threading.Lock()

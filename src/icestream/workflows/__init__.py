@@ -2,24 +2,31 @@
 
 from icestream.errors import WorkflowError
 from icestream.flow.workflow import Workflow
-from icestream.workflows.filling import fill_template
-from icestream.workflows.placeholders import Placeholder
-from icestream.workflows.places import find_template, list_templates, load_template
+from icestream.workflows.filling import UnfilledTemplate, fill_template, read_values
+from icestream.workflows.foreseeing import foresee, unset_values
+from icestream.workflows.placeholders import PATH_TYPES, Placeholder
+from icestream.workflows.places import FoundTemplate, find_template, list_templates, load_template
 from icestream.workflows.schema import placeholders_schema
 from icestream.workflows.template import Template, read_template
 
 __all__ = [
+    "PATH_TYPES",
+    "FoundTemplate",
     "Placeholder",
     "Template",
+    "UnfilledTemplate",
     "fill_template",
     "find_template",
     "find_workflow",
+    "foresee",
     "list_templates",
     "list_workflows",
     "load_template",
     "placeholders_schema",
     "read_template",
+    "read_values",
     "read_workflow",
+    "unset_values",
 ]
 
 

@@ -147,3 +147,15 @@ export function pathChart(path) {
     h("path", { d: `M${margin} ${size - 8}h${(bar * scale).toFixed(1)}`, className: "scale" }),
     h("text", { x: margin, y: size - 13 }, `${short(bar)} ${path.unit}`));
 }
+
+// How far parts of the specimen went beside their common path, as arrows over the frame; up is towards higher rows.
+export function arrowsChart(arrows) {
+  const size = 220, margin = 24, inner = size - 2 * margin, grid = Math.sqrt(arrows.yx.length);
+  const longest = Math.max(...arrows.moved.map(([dy, dx]) => Math.hypot(dy, dx)), 1e-9), scale = 0.9 * inner / grid / longest;
+  const place = ([y, x]) => [margin + (x + 0.5) * inner, size - margin - (y + 0.5) * inner];
+  const lines = arrows.yx.map((yx, index) => { const [x, y] = place(yx), [dy, dx] = arrows.moved[index]; return `M${x.toFixed(1)} ${y.toFixed(1)}l${(dx * scale).toFixed(1)} ${(-dy * scale).toFixed(1)}`; }).join("");
+  const bar = 10 ** Math.floor(Math.log10(longest)), length = [5, 2, 1].map((factor) => factor * bar).find((one) => one <= 2 * longest);
+  return h("svg", { viewBox: `0 0 ${size} ${size}`, className: "path", role: "img", "aria-label": `${arrows.title}: at most ${short(longest)} ${arrows.unit}` },
+    h("path", { d: lines, className: "line" }), arrows.yx.map((yx) => { const [x, y] = place(yx); return h("circle", { cx: x.toFixed(1), cy: y.toFixed(1), r: 2.2, className: "dot" }); }),
+    h("path", { d: `M${margin} ${size - 8}h${(length * scale).toFixed(1)}`, className: "scale" }), h("text", { x: margin, y: size - 13 }, `${short(length)} ${arrows.unit}`));
+}
