@@ -9,7 +9,8 @@ from starlette.types import ASGIApp
 
 from icestream import __version__
 from icestream.errors import IcestreamError, StoreUnavailable
-from icestream.web import acting, details, editing, filtering, picking, reading, signing_in, starting, streams
+from icestream.web import acting, details, editing, filtering, picking, reading, sharing, signing_in, starting, streams
+from icestream.web.audit import Audit
 from icestream.web.guard import Guard, OwnNames
 from icestream.web.places import NotThere
 from icestream.web.site import Site, WrongValues
@@ -39,6 +40,7 @@ def make_api(site: Site) -> FastAPI:
         editing.router,
         filtering.router,
         picking.router,
+        sharing.router,
         starting.router,
         streams.router,
     ):
@@ -60,7 +62,9 @@ def make_api(site: Site) -> FastAPI:
 
 def make_app(site: Site, names: frozenset[str]) -> ASGIApp:
     """Return the application as a server runs it."""
-    return Guard(make_api(site), callers=site.callers, names=OwnNames(names))
+    database = site.callers.database
+    audit = None if database is None else Audit(database)
+    return Guard(make_api(site), callers=site.callers, names=OwnNames(names), audit=audit)
 
 
 async def _say_what_is_wrong(_request: Request, error: Exception) -> JSONResponse:

@@ -3,7 +3,9 @@
 import { api, me, post } from "./api.js";
 import { h } from "./dom.js";
 
-export const mayAct = () => me.role === "operate";
+// What may be done here: in the session that is shown, or in some.
+export const mayAct = () => ["operate", "administrate"].includes(me.here ?? me.role);
+export const mayShare = () => me.here === "administrate" && me.sign_in;
 
 export function toast(text, kind = "info") {
   const note = h("p", { className: `toast ${kind}` }, text);

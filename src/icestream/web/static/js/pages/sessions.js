@@ -1,7 +1,6 @@
 // All sessions of a folder.
 
-import { get } from "../api.js";
-import { mayAct } from "../act.js";
+import { get, me } from "../api.js";
 import { h, path } from "../dom.js";
 import { ago, quantity, short } from "../format.js";
 
@@ -24,7 +23,7 @@ export const sessionsPage = () => ({
   },
 });
 
-const begin = () => mayAct() && h("a", { href: "/new", className: "button" }, "New session");
+const begin = () => me.creates && h("a", { href: "/new", className: "button" }, "New session");
 
 const newest = (line) => line.arrivals?.at ?? line.overview?.updated_at ?? 0;
 

@@ -1,7 +1,7 @@
 // Starting a session: a template, a form made from what it asks for, and a question with what will be made.
 
-import { api, get, post } from "../api.js";
-import { confirm, mayAct, toast } from "../act.js";
+import { api, get, me, post } from "../api.js";
+import { confirm, toast } from "../act.js";
 import { h, path } from "../dom.js";
 import { field, focusWrong, plain, readField, written } from "../form.js";
 
@@ -13,7 +13,7 @@ export const startPage = ({ go, refresh }) => {
 
   async function draw(signal) {
     all ??= (await get("/api/v1/templates", signal)).sort((a, b) => Number(b.name === USUAL) - Number(a.name === USUAL));
-    if (!mayAct()) return [h("h1", null, "New session"), h("p", { className: "card" }, "You may look, not act.")];
+    if (!me.creates) return [h("h1", null, "New session"), h("p", { className: "card" }, "You may not make sessions here.")];
     chosen ??= all.find((one) => one.problem === null)?.name ?? null;
     if (chosen !== null && page?.name !== chosen) page = await get(api("templates", chosen), signal);
     const line = all.find((one) => one.name === chosen);
