@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from icestream.flow.storage import DOCUMENT
 from icestream.web.access import AccessFile
 from icestream.web.server import ACCESS_FILE
 from toys.session import make_toy_session, toy_steps
@@ -21,7 +22,9 @@ pytestmark = [pytest.mark.services, pytest.mark.filterwarnings("ignore::pytest.P
 def server(tmp_path: Path) -> Iterator[Server]:
     """Two sessions; anna administrates, ruth may look at one of them."""
     for name in ("ribosome", "secret"):
-        make_toy_session(tmp_path / name, toy_steps(2), numbers=range(2))
+        made = make_toy_session(tmp_path / name, toy_steps(2), numbers=range(2))
+        text = (made.folder / DOCUMENT).read_text(encoding="utf-8")
+        (made.folder / DOCUMENT).write_text(text.replace("name: toy", f"name: {name}"), encoding="utf-8")
     (tmp_path / "sessions").mkdir()
     for name in ("ribosome", "secret"):
         (tmp_path / name / "session").rename(tmp_path / "sessions" / name)
@@ -49,7 +52,7 @@ def test_a_link_is_shared_opened_and_withdrawn(browser: Browser, server: Server)
     page.get_by_role("button", name="Share").click()
     page.get_by_label("For whom").fill("user of grid 3")
     page.get_by_role("button", name="Make a link").click()
-    link = page.get_by_label("The link")
+    link = page.get_by_role("textbox", name="The link")
     expect(link).to_be_visible(timeout=PATIENCE_MS)
     address = link.input_value()
     page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
