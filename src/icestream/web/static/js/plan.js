@@ -13,7 +13,7 @@ export function planTable(plan) {
   const time = plan.seconds === null ? "; how long that takes is not known" : plan.seconds > 0 ? `, about ${span(plan.seconds)} with ${plan.cores} cores` : "";
   return [
     h("p", { className: "strong", "data-plan": plan.computed }, `${short(plan.computed)} results to compute${more}${time}.`),
-    h("div", { className: "scroll" }, h("table", { className: "plan small" },
+    h("div", { className: "scroll", tabindex: 0, role: "region", "aria-label": "What would be computed" }, h("table", { className: "plan small" },
       h("thead", null, h("tr", null, ["Step", "", "Computed", "Decided again", "Reused", "Time"].map((name, index) => h("th", { className: index > 1 ? "n" : null, scope: "col" }, name || h("span", { className: "sr" }, "change"))))),
       h("tbody", null, plan.steps.map((one) => h("tr", null, h("td", null, one.step), h("td", { className: "soft" }, CHANGES[one.change]),
         h("td", { className: "n" }, (one.exact ? "" : "about ") + (one.at_most ? `up to ${short(one.computed + one.at_most)}` : short(one.computed))),
