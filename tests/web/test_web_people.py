@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from icestream.errors import SessionError
 from icestream.facility.database import FacilityDatabase
 from icestream.web import guard
-from icestream.web.access import AccessFile, Person, may
+from icestream.web.access import AccessFile, Person
 from icestream.web.callers import TrustedProxies
 from icestream.web.places import Places, UnknownSession
 from icestream.web.server import Listening, check_listening, trusted_proxies
@@ -50,7 +50,8 @@ def test_roles_are_by_group_of_sessions():
     roles = {name: ruth.role_in(name) for name in ("every", "evening", "old", "older", "EVERY", "")}
     assert roles == {"every": "administrate", "evening": "operate", "old": "look", "older": None, "EVERY": None, "": None}
     assert Person("anna", "operate", (("x", "look"),)).role_in("x") == "operate"  # the one that may do more counts
-    assert (may("operate", "look"), may("look", "operate"), may(None, "look")) == (True, False, False)
+    assert [ruth.may("operate", name) for name in ("every", "old", "older")] == [True, False, False]
+    assert (ruth.may("look"), ruth.may_somewhere("administrate"), Person("x", None).may_somewhere("look")) == (False, True, False)
 
 
 def test_a_person_sees_and_steers_the_sessions_of_a_group_only(site: Served):

@@ -10,7 +10,7 @@ from icestream.cli.console import errors, output, type_next
 
 if TYPE_CHECKING:
     from icestream.flow.storage import Session
-    from icestream.workflows.template import Template
+    from icestream.workflows import Template
 
 
 def new(

@@ -10,7 +10,7 @@ from icestream.documents import parse_typed_value
 from icestream.errors import WorkflowError
 from icestream.flow.workflow import describe_refused
 from icestream.records import Acquisition, PossibleAcquisition
-from icestream.workflows.template import Template
+from icestream.workflows import Template
 
 
 def parse_roots(given: Iterable[str], *, movies: Path | None, micrographs: Path | None, gain: Path | None) -> dict[str, str]:

@@ -15,9 +15,8 @@ from icestream.errors import SessionError, WorkflowError
 from icestream.flow.declaration import CallFailure, Verdict, call_step, limit_of
 from icestream.flow.storage import schema
 from icestream.flow.workflow import Graph, Node, StepSpec, check_params, checked_acquisition
-from icestream.observe.answers import StepSummary, StoredRecord
 from icestream.observe.measured import list_measures
-from icestream.observe.queries import SessionView
+from icestream.observe.queries import SessionView, StepSummary, StoredRecord
 from icestream.observe.sampling import stride_for
 from icestream.records import Record
 

@@ -6,11 +6,9 @@ from typing import Any
 
 from icestream.errors import IcestreamError, SessionError
 from icestream.flow.declaration import find_step
-from icestream.flow.workflow import StepSpec
 from icestream.io.blocks import from_block
-from icestream.observe.answers import StoredSnapshot
 from icestream.observe.exposures import PublishedPicture
-from icestream.observe.queries import SessionView
+from icestream.observe.queries import SessionView, StoredSnapshot
 from icestream.observe.values import field_at
 from icestream.records import ClassAssignments
 from icestream.records.shown import Gallery, RowColumn, parts_in_a_row
@@ -109,7 +107,7 @@ def _read_gallery(view: SessionView, gallery: Gallery, stored: StoredSnapshot, v
 def _read_selections(view: SessionView, whole: str) -> Iterator[PartSelection]:
     """Give what the steps that read a whole have selected of its parts, as the newest of their versions says."""
     for step, spec in view.session.document.steps.items():
-        if whole not in view.inputs(step) or not selects_classes(spec):
+        if whole not in view.inputs(step) or not selects_classes(spec.use):
             continue
         newest = next((one for one in view.snapshots(step, limit=1) if one.record is not None), None)
         decided = [] if newest is None or newest.record is None else newest.record.get("classes", [])
@@ -124,10 +122,10 @@ def _read_selections(view: SessionView, whole: str) -> Iterator[PartSelection]:
         )
 
 
-def selects_classes(spec: StepSpec) -> bool:
-    """Tell whether a step selects classes, also by hand."""
+def selects_classes(use: str) -> bool:
+    """Tell whether a type of step selects classes, also by hand."""
     try:
-        return find_step(spec.use).name == _SELECTS
+        return find_step(use).name == _SELECTS
     except IcestreamError:  # of a plugin that is not installed
         return False
 

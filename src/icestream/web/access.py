@@ -85,10 +85,14 @@ class Person:
         """What the person may do in some session."""
         return _highest([*(role for _, role in self.rules), *([] if self.role is None else [self.role])])
 
+    def may(self, wanted: Role, session: str | None = None) -> bool:
+        """Tell whether the person may do something in a session, or in all of them."""
+        role = self.role if session is None else self.role_in(session)
+        return role is not None and ROLES.index(role) >= ROLES.index(wanted)
 
-def may(role: Role | None, wanted: Role) -> bool:
-    """Tell whether a role is at least another one."""
-    return role is not None and ROLES.index(role) >= ROLES.index(wanted)
+    def may_somewhere(self, wanted: Role) -> bool:
+        """Tell whether the person may do something in some session."""
+        return self.best is not None and ROLES.index(self.best) >= ROLES.index(wanted)
 
 
 def _highest(roles: Sequence[Role]) -> Role | None:

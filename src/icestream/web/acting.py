@@ -11,8 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from icestream.flow.commands.client import runner_lives
 from icestream.flow.runner.answering import recompute_exposures, submit
 from icestream.web.callers import Caller
-from icestream.web.commands import Arguments, read_arguments
-from icestream.web.editing import check_edit
+from icestream.web.editing import Arguments, check_edit, read_arguments
 from icestream.web.site import Answer, Operating, SessionName, Site, ThisSite
 
 PATIENCE_S = 10.0

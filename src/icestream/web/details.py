@@ -5,11 +5,18 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from icestream.observe.answers import FailedItem, NoticeRow, ReasonCount, RejectedItem
 from icestream.observe.log_lines import Level, LogLine, read_log
 from icestream.observe.measured import MeasuredSeries, MeasureOfStep, list_measures, measure_series
-from icestream.observe.people import AuditEntry, Decision
-from icestream.observe.queries import SessionView, open_view
+from icestream.observe.queries import (
+    AuditEntry,
+    Decision,
+    FailedItem,
+    NoticeRow,
+    ReasonCount,
+    RejectedItem,
+    SessionView,
+    open_view,
+)
 from icestream.observe.wholes import GalleryData, Members, read_galleries, read_members
 from icestream.web.pictures import read_picture
 from icestream.web.site import Answer, SessionName, ThisSite

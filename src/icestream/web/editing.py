@@ -1,23 +1,23 @@
 """The addresses of parameters: the form of a step, what an edit would do, and what is wrong with the values of each field."""
 
 import dataclasses
+import json
 import os
 import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from icestream.errors import SessionError
 from icestream.flow.commands.editing import Edit, plan_edit
-from icestream.flow.commands.requests import Branch, Command, Recompute, Reset, Restart, Set
+from icestream.flow.commands.requests import Branch, Command, Recompute, Reset, Restart, Set, read_command
 from icestream.flow.planning.plans import Change, Plan
 from icestream.flow.storage import Session
 from icestream.flow.workflow import Node
-from icestream.web.commands import Arguments, read_arguments
 from icestream.web.site import Answer, Operating, SessionName, ThisSite, WrongValues
 
 PLANNED_AT_ONCE = 2
@@ -26,6 +26,34 @@ PLANNED_AT_ONCE = 2
 router = APIRouter(prefix="/api/v1/sessions/{session}", tags=["editing"])
 _PLANNING = threading.Semaphore(PLANNED_AT_ONCE)
 _UPWARDS = re.compile(r"(^|[/:])\.\.(/|$)")
+
+
+DEEPEST = 8
+
+
+def _check_depth(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    level: list[JsonValue] = [value]
+    for _ in range(DEEPEST):
+        level = [
+            member for one in level if isinstance(one, dict | list) for member in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return value
+    raise ValueError(f"nested deeper than {DEEPEST}")
+
+
+Arguments = Annotated[dict[str, JsonValue], AfterValidator(_check_depth)]
+
+
+def read_arguments(kind: str, arguments: Mapping[str, JsonValue]) -> Command:
+    """Return a command.
+
+    Raises
+    ------
+    SessionError
+        Its arguments are not what it takes.
+    """
+    return read_command(kind, json.dumps(arguments))
 
 
 class StepParameters(Answer):

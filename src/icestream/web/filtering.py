@@ -5,8 +5,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from icestream.observe.filters import DropCount, FilterOfSession, count_drops, list_filters, read_material
 from icestream.observe.queries import SessionView
-from icestream.web.commands import Arguments
-from icestream.web.editing import find_wrong
+from icestream.web.editing import Arguments, find_wrong
 from icestream.web.site import Asking, SessionName, ThisSite, WrongValues
 
 router = APIRouter(prefix="/api/v1/sessions/{session}/filters", tags=["editing"])

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from icestream.errors import StoreUnavailable
-from icestream.observe.activity import Pulse
-from icestream.observe.queries import SessionView, open_view
+from icestream.observe.queries import Pulse, SessionView, open_view
 from icestream.web.places import Places
 
 Found = TypeVar("Found")

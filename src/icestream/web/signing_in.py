@@ -7,7 +7,6 @@ from pydantic import BaseModel, ConfigDict
 from starlette.datastructures import Headers
 
 from icestream import __version__
-from icestream.web.access import may
 from icestream.web.callers import COOKIE, COOKIE_LIFE_S, Caller, cookie_in
 from icestream.web.site import Answer, Site, ThisSite, caller_of
 
@@ -111,8 +110,8 @@ def _describe(site: Site, caller: Caller | None) -> Me:
     return Me(
         name=None if caller is None else caller.person.name,
         role=None if caller is None else caller.person.best,
-        creates=caller is not None and may(caller.person.best, "operate") and not site.places.single,
-        audits=caller is not None and may(caller.person.role, "administrate"),
+        creates=caller is not None and caller.person.may_somewhere("operate") and not site.places.single,
+        audits=caller is not None and caller.person.may("administrate"),
         csrf=None if caller is None else caller.csrf,
         sign_in=not site.callers.everybody,
         single=site.places.folder.name if caller is not None and site.places.single else None,

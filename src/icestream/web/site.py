@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict
 from icestream.errors import WorkflowError
 from icestream.observe.queries import SessionView
 from icestream.settings import Settings
-from icestream.web.access import Role, may
 from icestream.web.callers import Caller, Callers
 from icestream.web.events import Watchers
 from icestream.web.live import Live
@@ -82,23 +81,18 @@ def caller_of(request: Request) -> Caller:
 def operator_of(request: Request) -> Caller:
     """Return who asks, if that person may change something: in the session that is asked about, or in some."""
     caller = caller_of(request)
-    if not may(_role(request, caller), "operate"):
-        raise HTTPException(403, f"{caller.person.name} may look, not act")
+    session, person = request.path_params.get("session"), caller.person
+    if not (person.may_somewhere("operate") if session is None else person.may("operate", session)):
+        raise HTTPException(403, f"{person.name} may look, not act")
     return caller
 
 
 def administrator_of(request: Request) -> Caller:
     """Return who asks, if that person may let others in: to the session that is asked about, or to all."""
     caller = caller_of(request)
-    role = _role(request, caller) if "session" in request.path_params else caller.person.role
-    if not may(role, "administrate"):
+    if not caller.person.may("administrate", request.path_params.get("session")):
         raise HTTPException(403, f"{caller.person.name} may not administrate")
     return caller
-
-
-def _role(request: Request, caller: Caller) -> Role | None:
-    session = request.path_params.get("session")
-    return caller.person.best if session is None else caller.person.role_in(session)
 
 
 ThisSite = Annotated[Site, Depends(site_of)]

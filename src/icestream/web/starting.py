@@ -12,7 +12,6 @@ from icestream.errors import SessionBusy
 from icestream.facility.runners import start_runner
 from icestream.flow.declaration import find_step
 from icestream.flow.storage import DOCUMENT, SessionDocument, create_session
-from icestream.web.access import may
 from icestream.web.raw_folders import LONGEST_PATH, FolderListing, NotAllowed
 from icestream.web.site import Answer, Asking, Operating, SessionName, Site, ThisSite, WrongValues
 from icestream.workflows import (
@@ -130,7 +129,7 @@ def make(asked: NewSession, site: ThisSite, caller: Operating, response: Respons
     """Make a session in the folder that is served; its runner is a process of its own, which outlives this server."""
     if site.places.single:
         raise HTTPException(409, "this server shows a single session; serve a folder of sessions to make further ones")
-    if not may(caller.person.role_in(asked.name), "operate"):
+    if not caller.person.may("operate", asked.name):
         raise WrongValues({"name": f"{caller.person.name} may not make a session of this name"})
     folder, document = site.places.folder / asked.name, _fill(site, asked)
     notes = foresee(document, folder=folder)

@@ -1,12 +1,12 @@
 """The addresses that tell browsers, as it happens, that something has changed."""
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from icestream.flow.storage import DOCUMENT, STORE
-from icestream.web.access import Person
 from icestream.web.events import EventStream, Look, Told
 from icestream.web.site import SessionName, Site, ThisSite, caller_of
 
@@ -23,7 +23,7 @@ async def watch_all(site: ThisSite, request: Request) -> Response:
     """Tell when any session has changed."""
     person = caller_of(request).person
     name = "" if person.role is not None else f"of {person}"  # who may look at some sessions hears of no others
-    return _stream(site, request, name, lambda: look_at_all(site, person))
+    return _stream(site, request, name, lambda: look_at_all(site, lambda one: person.may("look", one)))
 
 
 @router.get("/sessions/{session}/events", summary="A word whenever a session has changed", **_STREAM)
@@ -52,10 +52,10 @@ def look_at_one(site: Site, session: str) -> Told:
     return {"seq": pulse.seq, "pulse": pulse.token, "runner": pulse.runner}
 
 
-def look_at_all(site: Site, person: Person) -> Told:
+def look_at_all(site: Site, sees: Callable[[str], bool]) -> Told:
     """Return something that differs whenever a session has changed: when the files of its store were written last."""
     found: Told = {}
-    for name in (name for name in site.places.names() if person.role_in(name) is not None):
+    for name in filter(sees, site.places.names()):
         folder = site.places.folder_of(name)
         paths = [folder / DOCUMENT, folder / STORE, folder / f"{STORE}-wal"]
         found[name] = " ".join(str(path.stat().st_mtime_ns) for path in paths if path.exists())
