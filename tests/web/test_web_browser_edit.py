@@ -77,3 +77,19 @@ def test_a_step_is_branched_and_restarted(page: Page, tmp_path: Path):
     assert open_session(tmp_path / "session").document.steps["odd_wide"].params["factor"] == 11
     with open_view(open_session(tmp_path / "session")) as view:
         assert [one.what.split()[0] for one in view.history() if one.author] == ["restart", "branch"]
+
+
+def test_one_exposure_is_recomputed_with_values_of_its_own(page: Page, tmp_path: Path):
+    page.get_by_role("navigation").get_by_role("link", name="Exposures").click()
+    page.locator("tbody").get_by_role("link", name="3", exact=True).click()
+    odd = page.locator('.other[data-key="odd"]')
+    odd.locator("summary").click()
+    odd.get_by_role("link", name="Recompute with other values").click()
+    expect(page.locator(".notice")).to_contain_text("are for 3 alone", timeout=PATIENCE_MS)
+    page.get_by_label("factor", exact=True).fill("8")
+    page.get_by_role("button", name="Recompute").click()
+    expect(page.get_by_role("dialog").locator("tbody tr").first).to_contain_text("odd", timeout=PATIENCE_MS)
+    page.get_by_role("dialog").get_by_role("button", name="Recompute").click()
+    expect(page.locator(".notice.warning")).to_contain_text("parameters of its own", timeout=PATIENCE_MS)
+    with open_view(open_session(tmp_path / "session")) as view:
+        assert [one.params for one in view.decisions()] == [{"factor": 8}]

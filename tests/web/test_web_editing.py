@@ -62,6 +62,19 @@ def test_restart_branch_and_reset_are_foreseen_and_done(ran_site: Served):
     assert anna.post(f"{AT}/actions", json={"kind": "continue"}).json()["state"] == "done"
 
 
+def test_one_exposure_is_computed_again_with_values_of_its_own(ran_site: Served):
+    anna = ran_site.signed_in()
+    unit = next(one["unit"] for one in anna.get(f"{AT}/exposures").json()["rows"] if one["name"] == "3")
+    again = {"kind": "recompute", "arguments": {"unit": unit, "step": "odd", "params": {"factor": 8}}}
+    lines = {one["step"]: one for one in anna.post(f"{AT}/plans", json=again).json()["steps"]}
+    assert (lines["odd"]["computed"], lines["odd"]["change"]) == (1, "again")
+    assert anna.post(f"{AT}/actions", json=again).json()["state"] == "done"
+    (decision,) = anna.get(f"{AT}/history").json()["decisions"]
+    assert (decision["exposure"], decision["step"], decision["params"], decision["author"]) == ("3", "odd", {"factor": 8}, "anna")
+    wrong = {"kind": "recompute", "arguments": {"unit": unit, "step": "odd", "params": {"factor": "x"}}}
+    assert list(anna.post(f"{AT}/actions", json=wrong).json()["fields"]) == ["factor"]
+
+
 @pytest.mark.parametrize(
     ("params", "field"),
     [

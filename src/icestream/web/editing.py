@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, Va
 
 from icestream.errors import SessionError
 from icestream.flow.commands.editing import Edit, plan_edit
-from icestream.flow.commands.requests import Branch, Command, Recompute, Reset, Restart, Set, read_command
-from icestream.flow.planning.plans import Change, Plan
+from icestream.flow.commands.requests import Branch, Command, Recompute, Set, read_command
+from icestream.flow.planning.plans import Change, Plan, plan_recompute
 from icestream.flow.storage import Session
 from icestream.flow.workflow import Node
 from icestream.web.site import Answer, Operating, SessionName, ThisSite, WrongValues
@@ -82,7 +82,7 @@ class PlanAsked(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: Literal["set", "branch", "restart", "reset"]
+    kind: Literal["set", "branch", "restart", "reset", "recompute"]
     arguments: Arguments = Field(default_factory=dict, max_length=8)
 
 
@@ -140,16 +140,20 @@ def parameters(session: SessionName, step: str, site: ThisSite) -> StepParameter
 def plan(session: SessionName, asked: PlanAsked, site: ThisSite, _caller: Operating) -> PlanAnswer:
     """Foresee an edit; nothing is changed."""
     opened, command = site.places.open(session), read_arguments(asked.kind, asked.arguments)
-    if not isinstance(command, Set | Branch | Restart | Reset):
-        raise HTTPException(422, f"{asked.kind}: cannot be foreseen")
     check_edit(opened, command)
     with _one_of_few():
-        return describe_plan(foresee_edit(opened, command))
+        return describe_plan(foresee_edit(opened, command, rebuild_fraction=site.settings.rebuild_fraction))
 
 
-def foresee_edit(session: Session, command: Edit) -> Plan:
-    """Return what an edit would do."""
-    return plan_edit(session, command, cores=os.cpu_count() or 1)
+def foresee_edit(session: Session, command: Command, *, rebuild_fraction: float) -> Plan:
+    """Return what an edit would do, or computing one exposure again with parameters of its own."""
+    cores = os.cpu_count() or 1
+    if isinstance(command, Recompute):
+        step, params = command.step, command.params
+        return plan_recompute(session, step, [command.unit], params, cores=cores, rebuild_fraction=rebuild_fraction)
+    if not isinstance(command, Edit):
+        raise HTTPException(422, f"{command.kind}: cannot be foreseen")
+    return plan_edit(session, command, cores=cores)
 
 
 def describe_plan(found: Plan) -> PlanAnswer:

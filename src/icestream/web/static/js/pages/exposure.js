@@ -10,7 +10,7 @@ import { PickEditor } from "../picks.js";
 
 export const exposurePage = ({ session, item, setSummary, refresh, go }) => {
   const hidden = new Set(), editor = new PickEditor(session, item, refresh);
-  let around = { before: null, after: null };
+  let around = { before: null, after: null }, title = item;
   const move = (event) => {
     if (event.target.closest?.("input, select, textarea, dialog, .editing") || event.altKey || event.ctrlKey || event.metaKey) return;
     const next = event.key === "ArrowLeft" ? around.before : event.key === "ArrowRight" ? around.after : null;
@@ -26,6 +26,7 @@ export const exposurePage = ({ session, item, setSummary, refresh, go }) => {
     ]);
     setSummary(page);
     around = found;
+    title = found.name;
     return [
       h("p", { className: "trail" }, h("a", { href: path("s", session, "exposures") }, "Exposures"),
         h("span", { className: "right" }, step("← earlier", found.before), step("later →", found.after))),
@@ -84,11 +85,15 @@ export const exposurePage = ({ session, item, setSummary, refresh, go }) => {
       one.root && h("p", { className: "soft" }, `because of ${one.root}`),
       one.own_params && h("p", { className: "odd" }, capital(one.own_params)),
       one.results.map((result) => body(result)),
+      recompute(one),
       h("details", null, h("summary", { className: "soft small" }, "Lineage and parameters"), lineage(one)));
   }
 
+  const recompute = (one) => mayAct() && one.results.length > 0 && !one.forwards.length && Object.keys(one.params).length > 0 &&
+    h("p", { className: "small" }, h("a", { href: `${path("s", session, "steps", one.step)}?${new URLSearchParams({ exposure: item, name: title })}` }, "Recompute with other values …"));
+
   const others = (steps) => steps.length > 0 && h("section", { className: "card result" }, h("h2", null, "Other steps"), steps.map((one) =>
-    h("details", { className: "other", "data-key": one.step }, h("summary", null, one.label, " ", h("span", { className: "soft small" }, one.forwards.length ? `passes on ${one.forwards.join(", ")}` : { item: "done" }[one.status] ?? one.status ?? "undecided")), lineage(one))));
+    h("details", { className: "other", "data-key": one.step }, h("summary", null, one.label, " ", h("span", { className: "soft small" }, one.forwards.length ? `passes on ${one.forwards.join(", ")}` : { item: "done" }[one.status] ?? one.status ?? "undecided")), recompute(one), lineage(one))));
 
   function body(result) {
     return [

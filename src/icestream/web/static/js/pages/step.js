@@ -6,7 +6,9 @@ import { h, path } from "../dom.js";
 import { field, focusWrong, isSimple, plain, readField, written } from "../form.js";
 import { foreseeAndAct } from "../plan.js";
 
+// With ?exposure=… the values are for this exposure alone.
 export const stepPage = ({ session, item, setSummary, refresh, go }) => {
+  const words = new URLSearchParams(location.search), unit = words.get("exposure"), named = words.get("name") ?? unit;
   const edits = new Map();
   let page = null, wrong = {}, branch = "", only = false, focus = false;
 
@@ -20,6 +22,7 @@ export const stepPage = ({ session, item, setSummary, refresh, go }) => {
       h("p", { className: "trail" }, h("a", { href: path("s", session) }, "Workflow")),
       h("h1", null, page.label, " ", h("small", null, [page.label !== page.step && page.step, `${page.use} version ${page.version}`].filter(Boolean).join(" · "))),
       h("p", { className: "soft" }, page.summary),
+      unit && h("p", { className: "notice" }, "Values given here are for ", h("a", { href: path("s", session, "exposures", unit) }, h("bdi", null, named)), " alone. They override those of the step until they are withdrawn."),
       h("form", { className: "starting", novalidate: true, onsubmit: change },
         h("div", { className: "card" },
           names.length === 0 && h("p", null, "This step has no parameters."),
@@ -27,10 +30,10 @@ export const stepPage = ({ session, item, setSummary, refresh, go }) => {
           names.some(advanced) && h("details", null, h("summary", null, "Written as JSON"), names.filter(advanced).map(draft))),
         wrong[""] && h("p", { className: "notice alert", role: "alert" }, wrong[""]),
         mayAct() && names.length > 0 && h("p", { className: "buttons" },
-          h("button", { type: "submit", className: "primary", disabled: edits.size === 0 }, "Change …"),
+          h("button", { type: "submit", className: "primary", disabled: edits.size === 0 }, unit ? "Recompute …" : "Change …"),
           h("button", { type: "button", disabled: edits.size === 0, onclick: () => { edits.clear(); wrong = {}; refresh(); } }, "Undo"),
           edits.size > 0 && h("span", { className: "soft" }, [...edits.keys()].join(", "), " differs from what is used"))),
-      mayAct() && others(),
+      mayAct() && !unit && others(),
       h("p", { className: "soft small" }, h("a", { href: api("sessions", session, "steps", item, "parameters") }, "This page as JSON")),
     ];
   }
@@ -53,12 +56,13 @@ export const stepPage = ({ session, item, setSummary, refresh, go }) => {
     const { done, wrong: found } = await foreseeAndAct(session, question, kind, given);
     wrong = found;
     focus = Object.keys(found).length > 0;
-    if (done) { edits.clear(); kind === "branch" ? go(path("s", session)) : refresh(); } else refresh();
+    if (done) { edits.clear(); kind === "branch" ? go(path("s", session)) : kind === "recompute" ? go(path("s", session, "exposures", unit)) : refresh(); } else refresh();
   }
 
   function change(event) {
     event.preventDefault();
-    if (edits.size) carryOut({ title: `Change ${page.label}?`, text: "Results made with the present values are kept for comparison.", verb: "Change" }, "set", { step: item, params: params() });
+    if (edits.size && unit) carryOut({ title: `Recompute ${named}?`, text: `${page.label} computes it again with these values of its own, and so does every step downstream.`, verb: "Recompute" }, "recompute", { unit, step: item, params: params() });
+    else if (edits.size) carryOut({ title: `Change ${page.label}?`, text: "Results made with the present values are kept for comparison.", verb: "Change" }, "set", { step: item, params: params() });
   }
 
   function others() {
