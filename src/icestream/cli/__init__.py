@@ -22,7 +22,7 @@ from icestream.cli.recompute import recompute
 from icestream.cli.report import report
 from icestream.cli.resources import resources
 from icestream.cli.run import run
-from icestream.cli.serve import access, serve
+from icestream.cli.serve import access, backup, restore, serve
 from icestream.cli.simulate import simulate
 from icestream.cli.status import failed, status, trace
 from icestream.cli.steps import steps
@@ -101,6 +101,8 @@ _COMMANDS: list[tuple[Callable[..., None], str, str]] = [
     (access, _LOOK, "plain"),
     (metrics, _LOOK, "plain"),
     (grafana, _LOOK, "plain"),
+    (backup, _LOOK, "plain"),
+    (restore, _LOOK, "plain"),
     (table, _LOOK, "plain"),
     (resources, _LOOK, "plain"),
     (steps, _LOOK, "plain"),

@@ -10,7 +10,7 @@ from icestream.cli.console import errors, output, type_next
 
 if TYPE_CHECKING:
     from icestream.flow.storage import Session
-    from icestream.workflows.template import Template
+    from icestream.workflows import Template
 
 
 def new(
@@ -61,9 +61,9 @@ def new(
     icestream new check --template movies_to_ctf --movies /data/grid3 --run --detach
     ```
     """
-    from icestream.cli.plan import parse_roots, unset_values
+    from icestream.cli.plan import parse_roots
     from icestream.flow.storage import create_session
-    from icestream.workflows.foreseeing import foresee
+    from icestream.workflows import foresee, unset_values
 
     roots = parse_roots(root, movies=None, micrographs=None, gain=None)
     options = {
@@ -85,7 +85,7 @@ def new(
     document = _fill(session, template, given, roots, set_, ask=not (no_input or run))
     foreseen = foresee(document, folder=session.absolute())
     created = create_session(session, document)
-    _report(created, chosen, unset_values(created))
+    _report(created, chosen, unset_values(created.document))
     for name, folder in created.roots.items():
         if not Path(folder).exists():
             errors().print(f"note: the folder {folder} ({name}) does not exist yet", markup=False, soft_wrap=True)

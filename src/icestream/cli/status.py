@@ -13,7 +13,7 @@ from icestream.errors import SessionError
 
 if TYPE_CHECKING:
     from icestream.flow.storage import Session
-    from icestream.observe.answers import StepSummary
+    from icestream.observe.queries import StepSummary
 
 _SESSION = typer.Argument(help="Folder of the session.")
 _JSON = typer.Option(False, "--json", help="Print JSON for another program.")

@@ -8,8 +8,7 @@ from rich.markup import escape
 from icestream.cli.console import errors, make_table, output, print_json
 
 if TYPE_CHECKING:
-    from icestream.workflows.places import FoundTemplate
-    from icestream.workflows.template import Template
+    from icestream.workflows import FoundTemplate, Template
 
 
 def templates(
@@ -25,8 +24,7 @@ def templates(
     icestream templates movies_to_classes
     ```
     """
-    from icestream.workflows import find_template, list_templates
-    from icestream.workflows.places import missing_folders
+    from icestream.workflows import find_template, list_templates, missing_folders
 
     if name is not None:
         found = find_template(name)
@@ -54,7 +52,7 @@ def _note_replaced(found: "FoundTemplate") -> None:
 
 
 def _show(found: "FoundTemplate", template: "Template") -> None:
-    from icestream.workflows.placeholders import describe_allowed
+    from icestream.workflows import describe_allowed
 
     console = output()
     console.print(f"[bold]{escape(found.name)}[/] (from {escape(found.origin)})", soft_wrap=True)

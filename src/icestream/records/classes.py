@@ -85,6 +85,7 @@ class ClassAverages(Snapshot):
                 RowColumn("Since version", "born"),
             ),
             order="count",
+            identity="id",
         )
     )
 

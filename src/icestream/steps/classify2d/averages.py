@@ -13,6 +13,7 @@ from icestream.io.blocks import dtype_of, to_block
 from icestream.io.image import write_mrc
 from icestream.io.preview import write_mosaic
 from icestream.records import POSE, ClassAssignments, ClassAverages, ClassInfo, FileRef
+from icestream.records.shown import parts_in_a_row
 from icestream.steps.classify2d.params import Classify2DParams, plan_for
 from icestream.steps.classify2d.segments import Segment, read_table
 from icestream.steps.classify2d.state import Classify2DState, count_members, load_model
@@ -96,7 +97,7 @@ def write_wall(images: NDArray[np.float32], *, pixel_size_ang: float, ctx: Conte
     with ctx.publish("_classes.mrcs") as stack:
         write_mrc(stack.path, images, pixel_size_ang=pixel_size_ang)
     with ctx.publish("_classes.png") as picture:
-        write_mosaic(picture.path, images, columns=int(np.ceil(np.sqrt(2 * len(images)))))
+        write_mosaic(picture.path, images, columns=parts_in_a_row(len(images)))
     return stack.ref, picture.ref
 
 
