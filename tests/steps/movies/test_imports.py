@@ -4,7 +4,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +183,25 @@ def test_the_stream_stays_open_while_the_folder_is_missing(tmp_path: Path) -> No
             age(make_movie(folder / "m.mrcs"))
     assert any("not_there_yet" in note for note in notes)
     assert isinstance(found, Arrival)
+
+
+def test_a_folder_that_vanishes_is_told_until_it_is_back(tmp_path: Path) -> None:
+    folder, away = tmp_path / "movies", tmp_path / "away"
+    folder.mkdir()
+    age(make_movie(folder / "a.mrcs"), 50)
+    params = ImportMoviesParams(idle_s=1, stable_s=0.05, give_up_s=1, rescan_s=0.05, max_files=2)
+    told: list[Mapping[str, str]] = []
+    for found in import_movies(params=params, ctx=context(folder)):
+        if isinstance(found, Arrival) and found.name == "a":
+            folder.rename(away)
+        elif isinstance(found, Troubles):
+            told.append(found.reasons)
+            if found.reasons:
+                age(make_movie(away / "b.mrcs"), 50)
+                away.rename(folder)
+    assert [list(reasons) for reasons in told if reasons] == [["movies:."]]
+    assert told[-1] == {}
+    assert "not there any more" in next(filter(None, told))["movies:."]
 
 
 def test_a_name_that_is_no_text_arrives_broken_and_the_next_file_comes(tmp_path: Path) -> None:

@@ -182,8 +182,11 @@ class _Taking:
     def tell_troubles(self, *, at_the_end: bool = False) -> Iterator[Troubles]:
         """Yield what cannot be taken, if that is not what was told last."""
         reasons = {self._ref(path): reason for path, reason in self.watch.troubles.items()} | self._broken
-        if at_the_end and not self.count and not self.renames.before and not self.ctx.took_any():
+        took_any = self.count > 0 or self.renames.before > 0 or self.ctx.took_any()
+        if at_the_end and not took_any:
             reasons |= self._nothing()
+        if self.watch.unreadable and took_any:  # before anything came, a folder may be missing
+            reasons[f"{self.params.root}:."] = f"the folder is not there any more: {self.watch.unreadable}"
         if reasons != self._told:
             self._told = reasons
             yield Troubles(reasons)
