@@ -1,5 +1,6 @@
 """Images of particles: where they are, how they were cut, and what was removed from them."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
@@ -114,6 +115,15 @@ class Particles(Record):
         headlines=(Headline("Particles", "particles so far", of="weight", place=2, rank=2),),
         notes=(Text("particles removed: {removed:counts}"),),
     )
+
+    @property
+    def table_key(self) -> bytes:
+        """What tables call the particles of an exposure that one picking numbered: with a ``pid`` it is one particle for good.
+
+        Those that an early version of icestream cut go by their micrograph.
+        """
+        known = self.micrograph if self.picks_key is None else f"{self.origin}/{self.picks_key}"
+        return hashlib.blake2b(known.encode(), digest_size=16).hexdigest().encode()
 
     @property
     def is_virtual(self) -> bool:

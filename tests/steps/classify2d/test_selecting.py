@@ -21,7 +21,7 @@ from icestream.steps.classify2d.segments import TABLE
 from icestream.steps.classify2d.select import GoodClassesParams, SelectClassesParams, select_classes, take_good_classes
 from icestream.steps.classify2d.static import StaticParams, assign_to_classes, read_averages
 from icestream.steps.classify2d.streaming import Classify2D, classify_batch
-from icestream.steps.particles.assigned import find_assignments, particles_key
+from icestream.steps.particles.assigned import find_assignments
 from icestream.steps.particles.rejected import RejectedParticlesParams, take_rejected_particles
 from icestream.testing.context import StepBench
 
@@ -88,7 +88,7 @@ def test_particles_that_show_too_little_of_their_class_may_be_set_aside(tmp_path
 
 def rows_of(particles: Particles, places: list[int], *, score: float = 100.0, residual: float = 1.0) -> NDArray[Any]:
     rows = np.zeros(particles.count, dtype=TABLE)
-    rows["micrograph"], rows["pid"] = particles_key(particles), particles_table(particles)["pid"]
+    rows["micrograph"], rows["pid"] = particles.table_key, particles_table(particles)["pid"]
     rows["class_id"], rows["score"], rows["residual"] = places, score, residual
     return rows
 

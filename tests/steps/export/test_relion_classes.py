@@ -17,7 +17,6 @@ from icestream.records import ClassAverages, ClassInfo, Particles, RelionProject
 from icestream.steps.classify2d.segments import TABLE
 from icestream.steps.export.relion import ExportState
 from icestream.steps.export.relion_classes import export_classes
-from icestream.steps.particles.assigned import particles_key
 from icestream.testing.context import StepBench
 from services.relion import relion
 from toys.relion_project import ACQUISITION, add, make_exposure
@@ -83,7 +82,7 @@ def exported(tmp_path: Path) -> Exported:
 
 def _rows(exposure: Exposure, particles: Particles, psi: NDArray[Any], shift: NDArray[Any]) -> NDArray[Any]:
     rows = np.zeros(4, dtype=TABLE)
-    rows["micrograph"] = particles_key(particles)
+    rows["micrograph"] = particles.table_key
     rows["exposure"], rows["pid"], rows["slice"] = exposure.id.encode(), np.arange(4), np.arange(4)
     rows["class_id"] = [0, 0, 0, 1]
     rows["psi_deg"], rows["shift_y_px"], rows["shift_x_px"] = psi, shift[:, 0], shift[:, 1]

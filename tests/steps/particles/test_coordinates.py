@@ -24,7 +24,7 @@ from icestream.records import (
     Micrograph,
     Particles,
 )
-from icestream.steps.particles.assigned import particles_key, rows_of
+from icestream.steps.particles.assigned import rows_of
 from icestream.steps.particles.coordinates import (
     CentreParams,
     ExtractCoordinatesParams,
@@ -294,7 +294,7 @@ def test_particles_keep_the_key_of_their_picks_wherever_they_go(tmp_path: Path) 
         centre_particles(micrograph, particles, assign([1], np.zeros((1, 2))), None, CentreParams(), bench),
         extract_particles(other, carried, CTF, small, ACQUISITION, bench),
     ]
-    assert {particles_key(one) for one in (particles, *kept)} == {particles_key(particles)}
+    assert {one.table_key for one in (particles, *kept)} == {particles.table_key}
 
 
 def test_another_picking_and_another_exposure_number_other_particles(tmp_path: Path) -> None:
@@ -304,9 +304,9 @@ def test_another_picking_and_another_exposure_number_other_particles(tmp_path: P
     first = extract(bench, micrograph)
     bench.exposure = Exposure("1" * 32, "another")
     same_places = extract(bench, micrograph)
-    assert len({particles_key(one) for one in (first, moved, same_places)}) == 3
+    assert len({one.table_key for one in (first, moved, same_places)}) == 3
     old = first.model_copy(update={"picks_key": None, "origin": None})  # as an early version stored it: by its micrograph
-    assert particles_key(old) == hashlib.blake2b(b"session:first.mrc", digest_size=16).hexdigest().encode()
+    assert old.table_key == hashlib.blake2b(b"session:first.mrc", digest_size=16).hexdigest().encode()
 
 
 def test_assignments_of_other_picks_are_refused(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from icestream.io.preview import write_mosaic
 from icestream.records import YANG_2012, ClassAverages, ClassConsensus, Method, Particles, StableSet, Text
 from icestream.steps.classify2d.averages import all_assignments
 from icestream.steps.classify2d.segments import shrink_2d
-from icestream.steps.particles.assigned import particles_key
 
 AGREEMENT = np.dtype([("micrograph", "S32"), ("pid", "<i8"), ("set", "<i4"), ("agreement", "<f4")])
 """One particle: its stable set, or -1, and how far the classifications agree about it."""
@@ -104,7 +103,7 @@ def _draw_sets(classes: list[ClassAverages], sets: NDArray[np.int64], ctx: Conte
 def find_agreement(consensus: ClassConsensus, particles: Particles, pids: NDArray[np.int32], ctx: Context) -> NDArray[np.float32]:
     """Return how far classifications agree about particles ``(n,)``; 0 for those that they do not all have."""
     table = np.load(ctx.path(consensus.table), mmap_mode="r", allow_pickle=False)
-    key = particles_key(particles)
+    key = particles.table_key
     low, high = np.searchsorted(table["micrograph"], key, "left"), np.searchsorted(table["micrograph"], key, "right")
     known = dict(zip(table["pid"][low:high].tolist(), table["agreement"][low:high].tolist(), strict=True))
     return np.array([known.get(int(pid), 0.0) for pid in pids], dtype=np.float32)

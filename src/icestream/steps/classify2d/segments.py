@@ -22,7 +22,6 @@ from icestream.errors import ItemError
 from icestream.flow import Context
 from icestream.io.particles import particles_table
 from icestream.records import CTF_COLUMNS, POSE, Acquisition, FileRef, Particles, Record
-from icestream.steps.particles.assigned import particles_key
 from icestream.steps.particles.reading import read_particles
 
 OPTICS = tuple(column.name for column in CTF_COLUMNS)
@@ -47,7 +46,7 @@ TABLE = np.dtype(
 )
 """One particle: where it is from, its optics, its newest assignment.
 
-``micrograph`` and ``pid`` name it: the exposure and its picks, as `particles_key` writes them (of old particles the micrograph).
+``micrograph`` and ``pid`` name it: `Particles.table_key`, which is made of the exposure and its picks (once the micrograph).
 ``class_id`` is the place of the class here, -1 before.
 """
 
@@ -90,7 +89,7 @@ def prepare(
     if len(rows) != particles.count:
         raise ItemError(f"{name}: has a table of {len(rows)} particles, its record says {particles.count}")
     table = np.zeros(len(rows), dtype=TABLE)
-    table["micrograph"], table["exposure"] = particles_key(particles), exposure_id.encode()
+    table["micrograph"], table["exposure"] = particles.table_key, exposure_id.encode()
     table["pid"], table["slice"] = rows["pid"], rows["slice"]
     table["half"] = (np.arange(len(rows)) + ordinal) % 2
     table["sign"] = 1 if particles.inverted else -1

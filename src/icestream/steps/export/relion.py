@@ -33,7 +33,6 @@ from icestream.steps.export.relion_layout import (
 )
 from icestream.steps.export.relion_motion import motion_tables, place_movie
 from icestream.steps.export.relion_pipeline import Job, choose_number, list_jobs, lists_jobs
-from icestream.steps.particles.assigned import particles_key
 from icestream.steps.particles.reading import read_particles
 
 _CTF_NAMES = tuple(column.name for column in CTF_COLUMNS)
@@ -161,7 +160,7 @@ class ExportRelion(Accumulator[ExportState, RelionProject]):
                     ctx,
                     pixel_size_ang=acquisition[index].need("pixel_size_ang") * extracted.bin,
                 )
-                names = (image, stack, particles_key(extracted).decode())
+                names = (image, stack, extracted.table_key.decode())
                 state = _add_particles(state, project, names, table, fit, number)
         _write_pipeline(state, project)
         return Update(state)

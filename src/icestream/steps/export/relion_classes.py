@@ -67,7 +67,7 @@ class Exported:
     particles: Table
     optics: Table
     ids: list[tuple[bytes, int]]
-    """As the tables of a classification name them, `particles_key` and ``pid``."""
+    """As the tables of a classification name them, `Particles.table_key` and ``pid``."""
 
 
 def _read_exported(folder: Path, project: RelionProject) -> Exported:

@@ -1,6 +1,5 @@
 """Which class and pose a classification gave to particles: what it says of them now, or what they were given as they came."""
 
-import hashlib
 from typing import Any
 
 import numpy as np
@@ -13,21 +12,12 @@ from icestream.io.particles import particles_table
 from icestream.records import ClassAssignments, ClassAverages, Particles, same_picks
 
 
-def particles_key(particles: Particles) -> bytes:
-    """Return what the tables call the particles of an exposure that one picking numbered: a ``pid`` is one of them for good.
-
-    Those that an early version of icestream cut go by their micrograph.
-    """
-    known = particles.micrograph if particles.picks_key is None else f"{particles.origin}/{particles.picks_key}"
-    return hashlib.blake2b(known.encode(), digest_size=16).hexdigest().encode()
-
-
 def find_assignments(averages: ClassAverages, particles: Particles, ctx: Context) -> NDArray[np.void] | None:
     """Return what averages say of the particles of one exposure, with class ids; None where they know nothing of them."""
     if averages.index is None:
         return None
     index = np.load(ctx.path(averages.index), mmap_mode="r", allow_pickle=False)
-    key = particles_key(particles)
+    key = particles.table_key
     at = int(np.searchsorted(index["micrograph"], key))
     if at >= len(index) or index["micrograph"][at] != key:
         return None
