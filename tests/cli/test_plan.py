@@ -84,7 +84,7 @@ def test_an_impossible_microscope_is_refused() -> None:
 
 def test_values_that_nobody_gave_name_their_readers(tmp_path: Path) -> None:
     session = create_session(tmp_path / "s", _document(voltage=300, pixel_size=1, dose_per_frame=1))
-    assert unset_values(session)["cs_mm"] == ["ctf", "particles", "classes", "relion"]
+    assert unset_values(session)["cs_mm"] == ["ctf", "particles", "classes", "relion", "good_relion"]
     assert "voltage_kv" not in unset_values(session)
 
 

@@ -44,7 +44,7 @@ from icestream.records.motion import FrameUse, Motion, MotionAgreement
 from icestream.records.movie import DoseReference, Movie, MovieDose, MovieShape
 from icestream.records.particle_size import MeasuredDiameter, ParticleSize
 from icestream.records.particles import Cutting, Particles
-from icestream.records.picks import LearntPicker, PickConsensus, PickerFigures, PickerQuality, Picks, Removed
+from icestream.records.picks import LearntPicker, PickConsensus, PickerFigures, PickerQuality, Picks, Removed, same_picks
 from icestream.records.quality import MicrographKind, MicrographQuality, TiltMeasure
 from icestream.records.shown import Text
 from icestream.records.templates import PickerModel, PickerTrial, PickTemplates, TemplateFile, TemplateInfo
@@ -143,5 +143,6 @@ __all__ = [
     "pack_tables",
     "possible_range",
     "record_named",
+    "same_picks",
     "unpack_tables",
 ]

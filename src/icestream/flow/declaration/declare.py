@@ -239,7 +239,9 @@ class _Declare:
 
         def decorate(accumulator: C) -> C:
             roles, ports, params = read_signature(name, vars(accumulator)["add"])
-            output = _expect_output(name, typing.get_type_hints(accumulator.emit).get("return"), parent=Snapshot)
+            emitted = typing.get_type_hints(accumulator.emit).get("return")
+            known = [one for one in typing.get_args(emitted) if one is not Verdict]
+            output = _expect_output(name, known[0] if len(known) == 1 else emitted, parent=Snapshot)
             declared = StepType(
                 name,
                 version,

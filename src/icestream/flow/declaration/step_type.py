@@ -199,8 +199,8 @@ class Accumulator(Generic[StateT, SnapshotT]):
     """``add(self, state, exposures: Sequence[Exposure], <ports>, params, ctx)``: the state with the exposures added, and the
     assignments of the exposures it touched."""
 
-    def emit(self, state: StateT, params: Any, ctx: Context) -> SnapshotT:
-        """Return the snapshot to publish for ``state``."""
+    def emit(self, state: StateT, params: Any, ctx: Context) -> SnapshotT | Verdict:
+        """Return the snapshot to publish for ``state``; or `wait` with the reason why there is nothing to publish yet."""
         raise NotImplementedError
 
 

@@ -91,12 +91,16 @@ class Classify2D(Accumulator[Classify2DState, ClassAverages]):
             state, [(one.id, one.name) for one in exposures], particles, acquisition=acquisition, params=params, ctx=ctx
         )
         found: dict[str, Record] = {}
+        picks_keys = {one.id: some.picks_key for one, some in zip(exposures, particles, strict=True)}
         if fresh or (state.model is not None and ctx.closing):
             call = begin_call(state, params, ctx, version=ctx.version, closing=ctx.closing)
             state = classify(held_particles(state, call), fresh, call)
             for segment in state.segments[-len(fresh) :] if fresh else ():
                 rows = member_tables(segment, ctx)
-                found |= {name: assignment_record(table, state.ids, version=ctx.version) for name, table in rows.items()}
+                found |= {
+                    name: assignment_record(table, state.ids, version=ctx.version, picks_key=picks_keys[name])
+                    for name, table in rows.items()
+                }
         nothing = assignment_record(np.empty(0, dtype=TABLE), None, version=ctx.version)
         return Update(state, {one.id: found.get(one.id, nothing) for one in exposures})
 
@@ -121,7 +125,7 @@ def classify_batch(particles: list[Particles], params: Classify2DParams, acquisi
     if not any(one.count for one in particles):
         raise ItemError(f"{ctx.exposure.name}: the set has no particles")
     start = Classify2DState(seed=ctx.seed, settled=[0] * params.n_classes)
-    names = [("", f"{ctx.exposure.name}, micrograph {number}") for number in range(1, len(particles) + 1)]
+    names = [(one.origin or "", f"{ctx.exposure.name}, micrograph {number}") for number, one in enumerate(particles, 1)]
     state, fresh = take_in(start, names, particles, acquisition=[acquisition] * len(particles), params=params, ctx=ctx)
     state = classify(state, fresh, begin_call(state, params, ctx, version=1, closing=True))
     averages = publish_averages(state, params, ctx, version=1)
@@ -183,7 +187,7 @@ def held_particles(state: Classify2DState, call: Call) -> Classify2DState:
     """Return the state with what version 1 held in a segment, assigned to the classes that it had; nothing else changes.
 
     Version 1 wrote down neither the micrograph of its particles nor their assignments: they are looked at again, and steps that
-    join particles by micrograph find only those that came later.
+    join particles find only those that came later.
     """
     if not state.held or state.model is None:
         return state

@@ -104,16 +104,10 @@ class FindParticleSize(Accumulator[ParticleSizeState, ParticleSize]):
             state = ParticleSizeState(n_micrographs=state.n_micrographs + 1, pixel_ang=pixel_ang, found=measured)
         return Update(state)
 
-    def emit(self, state: ParticleSizeState, params: ParticleSizeParams, ctx: Context) -> ParticleSize:
-        """Return the diameter that most micrographs agree on.
-
-        Raises
-        ------
-        ItemError
-            No micrograph shows particles clearly.
-        """
+    def emit(self, state: ParticleSizeState, params: ParticleSizeParams, ctx: Context) -> ParticleSize | Verdict:
+        """Return the diameter that most micrographs agree on; nothing yet while none shows particles clearly."""
         if not state.found:
-            raise ItemError(
+            return wait(
                 f"none of {state.n_micrographs} micrographs shows particles clearly enough to find their diameter; "
                 "give diameter_ang to the picker, or a narrower range to this step"
             )
