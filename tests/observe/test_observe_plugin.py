@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -21,7 +22,7 @@ from base64 import b64decode
 from typing import ClassVar
 
 from icestream.flow import Context, step
-from icestream.records import FileRef, Record
+from icestream.records import FileRef, Method, Record, Reference
 from icestream.records.shown import Card, Measure, Number, Panel, Picture, Shown, Text
 from icestream.units import Angstrom
 from toys.steps import Number as ToyNumber
@@ -57,7 +58,10 @@ class Spots(Record):
     )
 
 
-@step.map("lab_count_spots", version=1, memory_gb=0.1)
+PAPER = Reference("lab2026", ("Lab, A. N.",), "Spots and how to count them", 2026, "J. Spots", "1", "1–2", "10.1000/spots")
+
+
+@step.map("lab_count_spots", version=1, memory_gb=0.1, method=Method((Text("Spots were counted."),), (PAPER,)))
 def count_spots(number: ToyNumber, ctx: Context) -> Spots:
     """Count the spots on an image."""
     with ctx.publish(".png") as picture:
@@ -113,6 +117,27 @@ def test_a_record_of_a_plugin_shows_without_the_plugin(collected: Session) -> No
     assert "<h3>Widest spot</h3>" in page
     assert re.search(r'<img src="data:image/png;base64,[^"]+" alt="Found spots of [0-4]">', page)
     assert "They are far apart." in page
+    assert "Spots were counted</bdi> [2]." in page
+    assert "doi = {10.1000/spots}" in (collected.folder / "report" / "report.bib").read_text(encoding="utf-8")
+
+
+def test_a_facility_shows_a_plugin_s_record_in_a_section_a_column_and_a_plot(collected: Session, tmp_path: Path) -> None:
+    templates = tmp_path / "templates"
+    templates.mkdir()
+    said = """
+    sections: [figures, spots, others]
+    exposures: {add: [{record: lab.Spots, field: kind, label: Kind of spots}]}
+    plots: [{record: lab.Spots, field: number, label: Spots, title: Spots so far}]
+    """
+    (templates / "report.yaml").write_text(dedent(said), encoding="utf-8")
+    section = '<h2>Widest</h2>{% for one in newest("lab.Spots", 2) %}<p>{{ one.record.widest_ang|quantity("Å") }}</p>{% endfor %}'
+    (templates / "spots.html").write_text(section, encoding="utf-8")
+    look(collected, "report", "--templates", str(templates))
+    page = (collected.folder / "report" / "index.html").read_text(encoding="utf-8")
+    assert re.search(r"<h2>Widest</h2><p>[\d.]+\N{NO-BREAK SPACE}Å</p><p>[\d.]+\N{NO-BREAK SPACE}Å</p>", page)
+    assert page.count('<td class="n">far_apart</td>') == 5
+    assert "<h3>Spots so far" in page
+    assert 'class="problems"' not in page
 
 
 ASK = """

@@ -4,13 +4,12 @@ Fields are added without a new number; one that changes its meaning or goes rais
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from hashlib import sha256
 from typing import Any
 
-from icestream.observe.panels import DrawnPanel
 from icestream.observe.report.content import ReportData
-from icestream.observe.report.problems import Problem
 
 FORMAT, VERSION = "icestream-report", 1
 
@@ -35,7 +34,7 @@ CONTENT = {
 """What the parts of the file are."""
 
 
-def write_data(data: ReportData, problems: tuple[Problem, ...]) -> tuple[str, str]:
+def write_data(data: ReportData, problems: Sequence[Mapping[str, object]]) -> tuple[str, str]:
     """Return the file, and a digest of what in it is not only the time that passes."""
     content = describe_data(data, problems)
     lasting = {name: value for name, value in content.items() if name != "made_at"}
@@ -45,7 +44,7 @@ def write_data(data: ReportData, problems: tuple[Problem, ...]) -> tuple[str, st
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n", digest
 
 
-def describe_data(data: ReportData, problems: tuple[Problem, ...]) -> dict[str, Any]:
+def describe_data(data: ReportData, problems: Sequence[Mapping[str, object]]) -> dict[str, Any]:
     """Return the content of the file."""
     overview = data.overview
     return {
@@ -82,7 +81,7 @@ def describe_data(data: ReportData, problems: tuple[Problem, ...]) -> dict[str, 
             "references": [asdict(one) for one in data.methods.references],
             "software": [asdict(one) for one in data.methods.software],
         },
-        "problems": [{"file": str(one.file), "line": one.line, "message": one.message} for one in problems],
+        "problems": [dict(one) for one in problems],
     }
 
 
@@ -91,7 +90,7 @@ def _step(step: Any) -> dict[str, Any]:
     return {**told, "notes": step.marks.sentences}
 
 
-def _measures(panel: DrawnPanel) -> list[dict[str, Any]]:
+def _measures(panel: Any) -> list[dict[str, Any]]:
     names = ("label", "unit", "median", "newest", "n_shown", "stride")
     return [{"step": panel.step.name, **{name: getattr(one, name) for name in names}} for one in panel.measures]
 

@@ -18,6 +18,11 @@ class Problem:
         """File and line."""
         return str(self.file) if self.line is None else f"{self.file}:{self.line}"
 
+    @property
+    def data(self) -> dict[str, str | int | None]:
+        """What is told to other programs."""
+        return {"file": str(self.file), "line": self.line, "message": self.message}
+
     def __str__(self) -> str:
         return f"{self.where}: {self.message}" + (f"; {self.instead}" if self.instead else "")
 
@@ -31,6 +36,10 @@ class ProblemList:
     def add(self, problem: Problem) -> None:
         """Note a mistake."""
         self._found.setdefault(problem)
+
+    def note(self, file: Path, message: str, instead: str) -> None:
+        """Note a mistake of a whole file."""
+        self.add(Problem(file, None, message, instead))
 
     @property
     def found(self) -> tuple[Problem, ...]:

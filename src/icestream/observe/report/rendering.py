@@ -17,7 +17,6 @@ from icestream.observe.charts import draw_share
 from icestream.observe.report.content import ReportData
 from icestream.observe.report.customising import SECTIONS, Customised
 from icestream.observe.report.layers import Layer, embed_picture
-from icestream.observe.report.problems import Problem, ProblemList
 from icestream.observe.report.sandbox import TemplateSandbox
 
 MOST_RECORDS = 200
@@ -30,7 +29,7 @@ class Page:
     """Renders reports of one session; templates are compiled once."""
 
     def __init__(self, layers: Sequence[Layer], newest: Newest) -> None:
-        self.layers, self.problems = tuple(layers), ProblemList()
+        self.layers = tuple(layers)
         self._sandbox = TemplateSandbox(layers)
         self._newest = newest
         self._sandbox.filters.update(
@@ -41,7 +40,7 @@ class Page:
 
     def render(self, data: ReportData, customised: Customised, *, troubles: Sequence[str] = ()) -> str:
         """Fill the templates; what is wrong with those of others is noted and does not keep the page from being made."""
-        self.problems = self._sandbox.problems = customised.problems
+        self._sandbox.problems = customised.problems
         self._sandbox.templates.set_aside.clear()
         units = {unit: (one.unit, one.factor) for unit, one in customised.settings.units.items()}
         self._sandbox.filters["quantity"] = lambda value, unit: _quantity(value, unit, units)
@@ -53,7 +52,7 @@ class Page:
         return self._sandbox.get_template(f"{len(self.layers) - 1}/frame.html").render(
             data=data,
             body=Markup(body),  # noqa: S704 - what the sandbox made is escaped
-            problems=self.problems.found,
+            problems=customised.problems.found,
             troubles=troubles,
             style=Markup(style),  # noqa: S704 - the texts of files
             script=Markup(script),  # noqa: S704
@@ -87,7 +86,7 @@ class Page:
                     raise ValueError(f"contains {ending!r}, which ends what it is part of")
                 texts.append(text)
             except ValueError as error:
-                self.problems.add(Problem(layer.folder / name, None, str(error), "it is left out"))
+                self._sandbox.problems.note(layer.folder / name, str(error), "it is left out")
         return "\n".join(texts)
 
     def _picture(self, name: str) -> str:

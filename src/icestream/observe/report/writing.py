@@ -76,7 +76,7 @@ class ReportWriter:
         how.customised = read_customised(self._layers)
         data = gather(self._view, refresh_s=REFRESH_S if refresh_s is None else refresh_s, how=how)
         html = self._page.render(data, how.customised, troubles=troubles)
-        text, digest = write_data(data, how.customised.problems.found)
+        text, digest = write_data(data, [one.data for one in how.customised.problems.found])
         beside = self.page.with_name("report.json" if self.page.stem == "index" else f"{self.page.stem}.json")
         references = beside.with_suffix(".bib")
         publish_text(self.page, html)
