@@ -8,9 +8,6 @@ from icestream.algorithms.fourier import Image
 from icestream.algorithms.matched_picker.radial_template import RadialTemplate, learn_template, matched_filter, radial_profile
 from icestream.algorithms.matched_picker.rings import Field, PerRing, low_pass
 
-MOST_EXEMPLARS = 400
-"""A template is learned from at most so many particles."""
-
 _ROUNDS, _BLUR, _LAST_BLUR = 3, 0.2, 0.05  # diameters
 _FURTHEST = 0.3
 _HEARD = 1.8
@@ -24,7 +21,7 @@ def centre_particles(field: Field, yx_px: NDArray[np.float64], *, diameter_px: f
     particles are moved to its tops, and a template of what is then centred gives the next response.
     """
     for round_ in range(_ROUNDS + 1 if len(yx_px) else 0):
-        template = learn_template(field, yx_px[:MOST_EXEMPLARS], diameter_px=1.1 * diameter_px)
+        template = learn_template(field, yx_px, diameter_px=1.1 * diameter_px)
         if round_ < _ROUNDS:
             transfer = template.transfer * low_pass(field.rings, sigma_px=_BLUR * diameter_px)
         else:

@@ -21,8 +21,6 @@ _PRIOR = 0.05
 _LEAST_NOISE = 0.05
 _TAPER = 0.3  # diameters
 _STEP_PX = 0.5
-_NATS_PER_PLACE = 6.0
-"""As much as a peak of noise explains that is found as one of many."""
 _OVER_EDGE, _WITH_STEEPNESS, _STEEPNESS = 3.2, -0.12, (0.4, 4.0)
 _SOLID, _WITH_HOLLOWNESS = 0.6, -0.5
 
@@ -105,7 +103,7 @@ def learn_template(field: Field, yx_px: NDArray[np.float64], *, diameter_px: flo
     left = rings.mean(np.abs(field.spectrum - places * rings.spread(transfer)) ** 2)
     noise = smooth_rings(np.maximum(left, _LEAST_NOISE * field.power))
     gain = 0.5 * float(np.sum(rings.count * np.log(noise / field.power)))
-    return RadialTemplate(transfer, noise, profile, gain + _NATS_PER_PLACE * len(yx_px))
+    return RadialTemplate(transfer, noise, profile, gain)
 
 
 @lru_cache(maxsize=16)
