@@ -46,17 +46,22 @@ def clean_heights(
         ``(n, 2)`` and ``(n,)``: the peaks.
     """
     radius, heard = radial_profile(field.rings, transfer * template.transfer, radius_px=_HEARD * diameter_px)
-    near = cKDTree(yx_px).query_ball_point(yx_px, _HEARD * diameter_px)
-    cleaned = height.copy()
-    waiting = height.copy()
+    pairs = cKDTree(yx_px).query_pairs(_HEARD * diameter_px, output_type="ndarray")
+    own, other = np.concatenate([pairs, pairs[:, ::-1]]).T
+    order = np.argsort(own, kind="stable")
+    own, other = own[order], other[order]
+    share = np.interp(np.hypot(*(yx_px[own] - yx_px[other]).T), radius, heard / heard[0])
+    first = np.searchsorted(own, np.arange(len(height) + 1))
+    cleaned, waiting = height.copy(), height.copy()
     for _ in range(len(height)):
         best = int(np.argmax(waiting))
         waiting[best] = -np.inf
-        others = np.array([index for index in near[best] if waiting[index] > -np.inf], dtype=np.int64)
-        if cleaned[best] <= 0 or not len(others):
+        if cleaned[best] <= 0:
             continue
-        distance = np.hypot(*(yx_px[others] - yx_px[best]).T)
-        cleaned[others] -= cleaned[best] * np.interp(distance, radius, heard) / heard[0]
+        others = other[first[best] : first[best + 1]]
+        later = waiting[others] > -np.inf
+        others = others[later]
+        cleaned[others] -= cleaned[best] * share[first[best] : first[best + 1]][later]
         waiting[others] = cleaned[others]
     return cleaned
 

@@ -31,17 +31,18 @@ from icestream.algorithms.particles.peaks import find_peaks_2d
 
 LEAST_DISTANCE = 0.55  # diameters
 LOWEST_PEAK = 2.0
-_BLOB = 0.7
+_BLOB = 1.0
 _AS_GOOD, _APART = 0.38, 0.8
 LEAST_SIZE, LARGEST_SIZE = 0.6, 1.75
 """Of the diameter that is given, which may be wrong by so much."""
 _SIZE_STEP = 1.3
 _FALSE_EXEMPLARS, _FEWEST_EXEMPLARS, _MOST_EXEMPLARS = 0.2, 10, 2000
-_SEARCH_ROUNDS = 5
+_PLAUSIBLE, _BOLD_ROUNDS = 0.5, 3
+_SEARCH_ROUNDS = 6
 _BLURS = (0.12, 0.1, 0.08, 0.0)  # diameters
 _CELL, _GAPS = 0.5, 0.8  # diameters
 _MOST_OFF, _SETTLING, _SETTLING_ROUNDS, _SAME = 1.8, 3, 2, 0.05
-_FAR_BETTER, _LEAST_GAIN = 1.4, 40.0
+_FAR_BETTER, _LEAST_GAIN = 1.3, 75.0
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def noise_peaks_above(
     return np.count_nonzero(field.allowed) * density
 
 
-def choose_exemplars(height: NDArray[np.float64], expected: NDArray[np.float64]) -> int:
+def choose_exemplars(height: NDArray[np.float64], expected: NDArray[np.float64], *, fewest: int = _FEWEST_EXEMPLARS) -> int:
     """Return how many of the highest peaks a template is learned from: at most a fifth is noise, but at least ten are taken.
 
     Parameters
@@ -109,7 +110,7 @@ def choose_exemplars(height: NDArray[np.float64], expected: NDArray[np.float64])
     """
     good = np.flatnonzero(expected <= _FALSE_EXEMPLARS * np.arange(1, len(height) + 1))
     count = int(good[-1]) + 1 if len(good) else 0
-    return int(np.clip(count, min(_FEWEST_EXEMPLARS, len(height)), _MOST_EXEMPLARS))
+    return int(np.clip(count, min(max(fewest, _FEWEST_EXEMPLARS), len(height)), _MOST_EXEMPLARS))
 
 
 def search_size(field: Field, *, diameter_px: float, start: RadialTemplate | None = None) -> Search | None:
@@ -119,8 +120,10 @@ def search_size(field: Field, *, diameter_px: float, start: RadialTemplate | Non
         transfer = blob_filter(field, diameter_px=_BLOB * diameter_px)
     else:
         transfer = matched_filter(field.rings, start, blur_px=_BLURS[0] * diameter_px)
-    for _ in range(_SEARCH_ROUNDS if start is None else _SETTLING_ROUNDS):
-        yx_px = _exemplars(field, transfer, noise, search, diameter_px=diameter_px)
+    plausible = int(_PLAUSIBLE * np.count_nonzero(field.allowed) / diameter_px**2)
+    for round_ in range(_SEARCH_ROUNDS if start is None else _SETTLING_ROUNDS):
+        fewest = plausible if start is None and round_ < _BOLD_ROUNDS else _FEWEST_EXEMPLARS
+        yx_px = _exemplars(field, transfer, noise, search, diameter_px=diameter_px, fewest=fewest)
         if not len(yx_px):
             return None
         search = Search.of(field, yx_px, diameter_px=diameter_px)
@@ -141,7 +144,7 @@ def refine_search(field: Field, search: Search) -> Search:
 
 
 def _exemplars(
-    field: Field, transfer: PerRing, noise: PerRing, search: Search | None, *, diameter_px: float
+    field: Field, transfer: PerRing, noise: PerRing, search: Search | None, *, diameter_px: float, fewest: int = _FEWEST_EXEMPLARS
 ) -> NDArray[np.float64]:
     yx_px, height = find_peaks_2d(
         field.filter(transfer), min_distance_px=LEAST_DISTANCE * diameter_px, allowed=field.allowed, above=LOWEST_PEAK
@@ -150,7 +153,7 @@ def _exemplars(
         height = clean_heights(field, transfer, search.template, yx_px, height, diameter_px=diameter_px)
         order = np.argsort(-height, kind="stable")
         yx_px, height = yx_px[order], height[order]
-    return yx_px[: choose_exemplars(height, noise_peaks_above(field, transfer, noise, height))]
+    return yx_px[: choose_exemplars(height, noise_peaks_above(field, transfer, noise, height), fewest=fewest)]
 
 
 def find_size(field: Field, sizes_px: tuple[float, ...], *, within_px: tuple[float, float]) -> Search | None:
