@@ -15,11 +15,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
 from icestream.algorithms.fourier import Image
 from icestream.algorithms.matched_picker.centring import centre_particles, clean_heights
-from icestream.algorithms.matched_picker.decoys import Judgement, NoisePeaks, judge_peaks, without_lobes
+from icestream.algorithms.matched_picker.decoys import Judgement, NoisePeaks, judge_peaks
 from icestream.algorithms.matched_picker.radial_template import RadialTemplate, explain, learn_template, matched_filter
 from icestream.algorithms.matched_picker.rings import Field
 from icestream.algorithms.matched_picker.search import (
@@ -40,6 +39,8 @@ from icestream.algorithms.matched_picker.search import (
     sizes_between,
 )
 from icestream.algorithms.matched_picker.view import View, is_smeared, view_micrograph_2d
+from icestream.algorithms.particles.decoys import compete
+from icestream.algorithms.particles.noise import filter_white_2d
 from icestream.algorithms.particles.peaks import find_peaks_2d, suppress_neighbours
 
 _VERY_DIFFERENT = 0.2
@@ -142,7 +143,7 @@ def _find_inverted(
         return np.zeros(0)
     seen = rest.filter(matched_filter(rest.rings, inverted.template))
     decoy_yx_px, decoy = find_peaks_2d(seen, min_distance_px=distance_px, allowed=rest.allowed, above=LOWEST_PEAK)
-    return without_lobes(decoy_yx_px, decoy, yx_px, height, reach_px=_LOBES_REACH * search.diameter_px)
+    return decoy[compete(decoy_yx_px, decoy, yx_px, height, reach_px=_LOBES_REACH * search.diameter_px)]
 
 
 def _draw_noise(field: Field, template: RadialTemplate, inverted: NDArray[np.float64], *, distance_px: float) -> NoisePeaks:
@@ -152,8 +153,7 @@ def _draw_noise(field: Field, template: RadialTemplate, inverted: NDArray[np.flo
     transfer = matched_filter(rings, template) * np.sqrt(template.noise / np.prod(rings.shape))
     heights: list[NDArray[np.float64]] = []
     while len(heights) < _MOST_DRAWN and sum(map(len, heights)) < _ENOUGH_DECOYS:
-        white = fft.rfft2(rng.standard_normal(rings.shape, dtype=np.float32))
-        drawn = fft.irfft2(white * rings.spread(transfer), s=rings.shape)
+        drawn = filter_white_2d(rings.spread(transfer), rings.shape, rng)
         heights.append(find_peaks_2d(drawn, min_distance_px=distance_px, above=0.0)[1])
     share = np.count_nonzero(field.allowed) / np.prod(rings.shape)
     total = np.sort(np.concatenate(heights))[::-1]
@@ -206,7 +206,9 @@ def pick_particles_2d(
     """
     view, search = learn_from_micrograph(image, diameter_px=diameter_px)
     smeared = is_smeared(view.clear, diameter_px=view.diameter_px)
-    inverted, scrambled = (None, None) if search is None else (make(view.clear, search) for make in (search_inverted, search_scrambled))
+    inverted, scrambled = (
+        (None, None) if search is None else (make(view.clear, search) for make in (search_inverted, search_scrambled))
+    )
     if search is None or smeared or not is_more_than_noise(search, inverted, scrambled):
         found_px = view.diameter_px if search is None else search.diameter_px
         nothing = np.zeros(0)

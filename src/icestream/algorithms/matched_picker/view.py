@@ -49,7 +49,9 @@ def _step_spectrum_2d(
     height, width = image.shape
     depth = max(int(smooth_px), 1)
     along_y, along_x = (image[-depth:], image[:depth]), (image[:, -depth:].T, image[:, :depth].T)
-    rims = [ndimage.gaussian_filter1d(rim.mean(axis=0, dtype=np.float64), smooth_px, mode="nearest") for rim in (*along_y, *along_x)]
+    rims = [
+        ndimage.gaussian_filter1d(rim.mean(axis=0, dtype=np.float64), smooth_px, mode="nearest") for rim in (*along_y, *along_x)
+    ]
     everywhere = np.concatenate(rims)
     middle = float(np.median(everywhere))
     spread = _RIM_SPREADS * float(np.median(np.abs(everywhere - middle)))
@@ -107,8 +109,8 @@ def fit_local_planes_2d(values: Image, allowed: NDArray[np.bool_], *, sigma_px: 
     here = np.stack(terms, -1)[..., None, :]  # (r, c, 1, k)
     fitted = (here @ np.linalg.solve(moments, right))[..., 0, 0]
     at = [(np.arange(side) + 0.5) / block - 0.5 for side in values.shape]
-    plane = ndimage.map_coordinates(fitted, np.meshgrid(*at, indexing="ij"), order=1, mode="nearest")
-    return plane.astype(np.float32)
+    plane: Image = ndimage.map_coordinates(fitted, np.meshgrid(*at, indexing="ij"), order=1, mode="nearest").astype(np.float32)
+    return plane
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def find_peaks_2d(
 
 
 def _local_maxima(response: Image, candidates: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return rows and columns of the candidates ``(h, w)`` that are no lower than their neighbours, and higher than one at least."""
+    """Return rows and columns of the candidates ``(h, w)`` that no neighbour is above, and at least one below."""
     rows, columns = np.nonzero(candidates)
     padded = np.pad(response, 1, mode="edge")
     is_higher = np.zeros(len(rows), dtype=bool)
