@@ -115,8 +115,7 @@ def _cut_stragglers(score: Heights, accepted: int) -> int:
     """Return how many peaks are left without those that are far below the others, though above the noise.
 
     Gaps between particles, and what is left of the background, are no noise either. How much particles differ is taken from the
-    upper half. Where the peaks are cut off by the noise, nothing
-    can be said about that, and all are left.
+    upper half. Where the peaks are cut off by the noise, nothing can be said about that, and all are left.
     """
     if accepted < _FEWEST_TO_CUT:
         return accepted

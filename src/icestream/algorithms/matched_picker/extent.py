@@ -10,7 +10,6 @@ from icestream.algorithms.matched_picker.rings import Field, low_pass
 
 _BLUR_PX = 1.2
 _N_RADII, _N_ANGLES = 40, 48
-_FAR = 0.6
 _LOW, _HIGH = 0.2, 0.5
 _SHARP, _PER_SOFTNESS, _SOFT = 1.1, 2.6, 1.36
 _BASE_RADII, _AROUND_EDGE = 5, 1.2
@@ -22,8 +21,8 @@ def measure_diameter(field: Field, template: RadialTemplate, yx_px: NDArray[np.f
     The mean of views of a particle that is not round ends where the shorter ones end. Therefore what counts is the power around
     the middle, that of the mean and that of the differences from it. The neighbours are taken out, as far as they are round, and
     the half of the particles that has the nearest ones is left out. A view shows the longest side of a particle rarely, so the
-    sphere that holds it is wider than where a tenth of the power is left, and the more so the slower the power falls. The numbers
-    are fitted to simulated particles.
+    sphere that holds it is wider than where a fifth of the power on a circle is left, and the more so the slower the power falls.
+    The numbers are fitted to simulated particles.
     """
     edge_px = template.edge_px
     if edge_px == 0 or not len(yx_px):

@@ -1,13 +1,10 @@
-"""Picking without a template: blobs first, then what the blobs have in common.
+"""Picking without a template: what the particles of the micrograph have in common finds them.
 
-A first pass finds blobs with the Laplacian of a Gaussian (Lindeberg 1998, Int. J. Comput. Vis. 30, 79; as a particle picker:
-Zivanov et al. 2018, eLife 7:e42166; Voss et al. 2009, J. Struct. Biol. 166, 205). What the best blobs have in common is a round
-template of this very specimen at this very defocus (see `radial_template`); it finds better peaks, and is learned again from
-those.
-
-The diameter that is given is only where the search begins: blobs of several sizes are tried, and the one whose template makes the
-micrograph shortest to describe is taken (Rissanen 1978, Automatica 14, 465). The final template then says how large the
-particles are. How many peaks are particles is decided by decoys (see `decoys`).
+A template of this very specimen at this very defocus is learned from the micrograph (see `search`), beginning with blobs as other
+pickers use them (Zivanov et al. 2018, eLife 7:e42166; Voss et al. 2009, J. Struct. Biol. 166, 205). The diameter that is given is
+only where the search begins: several sizes are tried, and in the end the particles themselves show how large they are (see
+`extent`). How many peaks are particles is decided by decoys (see `decoys`). There are no picks where the same search explains the
+micrograph with inverted contrast, or with random phases, nearly as well.
 """
 
 from dataclasses import dataclass, replace
@@ -68,8 +65,8 @@ class Blobs:
     diameter_px
         Of the particles, as found.
     nothing
-        Why there can be no picks, if there can be none: the exposure is smeared in one direction, or what was found with inverted
-        contrast explains it nearly as well.
+        Why there can be no picks, if there can be none: the exposure is smeared in one direction, or what was found in decoys
+        explains them nearly as well.
     """
 
     yx_px: NDArray[np.float64]

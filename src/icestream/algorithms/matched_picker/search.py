@@ -86,12 +86,11 @@ def sizes_between(smallest_px: float, largest_px: float) -> Iterator[float]:
     yield from (float(size) for size in np.geomspace(smallest_px, largest_px, n_steps + 1))
 
 
-def noise_peaks_above(
-    field: Field, transfer: PerRing, noise: PerRing, height: NDArray[np.float64]
-) -> NDArray[np.float64]:  # fmt: skip
+def noise_peaks_above(field: Field, transfer: PerRing, noise: PerRing, height: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return how many peaks of at least each height Gaussian noise of this power has after ``transfer``: ``(n,)``.
 
-    From a height of about 2 on it is ``area λ z exp(-z² / 2) / (2π)^1.5``, with λ the mean square slope along an axis (Adler 1981).
+    From a height of about 2 on it is ``area λ z exp(-z² / 2) / (2π)^1.5``, with λ the mean square slope along one axis (Adler
+    1981).
     """
     weight = field.rings.count * transfer**2 * noise
     slope = 0.5 * float(np.sum(weight * (2 * np.pi * field.rings.frequency) ** 2) / np.sum(weight))
@@ -222,7 +221,8 @@ def search_scrambled(field: Field, search: Search) -> Search | None:
     """Do the same with random phases, which shows what noise of this very spectrum would give."""
     rng = np.random.default_rng(len(field.rings.count))
     white: Spectrum = fft.rfft2(rng.standard_normal(field.shape, dtype=np.float32))
-    scrambled = replace(field, spectrum=np.abs(field.spectrum) * white / np.maximum(np.abs(white), np.float32(1e-20)))
+    turned = np.abs(field.spectrum) * white / np.maximum(np.abs(white), np.float32(1e-20))
+    scrambled = replace(field, spectrum=turned.astype(np.complex64))
     found = search_size(scrambled, diameter_px=search.diameter_px)
     return None if found is None else refine_search(scrambled, found)
 

@@ -17,7 +17,7 @@ _MASKED, _CORE_DEPTH, _EDGE_BLUR, _DARKEST, _EDGE_WIDENED = 0.6, 0.4, 0.12, 0.99
 _SMEARED, _SURELY_SMEARED = 0.35, 4.0
 _SMEARED_BAND = (0.5, 6.0)  # periods in a diameter
 _NOISE_FLOOR = 0.6
-_BLOCKS_IN_SIGMA, _RIDGE = 4, 1e-3
+_BLOCKS_IN_SIGMA, _RIDGE = 4, 1e-5
 _RIM_SPREADS = 4.0
 
 
@@ -43,8 +43,8 @@ def _step_spectrum_2d(
 ) -> NDArray[np.complex64]:
     """Return the spectrum of the smooth image with the steps of ``(h, w)`` across its borders, at whole rows and columns of it.
 
-    A step is that of the means within ``smooth_px`` of the border, smoothed along it, without what is much darker or brighter there
-    than elsewhere: the rest is noise, and dirt.
+    A step is that of the means within ``smooth_px`` of the border, smoothed along it, and clipped where it is much darker or
+    brighter than elsewhere: the rest is noise, and dirt.
     """
     height, width = image.shape
     depth = max(int(smooth_px), 1)
@@ -108,7 +108,8 @@ def fit_local_planes_2d(values: Image, allowed: NDArray[np.bool_], *, sigma_px: 
     moments += _RIDGE * block**2 * np.eye(len(terms))
     here = np.stack(terms, -1)[..., None, :]  # (r, c, 1, k)
     fitted = (here @ np.linalg.solve(moments, right))[..., 0, 0]
-    at = [(np.arange(side) + 0.5) / block - 0.5 for side in values.shape]
+    fitted = np.pad(fitted, 1, mode="reflect", reflect_type="odd") if min(fitted.shape) > 1 else np.pad(fitted, 1, mode="edge")
+    at = [(np.arange(side) + 0.5) / block + 0.5 for side in values.shape]
     plane: Image = ndimage.map_coordinates(fitted, np.meshgrid(*at, indexing="ij"), order=1, mode="nearest").astype(np.float32)
     return plane
 

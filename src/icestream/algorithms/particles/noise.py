@@ -62,10 +62,8 @@ def draw_noise_2d(flat: NDArray[np.float32], *, seed: int) -> NDArray[np.float32
     return filter_white_2d(np.sqrt(power / flat.size), flat.shape, np.random.default_rng(seed))
 
 
-def filter_white_2d(
-    transfer: NDArray[np.float32], shape: tuple[int, ...], rng: np.random.Generator
-) -> NDArray[np.float32]:  # fmt: skip
-    """Draw white noise with a standard deviation of 1 and multiply its half spectrum by ``transfer`` ``(h, w // 2 + 1)``: ``(h, w)``."""
+def filter_white_2d(transfer: NDArray[np.float32], shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Draw white noise ``(h, w)`` with a standard deviation of 1 and multiply its half spectrum by ``transfer``."""
     white = fft.rfft2(rng.standard_normal(shape, dtype=np.float32))
     noise: NDArray[np.float32] = fft.irfft2(white * transfer, s=shape).astype(np.float32)
     return noise

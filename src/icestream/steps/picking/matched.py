@@ -44,7 +44,7 @@ class PickMatchedParams(Params):
     )
 
 
-@step.map("pick_matched", version=1, reads=("pixel_size_ang",), memory_gb=2.0)
+@step.map("pick_matched", version=2, reads=("pixel_size_ang",), memory_gb=2.0)
 def pick_matched(
     micrograph: Micrograph, params: PickMatchedParams, acquisition: Acquisition, ctx: Context, *, size: ParticleSize | None = None
 ) -> Picks:

@@ -37,7 +37,7 @@ class ParticleSizeState(Record):
     found: tuple[MeasuredDiameter, ...] = ()
 
 
-@step.accumulate("particle_size", version=1, reads=("pixel_size_ang",), memory_gb=2.0)
+@step.accumulate("particle_size", version=2, reads=("pixel_size_ang",), memory_gb=2.0)
 class FindParticleSize(Accumulator[ParticleSizeState, ParticleSize]):
     """Find the diameter of the particles on the first micrographs, without being told anything about them.
 
