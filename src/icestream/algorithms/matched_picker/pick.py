@@ -66,7 +66,7 @@ class Blobs:
         Of the particles, as found.
     nothing
         Why there can be no picks, if there can be none: the exposure is smeared in one direction, or what was found in decoys
-        explains them nearly as well.
+        explains them nearly as well, or no peak is more than noise.
     """
 
     yx_px: NDArray[np.float64]
@@ -234,4 +234,5 @@ def _settle(
         judged.height,
         judged.false_share,
         search.diameter_px * float(scale.mean()),
+        None if len(score) else "noise",
     )

@@ -124,7 +124,7 @@ def search_size(field: Field, *, diameter_px: float, start: RadialTemplate | Non
         fewest = plausible if start is None and round_ < _BOLD_ROUNDS else _FEWEST_EXEMPLARS
         yx_px = _exemplars(field, transfer, noise, search, diameter_px=diameter_px, fewest=fewest)
         if not len(yx_px):
-            return None
+            return search
         search = Search.of(field, yx_px, diameter_px=diameter_px)
         transfer = matched_filter(field.rings, search.template, blur_px=_BLURS[0] * diameter_px)
         noise = search.template.noise
