@@ -130,7 +130,8 @@ def test_decoys_explain_little_where_particles_are_and_as_much_as_noise_where_no
     assert search is not None
     decoys = search_inverted(field, search), search_scrambled(field, search)
     assert is_more_than_noise(search, *decoys)
-    assert not is_more_than_noise(search, Search(search.template, search.yx_px, 20.0, cost=search.cost))
+    assert not is_more_than_noise(search, Search(search.template, search.yx_px, 20.0, cost=search.cost), None)
+    assert not is_more_than_noise(Search(search.template, search.yx_px, 20.0, cost=-150.0), None, None)
     noise = _field(np.random.default_rng(1).normal(size=(300, 300)))
     nothing = search_size(noise, diameter_px=20)
     assert nothing is not None

@@ -227,14 +227,17 @@ def search_scrambled(field: Field, search: Search) -> Search | None:
     return None if found is None else refine_search(scrambled, found)
 
 
-def is_more_than_noise(search: Search, *decoys: Search | None) -> bool:
+def is_more_than_noise(search: Search, inverted: Search | None, scrambled: Search | None) -> bool:
     """Tell whether the particles are bright and explain the micrograph far better than what was found where there is none."""
     radius = 0.5 * np.arange(len(search.template.profile))
     inside = radius <= 0.5 * search.diameter_px
     bright = float(np.sum((search.template.profile * radius)[inside])) > 0
-    return bright and search.cost < _FAR_BETTER * decoy_cost(*decoys) - _LEAST_GAIN
+    return bright and search.cost < _FAR_BETTER * decoy_cost(inverted, scrambled) - _LEAST_GAIN
 
 
-def decoy_cost(*decoys: Search | None) -> float:
-    """Return the lowest cost of the decoys, at most 0."""
-    return min(0.0, *(0.0 if decoy is None else decoy.cost for decoy in decoys))
+def decoy_cost(inverted: Search | None, scrambled: Search | None) -> float:
+    """Return the lower cost of the decoys, at most 0.
+
+    Where particles crowd there may be no room for inverted ones; where there is none for scrambled ones, chance may explain much.
+    """
+    return min(0.0 if inverted is None else inverted.cost, -_LEAST_GAIN if scrambled is None else scrambled.cost, 0.0)
