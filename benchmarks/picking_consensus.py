@@ -18,9 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import imagecodecs
 import numpy as np
-from scipy import ndimage
 
 from icestream.algorithms.particles.pick_blob import pick_particles_2d
 from icestream.flow import Exposure, InputNames
@@ -32,7 +30,16 @@ from icestream.records import Acquisition, Micrograph, PickerQuality, Picks
 from icestream.steps.picking.consensus import PickConsensusParams, find_pick_consensus
 from icestream.steps.picking.picker_quality import LearnPickerQuality, PickerQualityParams
 from icestream.testing.context import StepBench
-from picking_f1 import DIAMETER_ANG, PIXEL_SIZE_ANG, SEARCH_ANG, load, pick_with_relion
+from picking_f1 import (
+    DIAMETER_ANG,
+    DISC_RADIUS_PX,
+    PIXEL_SIZE_ANG,
+    PROGRAMS,
+    SEARCH_ANG,
+    load,
+    pick_with_relion,
+    read_mask,
+)
 from repic_rule import choose_cliques
 
 KINDS: dict[str, tuple[tuple[float, float], ...]] = {
@@ -45,7 +52,6 @@ KINDS: dict[str, tuple[tuple[float, float], ...]] = {
 }
 """Recall of each picker, and the probability that it sees a false place, of which there are half as many as particles."""
 N_MICROGRAPHS, N_PARTICLES, SIDE_PX, DIAMETER_PX = 12, 150, 3000.0, 100.0
-DISC_RADIUS_PX = 54.0
 
 Found = tuple[np.ndarray, np.ndarray]
 """Positions ``(n, 2)`` and scores ``(n,)``."""
@@ -170,22 +176,6 @@ def simulate(first: int, seeds: int) -> dict[str, Any]:
     return told
 
 
-def read_mask(path: Path) -> np.ndarray:
-    """Centres ``(n, 2)`` of the discs of a mask, rows counted from the bottom as in the coordinates."""
-    mask = imagecodecs.png_decode(path.read_bytes())
-    mask = (mask if mask.ndim == 2 else mask[..., 0])[::-1] > 0
-    cores, n_discs = ndimage.label(ndimage.distance_transform_edt(mask) > DISC_RADIUS_PX - 7)
-    return np.array(ndimage.center_of_mass(cores, cores, range(1, n_discs + 1)))
-
-
-PROGRAMS = {
-    "casspper": ("cassper_star", ".star"),
-    "cryolo": ("cryolo_casspper_repo", ".star"),
-    "gautomatch": ("gautomatch_star", ".star"),
-    "cryolo_repic": ("repic_cryolo_box", ".box"),
-    "deeppicker": ("repic_deeppicker_box", ".box"),
-    "topaz": ("repic_topaz_box", ".box"),
-}
 SETS = (
     ("cryolo_repic", "deeppicker", "topaz"),
     ("casspper", "cryolo", "gautomatch"),

@@ -4,7 +4,7 @@ from picking_truth import draw_micrograph, f1_score
 from scipy import ndimage
 
 from icestream.algorithms.matched_picker.centring import centre_particles, clean_heights
-from icestream.algorithms.matched_picker.decoys import NoisePeaks, judge_peaks, without_lobes
+from icestream.algorithms.matched_picker.decoys import NoisePeaks, judge_peaks
 from icestream.algorithms.matched_picker.diameter import find_diameter_2d, pool_diameters
 from icestream.algorithms.matched_picker.pick import pick_particles_2d
 from icestream.algorithms.matched_picker.radial_template import blob_filter, learn_template, matched_filter, place_points
@@ -324,12 +324,6 @@ def test_a_gap_between_particles_is_no_particle_though_it_is_no_noise() -> None:
     noise = NoisePeaks(0.5 * _gauss_peaks(1000, 0), expected=300.0, inverted=np.zeros(0))
     judged = judge_peaks(score, noise, false_discovery_rate=0.05)
     assert 145 <= np.count_nonzero(score >= judged.height) <= 150
-
-
-def test_a_side_lobe_is_no_decoy() -> None:
-    peaks, heights = np.array([[50.0, 50.0], [10.0, 10.0]]), np.array([5.0, 1.0])
-    lobes, lobe_heights = np.array([[50.0, 58.0], [90.0, 90.0], [10.0, 12.0]]), np.array([3.0, 2.5, 2.0])
-    assert without_lobes(lobes, lobe_heights, peaks, heights, reach_px=10).tolist() == [2.5, 2.0]
 
 
 def test_the_diameter_that_most_micrographs_show_is_taken() -> None:

@@ -8,9 +8,6 @@ from icestream.algorithms.fourier import Image
 from icestream.algorithms.matched_picker.radial_template import RadialTemplate, learn_template, matched_filter, radial_profile
 from icestream.algorithms.matched_picker.rings import Field, PerRing, low_pass
 
-MOST_EXEMPLARS = 400
-"""A template is learned from at most so many particles."""
-
 _ROUNDS, _BLUR, _LAST_BLUR = 3, 0.2, 0.05  # diameters
 _FURTHEST = 0.3
 _HEARD = 1.8
@@ -24,7 +21,7 @@ def centre_particles(field: Field, yx_px: NDArray[np.float64], *, diameter_px: f
     particles are moved to its tops, and a template of what is then centred gives the next response.
     """
     for round_ in range(_ROUNDS + 1 if len(yx_px) else 0):
-        template = learn_template(field, yx_px[:MOST_EXEMPLARS], diameter_px=1.1 * diameter_px)
+        template = learn_template(field, yx_px, diameter_px=1.1 * diameter_px)
         if round_ < _ROUNDS:
             transfer = template.transfer * low_pass(field.rings, sigma_px=_BLUR * diameter_px)
         else:
@@ -49,17 +46,22 @@ def clean_heights(
         ``(n, 2)`` and ``(n,)``: the peaks.
     """
     radius, heard = radial_profile(field.rings, transfer * template.transfer, radius_px=_HEARD * diameter_px)
-    near = cKDTree(yx_px).query_ball_point(yx_px, _HEARD * diameter_px)
-    cleaned = height.copy()
-    waiting = height.copy()
+    pairs = cKDTree(yx_px).query_pairs(_HEARD * diameter_px, output_type="ndarray")
+    own, other = np.concatenate([pairs, pairs[:, ::-1]]).T
+    order = np.argsort(own, kind="stable")
+    own, other = own[order], other[order]
+    share = np.interp(np.hypot(*(yx_px[own] - yx_px[other]).T), radius, heard / heard[0])
+    first = np.searchsorted(own, np.arange(len(height) + 1))
+    cleaned, waiting = height.copy(), height.copy()
     for _ in range(len(height)):
         best = int(np.argmax(waiting))
         waiting[best] = -np.inf
-        others = np.array([index for index in near[best] if waiting[index] > -np.inf], dtype=np.int64)
-        if cleaned[best] <= 0 or not len(others):
+        if cleaned[best] <= 0:
             continue
-        distance = np.hypot(*(yx_px[others] - yx_px[best]).T)
-        cleaned[others] -= cleaned[best] * np.interp(distance, radius, heard) / heard[0]
+        others = other[first[best] : first[best + 1]]
+        later = waiting[others] > -np.inf
+        others = others[later]
+        cleaned[others] -= cleaned[best] * share[first[best] : first[best + 1]][later]
         waiting[others] = cleaned[others]
     return cleaned
 

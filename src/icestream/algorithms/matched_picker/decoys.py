@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
-from scipy.spatial import cKDTree
+
+from icestream.algorithms.particles.noise import expected_above
 
 Heights = NDArray[np.float64]
 
-_TAIL = 20
-"""So many of the highest decoys are replaced by the tail that Gaussian noise has."""
 _BULK = (0.5, 0.75, 0.9, 0.97)
 _FEWEST = 8
 """Inverted decoys above a quantile that is compared."""
@@ -25,7 +24,7 @@ _LEAST_FREE = 0.1
 _NEIGHBOURS = 6
 _CHANCE = 0.003
 _DOUBT = 1.5
-_CUTS, _FEWEST_TO_CUT, _STRAGGLING, _OF_THE_BEST = 5, 20, 2.8, 0.4
+_CUTS, _FEWEST_TO_CUT, _STRAGGLING, _OF_THE_BEST = 5, 20, 3.5, 0.4
 
 
 @dataclass(frozen=True)
@@ -50,20 +49,10 @@ class NoisePeaks:
     stretch: float = 1.0
 
     def above(self, height: Heights) -> Heights:
-        """Return how many peaks of a micrograph without particles are expected to be at least so high.
-
-        Above the 20 highest decoys the number falls as ``z exp(-z² / 2)``, as that of the peaks of Gaussian noise does (Adler
-        1981, The Geometry of Random Fields, ch. 6).
-        """
-        level = np.asarray(height, dtype=np.float64) / self.stretch
+        """Return how many peaks of a micrograph without particles are expected to be at least so high."""
         if not len(self.heights):
-            return np.zeros(level.shape)
-        anchor_index = min(_TAIL, len(self.heights)) - 1
-        anchor = max(float(self.heights[anchor_index]), 1.0)
-        counted = len(self.heights) - np.searchsorted(self.heights[::-1], level, side="left")
-        beyond = np.maximum(level, anchor)
-        tail = (anchor_index + 1) * (beyond / anchor) * np.exp(-0.5 * (beyond**2 - anchor**2))
-        chance = self.expected / len(self.heights) * np.where(level > anchor, tail, counted)
+            return np.zeros(np.shape(height))
+        chance = self.expected / len(self.heights) * expected_above(np.asarray(height) / self.stretch, self.heights)
         found = len(self.inverted) - np.searchsorted(self.inverted[::-1], height, side="left")
         above: Heights = np.maximum(chance, found - 1 - _DOUBT * np.sqrt(found))
         return above
@@ -75,28 +64,6 @@ class NoisePeaks:
             if len(self.heights) and len(inverted) * (1 - share) >= _FEWEST:
                 stretch = max(stretch, float(np.quantile(inverted, share) / np.quantile(self.heights, share)))
         return NoisePeaks(self.heights, self.expected, self.inverted, self.stretch * stretch)
-
-
-def without_lobes(
-    yx_px: NDArray[np.float64], height: Heights, rival_yx_px: NDArray[np.float64], rival: Heights, *, reach_px: float
-) -> Heights:
-    """Return the heights of the decoys that have no higher peak within ``reach_px``: ``(k,)``, descending.
-
-    A decoy beside a particle is the particle's own side lobe and says nothing about noise.
-
-    Parameters
-    ----------
-    yx_px, height
-        ``(n, 2)`` and ``(n,)``, descending: the decoys.
-    rival_yx_px, rival
-        ``(m, 2)`` and ``(m,)``, descending: the peaks.
-    """
-    if not len(height) or not len(rival):
-        return height
-    near = cKDTree(rival_yx_px).query_ball_point(yx_px, reach_px)
-    strongest = np.array([rival[min(indices)] if indices else -np.inf for indices in near])
-    alone: Heights = height[height > strongest]
-    return alone
 
 
 @dataclass(frozen=True)
@@ -148,8 +115,7 @@ def _cut_stragglers(score: Heights, accepted: int) -> int:
     """Return how many peaks are left without those that are far below the others, though above the noise.
 
     Gaps between particles, and what is left of the background, are no noise either. How much particles differ is taken from the
-    upper half. Where the peaks are cut off by the noise, nothing
-    can be said about that, and all are left.
+    upper half. Where the peaks are cut off by the noise, nothing can be said about that, and all are left.
     """
     if accepted < _FEWEST_TO_CUT:
         return accepted

@@ -6,12 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.algorithms.fourier import Image
-from icestream.algorithms.matched_picker.pick import (
+from icestream.algorithms.matched_picker.search import (
+    LARGEST_SIZE,
+    LEAST_SIZE,
+    decoy_cost,
     find_size,
     is_more_than_noise,
     refine_search,
     search_inverted,
-    sizes_to_try,
+    search_scrambled,
+    sizes_between,
 )
 from icestream.algorithms.matched_picker.view import is_smeared, view_micrograph_2d
 
@@ -56,14 +60,14 @@ def find_diameter_2d(image: Image, *, smallest_px: float, largest_px: float) -> 
     found: list[FoundDiameter] = []
     for middle_px in middles:
         view = view_micrograph_2d(image, diameter_px=float(middle_px))
-        search = find_size(view.clear, tuple(sizes_to_try(view.diameter_px, view.diameter_px)))
+        within_px = (LEAST_SIZE * view.diameter_px, LARGEST_SIZE * view.diameter_px)
+        search = find_size(view.clear, tuple(sizes_between(*within_px)), within_px=within_px)
         if search is None or is_smeared(view.clear, diameter_px=view.diameter_px):
             continue
-        inverted = search_inverted(view.clear, search)
         refined = refine_search(view.clear, search)
-        if is_more_than_noise(refined, inverted):
-            decoy = 0.0 if inverted is None else min(inverted.template.cost, 0.0)
-            found.append(FoundDiameter(search.diameter_px * view.scale, decoy - refined.template.cost))
+        decoys = search_inverted(view.clear, refined), search_scrambled(view.clear, refined)
+        if is_more_than_noise(refined, *decoys):
+            found.append(FoundDiameter(search.diameter_px * view.scale, decoy_cost(*decoys) - refined.cost))
     return max(found, key=_gain_of, default=None)
 
 

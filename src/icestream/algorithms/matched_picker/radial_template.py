@@ -21,10 +21,6 @@ _PRIOR = 0.05
 _LEAST_NOISE = 0.05
 _TAPER = 0.3  # diameters
 _STEP_PX = 0.5
-_NATS_PER_PLACE = 6.0
-"""As much as a peak of noise explains that is found as one of many."""
-_OVER_EDGE, _WITH_STEEPNESS, _STEEPNESS = 3.2, -0.12, (0.4, 4.0)
-_SOLID, _WITH_HOLLOWNESS = 0.6, -0.5
 
 
 @dataclass(frozen=True)
@@ -59,26 +55,6 @@ class RadialTemplate:
         rise, fall = self.profile[last], self.profile[last + 1]
         return float(_STEP_PX * (last + rise / (rise - fall)))
 
-    @property
-    def diameter_px(self) -> float:
-        """Diameter of the sphere that holds the particle; 0 where the profile has no edge.
-
-        It is about three times the radius of the edge, less where the edge is steep or the particle hollow: the views of a round
-        particle all end at the same radius, those of another do not. The numbers are fitted to simulated particles.
-        """
-        edge_px = self.edge_px
-        if edge_px == 0:
-            return 0.0
-        index = edge_px / _STEP_PX
-        fall = float(np.interp([index - 1, index + 1], np.arange(len(self.profile)), self.profile) @ [0.5, -0.5])
-        steepness = fall * index / float(self.profile[: int(index) + 1].max())
-        inside = np.clip(self.profile[: int(index) + 1], 0, None) * np.arange(int(index) + 1)
-        hollow = float(np.sum(inside * np.arange(len(inside))) / max(float(np.sum(inside)) * index, 1e-30))
-        form = (
-            max(hollow / _SOLID, 1.0) ** _WITH_HOLLOWNESS * min(max(steepness, _STEEPNESS[0]), _STEEPNESS[1]) ** _WITH_STEEPNESS
-        )
-        return float(_OVER_EDGE * edge_px * form)
-
 
 def place_points(shape: tuple[int, int], yx_px: NDArray[np.float64]) -> Spectrum:
     """Return the half spectrum of an image that is 1 at each point, shared by the four pixels around it."""
@@ -105,7 +81,7 @@ def learn_template(field: Field, yx_px: NDArray[np.float64], *, diameter_px: flo
     left = rings.mean(np.abs(field.spectrum - places * rings.spread(transfer)) ** 2)
     noise = smooth_rings(np.maximum(left, _LEAST_NOISE * field.power))
     gain = 0.5 * float(np.sum(rings.count * np.log(noise / field.power)))
-    return RadialTemplate(transfer, noise, profile, gain + _NATS_PER_PLACE * len(yx_px))
+    return RadialTemplate(transfer, noise, profile, gain)
 
 
 @lru_cache(maxsize=16)

@@ -58,12 +58,15 @@ def flatten_2d(small: Image, *, diameter_px: float, masked: NDArray[np.bool_]) -
 
 def draw_noise_2d(flat: NDArray[np.float32], *, seed: int) -> NDArray[np.float32]:
     """Draw noise with the ring spectrum of a flat micrograph: ``(h, w)``."""
-    height, width = flat.shape
-    power = ring_power_2d(fft.rfft2(flat), width=width)
-    noise = fft.rfft2(np.random.default_rng(seed).standard_normal(flat.shape, dtype=np.float32))
-    drawn = fft.irfft2(noise * np.sqrt(power / (height * width)), s=flat.shape)
-    noisy: NDArray[np.float32] = drawn.astype(np.float32)
-    return noisy
+    power = ring_power_2d(fft.rfft2(flat), width=flat.shape[1])
+    return filter_white_2d(np.sqrt(power / flat.size), flat.shape, np.random.default_rng(seed))
+
+
+def filter_white_2d(transfer: NDArray[np.float32], shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Draw white noise ``(h, w)`` with a standard deviation of 1 and multiply its half spectrum by ``transfer``."""
+    white = fft.rfft2(rng.standard_normal(shape, dtype=np.float32))
+    noise: NDArray[np.float32] = fft.irfft2(white * transfer, s=shape).astype(np.float32)
+    return noise
 
 
 def lowest_score(

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from icestream.algorithms.fourier import Image
@@ -33,17 +32,26 @@ def find_peaks_2d(
     yx_px, height
         ``(n, 2)``, refined to a fraction of a pixel by a parabola along each axis, and ``(n,)``.
     """
-    maxima = ndimage.maximum_filter(response, size=3, mode="nearest") == response  # (h, w)
-    maxima &= ndimage.minimum_filter(response, size=3, mode="nearest") < response  # a plateau has no peak
-    if allowed is not None:
-        maxima &= allowed
-    maxima &= response > above
-    rows, columns = np.nonzero(maxima)
+    rows, columns = _local_maxima(response, response > above if allowed is None else allowed & (response > above))
     order = np.argsort(-response[rows, columns], kind="stable")
     whole = np.stack([rows[order], columns[order]], axis=1)  # (m, 2)
     kept = whole[suppress_neighbours(whole, min_distance_px=min_distance_px)]  # (n, 2)
     height = np.asarray(response, dtype=np.float64)[kept[:, 0], kept[:, 1]]  # (n,)
     return kept + _parabola_offset(response, kept), height
+
+
+def _local_maxima(response: Image, candidates: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return rows and columns of the candidates ``(h, w)`` that no neighbour is above, and at least one below."""
+    rows, columns = np.nonzero(candidates)
+    padded = np.pad(response, 1, mode="edge")
+    is_higher = np.zeros(len(rows), dtype=bool)
+    for down in (0, 1, 2):
+        for right in (0, 1, 2):
+            near, middle = padded[rows + down, columns + right], response[rows, columns]
+            highest = near <= middle
+            is_higher = (is_higher | (near < middle))[highest]
+            rows, columns = rows[highest], columns[highest]
+    return rows[is_higher], columns[is_higher]  # a plateau has no peak
 
 
 def climb_2d(response: Image, yx_px: NDArray[np.float64], *, reach_px: float) -> NDArray[np.float64]:
@@ -81,11 +89,16 @@ def suppress_neighbours(yx_px: NDArray[Any], *, min_distance_px: float) -> NDArr
     keep = np.ones(len(yx_px), dtype=bool)
     if len(yx_px) < 2 or min_distance_px <= 0:
         return keep
-    tree = cKDTree(yx_px)
-    for index in range(len(yx_px)):
-        if keep[index]:
-            near = np.asarray(tree.query_ball_point(yx_px[index], min_distance_px * (1 - 1e-9)))
-            keep[near[near > index]] = False
+    pairs = cKDTree(yx_px).query_pairs(min_distance_px * (1 - 1e-9), output_type="ndarray")  # (m, 2), the earlier first
+    undecided = np.ones(len(yx_px), dtype=bool)
+    keep[:] = False
+    while undecided.any():
+        first = undecided.copy()
+        first[pairs[:, 1]] = False
+        keep |= first
+        undecided &= ~first
+        undecided[pairs[first[pairs[:, 0]], 1]] = False
+        pairs = pairs[undecided[pairs].all(axis=1)]
     return keep
 
 

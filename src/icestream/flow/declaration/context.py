@@ -169,6 +169,12 @@ class Progress:
     released: bool = False
     batches: int = 0
 
+    def wait_for(self, target: int, counted: str) -> "Verdict":
+        """Hold on until so many exposures are waiting, or no more come; ``counted`` is what people call them, as in "movies"."""
+        if self.stream_closed or self.waiting >= target:
+            return keep()
+        return wait(f"{self.waiting} of {target} {counted}")
+
 
 @dataclass(frozen=True)
 class Verdict:

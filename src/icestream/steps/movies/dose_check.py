@@ -19,7 +19,6 @@ from icestream.flow import (
     keep,
     reject,
     step,
-    wait,
 )
 from icestream.io.movie import open_movie
 from icestream.records import Acquisition, DoseReference, Movie, MovieDose, MovieShape, Record
@@ -143,9 +142,7 @@ class DoseReferences(Accumulator[DoseReferenceState, DoseReference]):
     def when(self, progress: Progress, params: DoseReferenceParams) -> Verdict:
         """Wait for the first ``n_samples`` movies, then for whole windows, or the end."""
         target = params.window if progress.passed else params.n_samples
-        if progress.stream_closed or progress.waiting >= target:
-            return keep()
-        return wait(f"{progress.waiting} of {target} movies")
+        return progress.wait_for(target, "movies")
 
     def start(self, params: DoseReferenceParams, ctx: Context) -> DoseReferenceState:
         """Return the state before the first movie."""

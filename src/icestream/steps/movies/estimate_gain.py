@@ -21,7 +21,7 @@ from icestream.algorithms.gain.shrink import measure_reliability, shrink_gain_2d
 from icestream.algorithms.motion.frames import check_counts, sum_raw_frames
 from icestream.algorithms.namespaces import to_numpy
 from icestream.errors import IcestreamError, ItemError
-from icestream.flow import Accumulator, Context, Exposure, Field, Params, Progress, Update, Verdict, before, keep, step, wait
+from icestream.flow import Accumulator, Context, Exposure, Field, Params, Progress, Update, Verdict, before, step
 from icestream.io.gain import read_gain
 from icestream.io.image import write_mrc
 from icestream.io.movie import open_movie
@@ -100,9 +100,7 @@ class EstimateGain(Accumulator[EstimateGainState, GainReference]):
     def when(self, progress: Progress, params: EstimateGainParams) -> Verdict:
         """Wait for the first movies, then for whole portions, or the end."""
         target = params.update_movies if progress.passed else params.first_movies
-        if progress.stream_closed or progress.waiting >= target:
-            return keep()
-        return wait(f"{progress.waiting} of {target} movies")
+        return progress.wait_for(target, "movies")
 
     def start(self, params: EstimateGainParams, ctx: Context) -> EstimateGainState:
         """Return the state before the first movie."""

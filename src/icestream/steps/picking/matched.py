@@ -46,7 +46,7 @@ class PickMatchedParams(Params):
 
 @step.map(
     "pick_matched",
-    version=1,
+    version=2,
     reads=("pixel_size_ang",),
     memory_gb=2.0,
     method=Method(

@@ -16,7 +16,7 @@ from icestream.algorithms.particles.consensus_model import (
     weigh_candidates,
 )
 from icestream.errors import ItemError
-from icestream.flow import Accumulator, Context, Exposure, Params, Progress, Update, Verdict, keep, step, wait
+from icestream.flow import Accumulator, Context, Exposure, Params, Progress, Update, Verdict, step, wait
 from icestream.io.picks import parents_table
 from icestream.records import LearntPicker, PickerQuality, Picks, Record
 from icestream.steps.picking.consensus import N_CLASSES, classify_scores
@@ -63,9 +63,7 @@ class LearnPickerQuality(Accumulator[PickerQualityState, PickerQuality]):
     def when(self, progress: Progress, params: PickerQualityParams) -> Verdict:
         """Wait for the first micrographs, then for whole portions, or the end."""
         target = params.update_micrographs if progress.passed else params.first_micrographs
-        if progress.stream_closed or progress.waiting >= target:
-            return keep()
-        return wait(f"{progress.waiting} of {target} micrographs")
+        return progress.wait_for(target, "micrographs")
 
     def start(self, params: PickerQualityParams, ctx: Context) -> PickerQualityState:
         """Return the state before the first micrograph."""

@@ -7,7 +7,7 @@ import numpy as np
 from icestream.algorithms.matched_picker.diameter import find_diameter_2d, pool_diameters
 from icestream.algorithms.particles.extract import good_box_px
 from icestream.errors import ItemError
-from icestream.flow import Accumulator, Context, Exposure, Field, Params, Progress, Update, Verdict, keep, step, wait
+from icestream.flow import Accumulator, Context, Exposure, Field, Params, Progress, Update, Verdict, step, wait
 from icestream.io.image import read_image
 from icestream.records import Acquisition, MeasuredDiameter, Method, Micrograph, ParticleSize, Record, Text
 from icestream.units import Angstrom
@@ -39,7 +39,7 @@ class ParticleSizeState(Record):
 
 @step.accumulate(
     "particle_size",
-    version=1,
+    version=2,
     reads=("pixel_size_ang",),
     memory_gb=2.0,
     method=Method(
@@ -59,9 +59,7 @@ class FindParticleSize(Accumulator[ParticleSizeState, ParticleSize]):
     def when(self, progress: Progress, params: ParticleSizeParams) -> Verdict:
         """Wait for the first micrographs, then for whole portions, or the end."""
         target = params.update_micrographs if progress.passed else params.first_micrographs
-        if progress.stream_closed or progress.waiting >= target:
-            return keep()
-        return wait(f"{progress.waiting} of {target} micrographs")
+        return progress.wait_for(target, "micrographs")
 
     def start(self, params: ParticleSizeParams, ctx: Context) -> ParticleSizeState:
         """Return the state before the first micrograph."""

@@ -12,7 +12,7 @@ from icestream.algorithms.trained_picker.filters import Filters
 from icestream.algorithms.trained_picker.model import Labelled, Model, train_model
 from icestream.algorithms.trained_picker.trial import calibrate, try_model
 from icestream.errors import ItemError
-from icestream.flow import Accumulator, Context, Exposure, Field, Params, Progress, Update, Verdict, keep, step, wait
+from icestream.flow import Accumulator, Context, Exposure, Field, Params, Progress, Update, Verdict, step
 from icestream.io.blocks import from_block
 from icestream.io.image import read_image
 from icestream.io.preview import write_mosaic
@@ -90,9 +90,7 @@ class TrainPicker(Accumulator[TrainPickerState, PickerModel]):
     def when(self, progress: Progress, params: TrainPickerParams) -> Verdict:
         """Train at ``first_micrographs``, at each doubling, and when the stream has closed."""
         target = max(progress.passed, params.first_micrographs)
-        if progress.stream_closed or progress.waiting >= target:
-            return keep()
-        return wait(f"{progress.waiting} of {target} micrographs")
+        return progress.wait_for(target, "micrographs")
 
     def start(self, params: TrainPickerParams, ctx: Context) -> TrainPickerState:
         """Return the state before the first micrograph."""
