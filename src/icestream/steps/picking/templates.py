@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.algorithms.particles.templates import choose_different, prepare_templates_2d, project_views
+from icestream.algorithms.template_picker.templates import choose_different, prepare_templates_2d, project_views
 from icestream.errors import FileFormatError, ItemError
 from icestream.flow import Context, Field, Foreseen, Params, SourceContext, Watch, step
 from icestream.io.image import image_header, read_stack, write_mrc
