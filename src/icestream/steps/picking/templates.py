@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from icestream.algorithms.classes.ranking import GENEROUS
 from icestream.algorithms.template_picker.templates import choose_different, prepare_templates_2d, project_views
 from icestream.errors import FileFormatError, ItemError
 from icestream.flow import Context, Field, Foreseen, Params, SourceContext, Watch, step
@@ -80,7 +81,9 @@ class MakeTemplatesParams(Params):
 
     diameter_ang: Angstrom = Field(gt=0, description="Diameter of the particle, and of the round mask on the templates")
     classes: list[int] | None = Field(
-        None, description="Ids of the 2D classes to use; unset: those with at least a quarter of an equal share of the particles"
+        None,
+        description="Ids of the 2D classes to use; unset: those with at least a quarter of an equal share of the particles and a "
+        "score of at least 0.2",
     )
     most: int = Field(48, ge=1, le=200, description="Most templates; time grows with their number")
     alike: float = Field(
@@ -146,7 +149,9 @@ def _read_classes(
     if unknown:
         raise ItemError(f"there is no class {unknown[0]}; there are {', '.join(map(str, sorted(averages)))}")
     least = _LEAST_SHARE * classes.count / max(len(averages), 1)
-    wanted = params.classes if params.classes is not None else [key for key, (_, n) in averages.items() if n and n >= least]
+    populous = [one for one in classes.classes if one.count and one.count >= least]
+    whole = [one for one in populous if one.score is None or one.score >= GENEROUS] or populous
+    wanted = params.classes if params.classes is not None else [one.id for one in whole]
     wanted = sorted(wanted, key=lambda key: -averages[key][1])
     path = ctx.path(classes.stack)
     pixel_ang = image_header(path).pixel_size_ang
