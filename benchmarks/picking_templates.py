@@ -244,7 +244,10 @@ def pick_with_topaz(shots: list[Shot], topaz: Path, session: Session) -> list[Pl
     radius = max(int(0.25 * session.diameter_ang / pixel_ang / factor), 1)
     small = [str(work / Path(name).name) for name in inputs]
     told = subprocess.run(
-        [topaz, "extract", "-d", "-1", "-r", str(radius), "-t", "0", "-j", "1", *small], check=True, capture_output=True, text=True
+        [topaz, "extract", "-d", "-1", "-r", str(radius), "-t", "0", "-j", "1", *small],
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
     rows = [line.split("\t") for line in told.splitlines()[1:]]
     return [

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, ndimage
+from scipy import ndimage
 
 from icestream.algorithms.fourier import frequency_radius_2d
 from icestream.algorithms.particles.noise import Transfer

@@ -29,7 +29,7 @@ from icestream.algorithms.template_picker.search import Filtered, Matches, Padde
 
 _FIRST_LOOK = 0.15  # part of the energy of the eigenimages that the first look may lose
 _SURELY = 4.5  # standard deviations of noise
-_FEWEST, _MOST = 0.2, 0.6  # of the particles for which there is room
+_FEWEST, _FEWEST_SHARE, _MOST = 10, 0.03, 0.6  # clear matches; and as parts of the particles for which there is room
 _BESIDE = 0.6  # diameters about a match in which there are no decoys
 _UNLIKE = 6.0  # robust standard deviations of the local mean of what is left
 _NOISE_DIAMETERS = 14  # side of the field of noise
@@ -164,7 +164,8 @@ def learn_imaging(
         found = search.find(filtered, min_distance_px=min_distance_px, allowed=allowed)[0]
         clear = found.take(slice(0, count_clear(found.score, view)))
         model = search.draw(micrograph, clear, undo(filtered, clear))
-        imaging = search.imaging.learn(micrograph.spectrum, model, micrograph.shape)
+        if len(clear.score):
+            imaging = search.imaging.learn(micrograph.spectrum, model, micrograph.shape)
         search = Search.of(eigenimages, imaging)
         rest = search.explain(micrograph, model)
     filtered = search.filter(micrograph, around=rest, allowed=allowed)
@@ -175,9 +176,10 @@ def learn_imaging(
 
 
 def count_clear(score: NDArray[np.float64], view: View) -> int:
-    """Return how many of the best matches are taken for particles while it is learned how these are imaged."""
+    """Return how many of the best matches are clear enough to learn from; none where noise may have made them."""
     room = np.count_nonzero(view.allowed) / view.diameter_px**2
-    return min(int(np.clip(np.count_nonzero(score >= _SURELY), _FEWEST * room, _MOST * room)), len(score))
+    clear = int(np.count_nonzero(score >= _SURELY))
+    return min(clear, int(_MOST * room)) if clear >= max(_FEWEST, _FEWEST_SHARE * room) else 0
 
 
 def undo(filtered: Filtered, matches: Matches) -> NDArray[np.float64]:
@@ -186,9 +188,7 @@ def undo(filtered: Filtered, matches: Matches) -> NDArray[np.float64]:
     return raw
 
 
-def find_apart(
-    search: Search, view: View, clear: Matches, rest: Padded, *, min_distance_px: float
-) -> tuple[Matches, Matches]:
+def find_apart(search: Search, view: View, clear: Matches, rest: Padded, *, min_distance_px: float) -> tuple[Matches, Matches]:
     """Look once more where the clear matches were taken out, and score each match without all others; the best first.
 
     So particles are found that were hidden beside clearer ones. Also return what inverted templates find, ``score`` of ``clear``
@@ -230,9 +230,7 @@ def is_unlike(rest: Padded, yx_px: NDArray[np.float64], view: View) -> NDArray[n
     return unlike
 
 
-def draw_decoys(
-    search: Search, view: View, found: Matches, inverted: Matches, *, min_distance_px: float, seed: int
-) -> Decoys:
+def draw_decoys(search: Search, view: View, found: Matches, inverted: Matches, *, min_distance_px: float, seed: int) -> Decoys:
     """Find what the templates see in noise, stretched as inverted templates see more or less between the particles."""
     side = 2 * fft.next_fast_len(int(0.5 * _NOISE_DIAMETERS * view.diameter_px), real=True)
     shape = (side, side)

@@ -168,9 +168,7 @@ class Search:
             matches.append(self.refine(filtered, 2 * near, contrast=contrast, min_distance_px=min_distance_px))
         return matches
 
-    def refine(
-        self, filtered: Filtered, yx_px: NDArray[np.float64], *, contrast: int = 1, min_distance_px: float
-    ) -> Matches:
+    def refine(self, filtered: Filtered, yx_px: NDArray[np.float64], *, contrast: int = 1, min_distance_px: float) -> Matches:
         """Score places exactly, move them by up to a pixel and a half, and keep the best that are not too close."""
         micrograph = filtered.micrograph
         middle = micrograph.place(yx_px)
