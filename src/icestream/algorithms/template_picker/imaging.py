@@ -50,7 +50,8 @@ class Imaging:
         """Return the transfer within the band of the particle: ``(h, w // 2 + 1)``."""
         frequency = frequency_radius_2d(*shape)
         passed = np.clip(frequency * (_LONGEST * self.diameter_px) - 0.5, 0.0, 1.0) * (frequency <= 0.5)
-        return (self.transfer(shape[0], shape[1], self.pixel_size_ang) * passed).astype(np.float32)
+        lens: NDArray[np.float32] = (self.transfer(shape[0], shape[1], self.pixel_size_ang) * passed).astype(np.float32)
+        return lens
 
     def signal(self, shape: tuple[int, int]) -> NDArray[np.float32]:
         """Return gain times lens: ``(h, w // 2 + 1)``."""
@@ -83,7 +84,8 @@ def spread_rings(values: NDArray[np.float64], shape: tuple[int, int]) -> NDArray
     low = np.minimum(at.astype(np.int32), len(values) - 2)
     share = np.minimum(at - low, np.float32(1.0))
     table = values.astype(np.float32)
-    return table[low] * (1 - share) + table[low + 1] * share
+    spread: NDArray[np.float32] = table[low] * (1 - share) + table[low + 1] * share
+    return spread
 
 
 def _gain_rings(values: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float64]:
@@ -93,7 +95,7 @@ def _gain_rings(values: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[
     share = np.minimum(at - low, 1.0)
     flat = values.ravel()
     total = np.bincount(low, flat * (1 - share), N_GAINS + 1) + np.bincount(low + 1, flat * share, N_GAINS + 1)
-    return total[:N_GAINS]
+    return total[:N_GAINS].astype(np.float64)
 
 
 def ring_power(spectrum: NDArray[np.complex64], shape: tuple[int, int]) -> NDArray[np.float64]:

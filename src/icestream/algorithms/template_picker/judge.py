@@ -30,8 +30,8 @@ class Decoys:
     def above(self, level: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return how many decoys are expected on a micrograph that reach each level: ``(m,)``.
 
-        Above the 20 highest their number falls as ``z exp(-z² / 2)``, as that of the maxima of Gaussian noise does (Adler 1981, The
-        Geometry of Random Fields, ch. 6), so that no single decoy decides.
+        Above the 20 highest their number falls as ``z exp(-z² / 2)``, as that of the maxima of Gaussian noise does (Adler 1981,
+        The Geometry of Random Fields, ch. 6), so that no single decoy decides.
         """
         if not len(self.score):
             return np.zeros(len(level))
@@ -45,8 +45,8 @@ class Decoys:
     def stretched_by(self, inverted: NDArray[np.float64], *, n_expected: float) -> "Decoys":
         """Stretch them as far as matches of inverted contrast, away from particles, are higher or lower than they.
 
-        The noise of a micrograph is not as random as it is drawn: crystals and edges reach higher, and where the spectrum still has
-        particles in it, what is between these reaches less high.
+        The noise of a micrograph is not as random as it is drawn: crystals and edges reach higher, and where the spectrum still
+        has particles in it, what is between these reaches less high.
 
         Parameters
         ----------
@@ -69,8 +69,8 @@ class Decoys:
 def find_probability(score: NDArray[np.float64], decoys: Decoys) -> NDArray[np.float64]:
     """Return how probably each score is more than noise: one minus the ratio of decoys to scores about it: ``(n,)``.
 
-    The ratio never falls as the score rises: it is the slope of the least concave majorant of how many decoys are expected above the
-    first, second, … score (Grenander 1956, Skand. Aktuarietidskr. 39, 125).
+    The ratio never rises with the score: it is the slope of the greatest convex minorant of how many decoys are expected above
+    the first, second, … score (Grenander 1956, Skand. Aktuarietidskr. 39, 125).
 
     Parameters
     ----------

@@ -2,14 +2,15 @@
 
 The score of a template ``T``, turned by ``g``, at a place is ``Re <Y, T_g> / |T|`` with ``Y = gain CTF X / N``: ``X`` is the
 micrograph, ``N`` the power of its noise, and the gain says how much of the template is seen in each ring of frequencies (see
-`imaging`). It is in standard deviations of noise (Turin 1960, IRE Trans. Inf. Theory 6, 311; in cryo-EM: Sigworth 2004, J. Struct.
-Biol. 145, 57). It is normalised locally where the micrograph without its particles varies more than usual, in the spirit of Roseman
-(2003), Ultramicroscopy 94, 225. As the CTF is with the image, the turned templates are the same for all exposures and are compressed
-together: the micrograph is correlated with a few dozen eigenimages, and scores are linear combinations of the results.
+`imaging`). It is in standard deviations of noise (Turin 1960, IRE Trans. Inf. Theory 6, 311; in cryo-EM: Sigworth 2004, J.
+Struct. Biol. 145, 57). It is normalised locally where the micrograph without its particles varies more than usual, in the
+spirit of Roseman (2003), Ultramicroscopy 94, 225. As the CTF is with the image, the turned templates are the same for all
+exposures and are compressed together: the micrograph is correlated with a few dozen eigenimages, and scores are linear
+combinations of the results.
 
-In the end each match is scored with the others taken out, so that neither the rings around a particle are picks nor do they hide its
-neighbours. How many matches are particles is decided by decoys: what the same templates find in drawn noise, as strong as what
-inverted templates find between the particles.
+In the end each match is scored with the others taken out, so that neither the rings around a particle are picks nor do they
+hide its neighbours. How many matches are particles is decided by decoys: what the same templates find in drawn noise, as strong
+as what inverted templates find between the particles.
 """
 
 from dataclasses import dataclass

@@ -285,7 +285,8 @@ def _local_mean_2d(values: NDArray[np.float32], allowed: NDArray[np.bool_], *, s
         fill = [(0, -side % _BLOCK) for side in image.shape]
         whole = np.pad(image, fill)
         tiled = whole.reshape(whole.shape[0] // _BLOCK, _BLOCK, whole.shape[1] // _BLOCK, _BLOCK).mean(axis=(1, 3))
-        return ndimage.gaussian_filter(tiled, sigma_px / _BLOCK, mode="constant", truncate=3.0)
+        smooth: NDArray[np.float32] = ndimage.gaussian_filter(tiled, sigma_px / _BLOCK, mode="constant", truncate=3.0)
+        return smooth
 
     weight = allowed.astype(np.float32)
     mean = blocks(values * weight) / np.maximum(blocks(weight), 1e-3)

@@ -35,8 +35,8 @@ class PickTemplateParams(Params):
         None,
         gt=0,
         lt=1,
-        description="Accepted fraction of false picks on each micrograph, where the threshold is unset; unset: that which balances "
-        "false picks against missed particles (best expected F1)",
+        description="Accepted fraction of false picks on each micrograph, where the threshold is unset; unset: that which "
+        "balances false picks against missed particles (best expected F1)",
     )
     max_picks: int | None = Field(None, ge=1, description="Keep at most this many, those with the best scores; unset: all")
     min_distance_ang: Angstrom | None = Field(None, gt=0, description="Smallest distance of two picks; unset: half the diameter")
@@ -76,13 +76,17 @@ def pick_templates(
         false_discovery_rate=params.false_fraction,
         threshold=params.threshold,
     )
-    return record_picks(
+    picks = record_picks(
         found.yx_px,
         found.probability,
         diameter_ang=templates.diameter_ang,
         reference=templates.stack,
         max_picks=params.max_picks,
     )
+    if not picks.count:
+        return picks
+    false_share = float(1 - found.probability[: picks.count].mean())
+    return picks.model_copy(update={"threshold": float(found.score[picks.count - 1]), "expected_false": false_share})
 
 
 @lru_cache(maxsize=2)
