@@ -43,8 +43,9 @@ coverage: $(VENV)/.installed-test  ## Run the tests of `make test` and say which
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-docs: $(VENV)/.installed  ## Write docs/reference anew from the declarations in the source
+docs: $(VENV)/.installed-test  ## Write docs/reference and the dashboards anew from the declarations in the source
 	$(BIN)/python scripts/reference.py docs/reference
+	$(BIN)/python scripts/dashboards.py
 
 site: $(VENV)/.installed-docs  ## Build the documentation as a website in build/site; a dead link fails
 	$(BIN)/mkdocs build --strict
@@ -61,7 +62,7 @@ $(VENV)/.made: scripts/make-venv.sh
 # Until 0.1.0 the distribution was called icestream; where both are installed, the old one's list of steps would be read too.
 $(VENV)/.installed: $(VENV)/.made pyproject.toml constraints.txt
 	$(BIN)/python -m pip uninstall -qq --yes icestream
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[web]'
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed

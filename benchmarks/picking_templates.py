@@ -298,7 +298,7 @@ def classify(session: Session, shots: list[Shot], picked: list[Picks]) -> tuple[
     update = Classify2D().add(state, exposures, particles, acquisition=acquisition, params=params, ctx=session.bench)
     averages = Classify2D().emit(update.state, params, session.bench)
     session.bench.closing = False
-    session.bench.exposure = Exposure(f"{len(list(session.bench.folder.rglob('*_templates.mrcs'))):032x}", "templates")
+    session.bench.exposure = Exposure(f"{len(list(session.bench.folder.rglob('*_templates.mrcs'))):08x}{0:024x}", "templates")
     templates = make_templates(averages, None, MakeTemplatesParams(diameter_ang=session.diameter_ang), session.bench)
     least = 0.25 * averages.count / len(averages.classes)
     kept = [one.id for one in averages.classes if one.count >= least and (one.score is None or one.score >= GENEROUS)]

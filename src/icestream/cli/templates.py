@@ -66,7 +66,8 @@ def _show(found: "FoundTemplate", template: "Template") -> None:
         asked.add_row(name, escape(one.label), escape(describe_allowed(one)), escape(needed), one.env or "")
     steps = make_table("step", "type", "inputs from", title="Steps")
     for name, spec in template.steps.items():
-        reads = ", ".join(str(target) for target in spec.inputs.values())
+        targets = [group if isinstance(group, list) else [group] for group in spec.inputs.values()]
+        reads = ", ".join(str(target) for group in targets for target in group)
         said = "; ".join(f"{key.replace('_', ' ')} {placeholder}" for key, placeholder in spec.conditions.items())
         note = f"{reads} ({said})" if said else reads
         steps.add_row(name, spec.use, escape(note))

@@ -9,9 +9,10 @@ import psutil
 from sqlalchemy import Connection, func, select
 
 from icestream.flow.scheduling import TAKEN
-from icestream.flow.storage import Session, columns_there, is_alive, outcome_rowid, read_runner_row, schema
+from icestream.flow.storage import Session, columns_there, is_alive, read_runner_row, schema
 from icestream.observe.answers import Arrivals, Counts, Marks, Overview, Pace, RunnerState, StepSummary
 from icestream.observe.catalog import Catalog, read_catalog
+from icestream.observe.newest import read_newest
 from icestream.observe.order import ActiveRevision, works_on_exposures
 from icestream.observe.pace import LEAST_SPAN_S, median_cost, read_clock, read_paces
 from icestream.observe.people import read_marks, read_pause
@@ -36,7 +37,7 @@ def read_overview(connection: Connection, session: Session, revisions: dict[str,
         for status in totals:
             totals[status] += by_status.get(status, 0)
     clock = read_clock(connection, recent_minutes=0.0)
-    streams = _read_streams(connection)
+    streams = read_streams(connection)
     known = [revisions[name].id for name in session.document.steps if name in revisions]
     closed = len(known) == len(session.document.steps) and all(streams.get(one, ("open", ""))[0] == "closed" for one in known)
     runner = read_runner(connection, all_closed=closed)
@@ -158,7 +159,7 @@ def read_steps(
     """Return a line for each step, in ``order``."""
     n_exposures = count_exposures(connection)
     counts = _complete_counts(connection, revisions, n_exposures)
-    weights, streams = _read_weights(connection, revisions), _read_streams(connection)
+    weights, streams = _read_weights(connection, revisions), read_streams(connection)
     clock = read_clock(connection, recent_minutes=recent_minutes, alive=read_runner(connection).alive)
     marks, catalog = read_marks(connection), read_catalog(connection)
     paces = read_paces(connection, revisions, counts, clock)
@@ -226,7 +227,8 @@ def _read_weights(connection: Connection, revisions: dict[str, ActiveRevision]) 
     return {revision: int(weight) for revision, weight in rows}
 
 
-def _read_streams(connection: Connection) -> dict[int, _Stream]:
+def read_streams(connection: Connection) -> dict[int, _Stream]:
+    """Return revision → state of its stream, and why."""
     table = schema.stream
     newest = select(func.max(table.c.seq)).group_by(table.c.revision)
     rows = connection.execute(select(table.c.revision, table.c.state, table.c.reason).where(table.c.seq.in_(newest)))
@@ -238,14 +240,8 @@ def _record_types(connection: Connection, revision: ActiveRevision, catalog: Cat
         return {}
     keys: dict[str, str] = {}
     outcome, snapshot, result = schema.outcome, schema.snapshot, schema.result
-    newest_item = (
-        select(outcome.c["keys"])
-        .where((outcome.c.revision == revision.id) & (outcome.c.status == "item"))
-        .order_by(outcome_rowid().desc())
-        .limit(1)
-    )
-    stored = connection.execute(newest_item).scalar()
-    named: dict[str, str] = json.loads(stored) if stored else {}
+    newest_item = read_newest(connection, (outcome.c["keys"],), revision.id, limit=1)
+    named: dict[str, str] = json.loads(newest_item[0]["keys"]) if newest_item else {}
     keys.update({output: key for output, key in named.items() if not output.startswith(TAKEN)})
     newest_version = select(snapshot.c.key).where(snapshot.c.revision == revision.id).order_by(snapshot.c.version.desc()).limit(1)
     version_key = connection.execute(newest_version).scalar()

@@ -97,6 +97,7 @@ class ClassAssignments(Record):
 
     count: int = Field(ge=0)
     version: int = Field(description="Snapshot version that made the assignment")
+    picks_key: str | None = Field(None, description="Of the picks that gave the particles their numbers; unset: not known")
     block: Block
 
 

@@ -19,7 +19,7 @@ from icestream.steps.classify2d.state import Classify2DState, count_members, loa
 
 _EMPTY_PX = 32
 INDEX = np.dtype([("micrograph", "S32"), ("table", "<i4"), ("start", "<i8"), ("count", "<i8")])
-"""Where the particles of a micrograph are: rows ``start`` to ``start + count`` of a table."""
+"""Where the particles of an exposure and its picks are: rows ``start`` to ``start + count`` of a table."""
 
 
 def publish_averages(state: Classify2DState, params: Classify2DParams, ctx: Context, *, version: int) -> ClassAverages:
@@ -129,7 +129,7 @@ def _members(tables: Sequence[NDArray[np.void]], *, n_classes: int) -> dict[str,
 
 
 def _write_index(tables: Sequence[NDArray[np.void]], ctx: Context) -> FileRef:
-    """Publish where the particles of each micrograph are; they stand together in one table."""
+    """Publish where the particles of each exposure are; they are together in one table."""
     parts = []
     for number, table in enumerate(tables):
         names, start, count = np.unique(table["micrograph"], return_index=True, return_counts=True)
@@ -152,14 +152,16 @@ def all_assignments(averages: ClassAverages, ctx: Context, *, places: bool = Fal
     return whole
 
 
-def assignment_record(table: NDArray[np.void], ids: Sequence[int] | None, *, version: int) -> ClassAssignments:
+def assignment_record(
+    table: NDArray[np.void], ids: Sequence[int] | None, *, version: int, picks_key: str | None = None
+) -> ClassAssignments:
     """Return the record of one exposure; ``ids`` turn places into class ids."""
     rows = np.empty(len(table), dtype=dtype_of(ClassAssignments.block_columns))
     for name in ("pid", *(column.name for column in POSE)):
         rows[name] = table[name]
     if ids is not None and len(table):
         rows["class_id"] = np.array(ids, dtype=np.int32)[table["class_id"]]
-    return ClassAssignments(count=len(rows), version=version, block=to_block(rows))
+    return ClassAssignments(count=len(rows), version=version, picks_key=picks_key, block=to_block(rows))
 
 
 def member_tables(segment: Segment, ctx: Context) -> dict[str, NDArray[np.void]]:

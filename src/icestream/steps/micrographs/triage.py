@@ -12,7 +12,7 @@ from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, Verdict, keep, reject, step
 from icestream.io.image import read_image
 from icestream.io.preview import write_rgb
-from icestream.records import Acquisition, CtfFit, FileRef, Micrograph, MicrographKind, MicrographQuality
+from icestream.records import Acquisition, CtfFit, FileRef, Method, Micrograph, MicrographKind, MicrographQuality, Text
 
 _TINTS = {"film": (0.2, 0.5, 1.0), "dark": (1.0, 0.25, 0.2), "particles": (0.2, 0.8, 0.3), "bragg": (1.0, 0.85, 0.1)}
 _TINT_SHARE = 0.35
@@ -32,7 +32,12 @@ class TriageParams(Params):
     min_score: float | None = Field(None, ge=0, le=1, description="Smallest probability that the micrograph is worth keeping")
 
 
-@step.map("measure_quality", version=3, reads=("pixel_size_ang", "dose_per_frame_e_per_ang2"))
+@step.map(
+    "measure_quality",
+    version=3,
+    reads=("pixel_size_ang", "dose_per_frame_e_per_ang2"),
+    method=Method((Text("The quality of each micrograph was judged from its texture, objects and Bragg spots."),), ()),
+)
 def measure_quality(micrograph: Micrograph, acquisition: Acquisition, ctx: Context) -> MicrographQuality:
     """Measure what a micrograph looks like, and name its kind: empty, bare or crystalline ice, film, dirt, or with particles.
 

@@ -28,6 +28,7 @@ from icestream.records import (
     PickerTrial,
     Picks,
     Record,
+    same_picks,
 )
 from icestream.steps.picking.template import check_diameter, contrast_of
 from icestream.units import Angstrom
@@ -155,6 +156,9 @@ def _find_labels(
     picks: Picks, classes: ClassAssignments | None, good: Particles | None, params: TrainPickerParams
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Tell which picks are good particles, and which were refused: ``(n,)`` each."""
+    for what, of in (("good", good), ("classes", classes)):
+        if of is not None and not same_picks(picks.numbered_by, of.picks_key):
+            raise ItemError(f"`{what}` is of the particles of other picks; link those that were extracted from the same")
     pid = from_block(picks.block)["pid"]
     nothing = np.zeros(len(pid), dtype=bool)
     if good is None and classes is None:
