@@ -182,15 +182,18 @@ def choose_good(picks: Picks, shot: Shot, radius_px: float, rng: np.random.Gener
     """Return the picks that are particles, less a tenth, as if 2D classification had kept them."""
     table = from_block(picks.block)
     near = cKDTree(shot.true).query(places(picks))[0] <= radius_px
-    return kept_particles(table["pid"][near & (rng.random(len(table)) > 0.1)])
+    lost = rng.random(len(table)) <= 0.1
+    return kept_particles(table["pid"][near & ~lost], table["pid"][~near & ~lost])
 
 
-def kept_particles(pid: NDArray[np.int32]) -> Particles:
+def kept_particles(pid: NDArray[np.int32], refused: NDArray[np.int32]) -> Particles:
     rows = np.zeros(len(pid), dtype=dtype_of(Particles.block_columns))
     rows["pid"] = pid
+    rejected = np.zeros(len(refused), dtype=dtype_of(Particles.further_columns["rejected"]))
+    rejected["pid"] = refused
     return Particles(
         stack=None, count=len(rows), box_px=2, bin=1.0, inverted=True, phase_flipped=False, micrograph="session:none.mrc",
-        block=to_block(rows),
+        block=to_block(rows), rejected=to_block(rejected),
     )  # fmt: skip
 
 
@@ -305,7 +308,8 @@ def classify(session: Session, shots: list[Shot], picked: list[Picks]) -> tuple[
     good = []
     for exposure in exposures:
         table = from_block(update.assignments[exposure.id].block)  # type: ignore[attr-defined]
-        good.append(kept_particles(table["pid"][np.isin(table["class_id"], kept)]))
+        whole = np.isin(table["class_id"], kept)
+        good.append(kept_particles(table["pid"][whole], table["pid"][~whole]))
     return templates, good
 
 
@@ -377,7 +381,7 @@ def time_large() -> dict[str, float]:
         table = np.zeros(len(true), dtype=dtype_of(Picks.block_columns))
         table["pid"], table["y_px"], table["x_px"] = np.arange(len(true)), true[:, 0], true[:, 1]
         picks = Picks(count=len(table), diameter_ang=160.0, block=to_block(table))
-        model = session.train(shots, [picks] * 4, [kept_particles(table["pid"])] * 4)
+        model = session.train(shots, [picks] * 4, [kept_particles(table["pid"], table["pid"][:0])] * 4)
         session.seconds.clear()
         session.template(shots[0], templates)
         session.trained(shots[0], model, picks, len(model.trials))
