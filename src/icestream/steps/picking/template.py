@@ -48,11 +48,7 @@ class PickTemplateParams(Params):
     reads=("pixel_size_ang", *_MICROSCOPE),
     memory_gb=2.0,
     method=Method(
-        (
-            Text(
-                "Particles were picked with templates by a matched filter whose gain was learned on each micrograph, normalised locally."
-            ),
-        ),
+        (Text("Particles were picked with templates by a matched filter that is learned on each micrograph."),),
         (ROSEMAN_2003,),
     ),
 )
