@@ -27,6 +27,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 import picking_f1
+from icestream.algorithms.classes.ranking import GENEROUS
 from icestream.algorithms.particles.pick_blob import pick_particles_2d
 from icestream.flow import Exposure
 from icestream.io.blocks import dtype_of, from_block, to_block
@@ -181,15 +182,18 @@ def choose_good(picks: Picks, shot: Shot, radius_px: float, rng: np.random.Gener
     """Return the picks that are particles, less a tenth, as if 2D classification had kept them."""
     table = from_block(picks.block)
     near = cKDTree(shot.true).query(places(picks))[0] <= radius_px
-    return kept_particles(table["pid"][near & (rng.random(len(table)) > 0.1)])
+    lost = rng.random(len(table)) <= 0.1
+    return kept_particles(table["pid"][near & ~lost], table["pid"][~near & ~lost])
 
 
-def kept_particles(pid: NDArray[np.int32]) -> Particles:
+def kept_particles(pid: NDArray[np.int32], refused: NDArray[np.int32]) -> Particles:
     rows = np.zeros(len(pid), dtype=dtype_of(Particles.block_columns))
     rows["pid"] = pid
+    rejected = np.zeros(len(refused), dtype=dtype_of(Particles.further_columns["rejected"]))
+    rejected["pid"] = refused
     return Particles(
         stack=None, count=len(rows), box_px=2, bin=1.0, inverted=True, phase_flipped=False, micrograph="session:none.mrc",
-        block=to_block(rows),
+        block=to_block(rows), rejected=to_block(rejected),
     )  # fmt: skip
 
 
@@ -243,7 +247,10 @@ def pick_with_topaz(shots: list[Shot], topaz: Path, session: Session) -> list[Pl
     radius = max(int(0.25 * session.diameter_ang / pixel_ang / factor), 1)
     small = [str(work / Path(name).name) for name in inputs]
     told = subprocess.run(
-        [topaz, "extract", "-d", "-1", "-r", str(radius), "-t", "0", *small], check=True, capture_output=True, text=True
+        [topaz, "extract", "-d", "-1", "-r", str(radius), "-t", "0", "-j", "1", *small],
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
     rows = [line.split("\t") for line in told.splitlines()[1:]]
     return [
@@ -276,15 +283,15 @@ def load_galactosidase(folder: Path) -> list[Shot]:
     return shots
 
 
-def classify(session: Session, shots: list[Shot], blob: list[Picks]) -> tuple[PickTemplates, list[Particles]]:
-    """Classify all blob picks; return templates of the populous classes, and the particles in these."""
+def classify(session: Session, shots: list[Shot], picked: list[Picks]) -> tuple[PickTemplates, list[Particles]]:
+    """Classify all picks; return templates of the good classes, and the particles in these."""
     params = Classify2DParams(n_classes=10, limit_ang=20.0, first_iterations=8)
     particles, exposures = [], []
-    for index, (shot, picks) in enumerate(zip(shots, blob, strict=True)):
+    for index, (shot, picks) in enumerate(zip(shots, picked, strict=True)):
         micrograph = session.at(shot)
         particles.append(
             extract_particles(
-                micrograph, picks, None, ExtractParams(scaled_box_px=48, at_border="pad"), session.acquisition, session.bench
+                micrograph, picks, shot.ctf, ExtractParams(scaled_box_px=48, at_border="pad"), session.acquisition, session.bench
             )
         )
         exposures.append(Exposure(f"{index:032x}", shot.name))
@@ -294,54 +301,59 @@ def classify(session: Session, shots: list[Shot], blob: list[Picks]) -> tuple[Pi
     update = Classify2D().add(state, exposures, particles, acquisition=acquisition, params=params, ctx=session.bench)
     averages = Classify2D().emit(update.state, params, session.bench)
     session.bench.closing = False
+    session.bench.exposure = Exposure(f"{len(list(session.bench.folder.rglob('*_templates.mrcs'))):08x}{0:024x}", "templates")
     templates = make_templates(averages, None, MakeTemplatesParams(diameter_ang=session.diameter_ang), session.bench)
-    kept = {one.source for one in templates.templates} | {
-        one.id for one in averages.classes if one.count >= 0.25 * averages.count / len(averages.classes)
-    }
+    least = 0.25 * averages.count / len(averages.classes)
+    kept = [one.id for one in averages.classes if one.count >= least and (one.score is None or one.score >= GENEROUS)]
     good = []
-    for exposure, picks in zip(exposures, blob, strict=True):
-        assigned = update.assignments[exposure.id]
-        table = from_block(assigned.block)  # type: ignore[attr-defined]
-        good.append(kept_particles(table["pid"][np.isin(table["class_id"], sorted(kept))]))
-        assert picks.count >= len(table)  # noqa: S101
+    for exposure in exposures:
+        table = from_block(update.assignments[exposure.id].block)  # type: ignore[attr-defined]
+        whole = np.isin(table["class_id"], kept)
+        good.append(kept_particles(table["pid"][whole], table["pid"][~whole]))
     return templates, good
 
 
 def run_real(
-    shots: list[Shot], *, pixel_ang: float, diameter_ang: float, searched: tuple[float, float], topaz: Path | None
+    shots: list[Shot], *, pixel_ang: float, diameter_ang: float, searched: tuple[float, float], match: float, topaz: Path | None
 ) -> dict[str, Any]:
+    """Pick blobs, classify, pick with the classes, classify again; ``match`` is the radius of a match in diameters."""
     acquisition = Acquisition(pixel_size_ang=pixel_ang, voltage_kv=300.0, cs_mm=2.7, amplitude_contrast=0.07)
     with tempfile.TemporaryDirectory() as folder:
         session = Session(Path(folder), acquisition, diameter_ang, searched)
         blob = [session.blob(shot) for shot in shots]
-        templates, good = classify(session, shots, blob)
-        model = session.train(shots, blob, good)
+        first, _ = classify(session, shots, blob)
+        given = [session.template(shot, first) for shot in shots]
+        templates, good = classify(session, shots, given)
+        again = [session.template(shot, templates) for shot in shots]
+        model = session.train(shots, given, good)
         last = len(model.trials)
         found = {
             "blob": [places(picks) for picks in blob],
-            "template": [places(session.template(shot, templates)) for shot in shots],
-            "trained": [places(session.trained(s, model, p)) for s, p in zip(shots, blob, strict=True)],
+            "template": [places(picks) for picks in given],
+            "template_again": [places(picks) for picks in again],
+            "trained": [places(session.trained(s, model, p)) for s, p in zip(shots, given, strict=True)],
             "trained_whether_adopted_or_not": [
-                places(session.trained(s, model, p, last or None)) for s, p in zip(shots, blob, strict=True)
+                places(session.trained(s, model, p, last or None)) for s, p in zip(shots, given, strict=True)
             ],
         }
         if topaz is not None:
             found["topaz"] = pick_with_topaz(shots, topaz, session)
-        line: dict[str, Any] = {}
-        for name, of in found.items():
-            counts = [
-                picking_f1.count(yx, s.true, s.image.shape, diameter_ang / pixel_ang) for s, yx in zip(shots, of, strict=True)
-            ]
-            hits, false, missed = np.sum(counts, axis=0)
-            each = [2 * h / max(2 * h + f + m, 1) for h, f, m in counts]
-            line[name] = {
-                "f1": round(float(2 * hits / (2 * hits + false + missed)), 4), "mean_f1": round(float(np.mean(each)), 4),
-                "precision": round(float(hits / max(hits + false, 1)), 4), "recall": round(float(hits / (hits + missed)), 4),
-            }  # fmt: skip
-        line["made_from"] = f"{templates.count} templates, {templates.made_from}"
+        line: dict[str, Any] = {name: judge(of, shots, match * diameter_ang / pixel_ang) for name, of in found.items()}
+        line["made_from"] = f"{first.count} templates, {first.made_from}; then {templates.count}, {templates.made_from}"
         line["trials"] = [trial.model_dump(include={"f1", "rival_f1", "adopted", "n_trained"}) for trial in model.trials]
         line["cpu_s"] = {name: round(value / len(shots), 2) for name, value in session.seconds.items()}
         return line
+
+
+def judge(found: list[Places], shots: list[Shot], radius_px: float) -> dict[str, float]:
+    """Compare with picks by hand, as `picking_f1` does."""
+    counts = [picking_f1.count(yx, s.true, s.image.shape, radius_px / 0.3) for s, yx in zip(shots, found, strict=True)]
+    hits, false, missed = np.sum(counts, axis=0)
+    each = [2 * h / max(2 * h + f + m, 1) for h, f, m in counts]
+    return {
+        "f1": round(float(2 * hits / (2 * hits + false + missed)), 4), "mean_f1": round(float(np.mean(each)), 4),
+        "precision": round(float(hits / max(hits + false, 1)), 4), "recall": round(float(hits / (hits + missed)), 4),
+    }  # fmt: skip
 
 
 def time_large() -> dict[str, float]:
@@ -369,7 +381,7 @@ def time_large() -> dict[str, float]:
         table = np.zeros(len(true), dtype=dtype_of(Picks.block_columns))
         table["pid"], table["y_px"], table["x_px"] = np.arange(len(true)), true[:, 0], true[:, 1]
         picks = Picks(count=len(table), diameter_ang=160.0, block=to_block(table))
-        model = session.train(shots, [picks] * 4, [kept_particles(table["pid"])] * 4)
+        model = session.train(shots, [picks] * 4, [kept_particles(table["pid"], table["pid"][:0])] * 4)
         session.seconds.clear()
         session.template(shots[0], templates)
         session.trained(shots[0], model, picks, len(model.trials))
@@ -397,11 +409,11 @@ def main() -> None:
     if arguments.real != "none":
         line["apoferritin"] = run_real(
             load_apoferritin(arguments.data / "empiar10146_apoferritin"), pixel_ang=1.5, diameter_ang=120.0, searched=(100.0,
-            135.0), topaz=arguments.topaz,
+            135.0), match=0.3, topaz=arguments.topaz,
         )  # fmt: skip
         line["galactosidase"] = run_real(
             load_galactosidase(arguments.data / "empiar10017_betagal"), pixel_ang=1.77, diameter_ang=191.0, searched=(150.0,
-            215.0), topaz=arguments.topaz,
+            215.0), match=0.5, topaz=arguments.topaz,
         )  # fmt: skip
     print(json.dumps(line))
 

@@ -47,15 +47,15 @@ def label(seed, *, labelled=0.8, refused=0.5) -> tuple[Labelled, np.ndarray]:
     image, rods, discs = draw_micrograph(22, seed=seed)
     rng = np.random.default_rng(seed)
     prepared = prepare(image)
-    known = rods[rng.random(len(rods)) < labelled] / prepared.scale
-    return Labelled(prepared, known, discs[rng.random(len(discs)) < refused] / prepared.scale), rods / prepared.scale
+    known, nobody = rods[rng.random(len(rods)) < labelled] / prepared.scale, np.empty((0, 2))
+    return Labelled(prepared, known, discs[rng.random(len(discs)) < refused] / prepared.scale, nobody), rods / prepared.scale
 
 
 @pytest.fixture(scope="module")
 def trained():
     training = [label(seed)[0] for seed in range(6)]
     model = train_model(training, min_distance_px=DISTANCE_PX, seed=1)
-    return calibrate(model, [label(seed)[0] for seed in (10, 11)], min_distance_px=DISTANCE_PX)
+    return calibrate(model, [label(seed)[0] for seed in (10, 11)], min_distance_px=DISTANCE_PX, seed=1)
 
 
 def test_it_tells_particles_from_what_it_has_not_seen_labelled(trained) -> None:
@@ -84,7 +84,7 @@ def test_training_repeats_and_changes_nothing_that_it_is_given() -> None:
     assert np.array_equal(one.weights, other.weights)
     assert all(np.array_equal(a, b.prepared.image) for a, b in zip(before, training, strict=True))
     with pytest.raises(ValueError, match="at least 10 are needed"):
-        few = Labelled(training[0].prepared, training[0].good_yx_px[:3], training[0].bad_yx_px)
+        few = Labelled(training[0].prepared, training[0].good_yx_px[:3], training[0].bad_yx_px, np.empty((0, 2)))
         train_model([few], min_distance_px=DISTANCE_PX, seed=1)
 
 

@@ -1,8 +1,9 @@
 """What a trained picker knows, and how it is trained on positive and unlabelled places.
 
 Particles that survived 2D classification are positive; of most other places nothing is known. A logistic model of what carries
-a label ranks places as one of what is a particle does (Elkan & Noto 2008, KDD 14, 213). Places beside a particle, and picks
-that the classes refused, are known to be none.
+a label ranks places as one of what is a particle does (Elkan & Noto 2008, KDD 14, 213). Places closer to a particle than
+another one can be, and picks that the classes refused, are known to be none. What may be a particle all the same is no example
+of background: picks that nobody judged, and what looks more like a particle than many of those do.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ SAME = 0.3
 """Diameters within which a peak is a given particle."""
 
 _REACH = 0.6  # diameters, radius of the filters
-_BESIDE = (0.35, 0.7)
+_BESIDE = (0.35, 0.5)
+_APART = 0.5  # diameters from any pick, of places that stand for background
+_MAY_BE = 0.2  # of the particles score lower than what may be one
 _ROUNDS = 2
 _RIDGE = 1e-3
 _MOST_STEPS = 50
@@ -54,6 +57,11 @@ class Model:
         probability: NDArray[np.float64] = 1 / (1 + np.exp(-np.clip(self.slope * score + self.offset, -60, 60)))
         return probability
 
+    def score(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the scores of places with these features ``(n, k)``: ``(n,)``."""
+        score: NDArray[np.float64] = (features - self.mean) / self.deviation @ self.weights
+        return score
+
     def score_2d(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return how much each place of a prepared micrograph looks like a particle: ``(h, w)``."""
         features = compute_features_2d(image, self.filters, diameter_px=WORKING_DIAMETER_PX)
@@ -65,11 +73,25 @@ class Model:
 
 @dataclass(frozen=True)
 class Labelled:
-    """A prepared micrograph with its particles, ``good_yx_px`` ``(n, 2)``, and picks that are none; in its own pixels."""
+    """A prepared micrograph with what is known of it, in its own pixels.
+
+    Attributes
+    ----------
+    prepared
+        The micrograph.
+    good_yx_px, bad_yx_px, unknown_yx_px
+        ``(n, 2)`` each: particles, picks that the classes refused, and picks that nobody judged.
+    """
 
     prepared: Prepared
     good_yx_px: NDArray[np.float64]
     bad_yx_px: NDArray[np.float64]
+    unknown_yx_px: NDArray[np.float64]
+
+    @property
+    def may_be_yx_px(self) -> NDArray[np.float64]:
+        """Places that are or may be particles: ``(n, 2)``."""
+        return np.concatenate([self.good_yx_px, self.unknown_yx_px])
 
 
 def train_model(micrographs: list[Labelled], *, min_distance_px: float, seed: int) -> Model:
@@ -102,13 +124,20 @@ def train_model(micrographs: list[Labelled], *, min_distance_px: float, seed: in
         ),
     )
     fields = [compute_features_2d(one.prepared.image, filters, diameter_px=WORKING_DIAMETER_PX) for one in micrographs]
-    known = [np.concatenate([o.bad_yx_px, _beside(o, rng)]) for o in micrographs]
-    bad = np.concatenate([_at(f, places) for f, places in zip(fields, known, strict=True)])
     good = np.concatenate([_at(f, o.good_yx_px) for f, o in zip(fields, micrographs, strict=True)])
-    model = _fit(filters, good, np.concatenate([bad, *(_at(f, p) for f, p in zip(fields, anywhere, strict=True))]))
+    beside = np.concatenate([_at(f, _beside(o, rng)) for f, o in zip(fields, micrographs, strict=True)])
+    refused = np.concatenate([_at(f, o.bad_yx_px) for f, o in zip(fields, micrographs, strict=True)])
+    model = _fit(filters, good, np.concatenate([beside, *(_at(f, p) for f, p in zip(fields, anywhere, strict=True))]))
     for _ in range(_ROUNDS):
         parts = [_split_peaks(model, f, o, min_distance_px) for f, o in zip(fields, micrographs, strict=True)]
-        model = _fit(filters, np.concatenate([g for g, _ in parts]), np.concatenate([bad, *(u for _, u in parts)]))
+        good, peaks = np.concatenate([g for g, _ in parts]), np.concatenate([u for _, u in parts])
+        level = model.score(good)
+        others = [
+            beside,
+            refused[model.score(refused) < np.median(level)],
+            peaks[model.score(peaks) < np.quantile(level, _MAY_BE)],
+        ]
+        model = _fit(filters, good, np.concatenate(others))
     return model
 
 
@@ -135,11 +164,12 @@ def _fit(filters: Filters, good: NDArray[np.float64], others: NDArray[np.float64
 def _split_peaks(
     model: Model, features: NDArray[np.float32], one: Labelled, min_distance_px: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the features of the peaks that are given particles, and of those that are not labelled: ``(n, k)`` each."""
+    """Return the features of the peaks that are given particles, and of those that no pick is near to: ``(n, k)`` each."""
     peaks = _peaks(model, features, one, min_distance_px)
     same = _nearest(peaks, one.good_yx_px) <= SAME * WORKING_DIAMETER_PX
+    picked = _nearest(peaks, np.concatenate([one.may_be_yx_px, one.bad_yx_px])) <= SAME * WORKING_DIAMETER_PX
     lost = _nearest(one.good_yx_px, peaks) > SAME * WORKING_DIAMETER_PX
-    return np.concatenate([_at(features, peaks[same]), _at(features, one.good_yx_px[lost])]), _at(features, peaks[~same])
+    return np.concatenate([_at(features, peaks[same]), _at(features, one.good_yx_px[lost])]), _at(features, peaks[~picked])
 
 
 def _peaks(model: Model, features: NDArray[np.float32], one: Labelled, min_distance_px: float) -> NDArray[np.float64]:
@@ -156,19 +186,20 @@ def _at(features: NDArray[np.float32], yx_px: NDArray[np.float64]) -> NDArray[np
 
 
 def _beside(one: Labelled, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return a place beside each particle that is none of the others: ``(m, 2)``."""
+    """Return a place beside each particle that may be none of the others: ``(m, 2)``."""
     count = len(one.good_yx_px)
     length = rng.uniform(*_BESIDE, count) * WORKING_DIAMETER_PX
     angle = rng.uniform(0, 2 * np.pi, count)
     places: NDArray[np.float64] = one.good_yx_px + length[:, None] * np.stack([np.sin(angle), np.cos(angle)], axis=1)
-    return places[_nearest(places, one.good_yx_px) > _BESIDE[0] * WORKING_DIAMETER_PX]
+    return places[_nearest(places, one.may_be_yx_px) > _BESIDE[0] * WORKING_DIAMETER_PX]
 
 
 def _draw_places(one: Labelled, rng: np.random.Generator) -> NDArray[np.float64]:
     """Draw allowed places at random, thrice as many as a crowded micrograph has particles: ``(n, 2)``."""
     allowed = np.argwhere(one.prepared.allowed)
     count = min(len(allowed), int(3 * one.prepared.image.size / WORKING_DIAMETER_PX**2))
-    return allowed[rng.choice(len(allowed), count, replace=False)].astype(np.float64)
+    places = allowed[rng.choice(len(allowed), count, replace=False)].astype(np.float64)
+    return places[_nearest(places, one.may_be_yx_px) > _APART * WORKING_DIAMETER_PX]
 
 
 def _nearest(yx_px: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:

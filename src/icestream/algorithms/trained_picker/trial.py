@@ -1,8 +1,9 @@
 """Making the score of a trained picker a probability, and trying a picker beside another.
 
-A trial needs no full truth. On micrographs that were not trained on, particles are the picks that survived 2D classification,
-and what the new picker finds elsewhere counts by its probability of being more than noise. With ``T`` particles so expected in
-all, a picker with ``n`` picks of which ``t`` are expected to be particles has an F1 of ``2 t / (n + T)``.
+A trial needs no full truth. On micrographs that were neither trained nor calibrated on, particles are the picks that survived 2D
+classification, and those that it refused are none. What a picker finds elsewhere counts by its probability of being more than
+noise, times the share of the given picks that survived; picks that nobody judged count for nothing. With ``T`` particles so
+expected in all, a picker with ``n`` picks of which ``t`` are expected to be particles has an F1 of ``2 t / (n + T)``.
 """
 
 from dataclasses import dataclass, replace
@@ -83,27 +84,35 @@ def pick_with_model_2d(
     return ModelPicks(yx_px[kept], score[kept], probability[kept], more[kept])
 
 
-def calibrate(model: Model, micrographs: list[Labelled], *, min_distance_px: float) -> Model:
+def share_good(micrographs: list[Labelled]) -> float:
+    """Return the share of the judged picks that are particles, with one of either kind added."""
+    good, bad = (
+        1 + sum(len(places) for places in of) for of in zip(*((m.good_yx_px, m.bad_yx_px) for m in micrographs), strict=True)
+    )
+    return good / (good + bad)
+
+
+def calibrate(model: Model, micrographs: list[Labelled], *, min_distance_px: float, seed: int) -> Model:
     """Set the threshold of a model, and how its score becomes a probability, on micrographs with known particles.
 
-    The threshold gives the best F1 against what is labelled; the probability is a logistic function of the score (Platt 1999,
-    Advances in Large Margin Classifiers, 61).
+    The threshold gives the best expected F1; the probability is a logistic function of the score (Platt 1999, Advances in Large
+    Margin Classifiers, 61).
     """
-    scores, labels, count = [], [], 0
+    prior, missed = share_good(micrographs), 0
+    scores, particles = [], []
     for one in micrographs:
-        yx_px, score = find_peaks_2d(
-            model.score_2d(one.prepared.image), min_distance_px=min_distance_px, allowed=one.prepared.allowed
-        )
-        scores.append(score)
-        labels.append(_is_near(yx_px, one.good_yx_px))
-        count += len(one.good_yx_px)
-    score, label = np.concatenate(scores), np.concatenate(labels)
+        found = pick_with_model_2d(one.prepared, model, min_distance_px=min_distance_px, seed=seed, threshold=0.0)
+        expected, counts = expect_particles(found, one, prior)
+        scores.append(found.score[counts])
+        particles.append(expected[counts])
+        missed += len(one.good_yx_px) - int(np.count_nonzero(_is_near(found.yx_px, one.good_yx_px)))
+    score, particle = np.concatenate(scores), np.concatenate(particles)
     order = np.argsort(-score, kind="stable")
-    hits = np.cumsum(label[order])
+    hits = np.cumsum(particle[order])
     if not len(score) or not hits[-1]:
         return model
-    f1 = 2 * hits / (np.arange(1, len(score) + 1) + count)
-    slope, offset = _fit_logistic(score, label)
+    f1 = 2 * hits / (np.arange(1, len(score) + 1) + hits[-1] + missed)
+    slope, offset = _fit_logistic(score, particle)
     return replace(model, threshold=float(score[order][int(np.argmax(f1))]), slope=slope, offset=offset)
 
 
@@ -111,29 +120,31 @@ def try_model(
     new: Model, old: Model | None, micrographs: list[Labelled], *, min_distance_px: float, seed: int
 ) -> tuple[float, float]:
     """Return the expected F1 of a new model and of an old one, or, where there is none, of the picks that were given."""
-    particles, found = 0.0, np.zeros((2, 2))  # expected particles; (picker, picks and those expected to be particles)
+    prior = share_good(micrographs)
+    total, found = 0.0, np.zeros((2, 2))  # expected particles; (picker, picks and those expected to be particles)
     for one in micrographs:
         picked = pick_with_model_2d(one.prepared, new, min_distance_px=min_distance_px, seed=seed)
-        known, extra = _judge(picked, one)
-        other = picked.yx_px[extra]
-        particles += len(one.good_yx_px) + float(picked.more_than_noise[extra].sum())
-        found[0] += len(picked.yx_px), known + float(picked.more_than_noise[extra].sum())
+        expected, counts = expect_particles(picked, one, prior)
+        found[0] += np.count_nonzero(counts), expected[counts].sum()
+        elsewhere = counts & ~_is_near(picked.yx_px, np.concatenate([one.good_yx_px, one.bad_yx_px]))
+        total += len(one.good_yx_px) + float(expected[elsewhere].sum())
         if old is None:
             found[1] += len(one.good_yx_px) + len(one.bad_yx_px), len(one.good_yx_px)
             continue
         before = pick_with_model_2d(one.prepared, old, min_distance_px=min_distance_px, seed=seed)
-        known, extra = _judge(before, one)
-        only = extra & ~_is_near(before.yx_px, other)
-        particles += float(before.more_than_noise[only].sum())
-        found[1] += len(before.yx_px), known + float(before.more_than_noise[extra].sum())
-    f1 = 2 * found[:, 1] / np.maximum(found[:, 0] + particles, 1e-9)
+        expected, counts = expect_particles(before, one, prior)
+        found[1] += np.count_nonzero(counts), expected[counts].sum()
+        known = np.concatenate([one.good_yx_px, one.bad_yx_px, picked.yx_px[elsewhere]])
+        total += float(expected[counts & ~_is_near(before.yx_px, known)].sum())
+    f1 = 2 * found[:, 1] / np.maximum(found[:, 0] + total, 1e-9)
     return float(f1[0]), float(f1[1])
 
 
-def _judge(picked: ModelPicks, one: Labelled) -> tuple[float, NDArray[np.bool_]]:
-    """Return how many known particles were picked, and which picks nothing is known of: ``(n,)``."""
-    near_good, near_bad = _is_near(picked.yx_px, one.good_yx_px), _is_near(picked.yx_px, one.bad_yx_px)
-    return float(np.count_nonzero(near_good)), ~near_good & ~near_bad
+def expect_particles(found: ModelPicks, one: Labelled, prior: float) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return how probably each pick is a particle by what is known, and which count at all: ``(n,)`` each."""
+    good, bad = _is_near(found.yx_px, one.good_yx_px), _is_near(found.yx_px, one.bad_yx_px)
+    expected = np.where(good, 1.0, np.where(bad, 0.0, prior * found.more_than_noise))
+    return expected, good | bad | ~_is_near(found.yx_px, one.unknown_yx_px)
 
 
 def _is_near(yx_px: NDArray[np.float64], places: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -145,7 +156,7 @@ def _is_near(yx_px: NDArray[np.float64], places: NDArray[np.float64]) -> NDArray
     return near
 
 
-def _fit_logistic(score: NDArray[np.float64], label: NDArray[np.bool_]) -> tuple[float, float]:
+def _fit_logistic(score: NDArray[np.float64], label: NDArray[np.float64]) -> tuple[float, float]:
     """Fit ``1 / (1 + exp(-(slope score + offset)))`` to labels by Newton steps."""
     x = np.stack([score, np.ones(len(score))], axis=1)
     at = np.array([1.0, 0.0])

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.algorithms.ctf.transfer import ctf_2d
-from icestream.algorithms.particles.pick_template import Eigenimages, compress_templates, pick_with_templates_2d
+from icestream.algorithms.template_picker.eigenimages import Eigenimages, compress_templates
+from icestream.algorithms.template_picker.pick import pick_with_templates_2d
 from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
 from icestream.io.blocks import dtype_of, to_block
@@ -24,20 +25,30 @@ class PickTemplateParams(Params):
 
     dark: bool = Field(True, description="Protein is darker than the ice; used where there is no CTF, which says it otherwise")
     threshold: float | None = Field(
-        None, gt=0, description="Lowest score in standard deviations of noise; unset: decided for each micrograph"
+        None,
+        gt=0,
+        lt=1,
+        description="Keep every pick that is a particle with at least this probability, between 0 and 1: 0.9 keeps few and sure "
+        "picks, 0.3 many and doubtful ones; unset: false_fraction decides",
     )
-    false_fraction: float = Field(0.05, gt=0, lt=1, description="Accepted fraction of false picks, where the threshold is unset")
+    false_fraction: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Accepted fraction of false picks on each micrograph, where the threshold is unset; unset: that which "
+        "balances false picks against missed particles (best expected F1)",
+    )
     max_picks: int | None = Field(None, ge=1, description="Keep at most this many, those with the best scores; unset: all")
     min_distance_ang: Angstrom | None = Field(None, gt=0, description="Smallest distance of two picks; unset: half the diameter")
 
 
 @step.map(
     "pick_template",
-    version=1,
+    version=2,
     reads=("pixel_size_ang", *_MICROSCOPE),
     memory_gb=2.0,
     method=Method(
-        (Text("Particles were picked with templates by fast local correlation."),),
+        (Text("Particles were picked with templates by a matched filter that is learned on each micrograph."),),
         (ROSEMAN_2003,),
     ),
 )
@@ -62,11 +73,9 @@ def pick_templates(
     pixel_ang = acquisition.need("pixel_size_ang") * micrograph.bin
     image = read_image(ctx.path(micrograph.image))  # (h, w)
     check_diameter(templates.diameter_ang, image.shape, pixel_size_ang=pixel_ang)
-    stack, eigenimages = _prepare(ctx.path(templates.stack))
     found = pick_with_templates_2d(
         image,
-        stack,
-        eigenimages,
+        _prepare(ctx.path(templates.stack)),
         pixel_size_ang=pixel_ang,
         template_pixel_ang=templates.pixel_size_ang,
         diameter_ang=templates.diameter_ang,
@@ -76,20 +85,23 @@ def pick_templates(
         false_discovery_rate=params.false_fraction,
         threshold=params.threshold,
     )
-    return record_picks(
+    picks = record_picks(
         found.yx_px,
         found.probability,
         diameter_ang=templates.diameter_ang,
         reference=templates.stack,
         max_picks=params.max_picks,
     )
+    if not picks.count:
+        return picks
+    false_share = float(1 - found.probability[: picks.count].mean())
+    return picks.model_copy(update={"threshold": float(found.score[picks.count - 1]), "expected_false": false_share})
 
 
 @lru_cache(maxsize=2)
-def _prepare(stack: Path) -> tuple[NDArray[np.float32], Eigenimages]:
+def _prepare(stack: Path) -> Eigenimages:
     """Read and compress templates; the last ones are remembered, since a published file never changes."""
-    templates = read_stack(stack)
-    return templates, compress_templates(templates)
+    return compress_templates(read_stack(stack))
 
 
 def check_diameter(diameter_ang: float, shape: tuple[int, ...], *, pixel_size_ang: float) -> None:

@@ -7,7 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.algorithms.particles.templates import choose_different, prepare_templates_2d, project_views
+from icestream.algorithms.classes.ranking import GENEROUS
+from icestream.algorithms.template_picker.templates import choose_different, prepare_templates_2d, project_views
 from icestream.errors import FileFormatError, ItemError
 from icestream.flow import Context, Field, Foreseen, Params, SourceContext, Watch, step
 from icestream.io.image import image_header, read_stack, write_mrc
@@ -80,7 +81,9 @@ class MakeTemplatesParams(Params):
 
     diameter_ang: Angstrom = Field(gt=0, description="Diameter of the particle, and of the round mask on the templates")
     classes: list[int] | None = Field(
-        None, description="Ids of the 2D classes to use; unset: those with at least a quarter of an equal share of the particles"
+        None,
+        description="Ids of the 2D classes to use; unset: those with at least a quarter of an equal share of the particles and a "
+        "score of at least 0.2",
     )
     most: int = Field(48, ge=1, le=200, description="Most templates; time grows with their number")
     alike: float = Field(
@@ -154,7 +157,10 @@ def _read_classes(
     if unknown:
         raise ItemError(f"there is no class {unknown[0]}; there are {', '.join(map(str, sorted(averages)))}")
     least = _LEAST_SHARE * classes.count / max(len(averages), 1)
-    wanted = params.classes if params.classes is not None else [key for key, (_, n) in averages.items() if n and n >= least]
+    populous = [one for one in classes.classes if one.count and one.count >= least]
+    whole = [one for one in populous if one.score is None or one.score >= GENEROUS] or populous
+    used = whole if selection is None else populous
+    wanted = params.classes if params.classes is not None else [one.id for one in used]
     if selection is not None:
         wanted = [key for key in wanted if key in {one.id for one in selection.classes if one.selected}]
     wanted = sorted(wanted, key=lambda key: -averages[key][1])

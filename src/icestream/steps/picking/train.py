@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ from icestream.records import (
 from icestream.steps.picking.template import check_diameter, contrast_of
 from icestream.units import Angstrom
 
-_TRIAL_EVERY = 4  # one in so many micrographs is kept for trials
+_CYCLE, _TRIAL, _CALIBRATION = 8, (3, 7), (1,)  # of eight micrographs, in order: two for trials, one to calibrate on
 _MIN_DISTANCE = 0.5  # diameters
 _FEWEST_PARTICLES = 50
 
@@ -74,17 +75,18 @@ class TrainPickerState(Record):
 
 @step.accumulate(
     "train_picker",
-    version=1,
+    version=2,
     reads=("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast"),
     memory_gb=2,
 )
 class TrainPicker(Accumulator[TrainPickerState, PickerModel]):
     """Train a picker on particles that survived 2D classification, and adopt it if it is better than the one before.
 
-    Good are the particles of `good` (those that a selection let through), or those of `classes` in ``good_classes``; the other
-    picks are none. A new model is trained whenever the number of micrographs has doubled. It is tried on every fourth
-    micrograph, which it was not trained on, beside the model in use or, at first, the picks that are given. All models are
-    kept.
+    Good are the particles of `good` (those that a selection let through), or those of `classes` in ``good_classes``. Picks that
+    the selection or the classes refused are none; of other picks, which were left out for any other reason, nothing is known.
+    A new model is trained whenever the number of micrographs has doubled. Of eight micrographs five are for training, one sets
+    the threshold, and two are for trials, for good: there each new model is tried beside the one in use or, at first, the picks
+    that are given. All models are kept.
     """
 
     def when(self, progress: Progress, params: TrainPickerParams) -> Verdict:
@@ -121,9 +123,9 @@ class TrainPicker(Accumulator[TrainPickerState, PickerModel]):
         diameter_ang = state.diameter_ang
         for i, exposure in enumerate(exposures):
             diameter_ang = diameter_ang or picks[i].diameter_ang
-            is_good = _find_good(picks[i], classes[i], good[i], params)
+            is_good, is_refused = _find_labels(picks[i], classes[i], good[i], params)
             image = _prepare(micrograph[i], ctf[i], acquisition[i], diameter_ang=diameter_ang, dark=params.dark, ctx=ctx)
-            held.append(_hold(exposure, image, picks[i], is_good, ordinal=state.n_exposures + i, ctx=ctx))
+            held.append(_hold(exposure, image, picks[i], is_good, is_refused, ordinal=state.n_exposures + i, ctx=ctx))
         held = _choose_held(held, seed=state.seed, most=params.most_micrographs)
         changes = {"held": held, "diameter_ang": diameter_ang, "n_exposures": state.n_exposures + len(exposures)}
         state = state.model_copy(update=changes)
@@ -148,22 +150,29 @@ class TrainPicker(Accumulator[TrainPickerState, PickerModel]):
         )
 
 
-def _find_good(
+def _find_labels(
     picks: Picks, classes: ClassAssignments | None, good: Particles | None, params: TrainPickerParams
-) -> NDArray[np.bool_]:
-    """Tell which picks are good particles: ``(n,)``."""
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Tell which picks are good particles, and which were refused: ``(n,)`` each."""
     for what, of in (("good", good), ("classes", classes)):
         if of is not None and not same_picks(picks.numbered_by, of.picks_key):
             raise ItemError(f"`{what}` is of the particles of other picks; link those that were extracted from the same")
     pid = from_block(picks.block)["pid"]
-    if good is not None:
-        return np.isin(pid, from_block(good.block)["pid"])
-    if classes is None:
+    nothing = np.zeros(len(pid), dtype=bool)
+    if good is None and classes is None:
         raise ItemError("nothing says which picks are good: connect `good`, or `classes` with good_classes")
-    if params.good_classes is None:
+    if good is None and params.good_classes is None:
         raise ItemError("good_classes is unset: name the 2D classes whose particles are good, or connect `good`")
-    table = from_block(classes.block)
-    return np.isin(pid, table["pid"][np.isin(table["class_id"], params.good_classes)])
+    is_refused = nothing
+    is_good = nothing if good is None else np.isin(pid, from_block(good.block)["pid"])
+    if good is not None and good.rejected is not None:
+        is_refused = np.isin(pid, from_block(good.rejected)["pid"])
+    if classes is not None and params.good_classes is not None:
+        table = from_block(classes.block)
+        in_good = np.isin(table["class_id"], params.good_classes)
+        is_refused = is_refused | np.isin(pid, table["pid"][~in_good])
+        is_good = np.isin(pid, table["pid"][in_good]) if good is None else is_good
+    return is_good, is_refused & ~is_good
 
 
 def _prepare(
@@ -178,7 +187,14 @@ def _prepare(
 
 
 def _hold(
-    exposure: Exposure, prepared: Prepared, picks: Picks, is_good: NDArray[np.bool_], *, ordinal: int, ctx: Context
+    exposure: Exposure,
+    prepared: Prepared,
+    picks: Picks,
+    is_good: NDArray[np.bool_],
+    is_refused: NDArray[np.bool_],
+    *,
+    ordinal: int,
+    ctx: Context,
 ) -> HeldMicrograph:
     """Write down all that is needed to train on a micrograph."""
     table = from_block(picks.block)
@@ -190,7 +206,8 @@ def _hold(
             allowed=prepared.allowed,
             scale=prepared.scale,
             good=yx_px[is_good],
-            bad=yx_px[~is_good],
+            bad=yx_px[is_refused],
+            unknown=yx_px[~is_good & ~is_refused],
         )
     return HeldMicrograph(id=exposure.id, file=out.ref, ordinal=ordinal, count=int(np.count_nonzero(is_good)))
 
@@ -213,16 +230,17 @@ def _train(state: TrainPickerState, params: TrainPickerParams, ctx: Context) -> 
     """
     usual = float(np.median([one.count for one in state.held if one.count] or [0]))
     labelled = [one for one in state.held if one.count and one.count >= 0.5 * usual]
-    apart = labelled[_TRIAL_EVERY - 1 :: _TRIAL_EVERY]
-    training = [one for one in labelled if one not in apart]
+    groups: dict[str, list[HeldMicrograph]] = {"training": [], "calibration": [], "trial": []}
+    for one in labelled:
+        groups[purpose_of(one)].append(one)
     state = state.model_copy(update={"n_trained_at": state.n_exposures})
-    if not apart or sum(one.count for one in training) < _FEWEST_PARTICLES:
+    if not groups["trial"] or not groups["calibration"] or sum(one.count for one in groups["training"]) < _FEWEST_PARTICLES:
         return state
     distance_px = _MIN_DISTANCE * WORKING_DIAMETER_PX
     ctx.progress(0.1, "training a picker")
-    model = train_model([_load(one, ctx) for one in training], min_distance_px=distance_px, seed=ctx.seed)
-    trial = [_load(one, ctx) for one in apart]
-    model = calibrate(model, trial, min_distance_px=distance_px)
+    model = train_model([_load(one, ctx) for one in groups["training"]], min_distance_px=distance_px, seed=ctx.seed)
+    model = calibrate(model, [_load(one, ctx) for one in groups["calibration"]], min_distance_px=distance_px, seed=ctx.seed)
+    trial = [_load(one, ctx) for one in groups["trial"]]
     ctx.progress(0.7, "trying it beside the one in use")
     number = len(state.trials) + 1
     old = load_model(state.trials[state.adopted - 1].model, ctx) if state.adopted else None
@@ -232,7 +250,7 @@ def _train(state: TrainPickerState, params: TrainPickerParams, ctx: Context) -> 
         number=number,
         model=save_model(model, number, ctx),
         rival=state.adopted,
-        n_trained=sum(one.count for one in training),
+        n_trained=sum(one.count for one in groups["training"]),
         n_micrographs=len(trial),
         f1=round(f1, 4),
         rival_f1=round(rival_f1, 4),
@@ -241,10 +259,16 @@ def _train(state: TrainPickerState, params: TrainPickerParams, ctx: Context) -> 
     return state.model_copy(update={"trials": [*state.trials, done], "adopted": number if adopted else state.adopted})
 
 
+def purpose_of(held: HeldMicrograph) -> Literal["training", "calibration", "trial"]:
+    """Return what a micrograph is for; it never serves for anything else."""
+    place = held.ordinal % _CYCLE
+    return "trial" if place in _TRIAL else "calibration" if place in _CALIBRATION else "training"
+
+
 def _load(held: HeldMicrograph, ctx: Context) -> Labelled:
     with np.load(ctx.path(held.file), allow_pickle=False) as stored:
         prepared = Prepared(stored["image"].astype(np.float32), stored["allowed"], stored["scale"])
-        return Labelled(prepared, stored["good"], stored["bad"])
+        return Labelled(prepared, stored["good"], stored["bad"], stored["unknown"])
 
 
 def save_model(model: Model, number: int, ctx: Context) -> FileRef:

@@ -1,0 +1,1 @@
+"""Finding particles that look like given templates, as the exposure images them."""
