@@ -29,6 +29,7 @@ from icestream.records.acquisition import PossibleAcquisition
 from icestream.settings import Settings
 from icestream.workflows.placeholders import Placeholder, describe_allowed
 from icestream.workflows.template import Template, TemplateStep
+from reference_metrics import metrics_page
 from reference_parts import fields_table, page, table
 from reference_records import records_page
 
@@ -37,6 +38,7 @@ def render_reference() -> dict[str, str]:
     """Return all pages by file name."""
     return {
         "commands.md": _commands_page(),
+        "metrics.md": metrics_page(),
         "records.md": records_page(),
         "session.md": _session_page(),
         "settings.md": _settings_page(),

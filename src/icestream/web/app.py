@@ -9,7 +9,19 @@ from starlette.types import ASGIApp
 
 from icestream import __version__
 from icestream.errors import IcestreamError, StoreUnavailable
-from icestream.web import acting, details, editing, filtering, picking, reading, sharing, signing_in, starting, streams
+from icestream.web import (
+    acting,
+    details,
+    editing,
+    filtering,
+    picking,
+    reading,
+    scraping,
+    sharing,
+    signing_in,
+    starting,
+    streams,
+)
 from icestream.web.audit import Audit
 from icestream.web.guard import Guard, OwnNames
 from icestream.web.places import NotThere
@@ -37,6 +49,7 @@ def make_api(site: Site) -> FastAPI:
         reading.router,
         details.router,
         acting.router,
+        scraping.router,
         editing.router,
         filtering.router,
         picking.router,

@@ -19,6 +19,9 @@ from icestream.web.audit import Audit
 from icestream.web.callers import Caller, Callers
 
 API = "/api/"
+METRICS = "/metrics"
+GUARDED = (API, METRICS)
+"""What is only answered to who may look; everything else are the pages themselves, the same for all."""
 LARGEST_BODY_BYTES = 64 * 1024
 LONGEST_ADDRESS = 8 * 1024
 CSRF_HEADER = "x-icestream-csrf"
@@ -93,7 +96,7 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in (*HEADERS.items(), *said.items()):
                     headers[name] = value
-                headers.setdefault("cache-control", "no-store" if scope["path"].startswith(API) else "no-cache")
+                headers.setdefault("cache-control", "no-store" if scope["path"].startswith(GUARDED) else "no-cache")
             await send(message)
 
         self._believe_proxy(scope)
@@ -140,7 +143,7 @@ class Guard:
             raise Refusal(421, f"this server is not called {host[:200]!r}; `icestream serve --name` gives it further names")
         if len(scope["raw_path"]) + len(scope["query_string"]) > LONGEST_ADDRESS:
             raise Refusal(414, f"the address is longer than {LONGEST_ADDRESS} characters")
-        if not path.startswith(API):
+        if not path.startswith(GUARDED):
             if method not in _SAFE:
                 raise Refusal(405, "pages are only read")
             return None
@@ -167,10 +170,15 @@ def _is_person(headers: Headers, path: str) -> bool:
 def _check_session(path: str, caller: Caller, said: dict[str, str]) -> None:
     """Let people ask only about sessions that they may see; the others do not exist for them, whatever is asked."""
     parts = path.split("/", 5)  # "", api, v1, sessions, name, …
-    if len(parts) > 4 and parts[3] == "sessions" and parts[4]:
-        role = caller.person.role_in(parts[4])
+    session = parts[4] if len(parts) > 4 and parts[3] == "sessions" else ""
+    if path.startswith(METRICS):
+        session = path.removeprefix(METRICS).strip("/")
+        if not session and not caller.person.may("look"):
+            raise Refusal(403, f"{caller.person.name} may look at some sessions; ask {METRICS}/NAME for the metrics of one")
+    if session:
+        role = caller.person.role_in(session)
         if role is None:
-            raise Refusal(404, f"{parts[4][:200]!r}: no session of this name is served here")
+            raise Refusal(404, f"{session[:200]!r}: no session of this name is served here")
         said[ROLE_HEADER] = role
 
 
