@@ -65,6 +65,8 @@ def test_a_person_sees_and_steers_the_sessions_of_a_group_only(site: Served):
         answer = ruth.get(f"/api/v1/sessions/{path}")
         assert (answer.status_code, "no session of this name" in answer.text) == (404, True)  # as if it did not exist
     assert ruth.get("/api/v1/audit").status_code == 403
+    metrics = [ruth.get(path).status_code for path in ("/metrics", "/metrics/", "/metrics/every", "/metrics/broken")]
+    assert metrics == [403, 403, 200, 404]
     assert ruth.get("/api/v1/me").json() | {"csrf": 0, "version": 0} == {
         "name": "ruth", "role": "operate", "creates": True, "audits": False,
         "sign_in": True, "single": None, "csrf": 0, "version": 0,

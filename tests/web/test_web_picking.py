@@ -50,7 +50,7 @@ def test_picks_are_added_removed_and_withdrawn(site: Served):
     ("edit", "status"),
     [
         ({"step": "edited"}, 422),
-        ({"step": "edited", "remove": [99]}, 422),
+        ({"step": "edited", "remove": [99]}, 400),
         ({"step": "one", "remove": [0]}, 400),
         ({"step": "nothing", "add": [[1, 1]]}, 400),
         ({"step": "edited", "add": [[-1, 1]]}, 422),

@@ -50,7 +50,7 @@ def test_access_is_given_listed_and_withdrawn(access):
 
 
 def test_access_says_what_is_wrong(access):
-    assert "must be look or operate" in say("access", "anna", "--role", "god", given=f"{SECRET}\n", code=1)
+    assert "must be look, operate or administrate" in say("access", "anna", "--role", "god", given=f"{SECRET}\n", code=1)
     assert "10 to 1000 characters" in say("access", "anna", given="short\n", code=1)
     assert "has no access" in say("access", "anna", "--remove", code=1)
     assert not access.path.exists()

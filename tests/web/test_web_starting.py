@@ -167,6 +167,7 @@ def test_a_runner_is_a_process_of_its_own(site: Served, raw: Path):
 def test_a_runner_that_ends_at_once_says_why(site: Served, raw: Path, monkeypatch: pytest.MonkeyPatch):
     client = site.page()
     client.post(NEW, json=asked(raw))
+    monkeypatch.setattr("icestream.facility.runners._STARTING_S", 60.0)
     monkeypatch.setenv("ICESTREAM_CORES", "many")
     answer = client.post(f"{NEW}/first/runner", json={})
     assert (answer.status_code, "ICESTREAM_CORES" in answer.json()["detail"]) == (400, True)

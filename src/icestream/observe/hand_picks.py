@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from icestream.errors import SessionError
+from icestream.errors import ItemError, SessionError
 from icestream.flow.declaration import StepType
 from icestream.observe.queries import SessionView
 from icestream.steps.picking.editing import EditPicksParams, edit_picks, more_edits
@@ -24,9 +24,7 @@ def plan_pick_edits(
     Raises
     ------
     SessionError
-        The step edits no picks, or has none of this exposure.
-    ItemError
-        There is no pick with such a number.
+        The step edits no picks, has none of this exposure, or none with such a number.
     """
     nodes = view.session.graph().nodes
     if step not in nodes or not edits_picks(nodes[step].type):
@@ -37,5 +35,8 @@ def plan_pick_edits(
     own = next((one.params for one in view.decisions([unit]) if one.step == step and one.params is not None), None)
     if record is None or record.block is None:
         raise SessionError(f"{step} has no picks of {exposure} (yet)")
-    edits = more_edits(EditPicksParams.model_validate(own or {}), record.block, add=add, remove=remove)
+    try:
+        edits = more_edits(EditPicksParams.model_validate(own or {}), record.block, add=add, remove=remove)
+    except ItemError as error:
+        raise SessionError(str(error)) from None
     return unit, edits.model_dump(mode="json", exclude_defaults=True) or None

@@ -37,6 +37,7 @@ def make_api(site: Site) -> FastAPI:
         reading.router,
         details.router,
         acting.router,
+        scraping.router,
         editing.router,
         filtering.router,
         picking.router,

@@ -170,10 +170,15 @@ def _is_person(headers: Headers, path: str) -> bool:
 def _check_session(path: str, caller: Caller, said: dict[str, str]) -> None:
     """Let people ask only about sessions that they may see; the others do not exist for them, whatever is asked."""
     parts = path.split("/", 5)  # "", api, v1, sessions, name, …
-    if len(parts) > 4 and parts[3] == "sessions" and parts[4]:
-        role = caller.person.role_in(parts[4])
+    session = parts[4] if len(parts) > 4 and parts[3] == "sessions" else ""
+    if path.startswith(METRICS):
+        session = path.removeprefix(METRICS).strip("/")
+        if not session and not caller.person.may("look"):
+            raise Refusal(403, f"{caller.person.name} may look at some sessions; ask {METRICS}/NAME for the metrics of one")
+    if session:
+        role = caller.person.role_in(session)
         if role is None:
-            raise Refusal(404, f"{parts[4][:200]!r}: no session of this name is served here")
+            raise Refusal(404, f"{session[:200]!r}: no session of this name is served here")
         said[ROLE_HEADER] = role
 
 

@@ -5,7 +5,6 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 
-from icestream.errors import ItemError
 from icestream.observe.hand_picks import plan_pick_edits
 from icestream.observe.queries import open_view
 from icestream.web.acting import ActionAnswer, recompute_one
@@ -36,9 +35,6 @@ def edit(session: SessionName, exposure: ExposureName, asked: PickEdits, site: T
     if not asked.add and not asked.remove:
         raise HTTPException(422, "there is nothing to add or to remove")
     opened = site.places.open(session)
-    try:
-        with open_view(opened) as view:
-            unit, params = plan_pick_edits(view, asked.step, exposure, add=asked.add, remove=asked.remove)
-    except ItemError as error:
-        raise HTTPException(422, str(error)) from None
+    with open_view(opened) as view:
+        unit, params = plan_pick_edits(view, asked.step, exposure, add=asked.add, remove=asked.remove)
     return recompute_one(site, session, caller, step=asked.step, unit=unit, params=params, reason=asked.reason)

@@ -198,7 +198,7 @@ def _fill(site: Site, asked: NewSession) -> SessionDocument:
     try:
         typed = read_values(template, asked.values, base=base)
         wrong |= _check_paths(site, template, typed)
-        document = fill_template(template, asked.values, name=asked.name, base=base)
+        document = fill_template(template, asked.values, name="session" if wrong else asked.name, base=base)
     except UnfilledTemplate as error:
         for problem in error.problems:
             wrong.setdefault(problem.placeholder or "", problem.text)
