@@ -40,6 +40,11 @@ class Watch:
             self.look()
             stop.wait(self.plan.look_every_s)
 
+    def session_folders(self) -> list[Path]:
+        """Return the folders of the sessions that there are."""
+        found = [Path(folder.session) for folder in self.state.folders.values() if folder.session is not None]
+        return [path for path in found if (path / DOCUMENT).is_file()]
+
     def find_runners_again(self) -> None:
         """Take up what an earlier watch left: runners that live are kept, the others are started again."""
         for name, folder in self._in_phase(Phase.RUNNING):
