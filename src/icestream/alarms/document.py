@@ -51,7 +51,7 @@ class AlarmsDocument(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     defaults: bool = Field(True, description="Whether the default rules hold as well")
-    off: tuple[str, ...] = Field((), description="Names of rules that do not hold")
+    without: tuple[str, ...] = Field((), description="Names of rules that do not hold")
     rules: tuple[AnyRule, ...] = Field((), description="Rules; one of the same name replaces that of the facility or a default")
     mail_to: tuple[Annotated[str, Field(pattern=r"^[^@\s,;]+@[^@\s,;]+$")], ...] = Field(
         (), description="Addresses that get the alarms as well, through the facility's mail server"
@@ -168,8 +168,8 @@ def make_policy(facility: FacilityAlarms, session: AlarmsDocument) -> Policy:
     if facility.defaults and session.defaults:
         rules |= {one.name: one for one in DEFAULT_RULES}
     rules |= {one.name: one for one in facility.rules} | {one.name: one for one in session.rules}
-    _check_known("off", [*facility.off, *session.off], {*rules, *(one.name for one in DEFAULT_RULES)}, "a rule")
-    kept = {name: one for name, one in rules.items() if name not in (*facility.off, *session.off)}
+    _check_known("without", [*facility.without, *session.without], {*rules, *(one.name for one in DEFAULT_RULES)}, "a rule")
+    kept = {name: one for name, one in rules.items() if name not in (*facility.without, *session.without)}
     known = {one.name for one in facility.channels}
     for one in kept.values():
         _check_known(f"rule {one.name!r}: channels", one.channels or (), known, "a channel of the facility")
@@ -215,9 +215,11 @@ def _describe(issue: Mapping[str, Any], loaded: Mapping[str, Any]) -> str:
         one = members[place[1]] if isinstance(members, list) and place[1] < len(members) else None
         name = one.get("name") if isinstance(one, Mapping) else None
         subject = f"{str(place[0]).removesuffix('s')} {name!r}" if name else f"{str(place[0]).removesuffix('s')} {place[1] + 1}"
-        place = [part for part in place[2:] if not (isinstance(one, Mapping) and part == one.get("kind"))]
+        place = place[2:]
+        if place and isinstance(one, Mapping) and place[0] == one.get("kind"):
+            place = place[1:]
     field = ".".join(map(str, place))
-    said = str(issue["msg"]).removeprefix("Value error, ")
+    said = str(issue["msg"]).removeprefix("Value error, ").replace("valid tuple", "list")
     got = issue.get("input")
     shown = f" (got {got!r:.80})" if isinstance(got, str | int | float) and issue["type"] != "missing" else ""
     return ": ".join(filter(None, (subject, field, f"{said[:1].lower()}{said[1:]}{shown}")))
