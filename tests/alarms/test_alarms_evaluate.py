@@ -61,7 +61,7 @@ def test_an_alarm_says_since_when_how_many_and_which_first_and_counts_each_once(
     assert raised.detail == "2 of the newest 4 exposures are outside at most 3\N{NO-BREAK SPACE}µm; " + (
         "the worst is 5\N{NO-BREAK SPACE}µm (e004)"
     )
-    assert raised.page == "exposures/e003"
+    assert raised.page == "exposures/e004"
     assert story.see(seen(1, 1, 4, 5), T0 + 1001).state.open[raised.key].exposures == 2
     later = story.see(seen(1, 1, 4, 5, 1, 9, 9), T0 + 1002).state.open[raised.key]
     assert (later.exposures, later.first, later.newest) == (4, "e003", "e007")

@@ -56,9 +56,12 @@ class Served:
         return client
 
 
-def serve_folder(folder: Path, access: Path, *, local: bool = True, names: tuple[str, ...] = ()) -> Served:
+def serve_folder(
+    folder: Path, access: Path, *, local: bool = True, names: tuple[str, ...] = (), settings: Settings | None = None
+) -> Served:
     """Return the application for a folder, as `icestream serve` makes it."""
     file, clock = AccessFile(access), Clock()
     callers = Callers(file, owner="owner", local=local, browsers=BrowserSessions(clock), brake=Brake(clock))
-    app = make_app(Site(find_places(folder), callers, Settings(min_free_gb=0, cores=1)), frozenset({"localhost", *names}))
+    settings = settings or Settings(min_free_gb=0, cores=1)
+    app = make_app(Site(find_places(folder), callers, settings), frozenset({"localhost", *names}))
     return Served(folder, app, file, callers, clock)

@@ -225,11 +225,18 @@ class AlarmStore:
             rows = [] if database is None else database.execute(query, (most,)).fetchall()
         return [_delivery(row) for row in rows]
 
-    def samples(self, *, since: float) -> list[Sample]:
-        """Return the samples from a moment on, oldest first."""
+    def samples(self, *, since: float, most: int | None = None) -> list[Sample]:
+        """Return the samples from a moment on, oldest first; thinned to about ``most``, the newest always among them."""
         with self._reading() as database:
-            query = "SELECT content FROM sample WHERE at >= ? ORDER BY at"
-            rows = [] if database is None else database.execute(query, (since,)).fetchall()
+            if database is None:
+                return []
+            count = database.execute("SELECT count(*) FROM sample WHERE at >= ?", (since,)).fetchone()[0]
+            stride = 1 if most is None else max(1, -(-count // most))
+            query = (
+                "SELECT content FROM (SELECT content, at, row_number() OVER (ORDER BY at DESC) AS place FROM sample "
+                "WHERE at >= ?) WHERE (place - 1) % ? = 0 ORDER BY at"
+            )
+            rows = database.execute(query, (since, stride)).fetchall()
         return [Sample.model_validate_json(row[0]) for row in rows]
 
     def observer(self) -> ObserverSeen:

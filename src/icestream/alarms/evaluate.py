@@ -128,6 +128,8 @@ def _open(rule: AnyRule, finding: Finding, number: int, now: float) -> Alarm:
         exposures=len(evidence) if finding.counts_exposures else None,
         first=evidence[0].exposure if evidence else None,
         newest=evidence[-1].exposure if evidence else None,
+        first_unit=evidence[0].unit if evidence else None,
+        newest_unit=evidence[-1].unit if evidence else None,
         counted_to=max((one.seq for one in evidence), default=0),
     )
 
@@ -144,6 +146,7 @@ def _go_on(alarm: Alarm, rule: AnyRule, finding: Finding, now: float) -> Alarm:
             "newest_at": now,
             "exposures": None if alarm.exposures is None else alarm.exposures + len(fresh),
             "newest": fresh[-1].exposure if fresh else alarm.newest,
+            "newest_unit": fresh[-1].unit if fresh else alarm.newest_unit,
             "counted_to": max([alarm.counted_to, *(one.seq for one in fresh)]),
         }
     )

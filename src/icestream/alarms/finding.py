@@ -15,6 +15,7 @@ class Evidence:
     seq: int
     at: float
     exposure: str
+    unit: str | None = None
 
 
 @dataclass(frozen=True)

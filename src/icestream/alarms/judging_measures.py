@@ -38,7 +38,7 @@ def judge_limits(rule: MeasureRule, measured: Iterable[Measured]) -> Iterator[Fi
             what=f"{one.label} is outside its limits",
             detail=f"{of} {verb} outside {allowed}{shown}",
             look_at=_look_at(one, outside[-1] if outside else None),
-            page=_page(one, outside[0] if outside else None),
+            page=_page(one, outside[-1] if outside else None),
             since=outside[0].at if outside else None,
             evidence=_evidence(outside),
             counts_exposures=not one.whole,
@@ -127,7 +127,7 @@ def _worst(outside: list[Value], rule: MeasureRule) -> Value:
 
 
 def _evidence(values: Iterable[Value]) -> tuple[Evidence, ...]:
-    return tuple(Evidence(value.seq, value.at, value.exposure) for value in values)
+    return tuple(Evidence(value.seq, value.at, value.exposure, value.unit) for value in values)
 
 
 def _look_at(one: Measured, value: Value | None) -> str:
@@ -137,4 +137,4 @@ def _look_at(one: Measured, value: Value | None) -> str:
 
 
 def _page(one: Measured, value: Value | None) -> str:
-    return "monitors" if one.whole or value is None else f"exposures/{value.exposure}"
+    return "monitors" if one.whole or value is None else f"exposures/{value.unit or value.exposure}"

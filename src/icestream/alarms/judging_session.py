@@ -59,7 +59,7 @@ def judge_steps_failing(rule: StepFailingRule, seen: Observations) -> Iterator[F
             look_at="the failures with their tracebacks; `icestream retry` computes them again",
             page="failures",
             since=failures[-1].at if failures else None,
-            evidence=tuple(Evidence(one.seq, one.at, one.exposure) for one in reversed(failures)),
+            evidence=tuple(Evidence(one.seq, one.at, one.exposure, one.unit) for one in reversed(failures)),
             counts_exposures=True,
         )
 
@@ -98,7 +98,7 @@ def judge_workers_lost(rule: WorkerLostRule, seen: Observations, now: float) -> 
         look_at="memory of the machine, the failures, and the log of the runner",
         page="failures",
         since=recent[0].at if recent else None,
-        evidence=tuple(Evidence(one.seq, one.at, one.exposure) for one in recent),
+        evidence=tuple(Evidence(one.seq, one.at, one.exposure, one.unit) for one in recent),
         counts_exposures=True,
     )
 

@@ -19,6 +19,8 @@ class Value:
     at: float
     exposure: str
     value: float
+    unit: str | None = None
+    """The id of the exposure, by which it is addressed."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class RecentOutcome:
     exposure: str
     status: str
     reason: str = ""
+    unit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class LostWorker:
     at: float
     step: str
     exposure: str
+    unit: str | None = None
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ class Alarm(BaseModel):
     """How many are affected since it was raised, unset where it is not about exposures."""
     first: str | None = None
     newest: str | None = None
+    first_unit: str | None = None
+    newest_unit: str | None = None
     counted_to: int = 0
     """The last number of the change sequence that was counted."""
     ended_at: float | None = None

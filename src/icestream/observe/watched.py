@@ -90,13 +90,13 @@ def _read_step(connection: Connection, step: StepSummary) -> StepSeen:
         return StepSeen(step.name, step.label, step.counts.waiting)
     outcome, exposure = schema.outcome, schema.exposure
     rows = connection.execute(
-        select(outcome.c.seq, outcome.c.at, outcome.c.status, outcome.c.reason, exposure.c.name)
+        select(outcome.c.seq, outcome.c.at, outcome.c.status, outcome.c.reason, exposure.c.name, exposure.c.unit)
         .select_from(outcome.join(exposure, exposure.c.unit == outcome.c.unit))
         .where((outcome.c.revision == step.revision_id) & outcome.c.status.in_(WORK))
         .order_by(outcome.c.seq.desc())
         .limit(MOST_OUTCOMES)
     )
-    recent = tuple(RecentOutcome(row.seq, row.at, row.name, row.status, row.reason or "") for row in rows)
+    recent = tuple(RecentOutcome(row.seq, row.at, row.name, row.status, row.reason or "", row.unit) for row in rows)
     return StepSeen(step.name, step.label, step.counts.waiting, recent)
 
 
@@ -111,7 +111,7 @@ def _read_lost(connection: Connection, steps: Sequence[StepSummary]) -> tuple[Lo
         .limit(MOST_LOST)
     ).all()
     return tuple(
-        LostWorker(row.seq, row.at, names.get(row.revision, "an earlier revision"), row.name or row.unit[:12])
+        LostWorker(row.seq, row.at, names.get(row.revision, "an earlier revision"), row.name or row.unit[:12], row.unit)
         for row in reversed(rows)
     )
 
@@ -152,16 +152,16 @@ def _of_exposures(connection: Connection, revision: int, measures: Sequence[Meas
     )
     columns = [newest.c.weight if path == WEIGHT else json_number(result.c.record, path) for path in paths]
     rows = connection.execute(
-        select(newest.c.seq, newest.c.at, exposure.c.name, *columns)
+        select(newest.c.seq, newest.c.at, exposure.c.name, newest.c.unit, *columns)
         .select_from(newest.join(exposure, exposure.c.unit == newest.c.unit).join(result, result.c.key == newest.c.out))
         .order_by(newest.c.seq)
     ).all()
     found = []
     for one in measures:
-        places = [3 + paths.index(path) for path in paths_of(one.declared)]
+        places = [4 + paths.index(path) for path in paths_of(one.declared)]
         told = [(row, [row[place] for place in places]) for row in rows]
         values = [
-            Value(row[0], row[1], row[2], combine(one.declared, [float(number) for number in numbers], size))
+            Value(row[0], row[1], row[2], combine(one.declared, [float(number) for number in numbers], size), row[3])
             for row, numbers in told
             if all(number is not None for number in numbers)
         ]
