@@ -58,7 +58,7 @@ def test_an_alarm_says_since_when_how_many_and_which_first_and_counts_each_once(
     (raised,) = story.see(seen(1, 1, 4, 5), T0 + 1000).opened
     assert (raised.number, raised.exposures, raised.first, raised.newest) == (1, 2, "e003", "e004")
     assert raised.since == T0 + 180
-    assert raised.detail == "2 of the newest 4 exposures are outside at most 3\N{NO-BREAK SPACE}µm; " + (
+    assert raised.detail == "2 of the newest 4 exposures are outside the limits (at most 3\N{NO-BREAK SPACE}µm); " + (
         "the worst is 5\N{NO-BREAK SPACE}µm (e004)"
     )
     assert raised.page == "exposures/e004"

@@ -36,7 +36,7 @@ def judge_limits(rule: MeasureRule, measured: Iterable[Measured]) -> Iterator[Fi
             raised=len(outside) >= needed,
             holds=len(not_well) > ends_at,
             what=f"{one.label} is outside its limits",
-            detail=f"{of} {verb} outside {allowed}{shown}",
+            detail=f"{of} {verb} outside the limits ({allowed}){shown}",
             look_at=_look_at(one, outside[-1] if outside else None),
             page=_page(one, outside[-1] if outside else None),
             since=outside[0].at if outside else None,
