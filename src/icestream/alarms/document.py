@@ -147,13 +147,16 @@ def write_session_alarms(folder: Path, document: AlarmsDocument) -> None:
     publish_text(folder / SESSION_ALARMS, dump_alarms(document))
 
 
+def settings_of(rule: AnyRule) -> dict[str, str | float | int | bool | list[str] | None]:
+    """Return what a rule says beside its name, kind and severity."""
+    told = rule.model_dump(mode="json", exclude_none=True)
+    return {name: value for name, value in told.items() if name not in ("name", "kind", "severity")}
+
+
 def dump_alarms(document: AlarmsDocument) -> str:
     """Write a document as YAML, leaving out what is unset."""
     data = document.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
-    for rule, written in zip(document.rules, data.get("rules", []), strict=False):
-        written["kind"] = rule.kind
-    data["rules"] = [{"name": one.pop("name"), "kind": one.pop("kind"), **one} for one in data.get("rules", [])]
-    return yaml.safe_dump({name: value for name, value in data.items() if value != []}, sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
 
 def make_policy(facility: FacilityAlarms, session: AlarmsDocument) -> Policy:

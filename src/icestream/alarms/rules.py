@@ -1,8 +1,8 @@
 """Rules of alarms: what is watched and from where on it is worth waking somebody."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 Severity = Literal["warning", "critical"]
 Direction = Literal["worse", "low", "high", "any"]
@@ -39,6 +39,13 @@ class Rule(BaseModel):
     look_at: str | None = Field(None, max_length=500, description="What to look at, instead of what icestream says itself")
     repeat_minutes: Minutes | None = Field(None, description="Remind after so long; unset: as the document says")
     channels: tuple[str, ...] | None = Field(None, description="Names of the channels that are told; unset: all")
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write the kind always, as it decides what else there is, and begin with name and kind."""
+        told = write(self)
+        kind = getattr(self, "kind", None)
+        return {"name": self.name, **({} if kind is None else {"kind": kind}), **told}
 
 
 class _Limits(Rule):

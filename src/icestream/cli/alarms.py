@@ -113,14 +113,16 @@ def _print_troubles(failed: "list[Delivery]") -> None:
 
 
 def _show_rules(policy: "Policy", *, json: bool) -> None:
+    from icestream.alarms.document import settings_of
+
     if json:
-        told = [{"kind": rule.kind, **rule.model_dump(mode="json", exclude_none=True)} for rule in policy.rules]
+        told = [rule.model_dump(mode="json", exclude_none=True) for rule in policy.rules]
         print_json({"rules": told, "channels": [{"name": one.name, "kind": one.kind} for one in policy.channels]})
         return
     table = make_table("rule", "kind", "severity", "settings")
     for rule in policy.rules:
-        own = rule.model_dump(mode="json", exclude_none=True, exclude={"name", "severity", "kind"})
-        table.add_row(rule.name, rule.kind, rule.severity, escape(", ".join(f"{name} {value}" for name, value in own.items())))
+        own = ", ".join(f"{name} {value}" for name, value in settings_of(rule).items())
+        table.add_row(rule.name, rule.kind, rule.severity, escape(own))
     output().print(table)
     names = ", ".join(f"{one.name} ({one.kind})" for one in policy.channels)
     output().print(f"channels: {names or 'none; ICESTREAM_ALARMS names the file that has them'}", markup=False, soft_wrap=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from icestream.alarms.document import AlarmsDocument
 from icestream.errors import SessionError, WorkflowError
 from icestream.facility.folders import VALUES_FILE, collect_values, folder_placeholder, read_values_file, session_name
 from icestream.facility.watch_decisions import WatchState
@@ -106,8 +107,8 @@ def make_choice(
     )
 
 
-def plan_session(plan: WatchPlan, state: WatchState, name: str) -> tuple[Path, SessionDocument]:
-    """Return where the session of an acquisition folder is to be, and what it is to be.
+def plan_session(plan: WatchPlan, state: WatchState, name: str) -> tuple[Path, SessionDocument, AlarmsDocument | None]:
+    """Return where the session of an acquisition folder is to be, what it is to be, and its rules of alarms.
 
     Raises
     ------
@@ -125,7 +126,7 @@ def plan_session(plan: WatchPlan, state: WatchState, name: str) -> tuple[Path, S
     target = _free_folder(plan, state, name) if chosen is None else Path(chosen)
     document = fill_template(one.template, values, name=target.name, settings=one.settings, base=data)
     foresee(document, folder=target)
-    return target, document
+    return target, document, one.template.alarms
 
 
 def _free_folder(plan: WatchPlan, state: WatchState, name: str) -> Path:

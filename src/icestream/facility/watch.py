@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from icestream.alarms.document import write_session_alarms
 from icestream.errors import IcestreamError, WorkflowError
 from icestream.facility import folders, watch_decisions
 from icestream.facility.new_sessions import WatchPlan, plan_session
@@ -107,10 +108,12 @@ class Watch:
         try:
             if not folders.look_for_data(path):
                 return
-            target, document = plan_session(self.plan, self.state, name)
+            target, document, alarms = plan_session(self.plan, self.state, name)
             if not (target / DOCUMENT).exists():
                 self._put(name, folder.model_copy(update={"session": str(target)}))
                 create_session(target, document)
+                if alarms is not None:
+                    write_session_alarms(target, alarms)
         except (IcestreamError, OSError) as error:
             problems = str(error).split("\n")
             if problems != folder.problems:

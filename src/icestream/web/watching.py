@@ -9,7 +9,7 @@ from fastapi import APIRouter, HTTPException, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from icestream.alarms.alarm_store import Delivery, KeptAlarm
-from icestream.alarms.document import Policy, dump_alarms, make_policy, parse_session_alarms, read_facility_alarms
+from icestream.alarms.document import Policy, dump_alarms, make_policy, parse_session_alarms, read_facility_alarms, settings_of
 from icestream.alarms.state import Alarm
 from icestream.errors import SessionError
 from icestream.facility.observing import alarm_store_of, policy_of, send_test
@@ -153,13 +153,7 @@ def alarms(session: SessionName, site: ThisSite) -> AlarmsPage:
         alarms=[_line(kept) for kept in store.alarms(most=MOST_ALARMS)],
         deliveries=store.deliveries(most=MOST_ALARMS),
         rules=[
-            RuleLine(
-                name=rule.name,
-                kind=rule.kind,
-                severity=rule.severity,
-                settings=rule.model_dump(mode="json", exclude_none=True, exclude={"name", "kind", "severity"}),
-            )
-            for rule in policy.rules
+            RuleLine(name=rule.name, kind=rule.kind, severity=rule.severity, settings=settings_of(rule)) for rule in policy.rules
         ],
         channels=[one.name for one in policy.channels],
         document=_document_of(opened),
