@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from icestream.alarms.evaluate import Evaluated, evaluate
+from icestream.alarms.evaluate import evaluate
 from icestream.alarms.observations import Gpu, Measured, Observations, Sample, Value
 from icestream.alarms.rules import AnyRule
-from icestream.alarms.state import AlarmState
+from icestream.alarms.state import AlarmState, Evaluated
 
 T0 = 1_800_000_000.0
 

@@ -11,8 +11,8 @@ from alarms.receivers import PASSWORD, USER, mail_server, web_receiver, write_ce
 from alarms.seen import T0
 from icestream.alarms.channels import CommandChannel, EmailChannel, Secret, WebhookChannel
 from icestream.alarms.delivery.failing import GIVES_UP_AFTER, DeliveryError, next_delay_s
-from icestream.alarms.delivery.sending import make_test_alarm, send
-from icestream.alarms.message import Message, make_message
+from icestream.alarms.delivery.sending import send
+from icestream.alarms.message import Message, make_message, make_test_alarm
 from icestream.alarms.state import Alarm
 from icestream.errors import SessionError
 

@@ -35,7 +35,7 @@ MEASURE = "ctf_defocus_micrometers"
 
 
 def seen(*values: float, **kinds: object) -> Observations:
-    return Observations(measured=(measured(values, **kinds),))  # type: ignore[arg-type]
+    return Observations(measured=(measured(values, **kinds),))
 
 
 def test_hysteresis_in_counts_and_in_values():

@@ -8,10 +8,9 @@ import pytest
 from alarms.seen import T0
 from icestream.alarms.channels import AlertmanagerChannel, CommandChannel
 from icestream.alarms.document import Policy, QuietHours
-from icestream.alarms.evaluate import Evaluated
 from icestream.alarms.notify import Sent, after_quiet, plan_messages
 from icestream.alarms.rules import StalledRule
-from icestream.alarms.state import Alarm, AlarmState
+from icestream.alarms.state import Alarm, AlarmState, Evaluated
 
 ZONE = ZoneInfo("Europe/Madrid")
 RULE = StalledRule(name="stalled")

@@ -82,7 +82,7 @@ def test_a_message_is_claimed_once_and_again_only_after_long(store):
     assert not store.waits()
 
 
-def _claim(path: Path, found: "multiprocessing.Queue[int]", start: "multiprocessing.synchronize.Event") -> None:  # type: ignore[name-defined]
+def _claim(path: Path, found: "multiprocessing.Queue[int]", start: "multiprocessing.synchronize.Event") -> None:
     start.wait()
     found.put(len(AlarmStore(path).claim_due(now=T0)))
 

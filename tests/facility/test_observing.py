@@ -79,7 +79,11 @@ def test_an_alarm_is_raised_told_once_and_ends(paper, facility, tmp_path):
     worsen(paper, 13, 3, defocus_ang=36_000)
     clock.now = paper.now + 5
     turns = [one.turn(paper.session.folder) for one in two]
-    assert [(turn.looked, len(turn.opened), len(turn.deliveries)) for turn in turns] == [(True, 1, 1), (False, 0, 0)]
+    told = [(turn.evaluated is not None, len(turn.opened), len(turn.deliveries)) for turn in turns]
+    assert told == [(True, 1, 1), (False, 0, 0)]
+        (True, 1, 1),
+        (False, 0, 0),
+    ]
     (message,) = heard(tmp_path)
     assert message["event"] == "raised"
     assert message["rule"] == "thick"
@@ -92,7 +96,7 @@ def test_an_alarm_is_raised_told_once_and_ends(paper, facility, tmp_path):
     worsen(paper, 16, 5, defocus_ang=15_000)
     clock.now = paper.now + 5
     turns = [one.turn(paper.session.folder) for one in reversed(two)]  # the first has not come back for long, and lost its turn
-    assert [(turn.looked, len(turn.ended)) for turn in turns] == [(True, 1), (False, 0)]
+    assert [(turn.evaluated is not None, len(turn.ended)) for turn in turns] == [(True, 1), (False, 0)]
     assert [one["event"] for one in heard(tmp_path)] == ["raised", "ended"]
     kept = alarm_store_of(paper.session).alarms()
     assert [(one.alarm.number, one.alarm.ended_because) for one in kept] == [(1, "it is well again")]

@@ -13,10 +13,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from icestream.alarms.evaluate import Evaluated
 from icestream.alarms.notify import DeliveryState, Event, Plan, Sent
 from icestream.alarms.observations import Sample
-from icestream.alarms.state import Alarm, AlarmState
+from icestream.alarms.state import Alarm, AlarmState, Evaluated
 from icestream.errors import SessionError, StoreUnavailable
 
 MOST_SAMPLES = 6000

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from icestream.alarms.channels import AnyChannel
 from icestream.alarms.defaults import DEFAULT_RULES
 from icestream.alarms.rules import AnyRule, Minutes
-from icestream.documents import parse_document, read_document
+from icestream.documents import LARGEST_BYTES, parse_document, read_document
 from icestream.errors import SessionError
 from icestream.files import SESSION_ALARMS, publish_text
 
@@ -56,7 +56,9 @@ class AlarmsDocument(BaseModel):
     mail_to: tuple[Annotated[str, Field(pattern=r"^[^@\s,;]+@[^@\s,;]+$")], ...] = Field(
         (), description="Addresses that get the alarms as well, through the facility's mail server"
     )
-    repeat_minutes: Minutes | None = Field(None, description="Remind of an alarm that nobody acknowledges after so long")
+    repeat_minutes: Minutes | None = Field(
+        None, description="Remind people of an alarm that nobody acknowledges; unset: after 4 hours"
+    )
     quiet: tuple[QuietHours, ...] | None = Field(None, description="Hours in which only critical alarms are delivered")
     time_zone: str | None = Field(None, description="Of the quiet hours, such as Europe/Madrid; unset: that of the machine")
 
@@ -125,6 +127,33 @@ def read_facility_alarms(path: Path | None) -> FacilityAlarms:
         It cannot be read, or something in it is not allowed.
     """
     return FacilityAlarms() if path is None else _read(path, FacilityAlarms)
+
+
+def read_session_text(folder: Path) -> str:
+    """Return a session's own document as it is written; nothing where there is none.
+
+    Raises
+    ------
+    SessionError
+        It cannot be read.
+    """
+    path = folder / SESSION_ALARMS
+    try:
+        return path.read_text(encoding="utf-8")[:LARGEST_BYTES] if path.is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise SessionError(f"{path}: cannot be read: {type(error).__name__}") from None
+
+
+def write_session_text(folder: Path, text: str, *, facility: Path | None) -> None:
+    """Check what a person has typed, and write it.
+
+    Raises
+    ------
+    SessionError
+        It is not allowed, and why.
+    """
+    make_policy(read_facility_alarms(facility), parse_session_alarms(text))
+    publish_text(folder / SESSION_ALARMS, text)
 
 
 def parse_session_alarms(text: str) -> AlarmsDocument:

@@ -1,7 +1,6 @@
 """Evaluating rules: a pure function of state, observations and time; it returns the new state, and which alarms came and went."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from icestream.alarms import judging_machine, judging_measures, judging_session
 from icestream.alarms.finding import Finding
@@ -20,7 +19,7 @@ from icestream.alarms.rules import (
     SystemRule,
     WorkerLostRule,
 )
-from icestream.alarms.state import Alarm, AlarmState, Memory, Waiting
+from icestream.alarms.state import Alarm, AlarmState, Evaluated, Memory, Waiting
 
 OVER = "it is well again"
 STEADY = "the level is steady again"
@@ -28,15 +27,6 @@ RULE_GONE = "its rule does not hold any more"
 SESSION_OVER = "the session is not running any more"
 FEWEST_S = 60.0
 """How many exposures wait is remembered once in so long."""
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """What one evaluation gives: ``opened`` and ``ended`` alarms are in the order of the rules."""
-
-    state: AlarmState
-    opened: tuple[Alarm, ...] = ()
-    ended: tuple[Alarm, ...] = ()
 
 
 def evaluate(rules: Sequence[AnyRule], state: AlarmState, seen: Observations, now: float) -> Evaluated:

@@ -43,7 +43,7 @@ def judge_system(rule: SystemRule, samples: Sequence[Sample], now: float) -> Ite
             holds=any(rule.outside(value, margin=rule.margin) for _, value in told),
             what=f"{LABELS[rule.value]} is outside its limits",
             detail=f"{subject}: {with_unit(newest, unit)} for {minutes_text(60 * rule.for_minutes)}, "
-            f"where {limits_text(rule.low, rule.high, unit)} is well",
+            f"allowed is {limits_text(rule.low, rule.high, unit)}",
             look_at=f"what else runs on {samples[-1].host}",
             page="monitors",
             since=_began_outside(rule, samples, subject),

@@ -142,7 +142,7 @@ def judge_summary(rule: SummaryRule, seen: Observations) -> Iterator[Finding]:
         raised=rule.outside(value),
         holds=rule.outside(value, margin=rule.margin),
         what=f"{label.capitalize()}: outside the limits",
-        detail=f"{with_unit(value, unit)} of {counted_text(totals.exposures, 'exposure')}, where {_limits(rule, unit)} is well",
+        detail=f"{with_unit(value, unit)} of {counted_text(totals.exposures, 'exposure')}, allowed is {_limits(rule, unit)}",
         look_at="the page of the session",
         page="failures" if rule.value.startswith("failed") else "",
     )

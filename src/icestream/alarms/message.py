@@ -66,6 +66,24 @@ def make_message(
     return Message(f"{served_as}-{alarm.number}-{delivery}", event, session, folder, alarm, link)
 
 
+def make_test_alarm(now: float) -> Alarm:
+    """Return what a test message tells."""
+    return Alarm(
+        number=0,
+        rule="test",
+        kind="test",
+        subject="this channel",
+        severity="warning",
+        what="This is a test",
+        detail="nothing is wrong",
+        look_at="nothing: whoever reads this gets the alarms of this session",
+        page="alarms",
+        since=now,
+        opened_at=now,
+        newest_at=now,
+    )
+
+
 def plain_line(text: str) -> str:
     """Return a text as one line without what would steer a terminal or a mail: names of files are data."""
     return "".join(char if char.isprintable() or char == "\N{NO-BREAK SPACE}" else " " for char in text)

@@ -23,7 +23,7 @@ SystemValue = Literal[
 SummaryValue = Literal["exposures_per_hour", "failed_percent", "rejected_percent", "failed", "rejected", "exposures"]
 
 MOST_VALUES = 500
-"""So many of the newest values of a measure are looked at."""
+"""How many of the newest values of a measure are looked at."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
 Minutes = Annotated[float, Field(gt=0, le=60 * 24 * 30)]
@@ -37,8 +37,8 @@ class Rule(BaseModel):
     name: Name = Field(description="Its name; a rule of the same name in the session replaces one of the facility or a default")
     severity: Severity = Field("warning", description="Critical alarms are delivered in quiet hours as well")
     look_at: str | None = Field(None, max_length=500, description="What to look at, instead of what icestream says itself")
-    repeat_minutes: Minutes | None = Field(None, description="Remind after so long; unset: as the document says")
-    channels: tuple[str, ...] | None = Field(None, description="Names of the channels that are told; unset: all")
+    repeat_minutes: Minutes | None = Field(None, description="Remind people after this long; unset: as the document says")
+    channels: tuple[str, ...] | None = Field(None, description="Names of the channels to send to; unset: all")
 
     @model_serializer(mode="wrap")
     def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -49,9 +49,9 @@ class Rule(BaseModel):
 
 
 class _Limits(Rule):
-    low: float | None = Field(None, description="Lowest value that is well")
-    high: float | None = Field(None, description="Highest value that is well")
-    margin: float = Field(0.0, ge=0, description="An alarm ends only when the value is inside the limits by so much")
+    low: float | None = Field(None, description="Lowest allowed value")
+    high: float | None = Field(None, description="Highest allowed value")
+    margin: float = Field(0.0, ge=0, description="An alarm ends only once the value is inside the limits by this much")
 
     @model_validator(mode="after")
     def _has_limits(self) -> Self:
@@ -72,8 +72,8 @@ class MeasureRule(_Limits):
     kind: Literal["measure"] = "measure"
     measure: str = Field(min_length=1, max_length=300, description="The measure, of all steps that have it, or as STEP:MEASURE")
     window: int = Field(20, ge=1, le=MOST_VALUES, description="How many of the newest exposures are looked at")
-    count: int = Field(1, ge=1, description="So many of them outside the limits raise the alarm")
-    clear_count: int | None = Field(None, ge=0, description="It ends at this many or fewer; unset: half of count")
+    count: int = Field(1, ge=1, description="Raise the alarm when this many of them are outside the limits")
+    clear_count: int | None = Field(None, ge=0, description="End the alarm at this many or fewer; unset: half of count")
 
     @model_validator(mode="after")
     def _counts_fit(self) -> Self:
@@ -97,15 +97,15 @@ class DriftRule(Rule):
     by: Literal["window", "change_point"] = Field(
         "window", description="Compare the newest with those before, or find where the level changed (Pettitt's test)"
     )
-    window: int = Field(20, ge=5, le=200, description="Newest exposures that are compared; the fewest after a change point")
+    window: int = Field(20, ge=5, le=200, description="Newest exposures that are compared; the least beside a change point")
     reference: int = Field(100, ge=10, le=300, description="Exposures before them; there must be at least half of them")
     shift: float = Field(
-        2.0, gt=0, description="Raised where the medians differ by so many times the scatter of single exposures"
+        2.0, gt=0, description="Raise the alarm when the medians differ by this many times the scatter of single exposures"
     )
     least_change: float = Field(
-        0.0, ge=0, description="Never for a smaller difference of the medians, in the unit of the measure"
+        0.0, ge=0, description="Never raise it for a smaller difference of the medians, in the unit of the measure"
     )
-    significance: float = Field(0.001, gt=0, lt=0.5, description="Of a change point: the largest probability of chance")
+    significance: float = Field(0.001, gt=0, lt=0.5, description="Of a change point: the largest probability that it is chance")
     direction: Direction = Field(
         "worse", description="Which change counts; worse: as the measure declares, any where it does not"
     )
@@ -116,7 +116,7 @@ class AgeingRule(Rule):
 
     kind: Literal["ageing"] = "ageing"
     measure: str = Field(min_length=1, max_length=300, description="The measure, of all steps that have it, or as STEP:MEASURE")
-    factor: float = Field(1.5, gt=1, description="Raised where it is so many times the lowest so far")
+    factor: float = Field(1.5, gt=1, description="Raise the alarm when it is this many times the lowest value so far")
     window: int = Field(3, ge=1, le=50, description="Versions of which the median is taken")
 
 
@@ -125,7 +125,7 @@ class SystemRule(_Limits):
 
     kind: Literal["system"] = "system"
     value: SystemValue = Field(description="What is watched: percent, °C, MB/s, or GB of free space")
-    for_minutes: Minutes = Field(5.0, description="It must have been outside the limits for so long")
+    for_minutes: Minutes = Field(5.0, description="Raise the alarm when it has been outside the limits for this long")
 
 
 class SummaryRule(_Limits):
@@ -133,23 +133,23 @@ class SummaryRule(_Limits):
 
     kind: Literal["summary"] = "summary"
     value: SummaryValue = Field(description="What is watched; shares are of the exposures so far")
-    after: int = Field(20, ge=1, description="Only once there are so many exposures")
+    after: int = Field(20, ge=1, description="Only once there are this many exposures")
 
 
 class StalledRule(Rule):
     """No new exposure arrives although the session is running and its source is open."""
 
     kind: Literal["stalled"] = "stalled"
-    minutes: Minutes = Field(15.0, description="For so long")
-    times: float = Field(5.0, ge=1, description="And for so many times the usual time between two exposures")
+    minutes: Minutes = Field(15.0, description="Raise the alarm after this long without a new exposure")
+    times: float = Field(5.0, ge=1, description="But not before this many times the usual time between two exposures")
 
 
 class DiskRule(Rule):
     """The disk of the session will be full soon, if it fills as it did."""
 
     kind: Literal["disk_full"] = "disk_full"
-    hours: float = Field(6.0, gt=0, le=1000, description="Raised where it would be full in less than this")
-    fit_minutes: Minutes = Field(60.0, description="The rate is taken over so long, once a fifth of it has been seen")
+    hours: float = Field(6.0, gt=0, le=1000, description="Raise the alarm when it would be full in less than this")
+    fit_minutes: Minutes = Field(60.0, description="The rate is that of this long, once a fifth of it has been seen")
 
 
 class StepFailingRule(Rule):
@@ -157,7 +157,7 @@ class StepFailingRule(Rule):
 
     kind: Literal["step_failing"] = "step_failing"
     step: str | None = Field(None, description="The step; unset: any")
-    count: int = Field(5, ge=2, le=100, description="So many exposures in a row")
+    count: int = Field(5, ge=2, le=100, description="Raise the alarm when this many exposures in a row have failed")
 
 
 class BacklogRule(Rule):
@@ -165,23 +165,23 @@ class BacklogRule(Rule):
 
     kind: Literal["backlog"] = "backlog"
     step: str | None = Field(None, description="The step; unset: any")
-    exposures: int = Field(50, ge=1, description="At least so many wait")
-    minutes: Minutes = Field(30.0, description="And more than so long ago")
+    exposures: int = Field(50, ge=1, description="Raise the alarm when at least this many wait")
+    minutes: Minutes = Field(30.0, description="And more than this long ago")
 
 
 class WorkerLostRule(Rule):
     """Workers die while they process exposures."""
 
     kind: Literal["worker_lost"] = "worker_lost"
-    count: int = Field(1, ge=1, le=100, description="So many")
-    minutes: Minutes = Field(10.0, description="Within so long")
+    count: int = Field(1, ge=1, le=100, description="Raise the alarm when this many have died")
+    minutes: Minutes = Field(10.0, description="Within this long")
 
 
 class RunnerLostRule(Rule):
     """The runner of the session has died, or gives no sign of life."""
 
     kind: Literal["runner_lost"] = "runner_lost"
-    minutes: Minutes = Field(2.0, description="For so long")
+    minutes: Minutes = Field(2.0, description="Raise the alarm after this long without a sign of life")
 
 
 AnyRule = Annotated[

@@ -1,5 +1,7 @@
 """What is remembered from one evaluation to the next: the alarms that are open, and what growth is judged by."""
 
+from dataclasses import dataclass
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from icestream.alarms.rules import Severity
@@ -69,3 +71,12 @@ class AlarmState(BaseModel):
     open: dict[str, Alarm] = Field(default_factory=dict)
     memory: Memory = Field(default_factory=Memory)
     at: float | None = None
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What one evaluation gives: ``opened`` and ``ended`` alarms are in the order of the rules."""
+
+    state: AlarmState
+    opened: tuple[Alarm, ...] = ()
+    ended: tuple[Alarm, ...] = ()

@@ -67,7 +67,7 @@ def _finish_once(turns: "list[Turn]", *, json: bool) -> None:
 def _plain(turn: "Turn") -> dict[str, object]:
     return {
         "session": turn.session,
-        "looked": turn.looked,
+        "looked": turn.evaluated is not None,
         "opened": turn.opened,
         "ended": turn.ended,
         "sent": sum(one.error is None for one in turn.deliveries),

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from icestream.alarms.document import AlarmsDocument
 from icestream.errors import SessionError, WorkflowError
 from icestream.facility.folders import VALUES_FILE, collect_values, folder_placeholder, read_values_file, session_name
 from icestream.facility.watch_decisions import WatchState
@@ -107,8 +106,8 @@ def make_choice(
     )
 
 
-def plan_session(plan: WatchPlan, state: WatchState, name: str) -> tuple[Path, SessionDocument, AlarmsDocument | None]:
-    """Return where the session of an acquisition folder is to be, what it is to be, and its rules of alarms.
+def plan_session(plan: WatchPlan, state: WatchState, name: str) -> tuple[Path, SessionDocument, Template]:
+    """Return where the session of an acquisition folder is to be, what it is to be, and the template it is made from.
 
     Raises
     ------
@@ -126,7 +125,7 @@ def plan_session(plan: WatchPlan, state: WatchState, name: str) -> tuple[Path, S
     target = _free_folder(plan, state, name) if chosen is None else Path(chosen)
     document = fill_template(one.template, values, name=target.name, settings=one.settings, base=data)
     foresee(document, folder=target)
-    return target, document, one.template.alarms
+    return target, document, one.template
 
 
 def _free_folder(plan: WatchPlan, state: WatchState, name: str) -> Path:

@@ -17,11 +17,10 @@ from pathlib import Path
 from icestream.alarms.alarm_store import AlarmStore
 from icestream.alarms.delivery.sending import Addressed, Delivered, send_due
 from icestream.alarms.document import Policy, make_policy, read_facility_alarms, read_session_alarms
-from icestream.alarms.evaluate import Evaluated, evaluate
+from icestream.alarms.evaluate import evaluate
 from icestream.alarms.machine import Sampler
 from icestream.alarms.notify import plan_messages
-from icestream.alarms.observations import Sample
-from icestream.alarms.state import Alarm
+from icestream.alarms.state import Alarm, Evaluated
 from icestream.errors import IcestreamError, SessionError
 from icestream.flow.storage import DOCUMENT, Session, open_session
 from icestream.logs import log_event
@@ -63,11 +62,20 @@ class Turn:
 
     session: str
     at_work: bool = False
-    looked: bool = False
-    opened: tuple[Alarm, ...] = ()
-    ended: tuple[Alarm, ...] = ()
+    evaluated: Evaluated | None = None
+    """What was found, where this observer looked."""
     deliveries: tuple[Delivered, ...] = ()
     trouble: str | None = None
+
+    @property
+    def opened(self) -> tuple[Alarm, ...]:
+        """Alarms that were raised."""
+        return () if self.evaluated is None else self.evaluated.opened
+
+    @property
+    def ended(self) -> tuple[Alarm, ...]:
+        """Alarms that are over."""
+        return () if self.evaluated is None else self.evaluated.ended
 
 
 @dataclass
@@ -133,25 +141,14 @@ class Observer:
             sample = self.sampler.sample(session.folder)
             seen = watch_session(view, policy.rules, (*store.samples(since=now - SEEN_S), sample))
         evaluated = evaluate(policy.rules, store.load_state(), seen, now)
-        done = self._commit(store, policy, evaluated, sample)
-        self._said.pop(session.folder, None)
-        return Turn(
-            session.folder.name,
-            at_work,
-            looked=done,
-            opened=evaluated.opened if done else (),
-            ended=evaluated.ended if done else (),
-            deliveries=self._send(session, store, policy),
-        )
-
-    def _commit(self, store: AlarmStore, policy: Policy, evaluated: Evaluated, sample: Sample) -> bool:
-        now = evaluated.state.at or 0.0
-        return store.commit(
+        done = store.commit(
             self.holder,
             evaluated,
             sample,
             lambda sent, acknowledged: plan_messages(policy, evaluated, sent=sent, acknowledged=acknowledged, now=now),
         )
+        self._said.pop(session.folder, None)
+        return Turn(session.folder.name, at_work, evaluated if done else None, self._send(session, store, policy))
 
     def _send(self, session: Session, store: AlarmStore, policy: Policy) -> tuple[Delivered, ...]:
         return tuple(send_due(store, policy, _address(session), self.clock))

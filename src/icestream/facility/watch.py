@@ -108,12 +108,12 @@ class Watch:
         try:
             if not folders.look_for_data(path):
                 return
-            target, document, alarms = plan_session(self.plan, self.state, name)
+            target, document, template = plan_session(self.plan, self.state, name)
             if not (target / DOCUMENT).exists():
                 self._put(name, folder.model_copy(update={"session": str(target)}))
                 create_session(target, document)
-                if alarms is not None:
-                    write_session_alarms(target, alarms)
+                if template.alarms is not None:
+                    write_session_alarms(target, template.alarms)
         except (IcestreamError, OSError) as error:
             problems = str(error).split("\n")
             if problems != folder.problems:

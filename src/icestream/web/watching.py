@@ -9,11 +9,9 @@ from fastapi import APIRouter, HTTPException, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from icestream.alarms.alarm_store import Delivery, KeptAlarm
-from icestream.alarms.document import Policy, dump_alarms, make_policy, parse_session_alarms, read_facility_alarms, settings_of
-from icestream.alarms.state import Alarm
+from icestream.alarms.document import Policy, read_session_text, settings_of, write_session_text
 from icestream.errors import SessionError
 from icestream.facility.observing import alarm_store_of, policy_of, send_test
-from icestream.files import SESSION_ALARMS, publish_text
 from icestream.flow.storage import Session
 from icestream.logs import log_event
 from icestream.observe.monitors import MachineSeen, MonitoredMeasure, SummaryFigure, read_monitored, see_machine, summarise
@@ -55,20 +53,11 @@ class RuleLine(Answer):
     settings: dict[str, str | float | int | bool | list[str] | None]
 
 
-class AlarmLine(Answer):
-    """An alarm, and who has acknowledged it."""
-
-    alarm: Alarm
-    acknowledged_by: str | None
-    acknowledged_at: float | None
-    note: str | None
-
-
 class AlarmsPage(Answer):
     """The alarms of a session, those that are open first; messages and their failures; the rules and channels."""
 
     watched: Watched
-    alarms: list[AlarmLine]
+    alarms: list[KeptAlarm]
     deliveries: list[Delivery]
     rules: list[RuleLine]
     channels: list[str]
@@ -150,13 +139,13 @@ def alarms(session: SessionName, site: ThisSite) -> AlarmsPage:
     store = alarm_store_of(opened)
     return AlarmsPage(
         watched=_watched(opened, trouble),
-        alarms=[_line(kept) for kept in store.alarms(most=MOST_ALARMS)],
+        alarms=store.alarms(most=MOST_ALARMS),
         deliveries=store.deliveries(most=MOST_ALARMS),
         rules=[
             RuleLine(name=rule.name, kind=rule.kind, severity=rule.severity, settings=settings_of(rule)) for rule in policy.rules
         ],
         channels=[one.name for one in policy.channels],
-        document=_document_of(opened),
+        document=read_session_text(opened.folder),
     )
 
 
@@ -175,12 +164,10 @@ def acknowledge(session: SessionName, asked: Acknowledgement, site: ThisSite, ca
 def change_rules(session: SessionName, asked: NewDocument, site: ThisSite, caller: Operating) -> Acknowledged:
     """Check and write the session's own document; it holds from the next look on."""
     opened = site.places.open(session)
-    document = parse_session_alarms(asked.document)
-    make_policy(read_facility_alarms(site.settings.alarms), document)
     with _EDITING:
-        if _document_of(opened) != asked.before:
+        if read_session_text(opened.folder) != asked.before:
             raise HTTPException(409, "somebody else has changed the rules meanwhile; read them again")
-        publish_text(opened.folder / SESSION_ALARMS, asked.document or dump_alarms(document))
+        write_session_text(opened.folder, asked.document, facility=site.settings.alarms)
     log_event(_LOG, logging.INFO, "rules of alarms changed", session=session, author=caller.person.name)
     site.live.forget(session)
     return Acknowledged(numbers=[])
@@ -206,15 +193,3 @@ def _watched(session: Session, trouble: str | None) -> Watched:
     seen = alarm_store_of(session).observer()
     observed = seen.holder is not None and time.time() < seen.until
     return Watched(looked_at=seen.looked_at, observed=observed, trouble=trouble or seen.trouble)
-
-
-def _line(kept: KeptAlarm) -> AlarmLine:
-    return AlarmLine.model_validate(kept)
-
-
-def _document_of(session: Session) -> str:
-    path = session.folder / SESSION_ALARMS
-    try:
-        return path.read_text(encoding="utf-8")[: 2 * LONGEST_DOCUMENT] if path.is_file() else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise SessionError(f"{path}: cannot be read: {type(error).__name__}") from None

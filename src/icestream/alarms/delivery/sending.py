@@ -10,8 +10,7 @@ from icestream.alarms.delivery.mail import send_mail
 from icestream.alarms.delivery.program import run_program
 from icestream.alarms.delivery.web import post_alerts, post_webhook
 from icestream.alarms.document import Policy
-from icestream.alarms.message import Message, make_message
-from icestream.alarms.state import Alarm
+from icestream.alarms.message import Message, make_message, make_test_alarm
 from icestream.errors import SessionError
 
 
@@ -53,24 +52,6 @@ def send(channel: AnyChannel, message: Message, mail_to: Sequence[str] = ()) -> 
             run_program(channel, message)
         case AlertmanagerChannel():
             post_alerts(channel, message)
-
-
-def make_test_alarm(now: float) -> Alarm:
-    """Return what a test message tells."""
-    return Alarm(
-        number=0,
-        rule="test",
-        kind="test",
-        subject="this channel",
-        severity="warning",
-        what="This is a test",
-        detail="nothing is wrong",
-        look_at="nothing: whoever reads this gets the alarms of this session",
-        page="alarms",
-        since=now,
-        opened_at=now,
-        newest_at=now,
-    )
 
 
 def send_due(
