@@ -81,9 +81,6 @@ def test_an_alarm_is_raised_told_once_and_ends(paper, facility, tmp_path):
     turns = [one.turn(paper.session.folder) for one in two]
     told = [(turn.evaluated is not None, len(turn.opened), len(turn.deliveries)) for turn in turns]
     assert told == [(True, 1, 1), (False, 0, 0)]
-        (True, 1, 1),
-        (False, 0, 0),
-    ]
     (message,) = heard(tmp_path)
     assert message["event"] == "raised"
     assert message["rule"] == "thick"
