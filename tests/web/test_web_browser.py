@@ -24,7 +24,7 @@ from web.parts import PASSWORD
 pytestmark = [pytest.mark.services, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 
 PATIENCE_MS = 30_000
-PAGES = ("", "/exposures", "/series", "/classes", "/failures", "/log", "/exposures/FoilHole_0004")
+PAGES = ("", "/exposures", "/series", "/classes", "/failures", "/monitors", "/alarms", "/log", "/exposures/FoilHole_0004")
 
 
 @pytest.fixture(scope="module")

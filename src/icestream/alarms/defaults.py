@@ -21,9 +21,7 @@ DEFAULT_RULES: tuple[AnyRule, ...] = (
     ),
     MeasureRule(name="ctf-astigmatism", measure="ctf_astigmatism_angstroms", high=2000.0, window=20, count=5, clear_count=1),
     DriftRule(name="ctf-resolution-drift", measure="ctf_resolution_angstroms", least_change=1.0),
-    DriftRule(
-        name="ctf-astigmatism-change", measure="ctf_astigmatism_angstroms", by="change_point", shift=1.5, least_change=150.0
-    ),
+    DriftRule(name="ctf-astigmatism-change", measure="ctf_astigmatism_angstroms", by="change_point", least_change=150.0),
     DriftRule(name="motion-drift", measure="motion_total_angstroms", least_change=3.0),
     MeasureRule(name="gain-unevenness", measure="gain_residual_unevenness_percent", high=4.0, window=1),
     MeasureRule(name="gain-spread", measure="gain_residual_spread_ratio", high=1.15, window=1),

@@ -100,7 +100,7 @@ class DriftRule(Rule):
     window: int = Field(20, ge=5, le=200, description="Newest exposures that are compared; the least beside a change point")
     reference: int = Field(100, ge=10, le=300, description="Exposures before them; there must be at least half of them")
     shift: float = Field(
-        2.0, gt=0, description="Raise the alarm when the medians differ by this many times the scatter of single exposures"
+        1.5, gt=0, description="Raise the alarm when the medians differ by this many times the scatter of single exposures"
     )
     least_change: float = Field(
         0.0, ge=0, description="Never raise it for a smaller difference of the medians, in the unit of the measure"
