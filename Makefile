@@ -61,7 +61,7 @@ $(VENV)/.made: scripts/make-venv.sh
 # Until 0.1.0 the distribution was called icestream; where both are installed, the old one's list of steps would be read too.
 $(VENV)/.installed: $(VENV)/.made pyproject.toml constraints.txt
 	$(BIN)/python -m pip uninstall -qq --yes icestream
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[web]'
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def test_the_table_and_the_places_are_printed(demo: tuple[Path, str]) -> None:
     assert all(name in printed for name in _measures(folder))
     assert f"icestream status {folder / 'session'}" in printed
     assert (folder / "session" / "report" / "index.html").stat().st_size > 10_000
+    assert re.search(r"page: +http://127\.0\.0\.1:\d+/", printed)
 
 
 def test_the_broken_movie_is_the_one_that_failed(demo: tuple[Path, str]) -> None:

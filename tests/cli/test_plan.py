@@ -5,25 +5,16 @@ import pytest
 from typer.testing import CliRunner
 
 from icestream.cli import app
-from icestream.cli.plan import acquisition_from, document_for, parse_roots, parse_settings, parse_values, unset_values
+from icestream.cli.plan import acquisition_from, parse_roots, parse_settings, parse_values, unset_values
 from icestream.errors import WorkflowError
 from icestream.flow.storage.session import SessionDocument, create_session, open_session
-from icestream.records import Acquisition
-from icestream.workflows import find_workflow
-
-NOTHING = Acquisition()
+from icestream.workflows import fill_template, load_template
 
 
-def _document(**changes: Any) -> SessionDocument:
-    arguments: dict[str, Any] = {
-        "roots": {"movies": "/data"},
-        "pattern": None,
-        "gain_file": None,
-        "settings": [],
-        "diameter_ang": (100.0, 120.0),
-        "acquisition": NOTHING,
-    }
-    return document_for("test", find_workflow("movies_to_classes"), **{**arguments, **changes})
+def _document(*settings: str, **changes: Any) -> SessionDocument:
+    values = {"movies": "/data", "diameter": (100.0, 120.0), **changes}
+    given = {name: value for name, value in values.items() if value is not None}
+    return fill_template(load_template("movies_to_classes"), given, name="test", settings=parse_settings(settings))
 
 
 def test_without_a_gain_its_step_and_input_are_left_out() -> None:
@@ -33,13 +24,13 @@ def test_without_a_gain_its_step_and_input_are_left_out() -> None:
 
 
 def test_a_gain_is_named_exactly_even_with_a_bracket_in_it() -> None:
-    steps = _document(roots={"movies": "/data", "gain": "/data"}, gain_file="gain[1].mrc").steps
+    steps = _document(gain="/data/gain[1].mrc").steps
     assert steps["gain"].params == {"root": "gain", "pattern": "gain[[]1].mrc"}
     assert steps["aligned"].inputs == {"movie": "movies", "gain": "gain"}
 
 
 def test_the_pattern_is_for_the_movies_not_for_the_gain() -> None:
-    steps = _document(roots={"movies": "/data", "gain": "/data"}, gain_file="gain.mrc", pattern="*.tiff").steps
+    steps = _document(gain="/data/gain.mrc", pattern="*.tiff").steps
     assert steps["movies"].params == {"pattern": "*.tiff"}
     assert steps["gain"].params["pattern"] == "gain.mrc"
 
@@ -50,9 +41,7 @@ def test_the_diameter_goes_to_the_picking_step_only() -> None:
 
 
 def test_settings_are_yaml_and_win() -> None:
-    steps = _document(
-        settings=["picks.diameter_ang=[80, 90]", "aligned.bin=2", "aligned.local=false", "aligned.patches=null"]
-    ).steps
+    steps = _document("picks.diameter_ang=[80, 90]", "aligned.bin=2", "aligned.local=false", "aligned.patches=null").steps
     assert steps["picks"].params["diameter_ang"] == [80, 90]
     assert steps["aligned"].params == {"bin": 2, "local": False, "patches": None}
 
@@ -65,7 +54,7 @@ def test_a_setting_that_is_written_otherwise_is_refused(text: str) -> None:
 
 def test_a_setting_for_no_step_tells_the_steps() -> None:
     with pytest.raises(WorkflowError, match="no step 'pick' in this session; it has movies, aligned"):
-        _document(settings=["pick.a=1"])
+        _document("pick.a=1")
 
 
 def test_a_value_that_is_not_yaml_is_refused() -> None:
@@ -75,9 +64,9 @@ def test_a_value_that_is_not_yaml_is_refused() -> None:
 
 def test_a_source_without_a_folder_tells_which_option() -> None:
     with pytest.raises(WorkflowError, match=r"'movies'.*write --movies FOLDER"):
-        _document(roots={})
+        _document(movies=None)
     with pytest.raises(WorkflowError, match=r"write --root cold=FOLDER"):
-        _document(settings=["movies.root=cold"])
+        _document("movies.root=cold")
 
 
 def test_roots_are_absolute_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,8 +83,7 @@ def test_an_impossible_microscope_is_refused() -> None:
 
 
 def test_values_that_nobody_gave_name_their_readers(tmp_path: Path) -> None:
-    given = Acquisition(voltage_kv=300, pixel_size_ang=1, amplitude_contrast=0.1, dose_per_frame_e_per_ang2=1)
-    session = create_session(tmp_path / "s", _document(acquisition=given))
+    session = create_session(tmp_path / "s", _document(voltage=300, pixel_size=1, dose_per_frame=1))
     assert unset_values(session)["cs_mm"] == ["ctf", "particles", "classes", "relion"]
     assert "voltage_kv" not in unset_values(session)
 

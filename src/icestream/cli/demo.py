@@ -1,10 +1,14 @@
 """``icestream demo``: the whole way from movies to 2D classes, with a microscope whose truth is known."""
 
+import os
+import re
 import subprocess
 import sys
 import time
+import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +24,9 @@ if TYPE_CHECKING:
 
 _MOVIES, _MOVIES_FAST = 24, 3
 _END_S = 10.0
+_PAGE_S = 20.0
+_DISPLAYS = {"DISPLAY", "WAYLAND_DISPLAY"}
+"""Without a display, what `webbrowser` finds would be a browser for the terminal, over the table that is there."""
 
 
 def demo(
@@ -28,11 +35,12 @@ def demo(
     seed: int = typer.Option(1, min=0, help="Random seed; the same seed gives the same movies."),
     fast: bool = typer.Option(False, "--fast", help="Use a few small movies, just to check that everything works."),
     cores: int | None = typer.Option(None, min=1, help="Cores to use; by default all of the machine."),
+    page: bool = typer.Option(True, help="Show the session in the browser while it runs."),
 ) -> None:
     """Process movies of a simulated microscope to 2D classes, and compare the results with the truth.
 
-    One process writes movies at the pace of a small microscope, one of them broken. A session processes them as they appear and
-    keeps a report up to date, which you can open in any browser.
+    One process writes movies at the pace of a small microscope, one of them broken. A session processes them as they appear; a
+    page in the browser shows it live, and a report is kept up to date.
 
     ```
     icestream demo
@@ -50,9 +58,9 @@ def demo(
     session = create_demo_session(place / "session", microscope, plan)
     console = output()
     report = session.folder / "report" / "index.html"
-    console.print(f"microscope: {microscope}\nsession:    {session.folder}\nreport:     {report}\n", soft_wrap=True, markup=False)
+    console.print(f"microscope: {microscope}\nsession:    {session.folder}\nreport:     {report}", soft_wrap=True, markup=False)
     began_s = time.monotonic()
-    with _simulating(microscope, plan, seed=seed) as simulator, _reporting(session.folder):
+    with _simulating(microscope, plan, seed=seed) as simulator, _reporting(session.folder), _serving(session.folder, shown=page):
         ended = process(session, settings, follow=True)
         if not ended.finished:
             console.print("stopped before the end", style="yellow")
@@ -62,7 +70,8 @@ def demo(
     console.print(f"\n{ended.reason}, after {time.monotonic() - began_s:.0f} s")
     print_measures(measure(session, microscope), console)
     console.print(
-        f"\nreport:  {report}\nnext:    {type_next('status', session.folder)}\n         {type_next('failed', session.folder)}"
+        f"\nreport:  {report}\nnext:    {type_next('serve', session.folder)}\n         {type_next('status', session.folder)}"
+        f"\n         {type_next('failed', session.folder)}"
         f"\n         {type_next('trace', session.folder, 'mic_0001')}\n",
         soft_wrap=True,
         markup=False,
@@ -92,6 +101,34 @@ def _simulating(microscope: Path, plan: "DemoPlan", *, seed: int) -> Iterator["s
 def _reporting(session: Path) -> Iterator[None]:
     with _running(["report", str(session), "--watch", "--every", "5"], session.parent / "report.log"):
         yield
+
+
+@contextmanager
+def _serving(session: Path, *, shown: bool) -> Iterator[None]:
+    """Show the session in the browser; without what the page needs, say what to install."""
+    console = output()
+    if not shown or find_spec("uvicorn") is None or find_spec("fastapi") is None:
+        console.print("" if not shown else "page:       needs icestream-em[web]\n", markup=False)
+        yield
+        return
+    log = session.parent / "page.log"
+    with _running(["serve", str(session), "--port", "0"], log) as server:
+        address = _address_in(log, server)
+        console.print(f"page:       {address}\n", soft_wrap=True, markup=False)
+        if address.startswith("http") and console.is_terminal and _DISPLAYS & os.environ.keys():
+            webbrowser.open(address)
+        yield
+
+
+def _address_in(log: Path, server: "subprocess.Popen[bytes]") -> str:
+    """Return the address that the server has printed, or where it says why there is none."""
+    end_s = time.monotonic() + _PAGE_S
+    while server.poll() is None and time.monotonic() < end_s:
+        found = re.search(r"http://\S+", log.read_text(encoding="utf-8", errors="replace"))
+        if found is not None:
+            return found[0]
+        time.sleep(0.1)
+    return f"none; see {log}"
 
 
 @contextmanager

@@ -137,7 +137,7 @@ def _positions(block: bytes | None) -> Any:
 
 def _measure_classes(view: SessionView, session: Session, truth: SessionTruth, microscope: Path) -> list[Measure]:
     newest = next((snapshot for snapshot in view.snapshots("classes", limit=1) if snapshot.record is not None), None)
-    if newest is None or newest.record is None:
+    if newest is None or newest.record is None or newest.record["count"] == 0:
         nothing = "there are no class averages"
         return [Measure("class averages, resolution at FRC 0.5, median", float("nan"), "Å", nothing)]
     record = newest.record

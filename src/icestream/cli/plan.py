@@ -8,11 +8,9 @@ from pydantic import ValidationError
 
 from icestream.documents import parse_typed_value
 from icestream.errors import WorkflowError
-from icestream.flow.storage import Session, SessionDocument
+from icestream.flow.storage import Session
 from icestream.flow.workflow import Workflow, build_graph, describe_refused
 from icestream.records import Acquisition, PossibleAcquisition
-from icestream.workflows.filling import fill_template
-from icestream.workflows.implied import ACQUISITION_NAMES, imply_template
 from icestream.workflows.template import Template
 
 _UNSET_MEANS_NONE = {"pre_exposure_e_per_ang2"}
@@ -54,39 +52,6 @@ def acquisition_from(**values: float | None) -> Acquisition:
         return PossibleAcquisition.model_validate(values)
     except ValidationError as error:
         raise WorkflowError("; ".join(describe_refused(error))) from error
-
-
-def document_for(
-    name: str,
-    workflow: Workflow,
-    *,
-    roots: dict[str, str],
-    pattern: str | None,
-    gain_file: str | None,
-    settings: Iterable[str],
-    diameter_ang: tuple[float, float] | None,
-    acquisition: Acquisition,
-) -> SessionDocument:
-    """Return the document of a session: the workflow with its sources set and the parameters that were asked for.
-
-    Without a gain reference, steps that import one are left out, and so are the inputs they fed.
-
-    Raises
-    ------
-    WorkflowError
-        A source has no folder, or a setting names no step.
-    """
-    template = imply_template(workflow.steps)
-    gain = None if "gain" not in roots else f"{roots['gain']}/{gain_file or ''}"
-    values = {
-        "pattern": pattern,
-        "gain": gain,
-        "diameter": diameter_ang,
-        **{ACQUISITION_NAMES[field]: value for field, value in acquisition.model_dump().items()},
-    }
-    given = {placeholder: value for placeholder, value in values.items() if value is not None}
-    folders, others = split_roots(template, {root: path for root, path in roots.items() if root != "gain"})
-    return fill_template(template, {**given, **folders}, name=name, settings=parse_settings(settings), roots=others)
 
 
 def split_roots(template: Template, roots: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:

@@ -8,12 +8,10 @@ import yaml
 from typer.testing import CliRunner
 
 from icestream.cli import app
-from icestream.cli.plan import document_for
 from icestream.errors import WorkflowError
 from icestream.flow.workflow.building import build_graph
 from icestream.flow.workflow.graph import Workflow
-from icestream.records import Acquisition
-from icestream.workflows import fill_template, find_workflow, read_template, read_workflow
+from icestream.workflows import fill_template, find_workflow, load_template, read_template, read_workflow
 from icestream.workflows.scipion.parse import parse_scipion
 from icestream.workflows.scipion.translate import translate_scipion
 from icestream.workflows.scipion.write import new_command, write_workflow
@@ -31,15 +29,11 @@ def test_the_file_is_the_workflow(facility_template: str) -> None:
 def test_the_file_makes_a_session(tmp_path: Path, facility_template: str) -> None:
     path = tmp_path / "facility.yaml"
     path.write_text(_write(facility_template), encoding="utf-8")
-    document = document_for(
-        "test",
-        find_workflow(str(path)),
-        roots={"movies": "/data", "gain": "/data"},
-        pattern=None,
-        gain_file="gain[1].mrc",
-        settings=["picks_2.diameter_ang=[90, 110]"],
-        diameter_ang=None,
-        acquisition=Acquisition(),
+    document = fill_template(
+        load_template(str(path)),
+        {"movies": "/data", "gain": "/data/gain[1].mrc"},
+        name="test",
+        settings={"picks_2": {"diameter_ang": [90, 110]}},
     )
     assert build_graph(Workflow(steps=document.steps)).inputs_of("aligned") == {"movies", "gain"}
 
