@@ -137,6 +137,21 @@ def test_what_rules_are_judged_by_is_read_from_the_store(paper):
         assert watch_session(view, rules, ()).arrivals.expected
 
 
+def test_a_channel_that_does_not_answer_is_left_in_peace_for_a_moment(paper, tmp_path):
+    code = "import sys; open(sys.argv[1], 'a').write('x'); sys.exit(1)"
+    channel = {"name": "staff", "kind": "command", "command": [sys.executable, "-c", code, str(tmp_path / "tried")]}
+    rules = [{"name": name, "kind": "measure", "measure": "ctf_defocus_micrometers", "low": 3.0} for name in ("a", "b", "c")]
+    path = tmp_path / "facility.yaml"
+    path.write_text(json.dumps({"channels": [channel], "rules": rules, "defaults": False}), encoding="utf-8")
+    clock = Clock(paper.now)
+    one = observer(path, clock, "serve")
+    assert [len(one.turn(paper.session.folder).opened) for _ in range(2)] == [6, 0]
+    assert (tmp_path / "tried").read_text(encoding="utf-8") == "x"
+    clock.now += 16
+    one.turn(paper.session.folder)
+    assert (tmp_path / "tried").read_text(encoding="utf-8") == "xx"
+
+
 def test_a_session_that_ends_ends_its_alarms_and_is_left_alone(paper, facility, tmp_path):
     clock = Clock(paper.now + 1)
     worsen(paper, 13, 3, defocus_ang=36_000)

@@ -6,9 +6,10 @@ claim has run out.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -151,15 +152,18 @@ class AlarmStore:
             ids = database.execute("SELECT id FROM delivery ORDER BY id DESC LIMIT ?", (len(channels),)).fetchall()
         return sorted(row[0] for row in ids)
 
-    def claim_due(self, *, now: float, most: int = 20, only: Sequence[int] | None = None) -> list[Delivery]:
-        """Return messages that are due, claimed for whoever asks."""
+    def claim_due(
+        self, *, now: float, most: int = 20, only: Sequence[int] | None = None, without: Collection[str] = ()
+    ) -> list[Delivery]:
+        """Return messages that are due, claimed for whoever asks; those to the channels ``without`` wait."""
         with self._writing() as database:
             rows = database.execute(
                 f"SELECT {_COLUMNS} FROM delivery WHERE state = 'pending' AND due_at <= ? AND claimed_until <= ? "  # noqa: S608
-                "ORDER BY id LIMIT ?",
-                (now, now, most if only is None else -1),
-            ).fetchall()
-            found = [one for one in map(_delivery, rows) if only is None or one.id in only]
+                "ORDER BY id",
+                (now, now),
+            )
+            due = (one for one in map(_delivery, rows) if one.channel not in without and (only is None or one.id in only))
+            found = list(islice(due, most))
             ids = [(now + CLAIM_S, one.id) for one in found]
             database.executemany("UPDATE delivery SET claimed_until = ?, attempts = attempts + 1 WHERE id = ?", ids)
         return found

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from icestream.alarms.alarm_store import AlarmStore
-from icestream.alarms.delivery.sending import Addressed, Delivered, send_due
+from icestream.alarms.delivery.sending import Addressed, Delivered, Resting, send_due
 from icestream.alarms.document import Policy, make_policy, read_facility_alarms, read_session_alarms
 from icestream.alarms.evaluate import evaluate
 from icestream.alarms.machine import Sampler
@@ -92,6 +92,7 @@ class Observer:
     _said: dict[Path, str] = field(default_factory=dict)
     _idle: dict[Path, tuple[int, ...]] = field(default_factory=dict)
     """Sessions with nothing to do, and when their files were written last."""
+    _resting: Resting = field(default_factory=Resting)
 
     def turn(self, folder: Path) -> Turn:
         """Look at one session, unless another observer does; a session that cannot be looked at says why and stops nothing."""
@@ -151,7 +152,7 @@ class Observer:
         return Turn(session.folder.name, at_work, evaluated if done else None, self._send(session, store, policy))
 
     def _send(self, session: Session, store: AlarmStore, policy: Policy) -> tuple[Delivered, ...]:
-        return tuple(send_due(store, policy, _address(session), self.clock))
+        return tuple(send_due(store, policy, _address(session), self.clock, resting=self._resting))
 
 
 def send_test(session: Session, store: AlarmStore, policy: Policy, wanted: str) -> list[Delivered]:

@@ -1,17 +1,20 @@
 """Sending what is due: each message by the sender of its channel, again later where it was not taken."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from icestream.alarms.alarm_store import AlarmStore, Delivery
 from icestream.alarms.channels import AlertmanagerChannel, AnyChannel, CommandChannel, EmailChannel, WebhookChannel
-from icestream.alarms.delivery.failing import DeliveryError, next_delay_s
+from icestream.alarms.delivery.failing import FIRST_DELAY_S, DeliveryError, next_delay_s
 from icestream.alarms.delivery.mail import send_mail
 from icestream.alarms.delivery.program import run_program
 from icestream.alarms.delivery.web import post_alerts, post_webhook
 from icestream.alarms.document import Policy
 from icestream.alarms.message import Message, make_message, make_test_alarm
 from icestream.errors import SessionError
+
+MOST_SENT = 50
+"""How many messages of one session are sent in one turn."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,17 @@ def send(channel: AnyChannel, message: Message, mail_to: Sequence[str] = ()) -> 
             post_alerts(channel, message)
 
 
+@dataclass
+class Resting:
+    """Channels that did not take a message a moment ago: the others must not wait for them again and again."""
+
+    until: dict[str, float] = field(default_factory=dict)
+
+    def names(self, now: float) -> list[str]:
+        """Return those that rest now."""
+        return [name for name, until in self.until.items() if now < until]
+
+
 def send_due(
     store: AlarmStore,
     policy: Policy,
@@ -61,10 +75,16 @@ def send_due(
     clock: Callable[[], float],
     *,
     only: Sequence[int] | None = None,
+    resting: Resting | None = None,
 ) -> Iterator[Delivered]:
     """Send what is due and say what became of it; each message is claimed first, so that no other process sends it."""
     channels = {one.name: one for one in policy.channels}
-    for delivery in store.claim_due(now=clock(), only=only):
+    rest = Resting() if resting is None else resting
+    for _ in range(MOST_SENT):
+        found = store.claim_due(now=clock(), most=1, only=only, without=rest.names(clock()))
+        if not found:
+            return
+        delivery = found[0]
         alarm = make_test_alarm(delivery.at) if delivery.number == 0 else store.alarm(delivery.number)
         channel = channels.get(delivery.channel)
         if channel is None or alarm is None:
@@ -79,7 +99,10 @@ def send_due(
             address=policy.address,
             delivery=delivery.id,
         )
-        yield _try(store, channel, message, delivery, policy, clock)
+        done = _try(store, channel, message, delivery, policy, clock)
+        if done.again:
+            rest.until[channel.name] = clock() + FIRST_DELAY_S
+        yield done
 
 
 def _try(
