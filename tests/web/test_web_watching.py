@@ -78,7 +78,12 @@ def test_alarms_say_what_since_when_how_many_and_which_first(anna):
     assert alarm["page"] == f"exposures/{alarm['newest_unit']}"
     assert anna.get(f"{S}/exposures/{alarm['first_unit']}").json()["name"] == alarm["first"]
     assert alarm["ended_at"] is None
-    assert {"thin", "stalled", "ctf-defocus"} <= {rule["name"] for rule in page["rules"]}
+    rules = {rule["name"]: rule["about_nothing"] for rule in page["rules"]}
+    assert {name: rules[name] for name in ("thin", "stalled", "gain-peak")} == {
+        "thin": False,
+        "stalled": False,
+        "gain-peak": True,
+    }
     assert (page["document"], page["channels"], page["deliveries"]) == (RULES, [], [])
     (line,) = anna.get("/api/v1/sessions").json()
     assert line["alarms"] == anna.get(S).json()["alarms"] == sum(one["alarm"]["ended_at"] is None for one in page["alarms"])

@@ -14,7 +14,9 @@ from icestream.errors import SessionError
 from icestream.facility.observing import alarm_store_of, policy_of, send_test
 from icestream.flow.storage import Session
 from icestream.logs import log_event
+from icestream.observe.measured import list_measures
 from icestream.observe.monitors import MachineSeen, MonitoredMeasure, SummaryFigure, read_monitored, see_machine, summarise
+from icestream.observe.watched import wanted_by
 from icestream.web.site import Answer, Operating, SessionName, Site, ThisSite
 
 MOST_ALARMS = 200
@@ -51,6 +53,8 @@ class RuleLine(Answer):
     kind: str
     severity: str
     settings: dict[str, str | float | int | bool | list[str] | None]
+    about_nothing: bool
+    """It names a measure that no step of the session has, or none yet."""
 
 
 class AlarmsPage(Answer):
@@ -132,17 +136,26 @@ def monitors(
 
 
 @router.get("/alarms", summary="What is wrong, since when, who has seen it, and what was sent")
-def alarms(session: SessionName, site: ThisSite) -> AlarmsPage:
+def alarms(session: SessionName, site: ThisSite, response: Response) -> AlarmsPage:
     """Return the alarms."""
     opened = site.places.open(session)
     policy, trouble = _policy(site, opened)
+    measures = site.answer(response, session, "measures", lambda view: list_measures(view, view.steps()))
+    known = {name for one in measures for name in (one.id, one.declared.metric)}
     store = alarm_store_of(opened)
     return AlarmsPage(
         watched=_watched(opened, trouble),
         alarms=store.alarms(most=MOST_ALARMS),
         deliveries=store.deliveries(most=MOST_ALARMS),
         rules=[
-            RuleLine(name=rule.name, kind=rule.kind, severity=rule.severity, settings=settings_of(rule)) for rule in policy.rules
+            RuleLine(
+                name=rule.name,
+                kind=rule.kind,
+                severity=rule.severity,
+                settings=settings_of(rule),
+                about_nothing=bool(wanted_by([rule]) - known),
+            )
+            for rule in policy.rules
         ],
         channels=[one.name for one in policy.channels],
         document=read_session_text(opened.folder),

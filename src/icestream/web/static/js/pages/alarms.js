@@ -66,7 +66,7 @@ export const alarmsPage = ({ session, setSummary, refresh }) => {
     return [
       h("div", { className: "card" }, h("table", { className: "lines" },
         h("thead", null, h("tr", null, ["Rule", "Kind", "Severity", "Settings"].map((name) => h("th", { scope: "col" }, name)))),
-        h("tbody", null, all.map((one) => h("tr", { "data-key": one.name }, h("td", null, h("b", null, one.name)), h("td", { className: "word", "data-name": "kind" }, one.kind.replaceAll("_", " ")), h("td", { className: "word", "data-name": "severity" }, one.severity), h("td", null, Object.entries(one.settings).map(told).join(", "))))))),
+        h("tbody", null, all.map((one) => h("tr", { "data-key": one.name }, h("td", null, h("b", null, one.name)), h("td", { className: "word", "data-name": "kind" }, one.kind.replaceAll("_", " ")), h("td", { className: "word", "data-name": "severity" }, one.severity), h("td", null, Object.entries(one.settings).map(told).join(", "), one.about_nothing && h("div", { className: "soft small" }, "no step of this session measures this yet"))))))),
       mayAct() && h("details", { className: "card" }, h("summary", null, "Rules of this session (alarms.yaml)"),
         h("p", { className: "soft small" }, "A rule of the same name replaces that of the facility, or a default; names under without switch rules off."),
         h("label", { for: "rules", className: "field" }, "YAML", h("textarea", { id: "rules", rows: 14, spellcheck: "false", oninput: (event) => { typed = event.target.value; } }, typed ?? written)),
