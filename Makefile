@@ -43,8 +43,9 @@ coverage: $(VENV)/.installed-test  ## Run the tests of `make test` and say which
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-docs: $(VENV)/.installed  ## Write docs/reference anew from the declarations in the source
+docs: $(VENV)/.installed-test  ## Write docs/reference and the dashboards anew from the declarations in the source
 	$(BIN)/python scripts/reference.py docs/reference
+	$(BIN)/python scripts/dashboards.py
 
 site: $(VENV)/.installed-docs  ## Build the documentation as a website in build/site; a dead link fails
 	$(BIN)/mkdocs build --strict

@@ -30,6 +30,7 @@ from icestream.settings import Settings
 from icestream.workflows.placeholders import Placeholder, describe_allowed
 from icestream.workflows.template import Template, TemplateStep
 from reference_alarms import alarms_page
+from reference_metrics import metrics_page
 from reference_parts import fields_table, page, table
 from reference_records import own_records, records_page
 
@@ -39,6 +40,7 @@ def render_reference() -> dict[str, str]:
     return {
         "alarms.md": alarms_page(own_records()),
         "commands.md": _commands_page(),
+        "metrics.md": metrics_page(),
         "records.md": records_page(),
         "session.md": _session_page(),
         "settings.md": _settings_page(),

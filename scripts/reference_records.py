@@ -16,9 +16,11 @@ from icestream.records import (
     micrograph,
     motion,
     movie,
+    particle_size,
     particles,
     picks,
     quality,
+    templates,
 )
 from icestream.records.shown import Card, Measure, Number, Shown
 from reference_parts import fields_table, page, table
@@ -35,6 +37,8 @@ _SUBJECTS = (
     ctf_local,
     denoised,
     picks,
+    particle_size,
+    templates,
     particles,
     classes,
     export,

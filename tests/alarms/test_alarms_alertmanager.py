@@ -18,8 +18,7 @@ from icestream.alarms.channels import AlertmanagerChannel
 from icestream.alarms.delivery.failing import DeliveryError
 from icestream.alarms.delivery.sending import send
 from icestream.alarms.message import Message, make_message
-from icestream.alarms.notify import Event
-from icestream.alarms.state import Alarm
+from icestream.alarms.state import Alarm, Event
 
 pytestmark = pytest.mark.services
 

@@ -91,6 +91,7 @@ def assert_it_is_shown(folder: Path, tmp: Path) -> None:
     done("why", folder)
     done("why", folder, "1")
     done("report", folder)
+    done("metrics", folder)
     done("export-workflow", folder)
     done("pack", folder, "-o", tmp / "packed")
     assert told("status", tmp / "packed")["overview"]["exposures"] == 6

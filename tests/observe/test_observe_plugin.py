@@ -99,6 +99,9 @@ def test_a_record_of_a_plugin_shows_without_the_plugin(collected: Session) -> No
     assert "spots: Spots on an image 3, Widest spot 5 Å (median of the newest 5)" in status
     measures = json.loads(look(collected, "status", "--json"))["measures"]["spots"]
     assert [one["metric"] for one in measures] == ["spots_per_image", "spots_widest_angstroms"]
+    metrics = look(collected, "metrics")
+    assert 'icestream_spots_per_image{quantile="0.5",session="session",step="spots"} 3.0' in metrics
+    assert "# TYPE icestream_spots_widest_angstroms summary" in metrics
     trace = look(collected, "trace", "4")
     assert "out = lab.Spots" in trace
     assert "shows Spots on an image 5, Widest spot 10 Å" in trace

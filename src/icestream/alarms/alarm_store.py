@@ -14,9 +14,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from icestream.alarms.notify import DeliveryState, Event, Plan, Sent
+from icestream.alarms.notify import DeliveryState, Plan, Sent
 from icestream.alarms.observations import Sample
-from icestream.alarms.state import Alarm, AlarmState, Evaluated
+from icestream.alarms.state import Alarm, AlarmState, Evaluated, Event
 from icestream.errors import SessionError, StoreUnavailable
 
 MOST_SAMPLES = 6000

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote
 
-from icestream.alarms.notify import Event
-from icestream.alarms.state import Alarm
+from icestream.alarms.state import Alarm, Event
 
 _WORDS = {"raised": "", "reminder": "still: ", "ended": "over: ", "refresh": "", "test": "test: "}
 

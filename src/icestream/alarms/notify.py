@@ -9,9 +9,8 @@ from zoneinfo import ZoneInfo
 from icestream.alarms.channels import AlertmanagerChannel, AnyChannel
 from icestream.alarms.document import DAYS, Policy, QuietHours
 from icestream.alarms.rules import AnyRule
-from icestream.alarms.state import Alarm, Evaluated
+from icestream.alarms.state import Alarm, Evaluated, Event
 
-Event = Literal["raised", "reminder", "ended", "refresh", "test"]
 DeliveryState = Literal["pending", "sent", "failed", "dropped"]
 
 

@@ -1,10 +1,14 @@
 """What is remembered from one evaluation to the next: the alarms that are open, and what growth is judged by."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from icestream.alarms.rules import Severity
+
+Event = Literal["raised", "reminder", "ended", "refresh", "test"]
+"""Why a message is sent."""
 
 
 class Alarm(BaseModel):

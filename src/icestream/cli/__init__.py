@@ -15,6 +15,7 @@ from icestream.cli.export_workflow import export_workflow
 from icestream.cli.group import EXITS, ErrorGroup, ListCommand
 from icestream.cli.history import history, revisions
 from icestream.cli.import_scipion import import_scipion
+from icestream.cli.metrics import grafana, metrics
 from icestream.cli.monitor import monitor
 from icestream.cli.new import new
 from icestream.cli.pack import pack, relink
@@ -102,6 +103,8 @@ _COMMANDS: list[tuple[Callable[..., None], str, str]] = [
     (access, _LOOK, "plain"),
     (monitor, _LOOK, "plain"),
     (alarms, _LOOK, "plain"),
+    (metrics, _LOOK, "plain"),
+    (grafana, _LOOK, "plain"),
     (table, _LOOK, "plain"),
     (resources, _LOOK, "plain"),
     (steps, _LOOK, "plain"),

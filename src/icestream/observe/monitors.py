@@ -82,6 +82,13 @@ def read_monitored(view: SessionView, steps: Sequence[StepSummary], rules: Seque
     return [MonitoredMeasure(panels[one.measure.step], one, about[one.measure.id]) for one in measure_series(view, steps, wanted)]
 
 
+def rules_about_nothing(view: SessionView, rules: Sequence[AnyRule]) -> frozenset[str]:
+    """Return the names of rules about a measure that no step of the session has, or none yet."""
+    known = {name for one in list_measures(view, view.steps()) for name in (one.id, one.declared.metric)}
+    about = (rule for rule in rules if isinstance(rule, MeasureRule | DriftRule | AgeingRule))
+    return frozenset(rule.name for rule in about if rule.measure not in known)
+
+
 def see_machine(samples: Sequence[Sample], rules: Sequence[AnyRule]) -> MachineSeen:
     """Return what samples say, as lines that a page draws; what no sample knows is left out."""
     lines = []

@@ -36,7 +36,7 @@ def read_overview(connection: Connection, session: Session, revisions: dict[str,
         for status in totals:
             totals[status] += by_status.get(status, 0)
     clock = read_clock(connection, recent_minutes=0.0)
-    streams = _read_streams(connection)
+    streams = read_streams(connection)
     known = [revisions[name].id for name in session.document.steps if name in revisions]
     closed = len(known) == len(session.document.steps) and all(streams.get(one, ("open", ""))[0] == "closed" for one in known)
     runner = read_runner(connection, all_closed=closed)
@@ -158,7 +158,7 @@ def read_steps(
     """Return a line for each step, in ``order``."""
     n_exposures = count_exposures(connection)
     counts = _complete_counts(connection, revisions, n_exposures)
-    weights, streams = _read_weights(connection, revisions), _read_streams(connection)
+    weights, streams = _read_weights(connection, revisions), read_streams(connection)
     clock = read_clock(connection, recent_minutes=recent_minutes, alive=read_runner(connection).alive)
     marks, catalog = read_marks(connection), read_catalog(connection)
     paces = read_paces(connection, revisions, counts, clock)
@@ -226,7 +226,8 @@ def _read_weights(connection: Connection, revisions: dict[str, ActiveRevision]) 
     return {revision: int(weight) for revision, weight in rows}
 
 
-def _read_streams(connection: Connection) -> dict[int, _Stream]:
+def read_streams(connection: Connection) -> dict[int, _Stream]:
+    """Return revision → state of its stream, and why."""
     table = schema.stream
     newest = select(func.max(table.c.seq)).group_by(table.c.revision)
     rows = connection.execute(select(table.c.revision, table.c.state, table.c.reason).where(table.c.seq.in_(newest)))

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp
 
 from icestream import __version__
 from icestream.errors import IcestreamError, StoreUnavailable
-from icestream.web import acting, details, reading, signing_in, streams, watching
+from icestream.web import acting, details, reading, scraping, signing_in, streams, watching
 from icestream.web.guard import Guard, OwnNames
 from icestream.web.places import NotThere
 from icestream.web.site import Site
@@ -31,8 +31,8 @@ def make_api(site: Site) -> FastAPI:
         redoc_url=None,
     )
     api.state.site = site
-    for routes in (signing_in.router, reading.router, details.router, acting.router, streams.router, watching.router):
-        api.include_router(routes)
+    for routes in (signing_in, reading, details, acting, streams, watching, scraping):
+        api.include_router(routes.router)
     api.add_exception_handler(IcestreamError, _say_what_is_wrong)
 
     @api.get("/api/{_:path}", include_in_schema=False)

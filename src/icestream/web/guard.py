@@ -18,6 +18,9 @@ from icestream.errors import SessionError
 from icestream.web.callers import Caller, Callers
 
 API = "/api/"
+METRICS = "/metrics"
+GUARDED = (API, METRICS)
+"""What is only answered to who may look; everything else are the pages themselves, the same for all."""
 LARGEST_BODY_BYTES = 64 * 1024
 LONGEST_ADDRESS = 8 * 1024
 CSRF_HEADER = "x-icestream-csrf"
@@ -80,7 +83,7 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers[name] = value
-                headers.setdefault("cache-control", "no-store" if scope["path"].startswith(API) else "no-cache")
+                headers.setdefault("cache-control", "no-store" if scope["path"].startswith(GUARDED) else "no-cache")
             await send(message)
 
         try:
@@ -99,7 +102,7 @@ class Guard:
             raise Refusal(421, f"this server is not called {host[:200]!r}; `icestream serve --name` gives it further names")
         if len(scope["raw_path"]) + len(scope["query_string"]) > LONGEST_ADDRESS:
             raise Refusal(414, f"the address is longer than {LONGEST_ADDRESS} characters")
-        if not path.startswith(API):
+        if not path.startswith(GUARDED):
             if method not in _SAFE:
                 raise Refusal(405, "pages are only read")
             return None

@@ -36,6 +36,23 @@ def read_picture(view: SessionView, key: str, field: str) -> tuple[bytes, str]:
     return _read(path)
 
 
+def read_newest_picture(view: SessionView, step: str, field: str) -> tuple[bytes, str]:
+    """Return the newest picture that a step has published, and its media type.
+
+    Raises
+    ------
+    NoPicture
+        See `read_picture`; or the step has made nothing yet.
+    """
+    if step not in view.order:
+        raise NoPicture("the session has no such step")
+    versions = [one.key for one in view.snapshots(step, limit=1) if not one.pruned]
+    keys = versions or [one.key for one in view.records(step, newest_first=True, limit=1)]
+    if not keys:
+        raise NoPicture("the step has made nothing yet")
+    return read_picture(view, keys[0], field)
+
+
 def _find_ref(view: SessionView, key: str, field: str) -> str:
     found = view.result(key)
     if found is None:

@@ -13,6 +13,7 @@ from icestream.settings import Settings
 from icestream.web.callers import Caller, Callers
 from icestream.web.events import Watchers
 from icestream.web.live import Live
+from icestream.web.metrics import FacilityMetrics
 from icestream.web.places import Places
 
 SEQ_HEADER = "x-icestream-seq"
@@ -41,10 +42,12 @@ class Site:
     callers: Callers
     settings: Settings
     live: Live = field(init=False)
+    metrics: FacilityMetrics = field(init=False)
     watchers: Watchers = field(default_factory=Watchers)
 
     def __post_init__(self) -> None:
         self.live = Live(self.places)
+        self.metrics = FacilityMetrics(self.live, self.places)
 
     def answer(self, response: Response, name: str, what: str, read: Callable[[SessionView], Found]) -> Found:
         """Read something of a session, and say how new it is."""

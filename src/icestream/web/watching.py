@@ -14,9 +14,15 @@ from icestream.errors import SessionError
 from icestream.facility.observing import alarm_store_of, policy_of, send_test
 from icestream.flow.storage import Session
 from icestream.logs import log_event
-from icestream.observe.measured import list_measures
-from icestream.observe.monitors import MachineSeen, MonitoredMeasure, SummaryFigure, read_monitored, see_machine, summarise
-from icestream.observe.watched import wanted_by
+from icestream.observe.monitors import (
+    MachineSeen,
+    MonitoredMeasure,
+    SummaryFigure,
+    read_monitored,
+    rules_about_nothing,
+    see_machine,
+    summarise,
+)
 from icestream.web.site import Answer, Operating, SessionName, Site, ThisSite
 
 MOST_ALARMS = 200
@@ -140,8 +146,8 @@ def alarms(session: SessionName, site: ThisSite, response: Response) -> AlarmsPa
     """Return the alarms."""
     opened = site.places.open(session)
     policy, trouble = _policy(site, opened)
-    measures = site.answer(response, session, "measures", lambda view: list_measures(view, view.steps()))
-    known = {name for one in measures for name in (one.id, one.declared.metric)}
+    rules = policy.rules
+    idle = site.answer(response, session, f"about nothing {hash(rules)}", lambda view: rules_about_nothing(view, rules))
     store = alarm_store_of(opened)
     return AlarmsPage(
         watched=_watched(opened, trouble),
@@ -153,9 +159,9 @@ def alarms(session: SessionName, site: ThisSite, response: Response) -> AlarmsPa
                 kind=rule.kind,
                 severity=rule.severity,
                 settings=settings_of(rule),
-                about_nothing=bool(wanted_by([rule]) - known),
+                about_nothing=rule.name in idle,
             )
-            for rule in policy.rules
+            for rule in rules
         ],
         channels=[one.name for one in policy.channels],
         document=read_session_text(opened.folder),

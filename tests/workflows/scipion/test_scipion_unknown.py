@@ -49,6 +49,14 @@ def test_what_only_passes_data_on_cuts_nothing(name: str, values: Item) -> None:
     assert ("--gain" in " ".join(row.notes)) is ("gainFile" in values)
 
 
+@pytest.mark.parametrize(("asked", "said"), [(True, True), (False, False), (None, False)])
+def test_a_monitor_that_sent_to_influx_says_what_sends_now(asked: bool | None, said: bool) -> None:
+    values = {} if asked is None else {"doInflux": asked}
+    row = _row(_translate(MOVIES, _item("ProtMonitorSummary", 2, **values)), 2)
+    assert row.outcome == CHANGED
+    assert ("icestream metrics" in " ".join(row.notes)) is said
+
+
 def test_an_unknown_protocol_that_makes_something_else_passes_nothing_on() -> None:
     translation = _translate(
         MOVIES,

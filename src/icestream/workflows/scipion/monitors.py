@@ -8,6 +8,8 @@ from pydantic import ValidationError
 from icestream.alarms.document import AlarmsDocument
 from icestream.alarms.rules import AnyRule, MeasureRule, SystemRule, SystemValue
 from icestream.workflows.scipion.convert import AbsentError, Reader, UntranslatableError, as_range_um
+from icestream.workflows.scipion.params import tell_lost
+from icestream.workflows.scipion.rules import Lost
 
 _OFF_FROM = 100.0
 """A load of so many per cent or more never raises an alarm; Scipion writes 101 for that."""
@@ -23,10 +25,14 @@ MONITORS: dict[str, tuple[str, ...]] = {
 }
 """Scipion's monitors, and what each watches."""
 
-WHERE_SETTINGS_GO = {
-    "publishCmd": "the report is published by icestream itself, not by a rule",
-    "doInflux": "figures for Grafana are served by icestream itself, not by a rule",
-}
+_ELSEWHERE = (
+    Lost("publishCmd", (), "a rule publishes no report"),
+    Lost(
+        "doInflux",
+        (False, 0),
+        "icestream metrics SESSION --influx --push URL --every 60 sends such numbers; icestream grafana writes dashboards",
+    ),
+)
 
 
 @dataclass
@@ -56,9 +62,7 @@ def read_monitor(reader: Reader) -> MonitorRules:
     names = [rule.name for rule in found.rules]
     found.notes.insert(0, f"its thresholds are rules of alarms: {', '.join(names) or 'none, so that the defaults hold'}")
     _read_mail(reader, found)
-    for name, told in WHERE_SETTINGS_GO.items():
-        if _is_set(reader, name):
-            found.notes.append(f"{name}: {told}")
+    found.notes += tell_lost(reader.protocol, _ELSEWHERE)
     return found
 
 
@@ -142,8 +146,3 @@ def _flag(reader: Reader, name: str) -> bool:
         return reader.flag(name)
     except (AbsentError, UntranslatableError):
         return False
-
-
-def _is_set(reader: Reader, name: str) -> bool:
-    value = reader.protocol.values.get(name)
-    return value not in (None, "", False) and str(value).lower() not in ("false", "no", "0")
