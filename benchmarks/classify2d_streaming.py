@@ -36,7 +36,7 @@ from icestream.steps.classify2d.averages import all_assignments, assignment_reco
 from icestream.steps.classify2d.params import Classify2DParams
 from icestream.steps.classify2d.select import GoodClassesParams, SelectClassesParams, select_classes, take_good_classes
 from icestream.steps.classify2d.streaming import Classify2D, classify_batch
-from icestream.steps.particles.assigned import micrograph_key
+from icestream.steps.particles.assigned import particles_key
 from icestream.testing.context import StepBench
 
 BOX, PIXEL_ANG, PER_EXPOSURE = 64, 3.0, 25
@@ -244,7 +244,7 @@ def select(bench: StepBench, averages: ClassAverages, records: list[Particles], 
     rows, kept = all_assignments(averages, bench), list[int]()
     ids = [info.id for info in averages.classes]
     for record in records:
-        mine = rows[rows["micrograph"] == micrograph_key(record)]
+        mine = rows[rows["micrograph"] == particles_key(record)]
         assigned = assignment_record(mine, None, version=1)
         good = take_good_classes(record, assigned, averages, selection, GoodClassesParams(), bench)
         kept += particles_table(good)["pid"].tolist()

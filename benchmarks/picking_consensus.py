@@ -101,6 +101,8 @@ def agree(session: list[list[Found]], *, diameter_px: float, trusted: int | None
     exposures = [Exposure(f"{number:032x}", f"m{number}") for number in range(len(session))]
     places = [step(found, None, rule="any") for found in session]
     quality = learner.emit(learner.add(learner.start(params, bench), exposures, places, params, bench).state, params, bench)
+    if not isinstance(quality, PickerQuality):
+        raise SystemExit(f"no quality of the pickers: {quality.reason}")
     kept = [from_block(step(found, quality).block) for found in session]
     return [np.stack([one["y_px"], one["x_px"]], axis=1) for one in kept]
 

@@ -72,6 +72,7 @@ SCRIPTS: dict[str, str] = {
     "picking_f1": "DATA",
     "picking_on_noise": "1000 10",
     "picking_simulated": "1010 2",
+    "report_cost": "",
     "scoring_speed": "",
     "picking_templates": "DATA",
     "picking_targets": "DATA 1000 5 --scenes 60 --fdr 60",

@@ -25,6 +25,15 @@ from icestream.flow.storage.session import SessionDocument
 from icestream.flow.workflow.graph import StepResources, StepSpec
 from icestream.microscope.pace import Pace
 from icestream.microscope.settings import Fault, Scene, SimulationSettings
+from icestream.observe.report.customising import (
+    ExposureTable,
+    FieldOf,
+    Plot,
+    Publishing,
+    ReportSettings,
+    StepsTable,
+    UnitAs,
+)
 from icestream.records.acquisition import PossibleAcquisition
 from icestream.settings import Settings
 from icestream.workflows.placeholders import Placeholder, describe_allowed
@@ -42,6 +51,7 @@ def render_reference() -> dict[str, str]:
         "commands.md": _commands_page(),
         "metrics.md": metrics_page(),
         "records.md": records_page(),
+        "report.md": _report_page(),
         "session.md": _session_page(),
         "settings.md": _settings_page(),
         "simulation.md": _simulation_page(),
@@ -119,6 +129,22 @@ def _settings_page() -> str:
         "What `ICESTREAM_PROGRAMS` names: a YAML file with an entry for each program, by the name of its executable.",
         fields_table(ProgramSettings),
     )
+
+
+def _report_page() -> str:
+    parts: list[str] = []
+    for title, model in (
+        ("The document", ReportSettings),
+        ("steps", StepsTable),
+        ("exposures", ExposureTable),
+        ("A column of exposures", FieldOf),
+        ("A plot", Plot),
+        ("units", UnitAs),
+        ("publish", Publishing),
+    ):
+        parts += [f"## {title}", fields_table(model)]
+    told = "What `report.yaml` in a folder of templates may say; [how to customise the report](../how-to/customise-the-report.md)"
+    return page("report.yaml", f"{told} shows it at work.", *parts)
 
 
 def _simulation_page() -> str:

@@ -3,7 +3,7 @@
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +192,21 @@ def _too_deep() -> ValueError:
 
 def _size(count: int) -> str:
     return f"{count >> 20} MiB" if count >= 1 << 20 else f"{count >> 10} KiB"
+
+
+def find_line(text: str, place: Sequence[str | int]) -> int:
+    """Return the line of a YAML text in which the value at ``place`` begins, or the last part of the way there that exists.
+
+    ``place`` is a path of names and numbers, as pydantic says where a value is wrong; what is no part of the text is passed over.
+    """
+    node = _Loader(text).get_single_node()
+    line = 1 if node is None else node.start_mark.line + 1
+    for part in place:
+        if isinstance(node, yaml.MappingNode):
+            pairs = [(name, value) for name, value in node.value if name.value == part]
+            if pairs:
+                line, node = pairs[0][0].start_mark.line + 1, pairs[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+    return line

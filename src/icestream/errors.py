@@ -15,7 +15,8 @@
         ├── FileFormatError    a file that cannot be read, with the file and the reason
         │   ├── TruncatedFile  a file that is shorter than its header declares
         │   └── OtherKind      a good file of another kind than the one that is wanted
-        └── SourceGone         a raw file that was there and is there no more
+        ├── SourceGone         a raw file that was there and is there no more
+        └── NotYet             something that another program makes is not there yet; it is looked for again for ten minutes
 
 A message names the thing, the value got and what was allowed.
 """
@@ -90,3 +91,7 @@ class OtherKind(FileFormatError):
 
 class SourceGone(ItemError):
     """A raw file that was there and is there no more."""
+
+
+class NotYet(ItemError):
+    """Something that another program makes for an item is not there yet."""

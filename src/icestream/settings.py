@@ -48,6 +48,14 @@ class Settings(BaseSettings):
         None, description="File with the facility's rules of alarms, and the channels they are sent to, a YAML file"
     )
     templates: str = Field("", description="Folders of the facility's own templates, separated as in PATH")
+    report_templates: Path | None = Field(
+        None, description="Folder with the facility's own templates, style and settings (report.yaml) of the report"
+    )
+    raw_folders: str = Field(
+        "",
+        description="Folders below which `icestream serve` lets people choose raw data for new sessions, separated as in PATH; "
+        "empty: the folder that is served",
+    )
     state: Path = Field(
         default_factory=lambda: state_folder() / "icestream",
         description="Folder where `icestream watch` remembers what it has seen, and `icestream access` who may sign in; "

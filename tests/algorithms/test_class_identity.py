@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from icestream.algorithms.classes.identity import (
+    carry_counts,
     correlate_images_2d,
     count_shared,
     jaccard,
@@ -99,3 +100,15 @@ def test_ids_are_never_given_again() -> None:
         given |= fresh
         ids, next_id = found.ids, found.next_id
     assert next_id > 10
+
+
+def test_counts_of_particles_that_nobody_can_look_at_again_follow_their_class() -> None:
+    ids = (5, 6, 7)
+    shared = np.array([[0, 40, 0], [30, 2, 0], [0, 9, 1]])  # old 7 went into what old 5 is now; found class 2 is new
+    looks = np.array([[0.1, 0.9, 0.0], [0.9, 0.1, 0.0], [0.0, 0.2, 0.0]])
+    renamed = rename_classes(ids, shared, looks, next_id=8)
+    assert renamed.ids == (5, 6, 8)
+    assert carry_counts([10, 20, 30], ids, renamed, shared, looks) == [40, 20, 0]
+    unknown = shared.copy()
+    unknown[2] = 0
+    assert carry_counts([10, 20, 30], ids, renamed, unknown, looks) == [40, 20, 0]

@@ -47,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     steps = {
         "mics": {"use": "import_micrographs", "params": {"max_files": 2, "stable_s": 0.1}},
         "one": {**own, "params": {"root": "one", "diameter_ang": 40}},
-        "two": {**own, "params": {"root": "two", "diameter_ang": 40, "flip_y": True}},
+        "two": {**own, "params": {"root": "two", "diameter_ang": 40, "flip_y": True, "wait": False}},
         "both": {
             "use": "pick_consensus",
             "in": {"micrograph": "mics", "picks": ["one", "two"]},

@@ -5,10 +5,10 @@ import pytest
 from typer.testing import CliRunner
 
 from icestream.cli import app
-from icestream.cli.plan import acquisition_from, parse_roots, parse_settings, parse_values, unset_values
+from icestream.cli.plan import acquisition_from, parse_roots, parse_settings, parse_values
 from icestream.errors import WorkflowError
 from icestream.flow.storage.session import SessionDocument, create_session, open_session
-from icestream.workflows import fill_template, load_template
+from icestream.workflows import fill_template, load_template, unset_values
 
 
 def _document(*settings: str, **changes: Any) -> SessionDocument:
@@ -84,8 +84,8 @@ def test_an_impossible_microscope_is_refused() -> None:
 
 def test_values_that_nobody_gave_name_their_readers(tmp_path: Path) -> None:
     session = create_session(tmp_path / "s", _document(voltage=300, pixel_size=1, dose_per_frame=1))
-    assert unset_values(session)["cs_mm"] == ["ctf", "particles", "classes", "relion"]
-    assert "voltage_kv" not in unset_values(session)
+    assert unset_values(session.document)["cs_mm"] == ["ctf", "particles", "classes", "relion", "good_relion"]
+    assert "voltage_kv" not in unset_values(session.document)
 
 
 @pytest.mark.parametrize(

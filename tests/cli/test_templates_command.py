@@ -147,6 +147,13 @@ def test_templates_are_listed_and_shown(tmp_path: Path, template: Path, monkeypa
     assert json.loads(_call("templates", "movies_to_ctf", "--json").stdout)["values"]["required"] == ["folder"]
 
 
+def test_a_step_with_several_inputs_of_one_kind_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = " ".join(_call("templates", "classes_from_several_pickers").output.split())
+    assert "good.micrograph, blob_picks, matched_picks, relion_picks, quality" in shown
+    assert "['" not in shown
+
+
 def test_a_workflow_is_exported_and_used_again(tmp_path: Path, template: Path) -> None:
     _call("new", tmp_path / "s", "--template", template, "--set", f"folder={tmp_path}", "--set", "factor=5")
     assert _call("export-workflow", tmp_path / "s", "--as-template", "-o", tmp_path / "e.yaml").exit_code == 0

@@ -80,3 +80,10 @@ def test_what_was_removed_is_a_stream_of_picks() -> None:
     assert take_rejected_picks(picked(), RejectedPicksParams(reasons=["duplicate"])).count == 0
     with pytest.raises(ItemError, match="'on ice'; the step gives: at the border, on carbon, duplicate"):
         take_rejected_picks(picked(), RejectedPicksParams(reasons=["on ice"]))
+
+
+def test_a_step_that_removes_nothing_gives_no_removed_picks() -> None:
+    picks = make_picks(table_of_picks(np.ones((2, 2)), np.ones(2)), diameter_ang=90.0)
+    for reasons in ([], ["on carbon"]):
+        rejected = take_rejected_picks(picks, RejectedPicksParams(reasons=reasons))
+        assert (rejected.count, rejected.picks_key) == (0, picks.numbered_by)

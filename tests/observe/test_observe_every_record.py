@@ -58,9 +58,9 @@ class Outline(HTMLParser):
 
 
 def outline_of(html: str) -> list[str]:
-    """Return the lines of the parts that show results; the table of steps and the provenance have tests of their own."""
+    """Return the lines of the parts that show results; the table of steps, methods and provenance have tests of their own."""
     lines = Outline(html).lines
-    first, last = lines.index("section: Steps"), lines.index("section: Acquisition and provenance")
+    first, last = lines.index("section: Steps"), lines.index("section: Methods and software")
     measured = next(n for n, line in enumerate(lines) if n > first and line.startswith("section:"))
     return [*lines[:first], *lines[measured:last]]
 

@@ -51,9 +51,10 @@ def add(
     data: Sequence[Data],
     params: ExportRelionParams | None = None,
     picks: Sequence[Picks | None] | None = None,
+    acquisition: Acquisition = ACQUISITION,
 ) -> ExportState:
     exposures, micrographs, ctfs, particles = zip(*data, strict=True)
-    given = (exposures, micrographs, ctfs, particles, [ACQUISITION] * len(data), picks or [None] * len(data))
+    given = (exposures, micrographs, ctfs, particles, [acquisition] * len(data), picks or [None] * len(data))
     return ExportRelion().add(state, *given, params or ExportRelionParams(), bench).state
 
 

@@ -264,6 +264,7 @@ class AddUpParams(Params):
 
     fail_on: list[int] = Field(default_factory=list, description="Numbers that are refused")
     sleep_s: float = Field(0.0, description="How long it takes", json_schema_extra={"operational": True})
+    at_least: int = Field(0, description="Publish nothing while there are fewer", json_schema_extra={"operational": True})
 
 
 @step.accumulate("toy_add_up", version=1, assigns=Share, memory_gb=0.1)
@@ -295,8 +296,10 @@ class AddUp(Accumulator[TotalState, Total]):
         count = state.count + len(values)
         return Update(TotalState(value=value, count=count, history=history, file=out.ref), shares)
 
-    def emit(self, state: TotalState, params: AddUpParams, ctx: Context) -> Total:
+    def emit(self, state: TotalState, params: AddUpParams, ctx: Context) -> Total | Verdict:
         """Publish the sum."""
+        if state.count < params.at_least:
+            return wait(f"{state.count} of {params.at_least} numbers")
         with ctx.publish("_total.txt") as out:
             out.path.write_text(str(state.value))
         return Total(value=state.value, count=state.count, file=out.ref)

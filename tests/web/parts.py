@@ -6,11 +6,13 @@ from pathlib import Path
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 
+from icestream.facility.database import FacilityDatabase
 from icestream.settings import Settings
 from icestream.web.access import AccessFile
 from icestream.web.app import make_app
-from icestream.web.callers import Callers
+from icestream.web.callers import Callers, TrustedProxies
 from icestream.web.places import find_places
+from icestream.web.raw_folders import RawFolders
 from icestream.web.sign_in import Brake, BrowserSessions
 from icestream.web.site import Site
 
@@ -37,9 +39,10 @@ class Served:
     callers: Callers
     clock: Clock = field(default_factory=Clock)
 
-    def client(self, **headers: str) -> TestClient:
-        """Return somebody who asks, as a browser on this machine does."""
-        return TestClient(self.app, base_url="http://127.0.0.1:8765", headers=headers, raise_server_exceptions=False)
+    def client(self, *, peer: str = "testclient", **headers: str) -> TestClient:
+        """Return somebody who asks, as a browser on this machine does; ``peer`` is where the connection comes from."""
+        base, at = "http://127.0.0.1:8765", (peer, 50000)
+        return TestClient(self.app, base_url=base, headers=headers, raise_server_exceptions=False, client=at)
 
     def page(self) -> TestClient:
         """Return somebody who has the text that a change must carry, where nobody need sign in."""
@@ -57,11 +60,26 @@ class Served:
 
 
 def serve_folder(
-    folder: Path, access: Path, *, local: bool = True, names: tuple[str, ...] = (), settings: Settings | None = None
+    folder: Path,
+    access: Path,
+    *,
+    local: bool = True,
+    names: tuple[str, ...] = (),
+    raw: tuple[Path, ...] = (),
+    proxies: TrustedProxies | None = None,
+    settings: Settings | None = None,
 ) -> Served:
     """Return the application for a folder, as `icestream serve` makes it."""
     file, clock = AccessFile(access), Clock()
-    callers = Callers(file, owner="owner", local=local, browsers=BrowserSessions(clock), brake=Brake(clock))
-    settings = settings or Settings(min_free_gb=0, cores=1)
-    app = make_app(Site(find_places(folder), callers, settings), frozenset({"localhost", *names}))
+    callers = Callers(
+        file,
+        owner="owner",
+        local=local,
+        browsers=BrowserSessions(clock),
+        brake=Brake(clock),
+        database=FacilityDatabase(access.with_name("facility.db")),
+        proxies=proxies or TrustedProxies(),
+    )
+    site = Site(find_places(folder), callers, settings or Settings(min_free_gb=0, cores=1), RawFolders(raw))
+    app = make_app(site, frozenset({"localhost", *names}))
     return Served(folder, app, file, callers, clock)

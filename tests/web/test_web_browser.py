@@ -1,69 +1,26 @@
 """The pages in a real browser: every page is opened, every action is taken, and names stay text."""
 
-import os
-import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from paper_session import HOSTILE
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from icestream.flow.storage.session import open_session
 from icestream.observe.queries import open_view
 from icestream.web.access import AccessFile
 from icestream.web.server import ACCESS_FILE
 from toys.session import arrive, make_toy_session, start_runner, toy_steps
+from web.browsing import PATIENCE_MS, Server, Visit, answer, browser, sign_in, start_server, stop_server, visit
 from web.parts import PASSWORD
+
+__all__ = ["browser", "visit"]
 
 pytestmark = [pytest.mark.services, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 
-PATIENCE_MS = 30_000
 PAGES = ("", "/exposures", "/series", "/classes", "/failures", "/monitors", "/alarms", "/log", "/exposures/FoilHole_0004")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("chromium is missing (Debian: chromium)")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield launched
-        launched.close()
-
-
-@dataclass
-class Server:
-    """A real `icestream serve` and its address."""
-
-    address: str
-    process: "subprocess.Popen[str]"
-
-
-def start_server(folder: Path, state: Path) -> Server:
-    """Start `icestream serve` on a free port, and wait until it says where."""
-    environment = os.environ | {"ICESTREAM_STATE": str(state), "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "icestream", "serve", str(folder), "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
-    assert process.stdout is not None
-    for line in process.stdout:
-        found = re.search(r"open (http://\S+)/ in a browser", line)
-        if found:
-            return Server(found.group(1), process)
-    raise AssertionError(f"icestream serve ended with {process.wait()}")
-
-
-def stop_server(server: Server) -> None:
-    server.process.terminate()
-    assert server.process.wait(timeout=30) in (0, -15)
-    assert server.process.stdout is not None
-    server.process.stdout.close()
 
 
 @pytest.fixture(scope="module")
@@ -71,37 +28,6 @@ def shown(shown_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     server = start_server(shown_folder, tmp_path_factory.mktemp("state"))
     yield server
     stop_server(server)
-
-
-class Visit:
-    """A page in which every complaint of the browser is kept."""
-
-    def __init__(self, browser: Browser, *, width: int = 1360, scheme: str = "light") -> None:
-        self.context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
-        self.page: Page = self.context.new_page()
-        self.page.set_default_timeout(PATIENCE_MS)
-        self.complaints: list[str] = []
-        self.elsewhere: list[str] = []
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("console", lambda said: self.complaints.append(said.text) if said.type in ("error", "warning") else None)
-        self.page.on("dialog", lambda dialog: self.complaints.append(f"dialog {dialog.message}"))
-        self.page.on("request", lambda asked: self.elsewhere.append(asked.url))
-
-    def open(self, address: str) -> Page:
-        self.page.goto(address)
-        expect(self.page.locator("#content h1").first).to_be_attached(timeout=PATIENCE_MS)
-        return self.page
-
-    def too_wide(self) -> int:
-        return int(self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
-
-
-@pytest.fixture
-def visit(browser: Browser) -> Iterator[Visit]:
-    made = Visit(browser)
-    yield made
-    made.context.close()
-    assert made.complaints == []
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1360, "light"), (390, "dark")])
@@ -196,23 +122,6 @@ def test_a_session_of_an_older_version_shows_on_every_page(visit, shown):
         visit.open(f"{shown.address}/s/old{page}")
         expect(visit.page.locator(".notice.alert")).to_have_count(0)
     visit.complaints[:] = [one for one in visit.complaints if "404" not in one]  # its large pictures were not kept
-
-
-def sign_in(page: Page, address: str) -> None:
-    page.goto(address)
-    page.get_by_label("Name").fill("anna")
-    page.get_by_label("Password").fill("not the password")
-    page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("alert")).to_have_text("the name or the password is wrong", timeout=PATIENCE_MS)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
-
-
-def answer(page: Page, button: str, choice: str) -> None:
-    """Press a button, and answer the question that it asks."""
-    page.get_by_role("button", name=button).click()
-    page.get_by_role("dialog").get_by_role("button", name=choice).click()
-    expect(page.get_by_role("dialog")).to_have_count(0)
 
 
 def steer(page: Page, folder: Path) -> None:

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import pytest
+from starlette.concurrency import run_in_threadpool
 
 from icestream.errors import StoreUnavailable
 from icestream.flow.commands.requests import Pause, ask
@@ -28,6 +30,7 @@ class Browser:
         self.left = asyncio.Event()
         self.takes = takes
         self.heard = asyncio.Condition()
+        self.task: asyncio.Task[None] | None = None
 
     async def receive(self) -> dict[str, Any]:
         await self.left.wait()
@@ -179,3 +182,55 @@ def test_an_answer_stands_while_nothing_changes_and_for_a_share_of_what_it_cost(
     assert live.read("session", "y", read)[0] == 4
     live.forget("session")
     assert again() == 5
+
+
+def test_nobody_waits_for_an_answer_that_another_is_reading_again(tmp_path, monkeypatch):
+    session = make_toy_session(tmp_path, toy_steps(2), numbers=range(2))
+    clock, reading, go = Clock(), threading.Event(), threading.Event()
+    live = Live(find_places(session.folder), clock)
+    assert live.read("session", "x", lambda _: "first")[0] == "first"
+    clock.now += KEPT_S + 1
+
+    def slow(_view: object) -> str:
+        reading.set()
+        assert go.wait(timeout=60)
+        return "second"
+
+    reader = threading.Thread(target=live.read, args=("session", "x", slow))
+    reader.start()
+    assert reading.wait(timeout=60)
+    assert live.read("session", "x", slow)[0] == "first"  # at once, although a slow store is being read
+    monkeypatch.setattr("icestream.web.live.PATIENCE_S", 0.05)
+    live.forget("session")
+    held = live._answer("session", "y")  # noqa: SLF001 - another is reading it for the first time
+    with held.lock, pytest.raises(StoreUnavailable, match="try again"):
+        live.read("session", "y", slow)
+    go.set()
+    reader.join(timeout=60)
+    assert live.read("session", "x", lambda _: "third")[0] == "third"
+
+
+def test_looks_for_events_have_threads_of_their_own():
+    async def play() -> None:
+        go = threading.Event()
+
+        def slow() -> Told:
+            go.wait(timeout=60)
+            return {"seq": 1}
+
+        watchers, browsers = Watchers(), [Browser() for _ in range(45)]  # more than there are threads for requests
+        for number, browser in enumerate(browsers):
+            answer = EventStream(watchers, watchers.watch(str(number), slow), lambda: True)
+            browser.task = asyncio.create_task(answer({"type": "http"}, browser.receive, browser.send))
+        while watchers.n_streams < len(browsers):
+            await asyncio.sleep(0)
+        assert await asyncio.wait_for(run_in_threadpool(lambda: "still here"), 30) == "still here"
+        assert events._looking().borrowed_tokens <= events.LOOKING_AT_ONCE  # noqa: SLF001
+        go.set()
+        for browser in browsers:
+            await browser.hear(lambda told: told == [{"seq": 1}])
+            browser.left.set()
+            assert browser.task is not None
+            await browser.task
+
+    asyncio.run(play())

@@ -15,7 +15,7 @@ from icestream.alarms.machine import Sampler
 from icestream.facility.observing import Observer, alarm_store_of
 from icestream.files import SESSION_ALARMS
 from icestream.flow.storage.session import DOCUMENT, Session, dump_document
-from web.test_web_browser import Server, Visit, browser, start_server, stop_server, visit
+from web.browsing import Server, Visit, browser, start_server, stop_server, visit
 
 __all__ = ["browser", "visit"]
 

@@ -11,7 +11,10 @@ from icestream.workflows import fill_template, find_workflow, list_workflows, lo
 
 
 def test_the_workflows_have_a_summary_each() -> None:
-    assert set(list_workflows()) == {"movies_to_classes", "micrographs_to_classes", "movies_to_ctf", "movies_to_ctf_full"}
+    assert set(list_workflows()) == {
+        *("movies_to_classes", "micrographs_to_classes", "movies_to_ctf", "movies_to_ctf_full"),
+        *("classes_from_several_pickers", "classes_from_own_templates", "classes_from_trained_picker"),
+    }
     assert all(summary for summary in list_workflows().values())
 
 
@@ -20,7 +23,7 @@ def test_a_workflow_becomes_a_graph_once_the_particle_is_known(name: str) -> Non
     workflow = find_workflow(name)
     picks = workflow.steps["picks"].model_copy(update={"params": {"diameter_ang": [100, 120]}})
     graph = build_graph(workflow.model_copy(update={"steps": {**workflow.steps, "picks": picks}}))
-    assert list(graph.nodes)[-1] in ("relion", "good_particles")
+    assert list(graph.nodes)[-1] in ("relion", "good_relion", "good_particles")
     assert graph.inputs_of("particles") == {"good", "clean_picks"}
 
 

@@ -24,7 +24,7 @@ from icestream.cli.recompute import recompute
 from icestream.cli.report import report
 from icestream.cli.resources import resources
 from icestream.cli.run import run
-from icestream.cli.serve import access, serve
+from icestream.cli.serve import access, backup, restore, serve
 from icestream.cli.simulate import simulate
 from icestream.cli.status import failed, status, trace
 from icestream.cli.steps import steps
@@ -105,6 +105,8 @@ _COMMANDS: list[tuple[Callable[..., None], str, str]] = [
     (alarms, _LOOK, "plain"),
     (metrics, _LOOK, "plain"),
     (grafana, _LOOK, "plain"),
+    (backup, _LOOK, "plain"),
+    (restore, _LOOK, "plain"),
     (table, _LOOK, "plain"),
     (resources, _LOOK, "plain"),
     (steps, _LOOK, "plain"),

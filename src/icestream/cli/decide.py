@@ -11,7 +11,7 @@ from icestream.errors import SessionError
 
 if TYPE_CHECKING:
     from icestream.flow.commands.requests import Command
-    from icestream.observe.people import Decision
+    from icestream.observe.queries import Decision
 
 _EXPOSURES = typer.Argument(None, metavar="EXPOSURE...", help="Names, ids, patterns like `'mic_00*'`, or `-` for standard input.")
 _STEP = typer.Option(None, help="The step to decide for.")

@@ -17,8 +17,7 @@ from icestream.io.image import read_stack
 from icestream.microscope.score import PickScore, defocus_error_ang, match_picks, motion_error_px
 from icestream.microscope.score_classes import prepare_projections, score_class_average
 from icestream.microscope.truth import ExposureTruth, SessionTruth, load_exposure_truth, load_session_truth
-from icestream.observe.answers import StoredRecord
-from icestream.observe.queries import SessionView, open_view
+from icestream.observe.queries import SessionView, StoredRecord, open_view
 
 PICK_RADIUS_DIAMETERS = 0.3
 """A pick this near to a particle is the particle."""

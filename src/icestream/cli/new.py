@@ -10,7 +10,7 @@ from icestream.cli.console import errors, output, type_next
 
 if TYPE_CHECKING:
     from icestream.flow.storage import Session
-    from icestream.workflows.template import Template
+    from icestream.workflows import Template
 
 
 def new(
@@ -62,9 +62,9 @@ def new(
     ```
     """
     from icestream.alarms.document import write_session_alarms
-    from icestream.cli.plan import parse_roots, unset_values
+    from icestream.cli.plan import parse_roots
     from icestream.flow.storage import create_session
-    from icestream.workflows.foreseeing import foresee
+    from icestream.workflows import foresee, unset_values
 
     roots = parse_roots(root, movies=None, micrographs=None, gain=None)
     options = {
@@ -88,7 +88,7 @@ def new(
     created = create_session(session, document)
     if template.alarms is not None:
         write_session_alarms(created.folder, template.alarms)
-    _report(created, chosen, unset_values(created))
+    _report(created, chosen, unset_values(created.document))
     for name, folder in created.roots.items():
         if not Path(folder).exists():
             errors().print(f"note: the folder {folder} ({name}) does not exist yet", markup=False, soft_wrap=True)

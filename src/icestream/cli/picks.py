@@ -1,7 +1,6 @@
 """``icestream picks``: picks added and removed by hand on one micrograph."""
 
 from pathlib import Path
-from typing import Any
 
 import typer
 
@@ -34,25 +33,15 @@ def picks(
     from icestream.cli.run import make_settings
     from icestream.flow.runner.answering import recompute_exposures
     from icestream.flow.storage import open_session
+    from icestream.observe.hand_picks import plan_pick_edits
     from icestream.observe.queries import open_view
-    from icestream.steps.picking.editing import EditPicksParams, edit_picks, more_edits
 
     opened = open_session(session)
-    node = opened.graph().nodes.get(step)
-    if node is None or node.type.call is not edit_picks:
-        editing = [name for name, one in opened.graph().nodes.items() if one.type.call is edit_picks]
-        raise SessionError(f"{step!r} is no step of type edit_picks; those are: {', '.join(editing) or 'none in this workflow'}")
+    positions = [_position(text) for text in add]
+    with open_view(opened) as view:
+        unit, params = plan_pick_edits(view, step, exposure, add=positions, remove=remove)
     if not add and not remove:
         raise SessionError("nothing to add or remove; give --add Y,X or --remove PID")
-    with open_view(opened) as view:
-        (unit,) = view.choose([exposure])
-        record = view.records_of(step, [unit]).get(unit)
-        own = next((one.params for one in view.decisions([unit]) if one.step == step and one.params is not None), None)
-    if record is None or record.block is None:
-        raise SessionError(f"{step} has no picks of {exposure} (yet)")
-    known = EditPicksParams.model_validate(own or {})
-    edits = more_edits(known, record.block, add=[_position(text) for text in add], remove=remove)
-    params: dict[str, Any] | None = edits.model_dump(mode="json", exclude_defaults=True) or None
     settings = make_settings(cores=None, newest_first=False)
     finish(recompute_exposures(opened, step, [unit], params, author=user_name(), settings=settings, reason=reason), json=json)
 

@@ -8,12 +8,9 @@ from pydantic import ValidationError
 
 from icestream.documents import parse_typed_value
 from icestream.errors import WorkflowError
-from icestream.flow.storage import Session
-from icestream.flow.workflow import Workflow, build_graph, describe_refused
+from icestream.flow.workflow import describe_refused
 from icestream.records import Acquisition, PossibleAcquisition
-from icestream.workflows.template import Template
-
-_UNSET_MEANS_NONE = {"pre_exposure_e_per_ang2"}
+from icestream.workflows import Template
 
 
 def parse_roots(given: Iterable[str], *, movies: Path | None, micrographs: Path | None, gain: Path | None) -> dict[str, str]:
@@ -125,13 +122,3 @@ def _read_value(text: str, value: str) -> Any:
         return parse_typed_value(value)
     except ValueError as error:
         raise WorkflowError(f"--set {text!r}: the value {error}; put text with such characters in quotes") from None
-
-
-def unset_values(session: Session) -> dict[str, list[str]]:
-    """Return the acquisition values that nobody gave, each with the steps that read it."""
-    given = session.document.acquisition.model_dump(exclude_none=True)
-    readers: dict[str, list[str]] = {}
-    for node in build_graph(Workflow(steps=session.document.steps)).nodes.values():
-        for value in sorted(node.type.reads - set(given) - _UNSET_MEANS_NONE):
-            readers.setdefault(value, []).append(node.name)
-    return readers

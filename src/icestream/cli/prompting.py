@@ -10,9 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from icestream.cli.console import output
-from icestream.workflows.filling import default_of
-from icestream.workflows.placeholders import Placeholder, describe_allowed, read_value
-from icestream.workflows.template import Template, asks_in
+from icestream.workflows import Placeholder, Template, asks_in, default_of, describe_allowed, read_value
 
 Read = Callable[[str], str]
 _UNSET = "-"

@@ -1,7 +1,5 @@
 """``icestream run``: process a session."""
 
-import subprocess
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,8 +15,6 @@ if TYPE_CHECKING:
     from icestream.flow.runner.status import RunReport
     from icestream.flow.storage import Session
     from icestream.settings import Settings
-
-_STARTING_S = 2.0
 
 
 def run(
@@ -119,25 +115,13 @@ def detach_runner(session: "Session", options: "Sequence[str]") -> None:
     Raises
     ------
     SessionError
-        The runner ended at once.
+        The session is running already, or the runner ended at once.
     """
-    from icestream.facility.runners import launch_runner
+    from icestream.facility.runners import start_runner
 
     log = session.folder / "logs" / "runner.log"
-    process, started = launch_runner(session.folder, options)
-    status = _status_after(process, _STARTING_S)
-    if status not in (None, 0, SOME_FAILED):
-        said = log.read_bytes()[started:].decode(errors="replace").strip()
-        raise SessionError(f"the runner exited at once with status {status}: {said or 'it printed nothing'}")
+    pid = start_runner(session.folder, options)
     console = output()
-    console.print(f"running in the background as process {process.pid}; its log is {log}", soft_wrap=True, markup=False)
+    console.print(f"running in the background as process {pid}; its log is {log}", soft_wrap=True, markup=False)
     look = type_next("status", session.folder)
     console.print(f"watch it: {look}    stop it: {type_next('stop', session.folder)}", soft_wrap=True, markup=False)
-
-
-def _status_after(process: "subprocess.Popen[bytes]", seconds: float) -> int | None:
-    """Return the exit status of a process that ends within ``seconds``, else None."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and process.poll() is None:
-        time.sleep(0.05)
-    return process.poll()

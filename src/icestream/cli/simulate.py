@@ -9,7 +9,7 @@ from icestream.cli.console import errors, output, type_next
 from icestream.errors import SessionError
 
 if TYPE_CHECKING:
-    from icestream.microscope.truth import ExposureTruth
+    from icestream.microscope import ExposureTruth
 
 
 def simulate(
@@ -33,8 +33,8 @@ def simulate(
     ```
     """
     from icestream.cli.plan import parse_values
-    from icestream.microscope.pace import Pace
-    from icestream.microscope.simulate import simulate as write_session
+    from icestream.microscope import Pace
+    from icestream.microscope import simulate as write_session
 
     given: dict[str, Any] = {"n_movies": movies, "seed": seed, "fault_fraction": fault_fraction, **parse_values(set_)}
     settings = simulation_settings(given if format is None else {**given, "format": format})
@@ -77,7 +77,7 @@ def simulation_settings(values: dict[str, Any]) -> Any:
     from pydantic import ValidationError
 
     from icestream.documents import read_lists
-    from icestream.microscope.settings import SimulationSettings
+    from icestream.microscope import SimulationSettings
 
     try:
         return SimulationSettings.model_validate(read_lists(SimulationSettings, values))

@@ -13,7 +13,7 @@ from icestream.errors import SessionError
 
 if TYPE_CHECKING:
     from icestream.flow.storage import Session
-    from icestream.observe.answers import StepSummary
+    from icestream.observe.queries import StepSummary
 
 _SESSION = typer.Argument(help="Folder of the session.")
 _JSON = typer.Option(False, "--json", help="Print JSON for another program.")
@@ -30,13 +30,18 @@ def status(session: Path = _SESSION, json: bool = _JSON) -> None:
     from icestream.flow.storage import open_session
     from icestream.observe.medians import read_medians
     from icestream.observe.queries import open_view
+    from icestream.observe.report import read_publication
     from icestream.observe.wording import quantity
 
-    with open_view(open_session(session)) as view:
+    opened = open_session(session)
+    published = read_publication(opened)
+    with open_view(opened) as view:
         overview, steps, notices = view.overview(), view.steps(), view.notices(limit=5)
         medians = read_medians(view, steps)
     if json:
-        print_json({"overview": overview, "steps": steps, "measures": medians, "notices": notices})
+        print_json(
+            {"overview": overview, "steps": steps, "measures": medians, "notices": notices, "report": published.model_dump()}
+        )
         return
     console = output()
     runner = overview.runner
@@ -58,6 +63,8 @@ def status(session: Path = _SESSION, json: bool = _JSON) -> None:
     for notice in reversed(notices):
         level = f"{notice.level} (over)" if notice.over else notice.level
         console.print(f"{level}: {notice.message}", markup=False, soft_wrap=True)
+    if published.trouble is not None:
+        console.print(published.trouble, markup=False, style="yellow", soft_wrap=True)
 
 
 def _draw_steps(steps: "Sequence[StepSummary]") -> FittingTable:

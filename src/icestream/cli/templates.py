@@ -8,8 +8,7 @@ from rich.markup import escape
 from icestream.cli.console import errors, make_table, output, print_json
 
 if TYPE_CHECKING:
-    from icestream.workflows.places import FoundTemplate
-    from icestream.workflows.template import Template
+    from icestream.workflows import FoundTemplate, Template
 
 
 def templates(
@@ -25,8 +24,7 @@ def templates(
     icestream templates movies_to_classes
     ```
     """
-    from icestream.workflows import find_template, list_templates
-    from icestream.workflows.places import missing_folders
+    from icestream.workflows import find_template, list_templates, missing_folders
 
     if name is not None:
         found = find_template(name)
@@ -54,7 +52,7 @@ def _note_replaced(found: "FoundTemplate") -> None:
 
 
 def _show(found: "FoundTemplate", template: "Template") -> None:
-    from icestream.workflows.placeholders import describe_allowed
+    from icestream.workflows import describe_allowed
 
     console = output()
     console.print(f"[bold]{escape(found.name)}[/] (from {escape(found.origin)})", soft_wrap=True)
@@ -66,7 +64,8 @@ def _show(found: "FoundTemplate", template: "Template") -> None:
         asked.add_row(name, escape(one.label), escape(describe_allowed(one)), escape(needed), one.env or "")
     steps = make_table("step", "type", "inputs from", title="Steps")
     for name, spec in template.steps.items():
-        reads = ", ".join(str(target) for target in spec.inputs.values())
+        targets = [group if isinstance(group, list) else [group] for group in spec.inputs.values()]
+        reads = ", ".join(str(target) for group in targets for target in group)
         said = "; ".join(f"{key.replace('_', ' ')} {placeholder}" for key, placeholder in spec.conditions.items())
         note = f"{reads} ({said})" if said else reads
         steps.add_row(name, spec.use, escape(note))

@@ -77,8 +77,7 @@ def _plan(
     from icestream.cli.plan import split_settings
     from icestream.facility.folders import check_pattern, folder_placeholder
     from icestream.facility.new_sessions import WatchPlan, make_choice
-    from icestream.workflows import load_template
-    from icestream.workflows.filling import read_values
+    from icestream.workflows import load_template, read_values
 
     check_pattern(options["pattern"])
     if options["existing"] not in ("ignore", "take"):

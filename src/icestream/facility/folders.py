@@ -14,9 +14,7 @@ from icestream.io.movie import movie_header
 from icestream.io.other_images import name_of_other
 from icestream.io.raw_folder import RawFolder, session_around
 from icestream.records import Acquisition
-from icestream.workflows.implied import ACQUISITION_NAMES
-from icestream.workflows.placeholders import MOST_MEMBERS
-from icestream.workflows.template import Template
+from icestream.workflows import ACQUISITION_NAMES, MOST_MEMBERS, Template
 
 VALUES_FILE = "icestream.yaml"
 LARGEST_VALUES_BYTES = 1 << 16

@@ -11,10 +11,7 @@ from icestream.errors import SessionError, WorkflowError
 from icestream.facility.folders import VALUES_FILE, collect_values, folder_placeholder, read_values_file, session_name
 from icestream.facility.watch_decisions import WatchState
 from icestream.flow.storage import DOCUMENT, SessionDocument, open_session
-from icestream.workflows import load_template
-from icestream.workflows.filling import fill_template, read_values
-from icestream.workflows.foreseeing import foresee
-from icestream.workflows.template import Template
+from icestream.workflows import Template, fill_template, foresee, load_template, read_values
 
 _MOST_OF_ONE_NAME = 1000
 _TEMPLATE_NAME = re.compile(r"[A-Za-z0-9_-]+")

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,12 +15,16 @@ from pathlib import Path
 import psutil
 from sqlalchemy import select
 
+from icestream.errors import SessionBusy, SessionError
 from icestream.facility.folders import IMAGE_SUFFIXES
 from icestream.flow.storage import Session, open_session, schema
 from icestream.io.raw_folder import RawFolder, plain_text
 from icestream.observe.queries import open_view
 
 _TAIL_BYTES = 2000
+_STARTING_S = 2.0
+SOME_FAILED = 3
+"""With this status `icestream run` ends where exposures have failed."""
 
 
 class RunEnd(StrEnum):
@@ -48,6 +54,30 @@ def launch_runner(session: Path, options: Sequence[str]) -> tuple[subprocess.Pop
             command, stdin=subprocess.DEVNULL, stdout=target, stderr=subprocess.STDOUT, start_new_session=True, env=os.environ
         )
     return process, started
+
+
+def start_runner(session: Path, options: Sequence[str] = ()) -> int:
+    """Run a session in a process of its own that outlives this one; return its number.
+
+    Raises
+    ------
+    SessionBusy
+        A runner processes the session already.
+    SessionError
+        The runner ended at once, with what it said.
+    """
+    running = find_runner(session)
+    if running is not None:
+        raise SessionBusy(f"{session.name}: is already running, as process {running.pid}")
+    process, started = launch_runner(session, options)
+    threading.Thread(target=process.wait, daemon=True).start()  # a process whose end nobody looks at stays in the list of all
+    end = time.monotonic() + _STARTING_S
+    while time.monotonic() < end and process.poll() is None:
+        time.sleep(0.05)
+    if process.poll() not in (None, 0, SOME_FAILED):
+        said = (session / "logs" / "runner.log").read_bytes()[started:].decode(errors="replace").strip()
+        raise SessionError(f"the runner exited at once with status {process.poll()}: {said or 'it printed nothing'}")
+    return process.pid
 
 
 def typed_options(

@@ -83,7 +83,7 @@ def _read(path: Path, _modified_ns: int, _size: int) -> PickFile:
         raise FileFormatError(path, f"picks are read from files with {', '.join(SUFFIXES)}")
     try:
         return reader(path)
-    except (KeyError, ValueError, UnicodeDecodeError, EOFError) as error:
+    except (KeyError, IndexError, ValueError, UnicodeDecodeError, EOFError) as error:
         raise FileFormatError(path, f"no file of picks: {error}") from error
 
 

@@ -76,12 +76,12 @@ def remove_picks(picks: Picks, removed: Mapping[str, NDArray[np.bool_]]) -> Pick
     """
     left = make_picks(from_block(picks.block), diameter_ang=picks.diameter_ang, removed=removed)
     changed = {name: getattr(left, name) for name in ("count", "n_removed", "removed", "block", "rejected")}
-    return picks.model_copy(update=changed)
+    return picks.model_copy(update={**changed, "picks_key": picks.numbered_by})
 
 
 def with_table(picks: Picks, table: NDArray[Any]) -> Picks:
-    """Return picks with another table, and what is known of them."""
-    return picks.model_copy(update={"count": len(table), "block": to_block(table)})
+    """Return picks with another table, and what is known of them; those that they were keep their numbers."""
+    return picks.model_copy(update={"count": len(table), "block": to_block(table), "picks_key": picks.numbered_by})
 
 
 def picks_table(picks: Picks) -> NDArray[Any]:

@@ -58,13 +58,13 @@ class Table:
         return np.rint(self.floats(label)).astype(np.int64)
 
 
-def read_star(path: Path) -> dict[str, Table]:
-    """Read all tables of a STAR file.
+def read_star(path: Path, *, last_rows: int | None = None) -> dict[str, Table]:
+    """Read all tables of a STAR file; of the last one only the first ``last_rows``, if set, as something may be appending to it.
 
     Raises
     ------
     FileFormatError
-        Not a STAR file.
+        Not a STAR file, or its last table has fewer rows.
     SourceGone
         There is no such file.
     """
@@ -72,7 +72,7 @@ def read_star(path: Path) -> dict[str, Table]:
     if not path.is_file():
         raise SourceGone(f"{path}: the file is not there")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8") if last_rows is None else _cut_last_table(path, last_rows)
         if not text.isascii():
             text = _FOREIGN.sub(lambda word: f'"{word[0]}"', text)  # RELION writes a path with an umlaut bare, gemmi wants quotes
         document = gemmi.cif.read_string(text)
@@ -84,6 +84,16 @@ def read_star(path: Path) -> dict[str, Table]:
         return {block.name.strip(): _table(block) for block in document}
     except (UnicodeDecodeError, ValueError) as error:
         raise FileFormatError(path, f"not a STAR file of tables: {error}") from error
+
+
+def _cut_last_table(path: Path, n_rows: int) -> str:
+    """Return the text of a file, which is read once, without the rows of its last table after the first ``n_rows``."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    heads = [number for number, line in enumerate(lines) if line.startswith((b"data_", b"loop_", b"_"))]
+    end = (heads[-1] + 1 if heads else 0) + n_rows
+    if len(lines) < end or (n_rows and not lines[end - 1].endswith(b"\n")):
+        raise FileFormatError(path, f"has fewer than the {n_rows} rows that were written to it")
+    return b"".join(lines[:end]).decode("utf-8")
 
 
 def _table(block: "gemmi.cif.Block") -> Table:

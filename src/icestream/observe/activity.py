@@ -112,5 +112,6 @@ def read_pulse(connection: Connection) -> Pulse:
     """Look at what every change touches: the change sequence, the runner's row and the commands."""
     row = connection.execute(select(*columns_there(connection, schema.runner))).mappings().one()
     command = schema.command.c
-    asked, answered = connection.execute(select(func.max(command.id), func.max(command.done_at))).one()
+    when = func.max(command.done_at) if command.done_at in columns_there(connection, schema.command) else null()
+    asked, answered = connection.execute(select(func.max(command.id), when)).one()
     return Pulse(row["last_seq"], row["state"], row["fence"], row.get("hold"), asked or 0, answered or 0.0)

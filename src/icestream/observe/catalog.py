@@ -11,8 +11,8 @@ from icestream.errors import DeclarationError, WorkflowError
 from icestream.flow.declaration import find_step
 from icestream.flow.storage import schema
 from icestream.observe.answers import StepSummary
-from icestream.records import Record, record_named
-from icestream.records.description import Description, describe_record, read_comparison, read_description
+from icestream.records import Method, Record, record_named
+from icestream.records.description import Description, describe_record, read_comparison, read_description, read_method
 from icestream.records.shown import Comparison, Headline, Shown
 
 
@@ -22,6 +22,7 @@ class Catalog:
 
     descriptions: dict[tuple[str, int], Description] = field(default_factory=dict)
     comparisons: dict[str, Comparison] = field(default_factory=dict)
+    methods: dict[tuple[str, int], Method] = field(default_factory=dict)
     uses: tuple[str, ...] = ()
     """What the workflow calls its step types."""
     kept: bool = False
@@ -72,6 +73,16 @@ class Catalog:
         except (WorkflowError, DeclarationError):
             return None
 
+    def method(self, use: str, version: int | None) -> Method | None:
+        """Return what a step type does in words, as the session keeps it of a version; else as it is installed."""
+        known = None if version is None else self.methods.get((use, version))
+        if known is not None:
+            return known
+        try:
+            return find_step(use).method
+        except (WorkflowError, DeclarationError):
+            return None
+
     def fields(self, row: Mapping[Any, Any]) -> dict[str, Any]:
         """Return the fields of a stored record, through its upcasters if it is older; of an unknown type, as they are."""
         fields: dict[str, Any] = loads(row["record"])
@@ -103,6 +114,7 @@ def read_catalog(connection: Connection) -> Catalog:
     return Catalog(
         {(one.name, one.version): one for one in described},
         {row.name: read_comparison(row.content) for row in rows if row.subject == "step"},
+        {(row.name, row.version): read_method(row.content) for row in rows if row.subject == "method"},
         uses,
         kept=bool(rows),
     )

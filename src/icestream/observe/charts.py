@@ -10,6 +10,8 @@ from icestream.observe.scales import N_BINS, Axis, count_bins, limits_of, runnin
 WIDTH, HEIGHT = 300.0, 118.0
 LEFT, RIGHT, TOP, BOTTOM = 34.0, 6.0, 8.0, 20.0
 N_PLAIN_DOTS = 60
+N_NEWEST = 50
+"""A histogram of twice as many values also shows so many of the newest."""
 
 _FRAME = Markup('<svg class="chart" viewBox="0 0 {w:.0f} {h:.0f}" role="img" aria-label="{label}">{body}</svg>')
 
@@ -28,7 +30,10 @@ def draw_series(series: Series, *, label: str, word: str = "exposure ") -> Marku
 
 
 def draw_histogram(values: Sequence[float], *, label: str, unit: str) -> Markup:
-    """Draw how often which value occurs; the outermost bars hold the outliers beyond them."""
+    """Draw how often which value occurs, and as a line the same of the newest 50, drawn as high.
+
+    The outermost bars hold the outliers beyond them.
+    """
     low, high = limits_of(values)
     x = _x_axis((low, high))
     counts = count_bins(values, low, high, N_BINS)
@@ -40,6 +45,11 @@ def draw_histogram(values: Sequence[float], *, label: str, unit: str) -> Markup:
         if count
     )
     body = _y_ticks(y, whole=True) + Markup('<path class="bars" d="{}"/>').format(bars) + _x_ticks(x, unit)
+    if len(values) >= 2 * N_NEWEST:
+        newest = count_bins(values[-N_NEWEST:], low, high, N_BINS)
+        scale = max(counts) / max(newest)
+        middles = [low + (index + 0.5) / N_BINS * (high - low) for index in range(N_BINS)]
+        body += Markup('<path class="recent" d="{}"/>').format(_line(x, y, middles, [scale * count for count in newest]))
     return _FRAME.format(w=WIDTH, h=HEIGHT, label=label, body=body)
 
 
@@ -99,6 +109,15 @@ def draw_scatter(xs: Sequence[float], ys: Sequence[float], *, unit: str, label: 
     dots = "".join(f"M{x(a):.1f} {y(b):.1f}h0" for a, b in zip(xs, ys, strict=True))
     body += Markup('<path class="{}" d="{}"/>').format(_dots_class(len(xs)), dots)
     return _FRAME.format(w=WIDTH, h=side, label=label, body=body)
+
+
+def draw_scatter_of_two(xs: Sequence[float], ys: Sequence[float], *, x_unit: str, label: str) -> Markup:
+    """Draw one value against another in a unit of its own, a dot each."""
+    low, high = limits_of(xs)
+    x, y = _x_axis((low, high)), _y_axis(limits_of(ys))
+    dots = "".join(f"M{x(a):.1f} {y(b):.1f}h0" for a, b in zip(xs, ys, strict=True))
+    body = _y_ticks(y) + _x_ticks(x, x_unit) + Markup('<path class="{}" d="{}"/>').format(_dots_class(len(xs)), dots)
+    return _FRAME.format(w=WIDTH, h=HEIGHT, label=label, body=body)
 
 
 def draw_share(parts: Sequence[tuple[str, int]]) -> Markup:

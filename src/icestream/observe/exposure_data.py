@@ -33,6 +33,16 @@ class PathData:
 
 
 @dataclass(frozen=True)
+class ArrowsData:
+    """How far parts of the specimen went beside their common path: from ``y, x`` (-0.5 to 0.5 of the frame) by ``dy, dx``."""
+
+    title: str
+    unit: str
+    yx: tuple[tuple[float, float], ...]
+    moved: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
 class OverlayData:
     """Positions on an image, in its pixels, with row 0 at the top of the picture."""
 
@@ -42,6 +52,10 @@ class OverlayData:
     count: int
     radius_px: float
     xy: tuple[tuple[float, float], ...]
+    pids: tuple[int, ...] = ()
+    """The numbers of the positions, where they have some."""
+    editable: bool = False
+    """Positions can be added and removed by hand."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +69,7 @@ class ImageData:
     width_px: int
     numbers: tuple[Told, ...]
     path: PathData | None
+    arrows: ArrowsData | None
     overlays: tuple[OverlayData, ...]
 
 

@@ -8,9 +8,8 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, false, func, select
 
 from icestream.errors import SessionError
 from icestream.flow.storage import schema
-from icestream.observe.answers import StepSummary, StoredRecord
 from icestream.observe.measured import MeasureOfStep, list_measures, pixel_size_of, read_series
-from icestream.observe.queries import SessionView
+from icestream.observe.queries import SessionView, StepSummary, StoredRecord
 from icestream.observe.values import field_at, value_of
 
 State = Literal["failed", "set aside", "processing", "done"]

@@ -7,15 +7,16 @@ from typing import Any
 from markupsafe import Markup
 
 from icestream.io.blocks import from_block
-from icestream.observe.answers import StepSummary, StoredRecord
+from icestream.observe.answers import StepSummary, StoredRecord, StoredSnapshot
 from icestream.observe.motion_field import MOST_POINTS, draw_arrows, local_arrows
 from icestream.observe.panels import Artist, Newest
 from icestream.observe.pictures import Picture
 from icestream.observe.values import Told, field_at, tell
-from icestream.records.shown import Gallery, Image, Number, Overlay, RowColumn
+from icestream.records.shown import Card, Gallery, Image, Number, Overlay, RowColumn
 
 N_IMAGES = 24
 MOST_CIRCLES = 600
+N_VERSIONS = 20
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,20 @@ class RecentImage:
     set_aside: str | None = None
     own_params: tuple[str, ...] = ()
     """What was computed for it with parameters of its own, and who wanted it."""
+    unit: str = ""
+    """The id of the exposure."""
+    beside: tuple[tuple[str, Picture], ...] = ()
+    """Further small pictures with their titles, such as its power spectrum."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a whole: how much went into it, and how many parts it has."""
+
+    number: int
+    at: float
+    count: int
+    parts: int
 
 
 @dataclass(frozen=True)
@@ -58,6 +73,8 @@ class GallerySection:
     count: int
     picture: Picture
     rows: tuple[tuple[float | None, ...], ...]
+    history: tuple[Version, ...] = ()
+    """The newest versions, newest first."""
 
 
 def recent_images(artist: Artist, steps: Sequence[StepSummary]) -> tuple[RecentImage, ...]:
@@ -77,6 +94,8 @@ def recent_images(artist: Artist, steps: Sequence[StepSummary]) -> tuple[RecentI
     beside = {step.name: view.records_of(step.name, units) for step in steps if shown[step.name].beside}
     reasons = {item.unit: f"{item.step}: {item.reason}" for item in view.rejected(limit=10 * N_IMAGES)}
     own = [one for one in view.decisions(units) if one.params is not None]
+    spectra = next(((step.name, one) for step in steps for one in shown[step.name].cards if one.picture and one.curve), None)
+    with_spectrum = {} if spectra is None else beside.get(spectra[0]) or view.records_of(spectra[0], units)
     return tuple(
         _recent(
             artist,
@@ -86,9 +105,18 @@ def recent_images(artist: Artist, steps: Sequence[StepSummary]) -> tuple[RecentI
             _numbers_beside(artist, steps, {step: of[stored.unit] for step, of in beside.items() if stored.unit in of}),
             set_aside=reasons.get(stored.unit),
             own_params=tuple(f"{one.step}: {one.sentence}" for one in own if one.unit == stored.unit),
+            pictures=_spectrum(artist, None if spectra is None else spectra[1], with_spectrum.get(stored.unit)),
         )
         for stored in newest
     )
+
+
+def _spectrum(artist: Artist, card: Card | None, stored: StoredRecord | None) -> tuple[tuple[str, Picture], ...]:
+    """Return the picture of the spectrum of an exposure with its title, if it has one."""
+    if card is None or card.picture is None or stored is None:
+        return ()
+    picture = artist.embedder.embed(field_at(stored.record, card.picture.field))
+    return ((card.picture.title, picture),) if picture.uri else ()
 
 
 def _image_step(artist: Artist, steps: Sequence[StepSummary], user: StepSummary | None) -> StepSummary | None:
@@ -125,6 +153,7 @@ def _recent(
     *,
     set_aside: str | None,
     own_params: tuple[str, ...],
+    pictures: tuple[tuple[str, Picture], ...],
 ) -> RecentImage:
     record, (overlay, positions) = stored.record, on_it
     height_px, width_px = int(field_at(record, image.height)), int(field_at(record, image.width))
@@ -148,6 +177,8 @@ def _recent(
         charts=charts,
         set_aside=set_aside,
         own_params=own_params,
+        unit=stored.unit,
+        beside=pictures,
     )
 
 
@@ -177,16 +208,24 @@ def gallery_sections(artist: Artist, steps: Sequence[StepSummary]) -> tuple[Gall
     sections = []
     for step in steps:
         gallery = artist.catalog.shown(step.records.get("out")).gallery
-        newest = None if gallery is None else next(iter(artist.view.snapshots(step.name, limit=1)), None)
-        if gallery is None or newest is None or newest.record is None:
+        versions = [] if gallery is None else artist.view.snapshots(step.name, limit=N_VERSIONS)
+        if gallery is None or not versions or versions[0].record is None:
             continue
-        parts = sorted(field_at(newest.record, gallery.rows) or [], key=lambda part: -part[gallery.order])
+        newest = versions[0]
+        parts = sorted(field_at(newest.record or {}, gallery.rows) or [], key=lambda part: -part[gallery.order])
         columns = [_column(one, parts) for one in gallery.columns]
         rows = tuple(zip(*columns, strict=True))
-        picture = artist.embedder.embed(field_at(newest.record, gallery.picture.field))
-        count = int(field_at(newest.record, gallery.count))
-        sections.append(GallerySection(gallery, step, newest.version, newest.at, count, picture, rows))
+        picture = artist.embedder.embed(field_at(newest.record or {}, gallery.picture.field))
+        history = tuple(_version(gallery, one) for one in versions if one.record is not None)
+        sections.append(GallerySection(gallery, step, newest.version, newest.at, history[0].count, picture, rows, history))
     return tuple(sections)
+
+
+def _version(gallery: Gallery, stored: StoredSnapshot) -> Version:
+    record = stored.record or {}
+    return Version(
+        stored.version, stored.at, int(field_at(record, gallery.count) or 0), len(field_at(record, gallery.rows) or [])
+    )
 
 
 def _column(column: RowColumn, parts: Sequence[Mapping[str, Any]]) -> list[float | None]:

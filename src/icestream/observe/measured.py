@@ -7,9 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from icestream.observe.answers import StepSummary
 from icestream.observe.conditions import read_conditions
-from icestream.observe.queries import SessionView
+from icestream.observe.queries import SessionView, StepSummary
 from icestream.observe.sampling import MOST_POINTS, Series, read_fields, read_weights
 from icestream.observe.scales import N_BINS, count_bins, limits_of, running_median
 from icestream.observe.values import WEIGHT, field_at, paths_of, series_of, unit_in

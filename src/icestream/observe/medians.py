@@ -4,9 +4,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from icestream.observe.answers import StepSummary
 from icestream.observe.conditions import read_conditions
-from icestream.observe.queries import SessionView
+from icestream.observe.queries import SessionView, StepSummary
 from icestream.observe.values import holds, unit_in, value_of
 
 RECENT_RECORDS = 50

@@ -1,18 +1,31 @@
 """One exposure in full, as data that a page draws: its images with what lies on them, and what each step says of it."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from icestream.errors import IcestreamError
+from icestream.flow.declaration import find_step
 from icestream.io.blocks import from_block
-from icestream.observe.exposure_data import CurveData, ExposureData, ImageData, OverlayData, PathData, ResultData, StepData
+from icestream.observe.exposure_data import (
+    ArrowsData,
+    CurveData,
+    ExposureData,
+    ImageData,
+    OverlayData,
+    PathData,
+    ResultData,
+    StepData,
+)
 from icestream.observe.exposures import PublishedPicture, neighbours
+from icestream.observe.hand_picks import edits_picks
 from icestream.observe.measured import pixel_size_of
 from icestream.observe.motion_field import local_arrows
 from icestream.observe.queries import SessionView
 from icestream.observe.tracing import Trace, TracedResult, TracedStep
 from icestream.observe.values import Told, combine, field_at, sentence_of, tell, unit_in
-from icestream.records.shown import Card, Curve, Image, Number, Overlay, Path, Shown
+from icestream.records.shown import Card, Curve, Image, MotionField, Number, Overlay, Path, Shown
 
 MOST_POINTS = 20_000
 """So many positions of an overlay are given."""
@@ -95,10 +108,10 @@ class _Drawing:
         record = made.record
         if not field_at(record, image.picture):
             return None
-        arrows = () if image.motion_field is None else self._arrows(field_at(record, image.motion_field.coefficients))
+        arrows = None if image.motion_field is None else self._arrows(image.motion_field, record)
         longest: tuple[Told, ...] = ()
-        if image.motion_field is not None and arrows:
-            longest = ((image.motion_field.label, max(arrows), "Å" if self.pixel_size_ang else "px"),)
+        if image.motion_field is not None and arrows is not None:
+            longest = ((image.motion_field.label, max(math.hypot(*one) for one in arrows.moved), arrows.unit),)
         return ImageData(
             step=step,
             label=self._label(step),
@@ -107,11 +120,14 @@ class _Drawing:
             width_px=int(field_at(record, image.width)),
             numbers=tell(image.numbers, record, pixel_size_ang=self.pixel_size_ang) + longest,
             path=None if image.path is None else self._path(image.path, record),
+            arrows=arrows,
             overlays=overlays,
         )
 
-    def _arrows(self, coefficients: Any) -> tuple[float, ...]:
-        return tuple(one.length for one in local_arrows(coefficients, scale=self.pixel_size_ang or 1.0))
+    def _arrows(self, motion: MotionField, record: Mapping[str, Any]) -> ArrowsData | None:
+        arrows = local_arrows(field_at(record, motion.coefficients), scale=self.pixel_size_ang or 1.0)
+        yx, moved = tuple((one.y, one.x) for one in arrows), tuple((one.dy, one.dx) for one in arrows)
+        return ArrowsData(motion.label, "Å" if self.pixel_size_ang else "px", yx, moved) if arrows else None
 
     def _overlay(self, step: str, overlay: Overlay, positions: TracedResult, image: TracedResult) -> OverlayData:
         shown = self.shown(image.record_type).image
@@ -131,7 +147,16 @@ class _Drawing:
             count=int(field_at(positions.record, overlay.count)),
             radius_px=radius,
             xy=tuple((x, height - y) for y, x in pairs),
+            pids=() if table is None or "pid" not in (table.dtype.names or ()) else tuple(table["pid"].tolist()),
+            editable=self._is_editable(step),
         )
+
+    def _is_editable(self, step: str) -> bool:
+        spec = self.view.session.document.steps.get(step)
+        try:
+            return spec is not None and edits_picks(find_step(spec.use))
+        except IcestreamError:  # of a plugin that is not installed
+            return False
 
     def _result(self, result: TracedResult) -> ResultData:
         shown, record = self.shown(result.record_type), result.record

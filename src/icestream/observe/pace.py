@@ -4,10 +4,11 @@ import statistics
 import time
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Integer, func, literal_column, select
+from sqlalchemy import Connection, func, select
 
-from icestream.flow.storage import json_text, outcome_rowid, schema
+from icestream.flow.storage import json_text, schema
 from icestream.observe.answers import Counts, Pace, Trend
+from icestream.observe.newest import UNINDEXED_REVISION, read_newest
 from icestream.observe.order import ActiveRevision
 
 STEADY_WITHIN = 0.1
@@ -66,7 +67,7 @@ def read_paces(
 ) -> dict[int, Pace]:
     """Return the recent and the mean rate of each revision."""
     table = schema.outcome
-    unindexed = literal_column("+outcome.revision", Integer)  # SQLite would else scan the whole (revision, status) index
+    unindexed = UNINDEXED_REVISION  # SQLite would else scan the whole (revision, status) index
     rows = connection.execute(
         select(unindexed, func.count()).where((table.c.seq >= clock.recent_seq) & table.c.status.in_(WORK)).group_by(unindexed)
     )
@@ -99,12 +100,12 @@ def median_cost(connection: Connection, revision: ActiveRevision) -> tuple[float
     result, outcome, snapshot = schema.result, schema.outcome, schema.snapshot
     if revision.kind == "accumulate":
         newest = select(snapshot.c.key).where(snapshot.c.revision == revision.id).order_by(snapshot.c.version.desc())
+        keys = [key for key in connection.execute(newest.limit(N_COSTS)).scalars() if key]
     elif revision.kind in ("map", "source"):
-        items = (outcome.c.revision == revision.id) & (outcome.c.status == "item")
-        newest = select(json_text(outcome.c["keys"], "out")).where(items).order_by(outcome_rowid().desc())
+        key = json_text(outcome.c["keys"], "out").label("key")
+        keys = [row["key"] for row in read_newest(connection, (key,), revision.id, limit=N_COSTS) if row["key"]]
     else:
         return None, None
-    keys = [key for key in connection.execute(newest.limit(N_COSTS)).scalars() if key]
     costs = connection.execute(select(result.c.wall_s, result.c.cpu_s).where(result.c.key.in_(keys))).all()
     if not costs:
         return None, None

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from markupsafe import Markup
@@ -12,13 +12,16 @@ from icestream.observe.catalog import Catalog
 from icestream.observe.charts import draw_curve, draw_histogram, draw_series
 from icestream.observe.measured import read_paths
 from icestream.observe.motion_field import draw_path
+from icestream.observe.newest import Tallies
 from icestream.observe.pictures import Picture, PictureEmbedder
 from icestream.observe.queries import SessionView
-from icestream.observe.sampling import Series, add_up_counts
+from icestream.observe.sampling import Series
 from icestream.observe.values import Told, combine, field_at, holds, paths_of, sentence_of, series_of, tell, unit_in
 from icestream.records.shown import Card, Curve, Measure, Number, Panel, Path, Tally, Text
 
 _MOST_VERSIONS = 200
+MOST_POINTS = 1000
+"""A small chart shows no more; so what a report costs has a limit."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,9 @@ class Artist:
     catalog: Catalog
     embedder: PictureEmbedder
     pixel_size_ang: float | None
+    tallies: Tallies = field(default_factory=Tallies)
+    units: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    """Unit → the one in which it is shown instead, and by what values are multiplied."""
 
     def panels(self, steps: Sequence[StepSummary]) -> list[DrawnPanel]:
         """Draw the panel of every step whose records have one; cards that belong in another's panel are put there."""
@@ -120,7 +126,11 @@ class Artist:
 
     def _measure(self, measure: Measure, series: Series) -> DrawnMeasure | None:
         hidden = measure.hidden_at_zero and not any(series.values)
-        return None if hidden else draw_measure(series, label=measure.label, unit=unit_in(measure, self.pixel_size_ang))
+        return (
+            None
+            if hidden
+            else draw_measure(series, label=measure.label, unit=unit_in(measure, self.pixel_size_ang), units=self.units)
+        )
 
     def _newest(self, step: StepSummary) -> Newest | None:
         stored = next(self.view.records(step.name, newest_first=True, limit=1), None)
@@ -133,7 +143,7 @@ class Artist:
             if connection is None or step.revision_id is None:
                 return ()
             for tally in tallies:
-                total = add_up_counts(connection, step.revision_id, tally.field)
+                total = self.tallies.add_up(connection, step.revision_id, tally.field)
                 if any(total.values()):
                     numbers = tuple((reason, float(count), tally.unit) for reason, count in total.items())
                     drawn.append(DrawnCard(tally.title, numbers, note="Of all exposures so far."))
@@ -141,7 +151,13 @@ class Artist:
 
     def series(self, step: StepSummary, numbers: Sequence[Number]) -> dict[str, Series]:
         """Return path → series of what a step has stored; nothing before its first run."""
-        return read_paths(self.view, step, numbers)
+        return read_paths(self.view, step, numbers, most=MOST_POINTS)
+
+    def one_series(self, step: StepSummary, field: str, *, factor: float, unit: str) -> tuple[Series, str]:
+        """Return one field times a factor, in the unit in which that is shown, and this unit; empty before the first run."""
+        found = self.series(step, (Number("", field),)).get(field, Series((), ()))
+        shown, scale = self.units.get(unit, (unit, 1.0))
+        return Series(found.exposures, tuple(value * factor * scale for value in found.values), found.stride), shown
 
     def _versions(self, step: StepSummary, numbers: Sequence[Number]) -> tuple[Newest | None, dict[str, Series]]:
         """Return the newest version of a whole, and path → series along its versions."""
@@ -196,10 +212,14 @@ class Artist:
         return combine(length, (1.0, field_at(record, "bin") or 1.0), self.pixel_size_ang)
 
 
-def draw_measure(series: Series, *, label: str, unit: str) -> DrawnMeasure | None:
-    """Draw a value of every exposure; None where there is nothing to draw."""
+def draw_measure(
+    series: Series, *, label: str, unit: str, units: Mapping[str, tuple[str, float]] | None = None
+) -> DrawnMeasure | None:
+    """Draw a value of every exposure; None where there is nothing to draw. Charts are in the units in which they are shown."""
     if not series.values:
         return None
+    shown, factor = (units or {}).get(unit, (unit, 1.0))
+    drawn = series if factor == 1 else Series(series.exposures, tuple(factor * value for value in series.values), series.stride)
     return DrawnMeasure(
         label=label,
         unit=unit,
@@ -207,8 +227,8 @@ def draw_measure(series: Series, *, label: str, unit: str) -> DrawnMeasure | Non
         newest=series.values[-1],
         n_shown=len(series.values),
         stride=series.stride,
-        series=draw_series(series, label=f"{label}{f' ({unit})' if unit else ''} of each exposure, in order of arrival"),
-        histogram=draw_histogram(series.values, label=f"{label}: distribution", unit=unit),
+        series=draw_series(drawn, label=f"{label}{f' ({shown})' if shown else ''} of each exposure, in order of arrival"),
+        histogram=draw_histogram(drawn.values, label=f"{label}: distribution", unit=shown),
     )
 
 

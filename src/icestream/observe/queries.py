@@ -16,10 +16,12 @@ from sqlalchemy.exc import DBAPIError
 from icestream.errors import SessionError
 from icestream.flow.storage import Session, engine_for, explain, schema
 from icestream.observe import activity, failures, people, revisions, stored, summary, tracing
+from icestream.observe.activity import Pulse
 from icestream.observe.answers import (
     Arrivals,
     Change,
     FailedItem,
+    Marks,
     NoticeRow,
     Overview,
     ReasonCount,
@@ -31,7 +33,28 @@ from icestream.observe.answers import (
 from icestream.observe.catalog import Catalog, read_catalog
 from icestream.observe.lineage import Lineage, read_lineage
 from icestream.observe.order import ActiveRevision, active_revisions, inputs_of, workflow_order
+from icestream.observe.people import AuditEntry, Decision
 from icestream.observe.tracing import Trace
+
+__all__ = [
+    "Arrivals",
+    "AuditEntry",
+    "Change",
+    "Decision",
+    "FailedItem",
+    "Marks",
+    "NoticeRow",
+    "Overview",
+    "Pulse",
+    "ReasonCount",
+    "RejectedItem",
+    "SessionView",
+    "StepSummary",
+    "StoredRecord",
+    "StoredSnapshot",
+    "open_view",
+]
+"""Views, and what they answer with: nobody need know where that is declared."""
 
 RECENT_MINUTES = 10.0
 """A step's rate is taken over so many minutes."""

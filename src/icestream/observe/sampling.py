@@ -1,9 +1,8 @@
 """Values along the session, thinned to what a page can show."""
 
-import json
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import CTE, Connection, FromClause, Integer, func, literal, select
 
 from icestream.flow.storage import json_number, json_text, schema
 
@@ -33,18 +32,19 @@ def read_fields(connection: Connection, revision: int, paths: tuple[str, ...], *
     The store picks the exposures before it looks into a record: long records of skipped exposures are never read.
     """
     outcome, exposure, result = schema.outcome, schema.exposure, schema.result
-    stride = _stride(connection, most)
+    stride = stride_for(_newest_ordinal(connection) + 1, most=most)
     columns = [json_number(result.c.record, path) for path in paths]
+    chosen = _every(stride, _newest_ordinal(connection))
     found: dict[str, tuple[list[int], list[float]]] = {path: ([], []) for path in paths}
     key = json_text(outcome.c["keys"], "out")
     rows = connection.execute(
         select(exposure.c.ordinal, *columns)
         .select_from(
-            exposure.join(outcome, (outcome.c.unit == exposure.c.unit) & (outcome.c.revision == revision)).join(
-                result, result.c.key == key
-            )
+            _sampled(chosen)
+            .join(outcome, (outcome.c.unit == exposure.c.unit) & (outcome.c.revision == revision))
+            .join(result, result.c.key == key)
         )
-        .where((outcome.c.status == "item") & (exposure.c.ordinal % stride == 0))
+        .where(outcome.c.status == "item")
         .order_by(exposure.c.ordinal)
     )
     for ordinal, *values in rows:
@@ -55,35 +55,35 @@ def read_fields(connection: Connection, revision: int, paths: tuple[str, ...], *
     return {path: Series(tuple(ordinals), tuple(values), stride) for path, (ordinals, values) in found.items()}
 
 
-def add_up_counts(connection: Connection, revision: int, path: str) -> dict[str, int]:
-    """Return reason → count, added up over all exposures of a revision; the field at ``path`` is a list of both."""
-    outcome, result = schema.outcome, schema.result
-    rows = connection.execute(
-        select(json_text(result.c.record, path))
-        .select_from(outcome.join(result, result.c.key == json_text(outcome.c["keys"], "out")))
-        .where((outcome.c.revision == revision) & (outcome.c.status == "item"))
-        .order_by(outcome.c.seq)
-    )
-    total: dict[str, int] = {}
-    for listed in rows.scalars():
-        for part in json.loads(listed or "[]"):
-            total[part["reason"]] = total.get(part["reason"], 0) + part["count"]
-    return total
-
-
 def read_weights(connection: Connection, revision: int, *, most: int = MOST_POINTS) -> Series:
     """Return the weight (particles) of each exposure at a step, without reading a record."""
     outcome, exposure = schema.outcome, schema.exposure
-    stride = _stride(connection, most)
+    newest = _newest_ordinal(connection)
+    stride = stride_for(newest + 1, most=most)
     rows = connection.execute(
         select(exposure.c.ordinal, outcome.c.weight)
-        .select_from(exposure.join(outcome, (outcome.c.unit == exposure.c.unit) & (outcome.c.revision == revision)))
-        .where((outcome.c.status == "item") & (exposure.c.ordinal % stride == 0))
+        .select_from(
+            _sampled(_every(stride, newest)).join(outcome, (outcome.c.unit == exposure.c.unit) & (outcome.c.revision == revision))
+        )
+        .where(outcome.c.status == "item")
         .order_by(exposure.c.ordinal)
     ).all()
     return Series(tuple(ordinal for ordinal, _ in rows), tuple(float(value) for _, value in rows), stride)
 
 
-def _stride(connection: Connection, most: int) -> int:
+def _every(stride: int, newest: int) -> CTE | None:
+    """Return the numbers of the exposures to look at, made by the store, so that the others cost nothing; None is all of them."""
+    if stride == 1:
+        return None
+    numbers = select(literal(0, Integer).label("ordinal")).cte("numbers", recursive=True)
+    return numbers.union_all(select(numbers.c.ordinal + stride).where(numbers.c.ordinal + stride <= newest))
+
+
+def _sampled(chosen: CTE | None) -> FromClause:
+    exposure = schema.exposure
+    return exposure if chosen is None else chosen.join(exposure, exposure.c.ordinal == chosen.c.ordinal)
+
+
+def _newest_ordinal(connection: Connection) -> int:
     newest = connection.execute(select(func.max(schema.exposure.c.ordinal))).scalar()
-    return stride_for(0 if newest is None else int(newest) + 1, most=most)
+    return -1 if newest is None else int(newest)

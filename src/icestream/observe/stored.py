@@ -6,11 +6,12 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, select
 
 from icestream.flow.storage import outcome_rowid, schema
 from icestream.observe.answers import StoredRecord, StoredSnapshot
 from icestream.observe.catalog import read_catalog
+from icestream.observe.newest import read_newest
 from icestream.observe.order import ActiveRevision, active_revisions
 
 PAGE = 400
@@ -38,9 +39,11 @@ def read_records(
             revision = active_revisions(connection, [step]).get(step)
             if revision is None:
                 return
-            query = _page_of(revision, output, newest_first).limit(size)
-            query = _between(connection, query, since_seq, border, newest_first)
-            page = list(connection.execute(query).mappings())
+            if newest_first and border is None and since_seq == 0:
+                page = read_newest(connection, _columns(), revision.id, status=_status_of(output), limit=size)
+            else:
+                query = _page_of(revision, output, newest_first).limit(size)
+                page = list(connection.execute(_between(connection, query, since_seq, border, newest_first)).mappings())
             found = _join_results(connection, page, output, reading)
         yield from found
         given += len(found)
@@ -53,21 +56,34 @@ def read_records_of(
     connection: Connection, revision: ActiveRevision, units: Sequence[str], *, output: str, reading: Reading
 ) -> dict[str, StoredRecord]:
     """Return unit → record behind ``output``, for those of ``units`` that have one."""
-    query = _page_of(revision, output, newest_first=False).where(schema.outcome.c.unit.in_(units))
-    page = list(connection.execute(query).mappings())
+    outcome, exposure = schema.outcome, schema.exposure
+    rows = connection.execute(  # by unit alone: with the status, SQLite would read all that the revision has of it
+        select(*_columns(), outcome.c.status)
+        .select_from(outcome.outerjoin(exposure, exposure.c.unit == outcome.c.unit))
+        .where((outcome.c.revision == revision.id) & outcome.c.unit.in_(units))
+    ).mappings()
+    page = [row for row in rows if row["status"] == _status_of(output)]
     return {record.unit: record for record in _join_results(connection, page, output, reading)}
 
 
 def _page_of(revision: ActiveRevision, output: str, newest_first: bool) -> Select[Any]:
     outcome, exposure = schema.outcome, schema.exposure
-    status = "rejected" if output.partition(".")[0] == "rejected" else "item"
     rowid = outcome_rowid()
     return (
-        select(outcome.c.unit, outcome.c["keys"], outcome.c.seq, outcome.c.at, exposure.c.name, exposure.c.ordinal)
+        select(*_columns())
         .select_from(outcome.outerjoin(exposure, exposure.c.unit == outcome.c.unit))
-        .where((outcome.c.revision == revision.id) & (outcome.c.status == status))
+        .where((outcome.c.revision == revision.id) & (outcome.c.status == _status_of(output)))
         .order_by(rowid.desc() if newest_first else rowid)
     )
+
+
+def _columns() -> tuple[ColumnElement[Any], ...]:
+    outcome, exposure = schema.outcome, schema.exposure
+    return outcome.c.unit, outcome.c["keys"], outcome.c.seq, outcome.c.at, exposure.c.name, exposure.c.ordinal
+
+
+def _status_of(output: str) -> str:
+    return "rejected" if output.partition(".")[0] == "rejected" else "item"
 
 
 def _between(connection: Connection, query: Select[Any], since_seq: int, border: int | None, newest_first: bool) -> Select[Any]:

@@ -9,9 +9,10 @@ import psutil
 from sqlalchemy import Connection, func, select
 
 from icestream.flow.scheduling import TAKEN
-from icestream.flow.storage import Session, columns_there, is_alive, outcome_rowid, read_runner_row, schema
+from icestream.flow.storage import Session, columns_there, is_alive, read_runner_row, schema
 from icestream.observe.answers import Arrivals, Counts, Marks, Overview, Pace, RunnerState, StepSummary
 from icestream.observe.catalog import Catalog, read_catalog
+from icestream.observe.newest import read_newest
 from icestream.observe.order import ActiveRevision, works_on_exposures
 from icestream.observe.pace import LEAST_SPAN_S, median_cost, read_clock, read_paces
 from icestream.observe.people import read_marks, read_pause
@@ -239,14 +240,8 @@ def _record_types(connection: Connection, revision: ActiveRevision, catalog: Cat
         return {}
     keys: dict[str, str] = {}
     outcome, snapshot, result = schema.outcome, schema.snapshot, schema.result
-    newest_item = (
-        select(outcome.c["keys"])
-        .where((outcome.c.revision == revision.id) & (outcome.c.status == "item"))
-        .order_by(outcome_rowid().desc())
-        .limit(1)
-    )
-    stored = connection.execute(newest_item).scalar()
-    named: dict[str, str] = json.loads(stored) if stored else {}
+    newest_item = read_newest(connection, (outcome.c["keys"],), revision.id, limit=1)
+    named: dict[str, str] = json.loads(newest_item[0]["keys"]) if newest_item else {}
     keys.update({output: key for output, key in named.items() if not output.startswith(TAKEN)})
     newest_version = select(snapshot.c.key).where(snapshot.c.revision == revision.id).order_by(snapshot.c.version.desc()).limit(1)
     version_key = connection.execute(newest_version).scalar()

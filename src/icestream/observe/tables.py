@@ -5,8 +5,7 @@ from typing import Any
 
 from icestream.errors import SessionError
 from icestream.io.blocks import from_block
-from icestream.observe.answers import StoredRecord, StoredSnapshot
-from icestream.observe.queries import SessionView
+from icestream.observe.queries import SessionView, StoredRecord, StoredSnapshot
 
 Columns = dict[str, list[Any]]
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from icestream.observe import waiting
 from icestream.observe.activity import read_program_notices
-from icestream.observe.answers import StepSummary
 from icestream.observe.order import ActiveRevision, works_on_exposures
-from icestream.observe.queries import SessionView
+from icestream.observe.queries import SessionView, StepSummary
 from icestream.observe.summary import read_not_taken
 from icestream.observe.tracing import Trace, TracedStep
 from icestream.observe.waiting import Facts, Lease, Trouble

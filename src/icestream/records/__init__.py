@@ -21,14 +21,32 @@ from icestream.records.ctf_local import CtfLocal
 from icestream.records.denoised import DenoisedMicrograph
 from icestream.records.export import RelionClasses, RelionProject
 from icestream.records.gain import GainMonitor, GainReference, Unevenness
+from icestream.records.literature import (
+    BEPLER_2019,
+    ELFERICH_2024,
+    GRANT_2015,
+    KIMANIUS_2021,
+    MARABINI_2015,
+    ROHOU_2015,
+    ROSEMAN_2003,
+    SCHERES_2012,
+    VOSS_2009,
+    YANG_2012,
+    ZHANG_2016,
+    ZHENG_2017,
+    ZIVANOV_2018,
+    Method,
+    Reference,
+)
 from icestream.records.masks import JUNK_BITS, JunkClass, JunkMask
 from icestream.records.micrograph import Micrograph, PowerSpectra, RawArea
 from icestream.records.motion import FrameUse, Motion, MotionAgreement
 from icestream.records.movie import DoseReference, Movie, MovieDose, MovieShape
 from icestream.records.particle_size import MeasuredDiameter, ParticleSize
 from icestream.records.particles import Cutting, Particles
-from icestream.records.picks import LearntPicker, PickConsensus, PickerFigures, PickerQuality, Picks, Removed
+from icestream.records.picks import LearntPicker, PickConsensus, PickerFigures, PickerQuality, Picks, Removed, same_picks
 from icestream.records.quality import MicrographKind, MicrographQuality, TiltMeasure
+from icestream.records.shown import Text
 from icestream.records.templates import PickerModel, PickerTrial, PickTemplates, TemplateFile, TemplateInfo
 from icestream.records.vocabulary import (
     Block,
@@ -44,10 +62,23 @@ from icestream.records.vocabulary import (
 )
 
 __all__ = [
+    "BEPLER_2019",
     "CTF_COLUMNS",
+    "ELFERICH_2024",
+    "GRANT_2015",
     "JUNK_BITS",
+    "KIMANIUS_2021",
+    "MARABINI_2015",
     "POSE",
+    "ROHOU_2015",
+    "ROSEMAN_2003",
+    "SCHERES_2012",
     "TWO_CTFS",
+    "VOSS_2009",
+    "YANG_2012",
+    "ZHANG_2016",
+    "ZHENG_2017",
+    "ZIVANOV_2018",
     "Acquisition",
     "Block",
     "ClassAssignments",
@@ -74,6 +105,7 @@ __all__ = [
     "JunkMask",
     "LearntPicker",
     "MeasuredDiameter",
+    "Method",
     "Micrograph",
     "MicrographKind",
     "MicrographQuality",
@@ -95,6 +127,7 @@ __all__ = [
     "PowerSpectra",
     "RawArea",
     "Record",
+    "Reference",
     "RelionClasses",
     "RelionProject",
     "Removed",
@@ -103,11 +136,13 @@ __all__ = [
     "StableSet",
     "TemplateFile",
     "TemplateInfo",
+    "Text",
     "TiltMeasure",
     "Unevenness",
     "named_records",
     "pack_tables",
     "possible_range",
     "record_named",
+    "same_picks",
     "unpack_tables",
 ]

@@ -85,6 +85,7 @@ class ClassAverages(Snapshot):
                 RowColumn("Since version", "born"),
             ),
             order="count",
+            identity="id",
         )
     )
 
@@ -97,6 +98,7 @@ class ClassAssignments(Record):
 
     count: int = Field(ge=0)
     version: int = Field(description="Snapshot version that made the assignment")
+    picks_key: str | None = Field(None, description="Of the picks that gave the particles their numbers; unset: not known")
     block: Block
 
 

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from pydantic import TypeAdapter
 
+from icestream.records.literature import Method
 from icestream.records.shown import Comparison, Shown
 from icestream.records.vocabulary import Column, Record, Snapshot
 
@@ -26,6 +27,7 @@ class Description:
 
 _DESCRIPTION = TypeAdapter(Description)
 _COMPARISON = TypeAdapter(Comparison)
+_METHOD = TypeAdapter(Method)
 
 
 @lru_cache(maxsize=256)
@@ -62,3 +64,14 @@ def write_comparison(comparison: Comparison) -> str:
 def read_comparison(text: str) -> Comparison:
     """Return the comparison that `write_comparison` wrote."""
     return _COMPARISON.validate_json(text)
+
+
+def write_method(method: Method) -> str:
+    """Return a method as JSON."""
+    return _METHOD.dump_json(method, exclude_defaults=True).decode()
+
+
+@lru_cache(maxsize=256)
+def read_method(text: str) -> Method:
+    """Return the method that `write_method` wrote."""
+    return _METHOD.validate_json(text)

@@ -74,6 +74,8 @@ class Particles(Record):
     diameter_ang: Angstrom | None = Field(None, description="Of the particle; unset: not known")
     cutting: Cutting | None = Field(None, description="How the images were cut; unset: not known")
     micrograph: FileRef
+    origin: str | None = Field(None, description="The exposure that they are of; unset: cut by an early version of icestream")
+    picks_key: str | None = Field(None, description="Of the picks that gave them their numbers; unset likewise")
     block: Block
     rejected: FurtherBlock = None
 

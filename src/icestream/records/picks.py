@@ -1,5 +1,6 @@
 """Positions of particles on a micrograph, what was removed from them, and which pickers they come from."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
@@ -76,6 +77,7 @@ class Picks(Record):
 
     count: int = Field(ge=0)
     diameter_ang: Angstrom
+    picks_key: str | None = Field(None, description="Of the picks that gave them their numbers; unset: these gave them")
     n_removed: int = Field(0, ge=0, description="Picks that the step removed; they are the rows of `rejected`")
     removed: tuple[Removed, ...] = Field((), description="Why picks were removed, and how many for each reason")
     pickers: tuple[str, ...] = Field((), description="The pickers that a consensus is of, in the order of its inputs")
@@ -85,7 +87,7 @@ class Picks(Record):
     threshold: float | None = Field(None, description="The lowest response of a pick, in standard deviations of the noise")
     expected_false: float | None = Field(None, ge=0, le=1, description="Share of the picks that is expected to be false")
     found_diameter_ang: Angstrom | None = Field(None, description="Diameter that the particles of this micrograph have")
-    no_picks: Literal["drift", "noise", "crystalline ice"] | None = Field(
+    no_picks: Literal["drift", "noise", "crystalline ice", "not in the file"] | None = Field(
         None, description="Why no particle can be told from the rest; set only if there is no pick"
     )
     rejected: FurtherBlock = None
@@ -131,10 +133,23 @@ class Picks(Record):
         ),
     )
 
+    @property
+    def numbered_by(self) -> str:
+        """The key of the picks that gave these their numbers: within an exposure, it and a ``pid`` are one particle for good.
+
+        It is a digest of the numbers, positions and scores that were found. What keeps the numbers keeps it too.
+        """
+        return self.picks_key or hashlib.blake2b(self.block, digest_size=16).hexdigest()
+
     @classmethod
     def upcast(cls, stored: dict[str, object], version: int) -> dict[str, object]:
         """Read version 1, which kept nothing beside the positions."""
         return stored if version == 1 else super().upcast(stored, version)
+
+
+def same_picks(one: str | None, other: str | None) -> bool:
+    """Tell whether numbers mean the same particles in two records of an exposure, by their ``picks_key``; old ones have none."""
+    return one is None or other is None or one == other
 
 
 class LearntPicker(PickerFigures):

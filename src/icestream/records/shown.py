@@ -5,6 +5,7 @@ exist is refused when the class is declared. The session stores what was declare
 that made them.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, fields, is_dataclass
 from typing import Literal
@@ -208,7 +209,11 @@ class RowColumn:
 
 @dataclass(frozen=True)
 class Gallery:
-    """The newest version of a whole: one picture of its parts, and a table of them, largest ``order`` first."""
+    """The newest version of a whole: one picture of its parts, and a table of them, largest ``order`` first.
+
+    ``identity`` is the field that names a part for good. Where it is given, the picture shows all parts in their order, as
+    squares in rows of `parts_in_a_row`.
+    """
 
     title: str
     _: KW_ONLY
@@ -218,6 +223,12 @@ class Gallery:
     rows: str
     columns: tuple[RowColumn, ...]
     order: str
+    identity: str = ""
+
+
+def parts_in_a_row(count: int) -> int:
+    """Return how many parts a picture of all parts has in a row."""
+    return max(1, math.ceil(math.sqrt(2 * count)))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """Who may look and who may act: a file of names with hashes of their passwords and tokens, which no other account may read."""
 
+import fnmatch
 import hmac
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -14,26 +16,47 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from icestream.errors import SessionError
 from icestream.files import publish
 
-Role = Literal["look", "operate"]
+Role = Literal["look", "operate", "administrate"]
+ROLES: tuple[Role, ...] = ("look", "operate", "administrate")
+"""From the one that may do least to the one that may do most."""
 
 SHORTEST_PASSWORD = 10
 LONGEST_PASSWORD = 1000
 LONGEST_NAME = 80
+LONGEST_PATTERN = 200
 _TOKEN_PREFIX = "ice_"  # noqa: S105 - so that scanners for leaked secrets know one
 _HASHER = PasswordHasher()
 _NOBODY = _HASHER.hash(secrets.token_urlsafe())
 """What the password of an unknown name is compared with, so that both take as long."""
 
 
+class SessionRule(BaseModel):
+    """What may be done in a group of sessions: those whose names fit a pattern, as ``ribosome_*``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sessions: str = Field(min_length=1, max_length=200)
+    role: Role
+
+
 class Grant(BaseModel):
-    """What one name may do, and how it proves itself: by a password, or by a token (a random text that a script sends)."""
+    """What one name may do, and how it proves itself: by a password, a token (a random text that a script sends), or a proxy.
+
+    ``role`` holds for all sessions, ``rules`` for some; the one that may do more counts.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1, max_length=LONGEST_NAME)
-    role: Role
+    role: Role | None = None
+    rules: tuple[SessionRule, ...] = ()
     password: str | None = None
     token: str | None = None
+
+    @property
+    def how(self) -> str:
+        """By what it proves itself."""
+        return "token" if self.token else "password" if self.password else "proxy"
 
 
 class AccessDocument(BaseModel):
@@ -46,10 +69,38 @@ class AccessDocument(BaseModel):
 
 @dataclass(frozen=True)
 class Person:
-    """Who asks; ``name`` is recorded with everything that is asked for."""
+    """Who asks; ``name`` is recorded with everything that is asked for, ``role`` is that in all sessions."""
 
     name: str
-    role: Role
+    role: Role | None
+    rules: tuple[tuple[str, Role], ...] = ()
+
+    def role_in(self, session: str) -> Role | None:
+        """Return what the person may do in a session; None: not even look."""
+        mine = [role for pattern, role in self.rules if fnmatch.fnmatchcase(session, pattern)]
+        return _highest([*mine, *([] if self.role is None else [self.role])])
+
+    @property
+    def best(self) -> Role | None:
+        """What the person may do in some session."""
+        return _highest([*(role for _, role in self.rules), *([] if self.role is None else [self.role])])
+
+    def may(self, wanted: Role, session: str | None = None) -> bool:
+        """Tell whether the person may do something in a session, or in all of them."""
+        role = self.role if session is None else self.role_in(session)
+        return role is not None and ROLES.index(role) >= ROLES.index(wanted)
+
+    def may_somewhere(self, wanted: Role) -> bool:
+        """Tell whether the person may do something in some session."""
+        return self.best is not None and ROLES.index(self.best) >= ROLES.index(wanted)
+
+
+def _highest(roles: Sequence[Role]) -> Role | None:
+    return max(roles, key=ROLES.index, default=None)
+
+
+def _person(grant: Grant) -> Person:
+    return Person(grant.name, grant.role, tuple((one.sessions, one.role) for one in grant.rules))
 
 
 @dataclass
@@ -84,8 +135,10 @@ class AccessFile:
             self._seen, self._grants = seen, document.grants
         return self._grants
 
-    def add_password(self, name: str, password: str, role: str) -> None:
+    def add_password(self, name: str, password: str, role: str, *, sessions: Sequence[str] = ()) -> None:
         """Let ``name`` sign in with a password; replaces what was granted to this name.
+
+        ``sessions`` are patterns of the sessions that the role is for; all if there are none.
 
         Raises
         ------
@@ -94,13 +147,33 @@ class AccessFile:
         """
         if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
             raise SessionError(f"a password has {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters, this one {len(password)}")
-        self._put(_checked(name), Grant(name=_checked(name), role=_checked_role(role), password=_HASHER.hash(password)))
+        grant = _grant(name, role, sessions)
+        self._put(name, grant.model_copy(update={"password": _HASHER.hash(password)}))
 
-    def add_token(self, name: str, role: str) -> str:
+    def add_token(self, name: str, role: str, *, sessions: Sequence[str] = ()) -> str:
         """Return a new token for a script, which is called ``name``; it is kept as a hash and cannot be shown again."""
         token = _TOKEN_PREFIX + secrets.token_urlsafe(32)
-        self._put(_checked(name), Grant(name=_checked(name), role=_checked_role(role), token=_digest(token)))
+        self._put(name, _grant(name, role, sessions).model_copy(update={"token": _digest(token)}))
         return token
+
+    def add_for_proxy(self, name: str, role: str, *, sessions: Sequence[str] = ()) -> None:
+        """Let in whom a trusted proxy calls ``name``; there is no password."""
+        self._put(name, _grant(name, role, sessions))
+
+    def allow(self, name: str, role: str, sessions: Sequence[str]) -> None:
+        """Let somebody who has access do something in further sessions too, or something else in those with the same pattern.
+
+        Raises
+        ------
+        SessionError
+            The name has no access, or there is no such role.
+        """
+        known = next((one for one in self.grants() if one.name == name), None)
+        if known is None:
+            raise SessionError(f"{name!r}: has no access yet")
+        added = _grant(name, role, sessions)
+        kept = tuple(one for one in known.rules if one.sessions not in sessions)
+        self._put(name, known.model_copy(update={"rules": (*kept, *added.rules)}))
 
     def remove(self, name: str) -> None:
         """Withdraw what was granted to a name.
@@ -116,7 +189,7 @@ class AccessFile:
 
     def person(self, name: str) -> Person | None:
         """Return who has a name now."""
-        return next((Person(one.name, one.role) for one in self.grants() if one.name == name), None)
+        return next((_person(one) for one in self.grants() if one.name == name), None)
 
     def by_password(self, name: str, password: str) -> Person | None:
         """Return who a name and a password are of; a wrong name takes as long as a wrong password."""
@@ -126,13 +199,13 @@ class AccessFile:
             _HASHER.verify(stored, password[: LONGEST_PASSWORD + 1])
         except (VerificationError, InvalidHashError):
             return None
-        return None if grant is None else Person(grant.name, grant.role)
+        return None if grant is None else _person(grant)
 
     def by_token(self, token: str) -> Person | None:
         """Return whose a token is: of 256 random bits, it needs no slow hash."""
         digest = _digest(token)
         found = [one for one in self.grants() if one.token is not None and hmac.compare_digest(one.token, digest)]
-        return Person(found[0].name, found[0].role) if found else None
+        return _person(found[0]) if found else None
 
     def _put(self, name: str, grant: Grant | None) -> None:
         kept = [one for one in self.grants() if one.name != name]
@@ -149,10 +222,15 @@ def _checked(name: str) -> str:
     return name
 
 
-def _checked_role(role: str) -> Role:
-    if role not in ("look", "operate"):
-        raise SessionError(f"role {role!r}: must be look or operate")
-    return "look" if role == "look" else "operate"
+def _grant(name: str, role: str, sessions: Sequence[str]) -> Grant:
+    if role not in ROLES:
+        raise SessionError(f"role {role!r}: must be {', '.join(ROLES[:-1])} or {ROLES[-1]}")
+    for pattern in sessions:
+        if not 1 <= len(pattern) <= LONGEST_PATTERN or not pattern.isprintable():
+            raise SessionError(f"{pattern!r}: a pattern of sessions has 1 to {LONGEST_PATTERN} characters that can be printed")
+    given = next(one for one in ROLES if one == role)
+    rules = tuple(SessionRule(sessions=pattern, role=given) for pattern in sessions)
+    return Grant(name=_checked(name), role=None if sessions else given, rules=rules)
 
 
 def _digest(token: str) -> str:

@@ -9,10 +9,24 @@ from starlette.types import ASGIApp
 
 from icestream import __version__
 from icestream.errors import IcestreamError, StoreUnavailable
-from icestream.web import acting, details, reading, scraping, signing_in, streams, watching
+from icestream.web import (
+    acting,
+    details,
+    editing,
+    filtering,
+    picking,
+    reading,
+    scraping,
+    sharing,
+    signing_in,
+    starting,
+    streams,
+    watching,
+)
+from icestream.web.audit import Audit
 from icestream.web.guard import Guard, OwnNames
 from icestream.web.places import NotThere
-from icestream.web.site import Site
+from icestream.web.site import Site, WrongValues
 
 STATIC = Path(__file__).parent / "static"
 
@@ -31,8 +45,21 @@ def make_api(site: Site) -> FastAPI:
         redoc_url=None,
     )
     api.state.site = site
-    for routes in (signing_in, reading, details, acting, streams, watching, scraping):
-        api.include_router(routes.router)
+    for routes in (
+        signing_in.router,
+        reading.router,
+        details.router,
+        acting.router,
+        editing.router,
+        filtering.router,
+        picking.router,
+        scraping.router,
+        sharing.router,
+        starting.router,
+        streams.router,
+        watching.router,
+    ):
+        api.include_router(routes)
     api.add_exception_handler(IcestreamError, _say_what_is_wrong)
 
     @api.get("/api/{_:path}", include_in_schema=False)
@@ -50,9 +77,13 @@ def make_api(site: Site) -> FastAPI:
 
 def make_app(site: Site, names: frozenset[str]) -> ASGIApp:
     """Return the application as a server runs it."""
-    return Guard(make_api(site), callers=site.callers, names=OwnNames(names))
+    database = site.callers.database
+    audit = None if database is None else Audit(database)
+    return Guard(make_api(site), callers=site.callers, names=OwnNames(names), audit=audit)
 
 
 async def _say_what_is_wrong(_request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, WrongValues):
+        return JSONResponse({"detail": str(error), "fields": error.fields}, status_code=422)
     status = 404 if isinstance(error, NotThere) else 503 if isinstance(error, StoreUnavailable) else 400
     return JSONResponse({"detail": str(error)}, status_code=status)

@@ -5,17 +5,26 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from icestream.observe.answers import FailedItem, NoticeRow, ReasonCount, RejectedItem
 from icestream.observe.log_lines import Level, LogLine, read_log
 from icestream.observe.measured import MeasuredSeries, MeasureOfStep, list_measures, measure_series
-from icestream.observe.people import AuditEntry, Decision
-from icestream.observe.queries import SessionView, open_view
-from icestream.observe.wholes import GalleryData, read_galleries
+from icestream.observe.queries import (
+    AuditEntry,
+    Decision,
+    FailedItem,
+    NoticeRow,
+    ReasonCount,
+    RejectedItem,
+    SessionView,
+    open_view,
+)
+from icestream.observe.wholes import GalleryData, Members, read_galleries, read_members
 from icestream.web.pictures import read_picture
 from icestream.web.site import Answer, SessionName, ThisSite
 
 MOST_LISTED = 500
 MOST_MEASURES = 100
+MOST_LOOKED_AT = 300
+"""In so many of the newest exposures the members of a class are looked for."""
 
 Limit = Annotated[int, Query(ge=1, le=MOST_LISTED)]
 MeasureIds = Annotated[list[Annotated[str, Query(max_length=300)]] | None, Query(max_length=MOST_MEASURES)]
@@ -79,6 +88,15 @@ def galleries(
     """Return the picture and the parts of each whole."""
     what = f"galleries {step!r} {version}"
     return site.answer(response, session, what, lambda view: read_galleries(view, step=step, version=version))
+
+
+@router.get("/galleries/{step}/members", summary="Which of the newest exposures have particles in a class")
+def members(
+    session: SessionName, step: str, site: ThisSite, response: Response, part: Annotated[int, Query(ge=0, lt=2**31)]
+) -> Members:
+    """Return where the particles of a class come from."""
+    what = f"members {step[:255]} {part}"
+    return site.answer(response, session, what, lambda view: read_members(view, step[:255], part, newest=MOST_LOOKED_AT))
 
 
 @router.get("/failures", summary="What failed, with tracebacks, and what was set aside")

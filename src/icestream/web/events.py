@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from starlette.concurrency import run_in_threadpool
+from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -18,9 +19,23 @@ QUIET_S = 15.0
 SLOWEST_S = 30.0
 """A browser that takes nothing for so long is let go."""
 MOST_STREAMS = 1000
+LOOKING_AT_ONCE = 4
+"""So many looks are taken at a time, in threads of their own: a store that answers slowly must not use up those of requests."""
 
 Told = dict[str, int | str | None]
 Look = Callable[[], Told]
+
+
+_LIMITER: RunVar[CapacityLimiter] = RunVar("_LIMITER")
+
+
+def _looking() -> CapacityLimiter:
+    """Return the limiter of this event loop."""
+    try:
+        return _LIMITER.get()
+    except LookupError:
+        _LIMITER.set(CapacityLimiter(LOOKING_AT_ONCE))
+        return _LIMITER.get()
 
 
 @dataclass
@@ -51,7 +66,7 @@ class Watcher:
         while self.waiting:
             told: Told
             try:
-                told = await run_in_threadpool(self.look)
+                told = await to_thread.run_sync(self.look, limiter=_looking())
             except (IcestreamError, OSError) as error:
                 told = {"trouble": str(error)}
             if told != self.told:

@@ -15,6 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from icestream.errors import SessionError
+from icestream.web.audit import Audit
 from icestream.web.callers import Caller, Callers
 
 API = "/api/"
@@ -24,7 +25,14 @@ GUARDED = (API, METRICS)
 LARGEST_BODY_BYTES = 64 * 1024
 LONGEST_ADDRESS = 8 * 1024
 CSRF_HEADER = "x-icestream-csrf"
-WITHOUT_SIGNING_IN = frozenset({"/api/v1/me", "/api/v1/sign-in"})
+WITHOUT_SIGNING_IN = frozenset({"/api/v1/me", "/api/v1/sign-in", "/api/v1/open-share"})
+QUIET_HEADER = "x-icestream-quiet"
+"""What our page sends with requests that no person has caused: they do not keep a sign-in alive."""
+ROLE_HEADER = "x-icestream-role"
+"""What who asks may do in the session that is asked about."""
+MOST_CHANGES = 16
+MOST_SIGN_INS = 8
+"""So many changes, and sign-ins, are worked on at a time; each holds a thread, of which there are 40."""
 _SAFE = frozenset({"GET", "HEAD"})
 
 HEADERS: Mapping[str, str] = {
@@ -66,10 +74,11 @@ class OwnNames:
 
 
 class Guard:
-    """Refuses what is no proper request, says who sends it, and adds headers to what is answered."""
+    """Refuses what is no proper request, says who sends it, adds headers to what is answered, and has changes written down."""
 
-    def __init__(self, app: ASGIApp, *, callers: Callers, names: OwnNames) -> None:
-        self._app, self._callers, self._names = app, callers, names
+    def __init__(self, app: ASGIApp, *, callers: Callers, names: OwnNames, audit: Audit | None = None) -> None:
+        self._app, self._callers, self._names, self._audit = app, callers, names, audit
+        self._working = {True: 0, False: 0}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -77,25 +86,57 @@ class Guard:
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return
+        said: dict[str, str] = {}
+        status = 500
 
         async def send_with_headers(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
+                status = message["status"]
                 headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
+                for name, value in (*HEADERS.items(), *said.items()):
                     headers[name] = value
                 headers.setdefault("cache-control", "no-store" if scope["path"].startswith(GUARDED) else "no-cache")
             await send(message)
 
+        self._believe_proxy(scope)
+        caller, body = None, b""
         try:
-            caller = self._check(scope)
+            caller = self._check(scope, said)
             scope.setdefault("state", {})["caller"] = caller
-            receive = receive if scope["method"] in _SAFE else await _read_body(receive)
+            if scope["method"] in _SAFE:
+                await self._app(scope, receive, send_with_headers)
+                return
+            body, receive = await _read_body(receive)
+            await self._change(scope, receive, send_with_headers)
         except Refusal as refusal:
             await _refuse(refusal, send_with_headers)
-            return
-        await self._app(scope, receive, send_with_headers)
+        finally:
+            if scope["method"] not in _SAFE and scope["path"].startswith(API) and self._audit is not None:
+                await self._audit.write(scope, caller, body, status)
 
-    def _check(self, scope: Scope) -> Caller | None:
+    async def _change(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have a change worked on, unless too many are: they must leave threads to those who only look."""
+        signing_in = scope["path"] in WITHOUT_SIGNING_IN
+        if self._working[signing_in] >= (MOST_SIGN_INS if signing_in else MOST_CHANGES):
+            raise Refusal(503, "too much is being asked for at this moment; try again")
+        self._working[signing_in] += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._working[signing_in] -= 1
+
+    def _believe_proxy(self, scope: Scope) -> None:
+        """Take from a proxy that we trust who asks through it, and how; remember the address of the proxy itself."""
+        peer = scope["client"][0] if scope.get("client") else ""
+        scope.setdefault("state", {})["peer"] = peer
+        if peer in self._callers.proxies:
+            headers = Headers(scope=scope)
+            scope["client"] = (self._callers.proxies.client_of(headers, peer), 0)
+            scheme = headers.get("x-forwarded-proto", "")
+            scope["scheme"] = scheme if scheme in ("http", "https") else scope["scheme"]
+
+    def _check(self, scope: Scope, said: dict[str, str]) -> Caller | None:
         headers, path, method = Headers(scope=scope), scope["path"], scope["method"]
         host = headers.get("host", "")
         if headers.getlist("host") != [host] or host not in self._names:
@@ -109,14 +150,31 @@ class Guard:
         if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             raise Refusal(403, "another site's page asks for this")
         try:
-            caller = self._callers.identify(headers)
+            caller = self._callers.identify(headers, scope["state"]["peer"], renew=_is_person(headers, path))
         except SessionError as error:
             raise Refusal(503, f"nobody can be let in: {error}") from None
         if caller is None and path not in WITHOUT_SIGNING_IN:
             raise Refusal(401, "sign in, or send a token as `Authorization: Bearer …`")
+        if caller is not None:
+            _check_session(path, caller, said)
         if method not in _SAFE:
             _check_change(headers, host, None if path in WITHOUT_SIGNING_IN else caller)
         return caller
+
+
+def _is_person(headers: Headers, path: str) -> bool:
+    """Tell whether a person has caused a request: no stream of events, no page that brings itself and its pictures up to date."""
+    return not path.endswith("/events") and "/pictures/" not in path and QUIET_HEADER not in headers
+
+
+def _check_session(path: str, caller: Caller, said: dict[str, str]) -> None:
+    """Let people ask only about sessions that they may see; the others do not exist for them, whatever is asked."""
+    parts = path.split("/", 5)  # "", api, v1, sessions, name, …
+    if len(parts) > 4 and parts[3] == "sessions" and parts[4]:
+        role = caller.person.role_in(parts[4])
+        if role is None:
+            raise Refusal(404, f"{parts[4][:200]!r}: no session of this name is served here")
+        said[ROLE_HEADER] = role
 
 
 def _check_change(headers: Headers, host: str, caller: Caller | None) -> None:
@@ -134,8 +192,8 @@ def _check_change(headers: Headers, host: str, caller: Caller | None) -> None:
             raise Refusal(403, f"the header {CSRF_HEADER} is missing or wrong; /api/v1/me says what it must be")
 
 
-async def _read_body(receive: Receive) -> Receive:
-    """Read what is sent, whatever its length is said to be, and give it on as one message."""
+async def _read_body(receive: Receive) -> tuple[bytes, Receive]:
+    """Read what is sent, whatever its length is said to be, and give it on as one message too."""
     body = b""
     while True:
         message = await receive()
@@ -149,7 +207,7 @@ async def _read_body(receive: Receive) -> Receive:
     async def receive_whole() -> Message:
         return whole.pop() if whole else await receive()
 
-    return receive_whole
+    return body, receive_whole
 
 
 async def _refuse(refusal: Refusal, send: Send) -> None:

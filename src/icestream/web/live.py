@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from icestream.observe.activity import Pulse
-from icestream.observe.queries import SessionView, open_view
+from icestream.errors import StoreUnavailable
+from icestream.observe.queries import Pulse, SessionView, open_view
 from icestream.web.places import Places
 
 Found = TypeVar("Found")
@@ -20,6 +20,8 @@ SHARE = 4.0
 
 MOST_S = 2.0
 MOST_ANSWERS = 256
+PATIENCE_S = 20.0
+"""Who waits so long for an answer that another is reading is told to ask again."""
 
 
 @dataclass
@@ -54,18 +56,30 @@ class Live:
             No session is called so.
         SessionError
             It cannot be read.
+        StoreUnavailable
+            It takes too long.
         """
         session = self.places.open(name)
         answer = self._answer(name, what)
-        with answer.lock, open_view(session) as view:
-            pulse = view.pulse()
-            if not self._stands(answer, session, pulse):
-                began = self.clock()
-                answer.value = read(view)
-                answer.session, answer.pulse, answer.at = session, pulse, self.clock()
-                answer.stands_s = min(MOST_S, SHARE * (answer.at - began))
-            found: Found = answer.value
-            return found, answer.pulse
+        known = answer.session is session
+        held = answer.lock.acquire(blocking=False) if known else answer.lock.acquire(timeout=PATIENCE_S)
+        if not held and known:
+            stale: Found = answer.value  # somebody else is reading it again: nobody waits for that, a slow store least of all
+            return stale, answer.pulse
+        if not held:
+            raise StoreUnavailable(f"{name}: reading this takes long; try again")
+        try:
+            with open_view(session) as view:
+                pulse = view.pulse()
+                if not self._stands(answer, session, pulse):
+                    began = self.clock()
+                    answer.value = read(view)
+                    answer.session, answer.pulse, answer.at = session, pulse, self.clock()
+                    answer.stands_s = min(MOST_S, SHARE * (answer.at - began))
+                found: Found = answer.value
+                return found, answer.pulse
+        finally:
+            answer.lock.release()
 
     def pulse(self, name: str) -> Pulse:
         """Return by what a watcher sees that a session has changed."""

@@ -41,9 +41,19 @@ class Places:
         UnknownSession
             None that is shown is called so.
         """
-        if name not in self.names():
+        single = self.single
+        if not (name == self.folder.name if single else self._is_entry(name)):
             raise UnknownSession(f"{name[:200]!r}: no session of this name is served here")
-        return self.folder if self.single else self.folder / name
+        return self.folder if single else self.folder / name
+
+    def _is_entry(self, name: str) -> bool:
+        """Tell whether a name is that of a folder with a session, without looking at the others."""
+        if name in ("", ".", "..") or "/" in name or "\0" in name:
+            return False
+        try:
+            return (self.folder / name / DOCUMENT).is_file()
+        except OSError:  # longer than any name can be
+            return False
 
     def open(self, name: str) -> Session:
         """Return a session; its document is read again where it has changed.

@@ -8,15 +8,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from icestream.errors import IcestreamError, SessionError
 from icestream.facility.observing import alarm_store_of
-from icestream.observe.answers import Arrivals, Change, NoticeRow, Overview, StepSummary
 from icestream.observe.conditions import Condition, read_conditions
 from icestream.observe.exposure_data import ExposureData
 from icestream.observe.exposures import MOST_ROWS, ExposureTable, Range, State, TableQuery, read_table
 from icestream.observe.medians import RecentMedian, read_medians
 from icestream.observe.one_exposure import read_exposure
-from icestream.observe.queries import SessionView
+from icestream.observe.queries import Arrivals, Change, NoticeRow, Overview, SessionView, StepSummary
 from icestream.observe.why import Explanation, why_exposure, why_session
-from icestream.web.site import Answer, ExposureName, SessionName, Site, ThisSite
+from icestream.web.site import Answer, Asking, ExposureName, SessionName, Site, ThisSite
 
 router = APIRouter(prefix="/api/v1/sessions", tags=["sessions"])
 
@@ -112,9 +111,9 @@ def parse_range(text: str) -> Range:
 
 
 @router.get("", summary="All sessions")
-def sessions(site: ThisSite) -> list[SessionLine]:
-    """Return a line for each session; one that cannot be read says why."""
-    return [_read_line(site, name) for name in site.places.names()]
+def sessions(site: ThisSite, caller: Asking) -> list[SessionLine]:
+    """Return a line for each session that who asks may see; one that cannot be read says why."""
+    return [_read_line(site, name) for name in site.places.names() if caller.person.role_in(name) is not None]
 
 
 @router.get("/{session}", summary="A session with its workflow, counts, rates and what each step is waiting for")

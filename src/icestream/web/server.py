@@ -1,25 +1,29 @@
 """Running the application: where it listens, under which names, and that it never stands open on a network."""
 
 import logging
+import os
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from ipaddress import ip_address
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import uvicorn
 
-from icestream.account import user_name
+from icestream.account import expand_home, user_name
 from icestream.errors import SessionError
+from icestream.facility.database import FacilityDatabase
 from icestream.facility.observing import Observer, observing
 from icestream.settings import Settings
 from icestream.web.access import AccessFile
 from icestream.web.app import make_app
-from icestream.web.callers import Callers
+from icestream.web.callers import Callers, TrustedProxies
 from icestream.web.places import Places
+from icestream.web.raw_folders import RawFolders
 from icestream.web.site import Site
 
 ACCESS_FILE = "web-access.json"
+DATABASE = "facility.db"
 PORT = 8765
 CLOSING_S = 3
 MOST_CONNECTIONS = 2000
@@ -35,6 +39,7 @@ class Listening:
     names: tuple[str, ...] = ()
     certificate: Path | None = None
     key: Path | None = None
+    proxies: TrustedProxies = field(default_factory=TrustedProxies)
 
     @property
     def local(self) -> bool:
@@ -45,6 +50,11 @@ class Listening:
             return ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+    @property
+    def unreachable(self) -> bool:
+        """Tell whether nobody but this machine can reach it, through no proxy either."""
+        return self.local and not self.names and not self.proxies.networks
 
     @property
     def own_names(self) -> frozenset[str]:
@@ -66,6 +76,43 @@ def access_file(settings: Settings) -> AccessFile:
     return AccessFile(settings.state / ACCESS_FILE)
 
 
+def facility_database(settings: Settings) -> FacilityDatabase:
+    """Return the database of shared links and of what people did."""
+    return FacilityDatabase(settings.state / DATABASE)
+
+
+def trusted_proxies(addresses: Sequence[str], user_header: str | None) -> TrustedProxies:
+    """Return the proxies that may say for whom they ask.
+
+    Raises
+    ------
+    SessionError
+        An address is none.
+    """
+    networks = []
+    for address in addresses:
+        try:
+            networks.append(ip_network(address))
+        except ValueError as error:
+            raise SessionError(f"--proxy {address}: must be an address, or a network as 10.1.0.0/24: {error}") from None
+    return TrustedProxies(tuple(networks), user_header)
+
+
+def allowed_folders(places: Places, settings: Settings, given: Sequence[Path]) -> RawFolders:
+    """Return the folders of raw data that may be chosen: those that are given, else those of the settings, else what is served.
+
+    Raises
+    ------
+    SessionError
+        A folder that was given is none.
+    """
+    missing = [folder for folder in given if not folder.is_dir()]
+    if missing:
+        raise SessionError(f"--data {missing[0]}: is no folder")
+    said = [expand_home(folder) for folder in settings.raw_folders.split(os.pathsep) if folder]
+    return RawFolders(tuple(folder.absolute() for folder in given or said or [places.folder]))
+
+
 def check_listening(listening: Listening, access: AccessFile) -> None:
     """Refuse to stand open on a network.
 
@@ -75,8 +122,11 @@ def check_listening(listening: Listening, access: AccessFile) -> None:
         Others could reach the server, also under a further name that a proxy answers to, and nobody has a password or token; or
         half of what TLS needs is missing.
     """
-    if not (listening.local and not listening.names) and not access.grants():
-        given = f"--name {listening.names[0]}" if listening.names else f"--host {listening.host}"
+    if listening.proxies.user_header is not None and not listening.proxies.networks:
+        raise SessionError("--proxy-user-header: say with --proxy which address may send it")
+    if not listening.unreachable and not access.grants():
+        proxied = [f"--proxy {one}" for one in listening.proxies.networks]
+        given = [*(f"--name {one}" for one in listening.names), *proxied, f"--host {listening.host}"][0]
         raise SessionError(
             f"{given}: others can reach this address, and nobody has a password yet; "
             "give yourself one with `icestream access NAME`, or a token to a script with `icestream access NAME --token`"
@@ -89,7 +139,13 @@ def check_listening(listening: Listening, access: AccessFile) -> None:
 
 
 def serve(
-    places: Places, listening: Listening, settings: Settings, *, on_ready: Callable[[str], None], observe: bool = True
+    places: Places,
+    listening: Listening,
+    settings: Settings,
+    *,
+    raw_folders: RawFolders,
+    on_ready: Callable[[str], None],
+    observe: bool = True,
 ) -> None:
     """Serve until interrupted; ``on_ready`` is told the address. Runners are processes of their own and go on.
 
@@ -102,8 +158,9 @@ def serve(
     """
     access = access_file(settings)
     check_listening(listening, access)
-    callers = Callers(access, owner=user_name(), local=listening.local and not listening.names)
-    app = make_app(Site(places, callers, settings), listening.own_names)
+    database, proxies = facility_database(settings), listening.proxies
+    callers = Callers(access, owner=user_name(), local=listening.unreachable, database=database, proxies=proxies)
+    app = make_app(Site(places, callers, settings, raw_folders), listening.own_names)
     config = uvicorn.Config(
         app,
         host=listening.host,

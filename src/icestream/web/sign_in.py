@@ -25,6 +25,8 @@ class SignedIn:
     csrf: str
     since: float
     used: float
+    share: int | None = None
+    """The link through which it came in, where it was one."""
 
 
 @dataclass
@@ -34,17 +36,20 @@ class BrowserSessions:
     clock: Callable[[], float] = time.monotonic
     _known: "OrderedDict[str, SignedIn]" = field(default_factory=OrderedDict)
 
-    def begin(self, name: str) -> tuple[str, SignedIn]:
+    def begin(self, name: str, *, share: int | None = None) -> tuple[str, SignedIn]:
         """Return a new cookie, and what it stands for; the oldest one ends where there are too many."""
         now = self.clock()
-        cookie, signed_in = secrets.token_urlsafe(32), SignedIn(name, secrets.token_urlsafe(32), now, now)
+        cookie, signed_in = secrets.token_urlsafe(32), SignedIn(name, secrets.token_urlsafe(32), now, now, share)
         self._known[cookie] = signed_in
         if len(self._known) > MOST_SESSIONS:
             self._known.popitem(last=False)
         return cookie, signed_in
 
-    def find(self, cookie: str | None) -> SignedIn | None:
-        """Return what a cookie stands for; one that nobody was given, or that is too old, stands for nothing."""
+    def find(self, cookie: str | None, *, renew: bool = True) -> SignedIn | None:
+        """Return what a cookie stands for; one that nobody was given, or that is too old, stands for nothing.
+
+        ``renew`` lets its idle time begin again: a person has done something.
+        """
         found = None if cookie is None else self._known.get(cookie)
         if cookie is None or found is None:
             return None
@@ -52,7 +57,8 @@ class BrowserSessions:
         if now - found.used > IDLE_S or now - found.since > LIFE_S:
             self.end(cookie)
             return None
-        found.used = now
+        if renew:
+            found.used = now
         return found
 
     def end(self, cookie: str | None) -> None:

@@ -22,6 +22,10 @@ class Me(Answer):
     name: str | None
     role: str | None
     csrf: str | None
+    creates: bool
+    """May make sessions, of some names at least."""
+    audits: bool
+    """May read what people did."""
     sign_in: bool
     """People sign in here."""
     single: str | None
@@ -60,7 +64,34 @@ def sign_in(given: SignIn, site: ThisSite, request: Request, response: Response)
         (brake.failed if found is None else brake.passed)(address, given.name)
     if found is None:
         raise HTTPException(401, "the name or the password is wrong")
-    cookie = found[0]
+    return _welcome(site, request, response, found[0])
+
+
+class OpenShare(BaseModel):
+    """The secret part of a link that was shared."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    secret: str
+
+
+class Opened(Me):
+    """Who came in through a link, and to which session it leads."""
+
+    session: str
+
+
+@router.post("/open-share", summary="Open a link that was shared; the answer sets a cookie")
+def open_share(given: OpenShare, site: ThisSite, request: Request, response: Response) -> Opened:
+    """Let in whoever has a link that has not expired; it shows one session, and lets nobody act."""
+    found = site.callers.open_share(given.secret[:200])
+    if found is None:
+        raise HTTPException(401, "this link has expired, or was withdrawn")
+    cookie, share = found
+    return Opened(session=share.session, **_welcome(site, request, response, cookie).model_dump())
+
+
+def _welcome(site: Site, request: Request, response: Response, cookie: str) -> Me:
     secure = request.url.scheme == "https"
     response.set_cookie(COOKIE, cookie, max_age=COOKIE_LIFE_S, httponly=True, samesite="strict", secure=secure, path="/")
     return _describe(site, site.callers.identify(Headers({"cookie": f"{COOKIE}={cookie}"})))
@@ -78,7 +109,9 @@ def sign_out(site: ThisSite, request: Request) -> Response:
 def _describe(site: Site, caller: Caller | None) -> Me:
     return Me(
         name=None if caller is None else caller.person.name,
-        role=None if caller is None else caller.person.role,
+        role=None if caller is None else caller.person.best,
+        creates=caller is not None and caller.person.may_somewhere("operate") and not site.places.single,
+        audits=caller is not None and caller.person.may("administrate"),
         csrf=None if caller is None else caller.csrf,
         sign_in=not site.callers.everybody,
         single=site.places.folder.name if caller is not None and site.places.single else None,

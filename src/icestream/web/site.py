@@ -1,6 +1,6 @@
 """What all addresses of the interface share: the sessions, who asks, and what a request has said of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, TypeVar
 
@@ -8,6 +8,7 @@ from fastapi import Depends, HTTPException, Request, Response
 from fastapi.params import Path as PathParameter
 from pydantic import BaseModel, ConfigDict
 
+from icestream.errors import WorkflowError
 from icestream.observe.queries import SessionView
 from icestream.settings import Settings
 from icestream.web.callers import Caller, Callers
@@ -15,6 +16,7 @@ from icestream.web.events import Watchers
 from icestream.web.live import Live
 from icestream.web.metrics import FacilityMetrics
 from icestream.web.places import Places
+from icestream.web.raw_folders import RawFolders
 
 SEQ_HEADER = "x-icestream-seq"
 """The number in the change sequence to which an answer is complete."""
@@ -34,6 +36,14 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True, from_attributes=True)
 
 
+class WrongValues(WorkflowError):
+    """Values that were filled in are not allowed; ``fields`` says of each what is wrong, ``""`` of the whole."""
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{name}: {text}" if name else text for name, text in fields.items()))
+        self.fields = dict(fields)
+
+
 @dataclass
 class Site:
     """One running application."""
@@ -41,6 +51,7 @@ class Site:
     places: Places
     callers: Callers
     settings: Settings
+    raw_folders: RawFolders = field(default_factory=RawFolders)
     live: Live = field(init=False)
     metrics: FacilityMetrics = field(init=False)
     watchers: Watchers = field(default_factory=Watchers)
@@ -71,13 +82,23 @@ def caller_of(request: Request) -> Caller:
 
 
 def operator_of(request: Request) -> Caller:
-    """Return who asks, if that person may change something."""
+    """Return who asks, if that person may change something: in the session that is asked about, or in some."""
     caller = caller_of(request)
-    if caller.person.role != "operate":
-        raise HTTPException(403, f"{caller.person.name} may look, not act")
+    session, person = request.path_params.get("session"), caller.person
+    if not (person.may_somewhere("operate") if session is None else person.may("operate", session)):
+        raise HTTPException(403, f"{person.name} may look, not act")
+    return caller
+
+
+def administrator_of(request: Request) -> Caller:
+    """Return who asks, if that person may let others in: to the session that is asked about, or to all."""
+    caller = caller_of(request)
+    if not caller.person.may("administrate", request.path_params.get("session")):
+        raise HTTPException(403, f"{caller.person.name} may not administrate")
     return caller
 
 
 ThisSite = Annotated[Site, Depends(site_of)]
 Asking = Annotated[Caller, Depends(caller_of)]
 Operating = Annotated[Caller, Depends(operator_of)]
+Administrating = Annotated[Caller, Depends(administrator_of)]

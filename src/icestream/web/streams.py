@@ -1,5 +1,6 @@
 """The addresses that tell browsers, as it happens, that something has changed."""
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
@@ -7,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 
 from icestream.flow.storage import DOCUMENT, STORE
 from icestream.web.events import EventStream, Look, Told
-from icestream.web.site import SessionName, Site, ThisSite
+from icestream.web.site import SessionName, Site, ThisSite, caller_of
 
 _STREAM: dict[str, Any] = {
     "response_class": Response,
@@ -20,22 +21,29 @@ router = APIRouter(prefix="/api/v1", tags=["events"])
 @router.get("/events", summary="A word whenever any session has changed", **_STREAM)
 async def watch_all(site: ThisSite, request: Request) -> Response:
     """Tell when any session has changed."""
-    return _stream(site, request, "", lambda: look_at_all(site))
+    person = caller_of(request).person
+    name = "" if person.role is not None else f"of {person}"  # who may look at some sessions hears of no others
+    return _stream(site, request, name, lambda: look_at_all(site, lambda one: person.may("look", one)))
 
 
 @router.get("/sessions/{session}/events", summary="A word whenever a session has changed", **_STREAM)
 async def watch_session(session: SessionName, site: ThisSite, request: Request) -> Response:
     """Tell when a session has changed."""
     await run_in_threadpool(site.places.open, session)
-    return _stream(site, request, session, lambda: look_at_one(site, session))
+    return _stream(site, request, session, lambda: look_at_one(site, session), session=session)
 
 
-def _stream(site: Site, request: Request, name: str, look: Look) -> Response:
+def _stream(site: Site, request: Request, name: str, look: Look, *, session: str | None = None) -> Response:
     if site.watchers.full:
         raise HTTPException(503, "too many browsers are watching; try again later", {"Retry-After": "10"})
-    headers = request.headers
+    headers, peer = request.headers, request.state.peer
     watcher = site.watchers.watch(name, look)
-    return EventStream(site.watchers, watcher, lambda: site.callers.identify(headers) is not None)
+
+    def still_welcome() -> bool:
+        caller = site.callers.identify(headers, peer, renew=False)
+        return caller is not None and (session is None or caller.person.role_in(session) is not None)
+
+    return EventStream(site.watchers, watcher, still_welcome)
 
 
 def look_at_one(site: Site, session: str) -> Told:
@@ -44,10 +52,10 @@ def look_at_one(site: Site, session: str) -> Told:
     return {"seq": pulse.seq, "pulse": pulse.token, "runner": pulse.runner}
 
 
-def look_at_all(site: Site) -> Told:
+def look_at_all(site: Site, sees: Callable[[str], bool]) -> Told:
     """Return something that differs whenever a session has changed: when the files of its store were written last."""
     found: Told = {}
-    for name in site.places.names():
+    for name in filter(sees, site.places.names()):
         folder = site.places.folder_of(name)
         paths = [folder / DOCUMENT, folder / STORE, folder / f"{STORE}-wal"]
         found[name] = " ".join(str(path.stat().st_mtime_ns) for path in paths if path.exists())

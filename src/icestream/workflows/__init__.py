@@ -2,24 +2,39 @@
 
 from icestream.errors import WorkflowError
 from icestream.flow.workflow import Workflow
-from icestream.workflows.filling import fill_template
-from icestream.workflows.placeholders import Placeholder
-from icestream.workflows.places import find_template, list_templates, load_template
+from icestream.workflows.filling import UnfilledTemplate, default_of, fill_template, read_values
+from icestream.workflows.foreseeing import foresee, unset_values
+from icestream.workflows.implied import ACQUISITION_NAMES
+from icestream.workflows.placeholders import MOST_MEMBERS, PATH_TYPES, Placeholder, describe_allowed, read_value
+from icestream.workflows.places import FoundTemplate, find_template, list_templates, load_template, missing_folders
 from icestream.workflows.schema import placeholders_schema
-from icestream.workflows.template import Template, read_template
+from icestream.workflows.template import Template, asks_in, read_template
 
 __all__ = [
+    "ACQUISITION_NAMES",
+    "MOST_MEMBERS",
+    "PATH_TYPES",
+    "FoundTemplate",
     "Placeholder",
     "Template",
+    "UnfilledTemplate",
+    "asks_in",
+    "default_of",
+    "describe_allowed",
     "fill_template",
     "find_template",
     "find_workflow",
+    "foresee",
     "list_templates",
     "list_workflows",
     "load_template",
+    "missing_folders",
     "placeholders_schema",
     "read_template",
+    "read_value",
+    "read_values",
     "read_workflow",
+    "unset_values",
 ]
 
 

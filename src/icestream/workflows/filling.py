@@ -1,7 +1,8 @@
 """From a template and values to the document of a session, with every problem told at once."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,27 @@ from icestream.workflows.placeholders import Placeholder, describe_allowed, read
 from icestream.workflows.template import Template, TemplateStep, asks_in, closest, plain_step, substitute_all
 
 Settings = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a template as it was filled in, of one placeholder or of the whole; ``hint`` says what to type."""
+
+    text: str
+    placeholder: str | None = None
+    subject: str = ""
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.subject, self.text))) + (f"; {self.hint}" if self.hint else "")
+
+
+class UnfilledTemplate(WorkflowError):
+    """Values of a template are missing or not allowed, or its workflow cannot run; `problems` are all of them."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = tuple(problems)
 
 
 def fill_template(
@@ -43,15 +65,17 @@ def fill_template(
 
     Raises
     ------
-    WorkflowError
+    UnfilledTemplate
         A value is missing or not allowed, or the workflow cannot run; all problems, one a line.
     """
     typed, refused = _typed_values(template, values, base or Path.cwd())
     steps = {step: spec for step, spec in template.steps.items() if spec.is_wanted(typed)}
     left_out = set(template.steps) - set(steps)
-    steps, problems = _with_settings(steps, settings or {})
-    problems += refused + _missing(template, steps, set(typed) | _refused(refused), roots or {})
-    problems += [
+    steps, unknown = _with_settings(steps, settings or {})
+    problems = [Problem(text) for text in unknown] + refused
+    known = {*typed, *(one.placeholder for one in refused)}
+    problems += _missing(template, steps, known, roots or {})
+    more = [
         f"input {key!r} ({one.record}, read by {', '.join(one.read_by)}) is open; add this part to a workflow that has it"
         for key, one in template.open_inputs.items()
     ]
@@ -60,12 +84,12 @@ def fill_template(
         step: take_first_inputs(_without(plain_step(spec, typed), left_out), optional=optional) for step, spec in steps.items()
     }
     folders = {**substitute_all(template.roots, typed), **(roots or {})}
-    acquisition, more = _acquisition(substitute_all(template.acquisition, typed))
-    problems += more + _check_graph(filled)
-    if not any("is not given" in problem for problem in problems):
-        problems += _check_sources(filled, folders)
-    if problems:
-        raise WorkflowError("\n".join(problems))
+    acquisition, impossible = _acquisition(substitute_all(template.acquisition, typed))
+    more += impossible + _check_graph(filled)
+    if not any("is not given" in str(problem) for problem in (*problems, *more)):
+        more += _check_sources(filled, folders)
+    if problems or more:
+        raise UnfilledTemplate([*problems, *map(Problem, more)])
     return SessionDocument(name=name, acquisition=acquisition, roots=folders, steps=filled)
 
 
@@ -74,12 +98,12 @@ def read_values(template: Template, values: Mapping[str, Any], *, base: Path) ->
 
     Raises
     ------
-    WorkflowError
+    UnfilledTemplate
         A value is not allowed or has no placeholder; all problems, one a line.
     """
     typed, problems = _typed_values(template, values, base)
     if problems:
-        raise WorkflowError("\n".join(problems))
+        raise UnfilledTemplate(problems)
     return typed
 
 
@@ -94,9 +118,10 @@ def describe_placeholder(name: str, placeholder: Placeholder) -> str:
     return f"{name!r} ({placeholder.label})"
 
 
-def _typed_values(template: Template, values: Mapping[str, Any], base: Path) -> tuple[dict[str, Any], list[str]]:
+def _typed_values(template: Template, values: Mapping[str, Any], base: Path) -> tuple[dict[str, Any], list[Problem]]:
     known = template.placeholders
-    problems = [f"{name!r} is not a value that is asked for{closest(name, known)}" for name in values if name not in known]
+    unknown = [name for name in values if name not in known]
+    problems = [Problem(f"is not a value that is asked for{closest(name, known)}", name, repr(name)) for name in unknown]
     typed = {}
     for name, placeholder in known.items():
         value = values[name] if name in values else default_of(placeholder)
@@ -106,22 +131,22 @@ def _typed_values(template: Template, values: Mapping[str, Any], base: Path) -> 
             typed[name] = read_value(placeholder, value, base=base)
         except ValueError as error:
             source = f" from {placeholder.env}" if name not in values and placeholder.env else ""
-            hint = f"; write {_how(name, placeholder)}" if name in OPTIONS else ""
-            problems.append(f"{describe_placeholder(name, placeholder)}{source} {error}{hint}")
+            hint = f"write {_how(name, placeholder)}" if name in OPTIONS else ""
+            problems.append(Problem(str(error), name, f"{describe_placeholder(name, placeholder)}{source}", hint))
     return typed, problems
 
 
-def _refused(problems: list[str]) -> set[str]:
-    return {problem.split("'")[1] for problem in problems if problem.startswith("'")}
-
-
-def _missing(template: Template, steps: Mapping[str, TemplateStep], known: set[str], roots: Mapping[str, str]) -> list[str]:
+def _missing(
+    template: Template, steps: Mapping[str, TemplateStep], known: set[str | None], roots: Mapping[str, str]
+) -> list[Problem]:
     """Tell which values are missing; one that only a parameter asks for which was set otherwise is not."""
     places: list[Any] = [spec.params for spec in steps.values()]
     places += [template.acquisition, {root: value for root, value in template.roots.items() if root not in roots}]
     asked = {ask.partition(".")[0] for place in places for ask in asks_in(place)}
     return [
-        f"{describe_placeholder(name, one)} is not given; it must be {describe_allowed(one)}; write {_how(name, one)}"
+        Problem(
+            f"is not given; it must be {describe_allowed(one)}", name, describe_placeholder(name, one), f"write {_how(name, one)}"
+        )
         for name, one in template.placeholders.items()
         if name in asked and not one.optional and name not in known
     ]

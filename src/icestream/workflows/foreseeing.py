@@ -6,6 +6,8 @@ from icestream.errors import WorkflowError
 from icestream.flow.storage import SessionDocument
 from icestream.flow.workflow import Workflow, build_graph
 
+_UNSET_MEANS_NONE = {"pre_exposure_e_per_ang2"}
+
 
 def foresee(document: SessionDocument, *, folder: Path) -> list[str]:
     """Return what people should know of the raw data of a session that is to be in ``folder``.
@@ -26,3 +28,13 @@ def foresee(document: SessionDocument, *, folder: Path) -> list[str]:
     if refused:
         raise WorkflowError("\n".join(refused))
     return told
+
+
+def unset_values(document: SessionDocument) -> dict[str, list[str]]:
+    """Return the acquisition values that nobody gave, each with the steps that read it."""
+    given = document.acquisition.model_dump(exclude_none=True)
+    readers: dict[str, list[str]] = {}
+    for node in build_graph(Workflow(steps=document.steps)).nodes.values():
+        for value in sorted(node.type.reads - set(given) - _UNSET_MEANS_NONE):
+            readers.setdefault(value, []).append(node.name)
+    return readers

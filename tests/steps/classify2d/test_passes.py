@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from icestream.algorithms.classes.identity import Renamed
 from icestream.algorithms.classify2d.em import Model, anneal, assign, seed_averages
 from icestream.algorithms.scoring.particles import PolarParticles
 from icestream.errors import ItemError
@@ -135,9 +136,8 @@ def test_halves_that_share_no_average_agree_on_particles_and_more_with_more_of_t
     assert (more >= own - 1e-9).all()
 
 
-def test_a_classification_of_version_one_goes_on(tmp_path: Path) -> None:
-    """Its state names exposures that it held, and counts those that it had dropped."""
-    bench = StepBench(tmp_path, version=5)
+def of_version_one(bench: StepBench) -> Classify2DState:
+    """A state that names exposures that it held, and counts those that it had dropped."""
     images = shapes()[np.arange(12) % 2] * 1.5 + np.random.default_rng(8).normal(size=(12, BOX, BOX))
     write_mrc(bench.path("session:old.mrcs"), images.astype(np.float32), pixel_size_ang=PIXEL_ANG)
     optics = np.zeros(12, dtype=[("pid", "<i4"), *((name, "<f8") for name in segments.OPTICS)])
@@ -151,7 +151,22 @@ def test_a_classification_of_version_one_goes_on(tmp_path: Path) -> None:
         "seed": 3, "model": save_model(model(polar(40)), bench), "n_particles": 30, "n_exposures": 3, "next_anneal": 80,
         "box_px": BOX, "bin": 1.0, "pixel_size_ang": PIXEL_ANG, "held": [held], "settled": [10, 8],
     }  # fmt: skip
-    state = Classify2DState.restore(json.dumps(stored), version=1, block=None)
+    return Classify2DState.restore(json.dumps(stored), version=1, block=None)
+
+
+def test_what_version_one_had_dropped_follows_its_class_to_another_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def turn_round(*_: Any, **__: Any) -> Renamed:
+        return Renamed(np.array([1, 0]), (2, 1), (), 3)  # the first class is gone; its particles are at the second place now
+
+    monkeypatch.setattr("icestream.steps.classify2d.engine.rename_classes", turn_round)
+    bench = StepBench(tmp_path, version=5, closing=True)
+    update = Classify2D().add(of_version_one(bench), [], [], acquisition=[], params=PARAMS, ctx=bench)
+    assert (update.state.ids, update.state.settled) == ([2, 1], [0, 18])
+
+
+def test_a_classification_of_version_one_goes_on(tmp_path: Path) -> None:
+    bench = StepBench(tmp_path, version=5)
+    state = of_version_one(bench)
     assert (state.ids, state.next_id, count_members(state)) == ([0, 1], 2, [16, 14])
     bench.closing = True
     update = Classify2D().add(state, [], [], acquisition=[], params=PARAMS, ctx=bench)

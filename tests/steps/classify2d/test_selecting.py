@@ -14,14 +14,15 @@ from icestream.io.blocks import dtype_of, from_block, to_block
 from icestream.io.image import write_mrc
 from icestream.io.particles import particles_table, removed_particles_table
 from icestream.records import Acquisition, ClassAverages, ClassEvent, ClassInfo, ClassSelection, Particles
-from icestream.steps.classify2d.averages import INDEX, assignment_record
+from icestream.steps.classify2d.averages import INDEX, all_assignments, assignment_record
 from icestream.steps.classify2d.consensus import ClassConsensusParams, agree_on_2d_classes
 from icestream.steps.classify2d.params import Classify2DParams
 from icestream.steps.classify2d.segments import TABLE
 from icestream.steps.classify2d.select import GoodClassesParams, SelectClassesParams, select_classes, take_good_classes
 from icestream.steps.classify2d.static import StaticParams, assign_to_classes, read_averages
 from icestream.steps.classify2d.streaming import Classify2D, classify_batch
-from icestream.steps.particles.assigned import micrograph_key
+from icestream.steps.particles.assigned import find_assignments, particles_key
+from icestream.steps.particles.rejected import RejectedParticlesParams, take_rejected_particles
 from icestream.testing.context import StepBench
 
 BOX, PIXEL_ANG = 32, 4.0
@@ -87,7 +88,7 @@ def test_particles_that_show_too_little_of_their_class_may_be_set_aside(tmp_path
 
 def rows_of(particles: Particles, places: list[int], *, score: float = 100.0, residual: float = 1.0) -> NDArray[Any]:
     rows = np.zeros(particles.count, dtype=TABLE)
-    rows["micrograph"], rows["pid"] = micrograph_key(particles), particles_table(particles)["pid"]
+    rows["micrograph"], rows["pid"] = particles_key(particles), particles_table(particles)["pid"]
     rows["class_id"], rows["score"], rows["residual"] = places, score, residual
     return rows
 
@@ -153,6 +154,17 @@ def test_particles_of_good_classes_are_kept_and_the_others_have_a_reason(tmp_pat
     }
 
 
+def test_the_particles_of_one_class_are_a_stream_also_where_it_has_none(tmp_path: Path) -> None:
+    bench = StepBench(tmp_path)
+    particles = expose(bench, 1, [0])
+    classes = averages(bench, *CLASSES, rows=rows_of(particles, [0]))
+    selection = select_classes(classes, SelectClassesParams(), bench)
+    first = assignment_record(rows_of(particles, [0]), [4], version=1)
+    good = take_good_classes(particles, first, classes, selection, GoodClassesParams(), bench)
+    asked = RejectedParticlesParams(reasons=["class 7 has a low score"])
+    assert (good.count, take_rejected_particles(good, asked).count) == (1, 0)
+
+
 def test_where_the_averages_do_not_know_a_micrograph_the_first_assignment_counts(tmp_path: Path) -> None:
     bench = StepBench(tmp_path)
     particles, other = expose(bench, 1, [0, 1]), expose(bench, 2, [0])
@@ -184,6 +196,38 @@ def test_particles_without_a_class_are_refused(tmp_path: Path) -> None:
         take_good_classes(
             particles, assignment_record(rows_of(other, [0]), [4], version=1), classes, selection, GoodClassesParams(), bench
         )
+
+
+def picked(particles: Particles, key: str) -> Particles:
+    return particles.model_copy(update={"origin": "0" * 32, "picks_key": key})
+
+
+def test_a_new_picking_of_a_micrograph_is_not_taken_for_the_old_one(tmp_path: Path) -> None:
+    bench = StepBench(tmp_path)
+    particles = expose(bench, 1, [0, 1])
+    old, new = picked(particles, "a" * 32), picked(particles, "b" * 32)
+    known = averages(bench, *CLASSES, rows=rows_of(old, [1, 1]), name="old")
+    other = averages(bench, *CLASSES, rows=rows_of(new, [0, 0]), name="new")
+    assert find_assignments(known, new, bench) is None
+    assert find_assignments(known, old, bench)["class_id"].tolist() == [7, 7]
+    with pytest.raises(ItemError, match="no particles in common"):
+        agree_on_2d_classes([known, other], ClassConsensusParams(), bench)
+    selection = select_classes(known, SelectClassesParams(), bench)
+    first = assignment_record(rows_of(old, [0, 0]), [4], version=1, picks_key=old.picks_key)
+    with pytest.raises(ItemError, match="of other picks"):
+        take_good_classes(new, first, known, selection, GoodClassesParams(), bench)
+    assert take_good_classes(old, first, known, selection, GoodClassesParams(), bench).count == 0
+
+
+def test_a_classification_joins_its_particles_by_their_picks(tmp_path: Path) -> None:
+    bench = StepBench(tmp_path)
+    particles = [picked(expose(bench, i, [0, 1, 2] * 3), f"{i}" * 32) for i in range(2)]
+    params = Classify2DParams(n_classes=3, first_iterations=4, **SEARCH)
+    found = classify_batch(particles, params, ACQUISITION, bench)
+    assert find_assignments(found, particles[1], bench)["pid"].tolist() == list(range(10, 19))
+    assert set(all_assignments(found, bench)["exposure"].tolist()) == {b"0" * 32}  # a closed set knows its exposures
+    assigned = assign_to_classes(particles[0], found, StaticParams(**SEARCH), ACQUISITION, bench)
+    assert assigned.picks_key == "0" * 32
 
 
 def test_two_classifications_agree_on_stable_sets_and_particles_follow(tmp_path: Path) -> None:

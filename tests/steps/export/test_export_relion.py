@@ -213,8 +213,10 @@ def test_a_project_of_the_first_schema_goes_on(tmp_path: Path) -> None:
     old = {**lengths, "n_micrographs": 1, "n_particles": 3, "with_ctf": True}
     old |= {"acquisition": ACQUISITION.model_dump(), "bin": 2.0, "box_px": 16, "particle_bin": 4.0}
     restored = ExportState.restore(json.dumps(old), version=1, block=None)
-    assert restored == state.model_copy(update={"motion_error_px": None})
+    assert restored == state.model_copy(update={"motion_error_px": None, "ids_bytes": 0})
     assert add(bench, restored, [make_exposure(bench, 2)]).n_micrographs == 2
+    ids = read_star(bench.export_folder() / ".icestream/particle_ids.star")["particle_ids"]
+    assert ids.ints("icestreamPid").tolist() == [-1, -1, -1, 0, 1, 2]  # nobody wrote down which the old ones were
     assert ExportState.restore("{}", version=1, block=None) == ExportState()
 
 

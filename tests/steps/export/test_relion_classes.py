@@ -17,9 +17,10 @@ from icestream.records import ClassAverages, ClassInfo, Particles, RelionProject
 from icestream.steps.classify2d.segments import TABLE
 from icestream.steps.export.relion import ExportState
 from icestream.steps.export.relion_classes import export_classes
+from icestream.steps.particles.assigned import particles_key
 from icestream.testing.context import StepBench
 from services.relion import relion
-from toys.relion_project import add, make_exposure
+from toys.relion_project import ACQUISITION, add, make_exposure
 
 BOX, BINNED = 32, 4.0
 BLOBS = np.array([[-6.0, -3, 1.5], [-2, -4, 1.0], [3, -3, 0.7], [6, 2, 1.6], [2, 5, 0.5]])
@@ -41,6 +42,7 @@ class Exported:
     project: RelionProject
     classes: ClassAverages
     folder: Path
+    state: ExportState
 
     def export(self) -> Path:
         made = export_classes(self.classes, self.project, self.bench)
@@ -63,10 +65,10 @@ def exported(tmp_path: Path) -> Exported:
             table[name] = np.nan
         particles = Particles(
             stack=f"session:p{number}.mrcs", count=4, box_px=BOX, bin=BINNED, inverted=True, phase_flipped=False,
-            micrograph=micrograph.image, block=to_block(table),
+            micrograph=micrograph.image, origin=exposure.id, picks_key=f"{number}" * 32, block=to_block(table),
         )  # fmt: skip
         state = add(bench, state, [(exposure, micrograph, None, particles)])
-        rows.append(_rows(exposure, psi, shift))
+        rows.append(_rows(exposure, particles, psi, shift))
     np.save(bench.path("session:table.npy"), np.concatenate(rows))
     write_mrc(
         bench.path("session:c.mrcs"), np.stack([draw(0, (0, 0)), -draw(0, (0, 0))]).astype(np.float32), pixel_size_ang=BINNED
@@ -76,11 +78,12 @@ def exported(tmp_path: Path) -> Exported:
         classes=[ClassInfo(id=3, count=6, resolution_ang=11.0), ClassInfo(id=8, count=2)],
     )  # fmt: skip
     project = RelionProject(folder="session:exports/bench", n_micrographs=2, n_particles=8)
-    return Exported(bench, project, classes, bench.export_folder())
+    return Exported(bench, project, classes, bench.export_folder(), state)
 
 
-def _rows(exposure: Exposure, psi: NDArray[Any], shift: NDArray[Any]) -> NDArray[Any]:
+def _rows(exposure: Exposure, particles: Particles, psi: NDArray[Any], shift: NDArray[Any]) -> NDArray[Any]:
     rows = np.zeros(4, dtype=TABLE)
+    rows["micrograph"] = particles_key(particles)
     rows["exposure"], rows["pid"], rows["slice"] = exposure.id.encode(), np.arange(4), np.arange(4)
     rows["class_id"] = [0, 0, 0, 1]
     rows["psi_deg"], rows["shift_y_px"], rows["shift_x_px"] = psi, shift[:, 0], shift[:, 1]
@@ -124,19 +127,57 @@ def test_particles_that_the_project_does_not_have_yet_are_counted(exported: Expo
     path = exported.bench.path("session:table.npy")
     rows = np.load(path)
     later = rows[:2].copy()
-    later["exposure"] = b"f" * 32
+    later["micrograph"] = b"f" * 32
     np.save(path, np.concatenate([rows, later]))
     found = export_classes(exported.classes, exported.project, exported.bench)
     assert (found.n_particles, found.n_unknown, found.version) == (8, 2, 5)
+
+
+def test_rows_that_are_appended_meanwhile_are_of_a_later_version(exported: Exported) -> None:
+    job = exported.export()
+    wanted = (job / "run_it025_data.star").read_bytes()
+    other = ACQUISITION.model_copy(update={"voltage_kv": 200.0})  # another optics group: the head is written again
+    add(exported.bench, exported.state, [make_exposure(exported.bench, 3)], acquisition=other)
+    for name in ("Extract/job003/particles.star", ".icestream/particle_ids.star"):
+        with (exported.folder / name).open("ab") as handle:
+            handle.write(b"0.5 ")  # a row that is just being written
+    assert (exported.export() / "run_it025_data.star").read_bytes() == wanted
+    for name in ("Extract/job003/particles.star", ".icestream/particle_ids.star"):
+        rows = (exported.folder / name).read_bytes().splitlines(keepends=True)
+        (exported.folder / name).write_bytes(b"".join(rows[:-10]))
+        with pytest.raises(ItemError, match="fewer than the 8 rows"):
+            exported.export()
+        (exported.folder / name).write_bytes(b"".join(rows))
+
+
+def test_particles_of_other_picks_and_other_boxes_are_told_apart_by_their_numbers(exported: Exported) -> None:
+    path = exported.bench.path("session:table.npy")
+    rows = np.load(path)
+    rows["slice"] = rows["slice"][::-1]  # extracted again: their images are in another order
+    rows["micrograph"][4:] = b"of other picks"
+    np.save(path, rows)
+    found = export_classes(exported.classes, exported.project, exported.bench)
+    assert (found.n_particles, found.n_unknown) == (4, 4)
+    particles = read_star(exported.bench.path(found.folder) / "run_it025_data.star")["particles"]
+    np.testing.assert_allclose(particles.floats("rlnAnglePsi"), -rows["psi_deg"][:4], atol=1e-4)
+
+
+def test_particles_that_an_early_version_exported_go_by_their_stack(exported: Exported) -> None:
+    wanted = (exported.export() / "run_it025_data.star").read_bytes()
+    (exported.folder / ".icestream/particle_ids.star").unlink()
+    rows = np.load(exported.bench.path("session:table.npy"))
+    rows["micrograph"] = b"its path"
+    np.save(exported.bench.path("session:table.npy"), rows)
+    assert (exported.export() / "run_it025_data.star").read_bytes() == wanted
 
 
 def test_what_cannot_be_exported_is_said(exported: Exported) -> None:
     with pytest.raises(ItemError, match="which particles"):
         export_classes(exported.classes.model_copy(update={"tables": []}), exported.project, exported.bench)
     rows = np.load(exported.bench.path("session:table.npy"))
-    rows["exposure"] = b""
+    rows["micrograph"] = b"of other picks"
     np.save(exported.bench.path("session:table.npy"), rows)
-    with pytest.raises(ItemError, match="does not know its exposures"):
+    with pytest.raises(ItemError, match="none of the 8 particles"):
         exported.export()
     (exported.folder / "Extract/job003/particles.star").unlink()
     with pytest.raises(ItemError, match="is not there"):

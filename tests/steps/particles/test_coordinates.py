@@ -1,5 +1,6 @@
 """Particles on other micrographs, moved by what a classification found: a Gaussian at a known place tells where it ended up."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from icestream.errors import ItemError
+from icestream.flow import Exposure
 from icestream.io.blocks import dtype_of, from_block, to_block
 from icestream.io.image import write_mrc
 from icestream.io.particles import particles_table, remove_particles
-from icestream.io.picks import make_picks, removed_table, table_of_picks
+from icestream.io.picks import make_picks, remove_picks, removed_table, table_of_picks
 from icestream.records import (
     Acquisition,
     ClassAssignments,
@@ -22,7 +24,7 @@ from icestream.records import (
     Micrograph,
     Particles,
 )
-from icestream.steps.particles.assigned import rows_of
+from icestream.steps.particles.assigned import particles_key, rows_of
 from icestream.steps.particles.coordinates import (
     CentreParams,
     ExtractCoordinatesParams,
@@ -275,3 +277,42 @@ def test_an_exposure_without_particles_goes_through(tmp_path: Path) -> None:
     centred = centre_particles(micrograph, none, found, classes, CentreParams(), bench)
     assert (centred.count, centred.stack, centred.moved_px) == (0, None, None)
     assert read_particles(centred, bench).shape == (0, 40, 40)
+
+
+def test_particles_keep_the_key_of_their_picks_wherever_they_go(tmp_path: Path) -> None:
+    bench = StepBench(tmp_path)
+    micrograph, other = draw(bench, "first"), draw(bench, "other", bin=2)
+    picks = make_picks(table_of_picks(RAW_PLACES, np.ones(4)), diameter_ang=40.0)
+    masked = remove_picks(picks, {"some": np.array([True, False, False, False])})
+    particles = extract_particles(micrograph, masked, CTF, PARAMS, ACQUISITION, bench)
+    assert (particles.picks_key, particles.origin) == (picks.numbered_by, bench.exposure.id)
+    small = PARAMS.model_copy(update={"box_px": 20})
+    carried = extract_coordinates(other, particles, None, None, ExtractCoordinatesParams(), bench)
+    kept = [
+        remove_particles(particles, {"some": np.array([True, False, False])}),
+        extract_again(other, particles, None, small, ACQUISITION, bench),
+        centre_particles(micrograph, particles, assign([1], np.zeros((1, 2))), None, CentreParams(), bench),
+        extract_particles(other, carried, CTF, small, ACQUISITION, bench),
+    ]
+    assert {particles_key(one) for one in (particles, *kept)} == {particles_key(particles)}
+
+
+def test_another_picking_and_another_exposure_number_other_particles(tmp_path: Path) -> None:
+    bench = StepBench(tmp_path)
+    micrograph = draw(bench, "first")
+    moved = extract(bench, micrograph, off_px=3.0)
+    first = extract(bench, micrograph)
+    bench.exposure = Exposure("1" * 32, "another")
+    same_places = extract(bench, micrograph)
+    assert len({particles_key(one) for one in (first, moved, same_places)}) == 3
+    old = first.model_copy(update={"picks_key": None, "origin": None})  # as an early version stored it: by its micrograph
+    assert particles_key(old) == hashlib.blake2b(b"session:first.mrc", digest_size=16).hexdigest().encode()
+
+
+def test_assignments_of_other_picks_are_refused(tmp_path: Path) -> None:
+    bench = StepBench(tmp_path)
+    micrograph = draw(bench, "first")
+    particles = extract(bench, micrograph)
+    other = assign([3, 8, 5, 11], np.zeros((4, 2))).model_copy(update={"picks_key": "b" * 32})
+    with pytest.raises(ItemError, match="of other picks"):
+        extract_coordinates(micrograph, particles, other, None, ExtractCoordinatesParams(), bench)

@@ -89,6 +89,7 @@ def test_removed_particles_are_a_stream_with_their_images(tmp_path: Path) -> Non
     assert particles_table(edge)["pid"].tolist() == [13]
     with pytest.raises(ItemError, match="'junk'; the step gives: empty, at an edge"):
         take_rejected_particles(part, RejectedParticlesParams(reasons=["junk"]))
+    assert take_rejected_particles(draw_particles(bench), RejectedParticlesParams(reasons=["junk"])).count == 0
 
 
 def test_a_slice_that_the_stack_does_not_have_is_refused(tmp_path: Path) -> None:

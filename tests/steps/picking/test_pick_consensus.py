@@ -2,14 +2,18 @@
 
 import itertools
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from icestream.errors import ItemError, SourceGone
-from icestream.flow import Exposure, InputNames
+from icestream.errors import ItemError, NotYet
+from icestream.flow import Exposure, InputNames, Verdict
+from icestream.flow.declaration.step_type import step_type_of
+from icestream.flow.workflow.contents import read_contents
 from icestream.io.blocks import from_block
 from icestream.io.picks import make_picks, parents_table, remove_picks, removed_table, table_of_picks
 from icestream.records import Acquisition, Micrograph, PickerQuality, Picks
@@ -20,6 +24,7 @@ from icestream.steps.picking.editing import (
     RemoveDuplicatesParams,
     edit_picks,
     more_edits,
+    number_of_place,
     remove_duplicates,
     subtract_picks,
 )
@@ -138,7 +143,18 @@ def learn(consensuses: list[Picks], *, entries: int = 1) -> tuple[PickerQualityS
         exposures = [Exposure(f"{one:032x}", f"mic_{one}") for one in part]
         state = step.add(state, exposures, chosen, params, bench).state
         state = PickerQualityState.restore(state.model_dump_json(), version=1, block=None)
-    return state, step.emit(state, params, bench)
+    quality = step.emit(state, params, bench)
+    assert isinstance(quality, PickerQuality)
+    return state, quality
+
+
+def test_while_no_picker_found_anything_there_is_no_quality_and_no_failure() -> None:
+    step, params, bench = LearnPickerQuality(), PickerQualityParams(), StepBench(None)  # type: ignore[arg-type]
+    nothing = [agree([picks_at([])] * 3, rule="any")] * 2
+    state = step.add(step.start(params, bench), [Exposure("0", "a"), Exposure("1", "b")], nothing, params, bench).state
+    said = step.emit(state, params, bench)
+    assert isinstance(said, Verdict) and not said.accepted
+    assert "no picker found anything on 2 micrographs" in (said.reason or "")
 
 
 def test_the_quality_of_pickers_is_learnt_over_the_session_and_used() -> None:
@@ -206,8 +222,6 @@ def test_the_estimate_is_that_of_its_log_and_a_picker_may_come_late() -> None:
 def test_quality_is_only_learnt_of_a_consensus() -> None:
     with pytest.raises(ItemError, match="mic_0: its picks are of no consensus; connect a pick_consensus"):
         learn([picks_at([(1, 1)])])
-    with pytest.raises(ItemError, match="no picker found anything on 1 micrographs"):
-        learn([agree([picks_at([])] * 3)])
 
 
 def test_the_radius_is_of_the_diameter_or_given() -> None:
@@ -243,7 +257,7 @@ def test_a_person_adds_and_removes_by_place() -> None:
     picks = picks_at([(100, 100), (300, 300)], [2, 5], first_pid=4)
     edited = edit_picks(picks, EditPicksParams(add=[(50.5, 60)], remove=[(303, 296)]))
     table = from_block(edited.block)
-    assert table["pid"].tolist() == [4, 6]
+    assert table["pid"].tolist() == [4, number_of_place((50.5, 60))]
     assert (table["y_px"][1], table["x_px"][1], table["score"][1]) == (50.5, 60, 5)
     assert removed_table(edited)["pid"].tolist() == [5]
     same = edit_picks(picks, EditPicksParams())
@@ -251,7 +265,10 @@ def test_a_person_adds_and_removes_by_place() -> None:
     for none_is_near in (picks, picks_at([])):  # picked again, the one that was removed may be gone already
         assert edit_picks(none_is_near, EditPicksParams(remove=[(700, 1)])).block == none_is_near.block
     cleaned = remove_picks(picks, {"on dirt": np.array([False, True])})
-    assert from_block(edit_picks(cleaned, EditPicksParams(add=[(5, 6)])).block)["pid"].tolist() == [4, 6]
+    added = edit_picks(cleaned, EditPicksParams(add=[(5, 6), (5.2, 6.4)]))  # the same pixel twice
+    assert from_block(added.block)["pid"].tolist() == [4, 2**30 + 2**15 * 5 + 6]
+    assert edit_picks(added, EditPicksParams(add=[(5, 6)])).block == added.block
+    assert {one.numbered_by for one in (cleaned, added, edited)} == {picks.numbered_by}
 
 
 def test_edits_add_up_and_one_that_was_added_is_forgotten() -> None:
@@ -259,8 +276,32 @@ def test_edits_add_up_and_one_that_was_added_is_forgotten() -> None:
     first = more_edits(EditPicksParams(), picks.block, add=[(50.1, 60)], remove=[4])
     assert (first.add, first.remove) == ([(50.1, 60)], [(100, 100)])
     after = edit_picks(picks, first)
-    second = more_edits(first, after.block, add=[], remove=[6])
+    second = more_edits(first, after.block, add=[], remove=[number_of_place((50.1, 60))])
     assert (second.add, second.remove) == ([], [(100, 100)])
+
+
+def test_an_added_pick_keeps_its_number_whatever_else_is_added_forgotten_and_withdrawn() -> None:
+    picks = picks_at([(100, 100), (300, 300)])
+
+    def numbers(edits: EditPicksParams) -> dict[tuple[float, float], int]:
+        table = from_block(edit_picks(picks, edits).block)[2:]
+        return {(float(row["y_px"]), float(row["x_px"])): int(row["pid"]) for row in table}
+
+    three = more_edits(EditPicksParams(), picks.block, add=[(10, 20), (30, 40), (32767, 32767)], remove=[])
+    known = numbers(three)
+    assert len(known) == 3
+    two = more_edits(three, edit_picks(picks, three).block, add=[], remove=[known[10, 20]])
+    assert numbers(two) == {place: pid for place, pid in known.items() if place != (10, 20)}
+    other = more_edits(two, edit_picks(picks, two).block, add=[(50, 60)], remove=[])
+    assert known[10, 20] not in numbers(other).values()
+    after_withdrawing = more_edits(EditPicksParams(), picks.block, add=[(50, 60), (30, 40)], remove=[])
+    assert numbers(after_withdrawing).items() <= numbers(other).items()
+
+
+def test_a_pick_far_outside_is_not_added() -> None:
+    for place in ((-3, 5), (5, 32768)):
+        with pytest.raises(ItemError, match="cannot be added at"):
+            more_edits(EditPicksParams(), picks_at([]).block, add=[place], remove=[])
 
 
 def import_from(folder: Path, **params: Any) -> Picks:
@@ -289,14 +330,56 @@ def test_imported_positions_are_those_of_the_micrograph(tmp_path: Path) -> None:
 
 def test_a_file_of_all_micrographs_is_divided_by_their_names(tmp_path: Path) -> None:
     (tmp_path / "all.txt").write_text("image_name\tx_coord\ty_coord\nmic_1\t3\t4\nmic_12\t5\t6\n", encoding="utf-8")
-    assert placed(import_from(tmp_path, file="all.txt")) == [(4, 3)]
+    assert placed(import_from(tmp_path, file="picks:all.txt")) == [(4, 3)]
     (tmp_path / "none.txt").write_text("x,y\n3,4\n", encoding="utf-8")
     with pytest.raises(ItemError, match="it does not name the micrograph of each pick"):
-        import_from(tmp_path, file="none.txt")
+        import_from(tmp_path, file="picks:none.txt")
+    (tmp_path / "others.txt").write_text("image_name\tx_coord\ty_coord\nmic_12\t5\t6\n", encoding="utf-8")
+    nothing = import_from(tmp_path, file="picks:others.txt")
+    assert (nothing.count, nothing.no_picks) == (0, "not in the file")
+    with pytest.raises(ValueError, match="give one of them"):
+        ImportPicksParams(diameter_ang=80, file="picks:all.txt", growing_file="all.txt")
+
+
+def test_the_content_of_a_complete_file_counts_and_that_of_a_growing_one_does_not(tmp_path: Path) -> None:
+    (tmp_path / "all.txt").write_text("image_name\tx_coord\ty_coord\nmic_1\t3\t4\n", encoding="utf-8")
+    roots = {"picks": str(tmp_path)}
+    step_type = step_type_of(import_picks)
+    before = read_contents(step_type, {"file": "picks:all.txt"}, roots)
+    assert before.keys() == {"file.content"}
+    (tmp_path / "all.txt").write_text("image_name\tx_coord\ty_coord\nmic_1\t3\t5\n", encoding="utf-8")
+    assert read_contents(step_type, {"file": "picks:all.txt"}, roots) != before
+    assert read_contents(step_type, {"growing_file": "all.txt"}, roots) == {}
+
+
+def test_a_growing_file_is_waited_for_until_it_has_all_picks_of_the_micrograph(tmp_path: Path) -> None:
+    def write(rows: str, *, rested_s: float = 0.0) -> None:
+        (tmp_path / "all.txt").write_text(f"image_name\tx_coord\ty_coord\n{rows}", encoding="utf-8")
+        at = time.time() - rested_s
+        os.utime(tmp_path / "all.txt", (at, at))
+
+    def refused(told: str) -> None:
+        with pytest.raises(NotYet, match=told):
+            import_from(tmp_path, growing_file="all.txt")
+        with pytest.raises(ItemError, match=told) as caught:
+            import_from(tmp_path, growing_file="all.txt", wait=False)
+        assert not isinstance(caught.value, NotYet)
+
+    refused(r"there is no such file \(yet\)")
+    write("mic_2\t5\t6\n", rested_s=1000)
+    refused(r"has no picks of mic_1 \(yet\)")
+    write("mic_2\t5\t6\nmic_1\t3\t4\n")
+    refused("is still being written")
+    write("mic_2\t5\t6\nmic_1\t3\t4\n", rested_s=60)
+    assert placed(import_from(tmp_path, growing_file="all.txt")) == [(4, 3)]
+    write("mic_1\t3\t4\nmic_3\t5\n")  # its last row is being written
+    refused(r"\(yet\)")
+    write("mic_1\t3\t4\nmic_3\t5\t1\n")
+    assert placed(import_from(tmp_path, growing_file="all.txt")) == [(4, 3)]
 
 
 def test_a_file_that_is_not_there_or_there_twice_is_told(tmp_path: Path) -> None:
-    with pytest.raises(SourceGone, match=r"no file of picks is called mic_1\.star"):
+    with pytest.raises(NotYet, match=r"no file of picks is called mic_1\.star"):
         import_from(tmp_path)
     for name in ("mic_1_a.csv", "mic_1_b.csv"):
         (tmp_path / name).write_text("x,y\n3,4\n", encoding="utf-8")

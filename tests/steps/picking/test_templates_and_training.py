@@ -11,7 +11,18 @@ from icestream.flow import Exposure, Progress
 from icestream.flow.declaration.step_type import step_type_of
 from icestream.io.blocks import dtype_of, from_block, to_block
 from icestream.io.image import read_stack, write_mrc
-from icestream.records import Acquisition, ClassAssignments, ClassAverages, ClassInfo, Micrograph, PickerModel, Picks
+from icestream.records import (
+    Acquisition,
+    ClassAssignments,
+    ClassAverages,
+    ClassInfo,
+    ClassSelection,
+    Micrograph,
+    PickerModel,
+    Picks,
+    PickTemplates,
+    SelectedClass,
+)
 from icestream.steps.picking.template import PickTemplateParams, pick_templates
 from icestream.steps.picking.templates import MakeTemplatesParams, make_templates, read_template_file
 from icestream.steps.picking.train import TrainPicker, TrainPickerParams, TrainPickerState
@@ -68,7 +79,7 @@ def class_averages(bench: StepBench) -> ClassAverages:
 
 
 def test_steps_are_declared() -> None:
-    assert {port.name for port in step_type_of(make_templates).ports if port.bound} == {"classes", "file"}
+    assert {port.name for port in step_type_of(make_templates).ports if port.bound} == {"classes", "file", "selection"}
     ports = {port.name: port.optional for port in step_type_of(pick_templates).ports}
     assert ports == {"micrograph": False, "templates": False, "ctf": True}
     ports = {port.name: port.optional for port in step_type_of(TrainPicker).ports}
@@ -86,6 +97,20 @@ def test_templates_of_classes_leave_out_rare_empty_and_turned_ones(tmp_path: Pat
         make_templates(class_averages(bench), None, MakeTemplatesParams(diameter_ang=DIAMETER_ANG, classes=[7]), bench)
     with pytest.raises(ItemError, match="and not both"):
         make_templates(None, None, MakeTemplatesParams(diameter_ang=DIAMETER_ANG), bench)
+
+
+def test_templates_are_of_the_classes_that_a_selection_has(tmp_path: Path) -> None:
+    bench = StepBench(tmp_path)
+
+    def made(*selected: int) -> PickTemplates:
+        chosen = [SelectedClass(id=i, count=300, selected=i in selected, by="score") for i in (4, 5, 6, 9)]
+        selection = ClassSelection(picture="session:s.png", n_selected=1, n_particles=903, classes=chosen)
+        params = MakeTemplatesParams(diameter_ang=DIAMETER_ANG, alike=0.999)
+        return make_templates(class_averages(bench), None, params, bench, selection=selection)
+
+    assert [one.source for one in made(5, 9).templates] == [5]  # the other one is rare
+    with pytest.raises(ItemError, match="no class with enough particles is selected"):
+        made(9)
 
 
 def test_a_map_and_images_are_told_apart(tmp_path: Path) -> None:
@@ -248,3 +273,8 @@ def test_something_must_say_which_picks_are_good(tmp_path: Path) -> None:
     state = TrainPicker().start(TrainPickerParams(), bench)
     with pytest.raises(ItemError, match="nothing says which picks are good"):
         TrainPicker().add(state, [bench.exposure], [micrograph], [as_picks(true)], [None], classes=[None], good=[None], **given)
+    other = ClassAssignments(
+        count=0, version=1, picks_key="b" * 32, block=to_block(np.zeros(0, dtype_of(ClassAssignments.block_columns)))
+    )
+    with pytest.raises(ItemError, match="of other picks"):
+        TrainPicker().add(state, [bench.exposure], [micrograph], [as_picks(true)], [None], classes=[other], good=[None], **given)

@@ -45,9 +45,24 @@ def test_fixed_references_that_were_selected_come_with_their_selection() -> None
     assert steps["assigned"].inputs == {"particles": "particles", "classes": "classes", "selection": "selected_2"}
 
 
-def test_references_from_a_file_are_told() -> None:
+def test_references_from_a_file_are_imported() -> None:
+    imported = _item("ProtImportAverages", 5, filesPath="/data/refs", filesPattern="*avg.mrcs", samplingRate=3.2, importFrom=0)
+    for given in (imported, {**imported, "filesPath": "/data/refs/my_avg.mrcs", "filesPattern": None, "_prerequisites": ["2"]}):
+        translation = translate(
+            given, _item("XmippProtStrGpuCrrSimple", 6, inputParticles="3.outputParticles", inputRefs="5.outputAverages")
+        )
+        pattern = "*avg.mrcs" if given is imported else "my_avg.mrcs"
+        averages, assigned = translation.steps["averages"], translation.steps["assigned"]
+        assert (averages.use, averages.inputs, averages.after) == ("import_averages", {}, [])
+        assert averages.params == {"pattern": pattern, "pixel_size_ang": 3.2}
+        assert (assigned.use, assigned.inputs) == ("classify2d_static", {"particles": "particles", "classes": "averages"})
+        assert translation.options["--root averages"] == "/data/refs"
+        assert translation.problems == ()
+
+
+def test_references_that_nothing_makes_are_told() -> None:
     translation = translate(
-        _item("ProtImportAverages", 5),
+        _item("ProtImportParticles", 5),
         _item("XmippProtStrGpuCrrSimple", 6, inputParticles="3.outputParticles", inputRefs="5.outputAverages"),
     )
     assert translation.steps["classes_2"].use == "classify2d"

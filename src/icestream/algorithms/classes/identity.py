@@ -5,6 +5,7 @@ Two sets of classes of the same particles are matched by an assignment problem (
 particles came from, or went to, says whether it split off, or was merged into another class.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -150,6 +151,27 @@ def rename_classes(
     changes = [_describe_newcomer(named[p], shared[:, order[p]], ids, partner) for p in empty]
     changes += [_describe_loss(ids[p], shared[p, order], shared[p].sum(), named) for p in empty]
     return Renamed(order, tuple(named), tuple(changes), next_id)
+
+
+def carry_counts(
+    counts: Sequence[int], ids: tuple[int, ...], renamed: Renamed, shared: Counts, correlation: Likeness
+) -> list[int]:
+    """Return how many particles that nobody can look at again are in the class at each place, after classes were renamed.
+
+    Those of a class that lives on stay with it. Those of one that is gone are where most of its other members are now, or, if it
+    had none, in the class that looks most like it. A new class has none of its own.
+
+    Parameters
+    ----------
+    counts, ids
+        ``(k,)``, of the old classes at their places.
+    """
+    carried = [0] * len(ids)
+    for place, count in enumerate(counts):
+        lives = renamed.ids[place] == ids[place]
+        near = shared[place] if shared[place].any() else correlation[place]
+        carried[place if lives else int(np.argmax(near[renamed.order]))] += count
+    return carried
 
 
 def _describe_newcomer(class_id: int, origin: Counts, ids: tuple[int, ...], partner: NDArray[np.int64]) -> Change:

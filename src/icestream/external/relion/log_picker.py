@@ -16,7 +16,7 @@ from icestream.external.relion.autopick import (
 from icestream.external.staging import stage_image
 from icestream.flow import Context, Field, Params, step
 from icestream.io.blocks import dtype_of, to_block
-from icestream.records import Acquisition, Micrograph, Picks
+from icestream.records import ZIVANOV_2018, Acquisition, Method, Micrograph, Picks, Text
 from icestream.units import Angstrom
 
 _MICROGRAPH = "micrograph.mrc"
@@ -46,7 +46,14 @@ class RelionLogPickerParams(Params):
     max_picks: int | None = Field(None, ge=1, description="Keep at most this many, the best; unset: all")
 
 
-@step.map("relion_log_picker", version=1, reads=("pixel_size_ang",), memory_gb=2.0, programs=(AUTOPICK,))
+@step.map(
+    "relion_log_picker",
+    version=1,
+    reads=("pixel_size_ang",),
+    memory_gb=2.0,
+    programs=(AUTOPICK,),
+    method=Method((Text("Particles were picked with the Laplacian-of-Gaussian picker of RELION."),), (ZIVANOV_2018,)),
+)
 def pick_with_relion_log(micrograph: Micrograph, params: RelionLogPickerParams, acquisition: Acquisition, ctx: Context) -> Picks:
     """Find particles of a given size with the Laplacian-of-Gaussian filter of RELION, which is run as it is installed.
 

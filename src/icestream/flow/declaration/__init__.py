@@ -9,6 +9,8 @@ from icestream.flow.declaration.context import (
     Published,
     Verdict,
     keep,
+    limit_of,
+    limits,
     reject,
     wait,
 )
@@ -61,6 +63,8 @@ __all__ = [
     "find_step",
     "import_plugin",
     "keep",
+    "limit_of",
+    "limits",
     "plugin_of",
     "reap",
     "reject",

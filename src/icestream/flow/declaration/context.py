@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic.config import JsonDict
+from pydantic.fields import FieldInfo
 
 from icestream.documents import read_lists
 from icestream.flow.declaration.program import FoundProgram, Program
@@ -21,6 +23,30 @@ class Params(BaseModel):
     @classmethod
     def _read_lists(cls, given: Any) -> Any:
         return read_lists(cls, given) if isinstance(given, Mapping) else given
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A parameter that limits a measure, as `limits` says it."""
+
+    metric: str
+    side: Literal["most", "least", "range"]
+    factor: float = 1.0
+
+
+def limits(metric: str, side: Literal["most", "least", "range"], *, factor: float = 1.0) -> JsonDict:
+    """Say, as ``json_schema_extra`` of a parameter of a filter, which measure of a record it limits.
+
+    The page of series draws it there as a line that can be moved. ``metric`` is what the measure is called in monitoring; its
+    values are ``factor`` times those of the parameter.
+    """
+    return {"limits": {"metric": metric, "side": side, "factor": factor}}
+
+
+def limit_of(info: FieldInfo) -> Limit | None:
+    """Return which measure a parameter limits; None where it says nothing of that."""
+    said = info.json_schema_extra.get("limits") if isinstance(info.json_schema_extra, dict) else None
+    return Limit(**said) if isinstance(said, dict) else None  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from string import Formatter
 from typing import Any, TypeVar
 
 from icestream.errors import DeclarationError
@@ -10,7 +11,7 @@ from icestream.flow.declaration.context import Verdict
 from icestream.flow.declaration.program import Program
 from icestream.flow.declaration.source import Foreseen
 from icestream.flow.declaration.step_type import Accumulator, GpuUse, Kind, Port, StepType, read_signature
-from icestream.records import Acquisition, Record, Snapshot
+from icestream.records import Acquisition, Method, Record, Snapshot
 from icestream.records.references import check_shown
 from icestream.records.shown import Comparison
 
@@ -40,6 +41,8 @@ def _attach(target: TargetT, declared: StepType) -> TargetT:
         raise DeclarationError(f"step {declared.name!r}: declares reads but has no argument of type Acquisition")
     if declared.names_inputs and declared.kind is not Kind.MAP:
         raise DeclarationError(f"step {declared.name!r}: only a map can be told the names of its inputs, it is a {declared.kind}")
+    if declared.method is not None:
+        _check_method(declared, declared.method)
     if declared.compares is not None:
         _check_comparison(declared, declared.compares)
     for record in (declared.output, declared.assigns) if declared.kind in _MAKERS else ():
@@ -61,6 +64,19 @@ def _check_comparison(declared: StepType, comparison: Comparison) -> None:
         check_shown(comparison.number, records[port])
 
 
+def _check_method(declared: StepType, method: Method) -> None:
+    """Refuse sentences with parameters that the step does not have."""
+    for one in method.sentences:
+        named = [path for _, path, _, _ in Formatter().parse(one.template) if path is not None]
+        named += [] if one.when is None else [one.when.field]
+        unknown = [path for path in named if path not in declared.params.model_fields]
+        if unknown:
+            raise DeclarationError(
+                f"step {declared.name!r}: its method names {', '.join(unknown)}, which is no parameter of it; "
+                f"it has {', '.join(declared.params.model_fields) or 'none'}"
+            )
+
+
 def _expect_output(name: str, hint: Any, *, parent: type) -> Any:
     if not (isinstance(hint, type) and issubclass(hint, parent)):
         raise DeclarationError(f"step {name!r}: returns {hint!r}; it must return a {parent.__name__}")
@@ -77,6 +93,7 @@ class _Declare:
         version: int,
         output: type[Record],
         foresee: "Callable[[Any, Path], Iterable[Foreseen]] | None" = None,
+        method: Method | None = None,
     ) -> Callable[[F], F]:
         """Declare a generator that finds items: it yields `Arrival`, `Pulse` and `Troubles`.
 
@@ -85,7 +102,8 @@ class _Declare:
 
         def decorate(function: F) -> F:
             roles, _, params = read_signature(name, function)
-            declared = StepType(name, version, Kind.SOURCE, function, params, (), output, arguments=roles, foresee=foresee)
+            more: dict[str, Any] = {"arguments": roles, "foresee": foresee, "method": method}
+            declared = StepType(name, version, Kind.SOURCE, function, params, (), output, **more)
             return _attach(function, declared)
 
         return decorate
@@ -103,12 +121,13 @@ class _Declare:
         max_hours: float | None = None,
         programs: tuple[Program, ...] = (),
         compares: Comparison | None = None,
+        method: Method | None = None,
     ) -> Callable[[F], F]:
         """Declare a function from the items of one exposure to one item.
 
         ``gpu_gb`` asks for memory on one GPU where there is one; ``gpu="required"`` refuses machines that have none. ``programs``
         are those of other people that it runs: they are looked for before a session starts. ``compares`` says what is shown of
-        two streams that the step joins.
+        two streams that the step joins, ``method`` what a report says of it, and what is to be cited.
         """
 
         def decorate(function: F) -> F:
@@ -131,6 +150,7 @@ class _Declare:
                 max_hours=max_hours,
                 programs=programs,
                 compares=compares,
+                method=method,
             )
             return _attach(function, declared)
 
@@ -145,6 +165,7 @@ class _Declare:
         check: Callable[[Any, Mapping[str, type[Record]]], None] | None = None,
         min_inputs: int = 1,
         compares: Comparison | None = None,
+        method: Method | None = None,
     ) -> Callable[[F], F]:
         """Declare a function that keeps or rejects an exposure; every input is passed on under its port's name.
 
@@ -170,6 +191,7 @@ class _Declare:
                 check=check,
                 min_inputs=min_inputs,
                 compares=compares,
+                method=method,
             )
             return _attach(function, declared)
 
@@ -211,12 +233,15 @@ class _Declare:
         gpu: GpuUse = "optional",
         max_hours: float | None = None,
         programs: tuple[Program, ...] = (),
+        method: Method | None = None,
     ) -> Callable[[C], C]:
         """Declare an `Accumulator`: ports are the ``Sequence`` arguments of its ``add``."""
 
         def decorate(accumulator: C) -> C:
             roles, ports, params = read_signature(name, vars(accumulator)["add"])
-            output = _expect_output(name, typing.get_type_hints(accumulator.emit).get("return"), parent=Snapshot)
+            emitted = typing.get_type_hints(accumulator.emit).get("return")
+            known = [one for one in typing.get_args(emitted) if one is not Verdict]
+            output = _expect_output(name, known[0] if len(known) == 1 else emitted, parent=Snapshot)
             declared = StepType(
                 name,
                 version,
@@ -234,6 +259,7 @@ class _Declare:
                 gpu=gpu,
                 max_hours=max_hours,
                 programs=programs,
+                method=method,
             )
             return _attach(accumulator, declared)
 

@@ -11,7 +11,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from icestream.errors import DeclarationError, ItemError, SourceGone, WorkflowError
+from icestream.errors import DeclarationError, ItemError, NotYet, SourceGone, WorkflowError
 from icestream.flow.declaration.exhaustion import is_out_of_memory, peak_memory_gb
 from icestream.flow.declaration.outcomes import FailureKind
 
@@ -29,18 +29,21 @@ class CallFailure:
     traceback: str
 
 
+_KINDS = {SourceGone: FailureKind.GONE, NotYet: FailureKind.NOT_YET}
+"""Errors of an item that are not final; they have no types below them."""
+
+
 def call_step(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
     """Call a step's function; return what it returns, or a `CallFailure`.
 
-    An `ItemError` is the item's fault and final; a file that is not there may be back in a moment, with its folder; a failing
-    disk may heal; what ran out of memory is tried with fewer resources; anything else is an error in the step.
+    An `ItemError` is the item's fault and final; a file that is not there may be back in a moment, with its folder; what another
+    program has not made yet may come; a failing disk may heal; what ran out of memory is tried with fewer resources; anything
+    else is an error in the step.
     """
     try:
         return function(*arguments, **named)
-    except SourceGone as error:
-        return _failure(FailureKind.GONE, error, str(error))
     except ItemError as error:
-        return _failure(FailureKind.ITEM, error, str(error))
+        return _failure(_KINDS.get(type(error), FailureKind.ITEM), error, str(error))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a step may raise anything; the stream must go on
         text = f"{type(error).__name__}: {error}"
         if is_out_of_memory(error):

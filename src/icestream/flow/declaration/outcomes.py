@@ -25,6 +25,7 @@ class FailureKind(StrEnum):
     ERROR = "error"
     TRANSIENT = "transient"
     GONE = "gone"
+    NOT_YET = "not_yet"
     WORKER_DIED = "worker_died"
     ENVIRONMENT = "environment"
     OUT_OF_MEMORY = "out_of_memory"

@@ -26,7 +26,7 @@ from icestream.errors import DeclarationError
 from icestream.flow.declaration.context import Context, Exposure, InputNames, Params, Progress, Verdict
 from icestream.flow.declaration.program import Program
 from icestream.flow.declaration.source import Foreseen, SourceContext
-from icestream.records import Acquisition, Record, Snapshot
+from icestream.records import Acquisition, Method, Record, Snapshot
 from icestream.records.shown import Comparison
 
 StateT = TypeVar("StateT", bound=Record)
@@ -99,6 +99,8 @@ class StepType:
     min_inputs: int = 1
     compares: Comparison | None = None
     """What is shown of two streams that the step joins."""
+    method: Method | None = None
+    """What the step does in the words of a methods section, and what is to be cited for it."""
 
     @property
     def is_source(self) -> bool:
@@ -197,8 +199,8 @@ class Accumulator(Generic[StateT, SnapshotT]):
     """``add(self, state, exposures: Sequence[Exposure], <ports>, params, ctx)``: the state with the exposures added, and the
     assignments of the exposures it touched."""
 
-    def emit(self, state: StateT, params: Any, ctx: Context) -> SnapshotT:
-        """Return the snapshot to publish for ``state``."""
+    def emit(self, state: StateT, params: Any, ctx: Context) -> SnapshotT | Verdict:
+        """Return the snapshot to publish for ``state``; or `wait` with the reason why there is nothing to publish yet."""
         raise NotImplementedError
 
 

@@ -151,10 +151,11 @@ def _absorb(step: StepType, call: AbsorbCall, ctx: WorkerContext) -> _Made:
         elif role == "context":
             arguments[argument] = ctx
     update: Update[Any] = accumulator.add(**arguments)
-    snapshot = store_record(accumulator.emit(update.state, params, ctx))
+    emitted = accumulator.emit(update.state, params, ctx)
+    snapshot, reason = (None, emitted.reason) if isinstance(emitted, Verdict) else (store_record(emitted), None)
     assignments = {unit: store_record(record) for unit, record in update.assignments.items()}
     state_json, state_version = update.state.model_dump_json(), type(update.state).schema_version
-    return lambda cost: EntryAbsorbed(call.attempt, state_json, state_version, snapshot, assignments, cost)
+    return lambda cost: EntryAbsorbed(call.attempt, state_json, state_version, snapshot, assignments, cost, reason)
 
 
 def _state_type(step: StepType) -> type[Record]:

@@ -153,14 +153,18 @@ class ItemJudged:
 
 @dataclass(frozen=True)
 class EntryAbsorbed:
-    """An accumulator took an entry: its state after that as JSON, the snapshot it publishes, and assignments by exposure."""
+    """An accumulator took an entry: its state after that as JSON, the snapshot it publishes, and assignments by exposure.
+
+    Without a snapshot there is nothing to publish yet, for ``reason``.
+    """
 
     attempt: str
     state: str
     state_version: int
-    record: StoredRecord
+    record: StoredRecord | None
     assignments: Mapping[str, StoredRecord] = field(default_factory=dict)
     cost: CallCost = CallCost()
+    reason: str | None = None
 
 
 @dataclass(frozen=True)

@@ -128,16 +128,17 @@ class ResultHandler:
         entry, workflow = task.entry, self.engine.workflow
         if entry is None or not task.waiters:  # nobody waits: the step was edited meanwhile
             return
-        made = [StoredResult(task.key, f"{task.step}:{entry.position}", message.record)]
-        made += [StoredResult(assignment_key(task.key, unit), unit, record) for unit, record in message.assignments.items()]
+        published = None if message.record is None else task.key
+        snapshot = [StoredResult(task.key, f"{task.step}:{entry.position}", message.record)] if message.record else []
+        made = snapshot + [StoredResult(assignment_key(task.key, unit), unit, one) for unit, one in message.assignments.items()]
         for number, stored in enumerate(made):  # what the entry took is counted once
             cost = message.cost if number == 0 else replace(message.cost, wall_s=0.0, cpu_s=0.0)
             store_result(writing, workflow.tasks, task, stored, cost)
-        assignments = {stored.unit: stored.key for stored in made[1:]}
+        assignments = {stored.unit: stored.key for stored in made[len(snapshot) :]}
         writing.store_state(
             task.step, entry.position, state_key=task.key, state=message.state, state_version=message.state_version
         )
-        self.engine.handle(writing, events.Absorbed(task.step, entry.position, task.key, assignments))
+        self.engine.handle(writing, events.Absorbed(task.step, entry.position, published, assignments, message.reason))
         writing.flush()
         revision = workflow.revisions[task.step]
         folder = f"steps/{task.step}/{revision.number}"

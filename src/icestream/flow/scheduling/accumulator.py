@@ -90,7 +90,7 @@ class Accumulating(Collecting):
         self.start_logged_work(core)
 
     def absorbed(self, core: Core, event: events.Absorbed) -> None:
-        """Settle the members of an entry that was computed, and publish the new version."""
+        """Settle the members of an entry that was computed, and publish the new version, if there is one."""
         entry = self.entry
         if entry is None or entry.position != event.position:
             return
@@ -104,9 +104,19 @@ class Accumulating(Collecting):
             unit = core.units[unit_id]
             self.settle_member(core, unit_id, {**own, **note_taken(keys)})
             self.note_stale(core, unit)  # it may have been decided again meanwhile
-        self.publish(core, event.key, entry.position)
+        if event.key is None:
+            self.wait_reason = event.reason or ""
+        else:
+            self.publish(core, event.key, entry.position)
         if self.waiting:
             self.ask(core)
+
+    def close(self, core: Core, reason: str) -> None:
+        """End the stream; warn if it took something and never published anything."""
+        if self.marked != "closed" and self.passed and self.version_key is None:
+            text = f"{self.name} closed without publishing anything" + (f": {self.wait_reason}" if self.wait_reason else "")
+            core.emit(Notify("warning", text, self.name, cause=NoticeCause.NOTHING_FOUND))
+        super().close(core, reason)
 
     def give_up(self, core: Core, unit_id: str, message: str) -> None:
         """Halve an entry that cannot be computed until the culprit stands alone and is marked failed."""

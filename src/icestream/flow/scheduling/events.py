@@ -61,12 +61,13 @@ class Failed:
 
 @dataclass(frozen=True)
 class Absorbed:
-    """An accumulator computed an entry of its log."""
+    """An accumulator computed an entry of its log; without a key it has nothing to publish yet, for ``reason``."""
 
     step: str
     position: int
-    key: str
+    key: str | None
     assignments: Keys
+    reason: str | None = None
 
 
 @dataclass(frozen=True)

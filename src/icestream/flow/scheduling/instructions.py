@@ -167,6 +167,8 @@ class NoticeCause(StrEnum):
     """A source failed and is restarted."""
     STEP_FAILING = "step_failing"
     """A step fails for many items in a row, or could not finish."""
+    NOTHING_FOUND = "nothing_found"
+    """A step took all there was, and found nothing that it could publish."""
     SURROUNDINGS = "surroundings"
     """The session paused or resumed by itself."""
     PAUSE = "pause"

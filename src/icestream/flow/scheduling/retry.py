@@ -9,6 +9,7 @@ _DELAYS_S: dict[FailureKind, tuple[float, ...]] = {
     FailureKind.ERROR: (1.0,),
     FailureKind.TRANSIENT: (1.0, 4.0, 16.0),
     FailureKind.GONE: (1.0,),  # a file is not there: tried once more, as its folder may have been away for a moment
+    FailureKind.NOT_YET: (1.0, 4.0, 10.0, 15.0, 30.0) + 9 * (60.0,),  # another program is still at it
     FailureKind.WORKER_DIED: (0.0, 0.5),  # the third death sets the item aside
     FailureKind.ENVIRONMENT: (2.0, 5.0, 10.0, 20.0) + 20 * (60.0,),  # a full disk is not the item's fault
     FailureKind.OUT_OF_MEMORY: (1.0,),  # tried once more, with fewer resources

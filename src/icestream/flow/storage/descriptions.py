@@ -8,7 +8,7 @@ from icestream.flow.declaration import Kind
 from icestream.flow.storage import schema
 from icestream.flow.workflow import Node
 from icestream.records import named_records
-from icestream.records.description import describe_record, write_comparison, write_description
+from icestream.records.description import describe_record, write_comparison, write_description, write_method
 
 _MAKERS = (Kind.SOURCE, Kind.MAP, Kind.ACCUMULATE)
 
@@ -35,4 +35,6 @@ def _declared(nodes: Iterable[Node]) -> dict[tuple[str, str, int], str]:
                 found["record", record.stored_name, record.schema_version] = write_description(describe_record(record))
         if node.type.compares is not None:
             found["step", node.use, node.type.version] = write_comparison(node.type.compares)
+        if node.type.method is not None:
+            found["method", node.use, node.type.version] = write_method(node.type.method)
     return found

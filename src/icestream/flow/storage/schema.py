@@ -122,7 +122,7 @@ result = Table(  # what a key stands for; shared by branches, revisions and iden
 description = Table(  # what people see of records, as the software that made them declares it
     "description",
     metadata,
-    Column("subject", String, nullable=False),  # record | step (what it compares)
+    Column("subject", String, nullable=False),  # record | step (what it compares) | method (of a step)
     Column("name", String, nullable=False),  # the stored name of the record, or what the workflow calls the step type
     Column("version", Integer, nullable=False),  # of the record's schema, or of the step type
     Column("content", Text, nullable=False),

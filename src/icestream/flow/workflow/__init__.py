@@ -35,6 +35,7 @@ from icestream.flow.workflow.programs import (
     find_program,
     look_for_programs,
     program_identity,
+    read_program_settings,
     require_programs,
     tell_other_versions,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "parse_condition",
     "program_identity",
     "read_contents",
+    "read_program_settings",
     "refuse_impossible",
     "request_of",
     "require_programs",

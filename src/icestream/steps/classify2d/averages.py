@@ -13,13 +13,14 @@ from icestream.io.blocks import dtype_of, to_block
 from icestream.io.image import write_mrc
 from icestream.io.preview import write_mosaic
 from icestream.records import POSE, ClassAssignments, ClassAverages, ClassInfo, FileRef
+from icestream.records.shown import parts_in_a_row
 from icestream.steps.classify2d.params import Classify2DParams, plan_for
 from icestream.steps.classify2d.segments import Segment, read_table
 from icestream.steps.classify2d.state import Classify2DState, count_members, load_model
 
 _EMPTY_PX = 32
 INDEX = np.dtype([("micrograph", "S32"), ("table", "<i4"), ("start", "<i8"), ("count", "<i8")])
-"""Where the particles of a micrograph are: rows ``start`` to ``start + count`` of a table."""
+"""Where the particles of an exposure and its picks are: rows ``start`` to ``start + count`` of a table."""
 
 
 def publish_averages(state: Classify2DState, params: Classify2DParams, ctx: Context, *, version: int) -> ClassAverages:
@@ -96,7 +97,7 @@ def write_wall(images: NDArray[np.float32], *, pixel_size_ang: float, ctx: Conte
     with ctx.publish("_classes.mrcs") as stack:
         write_mrc(stack.path, images, pixel_size_ang=pixel_size_ang)
     with ctx.publish("_classes.png") as picture:
-        write_mosaic(picture.path, images, columns=int(np.ceil(np.sqrt(2 * len(images)))))
+        write_mosaic(picture.path, images, columns=parts_in_a_row(len(images)))
     return stack.ref, picture.ref
 
 
@@ -129,7 +130,7 @@ def _members(tables: Sequence[NDArray[np.void]], *, n_classes: int) -> dict[str,
 
 
 def _write_index(tables: Sequence[NDArray[np.void]], ctx: Context) -> FileRef:
-    """Publish where the particles of each micrograph are; they stand together in one table."""
+    """Publish where the particles of each exposure are; they are together in one table."""
     parts = []
     for number, table in enumerate(tables):
         names, start, count = np.unique(table["micrograph"], return_index=True, return_counts=True)
@@ -152,14 +153,16 @@ def all_assignments(averages: ClassAverages, ctx: Context, *, places: bool = Fal
     return whole
 
 
-def assignment_record(table: NDArray[np.void], ids: Sequence[int] | None, *, version: int) -> ClassAssignments:
+def assignment_record(
+    table: NDArray[np.void], ids: Sequence[int] | None, *, version: int, picks_key: str | None = None
+) -> ClassAssignments:
     """Return the record of one exposure; ``ids`` turn places into class ids."""
     rows = np.empty(len(table), dtype=dtype_of(ClassAssignments.block_columns))
     for name in ("pid", *(column.name for column in POSE)):
         rows[name] = table[name]
     if ids is not None and len(table):
         rows["class_id"] = np.array(ids, dtype=np.int32)[table["class_id"]]
-    return ClassAssignments(count=len(rows), version=version, block=to_block(rows))
+    return ClassAssignments(count=len(rows), version=version, picks_key=picks_key, block=to_block(rows))
 
 
 def member_tables(segment: Segment, ctx: Context) -> dict[str, NDArray[np.void]]:

@@ -8,10 +8,10 @@ from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
 from icestream.io.image import read_stack
 from icestream.io.preview import write_mosaic
-from icestream.records import ClassAverages, ClassConsensus, Particles, StableSet
+from icestream.records import YANG_2012, ClassAverages, ClassConsensus, Method, Particles, StableSet, Text
 from icestream.steps.classify2d.averages import all_assignments
 from icestream.steps.classify2d.segments import shrink_2d
-from icestream.steps.particles.assigned import micrograph_key
+from icestream.steps.particles.assigned import particles_key
 
 AGREEMENT = np.dtype([("micrograph", "S32"), ("pid", "<i8"), ("set", "<i4"), ("agreement", "<f4")])
 """One particle: its stable set, or -1, and how far the classifications agree about it."""
@@ -26,12 +26,16 @@ class ClassConsensusParams(Params):
     min_particles: int = Field(20, ge=1, description="A set is stable if it has at least this many particles")
 
 
-@step.map("class_consensus", version=1)
+@step.map(
+    "class_consensus",
+    version=1,
+    method=Method((Text("Particles that several 2D classifications keep together were found."),), (YANG_2012,)),
+)
 def agree_on_2d_classes(classes: list[ClassAverages], params: ClassConsensusParams, ctx: Context) -> ClassConsensus:
     """Find the particles that two or more 2D classifications keep together, and how far they agree about each particle.
 
     A particle's agreement is the share that those which stay with it everywhere have of its classes, in the mean. Classifications
-    are of the same particles, by micrograph and particle number; boxes and pixel sizes may differ.
+    are of the same particles, by the exposure, the picks and the particle number; boxes and pixel sizes may differ.
 
     Raises
     ------
@@ -100,7 +104,7 @@ def _draw_sets(classes: list[ClassAverages], sets: NDArray[np.int64], ctx: Conte
 def find_agreement(consensus: ClassConsensus, particles: Particles, pids: NDArray[np.int32], ctx: Context) -> NDArray[np.float32]:
     """Return how far classifications agree about particles ``(n,)``; 0 for those that they do not all have."""
     table = np.load(ctx.path(consensus.table), mmap_mode="r", allow_pickle=False)
-    key = micrograph_key(particles)
+    key = particles_key(particles)
     low, high = np.searchsorted(table["micrograph"], key, "left"), np.searchsorted(table["micrograph"], key, "right")
     known = dict(zip(table["pid"][low:high].tolist(), table["agreement"][low:high].tolist(), strict=True))
     return np.array([known.get(int(pid), 0.0) for pid in pids], dtype=np.float32)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.algorithms.classes.blending import add_sums, blend_sums, reorder_classes
-from icestream.algorithms.classes.identity import correlate_images_2d, count_shared, rename_classes
+from icestream.algorithms.classes.identity import carry_counts, correlate_images_2d, count_shared, rename_classes
 from icestream.algorithms.classify2d.em import Model, anneal, seed_averages
 from icestream.algorithms.classify2d.model import Averages, Sums
 from icestream.algorithms.frc import resolution_at_threshold_ang
@@ -214,6 +214,7 @@ def _keep_identity(
     ]
     born = [b if i == j else version for b, i, j in zip(state.born, state.ids, renamed.ids, strict=True)]
     changes = {"ids": list(renamed.ids), "born": born, "next_id": renamed.next_id, "events": [*state.events, *events]}
+    changes["settled"] = carry_counts(state.settled, tuple(state.ids), renamed, shared, correlation)
     return state.model_copy(update=changes), reorder_classes(found, renamed.order), tables
 
 

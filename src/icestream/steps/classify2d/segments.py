@@ -22,7 +22,7 @@ from icestream.errors import ItemError
 from icestream.flow import Context
 from icestream.io.particles import particles_table
 from icestream.records import CTF_COLUMNS, POSE, Acquisition, FileRef, Particles, Record
-from icestream.steps.particles.assigned import micrograph_key
+from icestream.steps.particles.assigned import particles_key
 from icestream.steps.particles.reading import read_particles
 
 OPTICS = tuple(column.name for column in CTF_COLUMNS)
@@ -45,7 +45,11 @@ TABLE = np.dtype(
         ("version", "<i4"),
     ]
 )
-"""One particle: where it is from, its optics, its newest assignment; ``class_id`` is the place of the class here, -1 before."""
+"""One particle: where it is from, its optics, its newest assignment.
+
+``micrograph`` and ``pid`` name it: the exposure and its picks, as `particles_key` writes them (of old particles the micrograph).
+``class_id`` is the place of the class here, -1 before.
+"""
 
 AT_ONCE = 1000
 """Particles in memory at a time."""
@@ -86,7 +90,7 @@ def prepare(
     if len(rows) != particles.count:
         raise ItemError(f"{name}: has a table of {len(rows)} particles, its record says {particles.count}")
     table = np.zeros(len(rows), dtype=TABLE)
-    table["micrograph"], table["exposure"] = micrograph_key(particles), exposure_id.encode()
+    table["micrograph"], table["exposure"] = particles_key(particles), exposure_id.encode()
     table["pid"], table["slice"] = rows["pid"], rows["slice"]
     table["half"] = (np.arange(len(rows)) + ordinal) % 2
     table["sign"] = 1 if particles.inverted else -1

@@ -9,7 +9,6 @@ from icestream.algorithms.classes.outliers import find_outliers
 from icestream.algorithms.classes.ranking import GENEROUS, STRICT
 from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
-from icestream.io.blocks import from_block
 from icestream.io.image import read_stack
 from icestream.io.particles import particles_table, remove_particles
 from icestream.io.preview import write_mosaic
@@ -23,7 +22,7 @@ from icestream.records import (
     SelectedClass,
 )
 from icestream.steps.classify2d.consensus import find_agreement
-from icestream.steps.particles.assigned import find_assignments
+from icestream.steps.particles.assigned import newest_rows
 from icestream.units import Angstrom
 
 
@@ -144,16 +143,19 @@ def take_good_classes(
     Raises
     ------
     ItemError
-        A particle has no assignment.
+        A particle has no assignment, or the assignments are of other picks.
     """
     if not particles.count:
         return remove_particles(particles, {})
     pids = particles_table(particles)["pid"]
-    stored = find_assignments(classes, particles, ctx)
-    rows = _rows_of(pids, from_block(assignments.block) if stored is None else stored, ctx)
+    rows = newest_rows(particles, assignments, classes, ctx)
+    missing = len(pids) if rows is None else int((rows["class_id"] < 0).sum())
+    if rows is None or missing:
+        raise ItemError(f"{ctx.exposure.name}: {missing} of {len(pids)} particles have no class; link the same particles")
     by_id = {one.id: one for one in selection.classes}
     removed: dict[str, NDArray[np.bool_]] = {}
-    for class_id in sorted(set(rows["class_id"].tolist())):
+    filled = {info.id for info in classes.classes if info.count}
+    for class_id in sorted({*rows["class_id"].tolist(), *filled}):  # each is told, also where it has no particles here
         one = by_id.get(class_id)
         if one is None:
             removed[f"class {class_id} is not in the selection"] = rows["class_id"] == class_id
@@ -171,18 +173,6 @@ def take_good_classes(
     if consensus is not None:
         removed["classifications disagree"] = find_agreement(consensus, particles, pids, ctx) < params.min_agreement
     return remove_particles(particles, removed)
-
-
-def _rows_of(pids: NDArray[np.int32], table: NDArray[np.void], ctx: Context) -> NDArray[np.void]:
-    """Return the rows of a table of assignments in the order of ``pids``."""
-    order = np.argsort(table["pid"], kind="stable")
-    at = np.searchsorted(table["pid"][order], pids)
-    found = at < len(table)
-    found[found] = table["pid"][order][at[found]] == pids[found]
-    if not found.all():
-        missing = int((~found).sum())
-        raise ItemError(f"{ctx.exposure.name}: {missing} of {len(pids)} particles have no class; link the same particles")
-    return table[order][at]
 
 
 def _members(classes: ClassAverages, what: str) -> dict[int, tuple[float, float]]:

@@ -81,7 +81,8 @@ def assign_to_classes(
         averages = _match_contrast(averages, polar, setting)
     table = prepared.table
     note_assignment(table, look(polar, averages, setting=setting)[1], scale=scale.stack_px, version=version)
-    return assignment_record(table, [classes.classes[k].id for k in places], version=version)
+    ids = [classes.classes[k].id for k in places]
+    return assignment_record(table, ids, version=version, picks_key=particles.picks_key)
 
 
 def _places(classes: ClassAverages, params: StaticParams, selection: ClassSelection | None) -> list[int]:

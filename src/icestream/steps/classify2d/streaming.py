@@ -7,7 +7,18 @@ import numpy as np
 from icestream.errors import ItemError
 from icestream.flow import Accumulator, Context, Exposure, Progress, Update, Verdict, keep, step, wait
 from icestream.io.image import read_stack
-from icestream.records import Acquisition, ClassAssignments, ClassAverages, Particles, Record
+from icestream.records import (
+    KIMANIUS_2021,
+    SCHERES_2012,
+    YANG_2012,
+    Acquisition,
+    ClassAssignments,
+    ClassAverages,
+    Method,
+    Particles,
+    Record,
+    Text,
+)
 from icestream.steps.classify2d.averages import assignment_record, member_tables, publish_averages
 from icestream.steps.classify2d.engine import Call, classify
 from icestream.steps.classify2d.params import Classify2DParams, plan_for
@@ -20,7 +31,21 @@ _LARGEST_SEGMENT = 10_000
 READS = ("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast")
 
 
-@step.accumulate("classify2d", version=2, assigns=ClassAssignments, reads=READS, memory_gb=2)
+@step.accumulate(
+    "classify2d",
+    version=2,
+    assigns=ClassAssignments,
+    reads=READS,
+    memory_gb=2,
+    method=Method(
+        (Text("Particles were sorted into {n_classes} 2D classes as they arrived, to {limit_ang} Å, by likelihood."),),
+        (
+            SCHERES_2012,
+            YANG_2012,
+            KIMANIUS_2021,
+        ),
+    ),
+)
 class Classify2D(Accumulator[Classify2DState, ClassAverages]):
     """Sort particles into 2D classes as they arrive, and anneal again whenever their number has doubled.
 
@@ -66,12 +91,16 @@ class Classify2D(Accumulator[Classify2DState, ClassAverages]):
             state, [(one.id, one.name) for one in exposures], particles, acquisition=acquisition, params=params, ctx=ctx
         )
         found: dict[str, Record] = {}
+        picks_keys = {one.id: some.picks_key for one, some in zip(exposures, particles, strict=True)}
         if fresh or (state.model is not None and ctx.closing):
             call = begin_call(state, params, ctx, version=ctx.version, closing=ctx.closing)
             state = classify(held_particles(state, call), fresh, call)
             for segment in state.segments[-len(fresh) :] if fresh else ():
                 rows = member_tables(segment, ctx)
-                found |= {name: assignment_record(table, state.ids, version=ctx.version) for name, table in rows.items()}
+                found |= {
+                    name: assignment_record(table, state.ids, version=ctx.version, picks_key=picks_keys[name])
+                    for name, table in rows.items()
+                }
         nothing = assignment_record(np.empty(0, dtype=TABLE), None, version=ctx.version)
         return Update(state, {one.id: found.get(one.id, nothing) for one in exposures})
 
@@ -96,7 +125,7 @@ def classify_batch(particles: list[Particles], params: Classify2DParams, acquisi
     if not any(one.count for one in particles):
         raise ItemError(f"{ctx.exposure.name}: the set has no particles")
     start = Classify2DState(seed=ctx.seed, settled=[0] * params.n_classes)
-    names = [("", f"{ctx.exposure.name}, micrograph {number}") for number in range(1, len(particles) + 1)]
+    names = [(one.origin or "", f"{ctx.exposure.name}, micrograph {number}") for number, one in enumerate(particles, 1)]
     state, fresh = take_in(start, names, particles, acquisition=[acquisition] * len(particles), params=params, ctx=ctx)
     state = classify(state, fresh, begin_call(state, params, ctx, version=1, closing=True))
     averages = publish_averages(state, params, ctx, version=1)
@@ -158,7 +187,7 @@ def held_particles(state: Classify2DState, call: Call) -> Classify2DState:
     """Return the state with what version 1 held in a segment, assigned to the classes that it had; nothing else changes.
 
     Version 1 wrote down neither the micrograph of its particles nor their assignments: they are looked at again, and steps that
-    join particles by micrograph find only those that came later.
+    join particles find only those that came later.
     """
     if not state.held or state.model is None:
         return state

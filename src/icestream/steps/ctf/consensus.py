@@ -5,7 +5,7 @@ import math
 from icestream.algorithms.ctf.consensus import CtfShape, agreement_resolution_ang
 from icestream.algorithms.ctf.consensus import average_ctf as average_shapes
 from icestream.flow import Field, Verdict, before, keep, reject, step
-from icestream.records import TWO_CTFS, Acquisition, CtfAgreement, CtfFit, Micrograph
+from icestream.records import MARABINI_2015, TWO_CTFS, Acquisition, CtfAgreement, CtfFit, Method, Micrograph, Text
 from icestream.steps.ctf.filter import CtfFilterParams, filter_by_ctf
 from icestream.units import Angstrom
 
@@ -28,7 +28,19 @@ class CtfConsensusParams(CtfFilterParams):
     )
 
 
-@step.filter("ctf_consensus", version=2, reads=("voltage_kv",), compares=TWO_CTFS)
+@step.filter(
+    "ctf_consensus",
+    version=2,
+    reads=("voltage_kv",),
+    compares=TWO_CTFS,
+    method=Method(
+        (
+            Text("Micrographs were kept where both estimates of the CTF agreed to {min_agreement_ang} Å."),
+            Text("Micrographs with a CTF resolution worse than {max_resolution_ang} Å were set aside."),
+        ),
+        (MARABINI_2015,),
+    ),
+)
 def check_ctf_consensus(
     micrograph: Micrograph, ctf: CtfFit, second: CtfFit | None, params: CtfConsensusParams, acquisition: Acquisition
 ) -> Verdict:

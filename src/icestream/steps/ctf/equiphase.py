@@ -4,7 +4,7 @@ from icestream.algorithms.ctf.equiphase_fit import fit_ctf_equiphase
 from icestream.algorithms.spectra.multitaper import multitaper_spectra, multitaper_tile_px
 from icestream.errors import ItemError
 from icestream.flow import Context, Field, step
-from icestream.records import Acquisition, CtfFit, Micrograph
+from icestream.records import ZHANG_2016, Acquisition, CtfFit, Method, Micrograph, Text
 from icestream.steps.ctf.estimate import CtfParams
 from icestream.steps.ctf.io import publish_picture, read_for_ctf, record_of
 from icestream.units import Angstrom
@@ -24,7 +24,14 @@ class CtfEquiphaseParams(CtfParams):
     )
 
 
-@step.map("ctf_equiphase", version=4, reads=("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast"))
+@step.map(
+    "ctf_equiphase",
+    version=4,
+    reads=("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast"),
+    method=Method(
+        (Text("The CTF was estimated a second time along lines of equal phase, from tiles of {tile_ang} Å."),), (ZHANG_2016,)
+    ),
+)
 def estimate_ctf_equiphase(micrograph: Micrograph, params: CtfEquiphaseParams, acquisition: Acquisition, ctx: Context) -> CtfFit:
     """Fit the CTF of one micrograph along its lines of equal phase, to compare with `ctf`.
 

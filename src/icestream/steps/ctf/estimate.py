@@ -11,7 +11,7 @@ from icestream.algorithms.spectra.periodogram import periodogram, periodogram_ti
 from icestream.algorithms.spectra.spectrum import power_spectra, spectrum_tile_px
 from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
-from icestream.records import Acquisition, CtfFit, Micrograph, PowerSpectra
+from icestream.records import ROHOU_2015, ZHANG_2016, Acquisition, CtfFit, Method, Micrograph, PowerSpectra, Text
 from icestream.steps.ctf.io import CtfImage, publish_picture, read_for_ctf, record_of
 from icestream.steps.motion.movie_spectra import read_power_spectra
 from icestream.units import Angstrom, Degree, Micrometer
@@ -67,7 +67,18 @@ _FINE_TILE_ANG = 2000.0
 """Tiles of the spectrum that decides: wide enough for the finest rings, and for a few tiles to make up a large micrograph."""
 
 
-@step.map("ctf", version=4, reads=("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast"))
+@step.map(
+    "ctf",
+    version=4,
+    reads=("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast"),
+    method=Method(
+        (Text("Defocus and astigmatism were fitted to power spectra of tiles of {tile_ang} Å."),),
+        (
+            ROHOU_2015,
+            ZHANG_2016,
+        ),
+    ),
+)
 def estimate_ctf(
     micrograph: Micrograph,
     params: CtfParams,

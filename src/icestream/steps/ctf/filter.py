@@ -1,6 +1,6 @@
 """Keeping micrographs whose CTF is as it should be."""
 
-from icestream.flow import Field, Params, Verdict, keep, reject, step
+from icestream.flow import Field, Params, Verdict, keep, limits, reject, step
 from icestream.records import CtfFit, Micrograph
 from icestream.units import Angstrom, Micrometer
 
@@ -9,11 +9,23 @@ class CtfFilterParams(Params):
     """What a CTF must be like for its micrograph to be kept; a criterion that is unset is not applied."""
 
     defocus_um: tuple[Micrometer, Micrometer] | None = Field(
-        (0.4, 4.0), description="Both defocus values must be in this range", json_schema_extra={"unit": "µm"}
+        (0.4, 4.0),
+        description="Both defocus values must be in this range",
+        json_schema_extra={"unit": "µm", **limits("ctf_defocus_micrometers", "range")},
     )
-    max_astigmatism_ang: Angstrom | None = Field(None, gt=0, description="Largest difference of the two defocus values")
+    max_astigmatism_ang: Angstrom | None = Field(
+        None,
+        gt=0,
+        description="Largest difference of the two defocus values",
+        json_schema_extra=limits("ctf_astigmatism_angstroms", "most"),
+    )
     max_relative_astigmatism: float | None = Field(0.1, gt=0, description="Largest difference relative to the mean defocus")
-    max_resolution_ang: Angstrom | None = Field(17.0, gt=0, description="Coarsest resolution up to which the fit may agree")
+    max_resolution_ang: Angstrom | None = Field(
+        17.0,
+        gt=0,
+        description="Coarsest resolution up to which the fit may agree",
+        json_schema_extra=limits("ctf_resolution_angstroms", "most"),
+    )
     min_score: float | None = Field(None, ge=-1, le=1, description="Smallest correlation of spectrum and fit")
     min_confidence: float | None = Field(
         None, ge=0, le=1, description="Smallest probability of the fit; one that is not stated is too small"

@@ -12,7 +12,7 @@ from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
 from icestream.io.image import read_image
 from icestream.io.preview import write_rgb
-from icestream.records import CTF_COLUMNS, Acquisition, CtfFit, CtfLocal, FileRef, Micrograph
+from icestream.records import CTF_COLUMNS, ELFERICH_2024, Acquisition, CtfFit, CtfLocal, FileRef, Method, Micrograph, Text
 from icestream.units import Angstrom, Degree
 
 _CTF_NAMES = tuple(column.name for column in CTF_COLUMNS)
@@ -38,7 +38,12 @@ class CtfLocalParams(Params):
         return self
 
 
-@step.map("ctf_local", version=1, reads=("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast"))
+@step.map(
+    "ctf_local",
+    version=1,
+    reads=("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast"),
+    method=Method((Text("Local defocus, tilt and thickness were measured in tiles of {tile_ang} Å."),), (ELFERICH_2024,)),
+)
 def examine_local_ctf(
     micrograph: Micrograph, ctf: CtfFit, params: CtfLocalParams, acquisition: Acquisition, ctx: Context
 ) -> CtfLocal:

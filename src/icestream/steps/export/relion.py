@@ -26,12 +26,14 @@ from icestream.steps.export.relion_layout import (
     EXTRACT,
     MOTION,
     NEXT_NUMBER,
+    PARTICLE_IDS,
     PICK_NUMBER,
     OpticsGroup,
     pick_job,
 )
 from icestream.steps.export.relion_motion import motion_tables, place_movie
 from icestream.steps.export.relion_pipeline import Job, choose_number, list_jobs, lists_jobs
+from icestream.steps.particles.assigned import particles_key
 from icestream.steps.particles.reading import read_particles
 
 _CTF_NAMES = tuple(column.name for column in CTF_COLUMNS)
@@ -48,6 +50,7 @@ _TABLES: dict[str, tuple[str, str]] = {
     CTF.kind: ("micrographs", "ctf_bytes"),
     EXTRACT.kind: ("particles", "particles_bytes"),
     pick_job(PICK_NUMBER).kind: ("coordinate_files", "picks_bytes"),
+    PARTICLE_IDS.kind: ("particle_ids", "ids_bytes"),
 }
 _NOTE = "Written by icestream export_relion while data were collected.\n"
 
@@ -55,12 +58,13 @@ _NOTE = "Written by icestream export_relion while data were collected.\n"
 class ExportState(Record):
     """How far the project has come: the length of each table, and the values that rows share."""
 
-    schema_version: ClassVar[int] = 3
+    schema_version: ClassVar[int] = 4
 
     micrographs_bytes: int = 0
     ctf_bytes: int = 0
     particles_bytes: int = 0
     picks_bytes: int = 0
+    ids_bytes: int = 0
     pick_number: int | None = None
     n_micrographs: int = 0
     n_particles: int = 0
@@ -71,8 +75,8 @@ class ExportState(Record):
 
     @classmethod
     def upcast(cls, stored: dict[str, object], version: int) -> dict[str, object]:
-        """Read the state of a project that had no picks (version 2), and one group of values (version 1)."""
-        if version == 2:
+        """Read a project without ids of its particles (version 3), without picks (2), with one group of values (1)."""
+        if version in (2, 3):
             return stored
         if version != 1:
             return super().upcast(stored, version)
@@ -157,7 +161,8 @@ class ExportRelion(Accumulator[ExportState, RelionProject]):
                     ctx,
                     pixel_size_ang=acquisition[index].need("pixel_size_ang") * extracted.bin,
                 )
-                state = _add_particles(state, project, (image, stack), table, fit, number)
+                names = (image, stack, particles_key(extracted).decode())
+                state = _add_particles(state, project, names, table, fit, number)
         _write_pipeline(state, project)
         return Update(state)
 
@@ -308,7 +313,7 @@ def _add_micrograph(state: ExportState, project: Path, image: str, micrograph: M
 
 
 def _add_particles(
-    state: ExportState, project: Path, names: tuple[str, str], table: NDArray[Any], ctf: CtfFit | None, number: int
+    state: ExportState, project: Path, names: tuple[str, str, str], table: NDArray[Any], ctf: CtfFit | None, number: int
 ) -> ExportState:
     if ctf is not None:
         for name in _CTF_NAMES:
@@ -317,8 +322,13 @@ def _add_particles(
     with_ctf = state.with_ctf if state.particles_bytes else has_ctf
     if with_ctf and not has_ctf:
         return state
-    rows = layout.particle_rows(table, *names, group=number, with_ctf=with_ctf)
+    image, stack, key = names
+    rows = layout.particle_rows(table, image, stack, group=number, with_ctf=with_ctf)
     state = _append(state, project, EXTRACT, rows)
+    ids = layout.id_rows(key, table["pid"].tolist())
+    if not state.ids_bytes:  # rows that an early version wrote have none
+        ids = layout.id_rows("unknown", [-1] * state.n_particles) + ids
+    state = _append(state, project, PARTICLE_IDS, ids)
     return state.model_copy(update={"with_ctf": with_ctf, "n_particles": state.n_particles + len(rows)})
 
 

@@ -22,6 +22,8 @@ MOTION = Job(
 )
 CTF = Job("CtfFind/job002", 2, "relion.ctffind", "micrographs_ctf.star", 1, "MicrographGroupMetadata.star.relion.ctf")
 EXTRACT = Job("Extract/job003", 5, "relion.extract", "particles.star", 3, "ParticleGroupMetadata.star.relion")
+PARTICLE_IDS = Job(".icestream", 0, "", "particle_ids.star", 0, "")
+"""Which particles the rows of the extraction job are, row by row; it is of no job, so RELION does not list it."""
 PICK_NUMBER = 4
 """The number of the picking job, unless a job of somebody else has it."""
 NEXT_NUMBER = PICK_NUMBER + 1
@@ -138,6 +140,11 @@ def particle_rows(table: NDArray[Any], image: str, stack: str, *, group: int, wi
             }
         rows.append(row)
     return rows
+
+
+def id_rows(key: str, pids: Sequence[int]) -> list[dict[str, str]]:
+    """Return the rows that say which particles of an exposure its rows in ``particles.star`` are."""
+    return [{"icestreamParticles": key, "icestreamPid": str(pid)} for pid in pids]
 
 
 def to_table(rows: list[dict[str, str]]) -> Table:

@@ -9,7 +9,7 @@ from icestream.flow import Context, step
 from icestream.io.image import read_image
 from icestream.io.picture import encode_picture
 from icestream.io.preview import write_rgb
-from icestream.records import JUNK_BITS, Acquisition, JunkClass, JunkMask, Micrograph
+from icestream.records import JUNK_BITS, Acquisition, JunkClass, JunkMask, Method, Micrograph, Text
 
 _TINTS: dict[JunkClass, tuple[float, float, float]] = {
     "carbon": (0.2, 0.5, 1.0),
@@ -21,7 +21,12 @@ _TINT_SHARE = 0.35
 _DIGITS = 4
 
 
-@step.map("mask_junk", version=1, reads=("pixel_size_ang", "dose_per_frame_e_per_ang2"))
+@step.map(
+    "mask_junk",
+    version=1,
+    reads=("pixel_size_ang", "dose_per_frame_e_per_ang2"),
+    method=Method((Text("Carbon, crystalline ice, dirt and aggregates were masked."),), ()),
+)
 def mask_junk(micrograph: Micrograph, acquisition: Acquisition, ctx: Context) -> JunkMask:
     """Find carbon, crystalline ice, dirt and aggregates on a micrograph.
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from icestream.algorithms.ctf.tilt import TiltStatistics, choose_window_px, correlate_windows
 from icestream.errors import ItemError
-from icestream.flow import Context, Field, Params, Verdict, keep, reject, step
+from icestream.flow import Context, Field, Params, Verdict, keep, limits, reject, step
 from icestream.io.image import read_image
 from icestream.io.preview import write_mosaic
 from icestream.records import Acquisition, FileRef, Micrograph, TiltMeasure
@@ -27,8 +27,19 @@ class MeasureTiltParams(Params):
 class TiltCheckParams(Params):
     """How alike the windows must be."""
 
-    min_mean: float = Field(0.5, ge=-1, le=1, description="The mean of the correlations must be above this")
-    max_std: float = Field(0.1, gt=0, description="The spread of the correlations must be below this")
+    min_mean: float = Field(
+        0.5,
+        ge=-1,
+        le=1,
+        description="The mean of the correlations must be above this",
+        json_schema_extra=limits("tilt_likeness_mean", "least"),
+    )
+    max_std: float = Field(
+        0.1,
+        gt=0,
+        description="The spread of the correlations must be below this",
+        json_schema_extra=limits("tilt_likeness_spread", "most"),
+    )
     keep_faint: bool = Field(True, description="Keep a micrograph whose rings are too faint to tell")
 
 

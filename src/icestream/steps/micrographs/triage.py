@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from icestream.algorithms.micrograph.features import MicrographFeatures, MicrographMaps, measure_features_2d
 from icestream.algorithms.micrograph.triage import GOOD, Judgement, judge_micrograph, replace_bounds
 from icestream.errors import ItemError
-from icestream.flow import Context, Field, Params, Verdict, keep, reject, step
+from icestream.flow import Context, Field, Params, Verdict, keep, limits, reject, step
 from icestream.io.image import read_image
 from icestream.io.preview import write_rgb
-from icestream.records import Acquisition, CtfFit, FileRef, Micrograph, MicrographKind, MicrographQuality
+from icestream.records import Acquisition, CtfFit, FileRef, Method, Micrograph, MicrographKind, MicrographQuality, Text
 
 _TINTS = {"film": (0.2, 0.5, 1.0), "dark": (1.0, 0.25, 0.2), "particles": (0.2, 0.8, 0.3), "bragg": (1.0, 0.85, 0.1)}
 _TINT_SHARE = 0.35
@@ -26,13 +26,30 @@ class TriageParams(Params):
     keep: tuple[MicrographKind, ...] = Field(
         GOOD, min_length=1, description=f"Kinds that are kept, of {', '.join(get_args(MicrographKind))}"
     )
-    max_dark_share: float = Field(0.1, gt=0, le=1, description="Largest share of the image under dark objects")
+    max_dark_share: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="Largest share of the image under dark objects",
+        json_schema_extra=limits("quality_dark_percent", "most", factor=100.0),
+    )
     max_film_share: float = Field(0.5, gt=0, le=1, description="Largest share of the image that is film")
     max_bragg_share: float = Field(0.15, gt=0, le=1, description="Largest share of the tiles with Bragg spots of ice")
-    min_score: float | None = Field(None, ge=0, le=1, description="Smallest probability that the micrograph is worth keeping")
+    min_score: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Smallest probability that the micrograph is worth keeping",
+        json_schema_extra=limits("quality_keep_probability", "least"),
+    )
 
 
-@step.map("measure_quality", version=3, reads=("pixel_size_ang", "dose_per_frame_e_per_ang2"))
+@step.map(
+    "measure_quality",
+    version=3,
+    reads=("pixel_size_ang", "dose_per_frame_e_per_ang2"),
+    method=Method((Text("The quality of each micrograph was judged from its texture, objects and Bragg spots."),), ()),
+)
 def measure_quality(micrograph: Micrograph, acquisition: Acquisition, ctx: Context) -> MicrographQuality:
     """Measure what a micrograph looks like, and name its kind: empty, bare or crystalline ice, film, dirt, or with particles.
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from icestream.algorithms.motion.consensus import MotionTrack, compare_motions, frame_times
 from icestream.errors import ItemError
-from icestream.flow import Field, Params, Verdict, keep, reject, step
+from icestream.flow import Field, Params, Verdict, keep, limits, reject, step
 from icestream.records import Acquisition, FrameUse, Micrograph, MotionAgreement
 from icestream.units import Angstrom, Pixel
 
@@ -13,7 +13,11 @@ class MotionConsensusParams(Params):
     """How far two motions must agree; a criterion that is unset is not applied."""
 
     min_correlation: float | None = Field(
-        0.75, ge=-1, le=1, description="Smallest correlation of the two tracks, where the specimen moved at all"
+        0.75,
+        ge=-1,
+        le=1,
+        description="Smallest correlation of the two tracks, where the specimen moved at all",
+        json_schema_extra=limits("motion_agreement_correlation", "least"),
     )
     min_range_px: Pixel = Field(
         3.0,
@@ -21,11 +25,17 @@ class MotionConsensusParams(Params):
         description="The correlation counts only where positions are at least this far apart; below that, distances decide",
     )
     max_rms_ang: Angstrom | None = Field(
-        2.0, gt=0, description="Largest rms distance of the two tracks, their common offset taken out; 2 Å blur like B = 80 Å²"
+        2.0,
+        gt=0,
+        description="Largest rms distance of the two tracks, their common offset taken out; 2 Å blur like B = 80 Å²",
+        json_schema_extra=limits("motion_agreement_angstroms", "most"),
     )
     max_distance_ang: Angstrom | None = Field(None, gt=0, description="Largest distance of the two tracks in any one frame")
     max_field_rms_ang: Angstrom | None = Field(
-        None, gt=0, description="Largest rms distance over the field of view, local motion and all"
+        None,
+        gt=0,
+        description="Largest rms distance over the field of view, local motion and all",
+        json_schema_extra=limits("motion_field_agreement_angstroms", "most"),
     )
     max_rms_px: Pixel | None = Field(None, gt=0, description="Largest rms distance of the two tracks in raw pixels")
     max_distance_px: Pixel | None = Field(None, gt=0, description="Largest distance in any one frame in raw pixels")

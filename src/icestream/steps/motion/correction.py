@@ -16,7 +16,19 @@ from icestream.flow import Context, Field, Params, before, step
 from icestream.io.image import write_mrc
 from icestream.io.movie import open_movie
 from icestream.io.preview import write_preview
-from icestream.records import Acquisition, FileRef, FrameUse, GainReference, Micrograph, Motion, Movie
+from icestream.records import (
+    GRANT_2015,
+    ZHENG_2017,
+    Acquisition,
+    FileRef,
+    FrameUse,
+    GainReference,
+    Method,
+    Micrograph,
+    Motion,
+    Movie,
+    Text,
+)
 from icestream.steps.gpu import granted_place
 from icestream.steps.motion.reading import HeldFrames, Reading, cropped_area, frame_range, look_at_frames, publish_hot_pixels
 from icestream.units import Pixel
@@ -105,6 +117,13 @@ class MotionParams(Params):
     version=6,
     reads=("pixel_size_ang", "voltage_kv", "dose_per_frame_e_per_ang2", "pre_exposure_e_per_ang2"),
     memory_gb=4.0,
+    method=Method(
+        (Text("Movies were aligned with a B-factor of {b_factor_px2} px², and summed, weighted by dose where it is known."),),
+        (
+            ZHENG_2017,
+            GRANT_2015,
+        ),
+    ),
 )
 def correct_motion(
     movie: Movie, gain: GainReference | None, params: MotionParams, acquisition: Acquisition, ctx: Context

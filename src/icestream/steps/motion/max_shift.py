@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from icestream.flow import Field, Params, Verdict, keep, reject, step
+from icestream.flow import Field, Params, Verdict, keep, limits, reject, step
 from icestream.records import Acquisition, Micrograph
 from icestream.units import Angstrom
 
@@ -17,7 +17,12 @@ class MaxShiftParams(Params):
         description="Limit that must be exceeded to set the movie aside: between frames, of the whole movie, both, or either",
     )
     max_frame_shift_ang: Angstrom = Field(10.0, gt=0, description="Largest shift from one frame to the next")
-    max_movie_shift_ang: Angstrom = Field(45.0, gt=0, description="Largest length of the whole path, the sum of all steps")
+    max_movie_shift_ang: Angstrom = Field(
+        45.0,
+        gt=0,
+        description="Largest length of the whole path, the sum of all steps",
+        json_schema_extra=limits("motion_total_angstroms", "most"),
+    )
 
 
 @step.filter("max_shift", version=1, reads=("pixel_size_ang",))

@@ -26,7 +26,7 @@ from icestream.io.gain import read_gain
 from icestream.io.image import write_mrc
 from icestream.io.movie import open_movie
 from icestream.io.preview import write_preview
-from icestream.records import FileRef, GainMonitor, GainReference, Movie, Record, Unevenness
+from icestream.records import FileRef, GainMonitor, GainReference, Method, Movie, Record, Text, Unevenness
 
 _EER_FRACTIONS = 40
 _STALE_SLOPE = 0.8
@@ -79,7 +79,12 @@ class EstimateGainState(Record):
     n_movies: int = 0
 
 
-@step.accumulate("estimate_gain", version=3, memory_gb=3)
+@step.accumulate(
+    "estimate_gain",
+    version=3,
+    memory_gb=3,
+    method=Method((Text("The gain of the camera was learnt from the counts of at most {max_movies} movies."),), ()),
+)
 class EstimateGain(Accumulator[EstimateGainState, GainReference]):
     """Learn the gain of the camera from the counts of the session's movies, and check whether a given gain is the right one.
 

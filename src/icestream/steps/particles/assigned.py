@@ -6,23 +6,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from icestream.errors import ItemError
 from icestream.flow import Context
 from icestream.io.blocks import from_block
 from icestream.io.particles import particles_table
-from icestream.records import ClassAssignments, ClassAverages, Particles
+from icestream.records import ClassAssignments, ClassAverages, Particles, same_picks
 
 
-def micrograph_key(particles: Particles) -> bytes:
-    """Return what the tables call the micrograph of some particles."""
-    return hashlib.blake2b(particles.micrograph.encode(), digest_size=16).hexdigest().encode()
+def particles_key(particles: Particles) -> bytes:
+    """Return what the tables call the particles of an exposure that one picking numbered: a ``pid`` is one of them for good.
+
+    Those that an early version of icestream cut go by their micrograph.
+    """
+    known = particles.micrograph if particles.picks_key is None else f"{particles.origin}/{particles.picks_key}"
+    return hashlib.blake2b(known.encode(), digest_size=16).hexdigest().encode()
 
 
 def find_assignments(averages: ClassAverages, particles: Particles, ctx: Context) -> NDArray[np.void] | None:
-    """Return what averages say of the particles of one micrograph, with class ids; None where they know nothing of them."""
+    """Return what averages say of the particles of one exposure, with class ids; None where they know nothing of them."""
     if averages.index is None:
         return None
     index = np.load(ctx.path(averages.index), mmap_mode="r", allow_pickle=False)
-    key = micrograph_key(particles)
+    key = particles_key(particles)
     at = int(np.searchsorted(index["micrograph"], key))
     if at >= len(index) or index["micrograph"][at] != key:
         return None
@@ -39,10 +44,19 @@ def newest_rows(
     """Return the newest assignment of each particle, in the order of their table; None where no classification is given.
 
     It is that of the averages where they know the particles, otherwise what these were given as they came.
+
+    Raises
+    ------
+    ItemError
+        The assignments are of particles that other picks numbered.
     """
     stored = None if averages is None else find_assignments(averages, particles, ctx)
-    if stored is None:
-        stored = None if assignments is None else from_block(assignments.block)
+    if stored is None and assignments is not None:
+        if not same_picks(particles.picks_key, assignments.picks_key):
+            raise ItemError(
+                f"{ctx.exposure.name}: the assignments are of the particles of other picks; link those of the same particles"
+            )
+        stored = from_block(assignments.block)
     return None if stored is None else rows_of(particles_table(particles)["pid"], stored)
 
 

@@ -13,7 +13,7 @@ from icestream.io.particles import particles_table
 from icestream.io.picks import make_picks
 from icestream.records import Acquisition, ClassAssignments, ClassAverages, CtfFit, CtfLocal, Micrograph, Particles, Picks
 from icestream.steps.particles.assigned import newest_rows
-from icestream.steps.particles.extract import READS, SHIFT_MARGIN_PX, Cut, ExtractParams, cut_from, make_particles
+from icestream.steps.particles.extract import READS, SHIFT_MARGIN_PX, Cut, ExtractParams, Source, cut_from, make_particles
 from icestream.steps.particles.places import places_on
 
 
@@ -68,7 +68,8 @@ def extract_coordinates(
     size = (micrograph.height_px, micrograph.width_px)
     removed["outside of the micrograph"] = ~np.all((places >= -0.5) & (places < np.array(size) - 0.5), axis=1)
     table["y_px"], table["x_px"] = places.T
-    return make_picks(table, diameter_ang=diameter_ang, removed=removed)
+    found = make_picks(table, diameter_ang=diameter_ang, removed=removed)
+    return found.model_copy(update={"picks_key": particles.picks_key})
 
 
 @step.map("extract_again", version=1, reads=READS, memory_gb=2.0)
@@ -94,7 +95,8 @@ def extract_again(
     """
     table = particles_table(particles).copy()
     table["y_px"], table["x_px"] = places_on(micrograph, particles, table).T
-    return cut_from(micrograph, table, (ctf, local), params, acquisition, ctx, diameter_ang=particles.diameter_ang)
+    source = Source(particles.picks_key, particles.diameter_ang)
+    return cut_from(micrograph, table, (ctf, local), params, acquisition, ctx, source=source)
 
 
 class CentreParams(Params):
@@ -143,7 +145,7 @@ def centre_particles(
         cutting.model_copy(update={"area": micrograph.raw_area, "margin_px": margin_px}),
         subpixel=params.subpixel,
         virtual=particles.stack is None if params.virtual is None else params.virtual,
-        diameter_ang=particles.diameter_ang,
+        source=Source(particles.picks_key, particles.diameter_ang),
     )
     moved_px = float(np.median(np.hypot(*(shifts * cutting.area.bin_yx).T))) if len(table) else None
     return make_particles(micrograph, table, how, ctx).model_copy(update={"moved_px": moved_px})

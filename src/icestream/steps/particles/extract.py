@@ -12,7 +12,7 @@ from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
 from icestream.io.blocks import dtype_of, from_block, to_block
 from icestream.io.image import read_image, write_mrc
-from icestream.records import Acquisition, CtfFit, CtfLocal, Cutting, FileRef, Micrograph, Particles, Picks
+from icestream.records import Acquisition, CtfFit, CtfLocal, Cutting, FileRef, Method, Micrograph, Particles, Picks, Text
 from icestream.steps.ctf.local import defocus_offset_ang
 from icestream.steps.particles.cutting import CTF_NAMES, MICROSCOPE_NAMES, cut_particles
 from icestream.units import Angstrom, WholePixels
@@ -77,7 +77,16 @@ class ExtractParams(Params):
         return self
 
 
-@step.map("extract", version=2, reads=READS, memory_gb=2.0)
+@step.map(
+    "extract",
+    version=2,
+    reads=READS,
+    memory_gb=2.0,
+    method=Method(
+        (Text("Particles were cut out and normalised ({normalise:words})."),),
+        (),
+    ),
+)
 def extract_particles(
     micrograph: Micrograph,
     picks: Picks,
@@ -107,7 +116,16 @@ def extract_particles(
         table[name] = picked[name]
     for name in CTF_NAMES:
         table[name] = np.nan
-    return cut_from(micrograph, table, (ctf, local), params, acquisition, ctx, diameter_ang=picks.diameter_ang)
+    source = Source(picks.numbered_by, picks.diameter_ang)
+    return cut_from(micrograph, table, (ctf, local), params, acquisition, ctx, source=source)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is known of the particles of a table before they are cut."""
+
+    picks_key: str | None
+    diameter_ang: float | None
 
 
 def cut_from(
@@ -118,7 +136,7 @@ def cut_from(
     acquisition: Acquisition,
     ctx: Context,
     *,
-    diameter_ang: float | None,
+    source: Source,
 ) -> Particles:
     """Cut the particles of a table, whose places are in pixels of the micrograph, and make their record.
 
@@ -127,8 +145,8 @@ def cut_from(
     ItemError
         As for `extract_particles`.
     """
-    cutting = plan_cutting(micrograph, ctfs[0], params, acquisition, diameter_ang=diameter_ang)
-    how = Cut(cutting, subpixel=params.subpixel, virtual=params.virtual, diameter_ang=diameter_ang)
+    cutting = plan_cutting(micrograph, ctfs[0], params, acquisition, diameter_ang=source.diameter_ang)
+    how = Cut(cutting, subpixel=params.subpixel, virtual=params.virtual, source=source)
     return make_particles(micrograph, table, how, ctx, ctfs=ctfs)
 
 
@@ -139,7 +157,7 @@ class Cut:
     cutting: Cutting
     subpixel: bool
     virtual: bool
-    diameter_ang: float | None
+    source: Source
 
 
 def make_particles(
@@ -173,9 +191,11 @@ def make_particles(
         inverted=cutting.invert,
         phase_flipped=cutting.ctf_correction == "flip",
         ctf_premultiplied=cutting.ctf_correction == "premultiply",
-        diameter_ang=how.diameter_ang,
+        diameter_ang=how.source.diameter_ang,
         cutting=cutting,
         micrograph=micrograph.image,
+        origin=ctx.exposure.id,
+        picks_key=how.source.picks_key,
         block=to_block(kept),
     )
 

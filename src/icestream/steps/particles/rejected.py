@@ -18,18 +18,18 @@ class RejectedParticlesParams(Params):
 def take_rejected_particles(particles: Particles, params: RejectedParticlesParams) -> Particles:
     """Take the particles that a step removed; they keep their numbers, and their images in the same stack.
 
+    A step that removes nothing gives none.
+
     Raises
     ------
     ItemError
-        The step knows none of the reasons that are asked for.
+        The step gives reasons, but not all that are asked for.
     """
     table = removed_particles_table(particles)
     words = [one.reason for one in particles.removed]
     unknown = [reason for reason in params.reasons if reason not in words]
-    if unknown:
-        raise ItemError(
-            f"no particles can be removed for the reason {unknown[0]!r}; the step gives: {', '.join(words) or 'none'}"
-        )
+    if unknown and words:
+        raise ItemError(f"no particles can be removed for the reason {unknown[0]!r}; the step gives: {', '.join(words)}")
     if params.reasons:
         wanted = [number for number, word in enumerate(words) if word in params.reasons]
         table = table[[code in wanted for code in table["reason"].tolist()]]

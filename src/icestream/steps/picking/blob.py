@@ -7,7 +7,7 @@ from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, before, step
 from icestream.io.blocks import dtype_of, to_block
 from icestream.io.image import read_image
-from icestream.records import Acquisition, Micrograph, ParticleSize, Picks
+from icestream.records import ROSEMAN_2003, VOSS_2009, ZIVANOV_2018, Acquisition, Method, Micrograph, ParticleSize, Picks, Text
 from icestream.steps.picking.size import searched_diameters_ang
 from icestream.units import Angstrom
 
@@ -37,7 +37,20 @@ class PickBlobParams(Params):
     centre: bool = Field(True, description="Move the picks to the middle of their particles", json_schema_extra=before(2, False))
 
 
-@step.map("pick_blob", version=2, reads=("pixel_size_ang",), memory_gb=2.0)
+@step.map(
+    "pick_blob",
+    version=2,
+    reads=("pixel_size_ang",),
+    memory_gb=2.0,
+    method=Method(
+        (Text("Particles were picked as blobs and, with an average learnt from each micrograph, by fast local correlation."),),
+        (
+            ZIVANOV_2018,
+            VOSS_2009,
+            ROSEMAN_2003,
+        ),
+    ),
+)
 def pick_blobs(
     micrograph: Micrograph, params: PickBlobParams, acquisition: Acquisition, ctx: Context, *, size: ParticleSize | None = None
 ) -> Picks:

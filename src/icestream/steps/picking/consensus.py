@@ -19,7 +19,17 @@ from icestream.algorithms.particles.consensus_model import (
 )
 from icestream.flow import Field, InputNames, Params, step
 from icestream.io.picks import empty_parents, make_picks, picks_table, positions_of, table_of_picks
-from icestream.records import Acquisition, LearntPicker, Micrograph, PickConsensus, PickerFigures, PickerQuality, Picks
+from icestream.records import (
+    Acquisition,
+    LearntPicker,
+    Method,
+    Micrograph,
+    PickConsensus,
+    PickerFigures,
+    PickerQuality,
+    Picks,
+    Text,
+)
 from icestream.units import Angstrom, Pixel
 
 N_CLASSES = 8
@@ -81,7 +91,13 @@ class _Judged:
     """The pickers that do not count on this micrograph."""
 
 
-@step.map("pick_consensus", version=1, reads=("pixel_size_ang",), memory_gb=0.3)
+@step.map(
+    "pick_consensus",
+    version=1,
+    reads=("pixel_size_ang",),
+    memory_gb=0.3,
+    method=Method((Text("Picks of several pickers were joined by the rule “{rule}”."),), ()),
+)
 def find_pick_consensus(
     micrograph: Micrograph,
     picks: list[Picks],

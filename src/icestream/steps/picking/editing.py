@@ -10,7 +10,6 @@ from icestream.errors import ItemError
 from icestream.flow import Field, Params, step
 from icestream.io.picks import (
     make_picks,
-    parents_table,
     picks_table,
     positions_of,
     read_table,
@@ -21,6 +20,8 @@ from icestream.io.picks import (
 )
 from icestream.records import Acquisition, Micrograph, Picks
 from icestream.steps.picking.consensus import RadiusParams
+
+_MOST_PX = 2**15
 
 
 class RemoveDuplicatesParams(RadiusParams):
@@ -82,22 +83,23 @@ class RejectedPicksParams(Params):
 def take_rejected_picks(picks: Picks, params: RejectedPicksParams) -> Picks:
     """Take the picks that a step removed: masks, borders, duplicates, outliers or a consensus.
 
-    They keep the numbers that they had, so what is made of them says which picks it is of.
+    They keep the numbers that they had, so what is made of them says which picks it is of. A step that
+    removes nothing gives none.
 
     Raises
     ------
     ItemError
-        The step knows none of the reasons that are asked for.
+        The step gives reasons, but not all that are asked for.
     """
     table = removed_table(picks)
     words = [one.reason for one in picks.removed]
     unknown = [reason for reason in params.reasons if reason not in words]
-    if unknown:
-        raise ItemError(f"no picks can be removed for the reason {unknown[0]!r}; the step gives: {', '.join(words) or 'none'}")
+    if unknown and words:
+        raise ItemError(f"no picks can be removed for the reason {unknown[0]!r}; the step gives: {', '.join(words)}")
     if params.reasons:
         wanted = [number for number, word in enumerate(words) if word in params.reasons]
         table = table[[code in wanted for code in table["reason"].tolist()]]
-    return make_picks(table, diameter_ang=picks.diameter_ang)
+    return make_picks(table, diameter_ang=picks.diameter_ang).model_copy(update={"picks_key": picks.numbered_by})
 
 
 class EditPicksParams(Params):
@@ -120,8 +122,13 @@ def edit_picks(picks: Picks, params: EditPicksParams) -> Picks:
     """Pass picks on, with what a person adds and without what a person removes.
 
     Removed is the pick nearest to each position, so the decision still means the same particle when the micrograph is picked
-    again; where none is near, there is nothing to remove. Added picks get numbers after all others and the best score there is;
-    kept picks keep theirs.
+    again; where none is near, there is nothing to remove. Added picks get the best score there is, and a number of their place
+    (`number_of_place`), which no other edit changes; kept picks keep theirs.
+
+    Raises
+    ------
+    ItemError
+        A pick is added far outside of any micrograph.
     """
     table = picks_table(picks)
     unwanted = np.zeros(len(table), dtype=bool)
@@ -130,16 +137,27 @@ def edit_picks(picks: Picks, params: EditPicksParams) -> Picks:
         distance, index = cKDTree(positions).query((y_px, x_px)) if len(table) else (np.inf, 0)
         if distance <= params.within_px:
             unwanted[int(index)] = True
-    taken = [table["pid"], parents_table(picks)["pid"], removed_table(picks)["pid"]]
-    first = 1 + max((int(pid.max()) for pid in taken if len(pid)), default=-1)
+    taken = set(table["pid"].tolist())
+    new = {pid: place for place in params.add if (pid := number_of_place(place)) not in taken}
     best = float(table["score"].max()) if len(table) else 0.0
-    added = table_of_picks(
-        np.array(params.add, dtype=np.float64).reshape(-1, 2),
-        np.full(len(params.add), best),
-        pid=np.arange(first, first + len(params.add)),
-    )
+    places, pids = np.array([*new.values()], dtype=np.float64).reshape(-1, 2), np.array([*new], dtype=np.int64)
+    added = table_of_picks(places, np.full(len(new), best), pid=pids)
     removed = np.concatenate([unwanted, np.zeros(len(added), dtype=bool)])
     return remove_picks(with_table(picks, np.concatenate([table, added])), {"removed by hand": removed})
+
+
+def number_of_place(place: tuple[float, float]) -> int:
+    """Return the number of a pick that is added at ``(y, x)``: beyond those that pickers give, and one for each whole pixel.
+
+    Raises
+    ------
+    ItemError
+        A coordinate is negative, or 32,767 pixels or more.
+    """
+    y, x = (round(one) for one in place)
+    if not (0 <= y < _MOST_PX and 0 <= x < _MOST_PX):
+        raise ItemError(f"a pick cannot be added at {place[0]:g}, {place[1]:g}; positions are from 0 to {_MOST_PX - 1} px")
+    return _MOST_PX**2 + _MOST_PX * y + x
 
 
 def more_edits(
@@ -157,17 +175,17 @@ def more_edits(
     Raises
     ------
     ItemError
-        There is no pick with such a number.
+        There is no pick with such a number, or one is added far outside of any micrograph.
     """
+    for one in add:
+        number_of_place(one)
     added, removed, picks = list(known.add), list(known.remove), read_table(block)
     for pid in remove:
         row = picks[picks["pid"] == pid]
         if not len(row):
             raise ItemError(f"there is no pick {pid}; the numbers are in `icestream table --particles`")
-        place = (float(row["y_px"][0]), float(row["x_px"][0]))
-        by_hand = next((one for one in added if np.allclose(one, place, rtol=1e-6, atol=1e-3)), None)
-        if by_hand is None:
-            removed.append(place)
-        else:
-            added.remove(by_hand)
+        by_hand = [one for one in added if number_of_place(one) == pid]
+        if not by_hand:
+            removed.append((float(row["y_px"][0]), float(row["x_px"][0])))
+        added = [one for one in added if one not in by_hand]
     return known.model_copy(update={"add": [*added, *add], "remove": removed})

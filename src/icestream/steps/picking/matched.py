@@ -9,7 +9,7 @@ from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
 from icestream.io.blocks import dtype_of, to_block
 from icestream.io.image import read_image
-from icestream.records import Acquisition, Micrograph, ParticleSize, Picks
+from icestream.records import ROSEMAN_2003, VOSS_2009, ZIVANOV_2018, Acquisition, Method, Micrograph, ParticleSize, Picks, Text
 from icestream.steps.picking.size import searched_diameters_ang
 from icestream.units import Angstrom
 
@@ -44,7 +44,20 @@ class PickMatchedParams(Params):
     )
 
 
-@step.map("pick_matched", version=1, reads=("pixel_size_ang",), memory_gb=2.0)
+@step.map(
+    "pick_matched",
+    version=1,
+    reads=("pixel_size_ang",),
+    memory_gb=2.0,
+    method=Method(
+        (Text("Particles were picked with round templates learnt from each micrograph."),),
+        (
+            ZIVANOV_2018,
+            VOSS_2009,
+            ROSEMAN_2003,
+        ),
+    ),
+)
 def pick_matched(
     micrograph: Micrograph, params: PickMatchedParams, acquisition: Acquisition, ctx: Context, *, size: ParticleSize | None = None
 ) -> Picks:

@@ -98,16 +98,10 @@ class LearnPickerQuality(Accumulator[PickerQualityState, PickerQuality]):
         found = tuple(SeenPattern(classes=row, count=count) for row, count in sorted(counted.items()))
         return Update(state.model_copy(update={"patterns": found, "n_micrographs": state.n_micrographs + len(picks)}))
 
-    def emit(self, state: PickerQualityState, params: PickerQualityParams, ctx: Context) -> PickerQuality:
-        """Estimate the quality of the pickers from all counts.
-
-        Raises
-        ------
-        ItemError
-            No picker has found anything.
-        """
+    def emit(self, state: PickerQualityState, params: PickerQualityParams, ctx: Context) -> PickerQuality | Verdict:
+        """Estimate the quality of the pickers from all counts; nothing yet while no picker has found anything."""
         if not state.patterns:
-            raise ItemError(f"no picker found anything on {state.n_micrographs} micrographs, so nothing is known of them")
+            return wait(f"no picker found anything on {state.n_micrographs} micrographs, so nothing is known of them")
         classes = _aligned(state)  # (n, k)
         count = np.array([one.count for one in state.patterns], dtype=np.float64)
         trusted = [state.names.index(name) for name in params.trusted if name in state.names]

@@ -9,7 +9,7 @@ from icestream.algorithms.particles.extract import good_box_px
 from icestream.errors import ItemError
 from icestream.flow import Accumulator, Context, Exposure, Field, Params, Progress, Update, Verdict, keep, step, wait
 from icestream.io.image import read_image
-from icestream.records import Acquisition, MeasuredDiameter, Micrograph, ParticleSize, Record
+from icestream.records import Acquisition, MeasuredDiameter, Method, Micrograph, ParticleSize, Record, Text
 from icestream.units import Angstrom
 
 _LEAST_PX = 8.0
@@ -37,7 +37,15 @@ class ParticleSizeState(Record):
     found: tuple[MeasuredDiameter, ...] = ()
 
 
-@step.accumulate("particle_size", version=1, reads=("pixel_size_ang",), memory_gb=2.0)
+@step.accumulate(
+    "particle_size",
+    version=1,
+    reads=("pixel_size_ang",),
+    memory_gb=2.0,
+    method=Method(
+        (Text("The diameter of the particles was measured on the first {first_micrographs} micrographs or more."),), ()
+    ),
+)
 class FindParticleSize(Accumulator[ParticleSizeState, ParticleSize]):
     """Find the diameter of the particles on the first micrographs, without being told anything about them.
 
@@ -96,16 +104,10 @@ class FindParticleSize(Accumulator[ParticleSizeState, ParticleSize]):
             state = ParticleSizeState(n_micrographs=state.n_micrographs + 1, pixel_ang=pixel_ang, found=measured)
         return Update(state)
 
-    def emit(self, state: ParticleSizeState, params: ParticleSizeParams, ctx: Context) -> ParticleSize:
-        """Return the diameter that most micrographs agree on.
-
-        Raises
-        ------
-        ItemError
-            No micrograph shows particles clearly.
-        """
+    def emit(self, state: ParticleSizeState, params: ParticleSizeParams, ctx: Context) -> ParticleSize | Verdict:
+        """Return the diameter that most micrographs agree on; nothing yet while none shows particles clearly."""
         if not state.found:
-            raise ItemError(
+            return wait(
                 f"none of {state.n_micrographs} micrographs shows particles clearly enough to find their diameter; "
                 "give diameter_ang to the picker, or a narrower range to this step"
             )

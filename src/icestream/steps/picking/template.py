@@ -13,7 +13,7 @@ from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
 from icestream.io.blocks import dtype_of, to_block
 from icestream.io.image import read_image, read_stack
-from icestream.records import CTF_COLUMNS, Acquisition, CtfFit, Micrograph, Picks, PickTemplates
+from icestream.records import CTF_COLUMNS, ROSEMAN_2003, Acquisition, CtfFit, Method, Micrograph, Picks, PickTemplates, Text
 from icestream.units import Angstrom
 
 _MICROSCOPE = ("voltage_kv", "cs_mm", "amplitude_contrast")
@@ -31,7 +31,16 @@ class PickTemplateParams(Params):
     min_distance_ang: Angstrom | None = Field(None, gt=0, description="Smallest distance of two picks; unset: half the diameter")
 
 
-@step.map("pick_template", version=1, reads=("pixel_size_ang", *_MICROSCOPE), memory_gb=2.0)
+@step.map(
+    "pick_template",
+    version=1,
+    reads=("pixel_size_ang", *_MICROSCOPE),
+    memory_gb=2.0,
+    method=Method(
+        (Text("Particles were picked with templates by fast local correlation."),),
+        (ROSEMAN_2003,),
+    ),
+)
 def pick_templates(
     micrograph: Micrograph,
     templates: PickTemplates,

@@ -12,7 +12,7 @@ from icestream.errors import FileFormatError, ItemError
 from icestream.flow import Context, Field, Foreseen, Params, SourceContext, Watch, step
 from icestream.io.image import image_header, read_stack, write_mrc
 from icestream.io.preview import write_mosaic
-from icestream.records import Acquisition, ClassAverages, PickTemplates, TemplateFile, TemplateInfo
+from icestream.records import Acquisition, ClassAverages, ClassSelection, PickTemplates, TemplateFile, TemplateInfo
 from icestream.steps.movies.file_source import FileSourceParams, foresee_files, watch_files
 from icestream.units import Angstrom
 
@@ -91,11 +91,17 @@ class MakeTemplatesParams(Params):
 
 @step.map("make_templates", version=1, memory_gb=1.0)
 def make_templates(
-    classes: ClassAverages | None, file: TemplateFile | None, params: MakeTemplatesParams, ctx: Context
+    classes: ClassAverages | None,
+    file: TemplateFile | None,
+    params: MakeTemplatesParams,
+    ctx: Context,
+    *,
+    selection: ClassSelection | None = None,
 ) -> PickTemplates:
     """Make templates for picking from 2D classes, from projections of a map, or from images.
 
-    They are made again for each version of the classes or of the file. Give one of the two.
+    They are made again for each version of the classes or of the file. Give one of the two. With a selection, only of the classes
+    that it selects.
 
     Raises
     ------
@@ -105,7 +111,7 @@ def make_templates(
     if (classes is None) == (file is None):
         raise ItemError("templates are made from 2D classes or from a file: connect `classes` or `file`, and not both")
     if classes is not None:
-        images, pixel_ang, sources, counts = _read_classes(classes, params, ctx)
+        images, pixel_ang, sources, counts = _read_classes(classes, selection, params, ctx)
         made_from = f"{len(sources)} of {len(classes.classes)} 2D classes of {classes.count} particles"
     else:
         images, pixel_ang = _read_file(file, params, ctx) if file is not None else (np.empty((0, 0, 0), dtype=np.float32), 1.0)
@@ -117,6 +123,8 @@ def make_templates(
         )
     except ValueError as error:
         raise ItemError(f"templates: {error}") from error
+    if not len(templates) and selection is not None:
+        raise ItemError("no templates: no class with enough particles is selected")
     if not len(templates):
         raise ItemError(f"no templates: the {len(images)} images are empty")
     chosen = choose_different(templates, most=params.most, alike=params.alike)
@@ -138,7 +146,7 @@ def make_templates(
 
 
 def _read_classes(
-    classes: ClassAverages, params: MakeTemplatesParams, ctx: Context
+    classes: ClassAverages, selection: ClassSelection | None, params: MakeTemplatesParams, ctx: Context
 ) -> tuple[NDArray[np.float32], float, list[int], list[int | None]]:
     """Return the averages that are used, the most populous first, their pixel size, ids and particles."""
     averages = {one.id: (index, one.count) for index, one in enumerate(classes.classes)}
@@ -147,6 +155,8 @@ def _read_classes(
         raise ItemError(f"there is no class {unknown[0]}; there are {', '.join(map(str, sorted(averages)))}")
     least = _LEAST_SHARE * classes.count / max(len(averages), 1)
     wanted = params.classes if params.classes is not None else [key for key, (_, n) in averages.items() if n and n >= least]
+    if selection is not None:
+        wanted = [key for key in wanted if key in {one.id for one in selection.classes if one.selected}]
     wanted = sorted(wanted, key=lambda key: -averages[key][1])
     path = ctx.path(classes.stack)
     pixel_ang = image_header(path).pixel_size_ang

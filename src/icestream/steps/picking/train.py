@@ -27,6 +27,7 @@ from icestream.records import (
     PickerTrial,
     Picks,
     Record,
+    same_picks,
 )
 from icestream.steps.picking.template import check_diameter, contrast_of
 from icestream.units import Angstrom
@@ -153,6 +154,9 @@ def _find_good(
     picks: Picks, classes: ClassAssignments | None, good: Particles | None, params: TrainPickerParams
 ) -> NDArray[np.bool_]:
     """Tell which picks are good particles: ``(n,)``."""
+    for what, of in (("good", good), ("classes", classes)):
+        if of is not None and not same_picks(picks.numbered_by, of.picks_key):
+            raise ItemError(f"`{what}` is of the particles of other picks; link those that were extracted from the same")
     pid = from_block(picks.block)["pid"]
     if good is not None:
         return np.isin(pid, from_block(good.block)["pid"])

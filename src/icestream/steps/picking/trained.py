@@ -5,7 +5,7 @@ from icestream.algorithms.trained_picker.trial import pick_with_model_2d
 from icestream.errors import ItemError
 from icestream.flow import Context, Field, Params, step
 from icestream.io.image import read_image
-from icestream.records import Acquisition, CtfFit, Micrograph, PickerModel, Picks
+from icestream.records import BEPLER_2019, Acquisition, CtfFit, Method, Micrograph, PickerModel, Picks, Text
 from icestream.steps.picking.template import check_diameter, contrast_of, record_picks
 from icestream.steps.picking.train import load_model
 from icestream.units import Angstrom
@@ -24,7 +24,15 @@ class PickTrainedParams(Params):
     min_distance_ang: Angstrom | None = Field(None, gt=0, description="Smallest distance of two picks; unset: half the diameter")
 
 
-@step.map("pick_trained", version=1, reads=("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast"), memory_gb=2.0)
+@step.map(
+    "pick_trained",
+    version=1,
+    reads=("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast"),
+    memory_gb=2.0,
+    method=Method(
+        (Text("Particles were picked by a picker that was trained in the session on particles of good classes."),), (BEPLER_2019,)
+    ),
+)
 def pick_trained(
     micrograph: Micrograph,
     model: PickerModel,

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping as AnyMapping
 
-from icestream.workflows.scipion.convert import as_integer, as_positive
+from icestream.workflows.scipion.convert import AbsentError, Reader, as_integer, as_positive
 from icestream.workflows.scipion.parse import Protocol
 from icestream.workflows.scipion.rules import First, Lost, Mapping, Rule, Via
+from icestream.workflows.scipion.sources import split_pattern
 
 _STREAMING_2D = "classes grow with the stream instead of being made from one finished set"
 
@@ -35,6 +36,31 @@ _GL2D = _classify(
         Lost("numClasses", (), "an upper limit of a growing number there, the number of classes here, left at its default"),
         Lost("blockSize", (), "updates come after batch_particles, left at its default"),
     ),
+)
+
+
+def _pattern(reader: Reader, names: tuple[str, ...]) -> str:
+    """Return the glob of the files below the folder of an import."""
+    try:
+        below = reader.text(names[1])
+    except AbsentError:
+        below = None
+    _, pattern = split_pattern(reader.text(names[0]), below)
+    if pattern is None:
+        raise AbsentError
+    return pattern
+
+
+_IMPORT_AVERAGES = Mapping(
+    "import_averages",
+    "averages",
+    {},
+    (
+        Rule("pattern", ("filesPath", "filesPattern"), _pattern),
+        Rule("pixel_size_ang", ("samplingRate",), as_positive),
+    ),
+    (Lost("importFrom", (0,), "averages are read from the stack itself"),),
+    changed="the averages are references for classify2d_static; nothing else reads them",
 )
 _GL2D_STATIC = Mapping(
     "classify2d_static",
@@ -115,6 +141,7 @@ CLASS_PROTOCOLS: dict[str, Mapping] = {
     **dict.fromkeys(("XmippProtClassifyPca", "XmippProtClassifyPcaStreaming"), _PCA_2D),
     **dict.fromkeys(("XmippProtStrGpuCrrCL2D", "XmippProtGpuCrrCL2D"), _GL2D),
     "XmippProtStrGpuCrrSimple": _GL2D_STATIC,
+    "ProtImportAverages": _IMPORT_AVERAGES,
     "XmippProtCL2D": _CL2D,
     "XmippProtEliminateEmptyClasses": _ELIMINATE_EMPTY,
     "ProtRelionSelectClasses2D": _RELION_SELECT,
@@ -135,7 +162,7 @@ def class_mapping_of(protocol: Protocol, others: AnyMapping[str, Protocol]) -> M
         return any(one is not None and CLASS_PROTOCOLS.get(one.class_name, _NONE).use in uses for one in sources)
 
     mapping = CLASS_PROTOCOLS[protocol.class_name]
-    if mapping is _GL2D_STATIC and not reads("inputRefs", "classify2d", "select_classes"):
+    if mapping is _GL2D_STATIC and not reads("inputRefs", "classify2d", "select_classes", "import_averages"):
         return _GL2D_STATIC_ALONE
     if mapping is _GOOD and not reads("inputGoodClasses", "select_classes"):
         return _GOOD_ALONE

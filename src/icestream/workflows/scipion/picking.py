@@ -63,7 +63,7 @@ def _pixel_of_picks(reader: Reader, names: tuple[str, ...]) -> float:
     return round(scale * reader.pixel_ang, 5)
 
 
-def picks_folder(reader: Reader) -> str | None:
+def imported_folder(reader: Reader) -> str | None:
     """Return the folder of the files that are imported; None where the protocol does not name it."""
     try:
         folder, _ = split_pattern(reader.text("filesPath"), None)

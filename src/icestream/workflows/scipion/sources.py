@@ -23,6 +23,12 @@ _MAY_BE_ZERO = {"doseInitial", "sphericalAberration", "amplitudeContrast"}
 
 FOLDERS = {"ProtImportMovies": "movies", "ProtImportMicrographs": "micrographs"}
 
+IMPORTED = {"import_picks": "picks", "import_averages": "averages"}
+"""Steps that read files of other programs, and the folder of the session that each looks into."""
+
+SOURCES = frozenset({*FOLDERS, "ProtImportAverages"})
+"""Protocols that become sources."""
+
 HANDLED = frozenset(
     {*ACQUISITION, "filesPath", "filesPattern", "gainFile", "samplingRateMode", "scannedPixelSize", "magnification"}
     | {"useRegexps", "numberOfIndividualFrames", "stackFrames", "writeMoviesInProject", "movieSuffix", "deleteFrames"}

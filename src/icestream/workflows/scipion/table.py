@@ -63,7 +63,7 @@ _MICROGRAPHS, _MOVIES = ("inputMicrographs",), ("inputMovies",)
 _COORDINATES, _PARTICLES, _CLASSES = ("inputCoordinates",), ("inputParticles", "inputSet"), ("inputClasses", "inputRefs")
 _NO_3D = Unmapped("there is no 3D reconstruction yet")
 _BY_HAND = Unmapped("nothing is done by hand in a workflow; use an automatic picker")
-_NO_IMPORT = Unmapped("only movies, micrographs, gain references and picks can be imported yet")
+_NO_IMPORT = Unmapped("only movies, micrographs, gain references, picks and class averages can be imported yet")
 
 UNMAPPED: dict[str, Unmapped] = {
     # movies
@@ -166,6 +166,6 @@ UNMAPPED: dict[str, Unmapped] = {
     "UsedItemsTracker": Unmapped("needs no step: icestream trace shows what happened to every exposure"),
     "ProtOSCEM": Unmapped("OSC-EM metadata are not written yet"),
     # other imports
-    **dict.fromkeys(("ProtImportCTF", "ProtImportParticles", "ProtImportAverages", "ProtImportVolumes"), _NO_IMPORT),
+    **dict.fromkeys(("ProtImportCTF", "ProtImportParticles", "ProtImportVolumes"), _NO_IMPORT),
 }
 """Every other protocol that is known by name."""

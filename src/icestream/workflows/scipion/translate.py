@@ -17,10 +17,11 @@ from icestream.workflows.scipion.monitors import MONITORS, join_rules, read_moni
 from icestream.workflows.scipion.motion import DEFECTS_ROOT, defects_folder
 from icestream.workflows.scipion.params import Account, keep_unread, read_params, tell_lost
 from icestream.workflows.scipion.parse import NOT_IN_FILE, Document, DynamicField, Protocol
-from icestream.workflows.scipion.picking import picks_folder
+from icestream.workflows.scipion.picking import imported_folder
+from icestream.workflows.scipion.publishing import tell_publishing
 from icestream.workflows.scipion.quality import averages_two
 from icestream.workflows.scipion.rules import Mapping
-from icestream.workflows.scipion.sources import FOLDERS, ImportValues, gain_pattern, read_import
+from icestream.workflows.scipion.sources import FOLDERS, IMPORTED, SOURCES, ImportValues, gain_pattern, read_import
 from icestream.workflows.scipion.streams import FLOWS, Flow, FlowMapping
 from icestream.workflows.scipion.table import MAPPED, UNMAPPED, mapping_of
 from icestream.workflows.template import DisabledStep
@@ -187,7 +188,8 @@ class _Translator:
         if links:
             self._wiring.passed[protocol.id] = links[0]
             notes.append(f"steps after it read {links[0]}")
-        self._leave(protocol, LEFT_OUT, [unmapped.reason, *tell_lost(protocol, unmapped.lost), *notes])
+        told = [*tell_lost(protocol, unmapped.lost), *tell_publishing(protocol.raw)]
+        self._leave(protocol, LEFT_OUT, [unmapped.reason, *told, *notes])
 
     def _map(self, protocol: Protocol, mapping: Mapping) -> None:
         links, missing, notes = self._wiring.links(protocol, mapping)
@@ -217,8 +219,8 @@ class _Translator:
         self._wiring.made[protocol.id] = (name, mapping)
         if mapping.use == "estimate_gain" and first is not None:
             self._wiring.replaced[protocol.id] = ("outputMovies", first)
-        if mapping.use == "import_picks":
-            self.result.options.setdefault("--root picks", picks_folder(reader))
+        if mapping.use in IMPORTED:
+            self.result.options.setdefault(f"--root {IMPORTED[mapping.use]}", imported_folder(reader))
         if "defects" in account.params:
             self.result.options.setdefault(f"--root {DEFECTS_ROOT}", defects_folder(reader))
         if protocol.class_name in FOLDERS:
@@ -256,12 +258,12 @@ class _Translator:
         self.result.steps[name] = StepSpec(use=use, inputs=inputs, params=params, label=label, after=self._waits_for(protocol))
 
     def _waits_for(self, protocol: Protocol) -> list[str]:
-        if protocol.class_name in FOLDERS:  # a source waits for nothing
+        if protocol.class_name in SOURCES:  # a source waits for nothing
             return []
         return [self._wiring.made[identity][0] for identity in protocol.prerequisites if identity in self._wiring.made]
 
     def _does_not_wait(self, protocol: Protocol) -> list[str]:
-        is_source = protocol.class_name in FOLDERS
+        is_source = protocol.class_name in SOURCES
         waits = set() if is_source else {*self._wiring.made, *(identity for identity, _ in self._gates)}
         lost = [identity for identity in protocol.prerequisites if identity not in waits]
         return [f"does not wait for {', '.join(lost)}"] if lost else []

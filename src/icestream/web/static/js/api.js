@@ -1,17 +1,21 @@
 // Asking the server. Every answer is JSON from /api/v1; a change carries the text that only this page was given.
 
-export const me = { name: null, role: null, csrf: null, sign_in: false, single: null, version: "" };
+export const me = { name: null, role: null, here: null, creates: false, audits: false, csrf: null, sign_in: false, single: null, version: "" };
 export class Refused extends Error {
-  constructor(status, message) { super(message); this.status = status; }
+  constructor(status, message, fields = {}) { super(message); this.status = status; this.fields = fields; }
 }
 
-let seen = null;
+const QUIET_MS = 60_000;
+let seen = null, touched = Date.now();
+for (const kind of ["pointerdown", "keydown", "wheel", "touchstart"]) window.addEventListener(kind, () => { touched = Date.now(); }, { passive: true });
+
 export const seenPulse = () => seen;
 
 async function ask(address, options = {}) {
   let response;
   try {
-    response = await fetch(address, { credentials: "same-origin", ...options });
+    const quiet = Date.now() - touched > QUIET_MS ? { "x-icestream-quiet": "1" } : {}; // nobody is here: this keeps no sign-in alive
+    response = await fetch(address, { credentials: "same-origin", ...options, headers: { ...options.headers, ...quiet } });
   } catch {
     throw new Refused(0, "the server does not answer");
   }
@@ -21,9 +25,11 @@ async function ask(address, options = {}) {
   if (!response.ok) {
     const said = body?.detail;
     const message = Array.isArray(said) ? said.map((one) => `${one.loc?.at(-1)}: ${one.msg}`).join("; ") : said;
-    throw new Refused(response.status, message ?? `the server answered ${response.status}`);
+    const fields = Array.isArray(said) ? Object.fromEntries(said.map((one) => [String(one.loc?.at(-1)), one.msg])) : body?.fields;
+    throw new Refused(response.status, message ?? `the server answered ${response.status}`, fields);
   }
   seen = response.headers.get("x-icestream-pulse") ?? seen;
+  if (address.startsWith("/api/v1/sessions")) me.here = response.headers.get("x-icestream-role");
   return body;
 }
 
@@ -43,6 +49,12 @@ export async function learnMe() {
 
 export async function signIn(name, password) {
   Object.assign(me, await post("/api/v1/sign-in", { name, password }));
+}
+
+export async function openShare(secret) {
+  const found = await post("/api/v1/open-share", { secret });
+  Object.assign(me, found);
+  return found.session;
 }
 
 export async function signOut() {

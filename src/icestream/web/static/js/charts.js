@@ -35,8 +35,33 @@ export function place(options, data, label, height) {
   return holder;
 }
 
+// Lines at limits, across a series or a histogram; what is beyond them on the bad side is shaded.
+const limitLines = (along) => [(chart) => {
+  const { ctx, bbox } = chart;
+  for (const { at, side } of chart.limits ?? []) {
+    const upright = along === "x", place = Math.round(chart.valToPos(at, along, true));
+    const start = upright ? bbox.left : bbox.top, end = start + (upright ? bbox.width : bbox.height), here = Math.min(Math.max(place, start), end);
+    const beyond = upright === (side === "most") ? [here, end] : [start, here];
+    ctx.save();
+    ctx.fillStyle = colour("--odd-soft");
+    ctx.strokeStyle = colour("--odd");
+    ctx.lineWidth = devicePixelRatio * 1.5;
+    if (beyond[1] > beyond[0]) upright ? ctx.fillRect(beyond[0], bbox.top, beyond[1] - beyond[0], bbox.height) : ctx.fillRect(bbox.left, beyond[0], bbox.width, beyond[1] - beyond[0]);
+    ctx.setLineDash([5, 4]);
+    ctx.beginPath();
+    upright ? (ctx.moveTo(here, bbox.top), ctx.lineTo(here, bbox.top + bbox.height)) : (ctx.moveTo(bbox.left, here), ctx.lineTo(bbox.left + bbox.width, here));
+    ctx.stroke();
+    ctx.restore();
+  }
+}];
+
+export function setLimits(holder, limits) {
+  holder.chart.limits = limits;
+  holder.chart.redraw(false);
+}
+
 // A value of each exposure (or version): a dot each, and the running median as a line.
-export function seriesChart(one, { height = 150, onPick = null } = {}) {
+export function seriesChart(one, { height = 150, onPick = null, limits = [] } = {}) {
   const label = `${one.measure.label} of each ${one.measure.whole ? "version" : "exposure"}, in order of arrival`;
   const holder = place({
     height,
@@ -47,8 +72,9 @@ export function seriesChart(one, { height = 150, onPick = null } = {}) {
       { stroke: colour("--accent"), paths: () => null, points: { show: true, size: 5, fill: colour("--accent-dot"), stroke: "transparent", width: 0 } },
       { stroke: colour("--accent"), width: 2, points: { show: false } },
     ],
-    hooks: onPick ? { ready: [(chart) => chart.over.addEventListener("click", () => chart.cursor.idx !== null && onPick(chart.data[0][chart.cursor.idx]))] } : {},
+    hooks: { draw: limitLines("y"), ...(onPick ? { ready: [(chart) => chart.over.addEventListener("click", () => chart.cursor.idx !== null && onPick(chart.data[0][chart.cursor.idx]))] } : {}) },
   }, seriesData(one), label, height);
+  holder.chart.limits = limits;
   holder.classList.toggle("picks", Boolean(onPick));
   return holder;
 }
@@ -57,13 +83,16 @@ const LEAST_FOR_A_TREND = 20;
 
 export const seriesData = (one) => [one.exposures, one.values, one.values.length < LEAST_FOR_A_TREND ? one.values.map(() => null) : one.trend];
 
-export function histogramChart(one, { height = 110 } = {}) {
-  return place({
+export function histogramChart(one, { height = 110, limits = [] } = {}) {
+  const holder = place({
     height,
     scales: { x: { time: false, range: [one.histogram.low, one.histogram.high] }, y: { range: (_chart, _low, high) => [0, Math.max(1, high) * 1.08] } },
     axes: [xAxis(""), yAxis()],
     series: [{}, { stroke: "transparent", fill: colour("--accent-bar"), paths: uPlot.paths.bars({ size: [0.9, 60], align: 0 }), points: { show: false } }],
+    hooks: { draw: limitLines("x") },
   }, histogramData(one), `${one.measure.label}: distribution`, height);
+  holder.chart.limits = limits;
+  return holder;
 }
 
 function histogramData({ histogram }) {
@@ -117,4 +146,16 @@ export function pathChart(path) {
     h("circle", { cx: x(xs[0]).toFixed(1), cy: y(ys[0]).toFixed(1), r: 6, className: "ring" }),
     h("path", { d: `M${margin} ${size - 8}h${(bar * scale).toFixed(1)}`, className: "scale" }),
     h("text", { x: margin, y: size - 13 }, `${short(bar)} ${path.unit}`));
+}
+
+// How far parts of the specimen went beside their common path, as arrows over the frame; up is towards higher rows.
+export function arrowsChart(arrows) {
+  const size = 220, margin = 24, inner = size - 2 * margin, grid = Math.sqrt(arrows.yx.length);
+  const longest = Math.max(...arrows.moved.map(([dy, dx]) => Math.hypot(dy, dx)), 1e-9), scale = 0.9 * inner / grid / longest;
+  const place = ([y, x]) => [margin + (x + 0.5) * inner, size - margin - (y + 0.5) * inner];
+  const lines = arrows.yx.map((yx, index) => { const [x, y] = place(yx), [dy, dx] = arrows.moved[index]; return `M${x.toFixed(1)} ${y.toFixed(1)}l${(dx * scale).toFixed(1)} ${(-dy * scale).toFixed(1)}`; }).join("");
+  const bar = 10 ** Math.floor(Math.log10(longest)), length = [5, 2, 1].map((factor) => factor * bar).find((one) => one <= 2 * longest);
+  return h("svg", { viewBox: `0 0 ${size} ${size}`, className: "path", role: "img", "aria-label": `${arrows.title}: at most ${short(longest)} ${arrows.unit}` },
+    h("path", { d: lines, className: "line" }), arrows.yx.map((yx) => { const [x, y] = place(yx); return h("circle", { cx: x.toFixed(1), cy: y.toFixed(1), r: 2.2, className: "dot" }); }),
+    h("path", { d: `M${margin} ${size - 8}h${(length * scale).toFixed(1)}`, className: "scale" }), h("text", { x: margin, y: size - 13 }, `${short(length)} ${arrows.unit}`));
 }

@@ -61,6 +61,7 @@ export function patch(old, fresh) {
 // A chart stays, with the new data in it.
 function keepChart(old, fresh) {
   if (!old.chart || !fresh.chart) return;
+  old.chart.limits = fresh.chart.limits;
   old.chart.setData(fresh.chart.data);
   fresh.chart.destroy();
 }

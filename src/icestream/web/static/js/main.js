@@ -1,10 +1,11 @@
 // The frame around all pages: who you are, where you are, what the session does; and the way from an address to a page.
 
-import { Refused, api, learnMe, me, seenPulse, signOut } from "./api.js";
-import { act, mayAct, toast } from "./act.js";
+import { Refused, api, learnMe, me, post, seenPulse, signOut } from "./api.js";
+import { act, doOnce, mayAct, mayShare, toast } from "./act.js";
 import { h, patch, path } from "./dom.js";
 import { Live } from "./live.js";
 import { alarmsPage } from "./pages/alarms.js";
+import { auditPage } from "./pages/audit.js";
 import { classesPage } from "./pages/classes.js";
 import { exposurePage } from "./pages/exposure.js";
 import { exposuresPage } from "./pages/exposures.js";
@@ -14,10 +15,15 @@ import { monitorsPage } from "./pages/monitors.js";
 import { sessionPage } from "./pages/session.js";
 import { sessionsPage } from "./pages/sessions.js";
 import { seriesPage } from "./pages/series.js";
+import { openSharePage, shareSession } from "./pages/share.js";
 import { signInPage } from "./pages/signin.js";
+import { startPage } from "./pages/start.js";
+import { stepPage } from "./pages/step.js";
 
 const TABS = [["", "Workflow"], ["exposures", "Exposures"], ["series", "Series"], ["classes", "Classes"], ["failures", "Failures"], ["monitors", "Monitors"], ["alarms", "Alarms"], ["log", "Log"]];
 const PAGES = { "": sessionPage, exposures: exposuresPage, series: seriesPage, classes: classesPage, failures: failuresPage, monitors: monitorsPage, alarms: alarmsPage, log: logPage };
+const ITEM_PAGES = { exposures: exposurePage, steps: stepPage };
+const OWN_PAGES = { new: startPage, audit: auditPage, share: openSharePage };
 const SOONEST_MS = 900;
 
 const top = document.getElementById("top"), content = document.getElementById("content");
@@ -34,28 +40,30 @@ export function go(address) {
 
 function where() {
   const parts = location.pathname.split("/").filter(Boolean).map(decodeURIComponent);
+  if (OWN_PAGES[parts[0]]) return { page: OWN_PAGES[parts[0]], session: null, tab: parts[0], item: null };
   if (parts[0] !== "s") return { page: sessionsPage, session: null, tab: null, item: null };
   const [, session, tab = "", item = null] = parts;
-  const page = tab === "exposures" && item !== null ? exposurePage : PAGES[tab];
+  const page = item !== null && ITEM_PAGES[tab] ? ITEM_PAGES[tab] : PAGES[tab];
   return { page: page ?? sessionPage, session: session ?? null, tab, item };
 }
 
 async function arrive() {
   shown?.page.leave?.();
   const place = where();
-  if (me.name === null) {
+  if (me.name === null || place.tab === "share") me.here = null;
+  if (me.name === null && place.tab !== "share") {
     live.follow(null);
     show({ ...place, page: signInPage(async () => { await arrive(); }) });
     return;
   }
-  if (place.session === null && me.single !== null) {
+  if (place.session === null && place.tab === null && me.single !== null) {
     history.replaceState(null, "", path("s", me.single));
     arrive();
     return;
   }
   if (place.session !== shown?.session) { summary = null; wanted = null; }
   show({ ...place, page: place.page({ session: place.session, item: place.item, go, refresh: () => refreshSoon(0), setSummary }) });
-  live.follow(place.session === null ? "/api/v1/events" : api("sessions", place.session, "events"));
+  live.follow(place.tab === "share" ? null : place.session === null ? "/api/v1/events" : api("sessions", place.session, "events"));
 }
 
 function show(place) {
@@ -123,7 +131,8 @@ function drawTop() {
     h("span", { className: "right" },
       session !== null && summary && controls(session, summary),
       h("span", { className: `live ${connected === null ? "" : connected ? "on" : "off"}`, title: connected ? "changes appear by themselves" : "no connection to the server" }, connected === false ? "no connection" : "live"),
-      me.name !== null && h("span", { className: "soft small who" }, me.name, me.role === "look" && " (may look)"),
+      me.name !== null && h("span", { className: "soft small who" }, me.name, (me.here ?? me.role) === "look" && " (may look)"),
+      me.audits && h("a", { href: "/audit", className: "small who" }, "Audit"),
       me.sign_in && me.name !== null && h("button", { type: "button", className: "quiet", onclick: leave }, "Sign out")),
     session !== null && me.name !== null && h("nav", { "aria-label": "Pages of the session" }, TABS.map(([tab, label]) =>
       h("a", { href: path("s", session, ...(tab ? [tab] : [])), "aria-current": shown.tab === tab ? "page" : null }, label,
@@ -139,11 +148,16 @@ function statePill({ overview }) {
 
 function controls(session, { overview }) {
   if (!mayAct()) return null;
+  const share = mayShare() && h("button", { type: "button", onclick: () => shareSession(session, overview.name) }, "Share");
   const name = overview.name, alive = overview.runner.alive, refreshAfter = (done) => done && refreshSoon(0);
   const pause = { title: `Pause ${name}?`, text: "Running work finishes and nothing new starts, until somebody resumes the session.", verb: "Pause", reason: true };
   const resume = { title: `Resume ${name}?`, text: overview.pause ? `It is ${sentence(overview.pause)}.` : "", verb: "Resume" };
   const stop = { title: `Stop ${name}?`, text: "The runner ends once running work has finished. Nothing is lost: `icestream run` continues from there.", verb: "Stop", danger: true };
+  const start = { title: `Start ${name}?`, text: "A runner continues where the last one ended, as a process of its own.", verb: "Start" };
+  const run = () => doOnce(start, async () => { const { pid } = await post(api("sessions", session, "runner"), {}); toast(`running as process ${pid}`, "good"); refreshSoon(0); });
   return [
+    share,
+    !alive && h("button", { type: "button", onclick: run }, "Start"),
     overview.pause?.kind === "person"
       ? h("button", { type: "button", onclick: () => act(session, resume, [["resume", {}]]).then(refreshAfter) }, "Resume")
       : overview.runner.state !== "finished" && h("button", { type: "button", onclick: () => act(session, pause, [["pause", {}, true]]).then(refreshAfter) }, "Pause"),

@@ -2,16 +2,17 @@
 
 import { api, get, pictureOf } from "../api.js";
 import { act, mayAct } from "../act.js";
-import { curveChart, pathChart } from "../charts.js";
+import { arrowsChart, curveChart, pathChart } from "../charts.js";
 import { h, path, picture } from "../dom.js";
 import { capital } from "./session.js";
 import { counted, moment, quantity, short, span } from "../format.js";
+import { PickEditor } from "../picks.js";
 
 export const exposurePage = ({ session, item, setSummary, refresh, go }) => {
-  const hidden = new Set();
-  let around = { before: null, after: null };
+  const hidden = new Set(), editor = new PickEditor(session, item, refresh);
+  let around = { before: null, after: null }, title = item;
   const move = (event) => {
-    if (event.target.closest?.("input, select, textarea, dialog") || event.altKey || event.ctrlKey || event.metaKey) return;
+    if (event.target.closest?.("input, select, textarea, dialog, .editing") || event.altKey || event.ctrlKey || event.metaKey) return;
     const next = event.key === "ArrowLeft" ? around.before : event.key === "ArrowRight" ? around.after : null;
     if (next) go(path("s", session, "exposures", next));
   };
@@ -25,6 +26,7 @@ export const exposurePage = ({ session, item, setSummary, refresh, go }) => {
     ]);
     setSummary(page);
     around = found;
+    title = found.name;
     return [
       h("p", { className: "trail" }, h("a", { href: path("s", session, "exposures") }, "Exposures"),
         h("span", { className: "right" }, step("← earlier", found.before), step("later →", found.after))),
@@ -60,15 +62,18 @@ export const exposurePage = ({ session, item, setSummary, refresh, go }) => {
     return h("figure", { className: "card image", "data-key": image.step },
       h("div", { className: "frame", style: { aspectRatio: `${wide} / ${high}` } },
         picture({ src: pictureOf(session, image.picture), alt: `${image.label}`, width: wide, height: high }),
-        h("svg", { viewBox: `0 0 ${wide} ${high}`, "aria-hidden": "true" }, image.overlays.map((overlay, index) =>
+        h("svg", { viewBox: `0 0 ${wide} ${high}`, ...editor.surface(image) }, image.overlays.map((overlay, index) =>
           h("g", { className: `overlay colour-${index % 4}`, visibility: hidden.has(key(overlay)) ? "hidden" : "visible" },
-            overlay.xy.map(([x, y]) => h("circle", { cx: x.toFixed(1), cy: y.toFixed(1), r: overlay.radius_px.toFixed(1) })))))),
+            overlay.xy.map(([x, y], place) => h("circle", { cx: x.toFixed(1), cy: y.toFixed(1), r: overlay.radius_px.toFixed(1), className: editor.isRemoved(overlay, place) ? "removed" : null })))),
+          editor.marks(image))),
       h("figcaption", null, h("b", null, image.label), numbers(image.numbers),
         image.overlays.map((overlay, index) => h("label", { className: `toggle colour-${index % 4}` },
           h("input", { type: "checkbox", checked: !hidden.has(key(overlay)), onchange: (event) => {
             event.target.checked ? hidden.delete(key(overlay)) : hidden.add(key(overlay));
             refresh();
-          } }), h("i", null), `${overlay.label}: ${counted(overlay.count, overlay.word)}`, overlay.xy.length < overlay.count && ` (${short(overlay.xy.length)} drawn)`))));
+          } }), h("i", null), `${overlay.label}: ${counted(overlay.count, overlay.word)}`, overlay.xy.length < overlay.count && ` (${short(overlay.xy.length)} drawn)`)),
+        mayAct() && image.overlays.filter((overlay) => overlay.editable).map((overlay) => editor.controls(image, overlay)),
+        image.arrows && h("figure", { className: "motion" }, arrowsChart(image.arrows), h("figcaption", { className: "soft small" }, `${image.arrows.title}, over the field of view`))));
   }
 
   function card(one) {
@@ -80,11 +85,15 @@ export const exposurePage = ({ session, item, setSummary, refresh, go }) => {
       one.root && h("p", { className: "soft" }, `because of ${one.root}`),
       one.own_params && h("p", { className: "odd" }, capital(one.own_params)),
       one.results.map((result) => body(result)),
+      recompute(one),
       h("details", null, h("summary", { className: "soft small" }, "Lineage and parameters"), lineage(one)));
   }
 
+  const recompute = (one) => mayAct() && one.results.length > 0 && !one.forwards.length && Object.keys(one.params).length > 0 &&
+    h("p", { className: "small" }, h("a", { href: `${path("s", session, "steps", one.step)}?${new URLSearchParams({ exposure: item, name: title })}` }, "Recompute with other values …"));
+
   const others = (steps) => steps.length > 0 && h("section", { className: "card result" }, h("h2", null, "Other steps"), steps.map((one) =>
-    h("details", { className: "other", "data-key": one.step }, h("summary", null, one.label, " ", h("span", { className: "soft small" }, one.forwards.length ? `passes on ${one.forwards.join(", ")}` : { item: "done" }[one.status] ?? one.status ?? "undecided")), lineage(one))));
+    h("details", { className: "other", "data-key": one.step }, h("summary", null, one.label, " ", h("span", { className: "soft small" }, one.forwards.length ? `passes on ${one.forwards.join(", ")}` : { item: "done" }[one.status] ?? one.status ?? "undecided")), recompute(one), lineage(one))));
 
   function body(result) {
     return [

@@ -22,7 +22,7 @@ export const sessionPage = ({ session, setSummary, refresh }) => ({
       figures(page),
       newest.rows.length > 0 && h("section", { "aria-label": "Newest exposures" },
         h("h2", null, "Newest exposures ", h("a", { href: path("s", session, "exposures"), className: "more" }, "all")), ribbon(session, newest.rows)),
-      h("h2", null, "Workflow"),
+      h("h2", null, "Workflow ", goOn(session, page, refresh)),
       page.waiting.filter((text) => text !== page.pause).map((text) => h("p", { className: "soft" }, capital(text), ".")),
       workflow(session, page, refresh),
       page.notices.length > 0 && [h("h2", null, "Notices"), h("div", { className: "card scroll" }, page.notices.map(notice))],
@@ -46,6 +46,13 @@ function figures({ overview, arrivals, headlines }) {
     h("div", { className: bad ? "card bad" : "card" }, h("dt", { className: "soft small" }, label), h("dd", null, h("b", null, value), h("span", { className: "soft small" }, caption)))));
 }
 
+// What people closed, reset or paused, and what failed, goes on with one command.
+function goOn(session, page, refresh) {
+  if (!mayAct() || !(page.overview.failed || page.overview.pause || page.steps.some(({ step }) => step.marks.drained !== null))) return null;
+  const question = { title: `Continue ${page.overview.name}?`, text: "A pause ends, what was closed or reset by hand opens again, and what failed is retried.", verb: "Continue" };
+  return h("button", { type: "button", className: "quiet", onclick: () => act(session, question, [["continue", {}]]).then((done) => done && refresh()) }, "Continue everything");
+}
+
 function workflow(session, page, refresh) {
   const { rows, width } = layOut(page.steps);
   return h("ol", { className: "card workflow" }, page.steps.map((one, index) =>
@@ -62,7 +69,7 @@ function stepRow(session, page, one, refresh) {
   const told = PARTS.map(([key, word]) => [key, word, step.counts[key]]).filter(([key, , count]) => count || key === "item");
   return h("div", { className: "step" },
     h("div", { className: "what" },
-      h("b", null, step.label), " ",
+      h("a", { href: path("s", session, "steps", step.name), className: "strong plain" }, step.label), " ",
       h("span", { className: "soft small" }, [step.label !== step.name && step.name, step.use !== step.name && step.use, step.revision > 1 && `revision ${step.revision}`].filter(Boolean).join(" · ")),
       inputs.length > 0 && h("span", { className: "sr" }, `, reads ${inputs.join(", ")}`),
       h("div", { className: "small reason" }, [...said(step, waiting), ...marks].map((text) => h("div", null, text)))),

@@ -1,6 +1,6 @@
 // All sessions of a folder.
 
-import { get } from "../api.js";
+import { get, me } from "../api.js";
 import { h, path } from "../dom.js";
 import { ago, quantity, short } from "../format.js";
 
@@ -10,10 +10,10 @@ export const sessionsPage = () => ({
     const lines = await get("/api/v1/sessions", signal);
     lines.sort((a, b) => (newest(b) - newest(a)) || a.id.localeCompare(b.id));
     if (!lines.length) {
-      return h("div", { className: "card" }, h("h1", null, "Sessions"), h("p", null, "There are no sessions in this folder yet. They appear here by themselves."));
+      return h("div", { className: "card" }, h("h1", null, "Sessions"), h("p", null, "There are no sessions in this folder yet. They appear here by themselves."), begin());
     }
     return [
-      h("h1", null, "Sessions ", h("small", null, String(lines.length))),
+      h("h1", null, "Sessions ", h("small", null, String(lines.length)), " ", begin()),
       h("div", { className: "card" }, h("table", { className: "lines" },
         h("thead", null, h("tr", null, ["Session", "State", "Exposures", "An hour", "Last exposure", "Set aside", "Failed", "Alarms"].map((name, index) =>
           h("th", { className: index > 1 && index !== 4 ? "n" : null, scope: "col" }, name)))),
@@ -22,6 +22,8 @@ export const sessionsPage = () => ({
     ];
   },
 });
+
+const begin = () => me.creates && h("a", { href: "/new", className: "button" }, "New session");
 
 const newest = (line) => line.arrivals?.at ?? line.overview?.updated_at ?? 0;
 

@@ -1,39 +1,25 @@
-"""The report: one HTML file that shows a session, on a wall screen, on a phone, from a stick, without a network.
-
-The page asks for nothing: style, script and pictures are inside, and its content security policy allows nothing else. A
-facility puts its own ``report.html``, ``style.css`` or ``script.js`` into a folder of templates; those it leaves out are ours.
-"""
+"""Everything that the report shows, read from the store: what its templates are filled with, and its JSON."""
 
 import time
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from hashlib import sha256
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
-from icestream import __version__
-from icestream.files import publish_text
-from icestream.flow.storage import Session
-from icestream.observe import wording
 from icestream.observe.answers import FailedItem, NoticeRow, Overview, ReasonCount, RejectedItem, StepSummary
 from icestream.observe.catalog import Catalog
-from icestream.observe.charts import draw_share
 from icestream.observe.conditions import Condition, read_conditions
 from icestream.observe.gallery import GallerySection, RecentImage, gallery_sections, recent_images
+from icestream.observe.newest import Tallies
 from icestream.observe.panels import Artist, DrawnPanel, join_sentences
 from icestream.observe.people import AuditEntry, Decision
 from icestream.observe.pictures import PictureEmbedder
-from icestream.observe.queries import RECENT_MINUTES, SessionView, open_view
+from icestream.observe.queries import RECENT_MINUTES, SessionView
+from icestream.observe.report.customising import Customised
+from icestream.observe.report.extras import DrawnPlot, ExposureRows, draw_plots, read_exposure_rows
+from icestream.observe.report.methods import MADE_BY, Methods, describe_methods
 from icestream.observe.two_streams import compare_streams
 from icestream.records.shown import Headline
 
-REFRESH_S = 30
 MOST_LINES = 60
-
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -48,7 +34,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything the template shows."""
+    """Everything the templates show."""
 
     overview: Overview
     made_at: float
@@ -59,7 +45,9 @@ class ReportData:
     steps: tuple[StepSummary, ...]
     headlines: tuple[Figure, ...]
     panels: tuple[DrawnPanel, ...]
+    plots: tuple[DrawnPlot, ...]
     images: tuple[RecentImage, ...]
+    exposures: ExposureRows
     galleries: tuple[GallerySection, ...]
     failed: tuple[FailedItem, ...]
     failed_reasons: tuple[ReasonCount, ...]
@@ -68,56 +56,41 @@ class ReportData:
     notices: tuple[NoticeRow, ...]
     audit: tuple[AuditEntry, ...]
     decisions: tuple[Decision, ...]
+    methods: Methods
 
 
-def write_report(
-    session: Session,
-    target: Path | None = None,
-    refresh_s: float | None = None,
-    *,
-    template_folder: Path | None = None,
-) -> Path:
-    """Write the report of a session and return its path.
+@dataclass
+class Gathering:
+    """How a report is gathered: as customised; what is kept from one to the next makes the next cheaper."""
 
-    It is ``report/index.html`` in the session, unless ``target`` is another file or folder. The page loads itself again every
-    ``refresh_s`` seconds (30 unless told otherwise; 0 is never) while a runner is alive, and not at all afterwards. Readers see
-    the old page or the new one, never half of one.
-
-    Raises
-    ------
-    SessionError
-        The store cannot be read.
-    """
-    path = _file_for(session, target)
-    with open_view(session) as view:
-        data = gather(view, refresh_s=REFRESH_S if refresh_s is None else refresh_s)
-    publish_text(path, render(data, template_folder=template_folder))
-    return path
+    customised: Customised = field(default_factory=Customised)
+    tallies: Tallies = field(default_factory=Tallies)
 
 
-def _file_for(session: Session, target: Path | None) -> Path:
-    folder = session.folder / "report" if target is None else target
-    return folder if folder.suffix in (".html", ".htm") else folder / "index.html"
-
-
-def gather(view: SessionView, *, refresh_s: float) -> ReportData:
+def gather(view: SessionView, *, refresh_s: float, how: Gathering | None = None) -> ReportData:
     """Read everything the report shows."""
+    how = how or Gathering()
+    settings = how.customised.settings
     overview, steps = view.overview(), tuple(view.steps())
     conditions = read_conditions(view)
     pixel_size_ang = next((one.value for one in conditions if one.name == "pixel_size_ang"), None)
-    artist = Artist(view, view.catalog(), PictureEmbedder(view.session.roots), pixel_size_ang)
+    units = {unit: (one.unit, one.factor) for unit, one in settings.units.items()}
+    embedder = PictureEmbedder(view.session.roots)
+    artist = Artist(view, view.catalog(), embedder, pixel_size_ang, how.tallies, units)
     panels = _draw_panels(view, artist, steps)
     return ReportData(
         overview=overview,
         made_at=time.time(),
-        made_by=__version__,
+        made_by=MADE_BY,
         refresh_s=refresh_s if overview.runner.alive else 0,
         recent_minutes=RECENT_MINUTES,
         conditions=conditions,
         steps=steps,
         headlines=_headlines(artist.catalog, steps, panels),
         panels=panels,
+        plots=draw_plots(artist, steps, how.customised),
         images=recent_images(artist, steps),
+        exposures=read_exposure_rows(artist, steps, how.customised),
         galleries=gallery_sections(artist, steps),
         failed=tuple(view.failed(limit=MOST_LINES)),
         failed_reasons=tuple(view.grouped_reasons("failed")[:MOST_LINES]),
@@ -126,39 +99,8 @@ def gather(view: SessionView, *, refresh_s: float) -> ReportData:
         notices=tuple(view.notices(limit=MOST_LINES)),
         audit=tuple(reversed(view.history(limit=MOST_LINES))),
         decisions=tuple(view.decisions()[-MOST_LINES:]),
+        methods=describe_methods(artist.catalog, steps, conditions),
     )
-
-
-def render(data: ReportData, *, template_folder: Path | None = None) -> str:
-    """Fill the template."""
-    folders = [_TEMPLATES] if template_folder is None else [template_folder, _TEMPLATES]
-    environment = Environment(
-        loader=FileSystemLoader(folders), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
-    environment.filters.update(
-        quantity=wording.quantity,
-        counted=wording.counted,
-        moment=wording.moment,
-        clock_time=wording.clock_time,
-        span=wording.span,
-        share=_share_of,
-    )
-    style = environment.get_template("style.css").render()
-    script = environment.get_template("script.js").render()
-    return environment.get_template("report.html").render(
-        data=data, style=style, script=script, style_hash=_hash_of(style), script_hash=_hash_of(script)
-    )
-
-
-def _hash_of(text: str) -> str:
-    return "sha256-" + b64encode(sha256(text.encode("utf-8")).digest()).decode("ascii")
-
-
-def _share_of(step: StepSummary) -> Markup:
-    counts = step.counts
-    names = ("item", "rejected", "failed", "skipped", "absent", "running", "waiting")
-    return draw_share([(name, getattr(counts, name)) for name in names])
 
 
 def _draw_panels(view: SessionView, artist: Artist, steps: Sequence[StepSummary]) -> tuple[DrawnPanel, ...]:

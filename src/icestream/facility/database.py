@@ -1,0 +1,254 @@
+"""The facility's database: links that are shared and what people did, in one SQLite file that only this account may read."""
+
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from icestream.errors import SessionError
+from icestream.files import publish
+
+SCHEMA = 1
+MOST_AUDITED = 200_000
+_PRUNE_EVERY = 500
+_APPLICATION = 0x1CE57
+"""Marks a file as such a database."""
+_PATIENCE_S = 5.0
+
+_TABLES = """
+CREATE TABLE share (
+    id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, session TEXT NOT NULL, author TEXT NOT NULL, note TEXT NOT NULL,
+    created_at REAL NOT NULL, expires_at REAL NOT NULL, withdrawn_at REAL
+);
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, who TEXT, address TEXT, action TEXT NOT NULL, session TEXT,
+    detail TEXT NOT NULL, status INTEGER NOT NULL
+);
+"""
+
+
+@dataclass(frozen=True)
+class Share:
+    """A link through which whoever has it may look at one session until it expires."""
+
+    id: int
+    session: str
+    author: str
+    note: str
+    created_at: float
+    expires_at: float
+    withdrawn_at: float | None
+
+    def valid(self, now: float) -> bool:
+        """Tell whether the link still opens the session."""
+        return self.withdrawn_at is None and now < self.expires_at
+
+
+@dataclass(frozen=True)
+class AuditRow:
+    """One thing that somebody did through the web application, or tried to."""
+
+    id: int
+    at: float
+    who: str | None
+    """Unset for a stranger."""
+    address: str | None
+    action: str
+    session: str | None
+    detail: str
+    status: int
+
+
+class FacilityDatabase:
+    """The file; it is made when something is first written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def share(self, session: str, *, author: str, note: str, hours: float, now: float | None = None) -> tuple[str, Share]:
+        """Return a new link's secret, which is kept as a hash and cannot be shown again, and what it stands for."""
+        secret, at = secrets.token_urlsafe(32), time.time() if now is None else now
+        values = (_digest(secret), session, author, note, at, at + 3600.0 * hours)
+        with self._writing() as connection:
+            cursor = connection.execute(
+                "INSERT INTO share (digest, session, author, note, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)", values
+            )
+        return secret, Share(cursor.lastrowid or 0, session, author, note, at, at + 3600.0 * hours, None)
+
+    def shares(self, session: str) -> list[Share]:
+        """Return the links to a session, the newest first."""
+        return [Share(**row) for row in self._read(f"{_SHARES} WHERE session = ? ORDER BY id DESC", (session,))]
+
+    def share_behind(self, secret: str, *, now: float | None = None) -> Share | None:
+        """Return what a secret stands for; nothing once it has expired."""
+        return self._valid(f"{_SHARES} WHERE digest = ?", (_digest(secret),), now)
+
+    def valid_share(self, number: int, *, now: float | None = None) -> Share | None:
+        """Return a link by its number; nothing once it has expired."""
+        return self._valid(f"{_SHARES} WHERE id = ?", (number,), now)
+
+    def _valid(self, query: str, values: tuple[object, ...], now: float | None) -> Share | None:
+        found = [Share(**row) for row in self._read(query, values)]
+        return found[0] if found and found[0].valid(time.time() if now is None else now) else None
+
+    def withdraw_share(self, session: str, number: int) -> bool:
+        """End a link at once; tell whether there was one."""
+        with self._writing() as connection:
+            ended = connection.execute(
+                "UPDATE share SET withdrawn_at = ? WHERE id = ? AND session = ? AND withdrawn_at IS NULL",
+                (time.time(), number, session),
+            )
+        return ended.rowcount > 0
+
+    def note(self, *, who: str | None, address: str | None, action: str, session: str | None, detail: str, status: int) -> None:
+        """Write down what somebody did; the oldest rows go where there are too many."""
+        values = (time.time(), who, address, action, session, detail, status)
+        with self._writing() as connection:
+            cursor = connection.execute(
+                "INSERT INTO audit (at, who, address, action, session, detail, status) VALUES (?, ?, ?, ?, ?, ?, ?)", values
+            )
+            number = cursor.lastrowid or 0
+            if number % _PRUNE_EVERY == 0:
+                connection.execute("DELETE FROM audit WHERE id <= ?", (number - MOST_AUDITED,))
+
+    def audit(self, *, limit: int, before: int | None = None) -> list[AuditRow]:
+        """Return what people did, the newest first; ``before`` the row with a number."""
+        where = "" if before is None else "WHERE id < ?"
+        query = f"SELECT id, at, who, address, action, session, detail, status FROM audit {where} ORDER BY id DESC LIMIT ?"  # noqa: S608
+        values = (limit,) if before is None else (before, limit)
+        return [AuditRow(**row) for row in self._read(query, values)]
+
+    def back_up(self, target: Path, files: Mapping[str, Path]) -> None:
+        """Write a copy of everything into one file, with some ``files`` by name; a server may be running.
+
+        Raises
+        ------
+        SessionError
+            The target exists, or the copy cannot be written or is damaged.
+        """
+        if target.exists():
+            raise SessionError(f"{target}: already exists; a backup never replaces another")
+        with self._writing():  # so that there is something to copy
+            pass
+        with publish(target) as temporary, _explained(target):
+            with closing(self._connect()) as connection:
+                connection.execute("VACUUM INTO ?", (str(temporary),))
+            with closing(sqlite3.connect(temporary)) as copy, copy:
+                copy.execute("CREATE TABLE kept_file (name TEXT PRIMARY KEY, content BLOB NOT NULL)")
+                present = [(name, path.read_bytes()) for name, path in files.items() if path.is_file()]
+                copy.executemany("INSERT INTO kept_file VALUES (?, ?)", present)
+                _check(copy, target)
+            temporary.chmod(0o600)
+
+    def restore(self, source: Path, files: Mapping[str, Path]) -> list[Path]:
+        """Put a backup in the place of what there is, which is kept beside it; return what was written.
+
+        Raises
+        ------
+        SessionError
+            The file is no such backup, is damaged, or was written by a newer version; nothing has changed then.
+        """
+        if not source.is_file():
+            raise SessionError(f"{source}: is no file")
+        with _explained(source), closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as backup:
+            _check(backup, source)
+            names = {row[0] for row in backup.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if "kept_file" not in names:
+                raise SessionError(f"{source}: is no backup; make one with `icestream backup`")
+            kept = dict(backup.execute("SELECT name, content FROM kept_file"))
+            contents = {path: kept[name] for name, path in files.items() if name in kept}
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            for path in (self.path, *contents):
+                _set_aside(path)
+            with publish(self.path) as temporary, closing(_private(temporary)) as copy:
+                backup.backup(copy)
+                copy.execute("DROP TABLE kept_file")
+                copy.commit()
+        for path, content in contents.items():
+            with publish(path) as temporary:
+                temporary.touch(mode=0o600)
+                temporary.write_bytes(content)
+        return [self.path, *contents]
+
+    def _read(self, query: str, values: tuple[object, ...]) -> list[dict[str, Any]]:
+        if not self.path.is_file():
+            return []
+        with _explained(self.path), closing(self._connect()) as connection:
+            connection.row_factory = sqlite3.Row
+            return [dict(row) for row in connection.execute(query, values)]
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with _explained(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with closing(self._connect()) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                with connection:
+                    yield connection
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = _private(self.path)
+        if self.path.stat().st_mode & 0o077:
+            connection.close()
+            raise SessionError(f"{self.path}: other accounts may read it; it tells what people did: `chmod 600 {self.path}`")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            connection.execute("BEGIN EXCLUSIVE")
+            with connection:
+                if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+                    for statement in _TABLES.split(";"):
+                        connection.execute(statement)
+                    connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+                    connection.execute(f"PRAGMA user_version = {SCHEMA}")
+        elif version > SCHEMA:
+            connection.close()
+            raise SessionError(f"{self.path}: has schema {version}, this version reads up to {SCHEMA}; use a newer icestream")
+        return connection
+
+
+_SHARES = "SELECT id, session, author, note, created_at, expires_at, withdrawn_at FROM share"
+
+
+def _private(path: Path) -> sqlite3.Connection:
+    """Open a database that no other account can read, from its first byte on."""
+    if not path.exists():
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    return sqlite3.connect(path, timeout=_PATIENCE_S, isolation_level=None)
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION:
+        raise SessionError(f"{path}: is no database of a facility")
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > SCHEMA:
+        raise SessionError(f"{path}: has schema {version}, this version reads up to {SCHEMA}; use a newer icestream")
+    told = connection.execute("PRAGMA integrity_check").fetchone()[0]
+    if told != "ok":
+        raise SessionError(f"{path}: is damaged: {str(told)[:200]}")
+
+
+def _set_aside(path: Path) -> None:
+    """Keep what a restore replaces."""
+    if path.exists():
+        kept = path.with_name(f"{path.name}.before-restore")
+        with publish(kept) as temporary:
+            temporary.touch(mode=0o600)
+            temporary.write_bytes(path.read_bytes())
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise SessionError(f"{path}: cannot be used as the database of the facility: {error}") from error
+
+
+def _digest(secret: str) -> str:
+    return sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,94 @@
+"""The facility's database: backed up while it is used, restored whole, and nothing but a backup is taken for one."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from icestream.cli import app
+from icestream.facility import database as module
+from icestream.facility.database import FacilityDatabase
+from icestream.web.access import AccessFile
+from icestream.web.server import ACCESS_FILE, DATABASE
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which the commands keep their state."""
+    monkeypatch.setenv("ICESTREAM_STATE", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+def say(*words: str | Path, code: int = 0) -> str:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == code, (result.output, result.exception)
+    return " ".join(result.output.split())
+
+
+def note(database: FacilityDatabase, who: str) -> None:
+    database.note(who=who, address="10.0.0.1", action="sessions", session="s", detail="{}", status=200)
+
+
+def test_everything_comes_back_from_a_backup(state: Path, tmp_path: Path):
+    database, access = FacilityDatabase(state / DATABASE), AccessFile(state / ACCESS_FILE)
+    token = access.add_token("script", "operate", sessions=["ribo*"])
+    secret, made = database.share("ribosome", author="anna", note="for Ruth", hours=24)
+    note(database, "anna")
+    say("backup", tmp_path / "kept.db")
+    assert (tmp_path / "kept.db").stat().st_mode & 0o777 == 0o600
+    access.remove("script")
+    database.withdraw_share("ribosome", made.id)
+    note(database, "berta")
+    assert "restored" in say("restore", tmp_path / "kept.db")
+    again = AccessFile(state / ACCESS_FILE).by_token(token)
+    assert again is not None and again.role_in("ribosome") == "operate"
+    assert database.share_behind(secret) == made
+    assert [one.who for one in database.audit(limit=9)] == ["anna"]
+    kept = FacilityDatabase(state / f"{DATABASE}.before-restore")
+    assert [one.who for one in kept.audit(limit=9)] == ["berta", "anna"]
+    note(database, "carla")  # it is a whole database, not a backup
+    with sqlite3.connect(database.path) as connection:
+        assert "kept_file" not in {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
+
+
+def test_a_backup_replaces_nothing_and_is_made_of_nothing_too(state: Path, tmp_path: Path):
+    say("backup", tmp_path / "kept.db")
+    assert "never replaces another" in say("backup", tmp_path / "kept.db", code=1)
+    say("restore", tmp_path / "kept.db")
+    assert FacilityDatabase(state / DATABASE).audit(limit=1) == []
+
+
+def test_what_is_no_backup_changes_nothing(state: Path, tmp_path: Path):
+    database = FacilityDatabase(state / DATABASE)
+    note(database, "anna")
+    before = database.path.read_bytes()
+    (tmp_path / "text.db").write_text("not a database at all, but long enough to be looked at " * 40, encoding="utf-8")
+    with sqlite3.connect(tmp_path / "other.db") as connection:
+        connection.execute("CREATE TABLE x (y)")
+    (tmp_path / "short.db").write_bytes(before[: len(before) // 2])
+    assert "cannot be used" in say("restore", tmp_path / "text.db", code=1)
+    assert "is no database of a facility" in say("restore", tmp_path / "other.db", code=1)
+    assert say("restore", tmp_path / "short.db", code=1)
+    assert "is no backup" in say("restore", database.path, code=1)
+    assert "is no file" in say("restore", tmp_path / "nothing.db", code=1)
+    assert database.path.read_bytes() == before
+    assert list(state.glob("*.before-restore")) == []
+
+
+def test_a_newer_database_is_left_alone(state: Path):
+    database = FacilityDatabase(state / DATABASE)
+    note(database, "anna")
+    with sqlite3.connect(database.path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    assert "use a newer icestream" in say("backup", state / "kept.db", code=1)
+    assert not (state / "kept.db").exists()
+
+
+def test_the_audit_does_not_grow_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "MOST_AUDITED", 10)
+    monkeypatch.setattr(module, "_PRUNE_EVERY", 5)
+    database = FacilityDatabase(tmp_path / "facility.db")
+    for number in range(25):
+        note(database, str(number))
+    assert [one.who for one in database.audit(limit=100)] == [str(number) for number in range(24, 14, -1)]
