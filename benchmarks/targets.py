@@ -43,6 +43,7 @@ class Target:
 
 
 SCRIPTS: dict[str, str] = {
+    "alarm_drift": "",
     "apoferritin_session": "DATA NEW_FOLDER",
     "classify2d_accuracy": "--relion",
     "classify2d_quality": "",

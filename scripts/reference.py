@@ -38,14 +38,16 @@ from icestream.records.acquisition import PossibleAcquisition
 from icestream.settings import Settings
 from icestream.workflows.placeholders import Placeholder, describe_allowed
 from icestream.workflows.template import Template, TemplateStep
+from reference_alarms import alarms_page
 from reference_metrics import metrics_page
 from reference_parts import fields_table, page, table
-from reference_records import records_page
+from reference_records import own_records, records_page
 
 
 def render_reference() -> dict[str, str]:
     """Return all pages by file name."""
     return {
+        "alarms.md": alarms_page(own_records()),
         "commands.md": _commands_page(),
         "metrics.md": metrics_page(),
         "records.md": records_page(),

@@ -9,6 +9,8 @@ import pytest
 from pydantic import BaseModel
 
 import reference
+from icestream.alarms.defaults import DEFAULT_RULES
+from icestream.alarms.document import AlarmsDocument, make_policy, read_facility_alarms
 from icestream.cli.fields import describe_fields
 from icestream.flow.declaration.registry import find_step
 from icestream.microscope.settings import SimulationSettings
@@ -107,9 +109,22 @@ def test_make_targets_in_the_documentation_exist(page: Path) -> None:
     assert {first or second for first, second in named} - targets == set()
 
 
+def _of_alarms(text: str) -> bool:
+    return text.startswith(("rules:", "channels:"))
+
+
+def test_rules_of_alarms_in_the_documentation_are_valid(tmp_path: Path) -> None:
+    found = [text for page in PAGES for text in _blocks(page, "yaml") if _of_alarms(text)]
+    assert len(found) >= 2
+    for text in found:
+        (tmp_path / "alarms.yaml").write_text(text, encoding="utf-8")
+        facility = read_facility_alarms(tmp_path / "alarms.yaml")
+        assert make_policy(facility, AlarmsDocument()).rules != DEFAULT_RULES
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if _blocks(page, "yaml")], ids=_name)
 def test_workflows_in_the_documentation_are_valid(page: Path) -> None:
-    for text in _blocks(page, "yaml"):
+    for text in filter(lambda text: not _of_alarms(text), _blocks(page, "yaml")):
         workflow = read_template(text, origin=_name(page))
         assert [spec.use for spec in workflow.steps.values() if spec.use not in reference.own_steps()] == []
 

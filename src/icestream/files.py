@@ -9,6 +9,9 @@ from pathlib import Path
 SESSION_DOCUMENT = "session.yaml"
 """The file that makes a folder the folder of a session."""
 
+SESSION_ALARMS = "alarms.yaml"
+"""The rules of alarms of a session, beside its document; it may be edited while the session runs."""
+
 SESSION_FOLDERS = frozenset({"steps", "exports", "report", "logs", "work"})
 """What icestream writes below the folder of a session: never raw data."""
 

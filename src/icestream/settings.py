@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     )
     keep_failed_work: bool = Field(False, description="Keep the private folder of a call that failed, to look at it")
     log_level: LogLevel = Field("info", description="What is written to the log of a session: this level and those above it")
+    alarms: Path | None = Field(
+        None, description="File with the facility's rules of alarms, and the channels they are sent to, a YAML file"
+    )
     templates: str = Field("", description="Folders of the facility's own templates, separated as in PATH")
     report_templates: Path | None = Field(
         None, description="Folder with the facility's own templates, style and settings (report.yaml) of the report"

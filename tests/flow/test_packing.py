@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from icestream.cli import app
 from icestream.errors import SessionBusy, SessionError
+from icestream.files import SESSION_ALARMS
 from icestream.flow import Arrival, Context, Params, Pulse, SourceContext, Watch, step
 from icestream.flow.declaration.source import SeenFile
 from icestream.flow.runner.supervisor import run_session
@@ -190,11 +191,13 @@ def test_the_files_of_a_state_are_put_aside_before_the_rest_is_copied(place: "Pl
 def test_a_packed_folder_is_whole_and_small_without_images(tmp_path: Path) -> None:
     session = raw_session(tmp_path, 3)
     run_session(session, Settings(cores=2))
+    (session.folder / SESSION_ALARMS).write_text("without: [swap]", encoding="utf-8")
     told: list[tuple[int, int]] = []
     whole = pack_session(session, tmp_path / "whole", on_progress=lambda done, total: told.append((done, total)))
     small = pack_session(session, tmp_path / "small", with_images=False)
-    assert (whole.n_files, whole.n_left_out, whole.missing) == (8, 0, ())
-    assert (small.n_files, small.n_left_out) == (5, 3)
+    assert (whole.n_files, whole.n_left_out, whole.missing) == (9, 0, ())
+    assert (small.n_files, small.n_left_out) == (6, 3)
+    assert (tmp_path / "small" / SESSION_ALARMS).read_text(encoding="utf-8") == "without: [swap]"
     assert told[-1] == (6, 6)
     assert sorted(path.suffix for path in (tmp_path / "small" / "steps").rglob("*.*")) == [".png"] * 3
     assert whole.n_bytes == sum(path.stat().st_size for path in (tmp_path / "whole").rglob("*") if path.is_file())

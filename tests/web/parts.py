@@ -67,6 +67,7 @@ def serve_folder(
     names: tuple[str, ...] = (),
     raw: tuple[Path, ...] = (),
     proxies: TrustedProxies | None = None,
+    settings: Settings | None = None,
 ) -> Served:
     """Return the application for a folder, as `icestream serve` makes it."""
     file, clock = AccessFile(access), Clock()
@@ -79,6 +80,6 @@ def serve_folder(
         database=FacilityDatabase(access.with_name("facility.db")),
         proxies=proxies or TrustedProxies(),
     )
-    site = Site(find_places(folder), callers, Settings(min_free_gb=0, cores=1), RawFolders(raw))
+    site = Site(find_places(folder), callers, settings or Settings(min_free_gb=0, cores=1), RawFolders(raw))
     app = make_app(site, frozenset({"localhost", *names}))
     return Served(folder, app, file, callers, clock)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import typer
 
 from icestream import __version__
+from icestream.cli.alarms import alarms
 from icestream.cli.clean import clean
 from icestream.cli.control import close, continue_, pause, release, reopen, resume, retry, stop
 from icestream.cli.decide import accept, reject, withdraw
@@ -15,6 +16,7 @@ from icestream.cli.group import EXITS, ErrorGroup, ListCommand
 from icestream.cli.history import history, revisions
 from icestream.cli.import_scipion import import_scipion
 from icestream.cli.metrics import grafana, metrics
+from icestream.cli.monitor import monitor
 from icestream.cli.new import new
 from icestream.cli.pack import pack, relink
 from icestream.cli.picks import picks
@@ -99,6 +101,8 @@ _COMMANDS: list[tuple[Callable[..., None], str, str]] = [
     (report, _LOOK, "plain"),
     (serve, _LOOK, "plain"),
     (access, _LOOK, "plain"),
+    (monitor, _LOOK, "plain"),
+    (alarms, _LOOK, "plain"),
     (metrics, _LOOK, "plain"),
     (grafana, _LOOK, "plain"),
     (backup, _LOOK, "plain"),

@@ -61,6 +61,7 @@ def new(
     icestream new check --template movies_to_ctf --movies /data/grid3 --run --detach
     ```
     """
+    from icestream.alarms.document import write_session_alarms
     from icestream.cli.plan import parse_roots
     from icestream.flow.storage import create_session
     from icestream.workflows import foresee, unset_values
@@ -85,6 +86,8 @@ def new(
     document = _fill(session, template, given, roots, set_, ask=not (no_input or run))
     foreseen = foresee(document, folder=session.absolute())
     created = create_session(session, document)
+    if template.alarms is not None:
+        write_session_alarms(created.folder, template.alarms)
     _report(created, chosen, unset_values(created.document))
     for name, folder in created.roots.items():
         if not Path(folder).exists():

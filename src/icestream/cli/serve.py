@@ -29,11 +29,13 @@ def serve(
     ),
     certificate: Path | None = typer.Option(None, help="TLS certificate, a PEM file with the whole chain."),
     key: Path | None = typer.Option(None, help="Key of the TLS certificate, a PEM file."),
+    no_monitor: bool = typer.Option(False, "--no-monitor", help="Do not judge sessions by their rules, nor send alarms."),
 ) -> None:
     """Show sessions in the browser, as they run, and control them from there.
 
     Whoever is at this machine may look and act, unless `icestream access` has given somebody a password: then all must sign in.
-    On any other address the command refuses to start until somebody has. Stopping it stops no session.
+    On any other address the command refuses to start until somebody has. Stopping it stops no session. While it runs, sessions
+    are judged by their rules and alarms are sent, see `icestream alarms`.
 
     ```
     icestream serve lysozyme
@@ -59,7 +61,7 @@ def serve(
         output().print(f"{places.folder} has no sessions yet; they appear here when there are some", markup=False)
     if not listening.local and certificate is None and not proxy:
         output().print("without --certificate, passwords cross the network as they are typed", style="bold yellow")
-    run_server(places, listening, settings, raw_folders=raw_folders, on_ready=_say_where)
+    run_server(places, listening, settings, raw_folders=raw_folders, on_ready=_say_where, observe=not no_monitor)
 
 
 def _say_where(address: str) -> None:

@@ -13,6 +13,7 @@ from icestream.errors import SessionError, WorkflowError
 
 if TYPE_CHECKING:
     from icestream.facility.new_sessions import WatchPlan
+    from icestream.facility.observing import Observer
     from icestream.facility.watch_state import StateFile
 
 Existing = Literal["ignore", "take"]
@@ -38,6 +39,7 @@ def watch(
     look_every: float = typer.Option(5.0, min=0.05, help="Seconds between two scans of the folders."),
     cores: int | None = typer.Option(None, min=1, help="Cores that each session may use."),
     keep_running: bool = typer.Option(False, "--keep-running", help="When the watch stops, leave the runners running."),
+    no_monitor: bool = typer.Option(False, "--no-monitor", help="Do not judge sessions by their rules, nor send alarms."),
     status: bool = typer.Option(False, "--status", help="Only show the state of each folder."),
     json: bool = typer.Option(False, "--json", help="With --status: print JSON for another program."),
 ) -> None:
@@ -54,6 +56,7 @@ def watch(
     ```
     """
     from icestream.cli.run import make_settings
+    from icestream.facility.observing import Observer
     from icestream.facility.watch_state import StateFile
 
     settings = make_settings(cores=None, newest_first=False)
@@ -65,7 +68,7 @@ def watch(
         raise WorkflowError("watch: needs --template and --sessions")
     options = {"pattern": pattern, "folder_as": folder_as, "existing": existing, "at_most": at_most, "look_every": look_every}
     plan = _plan(root.absolute(), sessions.absolute(), template, set_, options, drain_s=settings.drain_s)
-    _watch(plan, state_file, cores=cores, keep_running=keep_running)
+    _watch(plan, state_file, cores=cores, keep_running=keep_running, observer=None if no_monitor else Observer(settings.alarms))
 
 
 def _plan(
@@ -122,7 +125,10 @@ def _split_templates(texts: list[str]) -> tuple[list[tuple[str, str]], str]:
     return patterns, usual[0]
 
 
-def _watch(plan: "WatchPlan", state_file: "StateFile", *, cores: int | None, keep_running: bool) -> None:
+def _watch(
+    plan: "WatchPlan", state_file: "StateFile", *, cores: int | None, keep_running: bool, observer: "Observer | None"
+) -> None:
+    from icestream.facility.observing import observing
     from icestream.facility.runners import Runners
     from icestream.facility.watch import Watch
     from icestream.flow.runner.stopping import StopRequests, on_stop_signals
@@ -132,7 +138,7 @@ def _watch(plan: "WatchPlan", state_file: "StateFile", *, cores: int | None, kee
 
     with state_file.held(), closing(StopRequests()) as stop:
         daemon: Watch = Watch(plan, state_file, Runners(cores=cores), say)
-        with on_stop_signals(stop.ask):
+        with on_stop_signals(stop.ask), observing(observer, daemon.session_folders):
             say(f"watching {plan.root} for {plan.pattern}; sessions go to {plan.sessions}")
             daemon.run(stop)
             if keep_running:

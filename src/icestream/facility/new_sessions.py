@@ -103,8 +103,8 @@ def make_choice(
     )
 
 
-def plan_session(plan: WatchPlan, state: WatchState, name: str) -> tuple[Path, SessionDocument]:
-    """Return where the session of an acquisition folder is to be, and what it is to be.
+def plan_session(plan: WatchPlan, state: WatchState, name: str) -> tuple[Path, SessionDocument, Template]:
+    """Return where the session of an acquisition folder is to be, what it is to be, and the template it is made from.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def plan_session(plan: WatchPlan, state: WatchState, name: str) -> tuple[Path, S
     target = _free_folder(plan, state, name) if chosen is None else Path(chosen)
     document = fill_template(one.template, values, name=target.name, settings=one.settings, base=data)
     foresee(document, folder=target)
-    return target, document
+    return target, document, one.template
 
 
 def _free_folder(plan: WatchPlan, state: WatchState, name: str) -> Path:

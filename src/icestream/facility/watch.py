@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from icestream.alarms.document import write_session_alarms
 from icestream.errors import IcestreamError, WorkflowError
 from icestream.facility import folders, watch_decisions
 from icestream.facility.new_sessions import WatchPlan, plan_session
@@ -39,6 +40,11 @@ class Watch:
         while not stop.count:
             self.look()
             stop.wait(self.plan.look_every_s)
+
+    def session_folders(self) -> list[Path]:
+        """Return the folders of the sessions that there are."""
+        found = [Path(folder.session) for folder in self.state.folders.values() if folder.session is not None]
+        return [path for path in found if (path / DOCUMENT).is_file()]
 
     def find_runners_again(self) -> None:
         """Take up what an earlier watch left: runners that live are kept, the others are started again."""
@@ -102,10 +108,12 @@ class Watch:
         try:
             if not folders.look_for_data(path):
                 return
-            target, document = plan_session(self.plan, self.state, name)
+            target, document, template = plan_session(self.plan, self.state, name)
             if not (target / DOCUMENT).exists():
                 self._put(name, folder.model_copy(update={"session": str(target)}))
                 create_session(target, document)
+                if template.alarms is not None:
+                    write_session_alarms(target, template.alarms)
         except (IcestreamError, OSError) as error:
             problems = str(error).split("\n")
             if problems != folder.problems:

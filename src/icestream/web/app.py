@@ -9,7 +9,20 @@ from starlette.types import ASGIApp
 
 from icestream import __version__
 from icestream.errors import IcestreamError, StoreUnavailable
-from icestream.web import acting, details, editing, filtering, picking, reading, scraping, sharing, signing_in, starting, streams
+from icestream.web import (
+    acting,
+    details,
+    editing,
+    filtering,
+    picking,
+    reading,
+    scraping,
+    sharing,
+    signing_in,
+    starting,
+    streams,
+    watching,
+)
 from icestream.web.audit import Audit
 from icestream.web.guard import Guard, OwnNames
 from icestream.web.places import NotThere
@@ -45,6 +58,7 @@ def make_api(site: Site) -> FastAPI:
         sharing.router,
         starting.router,
         streams.router,
+        watching.router,
     ):
         api.include_router(routes)
     api.add_exception_handler(IcestreamError, _say_what_is_wrong)

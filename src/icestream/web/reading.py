@@ -7,6 +7,7 @@ from fastapi import APIRouter, HTTPException, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from icestream.errors import IcestreamError, SessionError
+from icestream.facility.observing import alarm_store_of
 from icestream.observe.conditions import Condition, read_conditions
 from icestream.observe.exposure_data import ExposureData
 from icestream.observe.exposures import MOST_ROWS, ExposureTable, Range, State, TableQuery, read_table
@@ -25,6 +26,8 @@ class SessionLine(Answer):
     id: str
     overview: Overview | None = None
     arrivals: Arrivals | None = None
+    alarms: int = 0
+    """How many are open."""
     trouble: str | None = None
 
 
@@ -61,6 +64,8 @@ class SessionPage(Answer):
     conditions: list[Condition]
     steps: list[StepPage]
     notices: list[NoticeRow]
+    alarms: int = 0
+    """How many are open."""
 
 
 class Explanations(Answer):
@@ -156,7 +161,7 @@ def why(session: SessionName, exposure: ExposureName, site: ThisSite, response: 
 
 def _read_line(site: Site, name: str) -> SessionLine:
     def line(view: SessionView) -> SessionLine:
-        return SessionLine(id=name, overview=view.overview(), arrivals=view.arrivals())
+        return SessionLine(id=name, overview=view.overview(), arrivals=view.arrivals(), alarms=_count_alarms(view))
 
     try:
         return site.live.read(name, "line", line)[0]
@@ -190,7 +195,12 @@ def _read_page(name: str, view: SessionView) -> SessionPage:
             for step in steps
         ],
         notices=view.notices(limit=20),
+        alarms=_count_alarms(view),
     )
+
+
+def _count_alarms(view: SessionView) -> int:
+    return len(alarm_store_of(view.session).alarms(only_open=True))
 
 
 def _figure(of: str, step: StepSummary, medians: Sequence[RecentMedian]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import uvicorn
 from icestream.account import expand_home, user_name
 from icestream.errors import SessionError
 from icestream.facility.database import FacilityDatabase
+from icestream.facility.observing import Observer, observing
 from icestream.settings import Settings
 from icestream.web.access import AccessFile
 from icestream.web.app import make_app
@@ -144,8 +145,11 @@ def serve(
     *,
     raw_folders: RawFolders,
     on_ready: Callable[[str], None],
+    observe: bool = True,
 ) -> None:
     """Serve until interrupted; ``on_ready`` is told the address. Runners are processes of their own and go on.
+
+    Meanwhile the sessions are judged by their rules, and alarms are sent, unless ``observe`` says that others do so.
 
     Raises
     ------
@@ -173,7 +177,8 @@ def serve(
     )
     with _bound(listening) as listener:
         on_ready(replace(listening, port=listener.getsockname()[1]).address)
-        uvicorn.Server(config).run(sockets=[listener])
+        with observing(Observer(settings.alarms) if observe else None, lambda: map(places.folder_of, places.names())):
+            uvicorn.Server(config).run(sockets=[listener])
 
 
 def _bound(listening: Listening) -> socket.socket:

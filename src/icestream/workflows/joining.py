@@ -44,6 +44,7 @@ def join_templates(whole: Template, part: Template, connections: Mapping[str, st
         roots=roots,
         steps={**whole.steps, **added},
         open_inputs=whole.open_inputs,
+        alarms=whole.alarms or part.alarms,
         disabled={**whole.disabled, **part.disabled},
     )
 

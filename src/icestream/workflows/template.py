@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from icestream.alarms.document import AlarmsDocument
 from icestream.documents import LARGEST_BYTES, parse_document
 from icestream.errors import WorkflowError
 from icestream.flow.workflow import StepSpec, Workflow
@@ -81,6 +82,7 @@ class Template(BaseModel):
     open_inputs: dict[str, OpenInput] = Field(
         default_factory=dict, alias="open", description="Inputs of a part of a workflow that have to be connected"
     )
+    alarms: AlarmsDocument | None = Field(None, description="Rules of alarms of the session: what its alarms.yaml holds at first")
     disabled: dict[str, DisabledStep] = Field(default_factory=dict, description="Steps that are kept and never run")
 
     def workflow(self) -> Workflow:

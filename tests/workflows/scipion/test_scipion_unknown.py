@@ -53,7 +53,7 @@ def test_what_only_passes_data_on_cuts_nothing(name: str, values: Item) -> None:
 def test_a_monitor_that_sent_to_influx_says_what_sends_now(asked: bool | None, said: bool) -> None:
     values = {} if asked is None else {"doInflux": asked}
     row = _row(_translate(MOVIES, _item("ProtMonitorSummary", 2, **values)), 2)
-    assert row.outcome == LEFT_OUT
+    assert row.outcome == CHANGED
     assert ("icestream metrics" in " ".join(row.notes)) is said
 
 

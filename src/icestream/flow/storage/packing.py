@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from icestream.errors import SessionError
+from icestream.files import SESSION_ALARMS
 from icestream.flow.declaration import resolve_ref
 from icestream.flow.storage.archive import Add, open_archive
 from icestream.flow.storage.copying import copy_store
@@ -136,9 +137,10 @@ def pack_session(
         _settle(store)
         document = Path(scratch) / DOCUMENT
         document.write_text(dump_document(_portable(session).document), encoding="utf-8")
-        for path in (store, document):
+        rules = [path for path in (session.folder / SESSION_ALARMS,) if path.is_file()]
+        for path in (store, document, *rules):
             packing.n_bytes += add(path, path.name)
-        return PackReport(target, packing.n_files + 2, packing.n_bytes, len(wanted.left_out), missing or ())
+        return PackReport(target, packing.n_files + 2 + len(rules), packing.n_bytes, len(wanted.left_out), missing or ())
 
 
 def read_wanted(store: Path, *, with_images: bool) -> Wanted:

@@ -63,16 +63,6 @@ _MICROGRAPHS, _MOVIES = ("inputMicrographs",), ("inputMovies",)
 _COORDINATES, _PARTICLES, _CLASSES = ("inputCoordinates",), ("inputParticles", "inputSet"), ("inputClasses", "inputRefs")
 _NO_3D = Unmapped("there is no 3D reconstruction yet")
 _BY_HAND = Unmapped("nothing is done by hand in a workflow; use an automatic picker")
-_MONITOR = Unmapped(
-    "needs no step: icestream status and icestream report show it for every session",
-    lost=(
-        Lost(
-            "doInflux",
-            (False, 0),
-            "icestream metrics SESSION --influx --push URL --every 60 sends such numbers; icestream grafana writes dashboards",
-        ),
-    ),
-)
 _NO_IMPORT = Unmapped("only movies, micrographs, gain references, picks and class averages can be imported yet")
 
 UNMAPPED: dict[str, Unmapped] = {
@@ -172,7 +162,6 @@ UNMAPPED: dict[str, Unmapped] = {
         _NO_3D,
     ),
     # monitors and metadata
-    **dict.fromkeys(("ProtMonitorSummary", "ProtMonitorCTF", "ProtMonitorMovieGain", "ProtMonitorSystem"), _MONITOR),
     "ProtMonitorISPyB": Unmapped("nothing is sent to ISPyB yet"),
     "UsedItemsTracker": Unmapped("needs no step: icestream trace shows what happened to every exposure"),
     "ProtOSCEM": Unmapped("OSC-EM metadata are not written yet"),

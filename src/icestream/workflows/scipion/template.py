@@ -34,7 +34,7 @@ def make_template(translation: Translation) -> AskedTemplate:
     Scipion's template is asked for under its own label and name, in our unit.
     """
     base = imply_template(translation.steps)
-    made = AskedTemplate(base.model_copy(update={"disabled": translation.disabled}))
+    made = AskedTemplate(base.model_copy(update={"disabled": translation.disabled, "alarms": translation.alarms}))
     placeholders = dict(base.placeholders)
     for option, value in translation.options.items():
         given = _placeholder_of(option)

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from icestream.alarms.document import AlarmsDocument
 from icestream.errors import WorkflowError
 from icestream.flow.declaration import find_step
 from icestream.flow.workflow import Link, StepSpec, Workflow, build_graph
@@ -12,6 +13,7 @@ from icestream.workflows.implied import needs_diameters
 from icestream.workflows.scipion import streams
 from icestream.workflows.scipion.convert import AbsentError, Reader, UntranslatableError
 from icestream.workflows.scipion.links import Wiring
+from icestream.workflows.scipion.monitors import MONITORS, join_rules, read_monitor
 from icestream.workflows.scipion.motion import DEFECTS_ROOT, defects_folder
 from icestream.workflows.scipion.params import Account, keep_unread, read_params, tell_lost
 from icestream.workflows.scipion.parse import NOT_IN_FILE, Document, DynamicField, Protocol
@@ -54,7 +56,7 @@ class Translation:
 
     ``disabled`` are protocols that became no step, with their original parameters. ``options`` are those of ``icestream new``; a
     value of None is to be filled in. ``problems`` are what still keeps the workflow
-    from running.
+    from running. ``alarms`` are the rules that its monitors became.
     """
 
     document: Document
@@ -64,6 +66,7 @@ class Translation:
     fields: list[AskedField] = field(default_factory=list)
     options: dict[str, str | None] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    alarms: AlarmsDocument | None = None
 
 
 def translate_scipion(document: Document) -> Translation:
@@ -133,12 +136,19 @@ class _Translator:
             self._map(protocol, mapping_of(protocol, self._protocols.values()))
         elif protocol.class_name in FLOWS:
             self._map_flow(protocol, FLOWS[protocol.class_name])
+        elif protocol.class_name in MONITORS:
+            self._monitor(protocol)
         elif protocol.class_name in UNMAPPED:
             self._pass_on(protocol)
         elif protocol.class_name == NOT_IN_FILE:
             self._leave(protocol, LEFT_OUT, ["is not in this file: export it together with what reads it"])
         else:
             self._leave_unknown(protocol)
+
+    def _monitor(self, protocol: Protocol) -> None:
+        found = read_monitor(Reader(protocol))
+        self.result.alarms = join_rules(self.result.alarms, found)
+        self._leave(protocol, CHANGED, found.notes)
 
     def _leave_unknown(self, protocol: Protocol) -> None:
         if is_tomography(protocol):

@@ -27,7 +27,7 @@ def write_workflow(translation: Translation, *, file_name: str = "workflow.yaml"
     lines += ["steps:" if template.steps else "steps: {}"]
     for name, spec in template.steps.items():
         lines += [*(_about(rows[name]) if name in rows else ()), *_step(name, spec)]
-    return "\n".join([*lines, *_sections(template, "disabled")]) + "\n"
+    return "\n".join([*lines, *_sections(template, "alarms", "disabled")]) + "\n"
 
 
 def _sections(template: Template, *names: str) -> Iterable[str]:

@@ -4,8 +4,8 @@ import uPlot from "../vendor/uplot/uPlot.esm.js";
 import { h } from "./dom.js";
 import { short } from "./format.js";
 
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const axis = (label, extra = {}) => ({
+export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+export const axis = (label, extra = {}) => ({
   stroke: colour("--soft"),
   grid: { stroke: colour("--hair"), width: 1 },
   ticks: { show: false },
@@ -16,8 +16,8 @@ const axis = (label, extra = {}) => ({
   labelGap: 0,
   ...extra,
 });
-const numbers = (_chart, values) => values.map((value) => short(value));
-const yAxis = () => axis("", { size: 48, values: numbers, space: 28 });
+export const numbers = (_chart, values) => values.map((value) => short(value));
+export const yAxis = () => axis("", { size: 48, values: numbers, space: 28 });
 const xAxis = (label) => axis(label, { size: 24, values: numbers, space: 60 });
 
 const seen = new ResizeObserver((entries) => {
@@ -27,7 +27,7 @@ const seen = new ResizeObserver((entries) => {
   }
 });
 
-function place(options, data, label, height) {
+export function place(options, data, label, height) {
   const holder = h("div", { className: "plot", role: "img", "aria-label": label, "data-kept": true });
   const width = 320;
   holder.chart = new uPlot({ width, height, legend: { show: false }, cursor: { y: false }, padding: [8, 14, 0, 0], ...options }, data, holder);
@@ -81,7 +81,7 @@ export function seriesChart(one, { height = 150, onPick = null, limits = [] } = 
 
 const LEAST_FOR_A_TREND = 20;
 
-const seriesData = (one) => [one.exposures, one.values, one.values.length < LEAST_FOR_A_TREND ? one.values.map(() => null) : one.trend];
+export const seriesData = (one) => [one.exposures, one.values, one.values.length < LEAST_FOR_A_TREND ? one.values.map(() => null) : one.trend];
 
 export function histogramChart(one, { height = 110, limits = [] } = {}) {
   const holder = place({

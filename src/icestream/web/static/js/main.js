@@ -4,12 +4,14 @@ import { Refused, api, learnMe, me, post, seenPulse, signOut } from "./api.js";
 import { act, doOnce, mayAct, mayShare, toast } from "./act.js";
 import { h, patch, path } from "./dom.js";
 import { Live } from "./live.js";
+import { alarmsPage } from "./pages/alarms.js";
 import { auditPage } from "./pages/audit.js";
 import { classesPage } from "./pages/classes.js";
 import { exposurePage } from "./pages/exposure.js";
 import { exposuresPage } from "./pages/exposures.js";
 import { failuresPage } from "./pages/failures.js";
 import { logPage } from "./pages/log.js";
+import { monitorsPage } from "./pages/monitors.js";
 import { sessionPage } from "./pages/session.js";
 import { sessionsPage } from "./pages/sessions.js";
 import { seriesPage } from "./pages/series.js";
@@ -18,8 +20,8 @@ import { signInPage } from "./pages/signin.js";
 import { startPage } from "./pages/start.js";
 import { stepPage } from "./pages/step.js";
 
-const TABS = [["", "Workflow"], ["exposures", "Exposures"], ["series", "Series"], ["classes", "Classes"], ["failures", "Failures"], ["log", "Log"]];
-const PAGES = { "": sessionPage, exposures: exposuresPage, series: seriesPage, classes: classesPage, failures: failuresPage, log: logPage };
+const TABS = [["", "Workflow"], ["exposures", "Exposures"], ["series", "Series"], ["classes", "Classes"], ["failures", "Failures"], ["monitors", "Monitors"], ["alarms", "Alarms"], ["log", "Log"]];
+const PAGES = { "": sessionPage, exposures: exposuresPage, series: seriesPage, classes: classesPage, failures: failuresPage, monitors: monitorsPage, alarms: alarmsPage, log: logPage };
 const ITEM_PAGES = { exposures: exposurePage, steps: stepPage };
 const OWN_PAGES = { new: startPage, audit: auditPage, share: openSharePage };
 const SOONEST_MS = 900;
@@ -134,7 +136,8 @@ function drawTop() {
       me.sign_in && me.name !== null && h("button", { type: "button", className: "quiet", onclick: leave }, "Sign out")),
     session !== null && me.name !== null && h("nav", { "aria-label": "Pages of the session" }, TABS.map(([tab, label]) =>
       h("a", { href: path("s", session, ...(tab ? [tab] : [])), "aria-current": shown.tab === tab ? "page" : null }, label,
-        tab === "failures" && summary?.overview.failed > 0 && h("span", { className: "count" }, summary.overview.failed)))));
+        tab === "failures" && summary?.overview.failed > 0 && h("span", { className: "count" }, summary.overview.failed),
+        tab === "alarms" && summary?.alarms > 0 && h("span", { className: "count" }, summary.alarms)))));
   top.firstElementChild ? patch(top.firstElementChild, fresh) : top.replaceChildren(fresh);
 }
 

@@ -15,7 +15,7 @@ export const sessionsPage = () => ({
     return [
       h("h1", null, "Sessions ", h("small", null, String(lines.length)), " ", begin()),
       h("div", { className: "card" }, h("table", { className: "lines" },
-        h("thead", null, h("tr", null, ["Session", "State", "Exposures", "An hour", "Last exposure", "Set aside", "Failed"].map((name, index) =>
+        h("thead", null, h("tr", null, ["Session", "State", "Exposures", "An hour", "Last exposure", "Set aside", "Failed", "Alarms"].map((name, index) =>
           h("th", { className: index > 1 && index !== 4 ? "n" : null, scope: "col" }, name)))),
         h("tbody", null, lines.map(row)))),
       h("p", { className: "soft small" }, h("a", { href: "/api/v1/sessions" }, "This page as JSON"), " · ", h("a", { href: "/api/v1/openapi.json" }, "all addresses")),
@@ -30,7 +30,7 @@ const newest = (line) => line.arrivals?.at ?? line.overview?.updated_at ?? 0;
 function row(line) {
   const name = h("td", null, h("a", { href: path("s", line.id), className: "strong" }, h("bdi", null, line.overview?.name ?? line.id)),
     line.overview && line.overview.name !== line.id && h("div", { className: "soft small" }, h("bdi", null, line.id)));
-  if (line.trouble) return h("tr", { "data-key": line.id }, name, h("td", { colspan: 6 }, h("span", { className: "bad" }, "cannot be read: "), line.trouble));
+  if (line.trouble) return h("tr", { "data-key": line.id }, name, h("td", { colspan: 7 }, h("span", { className: "bad" }, "cannot be read: "), line.trouble));
   const { overview, arrivals } = line;
   const state = overview.pause && overview.runner.alive ? "paused" : overview.runner.state;
   return h("tr", { "data-key": line.id }, name,
@@ -39,5 +39,6 @@ function row(line) {
     h("td", { className: "n", "data-name": "an hour" }, quantity(arrivals.per_hour, "")),
     h("td", { "data-name": "last exposure" }, arrivals.at === null ? "–" : h("span", { title: arrivals.name }, ago(arrivals.at))),
     h("td", { className: "n", "data-name": "set aside" }, short(overview.rejected)),
-    h("td", { className: `n ${overview.failed ? "bad" : ""}`, "data-name": "failed" }, short(overview.failed)));
+    h("td", { className: `n ${overview.failed ? "bad" : ""}`, "data-name": "failed" }, short(overview.failed)),
+    h("td", { className: `n ${line.alarms ? "bad" : ""}`, "data-name": "alarms" }, line.alarms ? h("a", { href: path("s", line.id, "alarms") }, short(line.alarms)) : "0"));
 }

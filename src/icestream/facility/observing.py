@@ -1,0 +1,233 @@
+"""Observing sessions: a turn looks at each, judges it by its rules, stores what it found, and sends what is due.
+
+Any number of observers may be running: `icestream serve`, `watch` and `monitor`, on this machine and on others. The database of a
+session's alarms lets one of them look, and each message be sent by one (decision 0038).
+"""
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from icestream.alarms.alarm_store import AlarmStore
+from icestream.alarms.delivery.sending import Addressed, Delivered, Resting, send_due
+from icestream.alarms.document import Policy, make_policy, read_facility_alarms, read_session_alarms
+from icestream.alarms.evaluate import evaluate
+from icestream.alarms.machine import Sampler
+from icestream.alarms.notify import plan_messages
+from icestream.alarms.state import Alarm, Evaluated
+from icestream.errors import IcestreamError, SessionError
+from icestream.flow.storage import DOCUMENT, Session, open_session
+from icestream.logs import log_event
+from icestream.observe.queries import open_view
+from icestream.observe.watched import read_runner_seen, watch_session
+
+EVERY_S = 15.0
+TURN_S = 60.0
+"""An observer that has not come back for so long loses its turn."""
+SEEN_S = 6 * 3600.0
+"""Rules see the samples of so long."""
+CLOSING_S = 5.0
+ALARMS_SUFFIX = ".alarms.db"
+
+_LOG = logging.getLogger(__name__)
+
+
+def alarm_store_of(session: Session) -> AlarmStore:
+    """Return the database of a session's alarms: beside its store where that is a file, as locks work there."""
+    location = session.store_at
+    path = location if isinstance(location, Path) else session.folder / "icestream.db"
+    return AlarmStore(path.with_name(path.stem + ALARMS_SUFFIX))
+
+
+def policy_of(session: Session, facility: Path | None) -> Policy:
+    """Return what holds for a session.
+
+    Raises
+    ------
+    SessionError
+        One of the two documents is not allowed.
+    """
+    return make_policy(read_facility_alarms(facility), read_session_alarms(session.folder))
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one turn at one session gave; ``trouble`` says why it could not be looked at."""
+
+    session: str
+    at_work: bool = False
+    evaluated: Evaluated | None = None
+    """What was found, where this observer looked."""
+    deliveries: tuple[Delivered, ...] = ()
+    trouble: str | None = None
+
+    @property
+    def opened(self) -> tuple[Alarm, ...]:
+        """Alarms that were raised."""
+        return () if self.evaluated is None else self.evaluated.opened
+
+    @property
+    def ended(self) -> tuple[Alarm, ...]:
+        """Alarms that are over."""
+        return () if self.evaluated is None else self.evaluated.ended
+
+
+@dataclass
+class Observer:
+    """Observes sessions, one turn after another."""
+
+    facility: Path | None = None
+    """The facility's document."""
+    sampler: Sampler = field(default_factory=Sampler)
+    clock: Callable[[], float] = time.time
+    every_s: float = EVERY_S
+    holder: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{os.urandom(3).hex()}")
+    _held: dict[Path, AlarmStore] = field(default_factory=dict)
+    _said: dict[Path, str] = field(default_factory=dict)
+    _idle: dict[Path, tuple[int, ...]] = field(default_factory=dict)
+    """Sessions with nothing to do, and when their files were written last."""
+    _resting: Resting = field(default_factory=Resting)
+
+    def turn(self, folder: Path) -> Turn:
+        """Look at one session, unless another observer does; a session that cannot be looked at says why and stops nothing."""
+        try:
+            session = open_session(folder)
+            store = alarm_store_of(session)
+            stamp = _stamp_of(session)
+            if stamp is not None and self._idle.get(folder) == stamp:
+                return Turn(folder.name)
+            turn = self._look(session, store)
+            self._idle.pop(folder, None)
+            if stamp is not None and not turn.at_work and not store.waits():
+                self._idle[folder] = stamp
+            return turn
+        except (IcestreamError, OSError) as error:
+            told = str(error)
+            if self._said.get(folder) != told:
+                log_event(_LOG, logging.WARNING, "session not observed", session=str(folder), reason=told)
+                self._said[folder] = told
+            return Turn(folder.name, trouble=told)
+
+    def release(self) -> None:
+        """Let other observers go on at once."""
+        for store in self._held.values():
+            try:
+                store.release(self.holder)
+            except (SessionError, OSError) as error:
+                log_event(_LOG, logging.WARNING, "turn not given back", reason=str(error))
+        self._held.clear()
+
+    def _look(self, session: Session, store: AlarmStore) -> Turn:
+        with open_view(session) as view:
+            at_work = read_runner_seen(view.overview()).at_work
+            if not at_work and not store.exists:
+                return Turn(session.folder.name)
+            now = self.clock()
+            over = not at_work and not store.load_state().open
+            if over or not store.take_turn(self.holder, now=now, lasting_s=max(TURN_S, 3 * self.every_s)):
+                policy = policy_of(session, self.facility)
+                return Turn(session.folder.name, at_work, deliveries=self._send(session, store, policy))
+            self._held[session.folder] = store
+            try:
+                policy = policy_of(session, self.facility)
+            except SessionError as error:
+                store.complain(self.holder, str(error), now=now)
+                raise
+            sample = self.sampler.sample(session.folder)
+            seen = watch_session(view, policy.rules, (*store.samples(since=now - SEEN_S), sample))
+        evaluated = evaluate(policy.rules, store.load_state(), seen, now)
+        done = store.commit(
+            self.holder,
+            evaluated,
+            sample,
+            lambda sent, acknowledged: plan_messages(policy, evaluated, sent=sent, acknowledged=acknowledged, now=now),
+        )
+        self._said.pop(session.folder, None)
+        return Turn(session.folder.name, at_work, evaluated if done else None, self._send(session, store, policy))
+
+    def _send(self, session: Session, store: AlarmStore, policy: Policy) -> tuple[Delivered, ...]:
+        return tuple(send_due(store, policy, _address(session), self.clock, resting=self._resting))
+
+
+def send_test(session: Session, store: AlarmStore, policy: Policy, wanted: str) -> list[Delivered]:
+    """Send a test message to a channel, or to all of them, at once and without trying again.
+
+    Raises
+    ------
+    SessionError
+        The facility has no such channel.
+    """
+    names = [one.name for one in policy.channels]
+    if not names or wanted not in ("all", *names):
+        raise SessionError(f"channel {wanted[:80]!r}: the facility has {', '.join(names) or 'none; see ICESTREAM_ALARMS'}")
+    ids = store.add_test(names if wanted == "all" else [wanted], now=time.time())
+    return list(send_due(store, policy, _address(session), time.time, only=ids))
+
+
+def _address(session: Session) -> Addressed:
+    return Addressed(session.document.name, str(session.folder), session.folder.name)
+
+
+def _stamp_of(session: Session) -> tuple[int, ...] | None:
+    """Return when the files of a session were written last; None where its store is on a server."""
+    location = session.store_at
+    if not isinstance(location, Path):
+        return None
+    paths = (session.folder / DOCUMENT, location, location.with_name(f"{location.name}-wal"), alarm_store_of(session).path)
+    return tuple(path.stat().st_mtime_ns for path in paths if path.exists())
+
+
+def sessions_in(folder: Path) -> list[Path]:
+    """Return the session that a folder is, or those in it."""
+    if (folder / DOCUMENT).is_file():
+        return [folder]
+    return sorted(path for path in folder.iterdir() if (path / DOCUMENT).is_file())
+
+
+@contextmanager
+def observing(observer: Observer | None, folders: Callable[[], Iterable[Path]]) -> Iterator[None]:
+    """Observe sessions beside whatever else a process does; None observes nothing.
+
+    At the end the turn that is going on is waited for, but not for long where a mail server does not answer.
+    """
+    if observer is None:
+        yield
+        return
+    ends = threading.Event()
+    thread = threading.Thread(target=_observe_until, args=(ends, observer, folders), name="observer", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ends.set()
+        thread.join(timeout=CLOSING_S)
+
+
+def _observe_until(ends: threading.Event, observer: Observer, folders: Callable[[], Iterable[Path]]) -> None:
+    while not ends.is_set():
+        observe_all(observer, folders, ends.is_set)
+        ends.wait(observer.every_s)
+    observer.release()
+
+
+def observe_all(
+    observer: Observer, folders: Callable[[], Iterable[Path]], ended: Callable[[], bool] = lambda: False
+) -> list[Turn]:
+    """Give every session one turn."""
+    try:
+        found = list(folders())
+    except (IcestreamError, OSError) as error:
+        log_event(_LOG, logging.WARNING, "folder not observed", reason=str(error))
+        return []
+    turns = []
+    for folder in found:
+        if ended():
+            break
+        turns.append(observer.turn(folder))
+    return turns
