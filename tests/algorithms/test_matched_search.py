@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from picking_truth import draw_micrograph
+from scipy import ndimage
 
 from icestream.algorithms.fourier import crop_fourier_2d
 from icestream.algorithms.matched_picker.extent import measure_diameter
@@ -18,7 +19,7 @@ from icestream.algorithms.matched_picker.search import (
     search_size,
     sizes_between,
 )
-from icestream.algorithms.matched_picker.view import fit_local_planes_2d, reduce_micrograph_2d
+from icestream.algorithms.matched_picker.view import fill_empty_rings_2d, fit_local_planes_2d, reduce_micrograph_2d
 from icestream.algorithms.particles.peaks import find_peaks_2d
 
 
@@ -175,3 +176,12 @@ def test_local_planes_follow_a_slope_up_to_the_border_and_beside_what_is_masked(
     assert np.abs(planes - slope)[allowed].max() < 0.2
     means = fit_local_planes_2d(np.full(slope.shape, 5.0, np.float32), allowed, sigma_px=12, slopes=False)
     assert np.allclose(means[allowed], 5.0, atol=0.01)
+
+
+def test_only_a_denoised_image_gets_noise_and_always_the_same() -> None:
+    raw = np.random.default_rng(4).standard_normal((96, 120)).astype(np.float32)
+    denoised = ndimage.gaussian_filter(raw, 3)
+    assert fill_empty_rings_2d(raw, diameter_px=24) is raw
+    filled = fill_empty_rings_2d(denoised, diameter_px=24)
+    assert 0 < np.std(filled - denoised) < 0.5 * np.std(denoised)
+    assert np.array_equal(filled, fill_empty_rings_2d(denoised, diameter_px=24))

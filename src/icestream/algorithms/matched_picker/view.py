@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from icestream.algorithms.fourier import Image, frequency_grid_2d, resize_spectrum_2d
-from icestream.algorithms.matched_picker.rings import Field
+from icestream.algorithms.matched_picker.rings import Field, Rings
 from icestream.algorithms.micrograph.contamination import mask_contamination_2d, robust_zscore
 
 WORKING_DIAMETER_PX = 24.0
@@ -19,6 +19,8 @@ _SMEARED_BAND = (0.5, 6.0)  # periods in a diameter
 _NOISE_FLOOR = 0.6
 _BLOCKS_IN_SIGMA, _RIDGE = 4, 1e-5
 _RIM_SPREADS = 4.0
+_OUTER, _COARSE_PERIODS = 0.35, (1.0, 3.0)  # in 1/px, and periods in a diameter
+_EMPTIED, _FILLED = 0.005, 0.006
 
 
 def reduce_micrograph_2d(image: Image, *, diameter_px: float) -> Image:
@@ -143,6 +145,24 @@ def _resize_mask(mask: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.
     return resized
 
 
+def fill_empty_rings_2d(image: Image, *, diameter_px: float) -> Image:
+    """Add white noise to ``(h, w)`` where its fine detail has been removed, as denoising does; else return it as it is.
+
+    What is divided by the power of the noise must have some. In its outer rings a micrograph as it comes from the microscope has a
+    tenth of that where particles are strong, a denoised one a hundred thousandth. The noise added is always the same.
+    """
+    shape = (image.shape[0], image.shape[1])
+    rings = Rings.of(shape)
+    power = rings.mean(np.abs(fft.rfft2(image - image.mean())) ** 2)
+    periods = rings.frequency * diameter_px
+    coarse = float(power[(periods > _COARSE_PERIODS[0]) & (periods < _COARSE_PERIODS[1])].mean())
+    if power[rings.frequency > _OUTER].mean() > _EMPTIED * coarse:
+        return image
+    sigma = np.sqrt(_FILLED * coarse / image.size)
+    noisy: Image = image + np.float32(sigma) * np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    return noisy
+
+
 def view_micrograph_2d(image: Image, *, diameter_px: float, dirt_px: float | None = None) -> View:
     """Prepare ``(h, w)`` for particles of about this diameter; dirt is at least as wide as ``dirt_px``, or as one of them."""
     small = reduce_micrograph_2d(image, diameter_px=diameter_px)
@@ -154,7 +174,7 @@ def view_micrograph_2d(image: Image, *, diameter_px: float, dirt_px: float | Non
         coarse = reduce_micrograph_2d(image, diameter_px=dirt_px)
         masks = mask_dirt_2d(coarse, diameter_px=dirt_px * coarse.shape[0] / image.shape[0])
         around, dirt = (_resize_mask(mask, small.shape) for mask in masks)
-    flat = remove_background_2d(small, ~around, diameter_px=own_px)
+    flat = remove_background_2d(fill_empty_rings_2d(small, diameter_px=own_px), ~around, diameter_px=own_px)
     return View(Field.of(flat, ~around), Field.of(flat, ~dirt), own_px, scale_yx)
 
 
