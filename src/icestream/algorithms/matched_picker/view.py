@@ -148,8 +148,8 @@ def _resize_mask(mask: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.
 def fill_empty_rings_2d(image: Image, *, diameter_px: float) -> Image:
     """Add white noise to ``(h, w)`` where its fine detail has been removed, as denoising does; else return it as it is.
 
-    What is divided by the power of the noise must have some. In its outer rings a micrograph as it comes from the microscope has a
-    tenth of that where particles are strong, a denoised one a hundred thousandth. The noise added is always the same.
+    What is divided by the power of the noise must have some. In its outer rings a micrograph as it comes from the microscope has
+    a tenth of that where particles are strong, a denoised one a hundred thousandth. The noise added is always the same.
     """
     shape = (image.shape[0], image.shape[1])
     rings = Rings.of(shape)
