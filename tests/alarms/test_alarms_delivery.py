@@ -9,9 +9,11 @@ import pytest
 
 from alarms.receivers import PASSWORD, USER, mail_server, web_receiver, write_certificate
 from alarms.seen import T0
+from icestream.alarms.alarm_store import AlarmStore
 from icestream.alarms.channels import CommandChannel, EmailChannel, Secret, WebhookChannel
 from icestream.alarms.delivery.failing import GIVES_UP_AFTER, DeliveryError, next_delay_s
-from icestream.alarms.delivery.sending import send
+from icestream.alarms.delivery.sending import Addressed, send, send_due
+from icestream.alarms.document import Policy
 from icestream.alarms.message import Message, make_message, make_test_alarm
 from icestream.alarms.state import Alarm
 from icestream.errors import SessionError
@@ -90,6 +92,22 @@ def test_mail_that_is_not_taken_says_why(message, certificate, secret, tmp_path)
     assert server.mails == []
     with pytest.raises(DeliveryError, match="refused"):
         send(good, message)
+
+
+@pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
+def test_what_a_library_raises_is_a_message_that_was_not_taken(message, certificate, secret, tmp_path):
+    secret.write_text("pässwort", encoding="utf-8")
+    with mail_server(certificate, security="tls") as server:
+        channel = email(server.port, certificate, security="tls", secret=secret)
+        store, policy = AlarmStore(tmp_path / "s.alarms.db"), Policy(rules=(), channels=(channel,))
+        odd = channel.model_copy(update={"name": "odd", "to": ("a@[b",), "user": None, "password": None})
+        policy = replace(policy, channels=(channel, odd))
+        store.add_test(["mail", "odd"], now=T0)
+        done = list(send_due(store, policy, Addressed("Ribosome", "/sessions/r", "r"), lambda: T0))
+    told = {one.delivery.channel: one.error or "" for one in done}
+    assert "UnicodeEncodeError" in told["mail"]
+    assert told["odd"].startswith("channel 'odd': ")
+    assert {one.state for one in store.deliveries()} == {"failed"}
 
 
 def test_a_password_is_never_sent_in_the_clear(message, certificate, secret):

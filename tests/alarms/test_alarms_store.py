@@ -151,6 +151,18 @@ def test_what_is_no_database_is_told(store):
         store.load_state()
 
 
+def test_rows_of_another_version_are_told_and_counted(store):
+    look(store, 9.0, T0)
+    with sqlite3.connect(store.path) as database:
+        database.execute("UPDATE alarm SET content = '{}'")
+        database.execute('UPDATE sample SET content = \'{"at": "when"}\'')
+    database.close()
+    for asked in (store.alarms, lambda: store.alarm(1), lambda: store.samples(since=0)):
+        with pytest.raises(SessionError, match="was written by another version"):
+            asked()
+    assert store.count_open() == 1
+
+
 def test_a_folder_that_may_not_be_written_to_is_told(tmp_path):
     with pytest.raises(StoreUnavailable, match="cannot be used as the database of alarms"):
         AlarmStore(tmp_path / "missing" / "x.db").take_turn("a", now=T0, lasting_s=60)

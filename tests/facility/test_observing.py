@@ -1,6 +1,7 @@
 """Observing sessions: what is seen becomes alarms, each told once, however many observers there are."""
 
 import json
+import sqlite3
 import sys
 import time
 from collections.abc import Callable
@@ -186,6 +187,31 @@ def test_a_mistake_is_told_where_alarms_are_shown_and_stops_no_other_session(pap
     (paper.session.folder / SESSION_ALARMS).unlink()
     assert observer(facility, Clock(paper.now + 99), "watch").turn(paper.session.folder).evaluated is not None
     assert alarm_store_of(paper.session).observer().trouble is None
+
+
+def test_a_database_of_another_version_stops_no_other_session(paper, facility, tmp_path):
+    other = write_acquisition(tmp_path / "zother", 3, name="Other")
+    (other.session.folder / DOCUMENT).write_text(dump_document(other.session.document), encoding="utf-8")
+    clock = Clock(paper.now + 1)
+    one = observer(facility, clock, "serve")
+    one.turn(paper.session.folder)
+    for change, told in (
+        ("UPDATE sample SET content = '{}'", "was written by another version"),
+        ("UPDATE observer SET holder = 'x', until = 'soon'", "TypeError"),
+    ):
+        with sqlite3.connect(alarm_store_of(paper.session).path) as database:
+            database.execute(change)
+        database.close()
+        turns = {turn.session: turn for turn in observe_all(one, lambda: sessions_in(tmp_path))}
+        assert told in (turns["paper"].trouble or "")
+        assert turns["zother"].evaluated is not None
+
+
+def test_a_folder_of_sessions_that_raises_something_ends_no_observer(facility):
+    def folders():
+        raise KeyError("a place")
+
+    assert observe_all(observer(facility, Clock(0.0), "serve"), folders) == []
 
 
 def test_a_running_session_is_watched_beside_other_work(tmp_path, facility):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sqlite3
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -129,6 +130,17 @@ def test_rules_that_cannot_be_read_are_told_and_the_page_stands(site, anna):
         page = anna.get(f"{S}/{address}").json()
         assert "rules: input should be a list" in page["watched"]["trouble"]
     assert anna.get(f"{S}/alarms").json()["alarms"] != []
+
+
+def test_an_alarm_of_another_version_hides_no_session(site, anna):
+    before = anna.get("/api/v1/sessions").json()[0]["alarms"]
+    (path,) = (site.folder / "paper").glob("*.alarms.db")
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE alarm SET content = '{}'")
+    database.close()
+    (line,) = anna.get("/api/v1/sessions").json()
+    assert (line["alarms"], line["trouble"]) == (before, None)
+    assert anna.get(f"{S}/alarms").status_code == 400
 
 
 def test_channels_are_tried(site, anna, tmp_path):

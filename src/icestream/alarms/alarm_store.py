@@ -11,8 +11,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from icestream.alarms.notify import DeliveryState, Plan, Sent
 from icestream.alarms.observations import Sample
@@ -79,6 +80,7 @@ class ObserverSeen:
     trouble: str | None = None
 
 
+_Row = TypeVar("_Row", bound=BaseModel)
 Planning = Callable[[Mapping[tuple[int, str], Sent], frozenset[int]], Plan]
 
 
@@ -111,11 +113,8 @@ class AlarmStore:
     def load_state(self) -> AlarmState:
         """Return the state of the evaluation."""
         with self._reading() as database:
-            text = None if database is None else database.execute("SELECT state FROM observer").fetchone()[0]
-        try:
-            return AlarmState() if text is None else AlarmState.model_validate_json(text)
-        except ValidationError as error:
-            raise SessionError(f"{self.path}: was written by another version; move it away, and a new one is made") from error
+            row = None if database is None else database.execute("SELECT state FROM observer").fetchone()
+        return AlarmState() if row is None else self._parsed(AlarmState, row[0])
 
     def commit(self, holder: str, evaluated: Evaluated, sample: Sample | None, planning: Planning) -> bool:
         """Store an evaluation and the messages that follow from it; False, and nothing stored, if the turn was lost."""
@@ -211,7 +210,13 @@ class AlarmStore:
                 "ORDER BY ended_at IS NOT NULL, number DESC LIMIT ?"
             )
             rows = [] if database is None else database.execute(query, (most,)).fetchall()
-        return [KeptAlarm(Alarm.model_validate_json(row[0]), *row[1:]) for row in rows]
+        return [KeptAlarm(self._parsed(Alarm, row[0]), *row[1:]) for row in rows]
+
+    def count_open(self) -> int:
+        """Count the open alarms, whatever they say."""
+        with self._reading() as database:
+            query = "SELECT count(*) FROM alarm WHERE ended_at IS NULL"
+            return 0 if database is None else int(database.execute(query).fetchone()[0])
 
     def alarm(self, number: int) -> Alarm | None:
         """Return one alarm."""
@@ -219,7 +224,7 @@ class AlarmStore:
             row = (
                 None if database is None else database.execute("SELECT content FROM alarm WHERE number = ?", (number,)).fetchone()
             )
-        return None if row is None else Alarm.model_validate_json(row[0])
+        return None if row is None else self._parsed(Alarm, row[0])
 
     def deliveries(self, *, most: int = 100) -> list[Delivery]:
         """Return the newest messages, newest first."""
@@ -240,7 +245,7 @@ class AlarmStore:
                 "WHERE at >= ?) WHERE (place - 1) % ? = 0 ORDER BY at"
             )
             rows = database.execute(query, (since, stride)).fetchall()
-        return [Sample.model_validate_json(row[0]) for row in rows]
+        return [self._parsed(Sample, row[0]) for row in rows]
 
     def observer(self) -> ObserverSeen:
         """Return who observes the session."""
@@ -251,6 +256,12 @@ class AlarmStore:
                 else database.execute("SELECT holder, until, looked_at, trouble FROM observer").fetchone()
             )
         return ObserverSeen() if row is None else ObserverSeen(*row)
+
+    def _parsed(self, model: type[_Row], text: str) -> _Row:
+        try:
+            return model.model_validate_json(text)
+        except ValidationError as error:
+            raise SessionError(f"{self.path}: was written by another version; move it away, and a new one is made") from error
 
     @contextmanager
     def _writing(self, *, create: bool = False) -> Iterator[sqlite3.Connection]:

@@ -9,6 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from icestream.alarms.rules import Name, Severity
 from icestream.errors import SessionError
 
+_MAILBOX = r"[A-Za-z0-9!#$%&'*+/^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/^_`{|}~-]+)*"
+_DOMAIN = r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*"
+Domain = Annotated[str, Field(pattern=rf"^{_DOMAIN}$", max_length=253)]
+MailAddress = Annotated[str, Field(pattern=rf"^{_MAILBOX}@{_DOMAIN}$", max_length=254)]
+"""An address in plain ASCII, without what has a meaning in the headers of a mail: quotes, brackets, encoded words."""
+
 WebhookFormat = Literal["json", "slack", "teams", "mattermost"]
 _LONGEST_SECRET = 10_000
 
@@ -70,10 +76,8 @@ class EmailChannel(Channel):
     ca_file: Path | None = Field(None, description="Certificates to trust, a PEM file; unset: those of the machine")
     user: str | None = Field(None, description="Who signs in; unset: nobody need")
     password: Secret | None = Field(None, description="Where the password is")
-    sender: str = Field(pattern=r"^[^@\s]+@[^@\s]+$", description="Address that the mail comes from")
-    to: tuple[Annotated[str, Field(pattern=r"^[^@\s,;]+@[^@\s,;]+$")], ...] = Field(
-        (), description="Addresses that it goes to, beside those that a session names in mail_to"
-    )
+    sender: MailAddress = Field(description="Address that the mail comes from")
+    to: tuple[MailAddress, ...] = Field((), description="Addresses that it goes to, beside those that a session names in mail_to")
 
     @model_validator(mode="after")
     def _signs_in_safely(self) -> Self:

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, available_timezones
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from icestream.alarms.channels import AnyChannel
+from icestream.alarms.channels import AnyChannel, MailAddress
 from icestream.alarms.defaults import DEFAULT_RULES
 from icestream.alarms.rules import AnyRule, Minutes
 from icestream.documents import LARGEST_BYTES, parse_document, read_document
@@ -53,7 +53,7 @@ class AlarmsDocument(BaseModel):
     defaults: bool = Field(True, description="Whether the default rules hold as well")
     without: tuple[str, ...] = Field((), description="Names of rules that do not hold")
     rules: tuple[AnyRule, ...] = Field((), description="Rules; one of the same name replaces that of the facility or a default")
-    mail_to: tuple[Annotated[str, Field(pattern=r"^[^@\s,;]+@[^@\s,;]+$")], ...] = Field(
+    mail_to: tuple[MailAddress, ...] = Field(
         (), description="Addresses that get the alarms as well, through the facility's mail server"
     )
     repeat_minutes: Minutes | None = Field(

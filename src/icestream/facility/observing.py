@@ -22,6 +22,7 @@ from icestream.alarms.machine import Sampler
 from icestream.alarms.notify import plan_messages
 from icestream.alarms.state import Alarm, Evaluated
 from icestream.errors import IcestreamError, SessionError
+from icestream.flow.declaration import CallFailure, call_step
 from icestream.flow.storage import DOCUMENT, Session, open_session
 from icestream.logs import log_event
 from icestream.observe.queries import open_view
@@ -96,6 +97,13 @@ class Observer:
 
     def turn(self, folder: Path) -> Turn:
         """Look at one session, unless another observer does; a session that cannot be looked at says why and stops nothing."""
+        done = call_step(self._turn, folder)  # whatever is in a folder, the other sessions are looked at
+        if isinstance(done, Turn):
+            return done
+        told = done.message if isinstance(done, CallFailure) else repr(done)
+        return self._not_looked_at(folder, f"an error in icestream: {told}")
+
+    def _turn(self, folder: Path) -> Turn:
         try:
             session = open_session(folder)
             store = alarm_store_of(session)
@@ -108,11 +116,13 @@ class Observer:
                 self._idle[folder] = stamp
             return turn
         except (IcestreamError, OSError) as error:
-            told = str(error)
-            if self._said.get(folder) != told:
-                log_event(_LOG, logging.WARNING, "session not observed", session=str(folder), reason=told)
-                self._said[folder] = told
-            return Turn(folder.name, trouble=told)
+            return self._not_looked_at(folder, str(error))
+
+    def _not_looked_at(self, folder: Path, told: str) -> Turn:
+        if self._said.get(folder) != told:
+            log_event(_LOG, logging.WARNING, "session not observed", session=str(folder), reason=told)
+            self._said[folder] = told
+        return Turn(folder.name, trouble=told)
 
     def release(self) -> None:
         """Let other observers go on at once."""
@@ -220,10 +230,9 @@ def observe_all(
     observer: Observer, folders: Callable[[], Iterable[Path]], ended: Callable[[], bool] = lambda: False
 ) -> list[Turn]:
     """Give every session one turn."""
-    try:
-        found = list(folders())
-    except (IcestreamError, OSError) as error:
-        log_event(_LOG, logging.WARNING, "folder not observed", reason=str(error))
+    found = call_step(lambda: list(folders()))
+    if isinstance(found, CallFailure):
+        log_event(_LOG, logging.WARNING, "folder not observed", reason=found.message)
         return []
     turns = []
     for folder in found:

@@ -200,7 +200,7 @@ def _read_page(name: str, view: SessionView) -> SessionPage:
 
 
 def _count_alarms(view: SessionView) -> int:
-    return len(alarm_store_of(view.session).alarms(only_open=True))
+    return alarm_store_of(view.session).count_open()
 
 
 def _figure(of: str, step: StepSummary, medians: Sequence[RecentMedian]) -> dict[str, Any]:

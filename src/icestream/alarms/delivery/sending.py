@@ -1,5 +1,7 @@
 """Sending what is due: each message by the sender of its channel, again later where it was not taken."""
 
+import http.client
+import smtplib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -11,8 +13,20 @@ from icestream.alarms.delivery.program import run_program
 from icestream.alarms.delivery.web import post_alerts, post_webhook
 from icestream.alarms.document import Policy
 from icestream.alarms.message import Message, make_message, make_test_alarm
-from icestream.errors import SessionError
+from icestream.errors import SessionError, StoreUnavailable
 
+_OF_LIBRARIES = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RuntimeError,
+    smtplib.SMTPException,
+    http.client.HTTPException,
+)
 MOST_SENT = 50
 """How many messages of one session are sent in one turn."""
 
@@ -85,7 +99,13 @@ def send_due(
         if not found:
             return
         delivery = found[0]
-        alarm = make_test_alarm(delivery.at) if delivery.number == 0 else store.alarm(delivery.number)
+        try:
+            alarm = make_test_alarm(delivery.at) if delivery.number == 0 else store.alarm(delivery.number)
+        except StoreUnavailable:
+            raise
+        except SessionError as error:  # the others are sent
+            store.mark(delivery.id, "failed", now=clock(), error=str(error))
+            continue
         channel = channels.get(delivery.channel)
         if channel is None or alarm is None:
             store.mark(delivery.id, "failed", now=clock(), error="the facility has no such channel any more")
@@ -105,11 +125,19 @@ def send_due(
         yield done
 
 
+def _send_guarded(channel: AnyChannel, message: Message, mail_to: Sequence[str]) -> None:
+    """Send a message; whatever a library raises about an address, a password or an answer is a message that was not taken."""
+    try:
+        send(channel, message, mail_to)
+    except _OF_LIBRARIES as error:
+        raise DeliveryError(f"channel {channel.name!r}: {type(error).__name__}: {str(error)[:300]}") from error
+
+
 def _try(
     store: AlarmStore, channel: AnyChannel, message: Message, delivery: Delivery, policy: Policy, clock: Callable[[], float]
 ) -> Delivered:
     try:
-        send(channel, message, policy.mail_to)
+        _send_guarded(channel, message, policy.mail_to)
     except SessionError as error:
         delay_s = None if isinstance(error, DeliveryError) and error.lasting else next_delay_s(delivery.attempts + 1)
         told = str(error)
