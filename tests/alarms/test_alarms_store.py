@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from alarms.seen import T0, Story, measured, sample
-from icestream.alarms import alarm_store
+from icestream.alarms import alarm_rows, alarm_store
 from icestream.alarms.alarm_store import CLAIM_S, AlarmStore
 from icestream.alarms.channels import CommandChannel
 from icestream.alarms.document import Policy
@@ -19,6 +19,9 @@ from icestream.errors import SessionError, StoreUnavailable
 
 RULE = MeasureRule(name="r", measure="ctf_defocus_micrometers", high=3.0)
 POLICY = Policy(rules=(RULE,), channels=(CommandChannel(name="staff", command=("x",)),), repeat_minutes=60.0)
+
+
+STAFF = ("staff",)
 
 
 @pytest.fixture
@@ -64,19 +67,19 @@ def test_who_lost_the_turn_stores_nothing(store):
 
 def test_a_message_is_claimed_once_and_again_only_after_long(store):
     look(store, 9.0, T0)
-    (first,) = store.claim_due(now=T0)
+    (first,) = store.claim_due(channels=STAFF, now=T0)
     assert (first.channel, first.event, first.number) == ("staff", "raised", 1)
-    assert store.claim_due(now=T0 + CLAIM_S - 1) == []
-    (again,) = store.claim_due(now=T0 + CLAIM_S)
+    assert store.claim_due(channels=STAFF, now=T0 + CLAIM_S - 1) == []
+    (again,) = store.claim_due(channels=STAFF, now=T0 + CLAIM_S)
     store.mark(again.id, "pending", now=T0 + CLAIM_S, error="no answer", due_at=T0 + CLAIM_S + 30)
-    assert store.claim_due(now=T0 + CLAIM_S + 29) == []
-    (third,) = store.claim_due(now=T0 + CLAIM_S + 30)
+    assert store.claim_due(channels=STAFF, now=T0 + CLAIM_S + 29) == []
+    (third,) = store.claim_due(channels=STAFF, now=T0 + CLAIM_S + 30)
     store.mark(third.id, "sent", now=T0 + CLAIM_S + 31)
     (kept,) = store.deliveries()
     assert (kept.state, kept.attempts, kept.error) == ("sent", 3, None)
     assert store.waits()
     look(store, 1.0, T0 + CLAIM_S + 60)
-    (over,) = store.claim_due(now=T0 + CLAIM_S + 61)
+    (over,) = store.claim_due(channels=STAFF, now=T0 + CLAIM_S + 61)
     assert over.event == "ended"
     store.mark(over.id, "sent", now=T0 + CLAIM_S + 62)
     assert not store.waits()
@@ -84,7 +87,7 @@ def test_a_message_is_claimed_once_and_again_only_after_long(store):
 
 def _claim(path: Path, found: "multiprocessing.Queue[int]", start: "multiprocessing.synchronize.Event") -> None:
     start.wait()
-    found.put(len(AlarmStore(path).claim_due(now=T0)))
+    found.put(len(AlarmStore(path).claim_due(channels=STAFF, now=T0)))
 
 
 def test_processes_that_claim_at_the_same_time_share_the_messages(store):
@@ -109,7 +112,7 @@ def test_acknowledging(store):
     assert store.acknowledge([1], by="bea", note="", now=T0 + 6) == []
     (kept,) = store.alarms()
     assert (kept.acknowledged_by, kept.acknowledged_at, kept.note) == ("anna", T0 + 5, "is being filled")
-    (claimed,) = store.claim_due(now=T0)
+    (claimed,) = store.claim_due(channels=STAFF, now=T0)
     store.mark(claimed.id, "sent", now=T0)
     look(store, 9.0, T0 + 9000)
     assert [one.event for one in store.deliveries()] == ["raised"]
@@ -120,8 +123,8 @@ def test_acknowledging(store):
 
 
 def test_histories_are_bounded(store, monkeypatch):
-    monkeypatch.setattr(alarm_store, "MOST_SAMPLES", 5)
-    monkeypatch.setattr(alarm_store, "MOST_ENDED", 2)
+    monkeypatch.setattr(alarm_rows, "MOST_SAMPLES", 5)
+    monkeypatch.setattr(alarm_rows, "MOST_ENDED", 2)
     for number in range(8):
         look(store, 9.0, T0 + 100 * number)
         look(store, 1.0, T0 + 100 * number + 50)
@@ -149,6 +152,29 @@ def test_what_is_no_database_is_told(store):
     database.close()
     with pytest.raises(SessionError, match="was written by another version"):
         store.load_state()
+
+
+def test_who_has_no_facility_document_waits_for_those_who_have_one(store):
+    def take(holder: str, after_s: float, facility: str | None = None) -> bool:
+        return store.take_turn(holder, now=T0 + after_s, lasting_s=60, facility=facility)
+
+    assert take("plain", 0)
+    assert take("equipped", 10, "d")  # goes before who has none
+    assert not take("plain", 20)
+    assert not take("second", 20, "d")
+    store.release("equipped")  # such as `icestream monitor --once`, which comes again
+    assert not take("plain", 30)
+    assert take("second", 30, "d")
+    assert not take("plain", 30 + alarm_store.AWAY_S - 1)
+    assert take("plain", 30 + alarm_store.AWAY_S)
+
+
+def test_a_message_to_a_channel_that_nobody_has_fails_at_last(store):
+    look(store, 9.0, T0)
+    assert store.claim_due(channels=("mail",), now=T0 + 60) == []
+    assert store.claim_due(channels=("mail",), now=T0 + alarm_rows.UNSENT_KEPT_S + 1) == []
+    (given_up,) = store.deliveries()
+    assert (given_up.state, given_up.error) == ("failed", "no observer has this channel")
 
 
 def test_rows_of_another_version_are_told_and_counted(store):

@@ -214,6 +214,28 @@ def test_a_folder_of_sessions_that_raises_something_ends_no_observer(facility):
     assert observe_all(observer(facility, Clock(0.0), "serve"), folders) == []
 
 
+def test_an_observer_without_the_facilitys_document_takes_no_alarm_away(paper, facility, tmp_path):
+    clock = Clock(paper.now + 1)
+    worsen(paper, 13, 3, defocus_ang=36_000)
+    (paper.session.folder / SESSION_ALARMS).write_text("defaults: false", encoding="utf-8")
+    plain, equipped = observer(None, clock, "plain"), observer(facility, clock, "equipped")
+    assert plain.turn(paper.session.folder).opened == ()
+    (alarm,) = equipped.turn(paper.session.folder).opened
+    assert [message["event"] for message in heard(tmp_path)] == ["raised"]
+    store = alarm_store_of(paper.session)
+    store.add_test(["staff"], now=clock.now)
+    assert plain.turn(paper.session.folder).deliveries == ()
+    assert store.deliveries()[0].state == "pending"
+    clock.now += 700  # the other has gone away
+    turn = plain.turn(paper.session.folder)
+    assert (turn.evaluated is not None, turn.ended, turn.deliveries) == (True, (), ())
+    turn = equipped.turn(paper.session.folder)
+    assert (turn.ended, [(one.delivery.event, one.error) for one in turn.deliveries]) == ((), [("test", None)])
+    facility.write_text(facility.read_text(encoding="utf-8").replace('"thick"', '"other"'), encoding="utf-8")
+    (ended,) = equipped.turn(paper.session.folder).ended  # its own document has changed
+    assert (ended.number, ended.ended_because) == (alarm.number, "its rule does not hold any more")
+
+
 def test_a_running_session_is_watched_beside_other_work(tmp_path, facility):
     """A real runner, of which a step fails for everything, and two observers that are threads, as `serve` and `watch` have."""
     session = make_toy_session(tmp_path, toy_steps(40, fail_on=list(range(40))), numbers=range(8))
@@ -234,7 +256,7 @@ def test_a_running_session_is_watched_beside_other_work(tmp_path, facility):
             True,
         )
         assert len(store.samples(since=0)) > 1
-        assert store.take_turn("another", now=time.time(), lasting_s=60)  # both have given the turn back
+        assert store.take_turn("another", now=time.time(), lasting_s=60, facility="d")  # both have given the turn back
     finally:
         runner.terminate()
         runner.wait(60)

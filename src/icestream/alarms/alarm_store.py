@@ -15,33 +15,19 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from icestream.alarms import alarm_rows
 from icestream.alarms.notify import DeliveryState, Plan, Sent
 from icestream.alarms.observations import Sample
 from icestream.alarms.state import Alarm, AlarmState, Evaluated, Event
 from icestream.errors import SessionError, StoreUnavailable
 
-MOST_SAMPLES = 6000
-"""A day of samples every 15 s."""
-MOST_ENDED = 1000
 CLAIM_S = 600.0
 """A message that was claimed and neither sent nor given back for so long is sent again."""
-TESTS_KEPT_S = 24 * 3600.0
+AWAY_S = 600.0
+"""An observer without the facility's document waits so long for one that has it."""
+RULES_KEPT_S = 24 * 3600.0
+"""Alarms of rules that only another facility document has stay open for so long after it was seen last."""
 _PATIENCE_S = 15.0
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS observer (
-    id INTEGER PRIMARY KEY CHECK (id = 1), holder TEXT, until REAL NOT NULL DEFAULT 0, state TEXT NOT NULL,
-    looked_at REAL, trouble TEXT);
-CREATE TABLE IF NOT EXISTS alarm (
-    number INTEGER PRIMARY KEY, ended_at REAL, content TEXT NOT NULL, acknowledged_by TEXT, acknowledged_at REAL, note TEXT);
-CREATE TABLE IF NOT EXISTS delivery (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, number INTEGER NOT NULL, channel TEXT NOT NULL, event TEXT NOT NULL,
-    due_at REAL NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, error TEXT, at REAL NOT NULL,
-    claimed_until REAL NOT NULL DEFAULT 0);
-CREATE INDEX IF NOT EXISTS delivery_of_alarm ON delivery (number, channel);
-CREATE INDEX IF NOT EXISTS delivery_due ON delivery (state, due_at);
-CREATE TABLE IF NOT EXISTS sample (at REAL PRIMARY KEY, content TEXT NOT NULL);
-"""
 
 
 @dataclass(frozen=True)
@@ -95,14 +81,34 @@ class AlarmStore:
         """Tell whether anybody has ever observed the session."""
         return self.path.is_file()
 
-    def take_turn(self, holder: str, *, now: float, lasting_s: float) -> bool:
-        """Take or renew the turn; tell whether ``holder`` has it. Makes the database where there is none."""
+    def take_turn(self, holder: str, *, now: float, lasting_s: float, facility: str | None = None) -> bool:
+        """Take or renew the turn; tell whether ``holder`` has it. Makes the database where there is none.
+
+        ``facility`` tells the facility's document from others; who has none waits for those who have one, and gives way to them.
+        """
         with self._writing(create=True) as database:
-            row = database.execute("SELECT holder, until FROM observer").fetchone()
-            if row[0] not in (None, holder) and now < row[1] <= now + 10 * lasting_s:  # a clock that went back locks nobody out
+            has, until = database.execute("SELECT holder, until FROM observer").fetchone()
+            first, seen_at = database.execute("SELECT holder, seen_at FROM facility").fetchone() or (None, -AWAY_S)
+            held = has not in (None, holder) and now < until <= now + 10 * lasting_s  # a clock that went back locks nobody out
+            if held and (facility is None or has == first):
+                return False
+            if facility is None and first not in (None, holder) and 0 <= now - seen_at < AWAY_S:
                 return False
             database.execute("UPDATE observer SET holder = ?, until = ?", (holder, now + lasting_s))
+            if facility is not None:
+                database.execute(
+                    "INSERT INTO facility (id, holder, seen_at) VALUES (1, ?, ?) "
+                    "ON CONFLICT (id) DO UPDATE SET holder = excluded.holder, seen_at = excluded.seen_at",
+                    (holder, now),
+                )
             return True
+
+    def knows_all_rules(self, holder: str, *, facility: str | None, now: float) -> bool:
+        """Tell whether a rule that ``holder`` does not have is gone, or may be in another observer's facility document."""
+        with self._reading() as database:
+            query = "SELECT document, judged_by, seen_at FROM facility WHERE document IS NOT NULL"
+            row = None if database is None else database.execute(query).fetchone()
+        return row is None or facility == row[0] or holder == row[1] or abs(now - row[2]) > RULES_KEPT_S
 
     def release(self, holder: str) -> None:
         """Give the turn back, so that another observer need not wait."""
@@ -116,7 +122,9 @@ class AlarmStore:
             row = None if database is None else database.execute("SELECT state FROM observer").fetchone()
         return AlarmState() if row is None else self._parsed(AlarmState, row[0])
 
-    def commit(self, holder: str, evaluated: Evaluated, sample: Sample | None, planning: Planning) -> bool:
+    def commit(
+        self, holder: str, evaluated: Evaluated, sample: Sample | None, planning: Planning, *, facility: str | None = None
+    ) -> bool:
         """Store an evaluation and the messages that follow from it; False, and nothing stored, if the turn was lost."""
         state = evaluated.state
         now = state.at or 0.0
@@ -124,6 +132,8 @@ class AlarmStore:
             if database.execute("SELECT holder FROM observer").fetchone()[0] != holder:
                 return False
             database.execute("UPDATE observer SET state = ?, looked_at = ?, trouble = NULL", (state.model_dump_json(), now))
+            if facility is not None:
+                database.execute("UPDATE facility SET document = ?, judged_by = ?", (facility, holder))
             for alarm in (*state.open.values(), *evaluated.ended):
                 database.execute(
                     "INSERT INTO alarm (number, ended_at, content) VALUES (?, ?, ?) "
@@ -133,9 +143,9 @@ class AlarmStore:
             if sample is not None:
                 database.execute("INSERT OR REPLACE INTO sample VALUES (?, ?)", (sample.at, sample.model_dump_json()))
             open_numbers = [alarm.number for alarm in (*state.open.values(), *evaluated.ended)]
-            plan = planning(_sent(database, open_numbers, now), _acknowledged(database))
-            _store_plan(database, plan, now)
-            _forget_the_oldest(database)
+            plan = planning(alarm_rows.sent(database, open_numbers, now), alarm_rows.acknowledged(database))
+            alarm_rows.store_plan(database, plan, now)
+            alarm_rows.forget_the_oldest(database)
         return True
 
     def complain(self, holder: str, trouble: str, *, now: float) -> None:
@@ -147,21 +157,27 @@ class AlarmStore:
         """Queue a test message to channels, of alarm 0, which is none; return the numbers of the deliveries."""
         with self._writing(create=True) as database:
             for channel in channels:
-                _queue(database, 0, channel, "test", now, now)
+                alarm_rows.queue(database, 0, channel, "test", now, now)
             ids = database.execute("SELECT id FROM delivery ORDER BY id DESC LIMIT ?", (len(channels),)).fetchall()
         return sorted(row[0] for row in ids)
 
     def claim_due(
-        self, *, now: float, most: int = 20, only: Sequence[int] | None = None, without: Collection[str] = ()
+        self,
+        *,
+        now: float,
+        channels: Collection[str],
+        most: int = 20,
+        only: Sequence[int] | None = None,
     ) -> list[Delivery]:
-        """Return messages that are due, claimed for whoever asks; those to the channels ``without`` wait."""
+        """Return messages to ``channels`` that are due, claimed for whoever asks; those to others wait for who has these."""
         with self._writing() as database:
+            alarm_rows.give_up(database, now)
             rows = database.execute(
                 f"SELECT {_COLUMNS} FROM delivery WHERE state = 'pending' AND due_at <= ? AND claimed_until <= ? "  # noqa: S608
                 "ORDER BY id",
                 (now, now),
             )
-            due = (one for one in map(_delivery, rows) if one.channel not in without and (only is None or one.id in only))
+            due = (one for one in map(_delivery, rows) if one.channel in channels and (only is None or one.id in only))
             found = list(islice(due, most))
             ids = [(now + CLAIM_S, one.id) for one in found]
             database.executemany("UPDATE delivery SET claimed_until = ?, attempts = attempts + 1 WHERE id = ?", ids)
@@ -269,7 +285,7 @@ class AlarmStore:
             raise SessionError(f"{self.path}: is not there: nobody has observed this session")
         with self._connected("rwc" if create else "rw") as database:
             if create:
-                database.executescript(_SCHEMA)
+                database.executescript(alarm_rows.SCHEMA)
                 database.execute("INSERT OR IGNORE INTO observer (id, state) VALUES (1, ?)", (AlarmState().model_dump_json(),))
             database.execute("BEGIN IMMEDIATE")
             try:
@@ -304,53 +320,3 @@ _COLUMNS = "id, number, channel, event, state, due_at, at, attempts, error"
 
 def _delivery(row: Sequence[object]) -> Delivery:
     return Delivery(*row)  # type: ignore[arg-type]
-
-
-def _sent(database: sqlite3.Connection, numbers: Sequence[int], now: float) -> dict[tuple[int, str], Sent]:
-    """Return the newest message of each alarm to each channel; one that is being sent counts as sent."""
-    found = {}
-    for number in numbers:
-        rows = database.execute(
-            "SELECT channel, event, state, at, due_at, claimed_until FROM delivery WHERE number = ? ORDER BY id", (number,)
-        )
-        for channel, event, state, at, due_at, claimed_until in rows:
-            being_sent = state == "pending" and claimed_until > now
-            found[number, channel] = Sent(event, "sent" if being_sent else state, due_at if state == "pending" else at)
-    return found
-
-
-def _acknowledged(database: sqlite3.Connection) -> frozenset[int]:
-    rows = database.execute("SELECT number FROM alarm WHERE ended_at IS NULL AND acknowledged_by IS NOT NULL")
-    return frozenset(row[0] for row in rows)
-
-
-def _store_plan(database: sqlite3.Connection, plan: Plan, now: float) -> None:
-    for number, channel in plan.dropped:
-        database.execute(
-            "UPDATE delivery SET state = 'dropped', at = ? WHERE number = ? AND channel = ? AND state = 'pending'",
-            (now, number, channel),
-        )
-    for one in plan.messages:
-        if one.event == "refresh":  # only the newest is kept
-            database.execute(
-                "DELETE FROM delivery WHERE number = ? AND channel = ? AND event = 'refresh'", (one.number, one.channel)
-            )
-        _queue(database, one.number, one.channel, one.event, one.due_at, now)
-
-
-def _queue(database: sqlite3.Connection, number: int, channel: str, event: Event, due_at: float, now: float) -> None:
-    database.execute(
-        "INSERT INTO delivery (number, channel, event, due_at, state, at) VALUES (?, ?, ?, ?, 'pending', ?)",
-        (number, channel, event, due_at, now),
-    )
-
-
-def _forget_the_oldest(database: sqlite3.Connection) -> None:
-    database.execute("DELETE FROM sample WHERE at NOT IN (SELECT at FROM sample ORDER BY at DESC LIMIT ?)", (MOST_SAMPLES,))
-    database.execute(
-        "DELETE FROM alarm WHERE ended_at IS NOT NULL AND number NOT IN "
-        "(SELECT number FROM alarm WHERE ended_at IS NOT NULL ORDER BY number DESC LIMIT ?)",
-        (MOST_ENDED,),
-    )
-    database.execute("DELETE FROM delivery WHERE number > 0 AND number NOT IN (SELECT number FROM alarm)")
-    database.execute("DELETE FROM delivery WHERE number = 0 AND at < (SELECT looked_at FROM observer) - ?", (TESTS_KEPT_S,))

@@ -29,8 +29,11 @@ FEWEST_S = 60.0
 """How many exposures wait is remembered once in so long."""
 
 
-def evaluate(rules: Sequence[AnyRule], state: AlarmState, seen: Observations, now: float) -> Evaluated:
-    """Judge a session by its rules. One that is not running raises nothing, and its alarms end."""
+def evaluate(rules: Sequence[AnyRule], state: AlarmState, seen: Observations, now: float, *, all_rules: bool = True) -> Evaluated:
+    """Judge a session by its rules. One that is not running raises nothing, and its alarms end.
+
+    Where these are not ``all_rules``, the alarms of others stay as they are: who knows these rules judges them.
+    """
     if not seen.runner.at_work:
         ended = [_end(alarm, now, SESSION_OVER) for alarm in state.open.values()]
         return Evaluated(state.model_copy(update={"open": {}, "at": now}), (), tuple(ended))
@@ -54,7 +57,7 @@ def evaluate(rules: Sequence[AnyRule], state: AlarmState, seen: Observations, no
     for key, alarm in state.open.items():
         if key in settled:
             continue
-        if alarm.rule in named:  # nothing is seen of it at this moment, such as of a step that is computed again
+        if alarm.rule in named or not all_rules:  # nothing is seen of it at this moment, such as of a step that is computed again
             still[key] = alarm
         else:
             ended.append(_end(alarm, now, RULE_GONE))

@@ -4,6 +4,7 @@ Any number of observers may be running: `icestream serve`, `watch` and `monitor`
 session's alarms lets one of them look, and each message be sent by one (decision 0038).
 """
 
+import hashlib
 import logging
 import os
 import socket
@@ -55,6 +56,16 @@ def policy_of(session: Session, facility: Path | None) -> Policy:
         One of the two documents is not allowed.
     """
     return make_policy(read_facility_alarms(facility), read_session_alarms(session.folder))
+
+
+def digest_of(facility: Path | None) -> str | None:
+    """Return what tells the facility's document from others, whether it is right or not; None where there is none."""
+    if facility is None:
+        return None
+    try:
+        return hashlib.sha256(facility.read_bytes()).hexdigest()
+    except OSError:
+        return "unreadable"
 
 
 @dataclass(frozen=True)
@@ -140,7 +151,8 @@ class Observer:
                 return Turn(session.folder.name)
             now = self.clock()
             over = not at_work and not store.load_state().open
-            if over or not store.take_turn(self.holder, now=now, lasting_s=max(TURN_S, 3 * self.every_s)):
+            facility, lasting_s = digest_of(self.facility), max(TURN_S, 3 * self.every_s)
+            if over or not store.take_turn(self.holder, now=now, lasting_s=lasting_s, facility=facility):
                 policy = policy_of(session, self.facility)
                 return Turn(session.folder.name, at_work, deliveries=self._send(session, store, policy))
             self._held[session.folder] = store
@@ -151,12 +163,14 @@ class Observer:
                 raise
             sample = self.sampler.sample(session.folder)
             seen = watch_session(view, policy.rules, (*store.samples(since=now - SEEN_S), sample))
-        evaluated = evaluate(policy.rules, store.load_state(), seen, now)
+        all_rules = store.knows_all_rules(self.holder, facility=facility, now=now)
+        evaluated = evaluate(policy.rules, store.load_state(), seen, now, all_rules=all_rules)
         done = store.commit(
             self.holder,
             evaluated,
             sample,
             lambda sent, acknowledged: plan_messages(policy, evaluated, sent=sent, acknowledged=acknowledged, now=now),
+            facility=facility,
         )
         self._said.pop(session.folder, None)
         return Turn(session.folder.name, at_work, evaluated if done else None, self._send(session, store, policy))

@@ -95,7 +95,9 @@ def send_due(
     channels = {one.name: one for one in policy.channels}
     rest = Resting() if resting is None else resting
     for _ in range(MOST_SENT):
-        found = store.claim_due(now=clock(), most=1, only=only, without=rest.names(clock()))
+        now = clock()
+        awake = channels.keys() - set(rest.names(now))
+        found = store.claim_due(now=now, channels=awake, most=1, only=only)
         if not found:
             return
         delivery = found[0]
@@ -106,9 +108,9 @@ def send_due(
         except SessionError as error:  # the others are sent
             store.mark(delivery.id, "failed", now=clock(), error=str(error))
             continue
-        channel = channels.get(delivery.channel)
-        if channel is None or alarm is None:
-            store.mark(delivery.id, "failed", now=clock(), error="the facility has no such channel any more")
+        channel = channels[delivery.channel]
+        if alarm is None:
+            store.mark(delivery.id, "failed", now=clock(), error="nothing is known any more of its alarm")
             continue
         message = make_message(
             alarm,
