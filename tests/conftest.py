@@ -31,6 +31,7 @@ def _a_machine_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """Share the machine with no runner but those of this run of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ICESTREAM_LEDGER", str(tmp_path_factory.mktemp("machine") / "ledger"))
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         patch.delenv("ICESTREAM_GPUS", raising=False)
         yield
 

@@ -13,6 +13,7 @@ from icestream.alarms.document import (
     parse_session_alarms,
     read_facility_alarms,
     read_session_alarms,
+    write_session_text,
 )
 from icestream.alarms.rules import RULE_KINDS, MeasureRule
 from icestream.errors import SessionError
@@ -72,7 +73,20 @@ def test_what_is_not_allowed_is_named(text, told):
     assert str(refused.value).startswith(f"{SESSION_ALARMS}: ")
 
 
+def test_a_session_adds_only_addresses_of_domains_that_the_facility_lists(tmp_path):
+    session = parse_session_alarms("mail_to: [anna@Lab.org, boss@bank.example, x@evil.lab.org, staff@far.org]")
+    policy = make_policy(FacilityAlarms(mail_domains=("lab.org",), mail_to=("staff@far.org",)), session)
+    assert policy.mail_to == ("staff@far.org", "anna@Lab.org")
+    assert policy.not_mailed == ("boss@bank.example", "x@evil.lab.org")
+    assert "no mail goes to boss@bank.example, x@evil.lab.org: the facility does not list" in (policy.note or "")
+    assert make_policy(FacilityAlarms(), session).mail_to == ()
+    with pytest.raises(SessionError, match="no mail goes to anna@lab"):
+        write_session_text(tmp_path, "mail_to: [anna@lab.org]", facility=None)
+    assert not (tmp_path / SESSION_ALARMS).exists()
+
+
 CHANNELS = """
+mail_domains: [lab.org]
 channels:
   - name: mail
     kind: email

@@ -1,6 +1,7 @@
 """Observing sessions: what is seen becomes alarms, each told once, however many observers there are."""
 
 import json
+import shutil
 import sqlite3
 import sys
 import time
@@ -13,9 +14,17 @@ from paper_session import PaperSession
 
 from icestream.alarms.machine import Sampler
 from icestream.alarms.rules import MeasureRule
-from icestream.facility.observing import Observer, alarm_store_of, observe_all, observing, sessions_in
+from icestream.facility.observing import (
+    Observer,
+    alarm_store_of,
+    observe_all,
+    observing,
+    policy_of,
+    send_test,
+    sessions_in,
+)
 from icestream.files import SESSION_ALARMS
-from icestream.flow.storage import schema
+from icestream.flow.storage import open_session, schema
 from icestream.flow.storage.session import DOCUMENT, dump_document
 from icestream.observe.queries import open_view
 from icestream.observe.watched import watch_session
@@ -234,6 +243,46 @@ def test_an_observer_without_the_facilitys_document_takes_no_alarm_away(paper, f
     facility.write_text(facility.read_text(encoding="utf-8").replace('"thick"', '"other"'), encoding="utf-8")
     (ended,) = equipped.turn(paper.session.folder).ended  # its own document has changed
     assert (ended.number, ended.ended_because) == (alarm.number, "its rule does not hold any more")
+
+
+def elsewhere(monkeypatch, tmp_path: Path) -> None:
+    """Go on as another account, or on another machine."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "elsewhere"))
+
+
+@pytest.mark.parametrize("came", ["copied", "received"])
+def test_what_came_with_a_folder_is_not_sent(paper, facility, tmp_path, monkeypatch, came):
+    clock = Clock(paper.now + 1)
+    worsen(paper, 13, 3, defocus_ang=36_000)
+    observer(facility, clock, "sender").turn(paper.session.folder)
+    store = alarm_store_of(paper.session)
+    store.release("sender")
+    store.add_test(["staff"], now=clock.now)
+    with sqlite3.connect(store.path) as database:
+        database.execute("UPDATE delivery SET state = 'pending', claimed_until = 0")
+    database.close()
+    (tmp_path / "heard.jsonl").unlink()
+    shutil.copytree(paper.session.folder, tmp_path / "came")
+    folder, session = tmp_path / "came", open_session(tmp_path / "came")
+    if came == "received":
+        elsewhere(monkeypatch, tmp_path)
+    turn = observer(facility, clock, "ours").turn(folder)
+    assert (turn.evaluated is not None, turn.deliveries, heard(tmp_path)) == (True, (), [])
+    states = {one.state for one in alarm_store_of(session).deliveries()}
+    assert states == ({"dropped"} if came == "copied" else {"pending"})
+    clock.now += 5 * 3600
+    observer(facility, clock, "ours").turn(folder)  # nor is anybody reminded of the sender's alarm
+    assert heard(tmp_path) == []
+    (tried,) = send_test(session, alarm_store_of(session), policy_of(session, facility), "all")
+    assert (tried.error, [message["event"] for message in heard(tmp_path)]) == (None, ["test"])
+
+
+def test_what_waits_is_sent_where_it_was_made(paper, facility, tmp_path):
+    clock = Clock(paper.now + 1)
+    one = observer(facility, clock, "serve")
+    one.turn(paper.session.folder)
+    alarm_store_of(paper.session).add_test(["staff"], now=clock.now)
+    assert [each.error for each in observer(facility, clock, "again").turn(paper.session.folder).deliveries] == [None]
 
 
 def test_a_running_session_is_watched_beside_other_work(tmp_path, facility):

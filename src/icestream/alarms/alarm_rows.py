@@ -1,7 +1,8 @@
 """The tables of the database of alarms, and what is done to them within a transaction."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from icestream.alarms.notify import Plan, Sent
 from icestream.alarms.state import Event
@@ -25,6 +26,7 @@ CREATE TABLE IF NOT EXISTS delivery (
     claimed_until REAL NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS delivery_of_alarm ON delivery (number, channel);
 CREATE INDEX IF NOT EXISTS delivery_due ON delivery (state, due_at);
+CREATE TABLE IF NOT EXISTS origin (id INTEGER PRIMARY KEY CHECK (id = 1), token TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS facility (
     id INTEGER PRIMARY KEY CHECK (id = 1), holder TEXT NOT NULL, seen_at REAL NOT NULL, document TEXT, judged_by TEXT);
 CREATE TABLE IF NOT EXISTS sample (at REAL PRIMARY KEY, content TEXT NOT NULL);
@@ -92,3 +94,35 @@ def forget_the_oldest(database: sqlite3.Connection) -> None:
     )
     database.execute("DELETE FROM delivery WHERE number > 0 AND number NOT IN (SELECT number FROM alarm)")
     database.execute("DELETE FROM delivery WHERE number = 0 AND at < (SELECT looked_at FROM observer) - ?", (TESTS_KEPT_S,))
+
+
+@dataclass(frozen=True)
+class Mark:
+    """From where on messages are one's own: those after a delivery, about alarms from a number on."""
+
+    delivery: int = 0
+    number: int = 1
+
+
+class Meeting:
+    """Looks at where a database comes from, within a transaction."""
+
+    def __init__(self, database: sqlite3.Connection, open_numbers: Iterable[int], next_number: int) -> None:
+        self._database = database
+        row = database.execute("SELECT token FROM origin").fetchone()
+        self.token: str | None = None if row is None else str(row[0])
+        deliveries, alarms = (
+            int(database.execute(query).fetchone()[0])
+            for query in (
+                "SELECT max(coalesce((SELECT max(id) FROM delivery), 0), "
+                "coalesce((SELECT max(seq) FROM sqlite_sequence WHERE name = 'delivery'), 0))",
+                "SELECT coalesce(max(number), 0) FROM alarm",
+            )
+        )
+        self.mark = Mark(deliveries, max([alarms + 1, next_number, *(number + 1 for number in open_numbers)]))
+
+    def rename(self, token: str, *, drop: bool) -> None:
+        """Give the database a token of its own; ``drop`` what waits in it to be sent."""
+        self._database.execute("INSERT OR REPLACE INTO origin VALUES (1, ?)", (token,))
+        if drop:
+            self._database.execute("UPDATE delivery SET state = 'dropped' WHERE state = 'pending'")

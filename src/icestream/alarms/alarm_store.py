@@ -16,6 +16,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from icestream.alarms import alarm_rows
+from icestream.alarms.alarm_rows import Mark, Meeting
 from icestream.alarms.notify import DeliveryState, Plan, Sent
 from icestream.alarms.observations import Sample
 from icestream.alarms.state import Alarm, AlarmState, Evaluated, Event
@@ -80,6 +81,13 @@ class AlarmStore:
     def exists(self) -> bool:
         """Tell whether anybody has ever observed the session."""
         return self.path.is_file()
+
+    @contextmanager
+    def meeting(self) -> Iterator[Meeting]:
+        """Look at where the database comes from, while nobody else does."""
+        with self._writing(create=True) as database:
+            state = self._parsed(AlarmState, database.execute("SELECT state FROM observer").fetchone()[0])
+            yield Meeting(database, [alarm.number for alarm in state.open.values()], state.next_number)
 
     def take_turn(self, holder: str, *, now: float, lasting_s: float, facility: str | None = None) -> bool:
         """Take or renew the turn; tell whether ``holder`` has it. Makes the database where there is none.
@@ -168,14 +176,18 @@ class AlarmStore:
         channels: Collection[str],
         most: int = 20,
         only: Sequence[int] | None = None,
+        mark: Mark = Mark(),  # noqa: B008 - cannot be changed
     ) -> list[Delivery]:
-        """Return messages to ``channels`` that are due, claimed for whoever asks; those to others wait for who has these."""
+        """Return messages to ``channels`` that are due, claimed for whoever asks; those to others wait for who has these.
+
+        Those before ``mark`` came with the folder.
+        """
         with self._writing() as database:
             alarm_rows.give_up(database, now)
             rows = database.execute(
                 f"SELECT {_COLUMNS} FROM delivery WHERE state = 'pending' AND due_at <= ? AND claimed_until <= ? "  # noqa: S608
-                "ORDER BY id",
-                (now, now),
+                "AND id > ? AND (number = 0 OR number >= ?) ORDER BY id",
+                (now, now, mark.delivery, mark.number),
             )
             due = (one for one in map(_delivery, rows) if one.channel in channels and (only is None or one.id in only))
             found = list(islice(due, most))

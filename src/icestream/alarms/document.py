@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, available_timezones
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from icestream.alarms.channels import AnyChannel, MailAddress
+from icestream.alarms.channels import AnyChannel, Domain, MailAddress
 from icestream.alarms.defaults import DEFAULT_RULES
 from icestream.alarms.rules import AnyRule, Minutes
 from icestream.documents import LARGEST_BYTES, parse_document, read_document
@@ -54,7 +54,9 @@ class AlarmsDocument(BaseModel):
     without: tuple[str, ...] = Field((), description="Names of rules that do not hold")
     rules: tuple[AnyRule, ...] = Field((), description="Rules; one of the same name replaces that of the facility or a default")
     mail_to: tuple[MailAddress, ...] = Field(
-        (), description="Addresses that get the alarms as well, through the facility's mail server"
+        (),
+        description="Addresses that get the alarms as well, through the facility's mail server; "
+        "in a session only those of domains in the facility's mail_domains",
     )
     repeat_minutes: Minutes | None = Field(
         None, description="Remind people of an alarm that nobody acknowledges; unset: after 4 hours"
@@ -79,6 +81,9 @@ class FacilityAlarms(AlarmsDocument):
     """What the file that ICESTREAM_ALARMS names holds: rules for all sessions, and the channels."""
 
     channels: tuple[AnyChannel, ...] = Field((), description="Where alarms are sent")
+    mail_domains: tuple[Domain, ...] = Field(
+        (), description="Domains of mail to which sessions may add addresses (mail_to), such as lab.org; unset: none"
+    )
     address: str | None = Field(
         None, pattern=r"^https?://[^\s]+$", description="Address of `icestream serve`, for the links in messages"
     )
@@ -100,6 +105,15 @@ class Policy:
     quiet: tuple[QuietHours, ...] = ()
     zone: ZoneInfo | None = None
     address: str | None = None
+    not_mailed: tuple[str, ...] = ()
+    """Addresses of the session that get nothing, as the facility does not allow their domain."""
+
+    @property
+    def note(self) -> str | None:
+        """What is to be said of addresses that get nothing."""
+        if not self.not_mailed:
+            return None
+        return f"mail_to: no mail goes to {', '.join(self.not_mailed)}: the facility does not list the domain in its mail_domains"
 
 
 DEFAULT_REPEAT_MINUTES = 240.0
@@ -152,7 +166,9 @@ def write_session_text(folder: Path, text: str, *, facility: Path | None) -> Non
     SessionError
         It is not allowed, and why.
     """
-    make_policy(read_facility_alarms(facility), parse_session_alarms(text))
+    policy = make_policy(read_facility_alarms(facility), parse_session_alarms(text))
+    if policy.note is not None:
+        raise SessionError(f"{SESSION_ALARMS}: {policy.note}")
     publish_text(folder / SESSION_ALARMS, text)
 
 
@@ -207,11 +223,15 @@ def make_policy(facility: FacilityAlarms, session: AlarmsDocument) -> Policy:
         _check_known(f"rule {one.name!r}: channels", one.channels or (), known, "a channel of the facility")
     zone = session.time_zone or facility.time_zone
     repeat = session.repeat_minutes or facility.repeat_minutes or DEFAULT_REPEAT_MINUTES
+    allowed = {one.casefold() for one in facility.mail_domains}
+    refused = tuple(one for one in session.mail_to if one.rpartition("@")[2].casefold() not in allowed)
+    mail_to = (*facility.mail_to, *(one for one in session.mail_to if one not in refused))
     quiet = session.quiet if session.quiet is not None else facility.quiet
     return Policy(
         rules=tuple(kept.values()),
         channels=facility.channels,
-        mail_to=tuple(dict.fromkeys((*facility.mail_to, *session.mail_to))),
+        mail_to=tuple(dict.fromkeys(mail_to)),
+        not_mailed=tuple(one for one in dict.fromkeys(refused) if one not in mail_to),
         repeat_minutes=repeat,
         quiet=quiet or (),
         zone=None if zone is None else ZoneInfo(zone),

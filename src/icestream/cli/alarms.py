@@ -117,7 +117,13 @@ def _show_rules(policy: "Policy", *, json: bool) -> None:
 
     if json:
         told = [rule.model_dump(mode="json", exclude_none=True) for rule in policy.rules]
-        print_json({"rules": told, "channels": [{"name": one.name, "kind": one.kind} for one in policy.channels]})
+        print_json(
+            {
+                "rules": told,
+                "channels": [{"name": one.name, "kind": one.kind} for one in policy.channels],
+                "not_mailed": policy.not_mailed,
+            }
+        )
         return
     table = make_table("rule", "kind", "severity", "settings")
     for rule in policy.rules:
@@ -125,6 +131,8 @@ def _show_rules(policy: "Policy", *, json: bool) -> None:
         table.add_row(rule.name, rule.kind, rule.severity, escape(own))
     output().print(table)
     names = ", ".join(f"{one.name} ({one.kind})" for one in policy.channels)
+    if policy.note is not None:
+        output().print(policy.note, markup=False, soft_wrap=True)
     output().print(f"channels: {names or 'none; ICESTREAM_ALARMS names the file that has them'}", markup=False, soft_wrap=True)
 
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from icestream.alarms.alarm_rows import Mark
 from icestream.alarms.alarm_store import AlarmStore
 from icestream.alarms.delivery.sending import Addressed, Delivered, Resting, send_due
 from icestream.alarms.document import Policy, make_policy, read_facility_alarms, read_session_alarms
@@ -23,6 +24,7 @@ from icestream.alarms.machine import Sampler
 from icestream.alarms.notify import plan_messages
 from icestream.alarms.state import Alarm, Evaluated
 from icestream.errors import IcestreamError, SessionError
+from icestream.facility.origin import meet
 from icestream.flow.declaration import CallFailure, call_step
 from icestream.flow.storage import DOCUMENT, Session, open_session
 from icestream.logs import log_event
@@ -102,6 +104,7 @@ class Observer:
     holder: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{os.urandom(3).hex()}")
     _held: dict[Path, AlarmStore] = field(default_factory=dict)
     _said: dict[Path, str] = field(default_factory=dict)
+    _noted: dict[Path, str] = field(default_factory=dict)
     _idle: dict[Path, tuple[int, ...]] = field(default_factory=dict)
     """Sessions with nothing to do, and when their files were written last."""
     _resting: Resting = field(default_factory=Resting)
@@ -156,6 +159,7 @@ class Observer:
                 policy = policy_of(session, self.facility)
                 return Turn(session.folder.name, at_work, deliveries=self._send(session, store, policy))
             self._held[session.folder] = store
+            self._meet(store)  # before anything is to be sent
             try:
                 policy = policy_of(session, self.facility)
             except SessionError as error:
@@ -173,10 +177,25 @@ class Observer:
             facility=facility,
         )
         self._said.pop(session.folder, None)
+        self._tell_note(session.folder, policy.note)
         return Turn(session.folder.name, at_work, evaluated if done else None, self._send(session, store, policy))
 
+    def _tell_note(self, folder: Path, note: str | None) -> None:
+        if note is not None and self._noted.get(folder) != note:
+            log_event(_LOG, logging.WARNING, "not all addresses get mail", session=str(folder), reason=note)
+            self._noted[folder] = note
+
+    def _meet(self, store: AlarmStore) -> Mark:
+        try:
+            return meet(store)
+        except OSError as error:
+            told = f"alarms are not sent: what is noted of {store.path} cannot be read or written: {error}"
+            store.complain(self.holder, told, now=self.clock())
+            raise SessionError(told) from error
+
     def _send(self, session: Session, store: AlarmStore, policy: Policy) -> tuple[Delivered, ...]:
-        return tuple(send_due(store, policy, _address(session), self.clock, resting=self._resting))
+        mark = self._meet(store)
+        return tuple(send_due(store, policy, _address(session), self.clock, resting=self._resting, mark=mark))
 
 
 def send_test(session: Session, store: AlarmStore, policy: Policy, wanted: str) -> list[Delivered]:
@@ -190,8 +209,9 @@ def send_test(session: Session, store: AlarmStore, policy: Policy, wanted: str) 
     names = [one.name for one in policy.channels]
     if not names or wanted not in ("all", *names):
         raise SessionError(f"channel {wanted[:80]!r}: the facility has {', '.join(names) or 'none; see ICESTREAM_ALARMS'}")
+    mark = meet(store)
     ids = store.add_test(names if wanted == "all" else [wanted], now=time.time())
-    return list(send_due(store, policy, _address(session), time.time, only=ids))
+    return list(send_due(store, policy, _address(session), time.time, only=ids, mark=mark))
 
 
 def _address(session: Session) -> Addressed:

@@ -5,6 +5,7 @@ import smtplib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from icestream.alarms.alarm_rows import Mark
 from icestream.alarms.alarm_store import AlarmStore, Delivery
 from icestream.alarms.channels import AlertmanagerChannel, AnyChannel, CommandChannel, EmailChannel, WebhookChannel
 from icestream.alarms.delivery.failing import FIRST_DELAY_S, DeliveryError, next_delay_s
@@ -90,14 +91,18 @@ def send_due(
     *,
     only: Sequence[int] | None = None,
     resting: Resting | None = None,
+    mark: Mark = Mark(),  # noqa: B008 - cannot be changed
 ) -> Iterator[Delivered]:
-    """Send what is due and say what became of it; each message is claimed first, so that no other process sends it."""
+    """Send what is due and say what became of it; each message is claimed first, so that no other process sends it.
+
+    What was in the database before ``mark`` is not sent.
+    """
     channels = {one.name: one for one in policy.channels}
     rest = Resting() if resting is None else resting
     for _ in range(MOST_SENT):
         now = clock()
         awake = channels.keys() - set(rest.names(now))
-        found = store.claim_due(now=now, channels=awake, most=1, only=only)
+        found = store.claim_due(now=now, channels=awake, most=1, only=only, mark=mark)
         if not found:
             return
         delivery = found[0]

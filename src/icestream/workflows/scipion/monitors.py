@@ -127,10 +127,11 @@ def _read_mail(reader: Reader, found: MonitorRules) -> None:
         found.notes.append("emailTo is no list of addresses; add them as mail_to in alarms.yaml")
         return
     settings = {"host": _text(reader, "smtp"), "sender": _text(reader, "emailFrom")}
+    domains = "; its mail_domains must list the domain"
     server = ", ".join(f"{ours} {text}" for ours, text in settings.items() if text)
     found.notes.append(
         f"mail goes to {', '.join(found.mail_to)} through the mail server of the facility: "
-        f"a channel of kind email in the file that ICESTREAM_ALARMS names{f' ({server})' if server else ''}"
+        f"a channel of kind email in the file that ICESTREAM_ALARMS names{f' ({server})' if server else ''}{domains}"
     )
 
 
