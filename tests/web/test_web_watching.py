@@ -12,6 +12,7 @@ from paper_acquisition import write_acquisition
 from paper_session import HOSTILE
 from starlette.testclient import TestClient
 
+from icestream.alarms.alarm_store import AlarmStore
 from icestream.alarms.machine import Sampler
 from icestream.facility.observing import Observer
 from icestream.files import SESSION_ALARMS
@@ -141,6 +142,27 @@ def test_an_alarm_of_another_version_hides_no_session(site, anna):
     (line,) = anna.get("/api/v1/sessions").json()
     assert (line["alarms"], line["trouble"]) == (before, None)
     assert anna.get(f"{S}/alarms").status_code == 400
+
+
+def test_who_may_only_look_is_not_told_what_documents_and_servers_say(site, anna):
+    path = site.folder / "paper" / SESSION_ALARMS
+    path.write_text("mail_to: [anna@lab.org]\n", encoding="utf-8")
+    (database,) = (site.folder / "paper").glob("*.alarms.db")
+    store = AlarmStore(database)
+    (tried,) = store.add_test(["mail"], now=1.0)
+    store.mark(tried, "failed", now=2.0, error="mail server smtp.inside.lab.org, port 587: refused")
+    screen = site.signed_in("screen", PASSWORD)
+    told, hidden = (one.get(f"{S}/alarms").json() for one in (anna, screen))
+    assert (told["document"], hidden["document"]) == ("mail_to: [anna@lab.org]\n", "")
+    assert "smtp.inside" in told["deliveries"][0]["error"]
+    assert [(one["state"], one["error"]) for one in hidden["deliveries"]] == [("failed", None)]
+    assert "no mail goes to anna@lab.org" in told["watched"]["note"]
+    path.write_text("mail_to: 3\n", encoding="utf-8")
+    for page in ("alarms", "monitors"):
+        assert str(path) in anna.get(f"{S}/{page}").json()["watched"]["trouble"]
+        body = screen.get(f"{S}/{page}")
+        assert body.json()["watched"]["trouble"] == "who operates the session is told why"
+        assert not any(word in body.text for word in ("anna@lab.org", "smtp.inside", str(site.folder)))
 
 
 def test_channels_are_tried(site, anna, tmp_path):

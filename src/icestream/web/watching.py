@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query, Response
@@ -23,7 +24,7 @@ from icestream.observe.monitors import (
     see_machine,
     summarise,
 )
-from icestream.web.site import Answer, Operating, SessionName, Site, ThisSite
+from icestream.web.site import Answer, Asking, Operating, SessionName, Site, ThisSite
 
 MOST_ALARMS = 200
 MOST_DRAWN = 500
@@ -41,6 +42,8 @@ class Watched(Answer):
     observed: bool
     """Somebody has the turn now."""
     trouble: str | None
+    note: str | None = None
+    """Which addresses get no mail, and why."""
 
 
 class MonitorsPage(Answer):
@@ -72,7 +75,7 @@ class AlarmsPage(Answer):
     rules: list[RuleLine]
     channels: list[str]
     document: str
-    """The session's own document, as it is written."""
+    """The session's own document, as it is written; nothing for who may only look: it has addresses in it."""
 
 
 class Acknowledgement(BaseModel):
@@ -119,6 +122,7 @@ def monitors(
     session: SessionName,
     site: ThisSite,
     response: Response,
+    caller: Asking,
     hours: Annotated[float, Query(gt=0, le=48, description="How long the machine is shown")] = 6.0,
 ) -> MonitorsPage:
     """Return what is watched."""
@@ -134,7 +138,7 @@ def monitors(
     )
     samples = store.samples(since=time.time() - 3600 * hours, most=MOST_DRAWN)
     return MonitorsPage(
-        watched=_watched(opened, trouble),
+        watched=_watched(opened, policy, trouble, told=caller.person.may("operate", session)),
         measures=measured,
         machine=see_machine(samples, rules),
         summary=summarise(overview, arrivals, rules),
@@ -142,17 +146,18 @@ def monitors(
 
 
 @router.get("/alarms", summary="What is wrong, since when, who has seen it, and what was sent")
-def alarms(session: SessionName, site: ThisSite, response: Response) -> AlarmsPage:
+def alarms(session: SessionName, site: ThisSite, response: Response, caller: Asking) -> AlarmsPage:
     """Return the alarms."""
     opened = site.places.open(session)
     policy, trouble = _policy(site, opened)
     rules = policy.rules
     idle = site.answer(response, session, f"about nothing {hash(rules)}", lambda view: rules_about_nothing(view, rules))
-    store = alarm_store_of(opened)
+    store, told = alarm_store_of(opened), caller.person.may("operate", session)
+    deliveries = store.deliveries(most=MOST_ALARMS)
     return AlarmsPage(
-        watched=_watched(opened, trouble),
+        watched=_watched(opened, policy, trouble, told=told),
         alarms=store.alarms(most=MOST_ALARMS),
-        deliveries=store.deliveries(most=MOST_ALARMS),
+        deliveries=deliveries if told else [replace(one, error=None) for one in deliveries],
         rules=[
             RuleLine(
                 name=rule.name,
@@ -164,7 +169,7 @@ def alarms(session: SessionName, site: ThisSite, response: Response) -> AlarmsPa
             for rule in rules
         ],
         channels=[one.name for one in policy.channels],
-        document=read_session_text(opened.folder),
+        document=read_session_text(opened.folder) if told else "",
     )
 
 
@@ -208,7 +213,12 @@ def _policy(site: Site, session: Session) -> tuple[Policy, str | None]:
         return Policy(rules=()), str(error)
 
 
-def _watched(session: Session, trouble: str | None) -> Watched:
+def _watched(session: Session, policy: Policy, trouble: str | None, *, told: bool) -> Watched:
+    """Return who looks; who may only look is not ``told`` what is in documents, nor where they are."""
     seen = alarm_store_of(session).observer()
     observed = seen.holder is not None and time.time() < seen.until
-    return Watched(looked_at=seen.looked_at, observed=observed, trouble=trouble or seen.trouble)
+    trouble = trouble or seen.trouble
+    if not told:
+        hidden = None if trouble is None else "who operates the session is told why"
+        return Watched(looked_at=seen.looked_at, observed=observed, trouble=hidden)
+    return Watched(looked_at=seen.looked_at, observed=observed, trouble=trouble, note=policy.note)

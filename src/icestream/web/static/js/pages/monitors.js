@@ -39,7 +39,8 @@ export const monitorsPage = ({ session, setSummary }) => ({
 export function watched(one) {
   if (one.trouble !== null) return h("p", { className: "notice alert" }, `The rules do not hold at this moment: ${one.trouble}`);
   if (one.looked_at === null) return h("p", { className: "soft" }, "Nobody has watched this session by its rules yet; that begins when it runs.");
-  return h("p", { className: "soft" }, `Looked at ${ago(one.looked_at)}.`);
+  const looked = h("p", { className: "soft" }, `Looked at ${ago(one.looked_at)}.`);
+  return one.note === null ? looked : [looked, h("p", { className: "notice" }, one.note)];
 }
 
 const between = ({ low, high }, unit) => low !== null && high !== null ? `${short(low)} to ${quantity(high, unit)}` : high !== null ? `at most ${quantity(high, unit)}` : `at least ${quantity(low, unit)}`;
