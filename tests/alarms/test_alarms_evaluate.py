@@ -184,6 +184,20 @@ def test_an_acquisition_that_stalls():
     assert story.words(quiet(expected=False), T0 + 17 * 60) == ["-acquisition"]
 
 
+def test_a_first_exposure_that_never_comes():
+    story = Story(StalledRule(name="r", minutes=15))
+
+    def waiting(**arrivals: object) -> Observations:
+        return Observations(runner=RunnerSeen(started_at=T0), arrivals=ArrivalsSeen(**arrivals))  # type: ignore[arg-type]
+
+    assert story.words(waiting(expected=True), T0 + 14 * 60) == []
+    assert story.words(waiting(), T0 + 16 * 60) == []
+    (alarm,) = story.see(waiting(expected=True), T0 + 16 * 60).opened
+    assert (alarm.since, alarm.what) == (T0, "No new exposures arrive")
+    assert alarm.detail == "none has come; the session was started 16\N{NO-BREAK SPACE}min ago"
+    assert story.words(waiting(expected=True, newest="e001", newest_at=T0 + 17 * 60), T0 + 17 * 60) == ["-acquisition"]
+
+
 def outcomes(*statuses: str) -> Observations:
     """The newest outcome of a step is the last."""
     listed = [RecentOutcome(n, T0 + n, f"e{n:03d}", status, "it is broken") for n, status in enumerate(statuses, 1)]
@@ -238,6 +252,20 @@ def test_the_session_as_a_whole():
         assert story.words(Observations(totals=Totals(exposures, failed)), T0) == expected
 
 
+def test_a_rate_falls_when_the_microscope_stops():
+    story = Story(SummaryRule(name="r", value="exposures_per_hour", low=30.0, margin=5.0))
+
+    def stopped(*, expected: bool = True, paused: bool = False) -> Observations:
+        arrivals = ArrivalsSeen(expected, "e061", T0, usual_s=60.0, recent=61, recent_from=T0 - 3600)
+        return Observations(runner=RunnerSeen(paused=paused), arrivals=arrivals, totals=Totals(61))
+
+    assert stopped().arrivals.per_hour(T0 + 60) == pytest.approx(60.0)
+    assert story.words(stopped(), T0 + 1800) == []
+    assert story.words(stopped(expected=False), T0 + 4000) == []
+    assert story.words(stopped(paused=True), T0 + 4000) == []
+    assert story.words(stopped(), T0 + 4000) == ["+exposures_per_hour"]
+
+
 def test_alarms_end_with_the_session_and_with_their_rule():
     bad = seen(9.0)
     story = Story(MeasureRule(name="r", measure=MEASURE, high=3.0), MeasureRule(name="s", measure=MEASURE, high=4.0))
@@ -252,7 +280,7 @@ def test_alarms_end_with_the_session_and_with_their_rule():
 
 def test_the_default_rules_find_nothing_wrong_with_a_session_that_is_well():
     fine = Observations(
-        arrivals=ArrivalsSeen(expected=True, newest="e040", newest_at=T0, usual_s=45.0, per_hour=80.0),
+        arrivals=ArrivalsSeen(expected=True, newest="e040", newest_at=T0, usual_s=45.0, recent=80, recent_from=T0 - 3600),
         totals=Totals(40, 1, 3),
         steps=(StepSeen("ctf", "CTF", 2),),
         measured=(measured([1.2, 1.8, 0.9, 2.2] * 40), measured([4.1, 3.8, 5.0, 4.4] * 40, metric="ctf_resolution_angstroms")),

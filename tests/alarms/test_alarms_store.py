@@ -1,7 +1,9 @@
 """The database of alarms: one observer has the turn, a message is claimed once, histories are bounded."""
 
+import json
 import multiprocessing
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,11 +12,13 @@ from alarms.seen import T0, Story, measured, sample
 from icestream.alarms import alarm_rows, alarm_store
 from icestream.alarms.alarm_store import CLAIM_S, AlarmStore
 from icestream.alarms.channels import CommandChannel
-from icestream.alarms.document import Policy
+from icestream.alarms.delivery.sending import Addressed, send_due
+from icestream.alarms.document import Policy, parse_session_alarms
+from icestream.alarms.judging_machine import sampled_s
 from icestream.alarms.machine import Sampler, parse_gpus
 from icestream.alarms.notify import plan_messages
 from icestream.alarms.observations import Observations
-from icestream.alarms.rules import MeasureRule
+from icestream.alarms.rules import LONGEST_SAMPLED_MINUTES, MeasureRule, SystemRule
 from icestream.errors import SessionError, StoreUnavailable
 
 RULE = MeasureRule(name="r", measure="ctf_defocus_micrometers", high=3.0)
@@ -131,6 +135,28 @@ def test_histories_are_bounded(store, monkeypatch):
     assert [one.alarm.number for one in store.alarms()] == [8, 7]
     assert {one.number for one in store.deliveries()} == {8, 7}
     assert [one.at for one in store.samples(since=0)] == [T0 + 550, T0 + 600, T0 + 650, T0 + 700, T0 + 750]
+
+
+def test_samples_are_kept_for_as_long_as_a_rule_may_ask(store):
+    for at in (T0, T0 + 1800, T0 + alarm_rows.SAMPLES_KEPT_S + 60):
+        look(store, 1.0, at)
+    assert [one.at - T0 for one in store.samples(since=0)] == [1800, alarm_rows.SAMPLES_KEPT_S + 60]
+    assert alarm_rows.SAMPLES_KEPT_S >= 60 * LONGEST_SAMPLED_MINUTES
+    assert sampled_s((SystemRule(name="r", value="cpu", high=1, for_minutes=LONGEST_SAMPLED_MINUTES),)) == 24 * 3600
+    for kind in ({"kind": "system", "value": "cpu", "high": 1, "for_minutes": 1500}, {"kind": "disk_full", "fit_minutes": 1500}):
+        with pytest.raises(SessionError, match="less than or equal to 1440"):
+            parse_session_alarms(json.dumps({"rules": [{"name": "r", **kind}]}))
+
+
+def test_a_message_that_waited_is_not_sent_after_its_alarm_is_over(store):
+    look(store, 9.0, T0)
+    (raised,) = store.claim_due(channels=STAFF, now=T0)
+    look(store, 1.0, T0 + 60)  # meanwhile it is being sent, so that its end is told
+    store.mark(raised.id, "pending", now=T0 + 61, error="is not there", due_at=T0 + 61)
+    policy = replace(POLICY, channels=(CommandChannel(name="staff", command=("true",)),))
+    done = list(send_due(store, policy, Addressed("Ribosome", "/sessions/r", "r"), lambda: T0 + 90))
+    assert [(one.delivery.event, one.error) for one in done] == [("ended", None)]
+    assert [(one.event, one.state) for one in store.deliveries()] == [("ended", "sent"), ("raised", "dropped")]
 
 
 def test_nobody_has_observed(store):

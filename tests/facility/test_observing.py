@@ -13,6 +13,7 @@ from paper_acquisition import write_acquisition
 from paper_session import PaperSession
 
 from icestream.alarms.machine import Sampler
+from icestream.alarms.observations import Observations
 from icestream.alarms.rules import MeasureRule
 from icestream.facility.observing import (
     Observer,
@@ -24,7 +25,7 @@ from icestream.facility.observing import (
     sessions_in,
 )
 from icestream.files import SESSION_ALARMS
-from icestream.flow.storage import open_session, schema
+from icestream.flow.storage import Session, open_session, schema
 from icestream.flow.storage.session import DOCUMENT, dump_document
 from icestream.observe.queries import open_view
 from icestream.observe.watched import watch_session
@@ -283,6 +284,41 @@ def test_what_waits_is_sent_where_it_was_made(paper, facility, tmp_path):
     one.turn(paper.session.folder)
     alarm_store_of(paper.session).add_test(["staff"], now=clock.now)
     assert [each.error for each in observer(facility, clock, "again").turn(paper.session.folder).deliveries] == [None]
+
+
+def test_a_machine_is_judged_over_as_many_hours_as_a_rule_says(paper, tmp_path):
+    path = tmp_path / "hours.yaml"
+    rule = {"name": "busy", "kind": "system", "value": "memory", "high": 1e-9, "for_minutes": 600}
+    path.write_text(json.dumps({"rules": [rule], "defaults": False}), encoding="utf-8")
+    clock = Clock(paper.now)
+    one, begun = observer(path, clock, "serve"), paper.now
+    for hours in range(9):
+        clock.now = begun + 3600 * hours
+        turn = one.turn(paper.session.folder)
+        assert ([each.rule for each in turn.opened], turn.trouble) == (["busy"] if hours == 8 else [], None)
+
+
+def test_a_session_whose_first_exposure_never_comes_is_told(tmp_path, facility):
+    session = make_toy_session(tmp_path, toy_steps(40), numbers=range(0))
+    rules = "{defaults: false, without: [thick], rules: [{name: stalled, kind: stalled, minutes: 15}]}"
+    (session.folder / SESSION_ALARMS).write_text(rules, encoding="utf-8")
+    runner = start_runner(session)
+    try:
+        wait_until(lambda: watched(session).arrivals.expected)
+        clock = Clock(time.time() + 14 * 60)
+        one = observer(facility, clock, "serve")
+        assert one.turn(session.folder).opened == ()
+        clock.now += 120
+        (alarm,) = one.turn(session.folder).opened
+        assert (alarm.rule, alarm.detail[:42]) == ("stalled", "none has come; the session was started 16 ")
+    finally:
+        runner.terminate()
+        runner.wait(60)
+
+
+def watched(session: Session) -> Observations:
+    with open_view(session) as view:
+        return watch_session(view, (), ())
 
 
 def test_a_running_session_is_watched_beside_other_work(tmp_path, facility):

@@ -5,10 +5,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from icestream.alarms.notify import Plan, Sent
+from icestream.alarms.rules import LONGEST_SAMPLED_MINUTES
 from icestream.alarms.state import Event
 
-MOST_SAMPLES = 6000
-"""A day of samples every 15 s."""
+SAMPLES_KEPT_S = 60.0 * LONGEST_SAMPLED_MINUTES + 3600.0
+MOST_SAMPLES = 20_000
+"""A day of samples every 5 s."""
 MOST_ENDED = 1000
 UNSENT_KEPT_S = 24 * 3600.0
 """A message to a channel that no observer has fails after so long."""
@@ -87,6 +89,7 @@ def queue(database: sqlite3.Connection, number: int, channel: str, event: Event,
 def forget_the_oldest(database: sqlite3.Connection) -> None:
     """Keep histories bounded."""
     database.execute("DELETE FROM sample WHERE at NOT IN (SELECT at FROM sample ORDER BY at DESC LIMIT ?)", (MOST_SAMPLES,))
+    database.execute("DELETE FROM sample WHERE at < (SELECT max(at) FROM sample) - ?", (SAMPLES_KEPT_S,))
     database.execute(
         "DELETE FROM alarm WHERE ended_at IS NOT NULL AND number NOT IN "
         "(SELECT number FROM alarm WHERE ended_at IS NOT NULL ORDER BY number DESC LIMIT ?)",

@@ -77,7 +77,7 @@ def _judge(rule: AnyRule, seen: Observations, memory: Memory, now: float) -> Ite
         case DiskRule():
             yield from judging_machine.judge_disk(rule, seen.samples, now)
         case SummaryRule():
-            yield from judging_session.judge_summary(rule, seen)
+            yield from judging_session.judge_summary(rule, seen, now)
         case StalledRule():
             yield from judging_session.judge_stalled(rule, seen, now)
         case StepFailingRule():

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from icestream.alarms.change import fit_slope
 from icestream.alarms.finding import Finding, limits_text, minutes_text, with_unit
 from icestream.alarms.observations import Sample
-from icestream.alarms.rules import SYSTEM_UNITS, DiskRule, SystemRule
+from icestream.alarms.rules import SYSTEM_UNITS, AnyRule, DiskRule, SystemRule
 
 LABELS = {
     "cpu": "Processor load",
@@ -26,6 +26,13 @@ SEEN_SHARE = 0.8
 CLEARS_AFTER = 1.25
 """The disk is well again when it would be full in so many times the limit."""
 NEED_SHARE = 0.2
+
+
+def sampled_s(rules: Sequence[AnyRule]) -> float:
+    """Return of how long samples are needed to judge by rules."""
+    minutes = [rule.for_minutes for rule in rules if isinstance(rule, SystemRule)]
+    minutes += [rule.fit_minutes for rule in rules if isinstance(rule, DiskRule)]
+    return 60 * max(minutes, default=0.0)
 
 
 def judge_system(rule: SystemRule, samples: Sequence[Sample], now: float) -> Iterator[Finding]:

@@ -22,21 +22,23 @@ SHRINKS_TO = 0.8
 def judge_stalled(rule: StalledRule, seen: Observations, now: float) -> Iterator[Finding]:
     """Compare the time since the newest exposure with the limit and with the usual time between two."""
     arrivals = seen.arrivals
-    if arrivals.newest_at is None:
+    since = seen.runner.started_at if arrivals.newest_at is None else arrivals.newest_at
+    if since is None:
         return
-    quiet_s = now - arrivals.newest_at
+    quiet_s = now - since
     limit_s = max(60 * rule.minutes, rule.times * (arrivals.usual_s or 0.0))
     stalled = arrivals.expected and seen.runner.state == "running" and not seen.runner.paused and quiet_s >= limit_s
     usual = "" if arrivals.usual_s is None else f"; usually one arrives every {minutes_text(arrivals.usual_s)}"
+    newest = "none has come; the session was started" if arrivals.newest_at is None else f"the newest, {arrivals.newest}, arrived"
     yield Finding(
         subject="acquisition",
         raised=stalled,
         holds=stalled,
         what="No new exposures arrive",
-        detail=f"the newest, {arrivals.newest}, arrived {minutes_text(quiet_s)} ago{usual}",
+        detail=f"{newest} {minutes_text(quiet_s)} ago{usual}",
         look_at="the microscope, the transfer of its files, and whether the source still reads the folder",
         page="",
-        since=arrivals.newest_at,
+        since=since,
     )
 
 
@@ -122,11 +124,12 @@ def judge_runner_lost(rule: RunnerLostRule, seen: Observations, now: float) -> I
     )
 
 
-def judge_summary(rule: SummaryRule, seen: Observations) -> Iterator[Finding]:
+def judge_summary(rule: SummaryRule, seen: Observations, now: float) -> Iterator[Finding]:
     """Compare a figure of the session with its limits."""
     totals, unit = seen.totals, SUMMARY_UNITS[rule.value]
+    coming = seen.arrivals.expected and not seen.runner.paused
     values = {
-        "exposures_per_hour": seen.arrivals.per_hour,
+        "exposures_per_hour": seen.arrivals.per_hour(now if coming else seen.arrivals.newest_at or now),
         "failed_percent": 100 * totals.failed / totals.exposures if totals.exposures else None,
         "rejected_percent": 100 * totals.rejected / totals.exposures if totals.exposures else None,
         "failed": float(totals.failed),

@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from icestream.alarms.rules import SystemValue
 
+LEAST_SPAN_S = 10.0
+"""Of a shorter time there is no rate."""
 ABANDONED_S = 24 * 3600.0
 """A session whose runner died so long ago is left alone: whoever wanted it to go on has been told."""
 
@@ -79,6 +81,7 @@ class RunnerSeen:
     host: str | None = None
     silence_s: float | None = None
     paused: bool = False
+    started_at: float | None = None
     note: str | None = None
 
     @property
@@ -97,7 +100,17 @@ class ArrivalsSeen:
     newest_at: float | None = None
     usual_s: float | None = None
     """The usual time between two of them."""
-    per_hour: float | None = None
+    recent: int = 0
+    """How many of the newest the rate is about."""
+    recent_from: float | None = None
+    """When the first of these arrived."""
+
+    def per_hour(self, now: float) -> float | None:
+        """Return the rate until now: it falls once none arrives for longer than usual."""
+        if self.recent < 2 or self.recent_from is None or self.newest_at is None:
+            return None
+        span_s = max(self.newest_at, now - (self.usual_s or 0.0)) - self.recent_from
+        return (self.recent - 1) / span_s * 3600 if span_s >= LEAST_SPAN_S else None
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,9 @@ MOST_VALUES = 500
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
 Minutes = Annotated[float, Field(gt=0, le=60 * 24 * 30)]
+LONGEST_SAMPLED_MINUTES = 60 * 24
+"""Samples of the machine are kept for a day, and a little longer."""
+SampledMinutes = Annotated[float, Field(gt=0, le=LONGEST_SAMPLED_MINUTES)]
 
 
 class Rule(BaseModel):
@@ -125,7 +128,7 @@ class SystemRule(_Limits):
 
     kind: Literal["system"] = "system"
     value: SystemValue = Field(description="What is watched: percent, °C, MB/s, or GB of free space")
-    for_minutes: Minutes = Field(5.0, description="Raise the alarm when it has been outside the limits for this long")
+    for_minutes: SampledMinutes = Field(5.0, description="Raise the alarm when it has been outside the limits for this long")
 
 
 class SummaryRule(_Limits):
@@ -149,7 +152,7 @@ class DiskRule(Rule):
 
     kind: Literal["disk_full"] = "disk_full"
     hours: float = Field(6.0, gt=0, le=1000, description="Raise the alarm when it would be full in less than this")
-    fit_minutes: Minutes = Field(60.0, description="The rate is that of this long, once a fifth of it has been seen")
+    fit_minutes: SampledMinutes = Field(60.0, description="The rate is that of this long, once a fifth of it has been seen")
 
 
 class StepFailingRule(Rule):

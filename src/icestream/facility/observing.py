@@ -20,6 +20,7 @@ from icestream.alarms.alarm_store import AlarmStore
 from icestream.alarms.delivery.sending import Addressed, Delivered, Resting, send_due
 from icestream.alarms.document import Policy, make_policy, read_facility_alarms, read_session_alarms
 from icestream.alarms.evaluate import evaluate
+from icestream.alarms.judging_machine import sampled_s
 from icestream.alarms.machine import Sampler
 from icestream.alarms.notify import plan_messages
 from icestream.alarms.state import Alarm, Evaluated
@@ -35,7 +36,7 @@ EVERY_S = 15.0
 TURN_S = 60.0
 """An observer that has not come back for so long loses its turn."""
 SEEN_S = 6 * 3600.0
-"""Rules see the samples of so long."""
+"""Rules see the samples of so long, or of as long as one of them needs."""
 CLOSING_S = 5.0
 ALARMS_SUFFIX = ".alarms.db"
 
@@ -166,7 +167,8 @@ class Observer:
                 store.complain(self.holder, str(error), now=now)
                 raise
             sample = self.sampler.sample(session.folder)
-            seen = watch_session(view, policy.rules, (*store.samples(since=now - SEEN_S), sample))
+            since = now - max(SEEN_S, sampled_s(policy.rules))
+            seen = watch_session(view, policy.rules, (*store.samples(since=since), sample))
         all_rules = store.knows_all_rules(self.holder, facility=facility, now=now)
         evaluated = evaluate(policy.rules, store.load_state(), seen, now, all_rules=all_rules)
         done = store.commit(

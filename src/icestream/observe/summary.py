@@ -3,6 +3,7 @@
 import json
 import socket
 import time
+from collections.abc import Sequence
 from typing import Literal
 
 import psutil
@@ -88,11 +89,17 @@ def read_arrivals(connection: Connection) -> Arrivals:
     ).all()
     if not newest:
         return Arrivals()
-    last = max(row.arrived_at for row in newest)
-    recent = [row.arrived_at for row in newest if row.arrived_at > last - ARRIVALS_S]
+    recent = recent_of([row.arrived_at for row in newest])
+    last = max(recent)
     span_s = last - min(recent)
     per_hour = (len(recent) - 1) / span_s * 3600 if span_s >= LEAST_SPAN_S else None
     return Arrivals(newest[0].name, last, per_hour)
+
+
+def recent_of(times: Sequence[float]) -> list[float]:
+    """Return the arrivals in the hour before the newest, of which there must be one."""
+    last = max(times)
+    return [at for at in times if at > last - ARRIVALS_S]
 
 
 def read_counts(connection: Connection, revisions: dict[str, ActiveRevision]) -> dict[int, dict[str, int]]:

@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from sqlalchemy import Connection, select
@@ -20,11 +21,12 @@ from icestream.alarms.observations import (
 )
 from icestream.alarms.rules import MOST_VALUES, AgeingRule, AnyRule, DriftRule, MeasureRule
 from icestream.flow.declaration import FailureKind
-from icestream.flow.storage import json_number, json_text, outcome_rowid, schema
+from icestream.flow.storage import json_number, json_text, outcome_rowid, read_runner_row, schema
 from icestream.observe.answers import Overview, StepSummary, StoredSnapshot
 from icestream.observe.measured import MOST_VERSIONS, MeasureOfStep, list_measures, pixel_size_of
 from icestream.observe.pace import WORK
 from icestream.observe.queries import SessionView
+from icestream.observe.summary import MOST_ARRIVALS, recent_of
 from icestream.observe.values import WEIGHT, combine, paths_of, value_of
 
 MOST_OUTCOMES = 100
@@ -44,8 +46,8 @@ def watch_session(view: SessionView, rules: Sequence[AnyRule], samples: tuple[Sa
         if connection is None:
             return Observations(runner=runner)
         return Observations(
-            runner=runner,
-            arrivals=_read_arrivals(connection, view, steps),
+            runner=replace(runner, started_at=read_runner_row(connection).pid_started),
+            arrivals=_read_arrivals(connection, steps),
             totals=Totals(overview.exposures, overview.failed, overview.rejected),
             steps=tuple(_read_step(connection, step) for step in steps),
             measured=_read_measured(connection, view, steps, wanted_by(rules)),
@@ -58,7 +60,7 @@ def read_runner_seen(overview: Overview) -> RunnerSeen:
     """Return who processes the session."""
     runner = overview.runner
     paused = overview.pause is not None
-    return RunnerSeen(runner.state, runner.host, runner.heartbeat_age_s, paused, runner.note)
+    return RunnerSeen(runner.state, runner.host, runner.heartbeat_age_s, paused, note=runner.note)
 
 
 def wanted_by(rules: Sequence[AnyRule]) -> frozenset[str]:
@@ -66,14 +68,15 @@ def wanted_by(rules: Sequence[AnyRule]) -> frozenset[str]:
     return frozenset(rule.measure for rule in rules if isinstance(rule, MeasureRule | DriftRule | AgeingRule))
 
 
-def _read_arrivals(connection: Connection, view: SessionView, steps: Sequence[StepSummary]) -> ArrivalsSeen:
+def _read_arrivals(connection: Connection, steps: Sequence[StepSummary]) -> ArrivalsSeen:
     table = schema.exposure
     newest = connection.execute(
-        select(table.c.name, table.c.arrived_at, table.c.source).order_by(table.c.ordinal.desc()).limit(INTERVALS)
+        select(table.c.name, table.c.arrived_at, table.c.source).order_by(table.c.ordinal.desc()).limit(MOST_ARRIVALS)
     ).all()
     if not newest:
-        return ArrivalsSeen()
-    times = sorted(row.arrived_at for row in newest)
+        return ArrivalsSeen(expected=any(step.kind == "source" and step.stream != "closed" for step in steps))
+    times = sorted(row.arrived_at for row in newest[:INTERVALS])
+    recent = recent_of([row.arrived_at for row in newest])
     gaps = [later - earlier for earlier, later in pairwise(times)]
     open_sources = {step.name for step in steps if step.kind == "source" and step.stream != "closed"}
     return ArrivalsSeen(
@@ -81,7 +84,8 @@ def _read_arrivals(connection: Connection, view: SessionView, steps: Sequence[St
         newest=newest[0].name,
         newest_at=times[-1],
         usual_s=statistics.median(gaps) if gaps else None,
-        per_hour=view.arrivals().per_hour,
+        recent=len(recent),
+        recent_from=min(recent),
     )
 
 

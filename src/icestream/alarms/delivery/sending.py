@@ -117,6 +117,9 @@ def send_due(
         if alarm is None:
             store.mark(delivery.id, "failed", now=clock(), error="nothing is known any more of its alarm")
             continue
+        if alarm.ended_at is not None and delivery.event in ("raised", "reminder"):  # it is told that it is over
+            store.mark(delivery.id, "dropped", now=clock())
+            continue
         message = make_message(
             alarm,
             event=delivery.event,
