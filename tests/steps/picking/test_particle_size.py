@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from icestream.errors import ItemError
-from icestream.flow import Exposure, Progress
+from icestream.flow import Exposure, Progress, Verdict
 from icestream.io.image import write_mrc
 from icestream.microscope.settings import SimulationSettings
 from icestream.microscope.simulate import render_micrograph
@@ -54,8 +54,10 @@ def test_the_diameter_and_what_follows_from_it(tmp_path: Path) -> None:
 def test_without_clear_particles_there_is_no_size(tmp_path: Path) -> None:
     bench = StepBench(tmp_path)
     state = _add(bench, [_micrograph(tmp_path, "noise", np.random.default_rng(0).normal(100, 5, (300, 300)))])
-    with pytest.raises(ItemError, match="none of 1 micrographs shows particles"):
-        FindParticleSize().emit(state, PARAMS, bench)
+    waiting = FindParticleSize().emit(state, PARAMS, bench)
+    assert isinstance(waiting, Verdict)
+    assert not waiting.accepted
+    assert "none of 1 micrographs shows particles" in (waiting.reason or "")
 
 
 def test_nothing_more_is_measured_after_enough(tmp_path: Path) -> None:
