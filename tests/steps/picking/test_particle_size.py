@@ -60,10 +60,13 @@ def test_without_clear_particles_there_is_no_size(tmp_path: Path) -> None:
     assert "none of 1 micrographs shows particles" in (waiting.reason or "")
 
 
-def test_nothing_more_is_measured_after_enough(tmp_path: Path) -> None:
+def test_enough_is_measured_once_something_was_found_and_not_before(tmp_path: Path) -> None:
     noise = _micrograph(tmp_path, "noise", np.random.default_rng(0).normal(100, 5, (300, 300)))
+    particles = _particles(tmp_path, 1)
     params = PARAMS.model_copy(update={"max_micrographs": 2})
-    assert _add(StepBench(tmp_path), [noise] * 4, params).n_micrographs == 2
+    assert _add(StepBench(tmp_path), [particles, noise, noise, noise], params).n_micrographs == 2
+    late = _add(StepBench(tmp_path), [noise, noise, noise, particles, noise], params)
+    assert (late.n_micrographs, len(late.found)) == (4, 1)
 
 
 def test_a_reversed_range_is_refused(tmp_path: Path) -> None:
