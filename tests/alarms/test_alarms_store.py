@@ -200,7 +200,10 @@ def test_a_message_to_a_channel_that_nobody_has_fails_at_last(store):
     assert store.claim_due(channels=("mail",), now=T0 + 60) == []
     assert store.claim_due(channels=("mail",), now=T0 + alarm_rows.UNSENT_KEPT_S + 1) == []
     (given_up,) = store.deliveries()
-    assert (given_up.state, given_up.error) == ("failed", "no observer has this channel")
+    assert (given_up.state, given_up.error) == (
+        "failed",
+        "not sent for a day: no observer has this channel, or it came with the folder",
+    )
 
 
 def test_rows_of_another_version_are_told_and_counted(store):

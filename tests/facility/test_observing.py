@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from paper_acquisition import write_acquisition
 from paper_session import PaperSession
@@ -127,7 +128,7 @@ def test_what_rules_are_judged_by_is_read_from_the_store(paper):
         error_type="WorkerDied", message="killed", traceback="", cleared=False, at=paper.now,
     )  # fmt: skip
     with open_view(paper.session) as view:
-        seen = watch_session(view, rules, ())
+        seen, shown = watch_session(view, rules, ()), view.arrivals().per_hour
     assert (seen.runner.state, seen.runner.paused, seen.totals.exposures) == ("running", False, 13)
     assert [one.id for one in seen.measured] == ["ctf_a:ctf_defocus_micrometers", "ctf_b:ctf_defocus_micrometers"]
     (first, _) = seen.measured
@@ -143,6 +144,9 @@ def test_what_rules_are_judged_by_is_read_from_the_store(paper):
     assert steps["ctf_a"].waiting == 1
     assert [(one.exposure, one.step) for one in seen.lost_workers] == [("FoilHole_9001", "CTF (first program)")]
     assert (seen.arrivals.newest, seen.arrivals.usual_s, seen.arrivals.expected) == ("FoilHole_9001", 60.0, False)
+    assert seen.arrivals.recent == 13
+    assert seen.arrivals.per_hour(paper.now) == pytest.approx(shown)
+    assert seen.runner.started_at == pytest.approx(psutil.Process().create_time(), abs=1)
     paper.stream("movies", "open", "new data")
     with open_view(paper.session) as view:
         assert watch_session(view, rules, ()).arrivals.expected
@@ -251,7 +255,7 @@ def elsewhere(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "elsewhere"))
 
 
-@pytest.mark.parametrize("came", ["copied", "received"])
+@pytest.mark.parametrize("came", ["copied", "received", "put back"])
 def test_what_came_with_a_folder_is_not_sent(paper, facility, tmp_path, monkeypatch, came):
     clock = Clock(paper.now + 1)
     worsen(paper, 13, 3, defocus_ang=36_000)
@@ -264,7 +268,11 @@ def test_what_came_with_a_folder_is_not_sent(paper, facility, tmp_path, monkeypa
     database.close()
     (tmp_path / "heard.jsonl").unlink()
     shutil.copytree(paper.session.folder, tmp_path / "came")
-    folder, session = tmp_path / "came", open_session(tmp_path / "came")
+    folder = tmp_path / "came"
+    if came == "put back":
+        shutil.rmtree(paper.session.folder)
+        folder = folder.rename(paper.session.folder)
+    session = open_session(folder)
     if came == "received":
         elsewhere(monkeypatch, tmp_path)
     turn = observer(facility, clock, "ours").turn(folder)

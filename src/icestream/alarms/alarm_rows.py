@@ -12,6 +12,7 @@ SAMPLES_KEPT_S = 60.0 * LONGEST_SAMPLED_MINUTES + 3600.0
 MOST_SAMPLES = 20_000
 """A day of samples every 5 s."""
 MOST_ENDED = 1000
+UNSENT = "not sent for a day: no observer has this channel, or it came with the folder"
 UNSENT_KEPT_S = 24 * 3600.0
 """A message to a channel that no observer has fails after so long."""
 TESTS_KEPT_S = 24 * 3600.0
@@ -72,9 +73,9 @@ def store_plan(database: sqlite3.Connection, plan: Plan, now: float) -> None:
 def give_up(database: sqlite3.Connection, now: float) -> None:
     """Let messages fail that nobody could send for long, as nobody has their channel."""
     database.execute(
-        "UPDATE delivery SET state = 'failed', error = coalesce(error, 'no observer has this channel'), at = ? "
+        "UPDATE delivery SET state = 'failed', error = coalesce(error, ?), at = ? "
         "WHERE state = 'pending' AND attempts = 0 AND due_at < ?",
-        (now, now - UNSENT_KEPT_S),
+        (UNSENT, now, now - UNSENT_KEPT_S),
     )
 
 

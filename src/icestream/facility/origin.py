@@ -6,8 +6,10 @@ be sent is dropped. Of one that is noted nowhere, which another machine may be w
 before.
 """
 
+import hashlib
 import json
 import secrets
+import socket
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -43,9 +45,10 @@ def meet(store: AlarmStore) -> Mark:
         noted = None if token is None else _read(place, token)
         if noted is not None and (noted.path, noted.inode) == (path, inode):
             return Mark(noted.delivery, noted.number)
-        if token is None or noted is not None:
+        copied = noted is not None and noted.path != path
+        if token is None or copied:
             token = secrets.token_hex(16)
-            met.rename(token, drop=noted is not None)
+            met.rename(token, drop=copied)
         place.mkdir(parents=True, exist_ok=True)
         told = _Noted(path=path, inode=inode, delivery=met.mark.delivery, number=met.mark.number)
         publish_text(_file_of(place, token), json.dumps(told.model_dump()))
@@ -60,5 +63,5 @@ def _read(place: Path, token: str) -> _Noted | None:
 
 
 def _file_of(place: Path, token: str) -> Path:
-    """Return where a token is noted; one that a stranger wrote leads nowhere else."""
-    return place / f"{token.encode().hex()[:64]}.json"
+    """Return where a token is noted for this machine, as others that share the state folder may have other paths."""
+    return place / f"{hashlib.sha256(f'{socket.gethostname()} {token}'.encode()).hexdigest()}.json"
