@@ -22,7 +22,7 @@ from jinja2.utils import Cycler, Joiner
 from icestream.observe.report.layers import Layer
 from icestream.observe.report.problems import Problem, ProblemList
 
-MOST_CHARACTERS = 8_000_000
+MOST_CHARACTERS = 50_000_000
 """A section that is longer is not shown."""
 
 MISTAKES = (TemplateError, ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
