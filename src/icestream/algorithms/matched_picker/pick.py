@@ -30,6 +30,7 @@ from icestream.algorithms.matched_picker.search import (
     is_more_than_noise,
     is_one_sided,
     noise_peaks_above,
+    outstanding_places,
     refine_search,
     search_inverted,
     search_scrambled,
@@ -45,6 +46,7 @@ _VERY_DIFFERENT = 0.2
 _OUTSIDE = 0.6
 _LOBES_REACH = 1.5
 _ENOUGH_DECOYS, _MOST_DRAWN = 600, 12
+_BALLS_REMOVED, _BALL_RADIUS, _CLEARLY_BETTER = 3, 0.75, 1.3
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,27 @@ def learn_from_micrograph(image: Image, *, diameter_px: tuple[float, float]) -> 
         view = view_micrograph_2d(image, diameter_px=found_px, dirt_px=max(found_px, middle_px))
         search = Search.of(view.clear, places / view.scale_yx, diameter_px=view.diameter_px)
         search = settle_size(view.clear, search, within_px=(low / view.scale, high / view.scale))
-    return view, None if search is None else refine_search(view.clear, search)
+    if search is None:
+        return view, None
+    view, search = _without_balls(view, search, within_px=(low / view.scale, high / view.scale))
+    return view, refine_search(view.clear, search)
+
+
+def _without_balls(view: View, search: Search, *, within_px: tuple[float, float]) -> tuple[View, Search]:
+    """Search again without what answers far more than the rest; return what explains clearly more of the micrograph."""
+    best = view, search
+    for _ in range(_BALLS_REMOVED):
+        balls = outstanding_places(view.clear, search)
+        if not len(balls):
+            break
+        away = away_from(view.clear, balls, radius_px=_BALL_RADIUS * search.diameter_px)
+        view = replace(view, clear=view.clear.within(away), field=view.field.within(away))
+        again = find_size(view.clear, tuple(sizes_between(*within_px)), within_px=within_px)
+        if again is None:
+            break
+        search = again
+        best = (view, search) if search.cost < _CLEARLY_BETTER * best[1].cost else best
+    return best
 
 
 def pick_particles_2d(

@@ -88,6 +88,11 @@ class Field:
         """Return the same with inverted contrast."""
         return replace(self, spectrum=-self.spectrum)
 
+    def within(self, allowed: NDArray[np.bool_]) -> "Field":
+        """Return the part ``(h, w)`` of it; the rest is taken for 0."""
+        image: Image = fft.irfft2(self.spectrum, s=self.shape)
+        return Field.of(image, self.allowed & allowed)
+
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width."""

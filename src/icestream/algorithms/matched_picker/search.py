@@ -44,6 +44,7 @@ _CELL, _GAPS = 0.5, 0.8  # diameters
 _MOST_OFF, _SETTLING, _SETTLING_ROUNDS, _SAME = 1.8, 3, 2, 0.05
 _FAR_BETTER, _LEAST_GAIN = 1.3, 75.0
 _MOST_OPPOSITE = 0.4
+_OUTSTANDING, _FEW = 2.5, 12
 
 
 @dataclass(frozen=True)
@@ -216,6 +217,18 @@ def away_from(field: Field, yx_px: NDArray[np.float64], *, radius_px: float) -> 
     free[row, column] = False
     away: NDArray[np.bool_] = ndimage.distance_transform_edt(free) > radius_px
     return away
+
+
+def outstanding_places(field: Field, search: Search) -> NDArray[np.float64]:
+    """Return the places ``(n, 2)`` that answer far more than most, as a ball of ice does that is as large as a particle.
+
+    Where few were found, balls may be most of them: then it is those that answer at least half as much as the strongest.
+    """
+    rows, columns = np.clip(np.round(search.yx_px).astype(np.int64), 0, np.array(field.shape) - 1).T
+    height = field.filter(blob_filter(field, diameter_px=search.diameter_px))[rows, columns]
+    least = 0.5 * np.max(height) if len(height) <= _FEW else _OUTSTANDING * np.median(height)
+    outstanding: NDArray[np.float64] = search.yx_px[height > least]
+    return outstanding
 
 
 def search_scrambled(field: Field, search: Search) -> Search | None:
