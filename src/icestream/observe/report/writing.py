@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from icestream.files import publish_text
+from icestream.files import folder_in_session, publish_text
 from icestream.flow.storage import Session
 from icestream.observe.queries import open_view
 from icestream.observe.report.content import Gathering, gather
@@ -117,12 +117,12 @@ def write_report(
     Raises
     ------
     SessionError
-        The store cannot be read.
+        The store cannot be read; or the folder ``report`` is a link that leads out of the session.
     """
     with ReportWriter(session, target, template_folder=template_folder) as writer:
         return writer.write(refresh_s=refresh_s).page
 
 
 def _file_for(session: Session, target: Path | None) -> Path:
-    folder = session.folder / "report" if target is None else target
+    folder = folder_in_session(session.folder, "report") if target is None else target
     return folder if folder.suffix in (".html", ".htm") else folder / "index.html"
