@@ -62,7 +62,7 @@ class _LogFile(RotatingFileHandler):
 
     def _open(self) -> TextIOWrapper:
         handle = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        return open(handle, self.mode, encoding=self.encoding)  # type: ignore[return-value]
+        return os.fdopen(handle, self.mode, encoding=self.encoding)  # type: ignore[return-value]
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - as the library calls it
         """Lose the line: the disk is full or away, which the runner notices by itself."""
