@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
@@ -54,8 +55,15 @@ class Browser:
 
 
 def stream(watchers: Watchers, browser: Browser, look: Callable[[], Told], welcome: Callable[[], bool] = lambda: True) -> Any:
-    answer = EventStream(watchers, watchers.watch("a", look), welcome)
+    async def still_welcome() -> bool:
+        return welcome()
+
+    answer = EventStream(watchers, watchers.watch("a", look), "anna", still_welcome)
     return asyncio.create_task(answer({"type": "http"}, browser.receive, browser.send))
+
+
+async def _welcome() -> bool:
+    return True
 
 
 @pytest.fixture(autouse=True)
@@ -140,8 +148,26 @@ def test_a_stream_says_that_it_lives_and_ends_when_its_reader_loses_access(monke
 
 
 def test_there_are_only_so_many_streams():
-    assert not Watchers(n_streams=events.MOST_STREAMS - 1).full
-    assert Watchers(n_streams=events.MOST_STREAMS).full
+    assert not Watchers(Counter(a=events.MOST_STREAMS - 1)).full("b")
+    assert Watchers(Counter(a=events.MOST_STREAMS)).full("b")
+
+
+def test_nobody_takes_all_streams():
+    watchers = Watchers(Counter(a=events.MOST_OF_ONE, b=events.MOST_OF_ONE - 1))
+    assert [watchers.full(who) for who in "abc"] == [True, False, False]
+
+
+def test_who_is_not_welcome_any_more_does_not_hear_what_has_just_happened():
+    async def play() -> None:
+        state, welcome, browser = {"seq": 1}, [True], Browser()
+        task = stream(Watchers(), browser, lambda: dict(state), lambda: welcome[0])
+        await browser.hear(bool)
+        welcome[0] = False
+        state["seq"] = 2
+        await asyncio.wait_for(task, 30)
+        assert browser.told == [{"seq": 1}]
+
+    asyncio.run(play())
 
 
 def test_the_pulse_differs_after_every_commit(tmp_path):
@@ -220,7 +246,7 @@ def test_looks_for_events_have_threads_of_their_own():
 
         watchers, browsers = Watchers(), [Browser() for _ in range(45)]  # more than there are threads for requests
         for number, browser in enumerate(browsers):
-            answer = EventStream(watchers, watchers.watch(str(number), slow), lambda: True)
+            answer = EventStream(watchers, watchers.watch(str(number), slow), "anna", _welcome)
             browser.task = asyncio.create_task(answer({"type": "http"}, browser.receive, browser.send))
         while watchers.n_streams < len(browsers):
             await asyncio.sleep(0)

@@ -5,13 +5,14 @@ import threading
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Query, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from icestream.errors import SessionBusy
 from icestream.facility.runners import start_runner
 from icestream.flow.declaration import find_step
 from icestream.flow.storage import DOCUMENT, SessionDocument, create_session
+from icestream.web.audit import changes_nothing
 from icestream.web.raw_folders import LONGEST_PATH, FolderListing, NotAllowed
 from icestream.web.site import Answer, Asking, Operating, SessionName, Site, ThisSite, WrongValues
 from icestream.workflows import (
@@ -125,8 +126,10 @@ def raw_folders(site: ThisSite, _caller: Operating, path: Annotated[str, Query(m
 
 
 @router.post("/sessions", summary="Make a session from a template, and start it", status_code=201)
-def make(asked: NewSession, site: ThisSite, caller: Operating, response: Response) -> NewSessionAnswer:
+def make(asked: NewSession, site: ThisSite, caller: Operating, request: Request, response: Response) -> NewSessionAnswer:
     """Make a session in the folder that is served; its runner is a process of its own, which outlives this server."""
+    if asked.dry_run:
+        changes_nothing(request)
     if site.places.single:
         raise HTTPException(409, "this server shows a single session; serve a folder of sessions to make further ones")
     if not caller.person.may("operate", asked.name):
