@@ -17,7 +17,7 @@ from icestream.flow.storage.store import Store
 from icestream.observe.activity import Pulse
 from icestream.web import events
 from icestream.web.events import EventStream, Told, Watchers
-from icestream.web.live import KEPT_S, MOST_S, Live
+from icestream.web.live import ANSWERS_OF_EACH, KEPT_S, MOST_ANSWERS, MOST_S, MOST_SESSIONS, Live
 from icestream.web.places import find_places
 from toys.session import make_toy_session, toy_steps
 from web.parts import Clock
@@ -234,6 +234,20 @@ def test_nobody_waits_for_an_answer_that_another_is_reading_again(tmp_path, monk
     go.set()
     reader.join(timeout=60)
     assert live.read("session", "x", lambda _: "third")[0] == "third"
+
+
+def test_answers_of_many_sessions_are_kept_whoever_asks_one_for_much(tmp_path):
+    live = Live(find_places(tmp_path))
+    names = [str(number) for number in range(300)]
+    kept = {(name, what): live._answer(name, what) for name in names for what in ("line", "metrics")}  # noqa: SLF001
+    for number in range(3000):
+        live._answer("7", f"exposures {number}")  # noqa: SLF001
+    others = {key: answer for key, answer in kept.items() if key[0] != "7"}
+    assert [key for key, answer in others.items() if live._answer(*key) is not answer] == []  # noqa: SLF001
+    assert sum(map(len, live._answers.values())) <= MOST_ANSWERS + ANSWERS_OF_EACH * len(names)  # noqa: SLF001
+    for number in range(MOST_SESSIONS + 10):
+        live._answer(f"new {number}", "line")  # noqa: SLF001
+    assert len(live._answers) == MOST_SESSIONS  # noqa: SLF001
 
 
 def test_looks_for_events_have_threads_of_their_own():
