@@ -249,7 +249,7 @@ _CENTRED = (
     Target(
         OTHER, "the same, worst of the ten kinds, `pick_matched`", "picking_simulated",
         "matched_filter.worst_kind_offset_diameters", "diameters", at_most=0.04,
-        tried="Picks are moved to the tops of the response with their neighbours taken out. Beyond it are crowded micrographs.",
+        tried="Picks are moved to the tops of the response without their neighbours. Weak, small and long ones are off by more.",
     ),
     *(
         Target(

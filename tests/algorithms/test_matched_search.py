@@ -185,3 +185,22 @@ def test_only_a_denoised_image_gets_noise_and_always_the_same() -> None:
     filled = fill_empty_rings_2d(denoised, diameter_px=24)
     assert 0 < np.std(filled - denoised) < 0.5 * np.std(denoised)
     assert np.array_equal(filled, fill_empty_rings_2d(denoised, diameter_px=24))
+
+
+@pytest.mark.parametrize("seed", [300, 302, 304])
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_texture_as_coarse_as_particles_gives_no_picks(seed: int, noise: float) -> None:
+    rng = np.random.default_rng(seed)
+    texture = ndimage.gaussian_filter(rng.standard_normal((800, 800)), 8)[50:-50, 50:-50]
+    image = texture / texture.std() + noise * rng.standard_normal(texture.shape)
+    assert len(pick_particles_2d(image.astype(np.float32), diameter_px=(40, 60)).yx_px) == 0
+
+
+def test_edges_give_no_picks() -> None:
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        y, x = np.mgrid[:600, :600]
+        image = rng.standard_normal((600, 600))
+        for angle, offset in zip(rng.uniform(0, 2 * np.pi, 12), rng.uniform(0, 600, 12), strict=True):
+            image += 2.0 * ((x - 300) * np.cos(angle) + (y - 300) * np.sin(angle) > offset - 300)
+        assert len(pick_particles_2d(image.astype(np.float32), diameter_px=(40, 60)).yx_px) == 0

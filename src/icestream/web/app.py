@@ -54,7 +54,6 @@ def make_api(site: Site) -> FastAPI:
         editing.router,
         filtering.router,
         picking.router,
-        scraping.router,
         sharing.router,
         starting.router,
         streams.router,

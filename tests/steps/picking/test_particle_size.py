@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from icestream.errors import ItemError
-from icestream.flow import Exposure, Progress
+from icestream.flow import Exposure, Progress, Verdict
 from icestream.io.image import write_mrc
 from icestream.microscope.settings import SimulationSettings
 from icestream.microscope.simulate import render_micrograph
@@ -54,14 +54,19 @@ def test_the_diameter_and_what_follows_from_it(tmp_path: Path) -> None:
 def test_without_clear_particles_there_is_no_size(tmp_path: Path) -> None:
     bench = StepBench(tmp_path)
     state = _add(bench, [_micrograph(tmp_path, "noise", np.random.default_rng(0).normal(100, 5, (300, 300)))])
-    with pytest.raises(ItemError, match="none of 1 micrographs shows particles"):
-        FindParticleSize().emit(state, PARAMS, bench)
+    waiting = FindParticleSize().emit(state, PARAMS, bench)
+    assert isinstance(waiting, Verdict)
+    assert not waiting.accepted
+    assert "none of 1 micrographs shows particles" in (waiting.reason or "")
 
 
-def test_nothing_more_is_measured_after_enough(tmp_path: Path) -> None:
+def test_enough_is_measured_once_something_was_found_and_not_before(tmp_path: Path) -> None:
     noise = _micrograph(tmp_path, "noise", np.random.default_rng(0).normal(100, 5, (300, 300)))
+    particles = _particles(tmp_path, 1)
     params = PARAMS.model_copy(update={"max_micrographs": 2})
-    assert _add(StepBench(tmp_path), [noise] * 4, params).n_micrographs == 2
+    assert _add(StepBench(tmp_path), [particles, noise, noise, noise], params).n_micrographs == 2
+    late = _add(StepBench(tmp_path), [noise, noise, noise, particles, noise], params)
+    assert (late.n_micrographs, len(late.found)) == (4, 1)
 
 
 def test_a_reversed_range_is_refused(tmp_path: Path) -> None:

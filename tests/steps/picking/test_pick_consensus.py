@@ -155,6 +155,11 @@ def test_while_no_picker_found_anything_there_is_no_quality_and_no_failure() -> 
     said = step.emit(state, params, bench)
     assert isinstance(said, Verdict) and not said.accepted
     assert "no picker found anything on 2 micrographs" in (said.reason or "")
+    found = [agree(draw(seed)[0], rule="any") for seed in (20, 21)]
+    after = step.add(state, [Exposure("2", "c"), Exposure("3", "d")], found, params, bench).state
+    fresh = step.add(step.start(params, bench), [Exposure("2", "c"), Exposure("3", "d")], found, params, bench).state
+    assert (after.names, after.edges, after.patterns) == (fresh.names, fresh.edges, fresh.patterns)
+    assert after.n_micrographs == 4
 
 
 def test_the_quality_of_pickers_is_learnt_over_the_session_and_used() -> None:

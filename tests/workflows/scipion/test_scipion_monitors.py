@@ -52,7 +52,7 @@ def test_the_summary_monitor_becomes_rules_in_our_units():
     told = "; ".join(row.notes)
     assert "its thresholds are rules of alarms: ctf-defocus, ctf-astigmatism, gain-unevenness" in told
     assert "ICESTREAM_ALARMS names (host smtp.lab.org, sender scipion@lab.org)" in told
-    assert "publishCmd" in told
+    assert "to publish the report" in told
     assert "doInflux" not in told
 
 

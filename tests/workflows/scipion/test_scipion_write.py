@@ -31,7 +31,7 @@ def test_the_file_makes_a_session(tmp_path: Path, facility_template: str) -> Non
     path.write_text(_write(facility_template), encoding="utf-8")
     document = fill_template(
         load_template(str(path)),
-        {"movies": "/data", "gain": "/data/gain[1].mrc"},
+        {"movies": "/data", "gain": "/data/gain[1].mrc", "dose_per_frame": 1.2},
         name="test",
         settings={"picks_2": {"diameter_ang": [90, 110]}},
     )

@@ -12,6 +12,7 @@ from icestream.algorithms.matched_picker.search import (
     decoy_cost,
     find_size,
     is_more_than_noise,
+    is_one_sided,
     refine_search,
     search_inverted,
     search_scrambled,
@@ -66,7 +67,7 @@ def find_diameter_2d(image: Image, *, smallest_px: float, largest_px: float) -> 
             continue
         refined = refine_search(view.clear, search)
         decoys = search_inverted(view.clear, refined), search_scrambled(view.clear, refined)
-        if is_more_than_noise(refined, *decoys):
+        if is_more_than_noise(refined, *decoys) and is_one_sided(view.clear, refined):
             found.append(FoundDiameter(search.diameter_px * view.scale, decoy_cost(*decoys) - refined.cost))
     return max(found, key=_gain_of, default=None)
 

@@ -28,6 +28,7 @@ from icestream.algorithms.matched_picker.search import (
     choose_exemplars,
     find_size,
     is_more_than_noise,
+    is_one_sided,
     noise_peaks_above,
     refine_search,
     search_inverted,
@@ -206,7 +207,7 @@ def pick_particles_2d(
     inverted, scrambled = (
         (None, None) if search is None else (make(view.clear, search) for make in (search_inverted, search_scrambled))
     )
-    if search is None or smeared or not is_more_than_noise(search, inverted, scrambled):
+    if search is None or smeared or not (is_more_than_noise(search, inverted, scrambled) and is_one_sided(view.clear, search)):
         found_px = view.diameter_px if search is None else search.diameter_px
         nothing = np.zeros(0)
         return Blobs(np.zeros((0, 2)), nothing, nothing, np.inf, 0.0, found_px * view.scale, "drift" if smeared else "noise")

@@ -43,6 +43,7 @@ _BLURS = (0.12, 0.1, 0.08, 0.0)  # diameters
 _CELL, _GAPS = 0.5, 0.8  # diameters
 _MOST_OFF, _SETTLING, _SETTLING_ROUNDS, _SAME = 1.8, 3, 2, 0.05
 _FAR_BETTER, _LEAST_GAIN = 1.3, 75.0
+_MOST_OPPOSITE = 0.4
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ def _size_of(search: Search) -> float:
 
 
 def search_inverted(field: Field, search: Search) -> Search | None:
-    """Do the same with inverted contrast, which shows what edges and crystals would give.
+    """Search for dark particles of that size away from those that were found, which shows what edges and crystals would give.
 
     The particles are taken out, and so are their surroundings: the gaps between particles are no noise.
     """
@@ -233,6 +234,17 @@ def is_more_than_noise(search: Search, inverted: Search | None, scrambled: Searc
     inside = radius <= 0.5 * search.diameter_px
     bright = float(np.sum((search.template.profile * radius)[inside])) > 0
     return bright and search.cost < _FAR_BETTER * decoy_cost(inverted, scrambled) - _LEAST_GAIN
+
+
+def is_one_sided(field: Field, search: Search) -> bool:
+    """Tell whether bright particles explain the micrograph far better than dark ones of that size do, anywhere in it.
+
+    Texture and edges have both alike; of micrographs with particles, dark ones explain a sixth at most.
+    """
+    opposite = field.inverted()
+    found = search_size(opposite, diameter_px=search.diameter_px)
+    dark_cost = -_LEAST_GAIN if found is None else min(found.cost, refine_search(opposite, found).cost)
+    return _MOST_OPPOSITE * search.cost < dark_cost
 
 
 def decoy_cost(inverted: Search | None, scrambled: Search | None) -> float:

@@ -115,7 +115,9 @@ def count_accepted(
     else:
         passing = np.flatnonzero(ranks - particles <= false_discovery_rate * ranks)
         count = int(passing[-1]) + 1 if len(passing) else 0
-    if not count:
-        return 0
-    by_chance = special.pdtrc(count - 1, float(decoys.above(score[count - 1 : count])[0]))  # of at least as many
-    return count if by_chance <= _CHANCE else 0
+    return 0 if may_be_chance(score, decoys, count) else count
+
+
+def may_be_chance(score: NDArray[np.float64], decoys: Decoys, count: int) -> bool:
+    """Tell whether noise alone gives as many scores as the first ``count`` once in 300 micrographs, or there are none."""
+    return not count or float(special.pdtrc(count - 1, float(decoys.above(score[count - 1 : count])[0]))) > _CHANCE

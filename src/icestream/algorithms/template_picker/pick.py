@@ -25,7 +25,7 @@ from icestream.algorithms.particles.noise import Transfer, flatten_2d, reduce_2d
 from icestream.algorithms.particles.peaks import suppress_neighbours
 from icestream.algorithms.template_picker.eigenimages import Eigenimages
 from icestream.algorithms.template_picker.imaging import guess_imaging
-from icestream.algorithms.template_picker.judge import Decoys, count_accepted, find_probability
+from icestream.algorithms.template_picker.judge import Decoys, count_accepted, find_probability, may_be_chance
 from icestream.algorithms.template_picker.search import Filtered, Matches, Padded, Search
 
 _FIRST_LOOK = 0.15  # part of the energy of the eigenimages that the first look may lose
@@ -142,6 +142,7 @@ def pick_with_templates_2d(
         count = count_accepted(found.score, probability, decoys, false_discovery_rate=false_discovery_rate)
     else:
         count = int(np.count_nonzero(probability >= threshold))
+        count = 0 if may_be_chance(found.score, decoys, count) else count
     taken = probability[:count]
     level = float(found.score[count - 1]) if count else np.inf
     return TemplatePicks(

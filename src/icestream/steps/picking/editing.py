@@ -152,7 +152,7 @@ def number_of_place(place: tuple[float, float]) -> int:
     Raises
     ------
     ItemError
-        A coordinate is negative, or 32,767 pixels or more.
+        A coordinate is negative, or 32,768 pixels or more.
     """
     y, x = (round(one) for one in place)
     if not (0 <= y < _MOST_PX and 0 <= x < _MOST_PX):

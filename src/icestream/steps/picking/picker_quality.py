@@ -87,6 +87,9 @@ class LearnPickerQuality(Accumulator[PickerQualityState, PickerQuality]):
         for one, exposure in zip(picks, exposures, strict=True):
             if one.consensus is None:
                 raise ItemError(f"{exposure.name}: its picks are of no consensus; connect a pick_consensus")
+        n_micrographs = state.n_micrographs + len(picks)
+        if not state.patterns and not any(len(parents_table(one)) for one in picks):  # there are no scores to make classes of
+            return Update(state.model_copy(update={"n_micrographs": n_micrographs}))
         state = _know_pickers(state, picks)
         counted = {one.classes: one.count for one in state.patterns}
         for one in picks:
@@ -94,7 +97,7 @@ class LearnPickerQuality(Accumulator[PickerQualityState, PickerQuality]):
             for row, count in zip(patterns.tolist(), counts.tolist(), strict=True):
                 counted[tuple(row)] = counted.get(tuple(row), 0) + count
         found = tuple(SeenPattern(classes=row, count=count) for row, count in sorted(counted.items()))
-        return Update(state.model_copy(update={"patterns": found, "n_micrographs": state.n_micrographs + len(picks)}))
+        return Update(state.model_copy(update={"patterns": found, "n_micrographs": n_micrographs}))
 
     def emit(self, state: PickerQualityState, params: PickerQualityParams, ctx: Context) -> PickerQuality | Verdict:
         """Estimate the quality of the pickers from all counts; nothing yet while no picker has found anything."""

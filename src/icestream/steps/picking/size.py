@@ -85,7 +85,7 @@ class FindParticleSize(Accumulator[ParticleSizeState, ParticleSize]):
         if not 0 < smallest_ang < largest_ang:
             raise ItemError(f"diameter_ang {smallest_ang:g} to {largest_ang:g} is not a range of positive diameters")
         for index, exposure in enumerate(exposures):
-            if state.n_micrographs >= params.max_micrographs:
+            if state.found and state.n_micrographs >= params.max_micrographs:
                 break
             ctx.progress(index / len(exposures), exposure.name)
             pixel_ang = acquisition[index].need("pixel_size_ang") * micrograph[index].bin

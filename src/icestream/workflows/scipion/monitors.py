@@ -9,6 +9,7 @@ from icestream.alarms.document import AlarmsDocument
 from icestream.alarms.rules import AnyRule, MeasureRule, SystemRule, SystemValue
 from icestream.workflows.scipion.convert import AbsentError, Reader, UntranslatableError, as_range_um
 from icestream.workflows.scipion.params import tell_lost
+from icestream.workflows.scipion.publishing import tell_publishing
 from icestream.workflows.scipion.rules import Lost
 
 _OFF_FROM = 100.0
@@ -26,7 +27,6 @@ MONITORS: dict[str, tuple[str, ...]] = {
 """Scipion's monitors, and what each watches."""
 
 _ELSEWHERE = (
-    Lost("publishCmd", (), "a rule publishes no report"),
     Lost(
         "doInflux",
         (False, 0),
@@ -62,7 +62,7 @@ def read_monitor(reader: Reader) -> MonitorRules:
     names = [rule.name for rule in found.rules]
     found.notes.insert(0, f"its thresholds are rules of alarms: {', '.join(names) or 'none, so that the defaults hold'}")
     _read_mail(reader, found)
-    found.notes += tell_lost(reader.protocol, _ELSEWHERE)
+    found.notes += [*tell_lost(reader.protocol, _ELSEWHERE), *tell_publishing(reader.protocol.raw)]
     return found
 
 

@@ -18,7 +18,6 @@ from icestream.workflows.scipion.motion import DEFECTS_ROOT, defects_folder
 from icestream.workflows.scipion.params import Account, keep_unread, read_params, tell_lost
 from icestream.workflows.scipion.parse import NOT_IN_FILE, Document, DynamicField, Protocol
 from icestream.workflows.scipion.picking import imported_folder
-from icestream.workflows.scipion.publishing import tell_publishing
 from icestream.workflows.scipion.quality import averages_two
 from icestream.workflows.scipion.rules import Mapping
 from icestream.workflows.scipion.sources import FOLDERS, IMPORTED, SOURCES, ImportValues, gain_pattern, read_import
@@ -188,8 +187,7 @@ class _Translator:
         if links:
             self._wiring.passed[protocol.id] = links[0]
             notes.append(f"steps after it read {links[0]}")
-        told = [*tell_lost(protocol, unmapped.lost), *tell_publishing(protocol.raw)]
-        self._leave(protocol, LEFT_OUT, [unmapped.reason, *told, *notes])
+        self._leave(protocol, LEFT_OUT, [unmapped.reason, *tell_lost(protocol, unmapped.lost), *notes])
 
     def _map(self, protocol: Protocol, mapping: Mapping) -> None:
         links, missing, notes = self._wiring.links(protocol, mapping)
