@@ -11,7 +11,6 @@ from functools import partial
 
 from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
-from starlette.requests import Request
 from starlette.types import Scope
 
 from icestream.errors import SessionError
@@ -25,16 +24,6 @@ _SECRET = frozenset({"/api/v1/sign-in", "/api/v1/open-share"})
 _WRITING_AT_ONCE = 4
 """A database that is locked must not use up the threads of requests."""
 _LIMITER: RunVar[CapacityLimiter] = RunVar("_LIMITER")
-
-
-def changes_nothing(request: Request) -> None:
-    """Say that a request is not to be written down: it is sent as a change is, and only asks."""
-    request.state.noted = False
-
-
-def is_tried(request: Request) -> None:
-    """Say that a password, or the secret of a link, is looked at now, which is to be written down."""
-    request.state.tried = True
 
 
 @dataclass(frozen=True)

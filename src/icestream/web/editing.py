@@ -18,8 +18,7 @@ from icestream.flow.commands.requests import Branch, Command, Recompute, Set, re
 from icestream.flow.planning.plans import Change, Plan, plan_recompute
 from icestream.flow.storage import Session
 from icestream.flow.workflow import Node
-from icestream.web.audit import changes_nothing
-from icestream.web.site import Answer, Operating, SessionName, ThisSite, WrongValues
+from icestream.web.site import Answer, Operating, SessionName, ThisSite, WrongValues, changes_nothing
 
 PLANNED_AT_ONCE = 2
 """So many dry runs are made at a time: each looks at every exposure, and reading goes on meanwhile."""

@@ -5,9 +5,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from icestream.observe.filters import DropCount, FilterOfSession, count_drops, list_filters, read_material
 from icestream.observe.queries import SessionView
-from icestream.web.audit import changes_nothing
 from icestream.web.editing import Arguments, find_wrong
-from icestream.web.site import Asking, SessionName, ThisSite, WrongValues
+from icestream.web.site import Asking, SessionName, ThisSite, WrongValues, changes_nothing
 
 router = APIRouter(prefix="/api/v1/sessions/{session}/filters", tags=["editing"])
 

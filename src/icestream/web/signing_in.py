@@ -7,9 +7,8 @@ from pydantic import BaseModel, ConfigDict
 from starlette.datastructures import Headers
 
 from icestream import __version__
-from icestream.web.audit import is_tried
 from icestream.web.callers import COOKIE, COOKIE_LIFE_S, Caller, cookie_in
-from icestream.web.site import Answer, Site, ThisSite, caller_of
+from icestream.web.site import Answer, Site, ThisSite, caller_of, is_tried
 
 CHECKING_AT_ONCE = 2
 """So many passwords are checked at a time: each takes a core and much memory."""

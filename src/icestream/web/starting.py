@@ -12,9 +12,8 @@ from icestream.errors import SessionBusy
 from icestream.facility.runners import start_runner
 from icestream.flow.declaration import find_step
 from icestream.flow.storage import DOCUMENT, SessionDocument, create_session
-from icestream.web.audit import changes_nothing
 from icestream.web.raw_folders import LONGEST_PATH, FolderListing, NotAllowed
-from icestream.web.site import Answer, Asking, Operating, SessionName, Site, ThisSite, WrongValues
+from icestream.web.site import Answer, Asking, Operating, SessionName, Site, ThisSite, WrongValues, changes_nothing
 from icestream.workflows import (
     PATH_TYPES,
     FoundTemplate,
