@@ -83,7 +83,7 @@ def folder_in_session(session: Path, name: str) -> Path:
     folder = session / name
     if not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(session)):
         raise SessionError(f"{folder}: is a link that leads out of the session, so nothing is written there; make it a folder")
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
