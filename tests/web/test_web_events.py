@@ -16,6 +16,7 @@ from icestream.flow.storage.session import open_session
 from icestream.flow.storage.store import Store
 from icestream.observe.activity import Pulse
 from icestream.web import events
+from icestream.web import live as live_module
 from icestream.web.events import EventStream, Told, Watchers
 from icestream.web.live import ANSWERS_OF_EACH, KEPT_S, MOST_ANSWERS, MOST_S, MOST_SESSIONS, Live
 from icestream.web.places import find_places
@@ -226,7 +227,7 @@ def test_nobody_waits_for_an_answer_that_another_is_reading_again(tmp_path, monk
     reader.start()
     assert reading.wait(timeout=60)
     assert live.read("session", "x", slow)[0] == "first"  # at once, although a slow store is being read
-    monkeypatch.setattr("icestream.web.live.PATIENCE_S", 0.05)
+    monkeypatch.setattr(live_module, "PATIENCE_S", 0.05)
     live.forget("session")
     held = live._answer("session", "y")  # noqa: SLF001 - another is reading it for the first time
     with held.lock, pytest.raises(StoreUnavailable, match="try again"):
