@@ -1,10 +1,16 @@
-"""What a session writes, and publishing files: under a temporary name, synced, renamed; so a name that exists is whole."""
+"""What a session writes, and publishing files: under a temporary name, synced, renamed; so a name that exists is whole.
+
+A session may come from somebody else, with links in it: what icestream writes of itself, such as logs and locks, follows none.
+"""
 
 import os
+import stat
 import time
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from icestream.errors import SessionError
 
 SESSION_DOCUMENT = "session.yaml"
 """The file that makes a folder the folder of a session."""
@@ -46,6 +52,8 @@ def publish(target: Path, *, attempt: str = "0", durable: bool = True) -> Iterat
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_path(target, attempt=attempt)
+    if os.path.islink(temporary):  # noqa: PTH114 - where that cannot be seen, nothing can be written either
+        temporary.unlink()
     try:
         yield temporary
         if durable:
@@ -62,6 +70,40 @@ def publish_text(target: Path, text: str) -> None:
     """Publish ``text`` (UTF-8) as ``target``."""
     with publish(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def folder_in_session(session: Path, name: str) -> Path:
+    """Return a folder directly in that of a session, which is made if it is missing.
+
+    Raises
+    ------
+    SessionError
+        It is a link that leads out of the session.
+    """
+    folder = session / name
+    if not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(session)):
+        raise SessionError(f"{folder}: is a link that leads out of the session, so nothing is written there; make it a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def open_unlinked(path: Path, flags: int) -> int:
+    """Open a file by the flags of `os.open`, make it where they say so, and return its descriptor; never what a link leads to.
+
+    Raises
+    ------
+    SessionError
+        It is a link, or no file.
+    OSError
+        It cannot be opened.
+    """
+    if os.path.islink(path):  # noqa: PTH114 - said in words; who puts one there meanwhile meets the flag
+        raise SessionError(f"{path}: is a link, which is not followed; remove it")
+    handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise SessionError(f"{path}: is no file")
+    return handle
 
 
 class TemporarySweep:

@@ -6,9 +6,11 @@ to ``logs/icestream.jsonl`` in the session's folder. A log never stops a session
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Literal
@@ -56,7 +58,11 @@ class JsonLines(logging.Formatter):
 
 
 class _LogFile(RotatingFileHandler):
-    """A file that is opened at the first line, and put aside when it is full."""
+    """A file that is opened at the first line, and put aside when it is full; a link is not followed, for sessions are copied."""
+
+    def _open(self) -> TextIOWrapper:
+        handle = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        return os.fdopen(handle, self.mode, encoding=self.encoding)  # type: ignore[return-value]
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - as the library calls it
         """Lose the line: the disk is full or away, which the runner notices by itself."""

@@ -51,6 +51,11 @@ class Settings(BaseSettings):
     report_templates: Path | None = Field(
         None, description="Folder with the facility's own templates, style and settings (report.yaml) of the report"
     )
+    session_report_templates: bool = Field(
+        False,
+        description="Use the templates, style and settings of the report that a session brings in its folder `report-templates`; "
+        "a session that came from elsewhere could keep a core busy with them",
+    )
     raw_folders: str = Field(
         "",
         description="Folders below which `icestream serve` lets people choose raw data for new sessions, separated as in PATH; "

@@ -52,6 +52,17 @@ def test_everything_comes_back_from_a_backup(state: Path, tmp_path: Path):
         assert "kept_file" not in {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
 
 
+def test_what_strangers_cause_pushes_out_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name, value in (("MOST_AUDITED", 3), ("MOST_REFUSED", 2), ("_PRUNE_EVERY", 1)):
+        monkeypatch.setattr(module, name, value)
+    database = FacilityDatabase(tmp_path / DATABASE)
+    for who in "abcd":
+        note(database, who)
+    for action, status in [("sign-in", 401), ("open-share", 401), ("open-share", 200), ("sessions/s/actions", 403)] * 5:
+        database.note(who="z", address="1", action=action, session=None, detail="", status=status)
+    assert [one.who for one in database.audit(limit=99)] == ["z", "z", "d", "c", "b"]
+
+
 def test_a_backup_replaces_nothing_and_is_made_of_nothing_too(state: Path, tmp_path: Path):
     say("backup", tmp_path / "kept.db")
     assert "never replaces another" in say("backup", tmp_path / "kept.db", code=1)

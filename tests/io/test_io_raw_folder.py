@@ -68,6 +68,18 @@ def test_sessions_and_links_into_them_are_never_raw_data(tmp_path: Path) -> None
     assert names(root / "movies") == ["m.mrc"]
 
 
+@pytest.mark.parametrize("pattern", ["b_1/movies/*.mrc", "b_1/movies/a.mrc", "linked/*.mrc", "linked/a.mrc", "b_*/movies/*.mrc"])
+def test_a_pattern_leads_into_no_session(tmp_path: Path, pattern: str) -> None:
+    (tmp_path / "b_1" / "movies").mkdir(parents=True)
+    (tmp_path / "b_1" / "session.yaml").touch()
+    (tmp_path / "b_1" / "movies" / "a.mrc").touch()
+    (tmp_path / "linked").symlink_to(tmp_path / "b_1" / "movies")
+    scan = RawFolder(tmp_path, pattern).scan()
+    assert (scan.files, {"session" in reason for reason in scan.left_out.values()}) == ([], {True})
+    own = RawFolder(tmp_path / "b_1", "movies/*.mrc").scan()
+    assert [path.name for path in own.files] == ["a.mrc"]  # a session that is given its own folder is asked for it
+
+
 def test_a_pattern_says_where_to_look(tmp_path: Path) -> None:
     make(tmp_path, "gain.mrc", "deep/er/gain.mrc", "deep/a.mrc", "gain[1].mrc")
     assert names(tmp_path, "gain.mrc") == ["gain.mrc"]

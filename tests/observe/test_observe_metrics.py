@@ -1,6 +1,7 @@
 """The metrics of a session: what they count, under which names, and that neither their number nor their cost grows with it."""
 
 import re
+import threading
 from collections import defaultdict
 from typing import Any
 
@@ -22,7 +23,7 @@ from icestream.observe.metrics.measured import base_name, quantiles
 from icestream.observe.metrics.newest import NEWEST, ResultReader
 from icestream.observe.metrics.session import SessionMetrics
 from icestream.observe.metrics.tally import RECOUNT_S, SOONEST_RECOUNT_S, Tally
-from icestream.observe.queries import open_view
+from icestream.observe.queries import SessionView, open_view
 from icestream.records import CtfFit
 
 STEPS: dict[str, dict[str, Any]] = {
@@ -68,6 +69,33 @@ def expose(paper: PaperSession, number: int, *, resolution_ang: float = 4.0, del
     key = paper.make("ctf", unit, fit(resolution_ang), wall_s=3.0, cpu_s=2.0)
     paper.settle("good", unit, "item", {"out": key})
     return unit
+
+
+def test_two_who_look_at_once_are_counted_for_one_after_the_other(paper, monkeypatch):
+    expose(paper, 1)
+    metrics, go, inside = SessionMetrics("s"), threading.Event(), threading.Semaphore(0)
+    read, most, now = SessionMetrics._read, 0, 0  # noqa: SLF001
+
+    def slow(self: SessionMetrics, view: SessionView) -> Samples:
+        nonlocal most, now
+        now += 1
+        most = max(most, now)
+        inside.release()
+        go.wait(timeout=60)
+        found = read(self, view)
+        now -= 1
+        return found
+
+    monkeypatch.setattr(SessionMetrics, "_read", slow)
+    threads = [threading.Thread(target=look, args=(metrics, paper)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    assert inside.acquire(timeout=60)
+    assert not inside.acquire(timeout=0.1)  # the other one waits
+    go.set()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert (most, metrics.tally.exposures) == (1, 1)
 
 
 def test_counts_delays_and_measures_of_a_session(paper):

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 from paper_acquisition import write_acquisition
 from paper_session import HOSTILE, PaperSession
+from typer.testing import CliRunner
 
+from icestream.cli import app
 from icestream.errors import DeclarationError, WorkflowError
 from icestream.flow.declaration import find_step, step, step_names
+from icestream.flow.storage.session import DOCUMENT, dump_document
 from icestream.observe.queries import open_view
 from icestream.observe.report import ReportWriter, Written, gather
 from icestream.observe.report.data_file import CONTENT
@@ -33,7 +36,7 @@ def write(paper: PaperSession, folder: Path, files: dict[str, str]) -> tuple[Wri
     folder.mkdir(exist_ok=True)
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
-    with ReportWriter(paper.session, folder / "out", template_folder=folder) as writer:
+    with ReportWriter(paper.session, folder / "out", template_folder=folder, session_templates=True) as writer:
         written = writer.write()
     return written, written.page.read_text(encoding="utf-8")
 
@@ -127,6 +130,39 @@ def test_the_session_takes_precedence_and_extends_what_the_facility_has(paper, t
     assert "Astigmatism (nm)" in html
 
 
+def test_what_a_session_brings_is_used_only_where_the_facility_allows_it(paper, tmp_path):
+    own = paper.session.folder / "report-templates"
+    own.mkdir()
+    try:
+        (own / "figures.html").write_text("<p>of the session</p>")
+        (paper.session.folder / DOCUMENT).write_text(dump_document(paper.session.document), encoding="utf-8")
+        with ReportWriter(paper.session, tmp_path / "out") as writer:
+            written = writer.write()
+        asked = CliRunner().invoke(app, ["report", str(paper.session.folder), "--check"])
+        allowed = CliRunner(env={"ICESTREAM_SESSION_REPORT_TEMPLATES": "true"}).invoke(
+            app, ["report", str(paper.session.folder), "--check"]
+        )
+    finally:
+        (own / "figures.html").unlink()
+        own.rmdir()
+    html = written.page.read_text(encoding="utf-8")
+    assert ("of the session" in html, 'class="figures"' in html) == (False, True)
+    (problem,) = written.problems
+    assert (problem.file, "ICESTREAM_SESSION_REPORT_TEMPLATES" in html) == (own, True)
+    assert (asked.exit_code, "is not used here" in " ".join(asked.output.split())) == (1, True)
+    assert (allowed.exit_code, "nothing is wrong" in " ".join(allowed.output.split())) == (0, True)
+
+
+def test_a_template_for_which_memory_does_not_suffice_is_told(paper, tmp_path, monkeypatch):
+    def too_much(*_: object) -> str:
+        raise MemoryError
+
+    monkeypatch.setattr("icestream.observe.report.rendering.embed_picture", too_much)
+    written, html = write(paper, tmp_path, {"panels.html": "{{ picture('a.png') }}"})
+    assert [one.message for one in written.problems] == ["MemoryError"]
+    assert "<h2>Steps</h2>" in html
+
+
 @pytest.mark.parametrize(
     ("files", "where", "what"),
     [
@@ -154,6 +190,25 @@ def test_the_session_takes_precedence_and_extends_what_the_facility_has(paper, t
             "panels.html",
             "writes more than",
         ),
+        ({"panels.html": "{{ 'a' * 4000000000 }}"}, "panels.html:1", "repeats something to more than"),
+        ({"panels.html": "{{ (4000000000 * [1])|length }}"}, "panels.html:1", "repeats something to more than"),
+        ({"panels.html": "{{ 9 ** (9 ** 9) }}"}, "panels.html:1", "is too large"),
+        ({"panels.html": "{{ '%4000000000d' % 1 }}"}, "panels.html:1", "not formatted by %"),
+        ({"panels.html": "{{ 'a'.ljust(4000000000) }}"}, "panels.html:1", "the method ljust of texts is not allowed"),
+        ({"panels.html": "{{ 'a'|center(4000000000) }}"}, "panels.html:1", "No filter named 'center'"),
+        ({"panels.html": "{{ lipsum(n=99999) }}"}, "panels.html:1", "'lipsum' is undefined"),
+        (
+            {"panels.html": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"},
+            "panels.html:1",
+            "takes more than 1,000,000 turns",
+        ),
+        (
+            {"panels.html": "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(60) }}"},
+            "panels.html:1",
+            "takes more than 1,000,000 turns",
+        ),
+        ({"panels.html": "{% for a in [1] recursive %}{{ loop([1]) }}{% endfor %}"}, "panels.html:1", "call themselves"),
+        ({"panels.html": "<MeTa http-equiv=refresh content='0;url=//evil.example'>"}, "panels.html", "writes a `meta` element"),
         ({"style.css": "a { } </style><script>alert(1)</script>"}, "style.css", "contains '</'"),
         (
             {"report.yaml": "plots:\n- record: CtfFit\n  field: score\n- record: CtfFit\n"},

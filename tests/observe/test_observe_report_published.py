@@ -1,5 +1,6 @@
 """Publishing the report: a list of arguments, when something has changed, tried again after a failure, told until it succeeds."""
 
+import logging
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import pytest
 from paper_session import HOSTILE, PaperSession, new_session
 
 from icestream.errors import SessionError
+from icestream.facility.runners import last_log_line, launch_runner
+from icestream.logs import LOG_FILE, log_event, session_log
 from icestream.observe.report import ReportKeeper, check_command, read_publication, write_pdf, write_report
 from icestream.observe.report.customising import Publishing
 from icestream.observe.report.publishing import FIRST_PAUSE_S, LONGEST_PAUSE_S, Publication, Publisher, publish_command
@@ -158,6 +161,71 @@ def test_a_program_that_is_not_there_is_told_without_running_anything(paper, tmp
     publisher = Publisher(paper.session)
     publisher.start(Publishing(command=("no-such-program-7",)), tmp_path, "a")
     assert "no-such-program-7: cannot be run" in publisher.state.trouble
+
+
+@pytest.mark.parametrize("name", ["report-published.lock", "report-published.json", ".report-published.part~0.json"])
+def test_a_link_that_came_with_a_session_is_not_followed(paper, tmp_path, name):
+    (tmp_path / "keys").write_text("mine")
+    logs = paper.session.folder / "logs"
+    logs.mkdir(exist_ok=True)
+    (logs / name).symlink_to(tmp_path / "keys")
+    publisher = Publisher(paper.session)
+    asked = Publishing(command=(sys.executable, "-c", ""))
+    if name.endswith("lock"):
+        with pytest.raises(SessionError, match=r"report-published\.lock: is a link"):
+            publisher.start(asked, tmp_path, "a")
+    else:
+        publisher.start(asked, tmp_path, "a")
+        publisher.wait()
+        assert publisher.state.digest == "a"
+    assert (tmp_path / "keys").read_text() == "mine"
+
+
+def test_nothing_is_written_where_a_folder_of_the_session_leads_out(paper, tmp_path):
+    (tmp_path / "home").mkdir()
+    for name in ("logs", "report"):
+        shutil.rmtree(paper.session.folder / name, ignore_errors=True)
+        (paper.session.folder / name).symlink_to(tmp_path / "home")
+    with pytest.raises(SessionError, match="logs: is a link that leads out of the session"):
+        Publisher(paper.session).start(Publishing(command=(sys.executable,)), tmp_path, "a")
+    with pytest.raises(SessionError, match="report: is a link that leads out of the session"):
+        write_report(paper.session)
+    with pytest.raises(SessionError, match="logs: is a link that leads out of the session"):
+        launch_runner(paper.session.folder, ["--help"])
+    assert list((tmp_path / "home").iterdir()) == []
+
+
+def test_what_the_runner_says_follows_no_link(paper, tmp_path):
+    (tmp_path / "keys").write_text("mine")
+    logs = paper.session.folder / "logs"
+    logs.mkdir(exist_ok=True)
+    (logs / "runner.log").symlink_to(tmp_path / "keys")
+    (logs / LOG_FILE).symlink_to(tmp_path / "keys")
+    with pytest.raises(SessionError, match=r"runner\.log: is a link"):
+        launch_runner(paper.session.folder, ["--help"])
+    with session_log(paper.session.folder, "info"):
+        log_event(logging.getLogger("icestream.test"), logging.INFO, "began")
+    assert ((tmp_path / "keys").read_text(), last_log_line(paper.session.folder)) == ("mine", "its log is empty")
+    (logs / LOG_FILE).unlink()
+    with session_log(paper.session.folder, "info"):
+        log_event(logging.getLogger("icestream.test"), logging.INFO, "began")
+    assert '"began"' in (logs / LOG_FILE).read_text()
+
+
+@pytest.mark.parametrize(
+    "said", ['"next_try_at": 1e300', '"published_at": 1e300', '"next_try_at": Infinity', '"failures": 100000', '"failures": -1']
+)
+def test_a_state_that_came_with_a_session_does_not_stop_publishing(paper, tmp_path, monkeypatch, said):
+    now = [1000.0]
+    monkeypatch.setattr("icestream.observe.report.publishing.time.time", lambda: now[0])
+    (paper.session.folder / "logs").mkdir(exist_ok=True)
+    (paper.session.folder / "logs" / "report-published.json").write_text(f"{{{said}}}")
+    publisher = Publisher(paper.session)
+    now[0] += LONGEST_PAUSE_S + 1
+    publisher.offer(Publishing(command=(sys.executable, "-c", "raise SystemExit(1)"), at_least_every_s=60), tmp_path, "a")
+    publisher.wait()
+    assert publisher.state.failed_at == now[0]
+    assert now[0] < publisher.state.next_try_at <= now[0] + LONGEST_PAUSE_S
 
 
 def test_a_pdf_needs_a_browser_and_says_which(paper, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from icestream.errors import SessionError
+from icestream.web import sign_in
 from icestream.web.access import AccessFile, Person
 from icestream.web.callers import Callers
 from icestream.web.guard import OwnNames
@@ -106,6 +107,22 @@ def test_a_cookie_ends_at_last_however_much_it_is_used():
         clock.now += IDLE_S - 1
         found = browsers.find(cookie)
     assert found is None
+
+
+def test_who_has_a_link_signs_out_nobody_but_its_own_guests(monkeypatch):
+    monkeypatch.setattr(sign_in, "MOST_OF_ONE", 3)
+    monkeypatch.setattr(sign_in, "MOST_SESSIONS", 8)
+    browsers = BrowserSessions(Clock())
+    admin = browsers.begin("admin")[0]
+    guests = [browsers.begin("a guest of admin", share=number // 5)[0] for number in range(10)]
+    assert browsers.find(admin) is not None
+    assert [browsers.find(one) is not None for one in guests] == [False, False, True, True, True] * 2
+    people = [browsers.begin(name)[0] for name in "abc"]  # 10 in all: the guests who came first go
+    assert [browsers.find(one) is not None for one in (admin, *people)] == [True] * 4
+    assert sum(browsers.find(one) is not None for one in guests) == 4
+    for _ in range(20):
+        browsers.begin("a")
+    assert browsers.find(admin) is not None
 
 
 def test_each_wrong_password_beyond_the_free_ones_waits_twice_as_long():

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
@@ -15,8 +16,9 @@ from icestream.flow.storage.session import open_session
 from icestream.flow.storage.store import Store
 from icestream.observe.activity import Pulse
 from icestream.web import events
+from icestream.web import live as live_module
 from icestream.web.events import EventStream, Told, Watchers
-from icestream.web.live import KEPT_S, MOST_S, Live
+from icestream.web.live import ANSWERS_OF_EACH, KEPT_S, MOST_ANSWERS, MOST_S, MOST_SESSIONS, Live
 from icestream.web.places import find_places
 from toys.session import make_toy_session, toy_steps
 from web.parts import Clock
@@ -54,8 +56,15 @@ class Browser:
 
 
 def stream(watchers: Watchers, browser: Browser, look: Callable[[], Told], welcome: Callable[[], bool] = lambda: True) -> Any:
-    answer = EventStream(watchers, watchers.watch("a", look), welcome)
+    async def still_welcome() -> bool:
+        return welcome()
+
+    answer = EventStream(watchers, watchers.watch("a", look), "anna", still_welcome)
     return asyncio.create_task(answer({"type": "http"}, browser.receive, browser.send))
+
+
+async def _welcome() -> bool:
+    return True
 
 
 @pytest.fixture(autouse=True)
@@ -140,8 +149,26 @@ def test_a_stream_says_that_it_lives_and_ends_when_its_reader_loses_access(monke
 
 
 def test_there_are_only_so_many_streams():
-    assert not Watchers(n_streams=events.MOST_STREAMS - 1).full
-    assert Watchers(n_streams=events.MOST_STREAMS).full
+    assert not Watchers(Counter(a=events.MOST_STREAMS - 1)).full("b")
+    assert Watchers(Counter(a=events.MOST_STREAMS)).full("b")
+
+
+def test_nobody_takes_all_streams():
+    watchers = Watchers(Counter(a=events.MOST_OF_ONE, b=events.MOST_OF_ONE - 1))
+    assert [watchers.full(who) for who in "abc"] == [True, False, False]
+
+
+def test_who_is_not_welcome_any_more_does_not_hear_what_has_just_happened():
+    async def play() -> None:
+        state, welcome, browser = {"seq": 1}, [True], Browser()
+        task = stream(Watchers(), browser, lambda: dict(state), lambda: welcome[0])
+        await browser.hear(bool)
+        welcome[0] = False
+        state["seq"] = 2
+        await asyncio.wait_for(task, 30)
+        assert browser.told == [{"seq": 1}]
+
+    asyncio.run(play())
 
 
 def test_the_pulse_differs_after_every_commit(tmp_path):
@@ -200,7 +227,7 @@ def test_nobody_waits_for_an_answer_that_another_is_reading_again(tmp_path, monk
     reader.start()
     assert reading.wait(timeout=60)
     assert live.read("session", "x", slow)[0] == "first"  # at once, although a slow store is being read
-    monkeypatch.setattr("icestream.web.live.PATIENCE_S", 0.05)
+    monkeypatch.setattr(live_module, "PATIENCE_S", 0.05)
     live.forget("session")
     held = live._answer("session", "y")  # noqa: SLF001 - another is reading it for the first time
     with held.lock, pytest.raises(StoreUnavailable, match="try again"):
@@ -208,6 +235,20 @@ def test_nobody_waits_for_an_answer_that_another_is_reading_again(tmp_path, monk
     go.set()
     reader.join(timeout=60)
     assert live.read("session", "x", lambda _: "third")[0] == "third"
+
+
+def test_answers_of_many_sessions_are_kept_whoever_asks_one_for_much(tmp_path):
+    live = Live(find_places(tmp_path))
+    names = [str(number) for number in range(300)]
+    kept = {(name, what): live._answer(name, what) for name in names for what in ("line", "metrics")}  # noqa: SLF001
+    for number in range(3000):
+        live._answer("7", f"exposures {number}")  # noqa: SLF001
+    others = {key: answer for key, answer in kept.items() if key[0] != "7"}
+    assert [key for key, answer in others.items() if live._answer(*key) is not answer] == []  # noqa: SLF001
+    assert sum(map(len, live._answers.values())) <= MOST_ANSWERS + ANSWERS_OF_EACH * len(names)  # noqa: SLF001
+    for number in range(MOST_SESSIONS + 10):
+        live._answer(f"new {number}", "line")  # noqa: SLF001
+    assert len(live._answers) == MOST_SESSIONS  # noqa: SLF001
 
 
 def test_looks_for_events_have_threads_of_their_own():
@@ -220,7 +261,7 @@ def test_looks_for_events_have_threads_of_their_own():
 
         watchers, browsers = Watchers(), [Browser() for _ in range(45)]  # more than there are threads for requests
         for number, browser in enumerate(browsers):
-            answer = EventStream(watchers, watchers.watch(str(number), slow), lambda: True)
+            answer = EventStream(watchers, watchers.watch(str(number), slow), "anna", _welcome)
             browser.task = asyncio.create_task(answer({"type": "http"}, browser.receive, browser.send))
         while watchers.n_streams < len(browsers):
             await asyncio.sleep(0)

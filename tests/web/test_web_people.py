@@ -1,21 +1,32 @@
 """Who may do what: roles by group of sessions, links that expire, what a proxy may say, and what is written down."""
 
+import asyncio
+import json
 import shutil
+import sqlite3
 import threading
 from ipaddress import ip_network
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.testclient import TestClient
+from starlette.types import Message
 
-from icestream.errors import SessionError
+from icestream.errors import SessionError, StoreUnavailable
+from icestream.facility import database as database_module
 from icestream.facility.database import FacilityDatabase
-from icestream.web import guard
+from icestream.web import guard, streams
 from icestream.web.access import AccessFile, Person
 from icestream.web.callers import TrustedProxies
+from icestream.web.events import EventStream, Watchers
 from icestream.web.places import Places, UnknownSession
 from icestream.web.server import Listening, check_listening, trusted_proxies
 from icestream.web.sign_in import FREE_TRIES, IDLE_S
+from icestream.web.site import Site
 from web.parts import PASSWORD, Served, serve_folder
 
 PROXY = "10.9.9.9"
@@ -150,6 +161,122 @@ def test_what_people_do_is_written_down_without_secrets(site: Served):
     assert "nobody takes this" in rows[0]["detail"]
     assert "wrong secret" not in str(rows) and PASSWORD not in str(rows)
     assert admin.get(f"/api/v1/audit?before={rows[1]['id']}").json() == rows[2:]
+
+
+def test_nothing_is_written_down_of_strangers_but_tries(site: Served):
+    wrong, big = {"name": "admin", "password": "wrong"}, {"name": "x" * guard.LARGEST_BODY_BYTES, "password": ""}
+    for path, given in (("/api/v1/sign-in", wrong), ("/api/v1/open-share", {"secret": "guessed"})):
+        for headers, status in (({"host": "evil.example"}, 421), ({"origin": "http://evil.example"}, 403)):
+            assert site.client(**headers).post(path, json=given).status_code == status
+        assert site.client().post(path, content="x=1", headers={"content-type": "text/plain"}).status_code == 415
+        assert [site.client().post(path, json=one).status_code for one in ({}, big)] == [422, 413]
+        tries = [site.client().post(path, json=given).status_code for _ in range(FREE_TRIES + 3)]
+        assert tries == [401] * FREE_TRIES + [429] * 3
+    database = site.callers.database
+    assert database is not None
+    rows = [(one.who, one.action, one.status) for one in database.audit(limit=99)]
+    assert rows == [(None, "open-share", 401)] * FREE_TRIES + [("admin", "sign-in", 401)] * FREE_TRIES
+
+
+def test_a_wrong_link_holds_up_no_other_address_and_no_password(site: Served):
+    made = share(site, hours=1)
+    for _ in range(FREE_TRIES + 1):
+        site.client().post("/api/v1/open-share", json={"secret": "guessed"})
+    assert site.signed_in("admin").get("/api/v1/sessions/every").status_code == 200
+    secret = {"secret": str(made["path"]).partition("#")[2]}
+    statuses = [
+        site.client(peer=peer).post("/api/v1/open-share", json=secret).status_code for peer in ("testclient", "192.0.2.9")
+    ]
+    assert statuses == [429, 200]
+
+
+def test_what_is_only_asked_is_not_written_down_and_what_failed_late_is(site: Served, monkeypatch: pytest.MonkeyPatch):
+    guest, admin = open_link(site, share(site, hours=1)), site.signed_in("admin")
+    plan = {"kind": "restart", "arguments": {"step": "nothing"}}
+    asked = {"name": "evening", "template": "movies_to_ctf", "values": {}, "dry_run": True}
+    for path, given in (("sessions/every/plans", plan), ("sessions/every/filters/nothing/count", {}), ("sessions", asked)):
+        assert admin.post(f"/api/v1/{path}", json=given).status_code in (400, 404, 422)
+    assert guest.post("/api/v1/sessions/every/actions", json=PAUSE).status_code == 403
+
+    def written_and_then_lost(*_: object, **__: object) -> object:
+        raise StoreUnavailable("the disk went away after the row was written")
+
+    monkeypatch.setattr("icestream.web.acting.submit", written_and_then_lost)
+    assert admin.post("/api/v1/sessions/every/actions", json={"kind": "resume"}).status_code == 503
+    told = [(one["action"], one["status"]) for one in admin.get("/api/v1/audit").json()]
+    assert told == [
+        ("sessions/every/actions", 503),
+        ("sign-in", 200),
+        ("open-share", 200),
+        ("sessions/every/shares", 201),
+        ("sign-in", 200),
+    ]
+
+
+async def who_am_i(site: Served, client: TestClient) -> str:
+    """Ask in the event loop of the test."""
+    headers = [(b"host", b"127.0.0.1:8765"), (b"cookie", f"icestream={client.cookies['icestream']}".encode())]
+    asked = {"method": "GET", "path": "/api/v1/me", "raw_path": b"/api/v1/me", "query_string": b"", "root_path": ""}
+    scope = asked | {
+        "type": "http",
+        "headers": headers,
+        "scheme": "http",
+        "client": ("testclient", 1),
+        "server": ("localhost", 1),
+    }
+    said = b""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        nonlocal said
+        said += message.get("body", b"")
+
+    await site.app(scope, receive, send)
+    return str(json.loads(said)["name"])
+
+
+def test_a_locked_database_holds_up_guests_and_nobody_else(site: Served, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(database_module, "_PATIENCE_S", 60.0)
+    guest, admin = open_link(site, share(site, hours=1)), site.signed_in("admin")
+
+    async def play() -> None:
+        locked = sqlite3.connect(site.access.path.with_name("facility.db"), isolation_level=None)
+        locked.execute("BEGIN EXCLUSIVE")
+        waiting = [asyncio.create_task(who_am_i(site, guest)) for _ in range(9)]
+        for _ in range(3):
+            assert await asyncio.wait_for(who_am_i(site, admin), 30) == "admin"
+        assert not any(one.done() for one in waiting)
+        locked.execute("ROLLBACK")
+        locked.close()
+        assert set(await asyncio.gather(*waiting)) == {"a guest of admin"}
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("change", ["role", "removed", "unreadable"])
+def test_a_stream_ends_when_its_reader_may_not_do_the_same_any_more(site: Served, change: str):
+    headers = site.signed_in("ruth").cookies
+    known = Headers({"cookie": f"icestream={headers['icestream']}"})
+    ruth = site.callers.identify(known)
+    state = {"caller": ruth, "peer": ""}
+    request = Request({"type": "http", "headers": known.raw, "state": state})
+    here = cast(Site, SimpleNamespace(callers=site.callers, watchers=Watchers()))
+    answer = streams._stream(here, request, "every", dict)  # noqa: SLF001
+    assert isinstance(answer, EventStream)
+
+    async def welcome() -> bool:
+        return await answer._still_welcome()  # noqa: SLF001
+
+    assert asyncio.run(welcome())
+    if change == "role":
+        site.access.allow("ruth", "look", ["ev*"])
+    elif change == "removed":
+        site.access.remove("ruth")
+    else:
+        site.access.path.chmod(0o644)
+    assert not asyncio.run(welcome())
 
 
 def test_only_a_trusted_proxy_says_who_has_signed_in(site: Served):

@@ -136,6 +136,24 @@ def test_a_folder_with_a_session_in_it_is_no_raw_data(tmp_path: Path):
         RawFolders().check(str(tmp_path))
 
 
+def test_nothing_in_a_session_is_raw_data(tmp_path: Path):
+    inside = tmp_path / "b_1" / "movies"
+    inside.mkdir(parents=True)
+    (tmp_path / "b_1" / "session.yaml").touch()
+    (tmp_path / "linked").symlink_to(inside)
+    (tmp_path / "plain").mkdir()
+    allowed = RawFolders((tmp_path,))
+    for path in (inside.parent, inside, inside / "later", tmp_path / "linked", tmp_path / "plain" / ".." / "b_1"):
+        with pytest.raises(NotAllowed, match="in the folder of a session"):
+            allowed.check(str(path))
+        with pytest.raises(NotAllowed, match="in the folder of a session"):
+            allowed.look(str(path))
+    with pytest.raises(NotAllowed, match="in the folder of a session"):
+        RawFolders((inside,)).check(str(inside))
+    assert [one.name for one in allowed.look(str(tmp_path)).folders] == ["plain"]
+    assert allowed.check(str(tmp_path / "plain")) == tmp_path / "plain"
+
+
 def test_a_single_session_makes_no_others(toy_site: Served, raw: Path):
     answer = toy_site.signed_in().post(NEW, json=asked(raw))
     assert (answer.status_code, "single session" in answer.text) == (409, True)

@@ -53,9 +53,17 @@ def report(
         raise SessionError(f"{folder}: is no folder, so it has no templates for the report")
     opened = open_session(session)
     if check or dry_run:
-        _try(opened, to, folder, dry_run=dry_run)
+        _try(opened, to, folder, session_templates=settings.session_report_templates, dry_run=dry_run)
         return
-    keeper = _keeper(opened, to, folder, publish=watch and publish is not False)
+    from icestream.observe.report import ReportKeeper
+
+    keeper = ReportKeeper(
+        opened,
+        to,
+        template_folder=folder,
+        publish=watch and publish is not False,
+        session_templates=settings.session_report_templates,
+    )
     try:
         written = keeper.turn(refresh_s=every if watch else None)
         if written is None:
@@ -73,12 +81,6 @@ def report(
             _publish(keeper, written)
     finally:
         keeper.close()
-
-
-def _keeper(session: "Session", to: Path | None, folder: Path | None, *, publish: bool) -> "ReportKeeper":
-    from icestream.observe.report import ReportKeeper
-
-    return ReportKeeper(session, to, template_folder=folder, publish=publish)
 
 
 def _watch(keeper: "ReportKeeper", written: "Written", every: int) -> "Written":
@@ -100,12 +102,12 @@ def _publish(keeper: "ReportKeeper", written: "Written") -> None:
     output().print("published", markup=False)
 
 
-def _try(session: "Session", to: Path | None, folder: Path | None, *, dry_run: bool) -> None:
+def _try(session: "Session", to: Path | None, folder: Path | None, *, session_templates: bool, dry_run: bool) -> None:
     """Make the report in a folder that is removed, and say what is wrong."""
     from icestream.observe.report import ReportWriter, check_command, publish_command
 
     with tempfile.TemporaryDirectory(prefix="icestream-report-") as elsewhere:
-        with ReportWriter(session, Path(elsewhere), template_folder=folder) as writer:
+        with ReportWriter(session, Path(elsewhere), template_folder=folder, session_templates=session_templates) as writer:
             written = writer.write()
         _tell(written.problems)
         real = session.folder / "report" if to is None else to.parent if to.suffix else to

@@ -16,6 +16,9 @@ from icestream.files import publish
 
 SCHEMA = 1
 MOST_AUDITED = 200_000
+MOST_REFUSED = 20_000
+"""Of links that were opened, and of what was refused to who asked: strangers can cause these, and shall push out nothing else."""
+_REFUSED = "(status IN (401, 403) OR action = 'open-share')"
 _PRUNE_EVERY = 500
 _APPLICATION = 0x1CE57
 """Marks a file as such a database."""
@@ -107,7 +110,7 @@ class FacilityDatabase:
         return ended.rowcount > 0
 
     def note(self, *, who: str | None, address: str | None, action: str, session: str | None, detail: str, status: int) -> None:
-        """Write down what somebody did; the oldest rows go where there are too many."""
+        """Write down what somebody did; the oldest rows go where there are too many of their kind."""
         values = (time.time(), who, address, action, session, detail, status)
         with self._writing() as connection:
             cursor = connection.execute(
@@ -115,7 +118,9 @@ class FacilityDatabase:
             )
             number = cursor.lastrowid or 0
             if number % _PRUNE_EVERY == 0:
-                connection.execute("DELETE FROM audit WHERE id <= ?", (number - MOST_AUDITED,))
+                for kind, most in ((f"NOT {_REFUSED}", MOST_AUDITED), (_REFUSED, MOST_REFUSED)):
+                    last = f"SELECT id FROM audit WHERE {kind} ORDER BY id DESC LIMIT 1 OFFSET ?"  # noqa: S608 - our own texts
+                    connection.execute(f"DELETE FROM audit WHERE {kind} AND id <= ({last})", (most,))  # noqa: S608
 
     def audit(self, *, limit: int, before: int | None = None) -> list[AuditRow]:
         """Return what people did, the newest first; ``before`` the row with a number."""

@@ -17,6 +17,7 @@ from sqlalchemy import select
 
 from icestream.errors import SessionBusy, SessionError
 from icestream.facility.folders import IMAGE_SUFFIXES
+from icestream.files import folder_in_session, open_unlinked
 from icestream.flow.storage import Session, open_session, schema
 from icestream.io.raw_folder import RawFolder, plain_text
 from icestream.observe.queries import open_view
@@ -44,12 +45,17 @@ class Process:
 
 
 def launch_runner(session: Path, options: Sequence[str]) -> tuple[subprocess.Popen[bytes], int]:
-    """Run a session in a process of its own that outlives this one; return it, and where its words begin in its log."""
-    log = session / "logs" / "runner.log"
-    log.parent.mkdir(exist_ok=True)
+    """Run a session in a process of its own that outlives this one; return it, and where its words begin in its log.
+
+    Raises
+    ------
+    SessionError
+        Its log would be written outside the session.
+    """
+    log = folder_in_session(session, "logs") / "runner.log"
     command = [sys.executable, "-m", "icestream", "run", str(session), *options]
-    with log.open("ab") as target:
-        started = target.tell()
+    with os.fdopen(open_unlinked(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as target:
+        started = target.seek(0, os.SEEK_END)
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=target, stderr=subprocess.STDOUT, start_new_session=True, env=os.environ
         )
@@ -75,7 +81,7 @@ def start_runner(session: Path, options: Sequence[str] = ()) -> int:
     while time.monotonic() < end and process.poll() is None:
         time.sleep(0.05)
     if process.poll() not in (None, 0, SOME_FAILED):
-        said = (session / "logs" / "runner.log").read_bytes()[started:].decode(errors="replace").strip()
+        said = _read_log(session, started).decode(errors="replace").strip()
         raise SessionError(f"the runner exited at once with status {process.poll()}: {said or 'it printed nothing'}")
     return process.pid
 
@@ -159,13 +165,18 @@ def how_run_ended(session: Path) -> RunEnd:
 
 def last_log_line(session: Path) -> str:
     """Return the end of what the runner said."""
-    log = session / "logs" / "runner.log"
-    if not log.is_file():
-        return "its log is empty"
-    with log.open("rb") as handle:
-        handle.seek(max(0, log.stat().st_size - _TAIL_BYTES))
-        lines = handle.read().decode(errors="replace").strip().splitlines()
+    lines = _read_log(session).decode(errors="replace").strip().splitlines()
     return lines[-1].strip() if lines else "its log is empty"
+
+
+def _read_log(session: Path, start: int = 0) -> bytes:
+    """Return the end of what the runner said, from byte ``start`` on; nothing of what a link leads to."""
+    try:
+        with os.fdopen(open_unlinked(session / "logs" / "runner.log", os.O_RDONLY), "rb") as handle:
+            handle.seek(max(start, handle.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            return handle.read()
+    except (OSError, SessionError):
+        return b""
 
 
 def untaken_files(folder: Path) -> set[str]:

@@ -124,7 +124,10 @@ class RawFolder:
         A missing root stands in ``troubles``; what the pattern needs below it and is missing does not.
         """
         scan, real_root = Scan(), Path(os.path.realpath(self.root))
-        if self.single_file is not None:
+        around = session_around(Path(os.path.realpath(self.base)))
+        if around is not None and not real_root.is_relative_to(around):
+            scan.left_out[self.base] = f"it is in the session {around}"
+        elif self.single_file is not None:
             self._scan_one(scan, self.single_file, real_root)
         else:
             for folder, names in self._folders(scan, real_root):

@@ -4,7 +4,7 @@ import fnmatch
 import hmac
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
@@ -108,8 +108,8 @@ class AccessFile:
     """The file, read again whenever it has changed: what is withdrawn ends at once."""
 
     path: Path
-    _seen: tuple[int, int] | None = None
-    _grants: tuple[Grant, ...] = field(default=())
+    _read: tuple[tuple[int, int], tuple[Grant, ...]] | None = None
+    """Time and size of what was read, and the grants in it: one value, since several threads look."""
 
     def grants(self) -> tuple[Grant, ...]:
         """Return what is granted now; nothing where there is no file.
@@ -122,18 +122,18 @@ class AccessFile:
         try:
             status = self.path.stat()
         except FileNotFoundError:
-            self._seen, self._grants = None, ()
             return ()
         if status.st_mode & 0o077:
             raise SessionError(f"{self.path}: other accounts may read it; it has hashes of passwords: `chmod 600 {self.path}`")
         seen = (status.st_mtime_ns, status.st_size)
-        if seen != self._seen:
+        read = self._read
+        if read is None or seen != read[0]:
             try:
                 document = AccessDocument.model_validate_json(self.path.read_bytes())
             except ValidationError as error:
                 raise SessionError(f"{self.path}: is no list of grants: {error.errors()[0]['msg']}") from None
-            self._seen, self._grants = seen, document.grants
-        return self._grants
+            read = self._read = (seen, document.grants)
+        return read[1]
 
     def add_password(self, name: str, password: str, role: str, *, sessions: Sequence[str] = ()) -> None:
         """Let ``name`` sign in with a password; replaces what was granted to this name.
@@ -213,7 +213,7 @@ class AccessFile:
         with publish(self.path) as temporary:
             temporary.touch(mode=0o600)  # before anything is in it
             temporary.write_text(document.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
-        self._seen = None
+        self._read = None
 
 
 def _checked(name: str) -> str:

@@ -6,10 +6,13 @@ A browser gets its cookie when somebody signs in, or opens a link that was share
 import hmac
 import secrets
 from dataclasses import dataclass, field
+from functools import partial
 from glob import escape as glob_escape
 from http.cookies import CookieError, SimpleCookie
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
+from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar
 from starlette.datastructures import Headers
 
 from icestream.facility.database import FacilityDatabase, Share
@@ -18,6 +21,10 @@ from icestream.web.sign_in import LIFE_S, Brake, BrowserSessions, SignedIn
 
 COOKIE = "icestream"
 COOKIE_LIFE_S = int(LIFE_S)
+LOOKING_AT_ONCE = 4
+"""So many callers are looked up at a time; as many guests."""
+_PEOPLE: RunVar[CapacityLimiter] = RunVar("_PEOPLE")
+_GUESTS: RunVar[CapacityLimiter] = RunVar("_GUESTS")
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,13 @@ class Caller:
 
     person: Person
     csrf: str | None
+    share: int | None = None
+    """The link through which a guest came in."""
+
+    @property
+    def key(self) -> str:
+        """What those have in common who count as one: a name, or a link."""
+        return f"link {self.share}" if self.share is not None else f"name {self.person.name}"
 
 
 @dataclass(frozen=True)
@@ -66,6 +80,8 @@ class Callers:
     local: bool
     browsers: BrowserSessions = field(default_factory=BrowserSessions)
     brake: Brake = field(default_factory=Brake)
+    share_brake: Brake = field(default_factory=Brake)
+    """On links that are none; apart from that on passwords, so that an old link keeps nobody from signing in."""
     database: FacilityDatabase | None = None
     proxies: TrustedProxies = field(default_factory=TrustedProxies)
     _csrf: str = field(default_factory=lambda: secrets.token_urlsafe(32))
@@ -92,7 +108,16 @@ class Callers:
             return None if person is None else Caller(person, self._csrf_of(user))
         signed_in = self.browsers.find(cookie_in(headers), renew=renew)
         person = None if signed_in is None else self._behind(signed_in)
-        return None if signed_in is None or person is None else Caller(person, signed_in.csrf)
+        return None if signed_in is None or person is None else Caller(person, signed_in.csrf, signed_in.share)
+
+    async def find(self, headers: Headers, peer: str = "", *, renew: bool = True) -> Caller | None:
+        """Return what `identify` does, without making others wait for the disk.
+
+        Guests have threads of their own: a database that is locked, in which their links are, holds up nobody else.
+        """
+        cookie = self.browsers.find(cookie_in(headers), renew=False)
+        limiter = _looking(guests=cookie is not None and cookie.share is not None)
+        return await to_thread.run_sync(partial(self.identify, headers, peer, renew=renew), limiter=limiter)
 
     def sign_in(self, name: str, password: str) -> tuple[str, SignedIn] | None:
         """Return a new cookie for somebody with the right password."""
@@ -113,6 +138,16 @@ class Callers:
 
     def _csrf_of(self, user: str) -> str:
         return hmac.new(self._csrf.encode(), user.encode(), "sha256").hexdigest()
+
+
+def _looking(*, guests: bool) -> CapacityLimiter:
+    """Return a limiter of this event loop."""
+    variable = _GUESTS if guests else _PEOPLE
+    try:
+        return variable.get()
+    except LookupError:
+        variable.set(CapacityLimiter(LOOKING_AT_ONCE))
+        return variable.get()
 
 
 def _guest(share: Share) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, Depends, HTTPException
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from icestream.errors import SessionError
@@ -18,7 +18,7 @@ from icestream.flow.commands.requests import Branch, Command, Recompute, Set, re
 from icestream.flow.planning.plans import Change, Plan, plan_recompute
 from icestream.flow.storage import Session
 from icestream.flow.workflow import Node
-from icestream.web.site import Answer, Operating, SessionName, ThisSite, WrongValues
+from icestream.web.site import Answer, Operating, SessionName, ThisSite, WrongValues, changes_nothing
 
 PLANNED_AT_ONCE = 2
 """So many dry runs are made at a time: each looks at every exposure, and reading goes on meanwhile."""
@@ -136,7 +136,11 @@ def parameters(session: SessionName, step: str, site: ThisSite) -> StepParameter
     )
 
 
-@router.post("/plans", summary="What an edit would do: how many results are computed again, and how long that takes")
+@router.post(
+    "/plans",
+    summary="What an edit would do: how many results are computed again, and how long that takes",
+    dependencies=[Depends(changes_nothing)],
+)
 def plan(session: SessionName, asked: PlanAsked, site: ThisSite, _caller: Operating) -> PlanAnswer:
     """Foresee an edit; nothing is changed."""
     opened, command = site.places.open(session), read_arguments(asked.kind, asked.arguments)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ QUIET_S = 15.0
 SLOWEST_S = 30.0
 """A browser that takes nothing for so long is let go."""
 MOST_STREAMS = 1000
+MOST_OF_ONE = 100
+"""So many streams one person may have, or all who came in through one link; a reload opens one before the last has ended."""
 LOOKING_AT_ONCE = 4
 """So many looks are taken at a time, in threads of their own: a store that answers slowly must not use up those of requests."""
 
@@ -80,7 +83,8 @@ class Watcher:
 class Watchers:
     """All that is watched."""
 
-    n_streams: int = 0
+    streams: Counter[str] = field(default_factory=Counter)
+    """Who listens → how many streams."""
     _known: dict[str, Watcher] = field(default_factory=dict)
 
     def watch(self, name: str, look: Look) -> Watcher:
@@ -89,9 +93,13 @@ class Watchers:
         return self._known.setdefault(name, Watcher(look))
 
     @property
-    def full(self) -> bool:
-        """Tell whether no further stream is taken."""
-        return self.n_streams >= MOST_STREAMS
+    def n_streams(self) -> int:
+        """How many streams there are."""
+        return self.streams.total()
+
+    def full(self, who: str) -> bool:
+        """Tell whether no further stream of somebody is taken."""
+        return self.n_streams >= MOST_STREAMS or self.streams[who] >= MOST_OF_ONE
 
 
 class EventStream(Response):
@@ -99,22 +107,23 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, watchers: Watchers, watcher: Watcher, still_welcome: Callable[[], bool]) -> None:
+    def __init__(self, watchers: Watchers, watcher: Watcher, who: str, still_welcome: Callable[[], Awaitable[bool]]) -> None:
         super().__init__(headers={"x-accel-buffering": "no"})
         del self.headers["content-length"]
-        self._watchers, self._watcher, self._still_welcome = watchers, watcher, still_welcome
+        self._watchers, self._watcher, self._who, self._still_welcome = watchers, watcher, who, still_welcome
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one browser."""
         bell = self._watcher.join()
-        self._watchers.n_streams += 1
+        self._watchers.streams[self._who] += 1
         leaving = asyncio.create_task(_left(receive))
         speaking = asyncio.create_task(self._speak(send, bell))
         try:
             await asyncio.wait((leaving, speaking), return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._watcher.leave(bell)
-            self._watchers.n_streams -= 1
+            self._watchers.streams[self._who] -= 1
+            self._watchers.streams += Counter()  # forget who has none
             for task in (leaving, speaking):
                 task.cancel()
                 with suppress(asyncio.CancelledError, TimeoutError, OSError):
@@ -123,9 +132,11 @@ class EventStream(Response):
     async def _speak(self, send: Send, bell: asyncio.Event) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await _say(send, "retry: 2000\n\n")
-        while self._still_welcome():
+        while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(bell.wait(), QUIET_S)
+            if not await self._still_welcome():  # whoever is not any more hears nothing of what has just happened
+                return
             if bell.is_set():
                 bell.clear()
                 told = self._watcher.told or {}

@@ -1,12 +1,12 @@
 """The addresses of filters: which limits they have, and how many exposures other limits would drop."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from icestream.observe.filters import DropCount, FilterOfSession, count_drops, list_filters, read_material
 from icestream.observe.queries import SessionView
 from icestream.web.editing import Arguments, find_wrong
-from icestream.web.site import Asking, SessionName, ThisSite, WrongValues
+from icestream.web.site import Asking, SessionName, ThisSite, WrongValues, changes_nothing
 
 router = APIRouter(prefix="/api/v1/sessions/{session}/filters", tags=["editing"])
 
@@ -29,7 +29,11 @@ def filters(session: SessionName, site: ThisSite, response: Response) -> list[Fi
     return site.answer(response, session, "filters", listed)
 
 
-@router.post("/{step}/count", summary="How many exposures a filter would drop with other parameters; nothing is changed")
+@router.post(
+    "/{step}/count",
+    summary="How many exposures a filter would drop with other parameters; nothing is changed",
+    dependencies=[Depends(changes_nothing)],
+)
 def count(session: SessionName, step: str, asked: OtherLimits, site: ThisSite, response: Response, _caller: Asking) -> DropCount:
     """Ask the filter again about what it has decided."""
     name = step[:255]

@@ -7,7 +7,8 @@ which no form of another page can send, and a text that only our page knows.
 
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -100,29 +101,32 @@ class Guard:
             await send(message)
 
         self._believe_proxy(scope)
-        caller, body = None, b""
+        caller, body, reached = None, b"", False
         try:
-            caller = self._check(scope, said)
+            caller = await self._check(scope, said)
             scope.setdefault("state", {})["caller"] = caller
             if scope["method"] in _SAFE:
                 await self._app(scope, receive, send_with_headers)
                 return
             body, receive = await _read_body(receive)
-            await self._change(scope, receive, send_with_headers)
+            with self._one_of_few(scope["path"]):
+                reached = True
+                await self._app(scope, receive, send_with_headers)
         except Refusal as refusal:
             await _refuse(refusal, send_with_headers)
         finally:
-            if scope["method"] not in _SAFE and scope["path"].startswith(API) and self._audit is not None:
+            if reached and scope["path"].startswith(API) and self._audit is not None:
                 await self._audit.write(scope, caller, body, status)
 
-    async def _change(self, scope: Scope, receive: Receive, send: Send) -> None:
+    @contextmanager
+    def _one_of_few(self, path: str) -> Iterator[None]:
         """Have a change worked on, unless too many are: they must leave threads to those who only look."""
-        signing_in = scope["path"] in WITHOUT_SIGNING_IN
+        signing_in = path in WITHOUT_SIGNING_IN
         if self._working[signing_in] >= (MOST_SIGN_INS if signing_in else MOST_CHANGES):
             raise Refusal(503, "too much is being asked for at this moment; try again")
         self._working[signing_in] += 1
         try:
-            await self._app(scope, receive, send)
+            yield
         finally:
             self._working[signing_in] -= 1
 
@@ -136,7 +140,7 @@ class Guard:
             scheme = headers.get("x-forwarded-proto", "")
             scope["scheme"] = scheme if scheme in ("http", "https") else scope["scheme"]
 
-    def _check(self, scope: Scope, said: dict[str, str]) -> Caller | None:
+    async def _check(self, scope: Scope, said: dict[str, str]) -> Caller | None:
         headers, path, method = Headers(scope=scope), scope["path"], scope["method"]
         host = headers.get("host", "")
         if headers.getlist("host") != [host] or host not in self._names:
@@ -150,7 +154,7 @@ class Guard:
         if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             raise Refusal(403, "another site's page asks for this")
         try:
-            caller = self._callers.identify(headers, scope["state"]["peer"], renew=_is_person(headers, path))
+            caller = await self._callers.find(headers, scope["state"]["peer"], renew=_is_person(headers, path))
         except SessionError as error:
             raise Refusal(503, f"nobody can be let in: {error}") from None
         if caller is None and path not in WITHOUT_SIGNING_IN:

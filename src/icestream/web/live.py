@@ -20,6 +20,10 @@ SHARE = 4.0
 
 MOST_S = 2.0
 MOST_ANSWERS = 256
+ANSWERS_OF_EACH = 4
+"""So many answers are kept in all, and so many more for each session: lists and metrics ask all sessions, one after the other."""
+
+MOST_SESSIONS = 2000
 PATIENCE_S = 20.0
 """Who waits so long for an answer that another is reading is told to ask again."""
 
@@ -42,7 +46,8 @@ class Live:
 
     places: Places
     clock: Callable[[], float] = time.monotonic
-    _answers: dict[tuple[str, str], _Answer] = field(default_factory=dict)
+    _answers: dict[str, dict[str, _Answer]] = field(default_factory=dict)
+    """Session → what → answer; in both, what was asked for last comes last."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def read(self, name: str, what: str, read: Callable[[SessionView], Found]) -> tuple[Found, Pulse]:
@@ -89,8 +94,7 @@ class Live:
     def forget(self, name: str) -> None:
         """Read a session again for the next who asks: whoever has just acted wants to see what came of it."""
         with self._lock:
-            for key in [key for key in self._answers if key[0] == name]:
-                del self._answers[key]
+            self._answers.pop(name, None)
 
     def _stands(self, answer: _Answer, session: object, pulse: Pulse) -> bool:
         age_s = self.clock() - answer.at
@@ -99,8 +103,13 @@ class Live:
 
     def _answer(self, name: str, what: str) -> _Answer:
         with self._lock:
-            answer = self._answers.pop((name, what), None) or _Answer()
-            self._answers[name, what] = answer  # the newest one last
-            while len(self._answers) > MOST_ANSWERS:
+            of_session = self._answers.pop(name, {})
+            self._answers[name] = of_session
+            answer = of_session.pop(what, None) or _Answer()
+            of_session[what] = answer
+            if sum(map(len, self._answers.values())) > MOST_ANSWERS + ANSWERS_OF_EACH * len(self._answers):
+                most = max(self._answers.values(), key=len)  # whoever asks one session for much leaves the others theirs
+                del most[next(iter(most))]
+            if len(self._answers) > MOST_SESSIONS:
                 del self._answers[next(iter(self._answers))]
             return answer

@@ -1,4 +1,7 @@
-"""Choosing folders of raw data in a browser: only below folders that the facility allows, wherever links lead."""
+"""Choosing folders of raw data in a browser: only below folders that the facility allows, wherever links lead.
+
+The folder of a session, and what is below it, is no raw data: who may see a session is decided by its name, not by its path.
+"""
 
 import os
 from dataclasses import dataclass
@@ -6,6 +9,7 @@ from pathlib import Path
 
 from icestream.errors import WorkflowError
 from icestream.flow.storage import DOCUMENT
+from icestream.io.raw_folder import session_around
 from icestream.web.places import NotThere
 
 MOST_ENTRIES = 500
@@ -52,7 +56,7 @@ class RawFolders:
         Raises
         ------
         NotAllowed
-            It is somewhere else, or no absolute path.
+            It is somewhere else, in the folder of a session, or no absolute path.
         """
         if not path.isprintable() or len(path) > LONGEST_PATH or not path.startswith("/"):
             raise NotAllowed("must be an absolute path, of characters that can be printed")
@@ -63,6 +67,8 @@ class RawFolders:
                 f"{path}: must be in {allowed}; who runs the server allows others with `icestream serve --data FOLDER` "
                 "or ICESTREAM_RAW_FOLDERS"
             )
+        if session_around(real) is not None:
+            raise NotAllowed(f"{path}: is in the folder of a session, which is no raw data")
         return real
 
     def look(self, path: str) -> FolderListing:
@@ -106,10 +112,10 @@ class RawFolders:
         return folders, files, False
 
     def _may_enter(self, entry: "os.DirEntry[str]") -> bool:
-        """Tell whether a folder is to be offered: no session, and no link that leads out."""
+        """Tell whether a folder is to be offered: no session, and no link that leads out or into one."""
         if os.path.lexists(os.path.join(entry.path, DOCUMENT)):  # noqa: PTH118 - of thousands of entries
             return False
         if not entry.is_symlink():
             return True
         real = Path(os.path.realpath(entry.path))
-        return any(real.is_relative_to(os.path.realpath(root)) for root in self.roots)
+        return session_around(real) is None and any(real.is_relative_to(os.path.realpath(root)) for root in self.roots)

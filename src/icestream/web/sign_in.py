@@ -1,6 +1,7 @@
 """Signing in: sessions of browsers, which are known by a random cookie, and a brake on guessing passwords."""
 
 import secrets
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from dataclasses import dataclass, field
 IDLE_S = 12 * 3600.0
 LIFE_S = 7 * 24 * 3600.0
 MOST_SESSIONS = 10_000
+MOST_OF_ONE = 200
+"""So many browsers may be signed in under one name, or through one link."""
 FREE_TRIES = 5
 LONGEST_WAIT_S = 900.0
 LONGEST_WAIT_FOR_A_NAME_S = 30.0
@@ -35,14 +38,24 @@ class BrowserSessions:
 
     clock: Callable[[], float] = time.monotonic
     _known: "OrderedDict[str, SignedIn]" = field(default_factory=OrderedDict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self, name: str, *, share: int | None = None) -> tuple[str, SignedIn]:
-        """Return a new cookie, and what it stands for; the oldest one ends where there are too many."""
+        """Return a new cookie, and what it stands for.
+
+        Where there are too many the oldest one ends: of the same name or link, if that has `MOST_OF_ONE`; otherwise that of a
+        guest, if there is any.
+        """
         now = self.clock()
         cookie, signed_in = secrets.token_urlsafe(32), SignedIn(name, secrets.token_urlsafe(32), now, now, share)
-        self._known[cookie] = signed_in
-        if len(self._known) > MOST_SESSIONS:
-            self._known.popitem(last=False)
+        with self._lock:
+            alike = [one for one, other in self._known.items() if (other.name, other.share) == (name, share)]
+            if len(alike) >= MOST_OF_ONE:
+                del self._known[alike[0]]
+            self._known[cookie] = signed_in
+            if len(self._known) > MOST_SESSIONS:
+                guests = (one for one, other in self._known.items() if other.share is not None)
+                del self._known[next(guests, next(iter(self._known)))]
         return cookie, signed_in
 
     def find(self, cookie: str | None, *, renew: bool = True) -> SignedIn | None:
@@ -64,7 +77,8 @@ class BrowserSessions:
     def end(self, cookie: str | None) -> None:
         """Sign out."""
         if cookie is not None:
-            self._known.pop(cookie, None)
+            with self._lock:
+                self._known.pop(cookie, None)
 
 
 @dataclass

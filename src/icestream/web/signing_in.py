@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 
 from icestream import __version__
 from icestream.web.callers import COOKIE, COOKIE_LIFE_S, Caller, cookie_in
-from icestream.web.site import Answer, Site, ThisSite, caller_of
+from icestream.web.site import Answer, Site, ThisSite, caller_of, is_tried
 
 CHECKING_AT_ONCE = 2
 """So many passwords are checked at a time: each takes a core and much memory."""
@@ -60,6 +60,7 @@ def sign_in(given: SignIn, site: ThisSite, request: Request, response: Response)
         if wait_s > 0:
             again = f"{wait_s:.0f}"
             raise HTTPException(429, f"too many wrong passwords; try again in {again} s", {"Retry-After": again})
+        is_tried(request)
         found = site.callers.sign_in(given.name, given.password)
         (brake.failed if found is None else brake.passed)(address, given.name)
     if found is None:
@@ -84,8 +85,15 @@ class Opened(Me):
 @router.post("/open-share", summary="Open a link that was shared; the answer sets a cookie")
 def open_share(given: OpenShare, site: ThisSite, request: Request, response: Response) -> Opened:
     """Let in whoever has a link that has not expired; it shows one session, and lets nobody act."""
+    address, brake = "unknown" if request.client is None else request.client.host, site.callers.share_brake
+    wait_s = brake.wait_s(address, address)
+    if wait_s > 0:
+        again = f"{wait_s:.0f}"
+        raise HTTPException(429, f"too many links that were none; try again in {again} s", {"Retry-After": again})
+    is_tried(request)
     found = site.callers.open_share(given.secret[:200])
     if found is None:
+        brake.failed(address, address)
         raise HTTPException(401, "this link has expired, or was withdrawn")
     cookie, share = found
     return Opened(session=share.session, **_welcome(site, request, response, cookie).model_dump())

@@ -98,6 +98,16 @@ def administrator_of(request: Request) -> Caller:
     return caller
 
 
+def changes_nothing(request: Request) -> None:
+    """Say that a request is not to be written down: it is sent as a change is, and only asks."""
+    request.state.noted = False
+
+
+def is_tried(request: Request) -> None:
+    """Say that a password, or the secret of a link, is looked at now, which is to be written down."""
+    request.state.tried = True
+
+
 ThisSite = Annotated[Site, Depends(site_of)]
 Asking = Annotated[Caller, Depends(caller_of)]
 Operating = Annotated[Caller, Depends(operator_of)]

@@ -5,7 +5,7 @@ import threading
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Query, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from icestream.errors import SessionBusy
@@ -13,7 +13,7 @@ from icestream.facility.runners import start_runner
 from icestream.flow.declaration import find_step
 from icestream.flow.storage import DOCUMENT, SessionDocument, create_session
 from icestream.web.raw_folders import LONGEST_PATH, FolderListing, NotAllowed
-from icestream.web.site import Answer, Asking, Operating, SessionName, Site, ThisSite, WrongValues
+from icestream.web.site import Answer, Asking, Operating, SessionName, Site, ThisSite, WrongValues, changes_nothing
 from icestream.workflows import (
     PATH_TYPES,
     FoundTemplate,
@@ -125,8 +125,10 @@ def raw_folders(site: ThisSite, _caller: Operating, path: Annotated[str, Query(m
 
 
 @router.post("/sessions", summary="Make a session from a template, and start it", status_code=201)
-def make(asked: NewSession, site: ThisSite, caller: Operating, response: Response) -> NewSessionAnswer:
+def make(asked: NewSession, site: ThisSite, caller: Operating, request: Request, response: Response) -> NewSessionAnswer:
     """Make a session in the folder that is served; its runner is a process of its own, which outlives this server."""
+    if asked.dry_run:
+        changes_nothing(request)
     if site.places.single:
         raise HTTPException(409, "this server shows a single session; serve a folder of sessions to make further ones")
     if not caller.person.may("operate", asked.name):

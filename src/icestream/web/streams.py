@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter, HTTPException, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from icestream.errors import SessionError
 from icestream.flow.storage import DOCUMENT, STORE
 from icestream.web.events import EventStream, Look, Told
 from icestream.web.site import SessionName, Site, ThisSite, caller_of
@@ -30,20 +31,25 @@ async def watch_all(site: ThisSite, request: Request) -> Response:
 async def watch_session(session: SessionName, site: ThisSite, request: Request) -> Response:
     """Tell when a session has changed."""
     await run_in_threadpool(site.places.open, session)
-    return _stream(site, request, session, lambda: look_at_one(site, session), session=session)
+    return _stream(site, request, session, lambda: look_at_one(site, session))
 
 
-def _stream(site: Site, request: Request, name: str, look: Look, *, session: str | None = None) -> Response:
-    if site.watchers.full:
-        raise HTTPException(503, "too many browsers are watching; try again later", {"Retry-After": "10"})
+def _stream(site: Site, request: Request, name: str, look: Look) -> Response:
+    caller = caller_of(request)
+    if site.watchers.full(caller.key):
+        raise HTTPException(503, "too many browsers are watching, or too many of yours; close some", {"Retry-After": "10"})
     headers, peer = request.headers, request.state.peer
     watcher = site.watchers.watch(name, look)
 
-    def still_welcome() -> bool:
-        caller = site.callers.identify(headers, peer, renew=False)
-        return caller is not None and (session is None or caller.person.role_in(session) is not None)
+    async def still_welcome() -> bool:
+        """Tell whether who listens is who began, and may do the same; a browser asks again, and hears what it may hear now."""
+        try:
+            found = await site.callers.find(headers, peer, renew=False)
+        except SessionError:
+            return False
+        return found is not None and found.person == caller.person
 
-    return EventStream(site.watchers, watcher, still_welcome)
+    return EventStream(site.watchers, watcher, caller.key, still_welcome)
 
 
 def look_at_one(site: Site, session: str) -> Told:

@@ -1,5 +1,6 @@
 """The metrics of one session: what is read in one short transaction, at a cost that does not grow with the session."""
 
+import threading
 from dataclasses import dataclass, field
 
 import psutil
@@ -34,6 +35,8 @@ class SessionMetrics:
     newest: Newest = field(default_factory=Newest)
     state: str = "not started"
     """One of `STATES`, as it was read last."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    """What is counted is followed from one read to the next, so one is read at a time."""
 
     def read(self, view: SessionView) -> Samples:
         """Return the samples of the session.
@@ -43,11 +46,12 @@ class SessionMetrics:
         SessionError
             The store cannot be read.
         """
-        try:
-            return self._read(view)
-        except Exception:
-            self.tally.distrust()
-            raise
+        with self._lock:
+            try:
+                return self._read(view)
+            except Exception:
+                self.tally.distrust()
+                raise
 
     def _read(self, view: SessionView) -> Samples:
         samples, size, catalog = Samples(), pixel_size_of(view), view.catalog()

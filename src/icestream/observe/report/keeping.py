@@ -14,8 +14,16 @@ OLDEST_S = 60.0
 class ReportKeeper:
     """Writes and publishes the report of one session, turn by turn; the caller waits in between."""
 
-    def __init__(self, session: Session, target: Path | None, *, template_folder: Path | None, publish: bool) -> None:
-        self.writer = ReportWriter(session, target, template_folder=template_folder)
+    def __init__(
+        self,
+        session: Session,
+        target: Path | None,
+        *,
+        template_folder: Path | None,
+        publish: bool,
+        session_templates: bool = False,
+    ) -> None:
+        self.writer = ReportWriter(session, target, template_folder=template_folder, session_templates=session_templates)
         self.publisher = Publisher(session)
         self._publish = publish
         self._seen: object = None

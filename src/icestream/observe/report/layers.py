@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 SESSION_TEMPLATES = "report-templates"
-"""The folder of a session in which it has templates of its own."""
+"""The folder of a session in which it has templates of its own; they are used where the facility allows them."""
 
 OURS = Path(__file__).parents[1] / "templates"
 LARGEST_FILE_BYTES = 1 << 20
@@ -74,7 +74,10 @@ class Layer:
 
 
 def make_layers(session_folder: Path | None, facility_folder: Path | None) -> tuple[Layer, ...]:
-    """Return the folders that there are, those that take precedence first; ours is the last."""
+    """Return the folders that there are, those that take precedence first; ours is the last.
+
+    Without ``session_folder`` the templates that a session brings are not used.
+    """
     own = None if session_folder is None else session_folder / SESSION_TEMPLATES
     layers = [Layer("session", own)] if own is not None and own.is_dir() else []
     layers += [Layer("facility", facility_folder)] if facility_folder is not None else []

@@ -18,15 +18,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-from icestream.files import publish_text
+from icestream.errors import SessionError
+from icestream.files import folder_in_session, open_unlinked, publish_text
 from icestream.flow.storage import Session
 from icestream.observe.report.customising import Publishing
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 30.0, 1800.0
 _STATE, _LOCK = "report-published.json", "report-published.lock"
 _MOST_SAID = 2000
+_LARGEST_STATE_BYTES = 1 << 16
 _GRACE_S = 5.0
 
 
@@ -37,12 +39,12 @@ class Publication(BaseModel):
 
     digest: str = ""
     """Of what was published last."""
-    published_at: float | None = None
-    failures: int = 0
+    published_at: FiniteFloat | None = None
+    failures: int = Field(0, ge=0)
     """In a row, since it succeeded last."""
-    failed_at: float | None = None
+    failed_at: FiniteFloat | None = None
     message: str = ""
-    next_try_at: float = 0.0
+    next_try_at: FiniteFloat = 0.0
 
     @property
     def trouble(self) -> str | None:
@@ -54,11 +56,19 @@ class Publication(BaseModel):
 
 
 def read_publication(session: Session) -> Publication:
-    """Return how the report of a session was published last; one that never was has failed at nothing."""
+    """Return how the report of a session was published last; one that never was has failed at nothing.
+
+    The file may have come with a session from elsewhere: whatever times it says, publishing goes on after the longest pause.
+    """
     try:
-        return Publication.model_validate_json((session.folder / "logs" / _STATE).read_bytes())
-    except (OSError, ValidationError):
+        with os.fdopen(open_unlinked(session.folder / "logs" / _STATE, os.O_RDONLY), "rb") as handle:
+            found = Publication.model_validate_json(handle.read(_LARGEST_STATE_BYTES))
+    except (OSError, SessionError, ValidationError):
         return Publication()
+    now = time.time()
+    published_at = None if found.published_at is None else min(now, found.published_at)
+    more = {"published_at": published_at, "next_try_at": min(now + LONGEST_PAUSE_S, found.next_try_at)}
+    return found.model_copy(update=more)
 
 
 def publish_command(asked: Publishing, session: Session, folder: Path) -> list[str]:
@@ -148,19 +158,18 @@ class Publisher:
         if failure is None:
             self.state = Publication(digest=self._digest, published_at=now)
         else:
-            pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**self.state.failures)
+            pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(self.state.failures, 20))
             more = {"failures": self.state.failures + 1, "failed_at": now, "message": failure, "next_try_at": now + pause_s}
             self.state = self.state.model_copy(update=more)
-        publish_text(self.session.folder / "logs" / _STATE, self.state.model_dump_json())
+        publish_text(folder_in_session(self.session.folder, "logs") / _STATE, self.state.model_dump_json())
         for handle in (self._said, self._lock):
             if handle is not None:
                 handle.close()
         self._running = self._said = self._lock = None
 
     def _take_lock(self) -> bool:
-        folder = self.session.folder / "logs"
-        folder.mkdir(exist_ok=True)
-        handle = (folder / _LOCK).open("wb")
+        lock = folder_in_session(self.session.folder, "logs") / _LOCK
+        handle = os.fdopen(open_unlinked(lock, os.O_RDWR | os.O_CREAT), "rb")
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

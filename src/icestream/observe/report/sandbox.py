@@ -6,15 +6,15 @@ that it overrides, and a template that fails outside its blocks to that of the f
 """
 
 import re
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, MethodType, TracebackType
 from typing import Any
 
 from jinja2 import BaseLoader, Environment, StrictUndefined, Template, TemplateNotFound, TemplateRuntimeError, TemplateSyntaxError
-from jinja2.compiler import CodeGenerator
+from jinja2.compiler import CodeGenerator, Frame
 from jinja2.exceptions import TemplateError
-from jinja2.nodes import ScopedEvalContextModifier
+from jinja2.nodes import Call, EnvironmentAttribute, For, ScopedEvalContextModifier
 from jinja2.runtime import BlockReference, Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Cycler, Joiner
@@ -25,10 +25,27 @@ from icestream.observe.report.problems import Problem, ProblemList
 MOST_CHARACTERS = 50_000_000
 """A section that is longer is not shown."""
 
-MISTAKES = (TemplateError, ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
+MOST_TURNS = 1_000_000
+"""So many turns of loops and calls one section may take; making a text of 1,000 characters by repetition counts as one."""
+
+MISTAKES = (
+    TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 """What a template that is wrong may raise."""
 
 _Block = Callable[[Context], Iterator[str]]
+_MOST_BITS = 10_000
+_GROWING = frozenset({"center", "expandtabs", "format", "format_map", "ljust", "rjust", "zfill"})
+"""Methods of texts, and filters, of which a short argument makes a long text."""
+
 _PLAIN = (str, int, float, list, tuple, dict, set, frozenset)
 _RUNTIME = (BlockReference, LoopContext, Macro, Cycler, Joiner)
 
@@ -68,11 +85,17 @@ class LayeredTemplates(BaseLoader):
         return text, str(path), is_current
 
 
-class _AlwaysEscaped(CodeGenerator):
-    """Refuses templates that switch escaping off."""
+class _Confined(CodeGenerator):
+    """Refuses templates that switch escaping off, and has the turns of loops counted."""
 
     def visit_ScopedEvalContextModifier(self, node: ScopedEvalContextModifier, frame: Any) -> None:  # noqa: N802 - Jinja's name
         self.fail("escaping cannot be switched off", node.lineno)
+
+    def visit_For(self, node: For, frame: Frame) -> None:  # noqa: N802 - Jinja's name
+        if node.recursive:
+            self.fail("loops that call themselves are not allowed", node.lineno)
+        node.iter = Call(EnvironmentAttribute("counted"), [node.iter], [], None, None, lineno=node.lineno)
+        super().visit_For(node, frame)
 
 
 class _GuardedTemplate(Template):
@@ -95,7 +118,8 @@ class _GuardedTemplate(Template):
 class TemplateSandbox(ImmutableSandboxedEnvironment):
     """Runs templates; what is wrong with them is noted, and raised only where none but ours is to blame."""
 
-    code_generator_class = _AlwaysEscaped
+    code_generator_class = _Confined
+    intercepted_binops = frozenset({"*", "**", "%"})
     template_class = _GuardedTemplate
 
     def __init__(self, layers: Sequence[Layer]) -> None:
@@ -103,7 +127,10 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         self.problems = ProblemList()
         """Where mistakes are noted; that of the report that is being made."""
         super().__init__(loader=self.templates, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-        del self.filters["safe"]
+        for name in ("safe", *_GROWING & set(self.filters)):
+            del self.filters[name]
+        del self.globals["lipsum"]
+        self._turns = 0
         self.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
 
     def join_path(self, template: str, parent: str) -> str:
@@ -116,20 +143,55 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
 
     def is_safe_callable(self, obj: Any) -> bool:
         """Allow what we offer, what Jinja makes, and methods of plain values; never a method of anything of ours."""
-        if any(obj is offered for offered in self.globals.values()):
+        if any(obj is offered for offered in self.globals.values()) or obj == self.counted:
             return True
         if isinstance(obj, MethodType | BuiltinFunctionType):
             return isinstance(obj.__self__, (*_PLAIN, *_RUNTIME)) and bool(super().is_safe_callable(obj))
         return isinstance(obj, _RUNTIME)
 
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - as Jinja names them
+        """Call something that is allowed; macros can call themselves, so each call is counted."""
+        __self.spend(1)
+        if isinstance(__obj, BuiltinFunctionType) and __obj.__name__ in _GROWING:
+            raise TemplateRuntimeError(f"the method {__obj.__name__} of texts is not allowed")
+        return super().call(__context, __obj, *args, **kwargs)
+
+    def counted(self, items: Iterable[Any]) -> Iterator[Any]:
+        """Give what a loop goes through; together the loops of a section take at most `MOST_TURNS` turns."""
+        for item in items:
+            self.spend(1)
+            yield item
+
+    def spend(self, turns: int) -> None:
+        """Take turns from those that a section has."""
+        self._turns += turns
+        if self._turns > MOST_TURNS:
+            raise TemplateRuntimeError(f"takes more than {MOST_TURNS:,} turns of loops and calls")
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """Calculate, unless what comes out could be huge."""
+        if operator == "*" and _size_of(left) * _size_of(right):
+            texts = [one for one in (left, right) if hasattr(one, "__len__")]
+            size = max(0, _size_of(left) * _size_of(right)) if texts else 0
+            if size > MOST_CHARACTERS:
+                raise TemplateRuntimeError(f"repeats something to more than {MOST_CHARACTERS:,} characters or members")
+            self.spend(size // 1000)
+        elif operator == "%" and isinstance(left, str):
+            raise TemplateRuntimeError("texts are not formatted by %; write them one after the other, with ~")
+        elif operator == "**" and all(isinstance(one, int) for one in (left, right)) and left.bit_length() * right > _MOST_BITS:
+            raise TemplateRuntimeError(f"{left} ** {right} is too large")
+        return super().call_binop(context, operator, left, right)
+
     def render_part(self, name: str, **values: Any) -> str:
         """Fill a template; where one of somebody's own fails outside its blocks, that of the folder below is taken."""
         while True:
-            place = self.templates.place_of(name)
+            place, self._turns = self.templates.place_of(name), 0
             try:
                 text = self.get_template(place or name).render(**values)
                 if len(text) > MOST_CHARACTERS:
                     raise TemplateRuntimeError(f"writes more than {MOST_CHARACTERS // 1_000_000} MB")
+                if re.search("<meta", text, re.IGNORECASE):
+                    raise TemplateRuntimeError("writes a `meta` element, which could lead whoever reads the report elsewhere")
             except MISTAKES as error:
                 self.blame(error, self.path_of(place), "the one below it is used")
             else:
@@ -198,6 +260,11 @@ class _GuardedBlock:
             instead = f"the block {self._name!r} below it is used"
             self._sandbox.blame(error, self._sandbox.path_of(context.name), instead, whole=False)
             yield from below(context)
+
+
+def _size_of(value: Any) -> int:
+    """Return how long a value is; how often it repeats another, if it is a number."""
+    return int(value) if isinstance(value, int) else len(value) if isinstance(value, str | bytes | list | tuple) else 0
 
 
 def _describe(error: Exception) -> str:

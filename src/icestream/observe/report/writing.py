@@ -7,13 +7,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from icestream.files import publish_text
+from icestream.files import folder_in_session, publish_text
 from icestream.flow.storage import Session
 from icestream.observe.queries import open_view
 from icestream.observe.report.content import Gathering, gather
 from icestream.observe.report.customising import Customised, read_customised
 from icestream.observe.report.data_file import write_data
-from icestream.observe.report.layers import make_layers
+from icestream.observe.report.layers import SESSION_TEMPLATES, make_layers
 from icestream.observe.report.problems import Problem
 from icestream.observe.report.rendering import Page
 
@@ -41,10 +41,18 @@ class Written:
 class ReportWriter:
     """Writes the report of a session as often as is asked; what can be kept from one to the next is."""
 
-    def __init__(self, session: Session, target: Path | None = None, *, template_folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        target: Path | None = None,
+        *,
+        template_folder: Path | None = None,
+        session_templates: bool = False,
+    ) -> None:
         self.session = session
         self.page = _file_for(session, target)
-        self._layers = make_layers(session.folder, template_folder)
+        self._layers = make_layers(session.folder if session_templates else None, template_folder)
+        self._unused = None if session_templates else session.folder / SESSION_TEMPLATES
         self._open = ExitStack()
         self._view = self._open.enter_context(open_view(session))
         self._gathering = Gathering()
@@ -74,6 +82,9 @@ class ReportWriter:
         """Write everything once; ``troubles`` are told on the page. See `write_report`."""
         how = self._gathering
         how.customised = read_customised(self._layers)
+        if self._unused is not None and self._unused.is_dir():
+            said = "what a session brings for its report is not used here (setting ICESTREAM_SESSION_REPORT_TEMPLATES)"
+            how.customised.problems.note(self._unused, said, "the report is as the facility has it")
         data = gather(self._view, refresh_s=REFRESH_S if refresh_s is None else refresh_s, how=how)
         html = self._page.render(data, how.customised, troubles=troubles)
         text, digest = write_data(data, [one.data for one in how.customised.problems.found])
@@ -117,12 +128,12 @@ def write_report(
     Raises
     ------
     SessionError
-        The store cannot be read.
+        The store cannot be read; or the folder ``report`` is a link that leads out of the session.
     """
     with ReportWriter(session, target, template_folder=template_folder) as writer:
         return writer.write(refresh_s=refresh_s).page
 
 
 def _file_for(session: Session, target: Path | None) -> Path:
-    folder = session.folder / "report" if target is None else target
+    folder = folder_in_session(session.folder, "report") if target is None else target
     return folder if folder.suffix in (".html", ".htm") else folder / "index.html"
