@@ -16,9 +16,8 @@ from icestream.alarms.rules import (
     SystemRule,
     SystemValue,
 )
-from icestream.observe.answers import Arrivals, Overview, StepSummary
 from icestream.observe.measured import MeasuredSeries, MeasureOfStep, list_measures, measure_series
-from icestream.observe.queries import SessionView
+from icestream.observe.queries import Arrivals, Overview, SessionView, StepSummary
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,13 @@ from typing import Any
 
 from markupsafe import Markup
 
-from icestream.observe.answers import StepSummary
 from icestream.observe.catalog import Catalog
 from icestream.observe.charts import draw_curve, draw_histogram, draw_series
 from icestream.observe.measured import read_paths
 from icestream.observe.motion_field import draw_path
 from icestream.observe.newest import Tallies
 from icestream.observe.pictures import Picture, PictureEmbedder
-from icestream.observe.queries import SessionView
+from icestream.observe.queries import SessionView, StepSummary
 from icestream.observe.sampling import Series
 from icestream.observe.values import Told, combine, field_at, holds, paths_of, sentence_of, series_of, tell, unit_in
 from icestream.records.shown import Card, Curve, Measure, Number, Panel, Path, Tally, Text

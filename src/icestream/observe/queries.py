@@ -20,6 +20,7 @@ from icestream.observe.activity import Pulse
 from icestream.observe.answers import (
     Arrivals,
     Change,
+    Counts,
     FailedItem,
     Marks,
     NoticeRow,
@@ -40,6 +41,7 @@ __all__ = [
     "Arrivals",
     "AuditEntry",
     "Change",
+    "Counts",
     "Decision",
     "FailedItem",
     "Marks",

@@ -22,10 +22,9 @@ from icestream.alarms.observations import (
 from icestream.alarms.rules import MOST_VALUES, AgeingRule, AnyRule, DriftRule, MeasureRule
 from icestream.flow.declaration import FailureKind
 from icestream.flow.storage import json_number, json_text, outcome_rowid, read_runner_row, schema
-from icestream.observe.answers import Overview, StepSummary, StoredSnapshot
 from icestream.observe.measured import MOST_VERSIONS, MeasureOfStep, list_measures, pixel_size_of
 from icestream.observe.pace import WORK
-from icestream.observe.queries import SessionView
+from icestream.observe.queries import Overview, SessionView, StepSummary, StoredSnapshot
 from icestream.observe.summary import MOST_ARRIVALS, recent_of
 from icestream.observe.values import WEIGHT, combine, paths_of, value_of
 

@@ -8,7 +8,6 @@ from sqlalchemy import Connection, select
 
 from icestream.flow.storage import schema
 from icestream.observe.activity import read_notices, read_pulse
-from icestream.observe.answers import Counts
 from icestream.observe.measured import pixel_size_of
 from icestream.observe.metrics import names
 from icestream.observe.metrics.families import Samples
@@ -18,7 +17,7 @@ from icestream.observe.metrics.tally import Tally
 from icestream.observe.order import ActiveRevision, works_on_exposures
 from icestream.observe.pace import WORK, Clock, read_clock, read_paces
 from icestream.observe.people import read_pause
-from icestream.observe.queries import RECENT_MINUTES, SessionView
+from icestream.observe.queries import RECENT_MINUTES, Counts, SessionView
 from icestream.observe.summary import read_arrivals, read_runner, read_streams
 
 STATES = ("not started", "running", "finished", "stopped", "interrupted")

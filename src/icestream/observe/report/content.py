@@ -4,7 +4,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from icestream.observe.answers import FailedItem, NoticeRow, Overview, ReasonCount, RejectedItem, StepSummary
 from icestream.observe.catalog import Catalog
 from icestream.observe.conditions import Condition, read_conditions
 from icestream.observe.gallery import GallerySection, RecentImage, gallery_sections, recent_images
@@ -12,7 +11,16 @@ from icestream.observe.newest import Tallies
 from icestream.observe.panels import Artist, DrawnPanel, join_sentences
 from icestream.observe.people import AuditEntry, Decision
 from icestream.observe.pictures import PictureEmbedder
-from icestream.observe.queries import RECENT_MINUTES, SessionView
+from icestream.observe.queries import (
+    RECENT_MINUTES,
+    FailedItem,
+    NoticeRow,
+    Overview,
+    ReasonCount,
+    RejectedItem,
+    SessionView,
+    StepSummary,
+)
 from icestream.observe.report.customising import Customised
 from icestream.observe.report.extras import DrawnPlot, ExposureRows, draw_plots, read_exposure_rows
 from icestream.observe.report.methods import MADE_BY, Methods, describe_methods
