@@ -39,7 +39,7 @@ def plan_demo(*, movies: int, seed: int, fast: bool) -> DemoPlan:
 
     They look like real ones: crowded particles, hardly seen in ice that moves, beside some carbon, dirt and aggregates.
     """
-    size = {"height_px": 512, "width_px": 512, "n_frames": 8, "n_particles": 12} if fast else {"n_particles": 70}
+    size = {"height_px": 512, "width_px": 512, "n_frames": 8, "n_particles": 12, "junk": {}} if fast else {"n_particles": 70}
     faults = {movies // 2: Fault.TRUNCATED} if movies > 2 else {}
     simulation = SimulationSettings.model_validate({"n_movies": movies, "seed": seed, "faults": faults, **_LIFELIKE, **size})
     return DemoPlan(
