@@ -21,6 +21,7 @@ import pytest
 from typer.testing import CliRunner
 
 from icestream.cli import app
+from icestream.errors import ExitStatus
 from icestream.flow.storage.session import open_session
 from upgrade.reading import (
     VIEWS,
@@ -40,9 +41,6 @@ from upgrade.reading import (
 VERSIONS = sorted(path.parent for path in (Path(__file__).parent / "upgrade").glob("*/session.tar.xz"))
 FIRST = ("mic_0001", "mic_0002", "mic_0003", "mic_0004", "mic_0005", "mic_0006")
 LATER = ("mic_0007", "mic_0008", "mic_0009", "mic_0010")
-
-SOME_FAILED = 3
-"""Exit status of `icestream run` where some exposures failed."""
 
 RELATIVE, ABSOLUTE = 1e-3, 2e-3
 """How far numbers may be apart that two machines computed. The order in which a processor adds up changes last digits: between
@@ -83,7 +81,7 @@ def processed(version: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     make_session(afresh.parent)
     let_others_arrive(continued)
     with start(continued) as first, start(afresh) as second:
-        assert (first.wait(), second.wait()) == (SOME_FAILED, SOME_FAILED)
+        assert (first.wait(), second.wait()) == (ExitStatus.SOME_FAILED, ExitStatus.SOME_FAILED)
     return continued, afresh
 
 

@@ -21,6 +21,7 @@
 A message names the thing, the value got and what was allowed.
 """
 
+from enum import IntEnum
 from pathlib import Path
 
 
@@ -95,3 +96,15 @@ class SourceGone(ItemError):
 
 class NotYet(ItemError):
     """Something that another program makes for an item is not there yet."""
+
+
+class ExitStatus(IntEnum):
+    """With which status a command ends; a program that started it reads it."""
+
+    ERROR = 1
+    USAGE = 2
+    SOME_FAILED = 3
+    """It did what it was asked, but some exposures or files failed."""
+    UNANSWERED = 4
+    INTERRUPTED = 130
+    """It was stopped before the end, as it was asked."""

@@ -9,7 +9,7 @@ import typer
 
 from icestream.account import user_name
 from icestream.cli.console import errors, output, print_json
-from icestream.cli.group import ERROR, UNANSWERED
+from icestream.errors import ExitStatus
 
 if TYPE_CHECKING:
     from icestream.flow.commands.client import Answer
@@ -50,9 +50,9 @@ def finish(answers: "Sequence[Answer]", *, json: bool) -> None:
             console.print(text, markup=False, soft_wrap=True, style="bold red" if refused else None)
     states = {answer.state for answer in answers}
     if "refused" in states:
-        raise typer.Exit(ERROR)
+        raise typer.Exit(ExitStatus.ERROR)
     if "asked" in states:
-        raise typer.Exit(UNANSWERED)
+        raise typer.Exit(ExitStatus.UNANSWERED)
 
 
 def confirm(question: str, *, yes: bool) -> None:

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from icestream.cli.console import output, type_next
-from icestream.cli.group import INTERRUPTED
 from icestream.cli.run import make_settings, process
-from icestream.errors import SessionError
+from icestream.errors import ExitStatus, SessionError
 
 if TYPE_CHECKING:
     from icestream.cli.demo_plan import DemoPlan
@@ -64,7 +63,7 @@ def demo(
         ended = process(session, settings, follow=True)
         if not ended.finished:
             console.print("stopped before the end", style="yellow")
-            raise typer.Exit(INTERRUPTED)
+            raise typer.Exit(ExitStatus.INTERRUPTED)
         _expect_end(simulator, microscope)
     write_report(session)
     console.print(f"\n{ended.reason}, after {time.monotonic() - began_s:.0f} s")

@@ -8,13 +8,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from icestream.cli.console import errors
 from icestream.documents import split_members
-from icestream.errors import IcestreamError
-
-ERROR = 1
-USAGE = 2
-SOME_FAILED = 3
-UNANSWERED = 4
-INTERRUPTED = 130
+from icestream.errors import ExitStatus, IcestreamError
 
 EXITS = {
     "plain": "0 success, 1 error, 2 wrong usage, 130 interrupted.",
@@ -34,14 +28,14 @@ class ErrorGroup(TyperGroup):
             return super().invoke(ctx)
         except IcestreamError as error:
             errors().print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
-            raise typer.Exit(ERROR) from error
+            raise typer.Exit(ExitStatus.ERROR) from error
         except BrokenPipeError:
             raise
         except OSError as error:
             errors().print(f"[bold red]error:[/] {escape(_say_where(error))}", soft_wrap=True)
-            raise typer.Exit(ERROR) from error
+            raise typer.Exit(ExitStatus.ERROR) from error
         except KeyboardInterrupt as error:
-            raise typer.Exit(INTERRUPTED) from error
+            raise typer.Exit(ExitStatus.INTERRUPTED) from error
 
 
 class ListCommand(TyperCommand):

@@ -5,8 +5,7 @@ from pathlib import Path
 import typer
 
 from icestream.cli.console import output, type_next
-from icestream.cli.group import SOME_FAILED
-from icestream.errors import SessionError
+from icestream.errors import ExitStatus, SessionError
 
 _SESSION = typer.Argument(help="Folder of the session.")
 _SHOWN = 10
@@ -48,7 +47,7 @@ def pack(
     console.print(said, soft_wrap=True, markup=False)
     if report.missing:
         _list(f"missing files of the session ({len(report.missing)}):", report.missing)
-        raise typer.Exit(SOME_FAILED)
+        raise typer.Exit(ExitStatus.SOME_FAILED)
 
 
 def relink(

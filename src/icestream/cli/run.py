@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from icestream.cli.console import errors, output, type_next
-from icestream.cli.group import INTERRUPTED, SOME_FAILED
-from icestream.errors import SessionError
+from icestream.errors import ExitStatus, SessionError
 
 if TYPE_CHECKING:
     from icestream.flow.execution.executor import Executor
@@ -105,8 +104,8 @@ def finish(session: "Session", report: "RunReport") -> int:
         console.print(f"see what failed: {type_next('failed', session.folder)}", soft_wrap=True, markup=False)
     if not report.finished:
         console.print(f"continue with: {type_next('run', session.folder)}", soft_wrap=True, markup=False)
-        return INTERRUPTED
-    return SOME_FAILED if report.n_failed else 0
+        return ExitStatus.INTERRUPTED
+    return ExitStatus.SOME_FAILED if report.n_failed else 0
 
 
 def detach_runner(session: "Session", options: "Sequence[str]") -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 from sqlalchemy import select
 
-from icestream.errors import SessionBusy, SessionError
+from icestream.errors import ExitStatus, SessionBusy, SessionError
 from icestream.facility.folders import IMAGE_SUFFIXES
 from icestream.files import folder_in_session, open_unlinked
 from icestream.flow.storage import Session, open_session, schema
@@ -24,8 +24,8 @@ from icestream.observe.queries import open_view
 
 _TAIL_BYTES = 2000
 _STARTING_S = 2.0
-SOME_FAILED = 3
-"""With this status `icestream run` ends where exposures have failed."""
+_GOOD_ENDS = (0, ExitStatus.SOME_FAILED, ExitStatus.INTERRUPTED)
+"""So `icestream run` ends where nothing is wrong with the session; somebody may have stopped it at once."""
 
 
 class RunEnd(StrEnum):
@@ -80,7 +80,7 @@ def start_runner(session: Path, options: Sequence[str] = ()) -> int:
     end = time.monotonic() + _STARTING_S
     while time.monotonic() < end and process.poll() is None:
         time.sleep(0.05)
-    if process.poll() not in (None, 0, SOME_FAILED):
+    if process.poll() not in (None, *_GOOD_ENDS):
         said = _read_log(session, started).decode(errors="replace").strip()
         raise SessionError(f"the runner exited at once with status {process.poll()}: {said or 'it printed nothing'}")
     return process.pid
