@@ -1,9 +1,9 @@
-"""A whole session on real data: python benchmarks/apoferritin_session.py <empiar10146_apoferritin> <new folder>.
+"""A whole session on real data: python benchmarks/apoferritin_session.py <empiar10146_apoferritin> <new folder> [<picture>].
 
 Eight frame averages of EMPIAR-10146 are copied one by one into a watched folder while `icestream run` processes them from import
 to 2D classes and the RELION project. Prints one JSON line: F1 of the picks against the manual picks (within 0.3 diameters; half a
 diameter of border is not counted) and their distance from those, the defocus beside the one in the data's own description, and
-how long it took.
+how long it took. The picture shows manual picks (green) and picks (red) on the first micrograph.
 """
 
 import json
@@ -19,8 +19,10 @@ import numpy as np
 
 from icestream.flow.storage.session import open_session
 from icestream.io.blocks import from_block
+from icestream.io.preview import write_rgb
 from icestream.observe.queries import open_view
 from picking_f1 import DIAMETER_ANG, PIXEL_SIZE_ANG, count, load, offsets_ang
+from picking_simulated import draw_picks
 
 SECONDS_PER_MICROGRAPH = 3.0
 NEW = (
@@ -45,7 +47,7 @@ def expected_defocus_um(readme: Path) -> dict[str, float]:
     return {stamp: (float(u) + float(v)) / 2 for stamp, u, v in found}
 
 
-def main(data: Path, folder: Path) -> None:
+def main(data: Path, folder: Path, drawn: Path | None) -> None:
     averages = sorted((data / "averages").glob("*.png"))
     watched, session = folder / "watched", folder / "session"
     watched.mkdir(parents=True)
@@ -70,6 +72,8 @@ def main(data: Path, folder: Path) -> None:
             picked = np.stack([table["y_px"], table["x_px"]], axis=1)  # (n, 2)
             found = count(picked, truth, image.shape, DIAMETER_ANG / PIXEL_SIZE_ANG)
             offsets.append(offsets_ang(picked, truth))
+            if drawn is not None and len(offsets) == 1:
+                write_rgb(drawn, draw_picks(image[:1024], picked[picked[:, 0] < 1024], truth[truth[:, 0] < 1024]))
             hits, false, missed = hits + found[0], false + found[1], missed + found[2]
         newest = view.snapshots("classes", limit=1)[0]
         picture = session / newest.record["picture"].removeprefix("session:")
@@ -91,4 +95,4 @@ def main(data: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]) if len(sys.argv) > 3 else None)

@@ -310,6 +310,10 @@ def main() -> None:
     line: dict[str, Any] = {"benchmark": "classify2d_streaming", "seeds": arguments.seeds, "versions": results[0]["versions"]}
     for mode in ("stream", "batch"):
         line[mode] = {name: round(float(np.median([one[mode][name] for one in results])), 4) for name in results[0][mode]}
+    stream, batch = line["stream"], line["batch"]
+    errors, shares = ("turn_error_deg", "shift_error_px", "frc05_ang"), ("purity", "selected_purity", "selected_recall")
+    line["stream_over_batch"] = {name: round(stream[name] / batch[name], 4) for name in errors}
+    line["stream_lost"] = {name: round(batch[name] - stream[name], 4) for name in shares}
     line["id_kept_share"] = round(sum(one["kept"] for one in results) / max(1, sum(one["alive"] for one in results)), 4)
     for name in ("stream_cpu_s", "batch_cpu_s"):
         line[name] = round(float(np.median([one[name] for one in results])), 1)

@@ -38,11 +38,17 @@ from icestream.testing.context import StepBench
 PIXEL_SIZE_ANG = 1.5
 DIAMETER_ANG = 120.0
 SEARCH_ANG = (100.0, 135.0)
-BETAGAL_PIXEL_ANG = 1.77
+BETAGAL_PIXEL_ANG, BETAGAL_SIDE_PX = 1.77, 4096
 HELD_OUT = {"May08_03.15.02", "May08_05.31.00", "May08_05.57.01"}
 
 
 DISC_RADIUS_PX = 54.0
+BALLS = {
+    "Falcon_2012_06_12-14_33_35_0": ((3104, 112), 70),
+    "Falcon_2012_06_12-15_14_01_0": ((1328, 3136), 90),
+    "Falcon_2012_06_12-15_41_22_0": ((1890, 2758), 90),
+}
+"""The balls of ice on the micrographs of β-galactosidase: centre, rows counted from the top, and radius in pixels, by eye."""
 PROGRAMS = {
     "casspper": ("cassper_star", ".star"),
     "cryolo": ("cryolo_casspper_repo", ".star"),
@@ -137,8 +143,21 @@ def measure_betagal(folder: Path) -> dict[str, object]:
     for label, by_name in picked.items():
         scores = [match_picks(yx_px, masks[name], radius_px=DISC_RADIUS_PX) for name, yx_px in by_name.items()]
         total = sum(len(yx_px) + len(masks[name]) for name, yx_px in by_name.items())
-        line[label] = {"micrographs": len(scores), "f1": round(2 * sum(score.n_matched for score in scores) / max(total, 1), 4)}
+        line[label] = {
+            "micrographs": len(scores),
+            "f1": round(2 * sum(score.n_matched for score in scores) / max(total, 1), 4),
+            "on_ice_balls": round(share_on_balls(by_name), 4),
+        }
     return line
+
+
+def share_on_balls(by_name: dict[str, np.ndarray]) -> float:
+    """Return the share of picks that lie on balls of ice."""
+    on_balls = 0
+    for name, ((row, column), radius_px) in BALLS.items():
+        picked = by_name.get(name, np.zeros((0, 2)))
+        on_balls += int(np.count_nonzero(np.hypot(picked[:, 0] - (BETAGAL_SIDE_PX - 1 - row), picked[:, 1] - column) < radius_px))
+    return on_balls / max(sum(len(picked) for picked in by_name.values()), 1)
 
 
 def load_betagal(path: Path) -> np.ndarray:

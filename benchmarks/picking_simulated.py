@@ -151,7 +151,9 @@ def judge(found: NDArray[np.float64], true: NDArray[np.float64], diameter_ang: f
 def draw_picks(image: NDArray[np.float32], found: NDArray[np.float64], true: NDArray[np.float64]) -> NDArray[np.float64]:
     """Draw true centres as green squares and picks as red crosses on the micrograph, half as large: ``(h, w, 3)``."""
     smooth = ndimage.gaussian_filter(image, 4.0)[::2, ::2]
-    low, high = np.percentile(smooth, [1, 99])
+    middle = np.median(smooth)
+    reach = 6 * np.median(np.abs(smooth - middle))
+    low, high = middle - reach, middle + reach
     drawn = np.repeat(np.clip((smooth - low) / (high - low), 0, 1)[..., None], 3, axis=2)
     for places, colour, arm in ((true, (0.1, 0.9, 0.2), 5), (found, (1.0, 0.2, 0.1), 3)):
         for y, x in np.round(np.asarray(places) / 2).astype(int):

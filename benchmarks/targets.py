@@ -1,46 +1,7 @@
 """What each benchmark is to reach: the lines of docs/benchmarks.md, and where in a script's JSON line their figures are."""
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Target:
-    """One line of the page. ``figure`` and ``peer`` are paths in the JSON line, with dots."""
-
-    part: str
-    what: str
-    result: str
-    """Name of the file in ``results/``, without its suffix."""
-    figure: str
-    unit: str
-    at_most: float | None = None
-    at_least: float | None = None
-    peer: str | None = None
-    beat_peer: bool = False
-    """The figure must be below that of the peer, whether or not there is a limit too."""
-    of_peer: float | None = None
-    """The figure must be at most this part of that of the peer."""
-    tried: str = ""
-    """What was tried; a target that is missed must say it."""
-
-    def allowed(self) -> str:
-        """Return the target as people read it."""
-        unit = f" {self.unit}" if self.unit else ""
-        limits = [f"≤ {self.at_most:g}{unit}"] if self.at_most is not None else []
-        limits += [f"≥ {self.at_least:g}{unit}"] if self.at_least is not None else []
-        limits += ["below the peer"] if self.beat_peer else []
-        return ", ".join(limits + ([f"≤ {self.of_peer:g} of the peer"] if self.of_peer is not None else []))
-
-    def is_met(self, value: float, peer: float | None) -> bool:
-        """Tell whether a figure reaches the target."""
-        if (self.beat_peer or self.of_peer is not None) and peer is None:
-            return False
-        if peer is not None and (
-            (self.beat_peer and not value < peer) or (self.of_peer is not None and value > self.of_peer * peer)
-        ):
-            return False
-        return (self.at_most is None or value <= self.at_most) and (self.at_least is None or value >= self.at_least)
-
+from target import Target
+from targets_particles import PARTICLES
 
 SCRIPTS: dict[str, str] = {
     "alarm_drift": "",
@@ -81,14 +42,8 @@ SCRIPTS: dict[str, str] = {
 }
 """Every script that prints a figure, and the arguments it is run with; a script may come later than its line here."""
 
-MOTION, CTF, ENGINE, OTHER = "Motion correction", "CTF", "Engine", "Particles and whole sessions"
+MOTION, CTF, ENGINE = "Motion correction", "CTF", "Engine"
 _NO_RECORD = "What was tried is not on record."
-_TRIAGE = (
-    "A bound on the skewness alone called crowded particles bare ice; its product with the signal does not. With two or three "
-    "images of a class left, bounds set by the labels alone moved far (13 of 18 kinds, 14 rightly kept or set aside); now the "
-    "gap between simulated ones is what is expected beforehand, but for `great`, and one label in twenty may be wrong. With "
-    "almost three times as wide an expectation, one good one is lost. Two bad ones are kept: small ice balls, and specks."
-)
 _FAR_OFF = (
     "Rings are faint there, and none is wrong at the resolution that it claims. The errors of both estimators are now those of "
     "the likelihood at a distance, in more directions than before; for `ctf_equiphase` with the share of the fall that "
@@ -228,70 +183,6 @@ def _beats_relion(patches: int) -> list[Target]:
     ]
 
 
-_NOISY = (
-    "Beyond it are weak particles (0.35 of the contrast, 24 e/Å², 0.6 to 1 µm) and particles of 100 Å. On the development seeds, "
-    "templates learned from the true places are 0.048 and 0.035 off there, and the picker was 0.051 and 0.049 off. Centring in "
-    "every round of learning was no better, and found fewer of the weak ones (F1 0.77 for 0.87 on seeds 101 to 103)."
-)
-_CENTRED = (
-    Target(
-        OTHER, "picks on simulated micrographs of ten kinds: distance from the centre, median", "picking_simulated",
-        "learned_template.all.offset_ang.median", "Å", at_most=6.0,
-    ),
-    Target(
-        OTHER, "the same, in diameters", "picking_simulated", "learned_template.all.offset_diameters", "diameters",
-        at_most=0.04,
-    ),
-    Target(
-        OTHER, "the same, worst of the ten kinds", "picking_simulated", "learned_template.worst_kind_offset_diameters",
-        "diameters", at_most=0.04, tried=_NOISY,
-    ),
-    Target(
-        OTHER, "the same, worst of the ten kinds, `pick_matched`", "picking_simulated",
-        "matched_filter.worst_kind_offset_diameters", "diameters", at_most=0.04,
-        tried="Picks are moved to the tops of the response without their neighbours. Weak, small and long ones are off by more.",
-    ),
-    *(
-        Target(
-            OTHER, f"images of noise in which `{step}` picks anything", "picking_on_noise", f"{name}.share_with_picks", "",
-            at_most=0.05, tried=tried,
-        )
-        for step, name, tried in (
-            ("pick_blob", "learned_template", "Its decoys are those of inverted contrast alone."),
-            ("pick_matched", "matched_filter", ""),
-        )
-    ),
-)  # fmt: skip
-
-_SPREAD = (
-    "Two sets of 1,000 particles gave 26.8 and 35.8°, the second of an elongated particle. On a development set of it, begun "
-    "with 12 true projections, a classification ends at 28°, begun with random averages at 29 to 30°. Seeds of two or of eight "
-    "particles, and classes not held equally large at first, differ by less than two seeds do (28 to 35°)."
-)
-_CLASSES = (
-    *(
-        Target(OTHER, f"scoring kernel, {what}: CPU for an image", "scoring_speed", f"{name}.ms_per_image", "ms", at_most=most)
-        for name, what, most in (
-            ("classes", "50 references, 29 shifts, 48 angles", 1.14), ("views", "600 views, 5 shifts, 32 angles", 1.8),
-        )
-    ),
-    *(
-        Target(OTHER, f"2D classes, {what}", "classify2d_accuracy", figure, unit, at_most=most, tried=_SPREAD)
-        for what, figure, unit, most in (
-            ("K = 20, SNR 0.05, 64 px: in-plane error", "large.in_plane_deg", "°", 4.0),
-            ("the same: shift", "large.shift_px", "px", 1.0),
-            ("the same: FRC 0.5 against that of true poses of the same members", "large.frc_of_true", "times", 1.1),
-            ("K = 12, 1,000 particles: spread of views in a class", "small.spread_deg", "°", 30.0),
-            ("K = 12, 1,000 particles: CPU seconds", "small.cpu_s", "s", 3.5),
-            ("100,000 particles, K = 50, from the measured cost of a pass", "per_particle.cpu_min_100000", "CPU min", 25.0),
-        )
-    ),
-    Target(
-        OTHER, "2D classes, K = 12, 1,000 particles: correlation with the best projection", "classify2d_accuracy",
-        "small.correlation", "", at_least=0.93,
-    ),
-)  # fmt: skip
-
 TARGETS: tuple[Target, ...] = (
     *(line for patches in (1, 3, 5) for line in _beats_relion(patches)),
     Target(
@@ -408,74 +299,5 @@ TARGETS: tuple[Target, ...] = (
         ENGINE, "backlog of 500: a new exposure, in times its steps take", "newest_first", "median_times_its_steps", "times",
         at_most=3.0,
     ),
-    *_CENTRED,
-    *_CLASSES,
-    Target(
-        OTHER, "extraction at box 256 → 64, 4096²: particles for each CPU second on one core", "extract_speed",
-        "scaled.particles_per_cpu_s", "particles", at_least=500.0,
-    ),
-    Target(
-        OTHER, "the same, cut when a step reads them (virtual)", "extract_speed", "virtual.particles_per_cpu_s", "particles",
-        at_least=500.0,
-    ),
-    Target(
-        OTHER, "the same, multiplied by the CTF of each particle", "extract_speed", "scaled_premultiplied.particles_per_cpu_s",
-        "particles", at_least=500.0,
-    ),
-    Target(
-        OTHER, "triage, held-out simulated micrographs: share rightly kept or set aside", "triage_classes",
-        "simulated_held_out.good_or_bad", "", at_least=0.95,
-        tried="A median over tiles of the one-sided part of the power above the noise let the noise dilute it: 8 that drifted by "
-        "30 to 60 px without being aligned were called good. Sums over all tiles find them. Coarse frequencies alone, or all, "
-        "call one good one in a hundred drifted; both together none of 120. Small fields with few particles stay hard.",
-    ),
-    Target(
-        OTHER, "triage, good simulated micrographs through a phase plate: share kept", "triage_classes",
-        "simulated_phase_plate.good_or_bad", "", at_least=0.95,
-        tried="Dark particles were taken for dirt, and what was left between them for shot noise or bare ice (none of 12 kept). "
-        "Many dark objects of one size are particles now. Where some are too faint, coarse power made crystals of them: it "
-        "is measured beside whatever is dark. Fields with fewer than ten dark particles stay hard.",
-    ),
-    Target(
-        OTHER, "triage, 18 labelled micrographs: share rightly kept or set aside, bounds as shipped", "triage_classes",
-        "real_as_shipped.good_or_bad", "", at_least=0.85,
-    ),
-    Target(
-        OTHER, "the same, bounds set without the image that is judged", "triage_classes", "real_leave_one_out.good_or_bad", "",
-        at_least=0.85, tried=_TRIAGE,
-    ),
-    Target(
-        OTHER, "the same, six classes", "triage_classes", "real_leave_one_out.accuracy", "", at_least=0.75, tried=_TRIAGE,
-    ),
-    Target(
-        OTHER, "masks, clean simulated micrographs: share of particles that are rejected", "masks",
-        "simulated.clean.particles_rejected", "", at_most=0.01,
-    ),
-    Target(
-        OTHER, "masks, simulated junk of all kinds together: share of points in it that is rejected", "masks",
-        "simulated.all.junk_rejected", "", at_least=0.95,
-    ),
-    Target(
-        OTHER, "masks, the same: share of particles rejected that touch no junk", "masks", "simulated.all.particles_rejected", "",
-        at_most=0.02,
-        tried="Outlining crystals by demodulation instead of whole tiles halved it; what is left is mostly beside crystals and "
-        "aggregates, whose borders are told to about 50 Å, with the particle's radius on top.",
-    ),
-    Target(
-        OTHER, "masks, a real ball of ice: recall of a reference mask", "masks", "real.contaminated.recall", "", at_least=0.9,
-    ),
-    Target(
-        OTHER, "masks, real apoferritin: share of manual picks that are masked", "masks", "real.apoferritin_picks_masked", "",
-        at_most=0.02,
-    ),
-    Target(OTHER, "masks, 4096 px a side", "masks", "cpu_s_4096", "CPU s", at_most=1.0),
-    Target(
-        OTHER, "empty places among simulated particles: share set aside", "masks", "simulated.clean.screened_nothing", "",
-        at_least=0.85,
-    ),
-    Target(
-        OTHER, "the same screening: share of the particles lost", "masks", "simulated.clean.screened_particles", "", at_most=0.03,
-        tried="The median of the sectors around a particle lost one in six of crowded ones; the lower quartile loses few. Those "
-        "left are particles of 110 Å with weak contrast; a lower threshold spares them, and keeps more empty places.",
-    ),
+    *PARTICLES,
 )  # fmt: skip

@@ -172,29 +172,35 @@ def learn_from_micrograph(image: Image, *, diameter_px: tuple[float, float]) -> 
     search = find_size(view.clear, tuple(sizes_between(*within_px)), within_px=within_px)
     if search is not None and abs(np.log(search.diameter_px / view.diameter_px)) > _VERY_DIFFERENT:
         found_px, places = search.diameter_px * view.scale, search.yx_px * view.scale_yx
-        view = view_micrograph_2d(image, diameter_px=found_px, dirt_px=max(found_px, middle_px))
+        view = view_micrograph_2d(image, diameter_px=found_px, dirt_px=found_px)
         search = Search.of(view.clear, places / view.scale_yx, diameter_px=view.diameter_px)
         search = settle_size(view.clear, search, within_px=(low / view.scale, high / view.scale))
     if search is None:
         return view, None
-    view, search = _without_balls(view, search, within_px=(low / view.scale, high / view.scale))
+    view, search = _without_balls(view, search, within_px=(low / view.scale, high / view.scale), given_px=middle_px / view.scale)
     return view, refine_search(view.clear, search)
 
 
-def _without_balls(view: View, search: Search, *, within_px: tuple[float, float]) -> tuple[View, Search]:
-    """Search again without what answers far more than the rest; return what explains clearly more of the micrograph."""
+def _without_balls(view: View, search: Search, *, within_px: tuple[float, float], given_px: float) -> tuple[View, Search]:
+    """Search again without what answers far more than the rest; return what explains clearly more of the micrograph.
+
+    What is found then must be no farther from the diameter that was given: balls of ice, which are few, are not to be told from
+    the larger of two kinds of particles otherwise.
+    """
     best = view, search
     for _ in range(_BALLS_REMOVED):
         balls = outstanding_places(view.clear, search)
         if not len(balls):
             break
         away = away_from(view.clear, balls, radius_px=_BALL_RADIUS * search.diameter_px)
-        view = replace(view, clear=view.clear.within(away), field=view.field.within(away))
+        view = view.within(away)
         again = find_size(view.clear, tuple(sizes_between(*within_px)), within_px=within_px)
         if again is None:
             break
         search = again
-        best = (view, search) if search.cost < _CLEARLY_BETTER * best[1].cost else best
+        best_off, off = (abs(np.log(one.diameter_px / given_px)) for one in (best[1], search))
+        if off < best_off + _VERY_DIFFERENT and search.cost < _CLEARLY_BETTER * best[1].cost:
+            best = view, search
     return best
 
 

@@ -1,6 +1,6 @@
 """A micrograph as the picker looks at it: reduced to what tells of a particle, without background and dirt."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,6 +137,10 @@ class View:
     def scale(self) -> float:
         """Mean of the two scales."""
         return float(self.scale_yx.mean())
+
+    def within(self, allowed: NDArray[np.bool_]) -> "View":
+        """Return the same of a part ``(h, w)`` of its pixels."""
+        return replace(self, clear=self.clear.within(allowed), field=self.field.within(allowed))
 
 
 def _resize_mask(mask: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:

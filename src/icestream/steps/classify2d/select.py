@@ -100,13 +100,13 @@ class GoodClassesParams(Params):
     """Which particles of good classes are kept."""
 
     max_misfit: float | None = Field(
-        3.0,
+        2.3,
         gt=0,
         description="Particles that fit their class worse than its median by more robust standard deviations are set aside; "
         "unset: none",
     )
     max_residual: float | None = Field(
-        2.6,
+        2.3,
         gt=0,
         description="Particles that have more beside their class than the median, by more robust standard deviations, are set "
         "aside: overlaps, aggregates, particles on edges; unset: none",
