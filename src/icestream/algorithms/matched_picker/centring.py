@@ -1,6 +1,7 @@
 """Picks as if their neighbours were not there: how high they are, and where the middle of their particles is."""
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
@@ -52,18 +53,27 @@ def clean_heights(
     own, other = own[order], other[order]
     share = np.interp(np.hypot(*(yx_px[own] - yx_px[other]).T), radius, heard / heard[0])
     first = np.searchsorted(own, np.arange(len(height) + 1))
-    cleaned, waiting = height.copy(), height.copy()
+    cleaned = height.astype(np.float64)
+    _clean(cleaned, first, other, share)
+    return cleaned
+
+
+@njit(cache=True)
+def _clean(
+    height: NDArray[np.float64], first: NDArray[np.int64], other: NDArray[np.int64], share: NDArray[np.float64]
+) -> None:  # fmt: skip
+    """Clean heights ``(n,)`` in place; ``other[first[i] : first[i + 1]]`` hear ``share`` of ``i``."""
+    waiting = height.copy()
     for _ in range(len(height)):
         best = int(np.argmax(waiting))
         waiting[best] = -np.inf
-        if cleaned[best] <= 0:
+        if height[best] <= 0:
             continue
-        others = other[first[best] : first[best + 1]]
-        later = waiting[others] > -np.inf
-        others = others[later]
-        cleaned[others] -= cleaned[best] * share[first[best] : first[best + 1]][later]
-        waiting[others] = cleaned[others]
-    return cleaned
+        for at in range(first[best], first[best + 1]):
+            one = other[at]
+            if waiting[one] > -np.inf:
+                height[one] -= height[best] * share[at]
+                waiting[one] = height[one]
 
 
 def climb_apart(

@@ -46,7 +46,7 @@ _VERY_DIFFERENT = 0.2
 _OUTSIDE = 0.6
 _LOBES_REACH = 1.5
 _ENOUGH_DECOYS, _MOST_DRAWN = 600, 12
-_BALLS_REMOVED, _BALL_RADIUS, _CLEARLY_BETTER = 3, 0.75, 1.3
+_BALLS_REMOVED, _BALL_RADIUS, _CLEARLY_BETTER, _CLOSER = 3, 0.75, 1.3, 0.7
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,8 @@ def _without_balls(view: View, search: Search, *, within_px: tuple[float, float]
             break
         search = again
         best_off, off = (abs(np.log(one.diameter_px / given_px)) for one in (best[1], search))
-        if off < best_off + _VERY_DIFFERENT and search.cost < _CLEARLY_BETTER * best[1].cost:
+        better = _CLOSER if off < best_off - _VERY_DIFFERENT else _CLEARLY_BETTER
+        if off < best_off + _VERY_DIFFERENT and search.cost < better * best[1].cost:
             best = view, search
     return best
 
