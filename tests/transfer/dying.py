@@ -32,4 +32,4 @@ if __name__ == "__main__":
             transfer_until_death(Path(sys.argv[1]) / point, point)
             os._exit(0)
         _, status = os.waitpid(child, 0)
-        print(point, os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0)
+        sys.stdout.write(f"{point} {os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0}\n")

@@ -17,7 +17,7 @@ from icestream.transfer.anchored import AnchoredFolder
 from icestream.transfer.copies import verified_copy
 from icestream.transfer.target import MARKER, LinkBroken
 from icestream.transfer.throttle import Throttle
-from transfer.transferring import CHUNK, HOUR_S, Bench, Story, digest
+from transfer.transferring import CHUNK, HOUR_S, Bench, Story, digest, path_of
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_file_that_is_being_written_is_left_alone(bench: Bench) -> None:
         with grown.open("ab") as handle:
             handle.write(b"more")
 
-    story = Story(most_waits=12, events={number: grow for number in range(1, 12)})
+    story = Story(most_waits=12, events=dict.fromkeys(range(1, 12), grow))
     bench.run(story, once=False)
     assert bench.at_target() == {}
     assert bench.ledger.transfers()[0].growing == 1
@@ -87,7 +87,7 @@ def test_a_file_that_is_shorter_than_its_header_says_waits_and_is_then_copied_as
 def test_no_source_sees_an_unfinished_file(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.write("deep/movie.dm4", os.urandom(2 * CHUNK))
     seen: list[list[Path]] = []
-    monkeypatch.setattr(copying, "fault_point", lambda name: seen.append(RawFolder(bench.target).scan().files))
+    monkeypatch.setattr(copying, "fault_point", lambda _name: seen.append(RawFolder(bench.target).scan().files))
     bench.run()
     assert seen[0] == seen[1] == []
     assert seen[-1] == [bench.target / "deep" / "movie.dm4"]
@@ -185,7 +185,7 @@ def test_one_failing_file_does_not_stop_the_others_and_is_retried(bench: Bench, 
     pread = os.pread
 
     def broken_sector(handle: int, n_bytes: int, at: int) -> bytes:
-        if bad[0] and os.readlink(f"/proc/self/fd/{handle}").endswith("microscope/b.dm4"):
+        if bad[0] and path_of(handle).endswith("microscope/b.dm4"):
             raise OSError(errno.EIO, "Input/output error")
         return pread(handle, n_bytes, at)
 
@@ -243,7 +243,7 @@ def test_a_full_or_lost_disk_pauses(bench: Bench, monkeypatch: pytest.MonkeyPatc
     pwrite, left = os.pwrite, [3]
 
     def full(handle: int, block: bytes, at: int) -> int:
-        if os.readlink(f"/proc/self/fd/{handle}").endswith(".part"):
+        if path_of(handle).endswith(".part"):
             left[0] -= 1
             if left[0] == 1:
                 raise OSError(number, os.strerror(number))
@@ -379,7 +379,7 @@ def test_a_copy_that_is_damaged_on_its_way_is_copied_again(bench: Bench, monkeyp
     pwrite, bad = os.pwrite, [True]
 
     def flip(handle: int, block: bytes, at: int) -> int:
-        if bad and os.readlink(f"/proc/self/fd/{handle}").endswith(".part"):
+        if bad and path_of(handle).endswith(".part"):
             bad.clear()
             pwrite(handle, b"\0" + bytes(block[1:]), at)
             return len(block)
@@ -402,7 +402,7 @@ def test_stopping_in_the_middle_of_a_file_keeps_its_pieces(bench: Bench, monkeyp
     pread = os.pread
 
     def count(handle: int, n_bytes: int, at: int) -> bytes:
-        if os.readlink(f"/proc/self/fd/{handle}").endswith("microscope/a.dm4"):
+        if path_of(handle).endswith("microscope/a.dm4"):
             read.append(at)
         return pread(handle, n_bytes, at)
 
@@ -411,7 +411,7 @@ def test_stopping_in_the_middle_of_a_file_keeps_its_pieces(bench: Bench, monkeyp
     bench.run(story, once=False)
     assert bench.states() == {"a.dm4": "copying"}
     assert len(bench.unfinished()) == 1
-    monkeypatch.setattr(copying, "fault_point", lambda name: None)
+    monkeypatch.setattr(copying, "fault_point", lambda _name: None)
     read.clear()
     bench.run()
     assert min(read) == CHUNK, "the first piece is not read at the source again"
@@ -435,7 +435,7 @@ def test_a_torn_piece_is_copied_again(bench: Bench, monkeypatch: pytest.MonkeyPa
     with part.open("r+b") as handle:  # as after a power cut
         handle.seek(CHUNK + 5)
         handle.write(bytes(1000))
-    monkeypatch.setattr(copying, "fault_point", lambda name: None)
+    monkeypatch.setattr(copying, "fault_point", lambda _name: None)
     bench.run()
     assert bench.at_target() == {"a.dm4": content}
 
@@ -473,7 +473,7 @@ def test_errors_of_files_that_keep_coming_are_of_the_link(bench: Bench, monkeypa
     pread = os.pread
 
     def dead(handle: int, n_bytes: int, at: int) -> bytes:
-        if "/microscope/" in os.readlink(f"/proc/self/fd/{handle}"):
+        if "/microscope/" in path_of(handle):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return pread(handle, n_bytes, at)
 

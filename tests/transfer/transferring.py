@@ -91,3 +91,8 @@ class Bench:
 
 def digest(content: bytes) -> str:
     return blake2b(content, digest_size=32).hexdigest()
+
+
+def path_of(handle: int) -> str:
+    """Return the path of an open file."""
+    return str(Path(f"/proc/self/fd/{handle}").readlink())

@@ -89,7 +89,7 @@ class Transfer:
         try:
             while not self.stop.count:
                 try:
-                    more = self.turn()
+                    more = self.turn(once=once)
                 except Interrupted:
                     break
                 except SessionBusy:
@@ -109,8 +109,10 @@ class Transfer:
             self._end()
         return self.progress
 
-    def turn(self) -> bool:
+    def turn(self, *, once: bool = False) -> bool:
         """Do what there is to do, for about a minute; tell whether more is left that will not take long to come.
+
+        ``once`` looks for what is to be removed in every turn.
 
         Raises
         ------
@@ -126,6 +128,8 @@ class Transfer:
         self._note(look)
         self._tell("running")
         left = self._copy_all(look.ready, until_s=began_s + TURN_S)
+        if once:
+            self._removed_at_s = float("-inf")
         self._remove_due(until_s=began_s + 2 * TURN_S)
         self._tell("running")
         return left or look.undecided > 0
