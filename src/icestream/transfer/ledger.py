@@ -70,7 +70,7 @@ class TransferRow:
     host: str | None
     pid: int | None
 
-    def doing(self, now: float) -> str:
+    def doing(self, now: float) -> Literal["running", "paused", "stopped", "interrupted"]:
         """Return what it is doing: a process that was killed could not say that it ended."""
         silent = self.state != "stopped" and now - self.seen_at > ALIVE_S
         return "interrupted" if silent else self.state
