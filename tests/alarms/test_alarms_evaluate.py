@@ -1,5 +1,7 @@
 """Event tables: what is seen, and which alarms come and go."""
 
+from typing import Literal
+
 import pytest
 
 from alarms.seen import T0, Story, measured, sample
@@ -141,7 +143,13 @@ def test_the_machine_over_some_minutes():
 def test_a_transfer_that_is_stuck_or_fails():
     story = Story(TransferRule(name="t", minutes=10, failed=4))
 
-    def one(doing: str, *, since: float = T0, failed: int = 0, note: str | None = None) -> Observations:
+    def one(
+        doing: Literal["running", "paused", "stopped", "interrupted"],
+        *,
+        since: float = T0,
+        failed: int = 0,
+        note: str | None = None,
+    ) -> Observations:
         return Observations(transfers=(TransferSeen("/microscope", "/raw", doing, note, since, failed),))
 
     assert story.words(one("running", failed=3), T0 + 3600) == []

@@ -175,7 +175,7 @@ def test_a_link_in_the_target_leads_nothing_out_of_it(bench: Bench, tmp_path: Pa
     bench.write("good.dm4")
     bench.run()
     assert list(outside.iterdir()) == []
-    assert bench.states() == {"good.dm4": "verified", "grid/a.dm4": "refused", "a_session/b.dm4": "refused"}
+    assert bench.states() == {"good.dm4": "verified", "grid/a.dm4": "failed", "a_session/b.dm4": "failed"}
 
 
 def test_one_failing_file_does_not_stop_the_others_and_is_retried(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -417,6 +417,22 @@ def test_stopping_in_the_middle_of_a_file_keeps_its_pieces(bench: Bench, monkeyp
     assert min(read) == CHUNK, "the first piece is not read at the source again"
     assert bench.at_target() == {"a.dm4": content}
     assert bench.unfinished() == []
+
+
+def test_unfinished_copies_that_were_given_up_are_swept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.write("grid/a.dm4")
+    (bench.target / "grid").mkdir(parents=True)
+    given_up = bench.target / "grid" / f".icestream-{'0' * 24}.part"
+    given_up.write_bytes(b"half")
+    own = bench.target / "grid" / ".icestream-notes.part"
+    own.write_bytes(b"somebody else's")
+    bench.run()
+    assert given_up.exists(), "it is not old enough"
+    bench.write("grid/b.dm4")
+    monkeypatch.setattr(running, "ABANDONED_S", -1.0)
+    bench.run()
+    assert not given_up.exists()
+    assert own.exists()
 
 
 def test_a_torn_piece_is_copied_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

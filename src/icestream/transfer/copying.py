@@ -8,6 +8,8 @@ memory; on a network file system this empties the memory of this machine, not th
 
 import hashlib
 import os
+import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,6 +33,7 @@ from icestream.transfer.throttle import Throttle
 CHUNK_BYTES = 64 << 20
 BLOCK_BYTES = 1 << 20
 MOST_VERSIONS = 1000
+_UNFINISHED = re.compile(r"\.icestream-[0-9a-f]{24}\.part")
 POINTS = ("piece_noted", "copied", "synced", "read_back", "renamed", "published", "before_unlink", "after_unlink")
 """Where a test lets the process die."""
 
@@ -246,6 +249,25 @@ class FileCopy:
             at += self.chunk_bytes
             self._done.append(expected)
         return at
+
+
+def sweep_unfinished(target: AnchoredFolder, parts: tuple[str, ...], *, older_than_s: float) -> int:
+    """Remove unfinished copies in one folder of the target that nobody has gone on with for long; return how many.
+
+    Their files have changed or vanished at the source, or they would have been finished.
+    """
+    removed = 0
+    try:
+        with target.folder(parts) as here:
+            for name in os.listdir(here):  # noqa: PTH208 - of an open folder
+                if _UNFINISHED.fullmatch(name):
+                    status = status_in(here, name)
+                    if status is not None and time.time() - status.st_ctime > older_than_s:
+                        _forget(here, name)
+                        removed += 1
+    except FileNotFoundError:  # nothing was copied there yet
+        return 0
+    return removed
 
 
 def _blocks(handle: int, start: int, n_bytes: int) -> Iterator[bytes]:

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from icestream.errors import SessionBusy, SessionError
-from icestream.transfer.anchored import AnchoredFolder, FileRefused, FileStamp
+from icestream.transfer.anchored import AnchoredFolder, FileRefused, FileStamp, parts_of
 from icestream.transfer.copies import remove_source
-from icestream.transfer.copying import CopyDamaged, FileCopy, Published, SourceChanged
+from icestream.transfer.copying import CopyDamaged, FileCopy, Published, SourceChanged, sweep_unfinished
 from icestream.transfer.ledger import FileRow, FileState, Ledger, TransferState
 from icestream.transfer.looking import Look, ReadyFile, SourceFolder
 from icestream.transfer.plan import Progress, Stopping, TransferPlan
@@ -27,6 +27,8 @@ from icestream.transfer.throttle import Interrupted, Throttle
 TURN_S = 60.0
 TELL_EVERY_S, NOTE_EVERY_S = 2.0, 10.0
 REMOVE_EVERY_S = 30.0
+ABANDONED_S = 7 * 24 * 3600.0
+"""An unfinished copy that nobody has gone on with for so long is removed."""
 FIRST_RETRY_S, LONGEST_RETRY_S = 30.0, 3600.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 60.0
 _REST = 4.0
@@ -68,6 +70,7 @@ class Transfer:
         """Files that failed, and when they are tried again, in seconds since 1970."""
         self._reappeared: list[tuple[str, FileStamp]] = []
         self._kept: set[int] = set()
+        self._swept: set[tuple[str, ...]] = set()
         self._said: dict[str, str] = {}
         self._in_a_row = 0
         self._look_s = 0.0
@@ -183,6 +186,7 @@ class Transfer:
 
     def _copy(self, one: ReadyFile) -> None:
         self._guard.check_space(one.stamp.size_bytes)
+        self._sweep(parts_of(one.name)[:-1])
         earlier = [row.target_name for row in self.ledger.versions(self.id, one.name) if row.target_name is not None]
         copy = FileCopy(
             self._source,
@@ -199,10 +203,8 @@ class Transfer:
             done = copy.run()
         except SourceChanged:  # it was not complete, and is seen again with another size or time
             return
-        except FileRefused as refusal:
-            self._refuse(one.name, one.stamp, str(refusal))
-        except CopyDamaged as damage:
-            self._fail(one.name, one.stamp, str(damage))
+        except (CopyDamaged, FileRefused) as reason:  # refused by what is at the target: a person may mend that
+            self._fail(one.name, one.stamp, str(reason))
         except OSError as error:
             self._hear(error)
             if not (isinstance(error, FileNotFoundError) and self._source.status(one.name) is None):
@@ -210,6 +212,14 @@ class Transfer:
         else:
             self._in_a_row = 0
             self._keep(one, done)
+
+    def _sweep(self, folder: tuple[str, ...]) -> None:
+        """Remove what is left of copies that were given up in a folder, once in a run."""
+        if folder in self._swept:
+            return
+        self._swept.add(folder)
+        with suppress(FileRefused, OSError):  # copying into it fails, too, and is accounted for
+            sweep_unfinished(self._target, folder, older_than_s=ABANDONED_S)
 
     def _keep(self, one: ReadyFile, done: Published) -> None:
         now, reason = time.time(), "; ".join(filter(None, (done.note, one.note))) or None
