@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from icestream.errors import SessionBusy, SessionError
 from icestream.io.raw_folder import RawFolder
+from icestream.observe.watched import read_transfers_seen
 from icestream.transfer import copying, running
 from icestream.transfer.anchored import AnchoredFolder
 from icestream.transfer.copies import verified_copy
@@ -497,6 +499,25 @@ def test_errors_of_files_that_keep_coming_are_of_the_link(bench: Bench, monkeypa
     with pytest.raises(LinkBroken):
         bench.run()
     assert sum(state == "failed" for state in bench.states().values()) == running._IN_A_ROW - 1  # noqa: SLF001
+
+
+def test_what_alarms_see_of_a_transfer(bench: Bench) -> None:
+    bench.write("a.dm4")
+    (bench.target / "a.dm4").parent.mkdir()
+    assert read_transfers_seen(bench.ledger, 0.0) == ()
+    bench.source.rename(bench.folder / "away")
+    seen: list[tuple[str, str | None]] = []
+
+    def look() -> None:
+        seen.extend((one.doing, one.note) for one in read_transfers_seen(bench.ledger, time.time()))
+        seen.extend((one.doing, one.note) for one in read_transfers_seen(bench.ledger, time.time() + HOUR_S))
+
+    bench.run(Story(most_waits=3, events={1: look}), once=False)
+    assert [doing for doing, _ in seen] == ["paused", "interrupted"]
+    assert "cannot be read" in (seen[0][1] or "")
+    assert [one.doing for one in read_transfers_seen(bench.ledger, time.time())] == ["stopped"]
+    bench.ledger.path.write_bytes(b"this is no database" * 100)
+    assert read_transfers_seen(bench.ledger, 0.0) == ()
 
 
 def test_a_name_never_leads_out_of_its_folder(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from icestream.transfer.anchored import FileStamp
 from icestream.transfer.ledger import session_ledger
 from icestream.transfer.plan import TransferPlan
 from icestream.transfer.running import Transfer
-from web.browsing import Server, Visit, browser, start_server, stop_server
+from web.browsing import PATIENCE_MS, Server, Visit, browser, start_server, stop_server
 
 __all__ = ["browser"]
 
@@ -53,29 +53,29 @@ def test_a_transfer_is_seen_as_it_goes_on(browser: Browser, served, tmp_path, wi
         (source / "grid" / HOSTILE).write_bytes(os.urandom(3_000_000))
         (source / "link.xml").symlink_to("/etc/passwd")
         card = page.locator("article.transfer")
-        expect(card).to_contain_text(f"{source} → {target}")
-        expect(card).to_contain_text("running")
-        expect(card).to_contain_text("removed at the source 48")
+        expect(card).to_contain_text(f"{source} → {target}", timeout=PATIENCE_MS)
+        expect(card).to_contain_text("running", timeout=PATIENCE_MS)
+        expect(card).to_contain_text("removed at the source 2\N{NO-BREAK SPACE}days after", timeout=PATIENCE_MS)
         row = page.locator("tr", has_text=HOSTILE)
-        expect(row).to_contain_text("verified")
+        expect(row).to_contain_text("verified", timeout=PATIENCE_MS)
         expect(row).to_contain_text("3\N{NO-BREAK SPACE}MB")
         assert visit.too_wide() <= 0
         source.rename(tmp_path / "unplugged")
-        expect(card.locator(".bad")).to_contain_text("paused: ")
+        expect(card.locator(".bad")).to_contain_text("paused: ", timeout=PATIENCE_MS)
         stop.ask()
         thread.join(timeout=60)
-    expect(card).to_contain_text("stopped")
+    expect(card).to_contain_text("stopped", timeout=PATIENCE_MS)
     ledger.put(transfer.id, "grid/late.dm4", FileStamp(5, 5), "failed", reason="Input/output error", attempts=2, retry_at=2e9)
     page.get_by_label("State").select_option("failed")
     failed = page.locator("tbody tr")
-    expect(failed).to_have_count(1)
+    expect(failed).to_have_count(1, timeout=PATIENCE_MS)
     expect(failed).to_contain_text("Input/output error")
     expect(failed).to_contain_text("2\N{NO-BREAK SPACE}attempts")
     page.get_by_label("State").select_option("refused")
-    expect(page.locator("tbody tr")).to_contain_text("it is a link")
+    expect(page.locator("tbody tr")).to_contain_text("it is a link", timeout=PATIENCE_MS)
     if "ICESTREAM_SCREENSHOTS" in os.environ:
         page.get_by_label("State").select_option("")
-        expect(page.locator("tbody tr")).to_have_count(3)
+        expect(page.locator("tbody tr")).to_have_count(3, timeout=PATIENCE_MS)
         page.screenshot(path=Path(os.environ["ICESTREAM_SCREENSHOTS"]) / f"transfer-{width}.png")
     assert visit.complaints == []
     visit.context.close()
