@@ -206,6 +206,27 @@ def test_one_failing_file_does_not_stop_the_others_and_is_retried(bench: Bench, 
     assert bench.states()["b.dm4"] == "verified"
 
 
+def test_a_file_that_failed_and_comes_again_is_copied(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = bench.write("a.dm4")
+    pread = os.pread
+
+    def broken_sector(handle: int, n_bytes: int, at: int) -> bytes:
+        if path_of(handle).endswith("microscope/a.dm4"):
+            raise OSError(errno.EIO, "Input/output error")
+        return pread(handle, n_bytes, at)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", broken_sector)
+        bench.run()
+    bench.age(HOUR_S)
+    away = source.rename(bench.folder / "unmounted")
+    bench.run()
+    assert bench.states() == {"a.dm4": "refused"}
+    away.rename(source)
+    bench.run()
+    assert bench.states() == {"a.dm4": "verified"}
+
+
 def test_a_broken_source_pauses_and_goes_on(bench: Bench) -> None:
     bench.write("a.dm4")
     away = bench.folder / "away"

@@ -45,7 +45,7 @@ def foresee_transfer(plan: TransferPlan, ledger: Ledger) -> Foreseen:
     plan.check()
     source, target = str(plan.source.resolve()), str(plan.target.resolve())
     known = next((row.id for row in ledger.transfers() if (row.source, row.target) == (source, target)), None)
-    rows = [] if known is None else ledger.files(known, ["verified", "removing", "refused"])
+    rows = [] if known is None else ledger.files(known, ["verified", "removing"])
     settled = {(row.name, row.stamp) for row in rows}
     looking = SourceFolder(plan.source.resolve(), plan.pattern, 0.0, plan.give_up_s, lambda name, stamp: (name, stamp) in settled)
     look = looking.look()

@@ -38,6 +38,8 @@ _LINK = (
     *(errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
     *(errno.ENODEV, errno.ENXIO, errno.ECONNABORTED, errno.ECONNRESET, errno.EPIPE),
 )
+NO_STAMP = FileStamp(0, 0)
+"""Stands in the ledger for what is refused whatever its size and time are."""
 _IN_A_ROW = 3
 """So many files in a row that cannot be read or written are no accident of files: the link is broken."""
 
@@ -97,7 +99,7 @@ class Transfer:
                     break
                 except SessionBusy:
                     raise
-                except SessionError as broken:
+                except (SessionError, OSError) as broken:
                     if once:
                         raise
                     self._tell("paused", str(broken))
@@ -144,6 +146,8 @@ class Transfer:
             self._known_marker = self._guard.marker
         if not self._known:
             for row in self.ledger.files(self.id):
+                if row.state == "refused" and row.stamp != NO_STAMP:  # it was gone, and may come again
+                    continue
                 self._known[row.name, row.stamp] = row.state
                 if row.state == "failed" and row.retry_at is not None:
                     self._resting[row.name, row.stamp] = row.retry_at
@@ -162,14 +166,15 @@ class Transfer:
             self._put(name, stamp, "verified", reason="it is at the source again", removed_at=None)
         self._reappeared.clear()
         for name, reason in look.refused.items():
-            self._refuse(name, FileStamp(0, 0), reason)
+            self._refuse(name, NO_STAMP, reason)
         for name, reason in look.troubles.items():
             self._say_once(name, f"{name}: cannot be read: {reason}")
         ready = {(one.name, one.stamp) for one in look.ready}
         for (name, stamp), retry_at in list(self._resting.items()):
-            if time.time() >= retry_at and (name, stamp) not in ready and self._source.status(name) is None:
+            if time.time() >= retry_at and (name, stamp) not in ready and self._is_gone(name):
                 del self._resting[name, stamp]
                 self._put(name, stamp, "refused", reason="it failed, and is not at the source any more")
+                del self._known[name, stamp]  # it may come again: its disk may not be mounted
         self.progress.growing = look.growing
         self.progress.waiting = len(look.ready)
         self.progress.waiting_bytes = sum(one.stamp.size_bytes for one in look.ready)
@@ -207,11 +212,17 @@ class Transfer:
             self._fail(one.name, one.stamp, str(reason))
         except OSError as error:
             self._hear(error)
-            if not (isinstance(error, FileNotFoundError) and self._source.status(one.name) is None):
+            if not (isinstance(error, FileNotFoundError) and self._is_gone(one.name)):
                 self._fail(one.name, one.stamp, error.strerror or str(error))
         else:
             self._in_a_row = 0
             self._keep(one, done)
+
+    def _is_gone(self, name: str) -> bool:
+        try:
+            return self._source.status(name) is None
+        except (FileRefused, OSError):
+            return False
 
     def _sweep(self, folder: tuple[str, ...]) -> None:
         """Remove what is left of copies that were given up in a folder, once in a run."""
@@ -283,7 +294,8 @@ class Transfer:
         LinkBroken
             It is.
         """
-        told = f"{error.filename or self._target.root}: {error.strerror or error}"
+        where = f"{self._target.root}" if error.errno in _DISK else f"{self._source.root} or {self._target.root}"
+        told = f"{where}: {error.strerror or error}"
         self._in_a_row += 1
         if error.errno in (*_DISK, *_LINK) or (error.errno == errno.EIO and self._in_a_row >= _IN_A_ROW):
             self._in_a_row = 0
@@ -331,8 +343,10 @@ class Transfer:
     def _tell(self, state: TransferState, note: str | None = None) -> None:
         """Show what the transfer is doing, and note it where something has changed, or now and then."""
         changed = (state, note) != (self.progress.state, self.progress.note)
-        if changed and "paused" in (state, self.progress.state):
-            self.say(f"paused: {note}" if state == "paused" else "goes on")
+        if changed and state == "paused":
+            self.say(f"paused: {note}")
+        elif changed and (self.progress.state, state) == ("paused", "running"):
+            self.say("goes on")
         self._measure()
         self.progress.state, self.progress.note, self.progress.failed = state, note, len(self._resting)
         self.show(self.progress)
@@ -359,6 +373,5 @@ class Transfer:
             self._measured = (now_s, self._throttle.passed_bytes)
 
     def _end(self) -> None:
-        self.progress.waiting = self.progress.waiting_bytes = 0 if self.progress.state == "running" else self.progress.waiting
         self._guard.release()
         self._tell("stopped")
