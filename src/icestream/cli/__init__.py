@@ -30,6 +30,7 @@ from icestream.cli.status import failed, status, trace
 from icestream.cli.steps import steps
 from icestream.cli.table import table
 from icestream.cli.templates import templates
+from icestream.cli.transfer import transfer, transfers
 from icestream.cli.watch import watch
 from icestream.cli.why import why
 
@@ -73,6 +74,8 @@ _COMMANDS: list[tuple[Callable[..., None], str, str]] = [
     (pack, _MAKE, "packs"),
     (relink, _MAKE, "plain"),
     (watch, _MAKE, "plain"),
+    (transfer, _MAKE, "transfers"),
+    (transfers, _LOOK, "plain"),
     (pause, _ASK, "asks"),
     (resume, _ASK, "asks"),
     (stop, _ASK, "asks"),

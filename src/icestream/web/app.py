@@ -21,6 +21,7 @@ from icestream.web import (
     signing_in,
     starting,
     streams,
+    transfers,
     watching,
 )
 from icestream.web.audit import Audit
@@ -57,6 +58,7 @@ def make_api(site: Site) -> FastAPI:
         sharing.router,
         starting.router,
         streams.router,
+        transfers.router,
         watching.router,
     ):
         api.include_router(routes)
