@@ -141,6 +141,17 @@ def multiply(number: Number, params: DoubleParams, ctx: Context) -> Number:
     return Number(value=value, file=out.ref)
 
 
+@step.map("toy_read_back", version=1, memory_gb=0.1)
+def read_back(number: Number, params: DoubleParams, ctx: Context) -> Number:
+    """Read a number from its file, multiply it, and write it to another."""
+    if number.file is None:
+        raise ItemError("there is no file")
+    value = int(ctx.path(number.file).read_text().split()[0]) * params.factor
+    with ctx.publish(".txt") as out:
+        out.path.write_text(f"{value} {ctx.seed}")
+    return Number(value=value, file=out.ref)
+
+
 class WaitParams(Params):
     """What to wait for."""
 
