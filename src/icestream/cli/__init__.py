@@ -93,7 +93,7 @@ _COMMANDS: list[tuple[Callable[..., None], str, str]] = [
     (restart, _EDIT, "asks"),
     (reset, _EDIT, "asks"),
     (clean, _EDIT, "asks"),
-    (storage, _EDIT, "asks"),
+    (storage, _EDIT, "stores"),
     (status, _LOOK, "plain"),
     (why, _LOOK, "plain"),
     (failed, _LOOK, "plain"),

@@ -30,9 +30,9 @@ Asked = TypeVar("Asked", bound="Command")
 def storage(
     session: Path = typer.Argument(help="Folder of the session; with --apply also a folder of sessions."),
     remove: list[str] = typer.Option(
-        [], metavar=_KIND, help="Remove files of this kind, or of `all` kinds, that can be computed again."
+        [], metavar=_KIND, help="Remove files of this kind, or of `all`, that can be computed again."
     ),
-    restore: list[str] = typer.Option([], metavar=_KIND, help="Put removed files of this kind, or of `all` kinds, back."),
+    restore: list[str] = typer.Option([], metavar=_KIND, help="Put removed files of this kind, or of `all`, back."),
     step: list[str] = typer.Option([], help="Only files that this step wrote."),
     rejected: bool = typer.Option(False, "--rejected", help="Only files of exposures that were rejected."),
     older_than: float = typer.Option(0.0, min=0, metavar="HOURS", help="Only files that are so old."),
@@ -44,9 +44,7 @@ def storage(
     apply: bool = typer.Option(False, "--apply", help="Carry out the rules, such as from cron, and delete what is due."),
     verify: Path | None = typer.Option(None, metavar="FOLDER", help="Compare the raw data with their copy in this folder."),
     root: str | None = typer.Option(None, help="With --verify: the root of raw data, if the session has several."),
-    delete_raw: str | None = typer.Option(
-        None, metavar="NAME", help="Delete raw data with a verified copy; NAME is the session's."
-    ),
+    delete_raw: str | None = typer.Option(None, metavar="NAME", help="Delete copied raw data; NAME is the session's."),
     keep_raw: int | None = typer.Option(None, metavar="NUMBER", help="Withdraw the deletion of raw data."),
     reason: str = REASON,
     dry_run: bool = DRY_RUN,
@@ -55,9 +53,9 @@ def storage(
 ) -> None:
     """Show what a session holds by kind, and free the disk of what can be computed again.
 
-    Kinds are micrographs, particles, thumbnails and metadata. Records stay when files are removed: all numbers are still shown, and
-    a step that needs such a file has it computed again first. Removed files wait in the trash of the session until they can be
-    undone no longer.
+    Kinds are micrographs, particles, thumbnails and metadata. Records stay when files are removed: all numbers are still
+    shown, and a step that needs such a file has it computed again first. Removed files wait in the trash of the session as long
+    as that can be undone.
 
     ```
     icestream storage lysozyme

@@ -118,6 +118,13 @@ class CopyLedger:
             return None
         return str(row["place"])
 
+    def count(self) -> int:
+        """Return of how many files a verified copy was ever noted."""
+        if not self.path.is_file():
+            return 0
+        with self.open() as connection:
+            return int(connection.execute("SELECT count(*) FROM copy").fetchone()[0])
+
     def places(self, files: list[RawFile]) -> dict[str, str]:
         """Return reference → place of the copies that are there now, as far as sizes and times say."""
         with self.open() as connection:

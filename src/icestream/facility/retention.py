@@ -1,4 +1,4 @@
-"""Rules that say which files of results go, by kind, age and state: in `storage.yaml` of a session, and in a file of the facility.
+"""Rules that say which files of results go, by kind, age and state: in a session's `storage.yaml` and a file of the facility.
 
 Without rules nothing is ever removed. What a rule removes can be undone and computed again as what a person removes.
 """

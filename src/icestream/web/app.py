@@ -20,6 +20,7 @@ from icestream.web import (
     sharing,
     signing_in,
     starting,
+    storing,
     streams,
     watching,
 )
@@ -56,6 +57,7 @@ def make_api(site: Site) -> FastAPI:
         picking.router,
         sharing.router,
         starting.router,
+        storing.router,
         streams.router,
         watching.router,
     ):
