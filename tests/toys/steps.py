@@ -314,3 +314,16 @@ class AddUp(Accumulator[TotalState, Total]):
         with ctx.publish("_total.txt") as out:
             out.path.write_text(str(state.value))
         return Total(value=state.value, count=state.count, file=out.ref)
+
+
+@step.accumulate("toy_add_up_files", version=1, assigns=Share, memory_gb=0.1)
+class AddUpFiles(AddUp):
+    """Add up numbers as their files say them."""
+
+    def add(
+        self, state: TotalState, exposures: Sequence[Exposure], number: Sequence[Number], params: AddUpParams, ctx: Context
+    ) -> Update[TotalState]:
+        """Add numbers."""
+        read = [int(ctx.path(one.file or "").read_text().split()[0]) for one in number]
+        told = [one.model_copy(update={"value": value}) for one, value in zip(number, read, strict=True)]
+        return super().add(state, exposures, told, params, ctx)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, func, select, tuple_
 
 from icestream.errors import SessionError
 from icestream.flow.declaration import files_named_in, resolve_ref
-from icestream.flow.storage import Session, kind_of_file, reading, schema
+from icestream.flow.storage import Session, kind_of_file, read_removals, reading, schema
 
 SIZES_SUFFIX = ".sizes.db"
 _VERSION = 1
@@ -102,14 +102,15 @@ class FileSizes:
         return index
 
     def _begin_anew_if_changed(self, index: sqlite3.Connection, connection: Connection) -> None:
-        """Forget everything once results were deleted, or files moved: a person asked for that, so it is rare."""
+        """Forget everything once results were deleted, or files moved or put back: a person began that, so it is rare."""
         table = schema.command
         asked = (table.c.kind.in_(_DROPPED)) & (table.c.state == "done")
         count = connection.execute(select(func.count()).select_from(table).where(asked)).scalar_one()
-        if read_note(index, "dropped") != str(count):
+        states = "".join(one.state + str(one.n_left) for one in read_removals(connection))
+        if read_note(index, "dropped") != f"{count} {states}":
             index.execute("DELETE FROM file")
             index.execute("DELETE FROM note WHERE name IN ('after', 'seen_at')")
-            _note(index, "dropped", str(count))
+            _note(index, "dropped", f"{count} {states}")
 
     def _next_page(self, index: sqlite3.Connection, connection: Connection) -> list[dict[str, Any]]:
         table = schema.result

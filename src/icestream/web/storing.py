@@ -31,6 +31,8 @@ from icestream.web.site import Administrating, Answer, Asking, Operating, Sessio
 SLICE_S = 0.5
 """A page waits so long for files that were not looked at yet; the rest is looked at for the next who asks."""
 KEPT_S = 5.0
+SHARE = 20.0
+"""What took one second to read stands for so many, as looking must not slow down the runner."""
 MOST_SESSIONS = 200
 MOST_REMOVALS = 100
 LONGEST_RULES = 50_000
@@ -210,6 +212,7 @@ class _Known:
     sizes: FileSizes
     lock: threading.Lock = field(default_factory=threading.Lock)
     at: float = float("-inf")
+    stands_s: float = KEPT_S
     value: Holding | None = None
 
 
@@ -225,10 +228,12 @@ class Holdings:
         known = self._of(session)
         held = known.lock.acquire(blocking=known.value is None)
         try:
-            fresh = known.value is not None and known.value.complete and time.monotonic() - known.at < KEPT_S
+            fresh = known.value is not None and known.value.complete and time.monotonic() - known.at < known.stands_s
             if held and not fresh:
+                began = time.monotonic()
                 known.value = read_holding(session, known.sizes, seconds=SLICE_S)
                 known.at = time.monotonic()
+                known.stands_s = max(KEPT_S, SHARE * (known.at - began))
             found = known.value
         finally:
             if held:

@@ -5,6 +5,7 @@ of the result, and is run only if it would have the same key; its record stays a
 """
 
 import json
+import re
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -20,6 +21,8 @@ from icestream.flow.storage import RemovedFile, Writing, find_removed, forget_re
 from icestream.flow.workflow import may_repeat
 
 _TRIES = 3
+_NAME = re.compile(r"(.*/)[^/]*_[0-9a-f]{8}([^/]*)$")
+"""The folder of a result's file, and what follows the key in its name."""
 _FINAL = (FailureKind.ITEM, FailureKind.GONE)
 
 
@@ -169,5 +172,6 @@ class Restoring:
 
 
 def _is_like(ref: str, other: str) -> bool:
-    """Tell whether two files were written by one revision of a step, with names that end alike."""
-    return ref.rpartition("/")[0] == other.rpartition("/")[0] and ref[-8:] == other[-8:]
+    """Tell whether two files were written by one revision of a step, with names that end alike after the key."""
+    one, another = _NAME.match(ref), _NAME.match(other)
+    return one is not None and another is not None and one.groups() == another.groups()
