@@ -14,6 +14,7 @@ from icestream.alarms.observations import (
     RunnerSeen,
     StepSeen,
     Totals,
+    TransferSeen,
 )
 from icestream.alarms.rules import (
     AgeingRule,
@@ -26,6 +27,7 @@ from icestream.alarms.rules import (
     StepFailingRule,
     SummaryRule,
     SystemRule,
+    TransferRule,
     WorkerLostRule,
 )
 from icestream.alarms.state import AlarmState
@@ -134,6 +136,26 @@ def test_the_machine_over_some_minutes():
     assert story.state.open["r/memory node1"].since == T0 + 60
     assert story.words(samples(50, *[95] * 6, 88, 88), T0 + 8 * 60) == []
     assert story.words(samples(*[95] * 6, 88, *[80] * 6), T0 + 12 * 60) == ["-memory node1"]
+
+
+def test_a_transfer_that_is_stuck_or_fails():
+    story = Story(TransferRule(name="t", minutes=10, failed=4))
+
+    def one(doing: str, *, since: float = T0, failed: int = 0, note: str | None = None) -> Observations:
+        return Observations(transfers=(TransferSeen("/microscope", "/raw", doing, note, since, failed),))
+
+    assert story.words(one("running", failed=3), T0 + 3600) == []
+    assert story.words(one("paused", note="the disk is full"), T0 + 500) == []
+    (alarm,) = story.see(one("paused", note="the disk is full"), T0 + 700).opened
+    assert alarm.what == "A transfer is stuck"
+    assert "the disk is full" in alarm.detail
+    assert alarm.page == "transfer"
+    assert story.words(one("running", since=T0 + 800), T0 + 900) == ["-/microscope to /raw"]
+    assert story.words(one("running", failed=4), T0 + 1000) == ["+/microscope to /raw"]
+    assert story.words(one("running", failed=3), T0 + 1100) == []
+    assert story.words(one("running", failed=2), T0 + 1200) == ["-/microscope to /raw"]
+    assert story.words(one("interrupted"), T0 + 1300) == ["+/microscope to /raw"]
+    assert story.words(one("stopped", failed=9), T0 + 1400) == ["-/microscope to /raw"]
 
 
 def test_each_gpu_has_an_alarm_of_its_own():

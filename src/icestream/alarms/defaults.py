@@ -11,6 +11,7 @@ from icestream.alarms.rules import (
     StalledRule,
     StepFailingRule,
     SystemRule,
+    TransferRule,
     WorkerLostRule,
 )
 
@@ -37,5 +38,6 @@ DEFAULT_RULES: tuple[AnyRule, ...] = (
     BacklogRule(name="backlog"),
     WorkerLostRule(name="worker-lost", count=3),
     RunnerLostRule(name="runner-lost", severity="critical"),
+    TransferRule(name="transfer", severity="critical"),
 )
 """Limits of the CTF and of the gain are those of Scipion's monitors; those of the gain are ratios of quantiles of its pixels."""

@@ -17,6 +17,7 @@ from icestream.alarms.rules import (
     StepFailingRule,
     SummaryRule,
     SystemRule,
+    TransferRule,
     WorkerLostRule,
 )
 from icestream.alarms.state import Alarm, AlarmState, Evaluated, Memory, Waiting
@@ -88,6 +89,8 @@ def _judge(rule: AnyRule, seen: Observations, memory: Memory, now: float) -> Ite
             yield from judging_session.judge_workers_lost(rule, seen, now)
         case RunnerLostRule():
             yield from judging_session.judge_runner_lost(rule, seen, now)
+        case TransferRule():
+            yield from judging_session.judge_transfers(rule, seen, now)
 
 
 def _remember(rules: Sequence[AnyRule], memory: Memory, seen: Observations, now: float) -> Memory:

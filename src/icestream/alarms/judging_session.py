@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from icestream.alarms.finding import Evidence, Finding, counted_text, limits_text, minutes_text, with_unit
-from icestream.alarms.observations import Observations, StepSeen
+from icestream.alarms.observations import ABANDONED_S, Observations, StepSeen, TransferSeen
 from icestream.alarms.rules import (
     SUMMARY_UNITS,
     BacklogRule,
@@ -11,6 +11,7 @@ from icestream.alarms.rules import (
     StalledRule,
     StepFailingRule,
     SummaryRule,
+    TransferRule,
     WorkerLostRule,
 )
 from icestream.alarms.state import Waiting
@@ -122,6 +123,33 @@ def judge_runner_lost(rule: RunnerLostRule, seen: Observations, now: float) -> I
         page="log",
         since=now - silence_s,
     )
+
+
+def judge_transfers(rule: TransferRule, seen: Observations, now: float) -> Iterator[Finding]:
+    """Look whether transfers are stuck or fail; one that a person stopped is left alone."""
+    for one in seen.transfers:
+        quiet_s, goes_on = now - one.since, one.doing != "stopped"
+        stuck = one.doing in ("paused", "interrupted") and 60 * rule.minutes <= quiet_s < ABANDONED_S
+        words = {"interrupted": "has died", "paused": "is stuck"} if stuck else {}
+        yield Finding(
+            subject=f"{one.source} to {one.target}",
+            raised=stuck or (goes_on and one.failed >= rule.failed),
+            holds=stuck or (goes_on and one.failed > rule.failed // 2),
+            what=f"A transfer {words.get(one.doing, 'fails for files')}",
+            detail=f"from {one.source} to {one.target}: {_say_transfer(one, quiet_s)}",
+            look_at="the files that failed, the disks at both ends, and whether `icestream transfer` is running",
+            page="transfer",
+            since=one.since if stuck else None,
+        )
+
+
+def _say_transfer(one: TransferSeen, quiet_s: float) -> str:
+    told: list[str] = [one.doing]
+    if one.doing == "paused":
+        told = [f"paused for {minutes_text(quiet_s)}: {one.note or 'no reason is known'}"]
+    elif one.doing == "interrupted":
+        told = [f"its last sign of life was {minutes_text(quiet_s)} ago"]
+    return "; ".join([*told, f"{counted_text(one.failed, 'file')} failed, to be retried"] if one.failed else told)
 
 
 def judge_summary(rule: SummaryRule, seen: Observations, now: float) -> Iterator[Finding]:

@@ -92,6 +92,20 @@ class RunnerSeen:
 
 
 @dataclass(frozen=True)
+class TransferSeen:
+    """A transfer that belongs to the session, as its ledger tells."""
+
+    source: str
+    target: str
+    doing: Literal["running", "paused", "stopped", "interrupted"]
+    note: str | None
+    since: float
+    """When it entered this state; of one that was interrupted, its last sign of life."""
+    failed: int = 0
+    """Files that fail, and are being retried."""
+
+
+@dataclass(frozen=True)
 class ArrivalsSeen:
     """How exposures arrive; ``expected`` while a source is open."""
 
@@ -187,3 +201,4 @@ class Observations:
     lost_workers: tuple[LostWorker, ...] = ()
     samples: tuple[Sample, ...] = ()
     """Of the last hours, oldest first; the newest is of this moment."""
+    transfers: tuple[TransferSeen, ...] = ()

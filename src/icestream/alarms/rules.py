@@ -187,6 +187,16 @@ class RunnerLostRule(Rule):
     minutes: Minutes = Field(2.0, description="Raise the alarm after this long without a sign of life")
 
 
+class TransferRule(Rule):
+    """A transfer into the session's raw data, or from there to an archive, is stuck, has died, or fails for files."""
+
+    kind: Literal["transfer"] = "transfer"
+    minutes: Minutes = Field(
+        15.0, description="Raise the alarm when it has been paused, or has given no sign of life, for this long"
+    )
+    failed: int = Field(5, ge=1, description="Raise the alarm when this many files fail, and are being retried")
+
+
 AnyRule = Annotated[
     MeasureRule
     | DriftRule
@@ -198,7 +208,8 @@ AnyRule = Annotated[
     | StepFailingRule
     | BacklogRule
     | WorkerLostRule
-    | RunnerLostRule,
+    | RunnerLostRule
+    | TransferRule,
     Field(discriminator="kind"),
 ]
 
@@ -214,6 +225,7 @@ RULE_KINDS: tuple[type[Rule], ...] = (
     BacklogRule,
     WorkerLostRule,
     RunnerLostRule,
+    TransferRule,
 )
 
 SYSTEM_UNITS: dict[SystemValue, str] = {

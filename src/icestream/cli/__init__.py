@@ -31,6 +31,7 @@ from icestream.cli.steps import steps
 from icestream.cli.storage import storage
 from icestream.cli.table import table
 from icestream.cli.templates import templates
+from icestream.cli.transfer import transfer, transfers
 from icestream.cli.watch import watch
 from icestream.cli.why import why
 
@@ -74,6 +75,8 @@ _COMMANDS: list[tuple[Callable[..., None], str, str]] = [
     (pack, _MAKE, "packs"),
     (relink, _MAKE, "plain"),
     (watch, _MAKE, "plain"),
+    (transfer, _MAKE, "transfers"),
+    (transfers, _LOOK, "plain"),
     (pause, _ASK, "asks"),
     (resume, _ASK, "asks"),
     (stop, _ASK, "asks"),

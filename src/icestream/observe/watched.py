@@ -1,6 +1,7 @@
 """What rules of alarms are judged by, as the store has it: the newest values, outcomes, arrivals and deaths of workers."""
 
 import statistics
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -17,9 +18,11 @@ from icestream.alarms.observations import (
     Sample,
     StepSeen,
     Totals,
+    TransferSeen,
     Value,
 )
 from icestream.alarms.rules import MOST_VALUES, AgeingRule, AnyRule, DriftRule, MeasureRule
+from icestream.errors import SessionError
 from icestream.flow.declaration import FailureKind
 from icestream.flow.storage import json_number, json_text, outcome_rowid, read_runner_row, schema
 from icestream.observe.measured import MOST_VERSIONS, MeasureOfStep, list_measures, pixel_size_of
@@ -27,6 +30,7 @@ from icestream.observe.pace import WORK
 from icestream.observe.queries import Overview, SessionView, StepSummary, StoredSnapshot
 from icestream.observe.summary import MOST_ARRIVALS, recent_of
 from icestream.observe.values import WEIGHT, combine, paths_of, value_of
+from icestream.transfer.ledger import Ledger, session_ledger
 
 MOST_OUTCOMES = 100
 """So many of the newest outcomes of a step that has failures are looked at."""
@@ -52,7 +56,23 @@ def watch_session(view: SessionView, rules: Sequence[AnyRule], samples: tuple[Sa
             measured=_read_measured(connection, view, steps, wanted_by(rules)),
             lost_workers=_read_lost(connection, steps),
             samples=samples,
+            transfers=read_transfers_seen(session_ledger(view.session), time.time()),
         )
+
+
+def read_transfers_seen(ledger: Ledger, now: float) -> tuple[TransferSeen, ...]:
+    """Return the transfers of a session, as its ledger tells."""
+    found = []
+    try:
+        rows = ledger.transfers()
+    except SessionError:  # it is damaged, as its page says; all else is judged
+        return ()
+    for row in rows:
+        doing = row.doing(now)
+        failed = sum(one.files for one in ledger.counts(row.id) if one.state == "failed")
+        since = row.seen_at if doing == "interrupted" else row.since
+        found.append(TransferSeen(row.source, row.target, doing, row.note, since, failed))
+    return tuple(found)
 
 
 def read_runner_seen(overview: Overview) -> RunnerSeen:

@@ -22,6 +22,7 @@ from icestream.web import (
     starting,
     storing,
     streams,
+    transfers,
     watching,
 )
 from icestream.web.audit import Audit
@@ -59,6 +60,7 @@ def make_api(site: Site) -> FastAPI:
         starting.router,
         storing.router,
         streams.router,
+        transfers.router,
         watching.router,
     ):
         api.include_router(routes)

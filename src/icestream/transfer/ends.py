@@ -1,0 +1,65 @@
+"""From what a person types to the two ends of a transfer: folders, or sessions, which stand for their folder of raw data."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from icestream.errors import SessionError
+from icestream.files import SESSION_DOCUMENT, SESSION_FOLDERS
+from icestream.flow.storage import Session, open_session
+from icestream.io.raw_folder import session_around
+from icestream.transfer.ledger import Ledger, account_ledger, session_ledger
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The two ends of a transfer, and the ledger that is kept of it."""
+
+    source: Path
+    target: Path
+    ledger: Ledger
+
+
+def find_ends(source: Path, target: Path, *, root: str | None, state_folder: Path) -> Ends:
+    """Return the folders that are meant, and the ledger: that of the session that one of them belongs to, or of the account.
+
+    ``root`` names the folder of raw data of a session that has several.
+
+    Raises
+    ------
+    SessionError
+        The source is no folder, a session has no such folder of raw data, or both ends belong to sessions.
+    """
+    if not source.is_dir():
+        raise SessionError(f"{source}: is no folder; give the folder on which the microscope's disk is mounted")
+    (from_folder, from_session), (to_folder, to_session) = _raw_folder(source, root), _raw_folder(target, root)
+    if from_session is not None and to_session is not None:
+        raise SessionError(f"{source} and {target}: both belong to sessions; a transfer has a session at one end at most")
+    session = to_session or from_session
+    return Ends(from_folder, to_folder, account_ledger(state_folder) if session is None else session_ledger(session))
+
+
+def _raw_folder(path: Path, root: str | None) -> tuple[Path, Session | None]:
+    """Return the folder of raw data that a path means, and the session that it belongs to."""
+    real = path.resolve()
+    if (real / SESSION_DOCUMENT).is_file():
+        session = open_session(real)
+        return _root_of(session, root), session
+    around = session_around(real)
+    if around is None:
+        return path.absolute(), None
+    if real.relative_to(around).parts[0] in SESSION_FOLDERS:
+        raise SessionError(f"{path}: the session {around} writes into it; transfer folders of raw data")
+    return path.absolute(), open_session(around)
+
+
+def _root_of(session: Session, wanted: str | None) -> Path:
+    roots = {name: Path(folder) for name, folder in session.roots.items() if name != "session"}
+    if wanted is None and len(roots) != 1:
+        named = ", ".join(roots) or "none"
+        raise SessionError(f"{session.folder}: its folders of raw data are {named}; choose one with --root, or give the folder")
+    if wanted is not None and wanted not in roots:
+        raise SessionError(f"--root {wanted}: {session.folder} has {', '.join(roots) or 'none'}")
+    folder = roots[wanted] if wanted is not None else next(iter(roots.values()))
+    if folder == session.folder.resolve():
+        raise SessionError(f"{folder}: is the folder of the session itself; keep raw data in a folder of their own")
+    return folder

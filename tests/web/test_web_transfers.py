@@ -1,0 +1,60 @@
+"""The address of transfers: the table, its filters, and what who may only look is not told."""
+
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from icestream.flow.storage.session import open_session
+from icestream.transfer.anchored import FileStamp
+from icestream.transfer.ledger import session_ledger
+from web.parts import Served
+
+HOSTILE = "<img src=x onerror=alert(1)>.mrc"
+
+
+@pytest.fixture
+def ledger_of_site(toy_site: Served, tmp_path: Path) -> int:
+    """A transfer on paper, into the session that is served; return its number."""
+    ledger = session_ledger(open_session(tmp_path / "session"))
+    row = ledger.open_transfer(Path("/mnt/secret place/microscope"), Path("/data/raw"))
+    ledger.tell(row.id, "paused", "/mnt/secret place/microscope: cannot be read: Host is down", waiting=(3, 3_000_000_000))
+    for number in range(60):
+        ledger.put(row.id, f"grid/{number:03}.mrc", FileStamp(10**8, number), "verified", digest="ab" * 32, verified_at=1e9)
+    ledger.put(row.id, HOSTILE, FileStamp(5, 5), "failed", reason="Input/output error", attempts=2, retry_at=2e9)
+    return row.id
+
+
+def _page(client: TestClient, query: str = "") -> dict:
+    answer = client.get(f"/api/v1/sessions/session/transfers{query}")
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_transfers_are_listed_and_filtered(toy_site: Served, ledger_of_site: int) -> None:
+    anna = toy_site.signed_in("anna")
+    page = _page(anna)
+    (line,) = page["transfers"]
+    assert (line["doing"], line["waiting"], line["source"]) == ("paused", 3, "/mnt/secret place/microscope")
+    assert {one["state"]: one["files"] for one in line["counts"]} == {"verified": 60, "failed": 1}
+    assert page["shown"] == ledger_of_site
+    assert len(page["files"]) == 50
+    assert page["more"]
+    (failed,) = _page(anna, "?state=failed")["files"]
+    assert (failed["name"], failed["reason"], failed["attempts"]) == (HOSTILE, "Input/output error", 2)
+    assert [one["name"] for one in _page(anna, "?text=012")["files"]] == ["grid/012.mrc"]
+    last = _page(anna, "?offset=60&limit=10")
+    assert (len(last["files"]), last["more"]) == (1, False)
+    assert _page(anna, "?transfer=77")["files"] == []
+    assert anna.get("/api/v1/sessions/session/transfers?state=stolen").status_code == 422
+
+
+def test_who_may_only_look_is_not_told_where_folders_are(toy_site: Served, ledger_of_site: int) -> None:
+    told = toy_site.signed_in("screen").get("/api/v1/sessions/session/transfers").text
+    assert "secret place" not in told
+    assert "microscope" in told
+    assert toy_site.client().get("/api/v1/sessions/session/transfers").status_code == 401
+
+
+def test_a_session_without_transfers_has_an_empty_table(client: TestClient) -> None:
+    assert client.get("/api/v1/sessions/every/transfers").json() == {"transfers": [], "shown": None, "files": [], "more": False}
