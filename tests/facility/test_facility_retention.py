@@ -67,8 +67,8 @@ def session(finished: Path, tmp_path: Path) -> Session:
 
 
 @pytest.fixture
-def settings() -> Settings:
-    return Settings(cores=1, min_free_gb=0)
+def settings(tmp_path: Path) -> Settings:
+    return Settings(cores=1, min_free_gb=0, state=tmp_path / "state")
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_without_rules_nothing_is_removed(session: Session, settings: Settings) 
 
 
 def test_raw_data_without_a_verified_copy_stay(session: Session, settings: Settings, tmp_path: Path) -> None:
-    assert plan_raw_deletion(session).kept == {NO_COPY: 4}
+    assert plan_raw_deletion(session, state=session.folder).kept == {NO_COPY: 4}
     with pytest.raises(SessionError, match=f"no raw file can be deleted \\(4 files stay: {NO_COPY}\\)"):
         ask(session, settings)
     numbers = session.folder.parent / "numbers"
@@ -160,7 +160,7 @@ def test_raw_data_without_a_verified_copy_stay(session: Session, settings: Setti
         "2": "is missing, a link, or reached through a link",
         "3": "is missing, a link, or reached through a link",
     }
-    assert plan_raw_deletion(session).files == []
+    assert plan_raw_deletion(session, state=session.folder).files == []
 
 
 def test_raw_data_are_deleted_after_their_time_and_not_before(session: Session, settings: Settings, copy: Path) -> None:
@@ -210,7 +210,7 @@ def test_raw_files_that_are_links_stay(session: Session, tmp_path: Path, copy: P
     numbers = session.folder.parent / "numbers"
     shutil.move(numbers / "0", tmp_path / "elsewhere")
     (numbers / "0").symlink_to(tmp_path / "elsewhere")
-    assert plan_raw_deletion(session).kept == {A_LINK: 1}
+    assert plan_raw_deletion(session, state=session.folder).kept == {A_LINK: 1}
 
 
 def test_an_interrupted_deletion_goes_on(

@@ -153,15 +153,16 @@ def test_a_step_that_asks_for_a_removed_file_has_it_computed_again_first(machine
 def test_an_accumulator_that_takes_them_again_has_all_its_files_at_once(
     machine: VirtualMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session, lacked = machine.session, []
+    session, lacked, real = machine.session, list[str](), Restoring.lacks
     do(machine, Remove())
     do(machine, EmptyTrash(removal=1))
     do(machine, Restart(step="added"))
-    real = Restoring.lacks
-    monkeypatch.setattr(Restoring, "lacks", lambda self, writing, task, ref: lacked.append(task.step) or real(self, writing, task, ref))
+    monkeypatch.setattr(
+        Restoring, "lacks", lambda self, writing, task, ref: lacked.append(task.step) or real(self, writing, task, ref)
+    )
     machine.run_out()
     sums = [row["value"] for row in map(json.loads, results(session).values()) if row.get("count") == 6]
-    assert sums == [2 * 3 * 2 * 2 * 15 // 2] * 2, "before and after"
+    assert set(sums) == {12 * 15}, "before and after"
     assert (len(files(session, "third")), len(files(session))) == (6, 6)
     assert lacked == ["added"]
 

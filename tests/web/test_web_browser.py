@@ -20,7 +20,18 @@ __all__ = ["browser", "visit"]
 
 pytestmark = [pytest.mark.services, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 
-PAGES = ("", "/exposures", "/series", "/classes", "/failures", "/monitors", "/alarms", "/transfer", "/log", "/exposures/FoilHole_0004")
+PAGES = (
+    "",
+    "/exposures",
+    "/series",
+    "/classes",
+    "/failures",
+    "/monitors",
+    "/alarms",
+    "/transfer",
+    "/log",
+    "/exposures/FoilHole_0004",
+)
 
 
 @pytest.fixture(scope="module")

@@ -232,8 +232,10 @@ def _delete_raw(
     from icestream.facility.raw_deletion import ask_for_deletion, plan_raw_deletion
 
     if dry_run:
-        found = plan_raw_deletion(session, rejected=rejected)
+        found = plan_raw_deletion(session, state=settings.state, rejected=rejected)
         _print_kept(found.kept)
+        if found.same_disk:
+            output().print(f"{found.same_disk} copies are on the same disk as the raw data, and are lost with it")
         output().print(f"{len(found.files)} raw files, {_size(found.n_bytes)}, could be deleted", markup=False, soft_wrap=True)
         return
     who = user_name()

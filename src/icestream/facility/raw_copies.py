@@ -1,6 +1,7 @@
-"""Verified copies of raw data: which files of a session are elsewhere, byte for byte, as a ledger beside the store remembers.
+"""Verified copies of raw data: which files of a session are elsewhere, byte for byte.
 
-A file counts as copied while both are what they were when they were compared: the same size and time of change.
+That is known from a ledger beside the store, of files that were compared with a copy that somebody made, and from the ledgers of
+verified transfers. A file counts as copied while both are what they were then: the same size and time of change.
 """
 
 import hashlib
@@ -19,6 +20,8 @@ from sqlalchemy import select
 from icestream.errors import SessionError
 from icestream.flow.declaration import resolve_ref
 from icestream.flow.storage import Session, reading, schema
+from icestream.transfer.copies import verified_copy
+from icestream.transfer.ledger import Ledger, account_ledger, session_ledger
 
 COPIES_SUFFIX = ".copies.db"
 _BLOCK = 4 * 2**20
@@ -77,6 +80,39 @@ def read_raw_files(session: Session) -> list[RawFile]:
 
 
 @dataclass(frozen=True)
+class TransferredCopies:
+    """Copies that verified transfers have made: of the session, or of folders of this account."""
+
+    ledger: Ledger
+
+    def find(self, ref: str, path: Path, *, reread: bool) -> str | None:
+        """Return where a verified copy of a file is now, or None; ``reread`` compares both byte for byte once more."""
+        found = verified_copy(self.ledger, path, reread=reread)
+        return None if found is None else str(found.path)
+
+
+def copy_checks(session: Session, *, state: Path) -> list[CopyCheck]:
+    """Return all who may know a verified copy of a raw file; ``state`` is the state folder of the account."""
+    own = CopyLedger(session)
+    ledgers = [ledger for ledger in (session_ledger(session), account_ledger(state)) if ledger.exists]
+    return [*([own] if own.path.is_file() else []), *map(TransferredCopies, ledgers)]
+
+
+def count_copies(session: Session, *, state: Path) -> int:
+    """Return of how many raw files a copy was verified, without looking whether it is still there."""
+    own, roots = CopyLedger(session), [Path(session.roots[name]) for name in session.document.roots]
+    total = 0
+    if own.path.is_file():
+        with own.open() as connection:
+            total = int(connection.execute("SELECT count(*) FROM copy").fetchone()[0])
+    for ledger in [one for one in (session_ledger(session), account_ledger(state)) if one.exists]:
+        for transfer in ledger.transfers():
+            if any(root.is_relative_to(transfer.source) for root in roots):
+                total += sum(one.files for one in ledger.counts(transfer.id) if one.state == "verified")
+    return total
+
+
+@dataclass(frozen=True)
 class CopyLedger:
     """The ledger of one session."""
 
@@ -117,13 +153,6 @@ class CopyLedger:
         if reread and {digest_of(path), digest_of(Path(row["place"]))} != {row["digest"]}:
             return None
         return str(row["place"])
-
-    def count(self) -> int:
-        """Return of how many files a verified copy was ever noted."""
-        if not self.path.is_file():
-            return 0
-        with self.open() as connection:
-            return int(connection.execute("SELECT count(*) FROM copy").fetchone()[0])
 
     def places(self, files: list[RawFile]) -> dict[str, str]:
         """Return reference → place of the copies that are there now, as far as sizes and times say."""

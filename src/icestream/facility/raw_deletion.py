@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlalchemy import select
 
 from icestream.errors import SessionError
-from icestream.facility.raw_copies import CopyLedger, RawFile, is_plain_below, read_raw_files, stamp_of
+from icestream.facility.raw_copies import CopyCheck, CopyLedger, RawFile, copy_checks, is_plain_below, read_raw_files, stamp_of
 from icestream.flow.commands.rejected import find_rejected
 from icestream.flow.commands.removable import settled_units
 from icestream.flow.commands.requests import NoteRawDeletion
@@ -52,7 +52,8 @@ class Deletable:
     """The raw files that could be deleted, and why others stay."""
 
     files: list[RawFile] = field(default_factory=list)
-    copies: dict[str, str] = field(default_factory=dict)
+    same_disk: int = 0
+    """Copies that are on the same file system as the file, and are lost with it."""
     kept: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -61,7 +62,7 @@ class Deletable:
         return sum(one.size_bytes for one in self.files)
 
 
-def plan_raw_deletion(session: Session, *, rejected: bool = False) -> Deletable:
+def plan_raw_deletion(session: Session, *, state: Path, rejected: bool = False) -> Deletable:
     """Return the raw files that have a verified copy now and that no step will read again in the present workflow.
 
     Raises
@@ -71,8 +72,8 @@ def plan_raw_deletion(session: Session, *, rejected: bool = False) -> Deletable:
     """
     files, found = read_raw_files(session), Deletable()
     settled, chosen = _units(session, rejected=rejected)
-    ledger = CopyLedger(session)
-    copies = ledger.places(files) if ledger.path.is_file() else {}
+    checks = copy_checks(session, state=state)
+    copies = CopyLedger(session).places(files) if CopyLedger(session).path.is_file() else {}
     for one in files:
         home = Path(session.roots[one.ref.partition(":")[0]]).resolve()
         if chosen is not None and one.unit not in chosen:
@@ -81,12 +82,16 @@ def plan_raw_deletion(session: Session, *, rejected: bool = False) -> Deletable:
             found.kept[PROCESSED] += 1
         elif not is_plain_below(one.path, home):
             found.kept[A_LINK] += 1
-        elif one.ref not in copies:
+        elif (place := copies.get(one.ref) or _find_copy(checks, one, reread=False)) is None:
             found.kept[NO_COPY] += 1
         else:
             found.files.append(one)
-            found.copies[one.ref] = copies[one.ref]
+            found.same_disk += Path(place).stat().st_dev == one.path.stat().st_dev
     return found
+
+
+def _find_copy(checks: list[CopyCheck], one: RawFile, *, reread: bool) -> str | None:
+    return next((place for check in checks if (place := check.find(one.ref, one.path, reread=reread)) is not None), None)
 
 
 def ask_for_deletion(
@@ -110,7 +115,7 @@ def ask_for_deletion(
         raise SessionError(f"{typed_name!r}: is not the name of this session; nothing is deleted")
     if undo_hours < SHORTEST_UNDO_HOURS:
         raise SessionError(f"raw data can be kept for {SHORTEST_UNDO_HOURS:g} hours or longer after this, not {undo_hours:g}")
-    found = plan_raw_deletion(session, rejected=rejected)
+    found = plan_raw_deletion(session, state=settings.state, rejected=rejected)
     if not found.files:
         kept = "; ".join(f"{count} files stay: {why}" for why, count in found.kept.most_common())
         raise SessionError(f"no raw file can be deleted ({kept or 'the session has none'})")
@@ -166,25 +171,25 @@ def carry_out_due(session: Session, settings: Settings, *, now: float | None = N
     moment, done = time.time() if now is None else now, []
     for one in read_deletions(session):
         if one.state == "deleting" or (one.state == "waiting" and one.goes_at <= moment):
-            _delete(session, one.id)
+            _delete(session, settings.state, one.id)
             done.append(next(again for again in read_deletions(session) if again.id == one.id))
             _tell(session, settings, done[-1], "done", author=one.author)
     return done
 
 
-def _delete(session: Session, number: int) -> None:
-    ledger = CopyLedger(session)
+def _delete(session: Session, state_folder: Path, number: int) -> None:
+    ledger, checks = CopyLedger(session), copy_checks(session, state=state_folder)
     with ledger.open() as connection, connection:
         begun = "UPDATE deletion SET state = 'deleting' WHERE id = ? AND state IN ('waiting', 'deleting')"
         if not connection.execute(begun, (number,)).rowcount:  # it was withdrawn just now
             return
         rows = connection.execute("SELECT ref, stamp FROM deleted WHERE deletion = ? AND state = 'waiting'", (number,)).fetchall()
     files = {one.ref: one for one in read_raw_files(session)}
-    free = {one.ref for one in plan_raw_deletion(session).files}
+    free = {one.ref for one in plan_raw_deletion(session, state=state_folder).files}
     for row in rows:
         one = files.get(row["ref"])
         needed = row["ref"] not in free and one is not None and os.path.lexists(one.path)
-        state = "needed" if needed else _delete_one(session, ledger, one, row["stamp"])
+        state = "needed" if needed else _delete_one(session, checks, one, row["stamp"])
         fault_point("raw_file_deleted")
         with ledger.open() as connection, connection:
             connection.execute("UPDATE deleted SET state = ? WHERE deletion = ? AND ref = ?", (state, number, row["ref"]))
@@ -195,7 +200,7 @@ def _delete(session: Session, number: int) -> None:
         connection.execute("UPDATE deletion SET state = 'deleted', note = ? WHERE id = ?", (note, number))
 
 
-def _delete_one(session: Session, ledger: CopyLedger, one: RawFile | None, stamp: str) -> str:
+def _delete_one(session: Session, checks: list[CopyCheck], one: RawFile | None, stamp: str) -> str:
     """Delete one file if it and its copy are what they were; return what became of it."""
     if one is None:
         return "unknown"
@@ -204,7 +209,7 @@ def _delete_one(session: Session, ledger: CopyLedger, one: RawFile | None, stamp
         return "deleted"
     if stamp_of(one.path) != stamp or not is_plain_below(one.path, home):
         return "changed"
-    if ledger.find(one.ref, one.path, reread=True) is None:
+    if _find_copy(checks, one, reread=True) is None:
         return "no copy"
     folder = os.open(one.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 
 from icestream.errors import IcestreamError, SessionError
-from icestream.facility.raw_copies import CopyLedger
+from icestream.facility.raw_copies import count_copies
 from icestream.facility.raw_deletion import (
     ask_for_deletion,
     plan_raw_deletion,
@@ -111,7 +111,7 @@ class StoragePage(Answer):
     removals: list[RemovalLine]
     raw_deletions: list[RawLine]
     raw_with_copy: int
-    """Raw files that have a verified copy."""
+    """Raw files of which a copy was verified, by comparing or by a transfer."""
     rules: list[RetentionRule]
     document: str
     """The session's own rules, as they are written; nothing for who may only look."""
@@ -195,6 +195,8 @@ class RawPlanned(Answer):
 
     files: int
     bytes: int
+    same_disk: int
+    """Copies that are on the same disk, and are lost with it."""
     kept: dict[str, int]
 
 
@@ -213,6 +215,9 @@ class _Known:
     lock: threading.Lock = field(default_factory=threading.Lock)
     at: float = float("-inf")
     stands_s: float = KEPT_S
+    generation: int = 0
+    """Grows with everything that people ask for here."""
+    read_of: int = 0
     value: Holding | None = None
 
 
@@ -226,13 +231,14 @@ class Holdings:
     def read(self, session: Session) -> Holding:
         """Return what a session holds."""
         known = self._of(session)
-        held = known.lock.acquire(blocking=known.value is None)
+        held = known.lock.acquire(blocking=known.value is None or known.read_of != known.generation)
         try:
-            fresh = known.value is not None and known.value.complete and time.monotonic() - known.at < known.stands_s
+            same, age_s = known.read_of == known.generation, time.monotonic() - known.at
+            fresh = known.value is not None and known.value.complete and same and age_s < known.stands_s
             if held and not fresh:
-                began = time.monotonic()
+                generation, began = known.generation, time.monotonic()
                 known.value = read_holding(session, known.sizes, seconds=SLICE_S)
-                known.at = time.monotonic()
+                known.at, known.read_of = time.monotonic(), generation
                 known.stands_s = max(KEPT_S, SHARE * (known.at - began))
             found = known.value
         finally:
@@ -244,7 +250,7 @@ class Holdings:
 
     def forget(self, session: Session) -> None:
         """Read it again for the next who asks."""
-        self._of(session).at = float("-inf")
+        self._of(session).generation += 1
 
     def _of(self, session: Session) -> _Known:
         with self._lock:
@@ -280,7 +286,7 @@ def storage(session: SessionName, site: ThisSite, caller: Asking) -> StoragePage
         steps=[HeldStep.model_validate(one) for one in found.steps],
         removals=[_line_of(one) for one in found.removals[:MOST_REMOVALS]],
         raw_deletions=[RawLine.model_validate(one) for one in raw],
-        raw_with_copy=CopyLedger(opened).count(),
+        raw_with_copy=count_copies(opened, state=site.settings.state),
         rules=rules,
         document=read_rules_text(opened.folder) if may else "",
         trouble=trouble if may or trouble is None else "who operates the session is told why",
@@ -339,8 +345,8 @@ def change_rules(session: SessionName, asked: Rules, site: ThisSite, caller: Ope
 @router.post("/raw/plan", summary="Raw files that could be deleted, and why others stay", dependencies=[Depends(changes_nothing)])
 def plan_raw(session: SessionName, asked: RawAsked, site: ThisSite, _caller: Administrating) -> RawPlanned:
     """Return which raw files could be deleted."""
-    found = plan_raw_deletion(site.places.open(session), rejected=asked.rejected)
-    return RawPlanned(files=len(found.files), bytes=found.n_bytes, kept=dict(found.kept))
+    found = plan_raw_deletion(site.places.open(session), state=site.settings.state, rejected=asked.rejected)
+    return RawPlanned(files=len(found.files), bytes=found.n_bytes, same_disk=found.same_disk, kept=dict(found.kept))
 
 
 @router.post("/raw/delete", summary="Delete raw data with a verified copy, once the time for withdrawing has passed")
