@@ -238,9 +238,16 @@ def _delete_raw(
             output().print(f"{found.same_disk} copies are on the same disk as the raw data, and are lost with it")
         output().print(f"{len(found.files)} raw files, {_size(found.n_bytes)}, could be deleted", markup=False, soft_wrap=True)
         return
-    who = user_name()
-    asked = {"typed_name": name, "author": who, "undo_hours": undo_hours, "rejected": rejected, "reason": reason}
-    _print_deletion(ask_for_deletion(session, settings, **asked))
+    asked = ask_for_deletion(
+        session,
+        settings,
+        typed_name=name,
+        author=user_name(),
+        undo_hours=undo_hours,
+        rejected=rejected,
+        reason=reason,
+    )
+    _print_deletion(asked)
 
 
 def _keep_raw(session: "Session", settings: "Settings", number: int) -> None:

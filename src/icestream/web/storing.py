@@ -302,8 +302,14 @@ def plan(session: SessionName, asked: Chosen, site: ThisSite, _caller: Operating
     """Return what would go."""
     found = plan_removal(site.places.open(session), _removal(asked))
     lines = [PlannedLine.model_validate(one) for one in found.by_step()]
-    sums = {"files": len(found.files), "bytes": found.n_bytes, "exposures": found.exposures, "seconds": found.seconds}
-    return Planned(**sums, lines=lines, kept=dict(found.kept))
+    return Planned(
+        files=len(found.files),
+        bytes=found.n_bytes,
+        exposures=found.exposures,
+        seconds=found.seconds,
+        lines=lines,
+        kept=dict(found.kept),
+    )
 
 
 @router.post("/remove", summary="Remove files that can be computed again, into the trash")

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, func, select
 from icestream.flow.commands.rejected import find_rejected
 from icestream.flow.commands.requests import Remove
 from icestream.flow.declaration import files_named_in, resolve_ref
-from icestream.flow.storage import FileKind, Revision, Session, fingerprint_of, is_removable, kind_of_file, removed_refs, schema
+from icestream.flow.storage import FileKind, PlainResults, Revision, Session, fingerprint_of, kind_of_file, removed_refs, schema
 from icestream.flow.workflow import Graph, may_repeat
 
 DERIVED: tuple[FileKind, ...] = ("micrographs", "particles", "thumbnails", "metadata")
@@ -101,7 +101,7 @@ def find_removable(connection: Connection, session: Session, asked: Remove, *, n
         if reason is not None:
             found.kept[reason] += len(meant)
             continue
-        taken = [one for ref, kind in meant if (one := _look_at(session, looking, row, ref, kind, found)) is not None]
+        taken = [one for ref, kind in meant if (one := _look_at(looking, row, ref, kind, found)) is not None]
         if taken:
             found.files += taken
             found.seconds += row.wall_s
@@ -110,17 +110,15 @@ def find_removable(connection: Connection, session: Session, asked: Remove, *, n
     return found
 
 
-def _look_at(
-    session: Session, looking: "_Looking", row: Row[tuple[str, ...]], ref: str, kind: FileKind, found: Removable
-) -> RemovableFile | None:
-    if not is_removable(session.folder, ref):
+def _look_at(looking: "_Looking", row: Row[tuple[str, ...]], ref: str, kind: FileKind, found: Removable) -> RemovableFile | None:
+    size = looking.plain.size_of(ref)
+    if size is None:
         found.kept[NO_FILE] += 1
         return None
-    path = resolve_ref(session.roots, ref)
-    if os.path.realpath(path) in looking.exported:
+    if looking.exported and looking.plain.real(ref) in looking.exported:
         found.kept[EXPORTED] += 1
         return None
-    return RemovableFile(ref, row.key, looking.steps[row.revision], kind, path.stat().st_size)
+    return RemovableFile(ref, row.key, looking.steps[row.revision], kind, size)
 
 
 def _results(connection: Connection, looking: "_Looking") -> Iterator[Row[tuple[str, ...]]]:
@@ -146,6 +144,7 @@ class _Looking:
         self.kinds: Collection[FileKind] = asked.kinds or DERIVED
         self.before = now - 3600 * asked.older_than_hours
         self.gone = removed_refs(connection)
+        self.plain = PlainResults(session.folder)
         self.exported = set(_exported(session.folder))
         self.settled = settled_units(connection, self.active)
         self.rejected = find_rejected(connection, graph, self.active) if asked.rejected else None

@@ -49,7 +49,7 @@ from icestream.flow.storage.revisions import (
 from icestream.flow.storage.session import DOCUMENT, STORE, Session, SessionDocument, create_session, dump_document, open_session
 from icestream.flow.storage.store import Store, append_command
 from icestream.flow.storage.store_trouble import explain
-from icestream.flow.storage.trash import TRASH, delete_from_trash, is_removable, move_back, move_to_trash
+from icestream.flow.storage.trash import TRASH, PlainResults, delete_from_trash, move_back, move_to_trash
 from icestream.flow.storage.writing import Writing, needs_durability
 
 __all__ = [
@@ -64,6 +64,7 @@ __all__ = [
     "OwnParams",
     "Owned",
     "Pauses",
+    "PlainResults",
     "Removal",
     "RemovedFile",
     "Revision",
@@ -96,7 +97,6 @@ __all__ = [
     "identity_params",
     "insert_if_new",
     "is_alive",
-    "is_removable",
     "is_there",
     "json_number",
     "json_text",

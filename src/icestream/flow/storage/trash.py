@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from icestream.errors import SessionError
@@ -18,15 +19,32 @@ TRASH = ".trash"
 """Below the folder of results, as that may be on another disk than the session; no step can be called so."""
 
 
-def is_removable(folder: Path, ref: str) -> bool:
-    """Tell whether ``ref`` names a plain file of the session's own results, with no link on the way to it."""
-    if not ref.startswith(f"session:{RESULTS}/") or f"/{TRASH}/" in ref:
-        return False
-    path = _place(folder, ref)
-    try:
-        return stat.S_ISREG(path.lstat().st_mode) and _leads_straight(folder, path.parent)
-    except OSError:
-        return False
+@dataclass
+class PlainResults:
+    """The plain files of a session's own results, with no link on the way to them; for one look at very many."""
+
+    folder: Path
+    _straight: dict[Path, bool] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._real = os.path.realpath(self.folder / RESULTS)
+
+    def size_of(self, ref: str) -> int | None:
+        """Return the size of a file in bytes; None where there is none, or a link leads to it."""
+        if not ref.startswith(f"session:{RESULTS}/") or f"/{TRASH}/" in ref:
+            return None
+        path = _place(self.folder, ref)
+        try:
+            found = path.lstat()
+        except OSError:
+            return None
+        if path.parent not in self._straight:
+            self._straight[path.parent] = _leads_straight(self.folder, path.parent)
+        return found.st_size if stat.S_ISREG(found.st_mode) and self._straight[path.parent] else None
+
+    def real(self, ref: str) -> str:
+        """Return the real path of a file that has a size here."""
+        return f"{self._real}/{_place(self.folder, ref).relative_to(self.folder / RESULTS)}"
 
 
 def move_to_trash(folder: Path, removal: int, refs: Iterable[str]) -> None:
@@ -39,8 +57,9 @@ def move_to_trash(folder: Path, removal: int, refs: Iterable[str]) -> None:
     SessionError
         The trash is a link.
     """
+    plain = PlainResults(folder)
     for ref in refs:
-        if is_removable(folder, ref):
+        if plain.size_of(ref) is not None:
             _rename(folder, _place(folder, ref), _place_in_trash(folder, removal, ref))
 
 
