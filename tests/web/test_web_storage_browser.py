@@ -12,7 +12,7 @@ from icestream.facility.raw_deletion import read_deletions
 from icestream.flow.storage.session import Session
 from toys.session import make_toy_session, toy_steps
 from virtual.machine import VirtualMachine
-from web.browsing import Server, Visit, browser, start_server, stop_server, visit
+from web.browsing import PATIENCE_MS, Server, Visit, browser, start_server, stop_server, visit
 from web.raw_session import note_raw_file
 
 __all__ = ["browser", "visit"]
@@ -57,18 +57,18 @@ def test_files_are_removed_after_a_dry_run_and_put_back(served: tuple[Server, Se
     page = visit.open(f"{server.address}/s/session/storage")
     page.get_by_role("button", name="Remove metadata").click()
     dialog = page.get_by_role("dialog")
-    expect(dialog).to_contain_text("All numbers stay")
+    expect(dialog).to_contain_text("All numbers stay", timeout=PATIENCE_MS)
     expect(dialog).to_contain_text("triple, metadata: 8")
     assert len(list((session.folder / "steps" / "triple").rglob("*.txt"))) == 8
     dialog.get_by_label("Why").fill("the disk is full")
     dialog.get_by_role("button", name="Remove").click()
     line = page.get_by_role("row").filter(has_text="No. 1")
-    expect(line).to_contain_text("the disk is full")
+    expect(line).to_contain_text("the disk is full", timeout=PATIENCE_MS)
     expect(line).to_contain_text("trash")
     assert list((session.folder / "steps" / "triple").rglob("*.txt")) == []
     page.get_by_role("button", name="Undo removal 1").click()
     page.get_by_role("dialog").get_by_role("button", name="Undo").click()
-    expect(line).to_contain_text("undone")
+    expect(line).to_contain_text("undone", timeout=PATIENCE_MS)
     assert len(list((session.folder / "steps" / "triple").rglob("*.txt"))) == 8
 
 
@@ -79,9 +79,9 @@ def test_raw_data_go_only_where_the_name_is_typed(served: tuple[Server, Session]
         page.get_by_role("button", name="Delete raw data …").click()
         page.get_by_label("Type the name of the session").fill(typed)
         page.get_by_role("dialog").get_by_role("button", name="Delete raw data").click()
-        expect(page.locator("#toasts")).to_contain_text(told)
+        expect(page.locator("#toasts")).to_contain_text(told, timeout=PATIENCE_MS)
     assert (session.folder.parent / "numbers" / "3").exists()
     page.get_by_role("button", name="Withdraw deletion 1").click()
-    expect(page.get_by_role("row").filter(has_text="withdrawn")).to_be_visible()
+    expect(page.get_by_role("row").filter(has_text="withdrawn")).to_be_visible(timeout=PATIENCE_MS)
     assert [one.state for one in read_deletions(session)] == ["withdrawn"]
     visit.complaints[:] = [one for one in visit.complaints if "400" not in one]  # the refusal above

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, Row, func, select
 
@@ -24,6 +25,10 @@ IN_BATCH = "a batch has not been processed yet"
 EXPORTED = "an export leads to it"
 NOT_AGAIN = "it cannot be computed again"
 NO_FILE = "it is missing, or a link"
+
+
+_Result: TypeAlias = Row[Any, Any, Any, Any, Any]
+"""A row of a result: its key, revision, unit, record and seconds."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ def find_removable(connection: Connection, session: Session, asked: Remove, *, n
     return found
 
 
-def _look_at(looking: "_Looking", row: Row[tuple[str, ...]], ref: str, kind: FileKind, found: Removable) -> RemovableFile | None:
+def _look_at(looking: "_Looking", row: _Result, ref: str, kind: FileKind, found: Removable) -> RemovableFile | None:
     size = looking.plain.size_of(ref)
     if size is None:
         found.kept[NO_FILE] += 1
@@ -121,7 +126,7 @@ def _look_at(looking: "_Looking", row: Row[tuple[str, ...]], ref: str, kind: Fil
     return RemovableFile(ref, row.key, looking.steps[row.revision], kind, size)
 
 
-def _results(connection: Connection, looking: "_Looking") -> Iterator[Row[tuple[str, ...]]]:
+def _results(connection: Connection, looking: "_Looking") -> Iterator[_Result]:
     """Give the results of single units that name files of the session and are meant, page by page."""
     table, snapshot = schema.result, schema.snapshot
     columns = (table.c.key, table.c.revision, table.c.unit, table.c.record, table.c.wall_s)
@@ -152,7 +157,7 @@ class _Looking:
         self._keys = {step: _keys_of(connection, self.active[step]) for step in self._repeatable()}
         self._raw = _RawFiles(connection, session)
 
-    def why_kept(self, row: Row[tuple[str, ...]]) -> str | None:
+    def why_kept(self, row: _Result) -> str | None:
         """Return why the files of a result stay, or None if they can go."""
         step = self.steps[row.revision]
         if self.rejected is not None and row.unit not in self.rejected:
@@ -165,7 +170,7 @@ class _Looking:
             return NOT_AGAIN
         return None
 
-    def _is_repeatable(self, step: str, row: Row[tuple[str, ...]]) -> bool:
+    def _is_repeatable(self, step: str, row: _Result) -> bool:
         """Tell whether a result is the one that the step has now, or had before its exposure was taken out upstream."""
         keys = self._keys.get(step)
         if keys is None:

@@ -63,7 +63,7 @@ export const storagePage = ({ session, setSummary, refresh }) => {
   function kinds(found) {
     const line = (one) => h("tr", { "data-key": one.kind }, h("td", null, h("b", null, NAMES[one.kind] ?? one.kind)),
       h("td", { "data-name": "files" }, short(one.files)), h("td", { "data-name": "size" }, size(one.bytes)),
-      h("td", { "data-name": "can be computed again" }, size(one.again_bytes)), h("td", { "data-name": "of rejected exposures" }, size(one.rejected_bytes)),
+      h("td", { "data-name": "can be computed again" }, DERIVED.includes(one.kind) ? size(one.again_bytes) : "–"), h("td", { "data-name": "of rejected exposures" }, DERIVED.includes(one.kind) ? size(one.rejected_bytes) : "–"),
       h("td", null, DERIVED.includes(one.kind) && mayAct() && h("button", { type: "button", "aria-label": `Remove ${one.kind}`, onclick: () => remove({ kinds: [one.kind] }, NAMES[one.kind].toLowerCase()) }, "Remove …")));
     return [
       table(["Kind", "Files", "Size", "Can be computed again", "Of rejected exposures", ""], found.kinds.map(line)),
