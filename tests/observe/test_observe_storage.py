@@ -58,7 +58,12 @@ def test_only_new_results_are_looked_at(session: Session, monkeypatch: pytest.Mo
     before = read(session)
     looked: list[str] = []
     real = os.lstat
-    monkeypatch.setattr(file_sizes.os, "lstat", lambda path: looked.append(str(path)) or real(path))
+
+    def look(path: Path, *, dir_fd: int | None = None) -> os.stat_result:
+        looked.append(str(path))
+        return real(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "lstat", look)
     assert read(session).steps == before.steps
     assert not [path for path in looked if "/triple/" in path]
     arrive(session.folder.parent, range(8, 10))

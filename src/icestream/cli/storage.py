@@ -123,15 +123,15 @@ def _show(session: "Session", *, json: bool) -> None:
     for one in found.kinds:
         table.add_row(one.kind, str(one.files), _size(one.bytes), _size(one.again_bytes), _size(one.rejected_bytes))
     output().print(table)
-    columns = ("files", "size", "of old revisions")
-    table = make_table("step", "kind", *columns, "computed again", right=columns)
+    numbers = ("files", "size", "of old revisions")
+    table = make_table("step", "kind", *numbers, "computed again", right=numbers)
     for line in found.steps:
         again = "yes" if line.again else "no"
         table.add_row(line.step, line.kind, str(line.files), _size(line.bytes), _size(line.old_bytes), again)
     output().print(table)
     _print_removals(found)
-    for one in raw:
-        _print_deletion(one)
+    for deletion in raw:
+        _print_deletion(deletion)
 
 
 def _print_removals(found: "Holding") -> None:
@@ -185,18 +185,22 @@ def _apply(folder: Path, settings: "Settings", *, dry_run: bool, json: bool) -> 
 
     if not folder.is_dir():
         raise SessionError(f"{folder}: is no folder; give a session, or a folder that has sessions in it")
-    done, troubles = [], []
+    done: list[Applied] = []
+    deleted: list[RawDeletion] = []
+    troubles: list[str] = []
     for place in sessions_in(folder.absolute()):
         try:
             session = open_session(place)
             done += list(apply_rules(session, settings, author=user_name(), dry_run=dry_run))
-            for one in [] if dry_run else carry_out_due(session, settings):
-                _print_deletion(one)
+            deleted += [] if dry_run else carry_out_due(session, settings)
         except (IcestreamError, OSError) as error:
             troubles.append(f"{place.name}: {error}")
     if json:
         print_json([_plain(one) for one in done])
-    for one in [] if json else done:
+        done, deleted = [], []
+    for deletion in deleted:
+        _print_deletion(deletion)
+    for one in done:
         said = one.answer or (one.found.sentence + " would be removed" if one.found and one.found.files else "nothing to remove")
         output().print(f"{one.session}: {one.rule or 'trash'}: {said}", markup=False, soft_wrap=True)
     if troubles:
