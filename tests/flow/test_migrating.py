@@ -218,7 +218,8 @@ def back_to_halts(connection: Connection) -> None:
         reason = DrainReason(Cause(row["cause"]), row["by"], row["reason"]).sentence if drained else "it goes on"
         values = {"seq": row["seq"], "step": row["step"], "state": "halted" if drained else "lifted", "reason": reason, "at": 0.0}
         connection.execute(text("INSERT INTO halt VALUES (:seq, :step, :state, :reason, :at)"), values)
-    connection.execute(text("DROP TABLE drain"))
+    for table in ("drain", "removed_file", "removal"):
+        connection.execute(text(f"DROP TABLE {table}"))
 
 
 def back_to_version_2(session: Session) -> None:
