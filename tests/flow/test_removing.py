@@ -11,6 +11,7 @@ from icestream.flow.commands.removable import EXPORTED, NO_FILE, NOT_AGAIN
 from icestream.flow.commands.removing import plan_removal
 from icestream.flow.commands.requests import BringBack, Clean, Command, EmptyTrash, Override, Remove, Restart, RestoreFiles, Set
 from icestream.flow.runner.restoring import Restoring
+from icestream.flow.runner.tasks import Task
 from icestream.flow.storage import TRASH, pack_session, read_removals, reading, schema
 from icestream.flow.storage.session import Session, open_session
 from toys.session import TOYS, active_steps, make_toy_session, outcomes_of, read_rows, toy_steps
@@ -157,9 +158,12 @@ def test_an_accumulator_that_takes_them_again_has_all_its_files_at_once(
     do(machine, Remove())
     do(machine, EmptyTrash(removal=1))
     do(machine, Restart(step="added"))
-    monkeypatch.setattr(
-        Restoring, "lacks", lambda self, writing, task, ref: lacked.append(task.step) or real(self, writing, task, ref)
-    )
+
+    def lacks(self: Restoring, writing: Writing, task: Task, ref: str) -> None:
+        lacked.append(task.step)
+        real(self, writing, task, ref)
+
+    monkeypatch.setattr(Restoring, "lacks", lacks)
     machine.run_out()
     sums = [row["value"] for row in map(json.loads, results(session).values()) if row.get("count") == 6]
     assert set(sums) == {12 * 15}, "before and after"
