@@ -12,7 +12,7 @@ from icestream.flow.commands.removing import plan_removal
 from icestream.flow.commands.requests import BringBack, Clean, Command, EmptyTrash, Override, Remove, Restart, RestoreFiles, Set
 from icestream.flow.runner.restoring import Restoring
 from icestream.flow.runner.tasks import Task
-from icestream.flow.storage import TRASH, pack_session, read_removals, reading, schema
+from icestream.flow.storage import TRASH, Writing, pack_session, read_removals, reading, schema
 from icestream.flow.storage.session import Session, open_session
 from toys.session import TOYS, active_steps, make_toy_session, outcomes_of, read_rows, toy_steps
 from virtual.machine import VirtualMachine
