@@ -12,6 +12,7 @@ import reference
 from icestream.alarms.defaults import DEFAULT_RULES
 from icestream.alarms.document import AlarmsDocument, make_policy, read_facility_alarms
 from icestream.cli.fields import describe_fields
+from icestream.facility.retention import write_rules_text
 from icestream.flow.declaration.registry import find_step
 from icestream.microscope.settings import SimulationSettings
 from icestream.settings import Settings
@@ -110,7 +111,18 @@ def test_make_targets_in_the_documentation_exist(page: Path) -> None:
 
 
 def _of_alarms(text: str) -> bool:
-    return text.startswith(("rules:", "channels:"))
+    return text.startswith(("rules:", "channels:")) and not _of_storage(text)
+
+
+def _of_storage(text: str) -> bool:
+    return text.startswith("rules:") and "after_hours:" in text
+
+
+def test_rules_of_storage_in_the_documentation_are_valid(tmp_path: Path) -> None:
+    found = [text for page in PAGES for text in _blocks(page, "yaml") if _of_storage(text)]
+    assert found
+    for text in found:
+        write_rules_text(tmp_path, text)
 
 
 def test_rules_of_alarms_in_the_documentation_are_valid(tmp_path: Path) -> None:
@@ -124,7 +136,7 @@ def test_rules_of_alarms_in_the_documentation_are_valid(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if _blocks(page, "yaml")], ids=_name)
 def test_workflows_in_the_documentation_are_valid(page: Path) -> None:
-    for text in filter(lambda text: not _of_alarms(text), _blocks(page, "yaml")):
+    for text in filter(lambda text: not (_of_alarms(text) or _of_storage(text)), _blocks(page, "yaml")):
         workflow = read_template(text, origin=_name(page))
         assert [spec.use for spec in workflow.steps.values() if spec.use not in reference.own_steps()] == []
 

@@ -16,6 +16,7 @@
         │   ├── TruncatedFile  a file that is shorter than its header declares
         │   └── OtherKind      a good file of another kind than the one that is wanted
         ├── SourceGone         a raw file that was there and is there no more
+        ├── FileRemoved        a file of the session that somebody has removed to free the disk; it can be computed again
         └── NotYet             something that another program makes is not there yet; it is looked for again for ten minutes
 
 A message names the thing, the value got and what was allowed.
@@ -92,6 +93,10 @@ class OtherKind(FileFormatError):
 
 class SourceGone(ItemError):
     """A raw file that was there and is there no more."""
+
+
+class FileRemoved(ItemError):
+    """A file of the session was removed to free the disk. Its text is the reference to the file, and nothing else."""
 
 
 class NotYet(ItemError):

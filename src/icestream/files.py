@@ -18,6 +18,9 @@ SESSION_DOCUMENT = "session.yaml"
 SESSION_ALARMS = "alarms.yaml"
 """The rules of alarms of a session, beside its document; it may be edited while the session runs."""
 
+SESSION_STORAGE = "storage.yaml"
+"""The rules by which files of a session are removed, beside its document."""
+
 SESSION_FOLDERS = frozenset({"steps", "exports", "report", "logs", "work"})
 """What icestream writes below the folder of a session: never raw data."""
 

@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     alarms: Path | None = Field(
         None, description="File with the facility's rules of alarms, and the channels they are sent to, a YAML file"
     )
+    storage: Path | None = Field(
+        None, description="File with the facility's rules of what is removed from sessions, by kind and age, a YAML file"
+    )
     templates: str = Field("", description="Folders of the facility's own templates, separated as in PATH")
     report_templates: Path | None = Field(
         None, description="Folder with the facility's own templates, style and settings (report.yaml) of the report"

@@ -37,6 +37,7 @@ TABLES = (Path(__file__).parent / "schema_v1.sql").read_text(encoding="utf-8")
 NEW_IN_2 = {"override", "document", "board", "gate_clock", "stale"}
 NEW_IN_3 = {"recompute"}
 NEW_IN_5 = {"drain"}
+NEW_IN_7 = {"removal", "removed_file"}
 NEW_NOTICE_COLUMNS = ("cause", "subject", "by")
 
 
@@ -80,7 +81,7 @@ def content_of(path: Path) -> dict[str, list[tuple[object, ...]]]:
 
 def test_the_old_store_is_one_of_version_1(old: Session) -> None:
     content = content_of(old.store_path)
-    assert not (NEW_IN_2 | NEW_IN_3 | NEW_IN_5) & set(content)
+    assert not (NEW_IN_2 | NEW_IN_3 | NEW_IN_5 | NEW_IN_7) & set(content)
     assert len(content["outcome"]) > 50
     assert len(content["runner"][0]) == 10
 
@@ -217,7 +218,8 @@ def back_to_halts(connection: Connection) -> None:
         reason = DrainReason(Cause(row["cause"]), row["by"], row["reason"]).sentence if drained else "it goes on"
         values = {"seq": row["seq"], "step": row["step"], "state": "halted" if drained else "lifted", "reason": reason, "at": 0.0}
         connection.execute(text("INSERT INTO halt VALUES (:seq, :step, :state, :reason, :at)"), values)
-    connection.execute(text("DROP TABLE drain"))
+    for table in ("drain", "removed_file", "removal"):
+        connection.execute(text(f"DROP TABLE {table}"))
 
 
 def back_to_version_2(session: Session) -> None:

@@ -141,6 +141,17 @@ def multiply(number: Number, params: DoubleParams, ctx: Context) -> Number:
     return Number(value=value, file=out.ref)
 
 
+@step.map("toy_read_back", version=1, memory_gb=0.1)
+def read_back(number: Number, params: DoubleParams, ctx: Context) -> Number:
+    """Read a number from its file, multiply it, and write it to another."""
+    if number.file is None:
+        raise ItemError("there is no file")
+    value = int(ctx.path(number.file).read_text().split()[0]) * params.factor
+    with ctx.publish(".txt") as out:
+        out.path.write_text(f"{value} {ctx.seed}")
+    return Number(value=value, file=out.ref)
+
+
 class WaitParams(Params):
     """What to wait for."""
 
@@ -303,3 +314,16 @@ class AddUp(Accumulator[TotalState, Total]):
         with ctx.publish("_total.txt") as out:
             out.path.write_text(str(state.value))
         return Total(value=state.value, count=state.count, file=out.ref)
+
+
+@step.accumulate("toy_add_up_files", version=1, assigns=Share, memory_gb=0.1)
+class AddUpFiles(AddUp):
+    """Add up numbers as their files say them."""
+
+    def add(
+        self, state: TotalState, exposures: Sequence[Exposure], number: Sequence[Number], params: AddUpParams, ctx: Context
+    ) -> Update[TotalState]:
+        """Add numbers."""
+        read = [int(ctx.path(one.file or "").read_text().split()[0]) for one in number]
+        told = [one.model_copy(update={"value": value}) for one, value in zip(number, read, strict=True)]
+        return super().add(state, exposures, told, params, ctx)

@@ -28,6 +28,7 @@ from icestream.cli.serve import access, backup, restore, serve
 from icestream.cli.simulate import simulate
 from icestream.cli.status import failed, status, trace
 from icestream.cli.steps import steps
+from icestream.cli.storage import storage
 from icestream.cli.table import table
 from icestream.cli.templates import templates
 from icestream.cli.transfer import transfer, transfers
@@ -95,6 +96,7 @@ _COMMANDS: list[tuple[Callable[..., None], str, str]] = [
     (restart, _EDIT, "asks"),
     (reset, _EDIT, "asks"),
     (clean, _EDIT, "asks"),
+    (storage, _EDIT, "stores"),
     (status, _LOOK, "plain"),
     (why, _LOOK, "plain"),
     (failed, _LOOK, "plain"),

@@ -14,6 +14,8 @@ EXITS = {
     "plain": "0 success, 1 error, 2 wrong usage, 130 interrupted.",
     "asks": "0 done, 1 refused or another error, 2 wrong usage, 4 not answered yet, 130 interrupted.",
     "packs": "0 success, 1 error, 2 wrong usage, 3 some files were missing, 130 interrupted.",
+    "stores": "0 done, 1 refused or another error, 2 wrong usage, 3 some raw files have no verified copy, 4 not answered yet, "
+    "130 interrupted.",
     "transfers": "0 success, 1 error, 2 wrong usage, 3 some files failed, 130 stopped before the end.",
     "runs": "0 success, 1 error, 2 wrong usage, 3 finished but some exposures failed, 130 stopped before the end.",
 }

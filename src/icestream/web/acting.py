@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from icestream.flow.commands.client import runner_lives
 from icestream.flow.runner.answering import recompute_exposures, submit
+from icestream.flow.storage import Session
 from icestream.web.callers import Caller
 from icestream.web.editing import Arguments, check_edit, read_arguments
 from icestream.web.site import Answer, Operating, SessionName, Site, ThisSite
@@ -37,6 +38,11 @@ router = APIRouter(prefix="/api/v1/sessions", tags=["actions"])
 _LOCKS: dict[str, threading.Lock] = defaultdict(threading.Lock)
 
 
+def lock_of(session: Session) -> threading.Lock:
+    """Return what keeps two requests of this process from acting on a session at once."""
+    return _LOCKS[str(session.folder)]
+
+
 class Action(BaseModel):
     """What is asked of a session: a command and what it takes, under the names that the history shows."""
 
@@ -61,7 +67,7 @@ def act(session: SessionName, action: Action, site: ThisSite, caller: Operating)
     check_edit(opened, command)
     if action.kind == "stop" and not runner_lives(opened):
         raise HTTPException(409, "the session is not running, so there is nothing to stop")
-    with _LOCKS[str(opened.folder)]:
+    with lock_of(opened):
         answer = submit(opened, command, author=caller.person.name, settings=site.settings, patience_s=PATIENCE_S)
     site.live.forget(session)
     return ActionAnswer.model_validate(answer)
@@ -72,7 +78,7 @@ def recompute_one(
 ) -> ActionAnswer:
     """Compute an exposure again at a step with parameters of its own; None takes them back."""
     opened = site.places.open(session)
-    with _LOCKS[str(opened.folder)]:
+    with lock_of(opened):
         (answer,) = recompute_exposures(
             opened,
             step,

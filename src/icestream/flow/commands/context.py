@@ -73,6 +73,12 @@ class Controls(Protocol):
     def drop(self, results: Iterable[str], files: Iterable[str]) -> None:
         """Forget results; delete files after the commit."""
 
+    def move_files(self) -> None:
+        """Move files into the trash or out of it, or delete them, as the removals say; after the commit, some at a time."""
+
+    def compute_removed(self) -> None:
+        """Put back the removed files that are wanted, when there is room for more work."""
+
     def running(self, step: str | None = None) -> list[str]:
         """Return the attempts that run, of one step or all."""
 

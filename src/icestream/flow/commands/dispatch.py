@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import select, update
 
 from icestream.errors import IcestreamError, SessionError
-from icestream.flow.commands import editing, garbage, overrides, pausing, recomputing, requests, restarting, streams
+from icestream.flow.commands import editing, garbage, overrides, pausing, recomputing, removing, requests, restarting, streams
 from icestream.flow.commands.context import CommandContext, Controls, WorkflowView
 from icestream.flow.storage import Writing, schema
 from icestream.logs import log_event
@@ -35,6 +35,11 @@ _HANDLERS: dict[type[requests.Command], Handler] = {
     requests.Override: overrides.override,
     requests.Recompute: recomputing.recompute,
     requests.Clean: garbage.clean,
+    requests.Remove: removing.remove,
+    requests.BringBack: removing.bring_back,
+    requests.EmptyTrash: removing.empty_trash,
+    requests.RestoreFiles: removing.restore_files,
+    requests.NoteRawDeletion: removing.note_raw_deletion,
 }
 
 

@@ -23,7 +23,7 @@ from icestream.flow.declaration import files_named_in, resolve_ref
 from icestream.flow.planning.dry_run import DryRun
 from icestream.flow.planning.planned_revisions import plan_revisions
 from icestream.flow.scheduling import NoticeCause
-from icestream.flow.storage import Session, load_replaced, reading, schema
+from icestream.flow.storage import TRASH, Session, forget_removed, load_replaced, reading, schema
 
 STEPS, CHECKPOINTS = "steps", "checkpoints"
 _FILE = re.compile(r'"session:(steps/[^"\\]*)"')
@@ -156,7 +156,8 @@ def _files_in(record: str) -> list[str]:
 
 def _walk(folder: Path, below: str) -> Iterator[tuple[str, int]]:
     """Give every regular file below a folder of the session, with its size; links are not followed and not touched."""
-    for where, _, names in os.walk(folder / below):
+    for where, folders, names in os.walk(folder / below):
+        folders[:] = [name for name in folders if name != TRASH]
         for name in names:
             path = Path(where, name)
             if path.is_file() and not path.is_symlink():
@@ -189,6 +190,7 @@ def clean(context: CommandContext, command: Clean) -> str:
     keys = list(garbage.results)
     for start in range(0, len(keys), _CHUNK):
         connection.execute(delete(schema.result).where(schema.result.c.key.in_(keys[start : start + _CHUNK])))
+    forget_removed(connection, keys=keys)
     context.controls.drop(keys, [f"session:{path}" for path in [*garbage.files, *garbage.checkpoints]])
     said = garbage.sentence
     context.notify(NoticeCause.CLEANED, f"cleaned up, as {context.author} asked: {said}")

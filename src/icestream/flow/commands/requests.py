@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from icestream.errors import SessionError
-from icestream.flow.storage import Session, append_command
+from icestream.flow.storage import FileKind, Session, append_command
 
 
 class Command(BaseModel):
@@ -142,6 +142,62 @@ class Clean(Command):
     old_revisions: bool = False
 
 
+class Remove(Command):
+    """Remove files of results that can be computed again, into the trash; their records stay.
+
+    Those of the ``kinds`` and ``steps`` that are named, or all; of exposures that every step has decided about.
+    """
+
+    kind = "remove"
+    kinds: tuple[FileKind, ...] = ()
+    steps: tuple[str, ...] = ()
+    older_than_hours: float = Field(0.0, ge=0)
+    rejected: bool = False
+    """Only those of exposures that were rejected."""
+    even_if_lost: bool = False
+    """Also what cannot be computed again."""
+    undo_hours: float = Field(72.0, ge=0, le=24 * 366)
+    rule: str = ""
+    """The rule that asks, where none of people's own accord."""
+    reason: str = ""
+
+
+class BringBack(Command):
+    """Undo a removal: its files are put back from the trash."""
+
+    kind = "bring_back"
+    removal: int
+
+
+class EmptyTrash(Command):
+    """Delete for good what was removed: one removal at once, or all whose time for undoing has passed."""
+
+    kind = "empty_trash"
+    removal: int | None = None
+
+
+class RestoreFiles(Command):
+    """Put removed files back: from the trash, or by computing them again."""
+
+    kind = "restore_files"
+    kinds: tuple[FileKind, ...] = ()
+    steps: tuple[str, ...] = ()
+    unit: str | None = None
+
+
+class NoteRawDeletion(Command):
+    """Note in the history that raw data are to be deleted, stay after all, or were deleted; no runner deletes them."""
+
+    kind = "raw_deletion"
+    number: int
+    stage: Literal["asked", "withdrawn", "done"]
+    files: int
+    bytes: int
+    goes_at: float
+    reason: str = ""
+    note: str = ""
+
+
 COMMANDS: dict[str, type[Command]] = {
     command.kind: command
     for command in (
@@ -161,6 +217,11 @@ COMMANDS: dict[str, type[Command]] = {
         Override,
         Recompute,
         Clean,
+        Remove,
+        BringBack,
+        EmptyTrash,
+        RestoreFiles,
+        NoteRawDeletion,
     )
 }
 

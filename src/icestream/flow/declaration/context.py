@@ -136,7 +136,13 @@ class Context(Protocol):
         """Keep the log of a program with the session, because the call fails; return where (``session:logs/…``)."""
 
     def path(self, ref: str) -> Path:
-        """Return the absolute path of a file named by a record."""
+        """Return the absolute path of a file named by a record.
+
+        Raises
+        ------
+        FileRemoved
+            It was removed to free the disk. Let it pass: the file is computed again, and the step is called once more.
+        """
 
     def publish(self, suffix: str) -> AbstractContextManager[Published]:
         """Write a result file named after the exposure with ``suffix`` (``"_dw.mrc"``), atomically."""

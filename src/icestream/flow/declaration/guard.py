@@ -11,7 +11,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from icestream.errors import DeclarationError, ItemError, NotYet, SourceGone, WorkflowError
+from icestream.errors import DeclarationError, FileRemoved, ItemError, NotYet, SourceGone, WorkflowError
 from icestream.flow.declaration.exhaustion import is_out_of_memory, peak_memory_gb
 from icestream.flow.declaration.outcomes import FailureKind
 
@@ -29,7 +29,7 @@ class CallFailure:
     traceback: str
 
 
-_KINDS = {SourceGone: FailureKind.GONE, NotYet: FailureKind.NOT_YET}
+_KINDS = {SourceGone: FailureKind.GONE, NotYet: FailureKind.NOT_YET, FileRemoved: FailureKind.REMOVED}
 """Errors of an item that are not final; they have no types below them."""
 
 

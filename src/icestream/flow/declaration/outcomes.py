@@ -31,9 +31,11 @@ class FailureKind(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     CANCELLED = "cancelled"
     PREEMPTED = "preempted"
+    REMOVED = "removed"
+    """A file that it reads was removed, and is computed again first."""
 
 
-UNCOUNTED = frozenset({FailureKind.CANCELLED, FailureKind.PREEMPTED})
+UNCOUNTED = frozenset({FailureKind.CANCELLED, FailureKind.PREEMPTED, FailureKind.REMOVED})
 """How an attempt ends that says nothing about its item: never counted, tried again at once."""
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from icestream.errors import WorkflowError
+from icestream.errors import FileRemoved, WorkflowError
 from icestream.files import publish
 from icestream.flow.declaration import RESULTS, Exposure, FoundProgram, Program, ProgramSettings, Published, resolve_ref
 from icestream.flow.execution.work_folder import WorkFolder
@@ -35,6 +35,8 @@ class WorkerContext:
     version: int = 0
     gpu: int | None = None
     reduced: bool = False
+    removed: frozenset[str] = frozenset()
+    """Files that were removed to free the disk."""
     programs: Mapping[str, ProgramSettings] = field(default_factory=dict)
     used_programs: list[str] = field(default_factory=list)
     """The programs that the call has asked for, in words."""
@@ -101,7 +103,15 @@ class WorkerContext:
         return folder
 
     def path(self, ref: str) -> Path:
-        """Return the absolute path of ``root:relative``."""
+        """Return the absolute path of ``root:relative``.
+
+        Raises
+        ------
+        FileRemoved
+            It was removed; the engine computes it again and calls the step once more.
+        """
+        if ref in self.removed:
+            raise FileRemoved(ref)
         return resolve_ref(self.roots, ref)
 
     @contextmanager

@@ -82,6 +82,7 @@ def _context(call: Call, report: Callable[[float, str], None], stop: threading.E
         version=0 if entry is None else entry.position,
         gpu=call.gpu,
         reduced=call.reduced,
+        removed=frozenset(call.removed),
         programs={name: ProgramSettings.model_validate(said) for name, said in call.programs.items()},
         report=report,
         stop=stop,

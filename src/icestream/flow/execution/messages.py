@@ -45,6 +45,8 @@ class _Call:
     reduced: bool = False
     contents: dict[str, str] = field(default_factory=dict)
     """Digests that the files named by parameters must have."""
+    removed: tuple[str, ...] = ()
+    """Files named by its inputs that were removed: it ends where it asks for one, which is then computed again first."""
     programs: Mapping[str, JsonObject] = field(default_factory=dict)
     """What the facility says about each program that the step runs."""
 

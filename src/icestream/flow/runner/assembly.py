@@ -13,10 +13,12 @@ from icestream.flow.runner.engine import Engine
 from icestream.flow.runner.health import Health
 from icestream.flow.runner.pausing import Clock, SelfPausing
 from icestream.flow.runner.ready_queue import ReadyQueue
+from icestream.flow.runner.restoring import Restoring
 from icestream.flow.runner.results import ResultHandler
 from icestream.flow.runner.source_messages import SourceMessages
 from icestream.flow.runner.sources import Sources
 from icestream.flow.runner.stopping import RunnerStop
+from icestream.flow.runner.trash_sweep import TrashSweep
 from icestream.flow.runner.work import Work
 from icestream.flow.scheduling import Notify
 from icestream.flow.storage import Pauses, Session, Store
@@ -53,6 +55,7 @@ class Parts:
     results: ResultHandler
     source_messages: SourceMessages
     broker: Broker
+    trash: TrashSweep
 
 
 def assemble(place: Place, session: Session) -> tuple[Parts, list[Notify]]:
@@ -67,8 +70,10 @@ def assemble(place: Place, session: Session) -> tuple[Parts, list[Notify]]:
         )
     engine = Engine(place.store, workflow, work, sources)
     pausing = SelfPausing(pauses, place.health)
-    results, source_messages = ResultHandler(engine, pausing, stop), SourceMessages(engine, stop)
-    return Parts(place, engine, Edits(session), pausing, clock, stop, results, source_messages, broker), notices
+    restoring, source_messages = Restoring(engine), SourceMessages(engine, stop)
+    results = ResultHandler(engine, pausing, stop, restoring)
+    parts = Parts(place, engine, Edits(session), pausing, clock, stop, results, source_messages, broker, TrashSweep(place.store))
+    return parts, notices
 
 
 def _make_work(place: Place, session: Session) -> tuple[Work, Broker]:

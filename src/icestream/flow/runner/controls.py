@@ -68,6 +68,14 @@ class RunnerControls:
             self.engine.workflow.tasks.records.drop(key)
         self.engine.files_to_drop.extend(files)
 
+    def move_files(self) -> None:
+        """Move files into the trash or out of it, or delete them, as the removals say; after the commit, some at a time."""
+        self.engine.trash_waits = True
+
+    def compute_removed(self) -> None:
+        """Put back the removed files that are wanted, when there is room for more work."""
+        self.engine.held.more = True
+
     def running(self, step: str | None = None) -> list[str]:
         """Return the attempts that run, of one step or all."""
         return list(self.engine.work.running) if step is None else self.engine.work.running_of(step)

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, select
 
 from icestream.flow.declaration import outcomes
 from icestream.flow.runner.build import ActiveWorkflow
+from icestream.flow.runner.held import Held
 from icestream.flow.runner.sources import Sources
 from icestream.flow.runner.tasks import Task
 from icestream.flow.runner.work import Work
@@ -33,12 +34,17 @@ class Engine:
     """What this transaction decides must survive a power cut: it is synced after the commit."""
     files_to_drop: list[str] = field(default_factory=list)
     """What nothing refers to once this transaction is committed."""
+    trash_waits: bool = True
+    """Files may have to be moved into the trash, or out of it."""
+    held: Held = field(default_factory=lambda: Held(more=True))
+    """What waits for files that are computed again."""
     _instructions: InstructionQueue = field(default_factory=InstructionQueue)
 
     def replace(self, workflow: ActiveWorkflow) -> None:
         """Go on with an edited workflow: what runs goes on, everything else is asked for again."""
         self.workflow = workflow
         self.work.let_go()
+        self.held.clear()
 
     def writing(self, connection: Connection) -> Writing:
         """Return the writing side of one transaction."""
@@ -58,7 +64,7 @@ class Engine:
                 self._prepare(writing, instruction)
             elif isinstance(instruction, instructions.Consume):
                 writing.flush()
-                self._enqueue(self.workflow.tasks.task_for_entry(writing.connection, instruction))
+                self.enqueue(self.workflow.tasks.task_for_entry(writing.connection, instruction))
             elif isinstance(instruction, instructions.Release):
                 self.workflow.tasks.forget_unit(instruction.unit)
             elif isinstance(instruction, instructions.Drain):
@@ -81,7 +87,7 @@ class Engine:
         computes = self.workflow.graph.nodes[dispatch.step].type.computes
         weight = _known_weight(writing, task.key) if computes else None
         if weight is None:
-            self._enqueue(task)
+            self.enqueue(task)
         else:
             missing = self.missing_in(dispatch.step, dispatch.unit, dispatch.inputs)
             outcome = outcomes.Outcome(outcomes.Status.ITEM, {"out": task.key}, weight, missing=missing)
@@ -101,11 +107,18 @@ class Engine:
             if link.step in unit.outcomes and not keys.intersection(unit.outcomes[link.step].keys.values())
         )
 
-    def _enqueue(self, task: Task) -> None:
+    def enqueue(self, task: Task) -> None:
+        """Queue a task, unless its result is computed already."""
         if not self.work.join(task) and not self.work.postpone(task):
-            self._make_ready(task)
+            self.make_ready(task)
 
-    def _make_ready(self, task: Task) -> None:
+    def make_ready(self, task: Task) -> None:
+        """Let a task run when there is room, and what it lacks is there; one that nobody waits for any more is dropped."""
+        if self.held.take(task):
+            return
+        if not task.waiters and task.folder is None:
+            self.work.forget(task)
+            return
         failures = self.workflow.scheduler.stages[task.step].failures.get(task.unit, {})
         if failures:
             about = {"step": task.step, "unit": task.unit, "exposure": self.workflow.tasks.name_of(task.unit)}
@@ -122,7 +135,7 @@ class Engine:
         self.workflow.board.notes.pop(task.step, None)
         writing.end_lease(attempt)
         for other in freed:
-            self._make_ready(other)
+            self.make_ready(other)
         return task
 
     def admit_backlog(self, writing: Writing) -> None:

@@ -19,6 +19,9 @@ POINTS = (
 )
 """Every point between two commits where the runner can be interrupted."""
 
+TRASH_POINTS = ("before_trash", "within_trash", "after_trash")
+"""Further ones, where files are moved into the trash, out of it, or deleted."""
+
 
 def fault_point(name: str) -> None:
     """Die (SIGKILL) here if the environment says ``name:count`` and this is the ``count``-th time."""

@@ -1,6 +1,7 @@
 """The run loop: messages of workers → scheduler → one transaction → new tasks."""
 
 import logging
+import math
 import os
 import socket
 import time
@@ -115,6 +116,7 @@ class Runner:
                 after_commit(parts)
                 if again:
                     self._to_tell += reload(parts)
+            self._move_files(seconds=math.inf)
             parts.broker.close()
             self.store.close("commands were carried out; nothing was processed")
         except BaseException as error:
@@ -168,6 +170,7 @@ class Runner:
             waited = time.monotonic() - stop.asked_at > self.settings.drain_s
             return stop.asked > 1 or not work.running or waited
         busy = work.running or len(work.ready) or workflow.scheduler.delayed or workflow.backlog.more or "person" in pauses
+        busy = busy or engine.held.busy or engine.trash_waits
         return not busy and all(stage.closed for stage in workflow.scheduler.stages.values())
 
     def _cycle(self) -> None:
@@ -184,6 +187,7 @@ class Runner:
             parts.edits.rebuild_stale(writing, engine.workflow, fraction=self.settings.rebuild_fraction)
             if not parts.edits.outdated:
                 engine.admit_backlog(writing)
+                parts.results.restoring.admit(writing)
             waits = parts.stop.asked or parts.edits.outdated or pauses.first
             assigned = [] if waits else self._assign(writing)
             engine.work.ready.end(leaving=parts.stop.asked > 0 or pauses.first is not None)
@@ -197,6 +201,7 @@ class Runner:
         after_commit(parts)
         for request in assigned:
             self._give(request)
+        self._move_files(seconds=_SWEEP_S)
         if self._sweep is not None:
             self._sweep.go_on(alive=engine.work.running, seconds=_SWEEP_S)
         if parts.edits.outdated:
@@ -209,6 +214,14 @@ class Runner:
         if self.on_change is not None:
             steps = engine.workflow.board.steps(engine.work.count_running())
             self.on_change(RunStatus(steps, tuple(self._notices), pauses.first))
+
+    def _move_files(self, *, seconds: float) -> None:
+        """Move what was removed into the trash, and what is wanted back out of it."""
+        trash = self.parts.trash
+        if trash.is_due() or self.engine.trash_waits:
+            self.engine.trash_waits = trash.go_on(self.engine.workflow.session.folder, seconds=seconds)
+            self._to_tell += trash.troubles
+            trash.troubles.clear()
 
     def _listen(self) -> list[Answer]:
         """Wait for what workers say, at most until something else is due."""
@@ -276,7 +289,7 @@ class Runner:
             )
             worker = executor.book(request)
             work.start(task)
-            writing.lease(task.step, task.unit, attempt=task.attempt, worker=worker)
+            writing.lease(task.step, task.lease_unit, attempt=task.attempt, worker=worker)
             assigned.append(request)
             if _LOG.isEnabledFor(logging.DEBUG):
                 about = {"step": task.step, "unit": task.unit, "exposure": tasks.name_of(task.unit), "attempt": task.attempt}

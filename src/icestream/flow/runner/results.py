@@ -21,6 +21,7 @@ from icestream.flow.execution.messages import (
 )
 from icestream.flow.runner.engine import Engine
 from icestream.flow.runner.pausing import SelfPausing
+from icestream.flow.runner.restoring import Restoring
 from icestream.flow.runner.retention import files_to_drop
 from icestream.flow.runner.stopping import RunnerStop
 from icestream.flow.runner.tasks import Task, TaskBuilder
@@ -42,6 +43,7 @@ class ResultHandler:
     engine: Engine
     pausing: SelfPausing
     stop: RunnerStop
+    restoring: Restoring
 
     def hear(self, writing: Writing, message: CallAnswer | CallProgress, worker: str) -> None:
         """Take one message of a worker, or of an executor about a call."""
@@ -52,7 +54,9 @@ class ResultHandler:
         task = self.engine.end_attempt(writing, message.attempt)
         if task is None:
             return
-        if isinstance(message, CallEnded):
+        if task.folder is not None:
+            self._restored(writing, task, message)
+        elif isinstance(message, CallEnded):
             self._ended(writing, task, message)
         elif isinstance(message, CallFailed):
             failure = CallFailure(message.kind, message.error_type, message.message, message.traceback)
@@ -64,6 +68,12 @@ class ResultHandler:
             self._log(logging.DEBUG, "finished", task, wall_s=round(message.cost.wall_s, 3), worker=worker)
             self.pausing.note_success(writing, task.step)
             self._finished(writing, task, message, worker)
+
+    def _restored(self, writing: Writing, task: Task, message: CallAnswer) -> None:
+        """Take what came of a result that is computed again."""
+        if isinstance(message, CallEnded) and self.stop.asked:
+            return
+        self.restoring.hear(writing, task, message, lost=self.pausing.health.results_trouble() is not None)
 
     def _log(self, level: int, event: str, task: Task, **fields: object) -> None:
         if _LOG.isEnabledFor(level):
@@ -96,6 +106,10 @@ class ResultHandler:
             self._failed(writing, task, CallFailure(kind, _NAMES.get(kind, "TimeLimit"), message.message, ""))
 
     def _failed(self, writing: Writing, task: Task, failure: CallFailure) -> None:
+        if failure.kind is FailureKind.REMOVED:
+            self.restoring.lacks(writing, task, failure.message)
+            self._tell_waiters(writing, task, failure.kind, failure.message)
+            return
         if self.pausing.is_to_blame(writing, failure.kind):
             self._tell_waiters(writing, task, FailureKind.PREEMPTED, failure.message)
             return

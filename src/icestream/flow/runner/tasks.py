@@ -9,11 +9,11 @@ from typing import Any
 from cachetools import FIFOCache
 from sqlalchemy import Connection, select
 
-from icestream.flow.declaration import Exposure, FailureKind, InputNames
+from icestream.flow.declaration import Exposure, FailureKind, InputNames, files_named_in
 from icestream.flow.execution.messages import AbsorbCall, Call, StepCall, StoredRecord
 from icestream.flow.runner.record_cache import RecordCache
 from icestream.flow.scheduling import Consume, Dispatch
-from icestream.flow.storage import Effective, Owned, Revision, Session, lay_over, schema
+from icestream.flow.storage import Effective, Owned, Revision, Session, find_removed, lay_over, schema
 from icestream.flow.workflow import Demand, Graph, Node, digest, expected_contents, request_of, result_key, seed_of, state_key
 
 _KNOWN_MAKERS = 4000
@@ -39,12 +39,19 @@ class Task:
     asks: Demand | None = None  # unset: for its cores and memory
     gpu: int | None = None  # chosen when it starts
     effective: Effective | None = None  # unset: made with the parameters of its step
+    folder: str | None = None  # set: its result is there and is computed again, into the folder of the revision that made it
+    exposure: Exposure | None = None  # set: the unit, which nobody else knows at the moment
     names: InputNames | None = None  # set: the step asks where its inputs come from
 
     @property
     def demand(self) -> Demand:
         """What it asks of the machine."""
         return self.asks or Demand(self.cores, self.memory_gb)
+
+    @property
+    def lease_unit(self) -> str:
+        """What its lease says it works on: what is computed again may be worked on otherwise, too."""
+        return self.unit if self.folder is None else f"again:{self.key}"
 
     @property
     def reduced(self) -> bool:
@@ -101,7 +108,8 @@ class TaskBuilder:
         """Return what people call an exposure; a batch or version is called by its id."""
         return self.names.get(unit, unit.replace(":", "_"))
 
-    def _identity_of(self, unit: str) -> Exposure:
+    def identity_of(self, unit: str) -> Exposure:
+        """Return the identity of a unit, as a step is given it."""
         return Exposure(unit, self.name_of(unit), self.ordinals.get(unit, 0))
 
     def _session_acquisition(self) -> dict[str, Any]:
@@ -180,7 +188,8 @@ class TaskBuilder:
             "key": task.key,
             "seed": seed_of(task.key),
             "cores": task.cores,
-            "folder": f"steps/{task.step}/{revision.number}",
+            "folder": task.folder or f"steps/{task.step}/{revision.number}",
+            "removed": self._removed_for(connection, task),
             "roots": self._roots,
             "params": params,
             "gpu": task.gpu,
@@ -192,7 +201,7 @@ class TaskBuilder:
             return self._absorb_call(connection, node, revision, task.entry, common)
         return StepCall(
             **common,
-            exposure=self._identity_of(task.unit),
+            exposure=task.exposure or self.identity_of(task.unit),
             inputs={port: tuple([self._stored(connection, key) for key in keys]) for port, keys in task.inputs.items()},
             acquisition=task.acquisition,
             names=task.names,
@@ -214,13 +223,24 @@ class TaskBuilder:
                 port: tuple([self._stored(connection, keys[port]) if port in keys else None for _, keys in entry.members])
                 for port in ports
             },
-            exposures=tuple(self._identity_of(unit) for unit, _ in entry.members),
+            exposures=tuple(self.identity_of(unit) for unit, _ in entry.members),
             acquisitions=tuple(self._values_read(node, unit) for unit, _ in entry.members),
             state=previous.state if previous else None,
             state_version=previous.state_version if previous else None,
             position=entry.position,
             closing=entry.closing,
         )
+
+    def files_read_by(self, connection: Connection, task: Task) -> list[str]:
+        """Return the session's own files that the inputs of a task name."""
+        members = [] if task.entry is None else [key for _, named in task.entry.members for key in named.values()]
+        keys = [*members, *(key for group in task.inputs.values() for key in group)]
+        return list(dict.fromkeys(ref for key in keys for ref in files_named_in(self._stored(connection, key).json)))
+
+    def _removed_for(self, connection: Connection, task: Task) -> tuple[str, ...]:
+        if connection.execute(select(schema.removed_file.c.ref).limit(1)).first() is None:
+            return ()
+        return tuple(one.ref for one in find_removed(connection, self.files_read_by(connection, task)))
 
     def _stored(self, connection: Connection, key: str) -> StoredRecord:
         stored = self.records.get(key)

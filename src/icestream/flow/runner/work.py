@@ -28,7 +28,7 @@ class Work:
         """Let ``task`` wait for what is being computed already; False if nothing computes it, and it is to be queued."""
         known = self._by_key.setdefault(task.key, task)
         waiter = (task.step, task.unit)
-        if waiter not in known.waiters:
+        if task.folder is None and waiter not in known.waiters:
             known.waiters.append(waiter)
         return known is not task
 
@@ -49,12 +49,12 @@ class Work:
         if task is None:
             return None
         self.ready.give_back(task)
-        self._forget(task)
+        self.forget(task)
         freed = [other for other in self._postponed if other.step == task.step]
         self._postponed = [other for other in self._postponed if other.step != task.step]
         return task, freed
 
-    def _forget(self, task: Task) -> None:
+    def forget(self, task: Task) -> None:
         """Forget a task that ended; one that nobody waits for any more may share its key with another."""
         if self._by_key.get(task.key) is task:
             del self._by_key[task.key]
@@ -84,7 +84,7 @@ class Work:
                 waited += units
                 task.waiters[:] = [waiter for waiter in task.waiters if waiter[0] != step]
                 if not task.waiters:
-                    self._forget(task)
+                    self.forget(task)
                     unwanted.add(task.attempt)
         self.ready.withdraw(unwanted)
         return waited

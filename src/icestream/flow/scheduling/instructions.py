@@ -179,6 +179,8 @@ class NoticeCause(StrEnum):
     """A step is recomputed, was reset, or is rebuilt."""
     CLEANED = "cleaned"
     """Files and results that nothing needs were deleted."""
+    REMOVED = "removed"
+    """Files were removed to free the disk, brought back, computed again, or deleted for good."""
     RESOURCES = "resources"
     """A step asks for more than is available."""
     OWN_PARAMETERS = "own_parameters"

@@ -13,14 +13,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from icestream.errors import SessionError
-from icestream.files import SESSION_ALARMS
+from icestream.files import SESSION_ALARMS, SESSION_STORAGE
 from icestream.flow.declaration import resolve_ref
 from icestream.flow.storage.archive import Add, open_archive
 from icestream.flow.storage.copying import copy_store
+from icestream.flow.storage.file_kinds import IMAGES
 from icestream.flow.storage.session import DOCUMENT, STORE, Session, dump_document
-
-IMAGES = {".mrc", ".mrcs", ".tif", ".tiff", ".eer", ".dm4"}
-"""What ``with_images=False`` leaves out, where it belongs to a single exposure."""
 
 _ROUNDS = 6
 """A running session may drop an old state between the copy of its store and that of its files: then both are copied again."""
@@ -137,7 +135,7 @@ def pack_session(
         _settle(store)
         document = Path(scratch) / DOCUMENT
         document.write_text(dump_document(_portable(session).document), encoding="utf-8")
-        rules = [path for path in (session.folder / SESSION_ALARMS,) if path.is_file()]
+        rules = [path for name in (SESSION_ALARMS, SESSION_STORAGE) if (path := session.folder / name).is_file()]
         for path in (store, document, *rules):
             packing.n_bytes += add(path, path.name)
         return PackReport(target, packing.n_files + 2 + len(rules), packing.n_bytes, len(wanted.left_out), missing or ())
@@ -152,10 +150,17 @@ def read_wanted(store: Path, *, with_images: bool) -> Wanted:
         single = set(_records(connection, "NOT IN (SELECT key FROM snapshot)"))
         params = connection.execute("SELECT params FROM revision WHERE state = 'active'")
         optional = {ref for (text,) in params for ref in _refs_in(json.loads(text))}
-    kept = first | whole
+        removed = _removed(connection)
+    kept, single = first | whole, single - removed
     left_out = set() if with_images else {ref for ref in single - kept if Path(ref).suffix.lower() in IMAGES}
     files = [*sorted(first), *sorted((whole | single) - first - left_out)]
     return Wanted(tuple(files), tuple(sorted(left_out)), tuple(sorted(optional - kept - single)))
+
+
+def _removed(connection: sqlite3.Connection) -> set[str]:
+    """Return the files that were removed to free the disk; a copy can compute them again, too."""
+    there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'removed_file'").fetchone()
+    return set() if there is None else {ref for (ref,) in connection.execute("SELECT ref FROM removed_file")}
 
 
 def _records(connection: sqlite3.Connection, which: str) -> Iterator[str]:
@@ -182,6 +187,8 @@ def _settle(store: Path) -> None:
     """Give the copy to nobody: the runner that writes the original does not write it."""
     with closing(sqlite3.connect(store)) as connection, connection:
         connection.execute("DELETE FROM lease")
+        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'removal'").fetchone() is not None:  # the trash stays
+            connection.execute("UPDATE removal SET state = 'gone' WHERE state NOT IN ('undone', 'gone')")
         note = f"packed at {time.strftime('%Y-%m-%d %H:%M:%S %z')}"
         connection.execute("UPDATE runner SET state = 'stopped', note = ?, host = NULL, pid = NULL", (note,))
 

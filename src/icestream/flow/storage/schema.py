@@ -23,10 +23,22 @@ from sqlalchemy import (
 )
 
 from icestream.flow.storage.schema_people import board, command, document, drain, metadata, notice, override, recompute
+from icestream.flow.storage.schema_removed import removal, removed_file
 
-__all__ = ["board", "command", "document", "drain", "metadata", "notice", "override", "recompute"]
+__all__ = [
+    "board",
+    "command",
+    "document",
+    "drain",
+    "metadata",
+    "notice",
+    "override",
+    "recompute",
+    "removal",
+    "removed_file",
+]
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 runner = Table(  # one row: who writes
     "runner",

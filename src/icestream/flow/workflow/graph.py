@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from icestream.flow.declaration import FoundProgram, StepType
+from icestream.flow.declaration import FoundProgram, Kind, StepType
 from icestream.records import Record, Snapshot
 from icestream.units import Gigabyte
 
@@ -117,6 +117,11 @@ class Node:
     def takes_items_of(self, step: str) -> bool:
         """Tell whether an input that comes per unit is from ``step``."""
         return step in self.item_steps
+
+
+def may_repeat(node: Node) -> bool:
+    """Tell whether a result of a step can be computed again from what the store knows of it."""
+    return node.type.kind is Kind.MAP and node.domain == "exposure" and not node.type.names_inputs
 
 
 @dataclass(frozen=True)

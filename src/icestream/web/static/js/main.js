@@ -19,10 +19,11 @@ import { openSharePage, shareSession } from "./pages/share.js";
 import { signInPage } from "./pages/signin.js";
 import { startPage } from "./pages/start.js";
 import { stepPage } from "./pages/step.js";
+import { storagePage } from "./pages/storage.js";
 import { transferPage } from "./pages/transfer.js";
 
-const TABS = [["", "Workflow"], ["exposures", "Exposures"], ["series", "Series"], ["classes", "Classes"], ["failures", "Failures"], ["monitors", "Monitors"], ["alarms", "Alarms"], ["transfer", "Transfer"], ["log", "Log"]];
-const PAGES = { "": sessionPage, exposures: exposuresPage, series: seriesPage, classes: classesPage, failures: failuresPage, monitors: monitorsPage, alarms: alarmsPage, transfer: transferPage, log: logPage };
+const TABS = [["", "Workflow"], ["exposures", "Exposures"], ["series", "Series"], ["classes", "Classes"], ["failures", "Failures"], ["monitors", "Monitors"], ["alarms", "Alarms"], ["storage", "Storage"], ["transfer", "Transfer"], ["log", "Log"]];
+const PAGES = { "": sessionPage, exposures: exposuresPage, series: seriesPage, classes: classesPage, failures: failuresPage, monitors: monitorsPage, alarms: alarmsPage, storage: storagePage, transfer: transferPage, log: logPage };
 const ITEM_PAGES = { exposures: exposurePage, steps: stepPage };
 const OWN_PAGES = { new: startPage, audit: auditPage, share: openSharePage };
 const SOONEST_MS = 900;
