@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, HTTPException, Request, Response
 from fastapi.params import Path as PathParameter
@@ -34,6 +34,31 @@ class Answer(BaseModel):
     """The root of all answers."""
 
     model_config = ConfigDict(frozen=True, from_attributes=True)
+
+
+class WrongField(BaseModel):
+    """What is wrong with one field of a request, and where it is."""
+
+    model_config = ConfigDict(extra="allow")
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class Refused(BaseModel):
+    """What is answered instead: a sentence, or what is wrong with each field of the request."""
+
+    detail: str | list[WrongField]
+    fields: dict[str, str] | None = None
+    """Of values that were filled in: parameter → what is wrong with it."""
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": Refused, "description": "It is not there, not allowed, or not written as it must be"},
+    "503": {"model": Refused, "description": "Too much is asked for at this moment, or the store does not answer"},
+}
+"""What every address may answer beside what it is asked for."""
 
 
 class WrongValues(WorkflowError):
