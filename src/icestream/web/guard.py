@@ -206,10 +206,12 @@ async def _read_body(receive: Receive) -> tuple[bytes, Receive]:
     body = b""
     while True:
         message = await receive()
+        if message["type"] != "http.request":
+            raise Refusal(400, "what is sent has ended too early")  # nobody hears it; half a request is none
         body += message.get("body", b"")
         if len(body) > LARGEST_BODY_BYTES:
             raise Refusal(413, f"what is sent may have {LARGEST_BODY_BYTES} bytes")
-        if message["type"] != "http.request" or not message.get("more_body", False):
+        if not message.get("more_body", False):
             break
     whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 

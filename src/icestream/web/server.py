@@ -18,6 +18,7 @@ from icestream.settings import Settings
 from icestream.web.access import AccessFile
 from icestream.web.app import make_app
 from icestream.web.callers import Callers, TrustedProxies
+from icestream.web.connections import Connection, most_connections
 from icestream.web.places import Places
 from icestream.web.raw_folders import RawFolders
 from icestream.web.site import Site
@@ -26,8 +27,7 @@ ACCESS_FILE = "web-access.json"
 DATABASE = "facility.db"
 PORT = 8765
 CLOSING_S = 3
-MOST_CONNECTIONS = 2000
-WAITING = 256
+WAITING = 2048
 
 
 @dataclass(frozen=True)
@@ -165,12 +165,13 @@ def serve(
         app,
         host=listening.host,
         port=listening.port,
-        log_level=logging.WARNING,
+        log_level=logging.ERROR,  # what strangers send fills no log
         access_log=False,
         server_header=False,
         proxy_headers=False,
         lifespan="off",
-        limit_concurrency=MOST_CONNECTIONS,
+        http=Connection,
+        limit_concurrency=most_connections(),
         timeout_graceful_shutdown=CLOSING_S,
         ssl_certfile=None if listening.certificate is None else str(listening.certificate),
         ssl_keyfile=None if listening.key is None else str(listening.key),
