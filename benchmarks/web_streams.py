@@ -1,9 +1,9 @@
 """Very many streams of events at once: python benchmarks/web_streams.py [--streams 10000] [--people 12].
 
-A client opens streams of events at a real `icestream serve`, in the name of several people, and keeps them all open; then as many
-connections again that send nothing. Meanwhile another process asks for a page of a session, twenty times a second, each time over a
-new connection. Prints one JSON line: how many streams were opened and refused, memory of the server, and how long the page took
-before, while the streams stood open, and while the silent connections did.
+A client opens streams of events at a real `icestream serve`, in the name of several people, and keeps them all open; then as
+many connections again that send nothing. Meanwhile another process asks for a page of a session, twenty times a second, each
+time over a new connection. Prints one JSON line: how many streams were opened and refused, memory of the server, and how
+long the page took before, while the streams stood open, and while the silent connections did.
 """
 
 import argparse
