@@ -47,6 +47,10 @@ class Settings(BaseSettings):
     alarms: Path | None = Field(
         None, description="File with the facility's rules of alarms, and the channels they are sent to, a YAML file"
     )
+    oidc: Path | None = Field(
+        None,
+        description="File that says at which provider of accounts (OpenID Connect) people sign in, and what their groups may do",
+    )
     templates: str = Field("", description="Folders of the facility's own templates, separated as in PATH")
     report_templates: Path | None = Field(
         None, description="Folder with the facility's own templates, style and settings (report.yaml) of the report"

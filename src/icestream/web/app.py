@@ -59,6 +59,7 @@ def make_api(site: Site) -> FastAPI:
         starting.router,
         streams.router,
         watching.router,
+        *site.more,
     ):
         api.include_router(routes)
     api.add_exception_handler(IcestreamError, _say_what_is_wrong)

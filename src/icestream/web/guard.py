@@ -26,7 +26,9 @@ GUARDED = (API, METRICS)
 LARGEST_BODY_BYTES = 64 * 1024
 LONGEST_ADDRESS = 8 * 1024
 CSRF_HEADER = "x-icestream-csrf"
-WITHOUT_SIGNING_IN = frozenset({"/api/v1/me", "/api/v1/sign-in", "/api/v1/open-share"})
+FROM_ELSEWHERE = "/api/v1/oidc/callback"
+"""Where a provider of accounts sends a browser back to; it checks by itself what another site's page may not send."""
+WITHOUT_SIGNING_IN = frozenset({"/api/v1/me", "/api/v1/sign-in", "/api/v1/open-share", "/api/v1/oidc/start", FROM_ELSEWHERE})
 QUIET_HEADER = "x-icestream-quiet"
 """What our page sends with requests that no person has caused: they do not keep a sign-in alive."""
 ROLE_HEADER = "x-icestream-role"
@@ -151,7 +153,8 @@ class Guard:
             if method not in _SAFE:
                 raise Refusal(405, "pages are only read")
             return None
-        if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        sent_back = path == FROM_ELSEWHERE and method == "GET"
+        if not sent_back and headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             raise Refusal(403, "another site's page asks for this")
         try:
             caller = await self._callers.find(headers, scope["state"]["peer"], renew=_is_person(headers, path))

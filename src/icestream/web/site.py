@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, HTTPException, Request, Response
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.params import Path as PathParameter
 from pydantic import BaseModel, ConfigDict
 
@@ -77,6 +77,8 @@ class Site:
     callers: Callers
     settings: Settings
     raw_folders: RawFolders = field(default_factory=RawFolders)
+    more: tuple[APIRouter, ...] = ()
+    """Addresses that not every server has."""
     live: Live = field(init=False)
     metrics: FacilityMetrics = field(init=False)
     watchers: Watchers = field(default_factory=Watchers)
