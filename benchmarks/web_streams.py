@@ -97,7 +97,8 @@ class Asking:
 async def _attack(server: Server, *, streams: int, seconds: float) -> dict[str, Any]:
     kept: list[asyncio.StreamWriter] = []
     seen: Counter[str] = Counter()
-    few, found = asyncio.Semaphore(AT_ONCE), {}
+    few = asyncio.Semaphore(AT_ONCE)
+    found: dict[str, Any] = {}
     for name in ("before", "with_streams", "with_silent_connections"):
         asking, until = Asking(server), time.perf_counter() + seconds
         if name == "with_streams":

@@ -65,6 +65,21 @@ class Settings(BaseSettings):
         description="Folders below which `icestream serve` lets people choose raw data for new sessions, separated as in PATH; "
         "empty: the folder that is served",
     )
+    session_group: str | None = Field(
+        None,
+        description="Group that new sessions, and all that is made in them, belong to; unset: that of the account",
+    )
+    session_mode: str | None = Field(
+        None,
+        pattern="^[0-7]{3,4}$",
+        description="Permissions of the folder of a new session, in octal, such as 770; unset: by `umask`",
+    )
+    umask: str | None = Field(
+        None,
+        pattern="^0?[0-7]{3}$",
+        description="Permissions that files of sessions do not get, in octal: 007 lets the group write and nobody else read; "
+        "unset: that of who calls `icestream`",
+    )
     state: Path = Field(
         default_factory=lambda: state_folder() / "icestream",
         description="Folder where `icestream watch` remembers what it has seen, and `icestream access` who may sign in; "

@@ -20,7 +20,8 @@ from joserfc.jwk import ECKey, OctKey, RSAKey
 
 CLIENT, SECRET = "icestream", "a secret / of the client"
 GROUPS = {"anna": ["cryoem-staff"], "berta": ["ribosome-users", "other"], "carl": ["other"], "dora": "cryoem-staff"}
-_KEYS = {"rsa": RSAKey.generate_key(2048, {"kid": "first", "use": "sig"}), "ec": ECKey.generate_key("P-256", {"kid": "second"})}
+_RSA = RSAKey.generate_key(2048, {"kid": "first", "use": "sig"})
+_EC = ECKey.generate_key("P-256", {"kid": "second"})
 _STRANGE = RSAKey.generate_key(2048, {"kid": "first"})
 
 
@@ -46,19 +47,16 @@ def make_token(issuer: str, name: str, nonce: str, fault: str) -> str:
         parts = [json.dumps(part).encode() for part in ({"alg": "none", "kid": "first"}, claims)]
         return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts) + "."
     if fault == "shared-secret":  # the public key, taken for a secret
-        return jwt.encode({"alg": "HS256", "kid": "first"}, claims, OctKey.import_key(_KEYS["rsa"].as_pem(private=False)))
+        return jwt.encode({"alg": "HS256", "kid": "first"}, claims, OctKey.import_key(_RSA.as_pem(private=False)))
     if fault == "strange-key":
         return jwt.encode({"alg": "RS256", "kid": "first"}, claims, _STRANGE)
     if fault == "unknown-key":
         return jwt.encode({"alg": "RS256", "kid": "third"}, claims, _STRANGE)
-    token = jwt.encode(
-        {"alg": "ES256", "kid": "second"} if name == "berta" else {"alg": "RS256", "kid": "first"},
-        claims,
-        _KEYS["ec" if name == "berta" else "rsa"],
-    )
+    algorithm, kid = ("ES256", "second") if name == "berta" else ("RS256", "first")
+    token = jwt.encode({"alg": algorithm, "kid": kid}, claims, _EC if name == "berta" else _RSA)
     if fault == "changed":
         head, _, signature = token.split(".")
-        body = base64.urlsafe_b64encode(json.dumps(claims | {"groups": ["cryoem-staff"]}).encode()).rstrip(b"=").decode()
+        body = base64.urlsafe_b64encode(json.dumps(claims | {"preferred_username": "root"}).encode()).rstrip(b"=").decode()
         return f"{head}.{body}.{signature}"
     return token
 
@@ -79,7 +77,7 @@ class Handler(BaseHTTPRequestHandler):
         if path == "/.well-known/openid-configuration":
             self._answer(self._describe())
         elif path == "/keys":
-            self._answer({"keys": [key.as_dict(private=False) for key in _KEYS.values()]})
+            self._answer({"keys": [key.as_dict(private=False) for key in (_RSA, _EC)]})
         elif path == "/userinfo":
             name = self.access.get(self.headers.get("authorization", "").removeprefix("Bearer "), "")
             told = {"sub": f"id of {name}", "preferred_username": name, "groups": GROUPS.get(name, [])}

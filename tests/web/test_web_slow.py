@@ -1,5 +1,6 @@
 """Clients that are slow on purpose: they are let go, and keep nobody else out."""
 
+import resource
 import socket
 import threading
 import time
@@ -153,6 +154,6 @@ def test_idle_connections_make_room_for_who_asks():
 
 def test_a_server_may_open_as_many_files_as_it_has_connections():
     most = most_connections()
-    soft = connections.resource.getrlimit(connections.resource.RLIMIT_NOFILE)[0]
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     assert 100 <= most <= connections.MOST_CONNECTIONS
-    assert soft == connections.resource.RLIM_INFINITY or soft >= most + connections.SPARE
+    assert soft == resource.RLIM_INFINITY or soft >= most + connections.SPARE
