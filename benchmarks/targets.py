@@ -78,6 +78,9 @@ SCRIPTS: dict[str, str] = {
     "picking_targets": "DATA 1000 5 --scenes 60 --fdr 60",
     "soak": "",
     "triage_classes": "DATA",
+    "web_first_view": "",
+    "web_load": "",
+    "web_streams": "",
 }
 """Every script that prints a figure, and the arguments it is run with; a script may come later than its line here."""
 
@@ -292,6 +295,16 @@ _CLASSES = (
     ),
 )  # fmt: skip
 
+_WEB = (
+    Target(ENGINE, "1,000 exposures an hour, 50 people look: outcome stored → they are told, 95th percentile", "web_load",
+           "event_p95_s", "s", at_most=1.0),
+    Target(ENGINE, "the same: outcome stored → their page has it, 95th percentile", "web_load", "page_p95_s", "s", at_most=1.0),
+    Target(ENGINE, "the same: the runner's pace, against that when nobody looks", "web_load", "throughput_ratio", "", at_least=0.95),
+    Target(ENGINE, "50,000 exposures: first view of the page, of a server that has just started", "web_first_view", "first_view_s", "s", at_most=1.0),
+    Target(ENGINE, "10,000 streams asked for: 95th percentile of a page meanwhile", "web_streams", "page_with_streams.p95_ms", "ms",
+           at_most=1000.0),
+)  # fmt: skip
+
 TARGETS: tuple[Target, ...] = (
     *(line for patches in (1, 3, 5) for line in _beats_relion(patches)),
     Target(
@@ -408,6 +421,7 @@ TARGETS: tuple[Target, ...] = (
         ENGINE, "backlog of 500: a new exposure, in times its steps take", "newest_first", "median_times_its_steps", "times",
         at_most=3.0,
     ),
+    *_WEB,
     *_CENTRED,
     *_CLASSES,
     Target(

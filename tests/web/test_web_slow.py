@@ -157,3 +157,35 @@ def test_a_server_may_open_as_many_files_as_it_has_connections():
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     assert 100 <= most <= connections.MOST_CONNECTIONS
     assert soft == resource.RLIM_INFINITY or soft >= most + connections.SPARE
+
+
+CHUNKED = b"POST /api/v1/sign-in HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        CHUNKED + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        CHUNKED + b"Content-Length: 4\r\nContent-Length: 5\r\n\r\n{}  ",
+        CHUNKED + b"Content-Length: 4, 5\r\n\r\n{}  ",
+        CHUNKED + b"Content-Length: +4\r\n\r\n{}  ",
+        CHUNKED + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        CHUNKED + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: a\x00b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: a\rSet-Cookie: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET http://evil.example/ HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 200_000 + b"\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ],
+    ids=["both lengths", "two lengths", "a list", "a sign", "no such coding", "a space", "NUL", "CR", "two hosts", "no host",
+         "another host", "a huge header", "TLS"],
+)  # fmt: skip
+def test_a_request_that_can_be_read_in_two_ways_is_refused(closed_site: Served, said: bytes):
+    with running(closed_site.app) as served, served.connect() as client:
+        with suppress(ConnectionError):
+            client.sendall(said)
+        status = client.recv(1000).split(b" ")[1]
+        assert status in (b"400", b"413", b"421", b"431", b"501", b"505"), status
+        assert served.ask("/") == 200

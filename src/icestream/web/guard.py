@@ -147,6 +147,8 @@ class Guard:
         host = headers.get("host", "")
         if headers.getlist("host") != [host] or host not in self._names:
             raise Refusal(421, f"this server is not called {host[:200]!r}; `icestream serve --name` gives it further names")
+        if "transfer-encoding" in headers and "content-length" in headers:
+            raise Refusal(400, "a request says its length once")  # a proxy may have read another one than we do
         if len(scope["raw_path"]) + len(scope["query_string"]) > LONGEST_ADDRESS:
             raise Refusal(414, f"the address is longer than {LONGEST_ADDRESS} characters")
         if not path.startswith(GUARDED):
