@@ -70,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
 
     @property
     def issuer(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_address[1]}"  # type: ignore[str-bytes-safe]
+        return f"http://127.0.0.1:{self.server.server_address[1]}"
 
     def do_GET(self) -> None:
         path, asked = urlsplit(self.path).path, dict(parse_qsl(urlsplit(self.path).query))

@@ -119,74 +119,88 @@ def is_own_place(to: str) -> bool:
     return to.startswith("/") and not to.startswith(("//", "/api/")) and "\\" not in to and to.isprintable() and " " not in to
 
 
-def oidc_routes(provider: Provider) -> APIRouter:
-    """Return the addresses for one provider."""
-    router, sign_ins = APIRouter(prefix=PATH, include_in_schema=False), SignIns(clock=provider.clock)
-    secure = provider.oidc.document.address.startswith("https://")
+@dataclass
+class AccountRoutes:
+    """The addresses for one provider."""
 
-    @router.get("/start")
-    def start(to: Annotated[str, Query(max_length=500)] = "/") -> Response:
+    provider: Provider
+    sign_ins: SignIns
+
+    @property
+    def _secure(self) -> bool:
+        return self.provider.oidc.document.address.startswith("https://")
+
+    def start(self, to: Annotated[str, Query(max_length=500)] = "/") -> Response:
         """Send a browser to the provider; ``to`` is the page that it comes back to."""
-        cookie, pending = sign_ins.begin(to if is_own_place(to) else "/")
+        cookie, pending = self.sign_ins.begin(to if is_own_place(to) else "/")
         try:
-            with sign_ins.one_of_few():
-                address = provider.authorization_address(state=pending.state, nonce=pending.nonce, verifier=pending.verifier)
+            with self.sign_ins.one_of_few():
+                address = self.provider.authorization_address(state=pending.state, nonce=pending.nonce, verifier=pending.verifier)
         except TooBusy:
             return _failed("busy")
         except OidcError as error:
             log_event(_LOG, logging.ERROR, "sign-in at the provider of accounts", trouble=str(error))
             return _failed("unavailable")
         response = RedirectResponse(address, status_code=303)
-        response.set_cookie(PENDING, cookie, max_age=WITHIN_S, httponly=True, samesite="lax", secure=secure, path=PATH)
+        response.set_cookie(PENDING, cookie, max_age=WITHIN_S, httponly=True, samesite="lax", secure=self._secure, path=PATH)
         return response
 
-    @router.get("/callback")
     def callback(
-        request: Request, site: ThisSite, state: Text = None, code: Text = None, iss: Text = None, error: Text = None
+        self, request: Request, site: ThisSite, state: Text = None, code: Text = None, iss: Text = None, error: Text = None
     ) -> Response:
         """Take a browser back from the provider, and let in whoever has signed in there."""
-        address = "unknown" if request.client is None else request.client.host
-        if sign_ins.brake.wait_s(address, address) > 0:
+        address, brake = "unknown" if request.client is None else request.client.host, self.sign_ins.brake
+        if brake.wait_s(address, address) > 0:
             return _failed("busy")
-        pending = sign_ins.end(request.cookies.get(PENDING, ""), state or "")
+        pending = self.sign_ins.end(request.cookies.get(PENDING, ""), state or "")
         if pending is None:
             return _failed("late")
-        found, why = None, "denied"
-        try:
-            provider.check_issuer(iss)
-            if error is None and code is not None:
-                with sign_ins.one_of_few():
-                    found = provider.redeem(code, verifier=pending.verifier, nonce=pending.nonce)
-        except TooBusy:
-            why = "busy"
-        except OidcError as trouble:
-            log_event(_LOG, logging.WARNING, "sign-in at the provider of accounts", trouble=str(trouble))
-            why = "untrusted"
-        person = None if found is None else provider.oidc.document.person(found.name, found.groups)
-        (sign_ins.brake.failed if found is None else sign_ins.brake.passed)(address, address)
+        found, why = self._redeem(pending, None if error is not None else code, iss)
+        person = None if found is None else self.provider.oidc.document.person(found.name, found.groups)
+        (brake.failed if found is None else brake.passed)(address, address)
         _note(site, address, found, person)
         if found is None or person is None:
-            return _failed(why if found is None else "no-group")
-        account = Account(found.groups, found.id_token, 3600.0 * provider.oidc.document.hours)
+            return _failed(why)
+        account = Account(found.groups, found.id_token, 3600.0 * self.provider.oidc.document.hours)
         cookie, _ = site.callers.browsers.begin(found.name, account=account)
         response = RedirectResponse(pending.to, status_code=303)
-        give_cookie(response, cookie, secure=secure)
+        give_cookie(response, cookie, secure=self._secure)
         response.delete_cookie(PENDING, path=PATH)
         return response
 
-    @router.post("/sign-out")
-    def sign_out(site: ThisSite, request: Request, response: Response, caller: Asking) -> SignedOut:
+    def sign_out(self, site: ThisSite, request: Request, response: Response, caller: Asking) -> SignedOut:
         """Sign out here, and say where to sign out at the provider."""
         site.callers.browsers.end(cookie_in(request.headers))
         response.delete_cookie(COOKIE, httponly=True, samesite="strict", path="/")
         if caller.account is None:
             return SignedOut(next=None)
         try:
-            with sign_ins.one_of_few():
-                return SignedOut(next=provider.end_address(caller.account.id_token))
+            with self.sign_ins.one_of_few():
+                return SignedOut(next=self.provider.end_address(caller.account.id_token))
         except (TooBusy, OidcError):
             return SignedOut(next=None)
 
+    def _redeem(self, pending: Pending, code: str | None, issuer: str | None) -> tuple[SignedInThere | None, str]:
+        """Return who has signed in, and why a person is not let in."""
+        try:
+            self.provider.check_issuer(issuer)
+            if code is None:
+                return None, "denied"
+            with self.sign_ins.one_of_few():
+                return self.provider.redeem(code, verifier=pending.verifier, nonce=pending.nonce), "no-group"
+        except TooBusy:
+            return None, "busy"
+        except OidcError as error:
+            log_event(_LOG, logging.WARNING, "sign-in at the provider of accounts", trouble=str(error))
+            return None, "untrusted"
+
+
+def oidc_routes(provider: Provider) -> APIRouter:
+    """Return the addresses for one provider."""
+    router, routes = APIRouter(prefix=PATH, include_in_schema=False), AccountRoutes(provider, SignIns(clock=provider.clock))
+    router.add_api_route("/start", routes.start, methods=["GET"])
+    router.add_api_route("/callback", routes.callback, methods=["GET"])
+    router.add_api_route("/sign-out", routes.sign_out, methods=["POST"])
     return router
 
 
