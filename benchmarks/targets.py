@@ -39,6 +39,9 @@ SCRIPTS: dict[str, str] = {
     "picking_targets": "DATA 1000 5 --scenes 60 --fdr 60",
     "soak": "",
     "triage_classes": "DATA",
+    "web_first_view": "",
+    "web_load": "",
+    "web_streams": "",
 }
 """Every script that prints a figure, and the arguments it is run with; a script may come later than its line here."""
 
@@ -183,6 +186,20 @@ def _beats_relion(patches: int) -> list[Target]:
     ]
 
 
+_WEB = (
+    Target(
+        ENGINE, "1,000 exposures an hour, 50 people look: stored → they are told, 95th percentile", "web_load", "event_p95_s",
+        "s", at_most=1.0,
+    ),
+    Target(ENGINE, "the same: stored → their page shows it, 95th percentile", "web_load", "page_p95_s", "s", at_most=1.0),
+    Target(ENGINE, "the same: the runner's pace, when nobody looks: 1", "web_load", "throughput_ratio", "", at_least=0.95),
+    Target(ENGINE, "50,000 exposures: first view, of a new server", "web_first_view", "first_view_s", "s", at_most=1.0),
+    Target(
+        ENGINE, "10,000 streams asked for: a page meanwhile, 95th percentile", "web_streams", "page_with_streams.p95_ms", "ms",
+        at_most=1000.0,
+    ),
+)  # fmt: skip
+
 TARGETS: tuple[Target, ...] = (
     *(line for patches in (1, 3, 5) for line in _beats_relion(patches)),
     Target(
@@ -299,5 +316,6 @@ TARGETS: tuple[Target, ...] = (
         ENGINE, "backlog of 500: a new exposure, in times its steps take", "newest_first", "median_times_its_steps", "times",
         at_most=3.0,
     ),
+    *_WEB,
     *PARTICLES,
 )  # fmt: skip

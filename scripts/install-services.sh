@@ -2,7 +2,7 @@
 # Install the Debian packages that `make test-services` needs; does nothing where all of them are there.
 set -euo pipefail
 
-packages=(chromium postgresql relion slurmctld slurmd slurm-client munge prometheus prometheus-alertmanager prometheus-pushgateway victoria-metrics influxdb)
+packages=(chromium nginx postgresql relion slurmctld slurmd slurm-client munge prometheus prometheus-alertmanager prometheus-pushgateway victoria-metrics influxdb)
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
     echo "install-services.sh works on Debian and Ubuntu; elsewhere install by hand: ${packages[*]}" >&2

@@ -3,11 +3,12 @@
 A session may come from somebody else, with links in it: what icestream writes of itself, such as logs and locks, follows none.
 """
 
+import grp
 import os
 import stat
 import time
 from collections.abc import Container, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from icestream.errors import SessionError
@@ -88,6 +89,60 @@ def folder_in_session(session: Path, name: str) -> Path:
         raise SessionError(f"{folder}: is a link that leads out of the session, so nothing is written there; make it a folder")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def make_folder_for(group: str | None, mode: int | None, folder: Path) -> None:
+    """Make a folder, unless it exists, that belongs to a group, as all that is made in it later will, with these permissions.
+
+    Raises
+    ------
+    SessionError
+        There is no such group, this account is not in it, or the file system does not let the folder have it; what was made is
+        removed again.
+    OSError
+        The folder cannot be made.
+    """
+    number = None if group is None else _number_of(group)
+    there = folder.is_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    if number is None and mode is None:
+        return
+    wanted = (stat.S_IMODE(folder.stat().st_mode) if mode is None else mode) | (0 if number is None else stat.S_ISGID)
+    try:
+        if number is not None:
+            os.chown(folder, -1, number)
+        folder.chmod(wanted)
+        found, trouble = folder.stat(), "the file system does not keep it"
+        kept = stat.S_IMODE(found.st_mode) == wanted and number in (None, found.st_gid)
+    except OSError as error:
+        kept, trouble = False, error.strerror or type(error).__name__
+    if not kept:
+        if not there:
+            folder.rmdir()
+        owner = "" if group is None else f"group {group!r} and "
+        raise SessionError(f"{folder}: cannot have {owner}permissions {wanted:o}: {trouble}")
+
+
+def make_shared(path: Path) -> None:
+    """Make an empty file for a database, unless it exists, with what the umask allows: SQLite would let nobody else write.
+
+    What cannot be made is left to SQLite, which says why. A file that exists is not opened: closing it would end SQLite's locks.
+    """
+    with suppress(OSError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+
+
+def _number_of(group: str) -> int:
+    try:
+        number = grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise SessionError(f"ICESTREAM_SESSION_GROUP is {group!r}: this machine has no such group") from None
+    if os.geteuid() != 0 and number not in (os.getegid(), *os.getgroups()):
+        raise SessionError(
+            f"ICESTREAM_SESSION_GROUP is {group!r}: the account that makes the session must be in this group; "
+            "whoever runs the machine adds it (`usermod --append --groups`), and it signs in again"
+        )
+    return number
 
 
 def open_unlinked(path: Path, flags: int) -> int:

@@ -50,6 +50,10 @@ class Settings(BaseSettings):
     storage: Path | None = Field(
         None, description="File with the facility's rules of what is removed from sessions, by kind and age, a YAML file"
     )
+    oidc: Path | None = Field(
+        None,
+        description="File that says at which provider of accounts (OpenID Connect) people sign in, and what their groups may do",
+    )
     templates: str = Field("", description="Folders of the facility's own templates, separated as in PATH")
     report_templates: Path | None = Field(
         None, description="Folder with the facility's own templates, style and settings (report.yaml) of the report"
@@ -63,6 +67,21 @@ class Settings(BaseSettings):
         "",
         description="Folders below which `icestream serve` lets people choose raw data for new sessions, separated as in PATH; "
         "empty: the folder that is served",
+    )
+    session_group: str | None = Field(
+        None,
+        description="Group that new sessions, and all that is made in them, belong to; unset: that of the account",
+    )
+    session_mode: str | None = Field(
+        None,
+        pattern="^[0-7]{3,4}$",
+        description="Permissions of the folder of a new session, in octal, such as 770; unset: by `umask`",
+    )
+    umask: str | None = Field(
+        None,
+        pattern="^0?[0-7]{3}$",
+        description="Permissions that files of sessions do not get, in octal: 007 lets the group write and nobody else read; "
+        "unset: that of who calls `icestream`",
     )
     state: Path = Field(
         default_factory=lambda: state_folder() / "icestream",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fastapi import APIRouter
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 
@@ -11,6 +12,7 @@ from icestream.settings import Settings
 from icestream.web.access import AccessFile
 from icestream.web.app import make_app
 from icestream.web.callers import Callers, TrustedProxies
+from icestream.web.oidc import Oidc
 from icestream.web.places import find_places
 from icestream.web.raw_folders import RawFolders
 from icestream.web.sign_in import Brake, BrowserSessions
@@ -68,6 +70,8 @@ def serve_folder(
     raw: tuple[Path, ...] = (),
     proxies: TrustedProxies | None = None,
     settings: Settings | None = None,
+    oidc: Oidc | None = None,
+    more: tuple[APIRouter, ...] = (),
 ) -> Served:
     """Return the application for a folder, as `icestream serve` makes it."""
     file, clock = AccessFile(access), Clock()
@@ -79,7 +83,8 @@ def serve_folder(
         brake=Brake(clock),
         database=FacilityDatabase(access.with_name("facility.db")),
         proxies=proxies or TrustedProxies(),
+        oidc=oidc,
     )
-    site = Site(find_places(folder), callers, settings or Settings(min_free_gb=0, cores=1), RawFolders(raw))
+    site = Site(find_places(folder), callers, settings or Settings(min_free_gb=0, cores=1), RawFolders(raw), more)
     app = make_app(site, frozenset({"localhost", *names}))
     return Served(folder, app, file, callers, clock)

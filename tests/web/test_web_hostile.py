@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+from itertools import pairwise
 
 import pytest
 from paper_every_record import write_every_record
@@ -14,7 +15,7 @@ from icestream.web.guard import HEADERS, LARGEST_BODY_BYTES, LONGEST_ADDRESS
 from icestream.web.pictures import NoPicture, read_picture
 from icestream.web.places import find_places
 from icestream.web.sign_in import FREE_TRIES
-from web.parts import PASSWORD
+from web.parts import PASSWORD, Served
 
 OUTSIDE = (
     "..",
@@ -305,3 +306,23 @@ def test_a_password_is_checked_by_two_at_a_time_at_most(closed_site, monkeypatch
     for thread in threads:
         thread.join(timeout=60)
     assert 1 <= most <= 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+        + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]\n" for a, b in pairwise("abcdefghi")),
+        "rules: " + "[" * 5000,
+        "rules: !!python/object/apply:os.system ['touch /tmp/no']",
+        "rules: *nothing",
+        "a: &a [*a]",
+        "x: " + "1" * 5000,
+    ],
+    ids=["bomb", "deep", "object", "no anchor", "endless", "number"],
+)
+def test_a_document_that_is_a_trap_is_refused(toy_site: Served, text: str):
+    anna = toy_site.signed_in()
+    answer = anna.post("/api/v1/sessions/session/alarms/rules", json={"before": "", "document": text})
+    assert answer.status_code == 400, answer.text
+    assert not (toy_site.folder / "alarms.yaml").exists()

@@ -7,6 +7,12 @@ import time
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from icestream.settings import Settings
+from icestream.web.access import AccessFile
+from icestream.web.callers import Callers
+from icestream.web.places import UnknownSession, find_places
+from icestream.web.site import Site
+from toys.session import make_toy_session, toy_steps
 from web.parts import serve_folder
 
 
@@ -30,6 +36,23 @@ def test_all_sessions_are_told_with_the_machine_and_each_family_stands_once(clie
     assert found["icestream_host_cores"][0].value >= 1
     types = [line for line in answer.text.splitlines() if line.startswith("# TYPE")]
     assert len(types) == len(set(types))
+
+
+def test_what_was_counted_of_sessions_that_are_gone_is_forgotten(tmp_path):
+    for name in ("a", "b", "c"):
+        make_toy_session(tmp_path / name, toy_steps(2), numbers=range(2)).folder.rename(tmp_path / f"session {name}")
+    metrics = Site(find_places(tmp_path), Callers(AccessFile(tmp_path / "x"), owner="o", local=True), Settings()).metrics
+    metrics.read()
+    assert set(metrics._known) == {"session a", "session b", "session c"}  # noqa: SLF001 - what is remembered is what is tested
+    shutil.rmtree(tmp_path / "session a")
+    metrics.read()
+    assert set(metrics._known) == {"session b", "session c"}  # noqa: SLF001
+    shutil.rmtree(tmp_path / "session b")
+    (tmp_path / "session c").rename(tmp_path / "session d")
+    metrics.read_session("session d")  # nobody asks for all of them
+    assert set(metrics._known) == {"session d"}  # noqa: SLF001
+    with pytest.raises(UnknownSession):
+        metrics.read_session("session c")
 
 
 def test_one_session_is_told_alone_as_the_command_does(client):

@@ -65,12 +65,19 @@ def test_serve_refuses_what_would_stand_open_or_shows_nothing(access, tmp_path):
     assert "both a certificate and its key" in key.replace("\n", " ")
 
 
-def test_a_missing_library_is_said_with_what_to_install(access, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "argon2", None)
-    for name in [name for name in sys.modules if name.startswith("icestream.web")]:
-        monkeypatch.delitem(sys.modules, name)
-    assert "icestream-em[web]" in say("serve", str(tmp_path), code=1)
-    assert "icestream-em[web]" in say("access", code=1)
+@pytest.mark.parametrize(
+    ("library", "words", "extra"),
+    [("argon2", ["serve", "."], "web"), ("argon2", ["access"], "web"), ("joserfc", ["serve", ".", "--port", "0"], "oidc")],
+)
+def test_a_missing_library_is_said_with_what_to_install(access, tmp_path, library, words, extra):
+    """In a process of its own, since a module that is read twice is two modules."""
+    oidc = tmp_path / "oidc.yaml"
+    oidc.write_text("{issuer: https://a.org, client_id: x, address: https://b.org, groups: {a: {role: look}}}", encoding="utf-8")
+    command = f"import runpy, sys; sys.modules[{library!r}] = None; runpy.run_module('icestream', run_name='__main__')"
+    environment = os.environ | {"COLUMNS": "200", **({"ICESTREAM_OIDC": str(oidc)} if extra == "oidc" else {})}
+    run = [sys.executable, "-c", command, *words]
+    done = subprocess.run(run, capture_output=True, text=True, env=environment, check=False, cwd=tmp_path)
+    assert (done.returncode, f"icestream-em[{extra}]" in done.stderr) == (1, True), done.stderr
 
 
 def test_a_server_answers_until_it_is_interrupted_and_a_taken_port_is_said(access, tmp_path):

@@ -21,6 +21,7 @@ from icestream.alarms.notify import DeliveryState, Plan, Sent
 from icestream.alarms.observations import Sample
 from icestream.alarms.state import Alarm, AlarmState, Evaluated, Event
 from icestream.errors import SessionError, StoreUnavailable
+from icestream.files import make_shared
 
 CLAIM_S = 600.0
 """A message that was claimed and neither sent nor given back for so long is sent again."""
@@ -317,6 +318,8 @@ class AlarmStore:
 
     @contextmanager
     def _connected(self, mode: str) -> Iterator[sqlite3.Connection]:
+        if mode == "rwc":
+            make_shared(self.path)
         try:
             address = f"{self.path.absolute().as_uri()}?mode={mode}"
             with closing(sqlite3.connect(address, uri=True, timeout=_PATIENCE_S, isolation_level=None)) as database:

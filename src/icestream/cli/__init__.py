@@ -1,5 +1,6 @@
 """The command line: thin calls. A command imports what it needs when it runs, so that ``--help`` answers at once."""
 
+import os
 from collections.abc import Callable
 
 import typer
@@ -53,7 +54,9 @@ def _show_version(asked: bool) -> None:
 
 @app.callback()
 def main(
-    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+    version: bool = typer.Option(  # noqa: ARG001 - it is seen before
+        False, "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+    ),
 ) -> None:
     """Process single-particle cryo-EM data while the microscope is still collecting.
 
@@ -62,6 +65,12 @@ def main(
     To process your own data: `icestream new`, then `icestream run`, and `icestream status` from any other terminal. When
     nothing happens, `icestream why` says what it is waiting for.
     """
+    if "ICESTREAM_UMASK" in os.environ:
+        from icestream.cli.run import make_settings
+
+        umask = make_settings(cores=None, newest_first=False).umask
+        if umask is not None:
+            os.umask(int(umask, 8))
 
 
 _MAKE, _ASK, _EDIT = "Create and run a session", "Control a session", "Change a session"

@@ -55,7 +55,7 @@ def serve(
     settings = make_settings(cores=None, newest_first=False)
     places = find_places(folder)
     listening = Listening(host, port, tuple(name), certificate, key, trusted_proxies(proxy, proxy_user_header))
-    check_listening(listening, access_file(settings))
+    check_listening(listening, access_file(settings), others_sign_in=settings.oidc is not None)
     raw_folders = allowed_folders(places, settings, data)
     if not places.single and not places.names():
         output().print(f"{places.folder} has no sessions yet; they appear here when there are some", markup=False)

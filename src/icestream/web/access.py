@@ -35,7 +35,7 @@ class SessionRule(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sessions: str = Field(min_length=1, max_length=200)
+    sessions: str = Field(min_length=1, max_length=LONGEST_PATTERN)
     role: Role
 
 
@@ -78,12 +78,12 @@ class Person:
     def role_in(self, session: str) -> Role | None:
         """Return what the person may do in a session; None: not even look."""
         mine = [role for pattern, role in self.rules if fnmatch.fnmatchcase(session, pattern)]
-        return _highest([*mine, *([] if self.role is None else [self.role])])
+        return highest_role([*mine, *([] if self.role is None else [self.role])])
 
     @property
     def best(self) -> Role | None:
         """What the person may do in some session."""
-        return _highest([*(role for _, role in self.rules), *([] if self.role is None else [self.role])])
+        return highest_role([*(role for _, role in self.rules), *([] if self.role is None else [self.role])])
 
     def may(self, wanted: Role, session: str | None = None) -> bool:
         """Tell whether the person may do something in a session, or in all of them."""
@@ -95,7 +95,8 @@ class Person:
         return self.best is not None and ROLES.index(self.best) >= ROLES.index(wanted)
 
 
-def _highest(roles: Sequence[Role]) -> Role | None:
+def highest_role(roles: Sequence[Role]) -> Role | None:
+    """Return the role that may do most."""
     return max(roles, key=ROLES.index, default=None)
 
 

@@ -28,7 +28,7 @@ from icestream.web import (
 from icestream.web.audit import Audit
 from icestream.web.guard import Guard, OwnNames
 from icestream.web.places import NotThere
-from icestream.web.site import Site, WrongValues
+from icestream.web.site import REFUSALS, Site, WrongValues
 
 STATIC = Path(__file__).parent / "static"
 
@@ -45,6 +45,7 @@ def make_api(site: Site) -> FastAPI:
         openapi_url="/api/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
+        responses=REFUSALS,
     )
     api.state.site = site
     for routes in (
@@ -62,6 +63,7 @@ def make_api(site: Site) -> FastAPI:
         streams.router,
         transfers.router,
         watching.router,
+        *site.more,
     ):
         api.include_router(routes)
     api.add_exception_handler(IcestreamError, _say_what_is_wrong)

@@ -17,7 +17,8 @@ from starlette.datastructures import Headers
 
 from icestream.facility.database import FacilityDatabase, Share
 from icestream.web.access import AccessFile, Person
-from icestream.web.sign_in import LIFE_S, Brake, BrowserSessions, SignedIn
+from icestream.web.oidc import Oidc
+from icestream.web.sign_in import LIFE_S, Account, Brake, BrowserSessions, SignedIn
 
 COOKIE = "icestream"
 COOKIE_LIFE_S = int(LIFE_S)
@@ -35,6 +36,8 @@ class Caller:
     csrf: str | None
     share: int | None = None
     """The link through which a guest came in."""
+    account: Account | None = None
+    """What the provider of accounts has said, for who has signed in there."""
 
     @property
     def key(self) -> str:
@@ -84,12 +87,14 @@ class Callers:
     """On links that are none; apart from that on passwords, so that an old link keeps nobody from signing in."""
     database: FacilityDatabase | None = None
     proxies: TrustedProxies = field(default_factory=TrustedProxies)
+    oidc: Oidc | None = None
+    """The provider of accounts at which people may sign in."""
     _csrf: str = field(default_factory=lambda: secrets.token_urlsafe(32))
 
     @property
     def everybody(self) -> bool:
         """Tell whether nobody need sign in; never on a network, even if the last grant is withdrawn while the server runs."""
-        return self.local and not self.access.grants()
+        return self.local and self.oidc is None and not self.access.grants()
 
     def identify(self, headers: Headers, peer: str = "", *, renew: bool = True) -> Caller | None:
         """Return who sends a request with these headers from the address ``peer``; None for a stranger.
@@ -108,7 +113,7 @@ class Callers:
             return None if person is None else Caller(person, self._csrf_of(user))
         signed_in = self.browsers.find(cookie_in(headers), renew=renew)
         person = None if signed_in is None else self._behind(signed_in)
-        return None if signed_in is None or person is None else Caller(person, signed_in.csrf, signed_in.share)
+        return None if signed_in is None or person is None else Caller(person, signed_in.csrf, signed_in.share, signed_in.account)
 
     async def find(self, headers: Headers, peer: str = "", *, renew: bool = True) -> Caller | None:
         """Return what `identify` does, without making others wait for the disk.
@@ -131,6 +136,8 @@ class Callers:
 
     def _behind(self, signed_in: SignedIn) -> Person | None:
         """Return who a browser belongs to now: what was withdrawn, or has expired, ends at once."""
+        if signed_in.account is not None:
+            return None if self.oidc is None else self.oidc.document.person(signed_in.name, signed_in.account.groups)
         if signed_in.share is None:
             return self.access.person(signed_in.name)
         share = None if self.database is None else self.database.valid_share(signed_in.share)

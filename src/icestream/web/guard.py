@@ -26,7 +26,9 @@ GUARDED = (API, METRICS)
 LARGEST_BODY_BYTES = 64 * 1024
 LONGEST_ADDRESS = 8 * 1024
 CSRF_HEADER = "x-icestream-csrf"
-WITHOUT_SIGNING_IN = frozenset({"/api/v1/me", "/api/v1/sign-in", "/api/v1/open-share"})
+FROM_ELSEWHERE = "/api/v1/oidc/callback"
+"""Where a provider of accounts sends a browser back to; it checks by itself what another site's page may not send."""
+WITHOUT_SIGNING_IN = frozenset({"/api/v1/me", "/api/v1/sign-in", "/api/v1/open-share", "/api/v1/oidc/start", FROM_ELSEWHERE})
 QUIET_HEADER = "x-icestream-quiet"
 """What our page sends with requests that no person has caused: they do not keep a sign-in alive."""
 ROLE_HEADER = "x-icestream-role"
@@ -145,13 +147,16 @@ class Guard:
         host = headers.get("host", "")
         if headers.getlist("host") != [host] or host not in self._names:
             raise Refusal(421, f"this server is not called {host[:200]!r}; `icestream serve --name` gives it further names")
+        if "transfer-encoding" in headers and "content-length" in headers:
+            raise Refusal(400, "a request says its length once")  # a proxy may have read another one than we do
         if len(scope["raw_path"]) + len(scope["query_string"]) > LONGEST_ADDRESS:
             raise Refusal(414, f"the address is longer than {LONGEST_ADDRESS} characters")
         if not path.startswith(GUARDED):
             if method not in _SAFE:
                 raise Refusal(405, "pages are only read")
             return None
-        if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        sent_back = path == FROM_ELSEWHERE and method == "GET"
+        if not sent_back and headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             raise Refusal(403, "another site's page asks for this")
         try:
             caller = await self._callers.find(headers, scope["state"]["peer"], renew=_is_person(headers, path))
@@ -206,10 +211,12 @@ async def _read_body(receive: Receive) -> tuple[bytes, Receive]:
     body = b""
     while True:
         message = await receive()
+        if message["type"] != "http.request":
+            raise Refusal(400, "what is sent has ended too early")  # nobody hears it; half a request is none
         body += message.get("body", b"")
         if len(body) > LARGEST_BODY_BYTES:
             raise Refusal(413, f"what is sent may have {LARGEST_BODY_BYTES} bytes")
-        if message["type"] != "http.request" or not message.get("more_body", False):
+        if not message.get("more_body", False):
             break
     whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 

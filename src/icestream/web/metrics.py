@@ -29,17 +29,19 @@ class FacilityMetrics:
 
     def read(self) -> Samples:
         """Return the samples of this machine, and of all sessions that changed within a day."""
-        samples, states = self._build(), Counter[str]()
-        for name in self.places.names():
+        samples, states, served = self._build(), Counter[str](), self.places.names()
+        self._forget_others(served)
+        for name in served:
             try:
                 if is_quiet(self.places.open(name).store_at, time.time()):
                     states["quiet"] += 1
                     continue
-                found = self.read_session(name)
+                followed = self._follow(name)
+                found = self.live.read(name, "metrics", followed.read)[0]
             except (IcestreamError, OSError):
                 states["unreadable"] += 1
                 continue
-            states[self._known[name].state] += 1
+            states[followed.state] += 1
             samples.extend(found)
         for state in (*STATES, "quiet", "unreadable"):
             samples.add(names.SESSIONS, states[state], state)
@@ -53,9 +55,18 @@ class FacilityMetrics:
         SessionError
             It is not served here, or cannot be read.
         """
-        self.places.folder_of(name)  # nothing is kept of a name that is none
-        known = self._known.setdefault(name, SessionMetrics(name))
-        return self.live.read(name, "metrics", known.read)[0]
+        return self.live.read(name, "metrics", self._follow(name).read)[0]
+
+    def _follow(self, name: str) -> SessionMetrics:
+        """Return what is known of a session; nothing is kept of a name that is none, nor of a session that is gone."""
+        self.places.folder_of(name)
+        if name not in self._known:
+            self._forget_others(self.places.names())
+        return self._known.setdefault(name, SessionMetrics(name))
+
+    def _forget_others(self, served: list[str]) -> None:
+        for name in set(self._known).difference(served):
+            self._known.pop(name, None)
 
     def _build(self) -> Samples:
         samples = Samples()

@@ -9,6 +9,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import uvicorn
+from fastapi import APIRouter
 
 from icestream.account import expand_home, user_name
 from icestream.errors import SessionError
@@ -18,6 +19,8 @@ from icestream.settings import Settings
 from icestream.web.access import AccessFile
 from icestream.web.app import make_app
 from icestream.web.callers import Callers, TrustedProxies
+from icestream.web.connections import Connection, most_connections
+from icestream.web.oidc import Oidc
 from icestream.web.places import Places
 from icestream.web.raw_folders import RawFolders
 from icestream.web.site import Site
@@ -26,8 +29,7 @@ ACCESS_FILE = "web-access.json"
 DATABASE = "facility.db"
 PORT = 8765
 CLOSING_S = 3
-MOST_CONNECTIONS = 2000
-WAITING = 256
+WAITING = 2048
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,8 @@ def allowed_folders(places: Places, settings: Settings, given: Sequence[Path]) -
     return RawFolders(tuple(folder.absolute() for folder in given or said or [places.folder]))
 
 
-def check_listening(listening: Listening, access: AccessFile) -> None:
-    """Refuse to stand open on a network.
+def check_listening(listening: Listening, access: AccessFile, *, others_sign_in: bool = False) -> None:
+    """Refuse to stand open on a network. ``others_sign_in``: people have accounts at a provider.
 
     Raises
     ------
@@ -124,7 +126,7 @@ def check_listening(listening: Listening, access: AccessFile) -> None:
     """
     if listening.proxies.user_header is not None and not listening.proxies.networks:
         raise SessionError("--proxy-user-header: say with --proxy which address may send it")
-    if not listening.unreachable and not access.grants():
+    if not listening.unreachable and not others_sign_in and not access.grants():
         proxied = [f"--proxy {one}" for one in listening.proxies.networks]
         given = [*(f"--name {one}" for one in listening.names), *proxied, f"--host {listening.host}"][0]
         raise SessionError(
@@ -157,20 +159,27 @@ def serve(
         See `check_listening`; or the port is taken.
     """
     access = access_file(settings)
-    check_listening(listening, access)
-    database, proxies = facility_database(settings), listening.proxies
-    callers = Callers(access, owner=user_name(), local=listening.unreachable, database=database, proxies=proxies)
-    app = make_app(Site(places, callers, settings, raw_folders), listening.own_names)
+    check_listening(listening, access, others_sign_in=settings.oidc is not None)
+    callers = Callers(
+        access,
+        owner=user_name(),
+        local=listening.unreachable,
+        database=facility_database(settings),
+        proxies=listening.proxies,
+        oidc=None if settings.oidc is None else Oidc.read(settings.oidc),
+    )
+    app = make_app(Site(places, callers, settings, raw_folders, _routes(callers.oidc)), listening.own_names)
     config = uvicorn.Config(
         app,
         host=listening.host,
         port=listening.port,
-        log_level=logging.WARNING,
+        log_level=logging.ERROR,  # what strangers send fills no log
         access_log=False,
         server_header=False,
         proxy_headers=False,
         lifespan="off",
-        limit_concurrency=MOST_CONNECTIONS,
+        http=Connection,
+        limit_concurrency=most_connections(),
         timeout_graceful_shutdown=CLOSING_S,
         ssl_certfile=None if listening.certificate is None else str(listening.certificate),
         ssl_keyfile=None if listening.key is None else str(listening.key),
@@ -179,6 +188,18 @@ def serve(
         on_ready(replace(listening, port=listener.getsockname()[1]).address)
         with observing(Observer(settings.alarms) if observe else None, lambda: map(places.folder_of, places.names())):
             uvicorn.Server(config).run(sockets=[listener])
+
+
+def _routes(oidc: Oidc | None) -> tuple[APIRouter, ...]:
+    """Return the addresses for signing in at a provider of accounts, if there is one."""
+    if oidc is None:
+        return ()
+    try:
+        from icestream.web.oidc_provider import Provider  # noqa: PLC0415 - a facility without a provider needs no such library
+        from icestream.web.oidc_signing_in import oidc_routes  # noqa: PLC0415
+    except ImportError as error:
+        raise SessionError(f"signing in at a provider of accounts needs {error.name}: install icestream-em[oidc]") from None
+    return (oidc_routes(Provider(oidc)),)
 
 
 def _bound(listening: Listening) -> socket.socket:

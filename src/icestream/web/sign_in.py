@@ -20,6 +20,15 @@ MOST_REMEMBERED = 10_000
 FORGOTTEN_AFTER_S = 3600.0
 
 
+@dataclass(frozen=True)
+class Account:
+    """What a provider of accounts has said of who has signed in there; the token tells it later who signs out."""
+
+    groups: frozenset[str]
+    id_token: str = field(repr=False)
+    life_s: float
+
+
 @dataclass
 class SignedIn:
     """A browser in which somebody has signed in."""
@@ -30,6 +39,8 @@ class SignedIn:
     used: float
     share: int | None = None
     """The link through which it came in, where it was one."""
+    account: "Account | None" = None
+    """What the provider of accounts has said, where the person has signed in there."""
 
 
 @dataclass
@@ -40,16 +51,17 @@ class BrowserSessions:
     _known: "OrderedDict[str, SignedIn]" = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def begin(self, name: str, *, share: int | None = None) -> tuple[str, SignedIn]:
+    def begin(self, name: str, *, share: int | None = None, account: Account | None = None) -> tuple[str, SignedIn]:
         """Return a new cookie, and what it stands for.
 
         Where there are too many the oldest one ends: of the same name or link, if that has `MOST_OF_ONE`; otherwise that of a
         guest, if there is any.
         """
         now = self.clock()
-        cookie, signed_in = secrets.token_urlsafe(32), SignedIn(name, secrets.token_urlsafe(32), now, now, share)
+        cookie, signed_in = secrets.token_urlsafe(32), SignedIn(name, secrets.token_urlsafe(32), now, now, share, account)
         with self._lock:
-            alike = [one for one, other in self._known.items() if (other.name, other.share) == (name, share)]
+            whose = (name, share, account is None)
+            alike = [one for one, other in self._known.items() if (other.name, other.share, other.account is None) == whose]
             if len(alike) >= MOST_OF_ONE:
                 del self._known[alike[0]]
             self._known[cookie] = signed_in
@@ -67,7 +79,8 @@ class BrowserSessions:
         if cookie is None or found is None:
             return None
         now = self.clock()
-        if now - found.used > IDLE_S or now - found.since > LIFE_S:
+        life_s = LIFE_S if found.account is None else min(LIFE_S, found.account.life_s)
+        if now - found.used > IDLE_S or now - found.since > life_s:
             self.end(cookie)
             return None
         if renew:

@@ -30,6 +30,10 @@ class Me(Answer):
     """People sign in here."""
     single: str | None
     """The only session that is served, if it is one."""
+    provider: str | None
+    """What people call the provider of accounts at which they may sign in, if there is one."""
+    account: bool
+    """Who asks has signed in there."""
     version: str
 
 
@@ -99,9 +103,13 @@ def open_share(given: OpenShare, site: ThisSite, request: Request, response: Res
     return Opened(session=share.session, **_welcome(site, request, response, cookie).model_dump())
 
 
-def _welcome(site: Site, request: Request, response: Response, cookie: str) -> Me:
-    secure = request.url.scheme == "https"
+def give_cookie(response: Response, cookie: str, *, secure: bool) -> None:
+    """Let an answer set the cookie of a browser in which somebody has signed in."""
     response.set_cookie(COOKIE, cookie, max_age=COOKIE_LIFE_S, httponly=True, samesite="strict", secure=secure, path="/")
+
+
+def _welcome(site: Site, request: Request, response: Response, cookie: str) -> Me:
+    give_cookie(response, cookie, secure=request.url.scheme == "https")
     return _describe(site, site.callers.identify(Headers({"cookie": f"{COOKIE}={cookie}"})))
 
 
@@ -122,6 +130,8 @@ def _describe(site: Site, caller: Caller | None) -> Me:
         audits=caller is not None and caller.person.may("administrate"),
         csrf=None if caller is None else caller.csrf,
         sign_in=not site.callers.everybody,
+        provider=None if site.callers.oidc is None else site.callers.oidc.document.provider,
+        account=caller is not None and caller.account is not None,
         single=site.places.folder.name if caller is not None and site.places.single else None,
         version=__version__,
     )

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, HTTPException, Request, Response
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.params import Path as PathParameter
 from pydantic import BaseModel, ConfigDict
 
@@ -36,6 +36,31 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True, from_attributes=True)
 
 
+class WrongField(BaseModel):
+    """What is wrong with one field of a request, and where it is."""
+
+    model_config = ConfigDict(extra="allow")
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class Refused(BaseModel):
+    """What is answered instead: a sentence, or what is wrong with each field of the request."""
+
+    detail: str | list[WrongField]
+    fields: dict[str, str] | None = None
+    """Of values that were filled in: parameter → what is wrong with it."""
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": Refused, "description": "It is not there, not allowed, or not written as it must be"},
+    "503": {"model": Refused, "description": "Too much is asked for at this moment, or the store does not answer"},
+}
+"""What every address may answer beside what it is asked for."""
+
+
 class WrongValues(WorkflowError):
     """Values that were filled in are not allowed; ``fields`` says of each what is wrong, ``""`` of the whole."""
 
@@ -52,6 +77,8 @@ class Site:
     callers: Callers
     settings: Settings
     raw_folders: RawFolders = field(default_factory=RawFolders)
+    more: tuple[APIRouter, ...] = ()
+    """Addresses that not every server has."""
     live: Live = field(init=False)
     metrics: FacilityMetrics = field(init=False)
     watchers: Watchers = field(default_factory=Watchers)

@@ -12,6 +12,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from icestream.errors import SessionError
+from icestream.files import make_shared
 from icestream.flow.storage.location import Location, Server, find_password
 
 LOCK_WAIT_S = 30
@@ -54,6 +55,8 @@ def engine_for(location: Location, *, durable: bool = False, read_only: bool = F
 
 def _file_engine(path: Path, *, durable: bool, mode: str) -> Engine:
     read_only = mode == "ro"
+    if mode == "rwc":
+        make_shared(path)
     url = f"sqlite:///file:{quote(str(path))}?mode={mode}&uri=true"
     pool = NullPool if read_only else StaticPool
     engine = create_engine(url, poolclass=pool, connect_args={"timeout": LOCK_WAIT_S, "check_same_thread": False})

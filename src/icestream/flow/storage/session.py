@@ -10,10 +10,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from icestream.documents import read_document
 from icestream.errors import SessionError
-from icestream.files import SESSION_DOCUMENT, SESSION_FOLDERS, publish_text
+from icestream.files import SESSION_DOCUMENT, SESSION_FOLDERS, make_folder_for, publish_text
 from icestream.flow.storage.location import Location, hide_passwords, is_url, locate_server
 from icestream.flow.workflow import Graph, StepSpec, Workflow, build_graph, refuse_impossible
 from icestream.records import Acquisition
+from icestream.settings import Settings
 
 DOCUMENT = SESSION_DOCUMENT
 STORE = "icestream.db"
@@ -85,7 +86,7 @@ def create_session(folder: Path, document: SessionDocument) -> Session:
     Raises
     ------
     SessionError
-        The folder has a session already, or is not writable.
+        The folder has a session already, is not writable, or cannot have the group and permissions that the settings say.
     WorkflowError
         The workflow cannot run.
     """
@@ -100,7 +101,9 @@ def create_session(folder: Path, document: SessionDocument) -> Session:
     session = Session(folder, document)
     session.graph()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        settings = Settings()
+        mode = None if settings.session_mode is None else int(settings.session_mode, 8)
+        make_folder_for(settings.session_group, mode, folder)
         publish_text(folder / DOCUMENT, dump_document(document))
     except OSError as error:
         raise SessionError(f"{folder}: cannot be written: {error}") from error
