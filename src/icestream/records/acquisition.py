@@ -71,6 +71,8 @@ class ExposureMetadata(Record):
     tilt_deg: Degree | None = None
     beam_shift_y: float | None = None
     beam_shift_x: float | None = None
+    image_shift_y_um: Micrometer | None = Field(None, description="Image shift as the software states it")
+    image_shift_x_um: Micrometer | None = Field(None, description="Image shift as the software states it")
     applied_defocus_um: Micrometer | None = None
     exposure_s: Second | None = None
     total_dose_e_per_ang2: ElectronsPerSquareAngstrom | None = None
