@@ -15,21 +15,21 @@ from icestream.algorithms.grid.choosing import Choice, choose_holes
 from icestream.algorithms.grid.quality import Holes, measure_distance
 from icestream.microscope.grid import GridSettings, SimulatedGrid, make_grid
 
-N_EXPOSURES = 400
+N_EXPOSURES, N_FIRST = 400, 100
 BATCH = 10
 ORDERS = ("raster", "random", "square_mean", "without_ice", "learnt")
 TUNED_ON, REPORTED = range(1, 9), range(1000, 1012)
 
 
-def expose(grid: SimulatedGrid, order: str, *, seed: int, explore: float) -> float:
-    """Return the good exposures per 100 of one order."""
+def expose(grid: SimulatedGrid, order: str, *, seed: int, explore: float) -> tuple[float, float]:
+    """Return the good exposures per 100 of one order, in all and among the first 100."""
     luck = np.random.default_rng(seed).random(len(grid.square))
     good = (luck < grid.good).astype(float)
     seen: list[int] = []
     while len(seen) < N_EXPOSURES:
         left = np.setdiff1d(np.arange(len(grid.square)), seen)
         seen += pick(grid, order, seen, good[seen], left, explore=explore)
-    return 100 * float(good[seen[:N_EXPOSURES]].mean())
+    return 100 * float(good[seen[:N_EXPOSURES]].mean()), 100 * float(good[seen[:N_FIRST]].mean())
 
 
 def pick(
@@ -77,12 +77,15 @@ def main() -> None:
     seeds = TUNED_ON if arguments.seeds == "tuned" else REPORTED
     settings = GridSettings(rows=6, columns=7)
     found: dict[str, list[float]] = {name: [] for name in (*ORDERS, "best_possible")}
+    early: dict[str, list[float]] = {name: [] for name in ORDERS}
     began = time.perf_counter()
     for seed in seeds:
         grid = make_grid(settings, seed=seed, key=6)
         for order in ORDERS:
             explore = Choice.explore if arguments.explore is None else arguments.explore
-            found[order].append(expose(grid, order, seed=seed, explore=explore))
+            whole, first = expose(grid, order, seed=seed, explore=explore)
+            found[order].append(whole)
+            early[order].append(first)
         found["best_possible"].append(100 * float(np.sort(grid.good)[-N_EXPOSURES:].mean()))
     gain = np.array(found["learnt"]) / np.maximum(np.array(found["raster"]), 1e-9)
     line = {
@@ -92,6 +95,7 @@ def main() -> None:
         "holes": settings.rows * settings.columns * settings.holes_per_side**2,
         "exposures": N_EXPOSURES,
         **{f"{name}_good_per_100": round(float(np.mean(values)), 1) for name, values in found.items()},
+        **{f"{name}_good_of_first_100": round(float(np.mean(early[name])), 1) for name in ("raster", "square_mean", "learnt")},
         "learnt_over_raster": round(float(np.mean(found["learnt"]) / np.mean(found["raster"])), 2),
         "learnt_over_square_mean": round(float(np.mean(found["learnt"]) / np.mean(found["square_mean"])), 2),
         "least_learnt_over_raster": round(float(gain.min()), 2),

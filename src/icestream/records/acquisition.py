@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import Field
 
 from icestream.errors import ItemError
+from icestream.records.shown import StagePlace
 from icestream.records.vocabulary import Record
 from icestream.units import Angstrom, Degree, ElectronsPerSquareAngstrom, Kilovolt, Micrometer, Millimeter, Second
 
@@ -81,6 +82,19 @@ class ExposureMetadata(Record):
     microscope: str | None = None
     camera: str | None = None
     note: str | None = Field(None, description="What could not be read or contradicts itself, and how that was resolved")
+
+
+ON_THE_GRID = StagePlace(
+    "metadata.stage_y_um",
+    "metadata.stage_x_um",
+    square="metadata.grid_square",
+    hole="metadata.foil_hole",
+    beam_y="metadata.beam_shift_y",
+    beam_x="metadata.beam_shift_x",
+    image_y="metadata.image_shift_y_um",
+    image_x="metadata.image_shift_x_um",
+)
+"""Where a record with ``metadata`` was taken."""
 
 
 def told_of(metadata: ExposureMetadata | None) -> tuple[str, ...]:

@@ -102,3 +102,16 @@ def group_positions(yx_um: NDArray[np.float64], *, gap_um: float) -> NDArray[np.
     rank[np.argsort(first)] = np.arange(len(first))
     numbered: NDArray[np.int64] = rank[group]
     return numbered
+
+
+def fit_frame(offsets_yx_um: NDArray[np.float64], *, step_deg: float = 1.0) -> tuple[float, float]:
+    """Return by how many degrees (x towards y, -45 to 45) squares are turned, and half their side in µm.
+
+    The offsets are those of all holes from the centres of their squares, ``(n, 2)``: the smallest square that holds 98 % of them.
+    """
+    best = (np.inf, 0.0)
+    for angle_deg in np.arange(-45.0, 45.0, step_deg).tolist():
+        cos, sin = np.cos(np.deg2rad(angle_deg)), np.sin(np.deg2rad(angle_deg))
+        turned = offsets_yx_um @ np.array([[cos, sin], [-sin, cos]])  # back by the angle
+        best = min(best, (float(np.quantile(np.abs(turned).max(axis=1), 0.98)), angle_deg), key=lambda one: (one[0], abs(one[1])))
+    return best[1], best[0]

@@ -26,7 +26,9 @@ _SQUARE_LENGTHS = (1.0, 2.0, 4.0)
 _SMOOTH = (0.0, 0.3, 0.6, 0.9)
 _HOLE_LENGTHS = (2.0, 4.0, 8.0)
 _MOST_IN_SQUARE = 300
-_TREND_RIDGE = 4.0
+_TREND_RIDGE, _LEAST_F = 4.0, 4.0
+"""How much a trend is shrunk, and the least F statistic of one that is believed."""
+
 _LEAST_KNOWN = 10
 _CURVE_BINS, _CURVE_LENGTH = 60, 0.6
 """The curve against a covariate bends over so many of its standard deviations."""
@@ -183,13 +185,16 @@ def _features(distance: Array) -> Array:
 
 
 def _fit_trend(seen: Holes, quality: Array, counts: NDArray[np.int64]) -> Array:
-    """Regress the quality on the distance within squares, shrunk towards no trend."""
+    """Regress the quality on the distance within squares, shrunk towards no trend; none where it explains too little."""
     features = _features(seen.distance)
     means = [np.bincount(seen.square, column, len(counts)) / np.maximum(counts, 1) for column in (*features.T, quality)]
     centred = features - np.column_stack(means[:2])[seen.square]
     residual = quality - means[2][seen.square]
     slope: Array = np.linalg.solve(centred.T @ centred + _TREND_RIDGE * np.eye(2), centred.T @ residual)
-    return slope
+    left = float(np.sum((residual - centred @ slope) ** 2))
+    free = len(residual) - int((counts > 0).sum()) - len(slope)
+    gained = (float(residual @ residual) - left) / len(slope)
+    return slope if free > 0 and gained > _LEAST_F * left / free else np.zeros(len(slope))
 
 
 def _trend_at(slope: Array, distance: Array) -> Array:
