@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 
 from icestream.errors import ItemError
+from icestream.flow.runner.supervisor import run_session
+from icestream.flow.storage.session import SessionDocument, create_session
+from icestream.flow.workflow.graph import StepSpec
 from icestream.io.blocks import from_block
 from icestream.io.metadata import read_beside
 from icestream.io.movie import movie_header
@@ -15,9 +18,13 @@ from icestream.microscope.grid import FIRST_HOLE, SimulatedGrid
 from icestream.microscope.pace import Pace
 from icestream.microscope.settings import SimulationSettings
 from icestream.microscope.simulate import simulate
+from icestream.observe.grid_map import read_grid_map
+from icestream.observe.queries import open_view
 from icestream.records import GridMap
+from icestream.settings import Settings
 from icestream.steps.movies.grid import find_grid_files, map_grid
 from icestream.testing.context import StepBench
+from icestream.web.pictures import read_picture
 
 GRID = {"rows": 3, "columns": 3, "exposures_per_hole": 2, "visited_per_square": 4}
 SMALL = {"height_px": 64, "width_px": 64, "n_frames": 2, "n_particles": 1, "gain": False, "format": "mrc", "grid": GRID}
@@ -108,3 +115,32 @@ def test_a_plain_table_of_holes_is_enough(tmp_path: Path) -> None:
     (tmp_path / "holes.json").write_text('[{"hole": "a", "y_um": "north"}]', encoding="utf-8")
     with pytest.raises(ItemError, match="row 1: needs hole, y_um and x_um"):
         read(tmp_path, tmp_path / "session")
+
+
+def test_a_session_reads_the_grid_beside_its_movies_and_again_when_it_changes(tmp_path: Path) -> None:
+    grid = simulated(tmp_path / "scope", "epu")
+    quick = {"idle_s": 2.0, "rescan_s": 0.2}
+    steps = {
+        "movies": StepSpec(use="import_movies", params={**quick, "stable_s": 0.1}),
+        "grid_files": StepSpec(use="import_grid", params=quick),
+        "grid": StepSpec(use="map_grid", inputs={"files": "grid_files"}),
+    }
+    roots = {"movies": str(tmp_path / "scope" / "movies"), "grid": str(tmp_path / "scope")}
+    session = create_session(tmp_path / "session", SessionDocument(name="grid", roots=roots, steps=steps))
+    run_session(session, Settings(min_free_gb=0, cores=1))
+    with open_view(session) as view:
+        (version,) = view.snapshots("grid")
+        found = read_grid_map(view, colour="exposures")
+        picture, kind = read_picture(view, version.key, "picture")
+    assert (found.n_placed, found.n_holes) == (4, len(grid.square))
+    (missing,) = found.missing
+    assert missing.startswith("what a shift of the beam means on the stage is unknown: too few exposures")
+    assert sum(one.n_exposures for one in found.holes) == 4
+    assert found.atlas is not None
+    assert (kind, picture[:3]) == ("image/jpeg", b"\xff\xd8\xff")
+    for path in (tmp_path / "scope" / "movies" / "Metadata").glob("*.dm"):
+        path.write_text(path.read_text(encoding="utf-8").replace("true</Selected>", "false</Selected>"), encoding="utf-8")
+    run_session(session, Settings(min_free_gb=0, cores=1))
+    with open_view(session) as view:
+        assert [one.version for one in view.snapshots("grid")] == [2, 1]
+        assert not any(one.wanted for one in read_grid_map(view).holes)

@@ -39,7 +39,7 @@ def test_a_click_on_a_square_leads_to_its_holes_and_their_exposures(page: Page):
     expect(page.locator("svg.grid-map .square")).to_have_count(9)
     expect(page.locator("svg.grid-map image.atlas")).to_have_count(1)
     expect(page.get_by_role("heading", name="Holes to expose next")).to_be_visible()
-    page.locator("svg.grid-map .square").nth(1).click()
+    page.locator("svg.grid-map .square").nth(1).click(force=True)
     name = str(FIRST_SQUARE + 1)
     expect(page.get_by_role("heading", name=f"Square {name}")).to_be_visible(timeout=PATIENCE_MS)
     expect(page.locator("svg.grid-map .hole")).not_to_have_count(0)
