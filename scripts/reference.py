@@ -23,6 +23,7 @@ from icestream.flow.declaration.registry import find_step, step_names
 from icestream.flow.execution.cluster_settings import ClusterSettings
 from icestream.flow.storage.session import SessionDocument
 from icestream.flow.workflow.graph import StepResources, StepSpec
+from icestream.microscope.grid import GridSettings
 from icestream.microscope.pace import Pace
 from icestream.microscope.settings import Fault, Scene, SimulationSettings
 from icestream.observe.report.customising import (
@@ -153,6 +154,9 @@ def _simulation_page() -> str:
         "The simulated microscope",
         "Settings of `icestream simulate`, given as `--set NAME=VALUE`.",
         fields_table(SimulationSettings),
+        "## The grid",
+        "What `grid` may say, as `--set 'grid={rows: 3, columns: 3}'`.",
+        fields_table(GridSettings),
         "## Faults",
         table(["fault"], faults),
         "## Scenes",

@@ -19,6 +19,7 @@ from icestream.cli.import_scipion import import_scipion
 from icestream.cli.metrics import grafana, metrics
 from icestream.cli.monitor import monitor
 from icestream.cli.new import new
+from icestream.cli.next_holes import next_holes
 from icestream.cli.pack import pack, relink
 from icestream.cli.picks import picks
 from icestream.cli.recompute import recompute
@@ -122,6 +123,7 @@ _COMMANDS: list[tuple[Callable[..., None], str, str]] = [
     (backup, _LOOK, "plain"),
     (restore, _LOOK, "plain"),
     (table, _LOOK, "plain"),
+    (next_holes, _LOOK, "plain"),
     (resources, _LOOK, "plain"),
     (steps, _LOOK, "plain"),
     (templates, _MAKE, "plain"),

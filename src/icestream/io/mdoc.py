@@ -71,6 +71,7 @@ def read_mdoc(path: Path, *, movie_name: str | None = None) -> Said:
     if not read_small(path).endswith(b"\n"):
         numbers.notes.append(f"{path.name} ends within a line: it may be written only in part")
     stage = [finite(part) for part in values.get("StagePosition", "").split()] + [None, None]
+    shift = [finite(part) for part in values.get("ImageShift", "").split()] + [None, None]
     defocus = number("TargetDefocus" if "TargetDefocus" in values else "Defocus")
     title = _TITLE.search(values.get("T", "") + " ")
     dose, n_frames, listed = _frame_doses(values.get("FrameDosesAndNumber", ""), numbers)
@@ -80,6 +81,9 @@ def read_mdoc(path: Path, *, movie_name: str | None = None) -> Said:
         stage_x_um=stage[0],
         stage_z_um=number("StageZ"),
         tilt_deg=number("TiltAngle"),
+        image_shift_y_um=shift[1],
+        image_shift_x_um=shift[0],
+        foil_hole=_hole(values),
         applied_defocus_um=None if defocus is None else -defocus,
         exposure_s=positive(number("ExposureTime")),
         total_dose_e_per_ang2=_total_dose(positive(number("ExposureDose")), listed, numbers),
@@ -90,6 +94,18 @@ def read_mdoc(path: Path, *, movie_name: str | None = None) -> Said:
     count = None if whole is None or whole < 1 else int(whole)
     other = "a montage" if general.get("Montage") == "1" else None
     return Said(path.name, metadata, acquisition, dose, count, other_kind=other, notes=tuple(numbers.notes))
+
+
+def _hole(values: Section) -> str | None:
+    """Return the hole: the label of the Navigator item, with the number of the hole where one item stands for several.
+
+    ``MultishotHoleAndPosition`` is ``hole-position`` or ``hole position``, a hole by one number or by two.
+    """
+    label, parts = values.get("NavigatorLabel"), re.findall(r"\d+", values.get("MultishotHoleAndPosition", ""))
+    if not label:
+        return None
+    hole = ",".join(parts[:-1])
+    return label if hole in ("", "0", "1", "0,0") else f"{label} hole {hole}"
 
 
 def _pixel_size(values: Section, numbers: Numbers) -> float | None:

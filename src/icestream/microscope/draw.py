@@ -4,6 +4,7 @@ import numpy as np
 
 from icestream.microscope.exposure import motion_on_grid, place_particles
 from icestream.microscope.faults import HUGE_DRIFT_FACTOR, electrons_per_pixel
+from icestream.microscope.grid import FIRST_HOLE, FIRST_SQUARE, HoleTruth, SimulatedGrid, make_grid
 from icestream.microscope.junk import distance_to_junk_px, draw_junk
 from icestream.microscope.layers import Surface
 from icestream.microscope.motion import N_SPACE_TERMS, N_TIME_TERMS, make_drift, make_local_motion
@@ -11,9 +12,10 @@ from icestream.microscope.projection import random_angles_deg
 from icestream.microscope.settings import Fault, Scene, SimulationSettings
 from icestream.microscope.truth import ExposureTruth, JunkTruth, ParticleTruth
 
-_EXPOSURE_KEY = 4
+_EXPOSURE_KEY, _GRID_KEY = 4, 6
 _AS_SET = {"n_frames", "pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast", "b_factor_ang2"}
 _N_LAYERS = 5
+_MEAN_FREE_PATH_ANG, _BLUR_ANG, _LEAST_DIRT = 3500.0, 0.25, 0.01
 _HOLES_PER_SQUARE = 20
 _SUFFIX = {"tiff": ".tiff", "mrc": ".mrc", "eer": ".eer"}
 
@@ -23,9 +25,50 @@ def name_exposure(settings: SimulationSettings, index: int) -> tuple[str, str]:
     if settings.naming == "plain":
         name = f"mic_{index + 1:04d}"
         return name, f"movies/{name}{_SUFFIX[settings.format]}"
+    hole = hole_of(settings, index)
+    if hole is not None:
+        name = f"FoilHole_{FIRST_HOLE + hole.hole}_Data_{index + 1:06d}_Fractions"
+        return name, f"movies/Images-Disc1/GridSquare_{FIRST_SQUARE + hole.square}/Data/{name}{_SUFFIX[settings.format]}"
     name = f"FoilHole_{index + 1:06d}_Fractions"
     square = 1000001 + index // _HOLES_PER_SQUARE
     return name, f"movies/Images-Disc1/GridSquare_{square}/Data/{name}{_SUFFIX[settings.format]}"
+
+
+def grid_of(settings: SimulationSettings) -> SimulatedGrid | None:
+    """Return the grid of a session, if it has one."""
+    return None if settings.grid is None else make_grid(settings.grid, seed=settings.seed, key=_GRID_KEY)
+
+
+def hole_of(settings: SimulationSettings, index: int) -> HoleTruth | None:
+    """Return the hole that an exposure is of, if the session has a grid."""
+    grid = grid_of(settings)
+    return None if grid is None else grid.expose(index)
+
+
+def settings_in_hole(settings: SimulationSettings, index: int) -> SimulationSettings:
+    """Return the settings of one exposure: with a grid, ice, dirt, contrast and particles are those of its hole.
+
+    Electrons that lose energy in the ice are lost to the contrast (mean free path 3,500 Å), thick ice moves more under the beam,
+    and ice that is thinner than the particle holds fewer of them.
+    """
+    hole = hole_of(settings, index)
+    if hole is None:
+        return settings
+    if hole.ice_ang == 0:
+        return settings.model_copy(update={"scenes": {index: Scene.NO_ICE, **settings.scenes}})
+    thicker_ang = hole.ice_ang - settings.ice_thickness_ang
+    contrast = settings.particle_contrast * float(np.exp(-thicker_ang / _MEAN_FREE_PATH_ANG))
+    room = min(1.0, hole.ice_ang / settings.phantom_diameter_ang)
+    junk = {**settings.junk} if hole.dirt < _LEAST_DIRT else {"dirt": hole.dirt, **settings.junk}
+    return settings.model_copy(
+        update={
+            "ice_thickness_ang": hole.ice_ang,
+            "particle_contrast": min(contrast, 1.0),
+            "b_factor_ang2": settings.b_factor_ang2 + max(thicker_ang, 0.0) * _BLUR_ANG,
+            "n_particles": round(settings.n_particles * room**2),
+            "junk": junk,
+        }
+    )
 
 
 def draw_exposure(settings: SimulationSettings, index: int, *, fault: Fault | None, diameter_ang: float) -> ExposureTruth:
@@ -67,6 +110,7 @@ def draw_exposure(settings: SimulationSettings, index: int, *, fault: Fault | No
             "local_grid_yx_px": points.tolist(),
             "local_grid_displacement_yx_px": moved.tolist(),
             "particles": particles,
+            "hole": hole_of(settings, index),
             "junk": junk,
         }
     )

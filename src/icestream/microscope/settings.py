@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from icestream.microscope.grid import GridSettings
 from icestream.records import JunkClass
 from icestream.units import (
     Angstrom,
@@ -169,6 +170,11 @@ class SimulationSettings(BaseModel):
         description="Share of the field under carbon, crystalline_ice, dirt and aggregate, as {dirt: 0.1}; no particle is there",
     )
 
+    grid: GridSettings | None = Field(
+        None,
+        description="Squares and holes with qualities of their own, as {rows: 4, columns: 4}; unset: every exposure is alike",
+    )
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         for name in ("defocus_um", "astigmatism_ang", "phase_shift_deg", "drift_px", "sample_tilt_deg", "bend_ang"):
@@ -181,6 +187,8 @@ class SimulationSettings(BaseModel):
                 raise ValueError(f"{name}: movies {outside} do not exist; allowed: 0 … {self.n_movies - 1}")
         if Fault.NOT_FINITE in self.faults.values() and (self.format, self.mrc_type) != ("mrc", "float32"):
             raise ValueError(f"faults: not_finite needs format mrc of mrc_type float32, got {self.format} of {self.mrc_type}")
+        if self.grid is not None and self.n_movies > self.grid.n_exposures:
+            raise ValueError(f"grid: has places for {self.grid.n_exposures} movies, {self.n_movies} are wanted")
         if self.format == "eer" and self.height_px != self.width_px:
             raise ValueError(f"EER movies are square, got {self.height_px} x {self.width_px}")
         return self

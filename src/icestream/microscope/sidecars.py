@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from icestream.microscope.grid import beam_shift_yx
+from icestream.microscope.grid_files import hole_label
 from icestream.microscope.settings import SidecarFault, SimulationSettings
 from icestream.microscope.truth import ExposureTruth
 
@@ -37,6 +39,14 @@ def _stored_frames(truth: ExposureTruth, settings: SimulationSettings) -> int:
     return truth.n_frames * (settings.eer_frames_per_frame if settings.format == "eer" else 1)
 
 
+def _stage_yx_um(truth: ExposureTruth) -> tuple[float, float]:
+    return (0.0, _STAGE_UM * truth.index) if truth.hole is None else (truth.hole.stage_y_um, truth.hole.stage_x_um)
+
+
+def _shift_yx(truth: ExposureTruth) -> tuple[float, float]:
+    return (0.0, 0.0) if truth.hole is None else beam_shift_yx(truth.hole)
+
+
 def _serialem(movie: Path, truth: ExposureTruth, settings: SimulationSettings) -> str:
     n_frames = _stored_frames(truth, settings)
     whole = settings.dose_per_stored_frame_e_per_ang2 * n_frames
@@ -44,7 +54,7 @@ def _serialem(movie: Path, truth: ExposureTruth, settings: SimulationSettings) -
     doses = f"{whole:g} 1" if single else f"{settings.dose_per_stored_frame_e_per_ang2:g} {n_frames}"
     values = {
         "TiltAngle": "0",
-        "StagePosition": f"{_STAGE_UM * truth.index:g} 0",
+        "StagePosition": "{1:g} {0:g}".format(*_stage_yx_um(truth)),
         "StageZ": "0",
         "ExposureDose": f"{whole:g}",
         "PixelSpacing": f"{truth.pixel_size_ang:g}",
@@ -57,6 +67,9 @@ def _serialem(movie: Path, truth: ExposureTruth, settings: SimulationSettings) -
         "FrameDosesAndNumber": doses,
         "DateTime": "29-Nov-26  12:00:00",
     }
+    if truth.hole is not None:
+        values["ImageShift"] = "{1:.6f} {0:.6f}".format(*beam_shift_yx(truth.hole))
+        values["NavigatorLabel"] = hole_label(truth.hole.hole)
     lines = "".join(f"{name} = {value}\r\n" for name, value in values.items())
     title = "T = SerialEM: Digitized by a simulated camera on icestream 29-Nov-26  12:00:00"
     return f"{title}\r\nVoltage = {settings.voltage_kv:g}\r\n\r\n[FrameSet = 0]\r\n{lines}"
@@ -87,6 +100,7 @@ def _epu(truth: ExposureTruth, settings: SimulationSettings) -> str:
         f"<ExposureTime>{0.05 * _stored_frames(truth, settings)}</ExposureTime><Name>EF-Falcon</Name>"
         f'<ReadoutArea xmlns:a="{_DRAWING}">{area}</ReadoutArea>'
     )
+    (shift_y, shift_x), (stage_y_um, stage_x_um) = _shift_yx(truth), _stage_yx_um(truth)
     sides = "".join(f"<{axis}><numericValue>{size_m}</numericValue></{axis}>" for axis in "xy")
     return (
         '<MicroscopeImage xmlns="http://schemas.datacontract.org/2004/07/Fei.SharedObjects">'
@@ -95,7 +109,7 @@ def _epu(truth: ExposureTruth, settings: SimulationSettings) -> str:
         f"<camera>{camera}</camera></acquisition>"
         f"<gun><AccelerationVoltage>{settings.voltage_kv * 1e3}</AccelerationVoltage></gun>"
         "<instrument><InstrumentModel>ICESTREAM</InstrumentModel></instrument>"
-        "<optics><BeamShift><_x>0</_x><_y>0</_y></BeamShift></optics>"
-        f"<stage><Position><A>0</A><X>{_STAGE_UM * truth.index * 1e-6}</X><Y>0</Y><Z>0</Z></Position></stage>"
+        f"<optics><BeamShift><_x>{shift_x:g}</_x><_y>{shift_y:g}</_y></BeamShift></optics>"
+        f"<stage><Position><A>0</A><X>{stage_x_um * 1e-6}</X><Y>{stage_y_um * 1e-6:g}</Y><Z>0</Z></Position></stage>"
         "</microscopeData></MicroscopeImage>"
     )

@@ -17,9 +17,10 @@ from icestream.algorithms.fourier import frequency_radius_2d
 from icestream.errors import SessionError
 from icestream.files import publish, publish_text
 from icestream.microscope.camera import Camera, count_electrons, make_camera
-from icestream.microscope.draw import draw_exposure
+from icestream.microscope.draw import draw_exposure, grid_of, settings_in_hole
 from icestream.microscope.exposure import Specimen, counted_frames, draw_ice, expected_frames, render_specimen
 from icestream.microscope.faults import assign_faults, exposure_settings, spoil_frames
+from icestream.microscope.grid_files import write_epu_grid, write_navigator
 from icestream.microscope.ice import flowing_ice, pattern_kept
 from icestream.microscope.junk import add_junk
 from icestream.microscope.pace import Pace, Wait, write_paced
@@ -102,6 +103,7 @@ def _expose(
 ) -> tuple[ExposureTruth, Iterator[NDArray[np.float32]], np.random.Generator]:
     """Return the truth of an exposure, its noiseless frames, and the generator of its camera's noise."""
     studio = open_studio(settings)
+    settings = settings_in_hole(settings, index)
     truth = draw_exposure(settings, index, fault=fault, diameter_ang=studio.phantom.diameter_ang)
     generator = settings.generator(_EXPOSURE_KEY, index, 1)
     beam = truth.electrons_per_pixel / settings.dose_per_pixel
@@ -246,6 +248,11 @@ def _begin(folder: Path, settings: SimulationSettings) -> SessionTruth:
     (folder / "movies").mkdir(parents=True, exist_ok=True)
     with publish(folder / "truth" / "phantom.mrc") as temporary:
         write_mrc_array(temporary, studio.phantom.volume, pixel_size_ang=studio.phantom.pixel_size_ang, volume=True)
+    grid = grid_of(settings)
+    if grid is not None and settings.sidecars == "serialem":
+        write_navigator(folder, grid)
+    elif grid is not None:
+        write_epu_grid(folder, grid, seed=settings.seed)
     session = SessionTruth(
         settings=settings,
         phantom_file="truth/phantom.mrc",

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from icestream.errors import SessionError
 from icestream.files import publish_text
+from icestream.microscope.grid import HoleTruth
 from icestream.microscope.layers import Surface
 from icestream.microscope.motion import displacement_at
 from icestream.microscope.settings import Fault, Scene, SimulationSettings
@@ -69,6 +70,7 @@ class ExposureTruth(Record):
         description="(n_frames, points, 2): whole displacement at these points"
     )
     particles: tuple[ParticleTruth, ...]
+    hole: HoleTruth | None = Field(None, description="Where on the grid it is; unset without a grid")
     junk: tuple[JunkTruth, ...] = Field((), description="Carbon, crystals, dirt and aggregates; there are no particles in them")
 
     def displacement(self, t: float, y_px: NDArray[np.float64] | float, x_px: NDArray[np.float64] | float) -> NDArray[np.float64]:

@@ -33,6 +33,21 @@ class Range:
         return inside and (self.high is None or (value is not None and value <= self.high))
 
 
+def read_range(text: str) -> Range:
+    """Read ``measure,low,high``, either number of which may be empty.
+
+    Raises
+    ------
+    SessionError
+        It is not written so.
+    """
+    try:
+        name, low, high = text.rsplit(",", 2)
+        return Range(name, float(low) if low else None, float(high) if high else None)
+    except ValueError:
+        raise SessionError(f"range {text!r}: must be MEASURE,LOW,HIGH; either number may be empty") from None
+
+
 @dataclass(frozen=True)
 class TableQuery:
     """Which rows of the table are wanted; ``sort`` is ``number``, ``name``, or the id of a measure."""

@@ -21,6 +21,7 @@ from icestream.records.ctf_local import CtfLocal
 from icestream.records.denoised import DenoisedMicrograph
 from icestream.records.export import RelionClasses, RelionProject
 from icestream.records.gain import GainMonitor, GainReference, Unevenness
+from icestream.records.grid import HOLE_COLUMNS, AtlasPlace, GridFiles, GridMap, GridSquare
 from icestream.records.literature import (
     BEPLER_2019,
     ELFERICH_2024,
@@ -66,6 +67,7 @@ __all__ = [
     "CTF_COLUMNS",
     "ELFERICH_2024",
     "GRANT_2015",
+    "HOLE_COLUMNS",
     "JUNK_BITS",
     "KIMANIUS_2021",
     "MARABINI_2015",
@@ -80,6 +82,7 @@ __all__ = [
     "ZHENG_2017",
     "ZIVANOV_2018",
     "Acquisition",
+    "AtlasPlace",
     "Block",
     "ClassAssignments",
     "ClassAverages",
@@ -101,6 +104,9 @@ __all__ = [
     "FurtherBlock",
     "GainMonitor",
     "GainReference",
+    "GridFiles",
+    "GridMap",
+    "GridSquare",
     "JunkClass",
     "JunkMask",
     "LearntPicker",

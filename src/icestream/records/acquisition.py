@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import Field
 
 from icestream.errors import ItemError
+from icestream.records.shown import StagePlace
 from icestream.records.vocabulary import Record
 from icestream.units import Angstrom, Degree, ElectronsPerSquareAngstrom, Kilovolt, Micrometer, Millimeter, Second
 
@@ -71,6 +72,8 @@ class ExposureMetadata(Record):
     tilt_deg: Degree | None = None
     beam_shift_y: float | None = None
     beam_shift_x: float | None = None
+    image_shift_y_um: Micrometer | None = Field(None, description="Image shift as the software states it")
+    image_shift_x_um: Micrometer | None = Field(None, description="Image shift as the software states it")
     applied_defocus_um: Micrometer | None = None
     exposure_s: Second | None = None
     total_dose_e_per_ang2: ElectronsPerSquareAngstrom | None = None
@@ -79,6 +82,19 @@ class ExposureMetadata(Record):
     microscope: str | None = None
     camera: str | None = None
     note: str | None = Field(None, description="What could not be read or contradicts itself, and how that was resolved")
+
+
+ON_THE_GRID = StagePlace(
+    "metadata.stage_y_um",
+    "metadata.stage_x_um",
+    square="metadata.grid_square",
+    hole="metadata.foil_hole",
+    beam_y="metadata.beam_shift_y",
+    beam_x="metadata.beam_shift_x",
+    image_y="metadata.image_shift_y_um",
+    image_x="metadata.image_shift_x_um",
+)
+"""Where a record with ``metadata`` was taken."""
 
 
 def told_of(metadata: ExposureMetadata | None) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from icestream.records.acquisition import Acquisition, ExposureMetadata, told_of
+from icestream.records.acquisition import ON_THE_GRID, Acquisition, ExposureMetadata, told_of
 from icestream.records.motion import FrameUse, Motion
 from icestream.records.shown import (
     Card,
@@ -16,7 +16,6 @@ from icestream.records.shown import (
     Panel,
     Path,
     Shown,
-    StagePlace,
     Text,
     When,
 )
@@ -108,7 +107,7 @@ class Micrograph(Record):
             motion_field=MotionField("motion.local_coefficients", "Local motion up to"),
         ),
         headlines=(Headline("Pace", "micrographs per hour", of="pace", place=1),),
-        place=StagePlace("metadata.stage_y_um", "metadata.stage_x_um"),
+        place=ON_THE_GRID,
         notes=(Text("{metadata.note}"),),
     )
 

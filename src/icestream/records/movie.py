@@ -4,8 +4,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from icestream.records.acquisition import Acquisition, ExposureMetadata, told_of
-from icestream.records.shown import Card, Measure, Number, Panel, Shown, StagePlace, Text, When
+from icestream.records.acquisition import ON_THE_GRID, Acquisition, ExposureMetadata, told_of
+from icestream.records.shown import Card, Measure, Number, Panel, Shown, Text, When
 from icestream.records.vocabulary import FileRef, Record, Snapshot
 from icestream.units import Angstrom, ElectronsPerSquareAngstrom, Kilovolt, Millimeter
 
@@ -24,9 +24,7 @@ class Movie(Record):
     metadata: ExposureMetadata | None = None
     told: Acquisition | None = Field(None, description="What header and sidecar say; values of the session take precedence")
 
-    shown: ClassVar[Shown] = Shown(
-        place=StagePlace("metadata.stage_y_um", "metadata.stage_x_um"), notes=(Text("{metadata.note}"),)
-    )
+    shown: ClassVar[Shown] = Shown(place=ON_THE_GRID, notes=(Text("{metadata.note}"),))
 
     @property
     def warnings(self) -> tuple[str, ...]:

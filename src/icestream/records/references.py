@@ -41,7 +41,7 @@ _PATHS: dict[type, tuple[str, ...]] = {
     Image: ("picture", "height", "width"),
     Overlay: ("diameter_ang", "count"),
     Gallery: ("count", "rows"),
-    StagePlace: ("y", "x"),
+    StagePlace: ("y", "x", "square", "hole", "beam_y", "beam_x", "image_y", "image_x"),
     Tally: ("field",),
 }
 """Which attributes of a part of a description name fields of the record."""

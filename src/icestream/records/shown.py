@@ -249,10 +249,21 @@ class Headline:
 
 @dataclass(frozen=True)
 class StagePlace:
-    """Where on the grid the exposure was taken, for the map of the acquisition."""
+    """Where on the grid the exposure was taken, for the map of the acquisition.
+
+    ``y`` and ``x`` are the position of the stage in µm; the fields of the rest need not be there. ``beam`` and ``image`` shift
+    move the exposure away from where the stage is, in units that the map finds out.
+    """
 
     y: str
     x: str
+    _: KW_ONLY
+    square: str = ""
+    hole: str = ""
+    beam_y: str = ""
+    beam_x: str = ""
+    image_y: str = ""
+    image_x: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from icestream.errors import IcestreamError, SessionError
 from icestream.facility.observing import alarm_store_of
 from icestream.observe.conditions import Condition, read_conditions
 from icestream.observe.exposure_data import ExposureData
-from icestream.observe.exposures import MOST_ROWS, ExposureTable, Range, State, TableQuery, read_table
+from icestream.observe.exposures import MOST_ROWS, ExposureTable, Range, State, TableQuery, read_range, read_table
 from icestream.observe.medians import RecentMedian, read_medians
 from icestream.observe.one_exposure import read_exposure
 from icestream.observe.queries import Arrivals, Change, NoticeRow, Overview, SessionView, StepSummary
@@ -104,10 +104,9 @@ def parse_range(text: str) -> Range:
         It is not written so.
     """
     try:
-        name, low, high = text.rsplit(",", 2)
-        return Range(name, float(low) if low else None, float(high) if high else None)
-    except ValueError:
-        raise HTTPException(422, f"range {text!r}: must be MEASURE,LOW,HIGH; either number may be empty") from None
+        return read_range(text)
+    except SessionError as error:
+        raise HTTPException(422, str(error)) from None
 
 
 @router.get("", summary="All sessions")

@@ -11,6 +11,7 @@ import { exposurePage } from "./pages/exposure.js";
 import { exposuresPage } from "./pages/exposures.js";
 import { failuresPage } from "./pages/failures.js";
 import { logPage } from "./pages/log.js";
+import { mapPage } from "./pages/map.js";
 import { monitorsPage } from "./pages/monitors.js";
 import { sessionPage } from "./pages/session.js";
 import { sessionsPage } from "./pages/sessions.js";
@@ -22,8 +23,8 @@ import { stepPage } from "./pages/step.js";
 import { storagePage } from "./pages/storage.js";
 import { transferPage } from "./pages/transfer.js";
 
-const TABS = [["", "Workflow"], ["exposures", "Exposures"], ["series", "Series"], ["classes", "Classes"], ["failures", "Failures"], ["monitors", "Monitors"], ["alarms", "Alarms"], ["storage", "Storage"], ["transfer", "Transfer"], ["log", "Log"]];
-const PAGES = { "": sessionPage, exposures: exposuresPage, series: seriesPage, classes: classesPage, failures: failuresPage, monitors: monitorsPage, alarms: alarmsPage, storage: storagePage, transfer: transferPage, log: logPage };
+const TABS = [["", "Workflow"], ["exposures", "Exposures"], ["series", "Series"], ["classes", "Classes"], ["map", "Map"], ["failures", "Failures"], ["monitors", "Monitors"], ["alarms", "Alarms"], ["storage", "Storage"], ["transfer", "Transfer"], ["log", "Log"]];
+const PAGES = { "": sessionPage, exposures: exposuresPage, series: seriesPage, classes: classesPage, map: mapPage, failures: failuresPage, monitors: monitorsPage, alarms: alarmsPage, storage: storagePage, transfer: transferPage, log: logPage };
 const ITEM_PAGES = { exposures: exposurePage, steps: stepPage };
 const OWN_PAGES = { new: startPage, audit: auditPage, share: openSharePage };
 const SOONEST_MS = 900;
