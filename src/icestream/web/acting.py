@@ -29,6 +29,7 @@ Kind = Literal[
     "recompute",
     "set",
     "branch",
+    "change_steps",
     "restart",
     "reset",
 ]

@@ -9,11 +9,14 @@ from starlette.types import ASGIApp
 
 from icestream import __version__
 from icestream.errors import IcestreamError, StoreUnavailable
+from icestream.facility.drafts import DraftChanged
 from icestream.web import (
     acting,
     details,
+    drafts,
     editing,
     filtering,
+    palette,
     picking,
     reading,
     scraping,
@@ -49,6 +52,8 @@ def make_api(site: Site) -> FastAPI:
         signing_in.router,
         reading.router,
         details.router,
+        drafts.router,
+        palette.router,
         acting.router,
         scraping.router,
         editing.router,
@@ -85,5 +90,6 @@ def make_app(site: Site, names: frozenset[str]) -> ASGIApp:
 async def _say_what_is_wrong(_request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, WrongValues):
         return JSONResponse({"detail": str(error), "fields": error.fields}, status_code=422)
-    status = 404 if isinstance(error, NotThere) else 503 if isinstance(error, StoreUnavailable) else 400
+    statuses = ((DraftChanged, 409), (NotThere, 404), (StoreUnavailable, 503))
+    status = next((status for kind, status in statuses if isinstance(error, kind)), 400)
     return JSONResponse({"detail": str(error)}, status_code=status)

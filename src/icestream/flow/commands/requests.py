@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from icestream.errors import SessionError
 from icestream.flow.storage import Session, append_command
+from icestream.flow.workflow import StepSpec
 
 
 class Command(BaseModel):
@@ -93,6 +94,16 @@ class Branch(Command):
     reason: str = ""
 
 
+class ChangeSteps(Command):
+    """Add, replace and remove steps of the workflow: name of the step → the step as it is to be, or nothing to remove it."""
+
+    kind = "change_steps"
+    steps: dict[str, StepSpec | None] = Field(min_length=1, max_length=500)
+    based_on: str | None = None
+    """What the workflow was when the edit was begun; see `digest_steps`."""
+    reason: str = ""
+
+
 class Apply(Command):
     """Apply session.yaml as it was edited by hand."""
 
@@ -155,6 +166,7 @@ COMMANDS: dict[str, type[Command]] = {
         Retry,
         Set,
         Branch,
+        ChangeSteps,
         Apply,
         Restart,
         Reset,

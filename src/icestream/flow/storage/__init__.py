@@ -3,7 +3,7 @@
 from icestream.flow.storage.claiming import RunnerRow, is_alive, read_runner_row
 from icestream.flow.storage.database import engine_for, insert_if_new
 from icestream.flow.storage.dialects import begins_with, columns_there, has_text, is_there, json_number, json_text, outcome_rowid
-from icestream.flow.storage.document_edits import NewBranch, describe_change, with_params
+from icestream.flow.storage.document_edits import NewBranch, describe_change, digest_steps, with_changed_steps, with_params
 from icestream.flow.storage.drains import load_drains
 from icestream.flow.storage.exposures import find_exposure, load_arrived, read_exposures
 from icestream.flow.storage.own_params import (
@@ -63,6 +63,7 @@ __all__ = [
     "definition_of",
     "describe_change",
     "describe_values",
+    "digest_steps",
     "dump_document",
     "engine_for",
     "explain",
@@ -90,6 +91,7 @@ __all__ = [
     "read_runner_row",
     "reading",
     "relink_roots",
+    "with_changed_steps",
     "with_own_contents",
     "with_params",
 ]
