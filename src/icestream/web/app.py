@@ -1,9 +1,11 @@
 """The application, put together: the interface under ``/api/v1``, the pages, and the guard before both."""
 
+import json
 from pathlib import Path
 
 from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
@@ -66,6 +68,7 @@ def make_api(site: Site) -> FastAPI:
     ):
         api.include_router(routes)
     api.add_exception_handler(IcestreamError, _say_what_is_wrong)
+    api.add_exception_handler(RequestValidationError, _say_what_cannot_be_read)
 
     @api.get("/api/{_:path}", include_in_schema=False)
     def nothing() -> None:
@@ -85,6 +88,13 @@ def make_app(site: Site, names: frozenset[str]) -> ASGIApp:
     database = site.callers.database
     audit = None if database is None else Audit(database)
     return Guard(make_api(site), callers=site.callers, names=OwnNames(names), audit=audit)
+
+
+async def _say_what_cannot_be_read(_request: Request, error: Exception) -> Response:
+    """Say what is wrong with a request without what was sent: that may be text or numbers that JSON cannot hold."""
+    issues = error.errors() if isinstance(error, RequestValidationError) else []
+    told = [{"type": one["type"], "loc": list(one["loc"]), "msg": one["msg"]} for one in issues]
+    return Response(json.dumps({"detail": told}), status_code=422, media_type="application/json")
 
 
 async def _say_what_is_wrong(_request: Request, error: Exception) -> JSONResponse:

@@ -6,6 +6,7 @@ import { h, patch, path } from "./dom.js";
 import { Live } from "./live.js";
 import { alarmsPage } from "./pages/alarms.js";
 import { auditPage } from "./pages/audit.js";
+import { buildPage } from "./pages/build.js";
 import { classesPage } from "./pages/classes.js";
 import { exposurePage } from "./pages/exposure.js";
 import { exposuresPage } from "./pages/exposures.js";
@@ -23,7 +24,7 @@ import { stepPage } from "./pages/step.js";
 const TABS = [["", "Workflow"], ["exposures", "Exposures"], ["series", "Series"], ["classes", "Classes"], ["failures", "Failures"], ["monitors", "Monitors"], ["alarms", "Alarms"], ["log", "Log"]];
 const PAGES = { "": sessionPage, exposures: exposuresPage, series: seriesPage, classes: classesPage, failures: failuresPage, monitors: monitorsPage, alarms: alarmsPage, log: logPage };
 const ITEM_PAGES = { exposures: exposurePage, steps: stepPage };
-const OWN_PAGES = { new: startPage, audit: auditPage, share: openSharePage };
+const OWN_PAGES = { build: buildPage, new: startPage, audit: auditPage, share: openSharePage };
 const SOONEST_MS = 900;
 
 const top = document.getElementById("top"), content = document.getElementById("content");
@@ -40,7 +41,7 @@ export function go(address) {
 
 function where() {
   const parts = location.pathname.split("/").filter(Boolean).map(decodeURIComponent);
-  if (OWN_PAGES[parts[0]]) return { page: OWN_PAGES[parts[0]], session: null, tab: parts[0], item: null };
+  if (OWN_PAGES[parts[0]]) return { page: OWN_PAGES[parts[0]], session: null, tab: parts[0], item: parts[1] ?? null };
   if (parts[0] !== "s") return { page: sessionsPage, session: null, tab: null, item: null };
   const [, session, tab = "", item = null] = parts;
   const page = item !== null && ITEM_PAGES[tab] ? ITEM_PAGES[tab] : PAGES[tab];
