@@ -17,7 +17,7 @@ def offered(offers, step: str, port: str) -> set[str]:
     return {str(link) for link in offers.inputs[step][port]}
 
 
-NUMBERS = {"use": f"{TOYS}:count_numbers"}
+NUMBERS = {"use": f"{TOYS}:count_numbers", "params": {"stop_after": 3}}
 
 
 def test_an_input_is_offered_what_fits_and_nothing_that_it_feeds() -> None:
@@ -39,9 +39,10 @@ def test_offers_agree_with_what_the_check_accepts() -> None:
     steps: dict[str, Any] = {
         "numbers": NUMBERS,
         "even": {"use": f"{TOYS}:keep_multiples", "in": {"number": "numbers"}},
-        "batch": {"use": f"{TOYS}:batches", "in": {"items": "even"}},
+        "batch": {"use": f"{TOYS}:batches", "in": {"items": "even"}, "params": {"count": 2}},
         "total": {"use": f"{TOYS}:AddUp", "in": {"number": "even"}},
     }
+    assert look(**steps)[0].problems == ()
     for use, port in (("multiply", "number"), ("keep_multiples", "number"), ("report_total", "total")):
         _, offers = look(**steps, new={"use": f"{TOYS}:{use}"})
         every = [f"{step}.{output}" if output != "out" else step for step in steps for output in offers.outputs[step]]
@@ -80,6 +81,6 @@ def test_problems_know_their_field_and_read_as_before() -> None:
 
 
 def test_values_that_are_to_be_given_later_are_no_problem() -> None:
-    steps = {"numbers": NUMBERS, "a": {"use": f"{TOYS}:multiply", "in": {"number": "numbers"}}}
-    workflow = Workflow.model_validate({"steps": steps})
-    assert examine_workflow(workflow, later={"a": frozenset({"factor"})}).problems == ()
+    workflow = Workflow.model_validate({"steps": {"numbers": {"use": f"{TOYS}:count_numbers"}}})
+    assert [one.field for one in examine_workflow(workflow).problems] == ["params.stop_after"]
+    assert examine_workflow(workflow, later={"numbers": frozenset({"stop_after"})}).problems == ()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage.session import open_session
@@ -15,6 +15,7 @@ from icestream.workflows import load_template
 from toys.scipion_exports import protocol
 from toys.session import make_toy_session, toy_steps
 from web.browsing import PATIENCE_MS, Server, Visit, browser, start_server, stop_server, visit
+from web.test_web_browser_accessible import check
 
 __all__ = ["browser", "visit"]
 
@@ -193,3 +194,28 @@ def test_a_session_is_changed_with_what_it_costs(page: Page, facility: Facility)
     expect(page.locator(".workflow")).to_contain_text("four times", timeout=PATIENCE_MS)
     steps = open_session(facility.home / "sessions" / "session").document.steps
     assert (steps["triple_2"].params["factor"], "newest" in steps) == (4, False)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1360, "dark"), (390, "light")])
+def test_nothing_serious_is_found_and_nothing_is_too_wide(browser: Browser, facility: Facility, width: int, scheme: str):
+    visit, found = Visit(browser, width=width, scheme=scheme), []
+    visit.context.request.get(f"{facility.address}/api/v1/steps", timeout=10 * PATIENCE_MS)
+    page = visit.open(f"{facility.address}/build")
+    found += check(page, "drafts")
+    page.locator("#from-template").select_option("movies_to_classes")
+    page.get_by_role("button", name="Begin with it").click()
+    page.locator(".node").get_by_role("button").first.click()
+    expect(page.locator(".given").first).to_be_visible(timeout=PATIENCE_MS)
+    found += check(page, "a draft")
+    assert visit.too_wide() <= 0
+    page.get_by_role("button", name="Add a step").click()
+    expect(page.locator(".palette button").first).to_be_visible(timeout=PATIENCE_MS)
+    found += check(page, "the palette")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.goto(f"{facility.address}/s/session")
+    expect(page.get_by_role("region", name="Graph of the workflow")).to_be_visible(timeout=PATIENCE_MS)
+    found += check(page, "the graph of a session")
+    assert visit.too_wide() <= 0
+    visit.context.close()
+    assert found == []

@@ -16,12 +16,13 @@ function place(nodes, edges, { width, height, across }) {
     for (const { id } of nodes) graph.setNode(id, { width, height });
     for (const { from, to } of edges) graph.setEdge(from, to);
     layout(graph);
+    const side = ({ x, y }, way) => (across ? { x: x + (way * width) / 2, y } : { x, y: y + (way * height) / 2 });
     const size = graph.graph();
     if (placed.size >= MOST_PLACED) placed.delete(placed.keys().next().value);
     placed.set(key, {
       width: Math.ceil(size.width), height: Math.ceil(size.height),
       at: new Map(nodes.map(({ id }) => { const { x, y } = graph.node(id); return [id, { left: x - width / 2, top: y - height / 2 }]; })),
-      lines: edges.map(({ from, to }) => curve(graph.edge(from, to).points)),
+      lines: edges.map(({ from, to }) => curve([side(graph.node(from), 1), ...graph.edge(from, to).points.slice(1, -1), side(graph.node(to), -1)])),
     });
   }
   return placed.get(key);

@@ -135,7 +135,7 @@ function draftPage({ item, go, refresh }) {
     const edges = Object.entries(draft.steps).flatMap(([to, spec]) => [
       ...linksOf(spec).map((one) => ({ from: one.step, to, aside: one.link.includes(".rejected"), lit: to === chosen || one.step === chosen })),
       ...Object.values(spec.params ?? {}).filter((value) => value?.from).map((value) => ({ from: value.from.split(".")[0], to, aside: true, lit: to === chosen }))]);
-    return drawGraph({ label: "Graph of the draft", nodes, edges, height: 68 });
+    return drawGraph({ label: "Graph of the draft", nodes, edges, height: 68, across: false });
   }
 
   // What a template asks for, with words and defaults that can be changed.

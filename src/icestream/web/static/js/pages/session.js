@@ -65,18 +65,18 @@ function building(session, go) {
 }
 
 // What a step is doing, in a word; what needs somebody comes first.
-function stateOf({ step, waiting }) {
+function stateOf({ step }) {
   if (step.counts.failed) return "failed";
   if (step.marks.drained !== null) return "drained";
   if (step.stream === "closed" && step.counts.waiting + step.counts.running === 0) return "closed";
   if (step.counts.running) return "running";
-  return waiting.length || step.counts.waiting ? "waiting" : "idle";
+  return step.counts.waiting ? "waiting" : "idle";
 }
 
 function graphOf(session, page) {
   const nodes = page.steps.map((one) => ({ id: one.step.name, state: stateOf(one), content: nodeOf(session, one) }));
   const edges = page.steps.flatMap(({ step, inputs }) => inputs.map((from) => ({ from, to: step.name })));
-  return drawGraph({ label: "Graph of the workflow", nodes, edges, height: 96 });
+  return drawGraph({ label: "Graph of the workflow", nodes, edges, height: 86 });
 }
 
 function nodeOf(session, one) {
