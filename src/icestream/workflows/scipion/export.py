@@ -120,7 +120,7 @@ class _Writer:
                 yield from write(values[target]).items()
         for rule in mapping.rules:
             given = spec.params.get(rule.target)
-            if is_ask(given) and rule.convert in _SAME:
+            if given is not None and is_ask(given) and rule.convert in _SAME:
                 yield rule.sources[0], self.field(given)
             elif rule.target not in writers and rule.convert in _INVERSES and values.get(rule.target) is not None:
                 yield from zip(rule.sources, _INVERSES[rule.convert](values[rule.target]), strict=False)

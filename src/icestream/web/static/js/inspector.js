@@ -35,7 +35,7 @@ export class Inspector {
       !edits && this.condition(name, spec),
       (spec.after?.length ?? 0) > 0 && h("p", { className: "soft small" }, `Starts when the streams of ${spec.after.join(", ")} have closed.`),
       type && Object.keys(type.values.properties ?? {}).length > 0 && h("h3", null, "Parameters"),
-      type && Object.keys(type.values.properties ?? {}).map((parameter) => this.parameter(name, spec, type, parameter, wrong(`params.${parameter}`), checked)));
+      type && Object.keys(type.values.properties ?? {}).map((parameter) => this.parameter(name, spec, type, parameter, wrong(`params.${parameter}`))));
   }
 
   problems(name, fits) { return this.draft.page.check.problems.filter((one) => one.step === name && fits(one)).map((one) => one.text); }
@@ -88,7 +88,7 @@ export class Inspector {
     return h("div", { className: "field" }, h("label", { for: "only-with" }, "Part of a session"), select, spec.only_without && h("span", { className: "soft small" }, `not if ${spec.only_without} is given`));
   }
 
-  parameter(step, spec, type, parameter, wrong, checked) {
+  parameter(step, spec, type, parameter, wrong) {
     const schema = { ...plain(type.values.properties[parameter], type.values.$defs), named: false }, value = spec.params?.[parameter];
     const source = value !== null && typeof value === "object" && !Array.isArray(value) && Object.keys(value).length === 1 ? value : {};
     const asked = source.ask !== undefined ? this.draft.document.placeholders?.[source.ask.split(".")[0]] : null;
@@ -99,13 +99,14 @@ export class Inspector {
       const read = readField(schema, given);
       this.draft.change((document) => setParam(document, step, parameter, read === null && !schema.nullable ? undefined : read), { field: `${step} params ${parameter}` });
     } });
-    return h("div", { className: "given", "data-key": `given ${parameter}` }, shown, this.how(step, parameter, type, source, checked));
+    return h("div", { className: "given", "data-key": `given ${parameter}` }, shown, this.how(step, parameter, type, source, schema));
   }
 
   // A parameter is a value, is asked for when a session is made, or is a number that another step finds.
-  how(step, parameter, type, source, checked) {
+  how(step, parameter, type, source, schema) {
     const template = this.draft.page.session === null, placeholder = type.placeholders[parameter];
-    const values = ["map", "filter"].includes(type.kind) ? this.draft.page.check.steps.filter((one) => this.feeds(one.name, step)).flatMap((one) => one.values.map((name) => `${one.name}.${name}`)) : [];
+    const takes = ["map", "filter"].includes(type.kind) && ["number", "integer"].includes(schema.type);
+    const values = takes ? this.draft.page.check.steps.filter((one) => this.feeds(one.name, step)).flatMap((one) => one.values.map((name) => `${one.name}.${name}`)) : [];
     if (!(template && placeholder) && !values.length && source.from === undefined && source.ask === undefined) return null;
     const present = source.ask !== undefined ? ASKED : source.from !== undefined ? source.from : GIVEN;
     const select = h("select", { "aria-label": `How ${parameter} is given`, onchange: (event) => {
