@@ -54,7 +54,11 @@ class Settings(BaseSettings):
         None,
         description="File that says at which provider of accounts (OpenID Connect) people sign in, and what their groups may do",
     )
-    templates: str = Field("", description="Folders of the facility's own templates, separated as in PATH")
+    templates: str = Field(
+        "",
+        description="Folders of the facility's own templates, separated as in PATH; the pages save new ones in the last of them; "
+        "empty: `templates` in the folder of `ICESTREAM_STATE`",
+    )
     report_templates: Path | None = Field(
         None, description="Folder with the facility's own templates, style and settings (report.yaml) of the report"
     )
@@ -88,6 +92,11 @@ class Settings(BaseSettings):
         description="Folder where `icestream watch` remembers what it has seen, and `icestream access` who may sign in; "
         "on a local disk",
     )
+
+    @property
+    def template_folders(self) -> tuple[str, ...]:
+        """The folders of the facility's own templates; later ones win."""
+        return tuple(filter(None, self.templates.split(os.pathsep))) or (str(self.state / "templates"),)
 
     @property
     def usable_memory_gb(self) -> float:

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from icestream.cli import app
 from icestream.facility import database as module
 from icestream.facility.database import FacilityDatabase
+from icestream.facility.drafts import DraftChanged, Drafts, NewDraft
 from icestream.web.access import AccessFile
 from icestream.web.server import ACCESS_FILE, DATABASE
 
@@ -103,3 +104,22 @@ def test_the_audit_does_not_grow_without_end(tmp_path: Path, monkeypatch: pytest
     for number in range(25):
         note(database, str(number))
     assert [one.who for one in database.audit(limit=100)] == [str(number) for number in range(24, 14, -1)]
+
+
+def test_a_database_of_the_first_schema_gets_drafts_and_keeps_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / DATABASE
+    with monkeypatch.context() as older:
+        older.setattr(module, "_TABLES", module._TABLES[:1])  # noqa: SLF001 - what the first version made
+        older.setattr(module, "SCHEMA", 1)
+        note(FacilityDatabase(path), "anna")
+    drafts = Drafts(FacilityDatabase(path))
+    made = drafts.add(NewDraft("Ours", {"steps": {}}), author="berta")
+    assert (
+        drafts.save(made.id, version=1, title="Ours", summary="x", document={"steps": {}}, author="carla").changed_by == "carla"
+    )
+    with pytest.raises(DraftChanged, match="by carla"):
+        drafts.delete(made.id, version=1)
+    drafts.delete(made.id, version=2)
+    with pytest.raises(DraftChanged, match="deleted"):
+        drafts.save(made.id, version=2, title="", summary="", document={}, author="x")
+    assert [one.who for one in FacilityDatabase(path).audit(limit=9)] == ["anna"]

@@ -1,4 +1,4 @@
-"""The facility's database: links that are shared and what people did, in one SQLite file that only this account may read."""
+"""The facility's database: shared links, what people did, and drafts, in one SQLite file that only this account may read."""
 
 import os
 import secrets
@@ -14,7 +14,6 @@ from typing import Any
 from icestream.errors import SessionError
 from icestream.files import publish
 
-SCHEMA = 1
 MOST_AUDITED = 200_000
 MOST_REFUSED = 20_000
 """Of links that were opened, and of what was refused to who asked: strangers can cause these, and shall push out nothing else."""
@@ -24,7 +23,8 @@ _APPLICATION = 0x1CE57
 """Marks a file as such a database."""
 _PATIENCE_S = 5.0
 
-_TABLES = """
+_TABLES = (
+    """
 CREATE TABLE share (
     id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, session TEXT NOT NULL, author TEXT NOT NULL, note TEXT NOT NULL,
     created_at REAL NOT NULL, expires_at REAL NOT NULL, withdrawn_at REAL
@@ -33,7 +33,18 @@ CREATE TABLE audit (
     id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, who TEXT, address TEXT, action TEXT NOT NULL, session TEXT,
     detail TEXT NOT NULL, status INTEGER NOT NULL
 );
-"""
+""",
+    """
+CREATE TABLE draft (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, version INTEGER NOT NULL, title TEXT NOT NULL, summary TEXT NOT NULL, session TEXT,
+    document TEXT NOT NULL, base TEXT NOT NULL, trusted TEXT NOT NULL, told TEXT NOT NULL, author TEXT NOT NULL,
+    changed_by TEXT NOT NULL, created_at REAL NOT NULL, changed_at REAL NOT NULL
+);
+""",
+)
+"""What each schema adds to the one before it."""
+
+SCHEMA = len(_TABLES)
 
 
 @dataclass(frozen=True)
@@ -78,7 +89,7 @@ class FacilityDatabase:
         """Return a new link's secret, which is kept as a hash and cannot be shown again, and what it stands for."""
         secret, at = secrets.token_urlsafe(32), time.time() if now is None else now
         values = (_digest(secret), session, author, note, at, at + 3600.0 * hours)
-        with self._writing() as connection:
+        with self.writing() as connection:
             cursor = connection.execute(
                 "INSERT INTO share (digest, session, author, note, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)", values
             )
@@ -86,7 +97,7 @@ class FacilityDatabase:
 
     def shares(self, session: str) -> list[Share]:
         """Return the links to a session, the newest first."""
-        return [Share(**row) for row in self._read(f"{_SHARES} WHERE session = ? ORDER BY id DESC", (session,))]
+        return [Share(**row) for row in self.read(f"{_SHARES} WHERE session = ? ORDER BY id DESC", (session,))]
 
     def share_behind(self, secret: str, *, now: float | None = None) -> Share | None:
         """Return what a secret stands for; nothing once it has expired."""
@@ -97,12 +108,12 @@ class FacilityDatabase:
         return self._valid(f"{_SHARES} WHERE id = ?", (number,), now)
 
     def _valid(self, query: str, values: tuple[object, ...], now: float | None) -> Share | None:
-        found = [Share(**row) for row in self._read(query, values)]
+        found = [Share(**row) for row in self.read(query, values)]
         return found[0] if found and found[0].valid(time.time() if now is None else now) else None
 
     def withdraw_share(self, session: str, number: int) -> bool:
         """End a link at once; tell whether there was one."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             ended = connection.execute(
                 "UPDATE share SET withdrawn_at = ? WHERE id = ? AND session = ? AND withdrawn_at IS NULL",
                 (time.time(), number, session),
@@ -112,7 +123,7 @@ class FacilityDatabase:
     def note(self, *, who: str | None, address: str | None, action: str, session: str | None, detail: str, status: int) -> None:
         """Write down what somebody did; the oldest rows go where there are too many of their kind."""
         values = (time.time(), who, address, action, session, detail, status)
-        with self._writing() as connection:
+        with self.writing() as connection:
             cursor = connection.execute(
                 "INSERT INTO audit (at, who, address, action, session, detail, status) VALUES (?, ?, ?, ?, ?, ?, ?)", values
             )
@@ -127,7 +138,7 @@ class FacilityDatabase:
         where = "" if before is None else "WHERE id < ?"
         query = f"SELECT id, at, who, address, action, session, detail, status FROM audit {where} ORDER BY id DESC LIMIT ?"  # noqa: S608
         values = (limit,) if before is None else (before, limit)
-        return [AuditRow(**row) for row in self._read(query, values)]
+        return [AuditRow(**row) for row in self.read(query, values)]
 
     def back_up(self, target: Path, files: Mapping[str, Path]) -> None:
         """Write a copy of everything into one file, with some ``files`` by name; a server may be running.
@@ -139,7 +150,7 @@ class FacilityDatabase:
         """
         if target.exists():
             raise SessionError(f"{target}: already exists; a backup never replaces another")
-        with self._writing():  # so that there is something to copy
+        with self.writing():  # so that there is something to copy
             pass
         with publish(target) as temporary, _explained(target):
             with closing(self._connect()) as connection:
@@ -181,7 +192,8 @@ class FacilityDatabase:
                 temporary.write_bytes(content)
         return [self.path, *contents]
 
-    def _read(self, query: str, values: tuple[object, ...]) -> list[dict[str, Any]]:
+    def read(self, query: str, values: tuple[object, ...]) -> list[dict[str, Any]]:
+        """Return the rows of a query; none where there is no file yet."""
         if not self.path.is_file():
             return []
         with _explained(self.path), closing(self._connect()) as connection:
@@ -189,7 +201,8 @@ class FacilityDatabase:
             return [dict(row) for row in connection.execute(query, values)]
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection in a transaction that is committed at the end, unless something is raised."""
         with _explained(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with closing(self._connect()) as connection:
@@ -203,14 +216,14 @@ class FacilityDatabase:
             connection.close()
             raise SessionError(f"{self.path}: other accounts may read it; it tells what people did: `chmod 600 {self.path}`")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
+        if version < SCHEMA:
             connection.execute("BEGIN EXCLUSIVE")
             with connection:
-                if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
-                    for statement in _TABLES.split(";"):
-                        connection.execute(statement)
-                    connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-                    connection.execute(f"PRAGMA user_version = {SCHEMA}")
+                present = connection.execute("PRAGMA user_version").fetchone()[0]  # another process may have been first
+                for statement in (one for tables in _TABLES[present:] for one in tables.split(";")):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+                connection.execute(f"PRAGMA user_version = {max(present, SCHEMA)}")
         elif version > SCHEMA:
             connection.close()
             raise SessionError(f"{self.path}: has schema {version}, this version reads up to {SCHEMA}; use a newer icestream")

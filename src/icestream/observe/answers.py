@@ -140,6 +140,8 @@ class StepSummary:
     records: dict[str, str] = field(default_factory=dict)
     """Output → record type, of what the step itself has made (a filter passes on what others made)."""
     marks: Marks = Marks()
+    note: str | None = None
+    """What people wrote down about it."""
 
 
 @dataclass(frozen=True)

@@ -227,7 +227,7 @@ def count_drops(material: FilterMaterial, changes: Mapping[str, Any]) -> DropCou
     merged = {name: value for name, value in {**node.params, **changes}.items() if value is not None or name not in changes}
     complete, problems = check_params(node.name, node.type, StepSpec(use=node.use, params=merged), set())
     if problems:
-        raise SessionError("\n".join(problems))
+        raise SessionError("\n".join(map(str, problems)))
     params = node.type.params.model_validate(complete)
     names = {role: name for name, role in node.type.arguments.items()}
     given = {names["params"]: params} if "params" in names else {}

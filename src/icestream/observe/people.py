@@ -120,12 +120,13 @@ def describe_command(kind: str, arguments: str, names: dict[str, str]) -> str:
     given: dict[str, Any] = json.loads(arguments)
     unit = given.pop("unit", None)
     kind = "withdraw" if given.pop("lift", False) else kind
-    words = [str(given.pop("verdict", kind))]
+    words = [str(given.pop("verdict", kind)).replace("_", " ")]
     words += [names.get(unit, unit)] if unit else []
     words += [f"{given.pop('name')} beside"] if given.get("name") else []
     words += [str(given.pop("step"))] if given.get("step") else []
     params = given.pop("params", None) or {}
     words += [f"{name}={'default' if value is None else json.dumps(value, ensure_ascii=False)}" for name, value in params.items()]
+    words += [name if spec is not None else f"{name} (removed)" for name, spec in (given.pop("steps", None) or {}).items()]
     reason = given.pop("reason", "")
     words += [name for name, value in given.items() if value is True and name != "below"]
     return " ".join(words) + (f" ({reason})" if reason else "")

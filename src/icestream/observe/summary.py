@@ -152,6 +152,7 @@ def unseen_step(session: Session, name: str) -> StepSummary:
         stream=None,
         stream_reason=None,
         pace=Pace(),
+        note=spec.note,
     )
 
 
@@ -195,6 +196,7 @@ def read_steps(
                 pace=_pace_of(connection, revision, paces[revision.id]),
                 records=_record_types(connection, revision, catalog),
                 marks=marks.get(name, Marks()),
+                note=spec.note,
             )
         )
     return lines

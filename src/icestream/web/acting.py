@@ -30,6 +30,7 @@ Kind = Literal[
     "recompute",
     "set",
     "branch",
+    "change_steps",
     "restart",
     "reset",
 ]

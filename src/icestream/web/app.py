@@ -1,20 +1,25 @@
 """The application, put together: the interface under ``/api/v1``, the pages, and the guard before both."""
 
+import json
 from pathlib import Path
 
 from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from icestream import __version__
 from icestream.errors import IcestreamError, StoreUnavailable
+from icestream.facility.drafts import DraftChanged
 from icestream.web import (
     acting,
     details,
+    drafts,
     editing,
     filtering,
     mapping,
+    palette,
     picking,
     reading,
     scraping,
@@ -53,6 +58,8 @@ def make_api(site: Site) -> FastAPI:
         signing_in.router,
         reading.router,
         details.router,
+        drafts.router,
+        palette.router,
         acting.router,
         scraping.router,
         editing.router,
@@ -69,6 +76,7 @@ def make_api(site: Site) -> FastAPI:
     ):
         api.include_router(routes)
     api.add_exception_handler(IcestreamError, _say_what_is_wrong)
+    api.add_exception_handler(RequestValidationError, _say_what_cannot_be_read)
 
     @api.get("/api/{_:path}", include_in_schema=False)
     def nothing() -> None:
@@ -90,8 +98,16 @@ def make_app(site: Site, names: frozenset[str]) -> ASGIApp:
     return Guard(make_api(site), callers=site.callers, names=OwnNames(names), audit=audit)
 
 
+async def _say_what_cannot_be_read(_request: Request, error: Exception) -> Response:
+    """Say what is wrong with a request without what was sent: that may be text or numbers that JSON cannot hold."""
+    issues = error.errors() if isinstance(error, RequestValidationError) else []
+    told = [{"type": one["type"], "loc": list(one["loc"]), "msg": one["msg"]} for one in issues]
+    return Response(json.dumps({"detail": told}), status_code=422, media_type="application/json")
+
+
 async def _say_what_is_wrong(_request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, WrongValues):
         return JSONResponse({"detail": str(error), "fields": error.fields}, status_code=422)
-    status = 404 if isinstance(error, NotThere) else 503 if isinstance(error, StoreUnavailable) else 400
+    statuses = ((DraftChanged, 409), (NotThere, 404), (StoreUnavailable, 503))
+    status = next((status for kind, status in statuses if isinstance(error, kind)), 400)
     return JSONResponse({"detail": str(error)}, status_code=status)

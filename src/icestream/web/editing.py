@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,18 +13,19 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, Va
 
 from icestream.errors import SessionError
 from icestream.flow.commands.editing import Edit, plan_edit
-from icestream.flow.commands.requests import Branch, Command, Recompute, Set, read_command
+from icestream.flow.commands.requests import Branch, ChangeSteps, Command, Recompute, Set, read_command
 from icestream.flow.planning.plans import Change, Plan, plan_recompute
 from icestream.flow.storage import Session
 from icestream.flow.workflow import Node
+from icestream.web.forbidden import leads_out, refuse_code, refuse_leading_out, trust_of
 from icestream.web.site import Answer, Operating, SessionName, ThisSite, WrongValues, changes_nothing
+from icestream.workflows.drafting import steps_as_draft
 
 PLANNED_AT_ONCE = 2
 """So many dry runs are made at a time: each looks at every exposure, and reading goes on meanwhile."""
 
 router = APIRouter(prefix="/api/v1/sessions/{session}", tags=["editing"])
 _PLANNING = threading.Semaphore(PLANNED_AT_ONCE)
-_UPWARDS = re.compile(r"(^|[/:])\.\.(/|$)")
 
 
 DEEPEST = 8
@@ -82,7 +82,7 @@ class PlanAsked(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: Literal["set", "branch", "restart", "reset", "recompute"]
+    kind: Literal["set", "branch", "change_steps", "restart", "reset", "recompute"]
     arguments: Arguments = Field(default_factory=dict, max_length=8)
 
 
@@ -186,6 +186,10 @@ def check_edit(session: Session, command: Command) -> None:
     SessionError
         No step is called so.
     """
+    if isinstance(command, ChangeSteps):
+        given = {name: spec for name, spec in command.steps.items() if spec is not None}
+        refuse_code(given, trust_of(steps_as_draft(session.document.steps)))
+        refuse_leading_out(given)
     if not isinstance(command, Set | Branch | Recompute):
         return
     graph = session.graph()
@@ -198,7 +202,7 @@ def check_edit(session: Session, command: Command) -> None:
 
 def find_wrong(node: Node, present: Mapping[str, Any], given: Mapping[str, JsonValue]) -> dict[str, str]:
     """Return parameter → what is wrong with the value that is given for it; None stands for its default."""
-    leading_out = {name: "must not lead out of its folder" for name, value in given.items() if _leads_out(name, value)}
+    leading_out = {name: "must not lead out of its folder" for name, value in given.items() if leads_out(name, value)}
     merged = {name: value for name, value in {**present, **given}.items() if value is not None}
     taken = {name for name, value in merged.items() if isinstance(value, dict) and set(value) == {"from"}}
     try:
@@ -211,18 +215,3 @@ def find_wrong(node: Node, present: Mapping[str, Any], given: Mapping[str, JsonV
                 found[name] = issue["msg"].removeprefix("Value error, ")
         return leading_out | found
     return leading_out
-
-
-def _leads_out(name: str, value: JsonValue) -> bool:
-    return any(_UPWARDS.search(text) or (name == "pattern" and text.startswith("/")) for text in _texts(value))
-
-
-def _texts(value: JsonValue) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for member in value.values():
-            yield from _texts(member)
-    elif isinstance(value, list):
-        for member in value:
-            yield from _texts(member)

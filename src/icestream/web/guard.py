@@ -24,6 +24,9 @@ METRICS = "/metrics"
 GUARDED = (API, METRICS)
 """What is only answered to who may look; everything else are the pages themselves, the same for all."""
 LARGEST_BODY_BYTES = 64 * 1024
+LARGEST_DRAFT_BYTES = 2 << 20
+"""A workflow that somebody brings, as JSON, may have that."""
+DRAFTS = "/api/v1/drafts"
 LONGEST_ADDRESS = 8 * 1024
 CSRF_HEADER = "x-icestream-csrf"
 FROM_ELSEWHERE = "/api/v1/oidc/callback"
@@ -110,7 +113,7 @@ class Guard:
             if scope["method"] in _SAFE:
                 await self._app(scope, receive, send_with_headers)
                 return
-            body, receive = await _read_body(receive)
+            body, receive = await _read_body(receive, most=_most_bytes(scope["path"]))
             with self._one_of_few(scope["path"]):
                 reached = True
                 await self._app(scope, receive, send_with_headers)
@@ -167,7 +170,7 @@ class Guard:
         if caller is not None:
             _check_session(path, caller, said)
         if method not in _SAFE:
-            _check_change(headers, host, None if path in WITHOUT_SIGNING_IN else caller)
+            _check_change(headers, host, _most_bytes(path), None if path in WITHOUT_SIGNING_IN else caller)
         return caller
 
 
@@ -191,22 +194,26 @@ def _check_session(path: str, caller: Caller, said: dict[str, str]) -> None:
         said[ROLE_HEADER] = role
 
 
-def _check_change(headers: Headers, host: str, caller: Caller | None) -> None:
+def _most_bytes(path: str) -> int:
+    return LARGEST_DRAFT_BYTES if path.startswith(DRAFTS) else LARGEST_BODY_BYTES
+
+
+def _check_change(headers: Headers, host: str, most: int, caller: Caller | None) -> None:
     origin = headers.get("origin")
     if origin is not None and origin.partition("://")[2].lower() != host.lower():
         raise Refusal(403, "another site's page asks for a change")
     if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Refusal(415, "what is sent must be application/json")
     length = headers.get("content-length", "0")
-    if not length.isdecimal() or int(length) > LARGEST_BODY_BYTES:
-        raise Refusal(413, f"what is sent may have {LARGEST_BODY_BYTES} bytes")
+    if not length.isdecimal() or int(length) > most:
+        raise Refusal(413, f"what is sent may have {most} bytes")
     if caller is not None and caller.csrf is not None:
         given = headers.get(CSRF_HEADER, "").encode()
         if not hmac.compare_digest(given, caller.csrf.encode()):
             raise Refusal(403, f"the header {CSRF_HEADER} is missing or wrong; /api/v1/me says what it must be")
 
 
-async def _read_body(receive: Receive) -> tuple[bytes, Receive]:
+async def _read_body(receive: Receive, *, most: int) -> tuple[bytes, Receive]:
     """Read what is sent, whatever its length is said to be, and give it on as one message too."""
     body = b""
     while True:
@@ -214,8 +221,8 @@ async def _read_body(receive: Receive) -> tuple[bytes, Receive]:
         if message["type"] != "http.request":
             raise Refusal(400, "what is sent has ended too early")  # nobody hears it; half a request is none
         body += message.get("body", b"")
-        if len(body) > LARGEST_BODY_BYTES:
-            raise Refusal(413, f"what is sent may have {LARGEST_BODY_BYTES} bytes")
+        if len(body) > most:
+            raise Refusal(413, f"what is sent may have {most} bytes")
         if not message.get("more_body", False):
             break
     whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]

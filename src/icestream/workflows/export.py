@@ -105,11 +105,9 @@ def _without_acquisition(template: Template) -> Template:
 
 def dump_template(template: Template, *, summary: str) -> str:
     """Write a template as YAML under one line of comment; what is unset is left out."""
-    data: dict[str, Any] = template.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
-    data["steps"] = {
-        name: {key: step[key] for key in ("use", "only_with", "only_without", "label", "in", "params", *step) if key in step}
-        for name, step in template.model_dump(mode="json", by_alias=True, exclude_defaults=True)["steps"].items()
-    }
+    data, steps = template_data(template), template_data(template)["steps"]
+    order = ("use", "only_with", "only_without", "label", "note", "in", "params")
+    data["steps"] = {name: {key: step[key] for key in (*order, *step) if key in step} for name, step in steps.items()}
     head = f"# {' '.join(summary.split())}\n"
     parts = [
         yaml.safe_dump({section: data[section]}, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
@@ -117,3 +115,9 @@ def dump_template(template: Template, *, summary: str) -> str:
         if data.get(section) or section == "steps"
     ]
     return head + "".join(f"\n{part}" for part in parts)
+
+
+def template_data(template: Template) -> dict[str, Any]:
+    """Return a template as plain data, in which what is unset is left out; parameters that are given as nothing stay."""
+    data: dict[str, Any] = template.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+    return data | {"steps": template.model_dump(mode="json", by_alias=True, exclude_defaults=True)["steps"]}

@@ -9,10 +9,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, get_args, get_origin
 
-from icestream.errors import IcestreamError
+from icestream.errors import IcestreamError, WorkflowError
 from icestream.flow.declaration import StepType, find_step
 from icestream.flow.workflow import StepSpec, file_parameters
-from icestream.records import GainReference, ParticleSize, Picks, PossibleAcquisition
+from icestream.records import GainReference, ParticleSize, Picks, PossibleAcquisition, Record
 from icestream.workflows.placeholders import LONGEST_TEXT, Placeholder
 from icestream.workflows.template import Template, TemplateStep, asks_in
 
@@ -51,6 +51,30 @@ def imply_template(
     maker.remaining_roots()
     asked = {name: maker.acquisition_value(name) for name in ACQUISITION_NAMES}
     return Template(placeholders=maker.placeholders, acquisition=asked, roots=maker.roots, steps=made)
+
+
+def ask_for_what_is_missing(template: Template) -> Template:
+    """Return a template that asks for all that its steps read: folders, and where it fixes nothing of a session, the rest too.
+
+    What it says or asks for already stays as it is.
+
+    Raises
+    ------
+    WorkflowError
+        A name that is needed is that of another placeholder.
+    """
+    if not template.acquisition and not template.roots:
+        implied = imply_template(template.steps)
+        clash = sorted(set(implied.placeholders) & set(template.placeholders))
+        if clash:
+            raise WorkflowError(f"placeholder {clash[0]!r}: every session is asked for this; give yours another name")
+        placeholders = {**implied.placeholders, **template.placeholders}
+        changed = {"steps": implied.steps, "roots": implied.roots, "acquisition": implied.acquisition}
+        return template.model_copy(update={"placeholders": placeholders, **changed})
+    maker = _Maker({}, {}, template.placeholders, template.roots)
+    for spec in template.steps.values():
+        maker.folders(spec)
+    return template.model_copy(update={"placeholders": maker.placeholders, "roots": maker.roots})
 
 
 def ask_for_acquisition(name: str, default: float | None = None) -> Placeholder:
@@ -110,9 +134,15 @@ def _may_be_asked(value: Any) -> bool:
 
 
 class _Maker:
-    def __init__(self, acquisition: Mapping[str, float], known_roots: dict[str, str]) -> None:
-        self.placeholders: dict[str, Placeholder] = {}
-        self.roots: dict[str, Any] = {}
+    def __init__(
+        self,
+        acquisition: Mapping[str, float],
+        known_roots: dict[str, str],
+        placeholders: Mapping[str, Placeholder] | None = None,
+        roots: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.placeholders: dict[str, Placeholder] = dict(placeholders or {})
+        self.roots: dict[str, Any] = dict(roots or {})
         self._acquisition, self._known_roots = acquisition, known_roots
         self._patterns: dict[Any, str] = {}
 
@@ -134,6 +164,17 @@ class _Maker:
         given = {field: getattr(spec, field) for field in StepSpec.model_fields}
         conditions = spec.conditions if isinstance(spec, TemplateStep) else {}
         return TemplateStep(**{**given, "params": params, **({"only_with": only_with} | conditions)})
+
+    def folders(self, spec: StepSpec) -> None:
+        """Ask for the folders that a step reads, and for nothing else."""
+        step_type = type_of(spec)
+        field = None if step_type is None else step_type.params.model_fields.get("root")
+        if step_type is None:
+            return
+        if field is not None and (step_type.is_source or issubclass(step_type.output or Record, Picks)):
+            self._root(str(spec.params.get("root", field.default)))
+        for root in given_roots(step_type, spec.params):
+            self._root(root)
 
     def _source(self, name: str, step_type: StepType, params: dict[str, Any]) -> None:
         fields = step_type.params.model_fields

@@ -1,7 +1,8 @@
 """Where templates are found: in the package, in plugins, and in the folders of the facility; later places win."""
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from importlib.resources import files
@@ -11,6 +12,7 @@ from pathlib import Path
 from icestream.account import expand_home
 from icestream.documents import LARGEST_BYTES
 from icestream.errors import DeclarationError, WorkflowError
+from icestream.files import publish_text
 from icestream.flow.declaration import import_plugin
 from icestream.settings import Settings
 from icestream.workflows.implied import imply_template
@@ -19,6 +21,7 @@ from icestream.workflows.template import Template, read_template
 GROUP = "icestream.templates"
 SUFFIX = ".yaml"
 _PACKAGE = "icestream.workflows"
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,79}")
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ class FoundTemplate:
 def list_templates(folders: str | None = None) -> dict[str, FoundTemplate]:
     """Return all templates by name; ``folders`` replaces those of the settings."""
     found: dict[str, FoundTemplate] = {}
-    for one in (*_in_package(), *_in_plugins(), *_in_folders(Settings().templates if folders is None else folders)):
+    chosen = Settings().template_folders if folders is None else tuple(filter(None, folders.split(os.pathsep)))
+    for one in (*_in_package(), *_in_plugins(), *_in_folders(chosen)):
         earlier = found.get(one.name)
         replaces = () if earlier is None else (*earlier.replaces, earlier.origin)
         found[one.name] = FoundTemplate(one.name, one.origin, one.text, replaces, one.problem)
@@ -70,6 +74,38 @@ def list_templates(folders: str | None = None) -> dict[str, FoundTemplate]:
 def missing_folders() -> list[str]:
     """Return the folders of templates that the settings name and that are not there."""
     return [folder for folder in filter(None, Settings().templates.split(os.pathsep)) if not expand_home(folder).is_dir()]
+
+
+def save_template(name: str, text: str, *, replace_own: bool = False) -> Path:
+    """Publish a template in the last folder of the settings, and return its file.
+
+    With ``replace_own`` one of this name in that folder may be replaced; it is kept beside it, as ``NAME.yaml.before``.
+
+    Raises
+    ------
+    WorkflowError
+        The name is none, or is taken by a template that is not in that folder, or the folder cannot be written.
+    """
+    if not _NAME.fullmatch(name):
+        raise WorkflowError("a name of a template has 1 to 80 of a-z, 0-9, '_' and '-', of these a letter or digit first")
+    folder = expand_home(Settings().template_folders[-1])
+    target = folder / f"{name}{SUFFIX}"
+    taken = list_templates().get(name)
+    if taken is not None and taken.origin != str(target):
+        raise WorkflowError(f"{name!r} is a template of {taken.origin}, which is never replaced from here; choose another name")
+    if taken is not None and not replace_own:
+        raise WorkflowError(f"{name!r} already exists; choose another name, or say that it is to be replaced")
+    if taken is not None and taken.replaces:
+        raise WorkflowError(f"{name!r} takes the place of the one of {taken.replaces[-1]}; change the file itself")
+    read_template(text, origin=name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if taken is not None:
+            publish_text(target.with_name(f"{target.name}.before"), taken.text)
+        publish_text(target, text)
+    except OSError as error:
+        raise WorkflowError(f"{target}: cannot be written: {error.strerror}") from None
+    return target
 
 
 def find_template(name_or_path: str) -> FoundTemplate:
@@ -138,8 +174,8 @@ def _in_plugins() -> Iterator[FoundTemplate]:
         yield _read(entry.name, origin, resource)
 
 
-def _in_folders(folders: str) -> Iterator[FoundTemplate]:
-    for folder in filter(None, folders.split(os.pathsep)):
+def _in_folders(folders: Sequence[str]) -> Iterator[FoundTemplate]:
+    for folder in folders:
         for path in sorted(expand_home(folder).glob(f"*{SUFFIX}")):
             yield _read(path.stem, str(path), path)
 

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from icestream.alarms.document import AlarmsDocument
-from icestream.documents import LARGEST_BYTES, parse_document
+from icestream.documents import LARGEST_BYTES, find_line, parse_document
 from icestream.errors import WorkflowError
 from icestream.flow.workflow import StepSpec, Workflow
 from icestream.records import Acquisition
@@ -23,6 +23,8 @@ from icestream.workflows.alternatives import take_first_inputs
 from icestream.workflows.placeholders import NAME, Placeholder, read_value
 
 PARTS = ("folder", "pattern")
+MOST_ISSUES = 20
+"""So many mistakes of a document are told at once."""
 
 
 class TemplateStep(StepSpec):
@@ -111,7 +113,10 @@ def read_template(text: str, *, origin: str) -> Template:
     try:
         template = Template.model_validate(written)
     except ValidationError as error:
-        issues = [f"{'.'.join(map(str, issue['loc'])) or 'document'}: {issue['msg']}" for issue in error.errors()]
+        issues = [
+            f"{'.'.join(map(str, issue['loc'])) or 'document'}: {issue['msg']} (line {find_line(text, issue['loc'])})"
+            for issue in error.errors()[:MOST_ISSUES]
+        ]
         raise WorkflowError(f"workflow {origin}: " + "; ".join(issues)) from error
     problems = check_template(template)
     if problems:

@@ -29,6 +29,7 @@ _HANDLERS: dict[type[requests.Command], Handler] = {
     requests.Retry: streams.retry,
     requests.Set: editing.set_params,
     requests.Branch: editing.branch,
+    requests.ChangeSteps: editing.change_steps,
     requests.Apply: editing.apply_document,
     requests.Restart: restarting.restart,
     requests.Reset: restarting.reset,

@@ -3,7 +3,7 @@
 from icestream.errors import SessionError
 from icestream.files import publish_text
 from icestream.flow.commands.context import CommandContext
-from icestream.flow.commands.requests import Apply, Branch, Reset, Restart, Set
+from icestream.flow.commands.requests import Apply, Branch, ChangeSteps, Reset, Restart, Set
 from icestream.flow.planning.planned_revisions import plan_revisions
 from icestream.flow.planning.plans import Plan, plan_document
 from icestream.flow.storage import (
@@ -16,12 +16,13 @@ from icestream.flow.storage import (
     dump_document,
     open_session,
     schema,
+    with_changed_steps,
     with_params,
 )
 from icestream.flow.workflow import check_requests, look_into_files, require_programs
 from icestream.settings import Settings
 
-Edit = Set | Branch | Apply | Restart | Reset
+Edit = Set | Branch | ChangeSteps | Apply | Restart | Reset
 """The commands that can be planned."""
 
 
@@ -41,6 +42,8 @@ def plan_edit(session: Session, command: Edit, *, cores: int) -> Plan:
             document = with_params(document, command.step, command.params)
         case Branch():
             document = _new_branch(command).add_to(document)
+        case ChangeSteps():
+            document = with_changed_steps(document, command.steps, based_on=command.based_on)
         case Apply():
             document = open_session(session.folder).document
         case Restart() | Reset():
@@ -70,6 +73,12 @@ def branch(context: CommandContext, command: Branch) -> str:
     own = sum(step in twins for _, step in context.workflow.owned)
     left = f"; the branch does not include the {own} recomputed by hand" if own else ""
     return take_up(context, branched, reason=command.reason) + left
+
+
+def change_steps(context: CommandContext, command: ChangeSteps) -> str:
+    """Add, replace and remove steps."""
+    document = with_changed_steps(context.workflow.session.document, command.steps, based_on=command.based_on)
+    return take_up(context, document, reason=command.reason)
 
 
 def apply_document(context: CommandContext, command: Apply) -> str:

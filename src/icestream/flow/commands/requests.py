@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from icestream.errors import SessionError
 from icestream.flow.storage import FileKind, Session, append_command
+from icestream.flow.workflow import StepSpec
 
 
 class Command(BaseModel):
@@ -90,6 +91,16 @@ class Branch(Command):
     name: str
     params: dict[str, Any] = Field(default_factory=dict)
     below: bool = True  # what hangs on the step gets a twin too
+    reason: str = ""
+
+
+class ChangeSteps(Command):
+    """Add, replace and remove steps of the workflow: name of the step → the step as it is to be, or nothing to remove it."""
+
+    kind = "change_steps"
+    steps: dict[str, StepSpec | None] = Field(min_length=1, max_length=500)
+    based_on: str | None = None
+    """What the workflow was when the edit was begun; see `digest_steps`."""
     reason: str = ""
 
 
@@ -211,6 +222,7 @@ COMMANDS: dict[str, type[Command]] = {
         Retry,
         Set,
         Branch,
+        ChangeSteps,
         Apply,
         Restart,
         Reset,

@@ -3,7 +3,7 @@
 from icestream.flow.storage.claiming import RunnerRow, is_alive, read_runner_row
 from icestream.flow.storage.database import engine_for, insert_if_new
 from icestream.flow.storage.dialects import begins_with, columns_there, has_text, is_there, json_number, json_text, outcome_rowid
-from icestream.flow.storage.document_edits import NewBranch, describe_change, with_params
+from icestream.flow.storage.document_edits import NewBranch, describe_change, digest_steps, with_changed_steps, with_params
 from icestream.flow.storage.drains import load_drains
 from icestream.flow.storage.exposures import find_exposure, load_arrived, read_exposures
 from icestream.flow.storage.file_kinds import FILE_KINDS, FileKind, kind_of_file
@@ -85,6 +85,7 @@ __all__ = [
     "delete_from_trash",
     "describe_change",
     "describe_values",
+    "digest_steps",
     "dump_document",
     "engine_for",
     "explain",
@@ -124,6 +125,7 @@ __all__ = [
     "unfinished",
     "want_again",
     "wanted_keys",
+    "with_changed_steps",
     "with_own_contents",
     "with_params",
 ]

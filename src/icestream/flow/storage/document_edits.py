@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from icestream.errors import WorkflowError
+from icestream.errors import SessionError, WorkflowError
 from icestream.flow.storage.session import SessionDocument
-from icestream.flow.workflow import Graph, StepSpec, Workflow, build_graph
+from icestream.flow.workflow import Graph, StepSpec, Workflow, build_graph, digest
 
 
 def with_params(document: SessionDocument, step: str, params: Mapping[str, Any]) -> SessionDocument:
@@ -30,6 +30,34 @@ def _spec_of(document: SessionDocument, step: str) -> StepSpec:
 
 def _with_steps(document: SessionDocument, steps: Mapping[str, StepSpec]) -> SessionDocument:
     return document.model_copy(update={"steps": dict(steps)})
+
+
+def digest_steps(steps: Mapping[str, StepSpec]) -> str:
+    """Return what stands for the workflow of a document, so that an edit can say what it was made of."""
+    return digest({name: spec.model_dump(mode="json", by_alias=True) for name, spec in steps.items()})
+
+
+def with_changed_steps(
+    document: SessionDocument, changes: Mapping[str, StepSpec | None], *, based_on: str | None = None
+) -> SessionDocument:
+    """Return a document with steps added and replaced; a step whose change is None is removed.
+
+    Raises
+    ------
+    SessionError
+        ``based_on`` stands for another workflow: somebody has changed it since. What is as asked for already is no conflict.
+    WorkflowError
+        A step that is to be removed is none.
+    """
+    missing = [name for name, spec in changes.items() if spec is None and name not in document.steps]
+    changed = {name: spec for name, spec in {**document.steps, **changes}.items() if spec is not None}
+    if changed == document.steps:
+        return document
+    if based_on is not None and based_on != digest_steps(document.steps):
+        raise SessionError("the workflow has been changed since this edit was begun; look at it as it is now, and edit that")
+    for name in missing:
+        _spec_of(document, name)
+    return _with_steps(document, changed)
 
 
 @dataclass(frozen=True)
@@ -119,4 +147,5 @@ def _describe_step(name: str, old: StepSpec, new: StepSpec) -> str:
         for parameter in {**old.params, **new.params}
         if old.params.get(parameter) != new.params.get(parameter)
     ]
+    changed += ["reads other inputs"] * (old.inputs != new.inputs) + ["another note"] * (old.note != new.note)
     return f"{name} ({', '.join(changed) or 'changed'})"

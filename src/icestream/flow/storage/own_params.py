@@ -126,7 +126,7 @@ def check_own_params(node: Node, given: Mapping[str, Any]) -> dict[str, Any]:
     allowed = ", ".join(name for name in fields if not is_operational(fields[name].json_schema_extra)) or "none"
     if not given:
         raise WorkflowError(f"step {node.name!r}: no parameter was given; write name=value, with one of: {allowed}")
-    problems = [unknown_parameter(node.name, node.type, name) for name in given if name not in fields]
+    problems = [f"step {node.name!r}: {unknown_parameter(node.type, name)}" for name in given if name not in fields]
     problems += [
         f"step {node.name!r}: parameter {name!r} makes no difference to a result; those that do: {allowed}"
         for name in given
@@ -135,7 +135,8 @@ def check_own_params(node: Node, given: Mapping[str, Any]) -> dict[str, Any]:
     later = set(node.values) - set(given)
     complete: dict[str, Any] = {}
     if not problems:
-        complete, problems = check_params(node.name, node.type, _merged(node, given), later)
+        complete, refused = check_params(node.name, node.type, _merged(node, given), later)
+        problems = [str(one) for one in refused]
     if problems:
         raise WorkflowError("\n".join(problems))
     if not later:

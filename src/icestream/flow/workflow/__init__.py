@@ -1,7 +1,7 @@
 """The workflow: a checked graph of steps, conditions, what steps ask for, and keys of results."""
 
 from icestream.flow.workflow.acquiring import checked_acquisition, describe_refused, refuse_impossible
-from icestream.flow.workflow.building import build_graph
+from icestream.flow.workflow.building import build_graph, examine_workflow, outputs_of_type
 from icestream.flow.workflow.contents import (
     GivenFiles,
     check_contents,
@@ -15,7 +15,7 @@ from icestream.flow.workflow.contents import (
 from icestream.flow.workflow.demands import Demand, check_requests, request_of, tokens_of, usable_gpus
 from icestream.flow.workflow.expression import check_condition, parse_condition
 from icestream.flow.workflow.expression_values import why_not
-from icestream.flow.workflow.graph import Graph, Link, Node, StepSpec, Workflow, may_repeat
+from icestream.flow.workflow.graph import Graph, GraphProblem, Link, Node, StepSpec, UnsoundWorkflow, Workflow, may_repeat
 from icestream.flow.workflow.graph_checks import check_params, run_own_check, unknown_parameter
 from icestream.flow.workflow.keys import (
     assignment_key,
@@ -29,6 +29,7 @@ from icestream.flow.workflow.keys import (
     source_key,
     state_key,
 )
+from icestream.flow.workflow.offers import Offers, find_offers
 from icestream.flow.workflow.pinned import as_pinned, before, default_of
 from icestream.flow.workflow.programs import (
     clean_environment,
@@ -44,9 +45,12 @@ __all__ = [
     "Demand",
     "GivenFiles",
     "Graph",
+    "GraphProblem",
     "Link",
     "Node",
+    "Offers",
     "StepSpec",
+    "UnsoundWorkflow",
     "Workflow",
     "as_pinned",
     "assignment_key",
@@ -63,14 +67,17 @@ __all__ = [
     "default_of",
     "describe_refused",
     "digest",
+    "examine_workflow",
     "expected_contents",
     "file_parameters",
+    "find_offers",
     "find_program",
     "look_for_programs",
     "look_into_files",
     "may_repeat",
     "meaning_of",
     "origin_of",
+    "outputs_of_type",
     "parse_condition",
     "program_identity",
     "read_contents",

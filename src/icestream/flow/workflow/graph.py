@@ -1,12 +1,13 @@
 """The workflow as a graph: the document of each step, and the checked nodes with their links."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from icestream.errors import WorkflowError
 from icestream.flow.declaration import FoundProgram, Kind, StepType
 from icestream.records import Record, Snapshot
 from icestream.units import Gigabyte
@@ -35,11 +36,34 @@ class StepSpec(BaseModel):
     inputs: dict[str, str | list[str]] = Field(default_factory=dict, alias="in", description="Port: step, or step.output")
     params: dict[str, Any] = Field(default_factory=dict, description="Parameters; {from: step.field} takes another step's value")
     label: str | None = Field(None, description="What people call this step")
+    note: str | None = Field(
+        None, max_length=2000, description="What people should know of this step; it is shown with it, and changes no result"
+    )
     min_inputs: int | None = Field(
         None, ge=0, description="How many streams of a list input must have an item; unset: as its type says, usually 1"
     )
     after: list[str] = Field(default_factory=list, description="Start nothing until the streams of these steps have closed")
     resources: StepResources = Field(default_factory=StepResources, description="Cores, memory and GPUs, pinned by hand")
+
+
+@dataclass(frozen=True)
+class GraphProblem:
+    """What is wrong with a workflow; of a step, and where: ``in.PORT``, ``params.NAME``, ``use``, ``name`` or ``after``."""
+
+    text: str
+    step: str | None = None
+    field: str | None = None
+
+    def __str__(self) -> str:
+        return self.text if self.step is None else f"step {self.step!r}: {self.text}"
+
+
+class UnsoundWorkflow(WorkflowError):
+    """A workflow that cannot run; ``problems`` are all of them."""
+
+    def __init__(self, problems: Sequence[GraphProblem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = tuple(problems)
 
 
 class Workflow(BaseModel):

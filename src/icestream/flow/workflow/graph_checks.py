@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from icestream.errors import WorkflowError
 from icestream.flow.declaration import Port, StepType
-from icestream.flow.workflow.graph import Graph, Link, Node, StepSpec, Workflow
+from icestream.flow.workflow.graph import Graph, GraphProblem, Link, Node, StepSpec, UnsoundWorkflow, Workflow
 from icestream.records import Record, Snapshot
 
 Links = Mapping[str, tuple[Link, ...]]
@@ -27,45 +27,44 @@ def output_type(node: Node, output: str) -> type[Record]:
     return node.outputs[output]
 
 
-def check_links(name: str, step_type: StepType, links: Links, known: Nodes, *, min_inputs: int) -> list[str]:
+def check_links(name: str, step_type: StepType, links: Links, known: Nodes, *, min_inputs: int) -> list[GraphProblem]:
     """Check that the inputs of a step exist, are of the type it wants, and that none is missing."""
     ports = {port.name: port for port in step_type.ports}
     problems = [
-        f"step {name!r}: has no input {port!r}; {step_type.name} takes {', '.join(ports) or 'no input'}"
+        GraphProblem(f"has no input {port!r}; {step_type.name} takes {', '.join(ports) or 'no input'}", name, f"in.{port}")
         for port in links
         if port not in ports
     ]
     for port in ports.values():
-        given = links.get(port.name, ())
+        given, where = links.get(port.name, ()), f"in.{port.name}"
         may_be_empty = port.optional or (port.many and min_inputs == 0 and port.name in links)
         if not given and not may_be_empty:
-            problems.append(
-                f"step {name!r}: input {port.name!r} ({port.record.__name__}) is missing; write in: {{{port.name}: step}}"
-            )
+            text = f"input {port.name!r} ({port.record.__name__}) is missing; write in: {{{port.name}: step}}"
+            problems.append(GraphProblem(text, name, where))
         if len(given) > 1 and not port.many:
-            problems.append(f"step {name!r}: input {port.name!r} takes one stream, got {len(given)}")
-        for link in given:
-            if link.step in known:
-                problems.extend(_check_type(name, step_type, port, link, known[link.step]))
+            problems.append(GraphProblem(f"input {port.name!r} takes one stream, got {len(given)}", name, where))
+        refused = [why_not_linked(step_type, port, link, known[link.step]) for link in given if link.step in known]
+        problems += [GraphProblem(text, name, where) for text in refused if text is not None]
     return problems or _check_same_type(name, step_type, links, known)
 
 
-def _check_type(name: str, step_type: StepType, port: Port, link: Link, producer: Node) -> list[str]:
+def why_not_linked(step_type: StepType, port: Port, link: Link, producer: Node) -> str | None:
+    """Return why an input cannot take an output; None if it can."""
     try:
         offered = output_type(producer, link.output)
     except WorkflowError as error:
-        return [f"step {name!r}: input {port.name!r}: {error}"]
+        return f"input {port.name!r}: {error}"
     if not issubclass(offered, port.record):
-        return [f"step {name!r}: input {port.name!r} wants {port.record.__name__}, but {link} gives {offered.__name__}"]
+        return f"input {port.name!r} wants {port.record.__name__}, but {link} gives {offered.__name__}"
     generic_filter = step_type.is_filter and port.generic
     if producer.type.collects and (generic_filter or not port.many):
-        return [f"step {name!r}: input {port.name!r} takes one item, but {link} gives batches (list[{port.record.__name__}])"]
+        return f"input {port.name!r} takes one item, but {link} gives batches (list[{port.record.__name__}])"
     if generic_filter and issubclass(offered, Snapshot):
-        return [f"step {name!r}: input {port.name!r} takes items of exposures, but {link} gives versions of a {offered.__name__}"]
-    return []
+        return f"input {port.name!r} takes items of exposures, but {link} gives versions of a {offered.__name__}"
+    return None
 
 
-def _check_same_type(name: str, step_type: StepType, links: Links, known: Nodes) -> list[str]:
+def _check_same_type(name: str, step_type: StepType, links: Links, known: Nodes) -> list[GraphProblem]:
     """Check that the streams of the first port are alike where a filter passes on one of several."""
     first = step_type.ports[0] if step_type.is_filter else None
     if first is None or not first.many:
@@ -74,11 +73,11 @@ def _check_same_type(name: str, step_type: StepType, links: Links, known: Nodes)
     if len(set(offered.values())) <= 1:
         return []
     told = ", ".join(f"{link} gives {record.__name__}" for link, record in offered.items())
-    return [f"step {name!r}: input {first.name!r} takes streams of one type, but {told}"]
+    return [GraphProblem(f"input {first.name!r} takes streams of one type, but {told}", name, f"in.{first.name}")]
 
 
-def check_params(name: str, step_type: StepType, spec: StepSpec, later: set[str]) -> tuple[dict[str, Any], list[str]]:
-    """Return the complete parameters of a step (without those in ``later``, which other steps give), and what is wrong."""
+def check_params(name: str, step_type: StepType, spec: StepSpec, later: set[str]) -> tuple[dict[str, Any], list[GraphProblem]]:
+    """Return the complete parameters of a step (without those in ``later``, which are given later), and what is wrong."""
     given = {key: value for key, value in spec.params.items() if key not in later}
     try:
         complete = step_type.params.model_validate(given).model_dump(mode="json")
@@ -87,22 +86,24 @@ def check_params(name: str, step_type: StepType, spec: StepSpec, later: set[str]
         problems = []
         for issue in error.errors():
             parameter = ".".join(str(part) for part in issue["loc"])
+            where = f"params.{issue['loc'][0]}" if issue["loc"] else "params"
             if issue["type"] == "missing" and parameter in later:
                 continue
             if issue["type"] == "extra_forbidden":
-                problems.append(unknown_parameter(name, step_type, parameter))
+                text = unknown_parameter(step_type, parameter)
             elif not parameter:
-                problems.append(f"step {name!r}: {issue['msg'].removeprefix('Value error, ')}")
+                text = issue["msg"].removeprefix("Value error, ")
             else:
                 got = "not given" if issue["type"] == "missing" else f"{issue['input']!r:.200}: {issue['msg']}"
-                problems.append(f"step {name!r}: parameter {parameter!r} is {got}")
+                text = f"parameter {parameter!r} is {got}"
+            problems.append(GraphProblem(text, name, where))
         return dict(given), problems
 
 
-def unknown_parameter(name: str, step_type: StepType, parameter: str) -> str:
+def unknown_parameter(step_type: StepType, parameter: str) -> str:
     """Say that a step has no such parameter."""
     allowed = ", ".join(step_type.params.model_fields) or "none"
-    return f"step {name!r}: {step_type.name} has no parameter {parameter!r}; it has: {allowed}"
+    return f"{step_type.name} has no parameter {parameter!r}; it has: {allowed}"
 
 
 def run_own_check(name: str, step_type: StepType, params: Mapping[str, Any], records: Mapping[str, type[Record]]) -> None:
@@ -110,7 +111,7 @@ def run_own_check(name: str, step_type: StepType, params: Mapping[str, Any], rec
 
     Raises
     ------
-    WorkflowError
+    UnsoundWorkflow
         Naming the step and what is wrong.
     """
     if step_type.check is None:
@@ -118,14 +119,14 @@ def run_own_check(name: str, step_type: StepType, params: Mapping[str, Any], rec
     try:
         step_type.check(step_type.params.model_validate(params), records)
     except WorkflowError as error:
-        raise WorkflowError(f"step {name!r}: {error}") from error
+        raise UnsoundWorkflow([GraphProblem(str(error), name, "params")]) from error
 
 
-def check_after(workflow: Workflow) -> list[str]:
+def check_after(workflow: Workflow) -> list[GraphProblem]:
     """Check that steps wait for streams that exist."""
     allowed = ", ".join(workflow.steps)
     return [
-        f"step {name!r}: waits for {awaited!r}, which is not a step of this workflow: {allowed}"
+        GraphProblem(f"waits for {awaited!r}, which is not a step of this workflow: {allowed}", name, "after")
         for name, spec in workflow.steps.items()
         for awaited in spec.after
         if awaited not in workflow.steps
@@ -141,20 +142,19 @@ def closed_steps(step_type: StepType, params: Mapping[str, Any]) -> tuple[str, .
     return tuple(dict.fromkeys(names))
 
 
-def check_closes(graph: Graph) -> list[str]:
+def check_closes(graph: Graph) -> list[GraphProblem]:
     """Check that gates close steps that exist, neither themselves nor what is to take what they pass on."""
     problems = []
     for node in graph.nodes.values():
         below = graph.descendants(node.name)
         for name in node.closes:
+            text = None
             if name not in graph.nodes:
-                problems.append(
-                    f"step {node.name!r}: closes {name!r}, which is not a step of this workflow: {', '.join(graph.nodes)}"
-                )
+                text = f"closes {name!r}, which is not a step of this workflow: {', '.join(graph.nodes)}"
             elif name == node.name:
-                problems.append(f"step {node.name!r}: closes itself; a trigger in static mode closes after what it passed")
+                text = "closes itself; a trigger in static mode closes after what it passed"
             elif name in below:
-                problems.append(
-                    f"step {node.name!r}: closes {name!r}, which takes what {node.name!r} passes on: it would get nothing"
-                )
+                text = f"closes {name!r}, which takes what {node.name!r} passes on: it would get nothing"
+            if text is not None:
+                problems.append(GraphProblem(text, node.name, "params"))
     return problems

@@ -9,14 +9,12 @@ from pydantic import ValidationError
 
 from icestream.flow.declaration import find_step
 from icestream.workflows.implied import imply_template
+from icestream.workflows.palette import ask_for_parameter
 from icestream.workflows.placeholders import NAME, Placeholder, read_value
 from icestream.workflows.scipion.translate import AskedField, Translation
 from icestream.workflows.template import Template, TemplateStep
 
 _VARIABLE = re.compile(r"%\((\w+)\)s")
-_GROUP = "Workflow"
-_BOUNDS = {"minimum": "ge", "exclusiveMinimum": "gt", "maximum": "le", "exclusiveMaximum": "lt"}
-_TYPES = {"number": "float", "integer": "int", "boolean": "bool", "string": "str"}
 
 
 @dataclass
@@ -109,23 +107,9 @@ def _ask_for_parameter(asked: AskedField, placeholders: dict[str, Placeholder], 
 
 
 def _placeholder_for(asked: AskedField, use: str, parameter: str, present: Any) -> Placeholder:
-    schema = find_step(use).params.model_json_schema()["properties"][parameter]
-    branches = [branch for branch in schema.get("anyOf", [schema]) if branch.get("type") != "null"]
-    one = branches[0]
-    members = one.get("prefixItems") or ([one["items"]] if isinstance(one.get("items"), dict) else [one])
-    unit = schema.get("unit") or one.get("unit") or members[0].get("unit")
-    kind: dict[str, Any] = {"type": _TYPES.get(str(one.get("type")), "str")}
-    if one.get("type") == "array":
-        kind = {"type": "list", "of": _TYPES.get(str(members[0].get("type")), "float")}
-    elif "enum" in one:
-        kind = {"type": "choice", "choices": one["enum"]}
-    bounds = {ours: one[theirs] for theirs, ours in _BOUNDS.items() if theirs in one} if kind["type"] in ("int", "float") else {}
-    help_ = schema.get("description", "")
-    told = f"{help_}. In our units; in Scipion it was {asked.parameter}." if help_ else None
-    return Placeholder(
-        label=_label(asked), unit=unit, default=present, optional=len(branches) < len(schema.get("anyOf", [schema])),
-        help=told, group=_GROUP, **kind, **bounds,
-    )  # fmt: skip
+    description = find_step(use).params.model_fields[parameter].description
+    told = f"{description}. In our units; in Scipion it was {asked.parameter}." if description else None
+    return ask_for_parameter(use, parameter, label=_label(asked), default=present, told=told)
 
 
 def _free(wanted: str, placeholder: Placeholder, placeholders: dict[str, Placeholder]) -> str:

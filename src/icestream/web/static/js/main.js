@@ -6,6 +6,7 @@ import { h, patch, path } from "./dom.js";
 import { Live } from "./live.js";
 import { alarmsPage } from "./pages/alarms.js";
 import { auditPage } from "./pages/audit.js";
+import { buildPage } from "./pages/build.js";
 import { classesPage } from "./pages/classes.js";
 import { exposurePage } from "./pages/exposure.js";
 import { exposuresPage } from "./pages/exposures.js";
@@ -26,7 +27,7 @@ import { transferPage } from "./pages/transfer.js";
 const TABS = [["", "Workflow"], ["exposures", "Exposures"], ["series", "Series"], ["classes", "Classes"], ["map", "Map"], ["failures", "Failures"], ["monitors", "Monitors"], ["alarms", "Alarms"], ["storage", "Storage"], ["transfer", "Transfer"], ["log", "Log"]];
 const PAGES = { "": sessionPage, exposures: exposuresPage, series: seriesPage, classes: classesPage, map: mapPage, failures: failuresPage, monitors: monitorsPage, alarms: alarmsPage, storage: storagePage, transfer: transferPage, log: logPage };
 const ITEM_PAGES = { exposures: exposurePage, steps: stepPage };
-const OWN_PAGES = { new: startPage, audit: auditPage, share: openSharePage };
+const OWN_PAGES = { build: buildPage, new: startPage, audit: auditPage, share: openSharePage };
 const SOONEST_MS = 900;
 
 const top = document.getElementById("top"), content = document.getElementById("content");
@@ -43,7 +44,7 @@ export function go(address) {
 
 function where() {
   const parts = location.pathname.split("/").filter(Boolean).map(decodeURIComponent);
-  if (OWN_PAGES[parts[0]]) return { page: OWN_PAGES[parts[0]], session: null, tab: parts[0], item: null };
+  if (OWN_PAGES[parts[0]]) return { page: OWN_PAGES[parts[0]], session: null, tab: parts[0], item: parts[1] ?? null };
   if (parts[0] !== "s") return { page: sessionsPage, session: null, tab: null, item: null };
   const [, session, tab = "", item = null] = parts;
   const page = item !== null && ITEM_PAGES[tab] ? ITEM_PAGES[tab] : PAGES[tab];

@@ -1,13 +1,14 @@
 // One session: how it stands, the newest exposures, and the workflow with counts, rates and what each step is waiting for.
 
-import { api, get } from "../api.js";
-import { act, mayAct } from "../act.js";
+import { api, get, post } from "../api.js";
+import { act, mayAct, toast } from "../act.js";
 import { h, path } from "../dom.js";
 import { ago, moment, perHour, quantity, short, span } from "../format.js";
+import { drawGraph } from "../graph.js";
 import { drawLanes, layOut } from "../lanes.js";
 import { ribbon } from "../ribbon.js";
 
-export const sessionPage = ({ session, setSummary, refresh }) => ({
+export const sessionPage = ({ session, setSummary, refresh, go }) => ({
   ticks: true,
   async draw(signal) {
     const [page, newest] = await Promise.all([
@@ -22,8 +23,9 @@ export const sessionPage = ({ session, setSummary, refresh }) => ({
       figures(page),
       newest.rows.length > 0 && h("section", { "aria-label": "Newest exposures" },
         h("h2", null, "Newest exposures ", h("a", { href: path("s", session, "exposures"), className: "more" }, "all")), ribbon(session, newest.rows)),
-      h("h2", null, "Workflow ", goOn(session, page, refresh)),
+      h("h2", null, "Workflow ", goOn(session, page, refresh), building(session, go)),
       page.waiting.filter((text) => text !== page.pause).map((text) => h("p", { className: "soft" }, capital(text), ".")),
+      graphOf(session, page),
       workflow(session, page, refresh),
       page.notices.length > 0 && [h("h2", null, "Notices"), h("div", { className: "card scroll" }, page.notices.map(notice))],
       conditions(page),
@@ -53,6 +55,44 @@ function goOn(session, page, refresh) {
   return h("button", { type: "button", className: "quiet", onclick: () => act(session, question, [["continue", {}]]).then((done) => done && refresh()) }, "Continue everything");
 }
 
+// Changing the workflow, or making a template of it, begins with a draft.
+function building(session, go) {
+  if (!mayAct()) return null;
+  const begin = (edit) => async () => {
+    try { go(path("build", String((await post("/api/v1/drafts", { session, edit })).id))); } catch (error) { toast(error.message, "bad"); }
+  };
+  return [h("button", { type: "button", className: "quiet", onclick: begin(true) }, "Change the workflow"), h("button", { type: "button", className: "quiet", onclick: begin(false) }, "Make a template of it")];
+}
+
+// What a step is doing, in a word; what needs somebody comes first.
+function stateOf({ step }) {
+  if (step.counts.failed) return "failed";
+  if (step.marks.drained !== null) return "drained";
+  if (step.stream === "closed" && step.counts.waiting + step.counts.running === 0) return "closed";
+  if (step.counts.running) return "running";
+  return step.counts.waiting ? "waiting" : "idle";
+}
+
+function graphOf(session, page) {
+  const nodes = page.steps.map((one) => ({ id: one.step.name, state: stateOf(one), content: nodeOf(session, one) }));
+  const edges = page.steps.flatMap(({ step, inputs }) => inputs.map((from) => ({ from, to: step.name })));
+  return drawGraph({ label: "Graph of the workflow", nodes, edges, height: 86 });
+}
+
+function nodeOf(session, one) {
+  const { step, inputs, waiting, marks } = one, state = stateOf(one);
+  const told = PARTS.map(([key, word]) => [key, word, step.counts[key]]).filter(([key, , count]) => count || key === "item");
+  const why = [...said(step, waiting), ...marks][0] ?? "";
+  return [
+    h("a", { href: path("s", session, "steps", step.name), className: "strong plain name" }, step.label),
+    h("span", { className: "sr" }, `, ${state}${inputs.length ? `, reads ${inputs.join(", ")}` : ""}`),
+    share(told),
+    h("span", { className: "small counts" }, h("b", null, short(step.counts.item)), step.counts.failed > 0 && h("a", { href: path("s", session, "failures"), className: "bad" }, `${short(step.counts.failed)} failed`),
+      step.counts.rejected > 0 && h("span", { className: "soft" }, `${short(step.counts.rejected)} set aside`), h("span", { className: "soft right" }, step.pace.per_minute === null ? "" : perHour(step.pace.per_minute))),
+    h("span", { className: "small soft why", title: step.note ?? why }, step.note ? `✎ ${step.note}` : why),
+  ];
+}
+
 function workflow(session, page, refresh) {
   const { rows, width } = layOut(page.steps);
   return h("ol", { className: "card workflow" }, page.steps.map((one, index) =>
@@ -72,6 +112,7 @@ function stepRow(session, page, one, refresh) {
       h("a", { href: path("s", session, "steps", step.name), className: "strong plain" }, step.label), " ",
       h("span", { className: "soft small" }, [step.label !== step.name && step.name, step.use !== step.name && step.use, step.revision > 1 && `revision ${step.revision}`].filter(Boolean).join(" · ")),
       inputs.length > 0 && h("span", { className: "sr" }, `, reads ${inputs.join(", ")}`),
+      step.note && h("div", { className: "small note" }, step.note),
       h("div", { className: "small reason" }, [...said(step, waiting), ...marks].map((text) => h("div", null, text)))),
     h("div", { className: "progress" }, share(told),
       h("div", { className: "small counts" }, told.map(([key, word, count]) => h("span", { className: key === "failed" ? "bad" : null },

@@ -23,7 +23,7 @@ export const sessionsPage = () => ({
   },
 });
 
-const begin = () => me.creates && h("a", { href: "/new", className: "button" }, "New session");
+const begin = () => me.creates && [h("a", { href: "/new", className: "button" }, "New session"), " ", h("a", { href: "/build", className: "more" }, "Build a workflow")];
 
 const newest = (line) => line.arrivals?.at ?? line.overview?.updated_at ?? 0;
 

@@ -14,11 +14,13 @@ export const startPage = ({ go, refresh }) => {
   async function draw(signal) {
     all ??= (await get("/api/v1/templates", signal)).sort((a, b) => Number(b.name === USUAL) - Number(a.name === USUAL));
     if (!me.creates) return [h("h1", null, "New session"), h("p", { className: "card" }, "You may not make sessions here.")];
+    chosen ??= new URLSearchParams(location.search).get("template");
+    if (!all.some((one) => one.name === chosen)) chosen = null;
     chosen ??= all.find((one) => one.problem === null)?.name ?? null;
     if (chosen !== null && page?.name !== chosen) page = await get(api("templates", chosen), signal);
     const line = all.find((one) => one.name === chosen);
     return [
-      h("h1", null, "New session"),
+      h("h1", null, "New session ", h("a", { href: "/build", className: "more" }, "Build a workflow")),
       h("form", { className: "starting", novalidate: true, onsubmit: submit },
         h("div", { className: "card" },
           h("div", { className: "field" }, h("label", { for: "template" }, "Template"), templates(),
