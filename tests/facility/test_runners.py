@@ -26,14 +26,14 @@ def ends_with(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("status", [0, ExitStatus.SOME_FAILED, ExitStatus.INTERRUPTED])
 def test_a_runner_that_ends_at_once_as_it_was_asked_is_no_error(status, tmp_path, monkeypatch):
-    session = make_toy_session(tmp_path, toy_steps(), numbers=range(1))
+    session = make_toy_session(tmp_path, toy_steps(1), numbers=range(1))
     ends_with(status, monkeypatch)
     assert runners.start_runner(session.folder) > 0
 
 
 @pytest.mark.parametrize("status", [ExitStatus.ERROR, ExitStatus.USAGE, 86])
 def test_a_runner_that_dies_at_once_is_told_with_its_words(status, tmp_path, monkeypatch):
-    session = make_toy_session(tmp_path, toy_steps(), numbers=range(1))
+    session = make_toy_session(tmp_path, toy_steps(1), numbers=range(1))
     ends_with(status, monkeypatch)
     with pytest.raises(SessionError, match=f"exited at once with status {status:d}: a word"):
         runners.start_runner(session.folder)
