@@ -190,7 +190,7 @@ def _fit_trend(seen: Holes, quality: Array, counts: NDArray[np.int64]) -> Array:
     means = [np.bincount(seen.square, column, len(counts)) / np.maximum(counts, 1) for column in (*features.T, quality)]
     centred = features - np.column_stack(means[:2])[seen.square]
     residual = quality - means[2][seen.square]
-    slope: Array = np.linalg.solve(centred.T @ centred + _TREND_RIDGE * np.eye(2), centred.T @ residual)
+    slope = np.asarray(np.linalg.solve(centred.T @ centred + _TREND_RIDGE * np.eye(2), centred.T @ residual), np.float64)
     left = float(np.sum((residual - centred @ slope) ** 2))
     free = len(residual) - int((counts > 0).sum()) - len(slope)
     gained = (float(residual @ residual) - left) / len(slope)
