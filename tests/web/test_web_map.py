@@ -66,7 +66,7 @@ def test_colour_by_the_number_of_exposures_and_mistakes(site: Served):
     assert (found["label"], found["high"]) == ("Exposures", 2.0)
     assert "no step measures this" in client.get(f"{AT}/map?colour=ctf:nothing").json()["detail"]
     assert client.get(f"{AT}/map?square=nowhere").status_code == 400
-    assert client.get(f"{AT}/next-holes?good=ctf:ctf_resolution_angstroms,x,y").status_code == 422
+    assert client.get(f"{AT}/next-holes?good=ctf:ctf_resolution_angstroms,x,y").status_code == 400
     assert client.get(f"{AT}/next-holes?limit=0").status_code == 422
 
 

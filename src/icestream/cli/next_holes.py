@@ -6,9 +6,6 @@ import typer
 
 from icestream.cli.asking import SESSION
 from icestream.cli.console import errors, output
-from icestream.errors import SessionError
-
-_FORMS = ("text", "json", "csv")
 
 
 def next_holes(
@@ -40,13 +37,10 @@ def next_holes(
     ```
     """
     from icestream.flow.storage import open_session
-    from icestream.observe.exposures import read_range
     from icestream.observe.next_holes import NextQuery, read_next_holes, write_next_holes
     from icestream.observe.queries import open_view
 
-    if form not in _FORMS:
-        raise SessionError(f"the format is {form!r}; it must be {', '.join(_FORMS)}")
-    query = NextQuery(tuple(read_range(one) for one in good), goes_with, explore, limit, all_holes)
+    query = NextQuery.of_texts(good, goes_with, explore, limit, all_holes)
     with open_view(open_session(session)) as view:
         found = read_next_holes(view, query, listed=holes)
     for sentence in found.missing:

@@ -69,7 +69,7 @@ def _centre(square: ListedSquare, axis: str) -> float | None:
     own: float | None = getattr(square, axis)
     if own is not None or not square.holes:
         return own
-    values = [getattr(hole, axis) for hole in square.holes]
+    values: list[float] = [getattr(hole, axis) for hole in square.holes]
     return (min(values) + max(values)) / 2
 
 

@@ -164,6 +164,16 @@ def beam_shift_yx(truth: HoleTruth) -> tuple[float, float]:
     return float(y), float(x)
 
 
+def square_label(number: int) -> str:
+    """Return what the Navigator calls a square."""
+    return f"sq{number + 1}"
+
+
+def hole_label(hole: int) -> str:
+    """Return what the Navigator calls a hole."""
+    return f"h{hole + 1}"
+
+
 def _turn(angle_deg: float) -> NDArray[np.float64]:
     """Return what turns ``(y, x)`` by an angle from x towards y."""
     cos, sin = np.cos(np.deg2rad(angle_deg)), np.sin(np.deg2rad(angle_deg))

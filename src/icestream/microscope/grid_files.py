@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from icestream.files import publish, publish_text
 from icestream.io.picture import encode_picture
-from icestream.microscope.grid import FIRST_HOLE, FIRST_SQUARE, SimulatedGrid
+from icestream.microscope.grid import FIRST_HOLE, FIRST_SQUARE, SimulatedGrid, hole_label, square_label
 
 _SHARED = "http://schemas.datacontract.org/2004/07/Fei.SharedObjects"
 _EPU = "http://schemas.datacontract.org/2004/07/Applications.Epu.Persistence"
@@ -36,16 +36,6 @@ def write_navigator(folder: Path, grid: SimulatedGrid) -> None:
         own["DrawnID"] = 100 + int(grid.square[hole])
         lines += [f"[Item = {hole_label(hole)}]", *(f"{name} = {value}" for name, value in own.items()), ""]
     publish_text(folder / "grid.nav", "\r\n".join(lines) + "\r\n")
-
-
-def square_label(number: int) -> str:
-    """Return what the Navigator calls a square."""
-    return f"sq{number + 1}"
-
-
-def hole_label(hole: int) -> str:
-    """Return what the Navigator calls a hole."""
-    return f"h{hole + 1}"
 
 
 def _square_text(grid: SimulatedGrid, number: int) -> str:

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from icestream.microscope.grid import beam_shift_yx
-from icestream.microscope.grid_files import hole_label
+from icestream.microscope.grid import beam_shift_yx, hole_label
 from icestream.microscope.settings import SidecarFault, SimulationSettings
 from icestream.microscope.truth import ExposureTruth
 

@@ -16,7 +16,7 @@ from icestream.algorithms.grid.quality import Holes, measure_distance
 from icestream.errors import SessionError
 from icestream.flow.storage import schema
 from icestream.io.holes import gather, read_hole_table
-from icestream.observe.exposures import Range
+from icestream.observe.exposures import Range, read_range
 from icestream.observe.grid_map import USUAL, measured, values_of
 from icestream.observe.grid_state import GridState, read_grid_state
 from icestream.observe.measured import MeasureOfStep, list_measures
@@ -51,6 +51,17 @@ class NextQuery:
     explore: float = Choice.explore
     limit: int = 100
     all_holes: bool = False
+
+    @classmethod
+    def of_texts(cls, good: Sequence[str], goes_with: str | None, explore: float, limit: int, all_holes: bool) -> "NextQuery":
+        """Return the question with ranges as ``MEASURE,LOW,HIGH``, either number of which may be empty.
+
+        Raises
+        ------
+        SessionError
+            One is not written so.
+        """
+        return cls(tuple(read_range(one) for one in good), goes_with, explore, limit, all_holes)
 
 
 @dataclass(frozen=True)
@@ -158,7 +169,15 @@ def read_next_holes(view: SessionView, query: NextQuery, *, listed: Path | None 
 
 
 def write_next_holes(found: NextHoles, form: str) -> str:
-    """Return the table as text: ``json`` is the whole answer, ``csv`` the rows alone."""
+    """Return the table as text: ``json`` is the whole answer, ``csv`` the rows alone.
+
+    Raises
+    ------
+    SessionError
+        The format is neither.
+    """
+    if form not in ("json", "csv"):
+        raise SessionError(f"the format is {form!r}; it must be text, json or csv")
     names = list(NextHole.__dataclass_fields__)
     if form == "csv":
         lines = [",".join(names)]

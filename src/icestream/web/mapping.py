@@ -5,10 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from icestream.algorithms.grid.choosing import Choice
 from icestream.observe.grid_map import GridMapData, read_grid_map
 from icestream.observe.next_holes import MOST_NEXT, NextHoles, NextQuery, read_next_holes
-from icestream.web.reading import parse_range
 from icestream.web.site import SessionName, ThisSite
 
 router = APIRouter(prefix="/api/v1/sessions/{session}", tags=["sessions"])
@@ -31,7 +29,7 @@ class NextAsked(BaseModel):
         None, max_length=300, description="The measure that is predicted for the holes; by default the thickness of the ice"
     )
     explore: float = Field(
-        Choice.explore,
+        NextQuery.explore,
         ge=0,
         le=10,
         description="What a standard deviation of a square is worth; 0: what is best by what is known",
@@ -41,8 +39,7 @@ class NextAsked(BaseModel):
 
     def query(self) -> NextQuery:
         """Return the question."""
-        good = tuple(parse_range(one) for one in self.good)
-        return NextQuery(good, self.goes_with, self.explore, self.limit, self.all_holes)
+        return NextQuery.of_texts(self.good, self.goes_with, self.explore, self.limit, self.all_holes)
 
 
 @router.get("/map", summary="Grid squares and holes in µm on the stage, coloured by a measure")

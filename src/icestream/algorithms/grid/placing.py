@@ -64,7 +64,7 @@ def _least_squares(
     yx: NDArray[np.float64], stage_yx_um: NDArray[np.float64], used: NDArray[np.bool_]
 ) -> tuple[Placement, NDArray[np.float64]]:
     design = np.column_stack([np.ones(len(yx)), yx])  # (n, 3)
-    solution = np.linalg.lstsq(design[used], stage_yx_um[used], rcond=None)[0]  # (3, 2)
+    solution = np.asarray(np.linalg.lstsq(design[used], stage_yx_um[used], rcond=None)[0], np.float64)  # (3, 2)
     distance_um = np.hypot(*(design @ solution - stage_yx_um).T)
     rms_um = float(np.sqrt(np.mean(distance_um[used] ** 2)))
     return Placement(solution[0], solution[1:].T.copy(), rms_um, int(used.sum())), distance_um

@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.spatial import cKDTree
 
+from icestream.algorithms.grid.squares import (
+    LEAST_VARIANCE,
+    PRIOR_VARIANCE,
+    find_square_effects,
+    log_likelihood,
+    split_variance,
+)
+
 Array = NDArray[np.float64]
 
-_PRIOR_VARIANCE = 0.05
-_PRIOR_WEIGHT = 3.0
-"""Before squares were seen, their effects vary by this much; the guess counts as much as so many squares."""
-
-_LEAST_VARIANCE = 1e-4
-_SHARED = (0.0, 0.4, 0.8)
-_SQUARE_LENGTHS = (1.0, 2.0, 4.0)
 _SMOOTH = (0.0, 0.3, 0.6, 0.9)
 _HOLE_LENGTHS = (2.0, 4.0, 8.0)
 _MOST_IN_SQUARE = 300
@@ -91,7 +92,7 @@ def predict_quality(
     """
     if len(quality) == 0:
         flat = np.full(len(wanted.square), 0.5)
-        spread = np.full(len(flat), np.sqrt(_PRIOR_VARIANCE))
+        spread = np.full(len(flat), np.sqrt(PRIOR_VARIANCE))
         return Promise(flat, spread, spread.copy(), np.zeros(len(flat), np.int64))
     by_covariate = np.zeros(len(wanted.square))
     taught = np.zeros(len(wanted.square))
@@ -133,8 +134,8 @@ def _predict_field(seen: Holes, values: Array, wanted: Holes, centres_yx_um: Arr
     counts = np.bincount(seen.square, minlength=len(centres_yx_um))
     trend = _fit_trend(seen, values, counts)
     plain = values - _trend_at(trend, seen.distance)
-    within, between = _variances(plain, seen.square, counts)
-    effect, effect_variance = _square_effects(plain, seen.square, counts, centres_yx_um, within=within, between=between)
+    within, between = split_variance(plain, seen.square, counts)
+    effect, effect_variance = find_square_effects(plain, seen.square, counts, centres_yx_um, within=within, between=between)
     local, local_variance, chance = _within_squares(seen, plain - effect[seen.square], wanted, within=within)
     mean = effect[wanted.square] + _trend_at(trend, wanted.distance) + local
     return _Field(mean, effect_variance[wanted.square] + local_variance, effect_variance[wanted.square], chance)
@@ -173,7 +174,7 @@ def _fit_curve(covariate: Array, quality: Array) -> _Curve:
     bins = np.array_split(order, min(_CURVE_BINS, len(order)))
     at = np.array([(covariate[one].mean() - middle) / scale for one in bins])
     mean = np.array([quality[one].mean() for one in bins])
-    level, variance = float(quality.mean()), max(float(quality.var()), _LEAST_VARIANCE)
+    level, variance = float(quality.mean()), max(float(quality.var()), LEAST_VARIANCE)
     cover = variance * np.exp(-0.5 * ((at[:, None] - at[None, :]) / _CURVE_LENGTH) ** 2)
     noise = np.diag(variance / np.array([len(one) for one in bins]))
     weights = variance * np.linalg.solve(cover + noise, mean - level)
@@ -190,7 +191,7 @@ def _fit_trend(seen: Holes, quality: Array, counts: NDArray[np.int64]) -> Array:
     means = [np.bincount(seen.square, column, len(counts)) / np.maximum(counts, 1) for column in (*features.T, quality)]
     centred = features - np.column_stack(means[:2])[seen.square]
     residual = quality - means[2][seen.square]
-    slope: Array = np.linalg.solve(centred.T @ centred + _TREND_RIDGE * np.eye(2), centred.T @ residual)
+    slope = np.asarray(np.linalg.solve(centred.T @ centred + _TREND_RIDGE * np.eye(2), centred.T @ residual), np.float64)
     left = float(np.sum((residual - centred @ slope) ** 2))
     free = len(residual) - int((counts > 0).sum()) - len(slope)
     gained = (float(residual @ residual) - left) / len(slope)
@@ -200,75 +201,6 @@ def _fit_trend(seen: Holes, quality: Array, counts: NDArray[np.int64]) -> Array:
 def _trend_at(slope: Array, distance: Array) -> Array:
     trend: Array = _features(distance) @ slope
     return trend
-
-
-def _variances(plain: Array, square: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[float, float]:
-    """Return the variance within squares and that of their effects, by the moments of a one-way layout, with a prior."""
-    total = max(float(plain.var()), _LEAST_VARIANCE)
-    means = np.bincount(square, plain, len(counts)) / np.maximum(counts, 1)
-    there = counts > 0
-    n, k = len(plain), int(there.sum())
-    inside = float(np.sum((plain - means[square]) ** 2))
-    within = max((inside + _PRIOR_WEIGHT * total) / (n - k + _PRIOR_WEIGHT), _LEAST_VARIANCE)
-    if k < 2:
-        return within, _PRIOR_VARIANCE
-    grand = float(plain.mean())
-    spread = float(np.sum(counts[there] * (means[there] - grand) ** 2)) / (k - 1)
-    size = (n - float(np.sum(counts[there] ** 2)) / n) / (k - 1)
-    moment = max((spread - within) / max(size, 1e-9), 0.0)
-    between = (_PRIOR_WEIGHT * _PRIOR_VARIANCE + (k - 1) * moment) / (_PRIOR_WEIGHT + k - 1)
-    return within, max(between, _LEAST_VARIANCE)
-
-
-def _square_effects(
-    plain: Array, square: NDArray[np.int64], counts: NDArray[np.int64], centres_yx_um: Array, *, within: float, between: float
-) -> tuple[Array, Array]:
-    """Return the mean of each square with its variance: what was seen in it, shrunk towards its neighbours and the grid."""
-    there = np.flatnonzero(counts)
-    means = np.bincount(square, plain, len(counts))[there] / counts[there]
-    noise = within / counts[there]
-    best, chosen = -np.inf, (0.0, 1.0)
-    step_um = _neighbour_step_um(centres_yx_um)
-    for shared in _SHARED:
-        for length in _SQUARE_LENGTHS if shared else _SQUARE_LENGTHS[:1]:
-            cover = _square_covariance(centres_yx_um, there, there, shared, length * step_um, between)
-            likelihood = _log_likelihood(means, cover + np.diag(noise))
-            if likelihood > best + 1e-9:
-                best, chosen = likelihood, (shared, length * step_um)
-    known = _square_covariance(centres_yx_um, there, there, *chosen, between) + np.diag(noise)
-    across = _square_covariance(centres_yx_um, np.arange(len(counts)), there, *chosen, between)  # (all, seen)
-    factor = cho_factor(known)
-    ones = cho_solve(factor, np.ones(len(there)))
-    grand = float(ones @ means / ones.sum())
-    effect = grand + across @ cho_solve(factor, means - grand)
-    solved = cho_solve(factor, across.T)  # (seen, all)
-    grand_doubt = (1 - across @ ones) ** 2 / ones.sum()
-    variance = np.maximum(between - np.sum(across * solved.T, axis=1), 0.0) + grand_doubt
-    return effect, variance
-
-
-def _neighbour_step_um(centres_yx_um: Array) -> float:
-    known = centres_yx_um[np.isfinite(centres_yx_um).all(axis=1)]
-    if len(known) < 2:
-        return 1.0
-    return max(float(np.median(cKDTree(known).query(known, k=2)[0][:, 1])), 1e-6)
-
-
-def _square_covariance(
-    centres_yx_um: Array, one: NDArray[np.int64], other: NDArray[np.int64], shared: float, length_um: float, variance: float
-) -> Array:
-    difference = centres_yx_um[one][:, None, :] - centres_yx_um[other][None, :, :]  # (a, b, 2)
-    near = np.nan_to_num(np.exp(-0.5 * np.sum(difference**2, axis=2) / length_um**2))
-    cover: Array = np.where(one[:, None] == other[None, :], variance, variance * shared * near)
-    return cover
-
-
-def _log_likelihood(values: Array, cover: Array) -> float:
-    """Return the log likelihood of values with this covariance about their own generalised mean, without constants."""
-    factor = cho_factor(cover)
-    ones = cho_solve(factor, np.ones(len(values)))
-    residual = values - float(ones @ values / ones.sum())
-    return float(-0.5 * residual @ cho_solve(factor, residual) - np.log(np.diag(factor[0])).sum() - 0.5 * np.log(ones.sum()))
 
 
 def _within_squares(seen: Holes, residual: Array, wanted: Holes, *, within: float) -> tuple[Array, Array, float]:
@@ -304,7 +236,7 @@ def _choose_smoothness(seen: Holes, residual: Array, squares: list[NDArray[np.in
             likelihood = 0.0
             for mine in large:
                 cover = _hole_covariance(seen.yx_um[mine], seen.yx_um[mine], smooth, length_um, within)
-                likelihood += _log_likelihood(residual[mine], cover + np.eye(len(mine)) * ((1 - smooth) * within + 1e-9))
+                likelihood += log_likelihood(residual[mine], cover + np.eye(len(mine)) * ((1 - smooth) * within + 1e-9))
             if likelihood > best + 1e-9:
                 best, chosen = likelihood, (smooth, length_um)
     return chosen
