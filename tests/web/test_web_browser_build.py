@@ -108,7 +108,7 @@ def test_a_workflow_is_built_saved_and_becomes_a_session(page: Page, facility: F
     assert template.steps["ctf"].note == "<script>alert(1)</script>"
     assert template.steps["ctf"].params == {"tile_ang": {"ask": "tile_ang"}}
     assert {"movies", "voltage", "tile_ang"} <= set(template.placeholders)
-    page.get_by_label("Folder where movies appear").fill(str(facility.home / "movies"))
+    page.get_by_label("Folder where movies appear", exact=True).fill(str(facility.home / "movies"))
     page.get_by_label("Name of the session").fill("looked")
     page.get_by_label("Start processing at once").uncheck()
     page.get_by_role("button", name="Make the session").click()

@@ -31,7 +31,7 @@ export async function foreseeAndAct(session, question, kind, given) {
     if (!Object.keys(error.fields ?? {}).length) toast(error.message, "bad");
     return { done: false, wrong: error.fields ?? {} };
   }
-  const takesReason = ["set", "branch", "recompute"].includes(kind);
+  const takesReason = ["set", "branch", "change_steps", "recompute"].includes(kind);
   const done = await act(session, { ...question, more: planTable(plan), reason: takesReason, wide: true }, [[kind, given, takesReason]]);
   return { done, wrong: {} };
 }
