@@ -31,7 +31,7 @@ LARGEST_BYTES = 120_000
 MOVIES, BROKEN = 16, 4
 NAME, OTHER = "apoferritin_grid3", "apoferritin_grid2"
 PASSWORD = "only for the pictures"  # noqa: S105 - of a server that lasts a minute
-PATIENCE_MS, PATIENCE_S = 60_000, 3600.0
+PATIENCE_MS, PATIENCE_S = 180_000, 3600.0
 
 RULES = """rules:
   - {name: resolution, kind: measure, measure: ctf_resolution_angstroms, high: 3.6, window: 10, count: 3}
@@ -58,7 +58,14 @@ def _first_exposure(page: Page) -> None:
 
 def _edit_picks(page: Page) -> None:
     _first_exposure(page)
-    page.get_by_role("button", name="Edit").first.click()
+    page.get_by_role("button", name="Edit picks").click()
+    surface = page.locator("svg.editing")
+    surface.wait_for()
+    for x, y in ((0.35, 0.55), (0.6, 0.5), (0.8, 0.93)):
+        box = surface.bounding_box() or {"width": 0, "height": 0}
+        surface.click(position={"x": x * box["width"], "y": y * box["height"]})
+        page.wait_for_timeout(1000)
+    page.evaluate("window.scrollTo(0, 0)")
 
 
 def _move_limit(page: Page) -> None:
@@ -73,10 +80,6 @@ def _move_limit(page: Page) -> None:
 
 def _a_class(page: Page) -> None:
     page.locator(".tiles button.tile").first.click()
-
-
-def _a_traceback(page: Page) -> None:
-    page.locator(".failure summary").first.click()
 
 
 def _filled_form(page: Page) -> None:
@@ -100,11 +103,10 @@ SHOTS = (
     Shot("page-workflow", ""),
     Shot("page-exposures", "exposures"),
     Shot("page-exposure", "exposures", _first_exposure, height=1100),
-    Shot("page-picks", "exposures", _edit_picks, height=900),
     Shot("page-series", "series", _move_limit),
     Shot("page-classes", "classes", _a_class),
     Shot("page-step", "steps/good", _restart),
-    Shot("page-failures", "failures", _a_traceback),
+    Shot("page-failures", "failures", height=620),
     Shot("page-monitors", "monitors"),
     Shot("page-alarms", "alarms"),
     Shot("page-log", "log"),
@@ -113,6 +115,7 @@ SHOTS = (
     Shot("page-phone", "", width=390, height=844),
     Shot("page-phone-exposure", "exposures", _first_exposure, width=390, height=844),
     Shot("page-dark", "series", scheme="dark"),
+    Shot("page-picks", "exposures", _edit_picks, height=900),
 )
 
 
@@ -180,6 +183,7 @@ def take(browser: Browser, address: str, shot: Shot) -> bytes:
         storage_state=str(_signed_in(browser, address)),
     )
     page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
     page.goto(address + (shot.page if shot.page.startswith("/") else f"/s/{NAME}/{shot.page}"))
     expect(page.locator("#content h1").first).to_be_attached(timeout=PATIENCE_MS)
     expect(page.locator("main")).not_to_contain_text("Loading", timeout=PATIENCE_MS)
@@ -216,7 +220,7 @@ def main() -> None:
     """Make the session if it is not there, and take the pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "build" / "screenshots")
-    parser.add_argument("--only", default="", help="Only pictures whose names contain this")
+    parser.add_argument("--only", default="", help="Only pictures whose names match this regular expression")
     parser.add_argument("--cores", type=int, help="Cores of each runner")
     given = parser.parse_args()
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -228,7 +232,7 @@ def main() -> None:
         _wait("an alarm", lambda: len(read_alarms(open_session(sessions / NAME), now=time.time()).open) >= 2)
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         for shot in SHOTS:
-            if given.only in shot.name:
+            if re.search(given.only, shot.name):
                 (TARGET / f"{shot.name}.jpg").write_bytes(take(browser, address, shot))
                 sys.stdout.write(f"{shot.name}\n")
         browser.close()

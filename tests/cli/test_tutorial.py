@@ -19,9 +19,9 @@ import pytest
 from icestream.facility.runners import find_runner
 
 PAGE = Path(__file__).parents[2] / "docs" / "tutorial" / "from-microscope-to-alarm.md"
-LIMIT_S = 300.0
+LIMIT_S = 600.0
 
-SMALL = "--movies 4 --set height_px=512 --set width_px=512 --set n_frames=8 --set n_particles=12"
+SMALL = "--movies 3 --set height_px=512 --set width_px=512 --set n_frames=8 --set n_particles=12"
 CHANGED = {
     "--movies 24 --seconds-per-movie 12 --write-s 1": SMALL,
     "--run --detach": "--run --detach --set classes.n_classes=4",
@@ -113,6 +113,7 @@ def received(folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
+@pytest.mark.timeout(900)  # a dozen commands, each a process; on a busy machine they take their time
 def test_its_commands_lead_from_movies_to_an_alarm_a_report_and_dashboards(shell: Shell) -> None:
     ports = {"8765": free_port(), "9000": free_port()}
     folder = shell.home / "tutorial"
@@ -143,7 +144,7 @@ def test_its_commands_lead_from_movies_to_an_alarm_a_report_and_dashboards(shell
     assert str(alarm["link"]).startswith(f"http://127.0.0.1:{ports['8765']}/s/first/")
     published = (folder / "published" / "index.html").read_text(encoding="utf-8")
     assert "Beamline 7" in published and "CTF resolution is outside its limits" in published and "strict on purpose" in published
-    assert re.search(r"^icestream_exposures\w*\{.*\} [1-4]", shell.said, re.MULTILINE), shell.said
+    assert re.search(r"^icestream_exposures\w*\{.*\} [1-3]", shell.said, re.MULTILINE), shell.said
     assert (folder / "monitoring" / "dashboards" / "summary.json").is_file()
 
 
