@@ -41,8 +41,8 @@ def status(session: Path = _SESSION, json: bool = _JSON) -> None:
         overview, steps, notices = view.overview(), view.steps(), view.notices(limit=5)
         medians = read_medians(view, steps)
     if json:
-        told = {"overview": overview, "steps": steps, "measures": medians, "notices": notices, "alarms": alarms}
-        print_json({**told, "report": published.model_dump()})
+        shown = {"overview": overview, "steps": steps, "measures": medians, "notices": notices, "alarms": alarms}
+        print_json({**shown, "report": published.model_dump()})
         return
     console = output()
     runner = overview.runner
