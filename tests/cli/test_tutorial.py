@@ -134,7 +134,7 @@ def test_its_commands_lead_from_movies_to_an_alarm_a_report_and_dashboards(shell
         if number == at["--test chat"]:
             until("the receiver", lambda: listens(ports["9000"]))
         if number == at["tail -n 1"]:
-            until("an alarm", lambda: any(one["event"] == "raised" for one in received(folder)))
+            until("an alarm", lambda: any(one["rule"] == "resolution" for one in received(folder)))
         typed(block)
 
     told = received(folder)
