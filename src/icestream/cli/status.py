@@ -53,8 +53,7 @@ def status(session: Path = _SESSION, json: bool = _JSON) -> None:
     if overview.pause is not None:
         console.print(overview.pause.sentence, markup=False, style="bold yellow", soft_wrap=True)
     if alarms.sentence is not None:
-        style = "bold red" if alarms.worst is not None and alarms.worst.severity == "critical" else "bold yellow"
-        console.print(alarms.sentence, markup=False, style=style, soft_wrap=True)
+        console.print(alarms.sentence, markup=False, style="bold red", soft_wrap=True)
     console.print(f"{overview.exposures} exposures, {overview.rejected} set aside, {overview.failed} failed")
     console.print(_draw_steps(steps))
     for name, measured in medians.items():
