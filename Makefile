@@ -8,7 +8,7 @@ PARALLEL := --numprocesses $(shell n=$$(nproc); echo $$((n < 2 ? n + 2 : 4))) --
 # An old bytecode or user-site setting of the caller must not leak in.
 export PYTHONNOUSERSITE := 1
 
-.PHONY: help demo test run-tests test-services check pythons coverage docs site lint install clean
+.PHONY: help demo test run-tests test-services check pythons coverage docs screenshots site lint install clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -46,6 +46,9 @@ coverage: $(VENV)/.installed-test  ## Run the tests of `make test` and say which
 docs: $(VENV)/.installed-test  ## Write docs/reference and the dashboards anew from the declarations in the source
 	$(BIN)/python scripts/reference.py docs/reference
 	$(BIN)/python scripts/dashboards.py
+
+screenshots: $(VENV)/.installed-test  ## Take the pictures of the pages anew, from a simulated session (Debian: chromium; some minutes)
+	$(BIN)/python scripts/screenshots.py
 
 site: $(VENV)/.installed-docs  ## Build the documentation as a website in build/site; a dead link fails
 	$(BIN)/mkdocs build --strict

@@ -104,7 +104,8 @@ def test_a_part_is_added_to_a_template_that_asks_for_the_microscope_in_its_own_w
     done("new", tmp_path / "first", *values)
     first = tmp_path / "first" / "session.yaml"
     document = yaml.safe_load(first.read_text())
-    del document["steps"]["junk"], document["steps"]["clean_picks"]  # a part without other inputs than the micrographs
+    for name in ("junk", "clean_picks", "edited_picks"):
+        del document["steps"][name]  # what is left has no other inputs than the micrographs
     for reader in ("particles", "relion"):
         document["steps"][reader]["in"]["picks"] = "picks"
     first.write_text(yaml.safe_dump(document, sort_keys=False))

@@ -18,7 +18,6 @@ from icestream.alarms.observations import Observations
 from icestream.alarms.rules import MeasureRule
 from icestream.facility.observing import (
     Observer,
-    alarm_store_of,
     observe_all,
     observing,
     policy_of,
@@ -29,6 +28,7 @@ from icestream.files import SESSION_ALARMS
 from icestream.flow.storage import Session, open_session, schema
 from icestream.flow.storage.session import DOCUMENT, dump_document
 from icestream.observe.queries import open_view
+from icestream.observe.session_alarms import alarm_store_of
 from icestream.observe.watched import watch_session
 from icestream.records import CtfFit
 from toys.session import arrive, make_toy_session, start_runner, toy_steps

@@ -39,6 +39,7 @@ class Served:
     app: ASGIApp
     access: AccessFile
     callers: Callers
+    site: Site
     clock: Clock = field(default_factory=Clock)
 
     def client(self, *, peer: str = "testclient", **headers: str) -> TestClient:
@@ -87,4 +88,4 @@ def serve_folder(
     )
     site = Site(find_places(folder), callers, settings or Settings(min_free_gb=0, cores=1), RawFolders(raw), more)
     app = make_app(site, frozenset({"localhost", *names}))
-    return Served(folder, app, file, callers, clock)
+    return Served(folder, app, file, callers, site, clock)

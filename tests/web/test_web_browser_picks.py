@@ -40,7 +40,7 @@ def click_at(page: Page, y_px: float, x_px: float) -> None:
 
 def test_picks_are_edited_with_the_mouse_and_the_keyboard(page: Page, tmp_path: Path):
     expect(page.locator(".overlay circle")).to_have_count(6, timeout=PATIENCE_MS)
-    page.get_by_role("button", name="Edit edited").click()
+    page.get_by_role("button", name="Edit picks").click()
     click_at(page, 20, 110)
     expect(page.locator(".marks .added")).to_have_count(1)
     click_at(page, 90, 30)

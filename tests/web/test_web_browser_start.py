@@ -1,5 +1,6 @@
 """Starting sessions in a real browser: the form of a template, its errors, and a runner that outlives the server."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +48,8 @@ def facility(tmp_path: Path) -> Iterator[Facility]:
     made = Facility(tmp_path, serve(tmp_path))
     yield made
     stop_server(made.server)
-    for folder in made.sessions.iterdir():
-        running = find_runner(folder)
+    for document in made.sessions.glob("*/session.yaml"):
+        running = find_runner(document.parent)
         if running is not None:
             psutil.Process(running.pid).kill()
 
@@ -110,3 +111,22 @@ def test_a_stopped_session_is_started_again(page):
     expect(page.locator(".state")).to_have_text("running", timeout=PATIENCE_MS)
     answer(page, "Stop", "Stop")
     expect(page.locator(".state")).to_have_text("stopped", timeout=PATIENCE_MS)
+
+
+def test_somebody_without_data_gets_from_the_first_page_to_a_running_session(page, facility):
+    """As a new user would, with nothing but what the pages show."""
+    expect(page.locator("main")).to_contain_text("Without data of your own", timeout=PATIENCE_MS)
+    page.get_by_role("link", name="New session").click()
+    page.get_by_role("button", name="Simulate a microscope").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Movies").fill("2")
+    dialog.get_by_label("Time from one movie to the next").fill("1")
+    dialog.get_by_role("button", name="Simulate", exact=True).click()
+    folder = page.get_by_role("textbox", name="Folder where movies appear")
+    expect(folder).to_have_value(re.compile("simulated_microscope/movies$"), timeout=PATIENCE_MS)
+    expect(page.get_by_label("Acceleration voltage")).to_have_value("300")
+    answer(page, "Make the session", "Make and start")
+    expect(page.locator(".state")).to_have_text("running", timeout=PATIENCE_MS)
+    expect(page.locator(".figures .card").first.locator("b")).to_have_text("1", timeout=4 * PATIENCE_MS)
+    answer(page, "Stop", "Stop")
+    expect(page.locator(".state")).to_have_text("stopped", timeout=4 * PATIENCE_MS)

@@ -36,8 +36,8 @@ def site(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     folder = tmp_path / "sessions"
     folder.mkdir()
     yield serve_folder(folder, tmp_path / "access.json", raw=(raw,))
-    for path in folder.iterdir():
-        running = find_runner(path)
+    for path in folder.glob("*/session.yaml"):
+        running = find_runner(path.parent)
         if running is not None:
             os.kill(running.pid, signal.SIGKILL)
 
@@ -189,3 +189,49 @@ def test_a_runner_that_ends_at_once_says_why(site: Served, raw: Path, monkeypatc
     monkeypatch.setenv("ICESTREAM_CORES", "many")
     answer = client.post(f"{NEW}/first/runner", json={})
     assert (answer.status_code, "ICESTREAM_CORES" in answer.json()["detail"]) == (400, True)
+
+
+@pytest.fixture
+def simulated(site: Served) -> Iterator[Served]:
+    """The same site; a microscope that is left writing is ended."""
+    yield site
+    running = site.site.simulated
+    if running is not None:
+        running.process.kill()
+        running.process.wait()
+
+
+def test_a_simulated_microscope_writes_and_its_values_make_a_session(simulated: Served):
+    client = simulated.page()
+    assert client.post("/api/v1/simulations", json={"movies": 0}).status_code == 422
+    answer = client.post("/api/v1/simulations", json={"movies": 2, "seconds_per_movie": 1})
+    assert answer.status_code == 201, answer.text
+    told = answer.json()
+    folder = simulated.folder / "simulated_microscope"
+    assert told["folder"] == str(folder)
+    again = client.post("/api/v1/simulations", json={})
+    assert (again.status_code, str(folder) in again.json()["detail"]) == (409, True)
+    made = client.post(NEW, json={"name": told["session"], "template": told["template"], "values": told["values"], "run": False})
+    assert made.status_code == 201, made.text  # its folder may be chosen, though only another one was allowed
+    document = open_session(simulated.folder / "simulated").document
+    assert (document.roots["movies"], document.acquisition.voltage_kv) == (str(folder / "movies"), 300.0)
+    until((folder / "gain.mrc").exists)
+    assert [one["id"] for one in client.get(NEW).json()] == ["simulated"]  # the folder of the microscope is no session
+
+
+def test_a_second_microscope_has_another_folder_and_who_may_only_look_starts_none(simulated: Served, granted: Path):
+    client = simulated.page()
+    first = client.post("/api/v1/simulations", json={"movies": 2}).json()
+    running = simulated.site.simulated
+    assert running is not None
+    running.process.kill()
+    running.process.wait()
+    second = client.post("/api/v1/simulations", json={"movies": 2}).json()
+    assert [Path(one["folder"]).name for one in (first, second)] == ["simulated_microscope", "simulated_microscope_2"]
+    assert second["session"] == "simulated_2"
+    shown = serve_folder(simulated.folder, granted, local=False)
+    assert shown.signed_in("screen").post("/api/v1/simulations", json={}).status_code == 403
+
+
+def test_beside_a_single_session_no_microscope_is_simulated(toy_site: Served):
+    assert toy_site.signed_in().post("/api/v1/simulations", json={}).status_code == 409

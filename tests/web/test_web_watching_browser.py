@@ -12,9 +12,10 @@ from paper_session import HOSTILE
 from playwright.sync_api import Browser, expect
 
 from icestream.alarms.machine import Sampler
-from icestream.facility.observing import Observer, alarm_store_of
+from icestream.facility.observing import Observer
 from icestream.files import SESSION_ALARMS
 from icestream.flow.storage.session import DOCUMENT, Session, dump_document
+from icestream.observe.session_alarms import alarm_store_of
 from web.browsing import Server, Visit, browser, start_server, stop_server, visit
 
 __all__ = ["browser", "visit"]

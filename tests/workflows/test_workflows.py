@@ -5,6 +5,7 @@ import pytest
 from icestream.errors import WorkflowError
 from icestream.flow.workflow.building import build_graph
 from icestream.flow.workflow.graph import Workflow
+from icestream.observe.hand_picks import edits_picks
 from icestream.records import Acquisition, CtfFit, Micrograph
 from icestream.steps.ctf.consensus import CtfConsensusParams, check_ctf_consensus
 from icestream.workflows import fill_template, find_workflow, list_workflows, load_template, read_workflow
@@ -24,7 +25,17 @@ def test_a_workflow_becomes_a_graph_once_the_particle_is_known(name: str) -> Non
     picks = workflow.steps["picks"].model_copy(update={"params": {"diameter_ang": [100, 120]}})
     graph = build_graph(workflow.model_copy(update={"steps": {**workflow.steps, "picks": picks}}))
     assert list(graph.nodes)[-1] in ("relion", "good_relion", "good_particles")
-    assert graph.inputs_of("particles") == {"good", "clean_picks"}
+    assert graph.inputs_of("particles") == {"good", "edited_picks"}
+
+
+@pytest.mark.parametrize("name", [name for name in list_workflows() if "classes" in name])
+def test_picks_are_added_and_removed_by_hand_in_every_workflow_that_picks(name: str, tmp_path: Path) -> None:
+    asked = load_template(name).placeholders
+    document = fill_template(load_template(name), {next(one for one in ("movies", "micrographs") if one in asked): tmp_path})
+    graph = build_graph(Workflow(steps=document.steps))
+    (editing,) = (step for step, node in graph.nodes.items() if edits_picks(node.type))
+    assert editing in graph.inputs_of("particles") & graph.inputs_of("relion")
+    assert document.steps[editing].params == {}  # nobody has decided anything yet
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:

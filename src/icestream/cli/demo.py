@@ -59,7 +59,7 @@ def demo(
     report = session.folder / "report" / "index.html"
     console.print(f"microscope: {microscope}\nsession:    {session.folder}\nreport:     {report}", soft_wrap=True, markup=False)
     began_s = time.monotonic()
-    with _simulating(microscope, plan, seed=seed) as simulator, _reporting(session.folder), _serving(session.folder, shown=page):
+    with _simulating(microscope, plan) as simulator, _reporting(session.folder), _serving(session.folder, shown=page):
         ended = process(session, settings, follow=True)
         if not ended.finished:
             console.print("stopped before the end", style="yellow")
@@ -83,16 +83,14 @@ def _free_folder() -> Path:
 
 
 @contextmanager
-def _simulating(microscope: Path, plan: "DemoPlan", *, seed: int) -> Iterator["subprocess.Popen[bytes]"]:
+def _simulating(microscope: Path, plan: "DemoPlan") -> Iterator["subprocess.Popen[bytes]"]:
     """Run the microscope in a process of its own."""
-    simulated = plan.simulation
-    own = simulated.model_dump(mode="json", exclude_unset=True, exclude={"n_movies", "seed"})
-    command = ["simulate", str(microscope), "--movies", str(simulated.n_movies), "--seed", str(seed)]
-    command += ["--seconds-per-movie", str(plan.seconds_per_movie), "--write-s", str(plan.write_s)]
-    command += [part for name, value in own.items() for part in ("--set", f"{name}={value}")]
+    from icestream.facility.simulating import simulating_arguments
+
+    arguments = simulating_arguments(microscope, plan.simulation, seconds_per_movie=plan.seconds_per_movie, write_s=plan.write_s)
     microscope.mkdir(parents=True, exist_ok=True)
     (microscope / "movies").mkdir(exist_ok=True)
-    with _running(command, microscope.parent / "microscope.log") as process:
+    with _running(arguments, microscope.parent / "microscope.log") as process:
         yield process
 
 

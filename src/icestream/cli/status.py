@@ -1,6 +1,7 @@
 """``icestream status``, ``failed`` and ``trace``: what became of the exposures."""
 
 import dataclasses
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,17 +32,17 @@ def status(session: Path = _SESSION, json: bool = _JSON) -> None:
     from icestream.observe.medians import read_medians
     from icestream.observe.queries import open_view
     from icestream.observe.report import read_publication
+    from icestream.observe.session_alarms import read_alarms
     from icestream.observe.wording import quantity
 
     opened = open_session(session)
-    published = read_publication(opened)
+    published, alarms = read_publication(opened), read_alarms(opened, now=time.time())
     with open_view(opened) as view:
         overview, steps, notices = view.overview(), view.steps(), view.notices(limit=5)
         medians = read_medians(view, steps)
     if json:
-        print_json(
-            {"overview": overview, "steps": steps, "measures": medians, "notices": notices, "report": published.model_dump()}
-        )
+        shown = {"overview": overview, "steps": steps, "measures": medians, "notices": notices, "alarms": alarms}
+        print_json({**shown, "report": published.model_dump()})
         return
     console = output()
     runner = overview.runner
@@ -51,6 +52,8 @@ def status(session: Path = _SESSION, json: bool = _JSON) -> None:
         console.print(f"its runner {runner.silence}", markup=False, style="bold red", soft_wrap=True)
     if overview.pause is not None:
         console.print(overview.pause.sentence, markup=False, style="bold yellow", soft_wrap=True)
+    if alarms.sentence is not None:
+        console.print(alarms.sentence, markup=False, style="bold red", soft_wrap=True)
     console.print(f"{overview.exposures} exposures, {overview.rejected} set aside, {overview.failed} failed")
     console.print(_draw_steps(steps))
     for name, measured in medians.items():

@@ -30,6 +30,7 @@ from icestream.flow.declaration import CallFailure, call_step
 from icestream.flow.storage import DOCUMENT, Session, open_session
 from icestream.logs import log_event
 from icestream.observe.queries import open_view
+from icestream.observe.session_alarms import alarm_store_of
 from icestream.observe.watched import read_runner_seen, watch_session
 
 EVERY_S = 15.0
@@ -38,16 +39,8 @@ TURN_S = 60.0
 SEEN_S = 6 * 3600.0
 """Rules see the samples of so long, or of as long as one of them needs."""
 CLOSING_S = 5.0
-ALARMS_SUFFIX = ".alarms.db"
 
 _LOG = logging.getLogger(__name__)
-
-
-def alarm_store_of(session: Session) -> AlarmStore:
-    """Return the database of a session's alarms: beside its store where that is a file, as locks work there."""
-    location = session.store_at
-    path = location if isinstance(location, Path) else session.folder / "icestream.db"
-    return AlarmStore(path.with_name(path.stem + ALARMS_SUFFIX))
 
 
 def policy_of(session: Session, facility: Path | None) -> Policy:

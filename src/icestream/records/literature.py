@@ -133,7 +133,15 @@ MARABINI_2015 = Reference(
 )
 ZIVANOV_2018 = Reference(
     "zivanov2018",
-    ("Zivanov, Jasenko", "Nakane, Takanori", "Forsberg, Björn O.", "Kimanius, Dari", "Hagen, Wim J. H.", "others"),
+    (
+        "Zivanov, Jasenko",
+        "Nakane, Takanori",
+        "Forsberg, Björn O.",
+        "Kimanius, Dari",
+        "Hagen, Wim J. H.",
+        "Lindahl, Erik",
+        "Scheres, Sjors H. W.",
+    ),
     "New tools for automated high-resolution cryo-EM structure determination in RELION-3",
     2018,
     "eLife",
@@ -163,7 +171,7 @@ ROSEMAN_2003 = Reference(
 )
 BEPLER_2019 = Reference(
     "bepler2019",
-    ("Bepler, Tristan", "Morin, Andrew", "Rapp, Micah", "Brasch, Julia", "Shapiro, Lawrence", "Noble, Alex J.", "others"),
+    ("Bepler, Tristan", "Morin, Andrew", "Rapp, Micah", "Brasch, Julia", "Shapiro, Lawrence", "Noble, Alex J.", "Berger, Bonnie"),
     "Positive-unlabeled convolutional neural networks for particle picking in cryo-electron micrographs",
     2019,
     "Nature Methods",

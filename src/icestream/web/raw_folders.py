@@ -50,6 +50,10 @@ class RawFolders:
 
     roots: tuple[Path, ...] = ()
 
+    def also(self, folder: Path) -> "RawFolders":
+        """Return these folders and one more, if it is not below one of them."""
+        return self if any(folder.is_relative_to(root) for root in self.roots) else RawFolders((*self.roots, folder))
+
     def check(self, path: str) -> Path:
         """Return a path with links resolved, if it is below one of the folders; it need not exist yet.
 

@@ -7,13 +7,13 @@ from fastapi import APIRouter, HTTPException, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from icestream.errors import IcestreamError, SessionError
-from icestream.facility.observing import alarm_store_of
 from icestream.observe.conditions import Condition, read_conditions
 from icestream.observe.exposure_data import ExposureData
 from icestream.observe.exposures import MOST_ROWS, ExposureTable, Range, State, TableQuery, read_range, read_table
 from icestream.observe.medians import RecentMedian, read_medians
 from icestream.observe.one_exposure import read_exposure
 from icestream.observe.queries import Arrivals, Change, NoticeRow, Overview, SessionView, StepSummary
+from icestream.observe.session_alarms import alarm_store_of
 from icestream.observe.why import Explanation, why_exposure, why_session
 from icestream.web.site import Answer, Asking, ExposureName, SessionName, Site, ThisSite
 

@@ -9,6 +9,7 @@ from fastapi.params import Path as PathParameter
 from pydantic import BaseModel, ConfigDict
 
 from icestream.errors import WorkflowError
+from icestream.facility.simulating import SimulatedMicroscope
 from icestream.observe.queries import SessionView
 from icestream.settings import Settings
 from icestream.web.callers import Caller, Callers
@@ -82,6 +83,8 @@ class Site:
     live: Live = field(init=False)
     metrics: FacilityMetrics = field(init=False)
     watchers: Watchers = field(default_factory=Watchers)
+    simulated: SimulatedMicroscope | None = None
+    """The simulated microscope that was started here last."""
 
     def __post_init__(self) -> None:
         self.live = Live(self.places)

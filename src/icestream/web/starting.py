@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from icestream.errors import SessionBusy
 from icestream.facility.runners import start_runner
+from icestream.facility.simulating import TEMPLATE, start_simulation
 from icestream.flow.declaration import find_step
 from icestream.flow.storage import DOCUMENT, SessionDocument, create_session
 from icestream.web.raw_folders import LONGEST_PATH, FolderListing, NotAllowed
@@ -95,6 +96,26 @@ class RunnerAnswer(Answer):
     pid: int
 
 
+class Simulation(BaseModel):
+    """A simulated microscope: how many movies it writes, and how often."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    movies: int = Field(40, ge=1, le=200, description="Number of movies; each takes some 10 MB on the disk")
+    seconds_per_movie: float = Field(
+        10.0, ge=1, le=600, allow_inf_nan=False, description="From one movie to the next", json_schema_extra={"unit": "s"}
+    )
+
+
+class SimulationAnswer(Answer):
+    """Where a simulated microscope writes, and what to ask of which template to process it; ``session`` is a free name."""
+
+    folder: str
+    session: str
+    template: str
+    values: dict[str, Any]
+
+
 @router.get("/templates", summary="The templates from which sessions can be made")
 def templates(_caller: Asking) -> list[TemplateLine]:
     """Return all templates: those of icestream, of plugins and of the facility."""
@@ -154,6 +175,22 @@ def make(asked: NewSession, site: ThisSite, caller: Operating, request: Request,
     return NewSessionAnswer(
         id=asked.name, made=not asked.dry_run, steps=list(document.steps), roots=document.roots, notes=notes, pid=pid
     )
+
+
+@router.post("/simulations", summary="Let a simulated microscope write movies, for whoever has no data at hand", status_code=201)
+def simulate(asked: Simulation, site: ThisSite, _caller: Operating) -> SimulationAnswer:
+    """Start a simulated microscope in the folder that is served, one at a time; it goes on when this server ends."""
+    if site.places.single:
+        raise HTTPException(409, "this server shows a single session; serve a folder of sessions to make further ones")
+    with _MAKING:
+        if site.simulated is not None and site.simulated.process.poll() is None:
+            raise HTTPException(
+                409, f"a simulated microscope is writing into {site.simulated.folder}; wait until it has finished"
+            )
+        found = start_simulation(site.places.folder, movies=asked.movies, seconds_per_movie=asked.seconds_per_movie)
+        site.simulated = found
+        site.raw_folders = site.raw_folders.also(found.folder)
+    return SimulationAnswer(folder=str(found.folder), session=found.session, template=TEMPLATE, values=found.values)
 
 
 @router.post("/sessions/{session}/runner", summary="Start the runner of a session, as a process of its own", status_code=201)

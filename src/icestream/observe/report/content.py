@@ -24,6 +24,7 @@ from icestream.observe.queries import (
 from icestream.observe.report.customising import Customised
 from icestream.observe.report.extras import DrawnPlot, ExposureRows, draw_plots, read_exposure_rows
 from icestream.observe.report.methods import MADE_BY, Methods, describe_methods
+from icestream.observe.session_alarms import AlarmsSeen, read_alarms
 from icestream.observe.two_streams import compare_streams
 from icestream.records.shown import Headline
 
@@ -62,6 +63,7 @@ class ReportData:
     rejected: tuple[RejectedItem, ...]
     rejected_reasons: tuple[ReasonCount, ...]
     notices: tuple[NoticeRow, ...]
+    alarms: AlarmsSeen
     audit: tuple[AuditEntry, ...]
     decisions: tuple[Decision, ...]
     methods: Methods
@@ -105,6 +107,7 @@ def gather(view: SessionView, *, refresh_s: float, how: Gathering | None = None)
         rejected=tuple(view.rejected(limit=MOST_LINES)),
         rejected_reasons=tuple(view.grouped_reasons("rejected")[:MOST_LINES]),
         notices=tuple(view.notices(limit=MOST_LINES)),
+        alarms=read_alarms(view.session, now=time.time()),
         audit=tuple(reversed(view.history(limit=MOST_LINES))),
         decisions=tuple(view.decisions()[-MOST_LINES:]),
         methods=describe_methods(artist.catalog, steps, conditions),

@@ -19,6 +19,7 @@ OTHERS = "others"
 
 SECTIONS = (
     "figures",
+    "alarms",
     "steps",
     "plots",
     "panels",

@@ -27,6 +27,7 @@ CONTENT = {
     "failed": "the newest failures, and all reasons with their counts",
     "rejected": "the newest rejections, and all reasons with their counts",
     "notices": "warnings and alerts",
+    "alarms": "open alarms and the newest that are over: what, when, for how long, in how many exposures, who acknowledged it",
     "people": "what people asked for, and what they decided about exposures",
     "methods": "the paragraph, the references with BibTeX, and the software",
     "problems": "mistakes in templates and settings of the report: file, line, message",
@@ -40,6 +41,7 @@ def write_data(data: ReportData, problems: Sequence[Mapping[str, object]]) -> tu
     lasting = {name: value for name, value in content.items() if name != "made_at"}
     lasting["steps"] = [{name: value for name, value in step.items() if name != "pace"} for step in content["steps"]]
     del lasting["headlines"]
+    lasting["alarms"] = [_without(one, "lasting_s") for one in (*data.alarms.open, *data.alarms.over)]
     digest = sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n", digest
 
@@ -75,6 +77,7 @@ def describe_data(data: ReportData, problems: Sequence[Mapping[str, object]]) ->
         },
         "rejected": {"newest": [asdict(one) for one in data.rejected], "reasons": [asdict(one) for one in data.rejected_reasons]},
         "notices": [asdict(one) for one in data.notices],
+        "alarms": asdict(data.alarms),
         "people": {"asked": [asdict(one) for one in data.audit], "decided": [asdict(one) for one in data.decisions]},
         "methods": {
             "text": data.methods.text,

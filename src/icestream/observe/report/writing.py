@@ -16,6 +16,7 @@ from icestream.observe.report.data_file import write_data
 from icestream.observe.report.layers import SESSION_TEMPLATES, make_layers
 from icestream.observe.report.problems import Problem
 from icestream.observe.report.rendering import Page
+from icestream.observe.session_alarms import read_alarms
 
 REFRESH_S = 30
 _MOST_FILES = 200
@@ -76,7 +77,9 @@ class ReportWriter:
         """Return what differs when the report would: what the store says, and the files of templates and settings."""
         files = [path for layer in self._layers[:-1] for path in sorted(layer.folder.glob("*"))[:_MOST_FILES] if path.is_file()]
         stamps = [(str(path), path.stat().st_mtime_ns) for path in files]
-        return self._view.pulse().token, stamps
+        alarms = read_alarms(self.session, now=0.0)
+        told = [(one.number, one.ended_at, one.exposures, one.acknowledged_at) for one in (*alarms.open, *alarms.over)]
+        return self._view.pulse().token, stamps, told
 
     def write(self, *, refresh_s: float | None = None, troubles: tuple[str, ...] = ()) -> Written:
         """Write everything once; ``troubles`` are told on the page. See `write_report`."""

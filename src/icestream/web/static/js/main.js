@@ -156,7 +156,7 @@ function controls(session, { overview }) {
   const name = overview.name, alive = overview.runner.alive, refreshAfter = (done) => done && refreshSoon(0);
   const pause = { title: `Pause ${name}?`, text: "Running work finishes and nothing new starts, until somebody resumes the session.", verb: "Pause", reason: true };
   const resume = { title: `Resume ${name}?`, text: overview.pause ? `It is ${sentence(overview.pause)}.` : "", verb: "Resume" };
-  const stop = { title: `Stop ${name}?`, text: "The runner ends once running work has finished. Nothing is lost: `icestream run` continues from there.", verb: "Stop", danger: true };
+  const stop = { title: `Stop ${name}?`, text: "The runner ends once running work has finished. Nothing is lost: Start continues from there.", verb: "Stop", danger: true };
   const start = { title: `Start ${name}?`, text: "A runner continues where the last one ended, as a process of its own.", verb: "Start" };
   const run = () => doOnce(start, async () => { const { pid } = await post(api("sessions", session, "runner"), {}); toast(`running as process ${pid}`, "good"); refreshSoon(0); });
   return [

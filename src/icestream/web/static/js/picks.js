@@ -63,6 +63,11 @@ export class PickEditor {
     this.refresh();
   }
 
+  // While picks are edited, those of other steps would lie over them.
+  isOther(image, overlay) {
+    return this.edited(image) !== null && overlay.step !== this.step;
+  }
+
   isRemoved(overlay, place) {
     return overlay.step === this.step && this.removed.has(overlay.pids[place]);
   }
@@ -76,8 +81,8 @@ export class PickEditor {
       h("path", { className: "cross", d: `M${x - arm} ${y}h${2 * arm}M${x} ${y - arm}v${2 * arm}` }));
   }
 
-  controls(image, overlay) {
-    if (this.step !== overlay.step) return h("p", { className: "buttons" }, h("button", { type: "button", disabled: this.step !== null, onclick: () => this.begin(image, overlay) }, `Edit ${overlay.label}`));
+  controls(image, overlay, several) {
+    if (this.step !== overlay.step) return h("p", { className: "buttons" }, h("button", { type: "button", disabled: this.step !== null, onclick: () => this.begin(image, overlay) }, several ? `Edit ${overlay.label} …` : "Edit picks …"));
     const told = [this.added.length && `${this.added.length} to add`, this.removed.size && `${this.removed.size} to remove`].filter(Boolean).join(", ");
     return h("p", { className: "buttons", role: "status" }, h("span", { className: "soft" }, told || "Click on the picture to add a pick, or on a pick to remove it."),
       h("button", { type: "button", className: "primary", disabled: !told, onclick: () => this.save(image, told) }, "Save picks …"),

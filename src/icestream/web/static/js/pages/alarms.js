@@ -13,7 +13,8 @@ export const alarmsPage = ({ session, setSummary, refresh }) => {
   async function draw(signal) {
     const [found, page] = await Promise.all([get(at(), signal), get(api("sessions", session), signal)]);
     setSummary(page);
-    const open = found.alarms.filter((one) => one.alarm.ended_at === null), over = found.alarms.filter((one) => one.alarm.ended_at !== null);
+    const grave = (one) => Number(one.alarm.severity === "critical");
+    const open = found.alarms.filter((one) => one.alarm.ended_at === null).sort((a, b) => grave(b) - grave(a)), over = found.alarms.filter((one) => one.alarm.ended_at !== null);
     const failed = found.deliveries.filter((one) => one.error !== null && (one.state === "failed" || one.state === "pending"));
     return [
       h("h1", null, "Alarms"),

@@ -63,7 +63,7 @@ export const exposurePage = ({ session, item, setSummary, refresh, go }) => {
       h("div", { className: "frame", style: { aspectRatio: `${wide} / ${high}` } },
         picture({ src: pictureOf(session, image.picture), alt: `${image.label}`, width: wide, height: high }),
         h("svg", { viewBox: `0 0 ${wide} ${high}`, ...editor.surface(image) }, image.overlays.map((overlay, index) =>
-          h("g", { className: `overlay colour-${index % 4}`, visibility: hidden.has(key(overlay)) ? "hidden" : "visible" },
+          h("g", { className: `overlay colour-${index % 4}`, visibility: hidden.has(key(overlay)) || editor.isOther(image, overlay) ? "hidden" : "visible" },
             overlay.xy.map(([x, y], place) => h("circle", { cx: x.toFixed(1), cy: y.toFixed(1), r: overlay.radius_px.toFixed(1), className: editor.isRemoved(overlay, place) ? "removed" : null })))),
           editor.marks(image))),
       h("figcaption", null, h("b", null, image.label), numbers(image.numbers),
@@ -72,8 +72,8 @@ export const exposurePage = ({ session, item, setSummary, refresh, go }) => {
             event.target.checked ? hidden.delete(key(overlay)) : hidden.add(key(overlay));
             refresh();
           } }), h("i", null), `${overlay.label}: ${counted(overlay.count, overlay.word)}`, overlay.xy.length < overlay.count && ` (${short(overlay.xy.length)} drawn)`)),
-        mayAct() && image.overlays.filter((overlay) => overlay.editable).map((overlay) => editor.controls(image, overlay)),
-        image.arrows && h("figure", { className: "motion" }, arrowsChart(image.arrows), h("figcaption", { className: "soft small" }, `${image.arrows.title}, over the field of view`))));
+        mayAct() && image.overlays.filter((overlay) => overlay.editable).map((overlay, _, all) => editor.controls(image, overlay, all.length > 1)),
+        image.arrows && h("figure", { className: "motion" }, arrowsChart(image.arrows), h("figcaption", { className: "soft small" }, `${image.arrows.title.replace(/ up to$/, "")} over the field of view`))));
   }
 
   function card(one) {

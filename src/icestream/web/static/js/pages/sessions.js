@@ -10,7 +10,8 @@ export const sessionsPage = () => ({
     const lines = await get("/api/v1/sessions", signal);
     lines.sort((a, b) => (newest(b) - newest(a)) || a.id.localeCompare(b.id));
     if (!lines.length) {
-      return h("div", { className: "card" }, h("h1", null, "Sessions"), h("p", null, "There are no sessions in this folder yet. They appear here by themselves."), begin());
+      return h("div", { className: "card" }, h("h1", null, "Sessions"), h("p", null, "There are no sessions in this folder yet. They appear here by themselves."),
+        me.creates && h("p", null, "Make the first one by a form. Without data of your own, it offers a simulated microscope."), begin());
     }
     return [
       h("h1", null, "Sessions ", h("small", null, String(lines.length)), " ", begin()),

@@ -4,6 +4,7 @@ import { api, get, me, post } from "../api.js";
 import { confirm, toast } from "../act.js";
 import { h, path } from "../dom.js";
 import { field, focusWrong, plain, readField, written } from "../form.js";
+import { simulate } from "../simulate.js";
 
 const USUAL = "movies_to_classes";
 
@@ -21,6 +22,8 @@ export const startPage = ({ go, refresh }) => {
     const line = all.find((one) => one.name === chosen);
     return [
       h("h1", null, "New session ", h("a", { href: "/build", className: "more" }, "Build a workflow")),
+      h("p", { className: "card hint" }, h("span", null, "No data at hand? Let a simulated microscope write movies here, and try everything on them."), " ",
+        h("button", { type: "button", onclick: fromSimulation }, "Simulate a microscope …")),
       h("form", { className: "starting", novalidate: true, onsubmit: submit },
         h("div", { className: "card" },
           h("div", { className: "field" }, h("label", { for: "template" }, "Template"), templates(),
@@ -32,6 +35,16 @@ export const startPage = ({ go, refresh }) => {
         (trouble || wrong[""]) && h("p", { className: "notice alert", role: "alert" }, trouble || wrong[""]),
         h("p", { className: "buttons" }, h("button", { type: "submit", className: "primary", disabled: busy || !page }, "Make the session …"))),
     ];
+  }
+
+  // The form as it is filled in for what a simulated microscope writes.
+  async function fromSimulation() {
+    const made = await simulate();
+    if (made === null) return;
+    chosen = made.template; name = made.session; named = true; wrong = {}; trouble = "";
+    for (const [key, value] of Object.entries(made.values)) given.set(key, written(value));
+    toast("The simulated microscope is writing. The form is filled in for it: make the session.", "good");
+    refresh();
   }
 
   function templates() {

@@ -1,0 +1,96 @@
+"""A simulated microscope for whoever has no data at hand: started as a process of its own, and what a session asks of it."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from icestream.errors import SessionError
+from icestream.files import open_unlinked
+from icestream.microscope.settings import SimulationSettings
+
+TEMPLATE = "movies_to_classes"
+"""The template that processes what it writes, asked for the values of `acquisition_values`."""
+
+LIFELIKE: Mapping[str, Any] = {
+    "n_particles": 70,
+    "particle_contrast": 0.5,
+    "spacing_diameters": 0.75,
+    "ice_motion_ang2_per_e": 1.0,
+    "junk": {"carbon": 0.04, "dirt": 0.03, "aggregate": 0.02},
+}
+"""Movies that look like real ones: crowded particles, hardly seen in ice that moves, beside some carbon, dirt and aggregates."""
+
+_FOLDER, _SESSION = "simulated_microscope", "simulated"
+
+
+@dataclass(frozen=True)
+class SimulatedMicroscope:
+    """A simulated microscope that is writing: its folder, a free name for a session, and the values of `TEMPLATE`."""
+
+    folder: Path
+    session: str
+    values: dict[str, Any]
+    process: "subprocess.Popen[bytes]"
+
+
+def acquisition_values(simulated: SimulationSettings, folder: Path) -> dict[str, Any]:
+    """Return what the templates for movies ask for, of a microscope that writes into ``folder``."""
+    diameter_ang = simulated.phantom_diameter_ang
+    return {
+        "movies": str(folder / "movies"),
+        "gain": str(folder / "gain.mrc"),
+        "diameter": (round(0.9 * diameter_ang, 3), round(1.1 * diameter_ang, 3)),
+        "voltage": simulated.voltage_kv,
+        "cs": simulated.cs_mm,
+        "amplitude_contrast": simulated.amplitude_contrast,
+        "pixel_size": simulated.pixel_size_ang,
+        "dose_per_frame": simulated.dose_per_stored_frame_e_per_ang2,
+    }
+
+
+def simulating_arguments(folder: Path, simulated: SimulationSettings, *, seconds_per_movie: float, write_s: float) -> list[str]:
+    """Return what follows ``icestream`` in the command that writes such movies into ``folder``."""
+    own = simulated.model_dump(mode="json", exclude_unset=True, exclude={"n_movies", "seed"})
+    given = {
+        "--movies": simulated.n_movies,
+        "--seed": simulated.seed,
+        "--seconds-per-movie": seconds_per_movie,
+        "--write-s": write_s,
+    }
+    told = [text for name, value in given.items() for text in (name, str(value))]
+    return ["simulate", str(folder), *told, *(text for name, value in own.items() for text in ("--set", f"{name}={value}"))]
+
+
+def start_simulation(home: Path, *, movies: int, seconds_per_movie: float) -> SimulatedMicroscope:
+    """Let a simulated microscope write movies into a new folder in ``home``; it outlives this process and ends by itself.
+
+    Raises
+    ------
+    SessionError
+        The folder cannot be made.
+    """
+    number = next(n for n in range(1, 10_000) if not any((home / f"{one}{_ending(n)}").exists() for one in (_FOLDER, _SESSION)))
+    folder = home / f"{_FOLDER}{_ending(number)}"
+    simulated = SimulationSettings.model_validate({"n_movies": movies, "seed": number, **LIFELIKE})
+    write_s = min(1.0, seconds_per_movie / 2)
+    arguments = simulating_arguments(folder, simulated, seconds_per_movie=seconds_per_movie, write_s=write_s)
+    command = [sys.executable, "-m", "icestream", *arguments]
+    try:
+        (folder / "movies").mkdir(parents=True)
+        with os.fdopen(open_unlinked(folder.with_suffix(".log"), os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as log:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+    except OSError as error:
+        raise SessionError(f"{folder}: a simulated microscope cannot write here: {error.strerror}") from error
+    threading.Thread(target=process.wait, daemon=True).start()  # a process whose end nobody looks at stays in the list of all
+    return SimulatedMicroscope(folder, f"{_SESSION}{_ending(number)}", acquisition_values(simulated, folder), process)
+
+
+def _ending(number: int) -> str:
+    return "" if number == 1 else f"_{number}"
