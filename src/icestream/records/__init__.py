@@ -21,6 +21,7 @@ from icestream.records.ctf_local import CtfLocal
 from icestream.records.denoised import DenoisedMicrograph
 from icestream.records.export import RelionClasses, RelionProject
 from icestream.records.gain import GainMonitor, GainReference, Unevenness
+from icestream.records.ice import BeamIntensity, IceRing, IceTransmission, VacuumOrigin, VacuumReference
 from icestream.records.literature import (
     BEPLER_2019,
     ELFERICH_2024,
@@ -80,6 +81,7 @@ __all__ = [
     "ZHENG_2017",
     "ZIVANOV_2018",
     "Acquisition",
+    "BeamIntensity",
     "Block",
     "ClassAssignments",
     "ClassAverages",
@@ -101,6 +103,8 @@ __all__ = [
     "FurtherBlock",
     "GainMonitor",
     "GainReference",
+    "IceRing",
+    "IceTransmission",
     "JunkClass",
     "JunkMask",
     "LearntPicker",
@@ -139,6 +143,8 @@ __all__ = [
     "Text",
     "TiltMeasure",
     "Unevenness",
+    "VacuumOrigin",
+    "VacuumReference",
     "named_records",
     "pack_tables",
     "possible_range",
