@@ -98,7 +98,6 @@ class PickerModel(Snapshot):
                 RowColumn("F1", "f1"),
                 RowColumn("F1 of the other", "rival_f1"),
                 RowColumn("Error of the difference", "gain_error"),
-                RowColumn("New model is", "verdict"),
                 RowColumn("Adopted", "adopted"),
             ),
             order="number",
