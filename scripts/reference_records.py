@@ -90,6 +90,9 @@ def _shown(shown: Shown) -> Iterator[str]:
     if shown.measures:
         rows = ([one.label, _made_of(one), one.unit or "", one.better or "", f"`{one.metric}`"] for one in shown.measures)
         yield table(["followed along the session", "from", "unit", "good", "metric"], rows)
+        told = [f"- {one.label}: {one.origin}" for one in shown.measures if one.origin]
+        if told:
+            yield "\n".join(["What they say:", "", *told])
     said = [*(_of_card(card) for card in shown.cards), *_roles(shown)]
     if said:
         yield "\n".join(["What is shown:", "", *(f"- {one}" for one in said)])

@@ -5,10 +5,11 @@ import pytest
 from picking_truth import f1_score
 from scipy import ndimage
 
+from icestream.algorithms.trained_picker import trial
 from icestream.algorithms.trained_picker.features import Prepared, compute_features_2d, prepare_micrograph_2d
 from icestream.algorithms.trained_picker.filters import MAX_ORDER, learn_filters, sample_polar
 from icestream.algorithms.trained_picker.model import Labelled, train_model
-from icestream.algorithms.trained_picker.trial import calibrate, pick_with_model_2d, try_model
+from icestream.algorithms.trained_picker.trial import Trial, calibrate, pick_with_model_2d, try_model
 
 DIAMETER_ANG, PIXEL_ANG, SIDE = 120.0, 5.0, 260
 DISTANCE_PX = 14.0
@@ -116,11 +117,42 @@ def test_filters_look_along_what_varies_more_in_particles() -> None:
 
 
 def test_a_trial_tells_a_good_model_from_a_spoilt_one(trained) -> None:
-    apart = [label(seed)[0] for seed in (30, 31)]
+    apart = [label(seed)[0] for seed in (30, 31, 32)]
     spoilt = type(trained)(
         trained.filters, trained.mean, trained.deviation, -trained.weights, trained.threshold, trained.slope, trained.offset
     )
-    good, bad = try_model(trained, spoilt, apart, min_distance_px=DISTANCE_PX, seed=1)
-    assert good > bad + 0.3
-    alone, given = try_model(spoilt, None, apart, min_distance_px=DISTANCE_PX, seed=1)
-    assert given > alone + 0.3
+    sure = {"least_gain": 0.0, "confidence": 0.95}
+    good = try_model(trained, spoilt, apart, min_distance_px=DISTANCE_PX, seed=1)
+    assert good.f1 > good.rival_f1 + 0.3
+    assert good.judge(**sure) == "better"
+    alone = try_model(spoilt, None, apart, min_distance_px=DISTANCE_PX, seed=1)
+    assert alone.rival_f1 > alone.f1 + 0.3
+    assert alone.judge(**sure) == "not better"
+    few = try_model(trained, spoilt, apart[:2], min_distance_px=DISTANCE_PX, seed=1)
+    assert few.error is None and few.judge(**sure) == "undecided"
+
+
+def test_a_model_is_not_better_than_itself(trained) -> None:
+    apart = [label(seed)[0] for seed in (30, 31, 32)]
+    same = try_model(trained, trained, apart, min_distance_px=DISTANCE_PX, seed=1)
+    assert (same.f1, same.error) == (same.rival_f1, 0.0)
+    assert same.judge(least_gain=0.0, confidence=0.95) == "not better"
+
+
+@pytest.mark.parametrize(
+    ("gain", "error", "verdict"),
+    [(0.05, 0.01, "better"), (0.05, 0.04, "undecided"), (-0.05, 0.04, "undecided"), (-0.05, 0.01, "not better")],
+)
+def test_what_is_not_sure_is_undecided(gain: float, error: float, verdict: str) -> None:
+    assert Trial(0.8 + gain, 0.8, error, 4).judge(least_gain=0.0, confidence=0.95) == verdict
+    assert Trial(0.8 + gain, 0.8, None, 2).judge(least_gain=0.0, confidence=0.95) == "undecided"
+
+
+def test_the_error_is_that_of_the_mean_difference_where_all_micrographs_are_alike(trained, monkeypatch) -> None:
+    gains = np.array([0.02, 0.05, 0.01, 0.04, 0.06])
+    rows = [(np.array([[100.0, 50.0 + 100 * gain], [100.0, 50.0]]), 100.0) for gain in gains]
+    answers = iter(rows)
+    monkeypatch.setattr(trial, "_count_both", lambda *_args, **_given: next(answers))
+    found = try_model(trained, trained, [label(30)[0]] * 5, min_distance_px=DISTANCE_PX, seed=1)
+    assert found.f1 - found.rival_f1 == pytest.approx(gains.mean())
+    assert found.error == pytest.approx(gains.std(ddof=1) / 5**0.5)

@@ -1,5 +1,6 @@
 """What is not there yet: a version to publish, a file of another program, the end of another stream."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -86,12 +87,15 @@ def test_what_another_program_has_not_made_yet_is_waited_for_and_then_given_up(t
     begun_s = machine.clock.now_s
     machine.start()
     machine.turn(100)
-    assert statuses(session, "found") == set()  # both wait
+    assert statuses(session, "found") == set()  # both wait, and what for is told at once
+    (note,) = [row["note"] for row in read_rows(session, schema.board) if row["step"] == "found"]
+    assert re.fullmatch(r"waiting for what is not there yet: [01] is not there \(yet\)", note)
     (session.folder / "exports" / "1").touch()
     assert machine.run_out().finished
     found = outcomes_of(session)
     assert (found["found", "1"]["status"], found["found", "0"]["status"]) == ("item", "failed")
     assert found["found", "0"]["reason"] == "0 is not there (yet)"
+    assert all(not row["note"] for row in read_rows(session, schema.board) if row["step"] == "found")  # it has given up
     assert 600 <= machine.clock.now_s - begun_s < 700
 
 

@@ -4,6 +4,7 @@ import numpy as np
 from paper_session import PaperSession, new_session, picks_block, write_png
 
 from icestream.records import (
+    BeamIntensity,
     ClassAverages,
     ClassInfo,
     CtfAgreement,
@@ -15,6 +16,8 @@ from icestream.records import (
     FrameUse,
     GainMonitor,
     GainReference,
+    IceRing,
+    IceTransmission,
     JunkMask,
     Micrograph,
     MicrographQuality,
@@ -29,6 +32,7 @@ from icestream.records import (
     RelionProject,
     TiltMeasure,
     Unevenness,
+    VacuumReference,
 )
 
 STEPS: dict[str, tuple[str, str, dict[str, str]]] = {
@@ -43,6 +47,10 @@ STEPS: dict[str, tuple[str, str, dict[str, str]]] = {
     "tilted": ("map", "measure_tilt", {"micrograph": "align"}),
     "quality": ("map", "measure_quality", {"micrograph": "align"}),
     "junk": ("map", "mask_junk", {"micrograph": "align"}),
+    "bright": ("map", "measure_intensity", {"micrograph": "align"}),
+    "vacuum": ("accumulate", "vacuum_reference", {"intensity": "bright"}),
+    "passing": ("map", "ice_transmission", {"intensity": "bright", "reference": "vacuum"}),
+    "water": ("map", "ice_ring", {"micrograph": "align"}),
     "ctf_a": ("map", "ctf", {"micrograph": "align"}),
     "ctf_b": ("map", "ctf_equiphase", {"micrograph": "align"}),
     "agree": ("map", "compare_ctfs", {"ctf": "ctf_a", "second": "ctf_b"}),
@@ -266,7 +274,18 @@ def _seen(grown: float) -> dict[str, Record]:
         seen_ang=9 * grown,
         picture="session:steps/denoised.png",
     )
-    return {"junk": junk, "denoised": denoised}
+    return {"junk": junk, "denoised": denoised, **_ice(grown)}
+
+
+def _ice(grown: float) -> dict[str, Record]:
+    passing = IceTransmission(
+        mean_free_paths=0.2 * grown, transmission=0.8, vacuum_counts_per_px_frame=1.5, vacuum_origin="empty_hole"
+    )
+    return {
+        "bright": BeamIntensity(counts_per_px_frame=1.2 * grown, n_frames=40, clean_share=0.9),
+        "passing": passing,
+        "water": IceRing(strength=0.1 * grown, error=0.01),
+    }
 
 
 def _wholes(version: int) -> dict[str, Record]:
@@ -304,6 +323,9 @@ def _wholes(version: int) -> dict[str, Record]:
     )
     return {
         "usual": usual,
+        "vacuum": VacuumReference(
+            counts_per_px_frame=1.5, origin="brightest", n_measured=8, n_updates=version, warning="the beam without ice changed"
+        ),
         "gain": GainReference(file="session:steps/gain.mrc", height_px=HEIGHT, width_px=WIDTH, monitor=monitor),
         "classes": averages,
         "relion": RelionProject(folder="session:exports/relion", n_micrographs=8, n_particles=70),

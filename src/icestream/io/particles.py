@@ -1,6 +1,6 @@
 """Tables of particles: a part of them refers to the same stack; what was removed, and why, is kept beside what is left."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,9 @@ def particles_table(particles: Particles) -> NDArray[Any]:
     return with_slices(from_block(particles.block))
 
 
-def remove_particles(particles: Particles, removed: Mapping[str, NDArray[np.bool_]]) -> Particles:
+def remove_particles(
+    particles: Particles, removed: Mapping[str, NDArray[np.bool_]], *, no_particle: Collection[str] = ()
+) -> Particles:
     """Return particles without those that are removed, which it keeps beside them; numbers and images stay where they are.
 
     What an earlier step removed stays with that step.
@@ -26,6 +28,8 @@ def remove_particles(particles: Particles, removed: Mapping[str, NDArray[np.bool
     removed
         Reason → which rows ``(n,)`` it removes, in plain words, as ``{"empty": mask}``. A row that several reasons remove counts
         for the first of them. Every reason that was asked is told, also where it removed nothing.
+    no_particle
+        Those of the reasons that say that there is no particle: a picker may learn from them.
 
     Raises
     ------
@@ -38,7 +42,10 @@ def remove_particles(particles: Particles, removed: Mapping[str, NDArray[np.bool
     for name in table.dtype.names or ():
         rejected[name] = table[name][code >= 0]
     rejected["reason"] = code[code >= 0]
-    reasons = tuple(Removed(reason=reason, count=int((code == number).sum())) for number, reason in enumerate(removed))
+    reasons = tuple(
+        Removed(reason=reason, count=int((code == number).sum()), no_particle=reason in no_particle)
+        for number, reason in enumerate(removed)
+    )
     return with_rows(particles, table[code < 0]).model_copy(
         update={
             "n_removed": len(rejected),

@@ -79,7 +79,7 @@ def draw_exposure(settings: SimulationSettings, index: int, *, fault: Fault | No
     if fault is Fault.WRONG_SIZE:
         shape = (2 * (shape[0] * 3 // 8), 2 * (shape[1] * 3 // 8))
     scene = settings.scenes.get(index)
-    optics = _draw_optics(settings, generator)
+    optics = {**_draw_optics(settings, generator), "transmission": _transmission_of_ice(settings, scene)}
     length_px = generator.uniform(*settings.drift_px) * (HUGE_DRIFT_FACTOR if fault is Fault.HUGE_DRIFT else 1.0)
     drift = make_drift(settings.n_frames, length_px=length_px, generator=generator)
     local = np.zeros((2, N_TIME_TERMS, N_SPACE_TERMS))
@@ -113,6 +113,12 @@ def draw_exposure(settings: SimulationSettings, index: int, *, fault: Fault | No
             "junk": junk,
         }
     )
+
+
+def _transmission_of_ice(settings: SimulationSettings, scene: Scene | None) -> float:
+    """Return the share of the electrons that the ice lets through: ``exp(-thickness / mean free path)``."""
+    path_ang = settings.ice_mean_free_path_ang
+    return 1.0 if path_ang is None or scene is Scene.NO_ICE else float(np.exp(-settings.ice_thickness_ang / path_ang))
 
 
 def _draw_optics(settings: SimulationSettings, generator: np.random.Generator) -> dict[str, float]:

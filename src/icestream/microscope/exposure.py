@@ -2,7 +2,7 @@
 
 The image is linear in the weak phases (weak-phase-object approximation; Kirkland 2010, Advanced Computing in EM, ch. 3):
 
-    ``I = dose * (1 + 2 * CTF * envelope * phase)``,  ``CTF = -sin(chi)``, so protein is dark at underfocus.
+    ``I = dose * transmission * (1 + 2 * CTF * envelope * phase)``,  ``CTF = -sin(chi)``, so protein is dark at underfocus.
 
 In each frame the specimen moves and bends first, and then the lens acts: the scale of the rings is that of the microscope,
 however the specimen is stretched.
@@ -231,6 +231,7 @@ def expected_frames(
     local = np.array(truth.local_coefficients)
     shape = (truth.height_px, truth.width_px)
     top, left = specimen.origin_yx
+    arriving = np.float32(truth.electrons_per_pixel * truth.transmission)
     for frame, drift in enumerate(truth.global_yx_px):
         exposure = np.float32((frame + 0.5) * dose_per_frame_e_per_ang2)
         pattern = specimen.ice if ice is None else next(ice)
@@ -240,7 +241,7 @@ def expected_frames(
             space = local_at_frame(local, frame, n_frames=truth.n_frames)
             waves = _bend(waves, space, drift_yx_px=drift, specimen=specimen, shape=shape)
         contrast = fft.irfft2((waves * specimen.lens).sum(axis=0), s=(height, width))  # (H, W)
-        yield np.maximum(np.float32(truth.electrons_per_pixel) * (1 + contrast[top : top + shape[0], left : left + shape[1]]), 0)
+        yield np.maximum(arriving * (1 + contrast[top : top + shape[0], left : left + shape[1]]), 0)
 
 
 def _bend(

@@ -128,6 +128,9 @@ class SimulationSettings(BaseModel):
     )
     depth_spread: bool = Field(False, description="Particles are at random depths of the ice instead of in one plane")
     ice_thickness_ang: Angstrom = Field(300.0, ge=0, description="Thickness of the ice")
+    ice_mean_free_path_ang: Angstrom | None = Field(
+        None, gt=0, description="Thickness of ice that lets 1/e of the electrons through to the camera; unset: it takes none away"
+    )
     ice_slices: int = Field(
         1, ge=1, le=100, description="Slices of the ice, each with the defocus of its depth; 1: a sheet without depth"
     )

@@ -52,6 +52,7 @@ class ExposureTruth(Record):
     n_frames: int
     pixel_size_ang: Angstrom
     electrons_per_pixel: float = Field(description="Mean dose of one frame; about 0 for an empty exposure")
+    transmission: float = Field(1.0, gt=0, le=1, description="Share of these electrons that the ice lets through to the camera")
     defocus_u_ang: Angstrom
     defocus_v_ang: Angstrom
     astigmatism_angle_deg: Degree

@@ -27,6 +27,8 @@ class MeasureOfStep:
     label: str
     unit: str
     better: str | None
+    origin: str
+    """What it is measured from, where another measure could be taken for it."""
     whole: bool
     """It is measured for each version of a whole, not for each exposure."""
     hidden_at_zero: bool
@@ -67,9 +69,8 @@ def list_measures(view: SessionView, steps: Sequence[StepSummary]) -> list[Measu
             continue
         for one in known.shown.measures:
             name, unit = f"{step.name}:{one.metric}", unit_in(one, size)
-            found.append(
-                MeasureOfStep(name, step.name, step.label, one.label, unit, one.better, known.whole, one.hidden_at_zero, one)
-            )
+            told = (name, step.name, step.label, one.label, unit, one.better, one.origin, known.whole, one.hidden_at_zero)
+            found.append(MeasureOfStep(*told, one))
     return found
 
 

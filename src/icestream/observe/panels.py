@@ -35,6 +35,8 @@ class DrawnMeasure:
     stride: int
     series: Markup
     histogram: Markup
+    origin: str = ""
+    """What it is measured from, where another measure could be taken for it."""
 
 
 @dataclass(frozen=True)
@@ -124,12 +126,10 @@ class Artist:
         return DrawnPanel(panel.title, step, drawn, of_newest, plots) if drawn or of_newest or plots else None
 
     def _measure(self, measure: Measure, series: Series) -> DrawnMeasure | None:
-        hidden = measure.hidden_at_zero and not any(series.values)
-        return (
-            None
-            if hidden
-            else draw_measure(series, label=measure.label, unit=unit_in(measure, self.pixel_size_ang), units=self.units)
-        )
+        if measure.hidden_at_zero and not any(series.values):
+            return None
+        drawn = draw_measure(series, label=measure.label, unit=unit_in(measure, self.pixel_size_ang), units=self.units)
+        return None if drawn is None else replace(drawn, origin=measure.origin)
 
     def _newest(self, step: StepSummary) -> Newest | None:
         stored = next(self.view.records(step.name, newest_first=True, limit=1), None)

@@ -22,6 +22,7 @@ from icestream.records.denoised import DenoisedMicrograph
 from icestream.records.export import RelionClasses, RelionProject
 from icestream.records.gain import GainMonitor, GainReference, Unevenness
 from icestream.records.grid import HOLE_COLUMNS, AtlasPlace, GridFiles, GridMap, GridSquare
+from icestream.records.ice import BeamIntensity, IceRing, IceTransmission, VacuumOrigin, VacuumReference
 from icestream.records.literature import (
     BEPLER_2019,
     ELFERICH_2024,
@@ -83,6 +84,7 @@ __all__ = [
     "ZIVANOV_2018",
     "Acquisition",
     "AtlasPlace",
+    "BeamIntensity",
     "Block",
     "ClassAssignments",
     "ClassAverages",
@@ -107,6 +109,8 @@ __all__ = [
     "GridFiles",
     "GridMap",
     "GridSquare",
+    "IceRing",
+    "IceTransmission",
     "JunkClass",
     "JunkMask",
     "LearntPicker",
@@ -145,6 +149,8 @@ __all__ = [
     "Text",
     "TiltMeasure",
     "Unevenness",
+    "VacuumOrigin",
+    "VacuumReference",
     "named_records",
     "pack_tables",
     "possible_range",

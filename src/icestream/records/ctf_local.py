@@ -4,6 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from icestream.records.ice import FROM_NODES
 from icestream.records.shown import Card, Measure, Number, Panel, Picture, Shown
 from icestream.records.vocabulary import FileRef, Record
 from icestream.units import Angstrom, Degree, WholePixels
@@ -56,7 +57,13 @@ class CtfLocal(Record):
             measures=(
                 Measure("Range of defocus over the field", "range_ang", metric="ctf_local_range_angstroms"),
                 Measure("Tilt, where there is one", "tilt_deg", metric="ctf_local_tilt_degrees"),
-                Measure("Thickness, where it shows", "thickness_ang", metric="ctf_local_thickness_angstroms"),
+                Measure(
+                    "Ice by the nodes of the Thon rings",
+                    "thickness_ang",
+                    metric="ctf_local_thickness_angstroms",
+                    better="low",
+                    origin=FROM_NODES,
+                ),
                 Measure(
                     "Ring of crystalline ice", "ice_ring_significance", "σ", metric="ctf_local_ice_ring_sigmas", better="low"
                 ),
@@ -66,7 +73,7 @@ class CtfLocal(Record):
                     numbers=(
                         Number("Tilt", "tilt_deg"),
                         Number("Error of the defocus", "error_ang"),
-                        Number("Thickness", "thickness_ang"),
+                        Number("Thickness by nodes", "thickness_ang"),
                     ),
                     picture=Picture(
                         "picture", "Local defocus", "Left, the surface of defocus; right, the value of each window. Red is more."

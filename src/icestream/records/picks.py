@@ -25,6 +25,9 @@ class Removed(BaseModel):
 
     reason: str = Field(min_length=1, description="In the words of the step, as: at the border")
     count: int = Field(ge=0)
+    no_particle: bool = Field(
+        False, description="The reason says that there is no particle; others leave it open, as a border or a neighbour does"
+    )
 
 
 class PickerFigures(BaseModel):

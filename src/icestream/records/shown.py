@@ -73,6 +73,8 @@ class Measure(Number):
         What monitoring calls it, in the manner of Prometheus: words, the unit last.
     better
         Which direction is good, if one is.
+    origin
+        What it is measured from and what more of it means, where another measure could be taken for it.
     hidden_at_zero
         It is not shown while it is zero for every exposure.
     hidden_when
@@ -82,6 +84,7 @@ class Measure(Number):
     _: KW_ONLY
     metric: str
     better: Literal["low", "high"] | None = None
+    origin: str = ""
     hidden_at_zero: bool = False
     hidden_when: When | None = None
 

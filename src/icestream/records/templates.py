@@ -66,6 +66,10 @@ class PickerTrial(Record):
     n_micrographs: int = Field(description="Micrographs of the trial")
     f1: float = Field(description="Expected F1 of the new model")
     rival_f1: float = Field(description="Expected F1 of the old one")
+    gain_error: float | None = Field(None, description="Standard error of the difference, over micrographs; unset: too few")
+    verdict: Literal["better", "not better", "undecided"] | None = Field(
+        None, description="Of the new model; what is undecided is tried again with more micrographs; unset: not told by then"
+    )
     adopted: bool
 
 
@@ -93,6 +97,7 @@ class PickerModel(Snapshot):
                 RowColumn("Particles", "n_trained"),
                 RowColumn("F1", "f1"),
                 RowColumn("F1 of the other", "rival_f1"),
+                RowColumn("Error of the difference", "gain_error"),
                 RowColumn("Adopted", "adopted"),
             ),
             order="number",

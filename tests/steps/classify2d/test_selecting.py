@@ -152,6 +152,10 @@ def test_particles_of_good_classes_are_kept_and_the_others_have_a_reason(tmp_pat
         "class 9 was set aside by hand": 1,
         "has more beside its class": 1,
     }
+    assert {one.reason for one in found.removed if one.no_particle} == {
+        "class 7 has a low score",
+        "class 9 was set aside by hand",
+    }
 
 
 def test_the_particles_of_one_class_are_a_stream_also_where_it_has_none(tmp_path: Path) -> None:

@@ -372,7 +372,7 @@ def test_a_growing_file_is_waited_for_until_it_has_all_picks_of_the_micrograph(t
 
     refused(r"there is no such file \(yet\)")
     write("mic_2\t5\t6\n", rested_s=1000)
-    refused(r"has no picks of mic_1 \(yet\)")
+    refused(r"has no picks of mic_1 \(yet\); it names mic_2\. If this micrograph has another name there")
     write("mic_2\t5\t6\nmic_1\t3\t4\n")
     refused("is still being written")
     write("mic_2\t5\t6\nmic_1\t3\t4\n", rested_s=60)

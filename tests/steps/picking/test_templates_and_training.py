@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from icestream.errors import FileFormatError, ItemError
 from icestream.flow import Exposure, Progress
 from icestream.flow.declaration.step_type import step_type_of
 from icestream.io.blocks import dtype_of, from_block, to_block
 from icestream.io.image import read_stack, write_mrc
+from icestream.io.particles import remove_particles
 from icestream.records import (
     Acquisition,
     ClassAssignments,
@@ -18,6 +20,7 @@ from icestream.records import (
     ClassInfo,
     ClassSelection,
     Micrograph,
+    Particles,
     PickerModel,
     Picks,
     PickTemplates,
@@ -25,7 +28,7 @@ from icestream.records import (
 )
 from icestream.steps.picking.template import PickTemplateParams, pick_templates
 from icestream.steps.picking.templates import MakeTemplatesParams, make_templates, read_template_file
-from icestream.steps.picking.train import TrainPicker, TrainPickerParams, TrainPickerState
+from icestream.steps.picking.train import TrainPicker, TrainPickerParams, TrainPickerState, find_labels
 from icestream.steps.picking.trained import PickTrainedParams, pick_trained
 from icestream.testing.context import StepBench
 
@@ -192,11 +195,14 @@ def publish(bench: StepBench, state: TrainPickerState) -> PickerModel:
 def test_a_picker_that_is_better_is_adopted_and_earlier_ones_can_be_used(tmp_path: Path) -> None:
     bench = StepBench(tmp_path)
     state = train(bench, seeds=range(8))
-    assert [(trial.number, trial.rival, trial.adopted) for trial in state.trials] == [(1, 0, True)]
-    assert state.trials[0].f1 > state.trials[0].rival_f1
-    state = train(bench, seeds=range(8, 16), state=state)
-    assert [trial.number for trial in state.trials] == [1, 2]
-    assert state.trials[1].rival == 1
+    assert [(trial.number, trial.rival, trial.verdict, trial.gain_error) for trial in state.trials] == [(1, 0, "undecided", None)]
+    state = train(bench, seeds=range(8, 12), state=state)  # half as many more: three micrographs to try on
+    assert [(trial.number, trial.rival, trial.adopted) for trial in state.trials[1:]] == [(2, 0, True)]
+    assert state.trials[1].f1 > state.trials[1].rival_f1
+    state = train(bench, seeds=range(12, 18), state=state)
+    assert len(state.trials) == 2  # one was adopted: the next comes when there are twice as many
+    state = train(bench, seeds=range(18, 24), state=state)
+    assert [(trial.number, trial.rival) for trial in state.trials[2:]] == [(3, 2)]
     assert (bench.path(state.trials[0].model)).exists()
     model = publish(bench, state)
     micrograph, true = draw(bench, "fresh", 100)
@@ -208,13 +214,13 @@ def test_a_picker_that_is_better_is_adopted_and_earlier_ones_can_be_used(tmp_pat
     first = pick_trained(micrograph, model, given, PickTrainedParams(model=1), ACQUISITION, bench)
     assert first.reference == state.trials[0].model
     assert pick_trained(micrograph, model, given, PickTrainedParams(model=0), ACQUISITION, bench) is given
-    with pytest.raises(ItemError, match="there is no model 3; there are 2 so far"):
-        pick_trained(micrograph, model, given, PickTrainedParams(model=3), ACQUISITION, bench)
+    with pytest.raises(ItemError, match="there is no model 4; there are 3 so far"):
+        pick_trained(micrograph, model, given, PickTrainedParams(model=4), ACQUISITION, bench)
 
 
 def test_a_picker_that_is_no_better_is_not_adopted(tmp_path: Path) -> None:
     bench = StepBench(tmp_path)
-    state = train(bench, seeds=range(8), junk=0)  # the picks that are given are perfect
+    state = train(bench, seeds=range(12), junk=0)  # the picks that are given are perfect
     assert [(trial.rival, trial.adopted) for trial in state.trials] == [(0, False)]
     micrograph, true = draw(bench, "fresh", 101)
     given = as_picks(true)
@@ -225,9 +231,9 @@ def test_a_picker_that_is_no_better_is_not_adopted(tmp_path: Path) -> None:
 
 def test_what_is_held_does_not_depend_on_the_order(tmp_path: Path) -> None:
     bench = StepBench(tmp_path)
-    params = TrainPickerParams(good_classes=[2, 3], first_micrographs=100, most_micrographs=4)
+    params = TrainPickerParams(good_classes=[2, 3], first_micrographs=100, most_micrographs=8)
     kept = []
-    for order in ((0, 1, 2, 3, 4, 5), (5, 3, 1, 0, 2, 4)):
+    for order in (tuple(range(16)), (8, 1, 10, 3, 12, 5, 14, 7, 0, 9, 2, 11, 4, 13, 6, 15)):
         state = TrainPicker().start(params, bench)
         for seed in order:
             micrograph, true = draw(bench, f"m{seed}", seed)
@@ -253,17 +259,18 @@ def test_what_is_held_does_not_depend_on_the_order(tmp_path: Path) -> None:
             )
         kept.append({one.id for one in state.held})
     assert kept[0] == kept[1]
-    assert len(kept[0]) == 4
+    assert len(kept[0]) == 8
+    assert [sum(int(one, 16) % 8 in places for one in kept[0]) for places in ((3, 7), (1,))] == [2, 1]
 
 
-def test_training_waits_for_the_first_micrographs_and_then_for_as_many_again() -> None:
+def test_training_waits_for_the_first_micrographs_and_then_for_half_as_many_again() -> None:
     params = TrainPickerParams(first_micrographs=8)
 
     def when(waiting: int, passed: int, *, closed: bool = False) -> bool:
         progress = Progress(waiting=waiting, waiting_weight=waiting, passed=passed, passed_weight=passed, stream_closed=closed)
         return TrainPicker().when(progress, params).accepted
 
-    assert [when(7, 0), when(8, 0), when(15, 16), when(16, 16), when(1, 16, closed=True)] == [False, True, False, True, True]
+    assert [when(7, 0), when(8, 0), when(7, 16), when(8, 16), when(1, 16, closed=True)] == [False, True, False, True, True]
 
 
 def test_something_must_say_which_picks_are_good(tmp_path: Path) -> None:
@@ -278,3 +285,32 @@ def test_something_must_say_which_picks_are_good(tmp_path: Path) -> None:
     )
     with pytest.raises(ItemError, match="of other picks"):
         TrainPicker().add(state, [bench.exposure], [micrograph], [as_picks(true)], [None], classes=[other], good=[None], **given)
+
+
+def test_only_what_says_that_there_is_no_particle_teaches() -> None:
+    given = as_picks(np.arange(12.0).reshape(6, 2))
+    table = np.zeros(6, dtype=dtype_of(Particles.block_columns))
+    table["pid"] = np.arange(6)
+    whole = Particles(
+        stack="session:a.mrcs",
+        micrograph="session:m.mrc",
+        count=6,
+        box_px=16,
+        bin=1.0,
+        inverted=True,
+        phase_flipped=False,
+        block=to_block(table),
+    )
+    at = np.arange(6)
+    removed = {"class 3 has a score of 0.1": at == 1, "at the border": at == 2, "empty": at == 4}
+    good = remove_particles(whole, removed, no_particle=["class 3 has a score of 0.1", "empty"])
+    is_good, is_refused = find_labels(given, None, good, TrainPickerParams())
+    assert is_good.tolist() == [True, False, False, True, False, True]
+    assert is_refused.tolist() == [False, True, False, False, True, False]
+
+
+def test_too_few_micrographs_are_refused_at_once() -> None:
+    with pytest.raises(ValidationError, match="most_micrographs"):
+        TrainPickerParams(most_micrographs=7)
+    with pytest.raises(ValidationError, match="first_micrographs"):
+        TrainPickerParams(first_micrographs=3)

@@ -7,9 +7,11 @@ expected in all, a picker with ``n`` picks of which ``t`` are expected to be par
 """
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 from scipy.spatial import cKDTree
 
 from icestream.algorithms.particles.noise import draw_noise_2d, lowest_score, probability_by_decoys
@@ -18,6 +20,7 @@ from icestream.algorithms.trained_picker.features import WORKING_DIAMETER_PX, Pr
 from icestream.algorithms.trained_picker.model import SAME, Labelled, Model
 
 _STEPS = 30
+_FEWEST_FOR_ERROR = 3
 
 
 @dataclass(frozen=True)
@@ -116,28 +119,79 @@ def calibrate(model: Model, micrographs: list[Labelled], *, min_distance_px: flo
     return replace(model, threshold=float(score[order][int(np.argmax(f1))]), slope=slope, offset=offset)
 
 
-def try_model(
-    new: Model, old: Model | None, micrographs: list[Labelled], *, min_distance_px: float, seed: int
-) -> tuple[float, float]:
-    """Return the expected F1 of a new model and of an old one, or, where there is none, of the picks that were given."""
+@dataclass(frozen=True)
+class Trial:
+    """Two pickers on the same micrographs.
+
+    Attributes
+    ----------
+    f1, rival_f1
+        Expected F1 of the new picker and of the old one, all micrographs together.
+    error
+        Standard error of their difference, from how it changes when one micrograph is left out; None of fewer than three.
+    n_micrographs
+        How many there were.
+    """
+
+    f1: float
+    rival_f1: float
+    error: float | None
+    n_micrographs: int
+
+    def judge(self, *, least_gain: float, confidence: float) -> Literal["better", "not better", "undecided"]:
+        """Tell whether the new picker is better by ``least_gain``, is not, or whether that needs more micrographs.
+
+        The difference is surer than chance if it is as many standard errors away as Student's distribution says for so few
+        micrographs.
+        """
+        if self.error is None:
+            return "undecided"
+        gain = self.f1 - self.rival_f1 - least_gain
+        reach = float(stats.t.ppf(confidence, self.n_micrographs - 1)) * self.error
+        return "better" if gain > reach else "not better" if gain + reach <= 0 else "undecided"
+
+
+def try_model(new: Model, old: Model | None, micrographs: list[Labelled], *, min_distance_px: float, seed: int) -> Trial:
+    """Try a new model beside an old one, or, where there is none, beside the picks that were given.
+
+    Both are judged on the same micrographs, and most of what differs from one micrograph to the next is common to both. So the
+    error is that of the difference, by the jackknife over micrographs (Efron & Stein 1981, Ann. Statist. 9, 586).
+    """
     prior = share_good(micrographs)
-    total, found = 0.0, np.zeros((2, 2))  # expected particles; (picker, picks and those expected to be particles)
-    for one in micrographs:
-        picked = pick_with_model_2d(one.prepared, new, min_distance_px=min_distance_px, seed=seed)
-        expected, counts = expect_particles(picked, one, prior)
-        found[0] += np.count_nonzero(counts), expected[counts].sum()
-        elsewhere = counts & ~_is_near(picked.yx_px, np.concatenate([one.good_yx_px, one.bad_yx_px]))
-        total += len(one.good_yx_px) + float(expected[elsewhere].sum())
-        if old is None:
-            found[1] += len(one.good_yx_px) + len(one.bad_yx_px), len(one.good_yx_px)
-            continue
-        before = pick_with_model_2d(one.prepared, old, min_distance_px=min_distance_px, seed=seed)
-        expected, counts = expect_particles(before, one, prior)
-        found[1] += np.count_nonzero(counts), expected[counts].sum()
-        known = np.concatenate([one.good_yx_px, one.bad_yx_px, picked.yx_px[elsewhere]])
-        total += float(expected[counts & ~_is_near(before.yx_px, known)].sum())
-    f1 = 2 * found[:, 1] / np.maximum(found[:, 0] + total, 1e-9)
-    return float(f1[0]), float(f1[1])
+    counted = [_count_both(one, new, old, prior, min_distance_px=min_distance_px, seed=seed) for one in micrographs]
+    found, total = np.stack([one for one, _ in counted]), np.array([expected for _, expected in counted])  # (n, 2, 2), (n,)
+    f1, n = _f1(found.sum(axis=0), float(total.sum())), len(micrographs)
+    error = None
+    if n >= _FEWEST_FOR_ERROR:
+        without = [_f1(found.sum(axis=0) - found[i], float(total.sum() - total[i])) for i in range(n)]
+        error = float(np.sqrt((n - 1) ** 2 / n * np.var([one[0] - one[1] for one in without], ddof=1)))
+    return Trial(float(f1[0]), float(f1[1]), error, n)
+
+
+def _f1(found: NDArray[np.float64], total: float) -> NDArray[np.float64]:
+    """Return the expected F1 of each picker ``(2,)`` from its picks and those expected to be particles, ``(2, 2)``."""
+    f1: NDArray[np.float64] = 2 * found[:, 1] / np.maximum(found[:, 0] + total, 1e-9)
+    return f1
+
+
+def _count_both(
+    one: Labelled, new: Model, old: Model | None, prior: float, *, min_distance_px: float, seed: int
+) -> tuple[NDArray[np.float64], float]:
+    """Count, on one micrograph, picks and those expected to be particles, of both pickers ``(2, 2)``; and particles expected."""
+    found = np.zeros((2, 2))
+    picked = pick_with_model_2d(one.prepared, new, min_distance_px=min_distance_px, seed=seed)
+    expected, counts = expect_particles(picked, one, prior)
+    found[0] = np.count_nonzero(counts), expected[counts].sum()
+    elsewhere = counts & ~_is_near(picked.yx_px, np.concatenate([one.good_yx_px, one.bad_yx_px]))
+    total = len(one.good_yx_px) + float(expected[elsewhere].sum())
+    if old is None:
+        found[1] = len(one.good_yx_px) + len(one.bad_yx_px), len(one.good_yx_px)
+        return found, total
+    before = pick_with_model_2d(one.prepared, old, min_distance_px=min_distance_px, seed=seed)
+    expected, counts = expect_particles(before, one, prior)
+    found[1] = np.count_nonzero(counts), expected[counts].sum()
+    known = np.concatenate([one.good_yx_px, one.bad_yx_px, picked.yx_px[elsewhere]])
+    return found, total + float(expected[counts & ~_is_near(before.yx_px, known)].sum())
 
 
 def expect_particles(found: ModelPicks, one: Labelled, prior: float) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -119,7 +119,15 @@ class ResultHandler:
         for step, unit in task.waiters:
             writing.add_failure(step, unit, attempt=task.attempt, failure=failure)
             self._log(logging.WARNING, "failed", task, step=step, unit=unit, traceback_of=task.attempt, **about)
+        waited_for = [step for step, _ in task.waiters] if failure.kind is FailureKind.NOT_YET else []
         self._tell_waiters(writing, task, failure.kind, failure.message)
+        for step in waited_for:  # said at once, and no more when the next attempt of the step ends
+            if not self._has_given_up(step, task.unit):
+                self.engine.workflow.board.notes[step] = f"waiting for what is not there yet: {failure.message}"
+
+    def _has_given_up(self, step: str, unit_id: str) -> bool:
+        unit = self.engine.workflow.scheduler.units.get(unit_id)
+        return unit is None or step in unit.outcomes
 
     def _tell_waiters(self, writing: Writing, task: Task, kind: FailureKind, message: str) -> None:
         for step, unit in list(task.waiters):

@@ -94,7 +94,7 @@ def _step(step: Any) -> dict[str, Any]:
 
 
 def _measures(panel: Any) -> list[dict[str, Any]]:
-    names = ("label", "unit", "median", "newest", "n_shown", "stride")
+    names = ("label", "unit", "median", "newest", "n_shown", "stride", "origin")
     return [{"step": panel.step.name, **{name: getattr(one, name) for name in names}} for one in panel.measures]
 
 

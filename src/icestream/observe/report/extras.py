@@ -23,6 +23,7 @@ class Column:
     id: str
     label: str
     unit: str
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def read_exposure_rows(artist: Artist, steps: Sequence[StepSummary], customised:
     table = read_table(artist.view, steps, TableQuery(limit=asked.rows))
     kept = [one for one in table.columns if not _is_left_out(one, asked.leave_out)]
     shown = [one for one in kept if _says_something(one, [row.values.get(one.id) for row in table.rows])]
-    columns = [Column(one.id, _label(one, shown), one.unit) for one in shown]
+    columns = [Column(one.id, _label(one, shown), one.unit, one.origin) for one in shown]
     names = [one.id for one in shown]
     units = [row.unit for row in table.rows]
     added: list[dict[str, Any]] = []

@@ -123,7 +123,7 @@ class GoodClassesParams(Params):
     )
 
 
-@step.map("good_classes", version=1, memory_gb=0.5)
+@step.map("good_classes", version=2, memory_gb=0.5)
 def take_good_classes(
     particles: Particles,
     assignments: ClassAssignments,
@@ -154,6 +154,7 @@ def take_good_classes(
         raise ItemError(f"{ctx.exposure.name}: {missing} of {len(pids)} particles have no class; link the same particles")
     by_id = {one.id: one for one in selection.classes}
     removed: dict[str, NDArray[np.bool_]] = {}
+    no_particle: set[str] = set()
     filled = {info.id for info in classes.classes if info.count}
     for class_id in sorted({*rows["class_id"].tolist(), *filled}):  # each is told, also where it has no particles here
         one = by_id.get(class_id)
@@ -161,6 +162,7 @@ def take_good_classes(
             removed[f"class {class_id} is not in the selection"] = rows["class_id"] == class_id
         elif not one.selected:
             removed[one.reason] = rows["class_id"] == class_id
+            no_particle |= {one.reason} if one.by in ("score", "hand") else set()
     ids, names = rows["class_id"], rows.dtype.names or ()
     if params.max_misfit is not None:
         known = _members(classes, "fit")
@@ -172,7 +174,7 @@ def take_good_classes(
         removed["shows too little of its class"] = rows["amplitude"] < params.min_amplitude
     if consensus is not None:
         removed["classifications disagree"] = find_agreement(consensus, particles, pids, ctx) < params.min_agreement
-    return remove_particles(particles, removed)
+    return remove_particles(particles, removed, no_particle=no_particle)
 
 
 def _members(classes: ClassAverages, what: str) -> dict[int, tuple[float, float]]:

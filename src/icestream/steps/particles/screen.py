@@ -41,7 +41,7 @@ class ScreenParticlesParams(Params):
     )
 
 
-@step.map("screen_particles", version=1, reads=("pixel_size_ang",), memory_gb=1.0)
+@step.map("screen_particles", version=2, reads=("pixel_size_ang",), memory_gb=1.0)
 def screen_particles(particles: Particles, params: ScreenParticlesParams, acquisition: Acquisition, ctx: Context) -> Particles:
     """Remove particles without signal and those unlike the others, and keep them beside the others with the reason of each.
 
@@ -73,4 +73,4 @@ def screen_particles(particles: Particles, params: ScreenParticlesParams, acquis
         left = ~np.any(list(removed.values()), axis=0) if removed else np.ones(particles.count, bool)
         limit = np.percentile(found.signal[left], params.worst_percent) if left.any() else 0.0
         removed[WORST] = found.signal < limit
-    return remove_particles(particles, removed)
+    return remove_particles(particles, removed, no_particle=[EMPTY])

@@ -120,11 +120,20 @@ def _find(params: ImportPicksParams, ctx: Context) -> tuple[PickFile, NDArray[np
     chosen = _rows_of(found, exposure, path)
     if params.growing_file is not None:
         if chosen is None:
-            raise NotYet(f"{path}: has no picks of {exposure} (yet)")
+            raise NotYet(f"{path}: has no picks of {exposure} (yet); {_names_in(found)}")
         rested_s = time.time() - path.stat().st_mtime
         if int(chosen.max()) == len(found.score) - 1 and rested_s < _REST_S:
             raise NotYet(f"{path}: is still being written, and may have more picks of {exposure}")
     return found, chosen
+
+
+def _names_in(found: PickFile) -> str:
+    """Say which micrographs a file names: a name that is spelt otherwise never comes."""
+    names = list(found.rows or ())
+    if not names:
+        return "it names no micrograph so far"
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"it names {', '.join(names[:3])}{more}. If this micrograph has another name there, it will never come"
 
 
 def _scale(micrograph: Micrograph, params: ImportPicksParams, acquisition: Acquisition) -> float:

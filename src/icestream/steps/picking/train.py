@@ -11,9 +11,9 @@ from pydantic import Field as RecordField
 from icestream.algorithms.trained_picker.features import WORKING_DIAMETER_PX, Prepared, prepare_micrograph_2d
 from icestream.algorithms.trained_picker.filters import Filters
 from icestream.algorithms.trained_picker.model import Labelled, Model, train_model
-from icestream.algorithms.trained_picker.trial import calibrate, try_model
+from icestream.algorithms.trained_picker.trial import Trial, calibrate, try_model
 from icestream.errors import ItemError
-from icestream.flow import Accumulator, Context, Exposure, Field, Params, Progress, Update, Verdict, step
+from icestream.flow import Accumulator, Context, Exposure, Field, Params, Progress, Update, Verdict, before, step
 from icestream.io.blocks import from_block
 from icestream.io.image import read_image
 from icestream.io.preview import write_mosaic
@@ -44,11 +44,31 @@ class TrainPickerParams(Params):
     good_classes: list[int] | None = Field(
         None, description="Ids of the 2D classes whose particles are good; needed where `classes` is connected"
     )
-    first_micrographs: int = Field(8, ge=4, description="Micrographs to wait for before the first training")
-    most_micrographs: int = Field(
-        32, ge=4, description="Most micrographs that are trained and tried on, a random part of the stream"
+    first_micrographs: int = Field(
+        8,
+        ge=4,
+        description="Micrographs to wait for before the first training; of fewer than four none is for a trial",
     )
-    least_gain: float = Field(0.005, ge=0, description="A new model is adopted if its expected F1 is better by this much")
+    most_micrographs: int = Field(
+        32,
+        ge=_CYCLE,
+        description="Most micrographs that are trained and tried on, a random part of the stream; of eight, five train, one "
+        "calibrates and two are for trials",
+    )
+    least_gain: float = Field(
+        0.0,
+        ge=0,
+        description="A new model is adopted if its expected F1 is better by more than this",
+        json_schema_extra=before(3, 0.005),
+    )
+    confidence: float | None = Field(
+        0.95,
+        gt=0.5,
+        lt=1,
+        description="How sure that must be, by how the difference varies between micrographs; what is not sure either way is "
+        "tried again with more of them; unset: the difference itself decides, of however few",
+        json_schema_extra=before(3, None),
+    )
     dark: bool = Field(True, description="Protein is darker than the ice; used where there is no CTF, which says it otherwise")
 
 
@@ -75,23 +95,24 @@ class TrainPickerState(Record):
 
 @step.accumulate(
     "train_picker",
-    version=2,
+    version=3,
     reads=("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast"),
     memory_gb=2,
 )
 class TrainPicker(Accumulator[TrainPickerState, PickerModel]):
     """Train a picker on particles that survived 2D classification, and adopt it if it is better than the one before.
 
-    Good are the particles of `good` (those that a selection let through), or those of `classes` in ``good_classes``. Picks that
-    the selection or the classes refused are none; of other picks, which were left out for any other reason, nothing is known.
-    A new model is trained whenever the number of micrographs has doubled. Of eight micrographs five are for training, one sets
-    the threshold, and two are for trials, for good: there each new model is tried beside the one in use or, at first, the picks
-    that are given. All models are kept.
+    Good are the particles of `good` (those that a selection let through), or those of `classes` in ``good_classes``. Picks of
+    classes that were refused by their score or by hand are none, and those that are empty; of other picks, which were left out
+    for any other reason (a neighbour, a border, a class that is too small), nothing is known.
+    A new model is trained whenever the number of micrographs has doubled, or grown by half where the last trial could not decide.
+    Of eight micrographs five are for training, one sets the threshold, and two are for trials, for good: there each new model is
+    tried beside the one in use or, at first, the picks that are given. All models are kept.
     """
 
     def when(self, progress: Progress, params: TrainPickerParams) -> Verdict:
-        """Train at ``first_micrographs``, at each doubling, and when the stream has closed."""
-        target = max(progress.passed, params.first_micrographs)
+        """Train at ``first_micrographs``, whenever there are half as many again, and when the stream has closed."""
+        target = max(-(-progress.passed // 2), params.first_micrographs if not progress.passed else 1)
         return progress.wait_for(target, "micrographs")
 
     def start(self, params: TrainPickerParams, ctx: Context) -> TrainPickerState:
@@ -123,13 +144,14 @@ class TrainPicker(Accumulator[TrainPickerState, PickerModel]):
         diameter_ang = state.diameter_ang
         for i, exposure in enumerate(exposures):
             diameter_ang = diameter_ang or picks[i].diameter_ang
-            is_good, is_refused = _find_labels(picks[i], classes[i], good[i], params)
+            is_good, is_refused = find_labels(picks[i], classes[i], good[i], params)
             image = _prepare(micrograph[i], ctf[i], acquisition[i], diameter_ang=diameter_ang, dark=params.dark, ctx=ctx)
             held.append(_hold(exposure, image, picks[i], is_good, is_refused, ordinal=state.n_exposures + i, ctx=ctx))
         held = _choose_held(held, seed=state.seed, most=params.most_micrographs)
         changes = {"held": held, "diameter_ang": diameter_ang, "n_exposures": state.n_exposures + len(exposures)}
         state = state.model_copy(update=changes)
-        due = state.n_exposures >= max(2 * state.n_trained_at, params.first_micrographs) or ctx.closing
+        growth = 1.5 if state.trials and state.trials[-1].verdict == "undecided" else 2.0
+        due = state.n_exposures >= max(growth * state.n_trained_at, params.first_micrographs) or ctx.closing
         if due and state.n_exposures > state.n_trained_at:
             state = _train(state, params, ctx)
         return Update(state, {})
@@ -150,7 +172,7 @@ class TrainPicker(Accumulator[TrainPickerState, PickerModel]):
         )
 
 
-def _find_labels(
+def find_labels(
     picks: Picks, classes: ClassAssignments | None, good: Particles | None, params: TrainPickerParams
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Tell which picks are good particles, and which were refused: ``(n,)`` each."""
@@ -166,7 +188,8 @@ def _find_labels(
     is_refused = nothing
     is_good = nothing if good is None else np.isin(pid, from_block(good.block)["pid"])
     if good is not None and good.rejected is not None:
-        is_refused = np.isin(pid, from_block(good.rejected)["pid"])
+        table, refuting = from_block(good.rejected), np.array([one.no_particle for one in good.removed], dtype=bool)
+        is_refused = np.isin(pid, table["pid"][refuting[table["reason"]]])
     if classes is not None and params.good_classes is not None:
         table = from_block(classes.block)
         in_good = np.isin(table["class_id"], params.good_classes)
@@ -213,12 +236,19 @@ def _hold(
 
 
 def _choose_held(held: list[HeldMicrograph], *, seed: int, most: int) -> list[HeldMicrograph]:
-    """Keep at most ``most``, as if drawn from the whole stream: the rank depends on nothing but the id and the seed."""
+    """Keep at most ``most``, as if drawn from the whole stream: the rank depends on nothing but the id and the seed.
+
+    Each purpose keeps its share, so that there is always something to calibrate and to try on.
+    """
 
     def rank(one: HeldMicrograph) -> bytes:
         return hashlib.blake2b(f"{seed}:{one.id}".encode(), digest_size=8).digest()
 
-    kept = {one.id for one in sorted(held, key=rank)[:most]}
+    shares = {"trial": len(_TRIAL), "calibration": len(_CALIBRATION)}
+    wanted = {purpose: most * share // _CYCLE for purpose, share in shares.items()}
+    wanted["training"] = most - sum(wanted.values())
+    ranked = sorted(held, key=rank)
+    kept = {one.id for purpose, count in wanted.items() for one in [one for one in ranked if purpose_of(one) == purpose][:count]}
     return [one for one in held if one.id in kept]
 
 
@@ -244,19 +274,27 @@ def _train(state: TrainPickerState, params: TrainPickerParams, ctx: Context) -> 
     ctx.progress(0.7, "trying it beside the one in use")
     number = len(state.trials) + 1
     old = load_model(state.trials[state.adopted - 1].model, ctx) if state.adopted else None
-    f1, rival_f1 = try_model(model, old, trial, min_distance_px=distance_px, seed=ctx.seed)
-    adopted = f1 >= rival_f1 + params.least_gain
+    tried = try_model(model, old, trial, min_distance_px=distance_px, seed=ctx.seed)
+    verdict = _judge(tried, params)
     done = PickerTrial(
         number=number,
         model=save_model(model, number, ctx),
         rival=state.adopted,
         n_trained=sum(one.count for one in groups["training"]),
         n_micrographs=len(trial),
-        f1=round(f1, 4),
-        rival_f1=round(rival_f1, 4),
-        adopted=adopted,
+        f1=round(tried.f1, 4),
+        rival_f1=round(tried.rival_f1, 4),
+        gain_error=None if tried.error is None else round(tried.error, 4),
+        verdict=verdict,
+        adopted=verdict == "better",
     )
-    return state.model_copy(update={"trials": [*state.trials, done], "adopted": number if adopted else state.adopted})
+    return state.model_copy(update={"trials": [*state.trials, done], "adopted": number if done.adopted else state.adopted})
+
+
+def _judge(tried: Trial, params: TrainPickerParams) -> Literal["better", "not better", "undecided"]:
+    if params.confidence is None:
+        return "better" if tried.f1 >= tried.rival_f1 + params.least_gain else "not better"
+    return tried.judge(least_gain=params.least_gain, confidence=params.confidence)
 
 
 def purpose_of(held: HeldMicrograph) -> Literal["training", "calibration", "trial"]:

@@ -82,13 +82,13 @@ export const exposuresPage = ({ session, setSummary, refresh }) => {
       h("thead", null, h("tr", null,
         mayAct() && h("th", null, h("span", { className: "sr" }, "selected")),
         head("number", "No.", "", "n"), h("th", null, h("span", { className: "sr" }, "picture")), head("name", "Name", "", ""), h("th", { scope: "col" }, "State"),
-        visible.map((one) => head(one.id, one.label, [one.unit, steps ? one.step_label : ""].filter(Boolean).join(" · "), "n")))),
+        visible.map((one) => head(one.id, one.label, [one.unit, steps ? one.step_label : ""].filter(Boolean).join(" · "), "n", one.origin)))),
       h("tbody", null, found.rows.map((row) => line(row, visible)))));
   }
 
-  function head(id, label, unit, className) {
+  function head(id, label, unit, className, origin = "") {
     const sorted = asked.sort === id;
-    return h("th", { className, scope: "col", "aria-sort": sorted ? (asked.descending ? "descending" : "ascending") : "none" },
+    return h("th", { className, scope: "col", title: origin || null, "aria-sort": sorted ? (asked.descending ? "descending" : "ascending") : "none" },
       h("button", { type: "button", className: "sorter", onclick: () => change({ sort: id, descending: sorted ? !asked.descending : id === "number" }) },
         label, sorted && h("span", { "aria-hidden": "true" }, asked.descending ? " ↓" : " ↑")), unit && h("span", { className: "soft unit" }, unit));
   }

@@ -36,7 +36,8 @@ export const seriesPage = ({ session, setSummary, refresh }) => {
     const limits = thresholds.of(measure, one.histogram);
     return h("figure", { className: "card measure", "data-key": measure.id },
       h("figcaption", null, h("b", null, measure.label), better && h("span", { className: "soft small" }, ` ${better}`),
-        h("div", null, h("span", { className: "value" }, quantity(one.median, measure.unit)), h("span", { className: "soft small" }, ` median of ${short(one.values.length)}, newest ${quantity(one.values.at(-1), measure.unit)}${one.stride > 1 ? `; every ${one.stride}th exposure` : ""}`))),
+        h("div", null, h("span", { className: "value" }, quantity(one.median, measure.unit)), h("span", { className: "soft small" }, ` median of ${short(one.values.length)}, newest ${quantity(one.values.at(-1), measure.unit)}${one.stride > 1 ? `; every ${one.stride}th exposure` : ""}`)),
+        measure.origin && h("div", { className: "soft small origin" }, measure.origin)),
       seriesChart(one, { limits }),
       one.values.length > 1 && histogramChart(one, { limits }),
       one.values.length > 1 && thresholds.sliders(measure, one.histogram));
