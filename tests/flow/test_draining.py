@@ -9,7 +9,7 @@ from icestream.errors import WorkflowError
 from icestream.flow.declaration.outcomes import FailureKind, Outcome, Status
 from icestream.flow.scheduling.deciding import judge_for
 from icestream.flow.scheduling.draining import Cause, DrainReason
-from icestream.flow.scheduling.events import (
+from icestream.flow.scheduling.event_types import (
     Absorbed,
     Arrived,
     Decided,
@@ -22,7 +22,7 @@ from icestream.flow.scheduling.events import (
     Tick,
     Withdrawn,
 )
-from icestream.flow.scheduling.instructions import (
+from icestream.flow.scheduling.instruction_types import (
     CloseBatch,
     Consume,
     Dispatch,

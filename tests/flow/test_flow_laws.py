@@ -15,7 +15,7 @@ from icestream.flow.declaration.outcomes import FailureKind, Outcome, Status
 from icestream.flow.scheduling.batch import batch_unit
 from icestream.flow.scheduling.deciding import judge_for
 from icestream.flow.scheduling.draining import Cause, DrainReason
-from icestream.flow.scheduling.events import (
+from icestream.flow.scheduling.event_types import (
     Absorbed,
     Arrived,
     Decided,
@@ -29,7 +29,17 @@ from icestream.flow.scheduling.events import (
     Tick,
     Withdrawn,
 )
-from icestream.flow.scheduling.instructions import Bind, CloseBatch, Consume, Dispatch, Drain, DropEntry, Forget, Resume, Settle
+from icestream.flow.scheduling.instruction_types import (
+    Bind,
+    CloseBatch,
+    Consume,
+    Dispatch,
+    Drain,
+    DropEntry,
+    Forget,
+    Resume,
+    Settle,
+)
 from icestream.flow.scheduling.scheduler import Scheduler
 from icestream.flow.scheduling.stage import Unit
 from icestream.flow.workflow.building import build_graph

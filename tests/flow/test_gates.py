@@ -10,9 +10,9 @@ from icestream.flow.declaration.context import Progress
 from icestream.flow.declaration.outcomes import Outcome, Status
 from icestream.flow.scheduling.deciding import judge_for
 from icestream.flow.scheduling.draining import Cause, DrainReason
-from icestream.flow.scheduling.events import Absorbed, Arrived, Decided, Released, SourceClosed, Tick
+from icestream.flow.scheduling.event_types import Absorbed, Arrived, Decided, Released, SourceClosed, Tick
 from icestream.flow.scheduling.gate import Gate
-from icestream.flow.scheduling.instructions import (
+from icestream.flow.scheduling.instruction_types import (
     CloseBatch,
     Consume,
     Dispatch,

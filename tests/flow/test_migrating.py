@@ -23,9 +23,9 @@ from icestream.flow.storage import migrating, schema
 from icestream.flow.storage.database import engine_for
 from icestream.flow.storage.drains import load_drains
 from icestream.flow.storage.location import Server
-from icestream.flow.storage.schema import SCHEMA_VERSION
 from icestream.flow.storage.session import Session
 from icestream.flow.storage.store import Store, append_command
+from icestream.flow.storage.store_schema import SCHEMA_VERSION
 from icestream.flow.storage.writing import Writing
 from icestream.observe.queries import open_view
 from icestream.records import Acquisition

@@ -21,9 +21,9 @@ from icestream.flow.runner.supervisor import run_session
 from icestream.flow.runner.tasks import Task
 from icestream.flow.scheduling.batch import Batch
 from icestream.flow.scheduling.deciding import judge_for
-from icestream.flow.scheduling.events import Absorbed, Arrived, Decided, Failed, Retried, SourceClosed
+from icestream.flow.scheduling.event_types import Absorbed, Arrived, Decided, Failed, Retried, SourceClosed
 from icestream.flow.scheduling.gate import Gate
-from icestream.flow.scheduling.instructions import Dispatch
+from icestream.flow.scheduling.instruction_types import Dispatch
 from icestream.flow.scheduling.scheduler import Scheduler
 from icestream.flow.storage import schema
 from icestream.flow.storage.revisions import Revision

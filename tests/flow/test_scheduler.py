@@ -9,8 +9,8 @@ from icestream.flow.declaration.context import Progress, Verdict
 from icestream.flow.declaration.outcomes import FailureKind, Outcome, Status
 from icestream.flow.scheduling.accumulator import Accumulating
 from icestream.flow.scheduling.deciding import judge_for
-from icestream.flow.scheduling.events import Absorbed, Arrived, Decided, Failed, Overridden, Retried, SourceClosed, Tick
-from icestream.flow.scheduling.instructions import (
+from icestream.flow.scheduling.event_types import Absorbed, Arrived, Decided, Failed, Overridden, Retried, SourceClosed, Tick
+from icestream.flow.scheduling.instruction_types import (
     CloseBatch,
     Consume,
     Dispatch,

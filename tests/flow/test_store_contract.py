@@ -17,14 +17,14 @@ from sqlalchemy import Connection, insert, select, update
 from icestream.errors import SessionBusy, SessionError, StaleRunner, StoreUnavailable
 from icestream.flow.runner.loop import Runner
 from icestream.flow.runner.supervisor import run_session
-from icestream.flow.scheduling.instructions import NoticeCause, Notify
+from icestream.flow.scheduling.instruction_types import NoticeCause, Notify
 from icestream.flow.storage import schema
 from icestream.flow.storage.claiming import read_runner_row
 from icestream.flow.storage.database import engine_for
 from icestream.flow.storage.location import Location, Server
-from icestream.flow.storage.schema import SCHEMA_VERSION
 from icestream.flow.storage.session import open_session
 from icestream.flow.storage.store import Store, append_command
+from icestream.flow.storage.store_schema import SCHEMA_VERSION
 from icestream.flow.storage.writing import Writing
 from icestream.settings import Settings
 from toys.session import arrive, outcomes_of, read_rows, replay_log, results_of, toy_steps

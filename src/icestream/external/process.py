@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icestream.errors import ItemError
 from icestream.external.command import Command
 from icestream.external.log import Log
-from icestream.flow import Context, FoundProgram, Program
+from icestream.flow import Context, FoundProgram, ItemError, Program
 from icestream.flow.declaration import OomWatch
 from icestream.flow.workflow import clean_environment
 

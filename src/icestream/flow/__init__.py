@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from icestream.errors import FileFormatError, ItemError, NotYet, OtherKind, SourceGone, TruncatedFile
 from icestream.flow.declaration import (
     Accumulator,
     Arrival,
@@ -36,9 +37,13 @@ __all__ = [
     "Context",
     "Exposure",
     "Field",
+    "FileFormatError",
     "Foreseen",
     "FoundProgram",
     "InputNames",
+    "ItemError",
+    "NotYet",
+    "OtherKind",
     "Params",
     "Program",
     "ProgramSettings",
@@ -47,7 +52,9 @@ __all__ = [
     "Pulse",
     "SeenFile",
     "SourceContext",
+    "SourceGone",
     "Troubles",
+    "TruncatedFile",
     "Update",
     "Verdict",
     "Watch",

@@ -87,10 +87,9 @@ def draw_exposure(settings: SimulationSettings, index: int, *, fault: Fault | No
         local = make_local_motion(rms_px=settings.local_motion_px, generator=generator)
     surface = _draw_surface(settings, index, shape)
     junk = draw_junk(settings, shape, diameter_ang=diameter_ang, generator=settings.generator(_EXPOSURE_KEY, index, 4))
-    particles: tuple[ParticleTruth, ...] = ()
-    if scene not in (Scene.NO_ICE, Scene.BARE_ICE):
-        drawn = _draw_particles(settings, surface, diameter_ang=diameter_ang, generator=generator)
-        particles = _away_from(junk, drawn, diameter_px=diameter_ang / settings.pixel_size_ang)
+    empty = scene in (Scene.NO_ICE, Scene.BARE_ICE)
+    drawn = () if empty else _draw_particles(settings, surface, diameter_ang=diameter_ang, generator=generator)
+    particles = _away_from(junk, drawn, diameter_px=diameter_ang / settings.pixel_size_ang)
     points, moved = motion_on_grid(global_yx_px=drift, coefficients=local, shape=shape)
     return ExposureTruth.model_validate(
         {

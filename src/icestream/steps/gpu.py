@@ -6,8 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from icestream.algorithms.namespaces import CORES, Place
-from icestream.errors import ItemError
-from icestream.flow import Context
+from icestream.flow import Context, ItemError
 
 
 def import_cupy() -> Any:

@@ -42,6 +42,27 @@ _DESCRIPTION = """Everything that the pages show, and everything that they do. S
 Within version 1, fields and addresses are added and never taken away or given another meaning."""
 
 
+_ROUTES = (
+    signing_in.router,
+    reading.router,
+    details.router,
+    drafts.router,
+    palette.router,
+    acting.router,
+    scraping.router,
+    editing.router,
+    filtering.router,
+    mapping.router,
+    picking.router,
+    sharing.router,
+    starting.router,
+    storing.router,
+    streams.router,
+    transfers.router,
+    watching.router,
+)
+
+
 def make_api(site: Site) -> FastAPI:
     """Return the interface and the pages, without their guard."""
     api = FastAPI(
@@ -54,26 +75,7 @@ def make_api(site: Site) -> FastAPI:
         responses=REFUSALS,
     )
     api.state.site = site
-    for routes in (
-        signing_in.router,
-        reading.router,
-        details.router,
-        drafts.router,
-        palette.router,
-        acting.router,
-        scraping.router,
-        editing.router,
-        filtering.router,
-        mapping.router,
-        picking.router,
-        sharing.router,
-        starting.router,
-        storing.router,
-        streams.router,
-        transfers.router,
-        watching.router,
-        *site.more,
-    ):
+    for routes in (*_ROUTES, *site.more):
         api.include_router(routes)
     api.add_exception_handler(IcestreamError, _say_what_is_wrong)
     api.add_exception_handler(RequestValidationError, _say_what_cannot_be_read)

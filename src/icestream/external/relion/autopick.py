@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.errors import FileFormatError
 from icestream.external.command import Command
-from icestream.flow import Program
+from icestream.flow import FileFormatError, Program
 from icestream.io.star import read_star
 
 AUTOPICK = Program("relion_autopick", ("--version",), r"RELION version:\s*(\S+)", oldest="3.1", below="6")

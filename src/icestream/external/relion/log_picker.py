@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from icestream.errors import FileFormatError, ItemError
 from icestream.external.process import run_program
 from icestream.external.relion.autopick import (
     AUTOPICK,
@@ -14,7 +13,7 @@ from icestream.external.relion.autopick import (
     read_picks,
 )
 from icestream.external.staging import stage_image
-from icestream.flow import Context, Field, Params, step
+from icestream.flow import Context, Field, FileFormatError, ItemError, Params, step
 from icestream.io.blocks import dtype_of, to_block
 from icestream.records import ZIVANOV_2018, Acquisition, Method, Micrograph, Picks, Text
 from icestream.units import Angstrom

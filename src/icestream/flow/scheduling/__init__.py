@@ -16,16 +16,18 @@
 `joins`, `deciding`, `overriding`, `retry` and `draining` are pure functions and values that the above use.
 """
 
+from icestream.flow.scheduling import event_types as events
+from icestream.flow.scheduling import instruction_types as instructions
 from icestream.flow.scheduling.accumulator import TAKEN, Accumulating, Entry
 from icestream.flow.scheduling.batch import Batch, batch_id, batch_unit
 from icestream.flow.scheduling.collecting import Timed
 from icestream.flow.scheduling.computing import VersionRuns
 from icestream.flow.scheduling.deciding import judge_for
 from icestream.flow.scheduling.draining import Cause, DrainReason
-from icestream.flow.scheduling.events import Absorbed, Decided, Event, Overridden, Retried, Tick
+from icestream.flow.scheduling.event_types import Absorbed, Decided, Event, Overridden, Retried, Tick
 from icestream.flow.scheduling.gate import Gate
 from icestream.flow.scheduling.instruction_queue import InstructionQueue
-from icestream.flow.scheduling.instructions import Consume, Dispatch, Instruction, NoticeCause, Notify, Settle
+from icestream.flow.scheduling.instruction_types import Consume, Dispatch, Instruction, NoticeCause, Notify, Settle
 from icestream.flow.scheduling.joins import first_weight, passed_keys
 from icestream.flow.scheduling.overriding import ManualVerdict, Overrides, may_override, source_outcome
 from icestream.flow.scheduling.retry import retry_delay_s
@@ -65,7 +67,9 @@ __all__ = [
     "VersionRuns",
     "batch_id",
     "batch_unit",
+    "events",
     "first_weight",
+    "instructions",
     "judge_for",
     "may_override",
     "passed_keys",

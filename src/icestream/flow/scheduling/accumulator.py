@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from icestream.flow.declaration import Keys, Member, Outcome, Status, Verdict
-from icestream.flow.scheduling import events
+from icestream.flow.scheduling import event_types as events
 from icestream.flow.scheduling.collecting import Collecting
-from icestream.flow.scheduling.instructions import Consume, DropEntry, NoticeCause, Notify
+from icestream.flow.scheduling.instruction_types import Consume, DropEntry, NoticeCause, Notify
 from icestream.flow.scheduling.stage import Core
 
 TAKEN = "taken."

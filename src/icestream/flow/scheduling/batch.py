@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from icestream.flow.declaration import Outcome, Status, Verdict
-from icestream.flow.scheduling import events
+from icestream.flow.scheduling import event_types as events
 from icestream.flow.scheduling.collecting import Timed
-from icestream.flow.scheduling.instructions import CloseBatch, OpenGate
+from icestream.flow.scheduling.instruction_types import CloseBatch, OpenGate
 from icestream.flow.scheduling.stage import Core, Unit
 
 

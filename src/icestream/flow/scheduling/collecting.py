@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from icestream.flow.declaration import Keys, Member, Outcome, Progress, Status, Verdict
-from icestream.flow.scheduling.instructions import StartClock
+from icestream.flow.scheduling.instruction_types import StartClock
 from icestream.flow.scheduling.joins import member_keys
 from icestream.flow.scheduling.stage import Core, Inputs, Stage, Unit
 

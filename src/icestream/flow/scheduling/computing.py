@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from icestream.flow.declaration import Status
-from icestream.flow.scheduling import events
-from icestream.flow.scheduling.instructions import Dispatch
+from icestream.flow.scheduling import event_types as events
+from icestream.flow.scheduling.instruction_types import Dispatch
 from icestream.flow.scheduling.joins import name_inputs
 from icestream.flow.scheduling.stage import Core, Inputs, Stage, Unit
 

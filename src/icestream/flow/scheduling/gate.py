@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from icestream.flow.declaration import Outcome, Status, Verdict
-from icestream.flow.scheduling import events, rules
+from icestream.flow.scheduling import event_types as events
+from icestream.flow.scheduling import rules
 from icestream.flow.scheduling.collecting import Timed
 from icestream.flow.scheduling.draining import Cause, DrainReason
-from icestream.flow.scheduling.instructions import OpenGate
+from icestream.flow.scheduling.instruction_types import OpenGate
 from icestream.flow.scheduling.joins import join_inputs, passed_keys
 from icestream.flow.scheduling.stage import Core, Inputs, Unit
 

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from icestream.flow.scheduling.instructions import Instruction
+from icestream.flow.scheduling.instruction_types import Instruction
 
 
 @dataclass

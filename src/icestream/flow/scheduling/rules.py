@@ -1,8 +1,8 @@
 """Events that mean the same for most kinds of step."""
 
 from icestream.flow.declaration import Status
-from icestream.flow.scheduling import events
-from icestream.flow.scheduling.instructions import Drain, Resume
+from icestream.flow.scheduling import event_types as events
+from icestream.flow.scheduling.instruction_types import Drain, Resume
 from icestream.flow.scheduling.retry import retry_delay_s
 from icestream.flow.scheduling.stage import Core, Stage
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from icestream.flow.declaration import Outcome, Status
 from icestream.flow.scheduling.collecting import Timed
 from icestream.flow.scheduling.deciding import Judges
-from icestream.flow.scheduling.events import Event, Tick
-from icestream.flow.scheduling.instructions import Forget, Instruction, Release, Settle
+from icestream.flow.scheduling.event_types import Event, Tick
+from icestream.flow.scheduling.instruction_types import Forget, Instruction, Release, Settle
 from icestream.flow.scheduling.joins import join_inputs
 from icestream.flow.scheduling.overriding import Overrides
 from icestream.flow.scheduling.stage import Stage, Unit

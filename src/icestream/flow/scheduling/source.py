@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from icestream.flow.declaration import Outcome, Status
-from icestream.flow.scheduling import events, rules
-from icestream.flow.scheduling.instructions import Forget, Settle
+from icestream.flow.scheduling import event_types as events
+from icestream.flow.scheduling import rules
+from icestream.flow.scheduling.instruction_types import Forget, Settle
 from icestream.flow.scheduling.overriding import source_outcome
 from icestream.flow.scheduling.stage import Core, Stage, Unit
 

@@ -11,7 +11,15 @@ from typing import ClassVar, Protocol
 
 from icestream.flow.declaration import Outcome, Status
 from icestream.flow.scheduling.draining import DrainReason
-from icestream.flow.scheduling.instructions import Bind, Instruction, MarkStale, MarkStream, NoticeCause, Notify, PublishVersion
+from icestream.flow.scheduling.instruction_types import (
+    Bind,
+    Instruction,
+    MarkStale,
+    MarkStream,
+    NoticeCause,
+    Notify,
+    PublishVersion,
+)
 from icestream.flow.scheduling.joins import Joined, first_weight, join_inputs
 from icestream.flow.scheduling.overriding import ManualVerdict, decide_by_hand
 from icestream.flow.scheduling.retry import ALERT_AFTER_FAILURES

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from icestream.flow.declaration import Kind
-from icestream.flow.scheduling import events, rules
+from icestream.flow.scheduling import event_types as events
+from icestream.flow.scheduling import rules
 from icestream.flow.scheduling.accumulator import Accumulating
 from icestream.flow.scheduling.batch import Batch
 from icestream.flow.scheduling.computing import Computing, VersionRuns

@@ -1,5 +1,6 @@
 """A session on disk: its document, its store on SQLite or PostgreSQL, and moving both."""
 
+from icestream.flow.storage import store_schema as schema
 from icestream.flow.storage.claiming import RunnerRow, is_alive, read_runner_row
 from icestream.flow.storage.database import engine_for, insert_if_new
 from icestream.flow.storage.dialects import begins_with, columns_there, has_text, is_there, json_number, json_text, outcome_rowid
@@ -121,6 +122,7 @@ __all__ = [
     "reading",
     "relink_roots",
     "removed_refs",
+    "schema",
     "set_state",
     "unfinished",
     "want_again",

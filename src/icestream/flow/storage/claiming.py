@@ -11,9 +11,9 @@ import psutil
 from sqlalchemy import Connection, select
 
 from icestream.errors import SessionBusy, SessionError
-from icestream.flow.storage import schema
+from icestream.flow.storage import store_schema as schema
 from icestream.flow.storage.location import Location
-from icestream.flow.storage.schema import SCHEMA_VERSION
+from icestream.flow.storage.store_schema import SCHEMA_VERSION
 
 LEASE_S = 30.0
 """A runner that cannot be looked up and was silent for so long, by the clock of who watches it, is taken for dead."""

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from icestream.errors import SessionError, StoreUnavailable
 from icestream.files import publish
-from icestream.flow.storage import schema
+from icestream.flow.storage import store_schema as schema
 from icestream.flow.storage.database import engine_for
 from icestream.flow.storage.location import Location, Server
 from icestream.flow.storage.store_trouble import explain

@@ -6,10 +6,10 @@ from sqlalchemy import Connection, func, insert, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
 from icestream.errors import SessionError
-from icestream.flow.storage import schema
+from icestream.flow.storage import store_schema as schema
 from icestream.flow.storage.database import engine_for
 from icestream.flow.storage.location import Location, Server
-from icestream.flow.storage.schema import SCHEMA_VERSION
+from icestream.flow.storage.store_schema import SCHEMA_VERSION
 from icestream.flow.storage.store_trouble import explain
 
 

@@ -5,7 +5,7 @@ import re
 from sqlalchemy import Connection, column, inspect, select, table
 
 from icestream.flow.scheduling import Cause, DrainReason
-from icestream.flow.storage import schema
+from icestream.flow.storage import store_schema as schema
 
 DRAINED, RESUMED = "drained", "resumed"
 """The states of a row; the newest row of a step is its state."""

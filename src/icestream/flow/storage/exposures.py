@@ -7,7 +7,8 @@ from sqlalchemy import Connection, or_, select
 
 from icestream.errors import SessionError
 from icestream.flow.scheduling import Unit
-from icestream.flow.storage import resuming, schema
+from icestream.flow.storage import resuming
+from icestream.flow.storage import store_schema as schema
 from icestream.flow.storage.revisions import Revision
 
 _CHUNK = 200

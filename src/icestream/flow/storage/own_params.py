@@ -9,7 +9,7 @@ from sqlalchemy import Connection, inspect, select
 
 from icestream.errors import WorkflowError
 from icestream.flow.declaration import Kind
-from icestream.flow.storage import schema
+from icestream.flow.storage import store_schema as schema
 from icestream.flow.storage.revisions import identity_params, is_operational
 from icestream.flow.workflow import (
     Graph,

@@ -7,7 +7,7 @@ from typing import Literal
 
 from sqlalchemy import Connection, select, update
 
-from icestream.flow.storage import schema
+from icestream.flow.storage import store_schema as schema
 
 PauseCause = Literal["person", "surroundings"]
 

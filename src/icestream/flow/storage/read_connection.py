@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect
 from sqlalchemy.exc import DBAPIError
 
-from icestream.flow.storage import schema
+from icestream.flow.storage import store_schema as schema
 from icestream.flow.storage.database import engine_for
 from icestream.flow.storage.session import Session
 from icestream.flow.storage.store_trouble import explain

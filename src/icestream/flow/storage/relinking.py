@@ -10,7 +10,8 @@ from sqlalchemy.exc import DBAPIError
 from icestream.errors import SessionError
 from icestream.files import publish_text
 from icestream.flow.declaration import resolve_ref
-from icestream.flow.storage import claiming, schema
+from icestream.flow.storage import claiming
+from icestream.flow.storage import store_schema as schema
 from icestream.flow.storage.claiming import LEASE_S, RunnerRow, read_runner_row
 from icestream.flow.storage.database import engine_for
 from icestream.flow.storage.exported_links import mend_exported_links

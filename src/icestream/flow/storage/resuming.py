@@ -23,7 +23,7 @@ from icestream.flow.scheduling import (
     batch_id,
     batch_unit,
 )
-from icestream.flow.storage import schema
+from icestream.flow.storage import store_schema as schema
 from icestream.flow.storage.drains import load_drains
 from icestream.flow.storage.revisions import Revision
 

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from icestream import __version__
-from icestream.flow.storage import schema
+from icestream.flow.storage import store_schema as schema
 from icestream.flow.storage.descriptions import keep_descriptions
 from icestream.flow.workflow import Graph, Node, as_pinned, default_of, digest, program_identity, settle_contents
 

@@ -13,13 +13,14 @@ from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from icestream.errors import SessionError, StaleRunner, StoreUnavailable
-from icestream.flow.storage import claiming, schema
+from icestream.flow.storage import claiming
+from icestream.flow.storage import store_schema as schema
 from icestream.flow.storage.claiming import LEASE_S, RunnerRow, read_runner_row
 from icestream.flow.storage.creating import create_store
 from icestream.flow.storage.database import check_file_system, engine_for
 from icestream.flow.storage.location import Location, Server
 from icestream.flow.storage.migrating import migrate_store
-from icestream.flow.storage.schema import SCHEMA_VERSION
+from icestream.flow.storage.store_schema import SCHEMA_VERSION
 from icestream.flow.storage.store_trouble import explain
 from icestream.logs import log_event
 

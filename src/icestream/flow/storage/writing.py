@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Table, delete, insert, update
 
 from icestream.flow.declaration import CallFailure
 from icestream.flow.scheduling import instructions
-from icestream.flow.storage import schema
+from icestream.flow.storage import store_schema as schema
 from icestream.flow.storage.database import insert_if_new
 from icestream.flow.storage.drains import DRAINED, RESUMED
 from icestream.flow.storage.store import Store

@@ -15,7 +15,7 @@ from icestream.flow.workflow.contents import (
 from icestream.flow.workflow.demands import Demand, check_requests, request_of, tokens_of, usable_gpus
 from icestream.flow.workflow.expression import check_condition, parse_condition
 from icestream.flow.workflow.expression_values import why_not
-from icestream.flow.workflow.graph import Graph, GraphProblem, Link, Node, StepSpec, UnsoundWorkflow, Workflow, may_repeat
+from icestream.flow.workflow.graph import Graph, GraphProblem, Link, Node, StepSpec, Workflow, may_repeat
 from icestream.flow.workflow.graph_checks import check_params, run_own_check, unknown_parameter
 from icestream.flow.workflow.keys import (
     assignment_key,
@@ -50,7 +50,6 @@ __all__ = [
     "Node",
     "Offers",
     "StepSpec",
-    "UnsoundWorkflow",
     "Workflow",
     "as_pinned",
     "assignment_key",

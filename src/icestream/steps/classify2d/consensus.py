@@ -4,8 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.algorithms.classes.agreement import agree_on_classes
-from icestream.errors import ItemError
-from icestream.flow import Context, Field, Params, step
+from icestream.flow import Context, Field, ItemError, Params, step
 from icestream.io.image import read_stack
 from icestream.io.preview import write_mosaic
 from icestream.records import YANG_2012, ClassAverages, ClassConsensus, Method, Particles, StableSet, Text

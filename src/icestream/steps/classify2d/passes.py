@@ -13,8 +13,7 @@ from icestream.algorithms.classify2d.em import Assignment, Model, Setting, assig
 from icestream.algorithms.classify2d.model import Averages, Sums, smooth_curves, sum_poses_2d
 from icestream.algorithms.fourier import frequency_radius_2d
 from icestream.algorithms.scoring.particles import PolarParticles
-from icestream.errors import ItemError
-from icestream.flow import Context
+from icestream.flow import Context, ItemError
 from icestream.steps.classify2d.segments import Prepared, Segment, note_assignment, pieces, read_table, sample_polar
 
 

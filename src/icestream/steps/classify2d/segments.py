@@ -18,8 +18,7 @@ from icestream.algorithms.classify2d.em import Assignment, Setting, prepare_part
 from icestream.algorithms.fourier import resize_spectrum_2d, shift_spectrum_2d
 from icestream.algorithms.scoring.contrast import ctf_polar_2d
 from icestream.algorithms.scoring.particles import PolarParticles
-from icestream.errors import ItemError
-from icestream.flow import Context
+from icestream.flow import Context, ItemError
 from icestream.io.particles import particles_table
 from icestream.records import CTF_COLUMNS, POSE, Acquisition, FileRef, Particles, Record
 from icestream.steps.particles.reading import read_particles

@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 
 from icestream.algorithms.classes.outliers import find_outliers
 from icestream.algorithms.classes.ranking import GENEROUS, STRICT
-from icestream.errors import ItemError
-from icestream.flow import Context, Field, Params, step
+from icestream.flow import Context, Field, ItemError, Params, step
 from icestream.io.image import read_stack
 from icestream.io.particles import particles_table, remove_particles
 from icestream.io.preview import write_mosaic

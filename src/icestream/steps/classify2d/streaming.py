@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from icestream.errors import ItemError
-from icestream.flow import Accumulator, Context, Exposure, Progress, Update, Verdict, keep, step, wait
+from icestream.flow import Accumulator, Context, Exposure, ItemError, Progress, Update, Verdict, keep, step, wait
 from icestream.io.image import read_stack
 from icestream.records import (
     KIMANIUS_2021,

@@ -9,9 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.errors import FileFormatError, ItemError
 from icestream.files import publish, publish_text
-from icestream.flow import Accumulator, Context, Exposure, Field, Params, Update, step
+from icestream.flow import Accumulator, Context, Exposure, Field, FileFormatError, ItemError, Params, Update, step
 from icestream.io.blocks import from_block
 from icestream.io.image import write_mrc
 from icestream.io.particles import particles_table

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.errors import FileFormatError, ItemError
 from icestream.files import publish
-from icestream.flow import Context, step
+from icestream.flow import Context, FileFormatError, ItemError, step
 from icestream.io.star import Table, read_star, write_star
 from icestream.records import ClassAverages, RelionClasses, RelionProject
 from icestream.steps.classify2d.averages import all_assignments

@@ -14,8 +14,7 @@ from icestream.algorithms.micrograph.transmission import (
 )
 from icestream.algorithms.micrograph.water_ring import COARSEST_PX_ANG, RING_ANG, measure_water_ring
 from icestream.algorithms.spectra.spectrum import power_spectrum, spectrum_tile_px
-from icestream.errors import ItemError
-from icestream.flow import Accumulator, Context, Exposure, Field, Params, Progress, Update, Verdict, step
+from icestream.flow import Accumulator, Context, Exposure, Field, ItemError, Params, Progress, Update, Verdict, step
 from icestream.io.image import read_image
 from icestream.records import (
     Acquisition,

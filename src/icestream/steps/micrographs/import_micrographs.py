@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from icestream.errors import ItemError, OtherKind
-from icestream.flow import Context, Field, Foreseen, SourceContext, Watch, step
+from icestream.flow import Context, Field, Foreseen, ItemError, OtherKind, SourceContext, Watch, step
 from icestream.io.image import image_header, read_image, write_mrc
 from icestream.io.metadata import read_beside
 from icestream.io.movie import movie_header

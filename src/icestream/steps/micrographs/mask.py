@@ -4,8 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.algorithms.micrograph.junk import JunkMap, map_junk_2d
-from icestream.errors import ItemError
-from icestream.flow import Context, step
+from icestream.flow import Context, ItemError, step
 from icestream.io.image import read_image
 from icestream.io.picture import encode_picture
 from icestream.io.preview import write_rgb

@@ -3,8 +3,7 @@
 import numpy as np
 
 from icestream.algorithms.ctf.tilt import TiltStatistics, choose_window_px, correlate_windows
-from icestream.errors import ItemError
-from icestream.flow import Context, Field, Params, Verdict, keep, limits, reject, step
+from icestream.flow import Context, Field, ItemError, Params, Verdict, keep, limits, reject, step
 from icestream.io.image import read_image
 from icestream.io.preview import write_mosaic
 from icestream.records import Acquisition, FileRef, Micrograph, TiltMeasure

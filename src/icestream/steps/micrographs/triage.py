@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from icestream.algorithms.micrograph.features import MicrographFeatures, MicrographMaps, measure_features_2d
 from icestream.algorithms.micrograph.triage import GOOD, Judgement, judge_micrograph, replace_bounds
-from icestream.errors import ItemError
-from icestream.flow import Context, Field, Params, Verdict, keep, limits, reject, step
+from icestream.flow import Context, Field, ItemError, Params, Verdict, keep, limits, reject, step
 from icestream.io.image import read_image
 from icestream.io.preview import write_rgb
 from icestream.records import Acquisition, CtfFit, FileRef, Method, Micrograph, MicrographKind, MicrographQuality, Text

@@ -3,8 +3,7 @@
 import numpy as np
 
 from icestream.algorithms.motion.consensus import MotionTrack, compare_motions, frame_times
-from icestream.errors import ItemError
-from icestream.flow import Field, Params, Verdict, keep, limits, reject, step
+from icestream.flow import Field, ItemError, Params, Verdict, keep, limits, reject, step
 from icestream.records import Acquisition, FrameUse, Micrograph, MotionAgreement
 from icestream.units import Angstrom, Pixel
 

@@ -19,8 +19,7 @@ from icestream.algorithms.gain.orientation import (
 from icestream.algorithms.motion.crop import Area
 from icestream.algorithms.motion.frames import Detector, check_counts, make_detector, sum_raw_frames
 from icestream.algorithms.namespaces import CORES, Array, Place, to_numpy
-from icestream.errors import ItemError
-from icestream.flow import Context
+from icestream.flow import Context, ItemError
 from icestream.io.defects import read_defects, write_defects
 from icestream.io.gain import read_gain
 from icestream.io.movie import MovieReader

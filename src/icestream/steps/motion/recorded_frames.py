@@ -10,8 +10,7 @@ from icestream.algorithms.gain.correction import prepare_gain_2d
 from icestream.algorithms.gain.orientation import ORIENTATIONS, Orientation, fit_gain_size_2d, orient_gain_2d
 from icestream.algorithms.motion.crop import Area, crop_detector
 from icestream.algorithms.motion.frames import Detector
-from icestream.errors import ItemError
-from icestream.flow import Context
+from icestream.flow import Context, ItemError
 from icestream.io.defects import read_defects
 from icestream.io.gain import read_gain
 from icestream.io.movie import MovieReader

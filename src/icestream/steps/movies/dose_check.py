@@ -5,12 +5,12 @@ from statistics import median
 from typing import Literal
 
 from icestream.algorithms.motion.movie_dose import measure_counts
-from icestream.errors import ItemError
 from icestream.flow import (
     Accumulator,
     Context,
     Exposure,
     Field,
+    ItemError,
     Params,
     Progress,
     Update,

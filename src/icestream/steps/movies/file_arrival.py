@@ -6,8 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from icestream.errors import OtherKind, SourceGone
-from icestream.flow import Arrival, SeenFile, SourceContext
+from icestream.flow import Arrival, OtherKind, SeenFile, SourceContext, SourceGone
 from icestream.flow.declaration import CallFailure, FailureKind, call_step
 from icestream.io.raw_folder import plain_text
 from icestream.io.ready import check_complete

@@ -10,8 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.algorithms.grid.placing import fit_placement
-from icestream.errors import FileFormatError, ItemError, SourceGone
-from icestream.flow import Arrival, Context, Field, Params, Pulse, SourceContext, Watch, step
+from icestream.flow import (
+    Arrival,
+    Context,
+    Field,
+    FileFormatError,
+    ItemError,
+    Params,
+    Pulse,
+    SourceContext,
+    SourceGone,
+    Watch,
+    step,
+)
 from icestream.io.blocks import to_block
 from icestream.io.epu_grid import read_atlas_squares, read_epu_square
 from icestream.io.holes import MOST_HOLES, HoleTable, ListedSquare, gather, read_hole_table

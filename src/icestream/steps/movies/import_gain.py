@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from icestream.errors import ItemError
-from icestream.flow import Field, Foreseen, SourceContext, Watch, step
+from icestream.flow import Field, Foreseen, ItemError, SourceContext, Watch, step
 from icestream.io.gain import read_gain
 from icestream.io.raw_folder import RawFolder
 from icestream.records import Acquisition, GainReference

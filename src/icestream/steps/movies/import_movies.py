@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from icestream.errors import OtherKind
-from icestream.flow import Field, Foreseen, SourceContext, Watch, step
+from icestream.flow import Field, Foreseen, OtherKind, SourceContext, Watch, step
 from icestream.io.metadata import read_beside
 from icestream.io.movie import movie_header
 from icestream.records import Acquisition, Movie

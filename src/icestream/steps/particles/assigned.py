@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.errors import ItemError
-from icestream.flow import Context
+from icestream.flow import Context, ItemError
 from icestream.io.blocks import from_block
 from icestream.io.particles import particles_table
 from icestream.records import ClassAssignments, ClassAverages, Particles, same_picks

@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.algorithms.particles.centre import centre_of_mass_2d, turn_yx
-from icestream.errors import ItemError
-from icestream.flow import Context, Field, Params, step
+from icestream.flow import Context, Field, ItemError, Params, step
 from icestream.io.image import read_stack
 from icestream.io.particles import particles_table
 from icestream.io.picks import make_picks

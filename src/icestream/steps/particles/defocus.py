@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.errors import ItemError
 from icestream.flow import (
     Accumulator,
     Context,
     Exposure,
     Field,
+    ItemError,
     Params,
     Progress,
     Update,

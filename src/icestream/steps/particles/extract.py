@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from icestream.algorithms.particles.extract import delocalisation_ang, good_box_px, place_boxes
-from icestream.errors import ItemError
-from icestream.flow import Context, Field, Params, step
+from icestream.flow import Context, Field, ItemError, Params, step
 from icestream.io.blocks import dtype_of, from_block, to_block
 from icestream.io.image import read_image, write_mrc
 from icestream.records import Acquisition, CtfFit, CtfLocal, Cutting, FileRef, Method, Micrograph, Particles, Picks, Text

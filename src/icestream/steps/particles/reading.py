@@ -5,8 +5,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.errors import ItemError
-from icestream.flow import Context
+from icestream.flow import Context, ItemError
 from icestream.io.image import read_image, read_stack
 from icestream.io.particles import particles_table
 from icestream.records import Cutting, FileRef, Particles

@@ -1,7 +1,6 @@
 """The particles that a step removed, as a stream of their own."""
 
-from icestream.errors import ItemError
-from icestream.flow import Field, Params, step
+from icestream.flow import Field, ItemError, Params, step
 from icestream.io.particles import removed_particles_table, with_rows
 from icestream.records import Particles
 

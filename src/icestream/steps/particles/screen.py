@@ -3,8 +3,7 @@
 import numpy as np
 
 from icestream.algorithms.particles.screen import screen_particles_2d
-from icestream.errors import ItemError
-from icestream.flow import Context, Field, Params, step
+from icestream.flow import Context, Field, ItemError, Params, step
 from icestream.io.particles import remove_particles
 from icestream.records import Acquisition, Particles
 from icestream.steps.particles.reading import read_particles

@@ -3,8 +3,7 @@
 import numpy as np
 
 from icestream.algorithms.particles.pick_blob import pick_particles_2d
-from icestream.errors import ItemError
-from icestream.flow import Context, Field, Params, before, step
+from icestream.flow import Context, Field, ItemError, Params, before, step
 from icestream.io.blocks import dtype_of, to_block
 from icestream.io.image import read_image
 from icestream.records import ROSEMAN_2003, VOSS_2009, ZIVANOV_2018, Acquisition, Method, Micrograph, ParticleSize, Picks, Text

@@ -6,8 +6,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from icestream.algorithms.particles.consensus import thin_out
-from icestream.errors import ItemError
-from icestream.flow import Field, Params, step
+from icestream.flow import Field, ItemError, Params, step
 from icestream.io.picks import (
     make_picks,
     picks_table,

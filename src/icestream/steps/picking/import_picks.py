@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
-from icestream.errors import FileFormatError, ItemError, NotYet
-from icestream.flow import Context, Field, Params, step
+from icestream.flow import Context, Field, FileFormatError, ItemError, NotYet, Params, step
 from icestream.io.pick_files import SUFFIXES, PickFile, is_of, place_picks, read_pick_file, stem_of
 from icestream.io.picks import make_picks, table_of_picks
 from icestream.records import Acquisition, FileRef, Micrograph, Picks

@@ -3,8 +3,7 @@
 import numpy as np
 
 from icestream.algorithms.particles.outliers import prepare_for_profiles_2d, radial_profiles_2d, score_profiles
-from icestream.errors import ItemError
-from icestream.flow import Context, Field, Params, step
+from icestream.flow import Context, Field, ItemError, Params, step
 from icestream.io.blocks import from_block
 from icestream.io.image import read_image
 from icestream.io.picks import remove_picks

@@ -15,8 +15,7 @@ from icestream.algorithms.particles.consensus_model import (
     learn_model,
     weigh_candidates,
 )
-from icestream.errors import ItemError
-from icestream.flow import Accumulator, Context, Exposure, Params, Progress, Update, Verdict, step, wait
+from icestream.flow import Accumulator, Context, Exposure, ItemError, Params, Progress, Update, Verdict, step, wait
 from icestream.io.picks import parents_table
 from icestream.records import LearntPicker, PickerQuality, Picks, Record
 from icestream.steps.picking.consensus import N_CLASSES, classify_scores

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from icestream.algorithms.ctf.transfer import ctf_2d
 from icestream.algorithms.template_picker.eigenimages import Eigenimages, compress_templates
 from icestream.algorithms.template_picker.pick import pick_with_templates_2d
-from icestream.errors import ItemError
-from icestream.flow import Context, Field, Params, step
+from icestream.flow import Context, Field, ItemError, Params, step
 from icestream.io.blocks import dtype_of, to_block
 from icestream.io.image import read_image, read_stack
 from icestream.records import CTF_COLUMNS, ROSEMAN_2003, Acquisition, CtfFit, Method, Micrograph, Picks, PickTemplates, Text

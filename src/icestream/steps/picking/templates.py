@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from icestream.algorithms.classes.ranking import GENEROUS
 from icestream.algorithms.template_picker.templates import choose_different, prepare_templates_2d, project_views
-from icestream.errors import FileFormatError, ItemError
-from icestream.flow import Context, Field, Foreseen, Params, SourceContext, Watch, step
+from icestream.flow import Context, Field, FileFormatError, Foreseen, ItemError, Params, SourceContext, Watch, step
 from icestream.io.image import image_header, read_stack, write_mrc
 from icestream.io.preview import write_mosaic
 from icestream.records import Acquisition, ClassAverages, ClassSelection, PickTemplates, TemplateFile, TemplateInfo

@@ -12,8 +12,7 @@ from icestream.algorithms.trained_picker.features import WORKING_DIAMETER_PX, Pr
 from icestream.algorithms.trained_picker.filters import Filters
 from icestream.algorithms.trained_picker.model import Labelled, Model, train_model
 from icestream.algorithms.trained_picker.trial import Trial, calibrate, try_model
-from icestream.errors import ItemError
-from icestream.flow import Accumulator, Context, Exposure, Field, Params, Progress, Update, Verdict, before, step
+from icestream.flow import Accumulator, Context, Exposure, Field, ItemError, Params, Progress, Update, Verdict, before, step
 from icestream.io.blocks import from_block
 from icestream.io.image import read_image
 from icestream.io.preview import write_mosaic

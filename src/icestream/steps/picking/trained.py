@@ -2,8 +2,7 @@
 
 from icestream.algorithms.trained_picker.features import WORKING_DIAMETER_PX, prepare_micrograph_2d
 from icestream.algorithms.trained_picker.trial import pick_with_model_2d
-from icestream.errors import ItemError
-from icestream.flow import Context, Field, Params, step
+from icestream.flow import Context, Field, ItemError, Params, step
 from icestream.io.image import read_image
 from icestream.records import BEPLER_2019, Acquisition, CtfFit, Method, Micrograph, PickerModel, Picks, Text
 from icestream.steps.picking.template import check_diameter, contrast_of, record_picks
