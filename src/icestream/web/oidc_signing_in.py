@@ -71,8 +71,11 @@ class SignIns:
     _key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     _used: dict[str, float] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    brake: Brake = field(default_factory=Brake)
+    brake: Brake = field(init=False)
     _asking: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(ASKED_AT_ONCE))
+
+    def __post_init__(self) -> None:
+        self.brake = Brake(self.clock)
 
     def begin(self, to: str) -> tuple[str, Pending]:
         """Return a new sign-in, and the text that stands for it."""
