@@ -40,9 +40,8 @@ def alarms(
     ```
     """
     from icestream.cli.run import make_settings
-    from icestream.facility.observing import policy_of
+    from icestream.facility.observing import alarm_store_of, policy_of
     from icestream.flow.storage import open_session
-    from icestream.observe.session_alarms import alarm_store_of
 
     opened = open_session(session)
     store = alarm_store_of(opened)

@@ -85,12 +85,9 @@ def _free_folder() -> Path:
 @contextmanager
 def _simulating(microscope: Path, plan: "DemoPlan") -> Iterator["subprocess.Popen[bytes]"]:
     """Run the microscope in a process of its own."""
-    from icestream.facility.simulating import simulating_arguments
-
-    arguments = simulating_arguments(microscope, plan.simulation, seconds_per_movie=plan.seconds_per_movie, write_s=plan.write_s)
     microscope.mkdir(parents=True, exist_ok=True)
     (microscope / "movies").mkdir(exist_ok=True)
-    with _running(arguments, microscope.parent / "microscope.log") as process:
+    with _running(plan.simulating(microscope), microscope.parent / "microscope.log") as process:
         yield process
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from icestream.cli.plan import parse_settings
-from icestream.facility.simulating import LIFELIKE, TEMPLATE, acquisition_values
+from icestream.facility.simulating import LIFELIKE, TEMPLATE, acquisition_values, simulating_arguments
 from icestream.flow.storage import Session, create_session
 from icestream.microscope.settings import Fault, SimulationSettings
 from icestream.workflows import fill_template, load_template
@@ -25,6 +25,11 @@ class DemoPlan:
     write_s: float
     parameters: tuple[str, ...]
     """``step.param=value``, as they are typed after ``icestream new --set``."""
+
+    def simulating(self, microscope: Path) -> list[str]:
+        """Return what follows ``icestream`` in the command that simulates it."""
+        pace = {"seconds_per_movie": self.seconds_per_movie, "write_s": self.write_s}
+        return simulating_arguments(microscope, self.simulation, **pace)
 
 
 def plan_demo(*, movies: int, seed: int, fast: bool) -> DemoPlan:

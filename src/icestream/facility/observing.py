@@ -30,7 +30,7 @@ from icestream.flow.declaration import CallFailure, call_step
 from icestream.flow.storage import DOCUMENT, Session, open_session
 from icestream.logs import log_event
 from icestream.observe.queries import open_view
-from icestream.observe.session_alarms import alarm_store_of
+from icestream.observe.session_alarms import alarm_store_of as alarm_store_of  # noqa: PLC0414 - who observes needs it
 from icestream.observe.watched import read_runner_seen, watch_session
 
 EVERY_S = 15.0

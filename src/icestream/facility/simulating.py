@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from icestream.errors import SessionError
-from icestream.files import open_unlinked
 from icestream.microscope.settings import SimulationSettings
 
 TEMPLATE = "movies_to_classes"
@@ -25,6 +24,7 @@ LIFELIKE: Mapping[str, Any] = {
 }
 """Movies that look like real ones: crowded particles, hardly seen in ice that moves, beside some carbon, dirt and aggregates."""
 
+_NEW_LOG = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
 _FOLDER, _SESSION = "simulated_microscope", "simulated"
 
 
@@ -82,7 +82,7 @@ def start_simulation(home: Path, *, movies: int, seconds_per_movie: float) -> Si
     command = [sys.executable, "-m", "icestream", *arguments]
     try:
         (folder / "movies").mkdir(parents=True)
-        with os.fdopen(open_unlinked(folder.with_suffix(".log"), os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as log:
+        with os.fdopen(os.open(folder.with_suffix(".log"), _NEW_LOG, 0o666), "wb") as log:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from icestream.alarms.alarm_store import AlarmStore, KeptAlarm
-from icestream.alarms.rules import Severity
 from icestream.errors import SessionError
 from icestream.flow.storage import Session
 from icestream.observe.wording import counted, moment
@@ -27,7 +26,7 @@ class AlarmLine:
     number: int
     what: str
     subject: str
-    severity: Severity
+    severity: str
     detail: str
     look_at: str
     since: float

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from icestream.alarms.alarm_store import Delivery, KeptAlarm
 from icestream.alarms.document import Policy, read_session_text, settings_of, write_session_text
 from icestream.errors import SessionError
-from icestream.facility.observing import policy_of, send_test
+from icestream.facility.observing import alarm_store_of, policy_of, send_test
 from icestream.flow.storage import Session
 from icestream.logs import log_event
 from icestream.observe.monitors import (
@@ -24,7 +24,6 @@ from icestream.observe.monitors import (
     see_machine,
     summarise,
 )
-from icestream.observe.session_alarms import alarm_store_of
 from icestream.web.site import Answer, Asking, Operating, SessionName, Site, ThisSite
 
 MOST_ALARMS = 200

@@ -114,6 +114,12 @@ def gather(view: SessionView, *, refresh_s: float, how: Gathering | None = None)
     )
 
 
+def see_alarms(view: SessionView) -> object:
+    """Return what differs when alarms have changed."""
+    alarms = read_alarms(view.session, now=0.0)
+    return [(one.number, one.ended_at, one.exposures, one.acknowledged_at) for one in (*alarms.open, *alarms.over)]
+
+
 def _draw_panels(view: SessionView, artist: Artist, steps: Sequence[StepSummary]) -> tuple[DrawnPanel, ...]:
     """Draw what is declared of the records of each step, whatever it is called, and what steps compare."""
     drawn = [*artist.panels(steps), *compare_streams(artist, steps)]

@@ -10,13 +10,12 @@ from typing import Any, Self
 from icestream.files import folder_in_session, publish_text
 from icestream.flow.storage import Session
 from icestream.observe.queries import open_view
-from icestream.observe.report.content import Gathering, gather
+from icestream.observe.report.content import Gathering, gather, see_alarms
 from icestream.observe.report.customising import Customised, read_customised
 from icestream.observe.report.data_file import write_data
 from icestream.observe.report.layers import SESSION_TEMPLATES, make_layers
 from icestream.observe.report.problems import Problem
 from icestream.observe.report.rendering import Page
-from icestream.observe.session_alarms import read_alarms
 
 REFRESH_S = 30
 _MOST_FILES = 200
@@ -77,9 +76,7 @@ class ReportWriter:
         """Return what differs when the report would: what the store says, and the files of templates and settings."""
         files = [path for layer in self._layers[:-1] for path in sorted(layer.folder.glob("*"))[:_MOST_FILES] if path.is_file()]
         stamps = [(str(path), path.stat().st_mtime_ns) for path in files]
-        alarms = read_alarms(self.session, now=0.0)
-        told = [(one.number, one.ended_at, one.exposures, one.acknowledged_at) for one in (*alarms.open, *alarms.over)]
-        return self._view.pulse().token, stamps, told
+        return self._view.pulse().token, stamps, see_alarms(self._view)
 
     def write(self, *, refresh_s: float | None = None, troubles: tuple[str, ...] = ()) -> Written:
         """Write everything once; ``troubles`` are told on the page. See `write_report`."""
