@@ -92,25 +92,26 @@ def ring_of(image, pixel_ang):
 
 def run_session(seed, count, *, nodes):
     rng, session = draw_session(seed)
-    rows, empty = [], []
+    rows, intensities, empty = [], [], []
     for index in range(count):
         thickness = float(rng.uniform(THIN, THICK))
         beam = float(1 + FLUCTUATION * rng.standard_normal() + DRIFT * (index / max(count - 1, 1) - 0.5))
         image, truth = expose(session, index, thickness_ang=thickness, beam=beam)
-        row = {"thickness_ang": thickness, "intensity": mean_intensity_2d(image)[0], "found_ang": None, "stated_ang": None}
+        row = {"thickness_ang": thickness, "found_ang": None, "stated_ang": None}
         row["ring"], row["ring_error"] = ring_of(image, truth.pixel_size_ang)
         if nodes:
             names = ("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast")
             found = examine(image, {name: getattr(truth, name) for name in names})[1].thickness
             row["found_ang"], row["stated_ang"] = found.thickness_ang, found.error_ang
         rows.append(row)
+        intensities.append(mean_intensity_2d(image)[0])
     dose = session.dose_per_pixel * session.n_frames
     if seed % 4 == 0:
         empty = [dose * float(1 + FLUCTUATION * rng.standard_normal())]
-    bright = brightest_plausible([row["intensity"] for row in rows], tolerance=TOLERANCE)
-    vacuum = vacuum_of_empty(empty, brightest=bright) or bright or max(row["intensity"] for row in rows)
-    for row in rows:
-        row["paths"] = mean_free_paths(row["intensity"], vacuum=vacuum)
+    bright = brightest_plausible(intensities, tolerance=TOLERANCE)
+    vacuum = vacuum_of_empty(empty, brightest=bright) or bright or max(intensities)
+    for row, intensity in zip(rows, intensities, strict=True):
+        row["paths"] = mean_free_paths(intensity, vacuum=vacuum)
         row["true_paths"] = row["thickness_ang"] / session.ice_mean_free_path_ang
     return rows, {"empty hole": bool(empty), "mean_free_path_ang": session.ice_mean_free_path_ang}
 
