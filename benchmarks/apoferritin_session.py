@@ -76,7 +76,7 @@ def main(data: Path, folder: Path, drawn: Path | None) -> None:
                 write_rgb(drawn, draw_picks(image[:1024], picked[picked[:, 0] < 1024], truth[truth[:, 0] < 1024]))
             hits, false, missed = hits + found[0], false + found[1], missed + found[2]
         newest = view.snapshots("classes", limit=1)[0]
-        picture = session / newest.record["picture"].removeprefix("session:")
+        picture = newest.record["picture"].removeprefix("session:")
         particles = newest.record["count"]
     worst_um = max(abs(values["um"] - values["described_um"]) for values in defocus.values())
     line = {
@@ -89,7 +89,7 @@ def main(data: Path, folder: Path, drawn: Path | None) -> None:
         "defocus_largest_difference_um": round(worst_um, 3),
         "particles_classified": particles,
         "seconds": round(seconds, 1),
-        "classes": str(picture),
+        "classes": picture,
     }
     print(json.dumps(line))
 

@@ -24,6 +24,8 @@ def _load(name: str) -> ModuleType:
     return module
 
 
+for part in ("target", "targets_particles"):
+    _load(part)
 targets = _load("targets")
 write_page = _load("write_page")
 

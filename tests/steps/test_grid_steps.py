@@ -54,7 +54,8 @@ def test_holes_and_squares_are_those_that_were_simulated(tmp_path: Path, sidecar
     assert found.n_holes == len(grid.square) == len(rows)
     assert rows["square"].tolist() == grid.square.tolist()
     np.testing.assert_allclose(np.column_stack([rows["y_um"], rows["x_um"]]), grid.yx_um, atol=1e-3)
-    np.testing.assert_allclose([(one.y_um, one.x_um) for one in found.squares], grid.centres_yx_um, atol=1e-3)
+    centres = np.array([(one.y_um, one.x_um) for one in found.squares], dtype=np.float64)
+    np.testing.assert_allclose(centres, grid.centres_yx_um, atol=1e-3)
     if sidecars == "epu":
         assert rows["hole"][0] == str(FIRST_HOLE)
         assert (rows["wanted"] == 1).tolist() == (~grid.empty[grid.square]).tolist()

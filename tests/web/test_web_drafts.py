@@ -17,7 +17,7 @@ from web.parts import PASSWORD, Served, serve_folder
 from web.toy_template import TOY_TEMPLATE
 
 DRAFTS = "/api/v1/drafts"
-STEPS = {
+STEPS: dict[str, dict[str, Any]] = {
     "movies": {"use": "import_movies"},
     "aligned": {"use": "motion", "in": {"movie": "movies"}},
     "ctf": {"use": "ctf", "in": {"micrograph": "aligned"}, "note": "look here first"},
@@ -280,9 +280,15 @@ def test_odd_questions_get_no_error_of_the_server(anna: TestClient):
         assert anna.post(at, content=body, headers=kind).status_code in (400, 422), body[:80]
     huge = b'{"version": 1, "title": "' + b"x" * (2 << 20) + b'"}'
     assert anna.post(at, content=huge, headers=kind).status_code == 413
-    for asked in ({"template": "../toy"}, {"template": "/etc/passwd"}, {"session": ".."}, {"session": "no"}, {"copy_of": 99}):
+    nowhere: list[dict[str, object]] = [
+        {"template": "../toy"}, {"template": "/etc/passwd"}, {"session": ".."}, {"session": "no"}, {"copy_of": 99},
+    ]  # fmt: skip
+    for asked in nowhere:
         assert anna.post(DRAFTS, json=asked).status_code == 404
-    for asked in ({"template": "toy", "session": "session"}, {"document": {"steps": {}}}, {"title": "x" * 121}, {"odd": 1}):
+    odd: list[dict[str, object]] = [
+        {"template": "toy", "session": "session"}, {"document": {"steps": {}}}, {"title": "x" * 121}, {"odd": 1},
+    ]  # fmt: skip
+    for asked in odd:
         assert anna.post(DRAFTS, json=asked).status_code == 422
 
 

@@ -156,7 +156,8 @@ def _assemble(exposures: _Exposures, drawn: tuple[GridMap, str, str] | None) -> 
     placed = exposures.stage_yx_um
     if state.shift is not None:
         moved = placed + state.shift.place(np.nan_to_num(exposures.shift_yx))
-        placed = np.where(np.isfinite(exposures.shift_yx).all(axis=1)[:, None], moved, placed)
+        shifted = np.atleast_1d(np.isfinite(exposures.shift_yx).all(axis=1))
+        placed = np.where(shifted[:, None], moved, placed)
     state.exposure_yx_um = placed
     _add_holes(state, exposures, mine, placed, square_of)
     _measure_squares(state)
