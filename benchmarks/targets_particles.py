@@ -129,8 +129,8 @@ _RATES = (
     " highest peaks for noise (weak ones are lost), and heights from a template in which a peak has a share (too many accepted)."
 )
 _COST = (
-    "Ten searches of five sizes share it, on 614² pixels. Cleaning heights in compiled code saves a tenth. On a machine with other"
-    " work a CPU second is worth a quarter less. Fewer sizes, or fewer rounds at each, find crowded and weak particles less often."
+    "Searches of five sizes and of decoys share it, on 614² pixels. Cleaning heights in compiled code saved a tenth. Beside"
+    " other work on the machine a CPU second is worth less: 1.2 to 1.35 s were measured there."
 )
 _APOFERRITIN = "Most of what is missed lies at the border of the carbon or touches balls of ice."
 _GALACTOSIDASE = (
