@@ -17,7 +17,8 @@ class Target:
     at_least: float | None = None
     peer: str | None = None
     beat_peer: bool = False
-    """The figure must be better than that of the peer: above it where ``at_least`` is given, below it otherwise."""
+    """The figure must be better than that of the peer: above it where ``at_least`` is given (0: nothing else is asked), below it
+    otherwise."""
     of_peer: float | None = None
     """The figure must be at most this part of that of the peer."""
     tried: str = ""
@@ -27,7 +28,7 @@ class Target:
         """Return the target as people read it."""
         unit = f" {self.unit}" if self.unit else ""
         limits = [f"≤ {self.at_most:g}{unit}"] if self.at_most is not None else []
-        limits += [f"≥ {self.at_least:g}{unit}"] if self.at_least is not None else []
+        limits += [f"≥ {self.at_least:g}{unit}"] if self.at_least else []
         limits += [self._better] if self.beat_peer else []
         return ", ".join(limits + ([f"≤ {self.of_peer:g} of the peer"] if self.of_peer is not None else []))
 
