@@ -28,7 +28,7 @@ class Target:
         """Return the target as people read it."""
         unit = f" {self.unit}" if self.unit else ""
         limits = [f"≤ {self.at_most:g}{unit}"] if self.at_most is not None else []
-        limits += [f"≥ {self.at_least:g}{unit}"] if self.at_least else []
+        limits += [f"≥ {self.at_least:g}{unit}"] if self.at_least or (self.at_least == 0 and not self.beat_peer) else []
         limits += [self._better] if self.beat_peer else []
         return ", ".join(limits + ([f"≤ {self.of_peer:g} of the peer"] if self.of_peer is not None else []))
 
