@@ -3,7 +3,7 @@
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from icestream.observe import waiting
@@ -26,9 +26,9 @@ class Explanation:
     sentence: str
 
 
-def why_session(view: SessionView) -> list[Explanation]:
-    """Return what holds the whole session, and a sentence for every step."""
-    facts = gather(view)
+def why_session(view: SessionView, steps: Sequence[StepSummary] | None = None) -> list[Explanation]:
+    """Return what holds the whole session, and a sentence for every step; ``steps`` are those of the view, if they are read."""
+    facts = gather(view, steps)
     return [*_whole(facts), *(one for step in facts.steps for one in _of_step(facts, step))]
 
 
@@ -77,9 +77,9 @@ def _decides(facts: Facts, revisions: dict[str, ActiveRevision], step: str) -> b
     return revisions[step].kind == "source" or works_on_exposures(step, revisions, wholes)
 
 
-def gather(view: SessionView) -> Facts:
-    """Return everything that the sentences are made of."""
-    overview, steps = view.overview(), {step.name: step for step in view.steps()}
+def gather(view: SessionView, read: Sequence[StepSummary] | None = None) -> Facts:
+    """Return everything that the sentences are made of; ``read`` are the steps of the view, where they are known."""
+    overview, steps = view.overview(), {step.name: step for step in (view.steps() if read is None else read)}
     with view.reading() as connection:
         revisions = {} if connection is None else view.revisions(connection)
         return Facts(

@@ -169,7 +169,8 @@ def _read_line(site: Site, name: str) -> SessionLine:
 
 
 def _read_page(name: str, view: SessionView) -> SessionPage:
-    overview, steps, why = view.overview(), view.steps(), why_session(view)
+    overview, steps = view.overview(), view.steps()
+    why = why_session(view, steps)
     medians = read_medians(view, steps)
     return SessionPage(
         id=name,
