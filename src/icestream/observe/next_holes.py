@@ -210,7 +210,7 @@ def _find(choices: Sequence[MeasureOfStep], wanted: str) -> MeasureOfStep:
 
 
 def thickness_of(choices: Sequence[MeasureOfStep]) -> MeasureOfStep | None:
-    """Return the measure that stands for the thickness of the ice: by the beam that passes, by nodes of the CTF, or by the ring."""
+    """Return the measure that stands for the thickness of the ice, if a step measures one."""
     measured_by = {one.declared.metric: one for one in choices}  # of several steps the last in the workflow
     return next((measured_by[metric] for metric in THICKNESSES if metric in measured_by), None)
 
