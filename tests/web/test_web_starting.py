@@ -250,7 +250,7 @@ def test_who_operates_only_some_sessions_simulates_no_microscope(site: Served, t
     access.add_password("ruth", PASSWORD, "operate", sessions=["ev*"])
     ruth = serve_folder(site.folder, access.path, local=False).signed_in("ruth")
     told = ruth.get("/api/v1/me").json()
-    assert (told["creates"], told["simulates"]) == (True, False)
+    assert (told["creates"], told["operates"]) == (True, False)
     assert ruth.post("/api/v1/simulations", json={"movies": 2}).status_code == 403
     assert list(site.folder.glob("simulated*")) == []
 
