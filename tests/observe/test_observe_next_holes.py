@@ -24,7 +24,7 @@ def test_the_thickness_of_the_ice_is_what_holes_go_by_in_the_order_of_trust(tmp_
     assert found == BEST_FIRST
 
 
-@pytest.mark.parametrize(("step", "metric"), zip(("ice_transmission", "ctf_local", "ice_ring"), THICKNESSES, strict=True))
+@pytest.mark.parametrize(("step", "metric"), list(zip(("ice_transmission", "ctf_local", "ice_ring"), THICKNESSES, strict=True)))
 def test_the_steps_that_measure_ice_declare_it_so(step: str, metric: str):
     made = find_step(step).output
     assert made is not None
