@@ -4,13 +4,16 @@ import errno
 import json
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from icestream.flow.commands.removable import EXPORTED, NO_FILE, NOT_AGAIN
+from icestream.flow.commands import removing
+from icestream.flow.commands.removable import EXPORTED, NO_FILE, NOT_AGAIN, Removable
 from icestream.flow.commands.removing import plan_removal
 from icestream.flow.commands.requests import (
     BringBack,
@@ -334,6 +337,22 @@ def test_a_removal_that_cannot_be_moved_holds_up_no_other(machine: VirtualMachin
     monkeypatch.undo()
     machine.run_out()
     assert (states(session)[-1], len(trash(session))) == ("trash", 12)
+
+
+def test_others_can_write_while_a_removal_is_planned_and_what_is_needed_by_then_stays(
+    machine: VirtualMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, real = machine.session, removing.find_removable
+
+    def find(*args: Any, **kwargs: Any) -> Removable:
+        found = real(*args, **kwargs)
+        with closing(sqlite3.connect(session.store_at, timeout=0)) as other, other:
+            assert other.execute("UPDATE exposure SET settled_by = NULL WHERE name = '2'").rowcount == 1
+        return found
+
+    monkeypatch.setattr(removing, "find_removable", find)
+    assert do(machine, MADE).startswith("5 files, ")
+    assert (len(files(session)), len(trash(session)), states(session)) == (1, 5, ["trash"])
 
 
 def test_a_packed_copy_misses_nothing_and_can_compute_again(machine: VirtualMachine, tmp_path: Path) -> None:
