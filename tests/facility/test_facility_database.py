@@ -114,6 +114,8 @@ def test_a_database_of_the_first_schema_gets_drafts_and_keeps_what_it_has(tmp_pa
         note(FacilityDatabase(path), "anna")
     drafts = Drafts(FacilityDatabase(path))
     made = drafts.add(NewDraft("Ours", {"steps": {}}), author="berta")
+    (entry,) = drafts.entries()
+    assert (entry.id, entry.title, hasattr(entry, "document")) == (made.id, "Ours", False)
     assert (
         drafts.save(made.id, version=1, title="Ours", summary="x", document={"steps": {}}, author="carla").changed_by == "carla"
     )
@@ -123,3 +125,27 @@ def test_a_database_of_the_first_schema_gets_drafts_and_keeps_what_it_has(tmp_pa
     with pytest.raises(DraftChanged, match="deleted"):
         drafts.save(made.id, version=2, title="", summary="", document={}, author="x")
     assert [one.who for one in FacilityDatabase(path).audit(limit=9)] == ["anna"]
+
+
+def test_a_draft_of_the_second_schema_has_no_origin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    database = FacilityDatabase(tmp_path / DATABASE)
+    with monkeypatch.context() as older:
+        older.setattr(module, "_TABLES", module._TABLES[:2])  # noqa: SLF001 - what the second version made
+        older.setattr(module, "SCHEMA", 2)
+        columns = "version, title, summary, document, base, trusted, told, author, changed_by, created_at, changed_at"
+        values = "1, 'Ours', '', '{\"steps\": {}}', 'null', '{}', '[]', 'anna', 'anna', 0, 0"
+        with database.writing() as connection:
+            connection.execute(f"INSERT INTO draft ({columns}) VALUES ({values})")  # noqa: S608
+    (entry,) = Drafts(database).entries()
+    assert (entry.author, entry.origin) == ("anna", None)
+
+
+def test_a_name_belongs_to_the_account_that_had_it_first(tmp_path: Path):
+    database = FacilityDatabase(tmp_path / DATABASE)
+    assert database.name_of_account("lab 1", "anna") == "anna"
+    other = database.name_of_account("lab 2", "anna")
+    assert other.startswith("anna #")
+    third = database.name_of_account("lab 3", other)
+    assert third.startswith(f"{other} #")
+    known = [database.name_of_account(account, "anna") for account in ("lab 1", "lab 2")]
+    assert known == ["anna", other]
