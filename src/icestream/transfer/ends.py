@@ -80,10 +80,11 @@ def sessions_near(*places: Path) -> list[Path]:
 
 def _sessions_in(folder: Path) -> list[Path]:
     try:
-        entries = [folder, *folder.iterdir()]
+        with os.scandir(folder) as entries:
+            inside = [Path(one.path) for one in entries if not one.is_file(follow_symlinks=False)]
     except OSError:  # a folder on the way that may not be listed, or a file: what is in it cannot be found
-        entries = [folder]
-    return [one.resolve() for one in entries if os.path.isfile(one / SESSION_DOCUMENT)]  # noqa: PTH113 - never raises
+        inside = []
+    return [one.resolve() for one in (folder, *inside) if os.path.isfile(one / SESSION_DOCUMENT)]  # noqa: PTH113 - never raises
 
 
 def _raw_folder(path: Path, root: str | None) -> tuple[Path, Session | None]:
