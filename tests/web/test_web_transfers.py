@@ -23,7 +23,7 @@ def ledger_of_site(toy_site: Served, tmp_path: Path) -> int:
     ledger.tell(row.id, "paused", "/mnt/secret place/microscope: cannot be read: Host is down", waiting=(3, 3_000_000_000))
     for number in range(60):
         ledger.put(row.id, f"grid/{number:03}.mrc", FileStamp(10**8, number), "verified", digest="ab" * 32, verified_at=1e9)
-    ledger.put(row.id, HOSTILE, FileStamp(5, 5), "failed", reason="Input/output error", attempts=2, retry_at=2e9)
+    ledger.put(row.id, HOSTILE, FileStamp(5, 5), "failed", reason="/secret place: Input/output error", attempts=2, retry_at=2e9)
     return row.id
 
 
@@ -43,7 +43,7 @@ def test_transfers_are_listed_and_filtered(toy_site: Served, ledger_of_site: int
     assert len(page["files"]) == 50
     assert page["more"]
     (failed,) = _page(anna, "?state=failed")["files"]
-    assert (failed["name"], failed["reason"], failed["attempts"]) == (HOSTILE, "Input/output error", 2)
+    assert (failed["name"], failed["reason"], failed["attempts"]) == (HOSTILE, "/secret place: Input/output error", 2)
     assert [one["name"] for one in _page(anna, "?text=012")["files"]] == ["grid/012.mrc"]
     last = _page(anna, "?offset=60&limit=10")
     assert (len(last["files"]), last["more"]) == (1, False)
@@ -52,7 +52,8 @@ def test_transfers_are_listed_and_filtered(toy_site: Served, ledger_of_site: int
 
 
 def test_who_may_only_look_is_not_told_where_folders_are(toy_site: Served, ledger_of_site: int) -> None:
-    told = toy_site.signed_in("screen").get("/api/v1/sessions/session/transfers").text
+    told = toy_site.signed_in("screen").get("/api/v1/sessions/session/transfers?state=failed").text
+    assert "who operates the session is told why" in told
     assert "secret place" not in told
     assert "microscope" in told
     assert toy_site.client().get("/api/v1/sessions/session/transfers").status_code == 401

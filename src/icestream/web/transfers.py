@@ -7,7 +7,16 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from icestream.transfer.ledger import FILE_STATES, FileCounts, FileState, Ledger, TransferRow, account_ledger, session_ledger
+from icestream.transfer.ledger import (
+    FILE_STATES,
+    FileCounts,
+    FileRow,
+    FileState,
+    Ledger,
+    TransferRow,
+    account_ledger,
+    session_ledger,
+)
 from icestream.web.site import Answer, Asking, Operating, SessionName, ThisSite
 
 MOST_FILES = 200
@@ -100,9 +109,15 @@ def _page(ledger: Ledger, asked: FilesAsked, *, told: bool) -> TransfersPage:
     return TransfersPage(
         transfers=[_line(ledger, row, told=told) for row in rows],
         shown=shown,
-        files=[TransferredFile.model_validate(one) for one in files[: asked.limit]],
+        files=[_file(one, told=told) for one in files[: asked.limit]],
         more=len(files) > asked.limit,
     )
+
+
+def _file(row: FileRow, *, told: bool) -> TransferredFile:
+    """Return a file; reasons name folders, which who may only look is not told."""
+    found = TransferredFile.model_validate(row)
+    return found if told or found.reason is None else found.model_copy(update={"reason": _HIDDEN})
 
 
 def _line(ledger: Ledger, row: TransferRow, *, told: bool) -> TransferLine:
