@@ -1,6 +1,7 @@
 """The facility's database: backed up while it is used, restored whole, and nothing but a backup is taken for one."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def test_everything_comes_back_from_a_backup(state: Path, tmp_path: Path):
     kept = FacilityDatabase(state / f"{DATABASE}.before-restore")
     assert [one.who for one in kept.audit(limit=9)] == ["berta", "anna"]
     note(database, "carla")  # it is a whole database, not a backup
-    with sqlite3.connect(database.path) as connection:
+    with closing(sqlite3.connect(database.path)) as connection, connection:
         assert "kept_file" not in {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
 
 
@@ -76,7 +77,7 @@ def test_what_is_no_backup_changes_nothing(state: Path, tmp_path: Path):
     note(database, "anna")
     before = database.path.read_bytes()
     (tmp_path / "text.db").write_text("not a database at all, but long enough to be looked at " * 40, encoding="utf-8")
-    with sqlite3.connect(tmp_path / "other.db") as connection:
+    with closing(sqlite3.connect(tmp_path / "other.db")) as connection, connection:
         connection.execute("CREATE TABLE x (y)")
     (tmp_path / "short.db").write_bytes(before[: len(before) // 2])
     assert "cannot be used" in say("restore", tmp_path / "text.db", code=1)
@@ -91,7 +92,7 @@ def test_what_is_no_backup_changes_nothing(state: Path, tmp_path: Path):
 def test_a_newer_database_is_left_alone(state: Path):
     database = FacilityDatabase(state / DATABASE)
     note(database, "anna")
-    with sqlite3.connect(database.path) as connection:
+    with closing(sqlite3.connect(database.path)) as connection, connection:
         connection.execute("PRAGMA user_version = 99")
     assert "use a newer icestream" in say("backup", state / "kept.db", code=1)
     assert not (state / "kept.db").exists()
@@ -114,6 +115,8 @@ def test_a_database_of_the_first_schema_gets_drafts_and_keeps_what_it_has(tmp_pa
         note(FacilityDatabase(path), "anna")
     drafts = Drafts(FacilityDatabase(path))
     made = drafts.add(NewDraft("Ours", {"steps": {}}), author="berta")
+    (entry,) = drafts.entries()
+    assert (entry.id, entry.title, hasattr(entry, "document")) == (made.id, "Ours", False)
     assert (
         drafts.save(made.id, version=1, title="Ours", summary="x", document={"steps": {}}, author="carla").changed_by == "carla"
     )
@@ -123,3 +126,27 @@ def test_a_database_of_the_first_schema_gets_drafts_and_keeps_what_it_has(tmp_pa
     with pytest.raises(DraftChanged, match="deleted"):
         drafts.save(made.id, version=2, title="", summary="", document={}, author="x")
     assert [one.who for one in FacilityDatabase(path).audit(limit=9)] == ["anna"]
+
+
+def test_a_draft_of_the_second_schema_has_no_origin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    database = FacilityDatabase(tmp_path / DATABASE)
+    with monkeypatch.context() as older:
+        older.setattr(module, "_TABLES", module._TABLES[:2])  # noqa: SLF001 - what the second version made
+        older.setattr(module, "SCHEMA", 2)
+        columns = "version, title, summary, document, base, trusted, told, author, changed_by, created_at, changed_at"
+        values = "1, 'Ours', '', '{\"steps\": {}}', 'null', '{}', '[]', 'anna', 'anna', 0, 0"
+        with database.writing() as connection:
+            connection.execute(f"INSERT INTO draft ({columns}) VALUES ({values})")  # noqa: S608
+    (entry,) = Drafts(database).entries()
+    assert (entry.author, entry.origin) == ("anna", None)
+
+
+def test_a_name_belongs_to_the_account_that_had_it_first(tmp_path: Path):
+    database = FacilityDatabase(tmp_path / DATABASE)
+    assert database.name_of_account("lab 1", "anna") == "anna"
+    other = database.name_of_account("lab 2", "anna")
+    assert other.startswith("anna #")
+    third = database.name_of_account("lab 3", other)
+    assert third.startswith(f"{other} #")
+    known = [database.name_of_account(account, "anna") for account in ("lab 1", "lab 2")]
+    assert known == ["anna", other]

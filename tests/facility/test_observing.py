@@ -6,6 +6,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -31,6 +32,8 @@ from icestream.observe.queries import open_view
 from icestream.observe.session_alarms import alarm_store_of
 from icestream.observe.watched import watch_session
 from icestream.records import CtfFit
+from icestream.transfer.anchored import FileStamp
+from icestream.transfer.ledger import account_ledger
 from toys.session import arrive, make_toy_session, start_runner, toy_steps
 
 RECEIVER = """
@@ -152,6 +155,20 @@ def test_what_rules_are_judged_by_is_read_from_the_store(paper):
         assert watch_session(view, rules, ()).arrivals.expected
 
 
+def test_a_transfer_of_a_whole_disk_is_watched_by_the_sessions_that_it_fills(paper, tmp_path, monkeypatch):
+    monkeypatch.setenv("ICESTREAM_STATE", str(tmp_path / "state"))
+    ledger = account_ledger(tmp_path / "state")
+    raw = Path(next(path for name, path in paper.session.roots.items() if name != "session"))
+    row = ledger.open_transfer(Path("/mnt/krios"), raw.parent)
+    ledger.tell(row.id, "paused", "the disk is full")
+    ledger.put(row.id, f"{raw.name}/1.eer", FileStamp(5, 5), "failed", reason="Input/output error")
+    ledger.put(row.id, "of another session/1.eer", FileStamp(5, 5), "failed", reason="Input/output error")
+    ledger.open_transfer(Path("/mnt/glacios"), tmp_path / "elsewhere")
+    with open_view(paper.session) as view:
+        (seen,) = watch_session(view, (), ()).transfers
+    assert (seen.source, seen.doing, seen.note, seen.failed) == ("/mnt/krios", "paused", "the disk is full", 1)
+
+
 def test_a_channel_that_does_not_answer_is_left_in_peace_for_a_moment(paper, tmp_path):
     code = "import sys; open(sys.argv[1], 'a').write('x'); sys.exit(1)"
     channel = {"name": "staff", "kind": "command", "command": [sys.executable, "-c", code, str(tmp_path / "tried")]}
@@ -213,7 +230,7 @@ def test_a_database_of_another_version_stops_no_other_session(paper, facility, t
         ("UPDATE sample SET content = '{}'", "was written by another version"),
         ("UPDATE observer SET holder = 'x', until = 'soon'", "TypeError"),
     ):
-        with sqlite3.connect(alarm_store_of(paper.session).path) as database:
+        with closing(sqlite3.connect(alarm_store_of(paper.session).path)) as database, database:
             database.execute(change)
         database.close()
         turns = {turn.session: turn for turn in observe_all(one, lambda: sessions_in(tmp_path))}
@@ -263,7 +280,7 @@ def test_what_came_with_a_folder_is_not_sent(paper, facility, tmp_path, monkeypa
     store = alarm_store_of(paper.session)
     store.release("sender")
     store.add_test(["staff"], now=clock.now)
-    with sqlite3.connect(store.path) as database:
+    with closing(sqlite3.connect(store.path)) as database, database:
         database.execute("UPDATE delivery SET state = 'pending', claimed_until = 0")
     database.close()
     (tmp_path / "heard.jsonl").unlink()

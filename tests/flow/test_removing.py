@@ -1,15 +1,33 @@
 """Removing files to free the disk: rows stay, what needs a file has it back first, and a crash anywhere costs nothing."""
 
+import errno
 import json
+import os
 import shutil
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from icestream.flow.commands.removable import EXPORTED, NO_FILE, NOT_AGAIN
+from icestream.flow.commands import removing
+from icestream.flow.commands.removable import EXPORTED, NO_FILE, NOT_AGAIN, Removable
 from icestream.flow.commands.removing import plan_removal
-from icestream.flow.commands.requests import BringBack, Clean, Command, EmptyTrash, Override, Remove, Restart, RestoreFiles, Set
+from icestream.flow.commands.requests import (
+    BringBack,
+    ChangeSteps,
+    Clean,
+    Command,
+    EmptyTrash,
+    Override,
+    Remove,
+    Restart,
+    RestoreFiles,
+    Set,
+)
+from icestream.flow.runner import trash_sweep
 from icestream.flow.runner.restoring import Restoring
 from icestream.flow.runner.tasks import Task
 from icestream.flow.storage import TRASH, Writing, pack_session, read_removals, reading, schema
@@ -159,9 +177,9 @@ def test_an_accumulator_that_takes_them_again_has_all_its_files_at_once(
     do(machine, EmptyTrash(removal=1))
     do(machine, Restart(step="added"))
 
-    def lacks(self: Restoring, writing: Writing, task: Task, ref: str) -> None:
+    def lacks(self: Restoring, writing: Writing, task: Task, ref: str) -> str | None:
         lacked.append(task.step)
-        real(self, writing, task, ref)
+        return real(self, writing, task, ref)
 
     monkeypatch.setattr(Restoring, "lacks", lacks)
     machine.run_out()
@@ -226,10 +244,33 @@ def test_a_step_whose_input_is_lost_for_good_fails_and_says_why(machine: Virtual
     assert set(failed) == set("012345")
 
 
+def test_a_new_step_that_asks_for_files_which_are_lost_fails_once_and_says_why(machine: VirtualMachine) -> None:
+    session = machine.session
+    do(machine, Set(step="triple", params={"factor": 4}))
+    machine.run_out()
+    do(machine, MADE.model_copy(update={"even_if_lost": True}))
+    do(machine, EmptyTrash(removal=1))
+    new = {
+        "old": {"use": f"{TOYS}:multiply", "in": {"number": "numbers"}, "params": {"factor": 3}},
+        "reader": {"use": f"{TOYS}:read_back", "in": {"number": "old"}, "params": {"factor": 11}},
+        "below": {"use": f"{TOYS}:read_back", "in": {"number": "reader"}},
+    }
+    do(machine, ChangeSteps.model_validate({"steps": new}))
+    machine.run_out()
+    reasons = {row["status"]: row["reason"] for (step, _), row in outcomes_of(session).items() if step == "reader"}
+    assert set(reasons) == {"failed"}
+    assert "removed, and cannot be computed again: its step has other parameters" in reasons["failed"]
+    assert len(read_rows(session, schema.failure)) == 6
+    assert [text for text in notices(session) if "cannot be computed" in text] == []
+
+
 def test_only_the_files_of_rejected_exposures(machine: VirtualMachine) -> None:
     session = machine.session
     rejected = {unit for (step, unit), row in outcomes_of(session).items() if step == "even" and row["status"] == "rejected"}
     assert rejected == {"1", "3", "5"}
+    assert plan_removal(session, Remove(rejected=True)).files == [], "another branch without a filter has taken them"
+    do(machine, ChangeSteps(steps={"added": None}))
+    machine.run_out()
     do(machine, Override(unit="2", verdict="reject", reason="ice"))
     machine.run_out()
     planned = plan_removal(session, Remove(rejected=True))
@@ -274,6 +315,44 @@ def test_nothing_is_moved_or_deleted_through_a_folder_that_is_a_link(machine: Vi
 def machine_troubles(machine: VirtualMachine) -> list[str]:
     machine.run_out()
     return notices(machine.session)
+
+
+def test_a_removal_that_cannot_be_moved_holds_up_no_other(machine: VirtualMachine, monkeypatch: pytest.MonkeyPatch) -> None:
+    session, order, real = machine.session, list[int](), trash_sweep.move_to_trash
+
+    def move(folder: Path, removal: int, refs: Iterable[str]) -> None:
+        order.append(removal)
+        if removal == 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(folder, removal, refs)
+
+    monkeypatch.setattr(trash_sweep, "move_to_trash", move)
+    do(machine, MADE)
+    do(machine, Remove(steps=("again",)))
+    assert (states(session), len(trash(session))) == (["trash", "moving"], 6)
+    do(machine, Remove(steps=("third",)))
+    order.clear()
+    do(machine, EmptyTrash(removal=2))
+    assert (states(session), len(trash(session)), order) == (["trash", "gone", "moving"], 6, [1])
+    monkeypatch.undo()
+    machine.run_out()
+    assert (states(session)[-1], len(trash(session))) == ("trash", 12)
+
+
+def test_others_can_write_while_a_removal_is_planned_and_what_is_needed_by_then_stays(
+    machine: VirtualMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, real = machine.session, removing.find_removable
+
+    def find(*args: Any, **kwargs: Any) -> Removable:
+        found = real(*args, **kwargs)
+        with closing(sqlite3.connect(session.store_at, timeout=0)) as other, other:
+            assert other.execute("UPDATE exposure SET settled_by = NULL WHERE name = '2'").rowcount == 1
+        return found
+
+    monkeypatch.setattr(removing, "find_removable", find)
+    assert do(machine, MADE).startswith("5 files, ")
+    assert (len(files(session)), len(trash(session)), states(session)) == (1, 5, ["trash"])
 
 
 def test_a_packed_copy_misses_nothing_and_can_compute_again(machine: VirtualMachine, tmp_path: Path) -> None:

@@ -314,6 +314,35 @@ def test_a_draft_of_a_session_is_for_those_who_act_there(site: Served, anna: Tes
     assert berta.post(f"{DRAFTS}/{own['id']}/template", json={"version": 1, "name": "hers"}).status_code == 403
 
 
+def test_a_template_of_a_session_is_for_its_author_and_those_who_act_there(site: Served, anna: TestClient, tmp_path: Path):
+    people = AccessFile(tmp_path / "access.json")
+    people.add_password("berta", PASSWORD, "operate", sessions=["other_*"])
+    people.add_password("carla", PASSWORD, "operate", sessions=["session"])
+    berta, carla = site.signed_in("berta"), site.signed_in("carla")
+    made = begun(anna, session="session")
+    copy = begun(anna, copy_of=made["id"])
+    for draft in (made, copy):
+        assert berta.get(f"{DRAFTS}/{draft['id']}").status_code == 404
+        assert save(berta, draft, {"steps": {}}).status_code == 404
+        assert berta.post(f"{DRAFTS}/{draft['id']}/delete", json={"version": 1}).status_code == 404
+    assert berta.get(DRAFTS).json() == []
+    assert save(carla, made, {"steps": STEPS}).status_code == 200
+    assert carla.post(f"{DRAFTS}/{made['id']}/delete", json={"version": 2}).status_code == 403
+    own, free = begun(carla, session="session"), begun(anna)
+    assert berta.post(f"{DRAFTS}/{free['id']}/delete", json={"version": 1}).status_code == 403
+    assert carla.post(f"{DRAFTS}/{own['id']}/delete", json={"version": 1}).status_code == 204
+    assert anna.post(f"{DRAFTS}/{made['id']}/delete", json={"version": 2}).status_code == 204
+
+
+def test_the_drafts_of_one_person_have_room_together(anna: TestClient, monkeypatch: pytest.MonkeyPatch):
+    draft = begun(anna)
+    monkeypatch.setattr("icestream.facility.drafts.MOST_BYTES_OF_ONE", 400)
+    answer = save(anna, draft, {"steps": STEPS | {"more": STEPS["ctf"] | {"note": "x" * 400}}})
+    assert (answer.status_code, "the drafts that anna has begun would have" in answer.json()["detail"]) == (400, True)
+    assert save(anna, draft, {"steps": {"movies": STEPS["movies"]}}).status_code == 200
+    assert anna.post(DRAFTS, json={"template": "movies_to_ctf"}).status_code == 400
+
+
 def test_there_are_not_too_many_drafts(anna: TestClient, monkeypatch: pytest.MonkeyPatch):
     assert MOST_DRAFTS >= 100
     monkeypatch.setattr("icestream.facility.drafts.MOST_DRAFTS", 2)

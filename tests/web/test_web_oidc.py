@@ -1,12 +1,14 @@
 """Signing in at a provider of accounts: a real one in a process of its own, and everything that must not get in."""
 
+import json
 import logging
+import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -17,7 +19,7 @@ from starlette.testclient import TestClient
 from icestream.errors import SessionError
 from icestream.web import oidc_signing_in
 from icestream.web.oidc import Oidc, OidcDocument
-from icestream.web.oidc_provider import OidcError, Provider
+from icestream.web.oidc_provider import OidcError, OidcUnavailable, Provider
 from icestream.web.oidc_signing_in import PENDING, WITHIN_S, SignIns, is_own_place, oidc_routes
 from icestream.web.server import Listening, check_listening
 from icestream.web.sign_in import FREE_TRIES
@@ -208,10 +210,45 @@ def test_another_issuer_in_the_answer_is_refused(lab: Lab):
     assert place(browser.get(back, headers=BROWSER, follow_redirects=False)) == "/#sign-in=untrusted"
 
 
-def test_who_says_no_at_the_provider_is_told_and_trying_is_braked(lab: Lab):
+def test_answers_that_are_not_to_be_trusted_are_braked(lab: Lab):
     for _ in range(FREE_TRIES):
+        assert place(lab.sign_in("changed anna")[1]) == "/#sign-in=untrusted"
+    assert place(lab.sign_in("anna")[1]) == "/#sign-in=busy"
+
+
+def test_who_says_no_or_meets_trouble_of_the_provider_is_told_and_not_braked(lab: Lab, monkeypatch: pytest.MonkeyPatch):
+    def failing(trouble: Exception) -> Callable[..., None]:
+        def fail(*_: object, **__: object) -> None:
+            raise trouble
+
+        return fail
+
+    for _ in range(FREE_TRIES + 1):
         assert place(lab.sign_in("nobody")[1]) == "/#sign-in=denied"
-    assert place(lab.sign_in("nobody")[1]) == "/#sign-in=busy"
+    for trouble, said in ((OidcUnavailable("the provider does not answer"), "unavailable"), (oidc_signing_in.TooBusy(), "busy")):
+        with monkeypatch.context() as away:
+            away.setattr(Provider, "redeem", failing(trouble))
+            for _ in range(FREE_TRIES + 1):
+                assert place(lab.sign_in("anna")[1]) == f"/#sign-in={said}"
+    assert place(lab.sign_in("anna")[1]) == "/s/every"
+
+
+def test_who_has_the_name_of_somebody_before_is_told_apart(lab: Lab, monkeypatch: pytest.MonkeyPatch):
+    def names() -> set[str | None]:
+        browser, answer = lab.sign_in("anna")
+        assert place(answer) == "/s/every"
+        (row, *_) = browser.get("/api/v1/audit").json()
+        assert json.loads(row["detail"])["subject"].endswith("id of anna")
+        return {row["who"], browser.get("/api/v1/me").json()["name"]}
+
+    assert names() == {"anna (the lab)"}
+    real = Provider.redeem
+    with monkeypatch.context() as later:
+        later.setattr(Provider, "redeem", lambda *a, **k: replace(found := real(*a, **k), subject=f"new {found.subject}"))
+        (other,) = names()
+        assert other is not None and re.fullmatch(r"anna #[0-9a-f]{8} \(the lab\)", other)
+        assert names() == {other}
+    assert names() == {"anna (the lab)"}
 
 
 @pytest.mark.parametrize(

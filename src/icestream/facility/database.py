@@ -41,6 +41,10 @@ CREATE TABLE draft (
     changed_by TEXT NOT NULL, created_at REAL NOT NULL, changed_at REAL NOT NULL
 );
 """,
+    """
+CREATE TABLE account_name (name TEXT PRIMARY KEY, account TEXT NOT NULL);
+ALTER TABLE draft ADD COLUMN origin TEXT;
+""",
 )
 """What each schema adds to the one before it."""
 
@@ -139,6 +143,20 @@ class FacilityDatabase:
         query = f"SELECT id, at, who, address, action, session, detail, status FROM audit {where} ORDER BY id DESC LIMIT ?"  # noqa: S608
         values = (limit,) if before is None else (before, limit)
         return [AuditRow(**row) for row in self.read(query, values)]
+
+    def name_of_account(self, account: str, name: str) -> str:
+        """Return the name under which an account at a provider is known here: its own, unless another account has had that.
+
+        Such a one has some digits behind it, the same each time.
+        """
+        digest = _digest(account)
+        with self.writing() as connection:
+            for known in (name, *(f"{name} #{digest[:length]}" for length in (8, 16, 64))):
+                connection.execute("INSERT OR IGNORE INTO account_name (name, account) VALUES (?, ?)", (known, digest))
+                (whose,) = connection.execute("SELECT account FROM account_name WHERE name = ?", (known,)).fetchone()
+                if whose == digest:
+                    return known
+        raise SessionError(f"{name}: this name, and those made of it, belong to other accounts")
 
     def back_up(self, target: Path, files: Mapping[str, Path]) -> None:
         """Write a copy of everything into one file, with some ``files`` by name; a server may be running.

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from icestream.documents import LARGEST_BYTES
 from icestream.errors import SessionError, WorkflowError
-from icestream.facility.drafts import Draft, Drafts, NewDraft
+from icestream.facility.drafts import Draft, DraftEntry, Drafts, NewDraft
 from icestream.flow.storage import digest_steps
 from icestream.flow.workflow import GraphProblem, StepSpec
 from icestream.web.callers import Caller
@@ -198,9 +198,20 @@ def drafts_of(site: Site) -> Drafts:
     return Drafts(site.callers.database)
 
 
-def may_change(caller: Caller, draft: Draft) -> bool:
-    """Tell whether somebody may see and change a draft: of a session, who may act in it."""
-    return draft.session is None or caller.person.may("operate", draft.session)
+def may_change(caller: Caller, draft: DraftEntry) -> bool:
+    """Tell whether somebody may see and change a draft: one of a session, or of its workflow, who may act in that session.
+
+    Who has made a template of the workflow of a session may as well, while allowed to look at it.
+    """
+    session = draft.session or draft.origin
+    if session is None or caller.person.may("operate", session):
+        return True
+    return draft.session is None and draft.author == caller.person.name and caller.person.role_in(session) is not None
+
+
+def may_delete(caller: Caller, draft: DraftEntry) -> bool:
+    """Tell whether somebody may delete a draft that is there to be seen: of a template, its author, or who may act everywhere."""
+    return draft.session is not None or draft.author == caller.person.name or caller.person.may("operate")
 
 
 def find_draft(site: Site, caller: Caller, number: int) -> Draft:
@@ -269,7 +280,8 @@ def begin_with_session(site: Site, caller: Caller, name: str, *, edit: bool) -> 
     session = site.places.open(name)
     if not edit:
         template = template_of_session(session)
-        return NewDraft(f"{name} as a template"[:LONGEST_TITLE], template_data(template), trusted=trust_of(template))
+        title = f"{name} as a template"[:LONGEST_TITLE]
+        return NewDraft(title, template_data(template), trusted=trust_of(template), origin=name)
     if not caller.person.may("operate", name):
         raise WrongValues({"session": f"{caller.person.name} may look at this session, not act in it"})
     template = steps_as_draft(session.document.steps)
@@ -281,7 +293,7 @@ def copy_draft(draft: Draft, document: dict[str, JsonValue] | None) -> NewDraft:
     """Return a copy of a draft, or of what somebody has made of it."""
     data = draft.document if document is None else template_data(read_document(document, draft.trusted))
     title = f"{draft.title[: LONGEST_TITLE - 7]} (copy)"
-    return NewDraft(title, data, draft.summary, draft.session, draft.base, draft.trusted, draft.told)
+    return NewDraft(title, data, draft.summary, draft.session, draft.base, draft.trusted, draft.told, draft.origin)
 
 
 def check_stored(site: Site, draft: Draft) -> CheckAnswer:

@@ -1,5 +1,6 @@
 """The addresses of drafts: workflows that are being built, from which templates are saved and sessions are changed."""
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Response
@@ -28,6 +29,7 @@ from icestream.web.draft_pages import (
     file_stem,
     find_draft,
     may_change,
+    may_delete,
     page_of_draft,
     plain_line,
     read_document,
@@ -49,7 +51,7 @@ DraftNumber = Annotated[int, Path(ge=1, lt=2**62, description="Number of a draft
 @router.get("", summary="All drafts, the one that was changed last first")
 def drafts(site: ThisSite, caller: Operating) -> list[DraftLine]:
     """Return the drafts that who asks may change."""
-    return [DraftLine.model_validate(one) for one in drafts_of(site).all() if may_change(caller, one)]
+    return [DraftLine.model_validate(one) for one in drafts_of(site).entries() if may_change(caller, one)]
 
 
 @router.post("", summary="Begin a draft: with nothing, a template, a session or another draft", status_code=201)
@@ -67,7 +69,7 @@ def begin(asked: DraftAsked, site: ThisSite, caller: Operating) -> DraftPage:
     else:
         new = NewDraft("New workflow", {"steps": {}})
     title = asked.title.strip() or new.title
-    made = NewDraft(title[:LONGEST_TITLE], new.document, new.summary, new.session, new.base, new.trusted, new.told)
+    made = replace(new, title=title[:LONGEST_TITLE])
     return page_of_draft(site, caller, drafts_of(site).add(made, author=caller.person.name))
 
 
@@ -124,7 +126,9 @@ def save(draft: DraftNumber, asked: DraftSaved, site: ThisSite, caller: Operatin
 @router.post("/{draft}/delete", summary="Delete a draft, if nobody else has changed it meanwhile", status_code=204)
 def delete(draft: DraftNumber, asked: VersionAsked, site: ThisSite, caller: Operating) -> Response:
     """Delete a draft; templates that were saved of it stay."""
-    find_draft(site, caller, draft)
+    known = find_draft(site, caller, draft)
+    if not may_delete(caller, known):
+        raise HTTPException(403, f"{known.author} has begun this draft, and deletes it; so may who acts in all sessions")
     drafts_of(site).delete(draft, version=asked.version)
     return Response(status_code=204)
 

@@ -50,6 +50,10 @@ class _Discovered(BaseModel):
     token_endpoint_auth_methods_supported: tuple[str, ...] = ("client_secret_basic",)
 
 
+class OidcUnavailable(OidcError):
+    """The provider cannot be asked: it does not answer, has trouble of its own, or describes itself wrongly."""
+
+
 @dataclass(frozen=True)
 class SignedInThere:
     """Who has signed in at the provider; ``id_token`` tells it who signs out."""
@@ -204,13 +208,13 @@ class Provider:
                 found = _Discovered.model_validate(_ask(f"{issuer.rstrip('/')}/.well-known/openid-configuration"))
             except ValidationError as error:
                 wrong = ", ".join(".".join(map(str, one["loc"])) for one in error.errors(include_input=False))
-                raise OidcError(f"the provider describes itself without what is needed: {wrong}") from None
+                raise OidcUnavailable(f"the provider describes itself without what is needed: {wrong}") from None
             if found.issuer != issuer:
-                raise OidcError("the provider calls itself otherwise than the facility's file does (`issuer`)")
+                raise OidcUnavailable("the provider calls itself otherwise than the facility's file does (`issuer`)")
             addresses = (found.authorization_endpoint, found.token_endpoint, found.jwks_uri, found.userinfo_endpoint)
             allowed = {"https", urlsplit(issuer).scheme}
             if any(address is not None and urlsplit(address).scheme not in allowed for address in addresses):
-                raise OidcError("the provider has an address that does not begin with https://")
+                raise OidcUnavailable("the provider has an address that does not begin with https://")
             self._known = (self.clock(), found)
             return found
 
@@ -240,13 +244,14 @@ def _ask(address: str, *, form: dict[str, str] | None = None, headers: dict[str,
             content = answer.read(LARGEST_BYTES + 1)
     except urllib.error.HTTPError as error:
         error.close()
-        raise OidcError(f"the provider answers with status {error.code}") from None
+        kind = OidcUnavailable if error.code >= 500 else OidcError
+        raise kind(f"the provider answers with status {error.code}") from None
     except (OSError, ValueError) as error:
-        raise OidcError(f"the provider does not answer: {type(error).__name__}") from None
+        raise OidcUnavailable(f"the provider does not answer: {type(error).__name__}") from None
     try:
         said = json.loads(content) if len(content) <= LARGEST_BYTES else None
     except ValueError:
         said = None
     if not isinstance(said, dict):
-        raise OidcError("the provider answers with something that is not JSON")
+        raise OidcUnavailable("the provider answers with something that is not JSON")
     return said

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -24,7 +24,7 @@ from icestream.errors import SessionError
 from icestream.logs import log_event
 from icestream.web.access import Person
 from icestream.web.callers import COOKIE, cookie_in
-from icestream.web.oidc_provider import OidcError, Provider, SignedInThere
+from icestream.web.oidc_provider import OidcError, OidcUnavailable, Provider, SignedInThere
 from icestream.web.sign_in import Account, Brake
 from icestream.web.signing_in import give_cookie
 from icestream.web.site import Answer, Asking, Site, ThisSite
@@ -159,8 +159,18 @@ class AccountRoutes:
         if pending is None:
             return _failed("late")
         found, why = self._redeem(pending, None if error is not None else code, iss)
-        person = None if found is None else self.provider.oidc.document.person(found.name, found.groups)
-        (brake.failed if found is None else brake.passed)(address, address)
+        if found is not None:
+            brake.passed(address, address)
+        elif why == "untrusted":  # nobody is to blame for a provider that does not answer, or for changing one's mind
+            brake.failed(address, address)
+        person = None if found is None else self._person(found)
+        if found is not None and person is not None:
+            try:
+                found = _with_own_name(site, self.provider, found)
+            except SessionError as trouble:
+                log_event(_LOG, logging.ERROR, "names of accounts", trouble=str(trouble))
+                return _failed("unavailable")
+            person = self._person(found)
         _note(site, address, found, person)
         if found is None or person is None:
             return _failed(why)
@@ -195,7 +205,10 @@ class AccountRoutes:
             return None, "busy"
         except OidcError as error:
             log_event(_LOG, logging.WARNING, "sign-in at the provider of accounts", trouble=str(error))
-            return None, "untrusted"
+            return None, "unavailable" if isinstance(error, OidcUnavailable) else "untrusted"
+
+    def _person(self, found: SignedInThere) -> Person | None:
+        return self.provider.oidc.document.person(found.name, found.groups)
 
 
 def oidc_routes(provider: Provider) -> APIRouter:
@@ -207,13 +220,21 @@ def oidc_routes(provider: Provider) -> APIRouter:
     return router
 
 
+def _with_own_name(site: Site, provider: Provider, found: SignedInThere) -> SignedInThere:
+    """Give an account a name that no other account has had here: providers may give a name to somebody else later."""
+    if site.callers.database is None:
+        return found
+    account = f"{provider.oidc.document.issuer} {found.subject}"
+    return replace(found, name=site.callers.database.name_of_account(account, found.name))
+
+
 def _note(site: Site, address: str, found: SignedInThere | None, person: Person | None) -> None:
     """Write down that somebody has signed in at the provider, or tried to."""
     if site.callers.database is None:
         return
     who = person.name if person is not None else None if found is None else found.name
     status = 200 if person is not None else 401 if found is None else 403
-    detail = "" if found is None or person is not None else json.dumps({"subject": found.subject[:200]})
+    detail = "" if found is None else json.dumps({"subject": found.subject[:200]})
     try:
         site.callers.database.note(who=who, address=address, action="oidc/callback", session=None, detail=detail, status=status)
     except SessionError as error:

@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 
 from icestream.errors import IcestreamError, SessionError
 from icestream.flow.commands import editing, garbage, overrides, pausing, recomputing, removing, requests, restarting, streams
-from icestream.flow.commands.context import CommandContext, Controls, WorkflowView
+from icestream.flow.commands.context import CommandContext, Controls, Postponed, WorkflowView
 from icestream.flow.storage import Writing, schema
 from icestream.logs import log_event
 
@@ -45,7 +45,9 @@ _HANDLERS: dict[type[requests.Command], Handler] = {
 
 
 def carry_out_commands(writing: Writing, workflow: WorkflowView, controls: Controls) -> bool:
-    """Carry out the commands that were appended since the last look; after an edit the others wait for the new workflow.
+    """Carry out the commands that were appended since the last look; some wait for the next transaction.
+
+    After an edit the others wait for the new workflow; one that has to look something up first, and those behind it, for that.
 
     Returns
     -------
@@ -58,7 +60,10 @@ def carry_out_commands(writing: Writing, workflow: WorkflowView, controls: Contr
     for row in asked:
         if controls.is_outdated:
             break
-        state, answer = _carry_out(CommandContext(row["author"], writing, workflow, controls), row)
+        try:
+            state, answer = _carry_out(CommandContext(row["author"], writing, workflow, controls), row)
+        except Postponed:
+            break
         log_event(_LOG, logging.INFO, "command", command=row["kind"], by=row["author"], state=state, answer=answer)
         writing.flush()
         done = {"state": state, "answer": answer, "done_at": time.time()}

@@ -14,7 +14,17 @@ from sqlalchemy import Connection, Row, func, select
 from icestream.flow.commands.rejected import find_rejected
 from icestream.flow.commands.requests import Remove
 from icestream.flow.declaration import files_named_in, resolve_ref
-from icestream.flow.storage import FileKind, PlainResults, Revision, Session, fingerprint_of, kind_of_file, removed_refs, schema
+from icestream.flow.storage import (
+    FileKind,
+    PlainResults,
+    Revision,
+    Session,
+    find_removed,
+    fingerprint_of,
+    kind_of_file,
+    removed_refs,
+    schema,
+)
 from icestream.flow.workflow import Graph, may_repeat
 
 DERIVED: tuple[FileKind, ...] = ("micrographs", "particles", "thumbnails", "metadata")
@@ -25,6 +35,7 @@ IN_BATCH = "a batch has not been processed yet"
 EXPORTED = "an export leads to it"
 NOT_AGAIN = "it cannot be computed again"
 NO_FILE = "it is missing, or a link"
+_PAGE = 500
 BROUGHT_BACK = "it was put back, or computed again, not long enough ago"
 _COMMIT_S = 60.0
 """A file that was written so long after its result was noted was put back, or computed again."""
@@ -40,6 +51,7 @@ class RemovableFile:
 
     ref: str
     key: str
+    unit: str
     step: str
     kind: FileKind
     size_bytes: int
@@ -129,7 +141,7 @@ def _look_at(looking: "_Looking", row: _Result, ref: str, kind: FileKind, found:
     if looking.is_brought_back(ref, row.created_at):
         found.kept[BROUGHT_BACK] += 1
         return None
-    return RemovableFile(ref, row.key, looking.steps[row.revision], kind, size)
+    return RemovableFile(ref, row.key, row.unit, looking.steps[row.revision], kind, size)
 
 
 def _results(connection: Connection, looking: "_Looking") -> Iterator[_Result]:
@@ -205,11 +217,29 @@ def _keys_of(connection: Connection, revision: int) -> dict[str, str]:
     return {unit: json.loads(text).get("out", "") for unit, text in rows}
 
 
-def settled_units(connection: Connection, active: dict[str, int]) -> set[str]:
-    """Return the exposures about which every step of the present workflow has decided."""
+def settled_units(connection: Connection, active: dict[str, int], *, among: Collection[str] | None = None) -> set[str]:
+    """Return the exposures, or those of some, about which every step of the present workflow has decided."""
     stand_ins = {step: Revision(id, step, 0, "", 0, 0, {}) for step, id in active.items()}
     table = schema.exposure
-    return set(connection.execute(select(table.c.unit).where(table.c.settled_by == fingerprint_of(stand_ins))).scalars())
+    query = select(table.c.unit).where(table.c.settled_by == fingerprint_of(stand_ins))
+    return set(connection.execute(query if among is None else query.where(table.c.unit.in_(among))).scalars())
+
+
+def keep_needed(connection: Connection, graph: Graph, active: dict[str, int], found: Removable) -> None:
+    """Take out of what was found before whatever is needed, or away, by now; in pages, and without a look at the disk."""
+    busy = {
+        step for step in {one.step for one in found.files} & set(active) if _waits_in_batches(connection, graph, step, active)
+    }
+    files, found.files = found.files, []
+    for start in range(0, len(files), _PAGE):
+        page = files[start : start + _PAGE]
+        settled = settled_units(connection, active, among={one.unit for one in page})
+        away = {one.ref for one in find_removed(connection, [one.ref for one in page])}
+        free = [one for one in page if one.unit in settled and one.step not in busy]
+        found.files += [one for one in free if one.ref not in away]
+        found.kept[IN_BATCH] += sum(one.step in busy for one in page)
+        found.kept[NEEDED] += sum(one.unit not in settled and one.step not in busy for one in page)
+    found.kept += Counter()  # reasons of no file
 
 
 def _waits_in_batches(connection: Connection, graph: Graph, step: str, active: dict[str, int]) -> bool:

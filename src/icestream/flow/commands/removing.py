@@ -6,12 +6,13 @@ its time for undoing has passed. What is computed from a removed file meanwhile 
 
 import json
 import time
+from dataclasses import dataclass
 
 from sqlalchemy import insert, select
 
-from icestream.errors import SessionError
-from icestream.flow.commands.context import CommandContext
-from icestream.flow.commands.removable import DERIVED, Removable, find_removable
+from icestream.errors import IcestreamError, SessionError, StoreUnavailable
+from icestream.flow.commands.context import CommandContext, Postponed
+from icestream.flow.commands.removable import DERIVED, Removable, find_removable, keep_needed
 from icestream.flow.commands.requests import BringBack, EmptyTrash, NoteRawDeletion, Remove, RestoreFiles
 from icestream.flow.scheduling import NoticeCause, Notify
 from icestream.flow.storage import (
@@ -42,13 +43,57 @@ def plan_removal(session: Session, asked: Remove) -> Removable:
         return Removable() if connection is None else find_removable(connection, session, asked)
 
 
+@dataclass
+class PlannedRemoval:
+    """A removal that is planned between two transactions of the runner: a look at every result and file takes long."""
+
+    asked: Remove | None = None
+    """What has to be planned, or is."""
+    _found: Removable | IcestreamError | None = None
+
+    def take(self, asked: Remove) -> Removable:
+        """Return what was found, once.
+
+        Raises
+        ------
+        Postponed
+            It has to be planned first.
+        IcestreamError
+            It cannot be planned.
+        """
+        found = self._found if self.asked == asked else None
+        self.asked, self._found = (asked if found is None else None), None
+        if found is None:
+            raise Postponed
+        if isinstance(found, IcestreamError):
+            raise found
+        return found
+
+    def look_up(self, session: Session) -> None:
+        """Plan what was asked for, beside the runner's transactions.
+
+        Raises
+        ------
+        StoreUnavailable
+            The store cannot be read at this moment.
+        """
+        if self.asked is None or self._found is not None:
+            return
+        try:
+            self._found = plan_removal(session, self.asked)
+        except StoreUnavailable:
+            raise
+        except IcestreamError as error:
+            self._found = error
+
+
 def remove(context: CommandContext, command: Remove) -> str:
     """Note which files go; they are moved into the trash after the commit."""
-    session = context.workflow.session
-    _check(session, command)
+    found = context.controls.removable(command)
     context.writing.flush()
     connection, now = context.writing.connection, time.time()
-    found = find_removable(connection, session, command, now=now)
+    active = {step: revision.id for step, revision in context.workflow.revisions.items()}
+    keep_needed(connection, context.workflow.graph, active, found)
     if not found.files:
         kept = "; ".join(f"{count} files stay: {reason}" for reason, count in found.kept.most_common())
         return f"nothing to remove{f' ({kept})' if kept else ''}"

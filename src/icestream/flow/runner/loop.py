@@ -112,9 +112,10 @@ class Runner:
                     self._carry_out_commands(writing)
                     writing.flush()
                     parts.pausing.pauses.store(connection)
-                again = parts.edits.outdated
+                again = parts.edits.outdated or parts.engine.removal.asked is not None
                 after_commit(parts)
-                if again:
+                parts.engine.removal.look_up(parts.engine.workflow.session)
+                if parts.edits.outdated:
                     self._to_tell += reload(parts)
             self._move_files(seconds=math.inf)
             parts.broker.close()
@@ -170,7 +171,7 @@ class Runner:
             waited = time.monotonic() - stop.asked_at > self.settings.drain_s
             return stop.asked > 1 or not work.running or waited
         busy = work.running or len(work.ready) or workflow.scheduler.delayed or workflow.backlog.more or "person" in pauses
-        busy = busy or engine.held.busy or engine.trash_waits
+        busy = busy or engine.held.busy or engine.trash_waits or engine.removal.asked is not None
         return not busy and all(stage.closed for stage in workflow.scheduler.stages.values())
 
     def _cycle(self) -> None:
@@ -216,7 +217,8 @@ class Runner:
             self.on_change(RunStatus(steps, tuple(self._notices), pauses.first))
 
     def _move_files(self, *, seconds: float) -> None:
-        """Move what was removed into the trash, and what is wanted back out of it."""
+        """Plan the removal that was asked for; move what was removed into the trash, and what is wanted back out of it."""
+        self.engine.removal.look_up(self.engine.workflow.session)
         trash = self.parts.trash
         if trash.is_due() or self.engine.trash_waits:
             self.engine.trash_waits = trash.go_on(self.engine.workflow.session.folder, seconds=seconds)

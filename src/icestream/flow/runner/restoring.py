@@ -23,6 +23,7 @@ from icestream.flow.workflow import may_repeat
 _TRIES = 3
 _NAME = re.compile(r"(.*/)[^/]*_[0-9a-f]{8}([^/]*)$")
 """The folder of a result's file, and what follows the key in its name."""
+_LOST = "removed, and cannot be computed again"
 _FINAL = (FailureKind.ITEM, FailureKind.GONE)
 
 
@@ -43,25 +44,32 @@ class Restoring:
         for key in new:
             refs = self._refs_of(writing, key)
             if self._put_back(writing, find_removed(writing.connection, refs)):
-                self._compute(writing, key)
+                reason = self._compute(writing, key)
+                if reason is not None:
+                    self._give_up(writing, key, reason)
             else:
                 held.restored += 1
         if not new:
             held.more = False
             self._tell_when_done(writing)
 
-    def lacks(self, writing: Writing, task: Task, ref: str) -> None:
-        """Let a task that asked for a removed file wait until it is there; those like it among its inputs come along."""
-        self.engine.held.block(task.key, self._want(writing, task, ref))
+    def lacks(self, writing: Writing, task: Task, ref: str) -> str | None:
+        """Let a task that asked for a removed file wait until it is there; those like it among its inputs come along.
 
-    def _want(self, writing: Writing, task: Task, ref: str) -> set[str]:
-        """Put files back, and return the results that have to be computed for others."""
+        Returns
+        -------
+        str or None
+            Why the file can never be there again, so that the task has to fail.
+        """
         tasks = self.engine.workflow.tasks
         alike = [one for one in tasks.files_read_by(writing.connection, task) if _is_like(one, ref)]
         missing = self._put_back(writing, find_removed(writing.connection, [ref, *alike]))
-        for key in missing:
-            self._compute(writing, key)
-        return {key for key in missing if key in self.engine.held.computing}
+        lost = {key: reason for key in missing if (reason := self._compute(writing, key)) is not None}
+        still = {one.key for one in find_removed(writing.connection, [ref])} & set(lost)
+        if still:
+            return f"{ref}: {_LOST}: {lost[still.pop()]}"
+        self.engine.held.block(task.key, set(missing) - set(lost))  # others that are lost matter once they are asked for
+        return None
 
     def hear(self, writing: Writing, task: Task, message: CallAnswer, *, lost: bool) -> None:
         """Take what came of computing a result again; ``lost``: what was written may not be there."""
@@ -70,8 +78,11 @@ class Restoring:
         if isinstance(message, ItemMade) and not lost:
             self._made(writing, task, message)
         elif isinstance(message, CallFailed) and message.kind is FailureKind.REMOVED:
-            self.engine.held.block(task.key, self._want(writing, task, message.message))
-            self._again(task)
+            lost = self.lacks(writing, task, message.message)
+            if lost is None:
+                self._again(task)
+            else:
+                self._give_up(writing, task.key, lost)
         elif lost or (isinstance(message, CallEnded) and message.kind in outcomes.UNCOUNTED):
             self._again(task)
         else:
@@ -102,7 +113,7 @@ class Restoring:
         """Say that a result cannot be computed again, and let what waits for it fail."""
         refs = self._refs_of(writing, key)
         want_again(writing.connection, refs, wanted=False)
-        text = f"{', '.join(refs[:3])}: removed, and cannot be computed again: {told}"
+        text = f"{', '.join(refs[:3])}: {_LOST}: {told}"
         writing.notify(Notify("warning", text, cause=NoticeCause.REMOVED, subject=key))
         waiting = self.engine.held.waiting_for(key)
         self.engine.held.end(key)
@@ -140,15 +151,16 @@ class Restoring:
         forget_removed(writing.connection, refs=sorted(there))
         return list(dict.fromkeys(one.key for one in files if one.ref not in there))
 
-    def _compute(self, writing: Writing, key: str) -> None:
+    def _compute(self, writing: Writing, key: str) -> str | None:
+        """Begin to compute a result again, unless that has begun; return why it cannot be."""
         if key in self.engine.held.computing:
-            return
+            return None
         task = self._task_for(writing, key)
         if isinstance(task, str):
-            self._give_up(writing, key, task)
-            return
+            return task
         self.engine.held.computing[key] = 0
         self.engine.enqueue(task)
+        return None
 
     def _task_for(self, writing: Writing, key: str) -> Task | str:
         """Return the task that makes a result again; or, in words, why there is none."""

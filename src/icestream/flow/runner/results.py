@@ -107,9 +107,11 @@ class ResultHandler:
 
     def _failed(self, writing: Writing, task: Task, failure: CallFailure) -> None:
         if failure.kind is FailureKind.REMOVED:
-            self.restoring.lacks(writing, task, failure.message)
-            self._tell_waiters(writing, task, failure.kind, failure.message)
-            return
+            lost = self.restoring.lacks(writing, task, failure.message)
+            if lost is None:
+                self._tell_waiters(writing, task, failure.kind, failure.message)
+                return
+            failure = CallFailure(FailureKind.ITEM, "FileRemoved", lost, "")
         if self.pausing.is_to_blame(writing, failure.kind):
             self._tell_waiters(writing, task, FailureKind.PREEMPTED, failure.message)
             return

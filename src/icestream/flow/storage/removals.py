@@ -141,7 +141,7 @@ def set_state(connection: Connection, removal: int, state: str, *, by: str | Non
 
 
 def unfinished(connection: Connection) -> Iterator[tuple[int, str]]:
-    """Give the removals whose files have not all been moved, oldest first."""
+    """Give the removals whose files have not all been moved: first those to delete, as that frees the disk, then the oldest."""
     table = schema.removal
     rows = connection.execute(select(table.c.id, table.c.state).where(table.c.state.in_(UNFINISHED)).order_by(table.c.id))
-    yield from [(row.id, row.state) for row in rows]
+    yield from sorted([(row.id, row.state) for row in rows], key=lambda one: one[1] != EMPTYING)
