@@ -76,6 +76,11 @@ class TargetFolder:
         if self.source is None:
             return
         try:
+            os.close(os.open(self.source, os.O_RDONLY | os.O_DIRECTORY))
+        except OSError as error:
+            self.release()
+            raise LinkBroken(f"{self.source}: cannot be read: {error.strerror}") from error
+        try:
             same = are_one_folder(self.root, self.source)
         except OSError as error:
             self.release()
