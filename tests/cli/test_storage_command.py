@@ -89,7 +89,11 @@ def test_a_rule_that_is_not_allowed_stops_neither_the_trash_nor_raw_data(
     called: list[str] = []
 
     def note(name: str) -> Callable[..., list[object]]:
-        return lambda *_given, **_named: called.append(name) or []
+        def noted(*_given: object, **_named: object) -> list[object]:
+            called.append(name)
+            return []
+
+        return noted
 
     monkeypatch.setattr(retention, "empty_due_trash", note("trash"))
     monkeypatch.setattr(raw_deletion, "carry_out_due", note("raw"))

@@ -192,7 +192,7 @@ def test_a_session_is_changed_with_what_it_costs(page: Page, facility: Facility)
     expect(dialog.locator("tbody tr", has_text="triple_2").locator("td").nth(2)).to_have_text("4")
     dialog.get_by_label("Why").fill("to compare")
     dialog.get_by_role("button", name="Apply").click()
-    expect(page.locator(".toast")).to_contain_text("triple_2 is new; newest was removed", timeout=PATIENCE_MS)
+    expect(page.locator(".toast")).to_contain_text("newest was removed; triple_2 is new", timeout=PATIENCE_MS)
     expect(page.locator(".workflow")).to_contain_text("four times", timeout=PATIENCE_MS)
     steps = open_session(facility.home / "sessions" / "session").document.steps
     assert (steps["triple_2"].params["factor"], "newest" in steps) == (4, False)
