@@ -61,6 +61,9 @@ class Restoring:
         str or None
             Why the file can never be there again, so that the task has to fail.
         """
+        return self._wait_for(writing, task, ref)
+
+    def _wait_for(self, writing: Writing, task: Task, ref: str) -> str | None:
         tasks = self.engine.workflow.tasks
         alike = [one for one in tasks.files_read_by(writing.connection, task) if _is_like(one, ref)]
         missing = self._put_back(writing, find_removed(writing.connection, [ref, *alike]))
@@ -78,7 +81,7 @@ class Restoring:
         if isinstance(message, ItemMade) and not lost:
             self._made(writing, task, message)
         elif isinstance(message, CallFailed) and message.kind is FailureKind.REMOVED:
-            lost = self.lacks(writing, task, message.message)
+            lost = self._wait_for(writing, task, message.message)
             if lost is None:
                 self._again(task)
             else:
