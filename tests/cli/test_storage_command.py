@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from icestream.cli import app
+from icestream.facility import raw_deletion, retention
 from icestream.facility.raw_copies import CopyLedger
 from icestream.files import SESSION_STORAGE
 from icestream.flow.storage.session import Session, open_session
@@ -78,6 +80,21 @@ def test_rules_are_applied_to_a_folder_of_sessions(session: Session) -> None:
     assert [one["files"] for one in json.loads(storage(above, "--apply", "--dry-run", "--json"))] == [0]
     (session.folder / SESSION_STORAGE).write_text("rules: [{name: old, kinds: [raw], after_hours: 0}]")
     assert "is not removed by rules" in storage(above, "--apply", status=1)
+
+
+def test_a_rule_that_is_not_allowed_stops_neither_the_trash_nor_raw_data(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (session.folder / SESSION_STORAGE).write_text("rules: [{name: a, kinds: [raw], after_hours: 1}]", encoding="utf-8")
+    called: list[str] = []
+
+    def note(name: str) -> Callable[..., list[object]]:
+        return lambda *_given, **_named: called.append(name) or []
+
+    monkeypatch.setattr(retention, "empty_due_trash", note("trash"))
+    monkeypatch.setattr(raw_deletion, "carry_out_due", note("raw"))
+    assert "is not removed by rules" in storage(session.folder, "--apply", status=1)
+    assert called == ["trash", "raw"]
 
 
 def test_raw_data_are_verified_and_their_deletion_is_withdrawn(session: Session) -> None:

@@ -117,3 +117,23 @@ def test_nothing_yet_and_unknown_states(session: Path) -> None:
     wrong = run("transfers", session, "--state", "stolen")
     assert wrong.exit_code == 1
     assert "must be copying, verified" in wrong.output
+
+
+@pytest.mark.parametrize(
+    "source", ["lysozyme", "lysozyme/movies", "lysozyme/movies/grid", "elsewhere", "elsewhere/grid", "outer"]
+)
+def test_raw_data_of_a_session_are_never_removed_by_a_transfer(session: Path, tmp_path: Path, source: str) -> None:
+    text = SESSION.replace(
+        "{movies: movies}", f"{{movies: movies, others: {tmp_path / 'elsewhere'}, third: {tmp_path}/outer/in}}"
+    )
+    (session / DOCUMENT).write_text(text, encoding="utf-8")
+    for folder in (session / "movies" / "grid", tmp_path / "elsewhere" / "grid", tmp_path / "outer" / "in"):
+        folder.mkdir(parents=True)
+        (folder / "a.dm4").write_bytes(b"a")
+    words = ("transfer", tmp_path / source, tmp_path / "archive", "--once", "--stable", "0", "--keep-free", "0")
+    options = ("--root", "movies") if source == "lysozyme" else ()
+    done = run(*words, "--remove-after", "0", *options)
+    assert done.exit_code == 1, done.output
+    assert "--delete-raw" in done.output
+    assert not (tmp_path / "archive").exists()
+    assert len(list(tmp_path.rglob("a.dm4"))) == 3

@@ -31,6 +31,8 @@ from icestream.observe.queries import open_view
 from icestream.observe.session_alarms import alarm_store_of
 from icestream.observe.watched import watch_session
 from icestream.records import CtfFit
+from icestream.transfer.anchored import FileStamp
+from icestream.transfer.ledger import account_ledger
 from toys.session import arrive, make_toy_session, start_runner, toy_steps
 
 RECEIVER = """
@@ -150,6 +152,20 @@ def test_what_rules_are_judged_by_is_read_from_the_store(paper):
     paper.stream("movies", "open", "new data")
     with open_view(paper.session) as view:
         assert watch_session(view, rules, ()).arrivals.expected
+
+
+def test_a_transfer_of_a_whole_disk_is_watched_by_the_sessions_that_it_fills(paper, tmp_path, monkeypatch):
+    monkeypatch.setenv("ICESTREAM_STATE", str(tmp_path / "state"))
+    ledger = account_ledger(tmp_path / "state")
+    raw = Path(next(path for name, path in paper.session.roots.items() if name != "session"))
+    row = ledger.open_transfer(Path("/mnt/krios"), raw.parent)
+    ledger.tell(row.id, "paused", "the disk is full")
+    ledger.put(row.id, f"{raw.name}/1.eer", FileStamp(5, 5), "failed", reason="Input/output error")
+    ledger.put(row.id, "of another session/1.eer", FileStamp(5, 5), "failed", reason="Input/output error")
+    ledger.open_transfer(Path("/mnt/glacios"), tmp_path / "elsewhere")
+    with open_view(paper.session) as view:
+        (seen,) = watch_session(view, (), ()).transfers
+    assert (seen.source, seen.doing, seen.note, seen.failed) == ("/mnt/krios", "paused", "the disk is full", 1)
 
 
 def test_a_channel_that_does_not_answer_is_left_in_peace_for_a_moment(paper, tmp_path):

@@ -128,7 +128,8 @@ def test_a_session_reads_the_grid_beside_its_movies_and_again_when_it_changes(tm
     }
     roots = {"movies": str(tmp_path / "scope" / "movies"), "grid": str(tmp_path / "scope")}
     session = create_session(tmp_path / "session", SessionDocument(name="grid", roots=roots, steps=steps))
-    run_session(session, Settings(min_free_gb=0, cores=1))
+    report = run_session(session, Settings(min_free_gb=0, cores=1))
+    assert report.finished, report.reason
     with open_view(session) as view:
         (version,) = view.snapshots("grid")
         found = read_grid_map(view, colour="exposures")
@@ -141,7 +142,8 @@ def test_a_session_reads_the_grid_beside_its_movies_and_again_when_it_changes(tm
     assert (kind, picture[:3]) == ("image/jpeg", b"\xff\xd8\xff")
     for path in (tmp_path / "scope" / "movies" / "Metadata").glob("*.dm"):
         path.write_text(path.read_text(encoding="utf-8").replace("true</Selected>", "false</Selected>"), encoding="utf-8")
-    run_session(session, Settings(min_free_gb=0, cores=1))
+    report = run_session(session, Settings(min_free_gb=0, cores=1))
+    assert report.finished, report.reason
     with open_view(session) as view:
         assert [one.version for one in view.snapshots("grid")] == [2, 1]
         assert not any(one.wanted for one in read_grid_map(view).holes)

@@ -39,7 +39,8 @@ def facility(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Facility]:
     home = tmp_path_factory.mktemp("facility")
     (home / "movies").mkdir()
     session = make_toy_session(home / "sessions", toy_steps(4), numbers=range(4))
-    run_session(session, Settings(cores=2, min_free_gb=0))
+    report = run_session(session, Settings(cores=2, min_free_gb=0))
+    assert report.finished, report.reason
     templates = str(home / "templates")
     server = start_server(home / "sessions", home / "state", "--data", str(home), ICESTREAM_TEMPLATES=templates)
     yield Facility(home, server)

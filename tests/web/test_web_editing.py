@@ -14,7 +14,8 @@ SETTINGS = Settings(cores=2, min_free_gb=0)
 @pytest.fixture
 def ran_site(toy_site: Served) -> Served:
     """The toy session after its run."""
-    run_session(open_session(toy_site.folder), SETTINGS)
+    report = run_session(open_session(toy_site.folder), SETTINGS)
+    assert report.finished, report.reason  # a signal to this process ends a run early, and then nothing is computed again
     return toy_site
 
 

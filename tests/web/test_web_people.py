@@ -79,7 +79,7 @@ def test_a_person_sees_and_steers_the_sessions_of_a_group_only(site: Served):
     metrics = [ruth.get(path).status_code for path in ("/metrics", "/metrics/", "/metrics/every", "/metrics/broken")]
     assert metrics == [403, 403, 200, 404]
     assert ruth.get("/api/v1/me").json() | {"csrf": 0, "version": 0} == {
-        "name": "ruth", "role": "operate", "creates": True, "audits": False,
+        "name": "ruth", "role": "operate", "creates": True, "operates": False, "audits": False,
         "sign_in": True, "single": None, "provider": None, "account": False, "csrf": 0, "version": 0,
     }  # fmt: skip
 

@@ -9,10 +9,13 @@ import psutil
 import pytest
 
 from icestream.facility.runners import find_runner
+from icestream.facility.simulating import MOST_BYTES, MOVIE_BYTES
 from icestream.flow.storage.session import open_session
+from icestream.settings import Settings
+from icestream.web.access import AccessFile
 from icestream.web.raw_folders import NotAllowed, RawFolders
 from toys.session import arrive
-from web.parts import Served, serve_folder
+from web.parts import PASSWORD, Served, serve_folder
 from web.toy_template import TOY_TEMPLATE, until
 
 NEW = "/api/v1/sessions"
@@ -231,6 +234,37 @@ def test_a_second_microscope_has_another_folder_and_who_may_only_look_starts_non
     assert second["session"] == "simulated_2"
     shown = serve_folder(simulated.folder, granted, local=False)
     assert shown.signed_in("screen").post("/api/v1/simulations", json={}).status_code == 403
+
+
+def test_a_server_that_began_anew_sees_the_microscope_that_is_writing(simulated: Served, granted: Path):
+    folder = simulated.page().post("/api/v1/simulations", json={"movies": 2}).json()["folder"]
+    anew = serve_folder(simulated.folder, granted)
+    assert anew.site.simulated is None
+    refused = anew.signed_in().post("/api/v1/simulations", json={"movies": 2})
+    assert (refused.status_code, folder in refused.json()["detail"]) == (409, True)
+    assert not (simulated.folder / "simulated_microscope_2").exists()
+
+
+def test_who_operates_only_some_sessions_simulates_no_microscope(site: Served, tmp_path: Path):
+    access = AccessFile(tmp_path / "some.json")
+    access.add_password("ruth", PASSWORD, "operate", sessions=["ev*"])
+    ruth = serve_folder(site.folder, access.path, local=False).signed_in("ruth")
+    told = ruth.get("/api/v1/me").json()
+    assert (told["creates"], told["operates"]) == (True, False)
+    assert ruth.post("/api/v1/simulations", json={"movies": 2}).status_code == 403
+    assert list(site.folder.glob("simulated*")) == []
+
+
+def test_simulated_movies_take_a_limited_part_of_the_disk(site: Served, granted: Path):
+    (site.folder / "simulated_microscope" / "movies").mkdir(parents=True)
+    with (site.folder / "simulated_microscope" / "movies" / "old.tif").open("wb") as old:
+        old.truncate(MOST_BYTES - 2 * MOVIE_BYTES + 1)  # a file with a hole: it only seems to be large
+    refused = site.page().post("/api/v1/simulations", json={"movies": 2})
+    assert (refused.status_code, "at most 4 GB are allowed" in refused.json()["detail"]) == (400, True)
+    full = serve_folder(site.folder, granted, settings=Settings(min_free_gb=1e9, cores=1))
+    refused = full.signed_in().post("/api/v1/simulations", json={"movies": 1})
+    assert (refused.status_code, "must stay free" in refused.json()["detail"]) == (400, True)
+    assert not (site.folder / "simulated_microscope_2").exists()
 
 
 def test_beside_a_single_session_no_microscope_is_simulated(toy_site: Served):

@@ -126,7 +126,7 @@ def test_raw_data_need_an_administrator_a_copy_and_the_typed_name(site: Served, 
     assert admin.get(S).json()["raw_with_copy"] == 1
     assert admin.post(f"{S}/raw/delete", json={"name": "session"}).status_code == 400
     assert admin.post(f"{S}/raw/delete", json={"name": "toy", "undo_hours": 0}).status_code == 422
-    assert read_deletions(session) == []
+    assert read_deletions(session, state=site.site.settings.state) == []
     done = admin.post(f"{S}/raw/delete", json={"name": "toy", "reason": "archived"}).json()
     assert (done["author"], done["state"], done["n_files"]) == ("admin", "waiting", 1)
     assert (site.folder.parent / "numbers" / "3").exists()

@@ -83,5 +83,5 @@ def test_raw_data_go_only_where_the_name_is_typed(served: tuple[Server, Session]
     assert (session.folder.parent / "numbers" / "3").exists()
     page.get_by_role("button", name="Withdraw deletion 1").click()
     expect(page.get_by_role("row").filter(has_text="withdrawn")).to_be_visible(timeout=PATIENCE_MS)
-    assert [one.state for one in read_deletions(session)] == ["withdrawn"]
+    assert [one.state for one in read_deletions(session, state=session.folder.parent / "state")] == ["withdrawn"]
     visit.complaints[:] = [one for one in visit.complaints if "400" not in one]  # the refusal above

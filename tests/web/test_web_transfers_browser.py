@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, expect
 from icestream.flow.runner.stopping import StopRequests
 from icestream.flow.storage.session import DOCUMENT, Session, dump_document
 from icestream.transfer.anchored import FileStamp
-from icestream.transfer.ledger import session_ledger
+from icestream.transfer.ledger import account_ledger, session_ledger
 from icestream.transfer.plan import TransferPlan
 from icestream.transfer.running import Transfer
 from web.browsing import PATIENCE_MS, Server, Visit, browser, start_server, stop_server
@@ -77,5 +77,23 @@ def test_a_transfer_is_seen_as_it_goes_on(browser: Browser, served, tmp_path, wi
         page.get_by_label("State").select_option("")
         expect(page.locator("tbody tr")).to_have_count(3, timeout=PATIENCE_MS)
         page.screenshot(path=Path(os.environ["ICESTREAM_SCREENSHOTS"]) / f"transfer-{width}.png")
+    assert visit.complaints == []
+    visit.context.close()
+
+
+def test_the_copy_of_a_whole_disk_has_a_page_of_its_own(browser: Browser, served, tmp_path):
+    server, _ = served
+    ledger = account_ledger(tmp_path / "state")
+    row = ledger.open_transfer(Path("/mnt/krios"), Path("/data/krios"))
+    ledger.tell(row.id, "paused", "the disk is full")
+    ledger.put(row.id, f"grid7/{HOSTILE}", FileStamp(5, 5), "failed", reason="Input/output error", attempts=2, retry_at=2e9)
+    visit = Visit(browser, width=390)
+    page = visit.open(f"{server.address}/s/paper/transfer")
+    page.get_by_role("link", name="Transfers of the facility").click()
+    expect(page.get_by_role("heading", name="Transfers of the facility")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.locator("article.transfer")).to_contain_text("/mnt/krios → /data/krios", timeout=PATIENCE_MS)
+    expect(page.locator("article.transfer .bad")).to_contain_text("paused: the disk is full")
+    expect(page.locator("tr", has_text=HOSTILE)).to_contain_text("Input/output error")
+    assert visit.too_wide() <= 0
     assert visit.complaints == []
     visit.context.close()

@@ -45,7 +45,7 @@ def micrographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("micrographs")
     for number in range(N):
         settings = SimulationSettings(
-            n_movies=1, seed=number, gain=False, height_px=SIDE_PX, width_px=SIDE_PX, pixel_size_ang=PIXEL_ANG, n_frames=1,
+            n_movies=1, seed=40 + number, gain=False, height_px=SIDE_PX, width_px=SIDE_PX, pixel_size_ang=PIXEL_ANG, n_frames=1,
             n_particles=40, dose_per_frame_e_per_ang2=40.0, drift_px=(0, 0), local_motion_px=0, phantom_diameter_ang=180.0,
         )  # fmt: skip
         image = render_micrograph(settings, 0)[0]

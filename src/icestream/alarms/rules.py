@@ -188,7 +188,7 @@ class RunnerLostRule(Rule):
 
 
 class TransferRule(Rule):
-    """A transfer into the session's raw data, or from there to an archive, is stuck, has died, or fails for files."""
+    """A transfer that fills the session's raw data, or copies them to an archive, is stuck, has died, or fails for files."""
 
     kind: Literal["transfer"] = "transfer"
     minutes: Minutes = Field(

@@ -1,7 +1,8 @@
 """``icestream storage``: what a session holds on the disk, and freeing it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -15,7 +16,7 @@ from icestream.cli.planned import span
 from icestream.errors import ExitStatus, IcestreamError, SessionError
 
 if TYPE_CHECKING:
-    from icestream.facility.raw_deletion import RawDeletion
+    from icestream.facility.deletion_requests import RawDeletion
     from icestream.facility.retention import Applied
     from icestream.flow.commands.requests import Command, Remove
     from icestream.flow.storage import Session
@@ -91,7 +92,7 @@ def storage(
     elif keep_raw is not None:
         _keep_raw(opened, settings, keep_raw)
     else:
-        _show(opened, json=json)
+        _show(opened, settings, json=json)
 
 
 def _kinds(given: list[str]) -> list[str]:
@@ -109,12 +110,12 @@ def _checked(command: "type[Asked]", **values: object) -> "Asked":
         raise SessionError("; ".join(told)) from None
 
 
-def _show(session: "Session", *, json: bool) -> None:
+def _show(session: "Session", settings: "Settings", *, json: bool) -> None:
     from icestream.facility.raw_deletion import read_deletions
     from icestream.observe.file_sizes import FileSizes
     from icestream.observe.storage import read_holding
 
-    found, raw = read_holding(session, FileSizes(session)), read_deletions(session)
+    found, raw = read_holding(session, FileSizes(session)), read_deletions(session, state=settings.state)
     if json:
         print_json({**asdict(found), "bytes": found.bytes, "raw_deletions": raw})
         return
@@ -180,7 +181,7 @@ def _print_kept(kept: "Mapping[str, int]") -> None:
 def _apply(folder: Path, settings: "Settings", *, dry_run: bool, json: bool) -> None:
     from icestream.facility.observing import sessions_in
     from icestream.facility.raw_deletion import carry_out_due
-    from icestream.facility.retention import apply_rules
+    from icestream.facility.retention import apply_rules, empty_due_trash
     from icestream.flow.storage import open_session
 
     if not folder.is_dir():
@@ -189,12 +190,14 @@ def _apply(folder: Path, settings: "Settings", *, dry_run: bool, json: bool) -> 
     deleted: list[RawDeletion] = []
     troubles: list[str] = []
     for place in sessions_in(folder.absolute()):
-        try:
+        with _noting(place, troubles):
             session = open_session(place)
-            done += list(apply_rules(session, settings, author=user_name(), dry_run=dry_run))
-            deleted += [] if dry_run else carry_out_due(session, settings)
-        except (IcestreamError, OSError) as error:
-            troubles.append(f"{place.name}: {error}")
+            with _noting(place, troubles):  # a rule that is not allowed stops neither the trash nor raw data
+                done += apply_rules(session, settings, author=user_name(), dry_run=dry_run)
+            with _noting(place, troubles):
+                done += [] if dry_run else empty_due_trash(session, settings, author=user_name())
+            with _noting(place, troubles):
+                deleted += [] if dry_run else carry_out_due(session, settings)
     if json:
         print_json([_plain(one) for one in done])
         done, deleted = [], []
@@ -205,6 +208,14 @@ def _apply(folder: Path, settings: "Settings", *, dry_run: bool, json: bool) -> 
         output().print(f"{one.session}: {one.rule or 'trash'}: {said}", markup=False, soft_wrap=True)
     if troubles:
         raise SessionError("; ".join(troubles))
+
+
+@contextmanager
+def _noting(place: Path, troubles: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except (IcestreamError, OSError) as error:
+        troubles.append(f"{place.name}: {error}")
 
 
 def _plain(one: "Applied") -> dict[str, object]:
@@ -257,8 +268,8 @@ def _delete_raw(
 def _keep_raw(session: "Session", settings: "Settings", number: int) -> None:
     from icestream.facility.raw_deletion import withdraw_deletion
 
-    withdraw_deletion(session, settings, number, author=user_name())
-    output().print(f"deletion {number} of raw data is withdrawn: nothing was deleted", markup=False)
+    done = withdraw_deletion(session, settings, number, author=user_name())
+    output().print(f"deletion {number} of raw data is withdrawn: {done.note or 'nothing was deleted'}", markup=False)
 
 
 def _size(size: int) -> str:

@@ -49,7 +49,7 @@ def transfer(
     A file appears at the target when all of it is there: it is copied under a hidden name, read back, compared, and renamed. A
     copy that was interrupted goes on where it ended. While a disk is away or full, the transfer pauses. Nothing is ever
     overwritten; at the source nothing is written, and removed only with `--remove-after`, after the copy was read again.
-    The same command copies raw data to an archive: give the session as the source.
+    The same command copies raw data to an archive: give the session as the source; there, nothing is removed.
 
     ```
     icestream transfer /mnt/microscope/grid7 lysozyme
@@ -60,9 +60,11 @@ def transfer(
     ```
     """
     from icestream.cli.run import make_settings
-    from icestream.transfer.ends import find_ends
+    from icestream.transfer.ends import find_ends, refuse_removal
     from icestream.transfer.plan import TransferPlan
 
+    if remove_after is not None:
+        refuse_removal(source, target)
     ends = find_ends(source, target, root=root, state_folder=make_settings(cores=None, newest_first=False).state)
     plan = TransferPlan(
         source=ends.source,

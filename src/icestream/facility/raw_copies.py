@@ -22,6 +22,7 @@ from icestream.flow.declaration import resolve_ref
 from icestream.flow.storage import Session, reading, schema
 from icestream.transfer.copies import verified_copy
 from icestream.transfer.ledger import Ledger, account_ledger, session_ledger
+from icestream.transfer.two_places import are_one_folder, is_same_file
 
 COPIES_SUFFIX = ".copies.db"
 _BLOCK = 4 * 2**20
@@ -30,12 +31,6 @@ CREATE TABLE IF NOT EXISTS copy (
     ref TEXT PRIMARY KEY, stamp TEXT NOT NULL, place TEXT NOT NULL, place_stamp TEXT NOT NULL, digest TEXT NOT NULL,
     at REAL NOT NULL
 );
-CREATE TABLE IF NOT EXISTS deletion (
-    id INTEGER PRIMARY KEY, author TEXT NOT NULL, reason TEXT NOT NULL, state TEXT NOT NULL, at REAL NOT NULL,
-    goes_at REAL NOT NULL, n_files INTEGER NOT NULL, n_bytes INTEGER NOT NULL, done_by TEXT, note TEXT
-);
-CREATE TABLE IF NOT EXISTS deleted (deletion INTEGER NOT NULL, ref TEXT NOT NULL, stamp TEXT NOT NULL, state TEXT NOT NULL,
-    PRIMARY KEY (deletion, ref));
 """
 
 
@@ -148,9 +143,12 @@ class CopyLedger:
         """Return where a verified copy of a file is now, or None; ``reread`` compares both byte for byte once more."""
         with self.open() as connection:
             row = connection.execute("SELECT * FROM copy WHERE ref = ?", (ref,)).fetchone()
-        if row is None or stamp_of(path) != row["stamp"] or stamp_of(Path(row["place"])) != row["place_stamp"]:
+        if row is None or not _is_as_noted(row, path):
             return None
-        if reread and {digest_of(path), digest_of(Path(row["place"]))} != {row["digest"]}:
+        try:
+            if reread and {digest_of(path), digest_of(Path(row["place"]))} != {row["digest"]}:
+                return None
+        except OSError:  # what cannot be read is no copy to rely on
             return None
         return str(row["place"])
 
@@ -161,7 +159,7 @@ class CopyLedger:
         found = {}
         for one in files:
             row = rows.get(one.ref)
-            if row is not None and stamp_of(one.path) == row["stamp"] and stamp_of(Path(row["place"])) == row["place_stamp"]:
+            if row is not None and _is_as_noted(row, one.path):
                 found[one.ref] = str(row["place"])
         return found
 
@@ -197,6 +195,8 @@ class CopyLedger:
             raise SessionError(f"{folder}: is not a folder")
         if copy.is_relative_to(home) or home.is_relative_to(copy):
             raise SessionError(f"{copy}: is the folder of the raw data itself, or one is in the other; a copy is elsewhere")
+        if _are_one(copy, home):
+            raise SessionError(f"{copy}: is the folder of the raw data itself, by another path; a copy is elsewhere")
         return copy, home
 
     def _compare(self, one: RawFile, home: Path, place: Path, copy: Path) -> str | None:
@@ -205,11 +205,14 @@ class CopyLedger:
             if not is_plain_below(path, below):
                 return f"{path}: is missing, a link, or reached through a link"
         before, there = stamp_of(one.path), stamp_of(place)
-        if before is None or there is None or before.split(":")[:2] == there.split(":")[:2]:
+        if before is None or there is None or is_one_file(one.path, place):
             return f"{place}: is the same file"
-        digest = digest_of(one.path)
-        if digest is None or digest_of(place) != digest:
-            return f"{place}: differs"
+        try:
+            digest = digest_of(one.path)
+            if digest_of(place) != digest:
+                return f"{place}: differs"
+        except OSError as error:
+            return f"{one.path} or {place}: cannot be read: {error.strerror or error}"
         if stamp_of(one.path) != before or stamp_of(place) != there:
             return f"{one.path}: changed while it was read"
         with self.open() as connection, connection:
@@ -226,7 +229,44 @@ def stamp_of(path: Path) -> str | None:
         return None
     if not stat.S_ISREG(found.st_mode):
         return None
-    return f"{found.st_dev}:{found.st_ino}:{found.st_size}:{found.st_mtime_ns}"
+    return stamp(found)
+
+
+def stamp(found: os.stat_result) -> str:
+    """Return a stamp from a status; without its device, whose number is another after a network disk was mounted again."""
+    return f"{found.st_ino}:{found.st_size}:{found.st_mtime_ns}"
+
+
+def is_one_file(path: Path, other: Path) -> bool:
+    """Tell whether two paths are of one file, also where they cannot be looked at."""
+    try:
+        return is_same_file(os.lstat(path), os.lstat(other))
+    except OSError:
+        return True
+
+
+def _is_as_noted(row: sqlite3.Row, path: Path) -> bool:
+    """Tell whether a file and its copy are what they were, by size and time, and are two files."""
+    place = Path(row["place"])
+    if stamp_of(path) != row["stamp"] or stamp_of(place) != row["place_stamp"]:
+        return False
+    return os.path.realpath(place) == str(place) and not is_one_file(path, place)
+
+
+def _are_one(copy: Path, home: Path) -> bool:
+    """Tell whether the two folders are one, by a file that is made in that of the two which can be written.
+
+    Raises
+    ------
+    SessionError
+        Neither can be written, so nobody can tell.
+    """
+    for made_in, looked_in in ((copy, home), (home, copy)):
+        try:
+            return are_one_folder(made_in, looked_in)
+        except OSError as error:
+            trouble = error.strerror or str(error)
+    raise SessionError(f"{copy} and {home}: neither can be written ({trouble}), so nobody can tell whether they are one folder")
 
 
 def is_plain_below(path: Path, folder: Path) -> bool:
@@ -234,12 +274,15 @@ def is_plain_below(path: Path, folder: Path) -> bool:
     return stamp_of(path) is not None and Path(os.path.realpath(path)) == path and path.is_relative_to(folder)
 
 
-def digest_of(path: Path) -> str | None:
-    """Return the SHA-256 of a plain file as `sha256sum` prints it; None where it cannot be read."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    except OSError:
-        return None
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a plain file as `sha256sum` prints it.
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     with open(handle, "rb", buffering=0) as content:  # noqa: PTH123 - an open descriptor
         found = hashlib.sha256()
         while block := content.read(_BLOCK):

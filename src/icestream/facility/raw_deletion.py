@@ -10,41 +10,36 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sqlalchemy import select
-
 from icestream.errors import SessionError
-from icestream.facility.raw_copies import CopyCheck, CopyLedger, RawFile, copy_checks, is_plain_below, read_raw_files, stamp_of
-from icestream.flow.commands.rejected import find_rejected
-from icestream.flow.commands.removable import settled_units
+from icestream.facility.deletion_requests import DeletionRequests, RawDeletion
+from icestream.facility.raw_copies import (
+    CopyCheck,
+    CopyLedger,
+    RawFile,
+    copy_checks,
+    is_one_file,
+    is_plain_below,
+    read_raw_files,
+    stamp,
+    stamp_of,
+)
+from icestream.facility.raw_needs import RawNeeds
 from icestream.flow.commands.requests import NoteRawDeletion
 from icestream.flow.runner.answering import submit
 from icestream.flow.runner.fault_points import fault_point
-from icestream.flow.storage import Session, reading, schema
+from icestream.flow.storage import Session
 from icestream.settings import Settings
+from icestream.transfer.two_places import are_one_folder
 
 SHORTEST_UNDO_HOURS = 1.0
 
 NO_COPY = "there is no verified copy, or one of the two has changed since"
 A_LINK = "it is missing, a link, or reached through a link"
-PROCESSED = "its exposure is still being processed"
-NOT_REJECTED = "its exposure was not rejected"
-
-
-@dataclass(frozen=True)
-class RawDeletion:
-    """A request to delete raw data."""
-
-    id: int
-    author: str
-    reason: str
-    state: str
-    """``waiting``, ``deleting``, ``deleted`` or ``withdrawn``."""
-    at: float
-    goes_at: float
-    n_files: int
-    n_bytes: int
-    done_by: str | None
-    note: str | None
+CHANGED = "it has changed since"
+UNKNOWN = "the session does not know it any more"
+ITSELF = "its copy is the file itself, reached by another path"
+WITHDRAWN = "waiting"
+"""What becomes of a file while the request is withdrawn: nothing."""
 
 
 @dataclass
@@ -71,16 +66,12 @@ def plan_raw_deletion(session: Session, *, state: Path, rejected: bool = False) 
         The store, or the ledger of copies, cannot be read.
     """
     files, found = read_raw_files(session), Deletable()
-    settled, chosen = _units(session, rejected=rejected)
-    checks = copy_checks(session, state=state)
+    needs, checks = RawNeeds(session, rejected), copy_checks(session, state=state)
     copies = CopyLedger(session).places(files) if CopyLedger(session).path.is_file() else {}
     for one in files:
-        home = Path(session.roots[one.ref.partition(":")[0]]).resolve()
-        if chosen is not None and one.unit not in chosen:
-            found.kept[NOT_REJECTED] += 1
-        elif one.unit not in settled:
-            found.kept[PROCESSED] += 1
-        elif not is_plain_below(one.path, home):
+        if (reason := needs.why_kept(one)) is not None:
+            found.kept[reason] += 1
+        elif not is_plain_below(one.path, _home(session, one)):
             found.kept[A_LINK] += 1
         elif (place := copies.get(one.ref) or _find_copy(checks, one, reread=False)) is None:
             found.kept[NO_COPY] += 1
@@ -88,6 +79,10 @@ def plan_raw_deletion(session: Session, *, state: Path, rejected: bool = False) 
             found.files.append(one)
             found.same_disk += Path(place).stat().st_dev == one.path.stat().st_dev
     return found
+
+
+def _home(session: Session, one: RawFile) -> Path:
+    return Path(session.roots[one.ref.partition(":")[0]]).resolve()
 
 
 def _find_copy(checks: list[CopyCheck], one: RawFile, *, reread: bool) -> str | None:
@@ -119,119 +114,121 @@ def ask_for_deletion(
     if not found.files:
         kept = "; ".join(f"{count} files stay: {why}" for why, count in found.kept.most_common())
         raise SessionError(f"no raw file can be deleted ({kept or 'the session has none'})")
-    ledger, now = CopyLedger(session), time.time()
-    with ledger.open() as connection, connection:
-        values = (author, reason, "waiting", now, now + 3600 * undo_hours, len(found.files), found.n_bytes)
-        added = connection.execute(
-            "INSERT INTO deletion (author, reason, state, at, goes_at, n_files, n_bytes) VALUES (?, ?, ?, ?, ?, ?, ?)", values
-        )
-        number = int(added.lastrowid or 0)
-        rows = [(number, one.ref, stamp_of(one.path) or "", "waiting") for one in found.files]
-        connection.executemany("INSERT INTO deleted VALUES (?, ?, ?, ?)", rows)
-    one = next(one for one in read_deletions(session) if one.id == number)
-    _tell(session, settings, one, "asked", author=author)
-    return one
+    asked = DeletionRequests(session, settings.state).add(
+        author,
+        reason,
+        rejected=rejected,
+        undo_hours=undo_hours,
+        n_bytes=found.n_bytes,
+        files=[(one.ref, stamp_of(one.path) or "") for one in found.files],
+    )
+    _tell(session, settings, asked, "asked", author=author)
+    return asked
 
 
-def withdraw_deletion(session: Session, settings: Settings, number: int, *, author: str) -> None:
-    """Withdraw a request to delete raw data.
+def withdraw_deletion(session: Session, settings: Settings, number: int, *, author: str) -> RawDeletion:
+    """Withdraw a request to delete raw data, also while it is being carried out; return it, with what was deleted before.
 
     Raises
     ------
     SessionError
         There is none of this number that waits.
     """
-    with CopyLedger(session).open() as connection, connection:
-        done = connection.execute(
-            "UPDATE deletion SET state = 'withdrawn', done_by = ? WHERE id = ? AND state = 'waiting'", (author, number)
-        )
-    if not done.rowcount:
-        raise SessionError(f"deletion {number} of raw data: is unknown, or does not wait any more")
-    one = next(one for one in read_deletions(session) if one.id == number)
+    requests = DeletionRequests(session, settings.state)
+    requests.withdraw(number, author)
+    one = requests.find(number)
     _tell(session, settings, one, "withdrawn", author=author)
+    return one
 
 
-def read_deletions(session: Session) -> list[RawDeletion]:
-    """Return the requests to delete raw data, newest first."""
-    ledger = CopyLedger(session)
-    if not ledger.path.is_file():
-        return []
-    with ledger.open() as connection:
-        return [RawDeletion(**dict(row)) for row in connection.execute("SELECT * FROM deletion ORDER BY id DESC")]
+def read_deletions(session: Session, *, state: Path) -> list[RawDeletion]:
+    """Return the requests to delete raw data, newest first; ``state`` is the state folder of the account."""
+    return DeletionRequests(session, state).read()
 
 
 def carry_out_due(session: Session, settings: Settings, *, now: float | None = None) -> list[RawDeletion]:
     """Delete what is due; one that began before and was interrupted goes on. Return the requests that are done now.
 
+    While another process deletes raw data of this session, nothing is done.
+
     Raises
     ------
     SessionError
-        The ledger cannot be used.
+        The requests cannot be read.
     """
-    moment, done = time.time() if now is None else now, []
-    for one in read_deletions(session):
-        if one.state == "deleting" or (one.state == "waiting" and one.goes_at <= moment):
-            _delete(session, settings.state, one.id)
-            done.append(next(again for again in read_deletions(session) if again.id == one.id))
-            _tell(session, settings, done[-1], "done", author=one.author)
+    requests, moment, done = DeletionRequests(session, settings.state), time.time() if now is None else now, []
+    if not requests.path.is_file():
+        return []
+    with requests.held() as ours:
+        for one in requests.read() if ours else []:
+            if one.state == "deleting" or (one.state == "waiting" and one.goes_at <= moment):
+                _delete(session, settings.state, requests, one)
+                done.append(requests.find(one.id))
+                if done[-1].state == "deleted":
+                    _tell(session, settings, done[-1], "done", author=one.author)
     return done
 
 
-def _delete(session: Session, state_folder: Path, number: int) -> None:
-    ledger, checks = CopyLedger(session), copy_checks(session, state=state_folder)
-    with ledger.open() as connection, connection:
-        begun = "UPDATE deletion SET state = 'deleting' WHERE id = ? AND state IN ('waiting', 'deleting')"
-        if not connection.execute(begun, (number,)).rowcount:  # it was withdrawn just now
-            return
-        rows = connection.execute("SELECT ref, stamp FROM deleted WHERE deletion = ? AND state = 'waiting'", (number,)).fetchall()
+def _delete(session: Session, state_folder: Path, requests: DeletionRequests, asked: RawDeletion) -> None:
+    rows = requests.begin(asked.id)
     files = {one.ref: one for one in read_raw_files(session)}
-    free = {one.ref for one in plan_raw_deletion(session, state=state_folder).files}
-    for row in rows:
-        one = files.get(row["ref"])
-        needed = row["ref"] not in free and one is not None and os.path.lexists(one.path)
-        state = "needed" if needed else _delete_one(session, checks, one, row["stamp"])
+    one_by_one = _Deleting(session, requests, asked, copy_checks(session, state=state_folder), RawNeeds(session, asked.rejected))
+    for ref, noted in rows:
+        if not requests.is_going_on(asked.id):
+            return
+        found = files.get(ref)
+        became = UNKNOWN if found is None else one_by_one.delete(found, noted)
         fault_point("raw_file_deleted")
-        with ledger.open() as connection, connection:
-            connection.execute("UPDATE deleted SET state = ? WHERE deletion = ? AND ref = ?", (state, number, row["ref"]))
-    with ledger.open() as connection, connection:
-        mine = "FROM deleted WHERE deletion = ? AND state NOT IN ('deleted', 'waiting')"
-        kept = connection.execute(f"SELECT count(*) {mine}", (number,)).fetchone()[0]
-        note = f"{kept} files stay: they, or their copies, have changed, or a step needs them again" if kept else None
-        connection.execute("UPDATE deletion SET state = 'deleted', note = ? WHERE id = ?", (note, number))
+        requests.note(asked.id, ref, became)
+    requests.end(asked.id)
 
 
-def _delete_one(session: Session, checks: list[CopyCheck], one: RawFile | None, stamp: str) -> str:
-    """Delete one file if it and its copy are what they were; return what became of it."""
-    if one is None:
-        return "unknown"
-    home = Path(session.roots[one.ref.partition(":")[0]]).resolve()
-    if not os.path.lexists(one.path):  # we deleted it before we were interrupted, or somebody else did
+@dataclass(frozen=True)
+class _Deleting:
+    """Deletes files of one request, one after the other."""
+
+    session: Session
+    requests: DeletionRequests
+    asked: RawDeletion
+    checks: list[CopyCheck]
+    needs: RawNeeds
+
+    def delete(self, one: RawFile, noted: str) -> str:
+        """Delete one file if it and its copy are what they were; return what became of it: ``deleted``, or why it stays."""
+        if not os.path.lexists(one.path):  # we deleted it before we were interrupted, or somebody else did
+            return "deleted"
+        if (reason := self.needs.why_kept(one)) is not None:
+            return reason
+        if stamp_of(one.path) != noted or not is_plain_below(one.path, _home(self.session, one)):
+            return CHANGED
+        place = _find_copy(self.checks, one, reread=True)
+        if place is None:
+            return NO_COPY
+        try:
+            return self._unlink(one, noted, Path(place))
+        except OSError as error:
+            return f"it or its copy cannot be reached, or it cannot be deleted: {error.strerror or type(error).__name__}"
+
+    def _unlink(self, one: RawFile, noted: str, place: Path) -> str:
+        """Ask everything once more, after the long reading of the copy, and delete the file."""
+        if os.path.realpath(place) != str(place) or is_one_file(one.path, place):
+            return ITSELF
+        if are_one_folder(one.path.parent, place.parent):
+            return ITSELF
+        self.needs.look()
+        if (reason := self.needs.why_kept(one)) is not None:
+            return reason
+        if not self.requests.is_going_on(self.asked.id):
+            return WITHDRAWN
+        folder = os.open(one.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            if stamp(os.stat(one.path.name, dir_fd=folder, follow_symlinks=False)) != noted:
+                return CHANGED
+            os.unlink(one.path.name, dir_fd=folder)
+            os.fsync(folder)
+        finally:
+            os.close(folder)
         return "deleted"
-    if stamp_of(one.path) != stamp or not is_plain_below(one.path, home):
-        return "changed"
-    if _find_copy(checks, one, reread=True) is None:
-        return "no copy"
-    folder = os.open(one.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        seen = os.stat(one.path.name, dir_fd=folder, follow_symlinks=False)
-        if f"{seen.st_dev}:{seen.st_ino}:{seen.st_size}:{seen.st_mtime_ns}" != stamp:
-            return "changed"
-        os.unlink(one.path.name, dir_fd=folder)
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-    return "deleted"
-
-
-def _units(session: Session, *, rejected: bool) -> tuple[set[str], set[str] | None]:
-    """Return the exposures that every step has decided about, and those that are meant (None: all)."""
-    graph, revision = session.graph(), schema.revision
-    with reading(session) as connection:
-        if connection is None:
-            return set(), set()
-        rows = connection.execute(select(revision.c.step, revision.c.id).where(revision.c.state == "active"))
-        active = {row.step: row.id for row in rows if row.step in graph.nodes}
-        return settled_units(connection, active), find_rejected(connection, graph, active) if rejected else None
 
 
 def _tell(session: Session, settings: Settings, one: RawDeletion, stage: str, *, author: str) -> None:

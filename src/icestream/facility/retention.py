@@ -140,7 +140,7 @@ def write_rules_text(folder: Path, text: str) -> None:
 
 
 def apply_rules(session: Session, settings: Settings, *, author: str, dry_run: bool) -> Iterator[Applied]:
-    """Carry out the rules of one session, and delete for good what can be undone no longer.
+    """Carry out the rules of one session.
 
     Raises
     ------
@@ -156,9 +156,19 @@ def apply_rules(session: Session, settings: Settings, *, author: str, dry_run: b
             yield Applied(session.folder.name, rule.name, found)
         else:
             yield Applied(session.folder.name, rule.name, found, _ask(session, settings, asked, author))
+
+
+def empty_due_trash(session: Session, settings: Settings, *, author: str) -> Iterator[Applied]:
+    """Delete for good what can be undone no longer, whatever the rules say.
+
+    Raises
+    ------
+    SessionError
+        The store cannot be read.
+    """
     with reading(session) as connection:
         waits = [] if connection is None else [one for one in read_removals(connection) if one.state == "trash"]
-    if waits and not dry_run:
+    if waits:
         yield Applied(session.folder.name, "", answer=_ask(session, settings, EmptyTrash(), author))
 
 

@@ -24,6 +24,8 @@ from icestream.observe.queries import SessionView, StepSummary
 
 MOST_NEXT = 1000
 USUAL_LIMIT_ANG = 6.0
+THICKNESSES = ("ice_transmission_mean_free_paths", "ctf_local_thickness_angstroms", "ice_ring_percent")
+"""What may tell the thickness of the ice, as monitoring calls it; the first that a step measures is taken."""
 _TAKEN_UM, _USUAL_DISTANCE = 0.5, 0.6
 
 
@@ -207,10 +209,16 @@ def _find(choices: Sequence[MeasureOfStep], wanted: str) -> MeasureOfStep:
     return found
 
 
+def thickness_of(choices: Sequence[MeasureOfStep]) -> MeasureOfStep | None:
+    """Return the measure that stands for the thickness of the ice, if a step measures one."""
+    measured_by = {one.declared.metric: one for one in choices}  # of several steps the last in the workflow
+    return next((measured_by[metric] for metric in THICKNESSES if metric in measured_by), None)
+
+
 def _goes_with(choices: Sequence[MeasureOfStep], wanted: str | None, ranges: Sequence[Range]) -> MeasureOfStep | None:
     if wanted is not None:
         return _find(choices, wanted)
-    ice = next((one for one in choices if "ice_thickness" in one.id or "relative_ice" in one.id), None)
+    ice = thickness_of(choices)
     return ice if ice is not None or not ranges else _find(choices, ranges[0].measure)
 
 

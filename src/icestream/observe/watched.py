@@ -5,6 +5,7 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 from sqlalchemy import Connection, select
 
@@ -24,17 +25,20 @@ from icestream.alarms.observations import (
 from icestream.alarms.rules import MOST_VALUES, AgeingRule, AnyRule, DriftRule, MeasureRule
 from icestream.errors import SessionError
 from icestream.flow.declaration import FailureKind
-from icestream.flow.storage import json_number, json_text, outcome_rowid, read_runner_row, schema
+from icestream.flow.storage import Session, json_number, json_text, outcome_rowid, read_runner_row, schema
 from icestream.observe.measured import MOST_VERSIONS, MeasureOfStep, list_measures, pixel_size_of
 from icestream.observe.pace import WORK
 from icestream.observe.queries import Overview, SessionView, StepSummary, StoredSnapshot
 from icestream.observe.summary import MOST_ARRIVALS, recent_of
 from icestream.observe.values import WEIGHT, combine, paths_of, value_of
-from icestream.transfer.ledger import Ledger, session_ledger
+from icestream.settings import Settings
+from icestream.transfer.ledger import Ledger, account_ledger, session_ledger
 
 MOST_OUTCOMES = 100
 """So many of the newest outcomes of a step that has failures are looked at."""
 MOST_LOST = 100
+MOST_FAILED = 1000
+"""So many files that a transfer of the account fails for are looked through for those of the session."""
 INTERVALS = 50
 
 
@@ -56,23 +60,38 @@ def watch_session(view: SessionView, rules: Sequence[AnyRule], samples: tuple[Sa
             measured=_read_measured(connection, view, steps, wanted_by(rules)),
             lost_workers=_read_lost(connection, steps),
             samples=samples,
-            transfers=read_transfers_seen(session_ledger(view.session), time.time()),
+            transfers=_read_transfers(view.session, time.time()),
         )
 
 
-def read_transfers_seen(ledger: Ledger, now: float) -> tuple[TransferSeen, ...]:
-    """Return the transfers of a session, as its ledger tells."""
+def read_transfers_seen(ledger: Ledger, now: float, raw: Sequence[Path] | None = None) -> tuple[TransferSeen, ...]:
+    """Return the transfers of a ledger; with ``raw``, only those that fill these folders, with the files that fail there."""
     found = []
     try:
         rows = ledger.transfers()
     except SessionError:  # it is damaged, as its page says; all else is judged
         return ()
     for row in rows:
+        target = Path(row.target).resolve()
+        within = None if raw is None else [one for one in raw if one.is_relative_to(target) or target.is_relative_to(one)]
+        if within == []:
+            continue
         doing = row.doing(now)
-        failed = sum(one.files for one in ledger.counts(row.id) if one.state == "failed")
+        if within is None:
+            failed = sum(one.files for one in ledger.counts(row.id) if one.state == "failed")
+        else:
+            files = [target / (one.target_name or one.name) for one in ledger.files(row.id, ("failed",), limit=MOST_FAILED)]
+            failed = sum(any(path.is_relative_to(one) for one in within) for path in files)
         since = row.seen_at if doing == "interrupted" else row.since
         found.append(TransferSeen(row.source, row.target, doing, row.note, since, failed))
     return tuple(found)
+
+
+def _read_transfers(session: Session, now: float) -> tuple[TransferSeen, ...]:
+    """Return the transfers of a session, and those of the account that fill its raw data, such as a copy of a whole disk."""
+    raw = [Path(path) for name, path in session.roots.items() if name != "session"]
+    of_account = read_transfers_seen(account_ledger(Settings().state), now, raw)
+    return read_transfers_seen(session_ledger(session), now) + of_account
 
 
 def read_runner_seen(overview: Overview) -> RunnerSeen:

@@ -9,6 +9,7 @@ from icestream.transfer.anchored import AnchoredFolder, FileRefused, open_regula
 from icestream.transfer.copying import SourceChanged, read_digest
 from icestream.transfer.ledger import FileRow, Ledger, TransferRow
 from icestream.transfer.throttle import Throttle
+from icestream.transfer.two_places import is_same_file, is_same_folder
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ def _check(transfer: TransferRow, row: FileRow, *, reread: bool) -> VerifiedCopy
         status = source.status(row.name)
         copied = target.status(row.target_name or row.name)
         if status is None or copied is None or stamp_of(status) != row.stamp or not is_copy_there(row, copied):
+            return None
+        if is_same_file(status, copied):
             return None
         if reread and {digest_of(source, row.name), digest_of(target, row.target_name or row.name)} != {row.digest}:
             return None
@@ -118,6 +121,7 @@ def remove_source(source: AnchoredFolder, target: AnchoredFolder, row: FileRow, 
             if stamp_of(os.stat(parts[-1], dir_fd=there, follow_symlinks=False)) != row.stamp:
                 raise SourceChanged(_CHANGED)
             _check_copy(target, row, throttle)
+            _refuse_itself(target, row, there, parts[-1])
             with open_regular(there, parts[-1]) as handle:  # again, and the very file whose name is removed
                 opened = os.fstat(handle)
                 named = os.stat(parts[-1], dir_fd=there, follow_symlinks=False)
@@ -130,6 +134,15 @@ def remove_source(source: AnchoredFolder, target: AnchoredFolder, row: FileRow, 
     except FileNotFoundError:
         return False
     return True
+
+
+def _refuse_itself(target: AnchoredFolder, row: FileRow, there: int, last: str) -> None:
+    """Refuse a copy that is the file itself, reached by another path."""
+    copy = parts_of(row.target_name or row.name)
+    with target.folder(copy[:-1]) as here:
+        found = os.stat(copy[-1], dir_fd=here, follow_symlinks=False)
+        if is_same_file(found, os.stat(last, dir_fd=there, follow_symlinks=False)) or is_same_folder(here, there):
+            raise FileRefused("its copy is the file itself, reached by another path, so it is kept")
 
 
 def _check_copy(target: AnchoredFolder, row: FileRow, throttle: Throttle) -> None:

@@ -6,6 +6,7 @@ synced, read back, compared, and only then renamed. Before it is read back, the 
 memory; on a network file system this empties the memory of this machine, not that of the server.
 """
 
+import errno
 import hashlib
 import os
 import re
@@ -29,17 +30,24 @@ from icestream.transfer.anchored import (
     sync_entries,
 )
 from icestream.transfer.throttle import Throttle
+from icestream.transfer.two_places import is_same_file, is_same_folder
 
 CHUNK_BYTES = 64 << 20
 BLOCK_BYTES = 1 << 20
 MOST_VERSIONS = 1000
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 _UNFINISHED = re.compile(r"\.icestream-[0-9a-f]{24}\.part")
-POINTS = ("piece_noted", "copied", "synced", "read_back", "renamed", "published", "before_unlink", "after_unlink")
+POINTS = ("piece_noted", "copied", "synced", "read_back", "linked", "renamed", "published", "before_unlink", "after_unlink")
 """Where a test lets the process die."""
+_ITSELF = "at the target is the file itself, reached by another path; it is no copy"
 
 
 class SourceChanged(ItemError):
     """The file is not what it was when it was looked at; it is looked at again."""
+
+
+class ItIsItself(FileRefused):
+    """What is at the target is the file itself, reached by another path."""
 
 
 class CopyDamaged(ItemError):
@@ -135,6 +143,8 @@ class FileCopy:
             self._check_same(handle)
             for known in self._versions_there(here, parts[-1]):
                 if (same := self._compare(handle, here, known)) is not None:
+                    if is_same_folder(here, there):
+                        raise ItIsItself(_ITSELF)
                     return same
             try:
                 return self._copy(handle, here, parts[-1])
@@ -160,10 +170,16 @@ class FileCopy:
         """Return what is at the target already, if it is the same file: put there by another program, or by us before we died."""
         try:
             with open_regular(here, there) as other:
+                if is_same_file(os.fstat(handle), os.fstat(other)):
+                    raise ItIsItself(_ITSELF)
+                os.fsync(other)  # another program may have left it in memory
                 copied = read_digest(other, Throttle(stopping=self.throttle.stopping))
                 modified_ns = os.fstat(other).st_mtime_ns
+        except ItIsItself:
+            raise
         except FileRefused:
             return None
+        sync_entries(here)
         if read_digest(handle, self.throttle, from_disk=False) != copied:
             return None
         self._check_same(handle)
@@ -184,8 +200,7 @@ class FileCopy:
                 _forget(here, part)
                 raise CopyDamaged("what was read back from the target is not what was read at the source; it is copied again")
         fault_point("read_back")
-        chosen = self._free_name(here, last)
-        os.rename(part, chosen, src_dir_fd=here, dst_dir_fd=here)
+        chosen = self._publish(here, part, last)
         fault_point("renamed")
         sync_entries(here)
         fault_point("published")
@@ -196,6 +211,29 @@ class FileCopy:
     @property
     def _replaces(self) -> bool:
         return self.name in self.replaces and self.name.lower().endswith(SIDECAR_SUFFIXES)
+
+    def _publish(self, here: int, part: str, last: str) -> str:
+        """Give the copy its name, and return it; what another program has put there meanwhile is never overwritten.
+
+        Only on a file system without hard links could it be, between two calls.
+        """
+        while True:
+            chosen = self._free_name(here, last)
+            if not self._replaces:
+                try:
+                    os.link(part, chosen, src_dir_fd=here, dst_dir_fd=here, follow_symlinks=False)
+                except FileExistsError:
+                    continue
+                except OSError as error:
+                    if error.errno not in _NO_LINKS:
+                        raise
+                else:
+                    fault_point("linked")
+                    os.unlink(part, dir_fd=here)
+                    return chosen
+            if self._replaces or status_in(here, chosen) is None:
+                os.rename(part, chosen, src_dir_fd=here, dst_dir_fd=here)
+                return chosen
 
     def _say_where(self, last: str, chosen: str) -> str | None:
         if chosen != last:

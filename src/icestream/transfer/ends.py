@@ -1,5 +1,6 @@
 """From what a person types to the two ends of a transfer: folders, or sessions, which stand for their folder of raw data."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,54 @@ def find_ends(source: Path, target: Path, *, root: str | None, state_folder: Pat
         raise SessionError(f"{source} and {target}: both belong to sessions; a transfer has a session at one end at most")
     session = to_session or from_session
     return Ends(from_folder, to_folder, account_ledger(state_folder) if session is None else session_ledger(session))
+
+
+def refuse_removal(source: Path, target: Path) -> None:
+    """Refuse to remove at a source that holds a session's raw data: those are deleted by rules of their own.
+
+    Sessions are found around, beside and directly in the source and the target, and beside every folder that these are in.
+
+    Raises
+    ------
+    SessionError
+        The source is a session, or holds raw data of one.
+    """
+    real = source.resolve()
+    for folder in sessions_near(real, target.resolve()):
+        if real.is_relative_to(folder) or any(
+            real.is_relative_to(root) or root.is_relative_to(real) for root in _raw_folders_of(folder)
+        ):
+            raise SessionError(
+                f"{source}: has raw data of the session {folder}, which are never removed by --remove-after; "
+                f"they are deleted by `icestream storage {folder.name} --delete-raw`, with a verified copy, and time to withdraw"
+            )
+
+
+def _raw_folders_of(folder: Path) -> list[Path]:
+    """Return the folders of raw data of a session; none where nobody can open it, and so nobody knows them."""
+    try:
+        roots = open_session(folder).roots
+    except (SessionError, OSError):
+        return []
+    return [Path(root).resolve() for name, root in roots.items() if name != "session"]
+
+
+def sessions_near(*places: Path) -> list[Path]:
+    """Return the sessions that places are in, or that are beside or below them or beside the folders that they are in."""
+    found: dict[Path, None] = {}
+    for place in places:
+        for folder in (place, *place.parents):
+            found |= dict.fromkeys(_sessions_in(folder))
+    return list(found)
+
+
+def _sessions_in(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            inside = [Path(one.path) for one in entries if not one.is_file(follow_symlinks=False)]
+    except OSError:  # a folder on the way that may not be listed, or a file: what is in it cannot be found
+        inside = []
+    return [one.resolve() for one in (folder, *inside) if os.path.isfile(one / SESSION_DOCUMENT)]  # noqa: PTH113 - never raises
 
 
 def _raw_folder(path: Path, root: str | None) -> tuple[Path, Session | None]:

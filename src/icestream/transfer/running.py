@@ -62,7 +62,7 @@ class Transfer:
         self.id, self._known_marker = row.id, row.marker
         self._source, self._target = AnchoredFolder(Path(row.source)), AnchoredFolder(Path(row.target))
         fallback = self.ledger.path.with_name(f"{self.ledger.path.name}.lock-{row.id}")
-        self._guard = TargetFolder(Path(row.target), row.marker, self.plan.keep_free_bytes, fallback)
+        self._guard = TargetFolder(Path(row.target), row.marker, self.plan.keep_free_bytes, fallback, Path(row.source))
         self._looking = SourceFolder(
             Path(row.source), self.plan.pattern, self.plan.stable_s, self.plan.give_up_s, self._is_settled, self.clock
         )

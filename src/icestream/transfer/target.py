@@ -13,6 +13,7 @@ from pathlib import Path
 
 from icestream.errors import SessionBusy, SessionError
 from icestream.files import open_unlinked
+from icestream.transfer.two_places import are_one_folder
 
 MARKER = ".icestream-transfer"
 _GB = 10**9
@@ -31,6 +32,8 @@ class TargetFolder:
     keep_free_bytes: int
     fallback: Path
     """What is locked where the file system of the target has no locks; it keeps other transfers of this ledger away."""
+    source: Path | None = None
+    """Where files come from; it must not lead to the target, as by another mount of the same disk."""
     _held: int | None = field(default=None, init=False)
     _fallback_held: int | None = field(default=None, init=False)
 
@@ -42,7 +45,7 @@ class TargetFolder:
         SessionBusy
             Another transfer writes into it.
         LinkBroken
-            It is not there, or not the one that it was.
+            It is not there, or not the one that it was, or the source leads to it as well.
         """
         self.release()
         try:
@@ -64,8 +67,22 @@ class TargetFolder:
         if self.marker not in (None, found):
             self.release()
             raise LinkBroken(self._say_other(found))
+        self._refuse_source()
         self.marker = found
         return found
+
+    def _refuse_source(self) -> None:
+        """Refuse a target that is the source by another path: its files would pass as copies of themselves."""
+        if self.source is None:
+            return
+        try:
+            same = are_one_folder(self.root, self.source)
+        except OSError as error:
+            self.release()
+            raise LinkBroken(f"{self.root} and {self.source}: cannot be told apart: {error.strerror}") from error
+        if same:
+            self.release()
+            raise LinkBroken(f"{self.root}: is the same folder as {self.source}, by another path; transfer to another folder")
 
     def check(self) -> None:
         """Check that the target is there and is the one that is locked.

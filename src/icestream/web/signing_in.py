@@ -24,6 +24,8 @@ class Me(Answer):
     csrf: str | None
     creates: bool
     """May make sessions, of some names at least."""
+    operates: bool
+    """Operates all sessions, so may simulate a microscope and see transfers that belong to no session."""
     audits: bool
     """May read what people did."""
     sign_in: bool
@@ -127,6 +129,7 @@ def _describe(site: Site, caller: Caller | None) -> Me:
         name=None if caller is None else caller.person.name,
         role=None if caller is None else caller.person.best,
         creates=caller is not None and caller.person.may_somewhere("operate") and not site.places.single,
+        operates=caller is not None and caller.person.may("operate"),
         audits=caller is not None and caller.person.may("administrate"),
         csrf=None if caller is None else caller.csrf,
         sign_in=not site.callers.everybody,

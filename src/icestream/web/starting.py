@@ -178,16 +178,27 @@ def make(asked: NewSession, site: ThisSite, caller: Operating, request: Request,
 
 
 @router.post("/simulations", summary="Let a simulated microscope write movies, for whoever has no data at hand", status_code=201)
-def simulate(asked: Simulation, site: ThisSite, _caller: Operating) -> SimulationAnswer:
-    """Start a simulated microscope in the folder that is served, one at a time; it goes on when this server ends."""
+def simulate(asked: Simulation, site: ThisSite, caller: Operating) -> SimulationAnswer:
+    """Start a simulated microscope in the folder that is served, one at a time; it goes on when this server ends.
+
+    Who operates all sessions may do so: what it writes takes space from all of them.
+    """
     if site.places.single:
         raise HTTPException(409, "this server shows a single session; serve a folder of sessions to make further ones")
+    if not caller.person.may("operate"):
+        raise HTTPException(403, f"{caller.person.name} does not operate all sessions, and may not simulate a microscope")
+    keep_free_bytes = int(site.settings.min_free_gb * 2**30)
     with _MAKING:
-        if site.simulated is not None and site.simulated.process.poll() is None:
-            raise HTTPException(
-                409, f"a simulated microscope is writing into {site.simulated.folder}; wait until it has finished"
+        try:
+            found = start_simulation(
+                site.places.folder,
+                movies=asked.movies,
+                seconds_per_movie=asked.seconds_per_movie,
+                state=site.settings.state,
+                keep_free_bytes=keep_free_bytes,
             )
-        found = start_simulation(site.places.folder, movies=asked.movies, seconds_per_movie=asked.seconds_per_movie)
+        except SessionBusy as error:
+            raise HTTPException(409, str(error)) from None
         site.simulated = found
         site.raw_folders = site.raw_folders.also(found.folder)
     return SimulationAnswer(folder=str(found.folder), session=found.session, template=TEMPLATE, values=found.values)

@@ -205,7 +205,7 @@ def storage(session: SessionName, site: ThisSite, caller: Asking) -> StoragePage
     opened = site.places.open(session)
     found, may = _HOLDINGS.read(opened), caller.person.may("operate", session)
     rules, trouble = _rules(site, opened)
-    raw = read_deletions(opened)
+    raw = read_deletions(opened, state=site.settings.state)
     return StoragePage(
         bytes=found.bytes,
         trash_bytes=found.trash_bytes,
@@ -307,9 +307,9 @@ def delete_raw(session: SessionName, asked: RawAsked, site: ThisSite, caller: Ad
 @router.post("/raw/withdraw", summary="Withdraw the deletion of raw data")
 def withdraw_raw(session: SessionName, asked: Numbered, site: ThisSite, caller: Administrating) -> Saved:
     """Keep raw data after all."""
-    withdraw_deletion(site.places.open(session), site.settings, asked.number, author=caller.person.name)
+    done = withdraw_deletion(site.places.open(session), site.settings, asked.number, author=caller.person.name)
     site.live.forget(session)
-    return Saved(text="withdrawn: nothing was deleted")
+    return Saved(text=f"withdrawn: {done.note or 'nothing was deleted'}")
 
 
 def _removal(asked: Chosen) -> Remove:

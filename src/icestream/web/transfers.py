@@ -1,19 +1,28 @@
-"""The address of transfers: what was copied into the session's raw data or from there to an archive, verified and removed."""
+"""The addresses of transfers: what was copied to raw data of a session, or of the whole facility, verified and removed."""
 
 import time
 from pathlib import Path
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from icestream.transfer.ledger import FILE_STATES, FileCounts, FileState, Ledger, TransferRow, session_ledger
-from icestream.web.site import Answer, Asking, SessionName, ThisSite
+from icestream.transfer.ledger import (
+    FILE_STATES,
+    FileCounts,
+    FileRow,
+    FileState,
+    Ledger,
+    TransferRow,
+    account_ledger,
+    session_ledger,
+)
+from icestream.web.site import Answer, Asking, Operating, SessionName, ThisSite
 
 MOST_FILES = 200
 _HIDDEN = "who operates the session is told why"
 
-router = APIRouter(prefix="/api/v1/sessions/{session}", tags=["transfers"])
+router = APIRouter(prefix="/api/v1", tags=["transfers"])
 
 
 class TransferLine(Answer):
@@ -54,7 +63,7 @@ class TransferredFile(Answer):
 
 
 class TransfersPage(Answer):
-    """The transfers of a session, the newest first, and the files of one of them, what changed last first."""
+    """The transfers of a session or of the facility, the newest first, and the files of one of them, what changed last first."""
 
     transfers: list[TransferLine]
     shown: int | None = Field(description="The transfer whose files are listed")
@@ -74,10 +83,24 @@ class FilesAsked(BaseModel):
     limit: int = Field(50, ge=1, le=MOST_FILES)
 
 
-@router.get("/transfers", summary="What was copied to raw data or an archive, verified, and removed at the source")
+@router.get(
+    "/sessions/{session}/transfers", summary="What was copied to raw data or an archive, verified, and removed at the source"
+)
 def transfers(session: SessionName, asked: Annotated[FilesAsked, Query()], site: ThisSite, caller: Asking) -> TransfersPage:
     """Return the transfers that belong to a session."""
-    ledger, told = session_ledger(site.places.open(session)), caller.person.may("operate", session)
+    told = caller.person.may("operate", session)
+    return _page(session_ledger(site.places.open(session)), asked, told=told)
+
+
+@router.get("/transfers", summary="What was copied between folders that belong to no session, such as the disk of a microscope")
+def facility_transfers(asked: Annotated[FilesAsked, Query()], site: ThisSite, caller: Operating) -> TransfersPage:
+    """Return the transfers of the account that this server runs under, to who operates all sessions."""
+    if not caller.person.may("operate"):
+        raise HTTPException(403, f"{caller.person.name} does not operate all sessions")
+    return _page(account_ledger(site.settings.state), asked, told=True)
+
+
+def _page(ledger: Ledger, asked: FilesAsked, *, told: bool) -> TransfersPage:
     rows = ledger.transfers()
     shown = next((row.id for row in rows if asked.transfer in (None, row.id)), None)
     states = FILE_STATES if asked.state is None else (asked.state,)
@@ -86,9 +109,15 @@ def transfers(session: SessionName, asked: Annotated[FilesAsked, Query()], site:
     return TransfersPage(
         transfers=[_line(ledger, row, told=told) for row in rows],
         shown=shown,
-        files=[TransferredFile.model_validate(one) for one in files[: asked.limit]],
+        files=[_file(one, told=told) for one in files[: asked.limit]],
         more=len(files) > asked.limit,
     )
+
+
+def _file(row: FileRow, *, told: bool) -> TransferredFile:
+    """Return a file; reasons name folders, which who may only look is not told."""
+    found = TransferredFile.model_validate(row)
+    return found if told or found.reason is None else found.model_copy(update={"reason": _HIDDEN})
 
 
 def _line(ledger: Ledger, row: TransferRow, *, told: bool) -> TransferLine:

@@ -36,10 +36,13 @@ EXPORTED = "an export leads to it"
 NOT_AGAIN = "it cannot be computed again"
 NO_FILE = "it is missing, or a link"
 _PAGE = 500
+BROUGHT_BACK = "it was put back, or computed again, not long enough ago"
+_COMMIT_S = 60.0
+"""A file that was written so long after its result was noted was put back, or computed again."""
 
 
-_Result: TypeAlias = Row[Any, Any, Any, Any, Any]
-"""A row of a result: its key, revision, unit, record and seconds."""
+_Result: TypeAlias = Row[Any, Any, Any, Any, Any, Any]
+"""A row of a result: its key, revision, unit, record, seconds and moment."""
 
 
 @dataclass(frozen=True)
@@ -135,13 +138,16 @@ def _look_at(looking: "_Looking", row: _Result, ref: str, kind: FileKind, found:
     if looking.exported and looking.plain.real(ref) in looking.exported:
         found.kept[EXPORTED] += 1
         return None
+    if looking.is_brought_back(ref, row.created_at):
+        found.kept[BROUGHT_BACK] += 1
+        return None
     return RemovableFile(ref, row.key, row.unit, looking.steps[row.revision], kind, size)
 
 
 def _results(connection: Connection, looking: "_Looking") -> Iterator[_Result]:
     """Give the results of single units that name files of the session and are meant, page by page."""
     table, snapshot = schema.result, schema.snapshot
-    columns = (table.c.key, table.c.revision, table.c.unit, table.c.record, table.c.wall_s)
+    columns = (table.c.key, table.c.revision, table.c.unit, table.c.record, table.c.wall_s, table.c.created_at)
     meant = table.c.record.contains("session:steps/") & (table.c.created_at <= looking.before)
     single = table.c.key.not_in(select(snapshot.c.key)) & table.c.revision.in_(looking.steps)
     yield from connection.execute(select(*columns).where(meant & single)).yield_per(1000)
@@ -159,10 +165,10 @@ class _Looking:
         self.active = {row.step: row.id for row in rows if row.state == "active" and row.step in graph.nodes}
         self.graph, self.session, self.asked = graph, session, asked
         self.kinds: Collection[FileKind] = asked.kinds or DERIVED
-        self.before = now - 3600 * asked.older_than_hours
+        self.now, self.before = now, now - 3600 * asked.older_than_hours
         self.gone = removed_refs(connection)
         self.plain = PlainResults(session.folder)
-        self.exported = set(_exported(session.folder))
+        self.exported = set(exported_targets(session.folder))
         self.settled = settled_units(connection, self.active)
         self.rejected = find_rejected(connection, graph, self.active) if asked.rejected else None
         self._busy = {step for step in self.active if _waits_in_batches(connection, graph, step, self.active)}
@@ -181,6 +187,15 @@ class _Looking:
         if not self.asked.even_if_lost and not (self._is_repeatable(step, row) and self._raw.are_there(row.unit)):
             return NOT_AGAIN
         return None
+
+    def is_brought_back(self, ref: str, noted_at: float) -> bool:
+        """Tell whether a file was put back, or computed again, so lately that it is too young.
+
+        Its age counts from then. A rule leaves it alone at least as long as what it removes can be undone: somebody wanted it.
+        """
+        back_at = self.plain.changed_at(ref)
+        waits_h = max(self.asked.older_than_hours, self.asked.undo_hours if self.asked.rule else 0.0)
+        return back_at > noted_at + _COMMIT_S and back_at > self.now - 3600 * waits_h
 
     def _is_repeatable(self, step: str, row: _Result) -> bool:
         """Tell whether a result is the one that the step has now, or had before its exposure was taken out upstream."""
@@ -243,7 +258,7 @@ def _waits_in_batches(connection: Connection, graph: Graph, step: str, active: d
     return False
 
 
-def _exported(folder: Path) -> Iterator[str]:
+def exported_targets(folder: Path) -> Iterator[str]:
     """Give where the links of exported projects lead."""
     for where, folders, names in os.walk(folder / "exports"):
         for name in (*names, *folders):

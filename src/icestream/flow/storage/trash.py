@@ -42,6 +42,10 @@ class PlainResults:
             self._straight[path.parent] = _leads_straight(self.folder, path.parent)
         return found.st_size if stat.S_ISREG(found.st_mode) and self._straight[path.parent] else None
 
+    def changed_at(self, ref: str) -> float:
+        """Return when a file that has a size here was written or put back, in seconds since 1970; nobody can set that moment."""
+        return _place(self.folder, ref).lstat().st_ctime
+
     def real(self, ref: str) -> str:
         """Return the real path of a file that has a size here."""
         return f"{self._real}/{_place(self.folder, ref).relative_to(self.folder / RESULTS)}"
@@ -78,6 +82,8 @@ def move_back(folder: Path, removal: int, refs: Iterable[str]) -> list[str]:
         target, source = _place(folder, ref), _place_in_trash(folder, removal, ref)
         if not os.path.lexists(target) and source.is_file() and not source.is_symlink():
             _rename(folder, source, target)
+            seen = target.lstat()  # its moment of change becomes now on every file system; its age is counted from there
+            os.utime(target, ns=(seen.st_atime_ns, seen.st_mtime_ns), follow_symlinks=False)
             changed.add(target.parent)
         if target.is_file():
             there.append(ref)

@@ -1,6 +1,6 @@
 // Asking the server. Every answer is JSON from /api/v1; a change carries the text that only this page was given.
 
-export const me = { name: null, role: null, here: null, creates: false, audits: false, csrf: null, sign_in: false, provider: null, account: false, single: null, version: "" };
+export const me = { name: null, role: null, here: null, creates: false, operates: false, audits: false, csrf: null, sign_in: false, provider: null, account: false, single: null, version: "" };
 export class Refused extends Error {
   constructor(status, message, fields = {}) { super(message); this.status = status; this.fields = fields; }
 }

@@ -27,7 +27,7 @@ import { transferPage } from "./pages/transfer.js";
 const TABS = [["", "Workflow"], ["exposures", "Exposures"], ["series", "Series"], ["classes", "Classes"], ["map", "Map"], ["failures", "Failures"], ["monitors", "Monitors"], ["alarms", "Alarms"], ["storage", "Storage"], ["transfer", "Transfer"], ["log", "Log"]];
 const PAGES = { "": sessionPage, exposures: exposuresPage, series: seriesPage, classes: classesPage, map: mapPage, failures: failuresPage, monitors: monitorsPage, alarms: alarmsPage, storage: storagePage, transfer: transferPage, log: logPage };
 const ITEM_PAGES = { exposures: exposurePage, steps: stepPage };
-const OWN_PAGES = { build: buildPage, new: startPage, audit: auditPage, share: openSharePage };
+const OWN_PAGES = { build: buildPage, new: startPage, transfers: transferPage, audit: auditPage, share: openSharePage };
 const SOONEST_MS = 900;
 
 const top = document.getElementById("top"), content = document.getElementById("content");
@@ -136,6 +136,7 @@ function drawTop() {
       session !== null && summary && controls(session, summary),
       h("span", { className: `live ${connected === null ? "" : connected ? "on" : "off"}`, title: connected ? "changes appear by themselves" : "no connection to the server" }, connected === false ? "no connection" : "live"),
       me.name !== null && h("span", { className: "soft small who" }, me.name, (me.here ?? me.role) === "look" && " (may look)"),
+      me.operates && h("a", { href: "/transfers", className: "small who" }, "Transfers"),
       me.audits && h("a", { href: "/audit", className: "small who" }, "Audit"),
       me.sign_in && me.name !== null && h("button", { type: "button", className: "quiet", onclick: leave }, "Sign out")),
     session !== null && me.name !== null && h("nav", { "aria-label": "Pages of the session" }, TABS.map(([tab, label]) =>

@@ -11,7 +11,7 @@ export const sessionsPage = () => ({
     lines.sort((a, b) => (newest(b) - newest(a)) || a.id.localeCompare(b.id));
     if (!lines.length) {
       return h("div", { className: "card" }, h("h1", null, "Sessions"), h("p", null, "There are no sessions in this folder yet. They appear here by themselves."),
-        me.creates && h("p", null, "Make the first one by a form. Without data of your own, it offers a simulated microscope."), begin());
+        me.creates && h("p", null, `Make the first one by a form.${me.operates ? " Without data of your own, it offers a simulated microscope." : ""}`), begin());
     }
     return [
       h("h1", null, "Sessions ", h("small", null, String(lines.length)), " ", begin()),

@@ -22,7 +22,7 @@ export const startPage = ({ go, refresh }) => {
     const line = all.find((one) => one.name === chosen);
     return [
       h("h1", null, "New session ", h("a", { href: "/build", className: "more" }, "Build a workflow")),
-      h("p", { className: "card hint" }, h("span", null, "No data at hand? Let a simulated microscope write movies here, and try everything on them."), " ",
+      me.operates && h("p", { className: "card hint" }, h("span", null, "No data at hand? Let a simulated microscope write movies here, and try everything on them."), " ",
         h("button", { type: "button", onclick: fromSimulation }, "Simulate a microscope …")),
       h("form", { className: "starting", novalidate: true, onsubmit: submit },
         h("div", { className: "card" },

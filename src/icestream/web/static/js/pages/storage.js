@@ -140,11 +140,11 @@ export const storagePage = ({ session, setSummary, refresh }) => {
     const administrates = me.here === "administrate";
     return [
       h("p", { className: "card" }, held ? `${counted(held.files, "raw file")}, ${size(held.bytes)}; a verified copy was found of ${short(found.raw_with_copy)}.` : "The session has taken no raw files.",
-        " ", h("span", { className: "soft" }, "`icestream storage SESSION --verify FOLDER` compares them with a copy, byte for byte; verified transfers from their folder count as well. Without a copy they are never deleted.")),
+        " ", h("span", { className: "soft" }, "`icestream storage SESSION --verify FOLDER` compares them with a copy, byte for byte; verified transfers from their folder count as well. Without a copy they are never deleted. Deletion happens when `icestream storage --apply` runs, after the time for withdrawing.")),
       found.raw_deletions.length > 0 && table(["Deletion", "By", "State", "Deleted after", ""], found.raw_deletions.map((one) => h("tr", { "data-key": String(one.id) },
         h("td", null, h("b", null, `No. ${one.id}`), ` ${counted(one.n_files, "raw file")}, ${size(one.n_bytes)}`), h("td", null, one.author, one.note && h("div", { className: "soft small" }, one.note)),
         h("td", { "data-name": "state" }, one.state), h("td", { "data-name": "deleted after" }, moment(one.goes_at)),
-        h("td", null, one.state === "waiting" && administrates && h("button", { type: "button", "aria-label": `Withdraw deletion ${one.id}`, onclick: () => tell(() => post(at("raw", "withdraw"), { number: one.id })) }, "Withdraw"))))),
+        h("td", null, (one.state === "waiting" || one.state === "deleting") && administrates && h("button", { type: "button", "aria-label": `Withdraw deletion ${one.id}`, onclick: () => tell(() => post(at("raw", "withdraw"), { number: one.id })) }, "Withdraw"))))),
       administrates && held && found.raw_with_copy > 0 && h("p", { className: "buttons" }, h("button", { type: "button", className: "danger", onclick: () => deleteRaw(name) }, "Delete raw data …")),
     ];
   }
@@ -159,7 +159,7 @@ export const storagePage = ({ session, setSummary, refresh }) => {
       h("label", { for: "raw-hours", className: "field" }, "Hours in which it can be withdrawn", hours),
       h("label", { for: "typed-name", className: "field" }, h("span", null, "Type the name of the session: ", h("bdi", null, name)), input));
     const near = planned.same_disk > 0 ? ` ${short(planned.same_disk)} of the copies are on the same disk, and would be lost with it.` : "";
-    const text = `${counted(planned.files, "raw file")}, ${size(planned.bytes)}, have a verified copy.${near} Nothing is touched before the time has passed; then each is compared with its copy once more, and deleted.`;
+    const text = `${counted(planned.files, "raw file")}, ${size(planned.bytes)}, have a verified copy.${near} Nothing is touched before the time has passed; then, when icestream storage --apply runs, each is compared with its copy once more, and deleted.`;
     const answer = await confirm({ title: "Delete raw data?", text, more, verb: "Delete raw data", reason: true, danger: true });
     if (answer === null) return;
     await tell(async () => {

@@ -1,6 +1,6 @@
 // Transfers: what is being copied to raw data or an archive, what was verified and removed, and what failed, file by file.
 
-import { api, get } from "../api.js";
+import { api, get, me } from "../api.js";
 import { h } from "../dom.js";
 import { ago, counted, moment, quantity, short, span } from "../format.js";
 
@@ -9,23 +9,25 @@ const PAGE = 50;
 const bytes = (value) => value === null || value === undefined ? "–" : value >= 1e9 ? quantity(value / 1e9, "GB") : value >= 1e6 ? quantity(value / 1e6, "MB") : value >= 1e3 ? quantity(value / 1e3, "kB") : quantity(value, "B");
 
 export const transferPage = ({ session, setSummary, refresh }) => {
+  const address = session === null ? api("transfers") : api("sessions", session, "transfers");
   let state = "", text = "", shown = null, limit = PAGE;
 
   async function draw(signal) {
     const asked = new URLSearchParams({ limit, text });
     if (state) asked.set("state", state);
     if (shown !== null) asked.set("transfer", shown);
-    const [found, page] = await Promise.all([get(`${api("sessions", session, "transfers")}?${asked}`, signal), get(api("sessions", session), signal)]);
-    setSummary(page);
+    const [found, page] = await Promise.all([get(`${address}?${asked}`, signal), session !== null && get(api("sessions", session), signal)]);
+    if (page) setSummary(page);
     return [
-      h("h1", null, "Transfer"),
+      h("h1", null, session === null ? "Transfers of the facility" : "Transfer"),
+      session === null && h("p", { className: "soft" }, "Between folders that belong to no session, by the account that this server runs under. Transfers of a session are on its own page."),
       found.transfers.length === 0 ? nothing() : found.transfers.map((one) => transfer(one, found)),
       found.transfers.length > 0 && files(found),
-      h("p", { className: "soft small" }, h("a", { href: api("sessions", session, "transfers") }, "This page as JSON")),
+      h("p", { className: "soft small" }, session !== null && me.operates && [h("a", { href: "/transfers" }, "Transfers of the facility"), " · "], h("a", { href: address }, "This page as JSON")),
     ];
   }
 
-  const nothing = () => h("div", { className: "card" },
+  const nothing = () => session === null ? h("p", { className: "card" }, "Nothing was transferred between folders that belong to no session.") : h("div", { className: "card" },
     h("p", null, "Nothing was transferred to or from the raw data of this session."),
     h("p", { className: "soft" }, "Files are copied from the disk of the microscope, or to an archive, by ", h("code", null, "icestream transfer SOURCE SESSION"), " or ", h("code", null, "icestream transfer SESSION ARCHIVE"), "."));
 
