@@ -81,11 +81,11 @@ class Restoring:
         if isinstance(message, ItemMade) and not lost:
             self._made(writing, task, message)
         elif isinstance(message, CallFailed) and message.kind is FailureKind.REMOVED:
-            lost = self._wait_for(writing, task, message.message)
-            if lost is None:
+            reason = self._wait_for(writing, task, message.message)
+            if reason is None:
                 self._again(task)
             else:
-                self._give_up(writing, task.key, lost)
+                self._give_up(writing, task.key, reason)
         elif lost or (isinstance(message, CallEnded) and message.kind in outcomes.UNCOUNTED):
             self._again(task)
         else:
