@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -173,7 +174,7 @@ def test_what_is_no_database_is_told(store):
         store.alarms()
     store.path.unlink()
     look(store, 1.0, T0)
-    with sqlite3.connect(store.path) as database:
+    with closing(sqlite3.connect(store.path)) as database, database:
         database.execute("UPDATE observer SET state = '{'")
     database.close()
     with pytest.raises(SessionError, match="was written by another version"):
@@ -208,7 +209,7 @@ def test_a_message_to_a_channel_that_nobody_has_fails_at_last(store):
 
 def test_rows_of_another_version_are_told_and_counted(store):
     look(store, 9.0, T0)
-    with sqlite3.connect(store.path) as database:
+    with closing(sqlite3.connect(store.path)) as database, database:
         database.execute("UPDATE alarm SET content = '{}'")
         database.execute('UPDATE sample SET content = \'{"at": "when"}\'')
     database.close()

@@ -1,6 +1,7 @@
 """The facility's database: backed up while it is used, restored whole, and nothing but a backup is taken for one."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def test_everything_comes_back_from_a_backup(state: Path, tmp_path: Path):
     kept = FacilityDatabase(state / f"{DATABASE}.before-restore")
     assert [one.who for one in kept.audit(limit=9)] == ["berta", "anna"]
     note(database, "carla")  # it is a whole database, not a backup
-    with sqlite3.connect(database.path) as connection:
+    with closing(sqlite3.connect(database.path)) as connection, connection:
         assert "kept_file" not in {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
 
 
@@ -76,7 +77,7 @@ def test_what_is_no_backup_changes_nothing(state: Path, tmp_path: Path):
     note(database, "anna")
     before = database.path.read_bytes()
     (tmp_path / "text.db").write_text("not a database at all, but long enough to be looked at " * 40, encoding="utf-8")
-    with sqlite3.connect(tmp_path / "other.db") as connection:
+    with closing(sqlite3.connect(tmp_path / "other.db")) as connection, connection:
         connection.execute("CREATE TABLE x (y)")
     (tmp_path / "short.db").write_bytes(before[: len(before) // 2])
     assert "cannot be used" in say("restore", tmp_path / "text.db", code=1)
@@ -91,7 +92,7 @@ def test_what_is_no_backup_changes_nothing(state: Path, tmp_path: Path):
 def test_a_newer_database_is_left_alone(state: Path):
     database = FacilityDatabase(state / DATABASE)
     note(database, "anna")
-    with sqlite3.connect(database.path) as connection:
+    with closing(sqlite3.connect(database.path)) as connection, connection:
         connection.execute("PRAGMA user_version = 99")
     assert "use a newer icestream" in say("backup", state / "kept.db", code=1)
     assert not (state / "kept.db").exists()

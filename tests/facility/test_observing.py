@@ -6,6 +6,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -229,7 +230,7 @@ def test_a_database_of_another_version_stops_no_other_session(paper, facility, t
         ("UPDATE sample SET content = '{}'", "was written by another version"),
         ("UPDATE observer SET holder = 'x', until = 'soon'", "TypeError"),
     ):
-        with sqlite3.connect(alarm_store_of(paper.session).path) as database:
+        with closing(sqlite3.connect(alarm_store_of(paper.session).path)) as database, database:
             database.execute(change)
         database.close()
         turns = {turn.session: turn for turn in observe_all(one, lambda: sessions_in(tmp_path))}
@@ -279,7 +280,7 @@ def test_what_came_with_a_folder_is_not_sent(paper, facility, tmp_path, monkeypa
     store = alarm_store_of(paper.session)
     store.release("sender")
     store.add_test(["staff"], now=clock.now)
-    with sqlite3.connect(store.path) as database:
+    with closing(sqlite3.connect(store.path)) as database, database:
         database.execute("UPDATE delivery SET state = 'pending', claimed_until = 0")
     database.close()
     (tmp_path / "heard.jsonl").unlink()

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -134,7 +134,7 @@ def failures(session: Any) -> list[dict[str, Any]]:
 def tables(session: Any) -> set[str]:
     import sqlite3  # noqa: PLC0415 - only this look at a store that is being made
 
-    with sqlite3.connect(f"file:{session.store_path}?mode=ro", uri=True) as connection:
+    with closing(sqlite3.connect(f"file:{session.store_path}?mode=ro", uri=True)) as connection, connection:
         found = {row[0] for row in connection.execute("select name from sqlite_master")}
     connection.close()
     return found

@@ -4,6 +4,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -254,7 +255,7 @@ def test_a_second_runner_is_refused_and_a_stale_one_cannot_commit(tmp_path: Path
 
 
 def _tables(session: Session) -> list[str]:
-    with sqlite3.connect(f"file:{session.store_path}?mode=ro", uri=True) as connection:
+    with closing(sqlite3.connect(f"file:{session.store_path}?mode=ro", uri=True)) as connection, connection:
         names = [row[0] for row in connection.execute("select name from sqlite_master where name in ('outcome', 'runner')")]
     connection.close()
     return names if len(names) == 2 else []

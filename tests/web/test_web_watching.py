@@ -4,6 +4,7 @@ import json
 import shutil
 import sqlite3
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -136,7 +137,7 @@ def test_rules_that_cannot_be_read_are_told_and_the_page_stands(site, anna):
 def test_an_alarm_of_another_version_hides_no_session(site, anna):
     before = anna.get("/api/v1/sessions").json()[0]["alarms"]
     (path,) = (site.folder / "paper").glob("*.alarms.db")
-    with sqlite3.connect(path) as database:
+    with closing(sqlite3.connect(path)) as database, database:
         database.execute("UPDATE alarm SET content = '{}'")
     database.close()
     (line,) = anna.get("/api/v1/sessions").json()
