@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from icestream.flow.commands import removing
-from icestream.flow.commands.removable import EXPORTED, NO_FILE, NOT_AGAIN, Removable
+from icestream.flow.commands.removable import EXPORTED, NO_FILE, NOT_AGAIN, Removable, find_removable
 from icestream.flow.commands.removing import plan_removal
 from icestream.flow.commands.requests import (
     BringBack,
@@ -27,10 +26,9 @@ from icestream.flow.commands.requests import (
     RestoreFiles,
     Set,
 )
-from icestream.flow.runner import trash_sweep
 from icestream.flow.runner.restoring import Restoring
 from icestream.flow.runner.tasks import Task
-from icestream.flow.storage import TRASH, Writing, pack_session, read_removals, reading, schema
+from icestream.flow.storage import TRASH, Writing, move_to_trash, pack_session, read_removals, reading, schema
 from icestream.flow.storage.session import Session, open_session
 from toys.session import TOYS, active_steps, make_toy_session, outcomes_of, read_rows, toy_steps
 from virtual.machine import VirtualMachine
@@ -318,15 +316,15 @@ def machine_troubles(machine: VirtualMachine) -> list[str]:
 
 
 def test_a_removal_that_cannot_be_moved_holds_up_no_other(machine: VirtualMachine, monkeypatch: pytest.MonkeyPatch) -> None:
-    session, order, real = machine.session, list[int](), trash_sweep.move_to_trash
+    session, order = machine.session, list[int]()
 
     def move(folder: Path, removal: int, refs: Iterable[str]) -> None:
         order.append(removal)
         if removal == 1:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        real(folder, removal, refs)
+        move_to_trash(folder, removal, refs)
 
-    monkeypatch.setattr(trash_sweep, "move_to_trash", move)
+    monkeypatch.setattr("icestream.flow.runner.trash_sweep.move_to_trash", move)
     do(machine, MADE)
     do(machine, Remove(steps=("again",)))
     assert (states(session), len(trash(session))) == (["trash", "moving"], 6)
@@ -342,15 +340,15 @@ def test_a_removal_that_cannot_be_moved_holds_up_no_other(machine: VirtualMachin
 def test_others_can_write_while_a_removal_is_planned_and_what_is_needed_by_then_stays(
     machine: VirtualMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session, real = machine.session, removing.find_removable
+    session = machine.session
 
     def find(*args: Any, **kwargs: Any) -> Removable:
-        found = real(*args, **kwargs)
-        with closing(sqlite3.connect(session.store_at, timeout=0)) as other, other:
+        found = find_removable(*args, **kwargs)
+        with closing(sqlite3.connect(str(session.store_at), timeout=0)) as other, other:
             assert other.execute("UPDATE exposure SET settled_by = NULL WHERE name = '2'").rowcount == 1
         return found
 
-    monkeypatch.setattr(removing, "find_removable", find)
+    monkeypatch.setattr("icestream.flow.commands.removing.find_removable", find)
     assert do(machine, MADE).startswith("5 files, ")
     assert (len(files(session)), len(trash(session)), states(session)) == (1, 5, ["trash"])
 

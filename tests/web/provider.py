@@ -5,6 +5,7 @@ A person whose name begins with a fault (``wrong-nonce anna``) gets a token with
 """
 
 import base64
+import hmac
 import json
 import secrets
 import sys
@@ -16,7 +17,7 @@ from typing import Any, ClassVar
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from joserfc import jwt
-from joserfc.jwk import ECKey, OctKey, RSAKey
+from joserfc.jwk import ECKey, RSAKey
 
 CLIENT, SECRET = "icestream", "a secret / of the client"
 GROUPS = {"anna": ["cryoem-staff"], "berta": ["ribosome-users", "other"], "carl": ["other"], "dora": "cryoem-staff"}
@@ -44,10 +45,10 @@ def make_token(issuer: str, name: str, nonce: str, fault: str) -> str:
     }
     claims = {key: value for key, value in (claims | changed.get(fault, {})).items() if value is not None}
     if fault == "alg-none":
-        parts = [json.dumps(part).encode() for part in ({"alg": "none", "kid": "first"}, claims)]
-        return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts) + "."
+        return ".".join(_encoded(json.dumps(part).encode()) for part in ({"alg": "none", "kid": "first"}, claims)) + "."
     if fault == "shared-secret":  # the public key, taken for a secret
-        return jwt.encode({"alg": "HS256", "kid": "first"}, claims, OctKey.import_key(_RSA.as_pem(private=False)))
+        signed = ".".join(_encoded(json.dumps(part).encode()) for part in ({"alg": "HS256", "kid": "first"}, claims))
+        return f"{signed}.{_encoded(hmac.digest(_RSA.as_pem(private=False), signed.encode(), 'sha256'))}"
     if fault == "strange-key":
         return jwt.encode({"alg": "RS256", "kid": "first"}, claims, _STRANGE)
     if fault == "unknown-key":
@@ -56,9 +57,13 @@ def make_token(issuer: str, name: str, nonce: str, fault: str) -> str:
     token = jwt.encode({"alg": algorithm, "kid": kid}, claims, _EC if name == "berta" else _RSA)
     if fault == "changed":
         head, _, signature = token.split(".")
-        body = base64.urlsafe_b64encode(json.dumps(claims | {"preferred_username": "root"}).encode()).rstrip(b"=").decode()
+        body = _encoded(json.dumps(claims | {"preferred_username": "root"}).encode())
         return f"{head}.{body}.{signature}"
     return token
+
+
+def _encoded(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -5,16 +5,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from icestream.errors import SessionError
-from icestream.flow.commands.removable import Removable
-from icestream.flow.commands.requests import Remove
 from icestream.flow.resources.capacity import Machine
 from icestream.flow.scheduling import Event, NoticeCause, Notify, Overridden, Overrides, Retried, Scheduler
 from icestream.flow.storage import ActivePause, Owned, Revision, Session, Writing
 from icestream.flow.workflow import Graph, Node
-
-
-class Postponed(Exception):
-    """A command is carried out in the next transaction: something long has to be looked up first, outside of this one."""
 
 
 class WorkflowView(Protocol):
@@ -78,15 +72,6 @@ class Controls(Protocol):
 
     def drop(self, results: Iterable[str], files: Iterable[str]) -> None:
         """Forget results; delete files after the commit."""
-
-    def removable(self, asked: Remove) -> Removable:
-        """Return what a removal would take, as it was a moment ago.
-
-        Raises
-        ------
-        Postponed
-            It has to be looked up first.
-        """
 
     def move_files(self) -> None:
         """Move files into the trash or out of it, or delete them, as the removals say; after the commit, some at a time."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import insert, select
 
 from icestream.errors import IcestreamError, SessionError, StoreUnavailable
-from icestream.flow.commands.context import CommandContext, Postponed
+from icestream.flow.commands.context import CommandContext
 from icestream.flow.commands.removable import DERIVED, Removable, find_removable, keep_needed
 from icestream.flow.commands.requests import BringBack, EmptyTrash, NoteRawDeletion, Remove, RestoreFiles
 from icestream.flow.scheduling import NoticeCause, Notify
@@ -43,16 +43,21 @@ def plan_removal(session: Session, asked: Remove) -> Removable:
         return Removable() if connection is None else find_removable(connection, session, asked)
 
 
+class Postponed(Exception):
+    """A removal is noted in the next transaction: it has to be planned first, outside of this one."""
+
+
 @dataclass
 class PlannedRemoval:
     """A removal that is planned between two transactions of the runner: a look at every result and file takes long."""
 
     asked: Remove | None = None
     """What has to be planned, or is."""
+    _session: Session | None = None
     _found: Removable | IcestreamError | None = None
 
-    def take(self, asked: Remove) -> Removable:
-        """Return what was found, once.
+    def take(self, asked: Remove, session: Session) -> Removable:
+        """Return what was found in a session as it is, once.
 
         Raises
         ------
@@ -61,7 +66,7 @@ class PlannedRemoval:
         IcestreamError
             It cannot be planned.
         """
-        found = self._found if self.asked == asked else None
+        found = self._found if self.asked == asked and self._session is session else None
         self.asked, self._found = (asked if found is None else None), None
         if found is None:
             raise Postponed
@@ -80,16 +85,15 @@ class PlannedRemoval:
         if self.asked is None or self._found is not None:
             return
         try:
-            self._found = plan_removal(session, self.asked)
+            self._session, self._found = session, plan_removal(session, self.asked)
         except StoreUnavailable:
             raise
         except IcestreamError as error:
             self._found = error
 
 
-def remove(context: CommandContext, command: Remove) -> str:
-    """Note which files go; they are moved into the trash after the commit."""
-    found = context.controls.removable(command)
+def remove(context: CommandContext, command: Remove, found: Removable) -> str:
+    """Note which files go, of those that were found before; they are moved into the trash after the commit."""
     context.writing.flush()
     connection, now = context.writing.connection, time.time()
     active = {step: revision.id for step, revision in context.workflow.revisions.items()}

@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from icestream.flow.commands.removable import Removable
-from icestream.flow.commands.requests import Remove
 from icestream.flow.execution.executor import Executor
 from icestream.flow.resources.capacity import Machine
 from icestream.flow.runner import reopening
@@ -69,10 +67,6 @@ class RunnerControls:
         for key in results:
             self.engine.workflow.tasks.records.drop(key)
         self.engine.files_to_drop.extend(files)
-
-    def removable(self, asked: Remove) -> Removable:
-        """Return what a removal would take, as it was a moment ago."""
-        return self.engine.removal.take(asked)
 
     def move_files(self) -> None:
         """Move files into the trash or out of it, or delete them, as the removals say; after the commit, some at a time."""

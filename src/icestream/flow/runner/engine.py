@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, select
 
-from icestream.flow.commands.removing import PlannedRemoval
 from icestream.flow.declaration import outcomes
 from icestream.flow.runner.build import ActiveWorkflow
 from icestream.flow.runner.held import Held
@@ -37,8 +36,6 @@ class Engine:
     """What nothing refers to once this transaction is committed."""
     trash_waits: bool = True
     """Files may have to be moved into the trash, or out of it."""
-    removal: PlannedRemoval = field(default_factory=PlannedRemoval)
-    """A removal that is looked up after the commit, and noted in the next transaction."""
     held: Held = field(default_factory=lambda: Held(more=True))
     """What waits for files that are computed again."""
     _instructions: InstructionQueue = field(default_factory=InstructionQueue)
@@ -48,7 +45,6 @@ class Engine:
         self.workflow = workflow
         self.work.let_go()
         self.held.clear()
-        self.removal = PlannedRemoval()
 
     def writing(self, connection: Connection) -> Writing:
         """Return the writing side of one transaction."""

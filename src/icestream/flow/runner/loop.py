@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from icestream import __version__
 from icestream.files import TemporarySweep
-from icestream.flow.commands.dispatch import carry_out_commands
+from icestream.flow.commands.dispatch import CommandDispatcher
 from icestream.flow.execution.executor import Answer, Executor, Request, hear
 from icestream.flow.execution.messages import CallAnswer, CallProgress, ExecutorNotice, SourceAnswer
 from icestream.flow.execution.pool import Pool
@@ -51,6 +51,7 @@ class Runner:
     cluster: Executor | None = None
     _status_table: StatusTable = field(default_factory=StatusTable)
     _notices: "deque[str]" = field(default_factory=lambda: deque(maxlen=_KEPT_NOTICES))
+    _commands: CommandDispatcher = field(default_factory=CommandDispatcher)
     _sweep: TemporarySweep | None = None
     _to_tell: list[Notify] = field(default_factory=list)  # what was found while the workflow was built
 
@@ -112,9 +113,9 @@ class Runner:
                     self._carry_out_commands(writing)
                     writing.flush()
                     parts.pausing.pauses.store(connection)
-                again = parts.edits.outdated or parts.engine.removal.asked is not None
+                again = parts.edits.outdated or self._commands.removal.asked is not None
                 after_commit(parts)
-                parts.engine.removal.look_up(parts.engine.workflow.session)
+                self._commands.removal.look_up(parts.engine.workflow.session)
                 if parts.edits.outdated:
                     self._to_tell += reload(parts)
             self._move_files(seconds=math.inf)
@@ -171,7 +172,7 @@ class Runner:
             waited = time.monotonic() - stop.asked_at > self.settings.drain_s
             return stop.asked > 1 or not work.running or waited
         busy = work.running or len(work.ready) or workflow.scheduler.delayed or workflow.backlog.more or "person" in pauses
-        busy = busy or engine.held.busy or engine.trash_waits or engine.removal.asked is not None
+        busy = busy or engine.held.busy or engine.trash_waits or self._commands.removal.asked is not None
         return not busy and all(stage.closed for stage in workflow.scheduler.stages.values())
 
     def _cycle(self) -> None:
@@ -218,7 +219,7 @@ class Runner:
 
     def _move_files(self, *, seconds: float) -> None:
         """Plan the removal that was asked for; move what was removed into the trash, and what is wanted back out of it."""
-        self.engine.removal.look_up(self.engine.workflow.session)
+        self._commands.removal.look_up(self.engine.workflow.session)
         trash = self.parts.trash
         if trash.is_due() or self.engine.trash_waits:
             self.engine.trash_waits = trash.go_on(self.engine.workflow.session.folder, seconds=seconds)
@@ -268,7 +269,7 @@ class Runner:
         controls = RunnerControls(
             writing, parts.engine, parts.edits, parts.pausing.pauses, parts.stop, place.executor, place.machine
         )
-        if carry_out_commands(writing, parts.engine.workflow, controls):
+        if self._commands.carry_out(writing, parts.engine.workflow, controls):
             parts.engine.durable = True
 
     def _assign(self, writing: Writing) -> list[Request]:

@@ -61,6 +61,9 @@ class Restoring:
         str or None
             Why the file can never be there again, so that the task has to fail.
         """
+        return self._wait_for(writing, task, ref)
+
+    def _wait_for(self, writing: Writing, task: Task, ref: str) -> str | None:
         tasks = self.engine.workflow.tasks
         alike = [one for one in tasks.files_read_by(writing.connection, task) if _is_like(one, ref)]
         missing = self._put_back(writing, find_removed(writing.connection, [ref, *alike]))
@@ -78,11 +81,11 @@ class Restoring:
         if isinstance(message, ItemMade) and not lost:
             self._made(writing, task, message)
         elif isinstance(message, CallFailed) and message.kind is FailureKind.REMOVED:
-            lost = self.lacks(writing, task, message.message)
-            if lost is None:
+            reason = self._wait_for(writing, task, message.message)
+            if reason is None:
                 self._again(task)
             else:
-                self._give_up(writing, task.key, lost)
+                self._give_up(writing, task.key, reason)
         elif lost or (isinstance(message, CallEnded) and message.kind in outcomes.UNCOUNTED):
             self._again(task)
         else:
