@@ -57,7 +57,7 @@ def test_one_click_leads_from_the_sessions_to_an_exposure(visit, shown):
     page = visit.open(shown.address)
     expect(page.get_by_text("cannot be read:")).to_be_visible()
     page.get_by_role("link", name="Every record").click()
-    expect(page.locator(".workflow li")).to_have_count(20)
+    expect(page.locator(".workflow li")).to_have_count(24, timeout=PATIENCE_MS)
     page.get_by_role("navigation").get_by_role("link", name="Exposures").click()
     expect(page.locator("tbody tr")).to_have_count(8)
     page.locator("tbody").get_by_role("link", name="FoilHole_0004").click()
