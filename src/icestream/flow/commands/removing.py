@@ -84,8 +84,9 @@ class PlannedRemoval:
         """
         if self.asked is None or self._found is not None:
             return
+        self._session = session
         try:
-            self._session, self._found = session, plan_removal(session, self.asked)
+            self._found = plan_removal(session, self.asked)
         except StoreUnavailable:
             raise
         except IcestreamError as error:
