@@ -21,6 +21,7 @@ from paper_acquisition import write_acquisition
 from paper_every_record import write_every_record
 from paper_session import HOSTILE
 
+from icestream.errors import SessionError
 from icestream.flow.storage.session import DOCUMENT, dump_document
 from toys.session import make_toy_session, toy_steps
 from web.parts import Served, serve_folder
@@ -46,6 +47,12 @@ class Fuzzed:
         return 0 if found is None else int(found.group(1))
 
     @property
+    def n_selected(self) -> int:
+        """How many addresses there are, without those that never end."""
+        found = re.search(r"Selected:\s+(\d+)", self.said)
+        return 0 if found is None else int(found.group(1))
+
+    @property
     def n_cases(self) -> int:
         """How many questions were asked."""
         found = re.search(r"(\d+) generated", self.said)
@@ -66,11 +73,12 @@ def write_sessions(folder: Path) -> None:
 
 @contextmanager
 def serve_in_thread(site: Served) -> Iterator[str]:
-    """Serve an application on a free port of this machine; runners that are started are none."""
+    """Serve an application on a free port of this machine; runners that are started are none, and no microscope is simulated."""
     config = uvicorn.Config(site.app, host="127.0.0.1", port=0, log_level="error", access_log=False, lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
-    with mock.patch("icestream.web.starting.start_runner", return_value=1):
+    no_microscope = mock.patch("icestream.web.starting.start_simulation", side_effect=SessionError("there is none here"))
+    with mock.patch("icestream.web.starting.start_runner", return_value=1), no_microscope:
         thread.start()
         try:
             while not server.started and thread.is_alive():

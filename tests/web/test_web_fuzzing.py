@@ -9,7 +9,7 @@ from web.fuzzing import fuzz
 def test_two_minutes_of_random_questions_find_nothing_wrong(tmp_path):
     found = fuzz(tmp_path / "run", seconds=90, seed=20)
     assert found.passed, found.said
-    assert found.n_operations == 39
+    assert found.n_operations == found.n_selected > 60
     assert found.n_cases > 200
 
 

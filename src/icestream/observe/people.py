@@ -126,10 +126,17 @@ def describe_command(kind: str, arguments: str, names: dict[str, str]) -> str:
     words += [str(given.pop("step"))] if given.get("step") else []
     params = given.pop("params", None) or {}
     words += [f"{name}={'default' if value is None else json.dumps(value, ensure_ascii=False)}" for name, value in params.items()]
-    words += [name if spec is not None else f"{name} (removed)" for name, spec in (given.pop("steps", None) or {}).items()]
+    words += [*given.pop("kinds", ()), *_say_steps(given.pop("steps", None) or {})]
     reason = given.pop("reason", "")
     words += [name for name, value in given.items() if value is True and name != "below"]
     return " ".join(words) + (f" ({reason})" if reason else "")
+
+
+def _say_steps(steps: dict[str, Any] | list[str]) -> list[str]:
+    """Name the steps that a change makes or takes away, or those whose files a removal takes."""
+    if isinstance(steps, list):
+        return steps
+    return [name if spec is not None else f"{name} (removed)" for name, spec in steps.items()]
 
 
 def read_decisions(connection: Connection, units: Sequence[str] | None = None) -> list[Decision]:
