@@ -2,12 +2,14 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from icestream.errors import StoreUnavailable
-from icestream.observe.queries import Pulse, SessionView, open_view
+from icestream.errors import IcestreamError, StoreUnavailable
+from icestream.flow.storage import Session
+from icestream.observe.queries import Pulse, SessionView
 from icestream.web.places import Places
 
 Found = TypeVar("Found")
@@ -16,7 +18,10 @@ KEPT_S = 5.0
 """Rates and ages change although nothing happens: so long an answer stands at most."""
 
 SHARE = 4.0
-"""An answer that took one second to read stands for so many, however much changes: reading must not slow down the runner."""
+"""An answer that took one CPU second to read stands for so many, however much changes: reading must not slow down the runner.
+
+It stands as long as it took to read at least, so that a slow store is asked half of the time at most.
+"""
 
 MOST_S = 2.0
 MOST_ANSWERS = 256
@@ -24,6 +29,7 @@ ANSWERS_OF_EACH = 4
 """So many answers are kept in all, and so many more for each session: lists and metrics ask all sessions, one after the other."""
 
 MOST_SESSIONS = 2000
+MOST_VIEWS = 200
 PATIENCE_S = 20.0
 """Who waits so long for an answer that another is reading is told to ask again."""
 
@@ -46,8 +52,11 @@ class Live:
 
     places: Places
     clock: Callable[[], float] = time.monotonic
+    cpu_clock: Callable[[], float] = time.thread_time
     _answers: dict[str, dict[str, _Answer]] = field(default_factory=dict)
     """Session → what → answer; in both, what was asked for last comes last."""
+    _views: dict[str, SessionView] = field(default_factory=dict)
+    """Session → its view, kept with what was compiled for it; what was looked at last comes last."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def read(self, name: str, what: str, read: Callable[[SessionView], Found]) -> tuple[Found, Pulse]:
@@ -74,13 +83,13 @@ class Live:
         if not held:
             raise StoreUnavailable(f"{name}: reading this takes long; try again")
         try:
-            with open_view(session) as view:
+            with self._viewing(name, session) as view:
                 pulse = view.pulse()
                 if not self._stands(answer, session, pulse):
-                    began = self.clock()
+                    began, cpu_began_s = self.clock(), self.cpu_clock()
                     answer.value = read(view)
                     answer.session, answer.pulse, answer.at = session, pulse, self.clock()
-                    answer.stands_s = min(MOST_S, SHARE * (answer.at - began))
+                    answer.stands_s = min(MOST_S, max(SHARE * (self.cpu_clock() - cpu_began_s), answer.at - began))
                 found: Found = answer.value
                 return found, answer.pulse
         finally:
@@ -88,13 +97,30 @@ class Live:
 
     def pulse(self, name: str) -> Pulse:
         """Return by what a watcher sees that a session has changed."""
-        with open_view(self.places.open(name)) as view:
+        with self._viewing(name, self.places.open(name)) as view:
             return view.pulse()
 
     def forget(self, name: str) -> None:
         """Read a session again for the next who asks: whoever has just acted wants to see what came of it."""
         with self._lock:
             self._answers.pop(name, None)
+
+    @contextmanager
+    def _viewing(self, name: str, session: Session) -> Iterator[SessionView]:
+        with self._lock:
+            view = self._views.pop(name, None)
+            if view is None or view.session is not session:
+                view = SessionView(session)
+            self._views[name] = view
+            if len(self._views) > MOST_VIEWS:
+                del self._views[next(iter(self._views))]
+        try:
+            yield view
+        except (IcestreamError, OSError):
+            with self._lock:
+                if self._views.get(name) is view:  # the store may have gone, or its password changed: begin anew
+                    del self._views[name]
+            raise
 
     def _stands(self, answer: _Answer, session: object, pulse: Pulse) -> bool:
         age_s = self.clock() - answer.at
