@@ -87,8 +87,11 @@ def gather_particles(
 def half_sets(table: NDArray[np.void]) -> NDArray[np.int8]:
     """Return the half set of each particle, 0 or 1, from its exposure, picks and number alone."""
     names, which = np.unique(table["micrograph"], return_inverse=True)
-    salt = np.array([zlib.crc32(name) for name in names.tolist()], dtype=np.int64)
-    return np.asarray((salt[which] + table["pid"]) % 2, dtype=np.int8)
+    salt = np.array([zlib.crc32(name) for name in names.tolist()], dtype=np.uint64)
+    mixed = salt[which] + table["pid"].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)  # splitmix64 (Steele et al. 2014)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return np.asarray((mixed >> np.uint64(31)) & np.uint64(1), dtype=np.int8)
 
 
 def read_map(volume: Volume, ctx: Context, *, size: int, pixel_size_ang: float, raw_pixel_ang: float) -> NDArray[np.float32]:
