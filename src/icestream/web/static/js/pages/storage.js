@@ -3,18 +3,10 @@
 import { api, get, me, post } from "../api.js";
 import { confirm, mayAct, toast } from "../act.js";
 import { h } from "../dom.js";
-import { ago, counted, moment, short, span } from "../format.js";
+import { ago, counted, moment, short, size, span } from "../format.js";
 
 const NAMES = { raw: "Raw data", micrographs: "Micrographs", particles: "Particles", thumbnails: "Thumbnails", averages: "Averages and maps", metadata: "Metadata", other: "Store, exports, logs" };
 const DERIVED = ["micrographs", "particles", "thumbnails", "metadata"];
-const UNITS = ["B", "kB", "MB", "GB", "TB"];
-
-export function size(bytes) {
-  if (bytes === null || bytes === undefined) return "–";
-  const order = Math.min(UNITS.length - 1, Math.max(0, Math.floor(Math.log10(Math.max(1, bytes)) / 3)));
-  return `${short(bytes / 1000 ** order)}\u00a0${UNITS[order]}`;
-}
-
 export const storagePage = ({ session, setSummary, refresh }) => {
   let typed = null;
   const at = (...parts) => api("sessions", session, "storage", ...parts);
@@ -32,7 +24,7 @@ export const storagePage = ({ session, setSummary, refresh }) => {
       h("section", null, h("h2", null, "Removed"), removals(found)),
       h("section", null, h("h2", null, "Raw data"), raw(found, page.overview.name)),
       h("section", null, h("h2", null, "Rules"), rules(found)),
-      h("p", { className: "soft small" }, h("a", { href: at() }, "This page as JSON")),
+      h("p", { className: "soft small" }, me.single === null && [h("a", { href: "/storage" }, "Storage of all sessions"), " · "], h("a", { href: at() }, "This page as JSON")),
     ];
   }
 
