@@ -100,7 +100,7 @@ def test_a_removal_is_deleted_for_good_computed_again_and_rules_are_written(serv
 def test_raw_data_go_only_where_the_name_is_typed(served: tuple[Server, Session], visit: Visit) -> None:
     server, session = served
     page = visit.open(f"{server.address}/s/session/storage")
-    for typed, told in (("session", "is not the name of this session"), ("toy", "1\N{NO-BREAK SPACE}raw file are deleted after")):
+    for typed, told in (("session", "is not the name of this session"), ("toy", "1\N{NO-BREAK SPACE}raw file is deleted after")):
         page.get_by_role("button", name="Delete raw data …").click()
         page.get_by_label("Type the name of the session").fill(typed)
         page.get_by_role("dialog").get_by_role("button", name="Delete raw data").click()
