@@ -3,7 +3,7 @@
 The session is virtual work: rows as a runner stores them, of twenty steps with a record of every type. A real `icestream
 serve` is started anew each time and asked at once for what a browser asks for first: the page, who asks, the session, its
 newest exposures. Prints one JSON line: seconds until all of that was there for the first who asks, and for the next; and the
-same for other pages, the map of a grid of 1,600 squares among them, each asked for the first time and once more after an exposure.
+same for other pages, the map of a grid of 1,600 squares among them, each for the first time and again after one more exposure.
 """
 
 import json

@@ -44,9 +44,10 @@ def plan_demo(*, movies: int, seed: int, fast: bool) -> DemoPlan:
     They look like real ones: crowded particles, hardly seen in ice that moves, beside some carbon, dirt and aggregates. They are
     of squares and holes of a grid, whose ice differs.
     """
-    size = {"height_px": 512, "width_px": 512, "n_frames": 8, "n_particles": 12, "junk": {}} if fast else {}
+    small = {"height_px": 512, "width_px": 512, "n_frames": 8, "n_particles": 12, "particle_contrast": 0.8, "junk": {}}
+    size = small if fast else {}
     faults = {movies // 2: Fault.TRUNCATED} if movies > 2 else {}
-    grid = {"dirt": 0.0, "ice_spread": 0.1} if fast else None
+    grid = {"dirt": 0.0, "ice_spread": 0.0, "ice_ang": 200.0} if fast else None  # few particles at half the dose
     simulation = lifelike_settings(movies, seed=seed, grid=grid, faults=faults, **size)
     return DemoPlan(
         simulation=simulation,
