@@ -54,7 +54,7 @@ class Shot:
 
 
 def _first_exposure(page: Page) -> None:
-    page.locator(".exposures tbody tr", has=page.locator(".tag.done")).first.get_by_role("link").first.click()
+    page.locator(".exposures tbody tr", has=page.locator("img")).first.get_by_role("link").first.click()
     expect(page.locator(".frame img").first).to_be_visible(timeout=PATIENCE_MS)
 
 
@@ -158,7 +158,7 @@ def make_session(home: Path, *, cores: int | None) -> Path:
     for name in (NAME, OTHER):
         if find_runner(sessions / name) is None:
             start_runner(sessions / name, [] if cores is None else ["--cores", str(cores)])
-    _wait("the classes", lambda: _decided(sessions / NAME, "good_particles") >= MOVIES - 3)
+    _wait("the classes", lambda: _decided(sessions / NAME, "classes") >= MOVIES - 3)
     return sessions
 
 
@@ -199,7 +199,11 @@ def serving(home: Path, sessions: Path) -> Iterator[str]:
     subprocess.run(access, input=f"{PASSWORD}\n{PASSWORD}\n", text=True, env=environment, check=True)
     for words in (["pause", "--reason", "nitrogen is being refilled"], ["resume"]):
         subprocess.run([*icestream, words[0], str(sessions / NAME), *words[1:]], env=environment, check=True)
-    subprocess.run([*icestream, "transfer", str(sessions / NAME), str(home / "archive"), "--once"], env=environment, check=True)
+    subprocess.run(
+        [*icestream, "transfer", str(sessions / NAME), str(home / "archive"), "--root", "movies", "--once"],
+        env=environment,
+        check=True,
+    )
     _remember_a_watch(home, sessions)
     command = [*icestream, "serve", str(sessions), "--port", "0", "--data", str(home)]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)

@@ -237,6 +237,15 @@ def test_an_exposure_at_work_and_one_that_is_tried_again(paper: PaperSession) ->
     assert of_exposure(paper, "mic_5")["align"] == "failed 2 times (no space) and is retried after 4 s"
 
 
+def test_a_step_that_starts_after_another_says_so(paper: PaperSession, tmp_path: Path) -> None:
+    steps = paper.session.document.steps
+    steps["both"] = steps["both"].model_copy(update={"after": ["enough"]})
+    assert of_step(paper, "both")[0].startswith("both: 1 is waiting until enough has closed")
+    assert of_exposure(paper, "mic_1")["both"] == "is waiting until enough has closed"
+    paper.stream("enough", "closed", "3 of 3")
+    assert of_step(paper, "both")[0].startswith("both: 1 is queued")
+
+
 def test_how_an_exposure_ended(paper: PaperSession) -> None:
     with open_view(paper.session) as view:
         unit = view.trace("mic_5").unit

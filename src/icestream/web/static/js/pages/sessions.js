@@ -14,7 +14,7 @@ export const sessionsPage = () => ({
         me.creates && h("p", null, `Make the first one by a form.${me.operates ? " Without data of your own, it offers a simulated microscope." : ""}`), begin(), elsewhere());
     }
     const figures = figuresOf(lines);
-    const heads = ["Session", "State", "Exposures", "An hour", "Last exposure", ...figures, "Set aside", "Failed", "Alarms"];
+    const heads = ["Session", "State", "Exposures", "An hour", "Last exposure", ...figures.map(titleOf), "Set aside", "Failed", "Alarms"];
     return [
       h("h1", null, "Sessions ", h("small", null, String(lines.length)), " ", begin()),
       elsewhere(),
@@ -32,11 +32,14 @@ const begin = () => me.creates && [h("a", { href: "/new", className: "button" },
 const elsewhere = () => me.single === null && h("p", { className: "small pages" }, h("a", { href: "/trends" }, "Trends"), " · ", h("a", { href: "/storage" }, "Storage"),
   me.operates && [" · ", h("a", { href: "/watch" }, "Watched folders"), " · ", h("a", { href: "/transfers" }, "Transfers")]);
 
-// The labels of what records declare, such as ice and particles, in their order; the pace is that of arriving, or follows it.
+// What records declare, such as ice and particles, in their order, with its unit; the pace is that of arriving, or follows it.
 const figuresOf = (lines) => {
-  const longest = lines.map((line) => (line.figures ?? []).map((one) => one.label)).sort((a, b) => b.length - a.length);
-  return [...new Set(longest.flat())].filter((label) => label !== "Pace");
+  const found = new Map();
+  for (const one of lines.map((line) => line.figures ?? []).sort((a, b) => b.length - a.length).flat()) found.set(one.label, found.get(one.label) || one.unit);
+  found.delete("Pace");
+  return [...found].map(([label, unit]) => ({ label, unit }));
 };
+const titleOf = ({ label, unit }) => label + (unit ? `, ${unit}` : "");
 
 const newest = (line) => line.arrivals?.at ?? line.overview?.updated_at ?? 0;
 
@@ -52,10 +55,10 @@ function row(line, figures) {
     h("td", { className: "n", "data-name": "exposures" }, short(overview.exposures)),
     h("td", { className: "n", "data-name": "an hour" }, quantity(arrivals.per_hour, "")),
     h("td", { "data-name": "last exposure" }, arrivals.at === null ? "–" : h("span", { title: arrivals.name }, ago(arrivals.at))),
-    figures.map((label) => figure(label, line.figures.find((one) => one.label === label))),
+    figures.map((column) => figure(column, line.figures.find((one) => one.label === column.label))),
     h("td", { className: "n", "data-name": "set aside" }, short(overview.rejected)),
     h("td", { className: `n ${overview.failed ? "bad" : ""}`, "data-name": "failed" }, short(overview.failed)),
     h("td", { className: `n ${line.alarms ? "bad" : ""}`, "data-name": "alarms" }, line.alarms ? h("a", { href: path("s", line.id, "alarms") }, short(line.alarms)) : "0"));
 }
 
-const figure = (label, one) => h("td", { className: "n", "data-name": label.toLowerCase(), title: one?.caption ?? null }, quantity(one?.value, one?.unit));
+const figure = (column, one) => h("td", { className: "n", "data-name": titleOf(column), title: one?.caption ?? null }, one?.unit === column.unit ? short(one.value) : quantity(one?.value, one?.unit));
