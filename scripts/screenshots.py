@@ -102,6 +102,11 @@ def _restart(page: Page) -> None:
 def _with_atlas(page: Page) -> None:
     expect(page.locator("svg.grid-map")).to_be_visible(timeout=PATIENCE_MS)
     expect(page.locator("svg.grid-map image.atlas")).to_have_count(1)
+    page.get_by_label("Coloured by").select_option("ice:ice_transmission_mean_free_paths")
+
+
+def _all_looked_at(page: Page) -> None:
+    expect(page.get_by_text("Files are still being looked at")).to_have_count(0, timeout=PATIENCE_MS)
 
 
 def _a_draft(page: Page) -> None:
@@ -131,12 +136,11 @@ SHOTS = (
     Shot("page-dark", "series", scheme="dark"),
     Shot("page-picks", "exposures", _edit_picks, height=900),
     Shot("page-map", "map", _with_atlas, height=900),
-    Shot("page-storage", "storage"),
+    Shot("page-storage", "storage", _all_looked_at),
     Shot("page-transfer", "transfer", height=700),
     Shot("page-build", "/build", _a_draft, height=900),
     Shot("page-facility-storage", "/storage", height=420),
     Shot("page-watch", "/watch", height=520),
-    Shot("page-trends", "/trends", height=760),
 )
 
 
@@ -215,7 +219,15 @@ def serving(home: Path, sessions: Path) -> Iterator[str]:
         server.wait()
 
 
-def take(browser: Browser, address: str, shot: Shot) -> bytes:
+_NEUTRAL = """(home) => {
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) texts.currentNode.data = texts.currentNode.data.replaceAll(home, "/data");
+  for (const one of document.querySelectorAll("input")) one.value = one.value.replaceAll(home, "/data");
+}"""
+"""Where the sessions of the pictures are is of no interest."""
+
+
+def take(browser: Browser, address: str, shot: Shot, home: Path) -> bytes:
     """Return one picture as JPEG, as good as fits."""
     context = browser.new_context(
         viewport={"width": shot.width, "height": shot.height},
@@ -230,6 +242,7 @@ def take(browser: Browser, address: str, shot: Shot) -> bytes:
     page.wait_for_timeout(1500)
     shot.before(page)
     page.wait_for_timeout(1500)
+    page.evaluate(_NEUTRAL, str(home))
     qualities = (page.screenshot(type="jpeg", quality=quality) for quality in range(88, 30, -6))
     picture = next(one for one in qualities if len(one) <= LARGEST_BYTES)
     context.close()
@@ -273,7 +286,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         for shot in SHOTS:
             if re.search(given.only, shot.name):
-                (TARGET / f"{shot.name}.jpg").write_bytes(take(browser, address, shot))
+                (TARGET / f"{shot.name}.jpg").write_bytes(take(browser, address, shot, home))
                 sys.stdout.write(f"{shot.name}\n")
         browser.close()
 

@@ -65,7 +65,7 @@ export function trendChart(times, values, label, height = 150) {
   return keyed([], place({
     height,
     scales: { x: { time: false, range: [first - room, last + room] }, y: { range: reaching([]) } },
-    axes: [axis("", { size: 24, values: days, space: 80 }), yAxis()],
+    axes: [axis("", { size: 24, values: days, space: 80, incrs: [1, 2, 7, 14, 28, 91, 182, 364].map((count) => count * 86_400) }), yAxis()],
     series: [{ label: "began" }, { stroke: colour("--accent"), width: 1.5, points: { show: true, size: 7, fill: colour("--accent") } }],
   }, [times, values], label, height));
 }

@@ -2,7 +2,7 @@
 
 import { get } from "../api.js";
 import { h, path } from "../dom.js";
-import { counted, moment, quantity } from "../format.js";
+import { counted, moment, quantity, short } from "../format.js";
 import { trendChart } from "../monitor_charts.js";
 
 const UNKNOWN = "not named";
@@ -49,5 +49,5 @@ function seriesOf(lines) {
 
 const figure = (one) => h("figure", { className: "card measure", "data-key": one.key },
   h("figcaption", null, h("b", null, one.label), h("span", { className: "soft small" }, ` ${[one.caption, one.unit].filter(Boolean).join(", ")}`),
-    h("div", null, h("span", { className: "value" }, quantity(one.values.at(-1), one.unit)), h("span", { className: "soft small" }, " the newest session"))),
+    h("div", null, h("span", { className: "value" }, short(one.values.at(-1))), h("span", { className: "soft small" }, " the newest session"))),
   trendChart(one.times, one.values, `${one.label} of ${counted(one.values.length, "session")} over time`));
