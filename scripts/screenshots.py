@@ -18,9 +18,11 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from icestream.facility.runners import find_runner, start_runner
-from icestream.facility.simulating import LIFELIKE, TEMPLATE, acquisition_values, simulating_arguments
+from icestream.facility.simulating import TEMPLATE, acquisition_values, lifelike_settings, simulating_arguments
+from icestream.facility.watch_decisions import Folder, Phase, WatchState
+from icestream.facility.watch_state import StateFile
 from icestream.flow.storage import create_session, open_session
-from icestream.microscope.settings import Fault, SimulationSettings
+from icestream.microscope.settings import Fault
 from icestream.observe.queries import open_view
 from icestream.observe.session_alarms import read_alarms
 from icestream.workflows import fill_template, load_template
@@ -28,7 +30,7 @@ from icestream.workflows import fill_template, load_template
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "docs" / "how-to"
 LARGEST_BYTES = 120_000
-MOVIES, BROKEN = 16, 4
+MOVIES, BROKEN = 24, 4
 NAME, OTHER = "apoferritin_grid3", "apoferritin_grid2"
 PASSWORD = "only for the pictures"  # noqa: S105 - of a server that lasts a minute
 PATIENCE_MS, PATIENCE_S = 180_000, 3600.0
@@ -52,7 +54,7 @@ class Shot:
 
 
 def _first_exposure(page: Page) -> None:
-    page.locator(".exposures tbody tr", has=page.locator(".tag.done")).first.get_by_role("link").first.click()
+    page.locator(".exposures tbody tr", has=page.locator("img")).first.get_by_role("link").first.click()
     expect(page.locator(".frame img").first).to_be_visible(timeout=PATIENCE_MS)
 
 
@@ -97,6 +99,23 @@ def _restart(page: Page) -> None:
     page.get_by_role("dialog").wait_for()
 
 
+def _with_atlas(page: Page) -> None:
+    expect(page.locator("svg.grid-map")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.locator("svg.grid-map image.atlas")).to_have_count(1)
+    page.get_by_label("Coloured by").select_option("ice:ice_transmission_mean_free_paths")
+
+
+def _all_looked_at(page: Page) -> None:
+    expect(page.get_by_text("Files are still being looked at")).to_have_count(0, timeout=PATIENCE_MS)
+
+
+def _a_draft(page: Page) -> None:
+    page.locator("#from-template").select_option("movies_to_ctf")
+    page.get_by_role("button", name="Begin with it").click()
+    page.locator('.node[data-key="aligned"]').get_by_role("button").click()
+    expect(page.locator(".given").first).to_be_visible(timeout=PATIENCE_MS)
+
+
 SHOTS = (
     Shot("page-sessions", "/", height=520),
     Shot("page-start", "/new", _filled_form),
@@ -116,18 +135,22 @@ SHOTS = (
     Shot("page-phone-exposure", "exposures", _first_exposure, width=390, height=844),
     Shot("page-dark", "series", scheme="dark"),
     Shot("page-picks", "exposures", _edit_picks, height=900),
+    Shot("page-map", "map", _with_atlas, height=900),
+    Shot("page-storage", "storage", _all_looked_at),
+    Shot("page-transfer", "transfer", height=700),
+    Shot("page-build", "/build", _a_draft, height=900),
+    Shot("page-facility-storage", "/storage", height=420),
+    Shot("page-watch", "/watch", height=520),
 )
 
 
 def make_session(home: Path, *, cores: int | None) -> Path:
     """Let a simulated microscope write movies, and process them in a session that goes on waiting for more."""
     microscope, sessions = home / "microscope", home / "sessions"
-    simulated = SimulationSettings.model_validate(
-        {"n_movies": MOVIES, "seed": 5, "faults": {BROKEN: Fault.TRUNCATED}, **LIFELIKE}
-    )
+    simulated = lifelike_settings(MOVIES, seed=5, faults={BROKEN: Fault.TRUNCATED})
     if not (sessions / NAME).exists():
         values = acquisition_values(simulated, microscope)
-        settings = {"movies": {"give_up_s": 15}, "classes": {"n_classes": 24}}
+        settings = {"movies": {"give_up_s": 15}, "classes": {"n_classes": 24}, "vacuum": {"n_samples": 8}}
         create_session(sessions / NAME, fill_template(load_template(TEMPLATE), values, name=NAME, settings=settings))
         del values["diameter"]
         create_session(sessions / OTHER, fill_template(load_template("movies_to_ctf"), values, name=OTHER))
@@ -139,7 +162,7 @@ def make_session(home: Path, *, cores: int | None) -> Path:
     for name in (NAME, OTHER):
         if find_runner(sessions / name) is None:
             start_runner(sessions / name, [] if cores is None else ["--cores", str(cores)])
-    _wait("the classes", lambda: _decided(sessions / NAME, "good_particles") >= MOVIES - 3)
+    _wait("the classes", lambda: _decided(sessions / NAME, "classes") >= MOVIES - 3)
     return sessions
 
 
@@ -156,6 +179,21 @@ def _wait(what: str, holds: Callable[[], bool]) -> None:
         time.sleep(1)
 
 
+def _remember_a_watch(home: Path, sessions: Path) -> None:
+    """Write what a watch of the microscope's disk would remember."""
+    now, root = time.time(), home / "krios"
+    folders = {
+        "20261128_test": Folder(phase=Phase.IGNORED, since=now - 2 * 86_400),
+        OTHER: Folder(phase=Phase.ENDED, since=now - 6 * 3600, session=str(sessions / OTHER)),
+        NAME: Folder(phase=Phase.RUNNING, since=now - 3600, session=str(sessions / NAME)),
+        "apoferritin_grid4": Folder(
+            phase=Phase.INCOMPLETE, since=now - 300, problems=["'voltage' (Acceleration voltage) is not given"]
+        ),
+    }
+    file = StateFile(home / "state", root)
+    file.write(WatchState(root=str(root), pattern="*/", looked=True, folders=folders))
+
+
 @contextmanager
 def serving(home: Path, sessions: Path) -> Iterator[str]:
     """Serve the sessions to somebody who may do everything; give the address."""
@@ -165,6 +203,12 @@ def serving(home: Path, sessions: Path) -> Iterator[str]:
     subprocess.run(access, input=f"{PASSWORD}\n{PASSWORD}\n", text=True, env=environment, check=True)
     for words in (["pause", "--reason", "nitrogen is being refilled"], ["resume"]):
         subprocess.run([*icestream, words[0], str(sessions / NAME), *words[1:]], env=environment, check=True)
+    subprocess.run(
+        [*icestream, "transfer", str(sessions / NAME), str(home / "archive"), "--root", "movies", "--once"],
+        env=environment,
+        check=True,
+    )
+    _remember_a_watch(home, sessions)
     command = [*icestream, "serve", str(sessions), "--port", "0", "--data", str(home)]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     try:
@@ -175,7 +219,15 @@ def serving(home: Path, sessions: Path) -> Iterator[str]:
         server.wait()
 
 
-def take(browser: Browser, address: str, shot: Shot) -> bytes:
+_NEUTRAL = """(home) => {
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) texts.currentNode.data = texts.currentNode.data.replaceAll(home, "/data");
+  for (const one of document.querySelectorAll("input")) one.value = one.value.replaceAll(home, "/data");
+}"""
+"""Where the sessions of the pictures are is of no interest."""
+
+
+def take(browser: Browser, address: str, shot: Shot, home: Path) -> bytes:
     """Return one picture as JPEG, as good as fits."""
     context = browser.new_context(
         viewport={"width": shot.width, "height": shot.height},
@@ -190,6 +242,7 @@ def take(browser: Browser, address: str, shot: Shot) -> bytes:
     page.wait_for_timeout(1500)
     shot.before(page)
     page.wait_for_timeout(1500)
+    page.evaluate(_NEUTRAL, str(home))
     qualities = (page.screenshot(type="jpeg", quality=quality) for quality in range(88, 30, -6))
     picture = next(one for one in qualities if len(one) <= LARGEST_BYTES)
     context.close()
@@ -233,7 +286,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         for shot in SHOTS:
             if re.search(given.only, shot.name):
-                (TARGET / f"{shot.name}.jpg").write_bytes(take(browser, address, shot))
+                (TARGET / f"{shot.name}.jpg").write_bytes(take(browser, address, shot, home))
                 sys.stdout.write(f"{shot.name}\n")
         browser.close()
 

@@ -51,6 +51,8 @@ class Facts:
     """Source → file or folder that it cannot take → why."""
     versions: frozenset[str] = frozenset()
     """Steps that have published a version of a whole."""
+    after: Mapping[str, list[str]] = field(default_factory=dict)
+    """Step → steps that are to close before it starts."""
     programs: Mapping[str, list[str]] = field(default_factory=dict)
     """Step → what is to be known of the programs it runs."""
 

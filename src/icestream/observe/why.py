@@ -90,6 +90,7 @@ def gather(view: SessionView, read: Sequence[StepSummary] | None = None) -> Fact
             links={name: revision.links for name, revision in revisions.items()},
             notes={} if connection is None else waiting.read_notes(connection),
             marks={name: step.marks for name, step in steps.items()},
+            after={name: spec.after for name, spec in view.session.document.steps.items()},
             leases=() if connection is None or not overview.runner.alive else waiting.read_leases(connection, revisions),
             not_taken={} if connection is None else read_not_taken(connection, revisions),
             versions=frozenset() if connection is None else waiting.read_versions(connection, revisions),
@@ -128,7 +129,7 @@ def say_step(facts: Facts, name: str) -> str:
         return f"takes nothing new: {marks.drained}"
     watches = step.kind == "source" and facts.runner.alive and note
     if step.stream == "closed" and not step.counts.running and not step.counts.waiting and not watches:
-        return f"nothing: it is finished ({step.stream_reason}); {_ended(step)}{_say_not_taken(facts, name)}"
+        return f"has finished ({step.stream_reason}); {_ended(step)}{_say_not_taken(facts, name)}"
     if watches:
         return f"is waiting for new files: {note}"
     if step.kind == "source":
@@ -136,7 +137,7 @@ def say_step(facts: Facts, name: str) -> str:
     at_work = [lease for lease in facts.leases if lease.step == name]
     parts = [_say_work(at_work)] if at_work else []
     parts += list(_say_waiting(facts, name, note))
-    return "; ".join(parts) or "nothing: it has decided everything that arrived"
+    return "; ".join(parts) or "has decided everything that arrived"
 
 
 def _say_not_taken(facts: Facts, name: str) -> str:
@@ -183,12 +184,20 @@ def _say_waiting(facts: Facts, name: str, note: str) -> Iterator[str]:
 
 
 def _say_queue(facts: Facts, name: str, ready: int) -> str:
+    if _open_before(facts, name):
+        return f"{ready} {'is' if ready == 1 else 'are'} waiting until {_open_before(facts, name)} closed"
     queued = f"{ready} {'is' if ready == 1 else 'are'} queued"
     elsewhere = Counter(lease.step for lease in facts.leases if lease.step != name)
     if not elsewhere:
         return queued
     busy = ", ".join(f"{step} ({count})" for step, count in elsewhere.most_common(3))
     return f"{queued} for free cores, which are held by {busy}"
+
+
+def _open_before(facts: Facts, name: str) -> str:
+    """Return the steps after which a step is to start and which are still open, as ``a and b have``."""
+    still = [one for one in facts.after.get(name, ()) if one in facts.steps and facts.steps[one].stream != "closed"]
+    return f"{' and '.join(still)} {'has' if len(still) == 1 else 'have'}" if still else ""
 
 
 def _inputs(facts: Facts, name: str) -> list[str]:
@@ -249,6 +258,8 @@ def _say_held(facts: Facts, name: str) -> str | None:
     """Return what keeps a step from taking an exposure whose inputs are there."""
     if facts.marks[name].drained is not None:
         return f"takes nothing new: {facts.marks[name].drained}"
+    if _open_before(facts, name):
+        return f"is waiting until {_open_before(facts, name)} closed"
     if _unpublished(facts, name):
         return f"is waiting for the first version of {' and of '.join(_unpublished(facts, name))}"
     if facts.steps[name].kind in _HOLDING:
@@ -266,7 +277,7 @@ def _say_settled(trace: Trace, *, waits: bool) -> Iterator[Explanation]:
     done = [step.step for step in trace.steps if step.status == "item"]
     if not waits:
         result = f"with a result of {', '.join(done)}" if done else "without a result"
-        yield Explanation(None, f"nothing: it has been decided by every step, {result}")
+        yield Explanation(None, f"has been decided by every step, {result}")
     elif done:
         yield Explanation(None, f"has a result of {', '.join(done)}")
     for step in trace.steps:

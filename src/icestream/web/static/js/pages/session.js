@@ -36,11 +36,13 @@ export const sessionPage = ({ session, setSummary, refresh, go }) => ({
 
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1).replace(/\.$/, "");
 
+const LONG_UNIT = 4; // beside a large number there is room for no longer one
+
 function figures({ overview, arrivals, headlines }) {
   const all = [
     ["Exposures", short(overview.exposures), arrivals.at === null ? "none yet" : `the last ${ago(arrivals.at)}`],
     ["Arriving", quantity(arrivals.per_hour, "/h"), "in the hour before the last one"],
-    ...headlines.map((one) => [one.label, quantity(one.value, one.unit), one.caption]),
+    ...headlines.map((one) => one.unit.length > LONG_UNIT ? [one.label, short(one.value), `${one.unit}, ${one.caption}`] : [one.label, quantity(one.value, one.unit), one.caption]),
     ["Set aside", short(overview.rejected), "by filters and people"],
     ["Failed", short(overview.failed), overview.failed ? "see Failures" : "nothing", overview.failed > 0],
   ];
