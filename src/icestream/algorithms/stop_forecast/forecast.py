@@ -66,8 +66,7 @@ def forecast_resolution_ang(
         Of what is drawn.
     """
     values = draw_resolutions_ang(signal, n_particles, threshold=threshold, with_chance=with_chance, seed=seed)
-    low, middle, high = np.quantile(values, _QUANTILES)
-    return Band(float(low), float(middle), float(high))
+    return _band(values)
 
 
 def draw_resolutions_ang(
@@ -139,8 +138,13 @@ def gain_an_hour_ang(signal: ParticleSignal, hours: Array, counts: Array, *, see
     """Return by how many Å one more hour improves the resolution."""
     now = draw_resolutions_ang(signal, float(counts[-1]), seed=seed)
     later = forecast_particles(hours, counts, 1.0, n_draws=len(signal.draws), seed=seed + 1)
-    gain = now - draw_resolutions_ang(signal, later, seed=seed)
-    low, middle, high = np.quantile(gain[np.isfinite(gain)], _QUANTILES) if np.isfinite(gain).any() else (np.nan,) * 3
+    then = draw_resolutions_ang(signal, later, seed=seed)
+    known = np.isfinite(now) & np.isfinite(then)
+    return _band(now[known] - then[known]) if known.any() else Band(np.nan, np.nan, np.nan)
+
+
+def _band(values: Array) -> Band:
+    low, middle, high = np.quantile(values, _QUANTILES, method="inverted_cdf")
     return Band(float(low), float(middle), float(high))
 
 
