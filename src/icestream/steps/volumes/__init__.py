@@ -1,0 +1,1 @@
+"""Steps that make volumes, compare them, and sort particles by them."""
