@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from icestream.algorithms.stop_forecast.forecast import (
     forecast_particles,
     forecast_resolution_ang,
-    gain_an_hour_ang,
+    gain_of_particles_ang,
     rank_limits,
 )
 from icestream.algorithms.stop_forecast.signal import Correlation, ParticleSignal, expected_correlation, fit_signal
@@ -111,11 +111,11 @@ def test_a_wandering_rate_is_less_certain_and_its_last_hours_count() -> None:
         forecast_particles(np.array([1.0, 1.0]), np.array([0.0, 5.0]), 1.0, n_draws=5)
 
 
-def test_an_hour_is_worth_less_later(signal: ParticleSignal) -> None:
-    hours = np.arange(5.0)
-    early = gain_an_hour_ang(signal, hours, N / 4 * hours)
-    late = gain_an_hour_ang(signal, hours * 10, N / 4 * hours)
+def test_particles_are_worth_less_later(signal: ParticleSignal) -> None:
+    early = gain_of_particles_ang(signal, N, 1.25 * N)
+    late = gain_of_particles_ang(signal, 4 * N, 4.25 * N)
     assert early.middle > 3 * late.middle > 0
+    assert early.low < early.middle < early.high
 
 
 def test_what_limits_is_ranked_by_particles() -> None:

@@ -68,7 +68,7 @@ from icestream.records.vocabulary import (
     record_named,
     unpack_tables,
 )
-from icestream.records.volumes import POSE_3D, ParticlePoses, Volume
+from icestream.records.volumes import POSE_3D, ForecastPoint, ParticlePoses, StopForecast, Volume
 
 __all__ = [
     "BEPLER_2019",
@@ -116,6 +116,7 @@ __all__ = [
     "DoseReference",
     "ExposureMetadata",
     "FileRef",
+    "ForecastPoint",
     "FrameUse",
     "FurtherBlock",
     "GainMonitor",
@@ -159,6 +160,7 @@ __all__ = [
     "SelectedClass",
     "Snapshot",
     "StableSet",
+    "StopForecast",
     "TemplateFile",
     "TemplateInfo",
     "Text",

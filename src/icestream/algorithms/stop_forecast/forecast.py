@@ -134,13 +134,13 @@ def forecast_particles(hours: Array, counts: Array, ahead_h: float, *, n_draws: 
     return np.asarray(counts[-1] + more, dtype=np.float64)
 
 
-def gain_an_hour_ang(signal: ParticleSignal, hours: Array, counts: Array, *, seed: int = 0) -> Band:
-    """Return by how many Å one more hour improves the resolution."""
-    now = draw_resolutions_ang(signal, float(counts[-1]), seed=seed)
-    later = forecast_particles(hours, counts, 1.0, n_draws=len(signal.draws), seed=seed + 1)
-    then = draw_resolutions_ang(signal, later, seed=seed)
-    known = np.isfinite(now) & np.isfinite(then)
-    return _band(now[known] - then[known]) if known.any() else Band(np.nan, np.nan, np.nan)
+def gain_of_particles_ang(
+    signal: ParticleSignal, now: NDArray[Any] | float, later: NDArray[Any] | float, *, seed: int = 0
+) -> Band:
+    """Return by how many Å going from ``now`` to ``later`` particles improves the resolution; each a number or ``(m,)``."""
+    before, after = (draw_resolutions_ang(signal, n, seed=seed) for n in (now, later))
+    known = np.isfinite(before) & np.isfinite(after)
+    return _band(before[known] - after[known]) if known.any() else Band(np.nan, np.nan, np.nan)
 
 
 def _band(values: Array) -> Band:
