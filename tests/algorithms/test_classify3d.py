@@ -1,5 +1,7 @@
 """3D classification with known poses: two conformations are told apart, and nuisances are not taken for classes."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -75,7 +77,7 @@ def test_two_conformations_are_told_apart(mixture: tuple[PosedParticles, NDArray
 def test_a_particle_is_never_compared_with_itself(mixture: tuple[PosedParticles, NDArray[np.int64]]) -> None:
     particles, _ = mixture
     share = random_shares(N, 2, seed=1)
-    given = {"rotations": particles.rotations, "shift_yx_px": particles.shift_yx_px, "fold": particles.fold}
+    given: dict[str, Any] = {"rotations": particles.rotations, "shift_yx_px": particles.shift_yx_px, "fold": particles.fold}
     sums = sum_classes(particles.images, particles.contrast, share=share, setting=SETTING, **given)
     spoilt = particles.images.copy()
     spoilt[particles.fold == 2] *= -3.0

@@ -12,7 +12,7 @@ from icestream.io.blocks import dtype_of, to_block
 from icestream.io.image import read_stack, write_mrc
 from icestream.io.particles import particles_table
 from icestream.io.picture import read_picture
-from icestream.records import ClassAverages, ClassInfo, Particles
+from icestream.records import ClassAverages, Classification, ClassInfo, Particles
 from icestream.steps.volumes.consensus_classes import (
     ConsensusClassesParams,
     GroupParticlesParams,
@@ -41,7 +41,7 @@ PARTICLES = [exposure(index) for index in range(EXPOSURES)]
 
 def classification(
     bench: StepBench, name: str, votes: NDArray[Any], ids: list[int], *, sure: NDArray[Any] | None = None
-) -> ClassAverages:
+) -> Classification:
     """A classification of all particles; ``votes`` are places of classes, negative where it lacks the particle."""
     columns = [("micrograph", "S32"), ("pid", "<i8"), ("class_id", "<i4")]
     table = np.zeros(N, dtype=columns + ([("class_probability", "<f4")] if sure is not None else []))
@@ -60,7 +60,7 @@ def classification(
     )  # fmt: skip
 
 
-def three(bench: StepBench) -> list[ClassAverages]:
+def three(bench: StepBench) -> list[Classification]:
     """Three classifications with independent errors: of 2, 3 and 2 classes; the last lacks some."""
     rng = np.random.default_rng(2)
     votes = [np.where(rng.random(N) < error, 1 - TRUTH, TRUTH) for error in (0.1, 0.12, 0.12)]
