@@ -1,1 +1,1 @@
-"""Steps that make volumes, compare them, and sort particles by them."""
+"""Volumes: importing, refining, sorting particles into classes, comparing classes, and when to stop."""

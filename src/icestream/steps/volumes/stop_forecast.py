@@ -52,7 +52,7 @@ def forecast_stop(volume: Volume, params: StopForecastParams, acquisition: Acqui
     kept = (shells >= _FIRST_SHELL) & (frequency > 0)
     if kept.sum() < 4:
         raise ItemError(f"a forecast needs at least four shells from the third on; the curve has {len(curve)}")
-    pixel_ang = volume.pixel_size_ang or acquisition.pixel_size_ang * volume.bin
+    pixel_ang = volume.pixel_size_ang or acquisition.need("pixel_size_ang") * volume.bin
     share = _part_of_box(volume, pixel_ang, ctx) / len(symmetry_group(volume.symmetry))
     independent = np.asarray(2.0 * np.pi * shells[kept] ** 2 * share, dtype=np.float64)
     signal = fit_signal(frequency[kept], [Correlation(volume.count, curve[kept])], independent=independent, seed=ctx.seed)
