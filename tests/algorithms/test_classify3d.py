@@ -21,7 +21,7 @@ from icestream.algorithms.classify3d.search import score_classes
 from icestream.algorithms.scoring.polar import PolarGrid
 from icestream.algorithms.volumes import project_volume_2d, random_rotations, transform_volume
 
-BOX, N = 32, 400
+BOX, N = 32, 300
 SETTING = Setting(PolarGrid(BOX, 12, 64), 2, 11.0, 3.0, 5)
 
 
@@ -63,7 +63,7 @@ def mixture() -> tuple[PosedParticles, NDArray[np.int64]]:
 
 def test_two_conformations_are_told_apart(mixture: tuple[PosedParticles, NDArray[np.int64]]) -> None:
     particles, truth = mixture
-    found = classify_particles_3d(particles, setting=SETTING, passes=10, seed=3)
+    found = classify_particles_3d(particles, setting=SETTING, passes=8, seed=3)
     same = float(np.mean(found.class_id == truth))
     assert max(same, 1 - same) > 0.95
     order = [0, 1] if same > 0.5 else [1, 0]

@@ -68,7 +68,7 @@ from icestream.records.vocabulary import (
     record_named,
     unpack_tables,
 )
-from icestream.records.volumes import POSE_3D, ForecastPoint, ParticlePoses, StopForecast, Volume
+from icestream.records.volumes import POSE_3D, ForecastPoint, ParticlePoses, StopForecast, Volume, VolumeClass, VolumeClasses
 
 __all__ = [
     "BEPLER_2019",
@@ -169,6 +169,8 @@ __all__ = [
     "VacuumOrigin",
     "VacuumReference",
     "Volume",
+    "VolumeClass",
+    "VolumeClasses",
     "named_records",
     "pack_tables",
     "possible_range",

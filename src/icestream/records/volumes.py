@@ -4,8 +4,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from icestream.records.classes import Classification
 from icestream.records.picks import PID
-from icestream.records.shown import Card, Curve, Measure, Number, Panel, Picture, Shown, Text, When
+from icestream.records.shown import Card, Curve, Gallery, Measure, Number, Panel, Picture, RowColumn, Shown, Text, When
 from icestream.records.vocabulary import Block, Column, FileRef, Record, Snapshot
 from icestream.units import Angstrom
 
@@ -95,6 +96,53 @@ class ParticlePoses(Record):
     version: int = Field(description="Version of the volume that gave the poses")
     picks_key: str | None = Field(None, description="Of the picks that gave the particles their numbers; unset: not known")
     block: Block
+
+
+class VolumeClass(Record):
+    """One 3D class."""
+
+    id: int = Field(ge=0, description="0 is the largest")
+    count: int = Field(ge=0, description="Particles whose most likely class it is")
+    probability: float | None = Field(None, ge=0, le=1, description="Of these particles, mean")
+    resolution_ang: Angstrom | None = Field(None, description="Where its half maps agree by 0.143; unset: nowhere")
+    map: FileRef
+    half_maps: list[FileRef] = Field(max_length=2)
+    frequency_per_ang: list[float] = Field(description="Of the shell correlation")
+    fsc: list[float] = Field(description="Shell correlation of its half maps")
+
+
+class VolumeClasses(Classification):
+    """Particles in 3D classes, each with a volume."""
+
+    stored_name: ClassVar[str] = "VolumeClasses"
+
+    bin: float = Field(gt=0, description="Of the volumes")
+    symmetry: str = Field("C1", description="Point group in RELION's setting")
+    diameter_ang: Angstrom | None = Field(None, description="Of the ball that holds the particle")
+    classes: list[VolumeClass]
+
+    @property
+    def class_ids(self) -> list[int]:
+        """The ids of the classes."""
+        return [info.id for info in self.classes]
+
+    shown: ClassVar[Shown] = Shown(
+        gallery=Gallery(
+            "3D classes",
+            picture=Picture("picture", "Classes, one in a row: three sections, three projections, along z, y and x"),
+            count="count",
+            word="particle",
+            rows="classes",
+            columns=(
+                RowColumn("Class", "id"),
+                RowColumn("Particles", "count"),
+                RowColumn("Share", "count", "%", share=True),
+                RowColumn("Probability", "probability"),
+                RowColumn("Resolution", "resolution_ang", "Å"),
+            ),
+            order="count",
+        )
+    )
 
 
 class ForecastPoint(Record):

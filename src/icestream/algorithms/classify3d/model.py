@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
+from scipy.ndimage import gaussian_filter
 
 from icestream.algorithms.frc import frequency_at_threshold
 from icestream.algorithms.scoring.polar import PolarGrid
@@ -40,6 +41,9 @@ _LEAST_SHARE = 0.02
 """Smaller shares of a particle do not count for a class."""
 _SHELLS_AHEAD = 2
 _FIRST_SHELLS = 3
+_LOCAL_PX = 2.0
+_BY_CHANCE = 0.15
+"""Local agreement of noise with noise."""
 
 
 @dataclass(frozen=True)
@@ -146,10 +150,12 @@ def make_volumes(sums: list[list[VolumeSums]], *, setting: Setting) -> ClassVolu
     difference_filter = _wiener(of_difference)
     difference_filter[: setting.start_ring + 1] = np.maximum(difference_filter[: setting.start_ring + 1], 0.5)
 
+    where = _local_agreement(*(np.stack([filter_shells_3d(one, difference_filter) for one in half[1]]) for half in halves))
+
     def references(folds: list[int]) -> Volume:
         mean, differences = mean_and_differences(folds)
         base = filter_shells_3d(mean, mean_filter)
-        return np.stack([base + filter_shells_3d(one, difference_filter) for one in differences])
+        return np.stack([base + where * filter_shells_3d(one, difference_filter) for one in differences])
 
     of_fold = np.stack([references([f for f in range(N_FOLDS) if f != own]) for own in range(N_FOLDS)])
     unmasked = [np.stack([reconstruct_volume(sums[half][k] + sums[half + 2][k]) for k in range(n_classes)]) for half in (0, 1)]
@@ -186,6 +192,18 @@ def _nuisances(mean: Volume) -> NDArray[np.complex64]:
     z, y, x = place[:, None, None], place[None, :, None], place[None, None, :]
     turns = [y * slopes[0] - z * slopes[1], z * slopes[2] - x * slopes[0], x * slopes[1] - y * slopes[2]]
     return np.stack([spectrum, *(fft.rfftn(one) for one in (*slopes, *turns))]).astype(np.complex64)
+
+
+def _local_agreement(one: Volume, other: Volume) -> Volume:
+    """Return what to multiply differences by voxel by voxel, from how far those of the halves ``(k, …)`` agree about it.
+
+    Conformations differ in a part of the particle; elsewhere a difference is noise, which would blur the scores.
+    """
+    shared, power = (gaussian_filter(part.sum(axis=0), _LOCAL_PX) for part in (one * other, (one * one + other * other) / 2))
+    agreement = np.divide(shared, power, out=np.zeros_like(shared), where=power > 0)
+    surplus = np.clip((agreement - _BY_CHANCE) / (1 - _BY_CHANCE), 0.0, 1.0)
+    weight: Volume = (2 * surplus / (1 + surplus)).astype(np.float32)
+    return weight
 
 
 def _mean_correlation(one: Volume, other: Volume) -> Curve:
