@@ -79,7 +79,7 @@ def classify_particles_3d(
     particles: PosedParticles,
     *,
     setting: Setting,
-    passes: int = 25,
+    passes: int = 16,
     share: Shares | None = None,
     seed: int = 0,
     report: Callable[[float, str], None] | None = None,

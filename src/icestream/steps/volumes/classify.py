@@ -36,7 +36,7 @@ class Classify3DParams(Params):
     start_ang: Angstrom = Field(30.0, gt=0, description="Resolution up to which classes are compared before they differ")
     diameter_ang: Angstrom | None = Field(None, gt=0, description="Diameter of the particle; unset: that of the volume")
     passes: int = Field(
-        25, ge=5, le=100, description="Over all particles; classes are held equally large in the first three fifths"
+        16, ge=5, le=100, description="Over all particles; classes are held equally large in the first three fifths"
     )
 
 
