@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from icestream.records.picks import PID
-from icestream.records.shown import Gallery, Headline, Picture, RowColumn, Shown
+from icestream.records.shown import Card, Gallery, Headline, Number, Panel, Picture, RowColumn, Shown
 from icestream.records.vocabulary import Block, Column, FileRef, Record, Snapshot
 from icestream.units import Angstrom
 
@@ -49,24 +49,39 @@ class ClassEvent(Record):
     )
 
 
-class ClassAverages(Snapshot):
+class Classification(Snapshot):
+    """Particles in classes, of any number of dimensions: an image of each class, and which particles are in it."""
+
+    stack: FileRef = Field(description="One image of each class, in the order of the classes")
+    picture: FileRef | None = Field(description="Unset where the averages were imported")
+    count: int = Field(ge=0)
+    box_px: int
+    tables: list[FileRef] = Field(default_factory=list, description="Newest assignment of every particle, ``.npy``")
+    index: FileRef | None = Field(None, description="Where the particles of each micrograph are in the tables, ``.npy``")
+
+    @property
+    def class_ids(self) -> list[int]:
+        """The ids of the classes, in the order of the stack; tables store the place of a class in it."""
+        raise NotImplementedError
+
+
+class ClassAverages(Classification):
     """2D class averages of all particles so far."""
 
     stored_name: ClassVar[str] = "ClassAverages"
 
-    stack: FileRef
-    picture: FileRef | None = Field(description="Unset where the averages were imported")
-    count: int = Field(ge=0)
-    box_px: int
     bin: float = Field(gt=0)
     pixel_size_ang: Angstrom | None = Field(None, description="Of averages that were imported; it counts instead of ``bin``")
     classes: list[ClassInfo]
     version: int | None = Field(None, description="Of these averages; unset: imported, or made by an early version of icestream")
     diameter_ang: Angstrom | None = Field(None, description="Of the mask on the classes")
     noise: FileRef | None = Field(None, description="Power of the noise per ring of the averages, ``.npy``")
-    tables: list[FileRef] = Field(default_factory=list, description="Newest assignment of every particle, ``.npy``")
-    index: FileRef | None = Field(None, description="Where the particles of each micrograph are in the tables, ``.npy``")
     events: list[ClassEvent] = Field(default_factory=list, description="What happened to classes, oldest first")
+
+    @property
+    def class_ids(self) -> list[int]:
+        """The ids of the classes."""
+        return [info.id for info in self.classes]
 
     shown: ClassVar[Shown] = Shown(
         gallery=Gallery(
@@ -191,4 +206,97 @@ class ClassConsensus(Snapshot):
             ),
             order="count",
         )
+    )
+
+
+class ClassGroup(Record):
+    """Particles that classifications say are alike."""
+
+    id: int = Field(description="Stays with the group while the classes that are most like it keep theirs")
+    count: int = Field(ge=0, description="Particles that are in it for certain")
+    undecided: int = Field(ge=0, description="Further particles of which it is the most likely group")
+    stability: float | None = Field(
+        None, ge=0, le=1, description="How far it is found again on particles that are drawn again: mean Jaccard index"
+    )
+    probability: float | None = Field(None, ge=0, le=1, description="Of its particles, mean")
+    classes: list[int | None] = Field(description="The class that is most like it in each classification")
+
+
+class ComparedClassification(Record):
+    """One of the classifications that were compared."""
+
+    number: int = Field(ge=1, description="Its place among the inputs")
+    n_classes: int = Field(ge=0, description="Classes with particles")
+    count: int = Field(ge=0, description="Particles")
+    information: list[float] = Field(description="Adjusted mutual information with each of the classifications")
+    counted: bool = Field(description="It took part; one that says nothing about any other does not")
+    reliability: float | None = Field(None, ge=0, le=1, description="Share of its particles whose class fits their group")
+
+
+class ClassIntersection(Record):
+    """Particles that are together in every classification, and whether chance would put them together."""
+
+    classes: list[int] = Field(description="Their class in each classification")
+    count: int = Field(ge=1)
+    expected: float = Field(ge=0, description="How many there would be by chance, in the mean")
+    chance: float = Field(ge=0, le=1, description="Probability of so many by chance, corrected for the number of intersections")
+    group: int | None = Field(None, description="The group that most of them are in")
+
+
+class ClassGroups(Snapshot):
+    """What several classifications of the same particles say together: groups, and particles that are undecided."""
+
+    stored_name: ClassVar[str] = "ClassGroups"
+
+    rule: Literal["votes", "intersections"]
+    count: int = Field(ge=0, description="Particles that a classification has")
+    n_decided: int = Field(ge=0, description="Particles in a group for certain")
+    n_undecided: int = Field(ge=0, description="The others")
+    entropy: float | None = Field(None, ge=0, le=1, description="How open groups are, mean over particles; 1: nothing is known")
+    picture: FileRef = Field(description="Picture: a row for each group, its class in each classification")
+    agreement_picture: FileRef = Field(
+        description="Picture: adjusted mutual information of each two classifications, white where they are the same"
+    )
+    table: FileRef = Field(description="Group, probability and entropy of every particle, ``.npy``")
+    groups: list[ClassGroup]
+    classifications: list[ComparedClassification]
+    intersections: list[ClassIntersection] = Field(description="Those of classes of all classifications, largest first")
+    dropped_intersections: int = Field(0, ge=0, description="Smaller ones that are not listed")
+
+    shown: ClassVar[Shown] = Shown(
+        Panel(
+            "Consensus of classifications",
+            cards=(
+                Card(
+                    "Agreement",
+                    numbers=(
+                        Number("Decided", "n_decided", "particles"),
+                        Number("Undecided", "n_undecided", "particles"),
+                        Number("Entropy", "entropy"),
+                        Number("Groups", "groups", "", how="length"),
+                    ),
+                    picture=Picture(
+                        "agreement_picture",
+                        "Agreement of each two classifications",
+                        "Adjusted mutual information, black at 0 and white at 1, in the order of the inputs",
+                    ),
+                ),
+            ),
+        ),
+        gallery=Gallery(
+            "Groups of particles",
+            picture=Picture("picture", "Groups, one in a row: its class in each classification"),
+            count="n_decided",
+            word="particle",
+            rows="groups",
+            columns=(
+                RowColumn("Group", "id"),
+                RowColumn("Particles", "count"),
+                RowColumn("Share", "count", "%", share=True),
+                RowColumn("Undecided", "undecided"),
+                RowColumn("Stability", "stability"),
+                RowColumn("Probability", "probability"),
+            ),
+            order="count",
+        ),
     )

@@ -209,3 +209,13 @@ YANG_2012 = Reference(
     "237–247",
     "10.1016/j.str.2011.12.007",
 )
+DAWID_1979 = Reference(
+    "dawid1979",
+    ("Dawid, A. P.", "Skene, A. M."),
+    "Maximum likelihood estimation of observer error-rates using the EM algorithm",
+    1979,
+    "Applied Statistics",
+    "28",
+    "20–28",
+    "10.2307/2346806",
+)

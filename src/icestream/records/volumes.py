@@ -4,8 +4,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from icestream.records.classes import Classification
 from icestream.records.picks import PID
-from icestream.records.shown import Card, Curve, Measure, Number, Panel, Picture, Shown, Text, When
+from icestream.records.shown import Card, Curve, Gallery, Measure, Number, Panel, Picture, RowColumn, Shown, Text, When
 from icestream.records.vocabulary import Block, Column, FileRef, Record, Snapshot
 from icestream.units import Angstrom
 
@@ -98,3 +99,117 @@ class ParticlePoses(Record):
     version: int = Field(description="Version of the volume that gave the poses")
     picks_key: str | None = Field(None, description="Of the picks that gave the particles their numbers; unset: not known")
     block: Block
+
+
+class VolumeClass(Record):
+    """One 3D class."""
+
+    id: int = Field(ge=0, description="0 is the largest")
+    count: int = Field(ge=0, description="Particles whose most likely class it is")
+    probability: float | None = Field(None, ge=0, le=1, description="Of these particles, mean")
+    resolution_ang: Angstrom | None = Field(None, description="Where its half maps agree by 0.143; unset: nowhere")
+    map: FileRef
+    half_maps: list[FileRef] = Field(max_length=2)
+    frequency_per_ang: list[float] = Field(description="Of the shell correlation")
+    fsc: list[float] = Field(description="Shell correlation of its half maps")
+
+
+class VolumeClasses(Classification):
+    """Particles in 3D classes, each with a volume."""
+
+    stored_name: ClassVar[str] = "VolumeClasses"
+
+    bin: float = Field(gt=0, description="Of the volumes")
+    symmetry: str = Field("C1", description="Point group in RELION's setting")
+    diameter_ang: Angstrom | None = Field(None, description="Of the ball that holds the particle")
+    classes: list[VolumeClass]
+
+    @property
+    def class_ids(self) -> list[int]:
+        """The ids of the classes."""
+        return [info.id for info in self.classes]
+
+    shown: ClassVar[Shown] = Shown(
+        gallery=Gallery(
+            "3D classes",
+            picture=Picture("picture", "Classes, one in a row: three sections, three projections, along z, y and x"),
+            count="count",
+            word="particle",
+            rows="classes",
+            columns=(
+                RowColumn("Class", "id"),
+                RowColumn("Particles", "count"),
+                RowColumn("Share", "count", "%", share=True),
+                RowColumn("Probability", "probability"),
+                RowColumn("Resolution", "resolution_ang", "Å"),
+            ),
+            order="count",
+        )
+    )
+
+
+class ForecastPoint(Record):
+    """The resolution that a number of particles will give."""
+
+    n_particles: int = Field(ge=1)
+    hours: float | None = Field(None, ge=0, description="From the newest map on; unset: no rate is known")
+    low_ang: Angstrom | None = Field(description="Better in one of ten cases; unset: no signal is expected")
+    middle_ang: Angstrom | None
+    high_ang: Angstrom | None = Field(description="Worse in one of ten cases; unset: there may be no signal")
+
+
+class StopForecast(Snapshot):
+    """What more particles, and more hours, would give: a reason to go on or to stop."""
+
+    stored_name: ClassVar[str] = "StopForecast"
+
+    n_particles: int = Field(ge=1, description="Of the map that it starts from")
+    b_factor_ang2: float | None = Field(None, description="By which the signal of a particle falls; unset: it has none")
+    now: ForecastPoint
+    doubled: ForecastPoint
+    at_the_end: ForecastPoint | None = Field(None, description="After the hours that are left; unset: no rate is known")
+    gain_an_hour_ang: Angstrom | None = Field(None, description="By how much the next hour improves the resolution, median")
+    limit: Literal["particles", "pixel size"] = Field(description="What limits the resolution, of what the map itself shows")
+    points: list[ForecastPoint] = Field(description="By rising numbers of particles")
+    thousand_particles: list[float] = Field(description="The same as columns")
+    low_ang: list[float]
+    high_ang: list[float]
+
+    shown: ClassVar[Shown] = Shown(
+        Panel(
+            "When to stop",
+            measures=(
+                Measure(
+                    "Resolution expected of twice the particles",
+                    "doubled.middle_ang",
+                    "Å",
+                    metric="forecast_resolution_angstroms",
+                    better="low",
+                ),
+            ),
+            cards=(
+                Card(
+                    "Resolution against particles",
+                    subtitle=Text("from a map of {n_particles} particles; limited by {limit}"),
+                    numbers=(
+                        Number("Now", "now.middle_ang"),
+                        Number("Twice the particles", "doubled.middle_ang"),
+                        Number("at best", "doubled.low_ang"),
+                        Number("at worst", "doubled.high_ang"),
+                        Number("At the end", "at_the_end.middle_ang"),
+                        Number("after", "at_the_end.hours", "h"),
+                        Number("Gain an hour", "gain_an_hour_ang"),
+                        Number("B factor", "b_factor_ang2", "Å²"),
+                    ),
+                    curve=Curve(
+                        "thousand_particles",
+                        "high_ang",
+                        "low_ang",
+                        title="Resolution in Å",
+                        x_unit="thousand particles",
+                        caption="In eight of ten cases the resolution is between the curves",
+                    ),
+                ),
+            ),
+        )
+    )

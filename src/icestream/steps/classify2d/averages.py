@@ -12,7 +12,7 @@ from icestream.flow import Context
 from icestream.io.blocks import dtype_of, to_block
 from icestream.io.image import write_mrc
 from icestream.io.preview import write_mosaic
-from icestream.records import POSE, ClassAssignments, ClassAverages, ClassInfo, FileRef
+from icestream.records import POSE, ClassAssignments, ClassAverages, Classification, ClassInfo, FileRef
 from icestream.records.shown import parts_in_a_row
 from icestream.steps.classify2d.params import Classify2DParams, plan_for
 from icestream.steps.classify2d.segments import Segment, read_table
@@ -143,14 +143,42 @@ def _write_index(tables: Sequence[NDArray[np.void]], ctx: Context) -> FileRef:
     return out.ref
 
 
-def all_assignments(averages: ClassAverages, ctx: Context, *, places: bool = False) -> NDArray[np.void]:
-    """Return what averages say of all particles, with class ids, or with the places of the classes."""
-    ids = np.array([info.id for info in averages.classes], dtype=np.int32)
-    tables = [np.load(ctx.path(table), allow_pickle=False) for table in averages.tables]
+def all_assignments(found: Classification, ctx: Context, *, places: bool = False) -> NDArray[np.void]:
+    """Return what a classification says of all particles, with class ids, or with the places of the classes."""
+    ids = np.array(found.class_ids, dtype=np.int32)
+    tables = [np.load(ctx.path(table), allow_pickle=False) for table in found.tables]
     for table in [] if places else tables:
         table["class_id"] = ids[table["class_id"]]
     whole: NDArray[np.void] = np.concatenate(tables)
     return whole
+
+
+def join_classifications(
+    found: Sequence[Classification], ctx: Context
+) -> tuple[NDArray[np.void], NDArray[np.int32], NDArray[np.float32] | None]:
+    """Return all particles of several classifications, their class in each, and how sure each is of it.
+
+    Returns
+    -------
+    particles
+        ``(n,)`` with ``micrograph`` and ``pid``, sorted.
+    classes
+        ``(n, runs)``, class ids; -1 where a classification lacks the particle.
+    sureness
+        ``(n, runs)``, the probability of the class; None where a classification does not say it.
+    """
+    tables = [all_assignments(one, ctx) for one in found]
+    keys = [np.ascontiguousarray(table[["micrograph", "pid"]]).view() for table in tables]
+    particles, place = np.unique(np.concatenate(keys), return_inverse=True)
+    rows = np.split(np.asarray(place).reshape(-1), np.cumsum([len(key) for key in keys])[:-1])
+    classes = np.full((len(particles), len(found)), -1, dtype=np.int32)
+    sureness = np.zeros(classes.shape, dtype=np.float32)
+    known = all("class_probability" in (table.dtype.names or ()) for table in tables)
+    for run, (own, table) in enumerate(zip(rows, tables, strict=True)):
+        classes[own, run] = table["class_id"]
+        if known:
+            sureness[own, run] = table["class_probability"]
+    return particles, classes, sureness if known else None
 
 
 def assignment_record(

@@ -1,5 +1,7 @@
 """What several 2D classifications of the same particles agree on."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,8 +9,8 @@ from icestream.algorithms.classes.agreement import agree_on_classes
 from icestream.flow import Context, Field, ItemError, Params, step
 from icestream.io.image import read_stack
 from icestream.io.preview import write_mosaic
-from icestream.records import YANG_2012, ClassAverages, ClassConsensus, Method, Particles, StableSet, Text
-from icestream.steps.classify2d.averages import all_assignments
+from icestream.records import YANG_2012, ClassAverages, ClassConsensus, Classification, Method, Particles, StableSet, Text
+from icestream.steps.classify2d.averages import join_classifications
 from icestream.steps.classify2d.segments import shrink_2d
 
 AGREEMENT = np.dtype([("micrograph", "S32"), ("pid", "<i8"), ("set", "<i4"), ("agreement", "<f4")])
@@ -45,8 +47,9 @@ def agree_on_2d_classes(classes: list[ClassAverages], params: ClassConsensusPara
     without = [number for number, one in enumerate(classes, 1) if not one.tables]
     if without:
         raise ItemError(f"classifications {without} have no assignments of their particles")
-    tables = [np.sort(all_assignments(one, ctx), order=("micrograph", "pid")) for one in classes]
-    common, together = _join(tables)
+    particles, votes, _ = join_classifications(classes, ctx)
+    in_all = (votes >= 0).all(axis=1)
+    common, together = particles[in_all], votes[in_all]
     if not len(common):
         raise ItemError("the classifications have no particles in common")
     found = agree_on_classes(together, least_share=params.min_share, least_size=params.min_particles)
@@ -56,7 +59,7 @@ def agree_on_2d_classes(classes: list[ClassAverages], params: ClassConsensusPara
     with ctx.publish("_agreement.npy") as out, out.path.open("wb") as handle:
         np.save(handle, table, allow_pickle=False)
     with ctx.publish("_sets.png") as picture:
-        write_mosaic(picture.path, _draw_sets(classes, found.classes, ctx), columns=max(2 * len(classes), 2))
+        write_mosaic(picture.path, draw_classes(classes, found.classes.tolist(), ctx), columns=max(2 * len(classes), 2))
     sets = [
         StableSet(
             id=number,
@@ -76,27 +79,19 @@ def agree_on_2d_classes(classes: list[ClassAverages], params: ClassConsensusPara
     )
 
 
-def _join(tables: list[NDArray[np.void]]) -> tuple[NDArray[np.void], NDArray[np.int32]]:
-    """Return the particles in all tables, sorted, and their class in each: ``(n,)``, ``(n, runs)``."""
-    names = ["micrograph", "pid"]
-    keys = [np.ascontiguousarray(table[names]).view() for table in tables]
-    common = keys[0]
-    for other in keys[1:]:
-        common = np.intersect1d(common, other)
-    columns = []
-    for key, table in zip(keys, tables, strict=True):
-        columns.append(table["class_id"][np.searchsorted(key, common)])
-    return common, np.stack(columns, axis=1) if len(common) else np.empty((0, len(tables)), np.int32)
-
-
-def _draw_sets(classes: list[ClassAverages], sets: NDArray[np.int64], ctx: Context) -> NDArray[np.float32]:
-    """Return, set by set, the average of its class in each classification: ``(sets * runs, b, b)``; one black tile if none."""
-    size = min(one.box_px for one in classes)
+def draw_classes(found: Sequence[Classification], rows: Sequence[Sequence[int | None]], ctx: Context) -> NDArray[np.float32]:
+    """Return, row by row, the image of one class of each classification: ``(rows * runs, b, b)``; black where there is none."""
+    size = min(one.box_px for one in found)
     size -= size % 2
-    walls = [shrink_2d(read_stack(ctx.path(one.stack)), size=size) for one in classes]
-    places = [{info.id: place for place, info in enumerate(one.classes)} for one in classes]
-    tiles = [wall[place[int(one)]] for row in sets for wall, place, one in zip(walls, places, row, strict=True)]
-    return np.stack(tiles) if tiles else np.zeros((1, size, size), np.float32)
+    walls = [shrink_2d(read_stack(ctx.path(one.stack)), size=size) for one in found]
+    places = [{class_id: place for place, class_id in enumerate(one.class_ids)} for one in found]
+    black = np.zeros((size, size), np.float32)
+    tiles = [
+        black if one is None else wall[place[int(one)]]
+        for row in rows
+        for wall, place, one in zip(walls, places, row, strict=True)
+    ]
+    return np.stack(tiles) if tiles else black[None]
 
 
 def find_agreement(consensus: ClassConsensus, particles: Particles, pids: NDArray[np.int32], ctx: Context) -> NDArray[np.float32]:

@@ -1,1 +1,1 @@
-"""Volumes: importing, refining."""
+"""Volumes: importing, refining, sorting particles into classes, comparing classes, and when to stop."""

@@ -1,0 +1,135 @@
+"""3D classification with known poses: two conformations are told apart, and nuisances are not taken for classes."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from icestream.algorithms.classify3d import (
+    N_FOLDS,
+    PosedParticles,
+    Setting,
+    classify_particles_3d,
+    fold_of,
+    prepare_centred,
+    random_shares,
+)
+from icestream.algorithms.classify3d.em import share_by_likelihood
+from icestream.algorithms.classify3d.model import make_volumes, sum_classes
+from icestream.algorithms.classify3d.search import score_classes
+from icestream.algorithms.scoring.polar import PolarGrid
+from icestream.algorithms.volumes import project_volume_2d, random_rotations, transform_volume
+
+BOX, N = 32, 300
+SETTING = Setting(PolarGrid(BOX, 12, 64), 2, 11.0, 3.0, 5)
+
+
+def _blobs(places: list[tuple[float, float, float]]) -> NDArray[np.float32]:
+    grid = np.arange(BOX) - BOX // 2
+    z, y, x = grid[:, None, None], grid[None, :, None], grid[None, None, :]
+    whole = sum(np.exp(-((z - a) ** 2 + (y - b) ** 2 + (x - c) ** 2) / 5.0) for a, b, c in places)
+    return np.asarray(whole, np.float32)
+
+
+BODY = [(0.0, 0.0, 0.0), (4.0, 2.0, -3.0), (-4.0, 3.0, 1.0), (-1.0, -5.0, 3.0), (2.0, -2.0, 5.0)]
+CONFORMATIONS = np.stack([_blobs([*BODY, (7.0, 0.0, 0.0)]), _blobs([*BODY, (0.0, 7.0, 0.0)])])
+
+
+def _particles(volumes: NDArray[np.float32], *, seed: int, noise: float) -> tuple[PosedParticles, NDArray[np.int64]]:
+    """Return particles of both, 60:40, without a CTF, and which is which; ``volumes`` ``(2, box, box, box)``."""
+    rng = np.random.default_rng(seed)
+    truth = (rng.random(N) > 0.6).astype(np.int64)
+    rotations = random_rotations(N, generator=rng)
+    shift = rng.normal(scale=1.0, size=(N, 2))
+    images = np.empty((N, BOX, BOX), np.float32)
+    for k, volume in enumerate(volumes):
+        mine = truth == k
+        images[mine] = project_volume_2d(transform_volume(volume), rotations[mine], shift_yx_px=shift[mine])
+    images /= images.std()
+    images += noise * rng.normal(size=images.shape).astype(np.float32)
+    images /= images.std()
+    half = (np.arange(N) % 2).astype(np.int8)
+    ctf = np.ones((N, SETTING.grid.n_rings, SETTING.grid.half), np.float32)
+    polar = prepare_centred(images, ctf, shift_yx_px=shift, setting=SETTING, half_set=half)
+    contrast = np.ones((N, BOX, BOX // 2 + 1), np.float32)
+    return PosedParticles(images, contrast, polar, rotations, shift, fold_of(half, seed=seed)), truth
+
+
+@pytest.fixture(scope="module")
+def mixture() -> tuple[PosedParticles, NDArray[np.int64]]:
+    return _particles(CONFORMATIONS, seed=0, noise=2.0)
+
+
+def test_two_conformations_are_told_apart(mixture: tuple[PosedParticles, NDArray[np.int64]]) -> None:
+    particles, truth = mixture
+    found = classify_particles_3d(particles, setting=SETTING, passes=8, seed=3)
+    same = float(np.mean(found.class_id == truth))
+    assert max(same, 1 - same) > 0.95
+    order = [0, 1] if same > 0.5 else [1, 0]
+    assert found.share.mean(axis=0)[order[0]] == pytest.approx(0.6, abs=0.06)
+    for k, own in enumerate(order):
+        mine, other = (np.corrcoef(found.volumes.volumes[own].ravel(), CONFORMATIONS[j].ravel())[0, 1] for j in (k, 1 - k))
+        assert mine > other + 0.02
+    assert found.share.sum(axis=1) == pytest.approx(np.ones(N))
+
+
+def test_a_particle_is_never_compared_with_itself(mixture: tuple[PosedParticles, NDArray[np.int64]]) -> None:
+    particles, _ = mixture
+    share = random_shares(N, 2, seed=1)
+    given: dict[str, Any] = {"rotations": particles.rotations, "shift_yx_px": particles.shift_yx_px, "fold": particles.fold}
+    sums = sum_classes(particles.images, particles.contrast, share=share, setting=SETTING, **given)
+    spoilt = particles.images.copy()
+    spoilt[particles.fold == 2] *= -3.0
+    other = sum_classes(spoilt, particles.contrast, share=share, setting=SETTING, **given)
+    for k in range(2):
+        assert (sums[1][k].signal == other[1][k].signal).all()
+        assert not np.allclose(sums[2][k].signal, other[2][k].signal)
+
+
+def test_contrast_and_turns_of_the_whole_make_no_classes(mixture: tuple[PosedParticles, NDArray[np.int64]]) -> None:
+    particles, _ = mixture
+    rng = np.random.default_rng(2)
+    strong = rng.random(N) < 0.5
+    share = np.where(strong[:, None], [0.9, 0.1], [0.1, 0.9])
+    scaled = particles.images * np.where(strong, 1.3, 0.7).astype(np.float32)[:, None, None]
+    sums = sum_classes(
+        scaled, particles.contrast, rotations=particles.rotations, shift_yx_px=particles.shift_yx_px, share=share,
+        fold=particles.fold, setting=SETTING,
+    )  # fmt: skip
+    volumes = make_volumes(sums, setting=SETTING).volumes
+    apart = np.linalg.norm(volumes[0] - volumes[1]) / np.linalg.norm(volumes.mean(axis=0))
+    raw = np.linalg.norm(0.6 * volumes.mean(axis=0) * 0.8) / np.linalg.norm(volumes.mean(axis=0))
+    assert apart < 0.5 * raw
+
+
+def test_scores_are_those_of_the_right_volume(mixture: tuple[PosedParticles, NDArray[np.int64]]) -> None:
+    particles, truth = mixture
+    scale = np.float32(3.0 / np.linalg.norm(CONFORMATIONS[0]))
+    noise = particles.polar.power.mean(axis=0).astype(np.float32)
+    scores = [
+        score_classes(
+            particles.polar, np.repeat((CONFORMATIONS * scale)[None], N_FOLDS, axis=0), rotations=particles.rotations,
+            fold=particles.fold, ring=10, noise_power=noise, setting=SETTING, loose=loose,
+        )
+        for loose in (False, True)
+    ]  # fmt: skip
+    for score in scores:
+        assert np.mean(score.argmax(axis=1) == truth) > 0.95
+    assert (scores[1] >= scores[0] - 0.2).mean() > 0.95  # looking around a pose finds no less, but for the price of a shift
+
+
+def test_shares_are_probabilities_and_sizes_count() -> None:
+    before = np.tile([0.9, 0.1], (50, 1))
+    shares = share_by_likelihood(np.zeros((50, 2)), before)
+    assert shares == pytest.approx(before)
+    strong = np.column_stack([np.zeros(50), np.full(50, 100.0)])
+    assert share_by_likelihood(strong, before)[:, 1].min() > 0.999
+
+
+def test_folds_keep_half_sets() -> None:
+    half = np.random.default_rng(0).integers(0, 2, 1000)
+    fold = fold_of(half, seed=5)
+    assert (fold % 2 == half).all()
+    assert (fold == fold_of(half, seed=5)).all()
+    assert np.bincount(fold).min() > 180
