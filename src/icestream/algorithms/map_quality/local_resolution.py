@@ -6,7 +6,6 @@ would choose (compare Punjani et al. 2020, Nat. Methods 17, 1214).
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,8 +40,7 @@ def measure_local_resolution(
     *,
     pixel_size_ang: float,
     finest_ang: float,
-    rule: Literal["cross_validation", "first_below"] = "cross_validation",
-    window: float = 1.2,
+    window: float = 0.8,
 ) -> LocalResolution:
     """Measure the resolution around each voxel.
 
@@ -54,9 +52,6 @@ def measure_local_resolution(
         Where it is measured: above 0.5.
     finest_ang
         Nothing finer is looked for; give somewhat less than the resolution of the whole map.
-    rule
-        ``cross_validation``: the frequency that filters one half to be nearest to the other; ``first_below``: where the local
-        correlation first falls below 0.5.
     window
         Standard deviation of the Gaussian window, in wavelengths of the band.
     """
@@ -74,7 +69,7 @@ def measure_local_resolution(
         cross, power_1, power_2 = (_smooth(product, sigma_px)[inside] for product in (one * other, one * one, other * other))
         agreement[index] = cross / np.sqrt(np.maximum(power_1 * power_2, 1e-30))
         gains[index] = 2 * cross - 0.5 * (power_1 + power_2)
-    limit = _choose(agreement, gains, edges, rule)
+    limit = _choose(agreement, gains, edges)
     resolution = np.full(half_1.shape, np.nan, dtype=np.float32)
     resolution[inside] = box_px * pixel_size_ang / limit
     low, quarter, median, upper, high = (float(x) for x in np.percentile(resolution[inside], (5, 25, 50, 75, 95)))
@@ -89,19 +84,17 @@ def _band(box_px: int, low: float, high: float) -> Curve:
 
 
 def _smooth(values: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
-    smooth: NDArray[np.float32] = ndimage.gaussian_filter(values, min(sigma_px, values.shape[0] / 6), mode="constant", truncate=3.0)
+    smooth: NDArray[np.float32] = ndimage.gaussian_filter(
+        values, min(sigma_px, values.shape[0] / 6), mode="constant", truncate=3.0
+    )
     return smooth
 
 
-def _choose(agreement: NDArray[np.float32], gains: NDArray[np.float32], edges: Curve, rule: str) -> Curve:
+def _choose(agreement: NDArray[np.float32], gains: NDArray[np.float32], edges: Curve) -> Curve:
     """Return the limit of each voxel in cycles per box."""
     middles = np.sqrt(edges[1:] * edges[:-1])
-    if rule == "first_below":
-        below = agreement < 0.5
-        at = np.where(below.any(axis=0), below.argmax(axis=0), len(middles))
-    else:
-        total = np.cumsum(gains, axis=0)
-        at = np.where(total.max(axis=0) > 0, total.argmax(axis=0) + 1, 0)
+    total = np.cumsum(gains, axis=0)
+    at = np.where(total.max(axis=0) > 0, total.argmax(axis=0) + 1, 0)
     before = np.clip(at - 1, 0, len(middles) - 1)
     after = np.clip(at, 0, len(middles) - 1)
     voxels = np.arange(agreement.shape[1])

@@ -18,7 +18,6 @@ from icestream.algorithms.map_quality.shells import (
     shell_numbers,
     shell_radius,
     transform_3d,
-    whole_counts,
 )
 
 Directions = NDArray[np.float64]
@@ -89,7 +88,9 @@ def measure_coverage(views: Directions, *, operations: NDArray[np.float64] | Non
     across = np.maximum(1 - cosine**2, 0.0)
     weights = counts[used] / counts.sum()
     widths = _fall_radius(across, weights, floor=(1 / details) ** 2)
-    even = _fall_radius((1 - (np.arange(2000) + 0.5) ** 2 / 2000.0**2)[None, :], np.full(2000, 1 / 2000), floor=(1 / details) ** 2)
+    even = _fall_radius(
+        (1 - (np.arange(2000) + 0.5) ** 2 / 2000.0**2)[None, :], np.full(2000, 1 / 2000), floor=(1 / details) ** 2
+    )
     return ViewCoverage(float(1 - 2 * widths.std() / widths.mean()), widths / even[0], directions)
 
 
@@ -112,7 +113,9 @@ def _fall_radius(across: NDArray[np.float64], weights: Curve, *, floor: float) -
     n_bins = 256
     bins = np.minimum((across * n_bins).astype(np.int64), n_bins - 1)  # (m, n)
     rows = np.arange(len(across))[:, None] * n_bins
-    table = np.bincount((rows + bins).ravel(), weights=np.broadcast_to(weights, across.shape).ravel(), minlength=len(across) * n_bins)
+    table = np.bincount(
+        (rows + bins).ravel(), weights=np.broadcast_to(weights, across.shape).ravel(), minlength=len(across) * n_bins
+    )
     middle = (np.arange(n_bins) + 0.5) / n_bins + floor
     low, high = np.full(len(across), 1.0), np.full(len(across), 2.0 / np.sqrt(floor) + 2.0)
     spread = table.reshape(len(across), n_bins)
@@ -146,13 +149,19 @@ class ConicalFsc:
 
 
 def measure_conical_fsc(
-    half_1: Map, half_2: Map, mask: NDArray[np.float32], *, pixel_size_ang: float, n_cones: int = 256, half_angle_deg: float = 20.0
+    half_1: Map,
+    half_2: Map,
+    mask: NDArray[np.float32],
+    *,
+    pixel_size_ang: float,
+    n_cones: int = 256,
+    half_angle_deg: float = 20.0,
 ) -> ConicalFsc:
     """Correlate two half maps under a mask within cones about many directions."""
     box_px = half_1.shape[0]
     spectra = transform_3d(half_1 * mask), transform_3d(half_2 * mask)
     values = (np.real(spectra[0] * np.conj(spectra[1])), np.abs(spectra[0]) ** 2, np.abs(spectra[1]) ** 2)
-    n_fine, n_shells = 2048, box_px // 2 + 1
+    n_fine, n_shells = 2048, box_px // 2
     kz, ky, kx = np.broadcast_arrays(*frequency_axes(box_px))
     radius = np.maximum(shell_radius(box_px), 1e-9).ravel()
     used = (shell_numbers(box_px) < n_shells) & (radius > 0.5)
@@ -160,9 +169,10 @@ def measure_conical_fsc(
     fine = spread_directions(n_fine)
     place = cKDTree(np.concatenate([fine, -fine])).query(unit)[1] % n_fine
     at = place * n_shells + shell_numbers(box_px)[used]
-    weight = whole_counts(box_px)[used]
+    weight = np.where(np.isin(kx.ravel()[used], (0, box_px // 2)), 1.0, 2.0)
     sums = [
-        np.bincount(at, weights=one.ravel()[used] * weight, minlength=n_fine * n_shells).reshape(n_fine, n_shells) for one in values
+        np.bincount(at, weights=one.ravel()[used] * weight, minlength=n_fine * n_shells).reshape(n_fine, n_shells)
+        for one in values
     ]
     axes = spread_directions(n_cones)
     within = (np.abs(axes @ fine.T) >= np.cos(np.deg2rad(half_angle_deg))).astype(np.float64)  # (cones, fine)
@@ -173,7 +183,9 @@ def measure_conical_fsc(
     limits = np.array([_limit(curve) for curve in curves])
     with np.errstate(divide="ignore"):
         resolution = box_px * pixel_size_ang / limits
-    areas = np.array([float(np.sum(np.clip(curve[: int(np.ceil(limit)) + 1], 0, 1))) for curve, limit in zip(curves, limits, strict=True)])
+    areas = np.array(
+        [float(np.sum(np.clip(curve[: int(np.ceil(limit)) + 1], 0, 1))) for curve, limit in zip(curves, limits, strict=True)]
+    )
     return ConicalFsc(curves, axes, resolution, float(areas.min() / areas.max()) if areas.max() > 0 else 0.0)
 
 

@@ -135,7 +135,12 @@ def _frame(axis: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.f
 
 
 def _with_second(
-    cross: CrossHarmonics, name: str, mains: list[NDArray[np.float64]], apart: float, scan: tuple[cKDTree, NDArray[np.float64]], order: int
+    cross: CrossHarmonics,
+    name: str,
+    mains: list[NDArray[np.float64]],
+    apart: float,
+    scan: tuple[cKDTree, NDArray[np.float64]],
+    order: int,
 ) -> PlacedGroup:
     """Return a group about the main axis and the second one that score best together."""
     tree, scores = scan
@@ -165,7 +170,9 @@ def refine_group(cross: CrossHarmonics, group: PlacedGroup) -> PlacedGroup:
     best = float(score_operations(cross, group.operations()).mean())
     for step_deg in (2.0, 1.0, 0.5, 0.25):
         for _ in range(4):
-            turns = [Rotation.from_rotvec(sign * np.deg2rad(step_deg) * axis).as_matrix() for axis in np.eye(3) for sign in (-1, 1)]
+            turns = [
+                Rotation.from_rotvec(sign * np.deg2rad(step_deg) * axis).as_matrix() for axis in np.eye(3) for sign in (-1, 1)
+            ]
             tried = [group.turned(np.asarray(turn)) for turn in turns]
             scores = [float(score_operations(cross, one.operations()).mean()) for one in tried]
             if max(scores) <= best:

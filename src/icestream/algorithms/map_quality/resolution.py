@@ -19,9 +19,9 @@ from icestream.algorithms.map_quality.shells import (
     correlate_shells,
     distance_from_centre,
     randomise_phases_3d,
-    sum_shells,
     transform_3d,
 )
+from icestream.algorithms.volumes.fsc import sum_shells
 
 Verdict = Literal["map", "pixel_limit", "noise", "not_independent"]
 """``pixel_limit``: the halves agree up to the Nyquist frequency. ``noise``: nothing agrees but what a mask or chance explains."""
@@ -92,10 +92,10 @@ def measure_resolution(
     unmasked = correlate_shells(whole_1, whole_2, box_px=box_px)
     masked = correlate_shells(transform_3d(half_1 * mask), transform_3d(half_2 * mask), box_px=box_px)
     below = np.flatnonzero(unmasked[1:] < _RANDOMISE_BELOW) + 1
-    start = int(below[0]) if below.size else box_px // 2 + 1
+    start = int(below[0]) if below.size else box_px // 2
     rng = np.random.default_rng(seed)
     draws = np.zeros((_N_DRAWS, len(masked)))
-    for row in draws if start <= box_px // 2 else ():
+    for row in draws if start < box_px // 2 else ():
         noise = [
             np.fft.irfftn(randomise_phases_3d(whole, from_shell=start, box_px=box_px, rng=rng), s=half_1.shape)
             for whole in (whole_1, whole_2)
@@ -126,7 +126,7 @@ def measure_resolution(
 
 
 def independent_values(mask: NDArray[np.float32]) -> Curve:
-    """Return how many independent real values the shells of a masked map have: ``(b // 2 + 1,)``, at least 1 each.
+    """Return how many independent real values the shells of a masked map have: ``(b // 2,)``, at least 1 each.
 
     A mask makes neighbouring coefficients alike: those of noise correlate as the transform of the squared mask falls off, along
     the shell in two dimensions.
@@ -134,8 +134,8 @@ def independent_values(mask: NDArray[np.float32]) -> Curve:
     box_px = mask.shape[0]
     spread = transform_3d(np.asarray(mask, dtype=np.float64) ** 2)
     alike = np.abs(spread / spread[0, 0, 0].real) ** 2
-    ones = sum_shells(np.ones(alike.shape), box_px=box_px)
-    profile = sum_shells(alike, box_px=box_px) / np.maximum(ones, 1)  # (b // 2 + 1,)
+    ones = sum_shells(np.ones(alike.shape), size=box_px)
+    profile = sum_shells(alike, size=box_px) / ones  # (b // 2,)
     shells = np.arange(1, len(profile))
     in_plane = 1.0 + float(np.sum(2 * np.pi * shells * profile[1:]))
     return np.maximum(ones / in_plane, 1.0)
@@ -163,10 +163,11 @@ def shape_evidence(half_1: Map, half_2: Map, mask: NDArray[np.float32], *, symme
         return 0.0
     rest = [_remove_profile(half, inner) * inner for half in (half_1, half_2)]
     correlation = correlate_shells(transform_3d(rest[0]), transform_3d(rest[1]), box_px=box_px)
-    count = independent_values(inner) / symmetry_order
     last = min(max(up_to, 3), len(correlation) - 1)
-    shells = slice(2, last + 1)
-    return float(np.sum(correlation[shells] * count[shells]) / np.sqrt(np.sum(count[shells])))
+    ones = sum_shells(np.ones((box_px, box_px, box_px // 2 + 1)), size=box_px)[2 : last + 1]
+    agreement = float(np.sum(correlation[2 : last + 1] * ones) / np.sum(ones))
+    alike = box_px**3 * float(np.sum(inner**4.0)) / float(np.sum(inner**2.0)) ** 2  # coefficients of noise in one that is its own
+    return agreement * float(np.sqrt(np.sum(ones) / alike / symmetry_order))
 
 
 def inside_earlier_mask(half_1: Map, half_2: Map) -> NDArray[np.float32]:
@@ -224,7 +225,7 @@ def _judge(fsc: Curve, unmasked: Curve, evidence: float, mask: NDArray[np.float3
     diameter = 2 * (3 * inside / (4 * np.pi)) ** (1 / 3)  # px, of the sphere with the volume of the mask
     if limit * diameter / mask.shape[0] < _LEAST_DETAIL or evidence < _LEAST_Z:
         return "noise"
-    return "pixel_limit" if limit >= len(fsc) - 2 else "map"
+    return "pixel_limit" if limit >= len(fsc) - 1 else "map"
 
 
 def _resolution(frequency: Curve, correlation: Curve, threshold: float) -> float | None:
@@ -237,5 +238,3 @@ def compare_with_truth(map_: Map, truth: Map, mask: NDArray[np.float32], *, pixe
     box_px = map_.shape[0]
     curve = correlate_shells(transform_3d(map_ * mask), transform_3d(truth * mask), box_px=box_px)
     return curve, _resolution(np.arange(len(curve)) / (box_px * pixel_size_ang), curve, 0.5)
-
-

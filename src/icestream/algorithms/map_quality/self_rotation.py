@@ -30,7 +30,9 @@ class CrossHarmonics:
     by_degree: tuple[Complex, ...]
 
 
-def cross_harmonics(half_1: Map, half_2: Map, *, centre_zyx: NDArray[np.float64], radius_px: float, step_px: float) -> CrossHarmonics:
+def cross_harmonics(
+    half_1: Map, half_2: Map, *, centre_zyx: NDArray[np.float64], radius_px: float, step_px: float
+) -> CrossHarmonics:
     """Expand two half maps on spheres about a centre and multiply them.
 
     The mean over each sphere is left out, since every turn keeps it. Only the mean of a turn and its reverse is kept.
@@ -57,7 +59,9 @@ def _expand(half: Map, centre_zyx: NDArray[np.float64], radii: NDArray[np.float6
     tilt, weights, table = _legendre()
     azimuth = 2 * np.pi * np.arange(_N_AZIMUTHS // 2) / (_N_AZIMUTHS // 2)
     sine = np.sin(tilt)[:, None]
-    unit = np.stack([np.broadcast_to(np.cos(tilt)[:, None], (len(tilt), len(azimuth))), sine * np.sin(azimuth), sine * np.cos(azimuth)])
+    unit = np.stack(
+        [np.broadcast_to(np.cos(tilt)[:, None], (len(tilt), len(azimuth))), sine * np.sin(azimuth), sine * np.cos(azimuth)]
+    )
     places = centre_zyx[:, None, None, None] + radii[None, :, None, None] * unit[:, None]  # (3, r, t, a)
     values = ndimage.map_coordinates(np.asarray(half, dtype=np.float64), places, order=3, mode="constant")
     waves = np.fft.fft(values, axis=-1) * (2 * np.pi / len(azimuth))  # (r, t, a): order m at index m
@@ -123,7 +127,9 @@ def scan_axes(cross: CrossHarmonics) -> tuple[Axes, NDArray[np.float64]]:
     spectra[:, 1:] *= 2
     azimuth = 2 * np.pi * np.arange(_N_AZIMUTHS) / _N_AZIMUTHS
     sine = np.sin(tilt)[:, None]
-    axes = np.stack([sine * np.cos(azimuth), sine * np.sin(azimuth), np.broadcast_to(np.cos(tilt)[:, None], (_N_RINGS, _N_AZIMUTHS))], -1)
+    axes = np.stack(
+        [sine * np.cos(azimuth), sine * np.sin(azimuth), np.broadcast_to(np.cos(tilt)[:, None], (_N_RINGS, _N_AZIMUTHS))], -1
+    )
     return axes.reshape(-1, 3), np.moveaxis(spectra, 1, 2).reshape(-1, MOST_L + 1)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.algorithms.map_quality.shells import Curve, Map, invert_3d, shell_radius, sum_shells, transform_3d, weight_shells
+from icestream.algorithms.map_quality.shells import Curve, Map, invert_3d, mean_shells, shell_radius, transform_3d, weight_shells
 
 _GUINIER_FROM_ANG = 10.0
 _LEAST_SHELLS = 4
@@ -60,7 +60,7 @@ def sharpen_3d(
     mean = transform_3d(0.5 * (np.asarray(half_1, dtype=np.float64) + np.asarray(half_2, dtype=np.float64)))
     weights = merit(fsc)
     weights = np.where(np.arange(len(fsc)) / (box_px * pixel_size_ang) <= 1 / resolution_ang, weights, 0.0)
-    amplitude = sum_shells(np.abs(mean), box_px=box_px) / sum_shells(np.ones(mean.shape), box_px=box_px)
+    amplitude = mean_shells(np.abs(mean), box_px=box_px)
     log_amplitude = np.log(np.maximum(amplitude * np.maximum(weights, 1e-6), 1e-30))
     if b_factor_ang2 is None:
         b_factor_ang2 = fit_b_factor(log_amplitude, weights, box_ang=box_px * pixel_size_ang, resolution_ang=resolution_ang)

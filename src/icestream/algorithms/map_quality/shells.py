@@ -7,6 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from icestream.algorithms.frc import correlation_of_sums
+from icestream.algorithms.volumes.fsc import sum_shells
+
 Map = NDArray[Any]
 Spectrum = NDArray[np.complex128]
 Curve = NDArray[np.float64]
@@ -50,33 +53,16 @@ def shell_numbers(box_px: int) -> NDArray[np.int64]:
     return numbers
 
 
-@lru_cache(maxsize=8)
-def whole_counts(box_px: int) -> Curve:
-    """Return for how many coefficients of the whole transform each of the half stands, flat: 1 or 2; read-only."""
-    counts = np.full((box_px, box_px, box_px // 2 + 1), 2.0)
-    counts[..., 0] = 1.0
-    if box_px % 2 == 0:
-        counts[..., -1] = 1.0
-    flat: Curve = counts.ravel()
-    flat.flags.writeable = False
-    return flat
-
-
-def sum_shells(values: NDArray[Any], *, box_px: int) -> Curve:
-    """Sum real values of a half transform over the shells 0 to ``box // 2``, as the whole transform would give it."""
-    n_shells = box_px // 2 + 1
-    weights = np.asarray(values, dtype=np.float64).ravel() * whole_counts(box_px)
-    sums = np.bincount(shell_numbers(box_px), weights=weights, minlength=n_shells)[:n_shells]
-    return sums.astype(np.float64)
-
-
 def correlate_shells(spectrum_1: Spectrum, spectrum_2: Spectrum, *, box_px: int) -> Curve:
-    """Return the Fourier shell correlation of two half transforms: ``(b // 2 + 1,)``, 0 where there is no power."""
-    cross = sum_shells(np.real(spectrum_1 * np.conj(spectrum_2)), box_px=box_px)
-    power_1 = sum_shells(np.abs(spectrum_1) ** 2, box_px=box_px)
-    power_2 = sum_shells(np.abs(spectrum_2) ** 2, box_px=box_px)
-    scale = np.sqrt(power_1 * power_2)
-    return np.divide(cross, scale, out=np.zeros_like(scale), where=scale > 1e-30 * scale.max(initial=0.0))
+    """Return the Fourier shell correlation of two half transforms: ``(b // 2,)``, 0 where there is no power."""
+    cross = sum_shells(np.real(spectrum_1 * np.conj(spectrum_2)), size=box_px)
+    power_1, power_2 = (sum_shells(np.abs(one) ** 2, size=box_px) for one in (spectrum_1, spectrum_2))
+    return correlation_of_sums(cross, power_1, power_2)
+
+
+def mean_shells(values: NDArray[Any], *, box_px: int) -> Curve:
+    """Return the mean of real values of a half transform over each shell: ``(b // 2,)``."""
+    return sum_shells(values, size=box_px) / sum_shells(np.ones(values.shape), size=box_px)
 
 
 def weight_shells(spectrum: Spectrum, weights: Curve, *, box_px: int) -> Spectrum:

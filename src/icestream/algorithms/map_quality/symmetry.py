@@ -14,11 +14,13 @@ from icestream.algorithms.map_quality.shells import (
     correlate_shells,
     distance_from_centre,
     invert_3d,
+    mean_shells,
     randomise_phases_3d,
-    sum_shells,
     transform_3d,
     weight_shells,
 )
+from icestream.algorithms.volumes import resize_volume_3d, turn_volume_3d
+from icestream.algorithms.volumes.fsc import sum_shells
 
 _WORTH_A_LOOK = 0.5
 _MOST_JUDGED = 10
@@ -77,7 +79,7 @@ class SuggestedSymmetry:
 class _Prepared:
     """Halves cut to their signal, in a small box."""
 
-    halves: tuple[NDArray[np.float64], NDArray[np.float64]]
+    halves: tuple[NDArray[np.float32], NDArray[np.float32]]
     fsc: Curve
     first: int
     last: int
@@ -119,7 +121,9 @@ def suggest_symmetry(
     cross, centre, placed = _locate(ready, centre, most_order=most_order)
     null = _null_scores(ready, centre, most_order=most_order, n_null=n_null, seed=seed)
     ranked = sorted(placed, key=lambda group: -float(score_operations(cross, group.operations()).mean()))
-    worth = [group for group in ranked[:_MOST_JUDGED] if float(score_operations(cross, group.operations()).mean()) >= _WORTH_A_LOOK]
+    worth = [
+        group for group in ranked[:_MOST_JUDGED] if float(score_operations(cross, group.operations()).mean()) >= _WORTH_A_LOOK
+    ]
     judged = [_judge(ready, centre, group, null=null, least=least_agreement) for group in worth]
     best = max((min(score.agreement, 1.0) for score, _ in judged if score.accepted), default=1.0)
     judged = [(replace(one, accepted=one.accepted and one.agreement >= best - _BEHIND), at) for one, at in judged]
@@ -144,24 +148,16 @@ def _prepare(half_1: Map, half_2: Map, mask: NDArray[np.float32], fsc: Curve) ->
     good = np.flatnonzero(fsc[first:] < 0.3)
     last = min(first + int(good[0]) - 1 if good.size else len(fsc) - 1, int(MOST_L * 1.3 * box_px / (2 * np.pi * radius)))
     last = max(min(last, box_px // 2 - 1), first)
-    ones = sum_shells(np.ones(spectra[0].shape), box_px=box_px)
-    power = 0.5 * sum(sum_shells(np.abs(one) ** 2, box_px=box_px) for one in spectra) / ones
+    power = mean_shells(0.5 * (np.abs(spectra[0]) ** 2 + np.abs(spectra[1]) ** 2), box_px=box_px)
     inside = (np.arange(len(fsc)) >= first) & (np.arange(len(fsc)) <= last)
     band = np.where(inside, np.sqrt(np.clip(fsc, 0, 1) / np.maximum(power, 1e-30)), 0.0)
     small = min(box_px, 2 * int(np.ceil(1.6 * last)) + 8)
     small += small % 2
-    halves = tuple(_crop(invert_3d(weight_shells(one, band, box_px=box_px), box_px=box_px), small) for one in spectra)
+    halves = tuple(
+        resize_volume_3d(invert_3d(weight_shells(one, band, box_px=box_px), box_px=box_px), new_size=small) for one in spectra
+    )
     scale = small / box_px
     return _Prepared((halves[0], halves[1]), fsc, first, last, radius * scale, max(0.5 * small / last, 1.0), scale)
-
-
-def _crop(volume: Map, new_px: int) -> NDArray[np.float64]:
-    """Resample a cube to ``new_px`` by cropping its transform."""
-    box_px = volume.shape[0]
-    spectrum = np.fft.fftshift(np.fft.fftn(np.fft.ifftshift(volume)))
-    low = box_px // 2 - new_px // 2
-    kept = spectrum[low : low + new_px, low : low + new_px, low : low + new_px]
-    return np.asarray(np.fft.fftshift(np.fft.ifftn(np.fft.ifftshift(kept))).real * (new_px / box_px) ** 3)
 
 
 def _centre_of_mass(ready: _Prepared, mask: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -171,7 +167,9 @@ def _centre_of_mass(ready: _Prepared, mask: NDArray[np.float32]) -> NDArray[np.f
     return middle * ready.scale + small // 2
 
 
-def _locate(ready: _Prepared, centre: NDArray[np.float64], *, most_order: int) -> tuple[CrossHarmonics, NDArray[np.float64], list[PlacedGroup]]:
+def _locate(
+    ready: _Prepared, centre: NDArray[np.float64], *, most_order: int
+) -> tuple[CrossHarmonics, NDArray[np.float64], list[PlacedGroup]]:
     """Find candidates, move the centre to where the best of them meets, and find them again."""
     for _ in range(3):
         cross = cross_harmonics(*ready.halves, centre_zyx=centre, radius_px=ready.radius_px, step_px=ready.step_px)
@@ -187,12 +185,11 @@ def _locate(ready: _Prepared, centre: NDArray[np.float64], *, most_order: int) -
     return cross, centre, placed
 
 
-def turn_map(volume: Map, rotation: Matrices, centre_zyx: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turn the content of a map about a centre; ``rotation`` acts on x y z."""
-    back = rotation.T[::-1, ::-1]  # zyx
-    offset = centre_zyx - back @ centre_zyx
-    turned: NDArray[np.float64] = ndimage.affine_transform(np.asarray(volume, dtype=np.float64), back, offset=offset, order=3)
-    return turned
+def turn_about(volume: Map, rotation: Matrices, centre_zyx: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Turn the content of a map about a point; ``rotation`` acts on x y z."""
+    from_middle = centre_zyx - volume.shape[0] // 2
+    z, y, x = from_middle - rotation[::-1, ::-1] @ from_middle
+    return turn_volume_3d(volume, rotation, shift_zyx_px=(float(z), float(y), float(x)))
 
 
 def _find_centre(ready: _Prepared, centre: NDArray[np.float64], operations: Matrices) -> NDArray[np.float64]:
@@ -201,7 +198,7 @@ def _find_centre(ready: _Prepared, centre: NDArray[np.float64], operations: Matr
     other = np.conj(transform_3d(ready.halves[1]))
     rows, shifts = [], []
     for operation in operations:
-        product = transform_3d(turn_map(ready.halves[0], operation, centre)) * other
+        product = transform_3d(turn_about(ready.halves[0], operation, centre)) * other
         peak = _peak(np.fft.fftshift(invert_3d(product, box_px=box_px)))
         rows.append(np.eye(3) - operation[::-1, ::-1])
         shifts.append(-(peak - box_px // 2))
@@ -255,11 +252,13 @@ def _judge(
         operations = operations[np.linspace(0, len(operations) - 1, _MOST_TESTED).astype(int)]
     box_px = ready.halves[0].shape[0]
     other = transform_3d(ready.halves[1])
-    counts = sum_shells(np.ones(other.shape), box_px=box_px)
+    counts = sum_shells(np.ones(other.shape), size=box_px)
     whole = correlate_shells(transform_3d(ready.halves[0]), other, box_px=box_px)
     band = np.arange(ready.first, min(ready.last, len(whole) - 1) + 1)
     fine = band[len(band) // 2 :]
-    curves = np.stack([correlate_shells(transform_3d(turn_map(ready.halves[0], one, centre)), other, box_px=box_px) for one in operations])
+    curves = np.stack(
+        [correlate_shells(transform_3d(turn_about(ready.halves[0], one, centre)), other, box_px=box_px) for one in operations]
+    )
     ratio = (curves[:, band] @ counts[band]) / float(whole[band] @ counts[band])
     detail = float((curves[:, fine] @ counts[fine]).mean() / float(whole[fine] @ counts[fine]))
     mean, spread = null[group.orders[0]]
