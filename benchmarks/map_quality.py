@@ -1,4 +1,4 @@
-"""How true is what is said of a map? Resolution, its error bars, verdicts on noise, symmetry, views, local resolution; one JSON line.
+"""How true is what is said of a map: resolution, error bars, verdicts on noise, symmetry, views, local resolution? One JSON line.
 
 Half maps are a phantom with noise of its own in each, whose shell correlation is ``1 / (1 + 6 (d0 / d)^6)`` over the box, or are
 reconstructed from simulated particles at their true poses.
@@ -47,7 +47,16 @@ SYMMETRIC = {
     "T": (("8zpm", 4.4, "T"), ("4zxb", 4.4, "T")),
     "I": (("8zpm", 4.4, "I"),),
 }
-NOISE = ("white", "coloured", "offset", "masked by a ball", "masked by a particle", "offset and ball", "offset and particle", "C4")
+NOISE = (
+    "white",
+    "coloured",
+    "offset",
+    "masked by a ball",
+    "masked by a particle",
+    "offset and ball",
+    "offset and particle",
+    "C4",
+)
 
 
 def phantom(name, pixel_ang, symmetry="C1", *, box_px=BOX_PX):
@@ -114,7 +123,9 @@ def honest_particles(options):
     """The same of halves that were reconstructed from particles at their true poses."""
     ratios = []
     for index, (name, pixel, symmetry) in enumerate((("6msm", 3.75, "C1"), ("4zxb", 3.75, "C1"), ("8zpm", 3.75, "D2"))):
-        given = make_particles(name, n=600, snr=0.05, seed=options.seed + index, pixel_size_ang=pixel, symmetry=symmetry, junk=0.1)
+        given = make_particles(
+            name, n=600, snr=0.05, seed=options.seed + index, pixel_size_ang=pixel, symmetry=symmetry, junk=0.1
+        )
         halves = true_pose_volumes(given)[1]
         found, measured = judge(halves, pixel, order=len(given.group))
         mean = 0.5 * (halves[0] + halves[1])
@@ -204,7 +215,7 @@ def draw_views(rng, n):
 
 
 def views(options):
-    """Efficiency from 2,000 particles with errors of 2° and a tenth at random, less that of their density; conical correlation."""
+    """Efficiency from 2,000 particles with errors of 2°, a tenth at random, less that of their density; conical correlation."""
     off, with_group = [], []
     for index in range(options.count):
         rng = np.random.default_rng(options.seed + index)
@@ -234,13 +245,15 @@ def area_ratios(options):
     z = np.abs(k)[:, None, None]
     missing = z > np.cos(np.deg2rad(40)) * shell_radius(BOX_PX) / BOX_PX
     fill = [transform_3d(rng.standard_normal(truth.shape)) * np.abs(transform_3d(half)).mean() / BOX_PX**1.5 for half in halves]
-    worse = [invert_3d(np.where(missing, extra, transform_3d(half)), box_px=BOX_PX) for half, extra in zip(halves, fill, strict=True)]
+    worse = [
+        invert_3d(np.where(missing, extra, transform_3d(half)), box_px=BOX_PX) for half, extra in zip(halves, fill, strict=True)
+    ]
     ratios.append(measure_conical_fsc(*worse, found.mask, pixel_size_ang=pixel).area_ratio)
     return {"isotropic": round(ratios[0], 3), "cone_missing": round(ratios[1], 3)}
 
 
 def local(options):
-    """Local resolution of a map with one part blurred, over that of maps sharp and blurred as a whole (0.5, same noise, same mask)."""
+    """Local resolution of a map with one part blurred, over that of maps sharp and blurred as a whole (0.5, same mask)."""
     ratios, finer = [], []
     for index in range(min(options.count, 10)):
         rng = np.random.default_rng(options.seed + index)

@@ -1,8 +1,8 @@
 """How the resolution varies within a map: correlation of the halves band by band, within windows.
 
-Cardone, Heymann & Steven (2013), J. Struct. Biol. 184, 226. A band that is kept lowers the squared difference of one half, filtered,
-from the other if its correlation exceeds 0.5; so the frequency up to which the sum of gains is highest is what cross-validation
-would choose (compare Punjani et al. 2020, Nat. Methods 17, 1214).
+Cardone, Heymann & Steven (2013), J. Struct. Biol. 184, 226. A band that is kept lowers the squared difference of one half,
+filtered, from the other if its correlation exceeds 0.5; so the frequency up to which the sum of gains is highest is what
+cross-validation would choose (compare Punjani et al. 2020, Nat. Methods 17, 1214).
 """
 
 from dataclasses import dataclass

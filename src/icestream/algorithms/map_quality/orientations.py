@@ -1,7 +1,7 @@
 """How evenly views cover a map: efficiency of their distribution, and resolution by direction.
 
-Naydenova & Russo (2017), Nat. Commun. 8, 629: each view fills a plane of the transform; where planes are missing, the point spread
-function is wide. Conical correlation: Tan et al. (2017), Nat. Methods 14, 793.
+Naydenova & Russo (2017), Nat. Commun. 8, 629: each view fills a plane of the transform; where planes are missing, the point
+spread function is wide. Conical correlation: Tan et al. (2017), Nat. Methods 14, 793.
 """
 
 from dataclasses import dataclass
@@ -61,8 +61,8 @@ def measure_coverage(views: Directions, *, operations: NDArray[np.float64] | Non
     """Measure how evenly views cover all directions.
 
     A view along ``v`` fills the plane across it, with an envelope that is a Gaussian; its part of the point spread function is
-    ``exp(-|x across v|² / 2)``. Along a direction ``n`` the sum over all views falls to ``1 / e²`` of its top at a radius ``R(n)``; the
-    efficiency is ``1 - 2 std(R) / mean(R)``.
+    ``exp(-|x across v|² / 2)``. Along a direction ``n`` the sum over all views falls to ``1 / e²`` of its top at a radius
+    ``R(n)``; the efficiency is ``1 - 2 std(R) / mean(R)``.
 
     Parameters
     ----------

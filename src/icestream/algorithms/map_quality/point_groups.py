@@ -153,10 +153,10 @@ def _with_second(
         group = PlacedGroup(name, axis, second[int(np.argmax(found))])
         score = float(found.max() + fold_scores(turn_spectra(cross, axis[None]), group.orders[0])[0])
         best, chosen = max((best, chosen), (score, group), key=lambda pair: pair[0])
-    return _turn_second(cross, chosen, apart, order)
+    return _turn_second(cross, chosen, order)
 
 
-def _turn_second(cross: CrossHarmonics, group: PlacedGroup, apart: float, order: int) -> PlacedGroup:
+def _turn_second(cross: CrossHarmonics, group: PlacedGroup, order: int) -> PlacedGroup:
     """Move the second axis about the main one to the top of its score."""
     axis, second = group.main_axis, group.second_axis
     turns = np.deg2rad(np.arange(-4, 4.1, 1.0))

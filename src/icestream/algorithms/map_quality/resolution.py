@@ -18,6 +18,7 @@ from icestream.algorithms.map_quality.shells import (
     Map,
     correlate_shells,
     distance_from_centre,
+    invert_3d,
     randomise_phases_3d,
     transform_3d,
 )
@@ -97,7 +98,7 @@ def measure_resolution(
     draws = np.zeros((_N_DRAWS, len(masked)))
     for row in draws if start < box_px // 2 else ():
         noise = [
-            np.fft.irfftn(randomise_phases_3d(whole, from_shell=start, box_px=box_px, rng=rng), s=half_1.shape)
+            invert_3d(randomise_phases_3d(whole, from_shell=start, box_px=box_px, rng=rng), box_px=box_px)
             for whole in (whole_1, whole_2)
         ]
         row[:] = correlate_shells(transform_3d(noise[0] * mask), transform_3d(noise[1] * mask), box_px=box_px)

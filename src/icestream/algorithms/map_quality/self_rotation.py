@@ -84,7 +84,7 @@ def _legendre() -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[NDArray
 
 @lru_cache(maxsize=64)
 def _tilt_waves(degree: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return what small rotations are made of: eigenvalues ``e`` of the rotation about y, and the factors of ``cos(e t)``, ``sin(e t)``."""
+    """Return eigenvalues ``e`` of the rotation about y, and the factors of ``cos(e t)`` and ``sin(e t)`` in small rotations."""
     orders = np.arange(-degree, degree)
     raise_by = 0.5 * np.sqrt(degree * (degree + 1) - orders * (orders + 1.0))
     about_y = np.diag(1j * raise_by, 1) - np.diag(1j * raise_by, -1)  # (J_plus - J_minus) / 2i in the basis of orders -l … l

@@ -1,7 +1,7 @@
 """Sharpening: the B factor of a map, and its amplitudes restored and weighted by what the halves agree on.
 
-Rosenthal & Henderson (2003), J. Mol. Biol. 333, 721: amplitudes of proteins beyond 10 Å fall as ``exp(-B / 4 d²)``, and a map is best
-weighted by ``sqrt(2 FSC / (1 + FSC))``, its correlation with the truth.
+Rosenthal & Henderson (2003), J. Mol. Biol. 333, 721: amplitudes of proteins beyond 10 Å fall as ``exp(-B / 4 d²)``, and a map is
+best weighted by ``sqrt(2 FSC / (1 + FSC))``, its correlation with the truth.
 """
 
 from dataclasses import dataclass

@@ -144,7 +144,7 @@ def _prepare(half_1: Map, half_2: Map, mask: NDArray[np.float32], fsc: Curve) ->
     radius = min(reach, middle - 1.0)
     soft = mask * np.clip((radius + 3 - distance_from_centre(box_px)) / 3, 0, 1)
     spectra = [transform_3d(half * soft) for half in (half_1, half_2)]
-    first = max(2, int(round(0.75 * box_px / radius)))
+    first = max(2, round(0.75 * box_px / radius))
     good = np.flatnonzero(fsc[first:] < 0.3)
     last = min(first + int(good[0]) - 1 if good.size else len(fsc) - 1, int(MOST_L * 1.3 * box_px / (2 * np.pi * radius)))
     last = max(min(last, box_px // 2 - 1), first)
@@ -241,7 +241,7 @@ def _null_scores(
 def _judge(
     ready: _Prepared, centre: NDArray[np.float64], group: PlacedGroup, *, null: dict[int, tuple[float, float]], least: float
 ) -> tuple[GroupScore, NDArray[np.float64]]:
-    """Place a group and its centre as well as can be, and compare shell correlations after its operations with that after none."""
+    """Place a group and its centre, and compare shell correlations after its operations with that after none."""
     for _ in range(2):
         cross = cross_harmonics(*ready.halves, centre_zyx=centre, radius_px=ready.radius_px, step_px=ready.step_px)
         group = refine_group(cross, group)
