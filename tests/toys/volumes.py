@@ -26,7 +26,7 @@ def blobs(seed: int, *, group: str = "C1", count: int = 24, reach: float = 8.0) 
     for weight, place in zip(rng.uniform(0.5, 1.5, count), places, strict=True):
         for copy in symmetry_group(group) @ place:
             volume += weight * np.exp(-((x - copy[0]) ** 2 + (y - copy[1]) ** 2 + (z - copy[2]) ** 2) / (2 * 1.3**2))
-    return volume / volume.std()
+    return np.asarray(volume / volume.std())
 
 
 def noisy(volume: Map, *, limit: float, seed: int) -> tuple[Map, Map]:

@@ -88,9 +88,8 @@ def measure_coverage(views: Directions, *, operations: NDArray[np.float64] | Non
     across = np.maximum(1 - cosine**2, 0.0)
     weights = counts[used] / counts.sum()
     widths = _fall_radius(across, weights, floor=(1 / details) ** 2)
-    even = _fall_radius(
-        (1 - (np.arange(2000) + 0.5) ** 2 / 2000.0**2)[None, :], np.full(2000, 1 / 2000), floor=(1 / details) ** 2
-    )
+    of_even = np.asarray(1 - ((np.arange(2000) + 0.5) / 2000) ** 2, dtype=np.float64)
+    even = _fall_radius(of_even[None, :], np.full(2000, 1 / 2000), floor=(1 / details) ** 2)
     return ViewCoverage(float(1 - 2 * widths.std() / widths.mean()), widths / even[0], directions)
 
 
@@ -123,7 +122,7 @@ def _fall_radius(across: NDArray[np.float64], weights: Curve, *, floor: float) -
         radius = 0.5 * (low + high)
         value = np.sum(spread * np.exp(-0.5 * radius[:, None] ** 2 * middle), axis=1)
         low, high = np.where(value > np.exp(-2), radius, low), np.where(value > np.exp(-2), high, radius)
-    return 0.5 * (low + high)
+    return np.asarray(0.5 * (low + high))
 
 
 @dataclass(frozen=True)

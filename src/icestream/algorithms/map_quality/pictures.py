@@ -81,7 +81,7 @@ def draw_views(views: Directions, *, n_bins: int = 768) -> Picture:
     pixels = np.stack([x * across, y * across, z], axis=-1).reshape(-1, 3)
     density = smooth_density(views, pixels, n_bins=n_bins).reshape(x.shape)
     colour = _colour(np.clip(density / 2, 0, 1)) * np.clip(density / 0.25, 0, 1)[..., None]
-    return np.rint(np.where((radius <= 1)[..., None], colour, 1.0) * 255).astype(np.uint8)
+    return np.asarray(np.rint(np.where((radius <= 1)[..., None], colour, 1.0) * 255), dtype=np.uint8)
 
 
 def smooth_density(views: Directions, at: Directions, *, n_bins: int) -> NDArray[np.float64]:
@@ -113,7 +113,7 @@ def _grey(tile: NDArray[Any], alike: list[NDArray[Any]]) -> NDArray[np.uint8]:
     """Return a tile in grey of `_TILE_PX`, its contrast that of all tiles of its kind."""
     low, high = np.percentile(np.concatenate([one.ravel() for one in alike]), (1, 99.8))
     large = _enlarge(np.asarray(tile, dtype=np.float32), order=1)
-    return np.rint(np.clip((large - low) / max(float(high - low), 1e-12), 0, 1) * 255).astype(np.uint8)
+    return np.asarray(np.rint(np.clip((large - low) / max(float(high - low), 1e-12), 0, 1) * 255), dtype=np.uint8)
 
 
 def _enlarge(tile: NDArray[Any], *, order: int) -> NDArray[np.float32]:

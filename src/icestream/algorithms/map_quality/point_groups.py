@@ -78,7 +78,10 @@ def score_operations(cross: CrossHarmonics, operations: Matrices) -> NDArray[np.
     """Return how the halves correlate after each operation but the first, relative to no turn: about 1 for symmetries."""
     vectors = Rotation.from_matrix(operations[1:]).as_rotvec()
     angles = np.linalg.norm(vectors, axis=1)
-    spectra = turn_spectra(cross, vectors / angles[:, None])
+    axes = np.round(vectors / angles[:, None], 6)
+    axes *= np.where(axes @ [1.0, 0.01, 0.0001] < 0, -1.0, 1.0)[:, None]  # a turn and its reverse score the same
+    distinct, which = np.unique(axes, axis=0, return_inverse=True)
+    spectra = turn_spectra(cross, distinct)[which.ravel()]
     orders = np.arange(spectra.shape[1])
     scores: NDArray[np.float64] = np.sum(spectra * np.cos(orders * angles[:, None]), axis=1) / spectra.sum(axis=1)
     return scores
@@ -123,7 +126,8 @@ def _beside(axis: NDArray[np.float64], angle: float) -> Axes:
     """Return eight axes at an angle from one."""
     across, other = _frame(axis)
     turn = np.arange(8) * np.pi / 4
-    return np.cos(angle) * axis + np.sin(angle) * (np.cos(turn)[:, None] * across + np.sin(turn)[:, None] * other)
+    beside = np.cos(angle) * axis + np.sin(angle) * (np.cos(turn)[:, None] * across + np.sin(turn)[:, None] * other)
+    return np.asarray(beside)
 
 
 def _frame(axis: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -29,7 +29,7 @@ def invert_3d(spectrum: Spectrum, *, box_px: int) -> NDArray[np.float32]:
 @lru_cache(maxsize=8)
 def frequency_axes(box_px: int) -> tuple[Curve, Curve, Curve]:
     """Return ``kz, ky, kx`` of a half transform in whole cycles per box, shaped to broadcast, read-only."""
-    whole = np.fft.fftfreq(box_px, 1 / box_px)  # (b,)
+    whole = np.asarray(np.fft.fftfreq(box_px, 1 / box_px), dtype=np.float64)  # (b,)
     axes = (whole[:, None, None], whole[None, :, None], np.arange(box_px // 2 + 1, dtype=np.float64)[None, None, :])
     for axis in axes:
         axis.flags.writeable = False

@@ -25,7 +25,7 @@ from icestream.algorithms.volumes.fsc import sum_shells
 _WORTH_A_LOOK = 0.5
 _MOST_JUDGED = 10
 _BEHIND = 0.06
-_MOST_TESTED = 23
+_MOST_TESTED = 12
 _LEAST_Z = 3.0
 
 
@@ -164,7 +164,7 @@ def _centre_of_mass(ready: _Prepared, mask: NDArray[np.float32]) -> NDArray[np.f
     """Return the middle of the mask, in pixels of the small box."""
     small = ready.halves[0].shape[0]
     middle = np.array(ndimage.center_of_mass(mask)) - mask.shape[0] // 2
-    return middle * ready.scale + small // 2
+    return np.asarray(middle * ready.scale + small // 2)
 
 
 def _locate(
@@ -203,7 +203,7 @@ def _find_centre(ready: _Prepared, centre: NDArray[np.float64], operations: Matr
         rows.append(np.eye(3) - operation[::-1, ::-1])
         shifts.append(-(peak - box_px // 2))
     moved = np.linalg.lstsq(np.concatenate(rows), np.concatenate(shifts), rcond=0.1)[0]
-    return centre + np.asarray(moved)
+    return np.asarray(centre + moved)
 
 
 def _peak(values: NDArray[np.float32]) -> NDArray[np.float64]:
