@@ -30,13 +30,16 @@ from icestream.records.grid import HOLE_COLUMNS, AtlasPlace, GridFiles, GridMap,
 from icestream.records.ice import BeamIntensity, IceRing, IceTransmission, VacuumOrigin, VacuumReference
 from icestream.records.literature import (
     BEPLER_2019,
+    CHEN_2013,
     DAWID_1979,
     ELFERICH_2024,
     GRANT_2015,
     KIMANIUS_2021,
     MARABINI_2015,
+    NAYDENOVA_2017,
     ROHOU_2015,
     ROSEMAN_2003,
+    ROSENTHAL_2003,
     SCHERES_2012,
     VOSS_2009,
     YANG_2012,
@@ -46,6 +49,7 @@ from icestream.records.literature import (
     Method,
     Reference,
 )
+from icestream.records.map_quality import MapQuality, SymmetryScore
 from icestream.records.masks import JUNK_BITS, JunkClass, JunkMask
 from icestream.records.micrograph import Micrograph, PowerSpectra, RawArea
 from icestream.records.motion import FrameUse, Motion, MotionAgreement
@@ -72,6 +76,7 @@ from icestream.records.volumes import POSE_3D, ForecastPoint, ParticlePoses, Sto
 
 __all__ = [
     "BEPLER_2019",
+    "CHEN_2013",
     "CTF_COLUMNS",
     "DAWID_1979",
     "ELFERICH_2024",
@@ -80,10 +85,12 @@ __all__ = [
     "JUNK_BITS",
     "KIMANIUS_2021",
     "MARABINI_2015",
+    "NAYDENOVA_2017",
     "POSE",
     "POSE_3D",
     "ROHOU_2015",
     "ROSEMAN_2003",
+    "ROSENTHAL_2003",
     "SCHERES_2012",
     "TWO_CTFS",
     "VOSS_2009",
@@ -129,6 +136,7 @@ __all__ = [
     "JunkClass",
     "JunkMask",
     "LearntPicker",
+    "MapQuality",
     "MeasuredDiameter",
     "Method",
     "Micrograph",
@@ -161,6 +169,7 @@ __all__ = [
     "Snapshot",
     "StableSet",
     "StopForecast",
+    "SymmetryScore",
     "TemplateFile",
     "TemplateInfo",
     "Text",

@@ -219,3 +219,34 @@ DAWID_1979 = Reference(
     "20–28",
     "10.2307/2346806",
 )
+ROSENTHAL_2003 = Reference(
+    "rosenthal2003",
+    ("Rosenthal, Peter B.", "Henderson, Richard"),
+    "Optimal determination of particle orientation, absolute hand, and contrast loss in single-particle electron cryomicroscopy",
+    2003,
+    "Journal of Molecular Biology",
+    "333",
+    "721–745",
+    "10.1016/j.jmb.2003.07.013",
+)
+CHEN_2013 = Reference(
+    "chen2013",
+    ("Chen, Shaoxia", "McMullan, Greg", "Faruqi, Abdul R.", "Murshudov, Garib N.", "Short, Judith M.", _MORE),
+    "High-resolution noise substitution to measure overfitting and validate resolution in 3D structure determination by single "
+    "particle electron cryomicroscopy",
+    2013,
+    "Ultramicroscopy",
+    "135",
+    "24–35",
+    "10.1016/j.ultramic.2013.06.004",
+)
+NAYDENOVA_2017 = Reference(
+    "naydenova2017",
+    ("Naydenova, Katerina", "Russo, Christopher J."),
+    "Measuring the effects of particle orientation to improve the efficiency of electron cryomicroscopy",
+    2017,
+    "Nature Communications",
+    "8",
+    "629",
+    "10.1038/s41467-017-00782-3",
+)
