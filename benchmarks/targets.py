@@ -2,6 +2,7 @@
 
 from target import Target
 from targets_particles import PARTICLES
+from targets_volumes import VOLUME_SCRIPTS, VOLUMES
 
 SCRIPTS: dict[str, str] = {
     "alarm_drift": "",
@@ -45,6 +46,7 @@ SCRIPTS: dict[str, str] = {
     "web_first_view": "",
     "web_load": "",
     "web_streams": "",
+    **VOLUME_SCRIPTS,
 }
 """Every script that prints a figure, and the arguments it is run with; a script may come later than its line here."""
 
@@ -321,4 +323,5 @@ TARGETS: tuple[Target, ...] = (
     ),
     *_WEB,
     *PARTICLES,
+    *VOLUMES,
 )  # fmt: skip

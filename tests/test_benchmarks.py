@@ -24,7 +24,7 @@ def _load(name: str) -> ModuleType:
     return module
 
 
-for part in ("target", "targets_particles"):
+for part in ("target", "targets_particles", "targets_volumes"):
     _load(part)
 targets = _load("targets")
 write_page = _load("write_page")

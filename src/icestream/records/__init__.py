@@ -62,6 +62,7 @@ from icestream.records.vocabulary import (
     record_named,
     unpack_tables,
 )
+from icestream.records.volumes import POSE_3D, ParticlePoses, Volume
 
 __all__ = [
     "BEPLER_2019",
@@ -73,6 +74,7 @@ __all__ = [
     "KIMANIUS_2021",
     "MARABINI_2015",
     "POSE",
+    "POSE_3D",
     "ROHOU_2015",
     "ROSEMAN_2003",
     "SCHERES_2012",
@@ -124,6 +126,7 @@ __all__ = [
     "Movie",
     "MovieDose",
     "MovieShape",
+    "ParticlePoses",
     "ParticleSize",
     "Particles",
     "PickConsensus",
@@ -151,6 +154,7 @@ __all__ = [
     "Unevenness",
     "VacuumOrigin",
     "VacuumReference",
+    "Volume",
     "named_records",
     "pack_tables",
     "possible_range",

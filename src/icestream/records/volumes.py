@@ -1,0 +1,97 @@
+"""Volumes: a map with its halves and its resolution, and the poses of the particles that it was made of."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from icestream.records.picks import PID
+from icestream.records.shown import Card, Curve, Measure, Number, Panel, Picture, Shown, Text, When
+from icestream.records.vocabulary import Block, Column, FileRef, Record, Snapshot
+from icestream.units import Angstrom
+
+POSE_3D = (
+    Column("rot_deg", "f4", "°", "First Euler angle of RELION: about z of the volume"),
+    Column("tilt_deg", "f4", "°", "Second Euler angle of RELION: about the new y"),
+    Column("psi_deg", "f4", "°", "Third Euler angle of RELION: in the plane, from y towards x"),
+    Column("shift_y_px", "f4", "px", "Where the centre of the volume is, beyond the middle of the box, in pixels of the stack"),
+    Column("shift_x_px", "f4", "px", "Where the centre of the volume is, beyond the middle of the box, in pixels of the stack"),
+    Column("score", "f4", "", "Log likelihood ratio of the volume in this pose against noise"),
+    Column("probability", "f4", "", "Probability of the pose among all that were searched"),
+)
+"""The pose of one particle in a volume."""
+
+
+class Volume(Snapshot):
+    """A map of the particle: bright, centred at half the box, ``(z, y, x)``."""
+
+    stored_name: ClassVar[str] = "Volume"
+
+    map: FileRef = Field(description="The map, filtered to its resolution")
+    half_maps: list[FileRef] = Field(default_factory=list, max_length=2, description="Both half maps, unfiltered and unmasked")
+    mask: FileRef | None = Field(None, description="Soft mask within which the half maps are compared; unset: a ball")
+    picture: FileRef | None = Field(None, description="Picture: three sections and three projections")
+    count: int = Field(ge=0, description="Particles that it was made of; 0: imported")
+    box_px: int = Field(ge=2)
+    bin: float = Field(gt=0)
+    pixel_size_ang: Angstrom | None = Field(None, description="Of a map that was imported; it counts instead of ``bin``")
+    symmetry: str = Field("C1", description="Point group in RELION's setting")
+    diameter_ang: Angstrom | None = Field(None, description="Of the ball that holds the particle")
+    frequency_per_ang: list[float] | None = Field(None, description="Of the shell correlation")
+    fsc: list[float] | None = Field(None, description="Shell correlation of the half maps within the mask")
+    fsc_unmasked: list[float] | None = Field(None, description="The same of the whole boxes")
+    resolution_ang: Angstrom | None = Field(
+        None, description="Where the half maps within the mask agree by 0.143; unset: nowhere"
+    )
+    verdict: Literal["map", "none"] = Field("map", description="Whether it shows a particle, or what noise gives as well")
+    reason: str | None = Field(None, description="Why it is no map")
+    version: int | None = Field(None, description="Of this volume, where a step made several")
+    tables: list[FileRef] = Field(default_factory=list, description="Newest pose of every particle, ``.npy``")
+    index: FileRef | None = Field(None, description="Where the particles of each micrograph are in the tables, ``.npy``")
+    noise: FileRef | None = Field(None, description="Power of the noise per ring of the images, ``.npy``")
+
+    shown: ClassVar[Shown] = Shown(
+        Panel(
+            "Volumes",
+            measures=(Measure("Resolution of the map", "resolution_ang", metric="map_resolution_angstroms", better="low"),),
+            cards=(
+                Card(
+                    "Volume",
+                    subtitle=Text("of {count} particles, symmetry {symmetry}"),
+                    numbers=(
+                        Number("Resolution", "resolution_ang"),
+                        Number("Particles", "count"),
+                        Number("Box", "box_px", "px"),
+                        Number("Diameter", "diameter_ang"),
+                        Number("Version", "version"),
+                    ),
+                    picture=Picture(
+                        "picture",
+                        "Sections and projections",
+                        "Above sections through the middle, below projections: along z, y and x",
+                    ),
+                    curve=Curve(
+                        "frequency_per_ang",
+                        "fsc_unmasked",
+                        "fsc",
+                        title="Fourier shell correlation",
+                        x_unit="1/Å",
+                        mark="resolution_ang",
+                        caption="Half maps without (grey) and with the mask, against spatial frequency; the mark is at 0.143",
+                    ),
+                    warnings=(Text("It is no map: {reason}", When("verdict", equals="none")),),
+                ),
+            ),
+        )
+    )
+
+
+class ParticlePoses(Record):
+    """The poses of the particles of one exposure in a volume."""
+
+    stored_name: ClassVar[str] = "ParticlePoses"
+    block_columns: ClassVar[tuple[Column, ...]] = (PID, *POSE_3D)
+
+    count: int = Field(ge=0)
+    version: int = Field(description="Version of the volume that gave the poses")
+    picks_key: str | None = Field(None, description="Of the picks that gave the particles their numbers; unset: not known")
+    block: Block
