@@ -6,7 +6,8 @@ expectation maximisation does (Scheres 2012, J. Mol. Biol. 415, 406).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,8 @@ from icestream.algorithms.initial_volume.views import search_views, view_referen
 from icestream.algorithms.scoring.bank import Level, make_bank
 from icestream.algorithms.scoring.particles import PolarParticles
 from icestream.algorithms.scoring.search import Poses, search_poses_2d
-from icestream.algorithms.volumes import Rotations
+from icestream.algorithms.volumes import Rotations, symmetrise_volume_3d
+from icestream.algorithms.volumes.alignment import orient_to_symmetry_3d
 
 COARSE_VIEWS, FINE_VIEWS = 2, 3
 """Orders of the grids of views, 15° and 7.3° apart."""
@@ -58,46 +60,63 @@ def find_initial_volume(
     seed: int,
     quick: int = 500,
     passes: int = 24,
+    tries: int = 2,
     report: Report | None = None,
 ) -> InitialVolume:
     """Find a volume from random poses: quickly with some of the images, then with all.
 
+    A symmetry is not imposed before the quick part has found a volume without it: under a large group a random start is a
+    featureless ball that few ways lead out of. The volume is then turned to the axes of the group.
+
     Parameters
     ----------
     particles
-        At least a few hundred, on the grid of ``setting``.
+        At least 50, better some hundreds, on the grid of ``setting``.
     setting
         Box, resolution, symmetry.
     seed
         Of the start: which images, which poses, which order.
     quick
-        Images that the start is made with.
+        Images that a start is made with.
     passes
         Over these.
+    tries
+        Quick starts, of which the one that fits its images best goes on.
     report
         Called before each pass with the fraction done and a message.
 
     Raises
     ------
     ValueError
-        There are fewer than 50 images, or too few passes.
+        There are fewer than 50 images, too few passes or no tries.
     """
-    if len(particles) < 50 or passes < _STILL:
+    if len(particles) < 50 or passes < _STILL or tries < 1:
         raise ValueError(
-            f"an initial volume needs at least 50 images and {_STILL} passes; got {len(particles)} images and {passes} passes"
+            f"an initial volume needs at least 50 images, {_STILL} passes and a try; "
+            f"got {len(particles)} images, {passes} passes and {tries} tries"
         )
-    generator = np.random.default_rng(seed)
-    some = particles.take(np.sort(generator.permutation(len(particles))[:quick]))
-    begun = march(some, random_volume(some, setting=setting, generator=generator), setting=setting, generator=generator,
-                  passes=passes, report=report)  # fmt: skip
+    free = replace(setting, symmetry="C1")
+    begun: list[InitialVolume] = []
+    for number in range(tries):
+        generator = np.random.default_rng([seed, number])
+        some = particles.take(np.sort(generator.permutation(len(particles))[:quick]))
+        start = random_volume(some, setting=free, generator=generator)
+        told = None if report is None else partial(_told, report, number, tries)
+        begun.append(march(some, start, setting=free, generator=generator, passes=passes, report=told))
+    volume = max(begun, key=lambda one: one.mean_gain).volume
     if report is not None:
-        report(0.5, "all particles")
-    return refine_initial(particles, begun.volume, setting=setting)
+        report(0.7, "all particles")
+    if len(setting.group) > 1:
+        oriented, _ = orient_to_symmetry_3d(volume, setting.group, max_ring=setting.middle_ring)
+        volume = symmetrise_volume_3d(oriented, setting.group)
+    return refine_initial(particles, volume, setting=setting)
 
 
-def random_volume(
-    particles: PolarParticles, *, setting: VolumeSetting, generator: np.random.Generator
-) -> NDArray[np.float32]:
+def _told(report: Report, number: int, tries: int, fraction: float, message: str) -> None:
+    report(0.7 * (number + fraction) / tries, f"try {number + 1} of {tries}, {message}")
+
+
+def random_volume(particles: PolarParticles, *, setting: VolumeSetting, generator: np.random.Generator) -> NDArray[np.float32]:
     """Return the volume of images in random poses: a blob of the size of the particle."""
     level = level_at(setting, setting.start_ring)
     views = search_views(setting, COARSE_VIEWS)
@@ -130,7 +149,7 @@ def march(
     found: InitialVolume | None = None
     for i in range(passes):
         if report is not None:
-            report(0.5 * i / passes, f"pass {i + 1} of {passes}")
+            report(i / passes, f"pass {i + 1} of {passes}")
         up = min(1.0, max(0.0, (i - _STILL) / rise))
         ring = round(setting.start_ring + (setting.middle_ring - setting.start_ring) * up)
         views = search_views(setting, COARSE_VIEWS, generator=generator)

@@ -1,10 +1,10 @@
 """How much of the particles a volume explains, beyond what a volume of the same shape and spectrum with other phases does.
 
 Particles that the volume was not made from are compared with its views. With the right amplitudes, ``A``, the cross term
-``Re(C X conj A)`` is in the mean ``C² |A|²`` for the right volume in the right pose, and less by the shell correlation for a wrong
-one; their quotient is the slope. Choosing the best of many poses lifts the slope of any volume, so the slope of a twin whose
-phases are random beyond a low resolution is taken off as phase randomisation takes the mask off a shell correlation (Chen et al.
-2013, Ultramicroscopy 135, 24): ``(slope - twin) / (1 - twin)``. The right amplitudes follow from the particles, whose power grows
+``Re(C X conj A)`` is in the mean ``C² |A|²`` for the right volume in the right pose, and less by the shell correlation for a
+wrong one; their quotient is the slope. Choosing the best of many poses lifts the slope of any volume, so the slope of a twin
+whose phases are random beyond a low resolution is taken off as phase randomisation takes the mask off a shell correlation (Chen
+et al. 2013, Ultramicroscopy 135, 24): ``(slope - twin) / (1 - twin)``. The right amplitudes follow from the particles, whose power grows
 with their CTF² by that of the signal.
 """
 
@@ -30,7 +30,7 @@ Volume = NDArray[np.float32]
 TWINS = 2
 SHAPE_ANG, DETAIL_ANG = 60.0, 25.0
 """Coarser than the first is the shape, which the twins keep; the particles are compared between both."""
-LEAST_EXPLAINED = 0.3
+LEAST_EXPLAINED = 0.4
 """Share of the signal that a volume must explain beyond its twins to count as right."""
 _SURE = 3.0
 _BOOTSTRAPS = 200
@@ -41,11 +41,17 @@ _TWIN_ROUNDS = 6
 
 @dataclass(frozen=True)
 class SignalPower:
-    """Power of the signal ``(n_rings,)`` before the CTF, and of the noise, by ring; ``error`` of the first, relative, as a whole."""
+    """Power of the signal before the CTF and of the noise, by ring ``(n_rings,)``, and the standard deviation of the first."""
 
     signal: NDArray[np.float64]
     noise: Real
-    error: float
+    error: NDArray[np.float64]
+
+    def relative_error(self, first: int, last: int) -> float:
+        """Return the relative error of the power of the signal on rings ``first`` to ``last`` together."""
+        rings = slice(first - 1, last)
+        weight = np.arange(first, last + 1) / self.noise[rings]
+        return float(np.sqrt(np.square(weight * self.error[rings]).sum()) / (weight * self.signal[rings]).sum())
 
 
 @dataclass(frozen=True)
@@ -67,8 +73,8 @@ class Evidence:
     """What held-out particles say of a volume.
 
     ``explained`` is the share of the signal between 60 and 25 Å that the volume explains beyond its twins, ``error`` its standard
-    deviation by the bootstrap; ``gain`` and ``twin_gain`` the log likelihood ratio of a particle, mean, and ``gain_error`` that of
-    their difference.
+    deviation by the bootstrap; ``gain`` and ``twin_gain`` the log likelihood ratio of a particle, mean, and ``gain_error`` the
+    standard deviation of their difference.
     """
 
     explained: float
@@ -96,7 +102,7 @@ def measure_signal(particles: PolarParticles) -> SignalPower:
     left = power - power.mean(axis=0) - slope * apart
     error = np.sqrt(np.square(left).mean(axis=0) / spread)  # (n_rings,)
     signal = np.maximum(slope, _LEAST_SIGNAL * noise)
-    return SignalPower(signal, noise.astype(np.float32), float(np.sqrt(np.square(error).sum()) / signal.sum()))
+    return SignalPower(signal, noise.astype(np.float32), error)
 
 
 def match_signal(volume: Volume, power: SignalPower, *, setting: VolumeSetting) -> Volume:
@@ -135,9 +141,7 @@ def shape_ring(setting: VolumeSetting) -> int:
     return min(setting.ring_at(min(SHAPE_ANG, diameter_ang / 2.5)), setting.ring_at(DETAIL_ANG) - 2)
 
 
-def score_held_out(
-    particles: PolarParticles, volume: Volume, power: SignalPower, *, setting: VolumeSetting
-) -> HeldOutScore:
+def score_held_out(particles: PolarParticles, volume: Volume, power: SignalPower, *, setting: VolumeSetting) -> HeldOutScore:
     """Find the best pose of each particle in a volume of the power of the signal, and how well it fits there."""
     level = level_at(setting, setting.ring_at(DETAIL_ANG))
     references = view_references(volume, search_views(setting, FINE_VIEWS), setting=setting)
@@ -184,9 +188,10 @@ def weigh_evidence(
     draws = [_explained(own, twins, generator.integers(0, n, n)) for _ in range(_BOOTSTRAPS)]
     twin_gain = np.mean([twin.gain for twin in twins], axis=0)  # (n,)
     difference = own.gain - twin_gain
+    amplitude = 0.5 * power.relative_error(shape_ring(setting) + 1, setting.ring_at(DETAIL_ANG))
     return Evidence(
         explained=explained,
-        error=float(np.hypot(np.std(draws), 0.5 * power.error * (1 + abs(explained)))),
+        error=float(np.hypot(np.std(draws), amplitude * (1 + abs(explained)))),
         gain=float(own.gain.mean()),
         twin_gain=float(twin_gain.mean()),
         gain_error=float(difference.std() / np.sqrt(n)),

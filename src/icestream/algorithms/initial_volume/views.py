@@ -80,9 +80,7 @@ def volume_from_views(sums: Sums, views: Rotations, *, setting: VolumeSetting) -
     return (reconstruct_volume(first + second, signal_to_noise=ratio) * ball).astype(np.float32), correlation
 
 
-def add_views(
-    signal: Polar, ctf_squared: NDArray[np.floating], views: Rotations, *, setting: VolumeSetting
-) -> VolumeSums:
+def add_views(signal: Polar, ctf_squared: NDArray[np.floating], views: Rotations, *, setting: VolumeSetting) -> VolumeSums:
     """Add sums over images in their view to the sums of a volume.
 
     Parameters
