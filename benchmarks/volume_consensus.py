@@ -1,4 +1,4 @@
-"""Consensus of initial volumes: is the right one found whenever one in four is right, and "none" said when none is?
+"""Consensus of initial volumes: how often one right candidate in four is found, and "none" said when none is.
 
 Wrong candidates are searches that stopped in a wrong shape, and other proteins brought to the same diameter. Every candidate is
 judged as `find_consensus` does, on held-out particles that all share; trials draw four of them. For each phantom one consensus is

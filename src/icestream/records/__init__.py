@@ -62,7 +62,7 @@ from icestream.records.vocabulary import (
     record_named,
     unpack_tables,
 )
-from icestream.records.volumes import POSE_3D, ParticlePoses, Volume
+from icestream.records.volumes import POSE_3D, JudgedVolume, ParticlePoses, Volume, VolumeCandidate
 
 __all__ = [
     "BEPLER_2019",
@@ -113,6 +113,7 @@ __all__ = [
     "GridSquare",
     "IceRing",
     "IceTransmission",
+    "JudgedVolume",
     "JunkClass",
     "JunkMask",
     "LearntPicker",
@@ -155,6 +156,7 @@ __all__ = [
     "VacuumOrigin",
     "VacuumReference",
     "Volume",
+    "VolumeCandidate",
     "named_records",
     "pack_tables",
     "possible_range",

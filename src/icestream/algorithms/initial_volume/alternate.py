@@ -21,15 +21,15 @@ from icestream.algorithms.initial_volume.assignment import (
     views_choose_images,
 )
 from icestream.algorithms.initial_volume.setting import VolumeSetting, level_at
-from icestream.algorithms.initial_volume.views import search_views, view_references, volume_from_views
+from icestream.algorithms.initial_volume.views import fine_order, search_views, view_references, volume_from_views
 from icestream.algorithms.scoring.bank import Level, make_bank
 from icestream.algorithms.scoring.particles import PolarParticles
 from icestream.algorithms.scoring.search import Poses, search_poses_2d
 from icestream.algorithms.volumes import Rotations, symmetrise_volume_3d
 from icestream.algorithms.volumes.alignment import orient_to_symmetry_3d
 
-COARSE_VIEWS, FINE_VIEWS = 2, 3
-"""Orders of the grids of views, 15° and 7.3° apart."""
+COARSE_VIEWS = 2
+"""Order of the grid of views of the quick part, 15° apart."""
 _STILL = 8
 """Passes at the first resolution."""
 _SOFT = 3
@@ -176,7 +176,7 @@ def refine_initial(
     reach = min(setting.max_shift_px, _FINAL_SHIFT_ANG / setting.pixel_size_ang)
     for i in range(passes):
         ring = setting.middle_ring if i == 0 else setting.grid.n_rings
-        views = search_views(setting, COARSE_VIEWS if i == 0 else FINE_VIEWS)
+        views = search_views(setting, COARSE_VIEWS if i == 0 else fine_order(setting))
         found = improve(particles, volume, views, setting=setting, level=level_at(setting, ring, max_shift_px=reach))
         volume = found.volume
     if found is None:

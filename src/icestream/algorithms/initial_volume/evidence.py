@@ -2,10 +2,10 @@
 
 Particles that the volume was not made from are compared with its views. With the right amplitudes, ``A``, the cross term
 ``Re(C X conj A)`` is in the mean ``C² |A|²`` for the right volume in the right pose, and less by the shell correlation for a
-wrong one; their quotient is the slope. Choosing the best of many poses lifts the slope of any volume, so the slope of a twin
-whose phases are random beyond a low resolution is taken off as phase randomisation takes the mask off a shell correlation (Chen
-et al. 2013, Ultramicroscopy 135, 24): ``(slope - twin) / (1 - twin)``. The right amplitudes follow from the particles, whose power grows
-with their CTF² by that of the signal.
+wrong one; their quotient is the slope. Choosing the best of many poses lifts the slope of any volume. So the slope of a twin
+whose phases are random beyond a low resolution is taken off, as phase randomisation takes the mask off a shell correlation
+(Chen et al. 2013, Ultramicroscopy 135, 24): ``(slope - twin) / (1 - twin)``. The right amplitudes follow from the particles:
+their power grows with their CTF² by that of the signal.
 """
 
 from dataclasses import dataclass
@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from icestream.algorithms.initial_volume.alternate import FINE_VIEWS
 from icestream.algorithms.initial_volume.assignment import pose_entropy
 from icestream.algorithms.initial_volume.setting import VolumeSetting, level_at
-from icestream.algorithms.initial_volume.views import search_views, view_references
+from icestream.algorithms.initial_volume.views import fine_order, search_views, view_references
 from icestream.algorithms.scoring.bank import make_bank
 from icestream.algorithms.scoring.particles import PolarParticles
 from icestream.algorithms.scoring.polar import Real
@@ -144,7 +143,7 @@ def shape_ring(setting: VolumeSetting) -> int:
 def score_held_out(particles: PolarParticles, volume: Volume, power: SignalPower, *, setting: VolumeSetting) -> HeldOutScore:
     """Find the best pose of each particle in a volume of the power of the signal, and how well it fits there."""
     level = level_at(setting, setting.ring_at(DETAIL_ANG))
-    references = view_references(volume, search_views(setting, FINE_VIEWS), setting=setting)
+    references = view_references(volume, search_views(setting, fine_order(setting)), setting=setting)
     settings = {"grid": setting.grid, "level": level, "noise_power": power.noise, "overlap": setting.overlap}
     poses = search_poses_2d(particles, make_bank(references, **settings))
     best = poses.best()

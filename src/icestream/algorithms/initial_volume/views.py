@@ -20,6 +20,7 @@ from icestream.algorithms.volumes import (
     fourier_shell_correlation_3d,
     mean_rotation,
     no_sums,
+    order_for_spacing,
     reconstruct_volume,
     soft_sphere_3d,
     view_orders_2d,
@@ -28,6 +29,7 @@ from icestream.algorithms.volumes import transform_volume as transform
 
 _LEAST, _MOST = 0.02, 0.995
 """Shell correlations between which the halves are believed."""
+_DETAIL_ANG = 25.0
 _TEST_RATIO = 10.0
 """Signal-to-noise ratio assumed of each half when the halves are compared."""
 
@@ -42,6 +44,12 @@ def search_views(setting: VolumeSetting, order: int, *, generator: np.random.Gen
         return asymmetric_views(order, group=setting.group).rotations
     whole = all_views(order).rotations
     return whole if generator is None else whole @ mean_rotation(generator.normal(size=(1, 3, 3)))
+
+
+def fine_order(setting: VolumeSetting) -> int:
+    """Return the order of a grid of views as far apart as 25 Å at the rim of the particle, 15° at most and 7° at least."""
+    rim_deg = np.rad2deg(_DETAIL_ANG / (2 * setting.radius_px * setting.pixel_size_ang))
+    return int(np.clip(order_for_spacing(float(rim_deg)), 2, 3))
 
 
 def view_references(volume: NDArray[np.float32], views: Rotations, *, setting: VolumeSetting) -> Polar:

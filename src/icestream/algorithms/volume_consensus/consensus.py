@@ -88,7 +88,7 @@ def find_consensus(
         evidence.append(weigh_evidence(held, one, power, setting=setting, seed=seed))
     agreement = compare_volumes(matched, setting=setting, report=_part(report, 0.3, 0.5))
     best, agrees = decide(evidence, agreement)
-    placed = _place(matched, best, setting)
+    placed = place_volumes(matched, best, setting=setting)
     if not agrees.any():
         return VolumeConsensus(None, placed, agreement, tuple(evidence), None, best, agrees)
     starts = [placed[i] for i in np.flatnonzero(agrees)]
@@ -119,7 +119,7 @@ def _oriented(candidates: Sequence[Volume], setting: VolumeSetting) -> list[Volu
     return [symmetrise_volume_3d(orient_to_symmetry_3d(one, group, max_ring=ring)[0], group) for one in candidates]
 
 
-def _place(volumes: Sequence[Volume], best: int, setting: VolumeSetting) -> tuple[Volume, ...]:
+def place_volumes(volumes: Sequence[Volume], best: int, *, setting: VolumeSetting) -> tuple[Volume, ...]:
     """Return all volumes in the frame and hand of the best one."""
     return tuple(
         volume if number == best else apply_alignment_3d(volume, align_to(volume, volumes[best], setting=setting))

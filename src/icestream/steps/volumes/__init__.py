@@ -1,0 +1,1 @@
+"""Steps that make and judge volumes: initial volumes, their consensus, refinement."""
