@@ -57,7 +57,8 @@ _rlnDefocusU
 _rlnDefocusV
 _rlnDefocusAngle
 _rlnPhaseShift
-_rlnRandomSubset
+"""
+POSES = """_rlnRandomSubset
 _rlnAngleRot
 _rlnAngleTilt
 _rlnAnglePsi
@@ -239,19 +240,18 @@ def pose_errors(given, rotations, shift_yx_px, *, in_frame=False):
     return apart, np.hypot(*(shift_yx_px[good] - given.shift_yx_px[good]).T)
 
 
-def write_for_relion(folder, given, *, rotations=None, shift_yx_px=None):
-    """Write ``particles.mrcs`` and ``particles.star`` with poses (the true ones when unset) into a folder."""
+def write_for_relion(folder, given, *, rotations=None, shift_yx_px=None, with_poses=True):
+    """Write ``particles.mrcs`` and ``particles.star``, with poses (the true ones when unset) and half sets, into a folder."""
     write_mrc(folder / "particles.mrcs", given.images, pixel_size_ang=given.pixel_size_ang, remember=False)
     angles = angles_from_rotations(given.rotations if rotations is None else rotations)
     shift = given.shift_yx_px if shift_yx_px is None else shift_yx_px
     rows = []
     for i, ((u, v, angle), (rot, tilt, psi), (y, x)) in enumerate(zip(given.defocus_ang, angles, shift, strict=True)):
         origin = f"{-x * given.pixel_size_ang:.5f} {-y * given.pixel_size_ang:.5f}"
-        rows.append(
-            f"{i + 1:06d}@particles.mrcs exposure{i // 30:04d}.mrc 1 {u:.1f} {v:.1f} {angle:.1f} 0 {given.half_set[i] + 1} "
-            f"{rot:.5f} {tilt:.5f} {psi:.5f} {origin}"
-        )
-    head = HEAD.format(box=given.box_px, pixel=given.pixel_size_ang)
+        row = f"{i + 1:06d}@particles.mrcs exposure{i // 30:04d}.mrc 1 {u:.1f} {v:.1f} {angle:.1f} 0"
+        pose = f" {given.half_set[i] + 1} {rot:.5f} {tilt:.5f} {psi:.5f} {origin}"
+        rows.append(row + pose if with_poses else row)
+    head = HEAD.format(box=given.box_px, pixel=given.pixel_size_ang) + (POSES if with_poses else "")
     (folder / "particles.star").write_text(head + "\n".join(rows) + "\n")
 
 

@@ -166,7 +166,7 @@ def test_phase_flipped_stacks_are_weighted_with_the_modulus_of_the_ctf(tmp_path:
     signal = {}
     for flipped in (False, True):
         record = particles.model_copy(update={"phase_flipped": flipped, "block": to_block(table)})
-        kept = prepare(record, ACQUISITION, setting=setting, name="e", exposure_id="e", ordinal=0, ctx=bench)
+        kept = prepare(record, ACQUISITION, size=setting.grid.box_px, name="e", exposure_id="e", ordinal=0, ctx=bench)
         signal[flipped] = sample_polar(kept, setting=setting, box_ang=BOX * PIXEL_ANG).signal
     scope = {"voltage_kv": 300.0, "cs_mm": 2.7, "amplitude_contrast": 0.1, "phase_shift_deg": 0.0}
     defocus = {"defocus_u_ang": 12000.0, "defocus_v_ang": 12000.0, "astigmatism_angle_deg": 0.0}

@@ -116,7 +116,7 @@ def test_a_classification_reads_virtual_stacks(tmp_path: Path) -> None:
         prepare(
             cut(bench, micrograph, virtual=virtual),
             ACQUISITION,
-            setting=setting,
+            size=setting.grid.box_px,
             name="mic",
             exposure_id="0" * 32,
             ordinal=0,
@@ -136,7 +136,7 @@ def test_a_classification_knows_that_images_were_multiplied(tmp_path: Path) -> N
         sample_polar(
             prepare(
                 cut(bench, micrograph, premultiply=given),
-                ACQUISITION, setting=setting, name="a", exposure_id="0" * 32, ordinal=0, ctx=bench,
+                ACQUISITION, size=setting.grid.box_px, name="a", exposure_id="0" * 32, ordinal=0, ctx=bench,
             ),
             setting=setting,
             box_ang=96.0,

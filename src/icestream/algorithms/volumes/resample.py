@@ -75,6 +75,27 @@ def resize_volume_3d(volume: NDArray[Any], *, new_size: int) -> Volume:
     return np.ascontiguousarray(resized, dtype=np.float32)
 
 
+def rescale_volume_3d(volume: NDArray[Any], *, zoom: float, new_size: int) -> Volume:
+    """Bring a cube to another pixel and box: ``zoom`` new voxels are one of the old ones; grey values are kept.
+
+    Finer detail than the new voxels hold is removed before; outside the old box is 0.
+    """
+    old = np.asarray(volume, dtype=np.float32)
+    size = old.shape[0]
+    if size % 2:
+        old = np.pad(old, ((0, 1),) * 3)
+    if zoom < 1:
+        smaller = max(4, 2 * round(len(old) * zoom / 2))
+        zoom *= len(old) / smaller
+        old = resize_volume_3d(old, new_size=smaller)
+    if abs(zoom - 1) < 1e-6:
+        return cut_volume_3d(old, new_size=new_size)
+    offset = len(old) // 2 - (new_size // 2) / zoom
+    shape = (new_size,) * 3
+    scaled: Volume = ndimage.affine_transform(old, np.full(3, 1 / zoom), np.full(3, offset), output_shape=shape, order=3)
+    return scaled
+
+
 def cut_volume_3d(volume: NDArray[Any], *, new_size: int) -> Volume:
     """Cut a cube to a smaller even size, or put it into a larger one filled with zeros."""
     size = volume.shape[0]

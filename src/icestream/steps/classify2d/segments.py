@@ -5,7 +5,7 @@ and with 16 bits; its table is written again whenever its particles were looked 
 not grow with the session.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,11 @@ from pydantic import Field
 from scipy import fft
 
 from icestream.algorithms.classify2d.em import Assignment, Setting, prepare_particles_2d
+from icestream.algorithms.ctf.transfer import ctf_2d
 from icestream.algorithms.fourier import resize_spectrum_2d, shift_spectrum_2d
 from icestream.algorithms.scoring.contrast import ctf_polar_2d
 from icestream.algorithms.scoring.particles import PolarParticles
+from icestream.algorithms.scoring.polar import PolarGrid
 from icestream.flow import Context, ItemError
 from icestream.io.particles import particles_table
 from icestream.records import CTF_COLUMNS, POSE, Acquisition, FileRef, Particles, Record
@@ -75,9 +77,9 @@ class Prepared:
 
 
 def prepare(
-    particles: Particles, acquisition: Acquisition, *, setting: Setting, name: str, exposure_id: str, ordinal: int, ctx: Context
+    particles: Particles, acquisition: Acquisition, *, size: int, name: str, exposure_id: str, ordinal: int, ctx: Context
 ) -> Prepared:
-    """Read the particles of one exposure and make them small.
+    """Read the particles of one exposure and bring them to ``size``.
 
     Raises
     ------
@@ -98,7 +100,7 @@ def prepare(
     for column in _SCOPE:
         table[column] = acquisition.need(column)
     table["class_id"], table["score"] = -1, np.nan
-    images = shrink_2d(read_particles(particles, ctx), size=setting.grid.box_px)  # (n, size, size)
+    images = shrink_2d(read_particles(particles, ctx), size=size)  # (n, size, size)
     return Prepared(images.astype(np.float16), table)
 
 
@@ -166,7 +168,7 @@ def join(parts: Sequence[Prepared]) -> Prepared:
 
 def sample_polar(prepared: Prepared, *, setting: Setting, box_ang: float) -> PolarParticles:
     """Make particles ready for comparison with class averages."""
-    contrast = _contrast(prepared.table, setting, box_ang)
+    contrast = polar_contrast(prepared.table, grid=setting.grid, box_ang=box_ang)
     images = prepared.images.astype(np.float32)
     return prepare_particles_2d(images, contrast, setting=setting, half_set=prepared.table["half"].astype(np.int8))
 
@@ -178,23 +180,29 @@ def note_assignment(table: NDArray[np.void], found: Assignment, *, scale: float,
     table["score"], table["probability"], table["version"] = found.score, found.probability, version
 
 
-def _contrast(table: NDArray[np.void], setting: Setting, box_ang: float) -> NDArray[np.float32]:
+def polar_contrast(table: NDArray[np.void], *, grid: PolarGrid, box_ang: float) -> NDArray[np.float32]:
     """Return the contrast transfer with bright protein positive: ``(n, n_rings, half)``; 1 where the CTF is not known."""
-    grid = setting.grid
-    contrast = np.empty((len(table), grid.n_rings, grid.half), dtype=np.float32)
+    unknown = np.ones((grid.n_rings, grid.half), dtype=np.float32)
+    return _contrast(table, unknown, lambda optics: -ctf_polar_2d(grid, box_ang=box_ang, **optics))
+
+
+def pixel_contrast(table: NDArray[np.void], *, size: int, box_ang: float) -> NDArray[np.float32]:
+    """Return the same on half spectra of images of ``size``: ``(n, size, size // 2 + 1)``."""
+    unknown = np.ones((size, size // 2 + 1), dtype=np.float32)
+    return _contrast(table, unknown, lambda optics: -ctf_2d(size, size, pixel_size_ang=box_ang / size, **optics))
+
+
+def _contrast(
+    table: NDArray[np.void], unknown: NDArray[np.float32], transfer: Callable[[dict[str, float]], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Return ``transfer`` of the optics of each particle, or ``unknown``, as its image shows it."""
+    contrast = np.empty((len(table), *unknown.shape), dtype=np.float32)
     optics = np.ascontiguousarray(np.stack([table[name] for name in (*OPTICS, *_SCOPE)], axis=1))  # (n, 7)
     same = optics.view(f"V{optics.dtype.itemsize * optics.shape[1]}").ravel()  # as bytes, so that NaN equals NaN
     _, first, which = np.unique(same, return_index=True, return_inverse=True)
     for i, row in enumerate(optics[first]):
-        contrast[which == i] = _transfer(dict(zip((*OPTICS, *_SCOPE), row.tolist(), strict=True)), setting, box_ang)
+        values = dict(zip((*OPTICS, *_SCOPE), row.tolist(), strict=True))
+        contrast[which == i] = transfer(values) if np.isfinite(row).all() else unknown
     sign = table["sign"].astype(np.float32)[:, None, None]
     flipped, multiplied = (table[name][:, None, None] for name in ("flipped", "multiplied"))
     return np.where(multiplied, contrast * contrast, np.where(flipped, np.abs(contrast), contrast)) * sign
-
-
-def _transfer(optics: dict[str, float], setting: Setting, box_ang: float) -> NDArray[np.float32]:
-    """Return minus the CTF, which is the contrast of bright protein; 1 where the CTF is not known."""
-    grid = setting.grid
-    if not all(np.isfinite(value) for value in optics.values()):
-        return np.ones((grid.n_rings, grid.half), dtype=np.float32)
-    return -ctf_polar_2d(grid, box_ang=box_ang, **optics)

@@ -71,7 +71,7 @@ def assign_to_classes(
     setting = plan_classification(known, box_px=particles.box_px, pixel_size_ang=particles.bin * pixel_ang, n_classes=len(places))
     scale = Scale(setting, box_ang, particles.box_px / setting.grid.box_px)
     prepared = prepare(
-        particles, acquisition, setting=setting, name=ctx.exposure.name, exposure_id=ctx.exposure.id, ordinal=0, ctx=ctx
+        particles, acquisition, size=setting.grid.box_px, name=ctx.exposure.name, exposure_id=ctx.exposure.id, ordinal=0, ctx=ctx
     )
     polar = scale.polar(prepared)
     images = read_references(classes, places, setting=setting, zoom=of_classes / (box_ang / setting.grid.box_px), ctx=ctx)

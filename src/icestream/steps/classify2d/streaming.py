@@ -149,10 +149,18 @@ def take_in(
         if not particles[i].count:
             continue
         state = _check_box(state, name, particles[i], acquisition[i])
-        setting = plan_for(params, box_px=state.box_px or 0, pixel_size_ang=state.pixel_size_ang or 0.0)
+        size = plan_for(params, box_px=state.box_px or 0, pixel_size_ang=state.pixel_size_ang or 0.0).grid.box_px
         ordinal = state.n_exposures + i
         parts.append(
-            prepare(particles[i], acquisition[i], setting=setting, name=name, exposure_id=exposure_id, ordinal=ordinal, ctx=ctx)
+            prepare(
+                particles[i],
+                acquisition[i],
+                size=size,
+                name=name,
+                exposure_id=exposure_id,
+                ordinal=ordinal,
+                ctx=ctx,
+            )
         )
         if sum(len(part) for part in parts) >= _LARGEST_SEGMENT:
             fresh.append(write_segment(join(parts), suffix=f"fresh{len(fresh)}", ctx=ctx))

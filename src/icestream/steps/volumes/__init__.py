@@ -1,1 +1,1 @@
-"""Steps that make and judge volumes: initial volumes, their consensus, refinement."""
+"""Volumes: initial ones and their consensus, importing, refining."""

@@ -2,13 +2,12 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from icestream.algorithms.volume_consensus import SwarmSetting, find_consensus
-from icestream.algorithms.volumes import cut_volume_3d, resize_volume_3d, soft_sphere_3d
+from icestream.algorithms.volumes import soft_sphere_3d
 from icestream.flow import Context, Field, ItemError, step
-from icestream.io.image import read_stack
 from icestream.records import Acquisition, JudgedVolume, Method, Particles, Text, Volume
+from icestream.steps.volumes.gathered import read_map
 from icestream.steps.volumes.initial import READS
 from icestream.steps.volumes.judged import (
     ParticleSet,
@@ -78,27 +77,8 @@ def agree_on_volumes(
 
 
 def read_candidate(volume: Volume, raw_pixel_ang: float, found: ParticleSet, ctx: Context) -> NDArray[np.float32]:
-    """Return a map in the working box: ``(n, n, n)``, masked.
-
-    Raises
-    ------
-    ItemError
-        It is no cube.
-    """
-    stored = read_stack(ctx.path(volume.map))
-    if len(set(stored.shape)) != 1:
-        raise ItemError(f"{volume.map}: a map must be a cube; this is {' x '.join(map(str, stored.shape))}")
-    pixel_ang = volume.pixel_size_ang or volume.bin * raw_pixel_ang
+    """Return a map in the working box: ``(n, n, n)``, masked."""
     setting = found.setting
-    whole = stored if len(stored) % 2 == 0 else np.pad(stored, ((0, 1),) * 3)
-    zoom = pixel_ang / setting.pixel_size_ang
-    if zoom < 1:  # finer than needed: smooth by Fourier cropping first
-        smaller = max(4, 2 * round(len(whole) * zoom / 2))
-        zoom *= len(whole) / smaller
-        whole = resize_volume_3d(whole, new_size=smaller)
-    size = setting.grid.box_px
-    if abs(zoom - 1) > 1e-3:
-        offset = len(whole) // 2 - (size // 2) / zoom
-        whole = ndimage.affine_transform(whole, np.full(3, 1 / zoom), offset, output_shape=(size,) * 3, order=3)
-    ball = soft_sphere_3d(size, radius_px=setting.radius_px, edge_px=setting.edge_px)
-    return (cut_volume_3d(whole, new_size=size) * ball).astype(np.float32)
+    size, pixel_ang = setting.grid.box_px, setting.pixel_size_ang
+    whole = read_map(volume, ctx, size=size, pixel_size_ang=pixel_ang, raw_pixel_ang=raw_pixel_ang)
+    return (whole * soft_sphere_3d(size, radius_px=setting.radius_px, edge_px=setting.edge_px)).astype(np.float32)

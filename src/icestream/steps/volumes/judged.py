@@ -1,23 +1,30 @@
 """What the steps of initial volumes share: reading the particles of a set, and publishing a map with its candidates."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import field_validator
 
-from icestream.algorithms.classify2d.em import Setting
-from icestream.algorithms.initial_volume import LEAST_EXPLAINED, Evidence, VolumeSetting, plan_volume
+from icestream.algorithms.initial_volume import (
+    LEAST_EXPLAINED,
+    Evidence,
+    VolumeSetting,
+    plan_volume,
+    prepare_volume_particles,
+)
 from icestream.algorithms.scoring.particles import PolarParticles
 from icestream.algorithms.volume_consensus import Agreement
 from icestream.algorithms.volumes import is_symmetry
 from icestream.flow import Context, Field, ItemError, Params
 from icestream.io.image import write_mrc
-from icestream.io.preview import write_mosaic, write_rgb
+from icestream.io.preview import write_rgb
 from icestream.records import Acquisition, JudgedVolume, Particles, VolumeCandidate
-from icestream.steps.classify2d.segments import join, prepare, sample_polar
+from icestream.steps.classify2d.segments import Prepared, join, polar_contrast, prepare
+from icestream.steps.volumes.gathered import half_sets
+from icestream.steps.volumes.published import draw_volume
 from icestream.units import Angstrom
 
 _TILE_PX = 48
@@ -102,34 +109,21 @@ def _sample(
     """Prepare at most ``most`` of the particles, drawn at random over all exposures."""
     chosen = np.zeros(total, bool)
     chosen[np.random.default_rng(ctx.seed).permutation(total)[:most]] = True
-    plane = in_plane(setting)
+    size = setting.grid.box_px
     parts, start = [], 0
-    for ordinal, one in enumerate(particles):
+    for number, one in enumerate(particles, 1):
         rows = np.flatnonzero(chosen[start : start + one.count])
         start += one.count
         if not len(rows):
             continue
-        ctx.progress(0.1 * start / total, f"reading particles of {ordinal + 1} of {len(particles)} exposures")
-        name = f"{ctx.exposure.name}, exposure {ordinal + 1}"
-        whole = prepare(particles=one, acquisition=acquisition, setting=plane, name=name, exposure_id=one.origin or "",
-                        ordinal=ordinal, ctx=ctx)  # fmt: skip
-        parts.append(replace(whole, images=whole.images[rows], table=whole.table[rows]))
-    return sample_polar(join(parts), setting=plane, box_ang=setting.grid.box_px * setting.pixel_size_ang)
-
-
-def in_plane(setting: VolumeSetting) -> Setting:
-    """Return the same working box as 2D classification describes it."""
-    return Setting(
-        grid=setting.grid,
-        n_classes=1,
-        mask_radius_px=setting.radius_px,
-        edge_px=setting.edge_px,
-        max_shift_px=setting.max_shift_px,
-        start_ring=setting.start_ring,
-        warm_ring=setting.middle_ring,
-        tau_fudge=1.0,
-        forgetting=0.8,
-    )
+        ctx.progress(0.1 * start / total, f"reading particles of exposure {number} of {len(particles)}")
+        name = f"{ctx.exposure.name}, exposure {number}"
+        whole = prepare(one, acquisition, size=size, name=name, exposure_id=one.origin or "", ordinal=0, ctx=ctx)
+        parts.append(Prepared(whole.images[rows], whole.table[rows]))
+    whole = join(parts)
+    contrast = polar_contrast(whole.table, grid=setting.grid, box_ang=size * setting.pixel_size_ang)
+    images = whole.images.astype(np.float32)
+    return prepare_volume_particles(images, contrast, setting=setting, half_set=half_sets(whole.table))
 
 
 def say_why_none(evidence: Evidence) -> str:
@@ -156,13 +150,11 @@ def publish_judged(
     pixel_ang = found.setting.pixel_size_ang
     with ctx.publish("_volume.mrc") as out:
         write_mrc(out.path, volume.astype(np.float32), pixel_size_ang=pixel_ang)
-    with ctx.publish("_volume.png") as picture:
-        write_mosaic(picture.path, _sections(volume), columns=3)
     with ctx.publish("_candidates.png") as similarity:
         write_rgb(similarity.path, _draw_similarity(placed, agreement.similarity))
     return JudgedVolume(
         map=out.ref,
-        picture=picture.ref,
+        picture=draw_volume(volume, ctx),
         similarity=similarity.ref,
         count=len(found.polar),
         box_px=found.setting.grid.box_px,
@@ -196,13 +188,6 @@ def describe_candidates(
         )
         for number, one in enumerate(evidence)
     ]
-
-
-def _sections(volume: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return three sections through the middle and three projections, along z, y and x: ``(6, n, n)``."""
-    middle = volume.shape[0] // 2
-    sections = [volume[middle], volume[:, middle], volume[:, :, middle]]
-    return np.stack([*sections, *(volume.sum(axis=axis) for axis in range(3))])
 
 
 def _draw_similarity(placed: Sequence[NDArray[np.float32]], similarity: NDArray[np.float64]) -> NDArray[Any]:

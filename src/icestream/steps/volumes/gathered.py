@@ -1,0 +1,117 @@
+"""The particles of a set, small and on disk, for steps that look at them again and again; and volumes as these read them."""
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from icestream.algorithms.refine3d import Portion, Setting
+from icestream.algorithms.volumes import rescale_volume_3d
+from icestream.files import publish
+from icestream.flow import Context, ItemError
+from icestream.io.image import read_stack
+from icestream.records import Acquisition, Particles, Volume
+from icestream.steps.classify2d.segments import AT_ONCE, join, pixel_contrast, polar_contrast, prepare
+
+_LARGEST_FILE = 5000
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Particles in a folder: their ``table`` ``(n,)``, as of classification, and where the images of a run of rows are."""
+
+    table: NDArray[np.void]
+    files: tuple[tuple[int, Path], ...]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def portions(self, setting: Setting) -> Iterator[Portion]:
+        """Give all particles in portions, ready to be refined."""
+        box_ang = setting.grid.box_px * setting.pixel_size_ang
+        for first, path in self.files:
+            images = np.load(path, mmap_mode="r", allow_pickle=False)
+            for start in range(0, len(images), AT_ONCE):
+                rows = np.arange(first + start, first + min(start + AT_ONCE, len(images)))
+                table = self.table[rows]
+                yield Portion(
+                    rows,
+                    np.asarray(images[start : start + AT_ONCE], dtype=np.float32),
+                    polar_contrast(table, grid=setting.grid, box_ang=box_ang),
+                    pixel_contrast(table, size=setting.grid.box_px, box_ang=box_ang),
+                    table["half"].astype(np.int8),
+                )
+
+
+def gather_particles(
+    particles: Sequence[Particles], acquisition: Acquisition, *, size: int, folder: Path, ctx: Context
+) -> Gathered:
+    """Bring all particles to ``size`` and keep them in a folder, from which a later attempt takes them.
+
+    The half set of a particle follows from what names it, for good.
+
+    Raises
+    ------
+    ItemError
+        An acquisition value is unset, or there are particles without images.
+    """
+    done = folder / "table.npy"
+    if not done.exists():
+        tables, parts, count = [], [], 0
+        for number, some in enumerate(particles, 1):
+            if not some.count:
+                continue
+            name = f"{ctx.exposure.name}, micrograph {number}"
+            origin = some.origin or ""
+            parts.append(prepare(some, acquisition, size=size, name=name, exposure_id=origin, ordinal=0, ctx=ctx))
+            if sum(map(len, parts)) >= _LARGEST_FILE:
+                count += _write(folder, count, [one.images for one in parts])
+                tables += [one.table for one in parts]
+                parts = []
+            if ctx.cancelled():
+                raise ItemError("was cancelled")
+        if parts:
+            _write(folder, count, [one.images for one in parts])
+            tables.append(join(parts).table)
+        table = np.concatenate(tables)
+        table["half"] = half_sets(table)
+        with publish(done, durable=False) as temporary, temporary.open("wb") as handle:
+            np.save(handle, table, allow_pickle=False)
+    files = sorted((int(path.stem.removeprefix("images_")), path) for path in folder.glob("images_*.npy"))
+    return Gathered(np.load(done, allow_pickle=False), tuple(files))
+
+
+def half_sets(table: NDArray[np.void]) -> NDArray[np.int8]:
+    """Return the half set of each particle, 0 or 1, from its exposure, picks and number alone."""
+    names, which = np.unique(table["micrograph"], return_inverse=True)
+    salt = np.array([zlib.crc32(name) for name in names.tolist()], dtype=np.uint64)
+    mixed = salt[which] + table["pid"].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)  # splitmix64 (Steele et al. 2014)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return np.asarray((mixed >> np.uint64(31)) & np.uint64(1), dtype=np.int8)
+
+
+def read_map(volume: Volume, ctx: Context, *, size: int, pixel_size_ang: float, raw_pixel_ang: float) -> NDArray[np.float32]:
+    """Return a map in a box of ``size`` voxels of ``pixel_size_ang``.
+
+    Raises
+    ------
+    ItemError
+        The file is no cube.
+    """
+    stored = read_stack(ctx.path(volume.map))
+    if len(set(stored.shape)) != 1:
+        raise ItemError(f"{volume.map}: a map is a cube, this one is {' x '.join(map(str, stored.shape))} px")
+    own = volume.pixel_size_ang or volume.bin * raw_pixel_ang
+    return rescale_volume_3d(stored, zoom=own / pixel_size_ang, new_size=size)
+
+
+def _write(folder: Path, first: int, images: list[NDArray[np.float16]]) -> int:
+    """Write images whose first row is ``first``; return how many they are."""
+    whole = np.concatenate(images)
+    with publish(folder / f"images_{first:09d}.npy", durable=False) as temporary, temporary.open("wb") as handle:
+        np.save(handle, whole, allow_pickle=False)
+    return len(whole)

@@ -1,0 +1,192 @@
+"""The step that refines a set of particles: what it publishes, how it goes on, and what it refuses."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from icestream.algorithms.ctf.transfer import ctf_2d
+from icestream.algorithms.volumes import (
+    fourier_shell_correlation_3d,
+    project_volume_2d,
+    random_rotations,
+    resize_volume_3d,
+    rotation_distance_deg,
+    rotations_from_angles,
+    soft_sphere_3d,
+    transform_volume,
+)
+from icestream.errors import FileFormatError, ItemError
+from icestream.io.blocks import to_block
+from icestream.io.image import read_stack, write_mrc
+from icestream.records import Acquisition, Particles, Volume
+from icestream.steps.volumes.imported import ImportVolumeParams, read_volume
+from icestream.steps.volumes.refine import Refine3DParams, refine_particles
+from icestream.testing.context import StepBench
+
+BOX, PIXEL_ANG, COUNT, EXPOSURES = 32, 5.0, 240, 4
+ACQUISITION = Acquisition(pixel_size_ang=PIXEL_ANG / 2, voltage_kv=300.0, cs_mm=2.7, amplitude_contrast=0.1)
+PARAMS = Refine3DParams(limit_ang=13.0, max_shift_ang=8.0, diameter_ang=100.0, max_iterations=3)
+OPTICS = ("defocus_u_ang", "defocus_v_ang", "astigmatism_angle_deg", "phase_shift_deg")
+SCOPE = {"voltage_kv": 300.0, "cs_mm": 2.7, "amplitude_contrast": 0.1}
+
+
+def make_volume() -> NDArray[np.float32]:
+    rng = np.random.default_rng(20)
+    along = np.arange(BOX) - BOX // 2
+    points, heights = rng.normal(0, 3.3, (18, 3)), rng.uniform(0.5, 1.5, 18)
+    points *= np.minimum(1, 7.5 / np.linalg.norm(points, axis=1, keepdims=True))
+    lines = np.exp(-((along[None, :, None] - points[:, None]) ** 2) / 2)
+    return np.einsum("s,sz,sy,sx->zyx", heights, *lines.transpose(2, 0, 1)).astype(np.float32)
+
+
+VOLUME = make_volume()
+ROTATIONS = random_rotations(COUNT, generator=np.random.default_rng(1))
+SHIFT = np.clip(np.random.default_rng(2).normal(0, 0.8, (COUNT, 2)), -1.5, 1.5)
+
+
+def expose(bench: StepBench, index: int, *, noise_only: bool = False) -> Particles:
+    """Write the particles of one exposure, dark on bright, and their record."""
+    rng = np.random.default_rng([3, index])
+    rows = np.arange(index, COUNT, EXPOSURES)
+    table = np.zeros(len(rows), dtype=[("pid", "<i8"), *((name, "<f8") for name in OPTICS)])
+    table["pid"] = 100 + rows
+    u = rng.uniform(8000, 16000)
+    table["defocus_u_ang"], table["defocus_v_ang"], table["astigmatism_angle_deg"] = u, u - 150, 30.0
+    lens = {"defocus_u_ang": u, "defocus_v_ang": u - 150, "astigmatism_angle_deg": 30.0}
+    clean = project_volume_2d(transform_volume(VOLUME), ROTATIONS[rows], shift_yx_px=SHIFT[rows])
+    seen = np.fft.irfft2(np.fft.rfft2(clean) * ctf_2d(BOX, BOX, pixel_size_ang=PIXEL_ANG, **lens, **SCOPE), s=(BOX, BOX))
+    seen *= 0 if noise_only else 0.55 / seen.std()
+    stack = f"session:stacks/{index}.mrcs"
+    bench.path(stack).parent.mkdir(exist_ok=True)
+    write_mrc(bench.path(stack), (seen + rng.normal(size=seen.shape)).astype(np.float32), pixel_size_ang=PIXEL_ANG)
+    return Particles(
+        stack=stack, count=len(rows), box_px=BOX, bin=2.0, inverted=False, phase_flipped=False,
+        micrograph=f"session:m{index}.mrc", origin=f"{index:032x}", picks_key="p", block=to_block(table),
+    )  # fmt: skip
+
+
+def initial(bench: StepBench) -> Volume:
+    """Write the truth in another box, with other grey values, and return its record."""
+    write_mrc(bench.path("session:start.mrc"), 7.0 * VOLUME[4:28, 4:28, 4:28], pixel_size_ang=PIXEL_ANG)
+    return read_volume(bench.path("session:start.mrc"), "session:start.mrc", params=ImportVolumeParams())
+
+
+def make_bench(folder: Path) -> StepBench:
+    folder.mkdir()
+    return StepBench(folder)
+
+
+@pytest.fixture(scope="module")
+def refined(tmp_path_factory: pytest.TempPathFactory) -> tuple[StepBench, Volume]:
+    bench = make_bench(tmp_path_factory.mktemp("refine") / "a")
+    particles = [expose(bench, index) for index in range(EXPOSURES)]
+    return bench, refine_particles(particles, initial(bench), PARAMS, ACQUISITION, bench)
+
+
+def test_the_map_is_the_particle_and_says_its_resolution(refined: tuple[StepBench, Volume]) -> None:
+    bench, volume = refined
+    assert (volume.verdict, volume.count, volume.symmetry, volume.reason) == ("map", COUNT, "C1", None)
+    assert volume.resolution_ang is not None
+    assert volume.resolution_ang < 25
+    found = read_stack(bench.path(volume.map))
+    assert volume.box_px == len(found)
+    assert volume.bin * 2.5 * volume.box_px == pytest.approx(BOX * PIXEL_ANG)
+    assert volume.frequency_per_ang is not None
+    assert volume.fsc is not None
+    assert len(volume.fsc) == len(volume.frequency_per_ang) == volume.box_px // 2
+    ball = soft_sphere_3d(len(found), radius_px=9.0, edge_px=3.0)
+    _, correlation = fourier_shell_correlation_3d(found * ball, resize_volume_3d(VOLUME, new_size=len(found)) * ball)
+    assert correlation[1:7].min() > 0.8
+    halves = [read_stack(bench.path(ref)) for ref in volume.half_maps]
+    _, between = fourier_shell_correlation_3d(halves[0] * ball, halves[1] * ball)
+    assert between[1:5].min() > 0.5
+    assert volume.picture is not None
+    assert bench.path(volume.picture).exists()
+
+
+def test_poses_are_those_of_the_particles_by_their_names(refined: tuple[StepBench, Volume]) -> None:
+    bench, volume = refined
+    table = np.load(bench.path(volume.tables[0]))
+    assert volume.index is not None
+    index = np.load(bench.path(volume.index))
+    assert index["count"].tolist() == [COUNT // EXPOSURES] * EXPOSURES
+    assert len(np.unique(table["pid"])) == COUNT
+    rows = table["pid"] - 100
+    found = rotations_from_angles(np.column_stack([table[f"{name}_deg"] for name in ("rot", "tilt", "psi")]))
+    assert np.median(rotation_distance_deg(found, ROTATIONS[rows])) < 5
+    shift = np.column_stack([table["shift_y_px"], table["shift_x_px"]])
+    assert np.median(np.hypot(*(shift - SHIFT[rows]).T)) < 0.6
+    assert 0.35 < table["half"].mean() < 0.65
+
+
+class Stopped(StepBench):
+    """A bench whose call is cancelled in the second iteration."""
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Notice where the call has come to."""
+        super().progress(fraction, message)
+        self.seen = message
+
+    def cancelled(self) -> bool:
+        """Tell whether the second iteration has begun."""
+        return getattr(self, "seen", "").startswith("iteration 2")
+
+
+def test_a_refinement_that_was_stopped_goes_on_and_ends_the_same(refined: tuple[StepBench, Volume], tmp_path: Path) -> None:
+    bench, volume = refined
+    (tmp_path / "b").mkdir()
+    stopped = Stopped(tmp_path / "b")
+    particles = [expose(stopped, index) for index in range(EXPOSURES)]
+    start = initial(stopped)
+    with pytest.raises(ItemError, match="was cancelled"):
+        refine_particles(particles, start, PARAMS, ACQUISITION, stopped)
+    kept = stopped.checkpoint_dir / "refine3d" / "progress.npz"
+    with np.load(kept) as stored:
+        assert len(stored["changes"]) in (1, 2)
+    again = StepBench(tmp_path / "b")
+    same = refine_particles(particles, start, PARAMS, ACQUISITION, again)
+    assert same == volume
+    assert again.path(same.tables[0]).read_bytes() == bench.path(volume.tables[0]).read_bytes()
+    assert not list(kept.parent.iterdir())
+
+
+def test_noise_is_published_without_a_resolution(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path / "a")
+    particles = [expose(bench, index, noise_only=True) for index in range(2)]
+    volume = refine_particles(particles, initial(bench), PARAMS, ACQUISITION, bench)
+    assert (volume.verdict, volume.resolution_ang) == ("none", None)
+    assert volume.reason
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda _: [], "got none"),
+        (lambda some: [some[0], some[1].model_copy(update={"box_px": 40})], "one box and pixel size"),
+    ],
+)
+def test_sets_that_cannot_be_refined_are_refused(change: Callable[[list[Any]], list[Any]], words: str, tmp_path: Path) -> None:
+    bench = make_bench(tmp_path / "a")
+    particles = [expose(bench, index) for index in range(2)]
+    with pytest.raises(ItemError, match=words):
+        refine_particles(change(particles), initial(bench), PARAMS, ACQUISITION, bench)
+
+
+def test_what_is_no_map_is_not_imported(tmp_path: Path) -> None:
+    write_mrc(tmp_path / "flat.mrc", np.zeros((4, 8, 8), np.float32), pixel_size_ang=2.0)
+    with pytest.raises(FileFormatError, match="a map is a cube"):
+        read_volume(tmp_path / "flat.mrc", "movies:flat.mrc", params=ImportVolumeParams())
+    write_mrc(tmp_path / "map.mrc", np.zeros((8, 8, 8), np.float32), pixel_size_ang=2.0)
+    with pytest.raises(FileFormatError, match="no point group"):
+        read_volume(tmp_path / "map.mrc", "movies:map.mrc", params=ImportVolumeParams(symmetry="Q5"))
+    found = read_volume(tmp_path / "map.mrc", "movies:map.mrc", params=ImportVolumeParams(symmetry="D7", diameter_ang=12.0))
+    assert (found.box_px, found.pixel_size_ang, found.symmetry, found.count) == (8, 2.0, "D7", 0)
+
+
+def test_a_symmetry_that_is_none_is_no_parameter() -> None:
+    with pytest.raises(ValueError, match="no point group"):
+        Refine3DParams(symmetry="D0")
