@@ -20,6 +20,7 @@ from icestream.algorithms.initial_volume import (
     randomise_phases,
     search_views,
     view_references,
+    volume_from_averages,
     volume_from_views,
     weigh_evidence,
 )
@@ -31,11 +32,13 @@ from icestream.algorithms.volume_consensus import Agreement, SwarmSetting, compa
 from icestream.algorithms.volumes import (
     fourier_shell_correlation_3d,
     mirror_volume_3d,
+    project_volume_2d,
     random_rotations,
     rotation_distance_deg,
     soft_sphere_3d,
     symmetrise_volume_3d,
     symmetry_group,
+    transform_volume,
     turn_volume_3d,
 )
 from icestream.algorithms.volumes.alignment import align_volume_3d, apply_alignment_3d, orient_to_symmetry_3d
@@ -192,6 +195,21 @@ def test_who_is_right_and_who_agrees_is_decided_by_evidence_first() -> None:
     assert (best, agrees.tolist()) == (0, [True, True, False, False])
     best, agrees = decide([wrong, replace(wrong, explained=0.95)], Agreement(np.eye(2), np.array([0, 0])))
     assert (best, agrees.any()) == (1, False)
+
+
+def test_common_lines_orient_averages_and_say_when_they_cannot() -> None:
+    setting, _ = prepare(draw_particles(11, n=2, snr=0.1))
+    truth = small(draw_volume(11), setting)
+    rng = np.random.default_rng(6)
+    images = project_volume_2d(transform_volume(truth), random_rotations(24, generator=rng))
+    noisy = (images + 0.2 * images.std() * rng.normal(size=images.shape)).astype(np.float32)
+    found = volume_from_averages(noisy, np.full(24, 50.0), setting=setting)
+    placed = apply_alignment_3d(found.volume, align_volume_3d(found.volume, truth, max_ring=6, max_shift_px=2.0))
+    assert fourier_shell_correlation_3d(truth, placed)[1][1:6].min() > 0.8
+    noise = volume_from_averages(rng.normal(size=images.shape).astype(np.float32), np.full(24, 50.0), setting=setting)
+    assert found.gap < 0.7 < noise.gap
+    with pytest.raises(ValueError, match="at least 6 images"):
+        volume_from_averages(images[:4], np.ones(4), setting=setting)
 
 
 def test_one_volume_is_a_group_of_its_own(case: Case) -> None:

@@ -1,6 +1,7 @@
 """Initial volumes: from random poses or from common lines, and how far particles that were left out believe them."""
 
 from icestream.algorithms.initial_volume.alternate import InitialVolume, find_initial_volume, improve, refine_initial
+from icestream.algorithms.initial_volume.common_lines import volume_from_averages
 from icestream.algorithms.initial_volume.evidence import (
     DETAIL_ANG,
     LEAST_EXPLAINED,
@@ -32,6 +33,7 @@ __all__ = [
     "refine_initial",
     "search_views",
     "view_references",
+    "volume_from_averages",
     "volume_from_views",
     "weigh_evidence",
 ]

@@ -29,7 +29,7 @@ Volume = NDArray[np.float32]
 TWINS = 2
 SHAPE_ANG, DETAIL_ANG = 60.0, 25.0
 """Coarser than the first is the shape, which the twins keep; the particles are compared between both."""
-LEAST_EXPLAINED = 0.4
+LEAST_EXPLAINED = 0.5
 """Share of the signal that a volume must explain beyond its twins to count as right."""
 _SURE = 3.0
 _BOOTSTRAPS = 200

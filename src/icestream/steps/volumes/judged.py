@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import field_validator
 
+from icestream.algorithms.classify2d.em import Setting
 from icestream.algorithms.initial_volume import (
     LEAST_EXPLAINED,
     Evidence,
@@ -124,6 +125,21 @@ def _sample(
     contrast = polar_contrast(whole.table, grid=setting.grid, box_ang=size * setting.pixel_size_ang)
     images = whole.images.astype(np.float32)
     return prepare_volume_particles(images, contrast, setting=setting, half_set=half_sets(whole.table))
+
+
+def in_plane(setting: VolumeSetting) -> Setting:
+    """Return the same working box as 2D classification describes it."""
+    return Setting(
+        grid=setting.grid,
+        n_classes=1,
+        mask_radius_px=setting.radius_px,
+        edge_px=setting.edge_px,
+        max_shift_px=setting.max_shift_px,
+        start_ring=setting.start_ring,
+        warm_ring=setting.middle_ring,
+        tau_fudge=1.0,
+        forgetting=0.8,
+    )
 
 
 def say_why_none(evidence: Evidence) -> str:
