@@ -65,7 +65,7 @@ def find_consensus(
         One or more volumes of the working box, bright and masked, in any frame and of either hand.
     particles
         That judge and improve them. Each candidate is judged by the same ones, drawn by ``seed``: ``held_share`` of all, at most
-        ``most_held``; the others improve the consensus.
+        ``most_held``. The swarm is scored on some of the others, and the rest improves the consensus.
     setting, swarm, seed
         Box and symmetry; how the swarm moves; of all that is random.
 
@@ -79,7 +79,9 @@ def find_consensus(
     power = measure_signal(particles)
     held_rows = np.random.default_rng(seed).permutation(len(particles))
     count = min(max(1, int(held_share * len(particles))), most_held)
-    held, train = particles.take(np.sort(held_rows[:count])), particles.take(np.sort(held_rows[count:]))
+    held = particles.take(np.sort(held_rows[:count]))
+    tested = count + min(swarm.n_test, (len(particles) - count) // 4)
+    test, train = particles.take(np.sort(held_rows[count:tested])), particles.take(np.sort(held_rows[tested:]))
     matched = [match_signal(one, power, setting=setting) for one in _oriented(candidates, setting)]
     evidence = []
     for number, one in enumerate(matched):
