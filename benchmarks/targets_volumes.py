@@ -5,11 +5,35 @@ from target import Target
 VOLUMES_PART = "Three dimensions"
 
 REFINEMENT: tuple[Target, ...] = ()
-INITIAL_VOLUMES: tuple[Target, ...] = ()
+INITIAL_VOLUMES: tuple[Target, ...] = (
+    Target(
+        VOLUMES_PART, "initial volume, three phantoms at SNR 0.05 with 10 % junk: starts of ten that find the shape, fewest",
+        "initial_volume", "worst_right_of_10", "", at_least=9,
+    ),
+    Target(
+        VOLUMES_PART, "the same: starts judged wrongly by particles that were held out", "initial_volume", "wrongly_judged", "",
+        at_most=0,
+    ),
+    Target(VOLUMES_PART, "pure noise or random poses called a map", "initial_volume", "false_alarms", "", at_most=0),
+    Target(
+        VOLUMES_PART, "RELION's initial model over one start: CPU seconds", "initial_volume", "faster_than_relion", "times",
+        at_least=10,
+    ),
+    Target(
+        VOLUMES_PART, "consensus: one right candidate in four is found, of 20", "volume_consensus", "found_of_20", "",
+        at_least=19,
+    ),
+    Target(
+        VOLUMES_PART, 'consensus: "none" where no candidate is right, of 20', "volume_consensus", "none_of_20", "", at_least=19
+    ),
+)  # fmt: skip
 MAP_QUALITY: tuple[Target, ...] = ()
 CLASSES_3D: tuple[Target, ...] = ()
 
 VOLUMES = (*INITIAL_VOLUMES, *REFINEMENT, *MAP_QUALITY, *CLASSES_3D)
 
-VOLUME_SCRIPTS: dict[str, str] = {}
+VOLUME_SCRIPTS: dict[str, str] = {
+    "initial_volume": "--relion",
+    "volume_consensus": "",
+}
 """Every script of these that prints a figure, and the arguments it is run with."""

@@ -72,7 +72,17 @@ from icestream.records.vocabulary import (
     record_named,
     unpack_tables,
 )
-from icestream.records.volumes import POSE_3D, ForecastPoint, ParticlePoses, StopForecast, Volume, VolumeClass, VolumeClasses
+from icestream.records.volumes import (
+    POSE_3D,
+    ForecastPoint,
+    JudgedVolume,
+    ParticlePoses,
+    StopForecast,
+    Volume,
+    VolumeCandidate,
+    VolumeClass,
+    VolumeClasses,
+)
 
 __all__ = [
     "BEPLER_2019",
@@ -133,6 +143,7 @@ __all__ = [
     "GridSquare",
     "IceRing",
     "IceTransmission",
+    "JudgedVolume",
     "JunkClass",
     "JunkMask",
     "LearntPicker",
@@ -178,6 +189,7 @@ __all__ = [
     "VacuumOrigin",
     "VacuumReference",
     "Volume",
+    "VolumeCandidate",
     "VolumeClass",
     "VolumeClasses",
     "named_records",

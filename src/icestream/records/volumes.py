@@ -89,6 +89,80 @@ class Volume(Snapshot):
     )
 
 
+class VolumeCandidate(Record):
+    """One of several volumes: a start of a search, or a candidate of a consensus; and what held-out particles say of it."""
+
+    id: int = Field(description="Its number, from 1")
+    explained: float = Field(
+        description="Share of the signal between 60 and 25 Å that it explains beyond its phase-randomised twins"
+    )
+    error: float = Field(ge=0, description="Standard deviation of that share")
+    gain: float = Field(description="Log likelihood ratio of a particle against noise alone, mean")
+    twin_gain: float = Field(description="The same of its twins")
+    similarity: float = Field(description="Mean shell correlation with the best candidate to 25 Å")
+    right: bool = Field(description="It explains enough, and surely more than its twins")
+    agrees: bool = Field(description="It is right, and like the best one")
+    view_entropy: float | None = Field(None, ge=0, le=1, description="How evenly its views are populated")
+
+
+class JudgedVolume(Volume):
+    """A map that was chosen or made from several candidates, which particles that were held out have judged."""
+
+    stored_name: ClassVar[str] = "JudgedVolume"
+
+    candidates: list[VolumeCandidate] = Field(default_factory=list)
+    similarity: FileRef | None = Field(None, description="Picture: how far each pair of candidates agrees")
+    explained: float | None = Field(
+        None, description="Share of the signal between 60 and 25 Å that the map explains beyond its phase-randomised twins"
+    )
+    explained_error: float | None = Field(None, ge=0, description="Standard deviation of that share")
+    n_right: int = Field(0, ge=0, description="Candidates that are right")
+
+    shown: ClassVar[Shown] = Shown(
+        Panel(
+            "Initial volumes",
+            measures=(
+                Measure("Signal that the map explains", "explained", metric="initial_volume_explained_ratio", better="high"),
+            ),
+            cards=(
+                Card(
+                    "Initial volume",
+                    subtitle=Text("of {count} particles, symmetry {symmetry}"),
+                    numbers=(
+                        Number("Signal explained", "explained"),
+                        Number("Its error", "explained_error"),
+                        Number("Candidates that are right", "n_right"),
+                    ),
+                    picture=Picture(
+                        "picture",
+                        "Sections and projections",
+                        "Above sections through the middle, below projections: along z, y and x",
+                    ),
+                    warnings=(Text("It is no map: {reason}", When("verdict", equals="none")),),
+                ),
+            ),
+        ),
+        gallery=Gallery(
+            "Candidates of the initial volume",
+            picture=Picture("similarity", "How far candidates agree: dark 0, bright 1, above each its projection"),
+            count="n_right",
+            word="right candidate",
+            rows="candidates",
+            columns=(
+                RowColumn("Candidate", "id"),
+                RowColumn("Explained", "explained"),
+                RowColumn("Error", "error"),
+                RowColumn("Gain", "gain"),
+                RowColumn("Gain of twins", "twin_gain"),
+                RowColumn("Similarity to the best", "similarity"),
+                RowColumn("Right", "right"),
+                RowColumn("Agrees", "agrees"),
+            ),
+            order="explained",
+        ),
+    )
+
+
 class ParticlePoses(Record):
     """The poses of the particles of one exposure in a volume."""
 

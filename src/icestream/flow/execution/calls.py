@@ -36,7 +36,7 @@ from icestream.flow.execution.messages import (
 )
 from icestream.flow.execution.wire import check_sendable
 from icestream.flow.workflow import check_contents, checked_acquisition
-from icestream.records import Record, pack_tables, unpack_tables
+from icestream.records import Record, pack_tables, record_named, unpack_tables
 
 
 def run_task(call: Call, *, report: Callable[[float, str], None], stop: threading.Event | None = None) -> CallAnswer:
@@ -181,12 +181,15 @@ def _taken_values(given: dict[str, list[Any]], values: Mapping[str, str]) -> dic
 
 def _restore(stored: StoredRecord) -> dict[str, Any]:
     fields: dict[str, Any] = json.loads(stored.json)
-    return {"__version__": stored.version, **fields, **unpack_tables(stored.block)}
+    return {"__version__": stored.version, "__type__": stored.type, **fields, **unpack_tables(stored.block)}
 
 
 def _as_type(fields: dict[str, Any], record: type[Record]) -> Record:
-    plain = {name: value for name, value in fields.items() if name != "__version__"}
-    return record.model_validate(record.upcast(plain, fields["__version__"]))
+    """Return a record of the type that a port takes, or of the derived type that it was stored as."""
+    stored = record_named(fields["__type__"])
+    own = stored if stored is not None and issubclass(stored, record) else record
+    plain = {name: value for name, value in fields.items() if name not in ("__version__", "__type__")}
+    return own.model_validate(own.upcast(plain, fields["__version__"]))
 
 
 def store_record(record: Record) -> StoredRecord:

@@ -1,1 +1,1 @@
-"""Volumes: importing, refining, sorting particles into classes, comparing classes, and when to stop."""
+"""Volumes: initial ones and their consensus, importing, refining, sorting particles into classes, comparing them, and when to stop."""

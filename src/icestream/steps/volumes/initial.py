@@ -1,0 +1,178 @@
+"""The first volume of a particle, from nothing but its images: several starts, each judged by particles it did not see."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from icestream.algorithms.initial_volume import (
+    Evidence,
+    SignalPower,
+    find_initial_volume,
+    match_signal,
+    measure_signal,
+    refine_initial,
+    volume_from_averages,
+    weigh_evidence,
+)
+from icestream.algorithms.scoring.particles import PolarParticles
+from icestream.algorithms.volume_consensus import compare_volumes, decide, place_volumes
+from icestream.algorithms.volumes import symmetrise_volume_3d
+from icestream.algorithms.volumes.alignment import orient_to_symmetry_3d
+from icestream.files import publish
+from icestream.flow import Context, Field, step
+from icestream.records import SCHERES_2012, Acquisition, ClassAverages, ClassSelection, JudgedVolume, Method, Particles, Text
+from icestream.steps.classify2d.static import read_references
+from icestream.steps.volumes.judged import (
+    ParticleSet,
+    VolumeSearchParams,
+    describe_candidates,
+    in_plane,
+    publish_judged,
+    read_particle_set,
+)
+
+_HELD_SHARE, _MOST_HELD = 6, 400
+_LEAST_CLASSES = 6
+_ENTROPY = "entropy"
+READS = ("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast")
+
+
+class InitialVolumeParams(VolumeSearchParams):
+    """How initial volumes are searched."""
+
+    starts: int = Field(4, ge=1, le=50, description="Random starts; each is a search of its own")
+    common_lines: bool = Field(
+        True, description="Make one more candidate from the common lines of class averages, where these are linked"
+    )
+    quick_particles: int = Field(500, ge=50, description="Particles that a start begins with; it ends with all")
+    passes: int = Field(24, ge=8, le=200, description="Passes of a start over these")
+    tries: int = Field(2, ge=1, le=20, description="Quick beginnings of a start, of which the best goes on")
+
+
+@step.map(
+    "initial_volume",
+    version=1,
+    reads=READS,
+    memory_gb=2,
+    method=Method(
+        (Text("An initial volume was found from {starts} random starts at {limit_ang} Å, by alternating assignment."),),
+        (SCHERES_2012,),
+    ),
+)
+def find_volume_of_set(
+    particles: list[Particles],
+    params: InitialVolumeParams,
+    acquisition: Acquisition,
+    ctx: Context,
+    *,
+    classes: ClassAverages | None = None,
+    selection: ClassSelection | None = None,
+) -> JudgedVolume:
+    """Find an initial volume of a closed set of particles from random starts, and from the common lines of class averages.
+
+    A start alternates between views that choose their share of the particles and particles that choose their view, from coarse to
+    fine. A sixth of the particles is held out. They say how much of their signal each start explains beyond its phase-randomised
+    twins; a start that does not explain enough is not believed. The map is the best start; where no start is right its verdict
+    is "none", and it is not to be used. With class averages, or those of a selection, their common lines give one more
+    candidate by a way that shares nothing with the others; it is the last one.
+
+    Raises
+    ------
+    ItemError
+        The set has fewer than 100 particles, their boxes differ, or an acquisition value is unset.
+    """
+    found = read_particle_set(particles, acquisition, params, ctx)
+    held = np.zeros(len(found.polar), bool)
+    held[np.random.default_rng(ctx.seed).permutation(len(held))[: min(len(held) // _HELD_SHARE, _MOST_HELD)]] = True
+    search = _Search(found, found.polar.take(~held), found.polar.take(held), measure_signal(found.polar), ctx)
+    starts = [_start(search, number, params) for number in range(params.starts)]
+    if params.common_lines and classes is not None:
+        starts += _from_averages(search, classes, selection, raw_pixel_ang=acquisition.need("pixel_size_ang"))
+    ctx.progress(0.92, "comparing candidates")
+    volumes, evidence = [one.volume for one in starts], [one.evidence for one in starts]
+    agreement = compare_volumes(volumes, setting=found.setting)
+    best, agrees = decide(evidence, agreement)
+    return publish_judged(
+        found,
+        volumes[best],
+        placed=place_volumes(volumes, best, setting=found.setting),
+        candidates=describe_candidates(evidence, agreement, best, agrees, [one.view_entropy for one in starts]),
+        agreement=agreement,
+        evidence=evidence[best],
+        is_map=bool(agrees.any()),
+        ctx=ctx,
+    )
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What all candidates of a set share: its particles, those that make volumes and those held out, and the power of both."""
+
+    found: ParticleSet
+    train: PolarParticles
+    held: PolarParticles
+    power: SignalPower
+    ctx: Context
+
+    def judge(self, volume: NDArray[np.float32], view_entropy: float | None) -> "_Candidate":
+        """Let the particles that were held out judge a volume."""
+        evidence = weigh_evidence(self.held, volume, self.power, setting=self.found.setting, seed=self.ctx.seed)
+        return _Candidate(volume, view_entropy, evidence)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A volume of the working box, how evenly its views are populated if that is known, and what particles say of it."""
+
+    volume: NDArray[np.float32]
+    view_entropy: float | None
+    evidence: Evidence
+
+
+def _start(search: _Search, number: int, params: InitialVolumeParams) -> _Candidate:
+    """Make one start, or read it where an earlier attempt has made it; and judge it."""
+    ctx, setting = search.ctx, search.found.setting
+    known = ctx.checkpoint_dir / f"start{number:03d}.npz"
+    if known.is_file():
+        with np.load(known, allow_pickle=False) as stored:
+            return search.judge(stored["volume"], float(stored[_ENTROPY]))
+
+    def report(fraction: float, message: str) -> None:
+        ctx.progress(0.1 + 0.8 * (number + fraction) / params.starts, f"start {number + 1} of {params.starts}, {message}")
+
+    made = find_initial_volume(
+        search.train,
+        setting=setting,
+        seed=ctx.seed + number,
+        quick=params.quick_particles,
+        passes=params.passes,
+        tries=params.tries,
+        report=report,
+    )
+    volume, entropy = match_signal(made.volume, search.power, setting=setting), round(min(made.view_entropy, 1.0), 4)
+    known.parent.mkdir(parents=True, exist_ok=True)
+    with publish(known, durable=False) as temporary, temporary.open("wb") as handle:
+        np.savez(handle, volume=volume, entropy=entropy)
+    return search.judge(volume, entropy)
+
+
+def _from_averages(
+    search: _Search, classes: ClassAverages, selection: ClassSelection | None, *, raw_pixel_ang: float
+) -> list[_Candidate]:
+    """Return the candidate from common lines, improved by the particles; none where there are too few classes."""
+    selected = None if selection is None else {one.id for one in selection.classes if one.selected}
+    places = [place for place, info in enumerate(classes.classes) if info.count and (selected is None or info.id in selected)]
+    if len(places) < _LEAST_CLASSES:
+        return []
+    ctx, setting = search.ctx, search.found.setting
+    ctx.progress(0.9, f"common lines of {len(places)} classes")
+    zoom = (classes.pixel_size_ang or classes.bin * raw_pixel_ang) / setting.pixel_size_ang
+    images = read_references(classes, places, setting=in_plane(setting), zoom=zoom, ctx=ctx)
+    count = np.array([classes.classes[place].count for place in places], dtype=np.float64)
+    start = volume_from_averages(images, count, setting=setting).volume
+    if len(setting.group) > 1:
+        start, _ = orient_to_symmetry_3d(start, setting.group, max_ring=setting.middle_ring)
+        start = symmetrise_volume_3d(start, setting.group)
+    made = refine_initial(search.train, match_signal(start, search.power, setting=setting), setting=setting)
+    return [search.judge(match_signal(made.volume, search.power, setting=setting), round(min(made.view_entropy, 1.0), 4))]

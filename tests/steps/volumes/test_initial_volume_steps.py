@@ -1,0 +1,193 @@
+"""Initial volumes and their consensus as steps: in a session that is killed, and what they refuse or do not believe."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from icestream.algorithms.ctf.transfer import ctf_2d
+from icestream.algorithms.initial_volume import plan_volume
+from icestream.algorithms.volumes import (
+    fourier_shell_correlation_3d,
+    project_volume_2d,
+    random_rotations,
+    resize_volume_3d,
+    transform_volume,
+)
+from icestream.algorithms.volumes.alignment import align_volume_3d, apply_alignment_3d
+from icestream.errors import ItemError
+from icestream.flow import Context, Params, step
+from icestream.flow.storage import schema
+from icestream.flow.storage.session import Session, SessionDocument, create_session
+from icestream.io.blocks import to_block
+from icestream.io.image import read_stack, write_mrc
+from icestream.records import Acquisition, JudgedVolume, Particles, Volume
+from icestream.steps.volumes.consensus import VolumeConsensusParams, agree_on_volumes
+from icestream.steps.volumes.initial import InitialVolumeParams, find_volume_of_set
+from icestream.testing.context import StepBench
+from toys.session import TOYS, arrive, outcomes_of, read_rows
+from toys.steps import Number
+from virtual.machine import VirtualMachine
+
+HERE = __name__
+BOX, PIXEL_ANG, DIAMETER_ANG, EXPOSURES, EACH = 32, 5.0, 92.0, 4, 60
+SCOPE = {"voltage_kv": 300.0, "cs_mm": 2.7, "amplitude_contrast": 0.1}
+ACQUISITION = Acquisition(pixel_size_ang=PIXEL_ANG, **SCOPE)
+OPTICS = ("defocus_u_ang", "defocus_v_ang", "astigmatism_angle_deg", "phase_shift_deg")
+QUICK: dict[str, Any] = {"diameter_ang": DIAMETER_ANG, "starts": 1, "passes": 16, "tries": 1, "quick_particles": 200}
+SWARM: dict[str, Any] = {
+    "diameter_ang": DIAMETER_ANG, "rounds": 1, "min_angle_deg": 15, "train_particles": 100, "test_particles": 40,
+}  # fmt: skip
+
+
+def make_volume(seed: int) -> NDArray[np.float32]:
+    rng = np.random.default_rng(seed)
+    places = rng.normal(size=(24, 3))
+    places *= 34 * rng.uniform(0.2, 1, (24, 1)) ** (1 / 3) / np.linalg.norm(places, axis=1, keepdims=True)
+    along = (np.arange(BOX) - BOX // 2) * PIXEL_ANG
+    z, y, x = (np.exp(-((along - part[:, None]) ** 2) / 72) for part in places.T)
+    return np.einsum("az,ay,ax,a->zyx", z, y, x, rng.uniform(0.5, 1.5, 24)).astype(np.float32)
+
+
+TRUTH = make_volume(11)
+
+
+class DrawParams(Params):
+    """Nothing."""
+
+
+@step.map("toy_particles", version=1)
+def draw_particles(number: Number, params: DrawParams, ctx: Context) -> Particles:
+    """Draw the particles of one exposure, dark on bright."""
+    return expose(number.value, ctx)
+
+
+def expose(index: int, ctx: Context, *, signal: float = 0.6) -> Particles:
+    rng = np.random.default_rng([7, index])
+    table = np.zeros(EACH, dtype=[("pid", "<i8"), *((name, "<f8") for name in OPTICS), ("slice", "<i4")])
+    table["pid"] = table["slice"] = np.arange(EACH)
+    defocus = rng.uniform(8000, 20000, EACH // 6).repeat(6)
+    table["defocus_u_ang"] = table["defocus_v_ang"] = defocus
+    images = project_volume_2d(
+        transform_volume(TRUTH), random_rotations(EACH, generator=rng), shift_yx_px=rng.normal(0, 0.5, (EACH, 2))
+    )
+    for i, u in enumerate(defocus):
+        lens = {"defocus_u_ang": u, "defocus_v_ang": u, "astigmatism_angle_deg": 0.0}
+        images[i] = np.fft.irfft2(np.fft.rfft2(images[i]) * ctf_2d(BOX, BOX, pixel_size_ang=PIXEL_ANG, **lens, **SCOPE))
+    images *= signal / images.std()
+    with ctx.publish(f"_{index}.mrcs") as out:
+        noisy = (images + rng.normal(size=images.shape)).astype(np.float32)
+        write_mrc(out.path, noisy, pixel_size_ang=PIXEL_ANG)
+    return Particles(
+        stack=out.ref, count=EACH, box_px=BOX, bin=1.0, inverted=False, phase_flipped=False, micrograph=f"session:m{index}.mrc",
+        origin=f"{index:032x}", picks_key="p", block=to_block(table),
+    )  # fmt: skip
+
+
+def make_session(folder: Path) -> Session:
+    arrive(folder, range(EXPOSURES))
+    steps = {
+        "numbers": {"use": f"{TOYS}:count_numbers", "params": {"stop_after": EXPOSURES}},
+        "particles": {"use": f"{HERE}:draw_particles", "in": {"number": "numbers"}},
+        "enough": {"use": "milestones", "in": {"items": "particles"}, "params": {"at": [EXPOSURES * EACH], "then": "stop"}},
+        "first": {"use": "initial_volume", "in": {"particles": "enough"}, "params": QUICK},
+        "second": {"use": "initial_volume", "in": {"particles": "enough"}, "params": {**QUICK, "passes": 18}},
+        "agreed": {
+            "use": "consensus_volumes",
+            "in": {"particles": "enough", "volumes": ["first", "second"]},
+            "params": SWARM,
+        },
+    }
+    document = {"name": "toy", "roots": {"numbers": "../numbers"}, "acquisition": ACQUISITION.model_dump(), "steps": steps}
+    return create_session(folder / "session", SessionDocument.model_validate(document))
+
+
+def volumes_of(session: Session) -> list[JudgedVolume]:
+    rows = [row for row in read_rows(session, schema.result) if row["record_type"] == JudgedVolume.stored_name]
+    return [JudgedVolume.restore(row["record"], version=row["record_version"], block=row["block"]) for row in rows]
+
+
+def correlation_with_truth(session: Session, volume: Volume) -> float:
+    stored = read_stack(session.folder / volume.map.removeprefix("session:"))
+    truth = resize_volume_3d(TRUTH, new_size=len(stored))
+    found = align_volume_3d(stored, truth, max_ring=6, max_shift_px=2.0)
+    return float(fourier_shell_correlation_3d(truth, apply_alignment_3d(stored, found))[1][1:6].mean())
+
+
+def test_a_session_makes_initial_volumes_and_their_consensus_through_kills(tmp_path: Path) -> None:
+    session = make_session(tmp_path)
+    machine = VirtualMachine(session, seed=2)
+    for gap in (11, 7, 19):
+        machine.start()
+        machine.kill_in = gap
+        machine.turn(40)
+    assert machine.run_out().finished
+    outcomes = outcomes_of(session)
+    for name in ("first", "second", "agreed"):
+        found = [(row["status"], row["reason"]) for (one, _), row in outcomes.items() if one == name]
+        assert [status for status, _ in found] == ["item"], (name, found)
+    made = volumes_of(session)
+    assert sorted(len(one.candidates) for one in made) == [1, 1, 2]
+    agreed = next(one for one in made if len(one.candidates) == 2)
+    assert agreed.verdict == "map"
+    assert agreed.n_right == sum(one.right for one in agreed.candidates) >= 1
+    assert agreed.count == EXPOSURES * EACH
+    assert correlation_with_truth(session, agreed) > 0.85
+    for one in made:
+        for ref in (one.map, one.picture, one.similarity):
+            assert ref is not None
+            assert (session.folder / ref.removeprefix("session:")).is_file()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> StepBench:
+    return StepBench(tmp_path)
+
+
+def test_candidates_that_no_particle_believes_have_no_consensus(bench: StepBench) -> None:
+    particles = [expose(index, bench) for index in range(EXPOSURES)]
+    other = make_volume(12)
+    write_mrc(bench.path("session:other.mrc"), other[2:30, 2:30, 2:30], pixel_size_ang=PIXEL_ANG)
+    wrong = Volume(map="session:other.mrc", count=0, box_px=28, bin=1.0, pixel_size_ang=PIXEL_ANG)
+    found = agree_on_volumes(particles, [wrong], VolumeConsensusParams(**SWARM), ACQUISITION, bench)
+    assert (found.verdict, found.n_right) == ("none", 0)
+    assert found.reason is not None
+    assert "held out" in found.reason
+    stored = read_stack(bench.path(found.map))
+    setting = plan_volume(box_px=BOX, pixel_size_ang=PIXEL_ANG, diameter_ang=DIAMETER_ANG)
+    expected = resize_volume_3d(other, new_size=setting.grid.box_px)
+    assert fourier_shell_correlation_3d(stored, expected)[1][1:6].min() > 0.8  # the candidate itself, in its own frame
+
+
+def test_noise_has_no_initial_volume(bench: StepBench) -> None:
+    particles = [expose(index, bench, signal=0.0) for index in range(2)]
+    params = InitialVolumeParams(**{**QUICK, "passes": 8, "quick_particles": 100})
+    found = find_volume_of_set(particles, params, ACQUISITION, bench)
+    assert found.verdict == "none"
+    assert not any(one.right for one in found.candidates)
+
+
+def test_an_attempt_goes_on_with_the_starts_of_an_earlier_one(bench: StepBench) -> None:
+    particles = [expose(index, bench) for index in range(2)]
+    params = InitialVolumeParams(**{**QUICK, "passes": 8, "quick_particles": 100})
+    once = find_volume_of_set(particles, params, ACQUISITION, bench)
+    kept = next(bench.checkpoint_dir.glob("start*.npz"))
+    before = kept.stat().st_mtime_ns
+    again = find_volume_of_set(particles, params, ACQUISITION, bench)
+    assert again == once
+    assert kept.stat().st_mtime_ns == before
+
+
+def test_sets_that_cannot_be_searched_are_refused(bench: StepBench) -> None:
+    one = expose(0, bench)
+    with pytest.raises(ItemError, match="at least 100"):
+        find_volume_of_set([one], InitialVolumeParams(**QUICK), ACQUISITION, bench)
+    other = one.model_copy(update={"bin": 2.0})
+    with pytest.raises(ItemError, match="different sizes"):
+        find_volume_of_set([one, other], InitialVolumeParams(**QUICK), ACQUISITION, bench)
+    with pytest.raises(ItemError, match="at least one candidate"):
+        agree_on_volumes([one, one], [], VolumeConsensusParams(**SWARM), ACQUISITION, bench)
+    with pytest.raises(ValueError, match="no point group"):
+        InitialVolumeParams(symmetry="Q4")
