@@ -1,1 +1,1 @@
-"""Volumes: initial ones and their consensus, importing, refining, sorting particles into classes, comparing them, and when to stop."""
+"""Volumes: initial ones and their consensus, importing, refining, classes of particles and their consensus, and when to stop."""
