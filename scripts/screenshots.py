@@ -103,6 +103,7 @@ def _with_atlas(page: Page) -> None:
     expect(page.locator("svg.grid-map")).to_be_visible(timeout=PATIENCE_MS)
     expect(page.locator("svg.grid-map image.atlas")).to_have_count(1)
     page.get_by_label("Coloured by").select_option("ice:ice_transmission_mean_free_paths")
+    expect(page.locator(".legend")).to_contain_text("Ice by transmission", timeout=PATIENCE_MS)
 
 
 def _all_looked_at(page: Page) -> None:

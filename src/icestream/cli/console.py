@@ -18,6 +18,8 @@ from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
+from icestream.counting import counted as counted  # noqa: PLC0414 - commands say how much it was
+
 _WIDTH_OF_A_PIPE = 160
 _BETWEEN = 2
 """Spaces between two columns."""

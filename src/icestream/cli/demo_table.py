@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from icestream.cli.console import make_table
-from icestream.counting import counted
+from icestream.cli.console import counted, make_table
 from icestream.flow.declaration import resolve_ref
 from icestream.flow.storage import Session
 from icestream.io.blocks import from_block

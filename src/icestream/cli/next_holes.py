@@ -5,8 +5,7 @@ from pathlib import Path
 import typer
 
 from icestream.cli.asking import SESSION
-from icestream.cli.console import errors, output
-from icestream.counting import counted
+from icestream.cli.console import counted, errors, output
 
 
 def next_holes(

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import typer
 
-from icestream.cli.console import output, type_next
-from icestream.counting import counted
+from icestream.cli.console import counted, output, type_next
 from icestream.errors import ExitStatus, SessionError
 
 _SESSION = typer.Argument(help="Folder of the session.")

@@ -3,8 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING
 
-from icestream.cli.console import make_table, output, print_json
-from icestream.counting import counted
+from icestream.cli.console import counted, make_table, output, print_json
 
 if TYPE_CHECKING:
     from icestream.flow.commands.garbage import Garbage

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from icestream.cli.console import errors, output, type_next
-from icestream.counting import counted
+from icestream.cli.console import counted, errors, output, type_next
 from icestream.errors import ExitStatus, SessionError
 
 if TYPE_CHECKING:

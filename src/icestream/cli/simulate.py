@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from icestream.cli.console import errors, output, type_next
-from icestream.counting import counted
+from icestream.cli.console import counted, errors, output, type_next
 from icestream.errors import SessionError
 
 if TYPE_CHECKING:

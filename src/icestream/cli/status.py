@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.markup import escape
 
-from icestream.cli.console import FittingTable, columns_with_something, make_table, output, print_json
-from icestream.counting import counted
+from icestream.cli.console import FittingTable, columns_with_something, counted, make_table, output, print_json
 from icestream.errors import SessionError
 
 if TYPE_CHECKING:

@@ -11,9 +11,8 @@ import typer
 
 from icestream.account import user_name
 from icestream.cli.asking import DRY_RUN, JSON, REASON, YES, ask_for, confirm
-from icestream.cli.console import make_table, output, print_json
+from icestream.cli.console import counted, make_table, output, print_json
 from icestream.cli.planned import span
-from icestream.counting import counted
 from icestream.errors import ExitStatus, IcestreamError, SessionError
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from icestream.cli.asking import JSON
-from icestream.cli.console import make_table, output, print_json
-from icestream.counting import counted
+from icestream.cli.console import counted, make_table, output, print_json
 from icestream.errors import ExitStatus, SessionError
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from icestream.counting import counted
 from icestream.errors import FileFormatError, ItemError, NotYet, OtherKind, SourceGone, TruncatedFile
 from icestream.flow.declaration import (
     Accumulator,
@@ -59,6 +60,7 @@ __all__ = [
     "Verdict",
     "Watch",
     "before",
+    "counted",
     "keep",
     "limits",
     "reject",

@@ -108,8 +108,8 @@ def _disks(lines: list[HeldBySession], found: dict[str, Holding | str | None]) -
         if known:
             free = min(one.free_bytes for one in known)
             full_in_s = 3600.0 * free / growing if growing > 0 else None
-            held = sum(one.bytes for one in known)
+            total = sum(one.bytes for one in known)
             disks.append(
-                Disk(id=disk, free_bytes=free, sessions=len(mine), bytes=held, bytes_per_hour=growing, full_in_s=full_in_s)
+                Disk(id=disk, free_bytes=free, sessions=len(mine), bytes=total, bytes_per_hour=growing, full_in_s=full_in_s)
             )
     return disks

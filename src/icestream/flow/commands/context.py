@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from icestream.counting import counted as counted  # noqa: PLC0414 - handlers say how much it was
 from icestream.errors import SessionError
 from icestream.flow.resources.capacity import Machine
 from icestream.flow.scheduling import Event, NoticeCause, Notify, Overridden, Overrides, Retried, Scheduler

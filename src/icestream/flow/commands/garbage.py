@@ -16,9 +16,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Table, delete, select
 
-from icestream.counting import counted
 from icestream.errors import SessionError
-from icestream.flow.commands.context import CommandContext
+from icestream.flow.commands.context import CommandContext, counted
 from icestream.flow.commands.requests import Clean
 from icestream.flow.declaration import files_named_in, resolve_ref
 from icestream.flow.planning.dry_run import DryRun

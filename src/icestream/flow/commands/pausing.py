@@ -1,7 +1,6 @@
 """Pausing, resuming and stopping."""
 
-from icestream.counting import counted
-from icestream.flow.commands.context import CommandContext
+from icestream.flow.commands.context import CommandContext, counted
 from icestream.flow.commands.requests import Pause, Resume, Stop
 from icestream.flow.scheduling import NoticeCause
 from icestream.flow.storage import ActivePause

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import insert, select
 
-from icestream.counting import counted
 from icestream.errors import IcestreamError, SessionError, StoreUnavailable
-from icestream.flow.commands.context import CommandContext
+from icestream.flow.commands.context import CommandContext, counted
 from icestream.flow.commands.removable import DERIVED, Removable, find_removable, keep_needed
 from icestream.flow.commands.requests import BringBack, EmptyTrash, NoteRawDeletion, Remove, RestoreFiles
 from icestream.flow.scheduling import NoticeCause, Notify

@@ -2,8 +2,7 @@
 
 from sqlalchemy import delete, func, select
 
-from icestream.counting import counted
-from icestream.flow.commands.context import CommandContext
+from icestream.flow.commands.context import CommandContext, counted
 from icestream.flow.commands.requests import Reset, Restart
 from icestream.flow.declaration import outcomes
 from icestream.flow.scheduling import Cause, DrainReason, NoticeCause, instructions

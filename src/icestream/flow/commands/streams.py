@@ -2,10 +2,9 @@
 
 from sqlalchemy import select, update
 
-from icestream.counting import counted
 from icestream.errors import SessionError
 from icestream.flow.commands import pausing
-from icestream.flow.commands.context import CommandContext
+from icestream.flow.commands.context import CommandContext, counted
 from icestream.flow.commands.requests import Close, Continue, Release, Reopen, Resume, Retry
 from icestream.flow.declaration import Status
 from icestream.flow.scheduling import Cause, DrainReason, NoticeCause, Source, VersionRuns, events

@@ -6,8 +6,20 @@ import numpy as np
 
 from icestream.algorithms.matched_picker.diameter import find_diameter_2d, pool_diameters
 from icestream.algorithms.particles.extract import good_box_px
-from icestream.counting import counted
-from icestream.flow import Accumulator, Context, Exposure, Field, ItemError, Params, Progress, Update, Verdict, step, wait
+from icestream.flow import (
+    Accumulator,
+    Context,
+    Exposure,
+    Field,
+    ItemError,
+    Params,
+    Progress,
+    Update,
+    Verdict,
+    counted,
+    step,
+    wait,
+)
 from icestream.io.image import read_image
 from icestream.records import Acquisition, MeasuredDiameter, Method, Micrograph, ParticleSize, Record, Text
 from icestream.units import Angstrom
