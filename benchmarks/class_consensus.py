@@ -89,7 +89,7 @@ def measure(kind, seeds):
                 "n_groups": votes.n_groups,
             }
         )
-    figures = {"best_run": round(float(np.mean([row["best"] for row in rows])), 4)}
+    figures: dict[str, object] = {"best_run": round(float(np.mean([row["best"] for row in rows])), 4)}
     for name in ("votes", "sure_votes", "scipion"):
         gains = np.array([row[name] for row in rows]) * 100
         figures[name] = {

@@ -94,7 +94,8 @@ def line_forecast(frequency, given, n):
     """Return what a straight line of 1/d² over ln N through the crossings of the subsets says (the usual plot)."""
     rows = [(np.log(one.n_particles), resolution(frequency, one.curve)) for one in given]
     rows = [(x, 1 / d**2) for x, d in rows if np.isfinite(d)]
-    slope, level = np.polyfit(*np.array(rows).T, 1)
+    x, y = np.array(rows).T
+    slope, level = np.polyfit(x, y, 1)
     value = slope * np.log(n) + level
     return 1 / np.sqrt(value) if value > 0 else np.inf
 
@@ -102,7 +103,7 @@ def line_forecast(frequency, given, n):
 def rates(seed):
     """Return whether the particles of three more hours are within the band of eight in ten, and how wide that is."""
     rng = np.random.default_rng([seed, 2])
-    hours = np.arange(0, 7) * 1.0
+    hours = np.arange(7, dtype=np.float64)
     rate = rng.uniform(1000, 20000) * np.exp(np.cumsum(rng.normal(size=9)) * rng.uniform(0.05, 0.3))
     counts = np.concatenate([[0], np.cumsum(rng.poisson(rate))])
     drawn = forecast_particles(hours, counts[:7].astype(float), 3.0, n_draws=400, seed=seed)

@@ -165,15 +165,10 @@ def _publish(
     """Write the volumes of classes, largest first, and the class of every particle."""
     counts = np.bincount(found.class_id, minlength=found.share.shape[1])
     order = np.argsort(-counts, kind="stable")
-    size, pixel_ang = plan.grid.box_px, plan.pixel_size_ang
-    classes, tiles = [], []
+    size, pixel_ang, classes, tiles = plan.grid.box_px, plan.pixel_size_ang, [], []
     for place, k in enumerate(order.tolist()):
         whole, halves = found.volumes.volumes[k], found.volumes.halves[:, k] * plan.ball
-        refs = []
-        for suffix, one in ((f"_class{place}.mrc", whole), *((f"_class{place}_half{h + 1}.mrc", halves[h]) for h in (0, 1))):
-            with ctx.publish(suffix) as out:
-                write_mrc(out.path, one.astype(np.float32), pixel_size_ang=pixel_ang)
-            refs.append(out.ref)
+        refs = _write_maps([whole, *halves], place, pixel_size_ang=pixel_ang, ctx=ctx)
         frequency, correlation = fourier_shell_correlation_3d(*halves)
         classes.append(
             VolumeClass(
@@ -208,6 +203,16 @@ def _publish(
         index=index,
         classes=classes,
     )
+
+
+def _write_maps(maps: list[NDArray[np.float32]], place: int, *, pixel_size_ang: float, ctx: Context) -> list[str]:
+    """Publish the map of a class and its half maps."""
+    refs = []
+    for suffix, one in zip(("", "_half1", "_half2"), maps, strict=True):
+        with ctx.publish(f"_class{place}{suffix}.mrc") as out:
+            write_mrc(out.path, one.astype(np.float32), pixel_size_ang=pixel_size_ang)
+        refs.append(out.ref)
+    return refs
 
 
 def _write_table(found: Classes3D, table: NDArray[np.void], place: NDArray[np.int64], ctx: Context) -> tuple[list[str], str]:
