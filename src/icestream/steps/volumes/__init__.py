@@ -1,1 +1,1 @@
-"""Volumes: importing, refining."""
+"""Volumes: importing, refining, judging."""
