@@ -30,7 +30,7 @@ MAP_QUALITY: tuple[Target, ...] = (
     Target(
         VOLUMES_PART, "angular efficiency from poses with errors and junk, less the truth: largest", "map_quality",
         "views.worst_off", "", at_most=0.05,
-        tried="A tenth of the particles is junk that is seen from everywhere, which makes strongly preferred views look more even. "
+        tried="A tenth of the particles is junk that is seen from everywhere, which makes strongly preferred views look even. "
         "The variance over directions is taken between two halves of the views, so that their number does not matter.",
     ),
     Target(
