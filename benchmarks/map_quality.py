@@ -95,7 +95,7 @@ def turned(volume, rng):
 def judge(halves, pixel_ang, *, order=1):
     """Mask and resolution of two halves."""
     found = find_mask_3d(*halves, pixel_size_ang=pixel_ang)
-    return found, measure_resolution(*halves, found.mask, pixel_size_ang=pixel_ang, symmetry_order=order)
+    return found, measure_resolution(halves[0], halves[1], found.mask, pixel_size_ang=pixel_ang, symmetry_order=order)
 
 
 def honest(options):
@@ -140,12 +140,12 @@ def error_bars(options):
     rng = np.random.default_rng(options.seed)
     clean = find_mask_3d(truth, truth, pixel_size_ang=pixel)
     runs = [
-        measure_resolution(*noisy_halves(truth, limit=15, rng=rng)[0], clean.mask, pixel_size_ang=pixel)
-        for _ in range(max(options.count, 12))
+        measure_resolution(one, other, clean.mask, pixel_size_ang=pixel)
+        for (one, other), _ in (noisy_halves(truth, limit=15, rng=rng) for _ in range(max(options.count, 12)))
     ]
     curves, errors = np.stack([run.fsc for run in runs]), np.mean([run.error for run in runs], axis=0)
     used = (curves.mean(axis=0) > 0.1) & (curves.mean(axis=0) < 0.9)
-    limits = [run.resolution_ang for run in runs]
+    limits = [run.resolution_ang or np.inf for run in runs]
     widths = [run.range_ang[0] - run.range_ang[1] for run in runs]
     return {
         "spread_over_error": round(float(np.median(curves.std(axis=0, ddof=1)[used] / errors[used])), 3),
@@ -191,7 +191,7 @@ def symmetry(options):
             pixel, truth = sources[index % len(sources)][1], truths[index % len(sources)]
             halves, _ = noisy_halves(turned(truth, rng), limit=BOX_PX / rng.uniform(3.5, 8), rng=rng)
             found, measured = judge(halves, pixel)
-            suggested = suggest_symmetry(*halves, found.mask, measured.fsc).name
+            suggested = suggest_symmetry(halves[0], halves[1], found.mask, measured.fsc).name
             right += suggested == name
             wrong += [f"{sources[index % len(sources)][0]} {index}: {suggested}"] if suggested != name else []
         seconds = (time.process_time() - began) / options.count
@@ -204,8 +204,8 @@ def draw_views(rng, n):
     strength, axis = rng.uniform(-4, 4), random_rotations(1, generator=rng)[0][0]
 
     def some(count):
-        kept = []
-        while sum(map(len, kept)) < count:
+        kept = [np.zeros((0, 3))]
+        while sum(len(one) for one in kept) < count:
             views = random_rotations(8 * count, generator=rng)[:, 2]
             density = np.exp(strength * ((views @ axis) ** 2 - (strength > 0)))
             kept.append(views[rng.random(len(views)) < density])
@@ -240,7 +240,7 @@ def area_ratios(options):
     rng = np.random.default_rng(options.seed)
     halves, _ = noisy_halves(truth, limit=20, rng=rng)
     found = find_mask_3d(*halves, pixel_size_ang=pixel)
-    ratios = [measure_conical_fsc(*halves, found.mask, pixel_size_ang=pixel).area_ratio]
+    ratios = [measure_conical_fsc(halves[0], halves[1], found.mask, pixel_size_ang=pixel).area_ratio]
     k = np.fft.fftfreq(BOX_PX)
     z = np.abs(k)[:, None, None]
     missing = z > np.cos(np.deg2rad(40)) * shell_radius(BOX_PX) / BOX_PX
@@ -248,7 +248,7 @@ def area_ratios(options):
     worse = [
         invert_3d(np.where(missing, extra, transform_3d(half)), box_px=BOX_PX) for half, extra in zip(halves, fill, strict=True)
     ]
-    ratios.append(measure_conical_fsc(*worse, found.mask, pixel_size_ang=pixel).area_ratio)
+    ratios.append(measure_conical_fsc(worse[0], worse[1], found.mask, pixel_size_ang=pixel).area_ratio)
     return {"isotropic": round(ratios[0], 3), "cone_missing": round(ratios[1], 3)}
 
 
@@ -267,11 +267,11 @@ def local(options):
         sharp, soft, mixed = (noisy_halves(one, limit=fine, rng=rng, noise_of=truth)[0] for one in maps)
         found, measured = judge(mixed, pixel)
         finest = 0.8 * measured.resolution_ang
-        where = measure_local_resolution(*mixed, found.mask, pixel_size_ang=pixel, finest_ang=finest).resolution_ang
+        where = measure_local_resolution(mixed[0], mixed[1], found.mask, pixel_size_ang=pixel, finest_ang=finest).resolution_ang
         inside = found.mask > 0.5
         sides = [where[inside & side[None, None, :]] for side in (x < -5, x > 5)]
         for volumes, values in zip((sharp, soft), sides, strict=True):
-            expected = measure_resolution(*volumes, found.mask, pixel_size_ang=pixel).resolution_half_ang
+            expected = measure_resolution(volumes[0], volumes[1], found.mask, pixel_size_ang=pixel).resolution_half_ang
             ratios.append(float(np.median(values)) / expected)
         finer.append(float(np.mean(rng.choice(sides[0], 2000) < rng.choice(sides[1], 2000))))
     return {**spread_of(ratios), "finer_side_is_finer": round(float(np.mean(finer)), 3)}
@@ -284,7 +284,7 @@ def beside_relion(options):
     rng, pixel = np.random.default_rng(options.seed), 2.0
     halves, _ = noisy_halves(phantom("powerfit", 5.0), limit=24, rng=rng)
     found, measured = judge(halves, pixel)
-    sharp = sharpen_3d(*halves, measured.fsc, pixel_size_ang=pixel, resolution_ang=measured.resolution_ang)
+    sharp = sharpen_3d(halves[0], halves[1], measured.fsc, pixel_size_ang=pixel, resolution_ang=measured.resolution_ang)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         (place / "post").mkdir()
@@ -300,7 +300,7 @@ def beside_relion(options):
         "b_factor_ang2": float(theirs["_rlnBfactorUsedForSharpening"]),
         "cpu_s": round(seconds, 2),
         "ours_resolution_ang": round(measured.resolution_ang, 3),
-        "ours_b_factor_ang2": round(sharp.b_factor_ang2, 1),
+        "ours_b_factor_ang2": round(sharp.b_factor_ang2 or 0.0, 1),
         "correlation_of_maps": round(same, 4),
         "resolution_off_percent": round(100 * abs(measured.resolution_ang / float(theirs["_rlnFinalResolution"]) - 1), 2),
     }

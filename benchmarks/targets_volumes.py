@@ -49,7 +49,42 @@ INITIAL_VOLUMES: tuple[Target, ...] = (
         VOLUMES_PART, 'consensus: "none" where no candidate is right, of 20', "volume_consensus", "none_of_20", "", at_least=19
     ),
 )  # fmt: skip
-MAP_QUALITY: tuple[Target, ...] = ()
+_SHARED = "Halves were compared as they are, and with what a mask or a radial profile explains taken out."
+MAP_QUALITY: tuple[Target, ...] = (
+    Target(
+        VOLUMES_PART, "half maps of five phantoms: 0.143 against 0.5 with the truth, largest difference", "map_quality",
+        "honest.worst_off_percent", "%", at_most=10.0,
+    ),
+    Target(
+        VOLUMES_PART, "half maps from particles at their true poses: the same", "map_quality",
+        "honest_particles.worst_off_percent", "%", at_most=10.0,
+    ),
+    Target(
+        VOLUMES_PART, "halves of noise, of eight kinds, that are given a resolution", "map_quality", "noise.reported", "",
+        at_most=0.0, tried=_SHARED,
+    ),
+    *(
+        Target(
+            VOLUMES_PART, f"symmetry suggested for noisy halves of {group} in any orientation: right of 20", "map_quality",
+            f"symmetry.{group}.right", "", at_least=19.0,
+        )
+        for group in ("C1", "C7", "D7", "O")
+    ),
+    Target(
+        VOLUMES_PART, "angular efficiency from poses with errors and junk, less the truth: largest", "map_quality",
+        "views.worst_off", "", at_most=0.05,
+        tried="A tenth of the particles is junk that is seen from everywhere, which makes strongly preferred views look even. "
+        "The variance over directions is taken between two halves of the views, so that their number does not matter.",
+    ),
+    Target(
+        VOLUMES_PART, "resolution beside `relion_postprocess` on the same halves and mask", "map_quality",
+        "beside_relion.resolution_off_percent", "%", at_most=5.0,
+    ),
+    Target(
+        VOLUMES_PART, "local resolution of maps of two parts: voxels of the finer part that are finer", "map_quality",
+        "local.finer_side_is_finer", "", at_least=0.95,
+    ),
+)  # fmt: skip
 _WIDE = (
     "Sessions with a small mask and a symmetry have a hundred independent values in a shell or fewer, and no curve is known "
     "better than that. Tried on development seeds: milder departures from the B factor beforehand (as now: the median falls from "
@@ -95,6 +130,7 @@ VOLUME_SCRIPTS: dict[str, str] = {
     "class_consensus": "10 1000",
     "classify3d_accuracy": "10 1000 3000",
     "initial_volume": "--relion",
+    "map_quality": "--seed 1000 --count 20",
     "refinement_accuracy": "--relion",
     "stop_forecast": "40 1000",
     "volume_consensus": "",

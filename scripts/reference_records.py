@@ -12,6 +12,7 @@ from icestream.records import (
     denoised,
     export,
     gain,
+    map_quality,
     masks,
     micrograph,
     motion,
@@ -21,6 +22,7 @@ from icestream.records import (
     picks,
     quality,
     templates,
+    volumes,
 )
 from icestream.records.shown import Card, Measure, Number, Shown
 from reference_parts import fields_table, page, table
@@ -42,6 +44,8 @@ _SUBJECTS = (
     particles,
     classes,
     export,
+    volumes,
+    map_quality,
 )
 """The modules of records, in the order of processing."""
 

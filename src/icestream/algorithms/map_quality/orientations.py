@@ -64,6 +64,9 @@ def measure_coverage(views: Directions, *, operations: NDArray[np.float64] | Non
     ``exp(-|x across v|² / 2)``. Along a direction ``n`` the sum over all views falls to ``1 / e²`` of its top at a radius
     ``R(n)``; the efficiency is ``1 - 2 std(R) / mean(R)``.
 
+    Few views are uneven by chance. So the variance of ``R`` is the covariance of what two halves of the views give, to which
+    chance does not add.
+
     Parameters
     ----------
     views
@@ -80,17 +83,21 @@ def measure_coverage(views: Directions, *, operations: NDArray[np.float64] | Non
     """
     if not len(views):
         raise ValueError("no views to measure the coverage of")
+    directions, floor = spread_directions(512), (1 / details) ** 2
+    whole, *halves = (_widths(part, operations, floor) for part in (views, views[::2], views[1::2] if len(views) > 1 else views))
+    variance = float(np.mean((halves[0] - halves[0].mean()) * (halves[1] - halves[1].mean())))
+    of_even = np.asarray(1 - ((np.arange(2000) + 0.5) / 2000) ** 2, dtype=np.float64)
+    even = _fall_radius(of_even[None, :], np.full(2000, 1 / 2000), floor=floor)
+    return ViewCoverage(1 - 2 * float(np.sqrt(max(variance, 0.0))) / float(whole.mean()), whole / even[0], directions)
+
+
+def _widths(views: Directions, operations: NDArray[np.float64] | None, floor: float) -> Curve:
+    """Return the radius of the point spread function of some views along 512 directions."""
     all_views = views if operations is None else np.einsum("gij,nj->gni", operations, views).reshape(-1, 3)
     counts, seen = count_views(all_views, n_bins=4096)
     used = counts > 0
-    directions = spread_directions(512)
-    cosine = np.clip(directions @ seen[used].T, -1, 1)  # (512, n)
-    across = np.maximum(1 - cosine**2, 0.0)
-    weights = counts[used] / counts.sum()
-    widths = _fall_radius(across, weights, floor=(1 / details) ** 2)
-    of_even = np.asarray(1 - ((np.arange(2000) + 0.5) / 2000) ** 2, dtype=np.float64)
-    even = _fall_radius(of_even[None, :], np.full(2000, 1 / 2000), floor=(1 / details) ** 2)
-    return ViewCoverage(float(1 - 2 * widths.std() / widths.mean()), widths / even[0], directions)
+    cosine = np.clip(spread_directions(512) @ seen[used].T, -1, 1)  # (512, n)
+    return _fall_radius(np.maximum(1 - cosine**2, 0.0), counts[used] / counts.sum(), floor=floor)
 
 
 def count_views(views: Directions, *, n_bins: int) -> tuple[Curve, Directions]:

@@ -1,1 +1,1 @@
-"""Volumes: initial ones and their consensus, importing, refining, classes of particles and their consensus, and when to stop."""
+"""Volumes: initial ones, importing, refining, judging, classes of particles, consensus of volumes and classes, and when to stop."""
