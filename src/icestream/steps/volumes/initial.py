@@ -15,15 +15,15 @@ from icestream.algorithms.initial_volume import (
     volume_from_averages,
     weigh_evidence,
 )
-from icestream.algorithms.scoring.particles import PolarParticles
+from icestream.algorithms.scoring import PolarParticles
 from icestream.algorithms.volume_consensus import compare_volumes, decide, place_volumes
-from icestream.algorithms.volumes import symmetrise_volume_3d
-from icestream.algorithms.volumes.alignment import orient_to_symmetry_3d
+from icestream.algorithms.volumes import orient_to_symmetry_3d, symmetrise_volume_3d
 from icestream.files import publish
 from icestream.flow import Context, Field, step
 from icestream.records import SCHERES_2012, Acquisition, ClassAverages, ClassSelection, JudgedVolume, Method, Particles, Text
 from icestream.steps.classify2d.static import read_references
 from icestream.steps.volumes.judged import (
+    READS,
     ParticleSet,
     VolumeSearchParams,
     describe_candidates,
@@ -35,7 +35,6 @@ from icestream.steps.volumes.judged import (
 _HELD_SHARE, _MOST_HELD = 6, 400
 _LEAST_CLASSES = 6
 _ENTROPY = "entropy"
-READS = ("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast")
 
 
 class InitialVolumeParams(VolumeSearchParams):
