@@ -39,9 +39,7 @@ lint: $(VENV)/.installed-test  ## Check style, formatting, types and layers
 
 coverage: $(VENV)/.installed-test  ## Run the tests of `make test` and say which lines of icestream they do not reach
 	rm -rf build/coverage
-	$(BIN)/coverage run -m pytest $(PARALLEL) -m "not services"
-	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report
+	$(BIN)/python -m pytest $(PARALLEL) -m "not services" --cov --cov-report=term
 
 docs: $(VENV)/.installed-test  ## Write docs/reference and the dashboards anew from the declarations in the source
 	$(BIN)/python scripts/reference.py docs/reference

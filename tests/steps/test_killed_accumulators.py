@@ -16,7 +16,7 @@ from icestream.io.image import write_mrc
 from icestream.io.picks import empty_parents, make_picks, table_of_picks
 from icestream.microscope.settings import SimulationSettings
 from icestream.microscope.simulate import render_micrograph
-from icestream.records import Acquisition, CtfFit, Micrograph, PickConsensus, PickerFigures, Picks, Record
+from icestream.records import Acquisition, BeamIntensity, CtfFit, Micrograph, PickConsensus, PickerFigures, Picks, Record
 from icestream.testing.context import StepBench
 from toys.session import TOYS, active_steps, arrive, outcomes_of, read_rows
 from toys.steps import Number
@@ -71,10 +71,17 @@ def draw_ctf(number: Number, params: DrawParams) -> CtfFit:
     )
 
 
+@step.map("toy_intensity", version=1)
+def draw_intensity(number: Number, params: DrawParams) -> BeamIntensity:
+    """Draw how bright a micrograph is; the third is the brightest."""
+    return BeamIntensity(counts_per_px_frame=1.0 - 0.03 * (number.value - 2) ** 2, n_frames=40, clean_share=1.0)
+
+
 MADE: dict[str, tuple[str, str, dict[str, Any]]] = {
     "particle_size": ("draw_micrograph", "micrograph", {"first_micrographs": 2, "update_micrographs": 2}),
     "picker_quality": ("draw_consensus", "picks", {"first_micrographs": 2, "update_micrographs": 2}),
     "defocus_distribution": ("draw_ctf", "ctf", {"first_count": 2}),
+    "vacuum_reference": ("draw_intensity", "intensity", {"n_samples": 2, "window": 2}),
 }
 """Step → what makes its input, its port, and parameters."""
 
@@ -117,6 +124,7 @@ def replay(session: Session, name: str, folder: Path) -> Sequence[Record | None]
         optional: dict[str, Any] = {
             "acquisition": [Acquisition(pixel_size_ang=PIXEL_ANG)] * len(items),
             "particles": [None] * len(items),
+            "quality": [None] * len(items),
         }
         named = {port: items, "params": params, "ctx": bench}
         named |= {argument: given for argument, given in optional.items() if argument in declared.arguments}

@@ -18,7 +18,7 @@ from icestream.observe.activity import Pulse
 from icestream.web import events
 from icestream.web import live as live_module
 from icestream.web.events import EventStream, Told, Watchers
-from icestream.web.live import ANSWERS_OF_EACH, KEPT_S, MOST_ANSWERS, MOST_S, MOST_SESSIONS, Live
+from icestream.web.live import ANSWERS_OF_EACH, KEPT_S, MOST_ANSWERS, MOST_S, MOST_SESSIONS, SHARE, Live
 from icestream.web.places import find_places
 from toys.session import make_toy_session, toy_steps
 from web.parts import Clock
@@ -186,13 +186,15 @@ def test_the_pulse_differs_after_every_commit(tmp_path):
     assert len(set(seen)) == len(seen)
 
 
-def test_an_answer_stands_while_nothing_changes_and_for_a_share_of_what_it_cost(tmp_path):
+@pytest.mark.parametrize(("wall_s", "cpu_s"), [(0.1, 0.1), (0.1, 0.0), (0.4, 0.0)])
+def test_an_answer_stands_while_nothing_changes_and_for_a_share_of_what_it_cost(tmp_path, wall_s, cpu_s):
     session = make_toy_session(tmp_path, toy_steps(2), numbers=range(2))
-    clock, reads = Clock(), []
-    live = Live(find_places(session.folder), clock)
+    clock, cpu_clock, reads = Clock(), Clock(), []
+    live = Live(find_places(session.folder), clock, cpu_clock)
 
     def read(_view: object) -> int:
-        clock.now += 0.1
+        clock.now += wall_s
+        cpu_clock.now += cpu_s
         reads.append(1)
         return len(reads)
 
@@ -201,8 +203,10 @@ def test_an_answer_stands_while_nothing_changes_and_for_a_share_of_what_it_cost(
 
     assert [again(), again()] == [1, 1]
     Store(session.store_path).claim()
-    assert again() == 1  # it changed, but reading took a tenth of a second only a moment ago
-    clock.now += 0.5
+    stands_s = max(wall_s, SHARE * cpu_s)
+    clock.now += stands_s - 0.01
+    assert again() == 1  # it changed, but it was read only a moment ago
+    clock.now += 0.02
     assert [again(), again()] == [2, 2]
     clock.now += max(KEPT_S, MOST_S) + 0.1
     assert again() == 3

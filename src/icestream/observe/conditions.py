@@ -2,7 +2,8 @@
 
 import json
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 
 from sqlalchemy import select
 
@@ -27,7 +28,7 @@ def read_conditions(view: SessionView) -> tuple[Condition, ...]:
     given = view.session.document.acquisition.model_dump()
     in_files = _newest_in_files(view)
     found = []
-    schemas = Acquisition.model_json_schema()["properties"]
+    schemas = _schemas()
     for name in Acquisition.model_fields:
         said_by: Literal["session", "files", "nobody"] = "nobody"
         if given[name] is not None:
@@ -38,6 +39,12 @@ def read_conditions(view: SessionView) -> tuple[Condition, ...]:
         numbers = schemas[name]["anyOf"][0]
         found.append(Condition(name, schemas[name]["description"], value, numbers.get("unit", ""), said_by))
     return tuple(found)
+
+
+@cache
+def _schemas() -> dict[str, Any]:
+    found: dict[str, Any] = Acquisition.model_json_schema()["properties"]
+    return found
 
 
 def _newest_in_files(view: SessionView) -> dict[str, float]:

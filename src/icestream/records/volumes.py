@@ -59,6 +59,9 @@ class Volume(Snapshot):
     version: int | None = Field(None, description="Of this volume, where a step made several")
     tables: list[FileRef] = Field(default_factory=list, description="Newest pose of every particle, ``.npy``")
     index: FileRef | None = Field(None, description="Where the particles of each micrograph are in the tables, ``.npy``")
+    star: FileRef | None = Field(
+        None, description="Particles with poses for RELION, to be run in the session's folder; unset: it cannot read their images"
+    )
     noise: FileRef | None = Field(None, description="Power of the noise per ring of the images, ``.npy``")
 
     shown: ClassVar[Shown] = Shown(
@@ -68,7 +71,7 @@ class Volume(Snapshot):
             cards=(
                 Card(
                     "Volume",
-                    subtitle=Text("of {count} particles, symmetry {symmetry}"),
+                    subtitle=Text("symmetry {symmetry}"),
                     numbers=(
                         Number("Resolution", "resolution_ang"),
                         Number("Particles", "count"),

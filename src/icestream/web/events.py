@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from icestream.errors import IcestreamError
 
-LOOK_S = 0.4
+LOOK_S = 0.25
 QUIET_S = 15.0
 """So often a stream says that it lives, if nothing else is to be said."""
 SLOWEST_S = 30.0

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from icestream.errors import StoreUnavailable
-from icestream.observe.queries import Pulse, SessionView, open_view
+from icestream.errors import IcestreamError, StoreUnavailable
+from icestream.flow.storage import Session
+from icestream.observe.queries import Pulse, SessionView
 from icestream.web.places import Places
 
 Found = TypeVar("Found")
@@ -16,7 +17,10 @@ KEPT_S = 5.0
 """Rates and ages change although nothing happens: so long an answer stands at most."""
 
 SHARE = 4.0
-"""An answer that took one second to read stands for so many, however much changes: reading must not slow down the runner."""
+"""An answer that took one CPU second to read stands for so many, however much changes: reading must not slow down the runner.
+
+It stands as long as it took to read at least, so that a slow store is asked half of the time at most.
+"""
 
 MOST_S = 2.0
 MOST_ANSWERS = 256
@@ -24,6 +28,9 @@ ANSWERS_OF_EACH = 4
 """So many answers are kept in all, and so many more for each session: lists and metrics ask all sessions, one after the other."""
 
 MOST_SESSIONS = 2000
+MOST_VIEWS = 200
+PULSE_STANDS_S = 0.1
+"""Whether a session has changed is looked at so often, however many ask; who watches it looks anyway, and all learn of it."""
 PATIENCE_S = 20.0
 """Who waits so long for an answer that another is reading is told to ask again."""
 
@@ -41,13 +48,25 @@ class _Answer:
 
 
 @dataclass
+class _Viewed:
+    """The view of a session, kept with what was compiled for it, and what was seen at the last look at whether it has changed."""
+
+    view: SessionView
+    pulse: Pulse = field(default_factory=Pulse)
+    at: float = float("-inf")
+
+
+@dataclass
 class Live:
     """Reads sessions for many at once."""
 
     places: Places
     clock: Callable[[], float] = time.monotonic
+    cpu_clock: Callable[[], float] = time.thread_time
     _answers: dict[str, dict[str, _Answer]] = field(default_factory=dict)
     """Session → what → answer; in both, what was asked for last comes last."""
+    _views: dict[str, _Viewed] = field(default_factory=dict)
+    """Session → its view; what was looked at last comes last."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def read(self, name: str, what: str, read: Callable[[SessionView], Found]) -> tuple[Found, Pulse]:
@@ -74,27 +93,50 @@ class Live:
         if not held:
             raise StoreUnavailable(f"{name}: reading this takes long; try again")
         try:
-            with open_view(session) as view:
-                pulse = view.pulse()
-                if not self._stands(answer, session, pulse):
-                    began = self.clock()
-                    answer.value = read(view)
-                    answer.session, answer.pulse, answer.at = session, pulse, self.clock()
-                    answer.stands_s = min(MOST_S, SHARE * (answer.at - began))
-                found: Found = answer.value
-                return found, answer.pulse
+            viewed = self._viewed(name, session)
+            pulse = self._look(name, viewed, stands_s=PULSE_STANDS_S)
+            if not self._stands(answer, session, pulse):
+                began, cpu_began_s = self.clock(), self.cpu_clock()
+                answer.value = read(viewed.view)
+                answer.session, answer.pulse, answer.at = session, pulse, self.clock()
+                answer.stands_s = min(MOST_S, max(SHARE * (self.cpu_clock() - cpu_began_s), answer.at - began))
+            found: Found = answer.value
+            return found, answer.pulse
         finally:
             answer.lock.release()
 
     def pulse(self, name: str) -> Pulse:
         """Return by what a watcher sees that a session has changed."""
-        with open_view(self.places.open(name)) as view:
-            return view.pulse()
+        return self._look(name, self._viewed(name, self.places.open(name)), stands_s=0.0)
 
     def forget(self, name: str) -> None:
         """Read a session again for the next who asks: whoever has just acted wants to see what came of it."""
         with self._lock:
             self._answers.pop(name, None)
+            if (viewed := self._views.get(name)) is not None:
+                viewed.at = float("-inf")
+
+    def _look(self, name: str, viewed: _Viewed, *, stands_s: float) -> Pulse:
+        """Return by what one sees that a session has changed; a look that was taken less long ago counts."""
+        now = self.clock()
+        if now - viewed.at >= stands_s:
+            try:
+                viewed.pulse, viewed.at = viewed.view.pulse(), now
+            except (IcestreamError, OSError):
+                with self._lock:
+                    self._views.pop(name, None)  # the store may have gone, or its password changed: begin anew
+                raise
+        return viewed.pulse
+
+    def _viewed(self, name: str, session: Session) -> _Viewed:
+        with self._lock:
+            viewed = self._views.pop(name, None)
+            if viewed is None or viewed.view.session is not session:
+                viewed = _Viewed(SessionView(session))
+            self._views[name] = viewed
+            if len(self._views) > MOST_VIEWS:
+                del self._views[next(iter(self._views))]
+            return viewed
 
     def _stands(self, answer: _Answer, session: object, pulse: Pulse) -> bool:
         age_s = self.clock() - answer.at

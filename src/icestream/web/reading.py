@@ -115,10 +115,14 @@ def sessions(site: ThisSite, caller: Asking) -> list[SessionLine]:
     return [_read_line(site, name) for name in site.places.names() if caller.person.role_in(name) is not None]
 
 
-@router.get("/{session}", summary="A session with its workflow, counts, rates and what each step is waiting for")
-def session(session: SessionName, site: ThisSite, response: Response) -> SessionPage:
+@router.get(
+    "/{session}",
+    response_model=SessionPage,
+    summary="A session with its workflow, counts, rates and what each step waits for",
+)
+def session(session: SessionName, site: ThisSite) -> Response:
     """Return a session at a glance."""
-    return site.answer(response, session, "page", lambda view: _read_page(session, view))
+    return site.answer_json(session, "page", lambda view: _read_page(session, view))
 
 
 @router.get("/{session}/changes", summary="What changed after a number of the change sequence, in order")
@@ -132,11 +136,11 @@ def changes(
     return site.live.read(session, f"changes {since} {limit}", lambda view: view.changes_since(since, limit=limit))[0]
 
 
-@router.get("/{session}/exposures", summary="A page of the table of exposures")
-def exposures(session: SessionName, asked: Annotated[TableAsked, Query()], site: ThisSite, response: Response) -> ExposureTable:
+@router.get("/{session}/exposures", response_model=ExposureTable, summary="A page of the table of exposures")
+def exposures(session: SessionName, asked: Annotated[TableAsked, Query()], site: ThisSite) -> Response:
     """Return a page of the table, sorted and filtered."""
     query = asked.query()
-    return site.answer(response, session, f"exposures {query}", lambda view: read_table(view, view.steps(), query))
+    return site.answer_json(session, f"exposures {query}", lambda view: read_table(view, view.steps(), query))
 
 
 @router.get("/{session}/exposures/{exposure}", summary="Everything that is known about one exposure")

@@ -1,12 +1,13 @@
 """What all addresses of the interface share: the sessions, who asks, and what a request has said of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.params import Path as PathParameter
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import to_json
 
 from icestream.errors import WorkflowError
 from icestream.facility.simulating import SimulatedMicroscope
@@ -96,6 +97,12 @@ class Site:
         response.headers[SEQ_HEADER], response.headers[PULSE_HEADER] = str(pulse.seq), pulse.token
         return found
 
+    def answer_json(self, name: str, what: str, read: Callable[[SessionView], object]) -> Response:
+        """Answer with something of a session that very many ask for: it is made JSON when it is read, once for all of them."""
+        body, pulse = self.live.read(name, what, lambda view: to_json(read(view), inf_nan_mode="null"))
+        headers = {SEQ_HEADER: str(pulse.seq), PULSE_HEADER: pulse.token}
+        return Response(body, media_type="application/json", headers=headers)
+
 
 def site_of(request: Request) -> Site:
     """Return the application that answers."""
@@ -138,7 +145,16 @@ def is_tried(request: Request) -> None:
     request.state.tried = True
 
 
-ThisSite = Annotated[Site, Depends(site_of)]
-Asking = Annotated[Caller, Depends(caller_of)]
-Operating = Annotated[Caller, Depends(operator_of)]
-Administrating = Annotated[Caller, Depends(administrator_of)]
+def _at_once(find: Callable[[Request], Found]) -> Callable[[Request], Awaitable[Found]]:
+    """Have what only looks at the request be found where the request is, instead of in a thread that first has to be free."""
+
+    async def found(request: Request) -> Found:
+        return find(request)
+
+    return found
+
+
+ThisSite = Annotated[Site, Depends(_at_once(site_of))]
+Asking = Annotated[Caller, Depends(_at_once(caller_of))]
+Operating = Annotated[Caller, Depends(_at_once(operator_of))]
+Administrating = Annotated[Caller, Depends(_at_once(administrator_of))]

@@ -22,10 +22,12 @@ from icestream.algorithms.volumes import (
 from icestream.errors import FileFormatError, ItemError
 from icestream.io.blocks import to_block
 from icestream.io.image import read_stack, write_mrc
+from icestream.io.star import read_star
 from icestream.records import Acquisition, Particles, Volume
 from icestream.steps.volumes.imported import ImportVolumeParams, read_volume
 from icestream.steps.volumes.refine import Refine3DParams, refine_particles
 from icestream.testing.context import StepBench
+from services.relion import relion
 
 BOX, PIXEL_ANG, COUNT, EXPOSURES = 32, 5.0, 240, 4
 ACQUISITION = Acquisition(pixel_size_ang=PIXEL_ANG / 2, voltage_kv=300.0, cs_mm=2.7, amplitude_contrast=0.1)
@@ -48,8 +50,8 @@ ROTATIONS = random_rotations(COUNT, generator=np.random.default_rng(1))
 SHIFT = np.clip(np.random.default_rng(2).normal(0, 0.8, (COUNT, 2)), -1.5, 1.5)
 
 
-def expose(bench: StepBench, index: int, *, noise_only: bool = False) -> Particles:
-    """Write the particles of one exposure, dark on bright, and their record."""
+def expose(bench: StepBench, index: int, *, noise_only: bool = False, bright: bool = False) -> Particles:
+    """Write the particles of one exposure and their record."""
     rng = np.random.default_rng([3, index])
     rows = np.arange(index, COUNT, EXPOSURES)
     table = np.zeros(len(rows), dtype=[("pid", "<i8"), *((name, "<f8") for name in OPTICS)])
@@ -60,11 +62,12 @@ def expose(bench: StepBench, index: int, *, noise_only: bool = False) -> Particl
     clean = project_volume_2d(transform_volume(VOLUME), ROTATIONS[rows], shift_yx_px=SHIFT[rows])
     seen = np.fft.irfft2(np.fft.rfft2(clean) * ctf_2d(BOX, BOX, pixel_size_ang=PIXEL_ANG, **lens, **SCOPE), s=(BOX, BOX))
     seen *= 0 if noise_only else 0.55 / seen.std()
+    seen *= -1 if bright else 1
     stack = f"session:stacks/{index}.mrcs"
     bench.path(stack).parent.mkdir(exist_ok=True)
     write_mrc(bench.path(stack), (seen + rng.normal(size=seen.shape)).astype(np.float32), pixel_size_ang=PIXEL_ANG)
     return Particles(
-        stack=stack, count=len(rows), box_px=BOX, bin=2.0, inverted=False, phase_flipped=False,
+        stack=stack, count=len(rows), box_px=BOX, bin=2.0, inverted=bright, phase_flipped=False,
         micrograph=f"session:m{index}.mrc", origin=f"{index:032x}", picks_key="p", block=to_block(table),
     )  # fmt: skip
 
@@ -190,3 +193,25 @@ def test_what_is_no_map_is_not_imported(tmp_path: Path) -> None:
 def test_a_symmetry_that_is_none_is_no_parameter() -> None:
     with pytest.raises(ValueError, match="no point group"):
         Refine3DParams(symmetry="D0")
+
+
+@pytest.mark.services
+def test_relion_reads_half_maps_and_poses_and_comes_to_the_same(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path / "a")
+    particles = [expose(bench, index, bright=True) for index in range(EXPOSURES)]
+    volume = refine_particles(particles, initial(bench), PARAMS, ACQUISITION, bench)
+    assert volume.star is not None
+    first = volume.half_maps[0].removeprefix("session:")
+    assert volume.mask is not None
+    mask = volume.mask.removeprefix("session:")
+    (bench.folder / "post").mkdir()
+    relion("relion_postprocess", "--i", first, "--o", "post/run", "--mask", mask, cwd=bench.folder)
+    theirs = read_star(bench.folder / "post" / "run.star")["general"].floats("rlnFinalResolution")[0]
+    assert volume.resolution_ang is not None
+    assert volume.resolution_ang == pytest.approx(theirs, rel=0.15)
+    star = volume.star.removeprefix("session:")
+    relion("relion_reconstruct", "--i", star, "--o", "again.mrc", "--ctf", cwd=bench.folder)
+    again = resize_volume_3d(read_stack(bench.folder / "again.mrc"), new_size=volume.box_px)
+    ball = soft_sphere_3d(volume.box_px, radius_px=9.0, edge_px=3.0)
+    _, correlation = fourier_shell_correlation_3d(again * ball, read_stack(bench.path(volume.map)) * ball)
+    assert correlation[1:7].min() > 0.95

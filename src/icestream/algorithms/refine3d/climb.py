@@ -190,6 +190,20 @@ def _look(
     return value, along_x, along_y, along_z
 
 
+@njit(cache=True)
+def _add_prior(pose: NDArray[np.float64], precision: float, slope: NDArray[np.float64], curvature: NDArray[np.float64]) -> float:
+    """Add the prior of the shift to slope and curvature, arrays of the caller, complete these, and return its logarithm."""
+    total = 0.0
+    for a in range(2):
+        total -= 0.5 * precision * pose[9 + a] ** 2
+        slope[3 + a] -= precision * pose[9 + a]
+        curvature[3 + a, 3 + a] += precision
+    for a in range(5):
+        for b in range(a):
+            curvature[a, b] = curvature[b, a]
+    return total
+
+
 @njit(cache=True, fastmath=True)
 def _score(
     data: tuple[Polar, Real, Real],
@@ -239,14 +253,7 @@ def _score(
                     both = derivative[a].real * derivative[b].real + derivative[a].imag * derivative[b].imag
                     curvature[a, b] += own * 2 * squared * both
         total += own * of_ring
-    for a in range(2):
-        total -= 0.5 * precision * pose[9 + a] ** 2
-        slope[3 + a] -= precision * pose[9 + a]
-        curvature[3 + a, 3 + a] += precision
-    for a in range(5):
-        for b in range(a):
-            curvature[a, b] = curvature[b, a]
-    return total
+    return total + _add_prior(pose, precision, slope, curvature)
 
 
 @njit(cache=True)

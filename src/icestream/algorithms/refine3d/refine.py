@@ -32,7 +32,7 @@ _EVERYWHERE = 3
 """Iterations at the beginning that look at all poses."""
 _LEAST_ITERATIONS = 5
 _SETTLED_RINGS = 0.3
-_SETTLED_DEG = 0.5
+_SETTLED_DEG = 0.25
 _JUDGES = 600
 """Particles that noise is measured from at the beginning, and that judge at the end."""
 

@@ -1,5 +1,7 @@
 """Volumes as people and other steps get them: map, half maps, pictures, numbers, and the pose of every particle."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,9 +10,10 @@ from icestream.algorithms.volumes import angles_from_rotations
 from icestream.flow import Context
 from icestream.io.image import write_mrc
 from icestream.io.preview import write_mosaic
-from icestream.records import POSE_3D, FileRef, Volume
+from icestream.records import POSE_3D, Acquisition, FileRef, Particles, Volume
 from icestream.steps.classify2d.averages import INDEX
 from icestream.steps.volumes.gathered import Gathered
+from icestream.steps.volumes.relion_star import publish_star
 
 POSES = np.dtype(
     [
@@ -32,34 +35,37 @@ def publish_volume(
     verdict: Verdict,
     *,
     setting: Setting,
-    box_px: int,
-    particle_bin: float,
+    particles: Sequence[Particles],
+    acquisition: Acquisition,
     ctx: Context,
 ) -> Volume:
     """Write what a refinement has come to.
 
     Half maps have the names by which RELION's programs find the second from the first.
     """
-    size, pixel_ang = setting.grid.box_px, setting.pixel_size_ang
-    names = ("_map.mrc", "_half1_class001_unfil.mrc", "_half2_class001_unfil.mrc")
+    size, pixel_ang, box_px = setting.grid.box_px, setting.pixel_size_ang, particles[0].box_px
+    names = ("_map.mrc", "_half1_class001_unfil.mrc", "_half2_class001_unfil.mrc", "_mask.mrc")
     refs = []
-    for suffix, volume in zip(names, (maps.whole, *maps.halves), strict=True):
+    for suffix, volume in zip(names, (maps.whole, *maps.halves, setting.ball), strict=True):
         with ctx.publish(suffix) as out:
             write_mrc(out.path, volume, pixel_size_ang=pixel_ang)
         refs.append(out.ref)
     with ctx.publish("_noise.npy") as noise, noise.path.open("wb") as handle:
         np.save(handle, progress.model.noise_power.mean(axis=0), allow_pickle=False)
-    table, index = _write_poses(gathered, progress.poses, stack_px=box_px / size, ctx=ctx)
+    poses, order = _pose_table(gathered, progress.poses, stack_px=box_px / size)
+    table, index = _write_poses(poses, ctx)
+    star = publish_star(poses, gathered.table[order], particles, acquisition, ctx)
     shells = np.arange(size // 2) / (size * pixel_ang)
     resolution_ang = maps.resolution_ang(pixel_ang)
     is_map = verdict.kind == "map" and resolution_ang is not None
     return Volume(
         map=refs[0],
-        half_maps=refs[1:],
+        half_maps=refs[1:3],
+        mask=refs[3],
         picture=draw_volume(maps.whole * setting.ball, ctx),
         count=len(gathered),
         box_px=size,
-        bin=particle_bin * box_px / size,
+        bin=particles[0].bin * box_px / size,
         symmetry=setting.symmetry,
         diameter_ang=2 * setting.mask_radius_px * pixel_ang,
         frequency_per_ang=_rounded(shells, 6),
@@ -71,6 +77,7 @@ def publish_volume(
         version=1,
         tables=[table],
         index=index,
+        star=star,
         noise=noise.ref,
     )
 
@@ -85,8 +92,8 @@ def draw_volume(volume: NDArray[np.float32], ctx: Context) -> FileRef:
     return picture.ref
 
 
-def _write_poses(gathered: Gathered, poses: PoseTable | None, *, stack_px: float, ctx: Context) -> tuple[FileRef, FileRef]:
-    """Publish the poses of all particles, in pixels of their stacks, and where those of each micrograph are."""
+def _pose_table(gathered: Gathered, poses: PoseTable | None, *, stack_px: float) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+    """Return the poses of all particles, in pixels of their stacks, by micrograph, and which particle each row is of."""
     if poses is None:
         raise ValueError("a volume is published after an iteration")
     table = np.zeros(len(gathered), dtype=POSES)
@@ -95,7 +102,12 @@ def _write_poses(gathered: Gathered, poses: PoseTable | None, *, stack_px: float
     table["rot_deg"], table["tilt_deg"], table["psi_deg"] = angles_from_rotations(poses.rotations).T
     table["shift_y_px"], table["shift_x_px"] = (poses.shift_yx_px * stack_px).T
     table["score"], table["probability"] = poses.score, poses.probability
-    table = table[np.argsort(table["micrograph"], kind="stable")]
+    order = np.argsort(table["micrograph"], kind="stable")
+    return table[order], order
+
+
+def _write_poses(table: NDArray[np.void], ctx: Context) -> tuple[FileRef, FileRef]:
+    """Publish the poses of all particles, and where those of each micrograph are."""
     names, start, count = np.unique(table["micrograph"], return_index=True, return_counts=True)
     index = np.zeros(len(names), dtype=INDEX)
     index["micrograph"], index["start"], index["count"] = names, start, count

@@ -87,7 +87,7 @@ def refine_particles(
     start = read_map(volume, ctx, size=setting.grid.box_px, pixel_size_ang=setting.pixel_size_ang, raw_pixel_ang=raw_ang)
     progress, maps = _refine(start, gathered, setting, params, folder, ctx)
     verdict = judge(progress, gathered.portions(setting), setting=setting, seed=ctx.seed)
-    found = publish_volume(gathered, progress, maps, verdict, setting=setting, box_px=box_px, particle_bin=particle_bin, ctx=ctx)
+    found = publish_volume(gathered, progress, maps, verdict, setting=setting, particles=some, acquisition=acquisition, ctx=ctx)
     for path in folder.iterdir():
         path.unlink()
     return found

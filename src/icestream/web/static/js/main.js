@@ -28,7 +28,7 @@ const TABS = [["", "Workflow"], ["exposures", "Exposures"], ["series", "Series"]
 const PAGES = { "": sessionPage, exposures: exposuresPage, series: seriesPage, classes: classesPage, map: mapPage, failures: failuresPage, monitors: monitorsPage, alarms: alarmsPage, storage: storagePage, transfer: transferPage, log: logPage };
 const ITEM_PAGES = { exposures: exposurePage, steps: stepPage };
 const OWN_PAGES = { build: buildPage, new: startPage, transfers: transferPage, audit: auditPage, share: openSharePage };
-const SOONEST_MS = 900;
+const SOONEST_MS = 400;
 
 const top = document.getElementById("top"), content = document.getElementById("content");
 let shown = null, summary = null, connected = null, wanted = null, timer = null, running = null, again = false, moved = false;

@@ -1,0 +1,76 @@
+"""Particles with their poses as a STAR file, which RELION's programs read from the session's folder."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from icestream.flow import Context
+from icestream.io.star import Table, write_star
+from icestream.records import Acquisition, FileRef, Particles
+
+_SESSION = "session:"
+
+
+def publish_star(
+    table: NDArray[np.void],
+    optics: NDArray[np.void],
+    particles: Sequence[Particles],
+    acquisition: Acquisition,
+    ctx: Context,
+) -> FileRef | None:
+    """Publish the poses of all particles, or nothing where RELION could not read the images.
+
+    RELION needs bright particles without phase flipping, in stacks in the session's folder, and a CTF for each.
+
+    Parameters
+    ----------
+    table, optics
+        The poses, and what is known of the CTF of the same particles, ``(n,)`` each.
+    particles
+        Where the images are.
+    acquisition
+        Of all of them.
+    ctx
+        Where to publish.
+    """
+    stacks = {one.table_key: one.stack for one in particles}
+    readable = all(one.inverted and not one.phase_flipped and (one.stack or "").startswith(_SESSION) for one in particles)
+    if not readable or not np.isfinite(optics["defocus_u_ang"]).all():
+        return None
+    first = particles[0]
+    pixel_ang = acquisition.need("pixel_size_ang") * first.bin
+    names = [str(stacks[key]).removeprefix(_SESSION) for key in table["micrograph"].tolist()]
+    columns = {
+        "rlnImageName": [f"{number + 1:06d}@{name}" for number, name in zip(table["slice"].tolist(), names, strict=True)],
+        "rlnMicrographName": names,
+        "rlnOpticsGroup": ["1"] * len(table),
+        "rlnRandomSubset": [str(half + 1) for half in table["half"].tolist()],
+    }
+    numbers = {
+        "rlnDefocusU": optics["defocus_u_ang"],
+        "rlnDefocusV": optics["defocus_v_ang"],
+        "rlnDefocusAngle": optics["astigmatism_angle_deg"],
+        "rlnPhaseShift": optics["phase_shift_deg"],
+        "rlnAngleRot": table["rot_deg"],
+        "rlnAngleTilt": table["tilt_deg"],
+        "rlnAnglePsi": table["psi_deg"],
+        "rlnOriginXAngst": -table["shift_x_px"] * pixel_ang,
+        "rlnOriginYAngst": -table["shift_y_px"] * pixel_ang,
+    }
+    columns |= {name: [f"{value:.5f}" for value in values.tolist()] for name, values in numbers.items()}
+    group = {
+        "rlnOpticsGroup": "1",
+        "rlnOpticsGroupName": "opticsGroup1",
+        "rlnImagePixelSize": f"{pixel_ang:.6f}",
+        "rlnImageSize": str(first.box_px),
+        "rlnImageDimensionality": "2",
+        "rlnVoltage": f"{acquisition.need('voltage_kv'):g}",
+        "rlnSphericalAberration": f"{acquisition.need('cs_mm'):g}",
+        "rlnAmplitudeContrast": f"{acquisition.need('amplitude_contrast'):g}",
+        "rlnCtfDataAreCtfPremultiplied": str(int(first.ctf_premultiplied)),
+    }
+    with ctx.publish("_particles.star") as out:
+        tables = {"optics": Table({name: [value] for name, value in group.items()}), "particles": Table(columns)}
+        write_star(out.path, tables)
+    return out.ref
