@@ -9,6 +9,7 @@ their power grows with their CTF² by that of the signal.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,12 +148,12 @@ def score_held_out(particles: PolarParticles, volume: Volume, power: SignalPower
     """Find the best pose of each particle in a volume of the power of the signal, and how well it fits there."""
     level = level_at(setting, setting.ring_at(DETAIL_ANG))
     references = view_references(volume, search_views(setting, fine_order(setting)), setting=setting)
-    settings = {"grid": setting.grid, "level": level, "noise_power": power.noise, "overlap": setting.overlap}
-    poses = search_poses_2d(particles, make_bank(references, **settings))
+    prepare = partial(make_bank, grid=setting.grid, level=level, noise_power=power.noise, overlap=setting.overlap)
+    poses = search_poses_2d(particles, prepare(references))
     best = poses.best()
     band = references.copy()
     band[:, :, : shape_ring(setting)] = 0
-    bank = make_bank(band, **settings)
+    bank = prepare(band)
     there = search_windows_2d(particles, bank, _at(poses, best, bank.n_shifts))
     prior = level.log_prior[poses.shift[best]]
     energy = (particles.ctf_squared[:, : level.grid.n_rings] * np.asarray(bank.energy).T[poses.class_id[best]]).sum(axis=1)
@@ -225,4 +226,5 @@ def _ball(setting: VolumeSetting) -> Volume:
 def _pose_entropy(poses: Poses) -> NDArray[np.float64]:
     """Return the entropy of the poses of each image ``(n,)``, in nats: how undecided it is."""
     weight = np.maximum(poses.weight.astype(np.float64), 1e-12)
-    return np.bincount(poses.particle, weights=-weight * np.log(weight), minlength=len(poses.gain))
+    entropy = np.bincount(poses.particle, weights=-weight * np.log(weight), minlength=len(poses.gain))
+    return np.asarray(entropy, dtype=np.float64)
