@@ -1,7 +1,7 @@
 """What the steps of initial volumes share: reading the particles of a set, and publishing a map with its candidates."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,10 @@ class ParticleSet:
     bin: float
     stack_pixel_ang: float
     diameter_ang: float
+
+    def part(self, rows: NDArray[np.bool_]) -> "ParticleSet":
+        """Return some of the particles, by a mask."""
+        return replace(self, polar=self.polar.take(rows))
 
     @property
     def volume_bin(self) -> float:
