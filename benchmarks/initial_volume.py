@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import shutil
+import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -146,7 +147,7 @@ def main():
         found = run_starts(given, symmetry, chosen.starts, chosen.seed)
         result[f"{name}_{symmetry}"] = {"starts": found, "false_alarms": false_alarms(given, symmetry, chosen.seed)}
         rows.append(found)
-        print(json.dumps(result[f"{name}_{symmetry}"]), file=os.sys.stderr, flush=True)
+        print(json.dumps(result[f"{name}_{symmetry}"]), file=sys.stderr, flush=True)
     if rows:
         right = [[one["resolution_ang"] <= RIGHT_ANG for one in some] for some in rows]
         flat = [one for some in rows for one in some]

@@ -216,10 +216,10 @@ def test_one_volume_is_a_group_of_its_own(case: Case) -> None:
     assert compare_volumes([case.truth], setting=case.setting).group.tolist() == [0]
 
 
-@pytest.mark.parametrize("change", [{"diameter_ang": 300.0}, {"limit_ang": 8.0}])
-def test_a_plan_that_cannot_be_is_refused(change: dict[str, float]) -> None:
+@pytest.mark.parametrize(("diameter_ang", "limit_ang"), [(300.0, 20.0), (DIAMETER_ANG, 8.0)])
+def test_a_plan_that_cannot_be_is_refused(diameter_ang: float, limit_ang: float) -> None:
     with pytest.raises(ValueError, match="Å"):
-        plan_volume(**{"box_px": 32, "pixel_size_ang": 5.0, "diameter_ang": DIAMETER_ANG, "limit_ang": 20.0, **change})
+        plan_volume(box_px=32, pixel_size_ang=5.0, diameter_ang=diameter_ang, limit_ang=limit_ang)
 
 
 def test_too_few_images_are_refused() -> None:

@@ -127,8 +127,9 @@ class JudgedVolume(Volume):
             cards=(
                 Card(
                     "Initial volume",
-                    subtitle=Text("of {count} particles, symmetry {symmetry}"),
+                    subtitle=Text("symmetry {symmetry}"),
                     numbers=(
+                        Number("Particles", "count"),
                         Number("Signal explained", "explained"),
                         Number("Its error", "explained_error"),
                         Number("Candidates that are right", "n_right"),

@@ -23,7 +23,16 @@ from icestream.flow.storage import schema
 from icestream.flow.storage.session import Session, SessionDocument, create_session
 from icestream.io.blocks import to_block
 from icestream.io.image import read_stack, write_mrc
-from icestream.records import Acquisition, JudgedVolume, Particles, Volume
+from icestream.records import (
+    Acquisition,
+    ClassAverages,
+    ClassInfo,
+    ClassSelection,
+    JudgedVolume,
+    Particles,
+    SelectedClass,
+    Volume,
+)
 from icestream.steps.volumes.consensus import VolumeConsensusParams, agree_on_volumes
 from icestream.steps.volumes.initial import InitialVolumeParams, find_volume_of_set
 from icestream.testing.context import StepBench
@@ -167,6 +176,25 @@ def test_noise_has_no_initial_volume(bench: StepBench) -> None:
     found = find_volume_of_set(particles, params, ACQUISITION, bench)
     assert found.verdict == "none"
     assert not any(one.right for one in found.candidates)
+
+
+def test_common_lines_of_selected_classes_make_one_more_candidate(bench: StepBench) -> None:
+    particles = [expose(index, bench) for index in range(EXPOSURES)]
+    rotations = random_rotations(26, generator=np.random.default_rng(9))
+    averages = project_volume_2d(transform_volume(TRUTH), rotations)
+    averages[24:] = 0  # classes that were not selected
+    write_mrc(bench.path("session:classes.mrcs"), averages, pixel_size_ang=PIXEL_ANG)
+    classes = ClassAverages(
+        stack="session:classes.mrcs", picture=None, count=240, box_px=BOX, bin=1.0,
+        classes=[ClassInfo(id=number, count=10) for number in range(26)],
+    )  # fmt: skip
+    chosen = [SelectedClass(id=number, count=10, selected=number < 24, by="score") for number in range(26)]
+    selection = ClassSelection(picture="session:none.png", n_selected=240, n_particles=260, classes=chosen)
+    params = InitialVolumeParams(**{**QUICK, "passes": 8, "quick_particles": 60})
+    found = find_volume_of_set(particles, params, ACQUISITION, bench, classes=classes, selection=selection)
+    assert len(found.candidates) == 2
+    assert found.candidates[1].right
+    assert found.verdict == "map"
 
 
 def test_an_attempt_goes_on_with_the_starts_of_an_earlier_one(bench: StepBench) -> None:

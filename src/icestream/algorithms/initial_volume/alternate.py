@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.algorithms.classify2d.model import sum_poses_2d
-from icestream.algorithms.frc import Curve
 from icestream.algorithms.initial_volume.assignment import (
     images_choose_views,
     poses_in_views,
@@ -22,11 +21,8 @@ from icestream.algorithms.initial_volume.assignment import (
 )
 from icestream.algorithms.initial_volume.setting import VolumeSetting, level_at
 from icestream.algorithms.initial_volume.views import fine_order, search_views, view_references, volume_from_views
-from icestream.algorithms.scoring.bank import Level, make_bank
-from icestream.algorithms.scoring.particles import PolarParticles
-from icestream.algorithms.scoring.search import Poses, search_poses_2d
-from icestream.algorithms.volumes import Rotations, symmetrise_volume_3d
-from icestream.algorithms.volumes.alignment import orient_to_symmetry_3d
+from icestream.algorithms.scoring import Level, PolarParticles, Poses, make_bank, search_poses_2d
+from icestream.algorithms.volumes import Rotations, orient_to_symmetry_3d, symmetrise_volume_3d
 
 COARSE_VIEWS = 2
 """Order of the grid of views of the quick part, 15° apart."""
@@ -48,7 +44,7 @@ class InitialVolume:
     """
 
     volume: NDArray[np.float32]
-    correlation: Curve
+    correlation: NDArray[np.float64]
     view_entropy: float
     mean_gain: float
 

@@ -8,11 +8,7 @@ shape. Where views take their share of the images in turn, all directions stay e
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.algorithms.scoring.bank import Bank
-from icestream.algorithms.scoring.particles import PolarParticles
-from icestream.algorithms.scoring.polar import Real
-from icestream.algorithms.scoring.search import Poses
-from icestream.algorithms.scoring.windows import PoseWindows, group_shifts, search_windows_2d
+from icestream.algorithms.scoring import Bank, PolarParticles, Poses, PoseWindows, Real, group_shifts, search_windows_2d
 
 
 def views_choose_images(gain: Real, *, generator: np.random.Generator) -> NDArray[np.int32]:
@@ -69,9 +65,3 @@ def view_entropy(poses: Poses, n_views: int) -> float:
     share = share / max(share.sum(), 1e-9)
     share = share[share > 0]
     return float(-(share * np.log(share)).sum() / np.log(max(min(n_views, len(poses.gain)), 2)))
-
-
-def pose_entropy(poses: Poses) -> NDArray[np.float64]:
-    """Return the entropy of the poses of each image ``(n,)``, in nats: how undecided it is."""
-    weight = np.maximum(poses.weight.astype(np.float64), 1e-12)
-    return np.bincount(poses.particle, weights=-weight * np.log(weight), minlength=len(poses.gain))

@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 from icestream.algorithms.classify2d.model import sum_poses_2d
 from icestream.algorithms.initial_volume.setting import VolumeSetting, level_at
 from icestream.algorithms.initial_volume.views import volume_from_views
-from icestream.algorithms.scoring.particles import PolarParticles, reference_orders_2d
-from icestream.algorithms.scoring.polar import Polar, Real, sample_polar_2d
-from icestream.algorithms.scoring.search import Poses
+from icestream.algorithms.scoring import Polar, PolarParticles, Poses, Real, reference_orders_2d, sample_polar_2d
 from icestream.algorithms.volumes import Rotations
 
 _SHIFT_SHARE, _SHIFT_STEP_PX = 0.06, 1.0

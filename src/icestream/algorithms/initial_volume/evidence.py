@@ -9,21 +9,25 @@ their power grows with their CTF² by that of the signal.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from icestream.algorithms.initial_volume.assignment import pose_entropy
 from icestream.algorithms.initial_volume.setting import VolumeSetting, level_at
 from icestream.algorithms.initial_volume.views import fine_order, search_views, view_references
-from icestream.algorithms.scoring.bank import make_bank
-from icestream.algorithms.scoring.particles import PolarParticles
-from icestream.algorithms.scoring.polar import Real
-from icestream.algorithms.scoring.search import Poses, search_poses_2d
-from icestream.algorithms.scoring.windows import PoseWindows, group_shifts, search_windows_2d
-from icestream.algorithms.volumes import all_views, soft_sphere_3d
-from icestream.algorithms.volumes.fsc import filter_shells_3d, spread_shells, sum_shells
+from icestream.algorithms.scoring import (
+    PolarParticles,
+    Poses,
+    PoseWindows,
+    Real,
+    group_shifts,
+    make_bank,
+    search_poses_2d,
+    search_windows_2d,
+)
+from icestream.algorithms.volumes import all_views, filter_shells_3d, soft_sphere_3d, spread_shells, sum_shells
 
 Volume = NDArray[np.float32]
 TWINS = 2
@@ -144,18 +148,18 @@ def score_held_out(particles: PolarParticles, volume: Volume, power: SignalPower
     """Find the best pose of each particle in a volume of the power of the signal, and how well it fits there."""
     level = level_at(setting, setting.ring_at(DETAIL_ANG))
     references = view_references(volume, search_views(setting, fine_order(setting)), setting=setting)
-    settings = {"grid": setting.grid, "level": level, "noise_power": power.noise, "overlap": setting.overlap}
-    poses = search_poses_2d(particles, make_bank(references, **settings))
+    prepare = partial(make_bank, grid=setting.grid, level=level, noise_power=power.noise, overlap=setting.overlap)
+    poses = search_poses_2d(particles, prepare(references))
     best = poses.best()
     band = references.copy()
     band[:, :, : shape_ring(setting)] = 0
-    bank = make_bank(band, **settings)
+    bank = prepare(band)
     there = search_windows_2d(particles, bank, _at(poses, best, bank.n_shifts))
     prior = level.log_prior[poses.shift[best]]
     energy = (particles.ctf_squared[:, : level.grid.n_rings] * np.asarray(bank.energy).T[poses.class_id[best]]).sum(axis=1)
     cross = (there.gain - prior + energy) / 2
     return HeldOutScore(
-        poses.gain.astype(np.float64), cross.astype(np.float64), energy.astype(np.float64), float(pose_entropy(poses).mean())
+        poses.gain.astype(np.float64), cross.astype(np.float64), energy.astype(np.float64), float(_pose_entropy(poses).mean())
     )
 
 
@@ -217,3 +221,10 @@ def _at(poses: Poses, best: NDArray[np.int64], n_shifts: int) -> PoseWindows:
 
 def _ball(setting: VolumeSetting) -> Volume:
     return soft_sphere_3d(setting.grid.box_px, radius_px=setting.radius_px, edge_px=setting.edge_px)
+
+
+def _pose_entropy(poses: Poses) -> NDArray[np.float64]:
+    """Return the entropy of the poses of each image ``(n,)``, in nats: how undecided it is."""
+    weight = np.maximum(poses.weight.astype(np.float64), 1e-12)
+    entropy = np.bincount(poses.particle, weights=-weight * np.log(weight), minlength=len(poses.gain))
+    return np.asarray(entropy, dtype=np.float64)

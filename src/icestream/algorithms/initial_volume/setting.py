@@ -7,9 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 
-from icestream.algorithms.scoring.bank import Level, make_level
-from icestream.algorithms.scoring.particles import PolarParticles, prepare_images_2d
-from icestream.algorithms.scoring.polar import PolarGrid, Real
+from icestream.algorithms.scoring import Level, PolarGrid, PolarParticles, Real, make_level, prepare_images_2d
 from icestream.algorithms.volumes import Rotations, symmetry_group
 
 _EDGE_PX = 2.0

@@ -9,9 +9,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from icestream.algorithms.classify2d.model import Sums
-from icestream.algorithms.frc import Curve
 from icestream.algorithms.initial_volume.setting import VolumeSetting
-from icestream.algorithms.scoring.polar import Polar, PolarGrid, polar_from_orders
+from icestream.algorithms.scoring import Polar, PolarGrid, polar_from_orders
 from icestream.algorithms.volumes import (
     Rotations,
     VolumeSums,
@@ -57,7 +56,7 @@ def view_references(volume: NDArray[np.float32], views: Rotations, *, setting: V
     return view_orders_2d(transform(volume), views, grid=setting.grid)
 
 
-def volume_from_views(sums: Sums, views: Rotations, *, setting: VolumeSetting) -> tuple[NDArray[np.float32], Curve]:
+def volume_from_views(sums: Sums, views: Rotations, *, setting: VolumeSetting) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Return the volume of sums over images in each view, filtered to what its halves agree on, and how far they do.
 
     Parameters

@@ -5,3 +5,29 @@
 where each image is told to look, `cascade` coarsely everywhere and then finely where it matters, `polish` moves a committed pose
 off the grid. All work on `polar` samples of the Fourier transform.
 """
+
+from icestream.algorithms.scoring.bank import Bank, Level, make_bank, make_level
+from icestream.algorithms.scoring.particles import PolarParticles, prepare_images_2d, reference_orders_2d
+from icestream.algorithms.scoring.polar import Polar, PolarGrid, Real, polar_from_orders, sample_polar_2d
+from icestream.algorithms.scoring.search import Poses, search_poses_2d
+from icestream.algorithms.scoring.windows import PoseWindows, group_shifts, search_windows_2d
+
+__all__ = [
+    "Bank",
+    "Level",
+    "Polar",
+    "PolarGrid",
+    "PolarParticles",
+    "PoseWindows",
+    "Poses",
+    "Real",
+    "group_shifts",
+    "make_bank",
+    "make_level",
+    "polar_from_orders",
+    "prepare_images_2d",
+    "reference_orders_2d",
+    "sample_polar_2d",
+    "search_poses_2d",
+    "search_windows_2d",
+]

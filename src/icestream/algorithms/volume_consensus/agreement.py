@@ -9,8 +9,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from icestream.algorithms.initial_volume import DETAIL_ANG, VolumeSetting
-from icestream.algorithms.volumes import fourier_shell_correlation_3d
-from icestream.algorithms.volumes.alignment import Alignment, align_volume_3d, apply_alignment_3d
+from icestream.algorithms.volumes import Alignment, align_volume_3d, apply_alignment_3d, fourier_shell_correlation_3d
 
 Volume = NDArray[np.float32]
 ALIKE = 0.6

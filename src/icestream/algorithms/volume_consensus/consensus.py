@@ -18,11 +18,10 @@ from icestream.algorithms.initial_volume import (
     refine_initial,
     weigh_evidence,
 )
-from icestream.algorithms.scoring.particles import PolarParticles
+from icestream.algorithms.scoring import PolarParticles
 from icestream.algorithms.volume_consensus.agreement import Agreement, align_to, compare_volumes
 from icestream.algorithms.volume_consensus.swarm import SwarmSetting, move_swarm
-from icestream.algorithms.volumes import symmetrise_volume_3d
-from icestream.algorithms.volumes.alignment import apply_alignment_3d, orient_to_symmetry_3d
+from icestream.algorithms.volumes import apply_alignment_3d, orient_to_symmetry_3d, symmetrise_volume_3d
 
 Volume = NDArray[np.float32]
 Report = Callable[[float, str], None]

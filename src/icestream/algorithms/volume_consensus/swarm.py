@@ -20,9 +20,7 @@ from icestream.algorithms.initial_volume import (
     search_views,
     view_references,
 )
-from icestream.algorithms.scoring.bank import make_bank
-from icestream.algorithms.scoring.particles import PolarParticles
-from icestream.algorithms.scoring.search import search_poses_2d
+from icestream.algorithms.scoring import PolarParticles, make_bank, search_poses_2d
 from icestream.algorithms.volumes import order_for_spacing
 
 Volume = NDArray[np.float32]

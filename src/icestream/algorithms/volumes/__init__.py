@@ -5,7 +5,19 @@ A volume is ``(z, y, x)`` float32, the particle bright, its centre at voxel ``bo
 (RELION's origins are its negatives). `projection` makes references for the scoring kernel, whose turn is then `turn_in_plane`.
 """
 
-from icestream.algorithms.volumes.fsc import filter_shells_3d, fourier_shell_correlation_3d, soft_sphere_3d
+from icestream.algorithms.volumes.alignment import (
+    Alignment,
+    align_volume_3d,
+    apply_alignment_3d,
+    orient_to_symmetry_3d,
+)
+from icestream.algorithms.volumes.fsc import (
+    filter_shells_3d,
+    fourier_shell_correlation_3d,
+    soft_sphere_3d,
+    spread_shells,
+    sum_shells,
+)
 from icestream.algorithms.volumes.projection import (
     FourierVolume,
     project_volume_2d,
@@ -57,13 +69,16 @@ from icestream.algorithms.volumes.views import (
 )
 
 __all__ = [
+    "Alignment",
     "FourierVolume",
     "PoseList",
     "Rotations",
     "Views",
     "VolumeSums",
+    "align_volume_3d",
     "all_views",
     "angles_from_rotations",
+    "apply_alignment_3d",
     "asymmetric_views",
     "child_views",
     "cut_volume_3d",
@@ -77,6 +92,7 @@ __all__ = [
     "nearest_equivalent",
     "no_sums",
     "order_for_spacing",
+    "orient_to_symmetry_3d",
     "project_volume_2d",
     "random_rotations",
     "reconstruct_volume",
@@ -90,7 +106,9 @@ __all__ = [
     "slice_polar_2d",
     "slice_spectra_2d",
     "soft_sphere_3d",
+    "spread_shells",
     "sum_particles",
+    "sum_shells",
     "symmetrise_volume_3d",
     "symmetry_group",
     "transform_volume",

@@ -59,7 +59,8 @@ class _Planes:
     def weights(self) -> NDArray[np.float32]:
         """The weight of each sample ``(m,)``; they sum to 1."""
         weight = np.tile(np.repeat(self.grid.radii(), self.grid.half), len(self.frames))
-        return (weight / weight.sum()).astype(np.float32)
+        weights: NDArray[np.float32] = (weight / weight.sum()).astype(np.float32)
+        return weights
 
     def sample(self, volume: FourierVolume, rotations: Rotations) -> NDArray[np.complex64]:
         """Return the samples of a volume after each of ``(n, 3, 3)`` turns, each ring of unit power: ``(n, m)``."""
@@ -67,7 +68,8 @@ class _Planes:
         shape = (len(rotations), len(self.frames), self.grid.n_rings, self.grid.half)
         polar = slice_polar_2d(volume, many, grid=self.grid).reshape(shape)
         power = np.square(np.abs(polar)).mean(axis=(1, 3), keepdims=True)
-        return (polar / np.sqrt(power + 1e-12 * (power.max() + 1e-30))).astype(np.complex64).reshape(len(rotations), -1)
+        even: NDArray[np.complex64] = (polar / np.sqrt(power + 1e-12 * (power.max() + 1e-30))).astype(np.complex64)
+        return even.reshape(len(rotations), -1)
 
 
 def align_volume_3d(moving: Volume, reference: Volume, *, max_ring: int, max_shift_px: float, hands: bool = True) -> Alignment:

@@ -1,1 +1,1 @@
-"""Volumes: initial ones, importing, refining, judging, classes of particles, consensus of volumes and classes, and when to stop."""
+"""Volumes: initial ones, importing, refining, judging, classes of particles, consensus of both, and when to stop."""

@@ -8,8 +8,8 @@ from icestream.algorithms.volumes import soft_sphere_3d
 from icestream.flow import Context, Field, ItemError, step
 from icestream.records import Acquisition, JudgedVolume, Method, Particles, Text, Volume
 from icestream.steps.volumes.gathered import read_map
-from icestream.steps.volumes.initial import READS
 from icestream.steps.volumes.judged import (
+    READS,
     ParticleSet,
     VolumeSearchParams,
     describe_candidates,

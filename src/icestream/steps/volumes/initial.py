@@ -15,15 +15,14 @@ from icestream.algorithms.initial_volume import (
     volume_from_averages,
     weigh_evidence,
 )
-from icestream.algorithms.scoring.particles import PolarParticles
 from icestream.algorithms.volume_consensus import compare_volumes, decide, place_volumes
-from icestream.algorithms.volumes import symmetrise_volume_3d
-from icestream.algorithms.volumes.alignment import orient_to_symmetry_3d
+from icestream.algorithms.volumes import orient_to_symmetry_3d, symmetrise_volume_3d
 from icestream.files import publish
 from icestream.flow import Context, Field, step
 from icestream.records import SCHERES_2012, Acquisition, ClassAverages, ClassSelection, JudgedVolume, Method, Particles, Text
 from icestream.steps.classify2d.static import read_references
 from icestream.steps.volumes.judged import (
+    READS,
     ParticleSet,
     VolumeSearchParams,
     describe_candidates,
@@ -35,7 +34,6 @@ from icestream.steps.volumes.judged import (
 _HELD_SHARE, _MOST_HELD = 6, 400
 _LEAST_CLASSES = 6
 _ENTROPY = "entropy"
-READS = ("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast")
 
 
 class InitialVolumeParams(VolumeSearchParams):
@@ -85,7 +83,7 @@ def find_volume_of_set(
     found = read_particle_set(particles, acquisition, params, ctx)
     held = np.zeros(len(found.polar), bool)
     held[np.random.default_rng(ctx.seed).permutation(len(held))[: min(len(held) // _HELD_SHARE, _MOST_HELD)]] = True
-    search = _Search(found, found.polar.take(~held), found.polar.take(held), measure_signal(found.polar), ctx)
+    search = _Search(found.part(~held), found.part(held), measure_signal(found.polar), ctx)
     starts = [_start(search, number, params) for number in range(params.starts)]
     if params.common_lines and classes is not None:
         starts += _from_averages(search, classes, selection, raw_pixel_ang=acquisition.need("pixel_size_ang"))
@@ -107,17 +105,16 @@ def find_volume_of_set(
 
 @dataclass(frozen=True)
 class _Search:
-    """What all candidates of a set share: its particles, those that make volumes and those held out, and the power of both."""
+    """What all candidates of a set share: particles that make volumes, those held out, and the power of both."""
 
-    found: ParticleSet
-    train: PolarParticles
-    held: PolarParticles
+    train: ParticleSet
+    held: ParticleSet
     power: SignalPower
     ctx: Context
 
     def judge(self, volume: NDArray[np.float32], view_entropy: float | None) -> "_Candidate":
         """Let the particles that were held out judge a volume."""
-        evidence = weigh_evidence(self.held, volume, self.power, setting=self.found.setting, seed=self.ctx.seed)
+        evidence = weigh_evidence(self.held.polar, volume, self.power, setting=self.held.setting, seed=self.ctx.seed)
         return _Candidate(volume, view_entropy, evidence)
 
 
@@ -132,7 +129,7 @@ class _Candidate:
 
 def _start(search: _Search, number: int, params: InitialVolumeParams) -> _Candidate:
     """Make one start, or read it where an earlier attempt has made it; and judge it."""
-    ctx, setting = search.ctx, search.found.setting
+    ctx, setting = search.ctx, search.train.setting
     known = ctx.checkpoint_dir / f"start{number:03d}.npz"
     if known.is_file():
         with np.load(known, allow_pickle=False) as stored:
@@ -142,7 +139,7 @@ def _start(search: _Search, number: int, params: InitialVolumeParams) -> _Candid
         ctx.progress(0.1 + 0.8 * (number + fraction) / params.starts, f"start {number + 1} of {params.starts}, {message}")
 
     made = find_initial_volume(
-        search.train,
+        search.train.polar,
         setting=setting,
         seed=ctx.seed + number,
         quick=params.quick_particles,
@@ -165,7 +162,7 @@ def _from_averages(
     places = [place for place, info in enumerate(classes.classes) if info.count and (selected is None or info.id in selected)]
     if len(places) < _LEAST_CLASSES:
         return []
-    ctx, setting = search.ctx, search.found.setting
+    ctx, setting = search.ctx, search.train.setting
     ctx.progress(0.9, f"common lines of {len(places)} classes")
     zoom = (classes.pixel_size_ang or classes.bin * raw_pixel_ang) / setting.pixel_size_ang
     images = read_references(classes, places, setting=in_plane(setting), zoom=zoom, ctx=ctx)
@@ -174,5 +171,5 @@ def _from_averages(
     if len(setting.group) > 1:
         start, _ = orient_to_symmetry_3d(start, setting.group, max_ring=setting.middle_ring)
         start = symmetrise_volume_3d(start, setting.group)
-    made = refine_initial(search.train, match_signal(start, search.power, setting=setting), setting=setting)
+    made = refine_initial(search.train.polar, match_signal(start, search.power, setting=setting), setting=setting)
     return [search.judge(match_signal(made.volume, search.power, setting=setting), round(min(made.view_entropy, 1.0), 4))]

@@ -1,7 +1,7 @@
 """What the steps of initial volumes share: reading the particles of a set, and publishing a map with its candidates."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from icestream.algorithms.initial_volume import (
     plan_volume,
     prepare_volume_particles,
 )
-from icestream.algorithms.scoring.particles import PolarParticles
+from icestream.algorithms.scoring import PolarParticles
 from icestream.algorithms.volume_consensus import Agreement
 from icestream.algorithms.volumes import is_symmetry
 from icestream.flow import Context, Field, ItemError, Params
@@ -28,6 +28,7 @@ from icestream.steps.volumes.gathered import half_sets
 from icestream.steps.volumes.published import draw_volume
 from icestream.units import Angstrom
 
+READS = ("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast")
 _TILE_PX = 48
 _LEAST_PARTICLES = 100
 _DIAMETER_SHARE = 0.7
@@ -64,6 +65,10 @@ class ParticleSet:
     bin: float
     stack_pixel_ang: float
     diameter_ang: float
+
+    def part(self, rows: NDArray[np.bool_]) -> "ParticleSet":
+        """Return some of the particles, by a mask."""
+        return replace(self, polar=self.polar.take(rows))
 
     @property
     def volume_bin(self) -> float:
