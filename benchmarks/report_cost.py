@@ -88,6 +88,10 @@ class VirtualSession:
                 self._expose(rows)
             self.paper.add_many({name: values for name, values in rows.items() if values})
 
+    def text_of(self, step: str, number: int) -> str:
+        """Return the record that a step has made of an exposure, as it is stored."""
+        return self.texts[number % POOL][step]
+
     def _expose(self, rows: dict[str, list[dict[str, Any]]]) -> None:
         paper, number = self.paper, self.n
         paper.now += 3.6
@@ -106,9 +110,7 @@ class VirtualSession:
                 rows["failure"].append(_failure(paper, unit, number))
                 continue
             key = digest("result", step, unit)
-            rows["result"].append(
-                {**_cost(paper, step), "key": key, "unit": unit, **_stored(record, self.texts[number % POOL][step])}
-            )
+            rows["result"].append({**_cost(paper, step), "key": key, "unit": unit, **_stored(record, self.text_of(step, number))})
             rows["outcome"].append(
                 {**decided, "status": "item", "weight": record.weight, "reason": None, "keys": f'{{"out": "{key}"}}'}
             )

@@ -18,9 +18,11 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from icestream.facility.runners import find_runner, start_runner
-from icestream.facility.simulating import LIFELIKE, TEMPLATE, acquisition_values, simulating_arguments
+from icestream.facility.simulating import TEMPLATE, acquisition_values, lifelike_settings, simulating_arguments
+from icestream.facility.watch_decisions import Folder, Phase, WatchState
+from icestream.facility.watch_state import StateFile
 from icestream.flow.storage import create_session, open_session
-from icestream.microscope.settings import Fault, SimulationSettings
+from icestream.microscope.settings import Fault
 from icestream.observe.queries import open_view
 from icestream.observe.session_alarms import read_alarms
 from icestream.workflows import fill_template, load_template
@@ -28,7 +30,7 @@ from icestream.workflows import fill_template, load_template
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "docs" / "how-to"
 LARGEST_BYTES = 120_000
-MOVIES, BROKEN = 16, 4
+MOVIES, BROKEN = 24, 4
 NAME, OTHER = "apoferritin_grid3", "apoferritin_grid2"
 PASSWORD = "only for the pictures"  # noqa: S105 - of a server that lasts a minute
 PATIENCE_MS, PATIENCE_S = 180_000, 3600.0
@@ -97,6 +99,18 @@ def _restart(page: Page) -> None:
     page.get_by_role("dialog").wait_for()
 
 
+def _with_atlas(page: Page) -> None:
+    expect(page.locator("svg.grid-map")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.locator("svg.grid-map image.atlas")).to_have_count(1)
+
+
+def _a_draft(page: Page) -> None:
+    page.locator("#from-template").select_option("movies_to_ctf")
+    page.get_by_role("button", name="Begin with it").click()
+    page.locator('.node[data-key="aligned"]').get_by_role("button").click()
+    expect(page.locator(".given").first).to_be_visible(timeout=PATIENCE_MS)
+
+
 SHOTS = (
     Shot("page-sessions", "/", height=520),
     Shot("page-start", "/new", _filled_form),
@@ -116,18 +130,23 @@ SHOTS = (
     Shot("page-phone-exposure", "exposures", _first_exposure, width=390, height=844),
     Shot("page-dark", "series", scheme="dark"),
     Shot("page-picks", "exposures", _edit_picks, height=900),
+    Shot("page-map", "map", _with_atlas, height=900),
+    Shot("page-storage", "storage"),
+    Shot("page-transfer", "transfer", height=700),
+    Shot("page-build", "/build", _a_draft, height=900),
+    Shot("page-facility-storage", "/storage", height=420),
+    Shot("page-watch", "/watch", height=520),
+    Shot("page-trends", "/trends", height=760),
 )
 
 
 def make_session(home: Path, *, cores: int | None) -> Path:
     """Let a simulated microscope write movies, and process them in a session that goes on waiting for more."""
     microscope, sessions = home / "microscope", home / "sessions"
-    simulated = SimulationSettings.model_validate(
-        {"n_movies": MOVIES, "seed": 5, "faults": {BROKEN: Fault.TRUNCATED}, **LIFELIKE}
-    )
+    simulated = lifelike_settings(MOVIES, seed=5, faults={BROKEN: Fault.TRUNCATED})
     if not (sessions / NAME).exists():
         values = acquisition_values(simulated, microscope)
-        settings = {"movies": {"give_up_s": 15}, "classes": {"n_classes": 24}}
+        settings = {"movies": {"give_up_s": 15}, "classes": {"n_classes": 24}, "vacuum": {"n_samples": 8}}
         create_session(sessions / NAME, fill_template(load_template(TEMPLATE), values, name=NAME, settings=settings))
         del values["diameter"]
         create_session(sessions / OTHER, fill_template(load_template("movies_to_ctf"), values, name=OTHER))
@@ -156,6 +175,21 @@ def _wait(what: str, holds: Callable[[], bool]) -> None:
         time.sleep(1)
 
 
+def _remember_a_watch(home: Path, sessions: Path) -> None:
+    """Write what a watch of the microscope's disk would remember."""
+    now, root = time.time(), home / "krios"
+    folders = {
+        "20261128_test": Folder(phase=Phase.IGNORED, since=now - 2 * 86_400),
+        OTHER: Folder(phase=Phase.ENDED, since=now - 6 * 3600, session=str(sessions / OTHER)),
+        NAME: Folder(phase=Phase.RUNNING, since=now - 3600, session=str(sessions / NAME)),
+        "apoferritin_grid4": Folder(
+            phase=Phase.INCOMPLETE, since=now - 300, problems=["'voltage' (Acceleration voltage) is not given"]
+        ),
+    }
+    file = StateFile(home / "state", root)
+    file.write(WatchState(root=str(root), pattern="*/", looked=True, folders=folders))
+
+
 @contextmanager
 def serving(home: Path, sessions: Path) -> Iterator[str]:
     """Serve the sessions to somebody who may do everything; give the address."""
@@ -165,6 +199,8 @@ def serving(home: Path, sessions: Path) -> Iterator[str]:
     subprocess.run(access, input=f"{PASSWORD}\n{PASSWORD}\n", text=True, env=environment, check=True)
     for words in (["pause", "--reason", "nitrogen is being refilled"], ["resume"]):
         subprocess.run([*icestream, words[0], str(sessions / NAME), *words[1:]], env=environment, check=True)
+    subprocess.run([*icestream, "transfer", str(sessions / NAME), str(home / "archive"), "--once"], env=environment, check=True)
+    _remember_a_watch(home, sessions)
     command = [*icestream, "serve", str(sessions), "--port", "0", "--data", str(home)]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     try:

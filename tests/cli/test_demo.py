@@ -13,8 +13,14 @@ from icestream.cli import app
 from icestream.cli.demo_plan import plan_demo
 from icestream.cli.demo_table import Measure, measure
 from icestream.flow.storage.session import open_session
+from icestream.microscope.draw import name_exposure
 from icestream.microscope.truth import load_exposure_truth, save_exposure_truth
+from icestream.observe.grid_map import read_grid_map
+from icestream.observe.next_holes import NextQuery, read_next_holes
 from icestream.observe.queries import open_view
+
+PLAN = plan_demo(movies=3, seed=1, fast=True)
+FIRST, BROKEN, LAST = (name_exposure(PLAN.simulation, index)[0] for index in range(3))
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +55,27 @@ def test_the_table_and_the_places_are_printed(demo: tuple[Path, str]) -> None:
 
 
 def test_the_broken_movie_is_the_one_that_failed(demo: tuple[Path, str]) -> None:
-    plan = plan_demo(movies=3, seed=1, fast=True)
-    (broken,) = plan.simulation.faults
+    assert list(PLAN.simulation.faults) == [1]
     with open_view(open_session(demo[0] / "session")) as view:
-        assert [item.exposure for item in view.failed()] == [f"mic_{broken + 1:04d}"]
+        assert [item.exposure for item in view.failed()] == [BROKEN]
+
+
+def test_the_map_has_squares_and_holes_and_ice_has_three_measures(demo: tuple[Path, str]) -> None:
+    with open_view(open_session(demo[0] / "session")) as view:
+        found = read_grid_map(view, colour="ice:ice_transmission_mean_free_paths")
+        following = read_next_holes(view, NextQuery())
+        counts = {step.name: step.counts for step in view.steps()}
+    assert (len(found.squares), found.n_placed, found.software) == (9, 2, "epu")
+    assert found.atlas is not None and found.atlas.picture
+    assert sorted(one.value is not None for one in found.holes)[-2:] == [True, True]
+    assert following.goes_with == found.colour and len(following.holes) > 10
+    assert [counts[name].item for name in ("ice", "ice_ring", "ice_nodes")] == [2, 2, 2]
 
 
 def test_the_table_follows_the_truth(demo: tuple[Path, str]) -> None:
     folder = demo[0]
     before = _measures(folder)
-    names = [load_exposure_truth(folder / "microscope", f"mic_{number:04d}") for number in (1, 3)]
+    names = [load_exposure_truth(folder / "microscope", name) for name in (FIRST, LAST)]
     for truth in names:
         other = {"defocus_u_ang": truth.defocus_u_ang + 5000, "defocus_v_ang": truth.defocus_v_ang + 5000, "particles": ()}
         save_exposure_truth(truth.model_copy(update=other), folder / "microscope")
@@ -76,12 +93,12 @@ def _call(*arguments: str | Path) -> Result:
 
 
 def test_a_trace_tells_each_result_once(demo: tuple[Path, str]) -> None:
-    printed = _call("trace", demo[0] / "session", "mic_0001").output
+    printed = _call("trace", demo[0] / "session", FIRST).output
     assert "out = CtfFit" in printed
-    assert "file movies:mic_0001.tiff" in printed
+    assert f"{FIRST}.tiff" in printed
     assert printed.count(" image=session:") == 1
     assert "used version 1 of gain" in printed
-    told = json.loads(_call("trace", demo[0] / "session", "mic_0001", "--json").output)
+    told = json.loads(_call("trace", demo[0] / "session", FIRST, "--json").output)
     assert told["steps"][0]["step"] == "movies"
 
 
@@ -91,7 +108,7 @@ def test_status_and_failed_tell_of_the_broken_movie(demo: tuple[Path, str]) -> N
     counts = {step["name"]: step["counts"] for step in told["steps"]}
     assert (counts["movies"]["item"], counts["movies"]["failed"], counts["ctf"]["skipped"]) == (2, 1, 1)
     assert "closed: 3 files arrived" in _call("status", session).output
-    assert "mic_0002" in _call("failed", session, "movies", "--tracebacks").output
+    assert BROKEN in _call("failed", session, "movies", "--tracebacks").output
     assert _call("failed", session, "ctf").output == "nothing failed\n"
     assert "has no step 'ctff'" in _call("failed", session, "ctff").stderr
 
@@ -99,7 +116,7 @@ def test_status_and_failed_tell_of_the_broken_movie(demo: tuple[Path, str]) -> N
 def test_retry_asks_the_runner(demo: tuple[Path, str]) -> None:
     session = demo[0] / "session"
     assert "nothing to retry" in _call("retry", session, "ctf").output
-    asked = _call("retry", session, "--exposure", "mic_0002").output
+    asked = _call("retry", session, "--exposure", BROKEN).output
     assert "1 arrived broken: write those files again" in asked
     assert "at the next run" in asked
     assert "no exposure" in _call("retry", session, "--exposure", "mic_9999").stderr
@@ -108,4 +125,4 @@ def test_retry_asks_the_runner(demo: tuple[Path, str]) -> None:
 def test_a_report_is_written_where_it_is_wanted(demo: tuple[Path, str], tmp_path: Path) -> None:
     target = tmp_path / "page.html"
     assert str(target) in _call("report", demo[0] / "session", "--to", target).output
-    assert "mic_0001" in target.read_text(encoding="utf-8")
+    assert FIRST in target.read_text(encoding="utf-8")

@@ -63,7 +63,7 @@ def test_the_table_a_dry_run_a_removal_and_its_undo(session: Session) -> None:
         (("--remove", "raw", "--dry-run"), "raw: cannot be removed (raw data are deleted by `--delete-raw`)"),
         (("--remove", "everything", "--dry-run"), "'everything'"),
         (("--remove", "all", "--step", "nowhere", "--dry-run"), "no step is called 'nowhere'"),
-        (("--delete-raw", "toy"), "no raw file can be deleted (1 files stay: there is no verified copy"),
+        (("--delete-raw", "toy"), "no raw file can be deleted (1 file stays: there is no verified copy"),
         (("--verify", "/nowhere"), "/nowhere: is not a folder"),
         (("--keep-raw", "1"), "deletion 1 of raw data: is unknown"),
     ],

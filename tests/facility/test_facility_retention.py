@@ -232,7 +232,7 @@ def test_what_has_changed_since_is_kept(session: Session, settings: Settings, co
     (done,) = carry_out_due(session, settings, now=later(session, settings))
     assert raw(session) == {"0", "1", "2"}
     assert precious.exists()
-    assert str(done.note) == f"2 files stay: {CHANGED}; 1 files stay: {NO_COPY}"
+    assert str(done.note) == f"2 files stay: {CHANGED}; 1 file stays: {NO_COPY}"
 
 
 def test_raw_files_that_are_links_stay(session: Session, tmp_path: Path, copy: Path) -> None:

@@ -19,6 +19,8 @@ from icestream.alarms.observations import Observations
 from icestream.alarms.rules import MeasureRule
 from icestream.facility.observing import (
     Observer,
+    Turn,
+    account_alarm_store,
     observe_all,
     observing,
     policy_of,
@@ -167,6 +169,30 @@ def test_a_transfer_of_a_whole_disk_is_watched_by_the_sessions_that_it_fills(pap
     with open_view(paper.session) as view:
         (seen,) = watch_session(view, (), ()).transfers
     assert (seen.source, seen.doing, seen.note, seen.failed) == ("/mnt/krios", "paused", "the disk is full", 1)
+
+
+def test_a_transfer_of_the_account_raises_an_alarm_while_no_session_runs(paper, facility, tmp_path):
+    channels = json.loads(facility.read_text(encoding="utf-8"))["channels"]
+    facility.write_text(json.dumps({"channels": channels}), encoding="utf-8")
+    ledger, clock = account_ledger(tmp_path / "state"), Clock(time.time())
+    raw = Path(next(path for name, path in paper.session.roots.items() if name != "session"))
+    row = ledger.open_transfer(Path("/mnt/krios"), raw.parent)
+    ledger.tell(row.id, "paused", "the disk is full")
+    clock.now += 3600
+    one = observer(facility, clock, "serve")
+    at_work = Turn("paper", at_work=True, raw=(raw.resolve(),))
+    assert one.turn_of_account(tmp_path / "state", [at_work]).opened == ()  # the session raises it
+    (turn,) = observe_all(one, list, account=tmp_path / "state")
+    assert [(alarm.what, alarm.subject) for alarm in turn.opened] == [("A transfer has died", f"/mnt/krios to {raw.parent}")]
+    (message,) = heard(tmp_path)
+    assert (message["session"], message["event"]) == ("transfers of the facility", "raised")
+    assert observe_all(one, list, account=tmp_path / "state")[0].opened == ()
+    (kept,) = account_alarm_store(tmp_path / "state").alarms(only_open=True)
+    assert "last sign of life" in kept.alarm.detail
+    ledger.tell(row.id, "running")
+    clock.now = time.time()
+    assert [alarm.number for alarm in observe_all(one, list, account=tmp_path / "state")[0].ended] == [1]
+    assert observe_all(one, list, account=tmp_path / "nothing was transferred") == []
 
 
 def test_a_channel_that_does_not_answer_is_left_in_peace_for_a_moment(paper, tmp_path):

@@ -23,8 +23,8 @@ from icestream.errors import SessionBusy, SessionError
 from icestream.facility.new_sessions import WatchPlan
 from icestream.facility.runners import Process, RunEnd, Runners, find_runner, how_run_ended, untaken_files
 from icestream.facility.watch import Watch
-from icestream.facility.watch_decisions import Folder, Phase
-from icestream.facility.watch_state import StateFile
+from icestream.facility.watch_decisions import Folder, Phase, Wish
+from icestream.facility.watch_state import StateFile, list_watches
 from icestream.flow.runner.stopping import StopRequests
 from icestream.flow.storage.session import open_session
 from icestream.observe.queries import open_view
@@ -136,6 +136,24 @@ def test_a_new_folder_becomes_a_session_and_new_files_open_it_again(facility: Fa
     assert untaken_files(facility.sessions / "grid_1") == set()
     assert [path.name for path in facility.sessions.iterdir()] == ["grid_1"]
     assert not any("ALERT" in line for line in facility.said)
+
+
+def test_people_have_a_folder_taken_and_another_left_alone(facility: Facility, tmp_path: Path) -> None:
+    _write_movie(facility.root / "old" / "a.mrcs")
+    watch = facility.watch(at_most=0)
+    watch.look()
+    facility.state_file.ask(Wish(folder="old", what="take", author="anna"))
+    facility.state_file.ask(Wish(folder="not there", what="take", author="anna"))
+    (facility.root / "new").mkdir()
+    watch.look()
+    assert facility.phase("old") is Phase.READY
+    assert (facility.sessions / "old" / "session.yaml").is_file()
+    assert facility.state_file.wishes() == []
+    facility.state_file.ask(Wish(folder="new", what="ignore", author="anna"))
+    _write_movie(facility.root / "new" / "a.mrcs")
+    watch.look()
+    assert facility.phase("new") is Phase.IGNORED
+    assert [state.root for _, state in list_watches(tmp_path / "state")] == [str(facility.root)]
 
 
 def test_a_folder_that_lacks_a_value_waits_for_it(facility: Facility) -> None:

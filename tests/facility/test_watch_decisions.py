@@ -16,7 +16,7 @@ from icestream.facility.folders import (
     session_name,
 )
 from icestream.facility.new_sessions import WatchPlan, make_choice, plan_session
-from icestream.facility.watch_decisions import Folder, Phase, WatchState
+from icestream.facility.watch_decisions import Folder, Phase, WatchState, Wish
 from icestream.io.image import write_mrc
 from icestream.workflows import load_template, read_template
 from toys.session import TOYS
@@ -51,6 +51,25 @@ def test_a_folder_that_is_opened_again_tells_since_when() -> None:
         seen.append(state.folders["a"].stands_since)
     noted = state.put("a", state.folders["a"].model_copy(update={"note": "more"}), now=99.0)
     assert (seen, noted.folders["a"].stands_since, noted.folders["a"].since) == ([10, 11], 11, 5.0)
+
+
+def test_what_people_ask_for_is_done_where_a_folder_stands_so() -> None:
+    def asked(phase: Phase, what: str) -> Folder:
+        folder = _folder(phase, falls=5, problems=["'voltage' is not given"])
+        return watch_decisions.grant(folder, Wish(folder="a", what=what, author="anna", template="movies_to_ctf"))  # type: ignore[arg-type]
+
+    taken = asked(Phase.IGNORED, "take")
+    assert (taken.phase, taken.template, taken.problems, taken.note) == (
+        Phase.EMPTY, "movies_to_ctf", [], "taken, as anna asked",
+    )  # fmt: skip
+    again = asked(Phase.FALLEN, "retry")
+    assert (again.phase, again.falls, again.alert) == (Phase.READY, 0, False)
+    alone = asked(Phase.INCOMPLETE, "ignore")
+    assert (alone.phase, alone.left_alone) == (Phase.IGNORED, True)
+    state = START.model_copy(update={"folders": {"a": alone}, "looked": True})
+    assert watch_decisions.admit(state, ["a"], take_existing=True, now=3).folders["a"].phase is Phase.IGNORED
+    for phase, what in ((Phase.RUNNING, "take"), (Phase.RUNNING, "ignore"), (Phase.ENDED, "retry")):
+        assert asked(phase, what) == _folder(phase, falls=5, problems=["'voltage' is not given"])
 
 
 def test_an_empty_first_look_makes_the_next_folder_new() -> None:

@@ -177,7 +177,7 @@ def test_a_manual_trigger_outlasts_its_stream_until_a_person_releases_it() -> No
     scheduler = scheduler_for(g=trigger(manual=True), d={"use": MULTIPLY, "in": {"number": "g"}})
     arrive(scheduler, "u")
     assert closings(close(scheduler)) == ["n"]
-    assert scheduler.stages["g"].wait_reason == "1 exposures are waiting for a person to release them"
+    assert scheduler.stages["g"].wait_reason == "1 exposure is waiting for a person to release it"
     released = scheduler.handle(Released("g"))
     assert of(OpenGate, released) == [OpenGate("g", "released by a person")]
     assert [one.unit for one in of(Dispatch, released)] == ["u"]
@@ -189,7 +189,7 @@ def test_a_manual_trigger_opens_by_itself_after_its_time() -> None:
     scheduler = scheduler_for(g=trigger(manual=True, release_after_h=0.5))
     arrive(scheduler, "u")
     close(scheduler)
-    assert of(OpenGate, tick(scheduler, HOUR_S / 2)) == [OpenGate("g", "nobody released it for 30 min, with 1 exposures")]
+    assert of(OpenGate, tick(scheduler, HOUR_S / 2)) == [OpenGate("g", "nobody released it for 30 min, with 1 exposure")]
 
 
 def test_a_sampling_trigger_rejects_the_others_by_their_id_alone() -> None:

@@ -200,9 +200,7 @@ def test_a_finished_step(paper: PaperSession) -> None:
         else:
             paper.make("align", unit, Thing(value=9))
     paper.stream("align", "closed", "its inputs closed and everything was decided")
-    assert of_step(paper, "align") == [
-        "align: nothing: it is finished (its inputs closed and everything was decided); 4 done, 1 failed"
-    ]
+    assert of_step(paper, "align") == ["align: has finished (its inputs closed and everything was decided); 4 done, 1 failed"]
 
 
 def test_an_exposure_and_each_of_its_steps(paper: PaperSession) -> None:
@@ -246,7 +244,7 @@ def test_how_an_exposure_ended(paper: PaperSession) -> None:
     for step in ("ctf", "good", "enough", "both", "classes", "last"):
         paper.settle(step, unit, "skipped", weight=0, root="align", reason="frame 7 is broken")
     said = of_exposure(paper, "mic_5")
-    assert said[None] == "nothing: it has been decided by every step, with a result of movies"
+    assert said[None] == "has been decided by every step, with a result of movies"
     assert said["align"] == "failed: frame 7 is broken"
     assert said["last"] == "skipped because of align: frame 7 is broken"
 
@@ -261,7 +259,7 @@ def test_a_gate_that_let_nobody_pass_says_how_many_it_left_out(paper: PaperSessi
     paper.settle("enough", unit_of(paper, "mic_5"), "absent", weight=0, reason="the gate did not open")
     paper.stream("enough", "closed", "the gate did not open")
     assert of_step(paper, "enough") == [
-        "enough: nothing: it is finished (the gate did not open); 1 set aside, 1 skipped, 3 left out when it closed"
+        "enough: has finished (the gate did not open); 1 set aside, 1 skipped, 3 left out when it closed"
     ]
 
 

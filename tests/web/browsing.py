@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from web.parts import PASSWORD
@@ -66,6 +67,12 @@ class Visit:
 
     def too_wide(self) -> int:
         return int(self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+
+
+def serious(page: Page) -> list[tuple[str, str, str]]:
+    """Return what axe-core finds serious on the page as it is: the rule, the first element, and what is to be done."""
+    found = [one for one in Axe().run(page).response["violations"] if one["impact"] in ("serious", "critical")]
+    return [(one["id"], one["nodes"][0]["html"][:150], one["nodes"][0]["failureSummary"][:200]) for one in found]
 
 
 def sign_in(page: Page, address: str) -> None:

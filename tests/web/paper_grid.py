@@ -26,7 +26,7 @@ def paper_grid(seed: int = 3) -> SimulatedGrid:
     return make_grid(SETTINGS, seed=seed, key=6)
 
 
-def write_grid(folder: Path, *, n_exposures: int = 72, with_map: bool = True) -> PaperSession:
+def write_grid(folder: Path, *, n_exposures: int = 72, with_map: bool = True, microscope: str | None = None) -> PaperSession:
     """Store exposures in the first six squares, one of which failed, and the map of all nine."""
     steps = STEPS if with_map else {name: spec for name, spec in STEPS.items() if not name.startswith("grid")}
     paper = PaperSession(new_session(folder, steps, name="grid", acquisition={"pixel_size_ang": 1.0, "voltage_kv": 300.0}))
@@ -46,6 +46,7 @@ def write_grid(folder: Path, *, n_exposures: int = 72, with_map: bool = True) ->
             beam_shift_x=shift_x,
             grid_square=str(FIRST_SQUARE + truth.square),
             foil_hole=str(FIRST_HOLE + truth.hole),
+            microscope=microscope,
         )
         shape = {"n_frames": 4, "height_px": 64, "width_px": 64}
         paper.make("movies", unit, Movie(file=f"raw:{name}.tif", format="tiff", size_bytes=9, metadata=metadata, **shape))

@@ -4,12 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
-from web.browsing import PATIENCE_MS, Server, Visit, browser, start_server, stop_server
+from icestream.settings import Settings
+from icestream.transfer.anchored import FileStamp
+from icestream.transfer.ledger import account_ledger
+from web.browsing import PATIENCE_MS, Server, Visit, browser, serious, start_server, stop_server
 from web.paper_classes import write_classes
 from web.paper_filter import write_filtered
+from web.test_web_watches import write_watch
 
 __all__ = ["browser"]
 
@@ -19,16 +22,26 @@ PAGES = (
     "/",
     "/new",
     "/audit",
+    "/build",
+    "/storage",
+    "/trends",
+    "/transfers",
+    "/watch",
+    "/share",
     "/s/every",
     "/s/every/exposures",
     "/s/every/exposures/FoilHole_0004",
     "/s/every/failures",
     "/s/every/log",
+    "/s/every/map",
+    "/s/every/monitors",
+    "/s/every/alarms",
+    "/s/every/storage",
+    "/s/every/transfer",
     "/s/filtered/series",
     "/s/filtered/steps/good",
     "/s/classified/classes",
 )
-SERIOUS = ("serious", "critical")
 
 
 @pytest.fixture(scope="module")
@@ -37,20 +50,15 @@ def server(shown_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     (folder / "every").symlink_to(shown_folder / "every")
     write_filtered(folder / "filtered")
     write_classes(folder / "classified")
-    started = start_server(folder, tmp_path_factory.mktemp("state"))
+    state = tmp_path_factory.mktemp("state")
+    write_watch(Settings(state=state).state, folder / "data", folder)
+    ledger = account_ledger(state)
+    row = ledger.open_transfer(Path("/mnt/krios"), Path("/data/krios"))
+    ledger.tell(row.id, "paused", "the disk is full")
+    ledger.put(row.id, "grid7/1.eer", FileStamp(5, 5), "failed", reason="Input/output error", attempts=2, retry_at=2e9)
+    started = start_server(folder, state)
     yield started
     stop_server(started)
-
-
-def check(page: Page, where: str) -> list[str]:
-    """Return what axe-core finds serious on a page."""
-    found = Axe().run(page).response["violations"]
-    return [
-        f"{where}: {one['id']} ({one['impact']}): {node['html'][:150]} {node['failureSummary'][:200]}"
-        for one in found
-        if one["impact"] in SERIOUS
-        for node in one["nodes"][:2]
-    ]
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1360, "light"), (1360, "dark"), (390, "light")])
@@ -59,12 +67,12 @@ def test_nothing_serious_is_found_on_any_page(browser: Browser, server: Server, 
     for where in PAGES:
         page = visit.open(f"{server.address}{where}")
         expect(page.locator("main")).not_to_contain_text("Loading", timeout=PATIENCE_MS)
-        found += check(page, where)
+        found += [(where, *one) for one in serious(page)]
         assert visit.too_wide() <= 0, where
     page = visit.open(f"{server.address}/s/filtered/steps/good")
     page.get_by_role("button", name="Restart from here").click()
     expect(page.get_by_role("dialog")).to_be_visible(timeout=PATIENCE_MS)
-    found += check(page, "a question")
+    found += [("a question", *one) for one in serious(page)]
     visit.context.close()
     assert found == []
 

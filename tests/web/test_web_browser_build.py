@@ -14,8 +14,7 @@ from icestream.settings import Settings
 from icestream.workflows import load_template
 from toys.scipion_exports import protocol
 from toys.session import make_toy_session, toy_steps
-from web.browsing import PATIENCE_MS, Server, Visit, browser, start_server, stop_server, visit
-from web.test_web_browser_accessible import check
+from web.browsing import PATIENCE_MS, Server, Visit, browser, serious, start_server, stop_server, visit
 
 __all__ = ["browser", "visit"]
 
@@ -198,26 +197,26 @@ def test_a_session_is_changed_with_what_it_costs(page: Page, facility: Facility)
     assert (steps["triple_2"].params["factor"], "newest" in steps) == (4, False)
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1360, "dark"), (390, "light")])
+@pytest.mark.parametrize(("width", "scheme"), [(1360, "light"), (1360, "dark"), (390, "light")])
 def test_nothing_serious_is_found_and_nothing_is_too_wide(browser: Browser, facility: Facility, width: int, scheme: str):
     visit, found = Visit(browser, width=width, scheme=scheme), []
     visit.context.request.get(f"{facility.address}/api/v1/steps", timeout=10 * PATIENCE_MS)
     page = visit.open(f"{facility.address}/build")
-    found += check(page, "drafts")
+    found += [("drafts", *one) for one in serious(page)]
     page.locator("#from-template").select_option("movies_to_classes")
     page.get_by_role("button", name="Begin with it").click()
     page.locator(".node").get_by_role("button").first.click()
     expect(page.locator(".given").first).to_be_visible(timeout=PATIENCE_MS)
-    found += check(page, "a draft")
+    found += [("a draft", *one) for one in serious(page)]
     assert visit.too_wide() <= 0
     page.get_by_role("button", name="Add a step").click()
     expect(page.locator(".palette button").first).to_be_visible(timeout=PATIENCE_MS)
-    found += check(page, "the palette")
+    found += [("the palette", *one) for one in serious(page)]
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
     page.goto(f"{facility.address}/s/session")
     expect(page.get_by_role("region", name="Graph of the workflow")).to_be_visible(timeout=PATIENCE_MS)
-    found += check(page, "the graph of a session")
+    found += [("the graph of a session", *one) for one in serious(page)]
     assert visit.too_wide() <= 0
     visit.context.close()
     assert found == []

@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from icestream.microscope.grid import FIRST_SQUARE
-from web.browsing import PATIENCE_MS, Server, Visit, browser, start_server, stop_server, visit
+from web.browsing import PATIENCE_MS, Server, Visit, browser, serious, start_server, stop_server, visit
 from web.paper_grid import SETTINGS, write_grid
 
 __all__ = ["browser", "visit"]
@@ -77,8 +76,7 @@ def test_nothing_serious_is_found_on_the_map(browser: Browser, server: Server, s
     for where in ("/s/grid/map", f"/s/grid/map?square={FIRST_SQUARE}"):
         page = seen.open(f"{server.address}{where}")
         expect(page.locator("svg.grid-map")).to_be_visible(timeout=PATIENCE_MS)
-        found = [one for one in Axe().run(page).response["violations"] if one["impact"] in ("serious", "critical")]
-        assert [(one["id"], one["nodes"][0]["html"][:150]) for one in found] == []
+        assert serious(page) == []
         assert seen.too_wide() <= 0
     seen.context.close()
     assert seen.complaints == []

@@ -69,7 +69,7 @@ def test_a_link_is_shared_opened_and_withdrawn(browser: Browser, server: Server)
     expect(guest.page.get_by_role("link", name="New session")).to_have_count(0)
 
     page.get_by_role("button", name="Share").click()
-    page.get_by_text("1 links so far").click()
+    page.get_by_text("1\N{NO-BREAK SPACE}link so far").click()
     page.get_by_role("button", name="Withdraw the link user of grid 3").click()
     expect(page.locator(".toast")).to_contain_text("withdrawn", timeout=PATIENCE_MS)
     page.get_by_role("dialog").get_by_role("button", name="Cancel").click()

@@ -4,6 +4,7 @@ import json
 import re
 import threading
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from paper_every_record import write_every_record
@@ -326,3 +327,16 @@ def test_a_document_that_is_a_trap_is_refused(toy_site: Served, text: str):
     answer = anna.post("/api/v1/sessions/session/alarms/rules", json={"before": "", "document": text})
     assert answer.status_code == 400, answer.text
     assert not (toy_site.folder / "alarms.yaml").exists()
+
+
+def test_the_list_of_attacks_names_tests_and_scripts_that_there_are():
+    root = Path(__file__).parents[2]
+    text = (root / "docs" / "reliability.md").read_text(encoding="utf-8").partition("## Hostile clients")[2].partition("\n## ")[0]
+    rows = [row.strip("|").split("|")[-1] for row in text.splitlines() if row.startswith("| ")][1:]
+    known = "".join(path.read_text(encoding="utf-8") for path in (root / "tests").rglob("test_*.py"))
+    shown = [re.findall(r"`([^`]+)`", row) for row in rows if not set(row) <= set("- ")]
+    assert len(shown) > 25
+    for names in shown:
+        assert names
+        for name in names:
+            assert f"def {name}(" in known if name.startswith("test_") else (root / name).is_file(), name

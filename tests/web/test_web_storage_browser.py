@@ -12,7 +12,7 @@ from icestream.facility.raw_deletion import read_deletions
 from icestream.flow.storage.session import Session
 from toys.session import make_toy_session, toy_steps
 from virtual.machine import VirtualMachine
-from web.browsing import PATIENCE_MS, Server, Visit, browser, start_server, stop_server, visit
+from web.browsing import PATIENCE_MS, Server, Visit, answer, browser, serious, start_server, stop_server, visit
 from web.raw_session import note_raw_file
 
 __all__ = ["browser", "visit"]
@@ -35,7 +35,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, S
     stop_server(server)
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1360, "light"), (390, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(1360, "light"), (1360, "dark"), (390, "light")])
 def test_what_is_held_is_seen(browser: Browser, served: tuple[Server, Session], width: int, scheme: str) -> None:
     server, _ = served
     visit = Visit(browser, width=width, scheme=scheme)
@@ -46,6 +46,7 @@ def test_what_is_held_is_seen(browser: Browser, served: tuple[Server, Session], 
     expect(row).to_contain_text("yes")
     expect(page.get_by_text("There are no rules: nothing is removed unless somebody asks.")).to_be_visible()
     assert visit.too_wide() <= 0
+    assert serious(page) == []
     if SHOTS:
         page.screenshot(path=Path(SHOTS) / f"storage-{width}.png", full_page=True)
     assert visit.complaints == []
@@ -72,10 +73,34 @@ def test_files_are_removed_after_a_dry_run_and_put_back(served: tuple[Server, Se
     assert len(list((session.folder / "steps" / "triple").rglob("*.txt"))) == 8
 
 
+def test_a_removal_is_deleted_for_good_computed_again_and_rules_are_written(served: tuple[Server, Session], visit: Visit) -> None:
+    server, session = served
+    page = visit.open(f"{server.address}/s/session/storage")
+    page.get_by_role("button", name="Remove metadata").click()
+    page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+    line = page.get_by_role("row").filter(has=page.get_by_role("button", name="Delete removal"))
+    expect(line).to_contain_text("trash", timeout=PATIENCE_MS)
+    assert serious(page) == []
+    line.get_by_role("button", name="Delete removal").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(page.get_by_role("row").filter(has_text="gone")).to_have_count(1, timeout=PATIENCE_MS)
+    answer(page, "Compute removed files again", "Compute again")
+    expect(page.locator(".toast").last).to_contain_text("while the session is running", timeout=PATIENCE_MS)
+    page.get_by_text("Rules of this session (storage.yaml)").click()
+    page.get_by_label("YAML").fill("rules: [{name: thumbs, kinds: [thumbnails], after_hours: -1}]")
+    page.get_by_role("button", name="Check and save").click()
+    expect(page.locator(".toast.bad").last).to_contain_text("after_hours", timeout=PATIENCE_MS)
+    page.get_by_label("YAML").fill("rules: [{name: thumbs, kinds: [thumbnails], after_hours: 48}]")
+    page.get_by_role("button", name="Check and save").click()
+    expect(page.get_by_role("row").filter(has_text="thumbs")).to_contain_text("48", timeout=PATIENCE_MS)
+    assert "after_hours: 48" in (session.folder / "storage.yaml").read_text(encoding="utf-8")
+    visit.complaints[:] = [one for one in visit.complaints if "400" not in one]  # the refusal above
+
+
 def test_raw_data_go_only_where_the_name_is_typed(served: tuple[Server, Session], visit: Visit) -> None:
     server, session = served
     page = visit.open(f"{server.address}/s/session/storage")
-    for typed, told in (("session", "is not the name of this session"), ("toy", "1\N{NO-BREAK SPACE}raw file are deleted after")):
+    for typed, told in (("session", "is not the name of this session"), ("toy", "1\N{NO-BREAK SPACE}raw file is deleted after")):
         page.get_by_role("button", name="Delete raw data …").click()
         page.get_by_label("Type the name of the session").fill(typed)
         page.get_by_role("dialog").get_by_role("button", name="Delete raw data").click()

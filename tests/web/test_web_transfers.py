@@ -60,7 +60,8 @@ def test_who_may_only_look_is_not_told_where_folders_are(toy_site: Served, ledge
 
 
 def test_a_session_without_transfers_has_an_empty_table(client: TestClient) -> None:
-    assert client.get("/api/v1/sessions/every/transfers").json() == {"transfers": [], "shown": None, "files": [], "more": False}
+    empty = {"alarms": [], "transfers": [], "shown": None, "files": [], "more": False}
+    assert client.get("/api/v1/sessions/every/transfers").json() == empty
 
 
 def test_the_copy_of_a_whole_disk_is_shown_to_who_operates_all_sessions(granted: Path, tmp_path: Path):

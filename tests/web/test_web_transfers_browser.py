@@ -17,7 +17,7 @@ from icestream.transfer.anchored import FileStamp
 from icestream.transfer.ledger import account_ledger, session_ledger
 from icestream.transfer.plan import TransferPlan
 from icestream.transfer.running import Transfer
-from web.browsing import PATIENCE_MS, Server, Visit, browser, start_server, stop_server
+from web.browsing import PATIENCE_MS, Server, Visit, browser, serious, start_server, stop_server
 
 __all__ = ["browser"]
 
@@ -36,7 +36,7 @@ def served(tmp_path: Path) -> Iterator[tuple[Server, Session]]:
     shutil.rmtree(tmp_path / "sessions")
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1360, "light"), (390, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(1360, "light"), (1360, "dark"), (390, "light")])
 def test_a_transfer_is_seen_as_it_goes_on(browser: Browser, served, tmp_path, width, scheme):
     server, session = served
     source, target = tmp_path / "microscope", tmp_path / "raw data"
@@ -60,6 +60,7 @@ def test_a_transfer_is_seen_as_it_goes_on(browser: Browser, served, tmp_path, wi
         expect(row).to_contain_text("verified", timeout=PATIENCE_MS)
         expect(row).to_contain_text("3\N{NO-BREAK SPACE}MB")
         assert visit.too_wide() <= 0
+        assert serious(page) == []
         source.rename(tmp_path / "unplugged")
         expect(card.locator(".bad")).to_contain_text("paused: ", timeout=PATIENCE_MS)
         stop.ask()

@@ -16,7 +16,7 @@ from icestream.facility.observing import Observer
 from icestream.files import SESSION_ALARMS
 from icestream.flow.storage.session import DOCUMENT, Session, dump_document
 from icestream.observe.session_alarms import alarm_store_of
-from web.browsing import Server, Visit, browser, start_server, stop_server, visit
+from web.browsing import Server, Visit, browser, serious, start_server, stop_server, visit
 
 __all__ = ["browser", "visit"]
 
@@ -44,7 +44,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[S
     shutil.rmtree(tmp_path / "sessions")
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1360, "light"), (390, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(1360, "light"), (1360, "dark"), (390, "light")])
 def test_both_pages_show_what_is_wrong(browser: Browser, watched, width, scheme):
     server, _ = watched
     visit = Visit(browser, width=width, scheme=scheme)
@@ -54,12 +54,14 @@ def test_both_pages_show_what_is_wrong(browser: Browser, watched, width, scheme)
     expect(page.get_by_text("thin: at least 3\N{NO-BREAK SPACE}µm").first).to_be_visible()
     expect(page.get_by_role("figure").filter(has_text="Free space on the disk")).to_be_visible()
     assert visit.too_wide() <= 0
+    assert serious(page) == []
     page.get_by_role("navigation").get_by_role("link", name="Alarms").click()
     alarm = page.locator("article.alarm").filter(has_text="Defocus is outside its limits").first
     expect(alarm).to_contain_text("20\N{NO-BREAK SPACE}exposures")
     expect(alarm).to_contain_text("critical")
     expect(alarm.get_by_role("link", name=f"{HOSTILE} 0005").first).to_be_visible()
     assert visit.too_wide() <= 0
+    assert serious(page) == []
     alarm.get_by_role("link", name="the exposure").click()
     expect(page.locator("h1")).to_contain_text("FoilHole_2913_0024")
     assert visit.complaints == []

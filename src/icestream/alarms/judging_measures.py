@@ -7,6 +7,7 @@ from icestream.alarms.change import Change, compare_windows, find_change_point
 from icestream.alarms.finding import Evidence, Finding, limits_text, number_text, with_unit
 from icestream.alarms.observations import Measured, Value
 from icestream.alarms.rules import AgeingRule, DriftRule, MeasureRule
+from icestream.counting import counted
 
 CLEAR_SHARE = 0.5
 """A drift or ageing ends when less than so much of what raised it is left."""
@@ -29,7 +30,7 @@ def judge_limits(rule: MeasureRule, measured: Iterable[Measured]) -> Iterator[Fi
         allowed = limits_text(rule.low, rule.high, one.unit)
         worst = _worst(outside, rule) if outside else None
         shown = "" if worst is None else f"; the worst is {with_unit(worst.value, one.unit)} ({worst.exposure})"
-        of = "the newest version" if one.whole else f"{len(outside)} of the newest {len(newest)} exposures"
+        of = "the newest version" if one.whole else f"{len(outside)} of the newest {counted(len(newest), 'exposure')}"
         verb = "is" if one.whole or len(outside) == 1 else "are"
         yield Finding(
             subject=one.id,

@@ -132,7 +132,7 @@ def judge_transfers(rule: TransferRule, seen: Observations, now: float) -> Itera
         stuck = one.doing in ("paused", "interrupted") and 60 * rule.minutes <= quiet_s < ABANDONED_S
         words = {"interrupted": "has died", "paused": "is stuck"} if stuck else {}
         yield Finding(
-            subject=f"{one.source} to {one.target}",
+            subject=one.subject,
             raised=stuck or (goes_on and one.failed >= rule.failed),
             holds=stuck or (goes_on and one.failed > rule.failed // 2),
             what=f"A transfer {words.get(one.doing, 'fails for files')}",

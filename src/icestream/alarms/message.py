@@ -57,12 +57,13 @@ class Message:
 def make_message(
     alarm: Alarm, *, event: Event, session: str, folder: str, served_as: str, address: str | None, delivery: int
 ) -> Message:
-    """Return the message of a delivery; ``served_as`` is what `icestream serve` calls the session."""
+    """Return the message of a delivery; ``served_as`` is what `icestream serve` calls the session; empty: it is of none."""
     link = None
     if address is not None:
         page = "/".join(quote(part, safe="") for part in alarm.page.split("/") if part)
-        link = f"{address.rstrip('/')}/s/{quote(served_as, safe='')}/{page or 'alarms'}"
-    return Message(f"{served_as}-{alarm.number}-{delivery}", event, session, folder, alarm, link)
+        place = f"s/{quote(served_as, safe='')}/{page or 'alarms'}" if served_as else page
+        link = f"{address.rstrip('/')}/{place}"
+    return Message(f"{served_as or 'account'}-{alarm.number}-{delivery}", event, session, folder, alarm, link)
 
 
 def make_test_alarm(now: float) -> Alarm:

@@ -104,6 +104,11 @@ class TransferSeen:
     failed: int = 0
     """Files that fail, and are being retried."""
 
+    @property
+    def subject(self) -> str:
+        """What alarms are said to be about."""
+        return f"{self.source} to {self.target}"
+
 
 @dataclass(frozen=True)
 class ArrivalsSeen:

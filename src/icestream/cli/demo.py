@@ -38,8 +38,8 @@ def demo(
 ) -> None:
     """Process movies of a simulated microscope to 2D classes, and compare the results with the truth.
 
-    One process writes movies at the pace of a small microscope, one of them broken. A session processes them as they appear; a
-    page in the browser shows it live, and a report is kept up to date.
+    One process writes movies of squares and holes of a grid at the pace of a small microscope, one of them broken. A session
+    processes them as they appear; a page in the browser shows it live, and a report is kept up to date.
 
     ```
     icestream demo
@@ -48,6 +48,7 @@ def demo(
     """
     from icestream.cli.demo_plan import create_demo_session, plan_demo
     from icestream.cli.demo_table import measure, print_measures
+    from icestream.microscope.draw import name_exposure
     from icestream.observe.report import write_report
 
     settings = make_settings(cores=cores, newest_first=False)
@@ -71,7 +72,7 @@ def demo(
     console.print(
         f"\nreport:  {report}\nnext:    {type_next('serve', session.folder)}\n         {type_next('status', session.folder)}"
         f"\n         {type_next('failed', session.folder)}"
-        f"\n         {type_next('trace', session.folder, 'mic_0001')}\n",
+        f"\n         {type_next('trace', session.folder, name_exposure(plan.simulation, 0)[0])}\n",
         soft_wrap=True,
         markup=False,
     )

@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from icestream.cli.console import make_table
+from icestream.counting import counted
 from icestream.flow.declaration import resolve_ref
 from icestream.flow.storage import Session
 from icestream.io.blocks import from_block
@@ -78,7 +79,7 @@ def _measure_broken(view: SessionView, truth: SessionTruth) -> list[Measure]:
     broken = len(truth.faults)
     reported = len({item.unit for item in view.failed()} | {item.unit for item in view.rejected()})
     processed = sum(step.counts.item for step in view.steps() if step.name == "particles")
-    over = f"{len(truth.exposures)} movies, {broken} of them broken on purpose"
+    over = f"{counted(len(truth.exposures), 'movie')}, {broken} of them broken on purpose"
     return [
         Measure("movies processed to particles", processed, "movies", over),
         Measure("movies set aside or failed", reported, "movies", over),
@@ -91,7 +92,7 @@ def _measure_motion(view: SessionView, truths: dict[str, ExposureTruth]) -> Meas
         for stored, truth in _pairs(view, "aligned", truths)
         if stored.record.get("motion") is not None
     ]
-    return Measure("global motion, rms error of a track, median", _median(errors), "px", f"{len(errors)} movies")
+    return Measure("global motion, rms error of a track, median", _median(errors), "px", counted(len(errors), "movie"))
 
 
 def _measure_defocus(view: SessionView, truths: dict[str, ExposureTruth]) -> Measure:
@@ -99,7 +100,7 @@ def _measure_defocus(view: SessionView, truths: dict[str, ExposureTruth]) -> Mea
         abs(defocus_error_ang(stored.record["defocus_u_ang"], stored.record["defocus_v_ang"], truth))
         for stored, truth in _pairs(view, "ctf", truths)
     ]
-    return Measure("defocus, absolute error, median", _median(errors), "Å", f"{len(errors)} micrographs")
+    return Measure("defocus, absolute error, median", _median(errors), "Å", counted(len(errors), "micrograph"))
 
 
 def _measure_picks(view: SessionView, truths: dict[str, ExposureTruth], diameter_ang: float) -> list[Measure]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from icestream.cli.console import errors, output, type_next
+from icestream.counting import counted
 from icestream.errors import WorkflowError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def export_workflow(
         return
     publish_text(target, text)
     console = output()
-    console.print(f"{target}: {len(chosen)} steps", markup=False, soft_wrap=True)
+    console.print(f"{target}: {counted(len(chosen), 'step')}", markup=False, soft_wrap=True)
     for key, one in template.open_inputs.items():
         console.print(f"  open: {key} ({one.record}), read by {', '.join(one.read_by)}", markup=False, soft_wrap=True)
     if left:

@@ -37,10 +37,11 @@ def monitor(
 
     if not folder.is_dir():
         raise SessionError(f"{folder}: is no folder; give a session, or a folder that has sessions in it")
-    observer = Observer(make_settings(cores=None, newest_first=False).alarms, every_s=every)
+    settings = make_settings(cores=None, newest_first=False)
+    observer, account = Observer(settings.alarms, every_s=every), settings.state
     place = folder.absolute()
     if once:
-        turns = observe_all(observer, lambda: sessions_in(place))
+        turns = observe_all(observer, lambda: sessions_in(place), account=account)
         observer.release()
         _finish_once(turns, json=json)
         return
@@ -48,7 +49,7 @@ def monitor(
         output().print(f"watching {folder} by its rules; Ctrl-C ends this and no session", markup=False, soft_wrap=True)
         troubles: dict[str, str | None] = {}
         while not stop.count:
-            for turn in observe_all(observer, lambda: sessions_in(place), lambda: bool(stop.count)):
+            for turn in observe_all(observer, lambda: sessions_in(place), lambda: bool(stop.count), account=account):
                 _tell(turn, troubles)
             stop.wait(every)
     observer.release()

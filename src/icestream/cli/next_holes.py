@@ -6,6 +6,7 @@ import typer
 
 from icestream.cli.asking import SESSION
 from icestream.cli.console import errors, output
+from icestream.counting import counted
 
 
 def next_holes(
@@ -50,7 +51,7 @@ def next_holes(
         return
     console = output()
     share = "" if found.good_share is None else f", {100 * found.good_share:.0f} % of the exposures so far are good"
-    head = f"{found.n_candidates} holes to choose from, learnt from {found.n_judged}{share}"
+    head = f"{counted(found.n_candidates, 'hole')} to choose from, learnt from {found.n_judged}{share}"
     console.print(f"{head}; good: {'; '.join(found.good)}", markup=False, soft_wrap=True)
     for one in found.holes:
         place = f"{one.hole}  square {one.square or '–'}  x {one.x_um:.2f}  y {one.y_um:.2f} µm"

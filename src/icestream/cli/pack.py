@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from icestream.cli.console import output, type_next
+from icestream.counting import counted
 from icestream.errors import ExitStatus, SessionError
 
 _SESSION = typer.Argument(help="Folder of the session.")
@@ -42,8 +43,8 @@ def pack(
             with_images=not without_images,
             on_progress=lambda done, total: bar.update(line, completed=done, total=total),
         )
-    left = f"; left out {report.n_left_out} images" if report.n_left_out else ""
-    said = f"packed {report.n_files} files, {report.n_bytes / 2**20:.1f} MiB, into {report.target}{left}"
+    left = f"; left out {counted(report.n_left_out, 'image')}" if report.n_left_out else ""
+    said = f"packed {counted(report.n_files, 'file')}, {report.n_bytes / 2**20:.1f} MiB, into {report.target}{left}"
     console.print(said, soft_wrap=True, markup=False)
     if report.missing:
         _list(f"missing files of the session ({len(report.missing)}):", report.missing)

@@ -4,6 +4,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from icestream.cli.console import make_table, output, print_json
+from icestream.counting import counted
 
 if TYPE_CHECKING:
     from icestream.flow.commands.garbage import Garbage
@@ -28,8 +29,8 @@ def print_plan(plan: "Plan", *, json: bool) -> None:
     console.print(table)
     more = f" and up to {plan.at_most} more" if plan.at_most else ""
     taken = span(plan.seconds)
-    time = f", {'' if taken.startswith('<') else 'about '}{taken} with {plan.cores} cores" if taken else ""
-    console.print(f"{plan.computed} results to compute{more}{time}", markup=False, soft_wrap=True)
+    time = f", {'' if taken.startswith('<') else 'about '}{taken} with {counted(plan.cores, 'core')}" if taken else ""
+    console.print(f"{counted(plan.computed, 'result')} to compute{more}{time}", markup=False, soft_wrap=True)
 
 
 def _row(step: "StepPlan") -> list[str]:

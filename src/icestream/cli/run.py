@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from icestream.cli.console import errors, output, type_next
+from icestream.counting import counted
 from icestream.errors import ExitStatus, SessionError
 
 if TYPE_CHECKING:
@@ -99,7 +100,9 @@ def process(session: "Session", settings: "Settings", *, follow: bool, cluster: 
 def finish(session: "Session", report: "RunReport") -> int:
     """Say how the run ended; return the exit status."""
     console = output()
-    console.print(f"{report.reason}: {report.n_exposures} exposures, {report.n_failed} failed", soft_wrap=True, markup=False)
+    console.print(
+        f"{report.reason}: {counted(report.n_exposures, 'exposure')}, {report.n_failed} failed", soft_wrap=True, markup=False
+    )
     if report.n_failed:
         console.print(f"see what failed: {type_next('failed', session.folder)}", soft_wrap=True, markup=False)
     if not report.finished:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from icestream.cli.console import errors, output, type_next
+from icestream.counting import counted
 from icestream.errors import SessionError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def simulate(
     )
     console = output()
     console.print(
-        f"wrote {len(truth.exposures)} movies to {folder / 'movies'} and the truth to {folder / 'truth'}",
+        f"wrote {counted(len(truth.exposures), 'movie')} to {folder / 'movies'} and the truth to {folder / 'truth'}",
         soft_wrap=True,
         markup=False,
     )
@@ -92,5 +93,6 @@ def simulation_settings(values: dict[str, Any]) -> Any:
 def _say(truth: "ExposureTruth") -> None:
     fault = f"  fault: {truth.fault.value}" if truth.fault is not None else ""
     errors().print(
-        f"{truth.name}  defocus {truth.mean_defocus_ang * 1e-4:.2f} µm, {len(truth.particles)} particles{fault}", markup=False
+        f"{truth.name}  defocus {truth.mean_defocus_ang * 1e-4:.2f} µm, {counted(len(truth.particles), 'particle')}{fault}",
+        markup=False,
     )

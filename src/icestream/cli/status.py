@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from icestream.cli.console import FittingTable, columns_with_something, make_table, output, print_json
+from icestream.counting import counted
 from icestream.errors import SessionError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def status(session: Path = _SESSION, json: bool = _JSON) -> None:
         console.print(overview.pause.sentence, markup=False, style="bold yellow", soft_wrap=True)
     if alarms.sentence is not None:
         console.print(alarms.sentence, markup=False, style="bold red", soft_wrap=True)
-    console.print(f"{overview.exposures} exposures, {overview.rejected} set aside, {overview.failed} failed")
+    console.print(f"{counted(overview.exposures, 'exposure')}, {overview.rejected} set aside, {overview.failed} failed")
     console.print(_draw_steps(steps))
     for name, measured in medians.items():
         told = ", ".join(f"{one.label} {quantity(one.median, one.unit)}" for one in measured)

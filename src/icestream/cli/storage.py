@@ -13,6 +13,7 @@ from icestream.account import user_name
 from icestream.cli.asking import DRY_RUN, JSON, REASON, YES, ask_for, confirm
 from icestream.cli.console import make_table, output, print_json
 from icestream.cli.planned import span
+from icestream.counting import counted
 from icestream.errors import ExitStatus, IcestreamError, SessionError
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def _show(session: "Session", settings: "Settings", *, json: bool) -> None:
 def _print_removals(found: "Holding") -> None:
     for one in found.removals:
         until = f", can be undone until {_time(one.goes_at)}" if one.may_be_undone else ""
-        about = f"{one.n_files} files, {_size(one.n_bytes)}, removed by {one.author} at {_time(one.at)}"
+        about = f"{counted(one.n_files, 'file')}, {_size(one.n_bytes)}, removed by {one.author} at {_time(one.at)}"
         output().print(f"no. {one.id}: {about}: {one.state}{until}", markup=False, soft_wrap=True)
     growth = "" if found.bytes_per_hour is None else f", growing by {_size(int(found.bytes_per_hour))} an hour"
     trash = f", {_size(found.trash_bytes)} of it in the trash" if found.trash_bytes else ""
@@ -147,7 +148,7 @@ def _print_removals(found: "Holding") -> None:
 
 def _print_deletion(one: "RawDeletion") -> None:
     when = f" after {_time(one.goes_at)}" if one.state == "waiting" else ""
-    about = f"{one.n_files} raw files, {_size(one.n_bytes)}, asked by {one.author} at {_time(one.at)}"
+    about = f"{counted(one.n_files, 'raw file')}, {_size(one.n_bytes)}, asked by {one.author} at {_time(one.at)}"
     note = f"; {one.note}" if one.note else ""
     output().print(f"deletion {one.id} of raw data: {about}: {one.state}{when}{note}", markup=False, soft_wrap=True)
 
@@ -175,7 +176,7 @@ def _remove(session: "Session", asked: "Remove", *, dry_run: bool, yes: bool, js
 
 def _print_kept(kept: "Mapping[str, int]") -> None:
     for reason, count in kept.items():
-        output().print(f"{count} files stay: {reason}", markup=False, soft_wrap=True)
+        output().print(f"{counted(count, 'file', 'stays/stay')}: {reason}", markup=False, soft_wrap=True)
 
 
 def _apply(folder: Path, settings: "Settings", *, dry_run: bool, json: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from icestream.counting import counted
 from icestream.observe.lineage import Lineage
 from icestream.observe.people import Decision
 from icestream.observe.tracing import Trace, TracedResult, TracedStep
@@ -31,9 +32,11 @@ def print_lineage(lineage: Lineage, console: Console) -> None:
     if lineage.members:
         shown = ", ".join(lineage.members[-_MOST_MEMBERS:])
         more = "… " if len(lineage.members) > _MOST_MEMBERS else ""
-        lines.append(f"made from {len(lineage.members)} exposures in {lineage.portions} portions: {more}{shown}")
+        lines.append(
+            f"made from {counted(len(lineage.members), 'exposure')} in {counted(lineage.portions, 'portion')}: {more}{shown}"
+        )
     lines += [f"from {port}: {', '.join(key[:12] for key in keys)}" for port, keys in lineage.inputs.items() if keys]
-    lines += [f"used by {lineage.used_by} exposures"] if lineage.used_by else []
+    lines += [f"used by {counted(lineage.used_by, 'exposure')}"] if lineage.used_by else []
     console.print(f"{head}  {lineage.key}", style="bold", markup=False, soft_wrap=True)
     for line in lines:
         console.print(f"  {line}", markup=False, soft_wrap=True)

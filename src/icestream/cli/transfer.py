@@ -14,6 +14,7 @@ from rich.text import Text
 
 from icestream.cli.asking import JSON
 from icestream.cli.console import make_table, output, print_json
+from icestream.counting import counted
 from icestream.errors import ExitStatus, SessionError
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ def _run(plan: "TransferPlan", ledger: "Ledger", *, once: bool, json: bool) -> N
     if json:
         print_json(done)
     else:
-        say(f"{done.copied} files copied and verified, {done.copied_bytes / _GB:.2f} GB; {done.removed} removed at the source")
+        copied = f"{counted(done.copied, 'file')} copied and verified, {done.copied_bytes / _GB:.2f} GB"
+        say(f"{copied}; {done.removed} removed at the source")
     if interrupted:
         raise typer.Exit(ExitStatus.INTERRUPTED)
     if once and done.failed:
@@ -145,17 +147,20 @@ def _show_foreseen(plan: "TransferPlan", ledger: "Ledger", *, json: bool) -> Non
         print_json(_plain(found))
         return
     console = output()
-    console.print(f"would copy {len(found.copied)} files, {found.copied_bytes / _GB:.2f} GB, to {plan.target}", markup=False)
+    console.print(
+        f"would copy {counted(len(found.copied), 'file')}, {found.copied_bytes / _GB:.2f} GB, to {plan.target}", markup=False
+    )
     for name in [one.name for one in found.copied][:_MOST_NAMED]:
         console.print(f"  {name}", markup=False, soft_wrap=True)
     if plan.remove_after_s is not None:
         console.print(
-            f"would remove {len(found.removed)} files, {found.removed_bytes / _GB:.2f} GB, at {plan.source}", markup=False
+            f"would remove {counted(len(found.removed), 'file')}, {found.removed_bytes / _GB:.2f} GB, at {plan.source}",
+            markup=False,
         )
         for name in [one.name for one in found.removed][:_MOST_NAMED]:
             console.print(f"  {name}", markup=False, soft_wrap=True)
     if found.growing:
-        console.print(f"{found.growing} files are shorter than their headers say; they are waited for")
+        console.print(f"{counted(found.growing, 'file')} shorter than the header says, waited for")
     for name, reason in [*found.refused.items(), *found.troubles.items()][:_MOST_NAMED]:
         console.print(f"not transferred: {name}: {reason}", markup=False, soft_wrap=True)
 

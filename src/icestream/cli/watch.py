@@ -138,7 +138,7 @@ def _watch(
 
     with state_file.held(), closing(StopRequests()) as stop:
         daemon: Watch = Watch(plan, state_file, Runners(cores=cores), say)
-        with on_stop_signals(stop.ask), observing(observer, daemon.session_folders):
+        with on_stop_signals(stop.ask), observing(observer, daemon.session_folders, account=state_file.state_folder):
             say(f"watching {plan.root} for {plan.pattern}; sessions go to {plan.sessions}")
             daemon.run(stop)
             if keep_running:

@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from icestream.counting import counted
 from icestream.errors import SessionError
 from icestream.files import open_unlinked
 from icestream.flow.storage import Session
@@ -141,7 +142,7 @@ class DeletionRequests:
             gone = connection.execute(
                 "SELECT count(*) FROM deleted WHERE deletion = ? AND state = 'deleted'", (number,)
             ).fetchone()[0]
-            note = f"{gone} files had been deleted before" if gone else None
+            note = f"{counted(gone, 'file')} had been deleted before" if gone else None
             change = (
                 "UPDATE deletion SET state = 'withdrawn', done_by = ?, note = ? WHERE id = ? AND state IN ('waiting', 'deleting')"
             )

@@ -116,7 +116,7 @@ def plan_session(plan: WatchPlan, state: WatchState, name: str) -> tuple[Path, S
     data = plan.root / name
     said = read_values_file(data)
     wanted = said.pop(TEMPLATE_KEY, None)
-    one = plan.choose(name, None if wanted is None else str(wanted))
+    one = plan.choose(name, state.folders[name].template or (None if wanted is None else str(wanted)))
     values = collect_values(data, one.template, folder_as=one.folder_as, given=one.values, said=said)
     chosen = state.folders[name].session
     target = _free_folder(plan, state, name) if chosen is None else Path(chosen)

@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +18,13 @@ from pathlib import Path
 from icestream.alarms.alarm_rows import Mark
 from icestream.alarms.alarm_store import AlarmStore
 from icestream.alarms.delivery.sending import Addressed, Delivered, Resting, send_due
-from icestream.alarms.document import Policy, make_policy, read_facility_alarms, read_session_alarms
+from icestream.alarms.document import AlarmsDocument, Policy, make_policy, read_facility_alarms, read_session_alarms
 from icestream.alarms.evaluate import evaluate
 from icestream.alarms.judging_machine import sampled_s
 from icestream.alarms.machine import Sampler
 from icestream.alarms.notify import plan_messages
+from icestream.alarms.observations import Observations
+from icestream.alarms.rules import TransferRule
 from icestream.alarms.state import Alarm, Evaluated
 from icestream.errors import IcestreamError, SessionError
 from icestream.facility.origin import meet
@@ -31,7 +33,8 @@ from icestream.flow.storage import DOCUMENT, Session, open_session
 from icestream.logs import log_event
 from icestream.observe.queries import open_view
 from icestream.observe.session_alarms import alarm_store_of as alarm_store_of  # noqa: PLC0414 - who observes needs it
-from icestream.observe.watched import read_runner_seen, watch_session
+from icestream.observe.watched import read_runner_seen, read_transfers_seen, watch_session
+from icestream.transfer.ledger import account_ledger
 
 EVERY_S = 15.0
 TURN_S = 60.0
@@ -39,6 +42,9 @@ TURN_S = 60.0
 SEEN_S = 6 * 3600.0
 """Rules see the samples of so long, or of as long as one of them needs."""
 CLOSING_S = 5.0
+
+ACCOUNT = "transfers of the facility"
+"""What alarms of transfers that belong to no session are said to be of."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -74,6 +80,8 @@ class Turn:
     """What was found, where this observer looked."""
     deliveries: tuple[Delivered, ...] = ()
     trouble: str | None = None
+    raw: tuple[Path, ...] = ()
+    """Its folders of raw data."""
 
     @property
     def opened(self) -> tuple[Alarm, ...]:
@@ -132,6 +140,49 @@ class Observer:
             self._said[folder] = told
         return Turn(folder.name, trouble=told)
 
+    def turn_of_account(self, state: Path, turns: Sequence[Turn]) -> Turn:
+        """Judge transfers of the account; those that fill sessions at work raise alarms there, unless one is open here.
+
+        ``state`` is the state folder of the account, ``turns`` are those at sessions just now.
+        """
+        done = call_step(self._turn_of_account, state, [path for turn in turns if turn.at_work for path in turn.raw])
+        if isinstance(done, Turn):
+            return done
+        told = done.message if isinstance(done, CallFailure) else repr(done)
+        return self._not_looked_at(Path(ACCOUNT), f"an error in icestream: {told}")
+
+    def _turn_of_account(self, state: Path, elsewhere: Sequence[Path]) -> Turn:
+        store = account_alarm_store(state)
+        try:
+            now, facility = self.clock(), digest_of(self.facility)
+            policy = make_policy(read_facility_alarms(self.facility), AlarmsDocument())
+            if not store.take_turn(self.holder, now=now, lasting_s=max(TURN_S, 3 * self.every_s), facility=facility):
+                return Turn(ACCOUNT)
+            self._held[store.path] = store
+            self._meet(store)
+            known = store.load_state()
+            told = {alarm.subject for alarm in known.open.values()}
+            transfers = tuple(
+                one
+                for one in read_transfers_seen(account_ledger(state), now)
+                if one.subject in told or not any(path.is_relative_to(Path(one.target).resolve()) for path in elsewhere)
+            )
+            rules = tuple(one for one in policy.rules if isinstance(one, TransferRule))
+            all_rules = store.knows_all_rules(self.holder, facility=facility, now=now)
+            evaluated = evaluate(rules, known, Observations(transfers=transfers), now, all_rules=all_rules)
+            done = store.commit(
+                self.holder,
+                evaluated,
+                None,
+                lambda sent, acknowledged: plan_messages(policy, evaluated, sent=sent, acknowledged=acknowledged, now=now),
+                facility=facility,
+            )
+            addressed = Addressed(ACCOUNT, str(state), "")
+            sent = send_due(store, policy, addressed, self.clock, resting=self._resting, mark=self._meet(store))
+            return Turn(ACCOUNT, evaluated=evaluated if done else None, deliveries=tuple(sent))
+        except (IcestreamError, OSError) as error:
+            return self._not_looked_at(Path(ACCOUNT), str(error))
+
     def release(self) -> None:
         """Let other observers go on at once."""
         for store in self._held.values():
@@ -151,7 +202,7 @@ class Observer:
             facility, lasting_s = digest_of(self.facility), max(TURN_S, 3 * self.every_s)
             if over or not store.take_turn(self.holder, now=now, lasting_s=lasting_s, facility=facility):
                 policy = policy_of(session, self.facility)
-                return Turn(session.folder.name, at_work, deliveries=self._send(session, store, policy))
+                return Turn(session.folder.name, at_work, deliveries=self._send(session, store, policy), raw=_raw_of(session))
             self._held[session.folder] = store
             self._meet(store)  # before anything is to be sent
             try:
@@ -173,7 +224,8 @@ class Observer:
         )
         self._said.pop(session.folder, None)
         self._tell_note(session.folder, policy.note)
-        return Turn(session.folder.name, at_work, evaluated if done else None, self._send(session, store, policy))
+        sent = self._send(session, store, policy)
+        return Turn(session.folder.name, at_work, evaluated if done else None, sent, raw=_raw_of(session))
 
     def _tell_note(self, folder: Path, note: str | None) -> None:
         if note is not None and self._noted.get(folder) != note:
@@ -209,6 +261,15 @@ def send_test(session: Session, store: AlarmStore, policy: Policy, wanted: str) 
     return list(send_due(store, policy, _address(session), time.time, only=ids, mark=mark))
 
 
+def account_alarm_store(state: Path) -> AlarmStore:
+    """Return the alarms of transfers that belong to no session at work."""
+    return AlarmStore(state / "transfers.alarms.db")
+
+
+def _raw_of(session: Session) -> tuple[Path, ...]:
+    return tuple(Path(path).resolve() for name, path in session.roots.items() if name != "session")
+
+
 def _address(session: Session) -> Addressed:
     return Addressed(session.document.name, str(session.folder), session.folder.name)
 
@@ -230,8 +291,10 @@ def sessions_in(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def observing(observer: Observer | None, folders: Callable[[], Iterable[Path]]) -> Iterator[None]:
+def observing(observer: Observer | None, folders: Callable[[], Iterable[Path]], *, account: Path | None = None) -> Iterator[None]:
     """Observe sessions beside whatever else a process does; None observes nothing.
+
+    With ``account``, the state folder of the account, its transfers are observed as well.
 
     At the end the turn that is going on is waited for, but not for long where a mail server does not answer.
     """
@@ -239,7 +302,7 @@ def observing(observer: Observer | None, folders: Callable[[], Iterable[Path]]) 
         yield
         return
     ends = threading.Event()
-    thread = threading.Thread(target=_observe_until, args=(ends, observer, folders), name="observer", daemon=True)
+    thread = threading.Thread(target=_observe_until, args=(ends, observer, folders, account), name="observer", daemon=True)
     thread.start()
     try:
         yield
@@ -248,17 +311,23 @@ def observing(observer: Observer | None, folders: Callable[[], Iterable[Path]]) 
         thread.join(timeout=CLOSING_S)
 
 
-def _observe_until(ends: threading.Event, observer: Observer, folders: Callable[[], Iterable[Path]]) -> None:
+def _observe_until(
+    ends: threading.Event, observer: Observer, folders: Callable[[], Iterable[Path]], account: Path | None
+) -> None:
     while not ends.is_set():
-        observe_all(observer, folders, ends.is_set)
+        observe_all(observer, folders, ends.is_set, account=account)
         ends.wait(observer.every_s)
     observer.release()
 
 
 def observe_all(
-    observer: Observer, folders: Callable[[], Iterable[Path]], ended: Callable[[], bool] = lambda: False
+    observer: Observer,
+    folders: Callable[[], Iterable[Path]],
+    ended: Callable[[], bool] = lambda: False,
+    *,
+    account: Path | None = None,
 ) -> list[Turn]:
-    """Give every session one turn."""
+    """Give every session one turn, and then the transfers of the ``account`` whose state folder this is."""
     found = call_step(lambda: list(folders()))
     if isinstance(found, CallFailure):
         log_event(_LOG, logging.WARNING, "folder not observed", reason=found.message)
@@ -268,4 +337,6 @@ def observe_all(
         if ended():
             break
         turns.append(observer.turn(folder))
+    if account is not None and not ended() and account_ledger(account).exists:
+        turns.append(observer.turn_of_account(account, turns))
     return turns

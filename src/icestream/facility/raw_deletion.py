@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from icestream.counting import counted
 from icestream.errors import SessionError
 from icestream.facility.deletion_requests import DeletionRequests, RawDeletion
 from icestream.facility.raw_copies import (
@@ -112,7 +113,7 @@ def ask_for_deletion(
         raise SessionError(f"raw data can be kept for {SHORTEST_UNDO_HOURS:g} hours or longer after this, not {undo_hours:g}")
     found = plan_raw_deletion(session, state=settings.state, rejected=rejected)
     if not found.files:
-        kept = "; ".join(f"{count} files stay: {why}" for why, count in found.kept.most_common())
+        kept = "; ".join(f"{counted(count, 'file', 'stays/stay')}: {why}" for why, count in found.kept.most_common())
         raise SessionError(f"no raw file can be deleted ({kept or 'the session has none'})")
     asked = DeletionRequests(session, settings.state).add(
         author,

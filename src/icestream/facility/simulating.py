@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import math
 import os
 import shutil
 import subprocess
@@ -24,9 +25,15 @@ LIFELIKE: Mapping[str, Any] = {
     "particle_contrast": 0.5,
     "spacing_diameters": 0.75,
     "ice_motion_ang2_per_e": 1.0,
-    "junk": {"carbon": 0.04, "dirt": 0.03, "aggregate": 0.02},
+    "ice_mean_free_path_ang": 3000.0,
+    "junk": {"carbon": 0.04, "aggregate": 0.02},
+    "naming": "epu",
+    "sidecars": "epu",
 }
-"""Movies that look like real ones: crowded particles, hardly seen in ice that moves, beside some carbon, dirt and aggregates."""
+"""Movies that look like real ones: crowded particles, hardly seen in ice that moves, beside some carbon and aggregates."""
+
+_GRID = {"empty": 0.0, "ice_spread": 0.35, "dirt": 0.03}
+_FEWEST_PER_SIDE, _MOST_PER_SIDE, _USUAL_PER_SQUARE = 3, 40, 40
 
 MOVIE_BYTES = 10_000_000
 """About what a movie takes on the disk."""
@@ -47,12 +54,26 @@ class SimulatedMicroscope:
     process: "subprocess.Popen[bytes]"
 
 
+def lifelike_settings(movies: int, *, seed: int, grid: Mapping[str, Any] | None = None, **own: Any) -> SimulationSettings:
+    """Return movies as `LIFELIKE` has them, on a grid with squares and holes whose ice and dirt differ, as large as they need.
+
+    ``grid`` and ``own`` are further settings of the grid and of the movies.
+    """
+    side = min(max(_FEWEST_PER_SIDE, math.ceil(math.sqrt(movies / _USUAL_PER_SQUARE))), _MOST_PER_SIDE)
+    squares = {"rows": side, "columns": side, "visited_per_square": math.ceil(movies / side**2)}
+    return SimulationSettings.model_validate(
+        {"n_movies": movies, "seed": seed, **LIFELIKE, "grid": {**squares, **_GRID, **(grid or {})}, **own}
+    )
+
+
 def acquisition_values(simulated: SimulationSettings, folder: Path) -> dict[str, Any]:
     """Return what the templates for movies ask for, of a microscope that writes into ``folder``."""
     diameter_ang = simulated.phantom_diameter_ang
+    described = {} if simulated.grid is None else {"grid": str(folder)}
     return {
         "movies": str(folder / "movies"),
         "gain": str(folder / "gain.mrc"),
+        **described,
         "diameter": (round(0.9 * diameter_ang, 3), round(1.1 * diameter_ang, 3)),
         "voltage": simulated.voltage_kv,
         "cs": simulated.cs_mm,
@@ -140,7 +161,7 @@ def _check_space(home: Path, movies: int, keep_free_bytes: int) -> None:
 def _start(home: Path, movies: int, seconds_per_movie: float, lock: int) -> SimulatedMicroscope:
     number = next(n for n in range(1, 10_000) if not any((home / f"{one}{_ending(n)}").exists() for one in (_FOLDER, _SESSION)))
     folder = home / f"{_FOLDER}{_ending(number)}"
-    simulated = SimulationSettings.model_validate({"n_movies": movies, "seed": number, **LIFELIKE})
+    simulated = lifelike_settings(movies, seed=number)
     write_s = min(1.0, seconds_per_movie / 2)
     arguments = simulating_arguments(folder, simulated, seconds_per_movie=seconds_per_movie, write_s=write_s)
     (folder / "movies").mkdir(parents=True)

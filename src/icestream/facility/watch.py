@@ -64,6 +64,7 @@ class Watch:
         else:
             self._tell_unreadable(None)
             self._admit(found)
+            self._hear_wishes()
             self._make_sessions(set(found.names))
         self._check_runners()
         if self._looks % _SLOW == 0:
@@ -97,6 +98,16 @@ class Watch:
                 note = state.folders[name].note
                 self._say(f"{name}: {state.folders[name].phase.value}{f' ({note})' if note else ''}")
             self._write(state)
+
+    def _hear_wishes(self) -> None:
+        """Do what people asked for; a request is removed once what it changed is on the disk."""
+        for path, wish in self._state_file.wishes():
+            folder = self.state.folders.get(wish.folder)
+            if folder is not None:
+                self._paused.pop(wish.folder, None)
+                self._put(wish.folder, watch_decisions.grant(folder, wish))
+                self._say(f"{wish.folder}: {self.state.folders[wish.folder].phase.value}; {wish.author} asked: {wish.what}")
+            path.unlink(missing_ok=True)
 
     def _make_sessions(self, present: set[str]) -> None:
         for name, folder in self._in_phase(Phase.EMPTY, Phase.INCOMPLETE):

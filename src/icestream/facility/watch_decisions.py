@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -42,11 +43,50 @@ class Folder(BaseModel):
     falls: int = Field(0, ge=0, description="How often its runner died in a row")
     tried: list[str] = Field(default_factory=list, description="Files that existed at its last run and were not taken")
     note: str | None = None
+    template: str | None = Field(None, description="Template that a person chose for it")
+    left_alone: bool = Field(False, description="A person wants no session of it")
 
     @property
     def alert(self) -> bool:
         """Tell whether a person should look at it."""
         return self.falls >= ALERT_AFTER
+
+
+class Wish(BaseModel):
+    """What a person asks of a watch: to take a folder, with a template of their choice, to leave it alone, or to try it again."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folder: str
+    what: Literal["take", "ignore", "retry"]
+    author: str
+    template: str | None = None
+
+
+_MAY: dict[str, tuple[Phase, ...]] = {
+    "take": (Phase.IGNORED, Phase.EMPTY, Phase.INCOMPLETE),
+    "ignore": (Phase.EMPTY, Phase.INCOMPLETE),
+    "retry": (Phase.FALLEN, Phase.STOPPED),
+}
+
+
+def possible_wishes(folder: Folder) -> list[str]:
+    """Return what may be asked of a folder as it stands."""
+    return [what for what, phases in _MAY.items() if folder.phase in phases]
+
+
+def grant(folder: Folder, wish: Wish) -> Folder:
+    """Return a folder after what a person asked; one that does not stand so that it can be done stays as it is."""
+    if wish.what not in possible_wishes(folder):
+        return folder
+    if wish.what == "retry":
+        return wait_for_place(folder, f"as {wish.author} asked").model_copy(update={"falls": 0})
+    if wish.what == "ignore":
+        told = f"left alone, as {wish.author} asked"
+        return folder.model_copy(update={"phase": Phase.IGNORED, "problems": [], "note": told, "left_alone": True})
+    told = f"taken, as {wish.author} asked"
+    chosen = {"template": wish.template, "left_alone": False}
+    return folder.model_copy(update={"phase": Phase.EMPTY, "problems": [], "note": told, **chosen})
 
 
 class WatchState(BaseModel):
@@ -80,7 +120,9 @@ def admit(
     for name in seen:
         if name not in folders:
             folders[name] = Folder(phase=phase, since=now)
-        elif folders[name].phase is Phase.LEFT_OUT or (take_existing and folders[name].phase is Phase.IGNORED):
+        elif folders[name].phase is Phase.LEFT_OUT or (
+            take_existing and folders[name].phase is Phase.IGNORED and not folders[name].left_alone
+        ):
             folders[name] = folders[name].model_copy(update={"phase": Phase.EMPTY, "stands_since": now, "note": None})
     for name, reason in left_out.items():
         if name not in folders:

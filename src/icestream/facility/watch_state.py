@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -12,9 +13,11 @@ from typing import IO
 from pydantic import ValidationError
 
 from icestream.errors import SessionBusy, SessionError
-from icestream.facility.watch_decisions import WatchState
+from icestream.facility.watch_decisions import WatchState, Wish
 from icestream.files import publish_text
+from icestream.logs import log_event
 
+_LOG = logging.getLogger(__name__)
 _PATIENCE_S = 2.0
 """Who asks for the holder has the lock for a moment, and so has a process that a killed watch was just about to start."""
 
@@ -24,6 +27,7 @@ class StateFile:
 
     def __init__(self, state_folder: Path, root: Path) -> None:
         key = hashlib.sha256(str(root.resolve()).encode(errors="surrogateescape")).hexdigest()[:16]
+        self.state_folder = state_folder
         self.path = state_folder / "watch" / f"{key}.json"
         self.root = root
 
@@ -45,6 +49,25 @@ class StateFile:
     def write(self, state: WatchState) -> None:
         """Write the state so that it survives anything from now on."""
         publish_text(self.path, state.model_dump_json(indent=1, exclude_defaults=True))
+
+    def ask(self, wish: Wish) -> None:
+        """Ask the watch for something; it is done at its next look, also if it is started only later."""
+        publish_text(self._asked / f"{time.time_ns()}-{os.getpid()}.json", wish.model_dump_json())
+
+    def wishes(self) -> list[tuple[Path, Wish]]:
+        """Return what people asked for, the oldest first; who has done it removes the file."""
+        found = []
+        for path in sorted(self._asked.glob("*.json")):
+            try:
+                found.append((path, Wish.model_validate_json(path.read_bytes())))
+            except (OSError, ValidationError) as error:
+                log_event(_LOG, logging.WARNING, "request to a watch not read", file=str(path), reason=str(error))
+                path.unlink(missing_ok=True)
+        return found
+
+    @property
+    def _asked(self) -> Path:
+        return self.path.with_suffix(".asked")
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -76,6 +99,19 @@ class StateFile:
             except BlockingIOError:
                 return int(handle.read().strip() or 0)
         return None
+
+
+def list_watches(state_folder: Path) -> list[tuple[StateFile, WatchState]]:
+    """Return what is known of every root that this account has watched on this machine, by name, but for damaged files."""
+    found = []
+    for path in (state_folder / "watch").glob("*.json"):
+        try:
+            state = WatchState.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            log_event(_LOG, logging.WARNING, "state of a watch not read", file=str(path), reason=str(error))
+            continue
+        found.append((StateFile(state_folder, Path(state.root)), state))
+    return sorted(found, key=lambda one: one[1].root)
 
 
 def _lock(handle: IO[str]) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
+from icestream.counting import counted
 from icestream.errors import FileFormatError
 from icestream.io.holes import ListedHole, ListedSquare
 from icestream.io.xmltree import finite, parse_xml, read_small
@@ -58,7 +59,7 @@ def read_epu_square(path: Path) -> ListedSquare:
             nowhere += 1
             continue
         holes.append(ListedHole(key, y, x, _says(value, "Selected")))
-    notes = (f"{path.name}: {nowhere} holes have no position",) if nowhere else ()
+    notes = (f"{path.name}: {counted(nowhere, 'hole', 'has/have')} no position",) if nowhere else ()
     return ListedSquare(named[1], y_um, x_um, tuple(holes), notes)
 
 

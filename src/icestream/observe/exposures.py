@@ -8,14 +8,13 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, false, func, select
 
 from icestream.errors import SessionError
 from icestream.flow.storage import schema
-from icestream.observe.measured import MeasureOfStep, list_measures, pixel_size_of, read_series
+from icestream.observe.measured import MOST_MEASURED, MeasureOfStep, list_measures, pixel_size_of, read_series
 from icestream.observe.queries import SessionView, StepSummary, StoredRecord
 from icestream.observe.values import field_at, value_of
 
 State = Literal["failed", "set aside", "processing", "done"]
 STATES: tuple[State, ...] = ("failed", "set aside", "processing", "done")
 MOST_ROWS = 200
-MOST_MEASURED = 1_000_000
 _STORED = ("number", "name")
 
 

@@ -9,9 +9,8 @@ from sqlalchemy import select
 
 from icestream.errors import SessionError
 from icestream.flow.storage import schema
-from icestream.observe.exposures import MOST_MEASURED
 from icestream.observe.grid_state import AtlasPicture, GridState, read_grid_state
-from icestream.observe.measured import MeasureOfStep, list_measures, read_series
+from icestream.observe.measured import MOST_MEASURED, MeasureOfStep, list_measures, read_series
 from icestream.observe.queries import SessionView, StepSummary
 from icestream.observe.scales import limits_of
 

@@ -6,16 +6,16 @@ or image where enough exposures of listed holes tell what a shift means; otherwi
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, null, select
+from sqlalchemy import Connection, select
 
 from icestream.algorithms.grid.placing import Placement, fit_frame, fit_shift, group_positions
-from icestream.flow.storage import json_number, json_text, schema
+from icestream.flow.storage import Session, schema
 from icestream.io.blocks import from_block
 from icestream.observe.exposures import PublishedPicture
+from icestream.observe.kept_columns import KEPT
 from icestream.observe.queries import SessionView, StepSummary
 from icestream.records import GridMap
 from icestream.records.shown import StagePlace
@@ -86,31 +86,20 @@ def read_grid_state(view: SessionView, steps: Sequence[StepSummary]) -> GridStat
     with view.reading() as connection:
         if connection is None:
             return GridState(missing=["the session has not started"])
-        exposures = _Exposures() if source is None else _read_exposures(connection, source[0], source[1])
+        exposures = _Exposures() if source is None else _read_exposures(view.session, connection, source[0], source[1])
     drawn = _read_map(view, steps)
     state = _assemble(exposures, drawn)
     state.missing = [*_complaints(source is not None, exposures, drawn, state), *state.missing]
     return state
 
 
-def _read_exposures(connection: Connection, step: StepSummary, place: StagePlace) -> _Exposures:
+def _read_exposures(session: Session, connection: Connection, step: StepSummary, place: StagePlace) -> _Exposures:
     """Read the places of all exposures that one step has made records of."""
-    outcome, exposure, result = schema.outcome, schema.exposure, schema.result
+    if step.revision_id is None:
+        return _Exposures()
     numbers = [place.y, place.x, place.image_y, place.image_x, place.beam_y, place.beam_x]
     texts = [place.square, place.hole]
-    columns: list[Any] = [json_number(result.c.record, path) if path else null() for path in numbers]
-    columns += [json_text(result.c.record, path) if path else null() for path in texts]
-    rows = connection.execute(
-        select(exposure.c.ordinal, *columns)
-        .select_from(
-            exposure.join(outcome, (outcome.c.unit == exposure.c.unit) & (outcome.c.revision == step.revision_id)).join(
-                result, result.c.key == json_text(outcome.c["keys"], "out")
-            )
-        )
-        .where(outcome.c.status == "item")
-        .order_by(exposure.c.ordinal.desc())
-        .limit(MOST_EXPOSURES)
-    ).all()[::-1]
+    rows = KEPT.read(session, connection, step.revision_id, numbers, texts)[-MOST_EXPOSURES:]
     known = [row for row in rows if row[1] is not None and row[2] is not None]
     values = np.array([[np.nan if one is None else one for one in row[1:7]] for row in known], np.float64).reshape(-1, 6)
     image = np.isfinite(values[:, 2:4]).all(axis=1)

@@ -8,13 +8,16 @@ from typing import Annotated
 from pydantic import Field
 
 from icestream.observe.conditions import read_conditions
+from icestream.observe.kept_columns import KEPT
 from icestream.observe.queries import SessionView, StepSummary
-from icestream.observe.sampling import MOST_POINTS, Series, read_fields, read_weights
+from icestream.observe.sampling import MOST_POINTS, Series, columns_as_series, read_fields, read_weights
 from icestream.observe.scales import N_BINS, count_bins, limits_of, running_median
 from icestream.observe.values import WEIGHT, field_at, paths_of, series_of, unit_in
 from icestream.records.shown import Measure, Number
 
 MOST_VERSIONS = 200
+MOST_MEASURED = 1_000_000
+"""Of so many exposures each has its own number."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +83,21 @@ def pixel_size_of(view: SessionView) -> float | None:
 
 
 def read_paths(view: SessionView, step: StepSummary, numbers: Sequence[Number], *, most: int = MOST_POINTS) -> dict[str, Series]:
-    """Return path → series of what a step has stored of each exposure; nothing before its first run."""
+    """Return path → series of what a step has stored of each exposure; nothing before its first run.
+
+    Without thinning, what was read before is kept.
+    """
     paths = tuple(dict.fromkeys(path for one in numbers for path in paths_of(one)))
     with view.reading() as connection:
         if connection is None or step.revision_id is None or not paths:
             return {}
         fields = tuple(path for path in paths if path != WEIGHT)
-        found = read_fields(connection, step.revision_id, fields, most=most) if fields else {}
+        if not fields:
+            found = {}
+        elif most >= MOST_MEASURED:
+            found = columns_as_series(fields, KEPT.read(view.session, connection, step.revision_id, fields))
+        else:
+            found = read_fields(connection, step.revision_id, fields, most=most)
         return found if len(fields) == len(paths) else {**found, WEIGHT: read_weights(connection, step.revision_id, most=most)}
 
 

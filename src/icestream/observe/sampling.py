@@ -1,6 +1,8 @@
 """Values along the session, thinned to what a page can show."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import CTE, Connection, FromClause, Integer, func, literal, select
 
@@ -53,6 +55,15 @@ def read_fields(connection: Connection, revision: int, paths: tuple[str, ...], *
                 found[path][0].append(ordinal)
                 found[path][1].append(value)
     return {path: Series(tuple(ordinals), tuple(values), stride) for path, (ordinals, values) in found.items()}
+
+
+def columns_as_series(paths: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> dict[str, Series]:
+    """Return path → series of rows of the number of an exposure and a value of each path."""
+    found = {}
+    for column, path in enumerate(paths, 1):
+        told = [(row[0], row[column]) for row in rows if row[column] is not None]
+        found[path] = Series(tuple(ordinal for ordinal, _ in told), tuple(value for _, value in told), 1)
+    return found
 
 
 def read_weights(connection: Connection, revision: int, *, most: int = MOST_POINTS) -> Series:

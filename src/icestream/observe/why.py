@@ -128,7 +128,7 @@ def say_step(facts: Facts, name: str) -> str:
         return f"takes nothing new: {marks.drained}"
     watches = step.kind == "source" and facts.runner.alive and note
     if step.stream == "closed" and not step.counts.running and not step.counts.waiting and not watches:
-        return f"nothing: it is finished ({step.stream_reason}); {_ended(step)}{_say_not_taken(facts, name)}"
+        return f"has finished ({step.stream_reason}); {_ended(step)}{_say_not_taken(facts, name)}"
     if watches:
         return f"is waiting for new files: {note}"
     if step.kind == "source":
@@ -136,7 +136,7 @@ def say_step(facts: Facts, name: str) -> str:
     at_work = [lease for lease in facts.leases if lease.step == name]
     parts = [_say_work(at_work)] if at_work else []
     parts += list(_say_waiting(facts, name, note))
-    return "; ".join(parts) or "nothing: it has decided everything that arrived"
+    return "; ".join(parts) or "has decided everything that arrived"
 
 
 def _say_not_taken(facts: Facts, name: str) -> str:
@@ -266,7 +266,7 @@ def _say_settled(trace: Trace, *, waits: bool) -> Iterator[Explanation]:
     done = [step.step for step in trace.steps if step.status == "item"]
     if not waits:
         result = f"with a result of {', '.join(done)}" if done else "without a result"
-        yield Explanation(None, f"nothing: it has been decided by every step, {result}")
+        yield Explanation(None, f"has been decided by every step, {result}")
     elif done:
         yield Explanation(None, f"has a result of {', '.join(done)}")
     for step in trace.steps:

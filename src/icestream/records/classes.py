@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from icestream.records.picks import PID
-from icestream.records.shown import Gallery, Picture, RowColumn, Shown
+from icestream.records.shown import Gallery, Headline, Picture, RowColumn, Shown
 from icestream.records.vocabulary import Block, Column, FileRef, Record, Snapshot
 from icestream.units import Angstrom
 
@@ -86,7 +86,8 @@ class ClassAverages(Snapshot):
             ),
             order="count",
             identity="id",
-        )
+        ),
+        headlines=(Headline("Best resolution", "of a 2D class", of="lowest", place=5, column="resolution_ang"),),
     )
 
 

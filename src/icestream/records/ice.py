@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from icestream.records.shown import Card, Measure, Number, Panel, Shown, Text, When
+from icestream.records.shown import Card, Headline, Measure, Number, Panel, Shown, Text, When
 from icestream.records.vocabulary import Record, Snapshot
 
 VacuumOrigin = Literal["stated", "empty_hole", "brightest"]
@@ -120,7 +120,8 @@ class IceTransmission(Record):
                     texts=(Text("I0: {vacuum_origin:words}."),),
                 ),
             ),
-        )
+        ),
+        headlines=(Headline("Ice", "median, by transmission", of="median", place=4),),
     )
 
 

@@ -239,15 +239,17 @@ class Headline:
     """A figure at the top of the report; of steps that give the same label, the highest rank is shown.
 
     ``pace`` is that of the step in an hour, ``weight`` the sum of its particles (both of the last such step), ``median`` that of
-    the first measure of the first such step.
+    the first measure of the first such step, ``lowest`` the smallest value in a ``column`` of the gallery in the newest version.
     """
 
     label: str
     caption: str
     _: KW_ONLY
-    of: Literal["pace", "weight", "median"]
+    of: Literal["pace", "weight", "median", "lowest"]
     place: int
     rank: int = 0
+    column: str = ""
+    """The field of the rows that `lowest` looks at."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from icestream.web import (
     details,
     drafts,
     editing,
+    facility_storage,
     filtering,
     mapping,
     palette,
@@ -29,6 +30,7 @@ from icestream.web import (
     storing,
     streams,
     transfers,
+    watches,
     watching,
 )
 from icestream.web.audit import Audit
@@ -51,6 +53,7 @@ _ROUTES = (
     acting.router,
     scraping.router,
     editing.router,
+    facility_storage.router,
     filtering.router,
     mapping.router,
     picking.router,
@@ -59,6 +62,7 @@ _ROUTES = (
     storing.router,
     streams.router,
     transfers.router,
+    watches.router,
     watching.router,
 )
 

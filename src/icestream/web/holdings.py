@@ -3,9 +3,10 @@
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from icestream.errors import SessionError
+from icestream.errors import IcestreamError, SessionError
 from icestream.flow.storage import Session
 from icestream.observe.file_sizes import FileSizes
 from icestream.observe.storage import Holding, read_holding
@@ -15,7 +16,7 @@ SLICE_S = 0.5
 KEPT_S = 5.0
 SHARE = 20.0
 """What took one second to read stands for so many, as looking must not slow down the runner."""
-MOST_SESSIONS = 200
+MOST_SESSIONS = 2000
 
 
 @dataclass
@@ -58,6 +59,19 @@ class Holdings:
                 known.lock.release()
         if found is None:
             raise SessionError("its files have not been looked at yet; try again")
+        return found
+
+    def read_many(self, sessions: Mapping[str, Session], *, seconds: float) -> dict[str, Holding | str | None]:
+        """Return what many sessions hold: those looked at longest ago are looked at for about so long, others are as known.
+
+        A text is why one cannot be read; None: it has not been looked at yet.
+        """
+        until, found = time.monotonic() + seconds, dict[str, Holding | str | None]()
+        for name in sorted(sessions, key=lambda one: self._of(sessions[one]).at):
+            try:
+                found[name] = self.read(sessions[name]) if time.monotonic() < until else self._of(sessions[name]).value
+            except (IcestreamError, OSError) as error:
+                found[name] = str(error)
         return found
 
     def forget(self, session: Session) -> None:

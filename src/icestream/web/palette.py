@@ -5,8 +5,8 @@ from typing import Any
 from fastapi import APIRouter, HTTPException
 
 from icestream.flow.declaration import find_step, step_names
-from icestream.web.site import Answer, Asking
-from icestream.workflows.palette import PaletteStep, askable, describe_type, list_palette
+from icestream.web.site import Answer, Asking, ThisSite
+from icestream.workflows.palette import PaletteStep, askable, describe_type
 
 router = APIRouter(prefix="/api/v1", tags=["building"])
 
@@ -45,9 +45,9 @@ class TypePage(TypeLine):
 
 
 @router.get("/steps", summary="All types of step that a workflow can be built of")
-def steps(_caller: Asking) -> list[TypeLine]:
+def steps(site: ThisSite, _caller: Asking) -> list[TypeLine]:
     """Return all installed types of step, those of plugins too."""
-    return [TypeLine.model_validate(one) for one in list_palette()]
+    return [TypeLine.model_validate(one) for one in site.catalogue.steps()]
 
 
 @router.get("/steps/{use}", summary="A type of step with its parameters, as a JSON schema")

@@ -1,7 +1,6 @@
 """The addresses of sessions and of their exposures: each page of the application shows what one address answers."""
 
-from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,6 +9,7 @@ from icestream.errors import IcestreamError, SessionError
 from icestream.observe.conditions import Condition, read_conditions
 from icestream.observe.exposure_data import ExposureData
 from icestream.observe.exposures import MOST_ROWS, ExposureTable, Range, State, TableQuery, read_range, read_table
+from icestream.observe.headlines import HeadlineFigure, read_headlines, read_microscope
 from icestream.observe.medians import RecentMedian, read_medians
 from icestream.observe.one_exposure import read_exposure
 from icestream.observe.queries import Arrivals, Change, NoticeRow, Overview, SessionView, StepSummary
@@ -28,6 +28,10 @@ class SessionLine(Answer):
     arrivals: Arrivals | None = None
     alarms: int = 0
     """How many are open."""
+    microscope: str | None = None
+    """As its files name it."""
+    figures: list[HeadlineFigure] = Field(default_factory=list)
+    """Figures that types of record declare, such as the resolution of the CTF, the ice, and the particles so far."""
     trouble: str | None = None
 
 
@@ -39,15 +43,6 @@ class StepPage(Answer):
     marks: list[str]
     waiting: list[str]
     medians: list[RecentMedian]
-
-
-class HeadlineFigure(Answer):
-    """A figure that a type of record declares for the top of the page."""
-
-    label: str
-    value: float | None
-    unit: str
-    caption: str
 
 
 class SessionPage(Answer):
@@ -164,7 +159,15 @@ def why(session: SessionName, exposure: ExposureName, site: ThisSite, response: 
 
 def _read_line(site: Site, name: str) -> SessionLine:
     def line(view: SessionView) -> SessionLine:
-        return SessionLine(id=name, overview=view.overview(), arrivals=view.arrivals(), alarms=_count_alarms(view))
+        steps = view.steps()
+        return SessionLine(
+            id=name,
+            overview=view.overview(),
+            arrivals=view.arrivals(),
+            alarms=_count_alarms(view),
+            microscope=read_microscope(view, steps),
+            figures=read_headlines(view, steps),
+        )
 
     try:
         return site.live.read(name, "line", line)[0]
@@ -183,10 +186,7 @@ def _read_page(name: str, view: SessionView) -> SessionPage:
         silence=overview.runner.silence,
         waiting=[one.sentence for one in why if one.step is None],
         arrivals=view.arrivals(),
-        headlines=[
-            HeadlineFigure(label=one.label, caption=one.caption, **_figure(one.of, step, medians.get(step.name, ())))
-            for one, step in view.catalog().headlines(steps)
-        ],
+        headlines=read_headlines(view, steps, medians),
         conditions=list(read_conditions(view)),
         steps=[
             StepPage(
@@ -205,11 +205,3 @@ def _read_page(name: str, view: SessionView) -> SessionPage:
 
 def _count_alarms(view: SessionView) -> int:
     return alarm_store_of(view.session).count_open()
-
-
-def _figure(of: str, step: StepSummary, medians: Sequence[RecentMedian]) -> dict[str, Any]:
-    if of == "pace":
-        return {"value": None if step.pace.per_minute is None else step.pace.per_minute * 60, "unit": ""}
-    if of == "weight":
-        return {"value": step.weight, "unit": ""}
-    return {"value": medians[0].median if medians else None, "unit": medians[0].unit if medians else ""}

@@ -168,7 +168,8 @@ def serve(
         proxies=listening.proxies,
         oidc=None if settings.oidc is None else Oidc.read(settings.oidc),
     )
-    app = make_app(Site(places, callers, settings, raw_folders, _routes(callers.oidc)), listening.own_names)
+    site = Site(places, callers, settings, raw_folders, _routes(callers.oidc))
+    app = make_app(site, listening.own_names)
     config = uvicorn.Config(
         app,
         host=listening.host,
@@ -185,8 +186,10 @@ def serve(
         ssl_keyfile=None if listening.key is None else str(listening.key),
     )
     with _bound(listening) as listener:
+        site.catalogue.begin()
         on_ready(replace(listening, port=listener.getsockname()[1]).address)
-        with observing(Observer(settings.alarms) if observe else None, lambda: map(places.folder_of, places.names())):
+        observer = Observer(settings.alarms) if observe else None
+        with observing(observer, lambda: map(places.folder_of, places.names()), account=settings.state):
             uvicorn.Server(config).run(sockets=[listener])
 
 

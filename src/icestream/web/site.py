@@ -14,7 +14,9 @@ from icestream.facility.simulating import SimulatedMicroscope
 from icestream.observe.queries import SessionView
 from icestream.settings import Settings
 from icestream.web.callers import Caller, Callers
+from icestream.web.catalogue import Catalogue
 from icestream.web.events import Watchers
+from icestream.web.holdings import Holdings
 from icestream.web.live import Live
 from icestream.web.metrics import FacilityMetrics
 from icestream.web.places import Places
@@ -81,6 +83,8 @@ class Site:
     raw_folders: RawFolders = field(default_factory=RawFolders)
     more: tuple[APIRouter, ...] = ()
     """Addresses that not every server has."""
+    catalogue: Catalogue = field(default_factory=Catalogue)
+    holdings: Holdings = field(default_factory=Holdings)
     live: Live = field(init=False)
     metrics: FacilityMetrics = field(init=False)
     watchers: Watchers = field(default_factory=Watchers)

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from icestream.errors import SessionBusy
 from icestream.facility.runners import start_runner
 from icestream.facility.simulating import TEMPLATE, start_simulation
-from icestream.flow.declaration import find_step
 from icestream.flow.storage import DOCUMENT, SessionDocument, create_session
 from icestream.web.raw_folders import LONGEST_PATH, FolderListing, NotAllowed
 from icestream.web.site import Answer, Asking, Operating, SessionName, Site, ThisSite, WrongValues, changes_nothing
@@ -123,13 +122,12 @@ def templates(_caller: Asking) -> list[TemplateLine]:
 
 
 @router.get("/templates/{template}", summary="What a template asks for, as a JSON schema")
-def template(template: TemplateName, _caller: Asking) -> TemplatePage:
+def template(template: TemplateName, site: ThisSite, _caller: Asking) -> TemplatePage:
     """Return what a template asks for."""
     found = _find(template)
     loaded = found.load()
-    steps = [
-        TemplateStepLine(name=name, use=spec.use, summary=find_step(spec.use).summary) for name, spec in loaded.steps.items()
-    ]
+    summary = site.catalogue.summary
+    steps = [TemplateStepLine(name=name, use=spec.use, summary=summary(spec.use)) for name, spec in loaded.steps.items()]
     description = loaded.description or found.summary
     return TemplatePage(
         name=found.name, origin=found.origin, description=description, values=placeholders_schema(loaded), steps=steps

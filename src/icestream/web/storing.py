@@ -21,7 +21,6 @@ from icestream.flow.runner.answering import submit
 from icestream.flow.storage import FileKind, Removal, Session
 from icestream.logs import log_event
 from icestream.web.acting import PATIENCE_S, ActionAnswer, lock_of
-from icestream.web.holdings import Holdings
 from icestream.web.site import Administrating, Answer, Asking, Operating, SessionName, Site, ThisSite, changes_nothing
 
 MOST_REMOVALS = 100
@@ -196,14 +195,11 @@ class Saved(Answer):
     text: str
 
 
-_HOLDINGS = Holdings()
-
-
 @router.get("", summary="What a session holds by kind and step, what can be computed again, and what was removed")
 def storage(session: SessionName, site: ThisSite, caller: Asking) -> StoragePage:
     """Return what the session holds."""
     opened = site.places.open(session)
-    found, may = _HOLDINGS.read(opened), caller.person.may("operate", session)
+    found, may = site.holdings.read(opened), caller.person.may("operate", session)
     rules, trouble = _rules(site, opened)
     raw = read_deletions(opened, state=site.settings.state)
     return StoragePage(
@@ -321,7 +317,7 @@ def _ask(site: Site, session: str, author: str, command: Command) -> ActionAnswe
     opened = site.places.open(session)
     with lock_of(opened):
         answer = submit(opened, command, author=author, settings=site.settings, patience_s=PATIENCE_S)
-    _HOLDINGS.forget(opened)
+    site.holdings.forget(opened)
     site.live.forget(session)
     return ActionAnswer.model_validate(answer)
 

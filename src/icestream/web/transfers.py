@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from icestream.facility.observing import account_alarm_store
 from icestream.transfer.ledger import (
     FILE_STATES,
     FileCounts,
@@ -62,9 +63,19 @@ class TransferredFile(Answer):
     reason: str | None
 
 
+class TransferAlarm(Answer):
+    """An open alarm of a transfer that belongs to no session; those of sessions are among the alarms of these."""
+
+    number: int
+    what: str
+    detail: str
+    since: float
+
+
 class TransfersPage(Answer):
     """The transfers of a session or of the facility, the newest first, and the files of one of them, what changed last first."""
 
+    alarms: list[TransferAlarm] = Field(default_factory=list, description="Open alarms of the account")
     transfers: list[TransferLine]
     shown: int | None = Field(description="The transfer whose files are listed")
     files: list[TransferredFile]
@@ -97,7 +108,9 @@ def facility_transfers(asked: Annotated[FilesAsked, Query()], site: ThisSite, ca
     """Return the transfers of the account that this server runs under, to who operates all sessions."""
     if not caller.person.may("operate"):
         raise HTTPException(403, f"{caller.person.name} does not operate all sessions")
-    return _page(account_ledger(site.settings.state), asked, told=True)
+    page = _page(account_ledger(site.settings.state), asked, told=True)
+    open_alarms = [one.alarm for one in account_alarm_store(site.settings.state).alarms(only_open=True)]
+    return page.model_copy(update={"alarms": [TransferAlarm.model_validate(one) for one in open_alarms]})
 
 
 def _page(ledger: Ledger, asked: FilesAsked, *, told: bool) -> TransfersPage:

@@ -57,7 +57,7 @@ def test_without_clear_particles_there_is_no_size(tmp_path: Path) -> None:
     waiting = FindParticleSize().emit(state, PARAMS, bench)
     assert isinstance(waiting, Verdict)
     assert not waiting.accepted
-    assert "none of 1 micrographs shows particles" in (waiting.reason or "")
+    assert "none of 1 micrograph shows particles" in (waiting.reason or "")
 
 
 def test_enough_is_measured_once_something_was_found_and_not_before(tmp_path: Path) -> None:

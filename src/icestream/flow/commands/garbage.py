@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Table, delete, select
 
+from icestream.counting import counted
 from icestream.errors import SessionError
 from icestream.flow.commands.context import CommandContext
 from icestream.flow.commands.requests import Clean
@@ -57,8 +58,8 @@ class Garbage:
     def sentence(self) -> str:
         """How much it is, in one line."""
         size = sum(self.files.values()) + sum(self.checkpoints.values())
-        parts = [f"{len(self.results)} results", f"{len(self.files)} files"]
-        parts += [f"{len(self.checkpoints)} checkpoints"] if self.checkpoints else []
+        parts = [counted(len(self.results), "result"), counted(len(self.files), "file")]
+        parts += [counted(len(self.checkpoints), "checkpoint")] if self.checkpoints else []
         return f"{', '.join(parts)}, {size / 1e6:.1f} MB"
 
     def by_step(self) -> "list[StepGarbage]":
@@ -180,7 +181,8 @@ def clean(context: CommandContext, command: Clean) -> str:
     running = context.controls.running()
     if running:
         raise SessionError(
-            f"{len(running)} calls are running; pause the session (`icestream pause`), wait until they end, then clean up"
+            f"{counted(len(running), 'call', 'is/are')} running; pause the session (`icestream pause`), wait until nothing is "
+            "running, then clean up"
         )
     context.writing.flush()
     connection = context.writing.connection

@@ -1,5 +1,6 @@
 """Pausing, resuming and stopping."""
 
+from icestream.counting import counted
 from icestream.flow.commands.context import CommandContext
 from icestream.flow.commands.requests import Pause, Resume, Stop
 from icestream.flow.scheduling import NoticeCause
@@ -14,7 +15,7 @@ def pause(context: CommandContext, command: Pause) -> str:
     if not context.controls.pause(asked):
         return "is already paused"
     context.notify(NoticeCause.PAUSE, asked.sentence)
-    return f"paused; {len(context.controls.running())} running calls will finish"
+    return f"paused; {counted(len(context.controls.running()), 'running call')} will finish"
 
 
 def resume(context: CommandContext, _command: Resume) -> str:
@@ -30,4 +31,4 @@ def stop(context: CommandContext, command: Stop) -> str:
     reason = f"stopped by {context.author}"
     context.controls.stop(reason, now=command.now)
     context.notify(NoticeCause.PAUSE, reason)
-    return "is stopping now" if command.now else f"stops after {len(context.controls.running())} running calls"
+    return "is stopping now" if command.now else f"stops after {counted(len(context.controls.running()), 'running call')}"

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, Row, func, select
 
+from icestream.counting import counted
 from icestream.flow.commands.rejected import find_rejected
 from icestream.flow.commands.requests import Remove
 from icestream.flow.declaration import files_named_in, resolve_ref
@@ -76,7 +77,7 @@ class Removable:
     @property
     def sentence(self) -> str:
         """How much it is, in one line."""
-        return f"{len(self.files)} files, {self.n_bytes / 1e6:.1f} MB"
+        return f"{counted(len(self.files), 'file')}, {self.n_bytes / 1e6:.1f} MB"
 
     def by_step(self) -> "list[RemovableLine]":
         """Return how much of it is of which step and kind."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import insert, select
 
+from icestream.counting import counted
 from icestream.errors import IcestreamError, SessionError, StoreUnavailable
 from icestream.flow.commands.context import CommandContext
 from icestream.flow.commands.removable import DERIVED, Removable, find_removable, keep_needed
@@ -100,7 +101,7 @@ def remove(context: CommandContext, command: Remove, found: Removable) -> str:
     active = {step: revision.id for step, revision in context.workflow.revisions.items()}
     keep_needed(connection, context.workflow.graph, active, found)
     if not found.files:
-        kept = "; ".join(f"{count} files stay: {reason}" for reason, count in found.kept.most_common())
+        kept = "; ".join(f"{counted(count, 'file', 'stays/stay')}: {reason}" for reason, count in found.kept.most_common())
         return f"nothing to remove{f' ({kept})' if kept else ''}"
     what = command.model_dump(mode="json", exclude={"reason"}, exclude_defaults=True)
     values = {"what": json.dumps(what), "author": context.author, "reason": command.reason, "state": "moving", "at": now}
@@ -127,8 +128,8 @@ def bring_back(context: CommandContext, command: BringBack) -> str:
         raise SessionError(f"removal {one.id}: {_STATES[one.state]}; what can be computed again is restored by `--restore`")
     set_state(context.writing.connection, one.id, "undoing", by=context.author)
     context.controls.move_files()
-    context.notify(NoticeCause.REMOVED, f"removal {one.id}, {one.n_left} files, is undone, as {context.author} asked")
-    return f"{one.n_left} files are put back"
+    context.notify(NoticeCause.REMOVED, f"removal {one.id}, {counted(one.n_left, 'file')}, is undone, as {context.author} asked")
+    return f"{counted(one.n_left, 'file', 'is/are')} put back"
 
 
 def empty_trash(context: CommandContext, command: EmptyTrash) -> str:
@@ -171,8 +172,12 @@ def restore_files(context: CommandContext, command: RestoreFiles) -> str:
         return "no file of this kind was removed"
     want_again(connection, refs, wanted=True)
     context.controls.compute_removed()
-    context.notify(NoticeCause.REMOVED, f"{len(refs)} removed files are restored, as {context.author} asked")
-    return f"{len(refs)} files are put back while the session is running: from the trash, or computed again"
+    context.notify(
+        NoticeCause.REMOVED,
+        f"{counted(len(refs), 'removed file', 'is/are')} restored, as {context.author} asked",
+    )
+    told = f"{counted(len(refs), 'file', 'is/are')} put back while the session is running"
+    return f"{told}: from the trash, or computed again"
 
 
 def note_raw_deletion(context: CommandContext, command: NoteRawDeletion) -> str:

@@ -2,6 +2,7 @@
 
 from sqlalchemy import delete, func, select
 
+from icestream.counting import counted
 from icestream.flow.commands.context import CommandContext
 from icestream.flow.commands.requests import Reset, Restart
 from icestream.flow.declaration import outcomes
@@ -15,7 +16,7 @@ def restart(context: CommandContext, command: Restart) -> str:
     context.controls.begin_anew(steps)
     text = f"{', '.join(steps)}: recomputed, as {context.author} asked"
     context.notify(NoticeCause.RECOMPUTED, text, command.step)
-    return f"{len(steps)} steps are recomputed: {', '.join(steps)}"
+    return f"{counted(len(steps), 'step', 'is/are')} recomputed: {', '.join(steps)}"
 
 
 def reset(context: CommandContext, command: Reset) -> str:
@@ -28,9 +29,9 @@ def reset(context: CommandContext, command: Reset) -> str:
         _drop(context.writing, revision)
     if not context.workflow.scheduler.stages[command.step].drained:
         context.writing.apply(instructions.Drain(command.step, DrainReason(Cause.RESET, context.author)))
-    text = f"{', '.join(steps)}: {dropped} outcomes dropped, as {context.author} asked"
+    text = f"{', '.join(steps)}: {counted(dropped, 'outcome')} dropped, as {context.author} asked"
     context.notify(NoticeCause.RECOMPUTED, text, command.step)
-    dropped_from = f"{dropped} outcomes of {len(steps)} steps dropped: {', '.join(steps)}"
+    dropped_from = f"{counted(dropped, 'outcome')} of {counted(len(steps), 'step')} dropped: {', '.join(steps)}"
     return f"{dropped_from}; {command.step} takes nothing new until `icestream continue`"
 
 

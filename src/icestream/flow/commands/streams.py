@@ -2,6 +2,7 @@
 
 from sqlalchemy import select, update
 
+from icestream.counting import counted
 from icestream.errors import SessionError
 from icestream.flow.commands import pausing
 from icestream.flow.commands.context import CommandContext
@@ -20,7 +21,8 @@ def close(context: CommandContext, command: Close) -> str:
     running = context.controls.running(step)
     if command.now:
         context.controls.cancel(running)
-    return f"{step} takes nothing new; {len(running)} running calls {'are cancelled' if command.now else 'will finish'}"
+    end = "is/are" if command.now else "will finish/will finish"
+    return f"{step} takes nothing new; {counted(len(running), 'running call', end)}{' cancelled' if command.now else ''}"
 
 
 def reopen(context: CommandContext, command: Reopen) -> str:
@@ -28,7 +30,8 @@ def reopen(context: CommandContext, command: Reopen) -> str:
     step = context.node(command.step).name
     if not context.workflow.scheduler.stages[step].drained:
         return f"{step} was not closed by hand; new exposures open it automatically while the session is running"
-    return f"{step} is open again; {context.controls.resume_step(step)} exposures that it left out are decided now"
+    count = context.controls.resume_step(step)
+    return f"{step} is open again; {counted(count, 'exposure', 'is/are')} decided now that it left out"
 
 
 def release(context: CommandContext, command: Release) -> str:
@@ -38,7 +41,7 @@ def release(context: CommandContext, command: Release) -> str:
         raise SessionError(f"{step} is a {step_type.kind}, which holds nothing back: there is nothing to release")
     count = context.controls.release(step)
     context.notify(NoticeCause.RELEASE, f"{step} was released by {context.author}", step)
-    return f"{step} was released; {count} exposures are no longer waiting"
+    return f"{step} was released; {counted(count, 'exposure', 'is/are')} no longer waiting"
 
 
 def go_on(context: CommandContext, _command: Continue) -> str:

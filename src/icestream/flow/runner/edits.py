@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from icestream.counting import counted
 from icestream.flow.runner.build import ActiveWorkflow
 from icestream.flow.scheduling import Accumulating, NoticeCause, Notify
 from icestream.flow.storage import Session, Writing, begin_anew
@@ -49,7 +50,7 @@ class Edits:
             if len(stage.stale) >= fraction * taken:
                 steps = workflow.graph.from_step(name)
                 self.begin_anew(writing, workflow, steps)
-                changed = f"{len(stage.stale)} of the {taken} exposures it took were removed or have changed"
+                changed = f"of {counted(taken, 'exposure')} taken, {len(stage.stale)} changed or went away"
                 text = f"{name}: {changed}; it is being rebuilt"
                 text += f", with {', '.join(steps[1:])}" if steps[1:] else ""
                 writing.notify(Notify("info", text, name, cause=NoticeCause.RECOMPUTED))

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
+from icestream.counting import counted
 from icestream.flow.declaration import Outcome, Status
 from icestream.flow.scheduling.draining import DrainReason
 from icestream.flow.scheduling.instruction_types import (
@@ -354,7 +355,7 @@ class Stage:
             core.emit(
                 Notify(
                     "alert",
-                    f"{self.name} failed for {self.n_failed} exposures in a row",
+                    f"{self.name} failed for {counted(self.n_failed, 'exposure')} in a row",
                     self.name,
                     cause=NoticeCause.STEP_FAILING,
                 )

@@ -7,6 +7,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, select
 from sqlalchemy.exc import DBAPIError
 
+from icestream.counting import counted
 from icestream.errors import SessionError
 from icestream.files import publish_text
 from icestream.flow.declaration import resolve_ref
@@ -83,7 +84,7 @@ def _check(session: Session, name: str, folder: Path, *, force: bool, lease_s: f
     if not force and not report.n_found and (report.missing or report.changed):
         examples = ", ".join((*report.missing, *report.changed)[:_SHOWN])
         raise SessionError(
-            f"{folder}: has none of the {len(report.missing) + len(report.changed)} files that the session knows "
+            f"{folder}: has none of {counted(len(report.missing) + len(report.changed), 'file')} that the session knows "
             f"({examples}, …); --force makes it the root anyway"
         )
     return report, {ref.partition(":")[2] for ref in known}

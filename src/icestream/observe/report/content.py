@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from icestream.observe.catalog import Catalog
 from icestream.observe.conditions import Condition, read_conditions
 from icestream.observe.gallery import GallerySection, RecentImage, gallery_sections, recent_images
+from icestream.observe.headlines import HeadlineFigure, lowest_of
 from icestream.observe.newest import Tallies
 from icestream.observe.panels import Artist, DrawnPanel, join_sentences
 from icestream.observe.people import AuditEntry, Decision
@@ -32,16 +33,6 @@ MOST_LINES = 60
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A number at the top of the page."""
-
-    label: str
-    value: float | None
-    unit: str
-    caption: str
-
-
-@dataclass(frozen=True)
 class ReportData:
     """Everything the templates show."""
 
@@ -52,7 +43,7 @@ class ReportData:
     recent_minutes: float
     conditions: tuple[Condition, ...]
     steps: tuple[StepSummary, ...]
-    headlines: tuple[Figure, ...]
+    headlines: tuple[HeadlineFigure, ...]
     panels: tuple[DrawnPanel, ...]
     plots: tuple[DrawnPlot, ...]
     images: tuple[RecentImage, ...]
@@ -96,7 +87,7 @@ def gather(view: SessionView, *, refresh_s: float, how: Gathering | None = None)
         recent_minutes=RECENT_MINUTES,
         conditions=conditions,
         steps=steps,
-        headlines=_headlines(artist.catalog, steps, panels),
+        headlines=_headlines(view, artist.catalog, steps, panels),
         panels=panels,
         plots=draw_plots(artist, steps, how.customised),
         images=recent_images(artist, steps),
@@ -136,17 +127,25 @@ def _mark_newest(panel: DrawnPanel, own: Mapping[tuple[str, str], str]) -> Drawn
     return replace(panel, newest=replace(newest, note=join_sentences([newest.note, f"It was {said}."])))
 
 
-def _headlines(catalog: Catalog, steps: Sequence[StepSummary], panels: Sequence[DrawnPanel]) -> tuple[Figure, ...]:
+def _headlines(
+    view: SessionView, catalog: Catalog, steps: Sequence[StepSummary], panels: Sequence[DrawnPanel]
+) -> tuple[HeadlineFigure, ...]:
     """Return the figures that types of record declare."""
-    figures = [_figure(one, step, panels) for one, step in catalog.headlines(steps)]
+    figures = []
+    for one, step in catalog.headlines(steps):
+        if one.of == "lowest":
+            value, unit = lowest_of(view, catalog, one, step)
+            figures.append(None if value is None else HeadlineFigure(one.label, value, unit, one.caption))
+        else:
+            figures.append(_figure(one, step, panels))
     return tuple(figure for figure in figures if figure is not None)
 
 
-def _figure(headline: Headline, step: StepSummary, panels: Sequence[DrawnPanel]) -> Figure | None:
+def _figure(headline: Headline, step: StepSummary, panels: Sequence[DrawnPanel]) -> HeadlineFigure | None:
     if headline.of == "pace":
         per_minute = step.pace.per_minute
-        return Figure(headline.label, None if per_minute is None else per_minute * 60, "", headline.caption)
+        return HeadlineFigure(headline.label, None if per_minute is None else per_minute * 60, "", headline.caption)
     if headline.of == "weight":
-        return Figure(headline.label, step.weight, "", headline.caption)
+        return HeadlineFigure(headline.label, step.weight, "", headline.caption)
     measured = next((one.measures for one in panels if one.step.name == step.name and one.measures), None)
-    return None if measured is None else Figure(headline.label, measured[0].median, measured[0].unit, headline.caption)
+    return None if measured is None else HeadlineFigure(headline.label, measured[0].median, measured[0].unit, headline.caption)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from icestream.counting import counted
 from icestream.flow import Arrival, Field, Foreseen, OtherKind, Params, Pulse, SourceContext, Troubles, Watch
 from icestream.flow.declaration import CallFailure
 from icestream.io.raw_folder import RawFolder, Scan
@@ -103,7 +104,7 @@ def watch_files(
             yield from revised
             yield from taking.tell_troubles()
             if taking.is_full and not beside.pending:
-                return f"{params.max_files} files arrived"
+                return f"{counted(params.max_files or 0, 'file')} arrived"
             now = time.monotonic()
             idle_s = 0.0 if taking.count > before or revised or watch.unreadable else idle_s + (now - looked_at)
             looked_at = now
@@ -212,7 +213,8 @@ class _Taking:
         if self.watch.unreadable:
             return self.watch.unreadable
         refused = self.watch.troubles
-        parts = [f"{len(self.watch.candidates.keys() - refused.keys())} files are being written"]
+        growing = len(self.watch.candidates.keys() - refused.keys())
+        parts = [f"{counted(growing, 'file', 'is/are')} being written"]
         troubles = {self._ref(path): reason for path, reason in refused.items()} | self._broken
         parts += [_some("cannot be taken", troubles)] if troubles else []
         nothing = None if self.count or self.renames.before else self._nothing_fits()
@@ -239,7 +241,7 @@ def say_nothing_fits(scan: Scan, params: FileSourceParams, others: Mapping[str, 
     if not scan.others or scan.example is None or scan.files:
         return None
     fits = "it has none of the formats that can be read" if params.pattern in ("**/*", "*") else f"fits {params.pattern}"
-    return f"none of the {scan.others} files that are there {fits}, such as {ref(scan.example)}"
+    return f"none of {counted(scan.others, 'file')} there {fits}, such as {ref(scan.example)}"
 
 
 def foresee_files(params: FileSourceParams, folder: Path, *, suffixes: frozenset[str] | None) -> Iterator[Foreseen]:

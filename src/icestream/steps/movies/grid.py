@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.algorithms.grid.placing import fit_placement
+from icestream.counting import counted
 from icestream.flow import (
     Arrival,
     Context,
@@ -79,7 +80,7 @@ def import_grid(params: ImportGridParams, ctx: SourceContext) -> Watch:
             identity = "" if found is None else _identity(folder, found)
             if found is not None and identity != known:
                 known, changed_at = identity, now
-                note = f"{len(found.files)} files describe the grid ({found.software})"
+                note = f"{counted(len(found.files), 'file', 'describes/describe')} the grid ({found.software})"
                 yield Arrival(identity, f"grid of {found.software}", found)
         if now - changed_at >= params.idle_s:
             return f"no change for {params.idle_s:g} s"
@@ -157,7 +158,7 @@ def map_grid(files: GridFiles, ctx: Context) -> GridMap:
     rows = table.rows()
     n_listed = sum(len(square.holes) for square in table.squares) + len(table.loose)
     if n_listed > MOST_HOLES:
-        missing.append(f"{n_listed} holes are listed, the first {MOST_HOLES} are used")
+        missing.append(f"{counted(n_listed, 'hole')} are listed, the first {MOST_HOLES} are used")
     place = _place_atlas(files, table, ctx, missing)
     picture = _publish_picture(files, ctx, missing)
     return GridMap(
@@ -200,7 +201,8 @@ def _place_atlas(files: GridFiles, table: HoleTable, ctx: Context, missing: list
         placed = fit_placement(_array(atlas.centres_yx_px, both), _array(stage, both), least=_LEAST_SQUARES)
     if placed is None:
         missing.append(
-            f"the atlas is not placed: {len(both)} squares are known on it and on the stage; three not in one line are needed"
+            f"the atlas is not placed: {counted(len(both), 'square', 'is/are')} known on it and on the stage; "
+            "three that are not in one line are needed"
         )
         return None
     size = atlas.size_px

@@ -6,6 +6,7 @@ import numpy as np
 
 from icestream.algorithms.matched_picker.diameter import find_diameter_2d, pool_diameters
 from icestream.algorithms.particles.extract import good_box_px
+from icestream.counting import counted
 from icestream.flow import Accumulator, Context, Exposure, Field, ItemError, Params, Progress, Update, Verdict, step, wait
 from icestream.io.image import read_image
 from icestream.records import Acquisition, MeasuredDiameter, Method, Micrograph, ParticleSize, Record, Text
@@ -105,7 +106,7 @@ class FindParticleSize(Accumulator[ParticleSizeState, ParticleSize]):
         """Return the diameter that most micrographs agree on; nothing yet while none shows particles clearly."""
         if not state.found:
             return wait(
-                f"none of {state.n_micrographs} micrographs shows particles clearly enough to find their diameter; "
+                f"none of {counted(state.n_micrographs, 'micrograph')} shows particles clearly enough to find their diameter; "
                 "give diameter_ang to the picker, or a narrower range to this step"
             )
         pooled = pool_diameters(np.array([one.diameter_ang for one in state.found]), np.array([one.gain for one in state.found]))

@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
+from icestream.counting import counted
 from icestream.flow import Field, Params, Progress, Verdict, keep, reject, step, wait
 from icestream.steps.streams.batches import Counted, hours, number_of, say_counted
 from icestream.steps.streams.membership import draw_lot
@@ -72,22 +73,24 @@ def _time_limit_s(params: TriggerParams) -> float:
 
 
 def _why_now(progress: Progress, params: TriggerParams, time_s: float) -> str | None:
-    number, counted = number_of(progress, params.counted), say_counted(progress, params.counted)
+    number, things = number_of(progress, params.counted), say_counted(progress, params.counted)
+    told = counted(number, things.removesuffix("s"))
     if progress.released:
         return "released by a person"
     if params.count is not None and number >= params.count:
-        return f"{number} of {params.count} {counted}"
+        return f"{number} of {params.count} {things}"
     if progress.elapsed_s >= time_s:
-        return f"{'nobody released it for ' if params.manual else ''}{hours(time_s)}, with {number} {counted}"
+        return f"{'nobody released it for ' if params.manual else ''}{hours(time_s)}, with {told}"
     if progress.stream_closed and params.if_short == "pass" and not params.manual:
-        return f"the stream closed with {number} {counted}"
+        return f"the stream closed with {told}"
     return None
 
 
 def _what_for(progress: Progress, params: TriggerParams, time_s: float) -> str:
-    number, counted = number_of(progress, params.counted), say_counted(progress, params.counted)
+    number, things = number_of(progress, params.counted), say_counted(progress, params.counted)
+    thing = things.removesuffix("s")
     if params.manual:
-        told = f"{number} {counted} are waiting for a person to release them"
+        told = f"{counted(number, thing, 'is/are')} waiting for a person to release {'it' if number == 1 else 'them'}"
     else:
-        told = f"{number} {counted}" if params.count is None else f"{number} of {params.count} {counted}"
+        told = counted(number, thing) if params.count is None else f"{number} of {params.count} {things}"
     return told if math.isinf(time_s) else f"{told}, or {hours(time_s)} after the first arrived"

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { h } from "./dom.js";
-import { short } from "./format.js";
+import { counted, short } from "./format.js";
 
 // A schema with its reference followed, and without the branch that says that it may be unset.
 export function plain(schema, definitions = {}) {
@@ -97,7 +97,7 @@ export function chooseFolder(start, kind) {
         h("p", { className: "small" }, h("b", null, h("bdi", null, found.path || "Folders that may be chosen"))),
         h("ul", null, found.above !== null && entry("↑ up", found.above), found.folders.map((one) => entry(h("bdi", null, one.name), one.path)),
           kind !== "folder" && found.files.map((name) => h("li", null, h("button", { type: "button", className: "entry file", onclick: () => done(`${found.path}/${name}`) }, h("bdi", null, name))))),
-        found.path && h("p", { className: "soft small" }, found.n_files ? `${short(found.n_files)} files here${found.more ? " and more" : ""}: ${found.files.slice(0, 3).join(", ")}${found.n_files > 3 ? " …" : ""}` : "No files here."),
+        found.path && h("p", { className: "soft small" }, found.n_files ? `${counted(found.n_files, "file")} here${found.more ? " and more" : ""}: ${found.files.slice(0, 3).join(", ")}${found.n_files > 3 ? " …" : ""}` : "No files here."),
         buttons(found.path));
       list.querySelector("button")?.focus();
     }

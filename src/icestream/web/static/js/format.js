@@ -16,6 +16,14 @@ export function short(value) {
 export const quantity = (value, unit) => (value === null || value === undefined ? "–" : short(value) + (unit ? HARD + unit : ""));
 export const counted = (count, thing) => `${short(count)}${HARD}${thing}${count === 1 ? "" : "s"}`;
 
+const UNITS = ["B", "kB", "MB", "GB", "TB"];
+
+export function size(bytes) {
+  if (bytes === null || bytes === undefined) return "–";
+  const order = Math.min(UNITS.length - 1, Math.max(0, Math.floor(Math.log10(Math.max(1, bytes)) / 3)));
+  return `${short(bytes / 1000 ** order)}${HARD}${UNITS[order]}`;
+}
+
 const two = (value) => String(value).padStart(2, "0");
 
 export function moment(seconds) {

@@ -2,7 +2,7 @@
 
 import { pictureOf } from "./api.js";
 import { h } from "./dom.js";
-import { quantity, short } from "./format.js";
+import { counted, quantity, short } from "./format.js";
 
 // Viridis, which every kind of colour vision orders alike, from low to high.
 const COLOURS = ["#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725"];
@@ -47,10 +47,10 @@ export class GridView {
       found.squares.filter((one) => one.y_um !== null && seen(one.x_um, -one.y_um, half * 1.5)).map((one) =>
         h("g", { transform: `translate(${one.x_um} ${-one.y_um}) ${frame}`, className: `square ${square?.name === one.name ? "here" : ""} ${one.n_exposures ? "" : "unseen"}`, onclick: () => this.moved || this.pick(one.name) },
           h("path", { d: `M${-half} ${-half}h${2 * half}v${2 * half}h${-2 * half}z`, fill: holes.length ? "none" : fill(one.value) }),
-          h("title", null, `square ${one.name}: ${one.n_exposures} exposures in ${one.n_exposed} of ${one.n_holes} holes${one.value === null ? "" : `, ${found.label} ${quantity(one.value, found.unit)}`}`))),
+          h("title", null, `square ${one.name}: ${counted(one.n_exposures, "exposure")} in ${one.n_exposed} of ${counted(one.n_holes, "hole")}${one.value === null ? "" : `, ${found.label} ${quantity(one.value, found.unit)}`}`))),
       holes.filter((one) => seen(one.x_um, -one.y_um, radius)).map((one) =>
         h("circle", { className: `hole ${one.n_exposures ? "" : one.wanted === false ? "unwanted" : "unseen"}`, cx: one.x_um, cy: -one.y_um, r: radius, fill: one.n_exposures ? fill(one.value) : "none", onclick: () => this.moved || (one.square !== null && this.pick(one.square, one.name)) },
-          h("title", null, `hole ${one.name}: ${one.n_exposures} exposures${one.value === null ? "" : `, ${found.label} ${quantity(one.value, found.unit)}`}`))),
+          h("title", null, `hole ${one.name}: ${counted(one.n_exposures, "exposure")}${one.value === null ? "" : `, ${found.label} ${quantity(one.value, found.unit)}`}`))),
       square && found.holes.flatMap((one) => one.exposures.length > 1 ? one.exposures.map((exposure) => h("circle", { className: "dot", cx: exposure.x_um, cy: -exposure.y_um, r: radius * 0.16 })) : []),
       this.scale());
   }

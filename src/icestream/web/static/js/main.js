@@ -10,6 +10,7 @@ import { buildPage } from "./pages/build.js";
 import { classesPage } from "./pages/classes.js";
 import { exposurePage } from "./pages/exposure.js";
 import { exposuresPage } from "./pages/exposures.js";
+import { facilityStoragePage } from "./pages/facility_storage.js";
 import { failuresPage } from "./pages/failures.js";
 import { logPage } from "./pages/log.js";
 import { mapPage } from "./pages/map.js";
@@ -23,11 +24,13 @@ import { startPage } from "./pages/start.js";
 import { stepPage } from "./pages/step.js";
 import { storagePage } from "./pages/storage.js";
 import { transferPage } from "./pages/transfer.js";
+import { trendsPage } from "./pages/trends.js";
+import { watchPage } from "./pages/watch.js";
 
 const TABS = [["", "Workflow"], ["exposures", "Exposures"], ["series", "Series"], ["classes", "Classes"], ["map", "Map"], ["failures", "Failures"], ["monitors", "Monitors"], ["alarms", "Alarms"], ["storage", "Storage"], ["transfer", "Transfer"], ["log", "Log"]];
 const PAGES = { "": sessionPage, exposures: exposuresPage, series: seriesPage, classes: classesPage, map: mapPage, failures: failuresPage, monitors: monitorsPage, alarms: alarmsPage, storage: storagePage, transfer: transferPage, log: logPage };
 const ITEM_PAGES = { exposures: exposurePage, steps: stepPage };
-const OWN_PAGES = { build: buildPage, new: startPage, transfers: transferPage, audit: auditPage, share: openSharePage };
+const OWN_PAGES = { build: buildPage, new: startPage, storage: facilityStoragePage, trends: trendsPage, watch: watchPage, transfers: transferPage, transfer: transferPage, audit: auditPage, share: openSharePage };
 const SOONEST_MS = 400;
 
 const top = document.getElementById("top"), content = document.getElementById("content");

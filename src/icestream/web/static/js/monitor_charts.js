@@ -59,8 +59,21 @@ export function limitedSeries(one, limits, { height = 170 } = {}) {
   }, seriesData(one), `${measure.label} of each ${measure.whole ? "version" : "exposure"}, with its limits`, height));
 }
 
+// A point for each session, by day.
+export function trendChart(times, values, label, height = 150) {
+  const [first, last] = [times[0], times.at(-1)], room = Math.max((last - first) * 0.04, 43_200);
+  return keyed([], place({
+    height,
+    scales: { x: { time: false, range: [first - room, last + room] }, y: { range: reaching([]) } },
+    axes: [axis("", { size: 24, values: days, space: 80 }), yAxis()],
+    series: [{ label: "began" }, { stroke: colour("--accent"), width: 1.5, points: { show: true, size: 7, fill: colour("--accent") } }],
+  }, [times, values], label, height));
+}
+
 const two = (value) => String(value).padStart(2, "0");
 const clocks = (_chart, values) => values.map((value) => { const at = new Date(value * 1000); return `${two(at.getHours())}:${two(at.getMinutes())}`; });
+
+const days = (_chart, values) => values.map((value) => { const at = new Date(value * 1000); return `${two(at.getMonth() + 1)}-${two(at.getDate())}`; });
 
 export function timeChart(times, lines, { label, height = 150 }) {
   const limits = lines.flatMap((line) => line.limits);

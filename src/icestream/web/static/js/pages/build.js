@@ -4,7 +4,7 @@ import { api, get, me, post } from "../api.js";
 import { confirm, toast } from "../act.js";
 import { h, path } from "../dom.js";
 import { Draft, connect, freeName, linksOf } from "../draft.js";
-import { ago } from "../format.js";
+import { ago, counted } from "../format.js";
 import { drawGraph } from "../graph.js";
 import { Inspector } from "../inspector.js";
 import { allTypes, chooseType } from "../palette.js";
@@ -224,7 +224,7 @@ function draftPage({ item, go, refresh }) {
     let found;
     try { found = await get(api("drafts", item, "changes")); } catch (error) { toast(error.message, "bad"); return; }
     const names = Object.keys(found.steps);
-    if (found.problems.length) { toast(`${found.problems.length} problems are to be solved first`, "bad"); return; }
+    if (found.problems.length) { toast(`${counted(found.problems.length, "problem")} to be solved first`, "bad"); return; }
     if (found.conflicts.length) { toast(`${found.conflicts.join(", ")}: changed in the session as well; begin again with the workflow as it is now`, "bad"); return; }
     if (!names.length) { toast("nothing has been changed", "odd"); return; }
     const removed = names.filter((name) => found.steps[name] === null);

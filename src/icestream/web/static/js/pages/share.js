@@ -3,7 +3,7 @@
 import { api, get, openShare, post } from "../api.js";
 import { doOnce, toast } from "../act.js";
 import { h, path } from "../dom.js";
-import { moment } from "../format.js";
+import { counted, moment } from "../format.js";
 
 // The secret is behind the #, which browsers never send along: it stands in no log.
 export const openSharePage = ({ go }) => {
@@ -43,7 +43,7 @@ export async function shareSession(session, name) {
   };
   const made = await doOnce({ title: `Share ${name}?`, text: "Whoever has the link may look at this session, and at no other, until it expires. It is shown only once.", verb: "Make a link", wide: true, more: [
     h("label", { className: "field", for: "share-note" }, "For whom", note), h("label", { className: "field", for: "share-hours" }, "Expires after", hours),
-    known.length > 0 && h("details", null, h("summary", null, `${known.length} links so far`), h("ul", null, known.map(line)))] },
+    known.length > 0 && h("details", null, h("summary", null, `${counted(known.length, "link")} so far`), h("ul", null, known.map(line)))] },
   () => post(api("sessions", session, "shares"), { hours: Number(hours.value), note: note.value.trim() }));
   if (made === null) return;
   const address = location.origin + made.path;

@@ -4,6 +4,7 @@ import { api, get, me, post } from "../api.js";
 import { confirm, toast } from "../act.js";
 import { h, path } from "../dom.js";
 import { field, focusWrong, plain, readField, written } from "../form.js";
+import { counted } from "../format.js";
 import { simulate } from "../simulate.js";
 
 const USUAL = "movies_to_classes";
@@ -28,7 +29,7 @@ export const startPage = ({ go, refresh }) => {
         h("div", { className: "card" },
           h("div", { className: "field" }, h("label", { for: "template" }, "Template"), templates(),
             h("span", { className: "soft small" }, page?.description ?? line?.summary ?? "")),
-          page && h("details", null, h("summary", { className: "small" }, `${page.steps.length} steps`), h("ol", { className: "small" }, page.steps.map((one) => h("li", null, h("b", null, one.name), " ", h("span", { className: "soft" }, one.summary))))),
+          page && h("details", null, h("summary", { className: "small" }, counted(page.steps.length, "step")), h("ol", { className: "small" }, page.steps.map((one) => h("li", null, h("b", null, one.name), " ", h("span", { className: "soft" }, one.summary))))),
           field({ name: "name", schema: { type: "string", title: "Name of the session", description: "Letters, digits, . _ and -; its folder is called so" }, text: name, trouble: wrong.name, onInput: (text) => { name = text; named = text !== ""; } })),
         page && groups().map(([group, fields]) => fieldset(group, fields)),
         h("div", { className: "card" }, h("label", null, h("input", { type: "checkbox", name: "run", checked: run, onchange: (event) => { run = event.target.checked; } }), " Start processing at once")),
@@ -96,7 +97,7 @@ export const startPage = ({ go, refresh }) => {
     try {
       const foreseen = await post("/api/v1/sessions", asked(true));
       const answer = await confirm({ title: `Make the session ${foreseen.id}?`, text: "", verb: run ? "Make and start" : "Make", more: [
-        h("p", null, `${foreseen.steps.length} steps: ${foreseen.steps.join(" → ")}`),
+        h("p", null, `${counted(foreseen.steps.length, "step")}: ${foreseen.steps.join(" → ")}`),
         h("dl", { className: "pairs small" }, Object.entries(foreseen.roots).map(([root, folder]) => h("div", null, h("dt", { className: "soft" }, root), h("dd", null, h("bdi", null, folder))))),
         foreseen.notes.map((text) => h("p", { className: "notice small" }, text))] });
       if (answer !== null) {

@@ -3,18 +3,10 @@
 import { api, get, me, post } from "../api.js";
 import { confirm, mayAct, toast } from "../act.js";
 import { h } from "../dom.js";
-import { ago, counted, moment, short, span } from "../format.js";
+import { ago, counted, moment, short, size, span } from "../format.js";
 
 const NAMES = { raw: "Raw data", micrographs: "Micrographs", particles: "Particles", thumbnails: "Thumbnails", averages: "Averages and maps", metadata: "Metadata", other: "Store, exports, logs" };
 const DERIVED = ["micrographs", "particles", "thumbnails", "metadata"];
-const UNITS = ["B", "kB", "MB", "GB", "TB"];
-
-export function size(bytes) {
-  if (bytes === null || bytes === undefined) return "–";
-  const order = Math.min(UNITS.length - 1, Math.max(0, Math.floor(Math.log10(Math.max(1, bytes)) / 3)));
-  return `${short(bytes / 1000 ** order)}\u00a0${UNITS[order]}`;
-}
-
 export const storagePage = ({ session, setSummary, refresh }) => {
   let typed = null;
   const at = (...parts) => api("sessions", session, "storage", ...parts);
@@ -32,7 +24,7 @@ export const storagePage = ({ session, setSummary, refresh }) => {
       h("section", null, h("h2", null, "Removed"), removals(found)),
       h("section", null, h("h2", null, "Raw data"), raw(found, page.overview.name)),
       h("section", null, h("h2", null, "Rules"), rules(found)),
-      h("p", { className: "soft small" }, h("a", { href: at() }, "This page as JSON")),
+      h("p", { className: "soft small" }, me.single === null && [h("a", { href: "/storage" }, "Storage of all sessions"), " · "], h("a", { href: at() }, "This page as JSON")),
     ];
   }
 
@@ -84,7 +76,7 @@ export const storagePage = ({ session, setSummary, refresh }) => {
   async function remove(given, what) {
     let planned;
     try { planned = await post(at("plan"), given); } catch (error) { toast(error.message, "bad"); return; }
-    const kept = Object.entries(planned.kept).map(([reason, count]) => h("li", null, `${counted(count, "file")} stay: ${reason}`));
+    const kept = Object.entries(planned.kept).map(([reason, count]) => h("li", null, `${counted(count, "file")} ${count === 1 ? "stays" : "stay"}: ${reason}`));
     if (planned.files === 0) {
       await confirm({ title: `Nothing to remove of ${what}`, text: "", more: h("ul", null, kept), verb: "All right" });
       return;
@@ -126,12 +118,12 @@ export const storagePage = ({ session, setSummary, refresh }) => {
   }
 
   async function undo(one) {
-    const answer = await confirm({ title: `Undo removal ${one.id}?`, text: `${counted(one.n_left, "file")}, ${size(one.bytes_left)}, are put back from the trash.`, verb: "Undo" });
+    const answer = await confirm({ title: `Undo removal ${one.id}?`, text: `${counted(one.n_left, "file")}, ${size(one.bytes_left)}, put back from the trash.`, verb: "Undo" });
     if (answer !== null) await tell(() => post(at("undo"), { number: one.id }));
   }
 
   async function deleteNow(one) {
-    const answer = await confirm({ title: `Delete removal ${one.id} for good?`, text: `${counted(one.n_left, "file")}, ${size(one.bytes_left)}, cannot be put back after this; they can only be computed again.`, verb: "Delete", danger: true });
+    const answer = await confirm({ title: `Delete removal ${one.id} for good?`, text: `${counted(one.n_left, "file")}, ${size(one.bytes_left)}, cannot be put back after this, only computed again.`, verb: "Delete", danger: true });
     if (answer !== null) await tell(() => post(at("empty"), { number: one.id }));
   }
 
@@ -154,17 +146,17 @@ export const storagePage = ({ session, setSummary, refresh }) => {
     try { planned = await post(at("raw", "plan"), { name: "" }); } catch (error) { toast(error.message, "bad"); return; }
     const input = h("input", { id: "typed-name", autocomplete: "off" });
     const hours = h("input", { id: "raw-hours", type: "number", min: 1, max: 8784, value: "72" });
-    const kept = Object.entries(planned.kept).map(([reason, count]) => h("li", null, `${counted(count, "raw file")} stay: ${reason}`));
+    const kept = Object.entries(planned.kept).map(([reason, count]) => h("li", null, `${counted(count, "raw file")} ${count === 1 ? "stays" : "stay"}: ${reason}`));
     const more = h("div", null, h("ul", null, kept),
       h("label", { for: "raw-hours", className: "field" }, "Hours in which it can be withdrawn", hours),
       h("label", { for: "typed-name", className: "field" }, h("span", null, "Type the name of the session: ", h("bdi", null, name)), input));
     const near = planned.same_disk > 0 ? ` ${short(planned.same_disk)} of the copies are on the same disk, and would be lost with it.` : "";
-    const text = `${counted(planned.files, "raw file")}, ${size(planned.bytes)}, have a verified copy.${near} Nothing is touched before the time has passed; then, when icestream storage --apply runs, each is compared with its copy once more, and deleted.`;
+    const text = `${counted(planned.files, "raw file")}, ${size(planned.bytes)}, with a verified copy.${near} Nothing is touched before the time has passed; then, when icestream storage --apply runs, each is compared with its copy once more, and deleted.`;
     const answer = await confirm({ title: "Delete raw data?", text, more, verb: "Delete raw data", reason: true, danger: true });
     if (answer === null) return;
     await tell(async () => {
       const done = await post(at("raw", "delete"), { name: input.value, undo_hours: Number(hours.value), reason: answer.reason });
-      return { text: `${counted(done.n_files, "raw file")} are deleted after ${moment(done.goes_at)}`, state: "asked" };
+      return { text: `${counted(done.n_files, "raw file")} ${done.n_files === 1 ? "is" : "are"} deleted after ${moment(done.goes_at)}`, state: "asked" };
     });
   }
 

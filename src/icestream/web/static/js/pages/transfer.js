@@ -2,11 +2,10 @@
 
 import { api, get, me } from "../api.js";
 import { h } from "../dom.js";
-import { ago, counted, moment, quantity, short, span } from "../format.js";
+import { ago, counted, moment, quantity, short, size, span } from "../format.js";
 
 const STATES = ["verified", "removed", "failed", "refused", "copying", "removing"];
 const PAGE = 50;
-const bytes = (value) => value === null || value === undefined ? "–" : value >= 1e9 ? quantity(value / 1e9, "GB") : value >= 1e6 ? quantity(value / 1e6, "MB") : value >= 1e3 ? quantity(value / 1e3, "kB") : quantity(value, "B");
 
 export const transferPage = ({ session, setSummary, refresh }) => {
   const address = session === null ? api("transfers") : api("sessions", session, "transfers");
@@ -21,6 +20,7 @@ export const transferPage = ({ session, setSummary, refresh }) => {
     return [
       h("h1", null, session === null ? "Transfers of the facility" : "Transfer"),
       session === null && h("p", { className: "soft" }, "Between folders that belong to no session, by the account that this server runs under. Transfers of a session are on its own page."),
+      found.alarms.map((one) => h("p", { className: "notice alert", "data-key": `alarm ${one.number}` }, h("b", null, one.what), ": ", one.detail, h("span", { className: "soft small" }, ` since ${moment(one.since)}`))),
       found.transfers.length === 0 ? nothing() : found.transfers.map((one) => transfer(one, found)),
       found.transfers.length > 0 && files(found),
       h("p", { className: "soft small" }, session !== null && me.operates && [h("a", { href: "/transfers" }, "Transfers of the facility"), " · "], h("a", { href: address }, "This page as JSON")),
@@ -35,7 +35,7 @@ export const transferPage = ({ session, setSummary, refresh }) => {
     const bad = one.doing === "paused" || one.doing === "interrupted";
     const now = [
       one.doing === "running" && quantity((one.bytes_per_s ?? 0) / 1e6, "MB/s"),
-      one.waiting > 0 && `${counted(one.waiting, "file")} waiting (${bytes(one.waiting_bytes)})`,
+      one.waiting > 0 && `${counted(one.waiting, "file")} waiting (${size(one.waiting_bytes)})`,
       one.growing > 0 && `${short(one.growing)} being written`,
       one.remove_after_s === null ? "nothing is removed at the source" : `files are removed at the source ${span(one.remove_after_s)} after they were verified`,
     ];
@@ -43,7 +43,7 @@ export const transferPage = ({ session, setSummary, refresh }) => {
       h("h2", null, h("bdi", null, one.source), " → ", h("bdi", null, one.target)),
       h("p", { className: bad ? "bad" : null }, h("b", null, one.doing), one.note !== null && `: ${one.note}`, h("span", { className: "soft small" }, ` since ${moment(one.doing === "interrupted" ? one.seen_at : one.since)}, seen ${ago(one.seen_at)}`)),
       h("p", { className: "soft small" }, now.filter(Boolean).join(" · ")),
-      h("p", null, one.counts.length ? one.counts.map((each) => `${short(each.files)} ${each.state}${each.size_bytes > 0 ? ` (${bytes(each.size_bytes)})` : ""}`).join(" · ") : "no files yet"),
+      h("p", null, one.counts.length ? one.counts.map((each) => `${short(each.files)} ${each.state}${each.size_bytes > 0 ? ` (${size(each.size_bytes)})` : ""}`).join(" · ") : "no files yet"),
       transfers.length > 1 && one.id !== listed && h("p", { className: "buttons" }, h("button", { type: "button", "aria-label": `List the files of the transfer to ${one.target}`, onclick: () => { shown = one.id; limit = PAGE; refresh(); } }, "List its files")));
   }
 
@@ -70,7 +70,7 @@ export const transferPage = ({ session, setSummary, refresh }) => {
   const file = (one) => h("tr", { "data-key": `${one.name} ${one.size_bytes} ${one.state}` },
     h("td", null, h("bdi", null, one.name), one.target_name !== null && one.target_name !== one.name && h("div", { className: "soft small" }, "as ", h("bdi", null, one.target_name))),
     h("td", { className: one.state === "failed" ? "word bad" : "word", "data-name": "state" }, one.state),
-    h("td", { className: "n", "data-name": "size" }, one.state === "refused" ? "–" : bytes(one.size_bytes)),
+    h("td", { className: "n", "data-name": "size" }, one.state === "refused" ? "–" : size(one.size_bytes)),
     h("td", { className: "soft small", "data-name": "verified" }, moment(one.verified_at)),
     h("td", { className: "soft small", "data-name": "removed" }, moment(one.removed_at)),
     h("td", null, one.reason, one.state === "failed" && one.retry_at !== null && h("div", { className: "soft small" }, `${counted(one.attempts, "attempt")}, again at ${moment(one.retry_at)}`), one.digest !== null && h("div", { className: "soft small digest", title: "BLAKE2b of 256 bits, as b2sum -l 256 prints it" }, one.digest.slice(0, 16), "…")));
