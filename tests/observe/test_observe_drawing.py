@@ -14,6 +14,7 @@ import pytest
 
 from icestream.io.blocks import from_block
 from icestream.io.image import write_mrc
+from icestream.observe.drawing import worker
 from icestream.observe.drawing.cache import DrawingCache
 from icestream.observe.drawing.finding import MEMBERS_IN_A_ROW, find_members, find_micrograph, find_particles
 from icestream.observe.drawing.order import Answer, MicrographOrder, MosaicOrder, NotDrawn, NothingToDraw, Task
@@ -138,10 +139,10 @@ def test_no_file_outside_of_the_session_is_drawn_and_no_path_is_told(tmp_path):
     (inside / "link.mrc").symlink_to(outside / "a.mrc")
     (inside / "text.mrc").write_text("x" * 2000)
     huge = bytearray((inside / "a.mrc").read_bytes())
-    huge[0:8] = (100_000).to_bytes(4, "little") * 2
+    huge[0:8] = (20_000).to_bytes(4, "little") * 2
     (inside / "huge.mrc").write_bytes(huge)
     with (inside / "huge.mrc").open("r+b") as handle:
-        handle.truncate(1024 + 4 * 10**10)
+        handle.truncate(1024 + 4 * 20_000**2)
     for ref, why in (
         ("session:link.mrc", "leads out"), ("session:../other/a.mrc", "leads out"), ("other:a.mrc", "no root"),
         ("session:text.mrc", "not an MRC file"), ("session:gone.mrc", "is not there"), ("session:huge.mrc", "million"),
@@ -153,6 +154,17 @@ def test_no_file_outside_of_the_session_is_drawn_and_no_path_is_told(tmp_path):
         assert said.missing is (ref in ("session:gone.mrc", "other:a.mrc"))
         assert str(outside) not in said.trouble
         assert ref == "session:../other/a.mrc" or str(inside) not in said.trouble
+
+
+def test_a_drawing_that_takes_too_much_memory_is_given_up(drawn, tmp_path, monkeypatch):
+    def swallow(_image):
+        raise MemoryError
+
+    with open_view(drawn.paper.session) as view:
+        order = find_micrograph(view, drawn.micrographs[0])
+    monkeypatch.setattr(worker, "read_image", swallow)
+    said = answer(Task(order=order, to=str(tmp_path / "a"), limit_s=9))
+    assert (said.trouble, said.passing) == ("this takes more memory than a drawing may have", True)
 
 
 def test_two_who_ask_for_the_same_get_one_drawing(studios, tmp_path):

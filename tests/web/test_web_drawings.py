@@ -21,10 +21,16 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
     return write_drawn(tmp_path_factory.mktemp("drawn") / "drawn")
 
 
+def patient(served: Served) -> Served:
+    """Have those who ask wait for long: on a slow machine the process that draws takes its time to start."""
+    served.site.studio.patience_s = 200
+    return served
+
+
 @pytest.fixture(scope="module")
 def site(drawn: Drawn, tmp_path_factory: pytest.TempPathFactory):
     state = tmp_path_factory.mktemp("state")
-    served = serve_folder(drawn.folder, state / "access.json", settings=Settings(min_free_gb=0, cores=1, state=state))
+    served = patient(serve_folder(drawn.folder, state / "access.json", settings=Settings(min_free_gb=0, cores=1, state=state)))
     yield served
     served.site.studio.close()
 
@@ -90,7 +96,7 @@ def test_odd_questions_get_no_picture(site: Served, drawn: Drawn, address: str):
 
 def test_what_was_removed_says_so(tmp_path, site: Served):
     drawn = write_drawn(tmp_path / "drawn")
-    served = serve_folder(drawn.folder, tmp_path / "access.json", settings=Settings(state=tmp_path, cores=1))
+    served = patient(serve_folder(drawn.folder, tmp_path / "access.json", settings=Settings(state=tmp_path, cores=1)))
     ref = "session:steps/align/1.mrc"
     (drawn.folder / "steps/align/1.mrc").unlink()
     (drawn.folder / "steps/align/2.mrc").unlink()
@@ -125,7 +131,8 @@ def test_who_asks_for_too_much_is_asked_to_come_again(site: Served, drawn: Drawn
 
 def test_only_who_may_look_is_shown_a_drawing(drawn: Drawn, granted, tmp_path):
     shutil.copy(granted, tmp_path / "access.json")
-    closed = serve_folder(drawn.folder, tmp_path / "access.json", local=False, settings=Settings(state=tmp_path, cores=1))
+    settings = Settings(state=tmp_path, cores=1)
+    closed = patient(serve_folder(drawn.folder, tmp_path / "access.json", local=False, settings=settings))
     at = f"{AT}/particles/{drawn.particles[1]}"
     assert closed.client().get(at).status_code == 401
     try:
