@@ -9,7 +9,7 @@ from icestream.algorithms.trained_picker import trial
 from icestream.algorithms.trained_picker.features import Prepared, compute_features_2d, prepare_micrograph_2d
 from icestream.algorithms.trained_picker.filters import MAX_ORDER, learn_filters, sample_polar
 from icestream.algorithms.trained_picker.model import Labelled, train_model
-from icestream.algorithms.trained_picker.trial import Trial, calibrate, pick_with_model_2d, try_model
+from icestream.algorithms.trained_picker.trial import ModelPicks, Trial, calibrate, learn_elsewhere, pick_with_model_2d, try_model
 
 DIAMETER_ANG, PIXEL_ANG, SIDE = 120.0, 5.0, 260
 DISTANCE_PX = 14.0
@@ -156,3 +156,18 @@ def test_the_error_is_that_of_the_mean_difference_where_all_micrographs_are_alik
     found = try_model(trained, trained, [label(30)[0]] * 5, min_distance_px=DISTANCE_PX, seed=1)
     assert found.f1 - found.rival_f1 == pytest.approx(gains.mean())
     assert found.error == pytest.approx(gains.std(ddof=1) / 5**0.5)
+
+
+@pytest.mark.parametrize(("missed", "false"), [(0.0, 1.0), (0.4, 0.0), (0.4, 1.0)])
+def test_picks_elsewhere_are_particles_as_often_as_particles_are_missed(missed: float, false: float) -> None:
+    rng = np.random.default_rng(3)
+    particles, dirt = rng.normal(3, 1, 2000), rng.normal(0, 1, round(2000 * false))
+    places = np.stack([np.arange(len(particles) + len(dirt)) * 100.0, np.zeros(len(particles) + len(dirt))], axis=1)
+    known = rng.random(len(particles)) >= missed
+    nobody, score = np.empty((0, 2)), np.concatenate([particles, dirt])
+    one = Labelled(prepare(np.zeros((SIDE, SIDE), np.float32)), places[: len(particles)][known], nobody, nobody)
+    found = ModelPicks(places, score, np.ones(len(score)), np.ones(len(score)))
+    share = learn_elsewhere([found], [one]).at(score)
+    new = np.concatenate([~known, np.ones(len(dirt), bool)])
+    assert share[new].sum() == pytest.approx(np.count_nonzero(~known), abs=100)
+    assert share[new & (score < 1)].mean() < 0.2 if false else share[new].mean() > 0.9

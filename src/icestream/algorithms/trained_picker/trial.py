@@ -1,11 +1,14 @@
 """Making the score of a trained picker a probability, and trying a picker beside another.
 
 A trial needs no full truth. On micrographs that were neither trained nor calibrated on, particles are the picks that survived 2D
-classification, and those that it refused are none. What a picker finds elsewhere counts by its probability of being more than
-noise, times the share of the given picks that survived; picks that nobody judged count for nothing. With ``T`` particles so
-expected in all, a picker with ``n`` picks of which ``t`` are expected to be particles has an F1 of ``2 t / (n + T)``.
+classification, and those that it refused are none; picks that nobody judged count for nothing. What a picker finds elsewhere may
+be a particle that was missed, or dirt. Particles are missed whatever their score is, so among the best scores, where hardly
+anything else is, the picks elsewhere tell how many were missed for each that is known; of worse scores so many are expected, and
+no more (Elkan & Noto 2008, KDD, 213: labels at random among the positive). With ``T`` particles so expected in all, a picker with
+``n`` picks of which ``t`` are expected to be particles has an F1 of ``2 t / (n + T)``.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -21,6 +24,8 @@ from icestream.algorithms.trained_picker.model import SAME, Labelled, Model
 
 _STEPS = 30
 _FEWEST_FOR_ERROR = 3
+_QUANTILES = (0.25, 0.5, 0.75)
+"""Of the scores of known particles: between these, picks elsewhere are compared with them."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +92,36 @@ def pick_with_model_2d(
     return ModelPicks(yx_px[kept], score[kept], probability[kept], more[kept])
 
 
-def share_good(micrographs: list[Labelled]) -> float:
-    """Return the share of the judged picks that are particles, with one of either kind added."""
-    good, bad = (
-        1 + sum(len(places) for places in of) for of in zip(*((m.good_yx_px, m.bad_yx_px) for m in micrographs), strict=True)
-    )
-    return good / (good + bad)
+@dataclass(frozen=True)
+class Elsewhere:
+    """How probably a pick at a new place is a particle: ``share[i]`` for scores from ``edges[i - 1]`` to ``edges[i]``."""
+
+    edges: NDArray[np.float64]
+    share: NDArray[np.float64]
+
+    def at(self, score: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the probability at each score."""
+        return self.share[np.searchsorted(self.edges, score)]
+
+
+def learn_elsewhere(found: Sequence[ModelPicks], micrographs: Sequence[Labelled]) -> Elsewhere:
+    """Learn from the scores at known particles, and elsewhere, how many of the picks elsewhere are particles."""
+    known, new, weight = [], [], []
+    for picks, one in zip(found, micrographs, strict=True):
+        good = _is_near(picks.yx_px, one.good_yx_px)
+        other = ~good & ~_is_near(picks.yx_px, np.concatenate([one.bad_yx_px, one.unknown_yx_px]))
+        known.append(picks.score[good])
+        new.append(picks.score[other])
+        weight.append(picks.more_than_noise[other])
+    good_scores, new_scores, new_weight = np.concatenate(known), np.concatenate(new), np.concatenate(weight)
+    if not len(good_scores):
+        return Elsewhere(np.empty(0), np.zeros(1))
+    edges = np.quantile(good_scores, _QUANTILES)
+    n_good = np.bincount(np.searchsorted(edges, good_scores), minlength=len(edges) + 1)
+    n_new = np.bincount(np.searchsorted(edges, new_scores), weights=new_weight, minlength=len(edges) + 1)
+    best = slice(len(edges) // 2 + 1, None)  # scores above the median of known particles
+    missed = n_new[best].sum() / max(n_good[best].sum(), 1)
+    return Elsewhere(edges, np.minimum(1.0, missed * n_good / np.maximum(n_new, 1e-9)))
 
 
 def calibrate(model: Model, micrographs: list[Labelled], *, min_distance_px: float, seed: int) -> Model:
@@ -101,13 +130,13 @@ def calibrate(model: Model, micrographs: list[Labelled], *, min_distance_px: flo
     The threshold gives the best expected F1; the probability is a logistic function of the score (Platt 1999, Advances in Large
     Margin Classifiers, 61).
     """
-    prior, missed = share_good(micrographs), 0
-    scores, particles = [], []
-    for one in micrographs:
-        found = pick_with_model_2d(one.prepared, model, min_distance_px=min_distance_px, seed=seed, threshold=0.0)
-        expected, counts = expect_particles(found, one, prior)
-        scores.append(found.score[counts])
-        particles.append(expected[counts])
+    picked = [
+        pick_with_model_2d(one.prepared, model, min_distance_px=min_distance_px, seed=seed, threshold=0.0) for one in micrographs
+    ]
+    scores, particles, missed = [], [], 0
+    for found, one, told in zip(picked, micrographs, _expect_all(picked, micrographs), strict=True):
+        scores.append(found.score[told.counts])
+        particles.append(told.particle[told.counts])
         missed += len(one.good_yx_px) - int(np.count_nonzero(_is_near(found.yx_px, one.good_yx_px)))
     score, particle = np.concatenate(scores), np.concatenate(particles)
     order = np.argsort(-score, kind="stable")
@@ -157,8 +186,14 @@ def try_model(new: Model, old: Model | None, micrographs: list[Labelled], *, min
     Both are judged on the same micrographs, and most of what differs from one micrograph to the next is common to both. So the
     error is that of the difference, by the jackknife over micrographs (Efron & Stein 1981, Ann. Statist. 9, 586).
     """
-    prior = share_good(micrographs)
-    counted = [_count_both(one, new, old, prior, min_distance_px=min_distance_px, seed=seed) for one in micrographs]
+    picked = _pick_all(new, micrographs, min_distance_px=min_distance_px, seed=seed)
+    before = None if old is None else _pick_all(old, micrographs, min_distance_px=min_distance_px, seed=seed)
+    expected = _expect_all(picked, micrographs)
+    if before is None:
+        counted = [_count_beside_given(one, told) for one, told in zip(micrographs, expected, strict=True)]
+    else:
+        both = zip(micrographs, picked, before, expected, _expect_all(before, micrographs), strict=True)
+        counted = [_count_both(one, (new_picks, old_picks), told) for one, new_picks, old_picks, *told in both]
     found, total = np.stack([one for one, _ in counted]), np.array([expected for _, expected in counted])  # (n, 2, 2), (n,)
     f1, n = _f1(found.sum(axis=0), float(total.sum())), len(micrographs)
     error = None
@@ -174,31 +209,60 @@ def _f1(found: NDArray[np.float64], total: float) -> NDArray[np.float64]:
     return f1
 
 
-def _count_both(
-    one: Labelled, new: Model, old: Model | None, prior: float, *, min_distance_px: float, seed: int
-) -> tuple[NDArray[np.float64], float]:
-    """Count, on one micrograph, picks and those expected to be particles, of both pickers ``(2, 2)``; and particles expected."""
-    found = np.zeros((2, 2))
-    picked = pick_with_model_2d(one.prepared, new, min_distance_px=min_distance_px, seed=seed)
-    expected, counts = expect_particles(picked, one, prior)
-    found[0] = np.count_nonzero(counts), expected[counts].sum()
-    elsewhere = counts & ~_is_near(picked.yx_px, np.concatenate([one.good_yx_px, one.bad_yx_px]))
-    total = len(one.good_yx_px) + float(expected[elsewhere].sum())
-    if old is None:
-        found[1] = len(one.good_yx_px) + len(one.bad_yx_px), len(one.good_yx_px)
-        return found, total
-    before = pick_with_model_2d(one.prepared, old, min_distance_px=min_distance_px, seed=seed)
-    expected, counts = expect_particles(before, one, prior)
-    found[1] = np.count_nonzero(counts), expected[counts].sum()
-    known = np.concatenate([one.good_yx_px, one.bad_yx_px, picked.yx_px[elsewhere]])
-    return found, total + float(expected[counts & ~_is_near(before.yx_px, known)].sum())
+def _pick_all(model: Model, micrographs: Sequence[Labelled], *, min_distance_px: float, seed: int) -> list[ModelPicks]:
+    return [pick_with_model_2d(one.prepared, model, min_distance_px=min_distance_px, seed=seed) for one in micrographs]
 
 
-def expect_particles(found: ModelPicks, one: Labelled, prior: float) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return how probably each pick is a particle by what is known, and which count at all: ``(n,)`` each."""
+@dataclass(frozen=True)
+class _Expected:
+    """Of the picks of one micrograph ``(n,)``: how probably each is a particle, which count, and which were not known before."""
+
+    particle: NDArray[np.float64]
+    counts: NDArray[np.bool_]
+    new: NDArray[np.bool_]
+
+
+def _expect_all(found: Sequence[ModelPicks], micrographs: Sequence[Labelled]) -> list[_Expected]:
+    elsewhere = learn_elsewhere(found, micrographs)
+    return [_expect(picks, one, elsewhere) for picks, one in zip(found, micrographs, strict=True)]
+
+
+def _expect(found: ModelPicks, one: Labelled, elsewhere: Elsewhere) -> _Expected:
     good, bad = _is_near(found.yx_px, one.good_yx_px), _is_near(found.yx_px, one.bad_yx_px)
-    expected = np.where(good, 1.0, np.where(bad, 0.0, prior * found.more_than_noise))
-    return expected, good | bad | ~_is_near(found.yx_px, one.unknown_yx_px)
+    new = ~(good | bad | _is_near(found.yx_px, one.unknown_yx_px))
+    particle = np.where(good, 1.0, np.where(new, elsewhere.at(found.score) * found.more_than_noise, 0.0))
+    return _Expected(particle, good | bad | new, new)
+
+
+def _count_beside_given(one: Labelled, told: _Expected) -> tuple[NDArray[np.float64], float]:
+    """Count, on one micrograph, picks and those expected to be particles, of a picker and of the given picks ``(2, 2)``.
+
+    Also returns how many particles are expected in all.
+    """
+    given = len(one.good_yx_px) + len(one.bad_yx_px), len(one.good_yx_px)
+    total = len(one.good_yx_px) + float(told.particle[told.new].sum())
+    return np.array([(np.count_nonzero(told.counts), told.particle[told.counts].sum()), given], dtype=np.float64), total
+
+
+def _count_both(
+    one: Labelled, picks: tuple[ModelPicks, ModelPicks], told: Sequence[_Expected]
+) -> tuple[NDArray[np.float64], float]:
+    """Count the same of two models; what both find where nobody looked before is as probable as both say in the mean."""
+    ours, theirs = (np.nonzero(of.new)[0] for of in told)
+    particle = [of.particle.copy() for of in told]
+    shared = np.zeros(len(theirs), dtype=bool)
+    if len(ours) and len(theirs):
+        distance, index = cKDTree(picks[1].yx_px[theirs]).query(
+            picks[0].yx_px[ours], distance_upper_bound=SAME * WORKING_DIAMETER_PX
+        )
+        for place, near in zip(ours[np.isfinite(distance)], index[np.isfinite(distance)], strict=True):
+            if not shared[near]:
+                shared[near] = True
+                mean = (particle[0][place] + particle[1][theirs[near]]) / 2
+                particle[0][place] = particle[1][theirs[near]] = mean
+    found = [(np.count_nonzero(of.counts), mine[of.counts].sum()) for of, mine in zip(told, particle, strict=True)]
+    total = len(one.good_yx_px) + float(particle[0][ours].sum() + particle[1][theirs[~shared]].sum())
+    return np.array(found, dtype=np.float64), total
 
 
 def _is_near(yx_px: NDArray[np.float64], places: NDArray[np.float64]) -> NDArray[np.bool_]:

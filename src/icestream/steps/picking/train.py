@@ -94,7 +94,7 @@ class TrainPickerState(Record):
 
 @step.accumulate(
     "train_picker",
-    version=3,
+    version=4,
     reads=("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast"),
     memory_gb=2,
 )
