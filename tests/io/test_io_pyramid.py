@@ -12,7 +12,9 @@ def assemble(path, level: int) -> np.ndarray:
     index = read_pyramid_index(path)
     at = index.levels[level]
     rows = [
-        np.concatenate([imagecodecs.jpeg8_decode(read_tile(path, level, row, column)) for column in range(at.columns)], axis=1)
+        np.concatenate(
+            [imagecodecs.jpeg8_decode(read_tile(path, level, row, column) or b"") for column in range(at.columns)], axis=1
+        )
         for row in range(at.rows)
     ]
     return np.concatenate(rows)

@@ -56,9 +56,7 @@ def look_around(visit: Visit) -> None:
     page.keyboard.press("1")
     assert zoom_of(page) == 100
     expect(page.locator("img.tile-of-image[src*='/tiles/0/']").first).to_be_attached()
-    page.wait_for_function(
-        "[...document.querySelectorAll('img.tile-of-image')].every((one) => one.complete && one.naturalWidth > 0)"
-    )
+    expect(page.locator("img.tile-of-image[src*='/tiles/0/']").first).to_have_js_property("complete", True)
     before = page.locator(".sheet").bounding_box()
     page.keyboard.press("ArrowLeft")
     box = page.locator(".stage").bounding_box()
@@ -72,7 +70,8 @@ def look_around(visit: Visit) -> None:
     assert after is not None
     assert (after["x"], after["y"]) != (before["x"], before["y"])
     page.mouse.wheel(0, -400)
-    page.wait_for_function("parseInt(document.querySelector('.viewer-zoom').textContent) > 100")
+    expect(page.locator(".viewer-zoom")).not_to_have_text("100 %")
+    assert zoom_of(page) > 100
     assert circle_on_sheet(page) == pytest.approx(place, abs=0.002)  # what lies on it stays in place
     assert serious(page) == []
     page.get_by_role("button", name="Fit into the window").click()
@@ -91,14 +90,15 @@ def test_full_resolution_and_particles_are_seen(browser: Browser, server: Server
     page.get_by_role("button", name="Show 12 particles").click()
     picture = page.get_by_role("img", name="Particles 1 to 12 of 12")
     expect(picture).to_be_visible(timeout=LONG_MS)
-    assert picture.evaluate("(one) => [one.naturalWidth, one.naturalHeight]") == [258, 50]
+    expect(picture).to_have_js_property("naturalWidth", 258)
+    expect(picture).to_have_js_property("naturalHeight", 50)
     assert visit.too_wide() <= 0
     assert serious(page) == []
     visit.open(f"{server.address}/s/drawn/classes")
     page.get_by_role("button", name="members of class 2").click()
     members = page.get_by_role("img", name="The newest particles of class 2")
     expect(members).to_be_visible(timeout=LONG_MS)
-    page.wait_for_function("document.querySelector('.particles img').naturalWidth === 154")
+    expect(members).to_have_js_property("naturalWidth", 154)
     assert visit.too_wide() <= 0
     assert serious(page) == []
     visit.context.close()

@@ -69,7 +69,8 @@ def write_pyramid(path: Path, image: NDArray[Any], *, tile_px: int = TILE_PX) ->
     levels: list[Level] = []
     tiles: list[bytes] = []
     while True:
-        levels.append(Level(*scaled.shape, -(-scaled.shape[0] // tile_px), -(-scaled.shape[1] // tile_px)))
+        rows, columns = (-(-side // tile_px) for side in scaled.shape)
+        levels.append(Level(scaled.shape[0], scaled.shape[1], rows, columns))
         tiles += _encode_tiles(scaled, tile_px)
         if levels[-1].rows == levels[-1].columns == 1:
             break
@@ -131,7 +132,7 @@ def _encode_tiles(scaled: NDArray[np.float32], tile_px: int) -> Iterator[bytes]:
     for top in range(0, scaled.shape[0], tile_px):
         for left in range(0, scaled.shape[1], tile_px):
             tile = stretch_grey(scaled[top : top + tile_px, left : left + tile_px], limits)
-            yield imagecodecs.jpeg8_encode(np.ascontiguousarray(tile), level=_QUALITY)
+            yield bytes(imagecodecs.jpeg8_encode(np.ascontiguousarray(tile), level=_QUALITY))
 
 
 def _sample(scaled: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.params import Path as PathParameter
@@ -24,7 +24,10 @@ _Number = PathParameter(ge=0, lt=2**31)
 Level = Annotated[int, _Number]
 Place = Annotated[int, _Number]
 
-_PICTURE = {200: {"content": {"image/jpeg": {}}}, 304: {"description": "It is what the caller has"}}
+_PICTURE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/jpeg": {}}},
+    304: {"description": "It is what the caller has"},
+}
 
 Found = TypeVar("Found")
 

@@ -9,9 +9,8 @@ from pydantic import ValidationError
 from icestream.flow.storage import RemovedFile, find_removed, is_there, schema
 from icestream.io.blocks import from_block, to_block
 from icestream.io.particles import particles_table
-from icestream.observe.answers import StoredRecord
 from icestream.observe.drawing.order import MicrographOrder, MosaicOrder, NothingToDraw, ParticleImages
-from icestream.observe.queries import SessionView
+from icestream.observe.queries import SessionView, StoredRecord
 from icestream.observe.values import field_at
 from icestream.observe.wholes import gives_assignments
 from icestream.records import Particles
