@@ -72,6 +72,12 @@ class Settings(BaseSettings):
         description="Folders below which `icestream serve` lets people choose raw data for new sessions, separated as in PATH; "
         "empty: the folder that is served",
     )
+    drawings_gb: float = Field(
+        2.0,
+        gt=0,
+        description="What pictures in full resolution and of single particles, drawn for `icestream serve`, may take in the "
+        "folder of `ICESTREAM_STATE`; those that nobody has looked at for longest leave first",
+    )
     session_group: str | None = Field(
         None,
         description="Group that new sessions, and all that is made in them, belong to; unset: that of the account",

@@ -40,7 +40,7 @@ def write_classes(folder: Path) -> PaperSession:
         _assign(paper, unit, [2] * number + [5] * 3)
     for version in (1, 2):
         paper.now += 60.0
-        paper.publish("classes", version, _averages(folder, version))
+        paper.publish("classes", version, averages(folder, version))
         paper.publish("chosen", version, _selection(version))
     paper.store.close("every stream closed")
     (folder / DOCUMENT).write_text(dump_document(paper.session.document), encoding="utf-8")
@@ -55,7 +55,8 @@ def _assign(paper: PaperSession, unit: str, classes: list[int]) -> None:
     paper.settle("classes", unit, "item", {"assignments": key}, weight=len(table))
 
 
-def _averages(folder: Path, version: int) -> ClassAverages:
+def averages(folder: Path, version: int) -> ClassAverages:
+    """Return one version of the averages, with its picture."""
     images = np.zeros((N_CLASSES, 24, 24), np.float32)
     for place, image in enumerate(images):
         image[4 : 6 + 2 * place, 6:18] = 1.0

@@ -90,10 +90,23 @@ def _reduce(image: NDArray[Any], max_px: int) -> NDArray[np.float32]:
 
 
 def _to_grey(image: NDArray[np.float32], percentiles: tuple[float, float]) -> NDArray[np.uint8]:
+    return stretch_grey(image, grey_limits(image, percentiles))
+
+
+def grey_limits(image: NDArray[np.float32], percentiles: tuple[float, float]) -> tuple[float, float] | None:
+    """Return what is black and what is white of an image, by percentiles of its finite pixels; None where it has none."""
     finite = image[np.isfinite(image)]
     if finite.size == 0:
-        return np.zeros(image.shape, dtype=np.uint8)
+        return None
     low, high = np.percentile(finite, percentiles)
+    return float(low), float(high)
+
+
+def stretch_grey(image: NDArray[np.float32], limits: tuple[float, float] | None) -> NDArray[np.uint8]:
+    """Return 8-bit grey between limits; without any it is black, and where they are one it is an even grey."""
+    if limits is None:
+        return np.zeros(image.shape, dtype=np.uint8)
+    low, high = limits
     if high <= low:
         return np.full(image.shape, 128, dtype=np.uint8)
     scaled = np.clip((np.where(np.isfinite(image), image, low) - low) / (high - low), 0, 1)

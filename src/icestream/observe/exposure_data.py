@@ -71,6 +71,8 @@ class ImageData:
     path: PathData | None
     arrows: ArrowsData | None
     overlays: tuple[OverlayData, ...]
+    full: bool = False
+    """It can be drawn in full resolution."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,8 @@ class ResultData:
     host: str
     software: str
     created_at: float
+    particle_images: int = 0
+    """So many particles have images that can be drawn."""
 
 
 @dataclass(frozen=True)

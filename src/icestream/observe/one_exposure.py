@@ -8,6 +8,7 @@ from typing import Any
 from icestream.errors import IcestreamError
 from icestream.flow.declaration import find_step
 from icestream.io.blocks import from_block
+from icestream.observe.drawing.finding import count_of_images, full_image
 from icestream.observe.exposure_data import (
     ArrowsData,
     CurveData,
@@ -122,6 +123,7 @@ class _Drawing:
             path=None if image.path is None else self._path(image.path, record),
             arrows=arrows,
             overlays=overlays,
+            full=full_image(self.shown(made.record_type), record) is not None,
         )
 
     def _arrows(self, motion: MotionField, record: Mapping[str, Any]) -> ArrowsData | None:
@@ -182,6 +184,7 @@ class _Drawing:
             host=result.host,
             software=result.software,
             created_at=result.created_at,
+            particle_images=count_of_images(result.record_type, record),
         )
 
     def _curve(self, curve: Curve, record: Mapping[str, Any]) -> CurveData | None:

@@ -36,6 +36,7 @@ from icestream.observe.lineage import Lineage, read_lineage
 from icestream.observe.order import ActiveRevision, active_revisions, inputs_of, workflow_order
 from icestream.observe.people import AuditEntry, Decision
 from icestream.observe.tracing import Trace
+from icestream.records import unpack_tables
 
 __all__ = [
     "Arrivals",
@@ -230,6 +231,10 @@ class SessionView:
         """Return the type and the fields of the record that a key stands for."""
         with self.reading() as connection:
             return None if connection is None else stored.read_result(connection, key)
+
+    def tables(self, key: str) -> dict[str, bytes]:
+        """Return the tables of the record that a key stands for, by the fields that hold them."""
+        return unpack_tables(stored.load_tables(self.reading, key))
 
     def close(self) -> None:
         """Let the store go."""

@@ -117,7 +117,7 @@ def _join_results(connection: Connection, page: list[RowMapping], output: str, r
             key=key,
             record_type=catalog.name_of(results[key]["record_type"]),
             record=catalog.fields(results[key]),
-            load_block=partial(_load_block, reading, key),
+            load_block=partial(load_tables, reading, key),
         )
         for row, key in zip(page, keys, strict=True)
         if key in results
@@ -132,7 +132,8 @@ def read_result(connection: Connection, key: str) -> tuple[str, dict[str, Any]] 
     return None if row is None else (catalog.name_of(row["record_type"]), catalog.fields(row))
 
 
-def _load_block(reading: Reading, key: str) -> bytes | None:
+def load_tables(reading: Reading, key: str) -> bytes | None:
+    """Return the tables of the record that a key stands for, as the store keeps them."""
     with reading() as connection:
         if connection is None:
             return None

@@ -102,6 +102,7 @@ class Micrograph(Record):
             "thumbnail",
             height="height_px",
             width="width_px",
+            full="image",
             numbers=(Number("Motion", "motion.total_px", pixels="raw"),),
             path=Path("motion.global_yx_px", title="Path of the specimen"),
             motion_field=MotionField("motion.local_coefficients", "Local motion up to"),

@@ -38,7 +38,7 @@ _PATHS: dict[type, tuple[str, ...]] = {
     Curve: ("x", "measured", "fitted", "mark"),
     Path: ("field",),
     MotionField: ("coefficients",),
-    Image: ("picture", "height", "width"),
+    Image: ("picture", "height", "width", "full"),
     Overlay: ("diameter_ang", "count"),
     Gallery: ("count", "rows"),
     StagePlace: ("y", "x", "square", "hole", "beam_y", "beam_x", "image_y", "image_x"),

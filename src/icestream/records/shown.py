@@ -169,12 +169,16 @@ class MotionField:
 
 @dataclass(frozen=True)
 class Image:
-    """The record is an image of an exposure, on which others lie; the numbers stand below it."""
+    """The record is an image of an exposure, on which others lie; the numbers stand below it.
+
+    ``full`` is the field that names the file of the image itself, which is drawn in full resolution for who asks for it.
+    """
 
     picture: str
     _: KW_ONLY
     height: str
     width: str
+    full: str = ""
     numbers: tuple[Number, ...] = ()
     path: Path | None = None
     motion_field: MotionField | None = None

@@ -176,7 +176,8 @@ class Guard:
 
 def _is_person(headers: Headers, path: str) -> bool:
     """Tell whether a person has caused a request: no stream of events, no page that brings itself and its pictures up to date."""
-    return not path.endswith("/events") and "/pictures/" not in path and QUIET_HEADER not in headers
+    pictures = "/pictures/" in path or "/drawings/" in path
+    return not path.endswith("/events") and not pictures and QUIET_HEADER not in headers
 
 
 def _check_session(path: str, caller: Caller, said: dict[str, str]) -> None:

@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -189,7 +190,10 @@ def serve(
         site.catalogue.begin()
         on_ready(replace(listening, port=listener.getsockname()[1]).address)
         observer = Observer(settings.alarms) if observe else None
-        with observing(observer, lambda: map(places.folder_of, places.names()), account=settings.state):
+        with (
+            closing(site.studio),
+            observing(observer, lambda: map(places.folder_of, places.names()), account=settings.state),
+        ):
             uvicorn.Server(config).run(sockets=[listener])
 
 

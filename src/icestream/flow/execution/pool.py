@@ -34,7 +34,7 @@ from icestream.logs import LogLevel, log_event
 
 _LOG = logging.getLogger(__name__)
 
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS")
 _PREPARED = 2
 """Workers that wait for a first task, so that it does not wait for a process to start."""
 
@@ -98,7 +98,7 @@ class Pool:
     def start(self, cores: int, *, gpu: int | None = None, notepad: "IO[bytes] | None" = None) -> Worker:
         """Start a worker that sees one GPU or none; it is spawned, never forked."""
         ours, theirs = socket.socketpair()
-        environment = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(cores))
+        environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(cores))
         environment |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "" if gpu is None else str(gpu)}
         environment |= {"ICESTREAM_IMAGE_MEMORY_MB": str(self.image_memory_mb), "ICESTREAM_LOG_LEVEL": self.log_level}
         handles = [theirs.fileno(), *([] if notepad is None else [notepad.fileno()])]

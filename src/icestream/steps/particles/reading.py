@@ -1,15 +1,23 @@
 """Reading the images of particles, wherever a step needs them: by slice from their stack, or cut from the micrograph now."""
 
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.flow import Context, ItemError
+from icestream.errors import ItemError
 from icestream.io.image import read_image, read_stack
 from icestream.io.particles import particles_table
 from icestream.records import Cutting, FileRef, Particles
 from icestream.steps.particles.cutting import cut_particles
+
+
+class FindsFiles(Protocol):
+    """What knows where files are: the context of a step, or who draws particles for people."""
+
+    def path(self, ref: str) -> Path:
+        """Return the absolute path of a file named by a record."""
 
 
 class HasImages(Protocol):
@@ -28,7 +36,7 @@ class HasImages(Protocol):
         """What they are cut from."""
 
 
-def read_particles(particles: Particles, ctx: Context) -> NDArray[np.float32]:
+def read_particles(particles: Particles, ctx: FindsFiles) -> NDArray[np.float32]:
     """Return the images of particles in the order of their table: ``(n, box, box)``.
 
     Raises
@@ -41,7 +49,7 @@ def read_particles(particles: Particles, ctx: Context) -> NDArray[np.float32]:
     return read_images(particles, particles_table(particles), ctx)
 
 
-def read_images(source: HasImages, table: NDArray[Any], ctx: Context) -> NDArray[np.float32]:
+def read_images(source: HasImages, table: NDArray[Any], ctx: FindsFiles) -> NDArray[np.float32]:
     """Return the images of the rows of a table: ``(n, box, box)``.
 
     The rows are any of those of `Particles`, with the columns ``slice`` and, of virtual stacks, ``pid``, the place and the CTF.

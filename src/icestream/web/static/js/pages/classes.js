@@ -3,13 +3,14 @@
 import { api, get, pictureOf } from "../api.js";
 import { mayAct } from "../act.js";
 import { h, path, picture } from "../dom.js";
+import { Drawings, membersOf } from "../drawings.js";
 import { counted, moment, quantity, short } from "../format.js";
 import { foreseeAndAct } from "../plan.js";
 
 const GAP_PX = 2;
 
 export const classesPage = ({ session, setSummary, refresh }) => {
-  const versions = new Map(), orders = new Map(), choices = new Map(), sizes = new Map();
+  const versions = new Map(), orders = new Map(), choices = new Map(), sizes = new Map(), drawings = new Drawings(refresh);
   let looking = null;
 
   async function draw(signal) {
@@ -108,6 +109,7 @@ export const classesPage = ({ session, setSummary, refresh }) => {
     if (members.trouble) return h("div", { className: "members" }, h("p", { className: "soft small" }, members.trouble));
     return h("div", { className: "members" }, h("h3", null, `Members of class ${members.part}`),
       h("p", { className: "soft small" }, `${counted(members.particles, "particle")} of the newest ${counted(members.looked_at, "exposure")}, as they were assigned when they came`),
+      members.particles > 0 && h("figure", { className: "particles" }, drawings.view(membersOf(session, looking.step, members.part, `${members.particles} ${members.exposures[0].unit}`), `The newest particles of class ${members.part}`)),
       h("div", { className: "scroll", tabindex: 0 }, h("table", { className: "small" }, h("tbody", null, members.exposures.map((one) =>
         h("tr", null, h("td", null, h("a", { href: path("s", session, "exposures", one.unit) }, h("bdi", null, one.name))), h("td", { className: "n" }, `${short(one.count)} of ${short(one.of)}`)))))));
   }

@@ -4,12 +4,17 @@ import { api, get, pictureOf } from "../api.js";
 import { act, mayAct } from "../act.js";
 import { arrowsChart, curveChart, pathChart } from "../charts.js";
 import { h, path, picture } from "../dom.js";
+import { Drawings, particlesOf } from "../drawings.js";
 import { capital } from "./session.js";
 import { counted, moment, quantity, short, span } from "../format.js";
 import { PickEditor } from "../picks.js";
+import { openViewer } from "../viewer.js";
+
+const ON_A_PAGE = 100;
 
 export const exposurePage = ({ session, item, setSummary, refresh, go }) => {
-  const hidden = new Set(), editor = new PickEditor(session, item, refresh);
+  const hidden = new Set(), editor = new PickEditor(session, item, refresh), drawings = new Drawings(refresh), pages = new Map();
+  let closeViewer = () => {};
   let around = { before: null, after: null }, title = item;
   const move = (event) => {
     if (event.target.closest?.("input, select, textarea, dialog, .editing") || event.altKey || event.ctrlKey || event.metaKey) return;
@@ -56,22 +61,31 @@ export const exposurePage = ({ session, item, setSummary, refresh, go }) => {
         decided.map((one) => ["override", { unit: found.unit, verdict: "lift", step: one.step }])).then(after) }, "Withdraw the decision"));
   }
 
+  const key = (image, overlay) => `${image.step} ${overlay.step}`;
+
+  const circles = (image, overlay, index, properties = {}) => h("g", { className: `overlay colour-${index % 4}`, ...properties },
+    overlay.xy.map(([x, y], place) => h("circle", { cx: x.toFixed(1), cy: y.toFixed(1), r: overlay.radius_px.toFixed(1), className: editor.isRemoved(overlay, place) ? "removed" : null })));
+
+  function view(image) {
+    const shown = image.overlays.map((overlay, index) => hidden.has(key(image, overlay)) ? null : circles(image, overlay, index)).filter(Boolean);
+    closeViewer = openViewer(session, image, shown);
+  }
+
   function imageCard(image) {
     const wide = image.width_px, high = image.height_px;
-    const key = (overlay) => `${image.step} ${overlay.step}`;
     return h("figure", { className: "card image", "data-key": image.step },
       h("div", { className: "frame", style: { aspectRatio: `${wide} / ${high}` } },
         picture({ src: pictureOf(session, image.picture), alt: `${image.label}`, width: wide, height: high }),
         h("svg", { viewBox: `0 0 ${wide} ${high}`, ...editor.surface(image) }, image.overlays.map((overlay, index) =>
-          h("g", { className: `overlay colour-${index % 4}`, visibility: hidden.has(key(overlay)) || editor.isOther(image, overlay) ? "hidden" : "visible" },
-            overlay.xy.map(([x, y], place) => h("circle", { cx: x.toFixed(1), cy: y.toFixed(1), r: overlay.radius_px.toFixed(1), className: editor.isRemoved(overlay, place) ? "removed" : null })))),
+          circles(image, overlay, index, { visibility: hidden.has(key(image, overlay)) || editor.isOther(image, overlay) ? "hidden" : "visible" })),
           editor.marks(image))),
       h("figcaption", null, h("b", null, image.label), numbers(image.numbers),
         image.overlays.map((overlay, index) => h("label", { className: `toggle colour-${index % 4}` },
-          h("input", { type: "checkbox", checked: !hidden.has(key(overlay)), onchange: (event) => {
-            event.target.checked ? hidden.delete(key(overlay)) : hidden.add(key(overlay));
+          h("input", { type: "checkbox", checked: !hidden.has(key(image, overlay)), onchange: (event) => {
+            event.target.checked ? hidden.delete(key(image, overlay)) : hidden.add(key(image, overlay));
             refresh();
           } }), h("i", null), `${overlay.label}: ${counted(overlay.count, overlay.word)}`, overlay.xy.length < overlay.count && ` (${short(overlay.xy.length)} drawn)`)),
+        image.full && h("p", { className: "buttons" }, h("button", { type: "button", onclick: () => view(image) }, "Full resolution")),
         mayAct() && image.overlays.filter((overlay) => overlay.editable).map((overlay, _, all) => editor.controls(image, overlay, all.length > 1)),
         image.arrows && h("figure", { className: "motion" }, arrowsChart(image.arrows), h("figcaption", { className: "soft small" }, `${image.arrows.title.replace(/ up to$/, "")} over the field of view`))));
   }
@@ -104,7 +118,20 @@ export const exposurePage = ({ session, item, setSummary, refresh, go }) => {
         h("figure", null, picture({ src: pictureOf(session, one), alt: one.title, loading: "lazy" }), h("figcaption", { className: "soft small" }, one.title)))),
       result.curves.map((curve) => h("figure", { className: "curve" }, curveChart(curve), h("figcaption", { className: "soft small" }, h("b", null, curve.title), curve.caption && `. ${curve.caption}`))),
       result.paths.map((one) => h("figure", { className: "motion" }, pathChart(one), h("figcaption", { className: "soft small" }, one.title))),
+      result.particle_images > 0 && particles(result),
     ];
+  }
+
+  // Images of the particles, a hundred at a time; they are drawn when somebody wants to see them.
+  function particles(result) {
+    const count = result.particle_images, page = pages.get(result.key);
+    const turn = (to) => () => { to === null ? pages.delete(result.key) : pages.set(result.key, to); refresh(); };
+    if (page === undefined) return h("p", { className: "buttons" }, h("button", { type: "button", onclick: turn(0) }, `Show ${counted(count, "particle")}`));
+    const first = page * ON_A_PAGE + 1, last = Math.min(count, first + ON_A_PAGE - 1), told = `Particles ${short(first)} to ${short(last)} of ${short(count)}`;
+    return h("figure", { className: "particles" }, drawings.view(particlesOf(session, result.key, page), told),
+      h("figcaption", { className: "buttons" }, h("span", { className: "soft small" }, `${told}, in the order of their numbers`),
+        count > ON_A_PAGE && [h("button", { type: "button", disabled: page === 0, onclick: turn(page - 1) }, "Previous"), h("button", { type: "button", disabled: last === count, onclick: turn(page + 1) }, "Next")],
+        h("button", { type: "button", onclick: turn(null) }, "Hide particles")));
   }
 
   function lineage(one) {
@@ -134,11 +161,11 @@ export const exposurePage = ({ session, item, setSummary, refresh, go }) => {
           .map(([name, value]) => h("div", null, h("dt", { className: "soft" }, name), h("dd", null, h("bdi", null, value))))));
   }
 
-  return { draw, leave: () => document.removeEventListener("keydown", move) };
+  return { draw, leave: () => { document.removeEventListener("keydown", move); closeViewer(); } };
 };
 
 const hasMuch = (one) => !["item", null].includes(one.status) && !one.root || one.own_params !== null ||
-  one.results.some((result) => [result.numbers, result.pictures, result.curves, result.paths, result.warnings].some((part) => part.length > 0));
+  one.results.some((result) => result.particle_images > 0 || [result.numbers, result.pictures, result.curves, result.paths, result.warnings].some((part) => part.length > 0));
 
 const numbers = (told) => told.length > 0 && h("dl", { className: "numbers" }, told.map(([label, value, unit]) =>
   h("div", null, h("dt", { className: "soft small" }, label), h("dd", null, quantity(value, unit)))));

@@ -1,0 +1,149 @@
+"""The addresses of what is drawn when somebody asks for it: micrographs in full resolution, and pictures of single particles."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi.params import Path as PathParameter
+
+from icestream.io.pyramid import read_pyramid_index, read_tile
+from icestream.observe.drawing.finding import find_members, find_micrograph, find_particles, say_what_was_removed
+from icestream.observe.drawing.order import AnyOrder, NotDrawn, NothingToDraw
+from icestream.observe.queries import SessionView, open_view
+from icestream.web.site import Answer, SessionName, Site, ThisSite
+
+ASK_AGAIN_S = 2
+FOR_GOOD = "private, max-age=31536000, immutable"
+LOOK_AGAIN = "private, no-cache"
+
+router = APIRouter(prefix="/api/v1/sessions/{session}/drawings", tags=["sessions"])
+
+Key = Annotated[str, PathParameter(max_length=200, description="Key of a result")]
+_Number = PathParameter(ge=0, lt=2**31)
+Level = Annotated[int, _Number]
+Place = Annotated[int, _Number]
+
+_PICTURE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/jpeg": {}}},
+    304: {"description": "It is what the caller has"},
+}
+
+Found = TypeVar("Found")
+
+
+class TileLevel(Answer):
+    """One scale of an image: its size, and how many tiles it has."""
+
+    height_px: int
+    width_px: int
+    rows: int
+    columns: int
+
+
+class Tiles(Answer):
+    """An image in full resolution as tiles; level 0 is the full resolution, each further one half of it."""
+
+    height_px: int
+    width_px: int
+    tile_px: int
+    levels: list[TileLevel]
+
+
+@router.get("/micrographs/{key}", summary="An image in full resolution: the sizes of its tiles, which are drawn if need be")
+def tiles(session: SessionName, key: Key, site: ThisSite, response: Response) -> Tiles:
+    """Return what tiles an image has; it is drawn meanwhile, once."""
+    _, index = _draw(site, session, _find_now(site, session, lambda view: find_micrograph(view, key)), read_pyramid_index)
+    response.headers["cache-control"] = FOR_GOOD
+    return Tiles.model_validate(index)
+
+
+@router.get(
+    "/micrographs/{key}/tiles/{level}/{row}/{column}",
+    summary="A tile of an image in full resolution; rows count from the top",
+    response_class=Response,
+    responses=_PICTURE,
+)
+def tile(
+    session: SessionName, key: Key, level: Level, row: Place, column: Place, *, site: ThisSite, request: Request
+) -> Response:
+    """Return a tile as JPEG."""
+    order = _find_now(site, session, lambda view: find_micrograph(view, key))
+    name, found = _draw(site, session, order, lambda path: read_tile(path, level, row, column))
+    if found is None:
+        raise HTTPException(404, "there is no such tile")
+    return _send(request, f"{name}-{level}-{row}-{column}", found, FOR_GOOD)
+
+
+@router.get(
+    "/particles/{key}",
+    summary="The particles of a record side by side, 100 on a page, 10 in a row",
+    response_class=Response,
+    responses=_PICTURE,
+)
+def particles(
+    session: SessionName,
+    key: Key,
+    site: ThisSite,
+    request: Request,
+    page: Annotated[int, Query(ge=0, lt=2**31, description="Which hundred, from 0")] = 0,
+) -> Response:
+    """Return a picture of particles as JPEG."""
+    order = _find_now(site, session, lambda view: find_particles(view, key, page))
+    return _send(request, *_draw(site, session, order, Path.read_bytes), FOR_GOOD)
+
+
+@router.get(
+    "/members/{step}",
+    summary="The newest 64 members of a class side by side, 8 in a row",
+    response_class=Response,
+    responses=_PICTURE,
+)
+def members(
+    session: SessionName,
+    step: Annotated[str, PathParameter(max_length=255)],
+    site: ThisSite,
+    request: Request,
+    part: Annotated[int, Query(ge=0, lt=2**31)],
+    seen: Annotated[str, Query(max_length=100, description="Any text: a browser asks again where it is another")] = "",  # noqa: ARG001
+) -> Response:
+    """Return a picture of members as JPEG; which these are changes while particles come, so a browser has to ask each time."""
+    try:
+        order, _ = site.live.read(session, f"drawn members {step} {part}", lambda view: find_members(view, step, part))
+    except NothingToDraw as error:
+        raise HTTPException(404, str(error)) from None
+    return _send(request, *_draw(site, session, order, Path.read_bytes), LOOK_AGAIN)
+
+
+def _find_now(site: Site, session: str, find: Callable[[SessionView], AnyOrder]) -> AnyOrder:
+    with open_view(site.places.open(session)) as view:
+        try:
+            return find(view)
+        except NothingToDraw as error:
+            raise HTTPException(404, str(error)) from None
+
+
+def _draw(site: Site, session: str, order: AnyOrder, read: Callable[[Path], Found]) -> tuple[str, Found]:
+    """Return what a drawing is called, and what is read of its file."""
+    try:
+        return order.name, read(site.studio.draw(order))
+    except NothingToDraw as error:
+        with open_view(site.places.open(session)) as view:
+            raise HTTPException(404, say_what_was_removed(view, order, str(error))) from None
+    except NotDrawn as error:
+        raise _later(str(error)) from None
+    except FileNotFoundError:
+        raise _later("the drawing has just made room for others; ask again") from None
+
+
+def _later(why: str) -> HTTPException:
+    return HTTPException(503, why, headers={"retry-after": str(ASK_AGAIN_S)})
+
+
+def _send(request: Request, name: str, content: bytes, kept: str) -> Response:
+    """Send a picture, or say that the caller has it."""
+    headers = {"etag": f'"{name}"', "cache-control": kept}
+    known = [one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")]
+    if headers["etag"] in known:
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type="image/jpeg", headers=headers)
