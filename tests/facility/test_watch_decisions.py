@@ -56,7 +56,7 @@ def test_a_folder_that_is_opened_again_tells_since_when() -> None:
 def test_what_people_ask_for_is_done_where_a_folder_stands_so() -> None:
     def asked(phase: Phase, what: str) -> Folder:
         folder = _folder(phase, falls=5, problems=["'voltage' is not given"])
-        return watch_decisions.grant(folder, Wish(folder="a", what=what, author="anna", template="movies_to_ctf"))  # type: ignore[arg-type]
+        return watch_decisions.grant(folder, Wish(folder="a", what=what, author="anna", template="movies_to_ctf"))
 
     taken = asked(Phase.IGNORED, "take")
     assert (taken.phase, taken.template, taken.problems, taken.note) == (

@@ -60,7 +60,7 @@ def test_who_may_only_look_is_not_told_where_folders_are(toy_site: Served, ledge
 
 
 def test_a_session_without_transfers_has_an_empty_table(client: TestClient) -> None:
-    empty = {"alarms": [], "transfers": [], "shown": None, "files": [], "more": False}
+    empty: dict[str, object] = {"alarms": [], "transfers": [], "shown": None, "files": [], "more": False}
     assert client.get("/api/v1/sessions/every/transfers").json() == empty
 
 
