@@ -198,8 +198,8 @@ _WEB = (
     ),
     Target(
         ENGINE, "the same: stored → their page shows it, 95th percentile", "web_load", "page_p95_s", "s", at_most=1.0,
-        tried="2.7 s at first. Answers became JSON once for all who ask, views of sessions are kept with what was compiled for them, "
-        "whether anything has changed is looked at once for all, and a page asks every 0.4 s instead of 0.9 s.",
+        tried="2.7 s at first. Answers became JSON once for all who ask, views of sessions are kept with what was compiled for "
+        "them, whether anything has changed is looked at once for all, and a page asks every 0.4 s instead of 0.9 s.",
     ),
     Target(ENGINE, "the same: the runner's pace, when nobody looks: 1", "web_load", "throughput_ratio", "", at_least=0.95),
     Target(ENGINE, "50,000 exposures: first view, of a new server", "web_first_view", "first_view_s", "s", at_most=1.0),
