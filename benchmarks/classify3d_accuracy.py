@@ -77,9 +77,9 @@ def simulate(seed, n, volumes, diameter):
     ctf, contrast = (
         np.stack([make(row) for row in whole("defocus_ang")]) for make in (_polar_of(grid, pixel), _plane_of(size, pixel))
     )
-    half, shift = whole("half_set"), shift * size / BOX
-    polar = prepare_centred(images, ctf, shift_yx_px=shift, setting=setting, half_set=half)
-    return PosedParticles(images, contrast, polar, rotations, shift, fold_of(half, seed=seed)), setting, truth
+    fold, shift = fold_of(np.full(n, b"simulated"), np.arange(n) + seed * n), shift * size / BOX
+    polar = prepare_centred(images, ctf, shift_yx_px=shift, setting=setting, half_set=(fold % 2).astype(np.int8))
+    return PosedParticles(images, contrast, polar, rotations, shift, fold), setting, truth
 
 
 def _polar_of(grid, pixel):

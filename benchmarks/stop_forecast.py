@@ -1,13 +1,15 @@
 """Is the forecast of the resolution right as often as it says? Sessions simulated as Fourier shells.
 
 Run ``python benchmarks/stop_forecast.py [SESSIONS [FIRST_SEED]]``. Prints one JSON line. Each session has a protein and a
-microscope of its own: a signal that falls from a Guinier region over random bumps (six Gaussians in frequency, 0.2 to 0.7 in the
-logarithm, not of the form that the fit assumes) with a B factor of 60 to 250 Å², a mask that leaves a third to an eighth of the
-box, C1, C2 or C4, and a level that gives 5 to 12 Å now. Coefficients of the shells are drawn for 64 equal parts of the particles;
-the correlations of all subsets follow from their sums, so subsets share noise as they do in reality. The first half of the parts
-is now; at the next doubling poses improve by 0 to 8 Å² of B factor. What the fit is told of independent coefficients is off by up
-to 20 %. The truth is the resolution of the curve of all parts without chance, and ``measured_in_band`` is about a single measured
-curve against the forecast of it. Hours are judged by themselves: rates of accepted particles wander from hour to hour.
+microscope of its own: a signal that falls from a Guinier region over random bumps (six Gaussians in frequency, 0.2 to 0.7 in
+the logarithm, not of the form that the fit assumes) with a B factor of 60 to 250 Å², a mask that leaves a third to an eighth of
+the box, C1, C2 or C4, and a level that gives 5 to 12 Å now. Coefficients of the shells are drawn for 64 equal parts of the
+particles; the correlations of all subsets follow from their sums, so subsets share noise as they do in reality. ``one_curve``
+fits the curve of all particles of now alone, as the step does; everything else fits those of its subsets too. The first half of
+the parts is now; at the next doubling poses improve by 0 to 8 Å² of B factor. What the fit is told of independent coefficients
+is off by up to 20 %. The truth is the resolution of the curve of all parts without chance, and ``measured_in_band`` is about a
+single measured curve against the forecast of it. Hours are judged by themselves: rates of accepted particles wander from hour
+to hour.
 """
 
 import json
@@ -73,12 +75,14 @@ def measure(seed):
     found = curves(subsets, False)
     given = [Correlation(int(now * len(s) * 2 / PARTS), curve) for s, curve in zip(subsets, found, strict=True)]
     signal = fit_signal(frequency, given, independent=told, seed=seed)
+    one_curve = fit_signal(frequency, given[:1], independent=told, seed=seed)
     later = curves([np.arange(PARTS)], True)[0]
     return {
         "now": resolution(frequency, expected(now, False)),
         "truth": resolution(frequency, expected(2 * now, True)),
         "measured": resolution(frequency, later),
         "band": forecast_resolution_ang(signal, 2.0 * now, seed=seed),
+        "band_one_curve": forecast_resolution_ang(one_curve, 2.0 * now, seed=seed),
         "band_now": forecast_resolution_ang(signal, 1.0 * now, seed=seed),
         "band_measured": forecast_resolution_ang(signal, 2.0 * now, with_chance=True, seed=seed),
         "line": line_forecast(frequency, given, 2.0 * now),
@@ -116,6 +120,7 @@ def main(count=24, first=1000):
     rows = [measure(seed) for seed in range(first, first + count)]
     hours = [rates(seed) for seed in range(first, first + 10 * count)]
     inside = [row["band"].low <= row["truth"] <= row["band"].high for row in rows]
+    inside_one = [row["band_one_curve"].low <= row["truth"] <= row["band_one_curve"].high for row in rows]
     widths = [row["band"].half_width for row in rows]
     error = [abs(row["band"].middle / row["truth"] - 1) for row in rows]
     line = [abs(row["line"] / row["truth"] - 1) for row in rows]
@@ -124,6 +129,8 @@ def main(count=24, first=1000):
             {
                 "sessions": count,
                 "truth_in_band": round(float(np.mean(inside)), 3),
+                "truth_in_band_one_curve": round(float(np.mean(inside_one)), 3),
+                "half_width_one_curve": round(float(np.median([row["band_one_curve"].half_width for row in rows])), 4),
                 "now_in_band": round(float(np.mean([r["band_now"].low <= r["now"] <= r["band_now"].high for r in rows])), 3),
                 "measured_in_band": round(
                     float(np.mean([r["band_measured"].low <= r["measured"] <= r["band_measured"].high for r in rows])), 3

@@ -18,6 +18,7 @@ from icestream.algorithms.classify3d import (
 from icestream.algorithms.classify3d.em import share_by_likelihood
 from icestream.algorithms.classify3d.model import make_volumes, sum_classes
 from icestream.algorithms.classify3d.search import score_classes
+from icestream.algorithms.scoring.particles import half_sets_of
 from icestream.algorithms.scoring.polar import PolarGrid
 from icestream.algorithms.volumes import project_volume_2d, random_rotations, transform_volume
 
@@ -49,11 +50,11 @@ def _particles(volumes: NDArray[np.float32], *, seed: int, noise: float) -> tupl
     images /= images.std()
     images += noise * rng.normal(size=images.shape).astype(np.float32)
     images /= images.std()
-    half = (np.arange(N) % 2).astype(np.int8)
+    fold = fold_of(np.full(N, b"a"), np.arange(N) + N * seed)
     ctf = np.ones((N, SETTING.grid.n_rings, SETTING.grid.half), np.float32)
-    polar = prepare_centred(images, ctf, shift_yx_px=shift, setting=SETTING, half_set=half)
+    polar = prepare_centred(images, ctf, shift_yx_px=shift, setting=SETTING, half_set=(fold % 2).astype(np.int8))
     contrast = np.ones((N, BOX, BOX // 2 + 1), np.float32)
-    return PosedParticles(images, contrast, polar, rotations, shift, fold_of(half, seed=seed)), truth
+    return PosedParticles(images, contrast, polar, rotations, shift, fold), truth
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +129,9 @@ def test_shares_are_probabilities_and_sizes_count() -> None:
 
 
 def test_folds_keep_half_sets() -> None:
-    half = np.random.default_rng(0).integers(0, 2, 1000)
-    fold = fold_of(half, seed=5)
-    assert (fold % 2 == half).all()
-    assert (fold == fold_of(half, seed=5)).all()
-    assert np.bincount(fold).min() > 180
+    names, pids = np.repeat([b"a", b"b"], 500), np.tile(np.arange(500), 2)
+    fold = fold_of(names, pids)
+    assert (fold % 2 == half_sets_of(names, pids)).all()
+    order = np.random.default_rng(0).permutation(1000)[:300]
+    assert (fold_of(names[order], pids[order]) == fold[order]).all()
+    assert np.bincount(fold, minlength=N_FOLDS).min() > 180

@@ -125,5 +125,5 @@ def test_what_limits_is_ranked_by_particles() -> None:
     assert [one.cause for one in ranked] == ["views", "particles", "ice", "motion"]
     assert ranked[0].worth == pytest.approx(1 / 0.3)
     assert ranked[2].worth == pytest.approx(1.25)
-    assert rank_limits(resolution_ang=2.1, pixel_size_ang=1.0)[0].cause == "pixel size"
+    assert rank_limits(resolution_ang=2.1, pixel_size_ang=1.0)[0].cause == "pixel_size"
     assert rank_limits(resolution_ang=3.0, pixel_size_ang=1.0, motion_left_ang=1.0)[0].cause == "motion"

@@ -41,7 +41,7 @@ class Volume(Snapshot):
     fsc: list[float] | None = Field(None, description="Shell correlation of the half maps within the mask")
     fsc_unmasked: list[float] | None = Field(None, description="The same of the whole boxes")
     resolution_ang: Angstrom | None = Field(
-        None, description="Where the half maps within the mask agree by 0.143; unset: nowhere"
+        None, description="Where the half maps within the mask agree by 0.143; of a 3D class not gold standard; unset: nowhere"
     )
     verdict: Literal["map", "none"] = Field("map", description="Whether it shows a particle, or what noise gives as well")
     reason: str | None = Field(None, description="Why it is no map")
@@ -182,11 +182,15 @@ class VolumeClass(Record):
     id: int = Field(ge=0, description="0 is the largest")
     count: int = Field(ge=0, description="Particles whose most likely class it is")
     probability: float | None = Field(None, ge=0, le=1, description="Of these particles, mean")
-    resolution_ang: Angstrom | None = Field(None, description="Where its half maps agree by 0.143; unset: nowhere")
+    resolution_ang: Angstrom | None = Field(
+        None,
+        description="Where its half maps within the ball agree by 0.143; not gold standard: particles of both halves were sorted "
+        "against volumes of both; unset: nowhere",
+    )
     map: FileRef
-    half_maps: list[FileRef] = Field(max_length=2)
+    half_maps: list[FileRef] = Field(max_length=2, description="Both half maps, unfiltered and unmasked")
     frequency_per_ang: list[float] = Field(description="Of the shell correlation")
-    fsc: list[float] = Field(description="Shell correlation of its half maps")
+    fsc: list[float] = Field(description="Shell correlation of its half maps within the ball")
 
 
 class VolumeClasses(Classification):
@@ -244,7 +248,7 @@ class StopForecast(Snapshot):
     doubled: ForecastPoint
     at_the_end: ForecastPoint | None = Field(None, description="After the hours that are left; unset: no rate is known")
     gain_an_hour_ang: Angstrom | None = Field(None, description="By how much the next hour improves the resolution, median")
-    limit: Literal["particles", "pixel size"] = Field(description="What limits the resolution, of what the map itself shows")
+    limit: Literal["particles", "pixel_size"] = Field(description="What limits the resolution, of what the map itself shows")
     points: list[ForecastPoint] = Field(description="By rising numbers of particles")
     thousand_particles: list[float] = Field(description="The same as columns")
     low_ang: list[float]
@@ -265,7 +269,7 @@ class StopForecast(Snapshot):
             cards=(
                 Card(
                     "Resolution against particles",
-                    subtitle=Text("from a map of {n_particles} particles; limited by {limit}"),
+                    subtitle=Text("from a map of {n_particles} particles; limited by {limit:words}"),
                     numbers=(
                         Number("Now", "now.middle_ang"),
                         Number("Twice the particles", "doubled.middle_ang"),

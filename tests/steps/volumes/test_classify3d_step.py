@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 
 from icestream.algorithms.volumes import (
     angles_from_rotations,
+    fourier_shell_correlation_3d,
     project_volume_2d,
     random_rotations,
     resize_volume_3d,
+    soft_sphere_3d,
     transform_volume,
 )
 from icestream.errors import ItemError
@@ -111,15 +113,29 @@ def test_classes_are_the_conformations_largest_first(bench: StepBench, classes: 
     assert classes.picture is not None
     assert bench.path(classes.picture).exists()
     assert len(read_stack(bench.path(classes.stack))) == 2
-    assert not list((bench.checkpoint_dir / "classify3d").iterdir())
+    assert not list(bench.checkpoint_dir.iterdir())
 
 
 def test_the_volume_of_a_class_can_be_refined_further(bench: StepBench, classes: VolumeClasses) -> None:
     volume = take_class_volume(classes, ClassVolumeParams(class_id=1), bench)
     assert (volume.count, volume.map, len(volume.half_maps)) == (classes.classes[1].count, classes.classes[1].map, 2)
     assert volume.bin * volume.box_px == pytest.approx(2.0 * BOX)
+    assert (volume.verdict, volume.reason) == ("map", None)
+    halves = np.stack([read_stack(bench.path(ref)) for ref in volume.half_maps])
+    outside = ~(soft_sphere_3d(volume.box_px, radius_px=volume.box_px / 2 - 1, edge_px=0.1) > 0)
+    assert halves[:, outside].std() > 0.1 * halves.std()
+    assert volume.diameter_ang is not None and volume.fsc is not None
+    pixel_ang = BOX * PIXEL_ANG / volume.box_px
+    ball = soft_sphere_3d(volume.box_px, radius_px=volume.diameter_ang / 2 / pixel_ang, edge_px=3.0)
+    assert fourier_shell_correlation_3d(*(halves * ball))[1] == pytest.approx(volume.fsc, abs=1e-3)
     with pytest.raises(ItemError, match="no class 5"):
         take_class_volume(classes, ClassVolumeParams(class_id=5), bench)
+
+
+def test_a_class_without_a_resolution_is_no_map(bench: StepBench, classes: VolumeClasses) -> None:
+    first = classes.classes[0].model_copy(update={"resolution_ang": None})
+    volume = take_class_volume(classes.model_copy(update={"classes": [first]}), ClassVolumeParams(), bench)
+    assert (volume.verdict, volume.reason) == ("none", "its halves agree nowhere")
 
 
 def test_classes_can_be_compared(bench: StepBench, classes: VolumeClasses) -> None:

@@ -69,7 +69,7 @@ def test_a_mask_and_symmetry_leave_fewer_coefficients_and_a_wider_band(tmp_path:
 
 def test_a_map_near_nyquist_is_limited_by_its_pixels(tmp_path: Path) -> None:
     found = forecast_stop(volume(b_factor=20.0, resolution_ang=3.1), StopForecastParams(), ACQUISITION, StepBench(tmp_path))
-    assert found.limit == "pixel size"
+    assert found.limit == "pixel_size"
 
 
 def test_a_map_without_halves_has_no_forecast(tmp_path: Path) -> None:

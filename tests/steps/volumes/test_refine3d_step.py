@@ -1,5 +1,6 @@
 """The step that refines a set of particles: what it publishes, how it goes on, and what it refuses."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from icestream.algorithms.ctf.transfer import ctf_2d
+from icestream.algorithms.refine3d import refine_volume
 from icestream.algorithms.volumes import (
     fourier_shell_correlation_3d,
     project_volume_2d,
@@ -24,8 +26,9 @@ from icestream.io.blocks import to_block
 from icestream.io.image import read_stack, write_mrc
 from icestream.io.star import read_star
 from icestream.records import Acquisition, Particles, Volume
+from icestream.steps.volumes import gathered
 from icestream.steps.volumes.imported import ImportVolumeParams, read_volume
-from icestream.steps.volumes.refine import Refine3DParams, refine_particles
+from icestream.steps.volumes.refine import Refine3DParams, plan_refinement, refine_particles
 from icestream.testing.context import StepBench
 from services.relion import relion
 
@@ -154,7 +157,52 @@ def test_a_refinement_that_was_stopped_goes_on_and_ends_the_same(refined: tuple[
     same = refine_particles(particles, start, PARAMS, ACQUISITION, again)
     assert same == volume
     assert again.path(same.tables[0]).read_bytes() == bench.path(volume.tables[0]).read_bytes()
-    assert not list(kept.parent.iterdir())
+    assert not list(again.checkpoint_dir.iterdir())
+
+
+def _spoil(folder: Path, how: str) -> None:
+    """Leave checkpoints as a kill or a power cut might."""
+    last = sorted(folder.glob("images_*.npy"))[-1]
+    if how == "missing":
+        last.unlink()
+    for name in () if how == "missing" else ("table.npy", "progress.npz", last.name):
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(whole[: len(whole) * 2 // 3] if how == "cut" else b"")
+
+
+@pytest.mark.parametrize("how", ["missing", "empty", "cut"])
+def test_checkpoints_that_are_not_whole_are_made_anew(
+    how: str, refined: tuple[StepBench, Volume], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gathered, "_LARGEST_FILE", COUNT // 2)
+    bench, volume = refined
+    stopped = Stopped(tmp_path)
+    particles = [expose(stopped, index) for index in range(EXPOSURES)]
+    start = initial(stopped)
+    with pytest.raises(ItemError, match="was cancelled"):
+        refine_particles(particles, start, PARAMS, ACQUISITION, stopped)
+    _spoil(stopped.checkpoint_dir / "refine3d", how)
+    assert refine_particles(particles, start, PARAMS, ACQUISITION, StepBench(tmp_path)) == volume
+    assert stopped.path(volume.tables[0]).read_bytes() == bench.path(volume.tables[0]).read_bytes()
+
+
+def test_the_step_comes_to_what_the_algorithm_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathered, "AT_ONCE", 60)
+    monkeypatch.setattr(sys.modules["icestream.algorithms.refine3d.refine"], "_JUDGES", 100)
+    bench = StepBench(tmp_path)
+    particles = [expose(bench, index) for index in range(EXPOSURES)]
+    start = initial(bench)
+    volume = refine_particles(particles, start, PARAMS, ACQUISITION, bench)
+    setting = plan_refinement(PARAMS, start, box_px=BOX, pixel_size_ang=PIXEL_ANG)
+    size, folder = setting.grid.box_px, tmp_path / "own"
+    own = gathered.gather_particles(particles, ACQUISITION, size=size, folder=folder, ctx=bench)
+    given = gathered.read_map(start, bench, size=size, pixel_size_ang=setting.pixel_size_ang, raw_pixel_ang=PIXEL_ANG / 2)
+    done = refine_volume(given, lambda: own.portions(setting), setting=setting, count=COUNT, most_iterations=3, seed=bench.seed)
+    np.testing.assert_array_equal(read_stack(bench.path(volume.map)), done.maps.whole)
+    table = np.load(bench.path(volume.tables[0]))
+    assert done.progress.poses is not None
+    assert sorted(table["score"].tolist()) == sorted(done.progress.poses.score.astype(np.float32).tolist())
+    assert volume.verdict == done.verdict.kind
 
 
 def test_noise_is_published_without_a_resolution(tmp_path: Path) -> None:

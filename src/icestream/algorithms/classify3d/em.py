@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.algorithms.classify2d.em import balance_classes
-from icestream.algorithms.classify3d.model import N_FOLDS, ClassVolumes, Setting, make_volumes, sum_classes
+from icestream.algorithms.classify3d.model import ClassVolumes, Setting, make_volumes, sum_classes
 from icestream.algorithms.classify3d.search import score_classes
-from icestream.algorithms.scoring.particles import PolarParticles
+from icestream.algorithms.scoring.particles import PolarParticles, half_sets_of
 from icestream.algorithms.volumes import Rotations
 
 Shares = NDArray[np.float64]
@@ -27,6 +27,8 @@ _SHARP = 2.5
 """The same later: volumes of noisy classes differ less than those that they stand for, so their likelihoods do."""
 _BALANCED_SHARE = 0.6
 """Part of the passes in which classes are held equally large."""
+_OTHER_PID = 1 << 40
+"""Numbers beyond all of particles: they give each a second half set of its own."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def classify_particles_3d(
     setting
         Of the classification.
     passes
-        Over all particles; classes are held equally large during the first half.
+        Over all particles; classes are held equally large during the first three fifths.
     share
         ``(n, k)``, to go on from; random when unset. Then classes are never held equally large.
     seed
@@ -165,7 +167,6 @@ def softmax(values: NDArray[Any]) -> Shares:
     return normalised
 
 
-def fold_of(half_set: NDArray[Any], *, seed: int) -> NDArray[np.int8]:
-    """Return folds ``(n,)`` that respect half sets: of each half, every second particle at random."""
-    other = np.random.default_rng(seed).integers(0, N_FOLDS // 2, len(half_set))
-    return (np.asarray(half_set) + 2 * other).astype(np.int8)
+def fold_of(micrograph: NDArray[np.bytes_], pid: NDArray[np.int64]) -> NDArray[np.int8]:
+    """Return the fold ``(n,)`` of each particle, 0 to 3: its half set, and twice another one, both from what names it."""
+    return np.asarray(half_sets_of(micrograph, pid) + 2 * half_sets_of(micrograph, pid + _OTHER_PID), dtype=np.int8)

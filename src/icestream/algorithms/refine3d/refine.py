@@ -7,6 +7,7 @@ the one before is in `Model` and the poses, so it can stop and go on anywhere; p
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -166,15 +167,35 @@ def refine_volume(
     count: int,
     most_iterations: int = 15,
     seed: int = 0,
+    kept: tuple[Progress, Maps] | None = None,
+    keep: Callable[[Progress, Maps], None] | None = None,
+    report: Callable[[int, int], None] | None = None,
 ) -> Refined:
-    """Refine from an initial volume until nothing changes; parameters as of `begin` and `iterate`.
+    """Refine from an initial volume until nothing changes.
 
-    ``portions`` gives all particles anew whenever it is called.
+    Parameters
+    ----------
+    volume, setting, count
+        As of `begin` and `iterate`.
+    portions
+        Gives all particles anew whenever it is called.
+    most_iterations
+        After which it ends at the latest.
+    seed
+        Of the verdict.
+    kept
+        What ``keep`` was given last, to go on from there; unset: begin with the volume.
+    keep
+        Called after each iteration.
+    report
+        Called after each portion with the iterations that are done and the number of particles of this one; it may raise to stop.
     """
-    progress = begin(volume, _first(portions()), setting=setting)
-    progress, maps = iterate(progress, portions(), setting=setting, count=count)
-    while progress.iteration < most_iterations and not progress.settled:
-        progress, maps = iterate(progress, portions(), setting=setting, count=count)
+    progress, maps = kept or (begin(volume, _first(portions()), setting=setting), None)
+    while maps is None or (progress.iteration < most_iterations and not progress.settled):
+        told = None if report is None else partial(report, progress.iteration)
+        progress, maps = iterate(progress, portions(), setting=setting, count=count, report=told)
+        if keep is not None:
+            keep(progress, maps)
     return Refined(progress, maps, judge(progress, portions(), setting=setting, seed=seed))
 
 

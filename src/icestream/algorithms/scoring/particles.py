@@ -1,5 +1,6 @@
 """Images ready to be scored: their CTF and the angular orders of their Fourier transform, once and for all references."""
 
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,16 @@ def join_particles(parts: list[PolarParticles]) -> PolarParticles:
         np.concatenate([part.power for part in parts]),
         np.concatenate([part.half_set for part in parts]),
     )
+
+
+def half_sets_of(micrograph: NDArray[np.bytes_], pid: NDArray[np.int64]) -> NDArray[np.int8]:
+    """Return the half set of each particle, 0 or 1, from what names it: its micrograph and its number there."""
+    names, which = np.unique(micrograph, return_inverse=True)
+    salt = np.array([zlib.crc32(name) for name in names.tolist()], dtype=np.uint64)
+    mixed = salt[which] + pid.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)  # splitmix64 (Steele et al. 2014)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return np.asarray((mixed >> np.uint64(31)) & np.uint64(1), dtype=np.int8)
 
 
 def prepare_images_2d(

@@ -16,7 +16,7 @@ _DRIFT_AN_HOUR = 0.15
 _B_GAIN_ANG2 = (3.0, 6.0)
 """By how much the B factor falls at a doubling of the particles, as better references give better poses: mean and spread."""
 
-Cause = Literal["particles", "views", "ice", "motion", "pixel size"]
+Cause = Literal["particles", "views", "ice", "motion", "pixel_size"]
 
 
 @dataclass(frozen=True)
@@ -177,5 +177,5 @@ def rank_limits(
     if motion_left_ang is not None:
         limits.append(Limit("motion", float(np.exp(min(4.0 * np.pi**2 * (motion_left_ang / resolution_ang) ** 2, 10.0)))))
     if resolution_ang < 2.2 * pixel_size_ang:
-        limits.append(Limit("pixel size", float("inf")))
+        limits.append(Limit("pixel_size", float("inf")))
     return sorted(limits, key=lambda one: -one.worth)

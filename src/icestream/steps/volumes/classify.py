@@ -1,11 +1,9 @@
 """3D classification of a set of particles by the poses of a refinement, and the volume of one class."""
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.algorithms.classify3d import Classes3D, PosedParticles, Setting, classify_particles_3d, prepare_centred
+from icestream.algorithms.classify3d import Classes3D, PosedParticles, Setting, classify_particles_3d, fold_of, prepare_centred
 from icestream.algorithms.frc import resolution_at_threshold_ang
 from icestream.algorithms.refine3d import Setting as Refining
 from icestream.algorithms.scoring.particles import join_particles
@@ -15,7 +13,8 @@ from icestream.io.image import write_mrc
 from icestream.io.preview import write_mosaic
 from icestream.records import SCHERES_2012, Acquisition, Method, Particles, Text, Volume, VolumeClass, VolumeClasses
 from icestream.steps.classify2d.averages import INDEX
-from icestream.steps.volumes.gathered import Gathered, gather_particles, half_sets
+from icestream.steps.volumes.checkpoints import forget
+from icestream.steps.volumes.gathered import Gathered, gather_particles
 from icestream.steps.volumes.refine import READS, Refine3DParams, plan_refinement
 from icestream.units import Angstrom
 
@@ -90,7 +89,7 @@ def classify_set_3d(
 
     found = classify_particles_3d(posed, setting=setting, passes=params.passes, seed=ctx.seed, report=report)
     published = _publish(found, gathered.table[rows], volume, plan, bin_=particle_bin * box_px / plan.grid.box_px, ctx=ctx)
-    _forget(folder)
+    forget(folder)
     return published
 
 
@@ -103,11 +102,6 @@ def _setting_of(plan: Refining, params: Classify3DParams, volume: Volume) -> Set
         start_ring=plan.start_ring,
         symmetry=None if volume.symmetry == "C1" else symmetry_group(volume.symmetry),
     )
-
-
-def _forget(folder: Path) -> None:
-    for path in folder.iterdir():
-        path.unlink()
 
 
 def _poses_of(volume: Volume, ctx: Context) -> NDArray[np.void]:
@@ -148,15 +142,8 @@ def _pose_particles(
             )
         )
     together = join_particles(polar)
-    fold = _folds(gathered.table)[rows]
+    fold = fold_of(gathered.table["micrograph"], gathered.table["pid"])[rows]
     return rows, PosedParticles(np.concatenate(images), np.concatenate(contrast), together, rotations[rows], shift[rows], fold)
-
-
-def _folds(table: NDArray[np.void]) -> NDArray[np.int8]:
-    """Return the fold of each particle, 0 to 3: its half set, and as much again from what names it."""
-    other = table.copy()
-    other["pid"] += 1 << 40
-    return np.asarray(table["half"] + 2 * half_sets(other), dtype=np.int8)
 
 
 def _publish(
@@ -167,9 +154,9 @@ def _publish(
     order = np.argsort(-counts, kind="stable")
     size, pixel_ang, classes, tiles = plan.grid.box_px, plan.pixel_size_ang, [], []
     for place, k in enumerate(order.tolist()):
-        whole, halves = found.volumes.volumes[k], found.volumes.halves[:, k] * plan.ball
+        whole, halves = found.volumes.volumes[k], found.volumes.halves[:, k]
         refs = _write_maps([whole, *halves], place, pixel_size_ang=pixel_ang, ctx=ctx)
-        frequency, correlation = fourier_shell_correlation_3d(*halves)
+        frequency, correlation = fourier_shell_correlation_3d(*(halves * plan.ball))
         classes.append(
             VolumeClass(
                 id=place,
@@ -245,6 +232,9 @@ class ClassVolumeParams(Params):
 def take_class_volume(classes: VolumeClasses, params: ClassVolumeParams, ctx: Context) -> Volume:
     """Take the volume of one 3D class, to refine it further.
 
+    Its resolution is not gold standard: particles of both halves were sorted against volumes of both. Where its halves agree
+    nowhere it has the verdict ``none``.
+
     Raises
     ------
     ItemError
@@ -265,4 +255,6 @@ def take_class_volume(classes: VolumeClasses, params: ClassVolumeParams, ctx: Co
         frequency_per_ang=one.frequency_per_ang,
         fsc=one.fsc,
         resolution_ang=one.resolution_ang,
+        verdict="none" if one.resolution_ang is None else "map",
+        reason="its halves agree nowhere" if one.resolution_ang is None else None,
     )

@@ -1,6 +1,5 @@
 """The particles of a set, small and on disk, for steps that look at them again and again; and volumes as these read them."""
 
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.algorithms.refine3d import Portion, Setting
+from icestream.algorithms.scoring.particles import half_sets_of
 from icestream.algorithms.volumes import rescale_volume_3d
-from icestream.files import publish
 from icestream.flow import Context, ItemError
 from icestream.io.image import read_stack
 from icestream.records import Acquisition, Particles, Volume
 from icestream.steps.classify2d.segments import AT_ONCE, join, pixel_contrast, polar_contrast, prepare
+from icestream.steps.volumes.checkpoints import keep_array, read_kept
 
 _LARGEST_FILE = 5000
+_TABLE = "table.npy"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Gathered:
 def gather_particles(
     particles: Sequence[Particles], acquisition: Acquisition, *, size: int, folder: Path, ctx: Context
 ) -> Gathered:
-    """Bring all particles to ``size`` and keep them in a folder, from which a later attempt takes them.
+    """Bring all particles to ``size`` and keep them in a folder, from which a later attempt takes them if it is all there.
 
     The half set of a particle follows from what names it, for good.
 
@@ -58,40 +59,59 @@ def gather_particles(
     ItemError
         An acquisition value is unset, or there are particles without images.
     """
-    done = folder / "table.npy"
-    if not done.exists():
-        tables, parts, count = [], [], 0
-        for number, some in enumerate(particles, 1):
-            if not some.count:
-                continue
-            name = f"{ctx.exposure.name}, micrograph {number}"
-            origin = some.origin or ""
-            parts.append(prepare(some, acquisition, size=size, name=name, exposure_id=origin, ordinal=0, ctx=ctx))
-            if sum(map(len, parts)) >= _LARGEST_FILE:
-                count += _write(folder, count, [one.images for one in parts])
-                tables += [one.table for one in parts]
-                parts = []
-            if ctx.cancelled():
-                raise ItemError("was cancelled")
-        if parts:
-            _write(folder, count, [one.images for one in parts])
-            tables.append(join(parts).table)
-        table = np.concatenate(tables)
-        table["half"] = half_sets(table)
-        with publish(done, durable=False) as temporary, temporary.open("wb") as handle:
-            np.save(handle, table, allow_pickle=False)
-    files = sorted((int(path.stem.removeprefix("images_")), path) for path in folder.glob("images_*.npy"))
-    return Gathered(np.load(done, allow_pickle=False), tuple(files))
+    kept = read_kept(folder, _read_gathered)
+    if kept is not None:
+        return kept
+    for _, path in _image_files(folder):
+        path.unlink()
+    tables, parts, count = [], [], 0
+    for number, some in enumerate(particles, 1):
+        if not some.count:
+            continue
+        name = f"{ctx.exposure.name}, micrograph {number}"
+        origin = some.origin or ""
+        parts.append(prepare(some, acquisition, size=size, name=name, exposure_id=origin, ordinal=0, ctx=ctx))
+        if sum(map(len, parts)) >= _LARGEST_FILE:
+            count += _write(folder, count, [one.images for one in parts])
+            tables += [one.table for one in parts]
+            parts = []
+        if ctx.cancelled():
+            raise ItemError("was cancelled")
+    if parts:
+        _write(folder, count, [one.images for one in parts])
+        tables.append(join(parts).table)
+    table = np.concatenate(tables)
+    table["half"] = half_sets(table)
+    keep_array(folder / _TABLE, table)
+    return Gathered(table, _image_files(folder))
+
+
+def _image_files(folder: Path) -> tuple[tuple[int, Path], ...]:
+    return tuple(sorted((int(path.stem.removeprefix("images_")), path) for path in folder.glob("images_*.npy")))
+
+
+def _read_gathered(folder: Path) -> Gathered:
+    """Return the particles in a folder.
+
+    Raises
+    ------
+    ValueError
+        Images of some of them are missing.
+    """
+    found = Gathered(np.load(folder / _TABLE, allow_pickle=False), _image_files(folder))
+    count = 0
+    for first, path in found.files:
+        if first != count:
+            raise ValueError(f"{path}: images from row {count} on are missing")
+        count += len(np.load(path, mmap_mode="r", allow_pickle=False))
+    if count != len(found):
+        raise ValueError(f"{folder}: has images of {count} particles, and {len(found)} in its table")
+    return found
 
 
 def half_sets(table: NDArray[np.void]) -> NDArray[np.int8]:
     """Return the half set of each particle, 0 or 1, from its exposure, picks and number alone."""
-    names, which = np.unique(table["micrograph"], return_inverse=True)
-    salt = np.array([zlib.crc32(name) for name in names.tolist()], dtype=np.uint64)
-    mixed = salt[which] + table["pid"].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)  # splitmix64 (Steele et al. 2014)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-    return np.asarray((mixed >> np.uint64(31)) & np.uint64(1), dtype=np.int8)
+    return half_sets_of(table["micrograph"], table["pid"])
 
 
 def read_map(volume: Volume, ctx: Context, *, size: int, pixel_size_ang: float, raw_pixel_ang: float) -> NDArray[np.float32]:
@@ -112,6 +132,5 @@ def read_map(volume: Volume, ctx: Context, *, size: int, pixel_size_ang: float, 
 def _write(folder: Path, first: int, images: list[NDArray[np.float16]]) -> int:
     """Write images whose first row is ``first``; return how many they are."""
     whole = np.concatenate(images)
-    with publish(folder / f"images_{first:09d}.npy", durable=False) as temporary, temporary.open("wb") as handle:
-        np.save(handle, whole, allow_pickle=False)
+    keep_array(folder / f"images_{first:09d}.npy", whole)
     return len(whole)

@@ -1,6 +1,7 @@
 """The first volume of a particle, from nothing but its images: several starts, each judged by particles it did not see."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +18,10 @@ from icestream.algorithms.initial_volume import (
 )
 from icestream.algorithms.volume_consensus import compare_volumes, decide, place_volumes
 from icestream.algorithms.volumes import orient_to_symmetry_3d, symmetrise_volume_3d
-from icestream.files import publish
 from icestream.flow import Context, Field, step
 from icestream.records import SCHERES_2012, Acquisition, ClassAverages, ClassSelection, JudgedVolume, Method, Particles, Text
 from icestream.steps.classify2d.static import read_references
+from icestream.steps.volumes.checkpoints import keep_arrays, read_kept
 from icestream.steps.volumes.judged import (
     READS,
     ParticleSet,
@@ -131,9 +132,9 @@ def _start(search: _Search, number: int, params: InitialVolumeParams) -> _Candid
     """Make one start, or read it where an earlier attempt has made it; and judge it."""
     ctx, setting = search.ctx, search.train.setting
     known = ctx.checkpoint_dir / f"start{number:03d}.npz"
-    if known.is_file():
-        with np.load(known, allow_pickle=False) as stored:
-            return search.judge(stored["volume"], float(stored[_ENTROPY]))
+    kept = read_kept(known, _read_start)
+    if kept is not None:
+        return search.judge(*kept)
 
     def report(fraction: float, message: str) -> None:
         ctx.progress(0.1 + 0.8 * (number + fraction) / params.starts, f"start {number + 1} of {params.starts}, {message}")
@@ -148,10 +149,13 @@ def _start(search: _Search, number: int, params: InitialVolumeParams) -> _Candid
         report=report,
     )
     volume, entropy = match_signal(made.volume, search.power, setting=setting), round(min(made.view_entropy, 1.0), 4)
-    known.parent.mkdir(parents=True, exist_ok=True)
-    with publish(known, durable=False) as temporary, temporary.open("wb") as handle:
-        np.savez(handle, volume=volume, entropy=entropy)
+    keep_arrays(known, volume=volume, entropy=entropy)
     return search.judge(volume, entropy)
+
+
+def _read_start(path: Path) -> tuple[NDArray[np.float32], float]:
+    with np.load(path, allow_pickle=False) as stored:
+        return stored["volume"], float(stored[_ENTROPY])
 
 
 def _from_averages(

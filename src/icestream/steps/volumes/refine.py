@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator
 from scipy.fft import next_fast_len
 
-from icestream.algorithms.refine3d import Maps, Model, PoseTable, Progress, Setting, begin, iterate, judge
+from icestream.algorithms.refine3d import Maps, Model, PoseTable, Progress, Refined, Setting, refine_volume
 from icestream.algorithms.scoring.polar import PolarGrid
 from icestream.algorithms.volumes import is_symmetry
-from icestream.files import publish
 from icestream.flow import Context, Field, ItemError, Params, step
 from icestream.records import SCHERES_2012, Acquisition, Method, Particles, Text, Volume
+from icestream.steps.volumes.checkpoints import forget, keep_arrays, read_kept
 from icestream.steps.volumes.gathered import Gathered, gather_particles, read_map
 from icestream.steps.volumes.published import publish_volume
 from icestream.units import Angstrom
@@ -85,11 +85,11 @@ def refine_particles(
     if min(np.bincount(gathered.table["half"], minlength=2)) == 0:
         raise ItemError(f"{ctx.exposure.name}: {len(gathered)} particles do not fill two half sets")
     start = read_map(volume, ctx, size=setting.grid.box_px, pixel_size_ang=setting.pixel_size_ang, raw_pixel_ang=raw_ang)
-    progress, maps = _refine(start, gathered, setting, params, folder, ctx)
-    verdict = judge(progress, gathered.portions(setting), setting=setting, seed=ctx.seed)
-    found = publish_volume(gathered, progress, maps, verdict, setting=setting, particles=some, acquisition=acquisition, ctx=ctx)
-    for path in folder.iterdir():
-        path.unlink()
+    done = _refine(start, gathered, setting, params, folder, ctx)
+    found = publish_volume(
+        gathered, done.progress, done.maps, done.verdict, setting=setting, particles=some, acquisition=acquisition, ctx=ctx
+    )
+    forget(folder)
     return found
 
 
@@ -118,25 +118,27 @@ def plan_refinement(params: Refine3DParams, volume: Volume, *, box_px: int, pixe
 
 def _refine(
     start: NDArray[np.float32], gathered: Gathered, setting: Setting, params: Refine3DParams, folder: Path, ctx: Context
-) -> tuple[Progress, Maps]:
-    """Iterate until nothing changes, from where an earlier attempt has come to."""
-    kept = folder / "progress.npz"
-    if kept.exists():
-        progress, maps = _load(kept)
-    else:
-        progress, maps = begin(start, gathered.portions(setting), setting=setting), None
-    while maps is None or (progress.iteration < params.max_iterations and not progress.settled):
-        number = progress.iteration
+) -> Refined:
+    """Refine until nothing changes, from where an earlier attempt has come to."""
+    path = folder / "progress.npz"
 
-        def report(done: int, number: int = number) -> None:
-            if ctx.cancelled():
-                raise ItemError("was cancelled")
-            fraction = (number + done / len(gathered)) / params.max_iterations
-            ctx.progress(min(fraction, 1.0), f"iteration {number + 1}, {done} of {len(gathered)} particles")
+    def report(iteration: int, done: int) -> None:
+        if ctx.cancelled():
+            raise ItemError("was cancelled")
+        fraction = (iteration + done / len(gathered)) / params.max_iterations
+        ctx.progress(min(fraction, 1.0), f"iteration {iteration + 1}, {done} of {len(gathered)} particles")
 
-        progress, maps = iterate(progress, gathered.portions(setting), setting=setting, count=len(gathered), report=report)
-        _keep(kept, progress, maps)
-    return progress, maps
+    return refine_volume(
+        start,
+        lambda: gathered.portions(setting),
+        setting=setting,
+        count=len(gathered),
+        most_iterations=params.max_iterations,
+        seed=ctx.seed,
+        kept=read_kept(path, _load),
+        keep=lambda progress, maps: _keep(path, progress, maps),
+        report=report,
+    )
 
 
 def _keep(path: Path, progress: Progress, maps: Maps) -> None:
@@ -144,22 +146,21 @@ def _keep(path: Path, progress: Progress, maps: Maps) -> None:
     model, poses = progress.model, progress.poses
     if poses is None:
         raise ValueError("a refinement is kept after an iteration")
-    with publish(path, durable=False) as temporary, temporary.open("wb") as handle:
-        np.savez(
-            handle,
-            references=model.references,
-            noise_power=model.noise_power,
-            correlation=model.correlation,
-            ring=np.int64(model.ring),
-            rotations=poses.rotations,
-            shift=poses.shift_yx_px,
-            score=poses.score,
-            probability=poses.probability,
-            changes=np.array(progress.changes),
-            whole=maps.whole,
-            halves=maps.halves,
-            unmasked=maps.unmasked,
-        )
+    keep_arrays(
+        path,
+        references=model.references,
+        noise_power=model.noise_power,
+        correlation=model.correlation,
+        ring=np.int64(model.ring),
+        rotations=poses.rotations,
+        shift=poses.shift_yx_px,
+        score=poses.score,
+        probability=poses.probability,
+        changes=np.array(progress.changes),
+        whole=maps.whole,
+        halves=maps.halves,
+        unmasked=maps.unmasked,
+    )
 
 
 def _load(path: Path) -> tuple[Progress, Maps]:

@@ -68,7 +68,7 @@ def forecast_stop(volume: Volume, params: StopForecastParams, acquisition: Acqui
         doubled=points[_AHEAD.index(2)],
         at_the_end=end,
         gain_an_hour_ang=None if gain is None or not np.isfinite(gain.middle) else round(gain.middle, 4),
-        limit="pixel size" if limits[0].cause == "pixel size" else "particles",
+        limit="pixel_size" if limits[0].cause == "pixel_size" else "particles",
         points=points,
         thousand_particles=[round(point.n_particles / 1000, 3) for point in known],
         low_ang=[float(point.low_ang or 0.0) for point in known],
