@@ -169,7 +169,7 @@ def test_a_version_of_a_whole_shows_what_it_was_made_from(folder: Path) -> None:
 
 
 def test_why_names_the_end_of_a_finished_exposure(folder: Path) -> None:
-    assert "it has been decided by every step" in done("why", folder, "2")
+    assert "has been decided by every step" in done("why", folder, "2")
     assert "rejected: 3 is no multiple of 2" in done("why", folder, "1")
     assert "no exposure" in call("why", folder, "99").stderr
     assert {line["step"] for line in told("why", folder)} == {None, *toy_steps(6)}

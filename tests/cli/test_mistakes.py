@@ -74,7 +74,7 @@ def test_a_pattern_that_fits_nothing_is_pointed_at(tmp_path: Path) -> None:
     (tmp_path / "a.mrc").touch()
     result = _call("new", tmp_path / "s", "--movies", tmp_path, "--pattern", "*.tiff", *DIAMETER)
     assert result.exit_code == 0
-    assert "none of 1 file there fits *.tiff, such as movies:a.mrc" in result.stderr
+    assert "none of the files that are there fits *.tiff, such as movies:a.mrc" in result.stderr
 
 
 def test_a_step_of_an_unknown_type_is_named(tmp_path: Path) -> None:

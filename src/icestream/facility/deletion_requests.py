@@ -172,6 +172,6 @@ class DeletionRequests:
         """Note that all files were looked at, and how many stay for which reason."""
         with self.open() as connection:
             rows = connection.execute(f"SELECT state, count(*) AS files {_KEPT} GROUP BY state ORDER BY state", (number,))
-            note = "; ".join(f"{row['files']} files stay: {row['state']}" for row in rows) or None
+            note = "; ".join(f"{counted(row['files'], 'file', 'stays/stay')}: {row['state']}" for row in rows) or None
             done = "UPDATE deletion SET state = 'deleted', note = ? WHERE id = ? AND state = 'deleting'"
             connection.execute(done, (note, number))

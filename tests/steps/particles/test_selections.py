@@ -107,7 +107,7 @@ def test_a_classification_reads_the_slices_of_a_part(tmp_path: Path) -> None:
     acquisition = Acquisition(pixel_size_ang=2.0, voltage_kv=300.0, cs_mm=2.7, amplitude_contrast=0.1)
     setting = plan_for(Classify2DParams(limit_ang=12.0), box_px=BOX, pixel_size_ang=4.0)
     whole = draw_particles(bench)
-    given: dict[str, Any] = {"setting": setting, "name": "e", "exposure_id": "e", "ordinal": 0, "ctx": bench}
+    given: dict[str, Any] = {"size": setting.grid.box_px, "name": "e", "exposure_id": "e", "ordinal": 0, "ctx": bench}
     kept_all, kept_part = (prepare(record, acquisition, **given) for record in (whole, remove_particles(whole, {"empty": EMPTY})))
     everything, part = (sample_polar(one, setting=setting, box_ang=BOX * 4.0) for one in (kept_all, kept_part))
     kept = np.flatnonzero(~EMPTY)

@@ -240,7 +240,8 @@ def say_nothing_fits(scan: Scan, params: FileSourceParams, others: Mapping[str, 
     if not scan.others or scan.example is None or scan.files:
         return None
     fits = "it has none of the formats that can be read" if params.pattern in ("**/*", "*") else f"fits {params.pattern}"
-    return f"none of {counted(scan.others, 'file')} there {fits}, such as {ref(scan.example)}"
+    number = "files" if scan.others == 1 else f"{scan.others} files"
+    return f"none of the {number} that are there {fits}, such as {ref(scan.example)}"
 
 
 def foresee_files(params: FileSourceParams, folder: Path, *, suffixes: frozenset[str] | None) -> Iterator[Foreseen]:
