@@ -195,6 +195,23 @@ def test_a_transfer_of_the_account_raises_an_alarm_while_no_session_runs(paper, 
     assert observe_all(one, list, account=tmp_path / "nothing was transferred") == []
 
 
+@pytest.mark.parametrize("into", ["..", ".", "square 7", "another"])
+def test_a_transfer_raises_its_alarm_in_one_place(paper, facility, tmp_path, monkeypatch, into):
+    monkeypatch.setenv("ICESTREAM_STATE", str(tmp_path / "state"))
+    channels = json.loads(facility.read_text(encoding="utf-8"))["channels"]
+    facility.write_text(json.dumps({"channels": channels}), encoding="utf-8")
+    ledger = account_ledger(tmp_path / "state")
+    raw = Path(next(path for name, path in paper.session.roots.items() if name != "session"))
+    target = tmp_path / "another" if into == "another" else (raw / into).resolve()
+    row = ledger.open_transfer(Path("/mnt/krios"), target)
+    ledger.tell(row.id, "paused", "the disk is full")
+    with open_view(paper.session) as view:
+        seen = watch_session(view, (), ()).transfers
+    at_work = Turn("paper", at_work=True, raw=(raw.resolve(),))
+    opened = observer(facility, Clock(time.time() + 3600), "serve").turn_of_account(tmp_path / "state", [at_work]).opened
+    assert (len(seen), len(opened)) == ((0, 1) if into == "another" else (1, 0))
+
+
 def test_a_channel_that_does_not_answer_is_left_in_peace_for_a_moment(paper, tmp_path):
     code = "import sys; open(sys.argv[1], 'a').write('x'); sys.exit(1)"
     channel = {"name": "staff", "kind": "command", "command": [sys.executable, "-c", code, str(tmp_path / "tried")]}

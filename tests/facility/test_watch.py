@@ -144,11 +144,12 @@ def test_people_have_a_folder_taken_and_another_left_alone(facility: Facility, t
     watch.look()
     facility.state_file.ask(Wish(folder="old", what="take", author="anna"))
     facility.state_file.ask(Wish(folder="not there", what="take", author="anna"))
+    (facility.state_file.path.with_suffix(".asked") / "1.json").write_text("not a wish", encoding="utf-8")
     (facility.root / "new").mkdir()
     watch.look()
     assert facility.phase("old") is Phase.READY
     assert (facility.sessions / "old" / "session.yaml").is_file()
-    assert facility.state_file.wishes() == []
+    assert list(facility.state_file.path.with_suffix(".asked").iterdir()) == []
     facility.state_file.ask(Wish(folder="new", what="ignore", author="anna"))
     _write_movie(facility.root / "new" / "a.mrcs")
     watch.look()

@@ -68,3 +68,8 @@ def test_there_are_no_other_tiles(tmp_path):
     (tmp_path / "b").write_bytes(whole[:-1])
     with pytest.raises(FileFormatError, match="cut off"):
         read_tile(tmp_path / "b", len(read_pyramid_index(tmp_path / "b").levels) - 1, 0, 0)
+    begin = whole.find(b"\xff\xd8")
+    for kept, why in ((begin, "a tile is damaged"), (12, "the index of the tiles is damaged")):
+        (tmp_path / "b").write_bytes(whole[:kept].ljust(len(whole), b"\0"))
+        with pytest.raises(FileFormatError, match=why):
+            read_tile(tmp_path / "b", 0, 0, 0)

@@ -1,9 +1,10 @@
 """Columns that are kept between looks are what the store has, whatever happened meanwhile."""
 
+import shutil
 from pathlib import Path
 
 import pytest
-from paper_session import PaperSession, new_session
+from paper_session import T0, PaperSession, new_session
 from sqlalchemy import delete, func, select, update
 
 from icestream.flow.storage import schema
@@ -59,6 +60,17 @@ def test_what_was_withdrawn_and_another_store_are_noticed(paper: PaperSession) -
         connection.execute(delete(outcome).where(outcome.c.seq == newest))
         connection.execute(update(schema.result).values(record=fit(8.0).model_dump_json()))
     assert read(paper, kept) == read(paper, KeptColumns()) == [(number, 8.0, None, 0.5) for number in (1, 2, 3)]
+
+
+def test_a_new_session_of_the_same_name_shows_its_own_values(tmp_path: Path) -> None:
+    kept, found = KeptColumns(), []
+    for begun, resolution_ang in ((T0, 3.0), (T0 + 3600, 6.0)):
+        shutil.rmtree(tmp_path / "paper", ignore_errors=True)
+        made = PaperSession(new_session(tmp_path / "paper", {"ctf": {"use": "ctf"}}), begun)
+        made.revise("ctf", "map")
+        made.make("ctf", made.expose("m1", 1), fit(resolution_ang))
+        found.append(read(made, kept))
+    assert found == [[(1, 3.0, None, 0.5)], [(1, 6.0, None, 0.5)]]
 
 
 def test_what_was_asked_for_long_ago_is_forgotten(paper: PaperSession, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,14 +14,14 @@ import pytest
 
 from icestream.io.blocks import from_block
 from icestream.io.image import write_mrc
-from icestream.observe.drawing import worker
+from icestream.io.pyramid import read_pyramid_index
 from icestream.observe.drawing.cache import DrawingCache
 from icestream.observe.drawing.finding import MEMBERS_IN_A_ROW, find_members, find_micrograph, find_particles
 from icestream.observe.drawing.order import Answer, MicrographOrder, MosaicOrder, NotDrawn, NothingToDraw, Task
 from icestream.observe.drawing.studio import MOST_WAITING, DrawingProcess, Studio
 from icestream.observe.drawing.worker import answer
 from icestream.observe.queries import open_view
-from web.drawn_session import BOX, N_PARTICLES, Drawn, write_drawn
+from web.drawn_session import BOX, HEIGHT, N_PARTICLES, WIDTH, Drawn, write_drawn
 
 SERVING = """
 import os, sys, time
@@ -41,6 +41,17 @@ while True:
 """
 HANGING = "time.sleep(600)"
 DYING = "connection.recv_bytes(); os._exit(9)"
+LIMITED = """
+import sys, time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from icestream.observe.drawing import worker
+held_kb = next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData:"))
+worker.MEMORY_BYTES = 1024 * int(held_kb) + (100 << 20)
+worker.limit_process()
+{patch}
+worker.serve(Connection(int(sys.argv[-1])))
+"""
 IDLE = (
     """
 if not os.path.exists({log!r}):
@@ -73,6 +84,11 @@ def studios(tmp_path: Path) -> Iterator:
 
 def order_of(key: str) -> MicrographOrder:
     return MicrographOrder(roots={"session": "/nowhere"}, key=key, image="session:a.mrc")
+
+
+def picture_sizes(path: Path) -> tuple[int, int]:
+    index = read_pyramid_index(path)
+    return index.height_px, index.width_px
 
 
 def picture(path: Path) -> np.ndarray:
@@ -156,15 +172,33 @@ def test_no_file_outside_of_the_session_is_drawn_and_no_path_is_told(tmp_path):
         assert ref == "session:../other/a.mrc" or str(inside) not in said.trouble
 
 
-def test_a_drawing_that_takes_too_much_memory_is_given_up(drawn, tmp_path, monkeypatch):
-    def swallow(_image):
-        raise MemoryError
+def test_a_drawing_that_takes_too_much_memory_is_given_up(drawn, studios, tmp_path):
+    with open_view(drawn.paper.session) as view:
+        small = find_micrograph(view, drawn.micrographs[0])
+    path = tmp_path / "large.mrc"
+    write_mrc(path, np.zeros((8, 8), np.float32), pixel_size_ang=1.0, remember=False)
+    with path.open("r+b") as handle:
+        handle.write((12_000).to_bytes(4, "little") * 2)
+        handle.truncate(1024 + 4 * 12_000**2)  # 576 MB, none of which is on the disk
+    large = small.model_copy(update={"roots": {"session": str(tmp_path)}, "image": "session:large.mrc"})
+    studio = studios()
+    studio.process.command = (sys.executable, "-c", LIMITED.format(patch=""))
+    with pytest.raises(NotDrawn, match="more memory than a drawing may have"):
+        studio.draw(large)
+    pid = studio.process.pid
+    assert picture_sizes(studio.draw(small)) == (HEIGHT, WIDTH)
+    assert studio.process.pid == pid  # it has survived
 
+
+def test_a_process_whose_server_has_gone_ends_itself_when_a_drawing_takes_too_long(drawn, tmp_path):
     with open_view(drawn.paper.session) as view:
         order = find_micrograph(view, drawn.micrographs[0])
-    monkeypatch.setattr(worker, "read_image", swallow)
-    said = answer(Task(order=order, to=str(tmp_path / "a"), limit_s=9))
-    assert (said.trouble, said.passing) == ("this takes more memory than a drawing may have", True)
+    process = DrawingProcess((sys.executable, "-c", LIMITED.format(patch="worker.draw = lambda order, to: time.sleep(600)")))
+    try:
+        with pytest.raises(NotDrawn, match="has died"):  # of the alarm: nobody else ends it for ten minutes
+            process.ask(Task(order=order, to=str(tmp_path / "a"), limit_s=1), 600)
+    finally:
+        process.close()
 
 
 def test_two_who_ask_for_the_same_get_one_drawing(studios, tmp_path):
@@ -247,6 +281,14 @@ def test_the_least_recently_seen_drawing_leaves(tmp_path):
     with cache.keep("d") as target:
         target.write_bytes(bytes(1000))  # larger than all may be: it stays until the next one comes
     assert [one.name for one in cache.folder.iterdir()] == ["d"]
+
+
+def test_an_empty_drawing_is_dropped(tmp_path):
+    cache = DrawingCache(tmp_path / "cache", 250)
+    with cache.keep("a") as target:
+        target.touch()
+    assert cache.find("a") is None
+    assert list(cache.folder.iterdir()) == []
 
 
 def test_a_drawing_that_fails_leaves_nothing(tmp_path):

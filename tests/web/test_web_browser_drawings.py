@@ -1,9 +1,11 @@
 """Full resolution and pictures of particles in a real browser: with mouse, fingers and keys, wide and narrow."""
 
+from collections import Counter
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from web.browsing import PATIENCE_MS, Server, Visit, browser, serious, start_server, stop_server
 from web.drawn_session import HEIGHT, WIDTH, write_drawn
@@ -104,6 +106,36 @@ def test_full_resolution_and_particles_are_seen(browser: Browser, server: Server
     visit.context.close()
     assert complaints(visit) == []
     assert all(one.startswith(server.address) for one in visit.elsewhere)
+
+
+def test_a_tile_that_is_not_there_is_not_asked_for_again_and_one_that_comes_later_is(browser: Browser, server: Server):
+    visit = Visit(browser)
+    asked: Counter[str] = Counter()
+
+    def answer(route: Route) -> None:
+        url = route.request.url
+        asked[url] += 1
+        missing, later = [*asked, "", ""][:2]
+        if url == missing:
+            route.fulfill(status=404, json={"detail": "there is no such tile"})
+        elif url == later and asked[url] <= 2:
+            route.fulfill(status=503, headers={"retry-after": "2"}, json={"detail": "it is being drawn; ask again"})
+        else:
+            route.continue_()
+
+    visit.context.route("**/tiles/0/**", answer)
+    page = visit.open(f"{server.address}/s/drawn/exposures/mic_2")
+    page.get_by_role("button", name="Full resolution").click()
+    expect(page.locator("dialog.viewer")).to_be_visible()
+    expect(page.locator(".viewer-status")).to_have_text("", timeout=LONG_MS)
+    page.keyboard.press("1")
+    expect(page.locator("img.tile-of-image[src*='/tiles/0/']").first).to_be_attached()
+    page.wait_for_function("performance.getEntriesByType('resource').filter((one) => one.name.includes('/tiles/0/')).length > 1")
+    missing, later = list(asked)[:2]
+    tile = page.locator(f"img.tile-of-image[src='{urlsplit(later).path}']")
+    expect(tile).to_have_js_property("naturalWidth", 512, timeout=LONG_MS)  # longer after than what is asked for again takes
+    assert (asked[missing], asked[later]) == (2, 3)  # the picture, and why it has not come; the third is the picture
+    visit.context.close()
 
 
 def test_two_fingers_zoom(browser: Browser, server: Server):

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import insert
 
 from icestream.flow.storage import schema
+from icestream.observe.drawing import order
 from icestream.observe.drawing.order import NotDrawn
 from icestream.settings import Settings
 from web.drawn_session import HEIGHT, SPOT, WIDTH, Drawn, write_drawn
@@ -42,7 +43,7 @@ def test_a_micrograph_is_sent_tile_by_tile(site: Served, drawn: Drawn):
     index = found.json()
     assert (index["height_px"], index["width_px"], index["tile_px"]) == (HEIGHT, WIDTH, 512)
     assert [(one["rows"], one["columns"]) for one in index["levels"]] == [(2, 3), (1, 2), (1, 1)]
-    assert "immutable" in found.headers["cache-control"]
+    assert found.headers["cache-control"] == "private, no-cache"  # how drawings are made may change
     y, x = HEIGHT - 1 - SPOT[0], SPOT[1]  # row 0 is at the bottom
     answer = client.get(f"{at}/tiles/0/{y // 512}/{x // 512}")
     assert answer.headers["content-type"] == "image/jpeg"
@@ -58,13 +59,47 @@ def test_particles_and_members_are_sent_as_one_picture(site: Served, drawn: Draw
     client = site.client()
     answer = client.get(f"{AT}/particles/{drawn.particles[0]}")
     assert imagecodecs.jpeg8_decode(answer.content).shape == (50, 258)
-    assert "immutable" in answer.headers["cache-control"]
+    assert answer.headers["cache-control"] == "private, no-cache"
     assert client.get(f"{AT}/particles/{drawn.particles[0]}?page=1").status_code == 404
     answer = client.get(f"{AT}/members/classes?part=2")
     assert imagecodecs.jpeg8_decode(answer.content).shape == (24, 154)
     assert answer.headers["cache-control"] == "private, no-cache"  # which are the newest changes
     assert client.get(f"{AT}/members/classes?part=2", headers={"if-none-match": answer.headers["etag"]}).status_code == 304
     assert client.get(f"{AT}/members/classes?part=5", headers={"if-none-match": answer.headers["etag"]}).status_code == 200
+
+
+@pytest.mark.parametrize("damage", ["empty", "zeros", "cut off", "its tiles are zeros"])
+@pytest.mark.parametrize("what", ["micrographs/{micrograph}/tiles/0/0/0", "micrographs/{micrograph}", "particles/{particles}"])
+def test_a_damaged_drawing_is_drawn_anew(site: Served, drawn: Drawn, what: str, damage: str):
+    address = f"{AT}/{what.format(micrograph=drawn.micrographs[0], particles=drawn.particles[0])}"
+    folder = site.site.studio.cache.folder
+    shutil.rmtree(folder, ignore_errors=True)
+    client = site.client()
+    right = client.get(address)
+    assert (right.status_code, len(right.content) > 0) == (200, True)
+    (path,) = folder.iterdir()
+    whole = path.read_bytes()
+    keep = whole.find(b"\xff\xd8") if damage == "its tiles are zeros" else 0
+    left = {"empty": b"", "zeros": bytes(len(whole)), "cut off": whole[:50]}
+    path.write_bytes(left.get(damage, whole[:keep].ljust(len(whole), b"\0")))
+    again = client.get(address)
+    assert (again.status_code, again.content) == (200, right.content)
+    looked_at = not what.endswith("{micrograph}") or damage != "its tiles are zeros"  # of that file only the index was read
+    assert (path.read_bytes() == whole) is looked_at
+
+
+def test_what_the_browser_has_is_not_drawn_again(site: Served, drawn: Drawn, monkeypatch: pytest.MonkeyPatch):
+    client, address = site.client(), f"{AT}/particles/{drawn.particles[0]}"
+    etag = client.get(address).headers["etag"]
+
+    def refuse(_order):
+        raise NotDrawn("nothing is drawn here")
+
+    monkeypatch.setattr(site.site.studio, "draw", refuse)
+    assert client.get(address).status_code == 503
+    assert client.get(address, headers={"if-none-match": etag}).status_code == 304
+    monkeypatch.setattr(order, "_DRAWN_AS", 99)  # a new version draws otherwise
+    assert client.get(address, headers={"if-none-match": etag}).status_code == 503
 
 
 def test_the_page_of_an_exposure_knows_what_can_be_drawn(site: Served, drawn: Drawn):

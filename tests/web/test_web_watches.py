@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from icestream.facility import watch_state
 from icestream.facility.watch_decisions import Folder, Phase, WatchState
 from icestream.facility.watch_state import StateFile
 from icestream.settings import Settings
@@ -80,4 +81,18 @@ def test_a_damaged_memory_hides_no_other(watched: tuple[Served, StateFile]) -> N
     (file.path.with_suffix(".asked")).mkdir()
     (file.path.with_suffix(".asked") / "1.json").write_text("not a wish", encoding="utf-8")
     assert len(site.signed_in().get(AT).json()) == 1
-    assert list(file.path.with_suffix(".asked").iterdir()) == []
+    assert [path.name for path in file.path.with_suffix(".asked").iterdir()] == ["1.json"]  # who only looks removes nothing
+
+
+def test_requests_do_not_pile_up_while_no_watch_runs(watched: tuple[Served, StateFile], monkeypatch: pytest.MonkeyPatch) -> None:
+    site, file = watched
+    anna = site.signed_in()
+    asked = {"root": anna.get(AT).json()[0]["root"], "folder": "old", "what": "take"}
+    for template in ("movies_to_ctf", None, "movies_to_ctf"):
+        assert anna.post(f"{AT}/ask", json={**asked, "template": template}).status_code == 200
+    ((_, wish),) = file.wishes()
+    assert wish.template == "movies_to_ctf"
+    monkeypatch.setattr(watch_state, "MOST_WISHES", 1)
+    answer = anna.post(f"{AT}/ask", json={**asked, "folder": "grid 6", "what": "retry"})
+    assert (answer.status_code, "1 requests wait" in answer.text) == (409, True)
+    assert len(list(file.path.with_suffix(".asked").iterdir())) == 1

@@ -33,7 +33,7 @@ from icestream.flow.storage import DOCUMENT, Session, open_session
 from icestream.logs import log_event
 from icestream.observe.queries import open_view
 from icestream.observe.session_alarms import alarm_store_of as alarm_store_of  # noqa: PLC0414 - who observes needs it
-from icestream.observe.watched import read_runner_seen, read_transfers_seen, watch_session
+from icestream.observe.watched import fills, read_runner_seen, read_transfers_seen, watch_session
 from icestream.transfer.ledger import account_ledger
 
 EVERY_S = 15.0
@@ -165,7 +165,7 @@ class Observer:
             transfers = tuple(
                 one
                 for one in read_transfers_seen(account_ledger(state), now)
-                if one.subject in told or not any(path.is_relative_to(Path(one.target).resolve()) for path in elsewhere)
+                if one.subject in told or not any(fills(Path(one.target).resolve(), path) for path in elsewhere)
             )
             rules = tuple(one for one in policy.rules if isinstance(one, TransferRule))
             all_rules = store.knows_all_rules(self.holder, facility=facility, now=now)

@@ -101,6 +101,7 @@ class Watch:
 
     def _hear_wishes(self) -> None:
         """Do what people asked for; a request is removed once what it changed is on the disk."""
+        self._state_file.drop_unreadable_wishes()
         for path, wish in self._state_file.wishes():
             folder = self.state.folders.get(wish.folder)
             if folder is not None:

@@ -2,7 +2,6 @@
 
 from pydantic import Field
 
-from icestream.counting import counted
 from icestream.errors import FileFormatError, ItemError, NotYet, OtherKind, SourceGone, TruncatedFile
 from icestream.flow.declaration import (
     Accumulator,
@@ -60,7 +59,6 @@ __all__ = [
     "Verdict",
     "Watch",
     "before",
-    "counted",
     "keep",
     "limits",
     "reject",

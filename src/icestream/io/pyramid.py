@@ -99,7 +99,7 @@ def read_tile(path: Path, level: int, row: int, column: int) -> bytes | None:
     Raises
     ------
     FileFormatError
-        The file is none of tiles, or is cut off.
+        The file is none of tiles, is cut off, or is damaged there.
     """
     index, begin = _read_index(path)
     place = index.place(level, row, column)
@@ -111,7 +111,14 @@ def read_tile(path: Path, level: int, row: int, column: int) -> bytes | None:
         tile = handle.read(end - first)
     if len(tile) != end - first:
         raise FileFormatError(path, "the tiles are cut off")
+    if not is_whole_jpeg(tile):
+        raise FileFormatError(path, "a tile is damaged")
     return tile
+
+
+def is_whole_jpeg(content: bytes) -> bool:
+    """Tell whether bytes begin and end as a JPEG does: not what a power cut leaves behind."""
+    return content.startswith(b"\xff\xd8") and content.endswith(b"\xff\xd9")
 
 
 def _read_index(path: Path) -> tuple[PyramidIndex, int]:
@@ -122,9 +129,12 @@ def _read_index(path: Path) -> tuple[PyramidIndex, int]:
         text = handle.read(size) if size <= _LARGEST_INDEX_BYTES else b""
     if not head.startswith(_MARK) or len(text) != size or not size:
         raise FileFormatError(path, "no file of tiles")
-    found = json.loads(text)
-    levels = tuple(Level(**one) for one in found.pop("levels"))
-    return PyramidIndex(**{**found, "levels": levels, "ends": tuple(found["ends"])}), len(head) + size
+    try:
+        found = json.loads(text)
+        levels = tuple(Level(**one) for one in found.pop("levels"))
+        return PyramidIndex(**{**found, "levels": levels, "ends": tuple(found["ends"])}), len(head) + size
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise FileFormatError(path, "the index of the tiles is damaged") from error
 
 
 def _encode_tiles(scaled: NDArray[np.float32], tile_px: int) -> Iterator[bytes]:

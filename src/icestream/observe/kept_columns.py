@@ -42,7 +42,9 @@ class KeptColumns:
 
         ``numbers`` and ``texts`` are paths into the record; None is an empty column.
         """
-        kept = self._of((str(session.store_at), session.folder, revision, tuple(numbers), tuple(texts)))
+        begun = connection.execute(select(schema.revision.c.created_at).where(schema.revision.c.id == revision)).scalar()
+        place = (str(session.store_at), session.folder, revision, begun)  # a new session of the same name begins at another time
+        kept = self._of((*place, tuple(numbers), tuple(texts)))
         with kept.lock:
             newest = int(connection.execute(select(func.max(schema.outcome.c.seq))).scalar() or 0)
             if newest < kept.seq:  # another store is at this place

@@ -73,7 +73,7 @@ def read_transfers_seen(ledger: Ledger, now: float, raw: Sequence[Path] | None =
         return ()
     for row in rows:
         target = Path(row.target).resolve()
-        within = None if raw is None else [one for one in raw if one.is_relative_to(target) or target.is_relative_to(one)]
+        within = None if raw is None else [one for one in raw if fills(target, one)]
         if within == []:
             continue
         doing = row.doing(now)
@@ -87,9 +87,17 @@ def read_transfers_seen(ledger: Ledger, now: float, raw: Sequence[Path] | None =
     return tuple(found)
 
 
+def fills(target: Path, raw: Path) -> bool:
+    """Tell whether a transfer to a folder brings raw data of a folder; both are free of links.
+
+    Either may contain the other: a copy of a whole disk, or of one square of a grid.
+    """
+    return raw.is_relative_to(target) or target.is_relative_to(raw)
+
+
 def _read_transfers(session: Session, now: float) -> tuple[TransferSeen, ...]:
     """Return the transfers of a session, and those of the account that fill its raw data, such as a copy of a whole disk."""
-    raw = [Path(path) for name, path in session.roots.items() if name != "session"]
+    raw = [Path(path).resolve() for name, path in session.roots.items() if name != "session"]
     of_account = read_transfers_seen(account_ledger(Settings().state), now, raw)
     return read_transfers_seen(session_ledger(session), now) + of_account
 

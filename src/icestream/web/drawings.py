@@ -7,15 +7,16 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.params import Path as PathParameter
 
-from icestream.io.pyramid import read_pyramid_index, read_tile
+from icestream.errors import FileFormatError
+from icestream.io.pyramid import is_whole_jpeg, read_pyramid_index, read_tile
 from icestream.observe.drawing.finding import find_members, find_micrograph, find_particles, say_what_was_removed
 from icestream.observe.drawing.order import AnyOrder, NotDrawn, NothingToDraw
 from icestream.observe.queries import SessionView, open_view
 from icestream.web.site import Answer, SessionName, Site, ThisSite
 
 ASK_AGAIN_S = 2
-FOR_GOOD = "private, max-age=31536000, immutable"
 LOOK_AGAIN = "private, no-cache"
+"""What an address shows changes with how drawings are made, so a browser asks each time; if nothing has, it is told so (304)."""
 
 router = APIRouter(prefix="/api/v1/sessions/{session}/drawings", tags=["sessions"])
 
@@ -53,8 +54,8 @@ class Tiles(Answer):
 @router.get("/micrographs/{key}", summary="An image in full resolution: the sizes of its tiles, which are drawn if need be")
 def tiles(session: SessionName, key: Key, site: ThisSite, response: Response) -> Tiles:
     """Return what tiles an image has; it is drawn meanwhile, once."""
-    _, index = _draw(site, session, _find_now(site, session, lambda view: find_micrograph(view, key)), read_pyramid_index)
-    response.headers["cache-control"] = FOR_GOOD
+    index = _draw(site, session, _find_now(site, session, lambda view: find_micrograph(view, key)), read_pyramid_index)
+    response.headers["cache-control"] = LOOK_AGAIN
     return Tiles.model_validate(index)
 
 
@@ -69,10 +70,11 @@ def tile(
 ) -> Response:
     """Return a tile as JPEG."""
     order = _find_now(site, session, lambda view: find_micrograph(view, key))
-    name, found = _draw(site, session, order, lambda path: read_tile(path, level, row, column))
-    if found is None:
-        raise HTTPException(404, "there is no such tile")
-    return _send(request, f"{name}-{level}-{row}-{column}", found, FOR_GOOD)
+    return _send(
+        request,
+        f"{order.name}-{level}-{row}-{column}",
+        lambda: _draw(site, session, order, lambda path: read_tile(path, level, row, column)),
+    )
 
 
 @router.get(
@@ -90,7 +92,7 @@ def particles(
 ) -> Response:
     """Return a picture of particles as JPEG."""
     order = _find_now(site, session, lambda view: find_particles(view, key, page))
-    return _send(request, *_draw(site, session, order, Path.read_bytes), FOR_GOOD)
+    return _send(request, order.name, lambda: _draw(site, session, order, _read_picture))
 
 
 @router.get(
@@ -107,12 +109,12 @@ def members(
     part: Annotated[int, Query(ge=0, lt=2**31)],
     seen: Annotated[str, Query(max_length=100, description="Any text: a browser asks again where it is another")] = "",  # noqa: ARG001
 ) -> Response:
-    """Return a picture of members as JPEG; which these are changes while particles come, so a browser has to ask each time."""
+    """Return a picture of members as JPEG; which these are changes while particles come."""
     try:
         order, _ = site.live.read(session, f"drawn members {step} {part}", lambda view: find_members(view, step, part))
     except NothingToDraw as error:
         raise HTTPException(404, str(error)) from None
-    return _send(request, *_draw(site, session, order, Path.read_bytes), LOOK_AGAIN)
+    return _send(request, order.name, lambda: _draw(site, session, order, _read_picture))
 
 
 def _find_now(site: Site, session: str, find: Callable[[SessionView], AnyOrder]) -> AnyOrder:
@@ -123,10 +125,17 @@ def _find_now(site: Site, session: str, find: Callable[[SessionView], AnyOrder])
             raise HTTPException(404, str(error)) from None
 
 
-def _draw(site: Site, session: str, order: AnyOrder, read: Callable[[Path], Found]) -> tuple[str, Found]:
-    """Return what a drawing is called, and what is read of its file."""
+def _draw(site: Site, session: str, order: AnyOrder, read: Callable[[Path], Found]) -> Found:
+    """Return what is read of the file of a drawing; one that is damaged is drawn anew, once."""
     try:
-        return order.name, read(site.studio.draw(order))
+        path = site.studio.draw(order)
+        try:
+            return read(path)
+        except FileFormatError:
+            site.studio.cache.drop(path.name)
+            return read(site.studio.draw(order))
+    except FileFormatError as error:
+        raise _later(f"the drawing is damaged: {error.reason}") from None
     except NothingToDraw as error:
         with open_view(site.places.open(session)) as view:
             raise HTTPException(404, say_what_was_removed(view, order, str(error))) from None
@@ -140,10 +149,19 @@ def _later(why: str) -> HTTPException:
     return HTTPException(503, why, headers={"retry-after": str(ASK_AGAIN_S)})
 
 
-def _send(request: Request, name: str, content: bytes, kept: str) -> Response:
-    """Send a picture, or say that the caller has it."""
-    headers = {"etag": f'"{name}"', "cache-control": kept}
+def _read_picture(path: Path) -> bytes:
+    content = path.read_bytes()
+    if not is_whole_jpeg(content):
+        raise FileFormatError(path, "no whole JPEG")
+    return content
+
+
+def _send(request: Request, name: str, draw: Callable[[], bytes | None]) -> Response:
+    """Send a picture, or say that the caller has it, for which nothing is drawn."""
+    headers = {"etag": f'"{name}"', "cache-control": LOOK_AGAIN}
     known = [one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")]
     if headers["etag"] in known:
         return Response(status_code=304, headers=headers)
+    if (content := draw()) is None:
+        raise HTTPException(404, "there is no such tile")
     return Response(content, media_type="image/jpeg", headers=headers)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 
+from icestream.errors import SessionBusy
 from icestream.facility.watch_decisions import Folder, Phase, WatchState, Wish, possible_wishes
 from icestream.facility.watch_state import StateFile, list_watches
 from icestream.web.places import UnknownSession
@@ -84,7 +85,10 @@ def ask(asked: WatchAsked, site: ThisSite, caller: Operating) -> WatchAnswer:
         raise HTTPException(409, f"{asked.folder} is {folder.phase.value}; this cannot be asked of it now")
     if asked.template is not None and asked.template not in list_templates():
         raise HTTPException(404, f"{asked.template[:80]!r}: no template has this name")
-    file.ask(Wish(folder=asked.folder, what=asked.what, author=caller.person.name, template=asked.template))
+    try:
+        file.ask(Wish(folder=asked.folder, what=asked.what, author=caller.person.name, template=asked.template))
+    except SessionBusy as error:
+        raise HTTPException(409, str(error)) from None
     when = "at its next look" if file.holder() is not None else "when the watch is started; it is not running now"
     return WatchAnswer(text=f"the watch does it {when}")
 

@@ -29,19 +29,26 @@ class DrawingCache:
         self._lock = threading.Lock()
 
     def find(self, name: str) -> Path | None:
-        """Return a drawing, and note that it was looked at."""
+        """Return a drawing, and note that it was looked at; an empty one, as a power cut leaves behind, is dropped."""
         path = self.folder / name
         try:
             os.utime(path)
+            if path.stat().st_size:
+                return path
+            self.drop(name)
         except OSError:
             return None
-        return path
+        return None
+
+    def drop(self, name: str) -> None:
+        """Remove a drawing that cannot be read; it is drawn anew when somebody asks."""
+        (self.folder / name).unlink(missing_ok=True)
 
     @contextmanager
     def keep(self, name: str) -> Iterator[Path]:
         """Give a path to draw to; what is there afterwards is kept, and others make room for it."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with publish(self.folder / name, attempt=f"{os.getpid()}-{threading.get_ident()}", durable=False) as temporary:
+        with publish(self.folder / name, attempt=f"{os.getpid()}-{threading.get_ident()}") as temporary:
             yield temporary
         self._make_room(name)
 

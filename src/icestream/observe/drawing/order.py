@@ -6,10 +6,11 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from icestream.errors import SessionError
+from icestream.io.pyramid import TILE_PX
 from icestream.records import Cutting
 
 _DRAWN_AS = 1
-"""How drawings are made; a change of that gives every order another name."""
+"""How drawings are made; a change of that, or of the size of tiles, gives every order another name."""
 
 
 class NothingToDraw(SessionError):
@@ -30,7 +31,7 @@ class Order(BaseModel):
     @property
     def name(self) -> str:
         """What a drawing is called for good: a digest of its order."""
-        said = f"{_DRAWN_AS} {self.model_dump_json()}"
+        said = f"{_DRAWN_AS} {TILE_PX} {self.model_dump_json()}"
         return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from icestream.flow import Arrival, Field, Foreseen, OtherKind, Params, Pulse, SourceContext, Troubles, Watch, counted
+from icestream.counting import counted
+from icestream.flow import Arrival, Field, Foreseen, OtherKind, Params, Pulse, SourceContext, Troubles, Watch
 from icestream.flow.declaration import CallFailure
 from icestream.io.raw_folder import RawFolder, Scan
 from icestream.logs import log_event

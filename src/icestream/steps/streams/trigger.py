@@ -5,7 +5,8 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from icestream.flow import Field, Params, Progress, Verdict, counted, keep, reject, step, wait
+from icestream.counting import counted
+from icestream.flow import Field, Params, Progress, Verdict, keep, reject, step, wait
 from icestream.steps.streams.batches import Counted, hours, number_of, say_counted
 from icestream.steps.streams.membership import draw_lot
 

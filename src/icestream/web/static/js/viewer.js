@@ -9,7 +9,7 @@ const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
 export function openViewer(session, image, overlays) {
   const wide = image.width_px, high = image.height_px, address = fullImageOf(session, image.picture.key);
-  const tiles = new Map(), fingers = new Map(), leaving = new AbortController();
+  const tiles = new Map(), gone = new Set(), fingers = new Map(), leaving = new AbortController();
   let index = null, zoom = 1, left = 0, top = 0, timer = null;
 
   const status = h("span", { role: "status", className: "viewer-status" }, "Drawing the full resolution …"), scale = h("span", { className: "viewer-zoom" });
@@ -82,17 +82,29 @@ export function openViewer(session, image, overlays) {
         if (!tiles.has(name)) add(name, 2 ** level, row, column, at);
       }
     }
-    const complete = [...seen].every((name) => tiles.get(name).complete);
+    const complete = [...seen].every((name) => gone.has(name) || (tiles.get(name).complete && tiles.get(name).naturalWidth > 0));
     for (const [name, tile] of tiles) {
       if (!seen.has(name) && (complete || !tile.complete)) { tile.remove(); tiles.delete(name); }
     }
   }
 
+  // Whether a tile that did not come may still come: the server says "later", or has it by now.
+  async function maybeLater(source) {
+    try {
+      const response = await fetch(source, { credentials: "same-origin", signal: leaving.signal });
+      return response.ok || response.status === 503;
+    } catch {
+      return false;
+    }
+  }
+
   function add(name, factor, row, column, at) {
     const part = (number, count, size) => Math.min(index.tile_px, size - number * index.tile_px) * factor;
-    const tile = h("img", { alt: "", draggable: "false", src: `${address}/tiles/${name}`, className: "tile-of-image", onerror: () => {
+    const source = `${address}/tiles/${name}`;
+    const tile = h("img", { alt: "", draggable: "false", src: source, className: "tile-of-image", onerror: async () => {
       tile.remove();
-      tiles.delete(name);
+      if (!await maybeLater(source)) { gone.add(name); return; } // it stays known, so it is not asked for again
+      if (tiles.get(name) === tile) tiles.delete(name);
       window.setTimeout(() => dialog.isConnected && show(), RETRY_MS);
     } });
     tile.addEventListener("load", () => dialog.isConnected && show());
