@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.algorithms.grid.placing import fit_placement
+from icestream.counting import counted
 from icestream.flow import (
     Arrival,
     Context,
@@ -21,7 +22,6 @@ from icestream.flow import (
     SourceContext,
     SourceGone,
     Watch,
-    counted,
     step,
 )
 from icestream.io.blocks import to_block

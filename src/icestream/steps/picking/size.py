@@ -6,6 +6,7 @@ import numpy as np
 
 from icestream.algorithms.matched_picker.diameter import find_diameter_2d, pool_diameters
 from icestream.algorithms.particles.extract import good_box_px
+from icestream.counting import counted
 from icestream.flow import (
     Accumulator,
     Context,
@@ -16,7 +17,6 @@ from icestream.flow import (
     Progress,
     Update,
     Verdict,
-    counted,
     step,
     wait,
 )
