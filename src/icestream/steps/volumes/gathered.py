@@ -1,15 +1,17 @@
-"""The particles of a set, small and on disk, for steps that look at them again and again; and volumes as these read them."""
+"""The particles of a set, small and on disk, for steps that look at them again and again; and what these ask of volumes."""
 
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator
 
 from icestream.algorithms.refine3d import Portion, Setting
-from icestream.algorithms.volumes import rescale_volume_3d
+from icestream.algorithms.volumes import is_symmetry, rescale_volume_3d
 from icestream.files import publish
 from icestream.flow import Context, ItemError
 from icestream.io.image import read_stack
@@ -17,6 +19,16 @@ from icestream.records import Acquisition, Particles, Volume
 from icestream.steps.classify2d.segments import AT_ONCE, join, pixel_contrast, polar_contrast, prepare
 
 _LARGEST_FILE = 5000
+
+
+def _check_symmetry(name: str) -> str:
+    if not is_symmetry(name):
+        raise ValueError(f"{name!r} is no point group; allowed: C1 to C400, D1 to D200, T, O, I, I1 and I2")
+    return name.strip().upper()
+
+
+Symmetry = Annotated[str, AfterValidator(_check_symmetry)]
+"""A point group in RELION's setting, as a parameter: in capital letters."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +104,23 @@ def half_sets(table: NDArray[np.void]) -> NDArray[np.int8]:
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
     return np.asarray((mixed >> np.uint64(31)) & np.uint64(1), dtype=np.int8)
+
+
+def combine_seeds(key: int, given: int) -> int:
+    """Return the seed of a call, of the one that follows from its key and the one that a person gave; 0 leaves the first."""
+    return key + (given << 64)
+
+
+def need_map(volume: Volume) -> None:
+    """Refuse a volume that was found to be no map.
+
+    Raises
+    ------
+    ItemError
+        Its verdict is ``none``; the message says why.
+    """
+    if volume.verdict == "none":
+        raise ItemError(f"the volume is no map: {volume.reason or 'its verdict is none'}")
 
 
 def read_map(volume: Volume, ctx: Context, *, size: int, pixel_size_ang: float, raw_pixel_ang: float) -> NDArray[np.float32]:
