@@ -29,6 +29,7 @@ from icestream.algorithms.initial_volume.evidence import shape_ring
 from icestream.algorithms.scoring.particles import PolarParticles
 from icestream.algorithms.scoring.search import Poses
 from icestream.algorithms.volume_consensus import Agreement, SwarmSetting, compare_volumes, decide, find_consensus
+from icestream.algorithms.volume_consensus.swarm import Swarm
 from icestream.algorithms.volumes import (
     fourier_shell_correlation_3d,
     mirror_volume_3d,
@@ -186,6 +187,30 @@ def test_one_right_candidate_among_wrong_ones_is_found(case: Case) -> None:
     assert not none.agrees.any()
 
 
+def test_the_swarm_does_not_see_the_particles_that_judge_the_consensus(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, PolarParticles]] = []
+    right = Evidence(explained=0.8, error=0.03, gain=50.0, twin_gain=10.0, gain_error=1.0, pose_entropy=1.0)
+
+    def weigh_evidence(held: PolarParticles, *_: object, **__: object) -> Evidence:
+        seen.append(("held", held))
+        return right
+
+    def move_swarm(
+        starts: list[NDArray[np.float32]], train: PolarParticles, test: PolarParticles, *_: object, **__: object
+    ) -> Swarm:
+        seen.extend([("train", train), ("test", test)])
+        return Swarm(starts[0], (0.0,), tuple(starts))
+
+    for one in (weigh_evidence, move_swarm):
+        monkeypatch.setattr(f"icestream.algorithms.volume_consensus.consensus.{one.__name__}", one)
+    find_consensus([case.truth], case.everything, setting=case.setting, swarm=SwarmSetting(n_test=40), seed=1)
+    assert [name for name, _ in seen] == ["held", "train", "test", "held"]
+    names = [{row.tobytes() for row in particles.signal} for _, particles in seen]
+    assert names[0] == names[3]
+    assert [len(one) for one in names[:3]] == [100, 260, 40]
+    assert len(names[1] | names[2] | names[3]) == len(case.everything)
+
+
 def test_who_is_right_and_who_agrees_is_decided_by_evidence_first() -> None:
     right = Evidence(explained=0.8, error=0.03, gain=50.0, twin_gain=10.0, gain_error=1.0, pose_entropy=1.0)
     alike = replace(right, explained=0.7)
@@ -193,6 +218,8 @@ def test_who_is_right_and_who_agrees_is_decided_by_evidence_first() -> None:
     agreement = Agreement(np.eye(4), np.array([0, 0, 1, 1]))
     best, agrees = decide([right, alike, right, wrong], agreement)
     assert (best, agrees.tolist()) == (0, [True, True, False, False])
+    best, agrees = decide([right, alike, right, wrong], agreement, np.array([False, True, True, True]))
+    assert (best, agrees.tolist()) == (2, [False, False, True, False])
     best, agrees = decide([wrong, replace(wrong, explained=0.95)], Agreement(np.eye(2), np.array([0, 0])))
     assert (best, agrees.any()) == (1, False)
 

@@ -20,7 +20,7 @@ _SAVED = {"int8", "int16", "uint16", "float16", "float32"}
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What an image file's header says; ``pixel_size_ang`` is unset where it does not."""
+    """What an image file's header says; ``pixel_size_ang`` is unset where it does not, ``dtype`` where it is no MRC file."""
 
     path: Path
     n_images: int
@@ -28,6 +28,7 @@ class ImageHeader:
     width_px: int
     format: str
     pixel_size_ang: float | None
+    dtype: np.dtype[Any] | None = None
 
 
 def image_header(path: Path) -> ImageHeader:
@@ -49,7 +50,7 @@ def image_header(path: Path) -> ImageHeader:
             tiff_dtype(pages[0])
             return ImageHeader(path, len(pages), *tiff_size_px(pages[0]), kind, tiff_pixel_size_ang(pages[0]))
         header = read_mrc_header(source)
-        return ImageHeader(path, header.n_images, header.height_px, header.width_px, kind, header.pixel_size_ang)
+        return ImageHeader(path, header.n_images, header.height_px, header.width_px, kind, header.pixel_size_ang, header.dtype)
     finally:
         source.close()
 

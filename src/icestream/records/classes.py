@@ -1,11 +1,12 @@
 """2D classes: their averages and history, which particle is in which, which of them are good, and what several runs agree on."""
 
+from abc import abstractmethod
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from icestream.records.picks import PID
-from icestream.records.shown import Card, Gallery, Headline, Number, Panel, Picture, RowColumn, Shown
+from icestream.records.shown import Card, Gallery, Headline, Number, Panel, Picture, RowColumn, Shown, Text, When
 from icestream.records.vocabulary import Block, Column, FileRef, Record, Snapshot
 from icestream.units import Angstrom
 
@@ -60,9 +61,9 @@ class Classification(Snapshot):
     index: FileRef | None = Field(None, description="Where the particles of each micrograph are in the tables, ``.npy``")
 
     @property
+    @abstractmethod
     def class_ids(self) -> list[int]:
         """The ids of the classes, in the order of the stack; tables store the place of a class in it."""
-        raise NotImplementedError
 
 
 class ClassAverages(Classification):
@@ -229,7 +230,7 @@ class ComparedClassification(Record):
     n_classes: int = Field(ge=0, description="Classes with particles")
     count: int = Field(ge=0, description="Particles")
     information: list[float] = Field(description="Adjusted mutual information with each of the classifications")
-    counted: bool = Field(description="It took part; one that says nothing about any other does not")
+    counted: bool = Field(description="It took part; one that says nothing about any other, or is the same as one, does not")
     reliability: float | None = Field(None, ge=0, le=1, description="Share of its particles whose class fits their group")
 
 
@@ -260,6 +261,10 @@ class ClassGroups(Snapshot):
     table: FileRef = Field(description="Group, probability and entropy of every particle, ``.npy``")
     groups: list[ClassGroup]
     classifications: list[ComparedClassification]
+    repeated: list[int] = Field(
+        default_factory=list, description="Numbers of classifications that are the same as one before; they do not count"
+    )
+    n_repeated: int | None = Field(None, ge=1, description="How many these are; unset: none")
     intersections: list[ClassIntersection] = Field(description="Those of classes of all classifications, largest first")
     dropped_intersections: int = Field(0, ge=0, description="Smaller ones that are not listed")
 
@@ -279,6 +284,9 @@ class ClassGroups(Snapshot):
                         "agreement_picture",
                         "Agreement of each two classifications",
                         "Adjusted mutual information, black at 0 and white at 1, in the order of the inputs",
+                    ),
+                    warnings=(
+                        Text("Classifications that are the same as one before do not count: {repeated:list}", When("n_repeated")),
                     ),
                 ),
             ),

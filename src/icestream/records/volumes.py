@@ -49,7 +49,9 @@ class Volume(Snapshot):
     tables: list[FileRef] = Field(default_factory=list, description="Newest pose of every particle, ``.npy``")
     index: FileRef | None = Field(None, description="Where the particles of each micrograph are in the tables, ``.npy``")
     star: FileRef | None = Field(
-        None, description="Particles with poses for RELION, to be run in the session's folder; unset: it cannot read their images"
+        None,
+        description="Particles with poses for RELION, to be run in the session's folder; unset: it cannot read their images, "
+        "which are dark, phase-flipped, float16, or only in part multiplied by their CTF",
     )
     noise: FileRef | None = Field(None, description="Power of the noise per ring of the images, ``.npy``")
 

@@ -1,5 +1,6 @@
 """The step that sorts particles into 3D classes, and what is made of its classes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from icestream.algorithms.volumes import (
     transform_volume,
 )
 from icestream.errors import ItemError
+from icestream.flow import Exposure
 from icestream.io.blocks import dtype_of, to_block
 from icestream.io.image import read_stack, write_mrc
 from icestream.records import Acquisition, Particles, Volume, VolumeClasses
@@ -138,8 +140,17 @@ def test_a_class_without_a_resolution_is_no_map(bench: StepBench, classes: Volum
     assert (volume.verdict, volume.reason) == ("none", "its halves agree nowhere")
 
 
-def test_classes_can_be_compared(bench: StepBench, classes: VolumeClasses) -> None:
-    found = find_consensus_classes([classes, classes], ConsensusClassesParams(), bench)
+def test_classes_of_another_seed_can_be_compared(bench: StepBench, particles: list[Particles], classes: VolumeClasses) -> None:
+    first = np.load(bench.path(classes.tables[0]))
+    kept = [bench.path(f"session:first{number}") for number in range(2)]
+    for path, ref in zip(kept, (classes.tables[0], classes.stack), strict=True):
+        path.write_bytes(bench.path(ref).read_bytes())
+    one = classes.model_copy(update={"tables": ["session:first0"], "stack": "session:first1"})
+    other = replace(bench, exposure=Exposure("1" * 32, "other"))
+    params = PARAMS.model_copy(update={"seed": 2})
+    second = classify_set_3d(particles, refined(bench, particles), params, ACQUISITION, other)
+    assert (np.load(bench.path(second.tables[0]))["score"] != first["score"]).any()
+    found = find_consensus_classes([one, second], ConsensusClassesParams(), other)
     assert (found.n_undecided, len(found.groups)) == (0, 2)
     assert [one.classes for one in found.groups] == [[0, 0], [1, 1]]
 
@@ -150,6 +161,9 @@ def test_a_classification_needs_poses_of_its_particles(tmp_path: Path) -> None:
     volume = refined(bench, particles)
     with pytest.raises(ItemError, match="no poses"):
         classify_set_3d(particles, volume.model_copy(update={"tables": []}), PARAMS, ACQUISITION, bench)
+    with pytest.raises(ItemError, match="no map: it is noise"):
+        refused = volume.model_copy(update={"verdict": "none", "reason": "it is noise"})
+        classify_set_3d(particles, refused, PARAMS, ACQUISITION, bench)
     others = [one.model_copy(update={"picks_key": "q"}) for one in particles]
     with pytest.raises(ItemError, match="none of the particles"):
         classify_set_3d(others, volume, PARAMS, ACQUISITION, bench)

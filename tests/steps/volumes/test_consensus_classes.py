@@ -161,6 +161,25 @@ def test_classifications_without_anything_in_common_have_no_groups(tmp_path: Pat
         find_consensus_classes([noise[0], blind], ConsensusClassesParams(), bench)
 
 
+@pytest.mark.parametrize("rule", ["votes", "intersections"])
+def test_a_classification_that_is_linked_twice_counts_once(rule: Any, tmp_path: Path) -> None:
+    bench = StepBench(tmp_path)
+    classes, params = three(bench), ConsensusClassesParams(rule=rule)
+    once = find_consensus_classes(classes, params, bench)
+    table = np.load(bench.path(once.table))
+    bench.path("session:copy.npy").write_bytes(bench.path(classes[1].tables[0]).read_bytes())
+    copy = classes[1].model_copy(update={"tables": ["session:copy.npy"]})
+    twice = find_consensus_classes([classes[0], classes[0], *classes[1:], copy], params, bench)
+    assert (twice.repeated, twice.n_repeated, once.n_repeated) == ([2, 5], 2, None)
+    assert [one.counted for one in twice.classifications] == [True, False, True, True, False]
+    assert np.array_equal(np.load(bench.path(twice.table)), table)
+    assert [one.classes for one in twice.intersections] == [
+        [one.classes[run] for run in (0, 0, 1, 2, 1)] for one in once.intersections
+    ]
+    with pytest.raises(ItemError, match="same one"):
+        find_consensus_classes([copy, classes[1]], params, bench)
+
+
 def test_pictures_show_groups_in_rows_and_the_first_classification_on_top(tmp_path: Path) -> None:
     bench = StepBench(tmp_path)
     classes = three(bench)

@@ -77,5 +77,7 @@ def test_a_map_without_halves_has_no_forecast(tmp_path: Path) -> None:
     for one in (volume(fsc=None), volume(count=0), volume(frequency_per_ang=None)):
         with pytest.raises(ItemError, match="half maps"):
             forecast_stop(one, StopForecastParams(), ACQUISITION, bench)
+    with pytest.raises(ItemError, match="no map: it is noise"):
+        forecast_stop(volume(verdict="none", reason="it is noise"), StopForecastParams(), ACQUISITION, bench)
     with pytest.raises(ItemError, match="four shells"):
         forecast_stop(volume(fsc=[1.0] * 5, frequency_per_ang=FREQUENCY[:5].tolist()), StopForecastParams(), ACQUISITION, bench)

@@ -1,5 +1,6 @@
 """Initial volumes and their consensus as steps: in a session that is killed, and what they refuse or do not believe."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from icestream.algorithms.ctf.transfer import ctf_2d
-from icestream.algorithms.initial_volume import plan_volume
+from icestream.algorithms.initial_volume import Evidence, plan_volume
+from icestream.algorithms.volume_consensus import Agreement, VolumeConsensus
 from icestream.algorithms.volumes import (
     fourier_shell_correlation_3d,
     project_volume_2d,
@@ -102,7 +104,7 @@ def make_session(folder: Path) -> Session:
         "particles": {"use": f"{HERE}:draw_particles", "in": {"number": "numbers"}},
         "enough": {"use": "milestones", "in": {"items": "particles"}, "params": {"at": [EXPOSURES * EACH], "then": "stop"}},
         "first": {"use": "initial_volume", "in": {"particles": "enough"}, "params": QUICK},
-        "second": {"use": "initial_volume", "in": {"particles": "enough"}, "params": {**QUICK, "passes": 18}},
+        "second": {"use": "initial_volume", "in": {"particles": "enough"}, "params": {**QUICK, "seed": 1}},
         "agreed": {
             "use": "consensus_volumes",
             "in": {"particles": "enough", "volumes": ["first", "second"]},
@@ -170,6 +172,29 @@ def test_candidates_that_no_particle_believes_have_no_consensus(bench: StepBench
     assert fourier_shell_correlation_3d(stored, expected)[1][1:6].min() > 0.8  # the candidate itself, in its own frame
 
 
+def test_a_merged_volume_that_its_judges_do_not_believe_is_no_map(bench: StepBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    particles = [expose(index, bench) for index in range(2)]
+    write_mrc(bench.path("session:true.mrc"), TRUTH, pixel_size_ang=PIXEL_ANG)
+    good = Volume(map="session:true.mrc", count=0, box_px=BOX, bin=1.0, pixel_size_ang=PIXEL_ANG)
+    poor = Evidence(explained=0.31, error=0.02, gain=50.0, twin_gain=10.0, gain_error=1.0, pose_entropy=1.0)
+
+    def merge(candidates: list[NDArray[np.float32]], *_: object, eligible: NDArray[np.bool_], **__: object) -> VolumeConsensus:
+        right = replace(poor, explained=0.8)
+        agreement = Agreement(np.eye(len(candidates)), np.arange(len(candidates)))
+        return VolumeConsensus(candidates[0], tuple(candidates), agreement, (right,) * len(candidates), poor, 0, eligible)
+
+    monkeypatch.setattr("icestream.steps.volumes.consensus.find_consensus", merge)
+    refused = good.model_copy(update={"verdict": "none", "reason": "it is noise"})
+    params = VolumeConsensusParams(**SWARM)
+    found = agree_on_volumes(particles, [good, refused], params, ACQUISITION, bench)
+    assert found.verdict == "none"
+    assert found.reason is not None
+    assert found.reason.startswith("the merged volume explains 31 %")
+    assert [one.agrees for one in found.candidates] == [True, False]
+    with pytest.raises(ItemError, match="no map: it is noise"):
+        agree_on_volumes(particles, [refused, refused], params, ACQUISITION, bench)
+
+
 def test_noise_has_no_initial_volume(bench: StepBench) -> None:
     particles = [expose(index, bench, signal=0.0) for index in range(2)]
     params = InitialVolumeParams(**{**QUICK, "passes": 8, "quick_particles": 100})
@@ -219,3 +244,4 @@ def test_sets_that_cannot_be_searched_are_refused(bench: StepBench) -> None:
         agree_on_volumes([one, one], [], VolumeConsensusParams(**SWARM), ACQUISITION, bench)
     with pytest.raises(ValueError, match="no point group"):
         InitialVolumeParams(symmetry="Q4")
+    assert InitialVolumeParams(symmetry="d7").symmetry == "D7"

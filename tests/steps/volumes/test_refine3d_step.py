@@ -28,7 +28,9 @@ from icestream.io.star import read_star
 from icestream.records import Acquisition, Particles, Volume
 from icestream.steps.volumes import gathered
 from icestream.steps.volumes.imported import ImportVolumeParams, read_volume
+from icestream.steps.volumes.published import POSES
 from icestream.steps.volumes.refine import Refine3DParams, plan_refinement, refine_particles
+from icestream.steps.volumes.relion_star import publish_star
 from icestream.testing.context import StepBench
 from services.relion import relion
 
@@ -232,15 +234,33 @@ def test_what_is_no_map_is_not_imported(tmp_path: Path) -> None:
     with pytest.raises(FileFormatError, match="a map is a cube"):
         read_volume(tmp_path / "flat.mrc", "movies:flat.mrc", params=ImportVolumeParams())
     write_mrc(tmp_path / "map.mrc", np.zeros((8, 8, 8), np.float32), pixel_size_ang=2.0)
-    with pytest.raises(FileFormatError, match="no point group"):
-        read_volume(tmp_path / "map.mrc", "movies:map.mrc", params=ImportVolumeParams(symmetry="Q5"))
-    found = read_volume(tmp_path / "map.mrc", "movies:map.mrc", params=ImportVolumeParams(symmetry="D7", diameter_ang=12.0))
+    found = read_volume(tmp_path / "map.mrc", "movies:map.mrc", params=ImportVolumeParams(symmetry="d7", diameter_ang=12.0))
     assert (found.box_px, found.pixel_size_ang, found.symmetry, found.count) == (8, 2.0, "D7", 0)
 
 
 def test_a_symmetry_that_is_none_is_no_parameter() -> None:
     with pytest.raises(ValueError, match="no point group"):
         Refine3DParams(symmetry="D0")
+    with pytest.raises(ValueError, match="'Q5' is no point group; allowed: C1"):
+        ImportVolumeParams(symmetry="Q5")
+
+
+def test_a_volume_that_is_no_map_is_not_refined(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path / "a")
+    refused = initial(bench).model_copy(update={"verdict": "none", "reason": "it is noise"})
+    with pytest.raises(ItemError, match="no map: it is noise"):
+        refine_particles([expose(bench, 0)], refused, PARAMS, ACQUISITION, bench)
+
+
+@pytest.mark.parametrize(("dtype", "multiplied", "known"), [("float32", 0, True), ("float16", 0, False), ("float32", 1, False)])
+def test_relion_gets_float32_images_that_are_alike(dtype: str, multiplied: int, known: bool, tmp_path: Path) -> None:
+    bench = make_bench(tmp_path / "a")
+    some = [expose(bench, index, bright=True) for index in range(2)]
+    write_mrc(bench.path(str(some[1].stack)), read_stack(bench.path(str(some[1].stack))), dtype=dtype, pixel_size_ang=PIXEL_ANG)
+    some[1] = some[1].model_copy(update={"ctf_premultiplied": bool(multiplied)})
+    optics, table = np.zeros(2, [(name, "f8") for name in OPTICS]), np.zeros(2, POSES)
+    table["micrograph"] = [one.table_key for one in some]
+    assert (publish_star(table, optics, some, ACQUISITION, bench) is not None) == known
 
 
 @pytest.mark.services

@@ -54,6 +54,7 @@ def find_consensus(
     seed: int,
     held_share: float = 0.25,
     most_held: int = 500,
+    eligible: NDArray[np.bool_] | None = None,
     report: Report | None = None,
 ) -> VolumeConsensus:
     """Judge, compare and merge candidate volumes.
@@ -67,6 +68,8 @@ def find_consensus(
         ``most_held``. The swarm is scored on some of the others, and the rest improves the consensus.
     setting, swarm, seed
         Box and symmetry; how the swarm moves; of all that is random.
+    eligible
+        ``(n,)``, which candidates a consensus may be made of; all if unset. The others are judged and compared.
 
     Raises
     ------
@@ -88,24 +91,27 @@ def find_consensus(
             report(0.3 * number / len(matched), f"judging candidate {number + 1} of {len(matched)}")
         evidence.append(weigh_evidence(held, one, power, setting=setting, seed=seed))
     agreement = compare_volumes(matched, setting=setting, report=_part(report, 0.3, 0.5))
-    best, agrees = decide(evidence, agreement)
+    best, agrees = decide(evidence, agreement, eligible)
     placed = place_volumes(matched, best, setting=setting)
     if not agrees.any():
         return VolumeConsensus(None, placed, agreement, tuple(evidence), None, best, agrees)
     starts = [placed[i] for i in np.flatnonzero(agrees)]
-    test = held
     moved = move_swarm(starts, train, test, power, setting=setting, swarm=swarm, seed=seed, report=_part(report, 0.5, 0.95))
     volume = refine_initial(train, moved.volume, setting=setting, passes=2).volume
     own = weigh_evidence(held, volume, power, setting=setting, seed=seed)
     return VolumeConsensus(volume, placed, agreement, tuple(evidence), own, best, agrees)
 
 
-def decide(evidence: Sequence[Evidence], agreement: Agreement) -> tuple[int, NDArray[np.bool_]]:
+def decide(
+    evidence: Sequence[Evidence], agreement: Agreement, eligible: NDArray[np.bool_] | None = None
+) -> tuple[int, NDArray[np.bool_]]:
     """Return the best candidate and which ones the consensus is made of: those that are right and like the best one; maybe none.
 
-    The best candidate is the right one, or if there is none any one, that explains most.
+    The best candidate is the right one, or if there is none any one, that explains most. Those that are not ``eligible`` do not
+    count as right.
     """
     right = np.array([one.is_right for one in evidence])
+    right &= True if eligible is None else eligible
     explained = np.array([one.explained for one in evidence])
     best = int(np.where(right, explained, explained - 10.0).argmax())
     return best, right & (agreement.group == agreement.group[best])

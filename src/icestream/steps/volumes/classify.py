@@ -14,7 +14,7 @@ from icestream.io.preview import write_mosaic
 from icestream.records import SCHERES_2012, Acquisition, Method, Particles, Text, Volume, VolumeClass, VolumeClasses
 from icestream.steps.classify2d.averages import INDEX
 from icestream.steps.volumes.checkpoints import forget
-from icestream.steps.volumes.gathered import Gathered, gather_particles
+from icestream.steps.volumes.gathered import Gathered, combine_seeds, gather_particles, need_map
 from icestream.steps.volumes.refine import READS, Refine3DParams, plan_refinement
 from icestream.units import Angstrom
 
@@ -37,6 +37,7 @@ class Classify3DParams(Params):
     passes: int = Field(
         16, ge=5, le=100, description="Over all particles; classes are held equally large in the first three fifths"
     )
+    seed: int = Field(0, ge=0, description="Number that changes all that is random, to repeat the step and compare results")
 
 
 @step.map(
@@ -61,8 +62,9 @@ def classify_set_3d(
     Raises
     ------
     ItemError
-        The volume has no poses, none of them is of these particles, or an acquisition value is unset.
+        The volume is no map or has no poses, none of them is of these particles, or an acquisition value is unset.
     """
+    need_map(volume)
     some = [one for one in particles if one.count]
     boxes = {(one.box_px, one.bin) for one in some}
     if len(boxes) != 1:
@@ -87,7 +89,8 @@ def classify_set_3d(
             raise ItemError("was cancelled")
         ctx.progress(fraction, message)
 
-    found = classify_particles_3d(posed, setting=setting, passes=params.passes, seed=ctx.seed, report=report)
+    seed = combine_seeds(ctx.seed, params.seed)
+    found = classify_particles_3d(posed, setting=setting, passes=params.passes, seed=seed, report=report)
     published = _publish(found, gathered.table[rows], volume, plan, bin_=particle_bin * box_px / plan.grid.box_px, ctx=ctx)
     forget(folder)
     return published

@@ -7,7 +7,7 @@ from icestream.algorithms.volume_consensus import SwarmSetting, find_consensus
 from icestream.algorithms.volumes import soft_sphere_3d
 from icestream.flow import Context, Field, ItemError, step
 from icestream.records import Acquisition, JudgedVolume, Method, Particles, Text, Volume
-from icestream.steps.volumes.gathered import read_map
+from icestream.steps.volumes.gathered import need_map, read_map
 from icestream.steps.volumes.judged import (
     READS,
     ParticleSet,
@@ -42,15 +42,21 @@ def agree_on_volumes(
 
     Candidates may be of `initial_volume` or imported, of either hand, in any frame, and of any box and pixel. Each must explain
     more of the particles than its phase-randomised twins do. Those that do, and that are like the best of them, are improved and
-    merged by a swarm; where none does the verdict is "none", and the map is the best candidate as it was.
+    merged by a swarm; where none does the verdict is "none", and the map is the best candidate as it was. What they are merged to
+    is judged by the same particles: if it explains too little, its verdict is "none" too. A candidate whose own verdict is
+    "none" is judged and compared, but not merged.
 
     Raises
     ------
     ItemError
-        There is no candidate, a set has fewer than 100 particles, their boxes differ, or an acquisition value is unset.
+        There is no candidate, or none that is a map; a set has fewer than 100 particles, their boxes differ, or an acquisition
+        value is unset.
     """
     if not volumes:
         raise ItemError("a consensus needs at least one candidate volume")
+    eligible = np.array([one.verdict == "map" for one in volumes])
+    if not eligible.any():
+        need_map(volumes[0])
     found = read_particle_set(particles, acquisition, params, ctx)
     raw_ang = acquisition.need("pixel_size_ang")
     candidates = [read_candidate(one, raw_ang, found, ctx) for one in volumes]
@@ -61,9 +67,10 @@ def agree_on_volumes(
         setting=found.setting,
         swarm=swarm,
         seed=ctx.seed,
+        eligible=eligible,
         report=lambda fraction, message: ctx.progress(0.1 + 0.85 * fraction, message),
     )
-    agreed = made.volume is not None and made.own_evidence is not None
+    merged = made.own_evidence is not None
     return publish_judged(
         found,
         made.placed[made.best] if made.volume is None else made.volume,
@@ -71,7 +78,8 @@ def agree_on_volumes(
         candidates=describe_candidates(made.evidence, made.agreement, made.best, made.agrees, [None] * len(volumes)),
         agreement=made.agreement,
         evidence=made.evidence[made.best] if made.own_evidence is None else made.own_evidence,
-        is_map=agreed,
+        is_map=made.own_evidence is not None and made.own_evidence.is_right,
+        what="the merged volume" if merged else "the best candidate",
         ctx=ctx,
     )
 

@@ -1,6 +1,8 @@
 """What several classifications say together, as groups of particles; and the particles of each group."""
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -87,12 +89,12 @@ def find_consensus_classes(classes: list[Classification], params: ConsensusClass
     """Find the groups of particles that two or more classifications, 3D or 2D, agree on, and the particles that are undecided.
 
     Classifications may have any numbers of classes, and need not have all particles. Where they say how probable the class of
-    each particle is, surer votes count more.
+    each particle is, surer votes count more. Classifications that are the same to the last bit count once.
 
     Raises
     ------
     ItemError
-        There are fewer than two classifications, or one does not know its particles.
+        There are fewer than two classifications that differ, or one does not know its particles.
     """
     if len(classes) < 2:
         raise ItemError(f"a consensus is of at least two classifications; got {len(classes)}")
@@ -100,13 +102,17 @@ def find_consensus_classes(classes: list[Classification], params: ConsensusClass
     if without:
         raise ItemError(f"classifications {without} have no assignments of their particles")
     particles, votes, sureness = join_classifications(classes, ctx)
-    found = _merge(votes, params) if params.rule == "intersections" else _vote(votes, sureness, params, seed=ctx.seed)
+    first = _find_first(classes, ctx)
+    once = np.unique(first)
+    if len(once) < 2:
+        raise ItemError(f"all {len(classes)} classifications are the same one; give others another seed")
+    sure = None if sureness is None else sureness[:, once]
+    found = (
+        _merge(votes[:, once], params) if params.rule == "intersections" else _vote(votes[:, once], sure, params, seed=ctx.seed)
+    )
+    found = _repeat(found, first)
     found, favourites = _number_groups(found, votes)
-    table = np.zeros(len(particles), dtype=GROUPS)
-    for name in ("micrograph", "pid"):
-        table[name] = particles[name]
-    for name in ("group", "probability", "entropy", "decided"):
-        table[name] = getattr(found, name)
+    table = _make_table(found, particles)
     with ctx.publish("_groups.npy") as out, out.path.open("wb") as handle:
         np.save(handle, table, allow_pickle=False)
     with ctx.publish("_groups.png") as picture:
@@ -114,7 +120,8 @@ def find_consensus_classes(classes: list[Classification], params: ConsensusClass
     with ctx.publish("_agreement.png") as agreement:
         cells = np.kron(np.clip(found.information[::-1], 0.0, 1.0), np.ones((_CELL_PX, _CELL_PX)))  # first run on top
         write_preview(agreement.path, np.pad(cells, 1), percentiles=(0, 100))
-    listed = _describe_intersections(votes, found.group)
+    listed = _describe_intersections(votes[:, once], found.group, np.searchsorted(once, first))
+    repeated = [run + 1 for run in range(len(classes)) if first[run] != run]
     return ClassGroups(
         rule=params.rule,
         count=len(table),
@@ -126,8 +133,42 @@ def find_consensus_classes(classes: list[Classification], params: ConsensusClass
         table=out.ref,
         groups=[_describe_group(found, number, row) for number, row in enumerate(favourites)],
         classifications=[_describe_classification(found, votes, run) for run in range(len(classes))],
+        repeated=repeated,
+        n_repeated=len(repeated) or None,
         intersections=listed[:_LISTED],
         dropped_intersections=max(len(listed) - _LISTED, 0),
+    )
+
+
+def _make_table(found: Consensus, particles: NDArray[np.void]) -> NDArray[np.void]:
+    table = np.zeros(len(particles), dtype=GROUPS)
+    for name in ("micrograph", "pid"):
+        table[name] = particles[name]
+    for name in ("group", "probability", "entropy", "decided"):
+        table[name] = getattr(found, name)
+    return table
+
+
+def _find_first(classes: Sequence[Classification], ctx: Context) -> NDArray[np.int64]:
+    """Return for each classification the first one that says the same of the same particles, in every number: ``(runs,)``."""
+    known: dict[tuple[object, ...], int] = {}
+    first = []
+    for run, one in enumerate(classes):
+        contents = [hashlib.sha256(ctx.path(table).read_bytes()).digest() for table in one.tables]
+        first.append(known.setdefault((*one.class_ids, *contents), run))
+    return np.array(first)
+
+
+def _repeat(found: Consensus, first: NDArray[np.int64]) -> Consensus:
+    """Return the consensus of those that differ as one of all; the repeated ones do not count."""
+    place = np.searchsorted(np.unique(first), first)
+    own = first == np.arange(len(first))
+    return replace(
+        found,
+        information=found.information[np.ix_(place, place)],
+        counted=found.counted[place] & own,
+        reliability=np.where(own, found.reliability[place], np.nan),
+        confusion=tuple(found.confusion[one] for one in place) if found.confusion else (),
     )
 
 
@@ -214,28 +255,33 @@ def _describe_classification(found: Consensus, votes: NDArray[np.int32], run: in
     )
 
 
-def _describe_intersections(votes: NDArray[np.int32], group: NDArray[np.int64]) -> list[ClassIntersection]:
-    """Return the intersections of all classifications, largest first, and what chance would make of them."""
+def _describe_intersections(
+    votes: NDArray[np.int32], group: NDArray[np.int64], place: NDArray[np.int64]
+) -> list[ClassIntersection]:
+    """Return the intersections of all classifications, largest first, and what chance would make of them.
+
+    ``place`` ``(runs,)`` is the column of each classification in ``votes``.
+    """
     found = intersect_classes(votes)
     inside = found.of_particle >= 0
     n, common = int(inside.sum()), votes[inside]
     sizes = [dict(zip(*np.unique(column, return_counts=True), strict=True)) for column in common.T]
     chances, expected = [], []
-    for row, count in zip(found.classes, found.counts, strict=True):
-        own = [int(sizes[run][one]) for run, one in enumerate(row)]
+    for together, count in zip(found.classes, found.counts, strict=True):
+        own = [int(sizes[run][one]) for run, one in enumerate(together)]
         expected.append(float(np.prod([one / n for one in own]) * n))
         chances.append(chance_of_intersection(int(count), own, n=n))
     corrected = correct_for_many(np.array(chances))
     listed = []
-    for place in np.argsort(-found.counts, kind="stable"):
-        groups = group[found.of_particle == place]
+    for row in np.argsort(-found.counts, kind="stable"):
+        groups = group[found.of_particle == row]
         most = int(np.bincount(groups[groups >= 0]).argmax()) if (groups >= 0).any() else None
         listed.append(
             ClassIntersection(
-                classes=[int(one) for one in found.classes[place]],
-                count=int(found.counts[place]),
-                expected=round(expected[place], 2),
-                chance=float(corrected[place]),
+                classes=[int(one) for one in found.classes[row][place]],
+                count=int(found.counts[row]),
+                expected=round(expected[row], 2),
+                chance=float(corrected[row]),
                 group=most,
             )
         )

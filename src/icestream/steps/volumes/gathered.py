@@ -1,15 +1,17 @@
-"""The particles of a set, small and on disk, for steps that look at them again and again; and volumes as these read them."""
+"""The particles of a set, small and on disk, for steps that look at them again and again; and what these ask of volumes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator
 
 from icestream.algorithms.refine3d import Portion, Setting
 from icestream.algorithms.scoring.particles import half_sets_of
-from icestream.algorithms.volumes import rescale_volume_3d
+from icestream.algorithms.volumes import is_symmetry, rescale_volume_3d
 from icestream.flow import Context, ItemError
 from icestream.io.image import read_stack
 from icestream.records import Acquisition, Particles, Volume
@@ -18,6 +20,16 @@ from icestream.steps.volumes.checkpoints import keep_array, read_kept
 
 _LARGEST_FILE = 5000
 _TABLE = "table.npy"
+
+
+def _check_symmetry(name: str) -> str:
+    if not is_symmetry(name):
+        raise ValueError(f"{name!r} is no point group; allowed: C1 to C400, D1 to D200, T, O, I, I1 and I2")
+    return name.strip().upper()
+
+
+Symmetry = Annotated[str, AfterValidator(_check_symmetry)]
+"""A point group in RELION's setting, as a parameter: in capital letters."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +124,23 @@ def _read_gathered(folder: Path) -> Gathered:
 def half_sets(table: NDArray[np.void]) -> NDArray[np.int8]:
     """Return the half set of each particle, 0 or 1, from its exposure, picks and number alone."""
     return half_sets_of(table["micrograph"], table["pid"])
+
+
+def combine_seeds(key: int, given: int) -> int:
+    """Return the seed of a call, of the one that follows from its key and the one that a person gave; 0 leaves the first."""
+    return key + (given << 64)
+
+
+def need_map(volume: Volume) -> None:
+    """Refuse a volume that was found to be no map.
+
+    Raises
+    ------
+    ItemError
+        Its verdict is ``none``; the message says why.
+    """
+    if volume.verdict == "none":
+        raise ItemError(f"the volume is no map: {volume.reason or 'its verdict is none'}")
 
 
 def read_map(volume: Volume, ctx: Context, *, size: int, pixel_size_ang: float, raw_pixel_ang: float) -> NDArray[np.float32]:

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from icestream.algorithms.volumes import is_symmetry
 from icestream.flow import Field, FileFormatError, SourceContext, Watch, step
 from icestream.io.image import image_header
 from icestream.records import Acquisition, Volume
 from icestream.steps.movies.file_source import FileSourceParams, watch_files
+from icestream.steps.volumes.gathered import Symmetry
 from icestream.units import Angstrom
 
 
@@ -16,7 +16,7 @@ class ImportVolumeParams(FileSourceParams):
     pattern: str = Field("**/*.mrc", min_length=1, description="Which file: a glob relative to the root; **/ matches any depth")
     pixel_size_ang: Angstrom | None = Field(None, gt=0, description="Size of a voxel; unset: what the file says")
     diameter_ang: Angstrom | None = Field(None, gt=0, description="Diameter of the particle; unset: not known")
-    symmetry: str = Field("C1", description="Point group of the map, in RELION's setting")
+    symmetry: Symmetry = Field("C1", description="Point group of the map, in RELION's setting")
     max_files: int | None = Field(
         1,
         ge=1,
@@ -45,7 +45,7 @@ def read_volume(path: Path, ref: str, *, params: ImportVolumeParams) -> Volume:
     Raises
     ------
     FileFormatError
-        It is no cube, nobody says the size of its voxels, or its symmetry is none.
+        It is no cube, or nobody says the size of its voxels.
     """
     header = image_header(path)
     if not header.n_images == header.height_px == header.width_px:
@@ -54,8 +54,6 @@ def read_volume(path: Path, ref: str, *, params: ImportVolumeParams) -> Volume:
     known = params.pixel_size_ang or header.pixel_size_ang
     if not known:
         raise FileFormatError(path, "does not say the size of its voxels; set pixel_size_ang")
-    if not is_symmetry(params.symmetry):
-        raise FileFormatError(path, f"symmetry {params.symmetry!r} is no point group; allowed: Cn, Dn, T, O, I, I1 and I2")
     return Volume(
         map=ref,
         count=0,

@@ -22,6 +22,7 @@ from icestream.flow import Context, Field, step
 from icestream.records import SCHERES_2012, Acquisition, ClassAverages, ClassSelection, JudgedVolume, Method, Particles, Text
 from icestream.steps.classify2d.static import read_references
 from icestream.steps.volumes.checkpoints import keep_arrays, read_kept
+from icestream.steps.volumes.gathered import combine_seeds
 from icestream.steps.volumes.judged import (
     READS,
     ParticleSet,
@@ -47,6 +48,7 @@ class InitialVolumeParams(VolumeSearchParams):
     quick_particles: int = Field(500, ge=50, description="Particles that a start begins with; it ends with all")
     passes: int = Field(24, ge=8, le=200, description="Passes of a start over these")
     tries: int = Field(2, ge=1, le=20, description="Quick beginnings of a start, of which the best goes on")
+    seed: int = Field(0, ge=0, description="Number that changes all that is random, to repeat the step and compare results")
 
 
 @step.map(
@@ -83,8 +85,9 @@ def find_volume_of_set(
     """
     found = read_particle_set(particles, acquisition, params, ctx)
     held = np.zeros(len(found.polar), bool)
-    held[np.random.default_rng(ctx.seed).permutation(len(held))[: min(len(held) // _HELD_SHARE, _MOST_HELD)]] = True
-    search = _Search(found.part(~held), found.part(held), measure_signal(found.polar), ctx)
+    seed = combine_seeds(ctx.seed, params.seed)
+    held[np.random.default_rng(seed).permutation(len(held))[: min(len(held) // _HELD_SHARE, _MOST_HELD)]] = True
+    search = _Search(found.part(~held), found.part(held), measure_signal(found.polar), seed, ctx)
     starts = [_start(search, number, params) for number in range(params.starts)]
     if params.common_lines and classes is not None:
         starts += _from_averages(search, classes, selection, raw_pixel_ang=acquisition.need("pixel_size_ang"))
@@ -111,11 +114,12 @@ class _Search:
     train: ParticleSet
     held: ParticleSet
     power: SignalPower
+    seed: int
     ctx: Context
 
     def judge(self, volume: NDArray[np.float32], view_entropy: float | None) -> "_Candidate":
         """Let the particles that were held out judge a volume."""
-        evidence = weigh_evidence(self.held.polar, volume, self.power, setting=self.held.setting, seed=self.ctx.seed)
+        evidence = weigh_evidence(self.held.polar, volume, self.power, setting=self.held.setting, seed=self.seed)
         return _Candidate(volume, view_entropy, evidence)
 
 
@@ -142,7 +146,7 @@ def _start(search: _Search, number: int, params: InitialVolumeParams) -> _Candid
     made = find_initial_volume(
         search.train.polar,
         setting=setting,
-        seed=ctx.seed + number,
+        seed=search.seed + number,
         quick=params.quick_particles,
         passes=params.passes,
         tries=params.tries,

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import field_validator
 
 from icestream.algorithms.classify2d.em import Setting
 from icestream.algorithms.initial_volume import (
@@ -18,13 +17,12 @@ from icestream.algorithms.initial_volume import (
 )
 from icestream.algorithms.scoring import PolarParticles
 from icestream.algorithms.volume_consensus import Agreement
-from icestream.algorithms.volumes import is_symmetry
 from icestream.flow import Context, Field, ItemError, Params
 from icestream.io.image import write_mrc
 from icestream.io.preview import write_rgb
 from icestream.records import Acquisition, JudgedVolume, Particles, VolumeCandidate
 from icestream.steps.classify2d.segments import Prepared, join, polar_contrast, prepare
-from icestream.steps.volumes.gathered import half_sets
+from icestream.steps.volumes.gathered import Symmetry, half_sets
 from icestream.steps.volumes.published import draw_volume
 from icestream.units import Angstrom
 
@@ -38,7 +36,7 @@ _DIAMETER_SHARE = 0.7
 class VolumeSearchParams(Params):
     """What is known of the particle, and how finely it is looked at."""
 
-    symmetry: str = Field("C1", description="Point group in RELION's setting, such as C7, D2, T, O or I")
+    symmetry: Symmetry = Field("C1", description="Point group in RELION's setting, such as C7, D2, T, O or I")
     diameter_ang: Angstrom | None = Field(
         None, gt=0, description="Diameter of the ball that holds the particle; unset: as the particles say, or 0.7 of the box"
     )
@@ -47,13 +45,6 @@ class VolumeSearchParams(Params):
     )
     max_shift_ang: Angstrom = Field(15.0, ge=0, description="Largest shift of a particle from the centre of its box")
     max_particles: int = Field(3000, ge=_LEAST_PARTICLES, description="Most particles that are used, a random part of all")
-
-    @field_validator("symmetry")
-    @classmethod
-    def _check_symmetry(cls, name: str) -> str:
-        if not is_symmetry(name):
-            raise ValueError(f"{name!r} is no point group; allowed: Cn, Dn, T, O, I")
-        return name.upper()
 
 
 @dataclass(frozen=True)
@@ -147,11 +138,11 @@ def in_plane(setting: VolumeSetting) -> Setting:
     )
 
 
-def say_why_none(evidence: Evidence) -> str:
+def say_why_none(evidence: Evidence, what: str) -> str:
     """Return why a volume is not believed, for people."""
     least, value, error = (f"{round(100 * part)} %" for part in (LEAST_EXPLAINED, evidence.explained, evidence.error))
     return (
-        f"the best candidate explains {value} (± {error}) of the signal of particles that were held out, beyond what "
+        f"{what} explains {value} (± {error}) of the signal of particles that were held out, beyond what "
         f"phase-randomised twins do; at least {least} are needed"
     )
 
@@ -165,6 +156,7 @@ def publish_judged(
     agreement: Agreement,
     evidence: Evidence,
     is_map: bool,
+    what: str = "the best candidate",
     ctx: Context,
 ) -> JudgedVolume:
     """Publish a map with its pictures, and the record that says what is known of it and of its candidates."""
@@ -183,7 +175,7 @@ def publish_judged(
         symmetry=found.setting.symmetry,
         diameter_ang=found.diameter_ang,
         verdict="map" if is_map else "none",
-        reason=None if is_map else say_why_none(evidence),
+        reason=None if is_map else say_why_none(evidence, what),
         candidates=candidates,
         explained=round(evidence.explained, 4),
         explained_error=round(evidence.error, 4),

@@ -1,35 +1,23 @@
 """Refinement of a set of particles to a map by the gold standard, and of their poses."""
 
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator
 from scipy.fft import next_fast_len
 
 from icestream.algorithms.refine3d import Maps, Model, PoseTable, Progress, Refined, Setting, refine_volume
 from icestream.algorithms.scoring.polar import PolarGrid
-from icestream.algorithms.volumes import is_symmetry
 from icestream.flow import Context, Field, ItemError, Params, step
 from icestream.records import SCHERES_2012, Acquisition, Method, Particles, Text, Volume
 from icestream.steps.volumes.checkpoints import forget, keep_arrays, read_kept
-from icestream.steps.volumes.gathered import Gathered, gather_particles, read_map
+from icestream.steps.volumes.gathered import Gathered, Symmetry, gather_particles, need_map, read_map
 from icestream.steps.volumes.published import publish_volume
 from icestream.units import Angstrom
 
 _EDGE_PX = 3.0
 _ROOM_PX = 5.0
 READS = ("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast")
-
-
-def _check_symmetry(name: str) -> str:
-    if not is_symmetry(name):
-        raise ValueError(f"{name!r} is no point group; allowed: C1 to C400, D1 to D200, T, O, I, I1 and I2")
-    return name
-
-
-Symmetry = Annotated[str, AfterValidator(_check_symmetry)]
 
 
 class Refine3DParams(Params):
@@ -70,8 +58,9 @@ def refine_particles(
     Raises
     ------
     ItemError
-        The set has no particles in one of its halves, their boxes differ, or an acquisition value is unset.
+        The volume is no map, the set has no particles in one of its halves, their boxes differ, or an acquisition value is unset.
     """
+    need_map(volume)
     some = [one for one in particles if one.count]
     raw_ang = acquisition.need("pixel_size_ang")
     boxes = {(one.box_px, one.bin) for one in some}

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.flow import Context
+from icestream.io.image import image_header
 from icestream.io.star import Table, write_star
 from icestream.records import Acquisition, FileRef, Particles
 
@@ -21,7 +22,8 @@ def publish_star(
 ) -> FileRef | None:
     """Publish the poses of all particles, or nothing where RELION could not read the images.
 
-    RELION needs bright particles without phase flipping, in stacks in the session's folder, and a CTF for each.
+    RELION needs bright particles without phase flipping, as float32, in stacks in the session's folder, and a CTF for each; one
+    optics group has images that were all multiplied by their CTF, or none.
 
     Parameters
     ----------
@@ -35,8 +37,8 @@ def publish_star(
         Where to publish.
     """
     stacks = {one.table_key: one.stack for one in particles}
-    readable = all(one.inverted and not one.phase_flipped and (one.stack or "").startswith(_SESSION) for one in particles)
-    if not readable or not np.isfinite(optics["defocus_u_ang"]).all():
+    alike = len({one.ctf_premultiplied for one in particles}) == 1
+    if not alike or not all(_is_readable(one, ctx) for one in particles) or not np.isfinite(optics["defocus_u_ang"]).all():
         return None
     first = particles[0]
     pixel_ang = acquisition.need("pixel_size_ang") * first.bin
@@ -74,3 +76,10 @@ def publish_star(
         tables = {"optics": Table({name: [value] for name, value in group.items()}), "particles": Table(columns)}
         write_star(out.path, tables)
     return out.ref
+
+
+def _is_readable(particles: Particles, ctx: Context) -> bool:
+    if not particles.inverted or particles.phase_flipped or not (particles.stack or "").startswith(_SESSION):
+        return False
+    cutting = particles.cutting
+    return (image_header(ctx.path(str(particles.stack))).dtype if cutting is None else cutting.stored_as) == "float32"

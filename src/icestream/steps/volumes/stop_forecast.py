@@ -8,6 +8,7 @@ from icestream.algorithms.volumes import symmetry_group
 from icestream.flow import Context, Field, ItemError, Params, step
 from icestream.io.image import read_stack
 from icestream.records import Acquisition, ForecastPoint, Method, StopForecast, Text, Volume
+from icestream.steps.volumes.gathered import need_map
 
 _FIRST_SHELL = 3
 _AHEAD = (1, 1.5, 2, 3, 4, 6, 8, 12, 16)
@@ -43,8 +44,9 @@ def forecast_stop(volume: Volume, params: StopForecastParams, acquisition: Acqui
     Raises
     ------
     ItemError
-        The volume has no shell correlation of half maps, or is not of particles.
+        The volume is no map, has no shell correlation of half maps, or is not of particles.
     """
+    need_map(volume)
     if volume.fsc is None or volume.frequency_per_ang is None or not volume.count:
         raise ItemError("a forecast needs a map of particles with the shell correlation of its half maps; link a refinement")
     frequency, curve = np.array(volume.frequency_per_ang), np.array(volume.fsc)
