@@ -288,7 +288,7 @@ class StopForecast(Snapshot):
                         "low_ang",
                         title="Resolution in Å",
                         x_unit="thousand particles",
-                        caption="In eight of ten cases the resolution is between the curves",
+                        caption="The forecast has the resolution between the curves with a probability of 0.8",
                     ),
                 ),
             ),

@@ -17,7 +17,7 @@ Kept = TypeVar("Kept")
 def read_kept(path: Path, read: Callable[[Path], Kept]) -> Kept | None:
     """Return what ``read`` makes of a checkpoint; nothing where it is missing, empty, cut off, or lacks a part.
 
-    ``read`` says what is wrong with it as ``np.load`` does.
+    ``read`` says what is wrong with it as ``np.load`` and `load_arrays` do.
     """
     try:
         return read(path)
@@ -35,6 +35,12 @@ def keep_arrays(path: Path, **arrays: Any) -> None:
     """Write several arrays as a checkpoint."""
     with publish(path) as temporary, temporary.open("wb") as handle:
         np.savez(handle, **arrays)
+
+
+def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Return what `keep_arrays` wrote; errors are those of ``np.load``, which leaves a file open that is no archive."""
+    with path.open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
 
 
 def forget(folder: Path) -> None:

@@ -21,7 +21,7 @@ from icestream.algorithms.volumes import orient_to_symmetry_3d, symmetrise_volum
 from icestream.flow import Context, Field, step
 from icestream.records import SCHERES_2012, Acquisition, ClassAverages, ClassSelection, JudgedVolume, Method, Particles, Text
 from icestream.steps.classify2d.static import read_references
-from icestream.steps.volumes.checkpoints import keep_arrays, read_kept
+from icestream.steps.volumes.checkpoints import keep_arrays, load_arrays, read_kept
 from icestream.steps.volumes.gathered import combine_seeds
 from icestream.steps.volumes.judged import (
     READS,
@@ -158,8 +158,8 @@ def _start(search: _Search, number: int, params: InitialVolumeParams) -> _Candid
 
 
 def _read_start(path: Path) -> tuple[NDArray[np.float32], float]:
-    with np.load(path, allow_pickle=False) as stored:
-        return stored["volume"], float(stored[_ENTROPY])
+    stored = load_arrays(path)
+    return stored["volume"], float(stored[_ENTROPY])
 
 
 def _from_averages(

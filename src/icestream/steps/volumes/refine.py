@@ -10,7 +10,7 @@ from icestream.algorithms.refine3d import Maps, Model, PoseTable, Progress, Refi
 from icestream.algorithms.scoring.polar import PolarGrid
 from icestream.flow import Context, Field, ItemError, Params, step
 from icestream.records import SCHERES_2012, Acquisition, Method, Particles, Text, Volume
-from icestream.steps.volumes.checkpoints import forget, keep_arrays, read_kept
+from icestream.steps.volumes.checkpoints import forget, keep_arrays, load_arrays, read_kept
 from icestream.steps.volumes.gathered import Gathered, Symmetry, gather_particles, need_map, read_map
 from icestream.steps.volumes.published import publish_volume
 from icestream.units import Angstrom
@@ -153,9 +153,9 @@ def _keep(path: Path, progress: Progress, maps: Maps) -> None:
 
 
 def _load(path: Path) -> tuple[Progress, Maps]:
-    with np.load(path, allow_pickle=False) as stored:
-        model = Model(stored["references"], stored["noise_power"], stored["correlation"], int(stored["ring"]))
-        poses = PoseTable(stored["rotations"], stored["shift"], stored["score"], stored["probability"])
-        changes = tuple((float(ring), float(turned)) for ring, turned in stored["changes"])
-        maps = Maps(stored["whole"], stored["halves"], stored["correlation"], stored["unmasked"])
+    stored = load_arrays(path)
+    model = Model(stored["references"], stored["noise_power"], stored["correlation"], int(stored["ring"]))
+    poses = PoseTable(stored["rotations"], stored["shift"], stored["score"], stored["probability"])
+    changes = tuple((float(ring), float(turned)) for ring, turned in stored["changes"])
+    maps = Maps(stored["whole"], stored["halves"], stored["correlation"], stored["unmasked"])
     return Progress(model, poses, len(changes), changes), maps
