@@ -112,9 +112,7 @@ def find_consensus_classes(classes: list[Classification], params: ConsensusClass
     )
     found = _repeat(found, first)
     found, favourites = _number_groups(found, votes)
-    table = _make_table(found, particles)
-    with ctx.publish("_groups.npy") as out, out.path.open("wb") as handle:
-        np.save(handle, table, allow_pickle=False)
+    table = _publish_table(found, particles, ctx)
     with ctx.publish("_groups.png") as picture:
         write_mosaic(picture.path, draw_classes(classes, favourites, ctx), columns=len(classes))
     with ctx.publish("_agreement.png") as agreement:
@@ -124,13 +122,13 @@ def find_consensus_classes(classes: list[Classification], params: ConsensusClass
     repeated = [run + 1 for run in range(len(classes)) if first[run] != run]
     return ClassGroups(
         rule=params.rule,
-        count=len(table),
+        count=len(particles),
         n_decided=int(found.decided.sum()),
         n_undecided=int((~found.decided).sum()),
-        entropy=round(float(found.entropy.mean()), 4) if len(table) else None,
+        entropy=round(float(found.entropy.mean()), 4) if len(particles) else None,
         picture=picture.ref,
         agreement_picture=agreement.ref,
-        table=out.ref,
+        table=table,
         groups=[_describe_group(found, number, row) for number, row in enumerate(favourites)],
         classifications=[_describe_classification(found, votes, run) for run in range(len(classes))],
         repeated=repeated,
@@ -140,13 +138,15 @@ def find_consensus_classes(classes: list[Classification], params: ConsensusClass
     )
 
 
-def _make_table(found: Consensus, particles: NDArray[np.void]) -> NDArray[np.void]:
+def _publish_table(found: Consensus, particles: NDArray[np.void], ctx: Context) -> str:
     table = np.zeros(len(particles), dtype=GROUPS)
     for name in ("micrograph", "pid"):
         table[name] = particles[name]
     for name in ("group", "probability", "entropy", "decided"):
         table[name] = getattr(found, name)
-    return table
+    with ctx.publish("_groups.npy") as out, out.path.open("wb") as handle:
+        np.save(handle, table, allow_pickle=False)
+    return out.ref
 
 
 def _find_first(classes: Sequence[Classification], ctx: Context) -> NDArray[np.int64]:
