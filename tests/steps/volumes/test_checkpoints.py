@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from refinement_set import ACQUISITION, EXPOSURES, expose
 
 from icestream.steps.volumes import gathered
 from icestream.steps.volumes.checkpoints import forget, keep_array, keep_arrays, load_arrays, read_kept
 from icestream.steps.volumes.gathered import Gathered, gather_particles
 from icestream.testing.context import StepBench
-from steps.volumes.test_refine3d_step import ACQUISITION, EXPOSURES, expose
 
 
 def spoil(path: Path, how: str) -> None:
