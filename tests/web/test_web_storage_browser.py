@@ -22,10 +22,8 @@ pytestmark = [pytest.mark.services, pytest.mark.filterwarnings("ignore::pytest.P
 SHOTS = os.environ.get("ICESTREAM_SCREENSHOTS")
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Session]]:
-    """A session that has run to its end, with a raw file of which there is a verified copy."""
-    folder = tmp_path_factory.mktemp("stored")
+def serve(folder: Path) -> Iterator[tuple[Server, Session]]:
+    """Serve a session that has run to its end, with a raw file of which there is a verified copy."""
     session = make_toy_session(folder, toy_steps(8), numbers=range(8))
     VirtualMachine(session).run_out()
     note_raw_file(session, "3")
@@ -33,6 +31,17 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, S
     server = start_server(session.folder, folder / "state")
     yield server, session
     stop_server(server)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Session]]:
+    yield from serve(tmp_path_factory.mktemp("stored"))
+
+
+@pytest.fixture
+def served_apart(tmp_path: Path) -> Iterator[tuple[Server, Session]]:
+    """A session of its own, for what cannot be taken back."""
+    yield from serve(tmp_path)
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1360, "light"), (1360, "dark"), (390, "light")])
@@ -73,8 +82,10 @@ def test_files_are_removed_after_a_dry_run_and_put_back(served: tuple[Server, Se
     assert len(list((session.folder / "steps" / "triple").rglob("*.txt"))) == 8
 
 
-def test_a_removal_is_deleted_for_good_computed_again_and_rules_are_written(served: tuple[Server, Session], visit: Visit) -> None:
-    server, session = served
+def test_a_removal_is_deleted_for_good_computed_again_and_rules_are_written(
+    served_apart: tuple[Server, Session], visit: Visit
+) -> None:
+    server, session = served_apart
     page = visit.open(f"{server.address}/s/session/storage")
     page.get_by_role("button", name="Remove metadata").click()
     page.get_by_role("dialog").get_by_role("button", name="Remove").click()
