@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection, wait
 from typing import IO, Any
 
 from icestream.flow.declaration import FailureKind, OomWatch, SeenFile, reap
+from icestream.flow.execution.allocator import allocator_environment
 from icestream.flow.execution.executor import Answer, Capacity, Request
 from icestream.flow.execution.messages import (
     CallEnded,
@@ -101,6 +102,7 @@ class Pool:
         environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(cores))
         environment |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "" if gpu is None else str(gpu)}
         environment |= {"ICESTREAM_IMAGE_MEMORY_MB": str(self.image_memory_mb), "ICESTREAM_LOG_LEVEL": self.log_level}
+        environment |= allocator_environment(memory_gb=self.memory_gb, cores=self.cores)
         handles = [theirs.fileno(), *([] if notepad is None else [notepad.fileno()])]
         command = [sys.executable, "-m", "icestream.flow.execution.worker", str(os.getpid()), *map(str, handles)]
         process = subprocess.Popen(command, pass_fds=handles, stdin=subprocess.DEVNULL, env=environment)

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 from icestream.flow.declaration import Arrival, CallFailure, SeenFile, Troubles, call_step, find_step, plugin_of
+from icestream.flow.execution.allocator import hand_back
 from icestream.flow.execution.calls import run_task, store_record
 from icestream.flow.execution.messages import (
     Call,
@@ -105,6 +106,7 @@ def _serve(say: Callable[[FromWorker], None], call: Call, cancels: dict[str, thr
     answer = run_task(call, report=report, stop=cancels.setdefault(call.attempt, threading.Event()))
     cancels.pop(call.attempt, None)
     say(answer)
+    hand_back()
 
 
 def _watch(say: Callable[[FromWorker], None], order: WatchOrder, stop: threading.Event, notepad: int | None) -> None:
