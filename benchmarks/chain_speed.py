@@ -19,11 +19,15 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import psutil
+
+from icestream.flow.storage.session import open_session
 
 PIXEL_SIZE_ANG = 1.0
 CAMERAS = {
@@ -132,7 +136,12 @@ def run_at_a_pace(session: Path, feeder: Feeder, *, warm_up: int, patience_s: fl
                 swept = time.monotonic()
             if not thread.is_alive() and over_at is None:
                 over_at = time.monotonic()
-                marks |= {"end_user_s": usage.user_s, "end_system_s": usage.system_s, "end_done": done, "behind": feeder.count - done}
+                marks |= {
+                    "end_user_s": usage.user_s,
+                    "end_system_s": usage.system_s,
+                    "end_done": done,
+                    "behind": feeder.count - done,
+                }
             if over_at is not None and (done >= feeder.count or time.monotonic() - over_at > patience_s):
                 break
     finally:
@@ -154,9 +163,21 @@ def usage_between(marks: dict[str, float], name: str) -> float:
     return marks[f"end_{name}"] - marks[name]
 
 
+@contextmanager
+def reading_store(session: Path) -> Iterator[sqlite3.Connection]:
+    """Open the session's store for reading."""
+    connection = sqlite3.connect(f"file:{open_session(session).store_path}?mode=ro", uri=True)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
 def count_of(session: Path, step: str) -> int:
     """Return for how many exposures a step has a result."""
-    with sqlite3.connect(f"file:{session}?mode=ro", uri=True) as store:
+    if not open_session(session).store_path.is_file():
+        return 0
+    with reading_store(session) as store:
         try:
             query = "select count(distinct r.unit) from result r join revision v on v.id = r.revision where v.step = ?"
             return int(store.execute(query, (step,)).fetchone()[0])
@@ -167,7 +188,7 @@ def count_of(session: Path, step: str) -> int:
 def read_times(session: Path, fed_at: dict[str, float], *, warm_up: int) -> dict[str, object]:
     """Return, by step, the CPU seconds of a result and the seconds from the file to it: median and 95th percentile."""
     late, cost = defaultdict(list), defaultdict(list)
-    with sqlite3.connect(f"file:{session}?mode=ro", uri=True) as store:
+    with reading_store(session) as store:
         rows = store.execute(
             "select v.step, e.name, r.created_at, r.cpu_s from result r join revision v on v.id = r.revision "
             "left join exposure e on e.unit = r.unit"

@@ -99,6 +99,26 @@ def _add(total: Any, frame: Any) -> None:
             total[y, x] += np.float32(frame[y, x])
 
 
+@njit(cache=True, nogil=True)
+def _add_four(total: Any, a: Any, b: Any, c: Any, d: Any) -> None:
+    """Add four frames one after the other while a pixel of the total is at hand."""
+    for y in range(total.shape[0]):
+        line, row_a, row_b, row_c, row_d = total[y], a[y], b[y], c[y], d[y]
+        for x in range(total.shape[1]):
+            both = (line[x] + np.float32(row_a[x])) + np.float32(row_b[x])
+            line[x] = (both + np.float32(row_c[x])) + np.float32(row_d[x])
+
+
+def _added_all(total: Array, frames: list[Array]) -> Array:
+    """Return ``total`` and raw frames added up in their order; on cores ``total`` itself is changed."""
+    whole = len(frames) // 4 * 4 if place_of(total).on_cores else 0
+    for first in range(0, whole, 4):
+        _add_four(total, *map(np.ascontiguousarray, frames[first : first + 4]))
+    for frame in frames[whole:]:
+        total = _added(total, frame)
+    return total
+
+
 def _added(total: Array, frame: Array) -> Array:
     """Return ``total`` and a raw frame added up; on cores ``total`` itself is changed."""
     place = place_of(total)
@@ -122,6 +142,7 @@ def sum_raw_frames(frames: Iterable[Array], *, refuse_empty: bool = False) -> tu
         There is no frame, frames differ in size, a frame is saturated, or some frames are empty and that is refused.
     """
     total: Array | None = None
+    waiting: list[Array] = []
     whole = True
     empty: list[int] = []
     saturated: list[tuple[int, float]] = []
@@ -141,9 +162,12 @@ def sum_raw_frames(frames: Iterable[Array], *, refuse_empty: bool = False) -> tu
                 _refuse_saturated(saturated)
         if refuse_empty and not place.xp.any(frame[::16, ::16]) and not place.xp.any(frame):
             empty.append(number)
-        total = _added(total, frame)
+        waiting.append(frame)
+        if len(waiting) == 4 or not place.on_cores:
+            total, waiting = _added_all(total, waiting), []
     if total is None:
         raise ItemError("movie has no frames: at least 1 is needed")
+    total = _added_all(total, waiting)
     xp = place_of(total).xp
     if saturated and float(xp.max(total)) > float(xp.min(total)):  # not a movie that is constant as a whole
         _refuse_saturated(saturated)
