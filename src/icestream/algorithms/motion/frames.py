@@ -1,7 +1,7 @@
 """The frames of a movie, streamed: checks, their raw sum, defects, and binned copies for alignment."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,14 +36,16 @@ class Frames(Protocol):
 class Detector:
     """What one look at all frames tells of the camera: factor and defects ``(h, w)``, and where the defects are ``(n, 2)``.
 
-    ``n_declared`` of the defects were known or declared by the gain; the others were found. ``factor`` lives where the frames
-    are; on a device, ``is_defect`` ``(h, w)`` and the number of defects before each pixel, ``ranks`` ``(h * w,)``, are there too.
+    ``n_declared`` of the defects were known or declared by the gain; which others `make_detector` found is in ``found``,
+    ``(m, 2)``. ``factor`` lives where the frames are; on a device, ``is_defect`` ``(h, w)`` and the number of defects before each
+    pixel, ``ranks`` ``(h * w,)``, are there too.
     """
 
     factor: Array
     defects: NDArray[np.bool_]
     positions: NDArray[np.intp]
     n_declared: int = 0
+    found: NDArray[np.intp] = field(default_factory=lambda: np.zeros((0, 2), np.intp))
     is_defect: Array | None = None
     ranks: Array | None = None
 
@@ -265,7 +267,9 @@ def make_detector(
     defects = find_defects_2d(total * factor, declared)
     if defects.all():
         raise ItemError("no usable pixel: all are defect by gain or by their counts")
-    return Detector(factor, defects, np.argwhere(defects), n_declared=int(np.count_nonzero(declared)))
+    positions = np.argwhere(defects)
+    found = positions[~declared[positions[:, 0], positions[:, 1]]]
+    return Detector(factor, defects, positions, n_declared=int(np.count_nonzero(declared)), found=found)
 
 
 def choose_bin(shape: tuple[int, int]) -> int:

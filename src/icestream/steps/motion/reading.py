@@ -7,7 +7,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.algorithms.gain.correction import prepare_gain_2d
 from icestream.algorithms.gain.orientation import (
     GainChoice,
     Orientation,
@@ -150,7 +149,6 @@ def look_at_frames(
     known = None if defects is None else read_defects(ctx.path(defects), shape=(total.shape[0], total.shape[1]))
     detector = make_detector(total, values, operation="multiply" if choice is None else choice.operation, known=known)
     found = {} if gain is None or choice is None or values is None else _describe_gain(total, gain, values, choice, detector)
-    hot_yx = _find_hot_pixels(detector, values, known)
     use = FrameUse(
         movie=movie.file,
         movie_frames=reader.n_frames,
@@ -160,10 +158,10 @@ def look_at_frames(
         eer_group=reading.group if movie.format == "eer" else None,
         eer_upsampling=reading.finer if movie.format == "eer" else None,
         n_known_defects=detector.n_declared,
-        n_hot_px=len(hot_yx),
+        n_hot_px=len(detector.found),
         **found,
     )
-    return detector, use, hot_yx
+    return detector, use, detector.found
 
 
 def _without_absurd_counts(total: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -207,15 +205,6 @@ def _describe_gain(
         "gain_residual": left if np.isfinite(left) and np.isfinite(error) else None,
         "gain_note": choice.note,
     }
-
-
-def _find_hot_pixels(detector: Detector, gain: NDArray[np.float32] | None, known: NDArray[np.bool_] | None) -> NDArray[np.intp]:
-    hot = detector.defects.copy()
-    if gain is not None:
-        hot &= ~prepare_gain_2d(gain, operation="multiply", shape=detector.shape)[1]
-    if known is not None:
-        hot &= ~known
-    return np.argwhere(hot)
 
 
 def publish_hot_pixels(positions_yx: NDArray[np.intp], ctx: Context) -> FileRef | None:
