@@ -24,7 +24,7 @@ from icestream.records.classes import (
 from icestream.records.ctf import CTF_COLUMNS, TWO_CTFS, CtfAgreement, CtfFit, DefocusDistribution
 from icestream.records.ctf_local import CtfLocal
 from icestream.records.denoised import DenoisedMicrograph
-from icestream.records.export import RelionClasses, RelionProject
+from icestream.records.export import CryosparcGroups, RelionClasses, RelionProject
 from icestream.records.gain import GainMonitor, GainReference, Unevenness
 from icestream.records.grid import HOLE_COLUMNS, AtlasPlace, GridFiles, GridMap, GridSquare
 from icestream.records.ice import BeamIntensity, IceRing, IceTransmission, VacuumOrigin, VacuumReference
@@ -124,6 +124,7 @@ __all__ = [
     "Classification",
     "Column",
     "ComparedClassification",
+    "CryosparcGroups",
     "CtfAgreement",
     "CtfFit",
     "CtfLocal",
