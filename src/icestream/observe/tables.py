@@ -34,7 +34,8 @@ def result_columns(view: SessionView, step: str, *, output: str = "out") -> Colu
     if records:
         return _columns([{**_exposure(one), **_flat(one.record)} for one in records])
     versions = view.snapshots(step) if output == "out" else []
-    return _columns([{**_version(one), **_flat(one.record or {})} for one in reversed(versions)])
+    rows = [(_version(one), _flat(one.record or {})) for one in reversed(versions)]
+    return _columns([{**ours, **record, **ours} for ours, record in rows])  # a record may have a version that it does not know
 
 
 def particle_columns(view: SessionView, step: str, *, output: str = "out") -> Columns:
