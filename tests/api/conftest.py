@@ -1,6 +1,7 @@
 """A session on paper with images that can be read: six exposures, one set aside, one with removed picks, class averages twice."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from icestream.io.image import write_mrc
 from icestream.io.picks import make_picks, table_of_picks
 from icestream.records import ClassAverages, ClassInfo, CtfFit, Micrograph, Movie, pack_tables
 
-STEPS = {
+STEPS: dict[str, dict[str, Any]] = {
     "movies": {"use": "import_movies"},
     "aligned": {"use": "motion", "in": {"movie": "movies"}},
     "ctf": {"use": "ctf", "in": {"micrograph": "aligned"}},

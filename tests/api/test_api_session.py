@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import icestream.api
-from icestream.api import API_VERSION, Result, Session, SessionError, Step
+from icestream.api import API_VERSION, FrameKind, Result, Session, SessionError, Step
 from icestream.api.frames import make_frame, to_arrays
 
 
@@ -103,7 +103,7 @@ def test_without_either_library_a_table_is_arrays(folder: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("kind", ["pandas", "polars"])
-def test_a_frame_has_the_values_of_the_arrays(folder: Path, kind: str) -> None:
+def test_a_frame_has_the_values_of_the_arrays(folder: Path, kind: FrameKind) -> None:
     pytest.importorskip(kind, reason=f"{kind} is not installed")
     session = Session(folder)
     frame, arrays = session.table("ctf", frame=kind), session.table("ctf", frame="numpy")
@@ -152,7 +152,7 @@ SURFACE = {
     "Session.steps": "(self)",
     "Session.table": "(self, step, *, rows='results', stream='out', frame=None)",
     "Session.write_parquet": "(self, step, path, *, rows='results', stream='out')",
-    "Session.results": "(self, step, *, stream='out', after=0)",
+    "Session.results": "(self, step, *, stream='out', after=None)",
     "Session.result": "(self, step, exposure, *, stream='out')",
     "Session.versions": "(self, step)",
     "Result.path": "(self, name)",

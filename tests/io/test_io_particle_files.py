@@ -2,8 +2,10 @@
 
 import math
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -277,7 +279,7 @@ def test_stacks_are_found_by_the_end_of_their_path_and_under_either_ending(tmp_p
     assert find_stack(tmp_path / "extract", "../extract/a.mrcs") is None
 
 
-def make_scipion(path: Path, columns: dict[str, list], *, prefix: str = "") -> Path:
+def make_scipion(path: Path, columns: Mapping[str, Any], *, prefix: str = "") -> Path:
     """Write a set as Scipion does."""
     names = [f"c{number:02d}" for number in range(1, len(columns) + 1)]
     n = len(next(iter(columns.values())))
@@ -295,7 +297,7 @@ def make_scipion(path: Path, columns: dict[str, list], *, prefix: str = "") -> P
 
 
 def test_a_set_of_scipion_gives_its_enabled_particles(tmp_path: Path) -> None:
-    columns = {
+    columns: dict[str, list[Any]] = {
         "_index": [1, 2, 3],
         "_filename": ["Runs/000123_Extract/extra/m1.mrcs"] * 3,
         "_samplingRate": [1.5] * 3,
@@ -388,7 +390,7 @@ def test_real_particles_of_cryosparc_and_relion_are_the_same() -> None:
 
 def test_real_lists_are_read_with_all_their_groups() -> None:
     cs = read_particle_file(real("metadata_only/cryosparc_P12_J24_001_particles.cs"))
-    assert (len(cs.slices), cs.optics[0].voltage_kv, round(cs.optics[0].pixel_size_ang, 2)) == (2019, 200, 2.95)
+    assert (len(cs.slices), cs.optics[0].voltage_kv, round(cs.optics[0].pixel_size_ang or 0, 2)) == (2019, 200, 2.95)
     assert {0.0, 1.0} == set(cs.numbers["half"].tolist())
     six = read_particle_file(real("metadata_only/relion31.6opticsgroups.star"))
     assert len(six.optics) == 6

@@ -66,7 +66,10 @@ def test_its_own_tests_pass(project: Path, site: Path) -> None:
     assert "3 passed" in done.stdout
 
 
-def test_its_step_runs_and_the_report_shows_it(project: Path, site: Path, tmp_path: Path) -> None:
+def test_its_step_runs_and_the_report_shows_it(
+    project: Path, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(site))
     data = tmp_path / "data"
     data.mkdir()
     for number in range(3):

@@ -201,10 +201,10 @@ class Session:
         columns = {name: _unset_as_none(values) for name, values in self._arrays(step, rows, stream).items()}
         write_columns(columns, Path(path), form="parquet")
 
-    def results(self, step: str, *, stream: str = "out", after: int = 0) -> Iterator[Result]:
-        """Give the results of a step one by one, oldest first; from the sequence number ``after`` on, only what is newer."""
+    def results(self, step: str, *, stream: str = "out", after: int | None = None) -> Iterator[Result]:
+        """Give the results of a step one by one, oldest first; after the sequence number ``after``, only what is newer."""
         with open_view(open_session(self.folder)) as view:
-            for stored in view.records(step, output=stream, since_seq=after):
+            for stored in view.records(step, output=stream, since_seq=after or 0):
                 yield self._result(step, stored)
 
     def result(self, step: str, exposure: str, *, stream: str = "out") -> Result:

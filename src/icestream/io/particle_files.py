@@ -203,7 +203,7 @@ def _optics_of_rows(table: Table) -> tuple[NDArray[np.int64], tuple[Optics, ...]
     pixel = np.full(len(table), np.nan)
     if "rlnDetectorPixelSize" in table and "rlnMagnification" in table:
         pixel = 1e4 * table.floats("rlnDetectorPixelSize") / table.floats("rlnMagnification")
-    return _number_groups([*columns, pixel], lambda row: Optics("", *_values(row)))
+    return _number_groups([*columns, pixel], _optics_of)
 
 
 def _number_groups(
@@ -225,8 +225,11 @@ def _rest(one: Optics) -> tuple[Any, ...]:
     return (one.voltage_kv, one.cs_mm, one.amplitude_contrast, one.pixel_size_ang, one.raw_pixel_ang, one.premultiplied)
 
 
-def _values(row: NDArray[Any]) -> list[float | None]:
-    return [None if value == _UNSET else float(value) for value in row.tolist()]
+def _optics_of(row: NDArray[Any]) -> Optics:
+    """Return optics of values: voltage, spherical aberration, amplitude contrast, pixel size, and perhaps that of the movie."""
+    values = [None if value == _UNSET else float(value) for value in row.tolist()]
+    voltage_kv, cs_mm, contrast, pixel_ang, *raw = values
+    return Optics("", voltage_kv, cs_mm, contrast, pixel_ang, raw[0] if raw else None)
 
 
 def _settle_ctf(numbers: Numbers) -> Numbers:
@@ -249,7 +252,7 @@ def _read_cs(path: Path) -> ParticleFile:
         numbers["y_px"], numbers["x_px"] = cs_positions(rows).T
     numbers |= _cs_poses(rows, known)
     columns = [rows[name] if name in known else np.full(len(rows), np.nan) for name in _CS_OPTICS]
-    groups, optics = _number_groups(columns, lambda row: Optics("", *_values(row[1:])))
+    groups, optics = _number_groups(columns, lambda row: _optics_of(row[1:]))
     signs = np.unique(np.sign(rows["blob/sign"])) if "blob/sign" in known else np.zeros(0)
     if len(signs) > 1:
         raise FileFormatError(path, "some particles are bright and some are dark (blob/sign); export them separately")
@@ -313,7 +316,7 @@ def _read_scipion(path: Path) -> ParticleFile:
         numbers["phase_shift_deg"] = np.nan_to_num(numbers["phase_shift_deg"])
     unset = np.full(items.count, np.nan)
     columns = [unset if (column := items.numbers(name)) is None else column for name in _SCIPION_OPTICS]
-    groups, optics = _number_groups(columns, lambda row: Optics("", *_values(row)))
+    groups, optics = _number_groups(columns, _optics_of)
     return ParticleFile(
         stacks=stacks,
         slices=np.maximum(index.astype(np.int64) - 1, -1) + (index == 0),  # 0: the only image of a file

@@ -171,7 +171,8 @@ def _micrographs(view: SessionView, pixel_ang: float | None) -> Iterator[ImageSe
 
 def _place(one: ImageSet, folder: Path) -> list[Path]:
     """Link files under names of their own: two folders may have files of one name."""
-    placed, taken = [], set()
+    placed: list[Path] = []
+    taken: set[str] = set()
     for path in one.files:
         name = path.name if path.name not in taken else f"{len(taken)}_{path.name}"
         taken.add(name)
