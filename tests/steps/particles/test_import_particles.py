@@ -13,6 +13,7 @@ from icestream.flow.storage.session import SessionDocument, create_session
 from icestream.io.image import write_mrc
 from icestream.io.particles import particles_table
 from icestream.observe.queries import open_view
+from icestream.records import Particles
 from icestream.settings import Settings
 from icestream.steps.particles.import_particles import ImportParticlesParams, ParticleList, import_particles
 from icestream.steps.particles.reading import read_particles
@@ -69,10 +70,11 @@ def test_each_micrograph_is_an_exposure_with_its_images(tmp_path: Path) -> None:
     second = stack_of(tmp_path, "m22.mrc")
     arrivals, _ = looks(tmp_path, row(3, "m1") + row(1, "m22") + row(1, "m1"))
     assert [(one.name, one.record.count) for one in arrivals] == [("m1", 2), ("m22", 1)]
-    particles = arrivals[0].record
+    particles, others = (one.record for one in arrivals)
+    assert isinstance(particles, Particles) and isinstance(others, Particles)
     bench = StepBench(tmp_path / "session", roots={"particles": tmp_path})
     assert np.array_equal(read_particles(particles, bench), first[[2, 0]])
-    assert np.array_equal(read_particles(arrivals[1].record, bench), second[[0]])
+    assert np.array_equal(read_particles(others, bench), second[[0]])
     table = particles_table(particles)
     assert (table["x_px"].tolist(), table["y_px"].tolist(), table["pid"].tolist()) == ([30, 10], [60, 20], [0, 1])
     assert (particles.box_px, particles.bin, particles.inverted) == (8, pytest.approx(4.0), True)
