@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from icestream import __version__
-from icestream.flow.declaration.registry import GROUP, find_step
+from icestream.flow.declaration.registry import STEPS_GROUP, find_step
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "icestream"
@@ -149,7 +149,7 @@ def test_nothing_is_unpickled_or_evaluated() -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("entry", sorted(entry_points(group=GROUP)), ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", sorted(entry_points(group=STEPS_GROUP)), ids=lambda entry: entry.name)
 def test_entry_points_lead_to_the_step_of_their_name(entry: EntryPoint) -> None:
     assert find_step(entry.name).name == entry.name
 

@@ -69,7 +69,7 @@ def request_for(folder: Path, attempt: str, *, cores: int = 1, limit_s: float | 
         roots={"session": str(folder)},
         exposure=Exposure("seven", "seven"),
         params=params,
-        inputs={"number": (StoredRecord("Number", 1, '{"value": 7}', None, 1),)},
+        inputs={"number": (StoredRecord("toy.Number", 1, '{"value": 7}', None, 1),)},
         acquisition={},
     )
     return Request(attempt, "wait", call, cores=cores, memory_gb=0.1, time_limit_s=limit_s, grace_s=0.5)

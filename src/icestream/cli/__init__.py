@@ -11,6 +11,7 @@ from icestream.cli.clean import clean
 from icestream.cli.control import close, continue_, pause, release, reopen, resume, retry, stop
 from icestream.cli.decide import accept, reject, withdraw
 from icestream.cli.demo import demo
+from icestream.cli.deposit import deposit
 from icestream.cli.edit import apply, branch, reset, restart, set_
 from icestream.cli.export_workflow import export_workflow
 from icestream.cli.group import EXITS, ErrorGroup, ListCommand
@@ -22,6 +23,7 @@ from icestream.cli.new import new
 from icestream.cli.next_holes import next_holes
 from icestream.cli.pack import pack, relink
 from icestream.cli.picks import picks
+from icestream.cli.plugin import plugin
 from icestream.cli.recompute import recompute
 from icestream.cli.report import report
 from icestream.cli.resources import resources
@@ -123,10 +125,12 @@ _COMMANDS: list[tuple[Callable[..., None], str, str]] = [
     (backup, _LOOK, "plain"),
     (restore, _LOOK, "plain"),
     (table, _LOOK, "plain"),
+    (deposit, _LOOK, "plain"),
     (next_holes, _LOOK, "plain"),
     (resources, _LOOK, "plain"),
     (steps, _LOOK, "plain"),
     (templates, _MAKE, "plain"),
+    (plugin, _MAKE, "plugins"),
     (demo, _TRY, "plain"),
     (simulate, _TRY, "plain"),
 ]

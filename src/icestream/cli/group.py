@@ -17,6 +17,7 @@ EXITS = {
     "stores": "0 done, 1 refused or another error, 2 wrong usage, 3 some raw files have no verified copy, 4 not answered yet, "
     "130 interrupted.",
     "transfers": "0 success, 1 error, 2 wrong usage, 3 some files failed, 130 stopped before the end.",
+    "plugins": "0 success, 1 error, 2 wrong usage, 3 something is wrong with a plugin, 130 interrupted.",
     "runs": "0 success, 1 error, 2 wrong usage, 3 finished but some exposures failed, 130 stopped before the end.",
 }
 """With which status commands end, by what they do."""

@@ -1,4 +1,4 @@
-"""Positions of particles in the files of other programs: STAR, EMAN's BOX, CSV (and Topaz's text), and cryoSPARC's ``.cs``.
+"""Positions of particles in the files of other programs: STAR, BOX, CSV (and the text of Topaz), ``.cs``, and sets of Scipion.
 
 Positions are returned as ``(y, x)`` of the centres, in the pixels of the image that was picked, counted as the file counts them.
 What differs from file to file: BOX files give the corner of each box, the others the centre; ``.cs`` files give fractions of the
@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.errors import FileFormatError, SourceGone
+from icestream.io.cryosparc import first_column, read_cs_job, texts_of
+from icestream.io.scipion_sqlite import read_scipion_set
 from icestream.io.star import read_star
 
-SUFFIXES = (".star", ".box", ".csv", ".txt", ".tsv", ".cs")
+SUFFIXES = (".star", ".box", ".csv", ".txt", ".tsv", ".cs", ".csg", ".sqlite")
 
 _X = ("x", "x_px", "x_coord", "x-coordinate", "x_coordinate", "coordinate_x", "center_x", "centre_x")
 _Y = tuple(name.replace("x", "y", 1) for name in _X)
@@ -51,6 +53,11 @@ class PickFile:
     score: NDArray[np.float64]
     rows: Mapping[str, NDArray[np.int64]] | None = None
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.score)
+
 
 def read_pick_file(path: Path, *, corner_box_px: float | None = None) -> PickFile:
     """Read the picks in a file; its suffix says what it is.
@@ -78,7 +85,8 @@ def read_pick_file(path: Path, *, corner_box_px: float | None = None) -> PickFil
 
 @lru_cache(maxsize=2)
 def _read(path: Path, _modified_ns: int, _size: int) -> PickFile:
-    reader = {".star": _read_star, ".box": _read_box, ".cs": _read_cs}.get(path.suffix.lower(), _read_csv)
+    readers = {".star": _read_star, ".box": _read_box, ".cs": _read_cs, ".csg": _read_cs, ".sqlite": _read_scipion}
+    reader = readers.get(path.suffix.lower(), _read_csv)
     if path.suffix.lower() not in SUFFIXES:
         raise FileFormatError(path, f"picks are read from files with {', '.join(SUFFIXES)}")
     try:
@@ -112,8 +120,14 @@ def place_picks(yx_px: NDArray[np.floating[Any]], *, scale: float, shape: tuple[
     return placed
 
 
-def _by_name(names: Sequence[str]) -> dict[str, NDArray[np.int64]]:
-    """Return which rows are of which micrograph."""
+def rows_by_name(names: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+    """Return which rows are of which micrograph, by its name without folder and suffix.
+
+    Raises
+    ------
+    ValueError
+        Two micrographs in different folders are called the same.
+    """
     rows: dict[str, list[int]] = {}
     for row, name in enumerate(names):
         rows.setdefault(name, []).append(row)
@@ -136,7 +150,7 @@ def _read_star(path: Path) -> PickFile:
     merit = "rlnAutopickFigureOfMerit"
     score = table.floats(merit) if merit in table else np.full(len(yx), np.nan)
     names = table.texts("rlnMicrographName") if "rlnMicrographName" in table else None
-    return PickFile(yx, score, None if names is None else _by_name(names))
+    return PickFile(yx, score, None if names is None else rows_by_name(names))
 
 
 def _read_box(path: Path) -> PickFile:
@@ -166,20 +180,37 @@ def _read_csv(path: Path) -> PickFile:
     body = rows[1:]
     yx = np.array([[float(row[y]), float(row[x])] for row in body]).reshape(-1, 2)
     scores = np.array([np.nan if score is None else float(row[score]) for row in body])
-    return PickFile(yx, scores, None if name is None else _by_name([row[name] for row in body]))
+    return PickFile(yx, scores, None if name is None else rows_by_name([row[name] for row in body]))
 
 
 def _read_cs(path: Path) -> PickFile:
-    table = np.load(path, allow_pickle=False)
+    table = read_cs_job(path)
     known = table.dtype.names or ()
     missing = [column for column in (*_CS.values(), "location/micrograph_shape") if column not in known]
     if missing:
         raise FileFormatError(path, f"no column {missing[0]}: not the particles or picks of cryoSPARC")
+    score = first_column(table, _CS_SCORES)
+    return PickFile(
+        cs_positions(table), np.full(len(table), np.nan) if score is None else score, rows_by_name(texts_of(table[_CS["name"]]))
+    )
+
+
+def cs_positions(table: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the centres ``(n, 2)`` in pixels of the micrograph, of which cryoSPARC writes them as fractions."""
     shape = table["location/micrograph_shape"].astype(np.float64)  # (n, 2): rows, columns
-    yx = np.stack([table[_CS["y"]] * shape[:, 0], table[_CS["x"]] * shape[:, 1]], axis=1) - 0.5
-    score = next((table[one].astype(np.float64) for one in _CS_SCORES if one in known), np.full(len(table), np.nan))
-    names = [one.decode() if isinstance(one, bytes) else str(one) for one in table[_CS["name"]].tolist()]
-    return PickFile(yx, score, _by_name(names))
+    return np.stack([table[_CS["y"]] * shape[:, 0], table[_CS["x"]] * shape[:, 1]], axis=1) - 0.5
+
+
+def _read_scipion(path: Path) -> PickFile:
+    """Read a set of coordinates, or of particles with theirs."""
+    items = read_scipion_set(path)
+    x, y = items.numbers("_x", "_coordinate._x"), items.numbers("_y", "_coordinate._y")
+    if x is None or y is None:
+        raise FileFormatError(path, "no columns _x and _y: not a set of coordinates of Scipion")
+    names = items.texts("_micName", "_coordinate._micName")
+    score = items.numbers("_cc", "_score", "_coordinate._score")
+    scores = np.full(items.count, np.nan) if score is None else score
+    return PickFile(np.stack([y, x], axis=1), scores, None if names is None else rows_by_name(names))
 
 
 def _is_number(text: str) -> bool:

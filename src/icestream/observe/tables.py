@@ -1,7 +1,10 @@
 """The results of a step as plain columns: a row for each exposure, each version, or each particle."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from icestream.errors import SessionError
 from icestream.io.blocks import from_block
@@ -31,7 +34,8 @@ def result_columns(view: SessionView, step: str, *, output: str = "out") -> Colu
     if records:
         return _columns([{**_exposure(one), **_flat(one.record)} for one in records])
     versions = view.snapshots(step) if output == "out" else []
-    return _columns([{**_version(one), **_flat(one.record or {})} for one in reversed(versions)])
+    rows = [(_version(one), _flat(one.record or {})) for one in reversed(versions)]
+    return _columns([{**ours, **record, **ours} for ours, record in rows])  # a record may have a version that it does not know
 
 
 def particle_columns(view: SessionView, step: str, *, output: str = "out") -> Columns:
@@ -43,22 +47,51 @@ def particle_columns(view: SessionView, step: str, *, output: str = "out") -> Co
         The workflow has no such step, or its results have no tables.
     """
     columns: Columns = {"exposure": [], "exposure_id": []}
-    n_rows, found = 0, False
-    for record in view.records(step, output=output):
-        block = record.block
-        if block is None:
-            continue
-        found = True
-        table = from_block(block)  # (n,)
+    n_rows = 0
+    for record, table in _tables(view, step, output, _TABLE):
         values = {"exposure": [record.name] * len(table), "exposure_id": [record.unit] * len(table)}
         values |= {name: table[name].tolist() for name in table.dtype.names or ()}
         _append(columns, values, n_before=n_rows, n_new=len(table))
         n_rows += len(table)
-    if not found:
-        raise SessionError(
-            f"{step}: its results have no table of particles (yet); the table without --particles has a row for each"
-        )
     return columns
+
+
+def particle_arrays(view: SessionView, step: str, *, output: str = "out", table: str = _TABLE) -> dict[str, NDArray[Any]]:
+    """Return the same as arrays ``(n,)``, for millions of rows; a column that some tables lack is NaN there.
+
+    Parameters
+    ----------
+    table
+        Which table of the records: ``block``, or another one that they have, such as ``rejected``.
+
+    Raises
+    ------
+    SessionError
+        The workflow has no such step, or its results have no such tables.
+    """
+    parts = list(_tables(view, step, output, table))
+    sizes = [len(rows) for _, rows in parts]
+    arrays = {
+        "exposure": np.repeat(np.array([record.name for record, _ in parts]), sizes),
+        "exposure_id": np.repeat(np.array([record.unit for record, _ in parts]), sizes),
+    }
+    for name in dict.fromkeys(name for _, rows in parts for name in rows.dtype.names or ()):
+        pieces = [rows[name] if name in (rows.dtype.names or ()) else np.full(len(rows), np.nan) for _, rows in parts]
+        arrays[name] = np.concatenate(pieces)
+    return arrays
+
+
+def _tables(view: SessionView, step: str, output: str, table: str) -> Iterator[tuple[StoredRecord, NDArray[Any]]]:
+    """Give the records of a step that have a table, with it."""
+    found = False
+    for record in view.records(step, output=output):
+        block = record.tables.get(table)
+        if block is not None:
+            found = True
+            yield record, from_block(block)  # (n,)
+    if not found:
+        what = "particles" if table == _TABLE else f"what was removed ({table})"
+        raise SessionError(f"{step}: its results have no table of {what} (yet); a table of results has a row for each")
 
 
 def _append(columns: Columns, values: Mapping[str, Sequence[Any]], *, n_before: int, n_new: int) -> None:

@@ -34,7 +34,7 @@ from icestream.records.description import (
     write_description,
     write_method,
 )
-from icestream.records.export import RelionClasses, RelionProject
+from icestream.records.export import CryosparcGroups, RelionClasses, RelionProject
 from icestream.records.gain import GainMonitor, GainReference, Unevenness
 from icestream.records.grid import HOLE_COLUMNS, AtlasPlace, GridFiles, GridMap, GridSquare
 from icestream.records.ice import BeamIntensity, IceRing, IceTransmission, VacuumOrigin, VacuumReference
@@ -157,6 +157,7 @@ __all__ = [
     "Column",
     "ComparedClassification",
     "Comparison",
+    "CryosparcGroups",
     "CtfAgreement",
     "CtfFit",
     "CtfLocal",

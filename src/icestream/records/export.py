@@ -32,3 +32,15 @@ class RelionClasses(Snapshot):
     n_particles: int = Field(description="Particles with a class that the project has")
     n_unknown: int = Field(0, description="Particles with a class that the project does not have, or not yet")
     version: int | None = Field(None, description="Of the class averages")
+
+
+class CryosparcGroups(Snapshot):
+    """Exposures and particles for cryoSPARC, kept up to date."""
+
+    stored_name: ClassVar[str] = "CryosparcGroups"
+
+    folder: FileRef
+    n_exposures: int
+    n_particles: int
+    n_left_out: int = Field(0, description="Exposures without a CTF, where the first ones had one")
+    n_exposure_groups: int = Field(1, description="Groups of exposures with nearly the same beam shift")

@@ -337,7 +337,7 @@ def test_a_file_of_all_micrographs_is_divided_by_their_names(tmp_path: Path) -> 
     (tmp_path / "all.txt").write_text("image_name\tx_coord\ty_coord\nmic_1\t3\t4\nmic_12\t5\t6\n", encoding="utf-8")
     assert placed(import_from(tmp_path, file="picks:all.txt")) == [(4, 3)]
     (tmp_path / "none.txt").write_text("x,y\n3,4\n", encoding="utf-8")
-    with pytest.raises(ItemError, match="it does not name the micrograph of each pick"):
+    with pytest.raises(ItemError, match="it does not name the micrograph of each row"):
         import_from(tmp_path, file="picks:none.txt")
     (tmp_path / "others.txt").write_text("image_name\tx_coord\ty_coord\nmic_12\t5\t6\n", encoding="utf-8")
     nothing = import_from(tmp_path, file="picks:others.txt")

@@ -20,12 +20,23 @@ from icestream.flow.declaration.file_refs import RESULTS, files_named_in, resolv
 from icestream.flow.declaration.guard import CallFailure, call_step, import_plugin
 from icestream.flow.declaration.outcomes import UNCOUNTED, FailureKind, Keys, Member, Outcome, Outcomes, Status
 from icestream.flow.declaration.program import FoundProgram, Program, ProgramSettings
-from icestream.flow.declaration.registry import find_record, find_step, plugin_of, step_names
+from icestream.flow.declaration.registry import (
+    PLUGIN_API,
+    STEPS_GROUP,
+    check_plugin_api,
+    find_record,
+    find_step,
+    plugin_api_of,
+    plugin_of,
+    step_names,
+)
 from icestream.flow.declaration.source import Arrival, Foreseen, Pulse, SeenFile, SourceContext, Troubles, Watch
 from icestream.flow.declaration.step_type import Accumulator, Kind, Port, StepType, Update
 
 __all__ = [
+    "PLUGIN_API",
     "RESULTS",
+    "STEPS_GROUP",
     "UNCOUNTED",
     "Accumulator",
     "Arrival",
@@ -58,6 +69,7 @@ __all__ = [
     "Verdict",
     "Watch",
     "call_step",
+    "check_plugin_api",
     "files_named_in",
     "find_record",
     "find_step",
@@ -65,6 +77,7 @@ __all__ = [
     "keep",
     "limit_of",
     "limits",
+    "plugin_api_of",
     "plugin_of",
     "reap",
     "reject",

@@ -97,7 +97,7 @@ def _call(step: StepType, call: StepCall, ctx: WorkerContext) -> _Made:
         if role == "port":
             linked = call.records.get(argument)
             record_type = ports[argument].record if linked is None else find_record(linked)
-            records = [_as_type(record, record_type) for record in given.get(argument, [])]
+            records = [_as_type(record, record_type, call.types) for record in given.get(argument, [])]
             if ports[argument].many:
                 arguments[argument] = records if argument in given or not ports[argument].optional else None
             else:
@@ -143,7 +143,7 @@ def _absorb(step: StepType, call: AbsorbCall, ctx: WorkerContext) -> _Made:
         elif role == "port":
             members = call.members.get(argument, (None,) * len(call.exposures))
             arguments[argument] = [
-                None if stored is None else _as_type(_restore(stored), ports[argument].record) for stored in members
+                None if stored is None else _as_type(_restore(stored), ports[argument].record, call.types) for stored in members
             ]
         elif role == "params":
             arguments[argument] = params
@@ -184,10 +184,21 @@ def _restore(stored: StoredRecord) -> dict[str, Any]:
     return {"__version__": stored.version, "__type__": stored.type, **fields, **unpack_tables(stored.block)}
 
 
-def _as_type(fields: dict[str, Any], record: type[Record]) -> Record:
-    """Return a record of the type that a port takes, or of the derived type that it was stored as."""
-    stored = record_named(fields["__type__"])
-    own = stored if stored is not None and issubclass(stored, record) else record
+def _as_type(fields: dict[str, Any], record: type[Record], types: Mapping[str, str]) -> Record:
+    """Return a record of the type that a port takes, or of the derived type that it was stored as, which is loaded if need be.
+
+    Raises
+    ------
+    ItemError
+        Its type is not known here: the plugin that declares it is not installed, or not in the version that made it.
+    """
+    name = fields["__type__"]
+    stored = record_named(name)
+    if stored is None and name in types:
+        stored = find_record(types[name])
+    if stored is None:
+        raise ItemError(f"its input is a {name}, which comes from a plugin that is not installed here")
+    own = stored if issubclass(stored, record) else record
     plain = {name: value for name, value in fields.items() if name not in ("__version__", "__type__")}
     return own.model_validate(own.upcast(plain, fields["__version__"]))
 

@@ -49,6 +49,8 @@ class _Call:
     """Files named by its inputs that were removed: it ends where it asks for one, which is then computed again first."""
     programs: Mapping[str, JsonObject] = field(default_factory=dict)
     """What the facility says about each program that the step runs."""
+    types: Mapping[str, str] = field(default_factory=dict)
+    """Stored name → ``module:name``, of the types of its inputs that plugins declare: the worker may not have loaded them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from icestream.flow.runner.record_cache import RecordCache
 from icestream.flow.scheduling import Consume, Dispatch
 from icestream.flow.storage import Effective, Owned, Revision, Session, find_removed, lay_over, schema
 from icestream.flow.workflow import Demand, Graph, Node, digest, expected_contents, request_of, result_key, seed_of, state_key
+from icestream.records import record_named
 
 _KNOWN_MAKERS = 4000
 
@@ -199,10 +200,12 @@ class TaskBuilder:
         }
         if task.entry is not None:
             return self._absorb_call(connection, node, revision, task.entry, common)
+        inputs = {port: tuple([self._stored(connection, key) for key in keys]) for port, keys in task.inputs.items()}
         return StepCall(
             **common,
             exposure=task.exposure or self.identity_of(task.unit),
-            inputs={port: tuple([self._stored(connection, key) for key in keys]) for port, keys in task.inputs.items()},
+            inputs=inputs,
+            types=_foreign_types(inputs),
             acquisition=task.acquisition,
             names=task.names,
             values={parameter: path for parameter, (_, path) in node.values.items() if parameter not in params},
@@ -216,13 +219,15 @@ class TaskBuilder:
         before = (table.c.revision == revision.id) & (table.c.position == entry.position - 1)
         previous = connection.execute(select(table.c.state, table.c.state_version).where(before)).first()
         ports = [port.name for port in node.type.ports]
+        members = {
+            port: tuple([self._stored(connection, keys[port]) if port in keys else None for _, keys in entry.members])
+            for port in ports
+        }
         return AbsorbCall(
             **common,
             exposure=Exposure(f"{node.name}:{entry.position}", f"{node.name}_{entry.position:06d}"),
-            members={
-                port: tuple([self._stored(connection, keys[port]) if port in keys else None for _, keys in entry.members])
-                for port in ports
-            },
+            members=members,
+            types=_foreign_types(members),
             exposures=tuple(self.identity_of(unit) for unit, _ in entry.members),
             acquisitions=tuple(self._values_read(node, unit) for unit, _ in entry.members),
             state=previous.state if previous else None,
@@ -268,3 +273,14 @@ class TaskBuilder:
         """Return the worker that made an input of ``task``."""
         keys = (key for group in task.inputs.values() for key in group)
         return next((self.makers[key] for key in keys if key in self.makers), None)
+
+
+def _foreign_types(given: Mapping[str, tuple[StoredRecord | None, ...]]) -> dict[str, str]:
+    """Return where the types of records are declared that do not come with icestream."""
+    types = {one.type: record_named(one.type) for some in given.values() for one in some if one is not None}
+    own = __package__.partition(".")[0] + "."
+    return {
+        name: f"{record.__module__}:{record.__qualname__}"
+        for name, record in types.items()
+        if record is not None and not record.__module__.startswith(own)
+    }

@@ -1,7 +1,5 @@
 """A RELION project that is kept up to date while data come."""
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,12 +10,11 @@ from numpy.typing import NDArray
 from icestream.files import publish, publish_text
 from icestream.flow import Accumulator, Context, Exposure, Field, FileFormatError, ItemError, Params, Update, step
 from icestream.io.blocks import from_block
-from icestream.io.image import write_mrc
-from icestream.io.particles import particles_table
 from icestream.io.star import Table, append_star_rows, format_star_head, write_star
 from icestream.io.star_grow import settle_star_table
 from icestream.records import CTF_COLUMNS, Acquisition, CtfFit, Micrograph, Particles, Picks, Record, RelionProject
 from icestream.steps.export import relion_layout as layout
+from icestream.steps.export.placing import place_file, place_particles
 from icestream.steps.export.relion_jobs import touch_nodes, write_job
 from icestream.steps.export.relion_layout import (
     COORDINATES_SUFFIX,
@@ -32,7 +29,6 @@ from icestream.steps.export.relion_layout import (
 )
 from icestream.steps.export.relion_motion import motion_tables, place_movie
 from icestream.steps.export.relion_pipeline import Job, choose_number, list_jobs, lists_jobs
-from icestream.steps.particles.reading import read_particles
 
 _CTF_NAMES = tuple(column.name for column in CTF_COLUMNS)
 
@@ -238,18 +234,8 @@ def _regroup(state: ExportState, groups: list[OpticsGroup]) -> ExportState:
 
 
 def _place(source: Path, project: Path, job: Job, name: str, params: ExportRelionParams) -> str:
-    """Bring an image into the project by a relative link (or a copy); return its name there."""
-    target = project / job.folder / "Movies" / name
-    if params.copy_images:
-        if not target.is_file() or target.stat().st_size != source.stat().st_size:
-            with publish(target) as temporary:
-                shutil.copyfile(source, temporary)
-        return f"{job.folder}/Movies/{name}"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    link = os.path.relpath(source.resolve(), target.parent.resolve())
-    if not (target.is_symlink() and str(target.readlink()) == link):
-        target.unlink(missing_ok=True)
-        target.symlink_to(link)
+    """Bring an image into the project; return its name there."""
+    place_file(source, project / job.folder / "Movies" / name, copy=params.copy_images)
     return f"{job.folder}/Movies/{name}"
 
 
@@ -257,16 +243,8 @@ def _place_particles(
     particles: Particles, project: Path, name: str, params: ExportRelionParams, ctx: Context, *, pixel_size_ang: float
 ) -> tuple[str, NDArray[Any]]:
     """Bring the images of particles into the project; return the name of their stack there, and their table."""
-    table = particles_table(particles).copy()
-    if particles.stack is not None:
-        return _place(ctx.path(particles.stack), project, EXTRACT, name, params), table
-    target = project / EXTRACT.folder / "Movies" / name  # RELION reads stacks, so a virtual one is written
-    target.parent.mkdir(parents=True, exist_ok=True)
-    images = np.zeros((int(table["slice"].max(initial=-1)) + 1, particles.box_px, particles.box_px), np.float32)
-    images[table["slice"]] = read_particles(particles, ctx)  # slices keep their numbers, by which classes find their particles
-    with publish(target) as temporary:
-        write_mrc(temporary, images, pixel_size_ang=pixel_size_ang, remember=False)
-    return f"{EXTRACT.folder}/Movies/{name}", table
+    place = f"{EXTRACT.folder}/Movies/{name}"
+    return place, place_particles(particles, project / place, ctx, copy=params.copy_images, pixel_size_ang=pixel_size_ang)
 
 
 def _append(state: ExportState, project: Path, job: Job, rows: list[dict[str, str]]) -> ExportState:
