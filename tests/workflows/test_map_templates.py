@@ -43,14 +43,14 @@ OWN: dict[str, Any] = {"box": 48, "first_particles": 100, "maps_at": [10_000], "
 def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
     """A finished session on micrographs with forty particles each."""
     folder = tmp_path_factory.mktemp("map")
+    (folder / "micrographs").mkdir()
+    settings = SimulationSettings(
+        n_movies=N, seed=70, gain=False, height_px=SIDE_PX, width_px=SIDE_PX, pixel_size_ang=PIXEL_ANG, n_frames=1, n_particles=40,
+        dose_per_frame_e_per_ang2=60.0, drift_px=(0, 0), local_motion_px=0, phantom_diameter_ang=180.0, b_factor_ang2=10.0,
+        particle_contrast=1.0, defocus_um=(0.8, 2.0),
+    )  # fmt: skip
     for number in range(N):
-        settings = SimulationSettings(
-            n_movies=1, seed=70 + number, gain=False, height_px=SIDE_PX, width_px=SIDE_PX, pixel_size_ang=PIXEL_ANG, n_frames=1,
-            n_particles=40, dose_per_frame_e_per_ang2=60.0, drift_px=(0, 0), local_motion_px=0, phantom_diameter_ang=180.0,
-            b_factor_ang2=10.0, particle_contrast=1.0, defocus_um=(0.8 + 0.2 * number, 1.0 + 0.2 * number),
-        )  # fmt: skip
-        image = render_micrograph(settings, 0)[0]
-        (folder / "micrographs").mkdir(exist_ok=True)
+        image = render_micrograph(settings, number)[0]
         write_mrc(folder / "micrographs" / f"mic_{number}.mrc", image.astype(np.float32), pixel_size_ang=PIXEL_ANG)
     values = {**VALUES, **OWN, "micrographs": folder / "micrographs"}
     made = create_session(folder / "session", fill_template(load_template("movies_to_map"), values, settings=SETTINGS))

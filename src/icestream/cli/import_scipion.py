@@ -9,7 +9,7 @@ from icestream.cli.console import errors, make_table, output, print_json
 from icestream.errors import WorkflowError
 
 if TYPE_CHECKING:
-    from icestream.workflows.scipion.translation import Translation
+    from icestream.workflows.scipion.translate import Translation
 
 
 def import_scipion(

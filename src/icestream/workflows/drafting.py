@@ -18,8 +18,7 @@ from icestream.workflows.palette import title_of
 from icestream.workflows.placeholders import PATH_TYPES, read_value
 from icestream.workflows.scipion.parse import parse_scipion
 from icestream.workflows.scipion.template import make_template
-from icestream.workflows.scipion.translate import translate_scipion
-from icestream.workflows.scipion.translation import Row
+from icestream.workflows.scipion.translate import Row, translate_scipion
 from icestream.workflows.template import Template, TemplateStep, asks_in, check_template, plain_step, read_template
 
 LONGEST_NOTE = 2000

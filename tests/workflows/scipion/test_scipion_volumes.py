@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from icestream.flow.declaration import find_step
-from icestream.flow.workflow import StepSpec
 from icestream.workflows.scipion.table import MAPPED
 from icestream.workflows.scipion.translation import CHANGED, LEFT_OUT, Translation
 from toys.scipion_items import item as _item
@@ -51,31 +50,30 @@ def classify(identity: int, reference: str, **values: Any) -> Item:
 
 
 def test_initial_volumes_take_a_finished_set_that_they_share() -> None:
-    steps = translate(RANSAC, RELION).steps
-    assert steps["finished_set"] == StepSpec(
-        use="batches",
-        inputs={"items": "trigger"},
-        params={"count": 1_000_000_000, "counted": "particles"},
-        label="XmippProtRansac",
-    )
+    translation = translate(RANSAC, RELION)
+    steps = translation.steps
+    shared = steps["finished_set"]
+    assert (shared.use, shared.inputs) == ("batches", {"items": "trigger"})
+    assert shared.params == {"count": 1_000_000_000, "counted": "particles"}
     assert [name for name, spec in steps.items() if spec.use == "batches"] == ["finished_set"]
-    assert (steps["volume"].use, steps["volume"].params) == ("initial_volume", {"symmetry": "D7", "starts": 6})
-    assert steps["volume"].inputs == {"particles": "finished_set", "classes": "classes", "selection": "selected"}
-    assert steps["volume_2"].inputs == {"particles": "finished_set"}
-    assert steps["volume_2"].params == {"symmetry": "D7", "diameter_ang": 150.0}
+    ransac, relion = (steps[_row(translation, identity).step or ""] for identity in (7, 8))
+    assert (ransac.use, ransac.params) == ("initial_volume", {"symmetry": "D7", "starts": 6})
+    assert ransac.inputs == {"particles": "finished_set", "classes": "classes", "selection": "selected"}
+    assert (relion.inputs, relion.params) == ({"particles": "finished_set"}, {"symmetry": "D7", "diameter_ang": 150.0})
 
 
 def test_the_swarm_reads_all_volumes_of_a_union_and_keeps_its_numbers() -> None:
     translation = translate(RANSAC, RELION, BOTH, SWARM)
     step = translation.steps["agreed_volume"]
-    assert (step.use, step.inputs) == ("consensus_volumes", {"particles": "finished_set", "volumes": ["volume", "volume_2"]})
+    volumes = [str(_row(translation, identity).step) for identity in (7, 8)]
+    assert (step.use, step.inputs) == ("consensus_volumes", {"particles": "finished_set", "volumes": volumes})
     assert step.params == {
         "symmetry": "D7", "rounds": 5, "limit_ang": 12.0, "min_angle_deg": 10.0, "train_particles": 400, "test_particles": 80,
     }  # fmt: skip
     assert any(note.startswith("particleRadius 60") for note in _row(translation, 10).notes)
     union = _row(translation, 9)
     assert (union.step, union.outcome) == (None, CHANGED)
-    assert union.notes == ("no step: what reads these volumes reads volume, volume_2",)
+    assert union.notes == (f"no step: what reads these volumes reads {', '.join(volumes)}",)
 
 
 def test_a_refinement_begins_with_the_consensus() -> None:

@@ -20,8 +20,7 @@ from icestream.workflows.scipion.export_words import CHOSEN, PASSED, WRITERS
 from icestream.workflows.scipion.parse import FIELD_TYPES, parse_scipion
 from icestream.workflows.scipion.rules import Mapping as Rules
 from icestream.workflows.scipion.table import MAPPED
-from icestream.workflows.scipion.translate import translate_scipion
-from icestream.workflows.scipion.translation import Translation
+from icestream.workflows.scipion.translate import Translation, translate_scipion
 from icestream.workflows.template import Template, is_ask
 
 _KINDS = ("Movies", "Micrographs", "CTF", "Coordinates", "Particles", "Classes", "Averages")

@@ -32,6 +32,8 @@ from icestream.workflows.scipion.translation import (
 )
 from icestream.workflows.template import DisabledStep
 
+__all__ = ["Row", "Translation", "translate_scipion"]
+
 
 def translate_scipion(document: Document) -> Translation:
     """Make a workflow of an exported one."""
