@@ -20,6 +20,8 @@ from icestream.workflows import fill_template, load_template
 from toys.session import outcomes_of, read_rows
 from virtual.machine import VirtualMachine
 
+pytestmark = pytest.mark.timeout(900)  # a whole session; on a busy machine it takes its time
+
 N, SIDE_PX, PIXEL_ANG = 5, 512, 4.0
 CLASSIFY: dict[str, Any] = {"n_classes": 3, "limit_ang": 20, "psi_step_deg": 15, "first_particles": 30, "batch_particles": 60}
 SEARCH: dict[str, Any] = {"starts": 1, "passes": 8, "tries": 1, "quick_particles": 100, "limit_ang": 25}
@@ -58,6 +60,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
     return made
 
 
+@pytest.mark.services
 def test_it_runs_from_micrographs_to_a_map(session: Session) -> None:
     outcomes = outcomes_of(session)
     assert {(step, row["reason"]) for (step, _), row in outcomes.items() if row["status"] == "failed"} == set()
@@ -76,6 +79,7 @@ def test_it_runs_from_micrographs_to_a_map(session: Session) -> None:
     assert not [row["message"] for row in read_rows(session, schema.notice) if row["level"] == "alert"]
 
 
+@pytest.mark.services
 def test_its_particles_were_chosen_by_the_last_classes_and_the_selection_among_these(session: Session) -> None:
     with open_view(session) as view:
         classes, selected = view.snapshots("classes", limit=1)[0].record, view.snapshots("selected", limit=1)[0].record
@@ -84,6 +88,7 @@ def test_its_particles_were_chosen_by_the_last_classes_and_the_selection_among_t
     assert not [reason for reason in removed if "not in the selection" in reason]
 
 
+@pytest.mark.services
 def test_the_report_shows_volumes_their_quality_and_the_forecast(session: Session) -> None:
     page = write_report(session).read_text(encoding="utf-8")
     for title in ("Initial volumes", "Candidates of the initial volume", "Volumes", "Map quality", "When to stop"):
