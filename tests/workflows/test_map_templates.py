@@ -47,7 +47,8 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
     folder = tmp_path_factory.mktemp("map")
     (folder / "micrographs").mkdir()
     settings = SimulationSettings(
-        n_movies=N, seed=70, gain=False, height_px=SIDE_PX, width_px=SIDE_PX, pixel_size_ang=PIXEL_ANG, n_frames=1, n_particles=40,
+        n_movies=N, seed=70, gain=False, height_px=SIDE_PX, width_px=SIDE_PX, pixel_size_ang=PIXEL_ANG, n_frames=1,
+        n_particles=40,
         dose_per_frame_e_per_ang2=60.0, drift_px=(0, 0), local_motion_px=0, phantom_diameter_ang=180.0, b_factor_ang2=10.0,
         particle_contrast=1.0, defocus_um=(0.8, 2.0),
     )  # fmt: skip
