@@ -124,9 +124,16 @@ CLASSES_3D: tuple[Target, ...] = (
     ),
 )  # fmt: skip
 
-VOLUMES = (*INITIAL_VOLUMES, *REFINEMENT, *MAP_QUALITY, *CLASSES_3D)
+REAL: tuple[Target, ...] = (
+    Target(
+        VOLUMES_PART, "real apoferritin by `movies_to_map`: correlation of the map with a shell, above that of refined noise "
+        "and of its twins", "apoferritin_map", "above_noise_and_twins", "", at_least=0.1,
+    ),
+)  # fmt: skip
+VOLUMES = (*INITIAL_VOLUMES, *REFINEMENT, *MAP_QUALITY, *CLASSES_3D, *REAL)
 
 VOLUME_SCRIPTS: dict[str, str] = {
+    "apoferritin_map": "DATA NEW_FOLDER",
     "class_consensus": "10 1000",
     "classify3d_accuracy": "10 1000 3000",
     "initial_volume": "--relion",

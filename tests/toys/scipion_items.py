@@ -4,7 +4,8 @@ import json
 from typing import Any
 
 from icestream.workflows.scipion.parse import parse_scipion
-from icestream.workflows.scipion.translate import Row, Translation, translate_scipion
+from icestream.workflows.scipion.translate import translate_scipion
+from icestream.workflows.scipion.translation import Row, Translation
 
 Item = dict[str, Any]
 

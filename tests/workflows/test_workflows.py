@@ -15,6 +15,7 @@ def test_the_workflows_have_a_summary_each() -> None:
     assert set(list_workflows()) == {
         *("movies_to_classes", "micrographs_to_classes", "movies_to_ctf", "movies_to_ctf_full"),
         *("classes_from_several_pickers", "classes_from_own_templates", "classes_from_trained_picker"),
+        *("movies_to_map", "facility_spa"),
     }
     assert all(summary for summary in list_workflows().values())
 
@@ -28,7 +29,7 @@ def test_a_workflow_becomes_a_graph_once_the_particle_is_known(name: str) -> Non
     assert graph.inputs_of("particles") == {"good", "edited_picks"}
 
 
-@pytest.mark.parametrize("name", [name for name in list_workflows() if "classes" in name])
+@pytest.mark.parametrize("name", [name for name in list_workflows() if "ctf" not in name])
 def test_picks_are_added_and_removed_by_hand_in_every_workflow_that_picks(name: str, tmp_path: Path) -> None:
     asked = load_template(name).placeholders
     document = fill_template(load_template(name), {next(one for one in ("movies", "micrographs") if one in asked): tmp_path})
@@ -69,14 +70,17 @@ def test_a_tag_in_yaml_makes_no_object() -> None:
         read_workflow("steps: !!python/object/apply:os.getcwd []", origin="here")
 
 
-@pytest.mark.parametrize("name", ["movies_to_classes", "micrographs_to_classes", "movies_to_ctf", "movies_to_ctf_full"])
+WITH_CTF = ["movies_to_classes", "micrographs_to_classes", "movies_to_ctf", "movies_to_ctf_full", "movies_to_map", "facility_spa"]
+
+
+@pytest.mark.parametrize("name", WITH_CTF)
 def test_a_voltage_in_volts_is_refused(name: str, tmp_path: Path) -> None:
     folder = "micrographs" if name.startswith("micrographs") else "movies"
     with pytest.raises(WorkflowError, match=r"'voltage' .* is 300000"):
         fill_template(load_template(name), {folder: tmp_path, "diameter": (100, 120), "voltage": 300_000})
 
 
-@pytest.mark.parametrize("name", ["movies_to_classes", "micrographs_to_classes", "movies_to_ctf", "movies_to_ctf_full"])
+@pytest.mark.parametrize("name", WITH_CTF)
 def test_a_ctf_of_no_confidence_is_set_aside_in_every_workflow(name: str, tmp_path: Path) -> None:
     """As the fit without a phase shift to data of a phase plate: defocus, resolution and score are all within the limits."""
     folder = "micrographs" if name.startswith("micrographs") else "movies"
@@ -86,10 +90,10 @@ def test_a_ctf_of_no_confidence_is_set_aside_in_every_workflow(name: str, tmp_pa
     def verdict(confidence: float) -> str | None:
         document = fill_template(load_template(name), {folder: tmp_path, **particle})
         graph = build_graph(Workflow(steps=document.steps))
-        judge = next(each for each in (graph.nodes.get("agreed"), graph.nodes["good"]) if each is not None)
+        judge = next(graph.nodes[each] for each in ("agreed", "agreed_ctf", "good") if each in graph.nodes)
         params = CtfConsensusParams.model_validate(judge.params)
         fit = _FIT.model_copy(update={"confidence": confidence})
-        second = fit if judge.name == "agreed" else None
+        second = fit if judge.name != "good" else None
         return check_ctf_consensus(_MICROGRAPH, fit, second, params, Acquisition(voltage_kv=300)).reason
 
     assert "0.000" in (verdict(0.0) or "kept")

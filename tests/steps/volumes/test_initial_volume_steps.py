@@ -191,8 +191,17 @@ def test_a_merged_volume_that_its_judges_do_not_believe_is_no_map(bench: StepBen
     assert found.reason is not None
     assert found.reason.startswith("the merged volume explains 31 %")
     assert [one.agrees for one in found.candidates] == [True, False]
-    with pytest.raises(ItemError, match="no map: it is noise"):
-        agree_on_volumes(particles, [refused, refused], params, ACQUISITION, bench)
+
+
+def test_candidates_that_are_all_no_map_have_no_consensus_and_are_compared(bench: StepBench) -> None:
+    particles = [expose(index, bench) for index in range(2)]
+    write_mrc(bench.path("session:true.mrc"), TRUTH, pixel_size_ang=PIXEL_ANG)
+    refused = Volume(
+        map="session:true.mrc", count=0, box_px=BOX, bin=1.0, pixel_size_ang=PIXEL_ANG, verdict="none", reason="it is noise"
+    )
+    found = agree_on_volumes(particles, [refused, refused], VolumeConsensusParams(**SWARM), ACQUISITION, bench)
+    assert (found.verdict, found.reason) == ("none", "no candidate is a map; of the best of them it was said: it is noise")
+    assert [(one.agrees, one.similarity > 0.9) for one in found.candidates] == [(False, True), (False, True)]
 
 
 def test_noise_has_no_initial_volume(bench: StepBench) -> None:

@@ -77,6 +77,16 @@ def test_maps_and_pictures_are_published(judged: tuple[StepBench, MapQuality]) -
         assert bench.path(picture).read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_volume_that_is_no_map_by_its_own_verdict_gets_no_resolution(tmp_path: Path) -> None:
+    bench = StepBench(tmp_path)
+    volume = write_volume(bench.folder, noisy(blobs(1, count=8), limit=11, seed=2))
+    refused = volume.model_copy(update={"verdict": "none", "reason": "particles do not fit it"})
+    quality = measure_map_quality(refused, MapQualityParams.model_validate(QUICK), bench)
+    assert (quality.verdict, quality.reason, quality.map) == ("noise", "particles do not fit it", None)
+    assert (quality.resolution_ang, quality.resolution_half_ang, quality.suggested_symmetry) == (None, None, None)
+    assert quality.fsc[3] > 0.9  # its halves agree, which is not enough
+
+
 def test_views_from_one_side_are_inefficient(tmp_path: Path) -> None:
     bench = StepBench(tmp_path)
     write_poses(tmp_path / "poses.npy", tilted=True)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from icestream.workflows.scipion.translate import Translation
+from icestream.workflows.scipion.translation import Translation
 from toys.scipion_items import item as _item
 from toys.scipion_items import row_of as _row
 from toys.scipion_items import translate as _translate

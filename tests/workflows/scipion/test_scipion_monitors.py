@@ -11,7 +11,8 @@ from icestream.alarms.document import make_policy, read_facility_alarms, read_se
 from icestream.alarms.rules import MeasureRule, SystemRule
 from icestream.cli import app
 from icestream.workflows.scipion.parse import parse_scipion
-from icestream.workflows.scipion.translate import CHANGED, Translation, translate_scipion
+from icestream.workflows.scipion.translate import translate_scipion
+from icestream.workflows.scipion.translation import CHANGED, Translation
 from icestream.workflows.scipion.write import write_workflow
 from icestream.workflows.template import read_template
 

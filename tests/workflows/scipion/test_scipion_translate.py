@@ -15,14 +15,7 @@ from icestream.workflows.scipion.parse import parse_scipion
 from icestream.workflows.scipion.sources import split_pattern
 from icestream.workflows.scipion.streams import FLOWS, PORTS, Flow
 from icestream.workflows.scipion.table import MAPPED, UNMAPPED
-from icestream.workflows.scipion.translate import (
-    CHANGED,
-    DISABLED,
-    LEFT_OUT,
-    MAPPED_SAME,
-    UNKNOWN,
-    Translation,
-)
+from icestream.workflows.scipion.translation import CHANGED, DISABLED, LEFT_OUT, MAPPED_SAME, UNKNOWN, Translation
 from toys.scipion_items import Item
 from toys.scipion_items import item as _item
 from toys.scipion_items import row_of as _row

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from icestream.cli import app
 from icestream.workflows.scipion.parse import parse_scipion
 from icestream.workflows.scipion.template import make_template
-from icestream.workflows.scipion.translate import CHANGED, LEFT_OUT, MAPPED_SAME, UNKNOWN, Row, Translation, translate_scipion
+from icestream.workflows.scipion.translate import translate_scipion
+from icestream.workflows.scipion.translation import CHANGED, LEFT_OUT, MAPPED_SAME, UNKNOWN, Row, Translation
 
 Item = dict[str, Any]
 

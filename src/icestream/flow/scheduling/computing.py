@@ -103,6 +103,10 @@ class VersionRuns(Computing):
         self.next_number += 1
         core.add_unit(Unit(self.current, self.node.domain))
 
+    def catches_up(self, steps: set[str]) -> bool:
+        """Tell whether a run on a newer version of one of these steps has not ended."""
+        return self.current is not None and any(link.step in steps for group in self.node.links.values() for link in group)
+
     def restore(self, last: Unit) -> None:
         """Go on after the last run of an earlier session."""
         self.next_number = 1 + int(last.id.rpartition(":v")[2])
@@ -126,6 +130,7 @@ class VersionRuns(Computing):
         if self.current == unit_id:
             self.current = None
             self.run_newest(core)
+            core.wake_dependents(self)
 
     def problems(self, core: Core) -> Iterator[str]:
         """Say what contradicts itself."""

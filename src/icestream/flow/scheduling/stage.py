@@ -184,6 +184,10 @@ class Stage:
     def run_newest(self, core: Core) -> None:
         """Run on the newest versions, if the step is fed by snapshots alone and idle."""
 
+    def catches_up(self, steps: set[str]) -> bool:
+        """Tell whether it is making a version from a newer one of these steps: who binds both waits for it."""
+        return False
+
     def drop_all(self) -> None:
         """Take back all that waits and will not pass: the step is drained."""
 
@@ -292,24 +296,24 @@ class Stage:
         core.wake_dependents(self)
 
     def bind(self, core: Core, unit: Unit) -> Inputs | None:
-        """Return port → keys of the snapshots a unit uses: those bound before, else the newest; None while one has no version."""
-        chosen: dict[str, tuple[str, ...]] = {}
-        binds: list[Instruction] = []
+        """Return port → keys of the snapshots a unit uses: those bound before, else the newest; None while one is to come."""
+        chosen, binds = dict[str, tuple[str, ...]](), list[Bind]()
+        together = {link.step for port in self.node.bound for link in self.node.links[port]}
         for port in sorted(self.node.bound):
             keys: list[str] = []
             for index, link in enumerate(self.node.links[port]):
-                slot = f"{port}#{index}"
                 producer = core.stages[link.step]
-                known = unit.bound.get((self.name, slot))
+                known = unit.bound.get((self.name, f"{port}#{index}"))
                 if known is None:
-                    if producer.version_key is None:
+                    if producer.version_key is None or producer.catches_up(together):
                         self._await_version(core, unit, producer)
                         return None
-                    known = unit.bound[self.name, slot] = producer.version_key
-                    binds.append(Bind(self.name, unit.id, slot, producer.version, known))
+                    known = producer.version_key
+                    binds.append(Bind(self.name, unit.id, f"{port}#{index}", producer.version, known))
                 keys.append(known)
             chosen[port] = tuple(keys)
         self.awaiting_version.pop(unit.id, None)
+        unit.bound |= {(self.name, one.port): one.key for one in binds}
         core.emit(*binds)
         return chosen
 

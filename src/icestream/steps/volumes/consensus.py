@@ -7,7 +7,7 @@ from icestream.algorithms.volume_consensus import SwarmSetting, find_consensus
 from icestream.algorithms.volumes import soft_sphere_3d
 from icestream.flow import Context, Field, ItemError, step
 from icestream.records import Acquisition, JudgedVolume, Method, Particles, Text, Volume
-from icestream.steps.volumes.gathered import need_map, read_map
+from icestream.steps.volumes.gathered import read_map
 from icestream.steps.volumes.judged import (
     READS,
     ParticleSet,
@@ -44,19 +44,16 @@ def agree_on_volumes(
     more of the particles than its phase-randomised twins do. Those that do, and that are like the best of them, are improved and
     merged by a swarm; where none does the verdict is "none", and the map is the best candidate as it was. What they are merged to
     is judged by the same particles: if it explains too little, its verdict is "none" too. A candidate whose own verdict is
-    "none" is judged and compared, but not merged.
+    "none" is judged and compared, but not merged; if that is so of all, there is no consensus.
 
     Raises
     ------
     ItemError
-        There is no candidate, or none that is a map; a set has fewer than 100 particles, their boxes differ, or an acquisition
-        value is unset.
+        There is no candidate, a set has fewer than 100 particles, their boxes differ, or an acquisition value is unset.
     """
     if not volumes:
         raise ItemError("a consensus needs at least one candidate volume")
     eligible = np.array([one.verdict == "map" for one in volumes])
-    if not eligible.any():
-        need_map(volumes[0])
     found = read_particle_set(particles, acquisition, params, ctx)
     raw_ang = acquisition.need("pixel_size_ang")
     candidates = [read_candidate(one, raw_ang, found, ctx) for one in volumes]
@@ -70,7 +67,7 @@ def agree_on_volumes(
         eligible=eligible,
         report=lambda fraction, message: ctx.progress(0.1 + 0.85 * fraction, message),
     )
-    merged = made.own_evidence is not None
+    merged, refused = made.own_evidence is not None, volumes[made.best].reason
     return publish_judged(
         found,
         made.placed[made.best] if made.volume is None else made.volume,
@@ -80,6 +77,7 @@ def agree_on_volumes(
         evidence=made.evidence[made.best] if made.own_evidence is None else made.own_evidence,
         is_map=made.own_evidence is not None and made.own_evidence.is_right,
         what="the merged volume" if merged else "the best candidate",
+        reason=None if eligible.any() else f"no candidate is a map; of the best of them it was said: {refused or 'none'}",
         ctx=ctx,
     )
 

@@ -157,9 +157,13 @@ def publish_judged(
     evidence: Evidence,
     is_map: bool,
     what: str = "the best candidate",
+    reason: str | None = None,
     ctx: Context,
 ) -> JudgedVolume:
-    """Publish a map with its pictures, and the record that says what is known of it and of its candidates."""
+    """Publish a map with its pictures, and the record that says what is known of it and of its candidates.
+
+    ``reason`` is why it is no map, where that is not what ``evidence`` says of ``what``.
+    """
     pixel_ang = found.setting.pixel_size_ang
     with ctx.publish("_volume.mrc") as out:
         write_mrc(out.path, volume.astype(np.float32), pixel_size_ang=pixel_ang)
@@ -175,7 +179,7 @@ def publish_judged(
         symmetry=found.setting.symmetry,
         diameter_ang=found.diameter_ang,
         verdict="map" if is_map else "none",
-        reason=None if is_map else say_why_none(evidence, what),
+        reason=None if is_map else reason or say_why_none(evidence, what),
         candidates=candidates,
         explained=round(evidence.explained, 4),
         explained_error=round(evidence.error, 4),

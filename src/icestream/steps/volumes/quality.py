@@ -1,6 +1,6 @@
 """How good a map is, from its half maps and the poses of its particles."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -67,8 +67,9 @@ def measure_map_quality(volume: Volume, params: MapQualityParams, ctx: Context) 
     """Measure how good a map is, and post-process it.
 
     The particle is found by itself. The resolution is that of the half maps, corrected for the mask, with error bars; halves that
-    agree in nothing but noise get none. The map is sharpened and weighted by the agreement of its halves. Local resolution, the
-    distribution of views and a suggested symmetry are told beside it.
+    agree in nothing but noise get none, and neither does a volume whose own verdict is "none": halves that followed one reference
+    agree by that. The map is sharpened and weighted by the agreement of its halves. Local resolution, the distribution of views
+    and a suggested symmetry are told beside it.
 
     Raises
     ------
@@ -82,9 +83,13 @@ def measure_map_quality(volume: Volume, params: MapQualityParams, ctx: Context) 
         raise ItemError(f"{volume.half_maps[0]}: {error}") from error
     group = symmetry_group(volume.symmetry)
     measured = measure_resolution(*halves, found.mask, pixel_size_ang=pixel_ang, symmetry_order=len(group), seed=ctx.seed)
+    refused: dict[str, Any] = {}
+    if volume.verdict == "none":
+        measured = replace(measured, verdict="noise", resolution_ang=None, resolution_half_ang=None, range_ang=None)
+        refused = {"reason": volume.reason or _REASONS["noise"]}
     ctx.progress(0.3, "resolution")
     parts = _Parts(halves, found, measured, pixel_ang)
-    fields = {**_describe_resolution(measured), **_publish_map(parts, params, ctx)}
+    fields = {**_describe_resolution(measured), **refused, **_publish_map(parts, params, ctx)}
     if measured.resolution_ang is not None:
         ctx.progress(0.5, "local resolution")
         fields |= _describe_local(parts, ctx) if params.local_resolution else {}

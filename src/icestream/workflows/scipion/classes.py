@@ -39,7 +39,7 @@ _GL2D = _classify(
 )
 
 
-def _pattern(reader: Reader, names: tuple[str, ...]) -> str:
+def as_pattern(reader: Reader, names: tuple[str, ...]) -> str:
     """Return the glob of the files below the folder of an import."""
     try:
         below = reader.text(names[1])
@@ -56,7 +56,7 @@ _IMPORT_AVERAGES = Mapping(
     "averages",
     {},
     (
-        Rule("pattern", ("filesPath", "filesPattern"), _pattern),
+        Rule("pattern", ("filesPath", "filesPattern"), as_pattern),
         Rule("pixel_size_ang", ("samplingRate",), as_positive),
     ),
     (Lost("importFrom", (0,), "averages are read from the stack itself"),),

@@ -23,7 +23,8 @@ class Wiring:
 
     ``made`` pairs a protocol with its step; ``passed`` one that is no step with what the steps after it read, ``passed_outputs``
     an output of one; ``replaced`` one with an output that another step gives; ``streams`` a step that passes on what it gets (or
-    the mean of it) with what that is; ``lists`` a protocol with everything that its inputs take that take several streams.
+    the mean of it) with what that is; ``lists`` a protocol with everything that its inputs take that take several streams;
+    ``united`` one that only makes a set of volumes with these.
     """
 
     steps: dict[str, StepSpec]
@@ -34,6 +35,7 @@ class Wiring:
     replaced: dict[str, tuple[str, Link]] = field(default_factory=dict)
     streams: dict[str, Link] = field(default_factory=dict)
     lists: dict[str, dict[str, list[Link]]] = field(default_factory=dict)
+    united: dict[str, list[Link]] = field(default_factory=dict)
 
     def links(self, protocol: Protocol, mapping: Mapping) -> tuple[dict[str, Link], list[str], list[str]]:
         """Return the inputs, what is missing of them, and what else a person should know."""
@@ -83,8 +85,12 @@ class Wiring:
         reasons: list[str] = []
         for source in sources:
             parameter = source.parameter if isinstance(source, Via) else source
-            for pointer in protocol.pointers.get(parameter, ()):
-                link = self.resolve(pointer)
+            pointers = protocol.pointers.get(parameter, ())
+            read = [
+                (pointer, link) for pointer in pointers for link in self.united.get(pointer.protocol, [self.resolve(pointer)])
+            ]
+            for pointer, own in read:
+                link = own
                 if link is not None and isinstance(source, Via):
                     link = self._companion(link, source.port)
                 while link is not None and not port.many and self._collects(link):
@@ -123,6 +129,9 @@ class Wiring:
         if find_step(spec.use).is_filter:
             return Link(link.step, f"rejected.{port}" if link.output.startswith("rejected") else port)
         target = spec.inputs.get(port)
+        if target is None and spec.use == "select_classes" and port != "classes":
+            classes = self._companion(link, "classes")
+            return None if classes is None else self._companion(classes, port)
         if not isinstance(target, str):
             return None
         step, _, output = target.partition(".")

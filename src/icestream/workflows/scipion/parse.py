@@ -21,7 +21,7 @@ FIELD_TYPES = ("text", "yes or no", "path", "integer", "decimal", "file", "folde
 _ADMIN = {"object.className", "object.id", "object.label", "object.comment"}
 _ID = re.compile(r"[0-9]+")
 _POINTER = re.compile(r"([0-9]+)\.((?:[A-Za-z_]\w*(?:\.\w+)*)?)", re.ASCII)
-_NAMES_A_POINTER = re.compile(r"input(?!_)|trigger|ctfRelations")
+_NAMES_A_POINTER = re.compile(r"input(?!_)|trigger|ctfRelations|protRefine")
 _BARE_FIELD = re.compile(r'("(?:[^"\\]|\\.)*"?)|(~[^~"\n]*~)', re.DOTALL)
 _NAMES_A_FILE = re.compile(r"file|path|pattern|suffix|defectMap|label|extra", re.IGNORECASE)
 

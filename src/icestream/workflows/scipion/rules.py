@@ -1,6 +1,6 @@
 """The words of the table that says what Scipion's protocols are in icestream."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from icestream.workflows.scipion.convert import Convert
@@ -47,11 +47,27 @@ class First:
 
 
 @dataclass(frozen=True)
+class Before:
+    """A step between the input ``port`` and what feeds it, unless that is a step of one of the types ``unless``.
+
+    ``inputs`` pairs its inputs with those of the step it serves. Protocols that need the same one share it.
+    """
+
+    port: str
+    use: str
+    step: str
+    inputs: dict[str, str]
+    unless: frozenset[str]
+    params: dict[str, Any] = field(default_factory=dict)
+    rules: tuple[Rule, ...] = ()
+
+
+@dataclass(frozen=True)
 class Mapping:
     """What becomes of a protocol. ``outputs`` pairs the start of an output's name with our output; None: there is none.
 
-    ``first`` are steps that one protocol of Scipion is besides: it measures and judges at once, here two steps do. ``decided_by``
-    are parameters that told which step it is.
+    ``first`` are steps that one protocol of Scipion is besides: it measures and judges at once, here two steps do. ``before`` are
+    steps that what it reads goes through first. ``decided_by`` are parameters that told which step it is.
     """
 
     use: str
@@ -63,3 +79,4 @@ class Mapping:
     changed: str = ""
     first: tuple[First, ...] = ()
     decided_by: tuple[str, ...] = ()
+    before: tuple[Before, ...] = ()

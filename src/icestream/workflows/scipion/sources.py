@@ -23,10 +23,10 @@ _MAY_BE_ZERO = {"doseInitial", "sphericalAberration", "amplitudeContrast"}
 
 FOLDERS = {"ProtImportMovies": "movies", "ProtImportMicrographs": "micrographs"}
 
-IMPORTED = {"import_picks": "picks", "import_averages": "averages"}
+IMPORTED = {"import_picks": "picks", "import_averages": "averages", "import_volume": "volumes"}
 """Steps that read files of other programs, and the folder of the session that each looks into."""
 
-SOURCES = frozenset({*FOLDERS, "ProtImportAverages"})
+SOURCES = frozenset({*FOLDERS, "ProtImportAverages", "ProtImportVolumes"})
 """Protocols that become sources."""
 
 HANDLED = frozenset(

@@ -10,6 +10,7 @@ from icestream.workflows.scipion.particles import PARTICLE_PROTOCOLS
 from icestream.workflows.scipion.picking import PICKING_PROTOCOLS
 from icestream.workflows.scipion.quality import CTF_CONSENSUS, QUALITY_PROTOCOLS, compares_two
 from icestream.workflows.scipion.rules import Lost, Mapping
+from icestream.workflows.scipion.volumes import VOLUME_PROTOCOLS
 
 MAPPED: dict[str, Mapping] = {
     **MICROGRAPH_PROTOCOLS,
@@ -17,6 +18,7 @@ MAPPED: dict[str, Mapping] = {
     **PICKING_PROTOCOLS,
     **PARTICLE_PROTOCOLS,
     **CLASS_PROTOCOLS,
+    **VOLUME_PROTOCOLS,
 }
 """Every protocol that has an equivalent, by class name."""
 
@@ -61,9 +63,9 @@ class Unmapped:
 
 _MICROGRAPHS, _MOVIES = ("inputMicrographs",), ("inputMovies",)
 _COORDINATES, _PARTICLES, _CLASSES = ("inputCoordinates",), ("inputParticles", "inputSet"), ("inputClasses", "inputRefs")
-_NO_3D = Unmapped("there is no 3D reconstruction yet")
+_SOME_VOLUMES = ("inputVolumes", "inputVolume")
 _BY_HAND = Unmapped("nothing is done by hand in a workflow; use an automatic picker")
-_NO_IMPORT = Unmapped("only movies, micrographs, gain references, picks and class averages can be imported yet")
+_NO_IMPORT = Unmapped("only movies, micrographs, gain references, picks, class averages and volumes can be imported yet")
 
 UNMAPPED: dict[str, Unmapped] = {
     # movies
@@ -131,41 +133,20 @@ UNMAPPED: dict[str, Unmapped] = {
     "XmippProtCL2DMap": Unmapped("classes are not chosen on a map; name them in keep of a select_classes step", _CLASSES),
     "ProtClassesSelector": Unmapped("the first classes by size are not chosen; use a select_classes step", _CLASSES),
     # 3D
-    **dict.fromkeys(
-        (
-            "XmippProtReconstructSignificant",
-            "CistemProtRefine3D",
-            "ProtCryoSparcNew3DClassification",
-            "XmippProtRansac",
-            "XmippProtReconstructSwarm",
-            "XmippProtReconstructHighRes",
-            "XmippProtConsensusClasses",
-            "XmippProtConsensusClasses3D",
-            "XmippProtVolConsensus",
-            "XmippProtSplitvolume",
-            "XmippProtAlignVolume",
-            "XmippProtAlignVolumeForWeb",
-            "XmippProtCropResizeVolumes",
-            "EmanProtInitModel",
-            "ProtRelionInitialModel",
-            "ProtRelionClassify3D",
-            "ProtRelionRefine3D",
-            "ProtRelionPostprocess",
-            "ProtCryoSparcInitialModel",
-            "ProtCryoSparc3DClassification",
-            "ProtCryoSparcRefine3D",
-            "ProtCryoSparc3DHomogeneousRefine",
-            "ProtCryoSparcNonUniformRefine3D",
-            "ProtCryoSparcNewNonUniformRefine3D",
-            "ProtVolumeExtractor",
-        ),
-        _NO_3D,
+    "XmippProtVolConsensus": Unmapped(
+        "volumes are not fused voxel by voxel; consensus_volumes merges those that particles believe", _SOME_VOLUMES
     ),
+    "XmippProtSplitvolume": Unmapped("volumes are not split; classify3d sorts the particles"),
+    **dict.fromkeys(
+        ("XmippProtAlignVolume", "XmippProtAlignVolumeForWeb"),
+        Unmapped("consensus_volumes aligns its candidates itself", _SOME_VOLUMES),
+    ),
+    "XmippProtCropResizeVolumes": Unmapped("volumes of any box and pixel are read", _SOME_VOLUMES),
     # monitors and metadata
     "ProtMonitorISPyB": Unmapped("nothing is sent to ISPyB yet"),
     "UsedItemsTracker": Unmapped("needs no step: icestream trace shows what happened to every exposure"),
     "ProtOSCEM": Unmapped("OSC-EM metadata are not written yet"),
     # other imports
-    **dict.fromkeys(("ProtImportCTF", "ProtImportParticles", "ProtImportVolumes"), _NO_IMPORT),
+    **dict.fromkeys(("ProtImportCTF", "ProtImportParticles"), _NO_IMPORT),
 }
 """Every other protocol that is known by name."""

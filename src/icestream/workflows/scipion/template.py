@@ -11,7 +11,7 @@ from icestream.flow.declaration import find_step
 from icestream.workflows.implied import imply_template
 from icestream.workflows.palette import ask_for_parameter
 from icestream.workflows.placeholders import NAME, Placeholder, read_value
-from icestream.workflows.scipion.translate import AskedField, Translation
+from icestream.workflows.scipion.translation import AskedField, Translation
 from icestream.workflows.template import Template, TemplateStep
 
 _VARIABLE = re.compile(r"%\((\w+)\)s")

@@ -1,15 +1,10 @@
 """From Scipion's protocols to a workflow of ours, with an account of what became of each of them."""
 
-import re
-from dataclasses import dataclass, field
 from typing import Any
 
-from icestream.alarms.document import AlarmsDocument
-from icestream.errors import WorkflowError
 from icestream.flow.declaration import find_step
-from icestream.flow.workflow import Link, StepSpec, Workflow, build_graph
-from icestream.records import Particles
-from icestream.workflows.implied import needs_diameters
+from icestream.flow.workflow import Link, StepSpec
+from icestream.records import Particles, Volume
 from icestream.workflows.scipion import streams
 from icestream.workflows.scipion.convert import AbsentError, Reader, UntranslatableError
 from icestream.workflows.scipion.links import Wiring
@@ -23,49 +18,21 @@ from icestream.workflows.scipion.rules import Mapping
 from icestream.workflows.scipion.sources import FOLDERS, IMPORTED, SOURCES, ImportValues, gain_pattern, read_import
 from icestream.workflows.scipion.streams import FLOWS, Flow, FlowMapping
 from icestream.workflows.scipion.table import MAPPED, UNMAPPED, mapping_of
+from icestream.workflows.scipion.translation import (
+    CHANGED,
+    DISABLED,
+    LEFT_OUT,
+    MAPPED_SAME,
+    UNKNOWN,
+    AskedField,
+    Row,
+    Translation,
+    find_problems,
+    is_tomography,
+)
 from icestream.workflows.template import DisabledStep
 
-MAPPED_SAME, CHANGED, LEFT_OUT, DISABLED, UNKNOWN = "mapped", "changed meaning", "left out", "disabled", "unknown"
-
-
-@dataclass(frozen=True)
-class Row:
-    """What became of one protocol; ``kept`` are parameters without a counterpart, as they were written."""
-
-    protocol: Protocol
-    step: str | None
-    outcome: str
-    notes: tuple[str, ...]
-    kept: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class AskedField:
-    """A field of a template, and where its value goes now: an option of ``icestream new``, or nowhere."""
-
-    protocol: str
-    parameter: str
-    asked: DynamicField
-    target: str | None
-
-
-@dataclass
-class Translation:
-    """A workflow made from Scipion's, and everything a person has to know about it.
-
-    ``disabled`` are protocols that became no step, with their original parameters. ``options`` are those of ``icestream new``; a
-    value of None is to be filled in. ``problems`` are what still keeps the workflow
-    from running. ``alarms`` are the rules that its monitors became.
-    """
-
-    document: Document
-    steps: dict[str, StepSpec] = field(default_factory=dict)
-    disabled: dict[str, DisabledStep] = field(default_factory=dict)
-    rows: list[Row] = field(default_factory=list)
-    fields: list[AskedField] = field(default_factory=list)
-    options: dict[str, str | None] = field(default_factory=dict)
-    problems: tuple[str, ...] = ()
-    alarms: AlarmsDocument | None = None
+__all__ = ["Row", "Translation", "translate_scipion"]
 
 
 def translate_scipion(document: Document) -> Translation:
@@ -74,46 +41,8 @@ def translate_scipion(document: Document) -> Translation:
     for protocol in document.protocols:
         translator.add(protocol)
     result = translator.result
-    result.problems = _problems(result)
+    result.problems = find_problems(result)
     return result
-
-
-_TOMOGRAPHY = re.compile(r"[Tt]omo|Tilt[A-Z]?[Ss]er|T[Ss](?=[A-Z]|$)|Dynamo|Imod|AreTomo")
-
-
-def is_tomography(protocol: Protocol) -> bool:
-    """Tell whether an unknown protocol belongs to tomography, by its name."""
-    return _TOMOGRAPHY.search(protocol.class_name) is not None
-
-
-def _nothing_to_run(result: Translation) -> str:
-    """Return in one line why there is no step at all."""
-    unknown = [row.protocol for row in result.rows if row.outcome == UNKNOWN]
-    tomography = list(dict.fromkeys(one.class_name for one in unknown if is_tomography(one)))
-    if tomography:
-        return f"it is tomography ({', '.join(tomography[:3])}); icestream processes single particles"
-    return "none of its protocols has an equivalent, so there is nothing to run"
-
-
-def _problems(result: Translation) -> tuple[str, ...]:
-    """Check the workflow as ``icestream new`` will complete it; picks without a size get one there."""
-    if not result.steps:
-        return (_nothing_to_run(result),)
-    steps = dict(result.steps)
-    picking = [name for name, spec in steps.items() if needs_diameters(find_step(spec.use))]
-    unsized = [name for name in picking if "diameter_ang" not in steps[name].params]
-    for name in unsized:
-        steps[name] = steps[name].model_copy(update={"params": {**steps[name].params, "diameter_ang": [100, 120]}})
-        result.options["--diameter" if unsized == picking else f"--set {name}.diameter_ang"] = None
-    for name, spec in steps.items():
-        if spec.use == "import_picks" and "diameter_ang" not in spec.params:
-            steps[name] = spec.model_copy(update={"params": {**spec.params, "diameter_ang": 110}})
-            result.options[f"--set {name}.diameter_ang"] = None
-    try:
-        build_graph(Workflow(steps=steps))
-    except WorkflowError as error:
-        return tuple(str(error).split("\n"))
-    return ()
 
 
 class _Translator:
@@ -207,6 +136,7 @@ class _Translator:
         for port, group in self._wiring.lists.get(protocol.id, {}).items():
             inputs[port] = [str(links[port]), *(str(link) for link in group[1:])]
         self._add_first(protocol, mapping, inputs, reader, account)
+        self._add_before(protocol, mapping, inputs, reader)
         name = self._name(mapping.step)
         if gain := self._gains.get(first.step if first else "") or self._wiring.estimate_read(protocol):
             self._gains[name] = gain
@@ -241,6 +171,22 @@ class _Translator:
             read = {source for rule in first.rules for source in rule.sources if source not in own.kept}
             account.kept = {key: value for key, value in account.kept.items() if key not in read}
 
+    def _add_before(self, protocol: Protocol, mapping: Mapping, inputs: dict[str, Any], reader: Reader) -> None:
+        """Put steps between what a protocol reads and its step; protocols that need the same one share it."""
+        for one in mapping.before:
+            read = {port: target[0] if isinstance(target, list) else target for port, target in inputs.items()}
+            if self.result.steps[read[one.port].partition(".")[0]].use in one.unless:
+                continue
+            params = {**one.params, **read_params(reader, Mapping(one.use, one.step, {}, one.rules)).params}
+            wanted = {ours: read[theirs] for ours, theirs in one.inputs.items()}
+            known = self.result.steps.items()
+            name = next((name for name, spec in known if (spec.use, spec.inputs, spec.params) == (one.use, wanted, params)), None)
+            if name is None:
+                name = self._name(one.step)
+                self._add_step(name, one.use, protocol, wanted, params)
+                self._pixels[name] = self._pixels.get(read[one.port].partition(".")[0], (None, 1.0))
+            inputs[one.port] = name
+
     def _add_mean(self, protocol: Protocol, name: str, notes: list[str]) -> None:
         """Add the mean of two CTFs where a consensus passes that on."""
         if self.result.steps[name].use == "ctf_consensus" and averages_two(protocol):
@@ -269,6 +215,10 @@ class _Translator:
     def _map_flow(self, protocol: Protocol, mapping: FlowMapping) -> None:
         """Translate a protocol that passes on a stream of any kind."""
         links, seen = self._wiring.links_of(protocol, mapping.inputs), streams.PORTS
+        if links and issubclass(self._wiring.offered(links[0]), Volume):
+            self._wiring.united[protocol.id] = links
+            self._leave(protocol, CHANGED, [f"no step: what reads these volumes reads {', '.join(map(str, links))}"])
+            return
         if not links:
             self._hold_others(protocol, mapping)
             return

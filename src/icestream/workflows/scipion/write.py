@@ -12,7 +12,7 @@ import yaml
 
 from icestream.workflows.scipion.sources import ACQUISITION
 from icestream.workflows.scipion.template import make_template
-from icestream.workflows.scipion.translate import AskedField, Row, Translation
+from icestream.workflows.scipion.translation import AskedField, Row, Translation
 from icestream.workflows.template import Template, TemplateStep
 
 _WIDTH = 110
