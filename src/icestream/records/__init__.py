@@ -105,6 +105,7 @@ from icestream.records.vocabulary import (
 )
 from icestream.records.volumes import (
     POSE_3D,
+    ForecastLimit,
     ForecastPoint,
     JudgedVolume,
     ParticlePoses,
@@ -168,6 +169,7 @@ __all__ = [
     "DoseReference",
     "ExposureMetadata",
     "FileRef",
+    "ForecastLimit",
     "ForecastPoint",
     "FrameUse",
     "FurtherBlock",
