@@ -112,6 +112,10 @@ CLASSES_3D: tuple[Target, ...] = (
         at_least=-0.5,
     ),
     Target(
+        VOLUMES_PART, "the same: one run against RELION's 3D classification of the same particles in the same poses, more right",
+        "classify3d_accuracy", "relion.more_right_points", "points", at_least=0.0,
+    ),
+    Target(
         VOLUMES_PART, "stop forecast (shells simulated): truth in the band of 80 % at twice the data", "stop_forecast",
         "truth_in_band", "", at_least=0.7, at_most=0.95,
     ),
@@ -130,14 +134,28 @@ REAL: tuple[Target, ...] = (
         "and of its twins", "apoferritin_map", "above_noise_and_twins", "", at_least=0.1,
     ),
 )  # fmt: skip
-VOLUMES = (*INITIAL_VOLUMES, *REFINEMENT, *MAP_QUALITY, *CLASSES_3D, *REAL)
+
+MILESTONES: tuple[Target, ...] = (
+    Target(
+        VOLUMES_PART, "five milestones, C1 and C7: turn of the frame of any map against the first, the worst", "milestones",
+        "worst_turn_deg", "°", at_most=0.3,
+    ),
+    Target(VOLUMES_PART, "the same: maps that have the hand of the first", "milestones", "hands_kept", "", at_least=1.0),
+    Target(
+        VOLUMES_PART, "the same: FSC 0.5 of the last map with the truth, over that of true poses, the worst", "milestones",
+        "worst_of_true_pose", "times", at_most=1.05,
+    ),
+)  # fmt: skip
+
+VOLUMES = (*INITIAL_VOLUMES, *REFINEMENT, *MAP_QUALITY, *CLASSES_3D, *REAL, *MILESTONES)
 
 VOLUME_SCRIPTS: dict[str, str] = {
     "apoferritin_map": "DATA NEW_FOLDER",
     "class_consensus": "10 1000",
-    "classify3d_accuracy": "10 1000 3000",
+    "classify3d_accuracy": "10 1000 3000 --relion",
     "initial_volume": "--relion",
     "map_quality": "--seed 1000 --count 20",
+    "milestones": "2 1000",
     "refinement_accuracy": "--relion",
     "stop_forecast": "40 1000",
     "volume_consensus": "",

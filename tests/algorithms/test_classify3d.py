@@ -1,5 +1,6 @@
 """3D classification with known poses: two conformations are told apart, and nuisances are not taken for classes."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,17 @@ from icestream.algorithms.classify3d import (
     PosedParticles,
     Setting,
     classify_particles_3d,
+    correlate_classes_3d,
+    evidence,
+    fill_empty,
     fold_of,
+    make_passes,
     prepare_centred,
     random_shares,
+    share_by_likelihood,
+    sharpness_of,
+    sum_up,
 )
-from icestream.algorithms.classify3d.em import share_by_likelihood
 from icestream.algorithms.classify3d.model import make_volumes, sum_classes
 from icestream.algorithms.classify3d.search import score_classes
 from icestream.algorithms.scoring.particles import half_sets_of
@@ -135,3 +142,63 @@ def test_folds_keep_half_sets() -> None:
     order = np.random.default_rng(0).permutation(1000)[:300]
     assert (fold_of(names[order], pids[order]) == fold[order]).all()
     assert np.bincount(fold, minlength=N_FOLDS).min() > 180
+
+
+def test_evidence_is_more_for_the_right_classes(mixture: tuple[PosedParticles, NDArray[np.int64]]) -> None:
+    particles, truth = mixture
+    right = np.where(truth[:, None] == [0, 1], 0.9, 0.1)
+    found = [sum_up(particles, share, SETTING) for share in (right, random_shares(N, 2, seed=4), np.full((N, 2), 0.5))]
+    gains = [evidence(particles, one, np.array([0.6, 0.4]), setting=SETTING) for one in found]
+    assert gains[0] > 0.3
+    assert gains[0] > gains[1] + 0.3
+    assert gains[1] < 0.02  # classes that differ by noise explain nothing
+    assert gains[2] == pytest.approx(0.0, abs=1e-4)
+
+
+def test_the_better_start_goes_on(mixture: tuple[PosedParticles, NDArray[np.int64]]) -> None:
+    particles, truth = mixture
+    told: list[tuple[float, str]] = []
+    found = classify_particles_3d(
+        particles, setting=SETTING, passes=8, starts=4, seed=11, report=lambda fraction, message: told.append((fraction, message))
+    )
+    same = float(np.mean(found.class_id == truth))
+    assert max(same, 1 - same) > 0.95
+    assert len(told) == 4 * 3 + 2 * 3 + 3  # two rounds of starts, and what is left of the passes
+    fractions = [fraction for fraction, _ in told]
+    assert fractions == sorted(fractions) and fractions[-1] < 1
+
+
+def test_a_class_without_particles_begins_again(mixture: tuple[PosedParticles, NDArray[np.int64]]) -> None:
+    share = np.tile([0.7, 0.3, 0.0], (1000, 1))
+    filled = fill_empty(share, seed=1)
+    assert filled.sum(axis=1) == pytest.approx(np.ones(1000))
+    assert filled[:, 2].sum() == pytest.approx(350, abs=40)
+    assert (filled[:, 1] == share[:, 1]).all()
+    assert (share[:, 2] == 0).all()
+    assert (fill_empty(filled, seed=2) == filled).all()
+    particles, truth = mixture
+    three = replace(SETTING, n_classes=3)
+    begun = np.column_stack([np.where(truth == 0, 0.95, 0.05), np.where(truth == 0, 0.05, 0.95), np.zeros(N)])
+    found = make_passes(particles, begun, setting=three, soft=0, sharp=4)
+    assert np.bincount(found.class_id, minlength=3).min() > 5
+
+
+def test_classes_are_compared_by_what_tells_them_from_their_mean() -> None:
+    rng = np.random.default_rng(1)
+    mean, parts = 50 * rng.normal(size=(8, 8, 8)), rng.normal(size=(3, 8, 8, 8))
+    old = (mean + parts).astype(np.float32)
+    new = (1.2 * mean + parts[[2, 0, 1]] + 0.1 * rng.normal(size=parts.shape)).astype(np.float32)
+    likeness = correlate_classes_3d(old, new)
+    assert likeness.argmax(axis=1).tolist() == [1, 2, 0]
+    assert likeness.max(axis=1).min() > 0.9
+    assert np.sort(likeness, axis=1)[:, :2].max() < 0.3
+    assert (likeness >= 0).all()
+
+
+def test_likelihoods_of_classes_that_hardly_differ_are_sharpened() -> None:
+    rng = np.random.default_rng(2)
+    faint = 0.1 * rng.normal(size=(200, 2))
+    assert sharpness_of(faint) > 10
+    assert sharpness_of(100 * faint) == 1
+    given = share_by_likelihood(faint, np.full((1, 2), 0.5), sharpness=3.0)
+    assert given == pytest.approx(share_by_likelihood(3.0 * faint, np.full((1, 2), 0.5), sharpness=1.0))

@@ -105,6 +105,7 @@ from icestream.records.vocabulary import (
 )
 from icestream.records.volumes import (
     POSE_3D,
+    ForecastLimit,
     ForecastPoint,
     JudgedVolume,
     ParticlePoses,
@@ -169,6 +170,7 @@ __all__ = [
     "DoseReference",
     "ExposureMetadata",
     "FileRef",
+    "ForecastLimit",
     "ForecastPoint",
     "FrameUse",
     "FurtherBlock",

@@ -1,6 +1,9 @@
-"""2D classes: their averages and history, which particle is in which, which of them are good, and what several runs agree on."""
+"""2D classes: their averages and history, which particle is in which, which of them are good, and what several runs agree on.
 
-from abc import abstractmethod
+What classes of any number of dimensions have in common is here, too.
+"""
+
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -20,20 +23,25 @@ POSE = (
 """What a classification says of one particle."""
 
 
-class ClassInfo(Record):
-    """One 2D class; its place in the stack and in the picture is its place in the list."""
+class ParticleClass(Record):
+    """One class of particles, of any number of dimensions; its place in the stack is its place in the list."""
 
     id: int = Field(description="Stays with the class for good, and is never given to another one")
     count: int = Field(ge=0, description="Particles assigned so far")
     resolution_ang: Angstrom | None = None
-    effective_count: float | None = Field(None, ge=0, description="Particles that its average amounts to")
+    effective_count: float | None = Field(None, ge=0, description="Particles that its image amounts to")
+    born: int | None = Field(None, description="Version that showed the class first")
+    parents: list[int] = Field(default_factory=list, description="Classes that it came from")
+
+
+class ClassInfo(ParticleClass):
+    """One 2D class."""
+
     score: float | None = Field(None, ge=0, le=1, description="How likely the class shows whole, single particles")
     fit_median: float | None = Field(None, description="How well its particles fit it: their median score")
     fit_spread: float | None = Field(None, ge=0, description="Robust standard deviation of their scores")
     residual_median: float | None = Field(None, description="What its particles have beside it, median, in units of noise")
     residual_spread: float | None = Field(None, ge=0, description="Robust standard deviation of that")
-    born: int | None = Field(None, description="Version that showed the class first")
-    parents: list[int] = Field(default_factory=list, description="Classes that it came from")
 
 
 class ClassEvent(Record):
@@ -59,11 +67,39 @@ class Classification(Snapshot):
     box_px: int
     tables: list[FileRef] = Field(default_factory=list, description="Newest assignment of every particle, ``.npy``")
     index: FileRef | None = Field(None, description="Where the particles of each micrograph are in the tables, ``.npy``")
+    classes: Sequence[ParticleClass]
+    version: int | None = Field(None, description="Of these classes; unset: imported, or of a closed set")
+    events: list[ClassEvent] = Field(default_factory=list, description="What happened to classes, oldest first")
 
     @property
-    @abstractmethod
     def class_ids(self) -> list[int]:
         """The ids of the classes, in the order of the stack; tables store the place of a class in it."""
+        return [info.id for info in self.classes]
+
+
+def class_gallery(title: str, *columns: RowColumn, caption: str, identity: str = "") -> Gallery:
+    """Return how classes are shown: the picture, and under it a row for each class with ``columns`` among what all have.
+
+    ``identity`` as of `Gallery`: only where the picture shows one square for each class.
+    """
+    return Gallery(
+        title,
+        picture=Picture("picture", caption),
+        count="count",
+        word="particle",
+        rows="classes",
+        columns=(
+            RowColumn("Class", "id"),
+            RowColumn("Particles", "count"),
+            RowColumn("Share", "count", "%", share=True),
+            RowColumn("Resolution", "resolution_ang", "Å"),
+            *columns,
+            RowColumn("Effective size", "effective_count"),
+            RowColumn("Since version", "born"),
+        ),
+        order="count",
+        identity=identity,
+    )
 
 
 class ClassAverages(Classification):
@@ -74,35 +110,11 @@ class ClassAverages(Classification):
     bin: float = Field(gt=0)
     pixel_size_ang: Angstrom | None = Field(None, description="Of averages that were imported; it counts instead of ``bin``")
     classes: list[ClassInfo]
-    version: int | None = Field(None, description="Of these averages; unset: imported, or made by an early version of icestream")
     diameter_ang: Angstrom | None = Field(None, description="Of the mask on the classes")
     noise: FileRef | None = Field(None, description="Power of the noise per ring of the averages, ``.npy``")
-    events: list[ClassEvent] = Field(default_factory=list, description="What happened to classes, oldest first")
-
-    @property
-    def class_ids(self) -> list[int]:
-        """The ids of the classes."""
-        return [info.id for info in self.classes]
 
     shown: ClassVar[Shown] = Shown(
-        gallery=Gallery(
-            "2D classes",
-            picture=Picture("picture", "Class averages"),
-            count="count",
-            word="particle",
-            rows="classes",
-            columns=(
-                RowColumn("Class", "id"),
-                RowColumn("Particles", "count"),
-                RowColumn("Share", "count", "%", share=True),
-                RowColumn("Resolution", "resolution_ang", "Å"),
-                RowColumn("Score", "score"),
-                RowColumn("Effective size", "effective_count"),
-                RowColumn("Since version", "born"),
-            ),
-            order="count",
-            identity="id",
-        ),
+        gallery=class_gallery("2D classes", RowColumn("Score", "score"), caption="Class averages", identity="id"),
         headlines=(Headline("Best resolution", "of a 2D class", of="lowest", place=5, column="resolution_ang"),),
     )
 

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from icestream.records.classes import Classification
+from icestream.records.classes import Classification, ParticleClass, class_gallery
 from icestream.records.picks import PID
 from icestream.records.shown import Card, Curve, Gallery, Measure, Number, Panel, Picture, RowColumn, Shown, Text, When
 from icestream.records.vocabulary import Block, Column, FileRef, Record, Snapshot
@@ -178,10 +178,10 @@ class ParticlePoses(Record):
     block: Block
 
 
-class VolumeClass(Record):
+class VolumeClass(ParticleClass):
     """One 3D class."""
 
-    id: int = Field(ge=0, description="0 is the largest")
+    id: int = Field(ge=0, description="Of a closed set, 0 is the largest; of a stream it stays with the class for good")
     count: int = Field(ge=0, description="Particles whose most likely class it is")
     probability: float | None = Field(None, ge=0, le=1, description="Of these particles, mean")
     resolution_ang: Angstrom | None = Field(
@@ -204,27 +204,14 @@ class VolumeClasses(Classification):
     symmetry: str = Field("C1", description="Point group in RELION's setting")
     diameter_ang: Angstrom | None = Field(None, description="Of the ball that holds the particle")
     classes: list[VolumeClass]
-
-    @property
-    def class_ids(self) -> list[int]:
-        """The ids of the classes."""
-        return [info.id for info in self.classes]
+    volume_version: int | None = Field(None, description="Of the volume whose poses were used last; unset: of a closed set")
+    note: str | None = Field(None, description="Why a newer volume is not used")
 
     shown: ClassVar[Shown] = Shown(
-        gallery=Gallery(
+        gallery=class_gallery(
             "3D classes",
-            picture=Picture("picture", "Classes, one in a row: three sections, three projections, along z, y and x"),
-            count="count",
-            word="particle",
-            rows="classes",
-            columns=(
-                RowColumn("Class", "id"),
-                RowColumn("Particles", "count"),
-                RowColumn("Share", "count", "%", share=True),
-                RowColumn("Probability", "probability"),
-                RowColumn("Resolution", "resolution_ang", "Å"),
-            ),
-            order="count",
+            RowColumn("Probability", "probability"),
+            caption="Classes, one in a row: three sections, three projections, along z, y and x",
         )
     )
 
@@ -239,6 +226,18 @@ class ForecastPoint(Record):
     high_ang: Angstrom | None = Field(description="Worse in one of ten cases; unset: there may be no signal")
 
 
+LimitCause = Literal["particles", "views", "ice", "motion", "pixel_size"]
+
+
+class ForecastLimit(Record):
+    """One of the things that limit the resolution."""
+
+    cause: LimitCause
+    worth: float | None = Field(
+        None, ge=1, description="Times the particles that its absence would be worth; unset: no number of particles helps"
+    )
+
+
 class StopForecast(Snapshot):
     """What more particles, and more hours, would give: a reason to go on or to stop."""
 
@@ -250,7 +249,8 @@ class StopForecast(Snapshot):
     doubled: ForecastPoint
     at_the_end: ForecastPoint | None = Field(None, description="After the hours that are left; unset: no rate is known")
     gain_an_hour_ang: Angstrom | None = Field(None, description="By how much the next hour improves the resolution, median")
-    limit: Literal["particles", "pixel_size"] = Field(description="What limits the resolution, of what the map itself shows")
+    limit: LimitCause = Field(description="What limits the resolution most, of what the map and its quality show")
+    limits: list[ForecastLimit] = Field(default_factory=list, description="All that is known to limit it, the worst first")
     points: list[ForecastPoint] = Field(description="By rising numbers of particles")
     thousand_particles: list[float] = Field(description="The same as columns")
     low_ang: list[float]

@@ -9,7 +9,7 @@ import pytest
 from icestream.algorithms.stop_forecast.signal import expected_correlation
 from icestream.errors import ItemError
 from icestream.io.image import write_mrc
-from icestream.records import Acquisition, Volume
+from icestream.records import Acquisition, MapQuality, Volume
 from icestream.steps.volumes.stop_forecast import StopForecastParams, forecast_stop
 from icestream.testing.context import StepBench
 
@@ -70,6 +70,16 @@ def test_a_mask_and_symmetry_leave_fewer_coefficients_and_a_wider_band(tmp_path:
 def test_a_map_near_nyquist_is_limited_by_its_pixels(tmp_path: Path) -> None:
     found = forecast_stop(volume(b_factor=20.0, resolution_ang=3.1), StopForecastParams(), ACQUISITION, StepBench(tmp_path))
     assert found.limit == "pixel_size"
+
+
+def test_views_limit_a_map_that_lacks_more_than_half_of_them(tmp_path: Path) -> None:
+    bench = StepBench(tmp_path)
+    for efficiency, symmetry, limit in ((0.4, "C1", "views"), (0.9, "C1", "particles"), (0.4, "D7", "particles")):
+        quality = MapQuality.model_construct(efficiency=efficiency)
+        found = forecast_stop(volume(symmetry=symmetry), StopForecastParams(), ACQUISITION, bench, quality=quality)
+        assert found.limit == found.limits[0].cause == limit
+    views = forecast_stop(volume(), StopForecastParams(), ACQUISITION, bench, quality=MapQuality.model_construct(efficiency=0.4))
+    assert [(one.cause, one.worth) for one in views.limits] == [("views", 2.5), ("particles", 2.0)]
 
 
 def test_a_map_without_halves_has_no_forecast(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from icestream.algorithms.classify2d import balance_classes
 from icestream.algorithms.classify3d.model import ClassVolumes, Setting, make_volumes, sum_classes
 from icestream.algorithms.classify3d.search import score_classes
-from icestream.algorithms.scoring import PolarParticles, half_sets_of
+from icestream.algorithms.scoring import PolarParticles, Real, half_sets_of
 from icestream.algorithms.volumes import Rotations
 
 Shares = NDArray[np.float64]
@@ -25,8 +25,11 @@ _SOFT = 1.0
 """Spreads of the log likelihood that double the odds by e, while classes are told apart at first."""
 _SHARP = 2.5
 """The same later: volumes of noisy classes differ less than those that they stand for, so their likelihoods do."""
-_BALANCED_SHARE = 0.6
-"""Part of the passes in which classes are held equally large."""
+_LEAST_CLASS = 0.05
+"""Of the particles of a class, if all were equally large: with fewer a class is empty."""
+_HALF = 0.5
+_LEFT_ALONE = 3
+"""Passes at the end in which no class begins again."""
 _OTHER_PID = 1 << 40
 """Numbers beyond all of particles: they give each a second half set of its own."""
 
@@ -49,6 +52,17 @@ class PosedParticles:
     def __len__(self) -> int:
         return len(self.images)
 
+    def take(self, rows: NDArray[np.int64]) -> "PosedParticles":
+        """Return some of the particles."""
+        return PosedParticles(
+            self.images[rows],
+            self.contrast[rows],
+            self.polar.take(rows),
+            self.rotations[rows],
+            self.shift_yx_px[rows],
+            self.fold[rows],
+        )
+
 
 @dataclass(frozen=True)
 class Classes3D:
@@ -68,65 +82,66 @@ class Classes3D:
         return best
 
 
-def random_shares(n: int, n_classes: int, *, seed: int) -> Shares:
-    """Return shares ``(n, k)`` to begin with: random classes of equal size, half of each particle spread over all."""
-    rng = np.random.default_rng(seed)
-    label = rng.permutation(np.arange(n) % n_classes)
-    share = np.full((n, n_classes), 0.5 / n_classes)
-    share[np.arange(n), label] += 0.5
-    return share
-
-
-def classify_particles_3d(
+def make_passes(
     particles: PosedParticles,
+    share: Shares,
     *,
     setting: Setting,
-    passes: int = 16,
-    share: Shares | None = None,
+    soft: int,
+    sharp: int,
     seed: int = 0,
-    report: Callable[[float, str], None] | None = None,
+    told: Callable[[], None] | None = None,
 ) -> Classes3D:
-    """Sort particles with known poses into classes.
+    """Compare particles with classes again and again, from shares ``(n, k)``: first ``soft`` passes, then ``sharp`` ones.
 
-    Parameters
-    ----------
-    particles
-        With their poses in the volume of all.
-    setting
-        Of the classification.
-    passes
-        Over all particles; classes are held equally large during the first three fifths.
-    share
-        ``(n, k)``, to go on from; random when unset. Then classes are never held equally large.
-    seed
-        Of the random shares.
-    report
-        Called before each pass with the fraction done and a message.
+    A class that the sharp passes leave without particles begins again with half of the largest one, except near the end.
     """
-    begun = share is not None
-    share = random_shares(len(particles), setting.n_classes, seed=seed) if share is None else share
-    noise = particles.polar.power.mean(axis=0).astype(np.float32)
-    volumes, likelihood = _volumes(particles, share, setting), np.zeros(share.shape)
-    for i in range(passes):
-        if report is not None:
-            report(i / passes, f"pass {i + 1} of {passes}")
-        soft = not begun and i < _BALANCED_SHARE * passes
-        likelihood = score_classes(
-            particles.polar,
-            volumes.of_fold,
-            rotations=particles.rotations,
-            fold=particles.fold,
-            ring=volumes.ring,
-            noise_power=noise,
-            setting=setting,
-            loose=not soft,
-        )
-        share = _share_softly(likelihood) if soft else share_by_likelihood(likelihood, share)
-        volumes = _volumes(particles, share, setting)
+    volumes, likelihood = sum_up(particles, share, setting), np.zeros(share.shape)
+    for i in range(soft + sharp):
+        if told is not None:
+            told()
+        likelihood = compare(particles, volumes, setting=setting, loose=i >= soft)
+        share = share_softly(likelihood) if i < soft else share_by_likelihood(likelihood, share)
+        if soft <= i < soft + sharp - _LEFT_ALONE:
+            share = fill_empty(share, seed=seed + i)
+        volumes = sum_up(particles, share, setting)
     return Classes3D(volumes, share, likelihood)
 
 
-def _volumes(particles: PosedParticles, share: Shares, setting: Setting) -> ClassVolumes:
+def compare(
+    particles: PosedParticles, volumes: ClassVolumes, *, setting: Setting, loose: bool = True, noise: Real | None = None
+) -> NDArray[np.float64]:
+    """Return the log likelihood ratio of each particle in each class ``(n, k)``, by volumes that it is no part of.
+
+    ``noise`` ``(n_rings,)`` is the power of what is not signal; that of the images when unset.
+    """
+    return score_classes(
+        particles.polar,
+        volumes.of_fold,
+        rotations=particles.rotations,
+        fold=particles.fold,
+        ring=volumes.ring,
+        noise_power=particles.polar.power.mean(axis=0).astype(np.float32) if noise is None else noise,
+        setting=setting,
+        loose=loose,
+    )
+
+
+def fill_empty(share: Shares, *, seed: int, least: float = _LEAST_CLASS) -> Shares:
+    """Return shares in which each class that has hardly any particles has half of those of the largest class.
+
+    ``least`` is how many particles a class needs, as a share of what it would have if all were equally large.
+    """
+    share = share.copy()
+    for k in np.flatnonzero(share.sum(axis=0) < least * share.shape[0] / share.shape[1]):
+        largest = int(share.sum(axis=0).argmax())
+        chosen = np.random.default_rng([seed, int(k)]).random(len(share)) < _HALF
+        share[np.ix_(chosen, [k, largest])] = share[np.ix_(chosen, [largest, k])]
+    return share
+
+
+def sum_up(particles: PosedParticles, share: Shares, setting: Setting) -> ClassVolumes:
+    """Return the volumes of classes from shares ``(n, k)`` of particles."""
     sums = sum_classes(
         particles.images,
         particles.contrast,
@@ -139,7 +154,7 @@ def _volumes(particles: PosedParticles, share: Shares, setting: Setting) -> Clas
     return make_volumes(sums, setting=setting)
 
 
-def _share_softly(likelihood: NDArray[np.float64]) -> Shares:
+def share_softly(likelihood: NDArray[np.float64]) -> Shares:
     """Return shares by likelihoods in units of their own spread, with classes equally large."""
     relative = likelihood - likelihood.mean(axis=1, keepdims=True)
     relative = relative - np.median(relative, axis=0)
@@ -149,15 +164,23 @@ def _share_softly(likelihood: NDArray[np.float64]) -> Shares:
     return softmax(scaled)
 
 
-def share_by_likelihood(likelihood: NDArray[np.float64], before: Shares) -> Shares:
+def share_by_likelihood(likelihood: NDArray[np.float64], before: Shares, *, sharpness: float | None = None) -> Shares:
     """Return how likely each class is for each particle, with the sizes of classes that shares of before say.
 
-    Likelihoods of classes that hardly differ yet are sharpened: shares that are too soft make the next volumes differ even less,
-    pass by pass.
+    ``sharpness`` is what likelihoods are multiplied by; that of these particles when unset.
     """
     size = np.maximum(before.mean(axis=0), 1e-3)
+    factor = sharpness_of(likelihood) if sharpness is None else sharpness
+    return softmax(likelihood * factor + np.log(size / size.sum()))
+
+
+def sharpness_of(likelihood: NDArray[np.float64]) -> float:
+    """Return what likelihoods ``(n, k)`` of classes that hardly differ yet are multiplied by, at least 1.
+
+    Shares that are too soft make the next volumes differ even less, pass by pass.
+    """
     spread = max(float(np.sqrt(np.mean((likelihood - likelihood.mean(axis=1, keepdims=True)) ** 2))), 1e-9)
-    return softmax(likelihood * max(1.0, _SHARP / spread) + np.log(size / size.sum()))
+    return max(1.0, _SHARP / spread)
 
 
 def softmax(values: NDArray[Any]) -> Shares:

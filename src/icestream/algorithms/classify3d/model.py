@@ -6,7 +6,7 @@ as they are. A class is the mean of all particles plus a difference; the differe
 is much less than the mean.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import combinations_with_replacement
 from operator import add
@@ -85,6 +85,10 @@ class ClassVolumes:
     of_fold: Volume
     correlation: Curve
     ring: int
+
+    def ordered(self, order: NDArray[np.int64]) -> "ClassVolumes":
+        """Return the classes in another order ``(k,)``."""
+        return replace(self, volumes=self.volumes[order], halves=self.halves[:, order], of_fold=self.of_fold[:, order])
 
 
 def sum_classes(

@@ -1,6 +1,7 @@
 """Closed sets of exposures: one after the other, or each holding everything so far."""
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator
@@ -69,10 +70,14 @@ def _check_ascending(at: list[int]) -> list[int]:
     return at
 
 
+MilestoneNumbers = Annotated[list[Annotated[int, PydanticField(ge=1)]], AfterValidator(_check_ascending)]
+"""Numbers in rising order, as a parameter."""
+
+
 class MilestonesParams(Params):
     """At which numbers a set is closed."""
 
-    at: Annotated[list[Annotated[int, PydanticField(ge=1)]], AfterValidator(_check_ascending)] = Field(
+    at: MilestoneNumbers = Field(
         default=[25_000, 50_000, 100_000], min_length=1, description="Close a set at each of these numbers"
     )
     counted: Counted = Field("particles", description="What is counted; an item without particles counts as one")
@@ -90,7 +95,7 @@ def close_milestones(progress: Progress, params: MilestonesParams) -> Verdict:
     """
     passed = number_passed(progress, params.counted)
     number = passed + number_of(progress, params.counted)
-    target, counted = _next_milestone(passed, params), say_counted(progress, params.counted)
+    target, counted = next_milestone(passed, at=params.at, then=params.then), say_counted(progress, params.counted)
     if target is None:
         return keep() if progress.released else wait(f"{number} {counted}; the next set closes at the end")
     if progress.released or number >= target:
@@ -99,14 +104,14 @@ def close_milestones(progress: Progress, params: MilestonesParams) -> Verdict:
     return wait(f"{number} of {target} {counted}")
 
 
-def _next_milestone(passed: int, params: MilestonesParams) -> int | None:
+def next_milestone(passed: int, *, at: Sequence[int], then: str) -> int | None:
     """Return the first milestone above ``passed``; None if none is left before the end."""
-    ahead = [target for target in params.at if target > passed]
+    ahead = [target for target in at if target > passed]
     if ahead:
         return ahead[0]
-    if params.then != "double":
+    if then != "double":
         return None
-    target = params.at[-1]
+    target = at[-1]
     while target <= passed:
         target *= 2
     return target

@@ -4,25 +4,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.algorithms.classify3d import Classes3D, PosedParticles, Setting, classify_particles_3d, fold_of, prepare_centred
-from icestream.algorithms.frc import resolution_at_threshold_ang
 from icestream.algorithms.refine3d import Setting as Refining
 from icestream.algorithms.scoring import join_particles
-from icestream.algorithms.volumes import fourier_shell_correlation_3d, rotations_from_angles, symmetry_group
-from icestream.flow import Context, Field, ItemError, Params, step
-from icestream.io.image import write_mrc
-from icestream.io.preview import write_mosaic
-from icestream.records import SCHERES_2012, Acquisition, Method, Particles, Text, Volume, VolumeClass, VolumeClasses
-from icestream.steps.classify2d.averages import INDEX
+from icestream.flow import Context, Field, ItemError, Params, before, step
+from icestream.records import SCHERES_2012, Acquisition, Method, Particles, Text, Volume, VolumeClasses
 from icestream.steps.volumes.checkpoints import forget
 from icestream.steps.volumes.gathered import Gathered, combine_seeds, gather_particles, need_map
+from icestream.steps.volumes.poses import find_rows, read_poses, rotations_of, setting_of
+from icestream.steps.volumes.published_classes import CLASSIFIED, NamedClass, publish_classes
 from icestream.steps.volumes.refine import READS, Refine3DParams, plan_refinement
 from icestream.units import Angstrom
-
-CLASSIFIED = np.dtype(
-    [("micrograph", "S32"), ("pid", "<i8"), ("class_id", "<i4"), ("class_probability", "<f4"), ("score", "<f4")]
-)
-"""One particle: the place of its class, how probable that is, and its log likelihood ratio against noise in it."""
-_GOLD_STANDARD = 0.143
 
 
 class Classify3DParams(Params):
@@ -37,12 +28,19 @@ class Classify3DParams(Params):
     passes: int = Field(
         16, ge=5, le=100, description="Over all particles; classes are held equally large in the first three fifths"
     )
+    starts: int = Field(
+        4,
+        ge=1,
+        le=32,
+        description="Random starts; particles that are no part of the volumes say after a few passes which one goes on",
+        json_schema_extra=before(2, 1),
+    )
     seed: int = Field(0, ge=0, description="Number that changes all that is random, to repeat the step and compare results")
 
 
 @step.map(
     "classify3d",
-    version=1,
+    version=2,
     reads=READS,
     memory_gb=4,
     method=Method(
@@ -81,8 +79,8 @@ def classify_set_3d(
     folder = ctx.checkpoint_dir / "classify3d"
     folder.mkdir(parents=True, exist_ok=True)
     gathered = gather_particles(some, acquisition, size=plan.grid.box_px, folder=folder, ctx=ctx)
-    setting = _setting_of(plan, params, volume)
-    rows, posed = _pose_particles(gathered, _poses_of(volume, ctx), plan, setting, scale=plan.grid.box_px / box_px)
+    setting = setting_of(plan, n_classes=params.n_classes)
+    rows, posed = _pose_particles(gathered, read_poses(volume, ctx), plan, setting, scale=plan.grid.box_px / box_px)
 
     def report(fraction: float, message: str) -> None:
         if ctx.cancelled():
@@ -90,46 +88,22 @@ def classify_set_3d(
         ctx.progress(fraction, message)
 
     seed = combine_seeds(ctx.seed, params.seed)
-    found = classify_particles_3d(posed, setting=setting, passes=params.passes, seed=seed, report=report)
-    published = _publish(found, gathered.table[rows], volume, plan, bin_=particle_bin * box_px / plan.grid.box_px, ctx=ctx)
+    found = classify_particles_3d(posed, setting=setting, passes=params.passes, starts=params.starts, seed=seed, report=report)
+    published = _publish(found, gathered.table[rows], plan, bin_=particle_bin * box_px / plan.grid.box_px, ctx=ctx)
     forget(folder)
     return published
-
-
-def _setting_of(plan: Refining, params: Classify3DParams, volume: Volume) -> Setting:
-    return Setting(
-        grid=plan.grid,
-        n_classes=params.n_classes,
-        mask_radius_px=plan.mask_radius_px,
-        edge_px=plan.edge_px,
-        start_ring=plan.start_ring,
-        symmetry=None if volume.symmetry == "C1" else symmetry_group(volume.symmetry),
-    )
-
-
-def _poses_of(volume: Volume, ctx: Context) -> NDArray[np.void]:
-    tables = [np.load(ctx.path(table), allow_pickle=False) for table in volume.tables]
-    return np.sort(np.concatenate(tables), order=("micrograph", "pid"))
 
 
 def _pose_particles(
     gathered: Gathered, poses: NDArray[np.void], plan: Refining, setting: Setting, *, scale: float
 ) -> tuple[NDArray[np.int64], PosedParticles]:
     """Return which of the gathered particles have a pose, and these particles with it."""
-    names = ["micrograph", "pid"]
-    known = np.ascontiguousarray(poses[names]).view()
-    wanted = np.empty(len(gathered), dtype=known.dtype)
-    for name in names:
-        wanted[name] = gathered.table[name]
-    at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-    rows = np.flatnonzero(known[at] == wanted)
+    at, has = find_rows(gathered.table, poses)
+    rows = np.flatnonzero(has)
     if not len(rows):
         raise ItemError("none of the particles has a pose in the volume; link the particles that were refined")
     own = poses[at]
-    rotations = rotations_from_angles(np.column_stack([own[f"{name}_deg"] for name in ("rot", "tilt", "psi")]))
     shift = np.column_stack([own["shift_y_px"], own["shift_x_px"]]).astype(np.float64) * scale
-    has = np.zeros(len(gathered), dtype=np.bool_)
-    has[rows] = True
     images, contrast, polar = [], [], []
     for portion in gathered.portions(plan):
         kept = has[portion.rows]
@@ -146,83 +120,22 @@ def _pose_particles(
         )
     together = join_particles(polar)
     fold = fold_of(gathered.table["micrograph"], gathered.table["pid"])[rows]
-    return rows, PosedParticles(np.concatenate(images), np.concatenate(contrast), together, rotations[rows], shift[rows], fold)
+    rotations = rotations_of(own[rows])
+    return rows, PosedParticles(np.concatenate(images), np.concatenate(contrast), together, rotations, shift[rows], fold)
 
 
-def _publish(
-    found: Classes3D, table: NDArray[np.void], volume: Volume, plan: Refining, *, bin_: float, ctx: Context
-) -> VolumeClasses:
+def _publish(found: Classes3D, table: NDArray[np.void], plan: Refining, *, bin_: float, ctx: Context) -> VolumeClasses:
     """Write the volumes of classes, largest first, and the class of every particle."""
-    counts = np.bincount(found.class_id, minlength=found.share.shape[1])
-    order = np.argsort(-counts, kind="stable")
-    size, pixel_ang, classes, tiles = plan.grid.box_px, plan.pixel_size_ang, [], []
-    for place, k in enumerate(order.tolist()):
-        whole, halves = found.volumes.volumes[k], found.volumes.halves[:, k]
-        refs = _write_maps([whole, *halves], place, pixel_size_ang=pixel_ang, ctx=ctx)
-        frequency, correlation = fourier_shell_correlation_3d(*(halves * plan.ball))
-        classes.append(
-            VolumeClass(
-                id=place,
-                count=int(counts[k]),
-                probability=round(float(found.share[found.class_id == k, k].mean()), 4) if counts[k] else None,
-                resolution_ang=resolution_at_threshold_ang(
-                    frequency, correlation, threshold=_GOLD_STANDARD, pixel_size_ang=pixel_ang
-                ),
-                map=refs[0],
-                half_maps=refs[1:],
-                frequency_per_ang=[round(float(one), 6) for one in frequency / pixel_ang],
-                fsc=[round(float(one), 4) for one in correlation],
-            )
-        )
-        middle = size // 2
-        tiles += [whole[middle], whole[:, middle], whole[:, :, middle], *(whole.sum(axis=axis) for axis in range(3))]
-    with ctx.publish("_classes.mrcs") as stack:
-        write_mrc(stack.path, np.stack(tiles[3::6]).astype(np.float32), pixel_size_ang=pixel_ang)
-    with ctx.publish("_classes.png") as picture:
-        write_mosaic(picture.path, np.stack(tiles), columns=6)
-    tables, index = _write_table(found, table, np.argsort(order), ctx)
-    return VolumeClasses(
-        stack=stack.ref,
-        picture=picture.ref,
-        count=len(table),
-        box_px=size,
-        bin=bin_,
-        symmetry=volume.symmetry,
-        diameter_ang=2 * plan.mask_radius_px * pixel_ang,
-        tables=tables,
-        index=index,
-        classes=classes,
-    )
-
-
-def _write_maps(maps: list[NDArray[np.float32]], place: int, *, pixel_size_ang: float, ctx: Context) -> list[str]:
-    """Publish the map of a class and its half maps."""
-    refs = []
-    for suffix, one in zip(("", "_half1", "_half2"), maps, strict=True):
-        with ctx.publish(f"_class{place}{suffix}.mrc") as out:
-            write_mrc(out.path, one.astype(np.float32), pixel_size_ang=pixel_size_ang)
-        refs.append(out.ref)
-    return refs
-
-
-def _write_table(found: Classes3D, table: NDArray[np.void], place: NDArray[np.int64], ctx: Context) -> tuple[list[str], str]:
-    rows = np.zeros(len(table), dtype=CLASSIFIED)
-    every = np.arange(len(table))
+    n_classes = found.share.shape[1]
+    order = np.argsort(-np.bincount(found.class_id, minlength=n_classes), kind="stable")
+    rows, every = np.zeros(len(table), dtype=CLASSIFIED), np.arange(len(table))
     for name in ("micrograph", "pid"):
         rows[name] = table[name]
-    rows["class_id"] = place[found.class_id]
+    rows["class_id"] = np.argsort(order)[found.class_id]
     rows["class_probability"] = found.share[every, found.class_id]
     rows["score"] = found.log_likelihood[every, found.class_id]
-    rows = rows[np.argsort(rows["micrograph"], kind="stable")]
-    names, start, count = np.unique(rows["micrograph"], return_index=True, return_counts=True)
-    index = np.zeros(len(names), dtype=INDEX)
-    index["micrograph"], index["start"], index["count"] = names, start, count
-    refs = []
-    for suffix, array in (("_table.npy", rows), ("_index.npy", index)):
-        with ctx.publish(suffix) as out, out.path.open("wb") as handle:
-            np.save(handle, array, allow_pickle=False)
-        refs.append(out.ref)
-    return refs[:1], refs[1]
+    named = [NamedClass(place) for place in range(n_classes)]
+    return publish_classes(found.volumes.ordered(order), rows, named, plan=plan, bin_=bin_, ctx=ctx)
 
 
 class ClassVolumeParams(Params):

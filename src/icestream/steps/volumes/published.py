@@ -1,6 +1,6 @@
 """Volumes as people and other steps get them: map, half maps, pictures, numbers, and the pose of every particle."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +10,9 @@ from icestream.algorithms.volumes import angles_from_rotations
 from icestream.flow import Context
 from icestream.io.image import write_mrc
 from icestream.io.preview import write_mosaic
-from icestream.records import POSE_3D, Acquisition, FileRef, Particles, Volume
+from icestream.records import POSE_3D, FileRef, Volume
 from icestream.steps.classify2d.averages import INDEX
 from icestream.steps.volumes.gathered import Gathered
-from icestream.steps.volumes.relion_star import publish_star
 
 POSES = np.dtype(
     [
@@ -35,15 +34,18 @@ def publish_volume(
     verdict: Verdict,
     *,
     setting: Setting,
-    particles: Sequence[Particles],
-    acquisition: Acquisition,
+    box_px: int,
+    bin_: float,
     ctx: Context,
+    star: Callable[[NDArray[np.void], NDArray[np.void]], FileRef | None] | None = None,
+    version: int = 1,
 ) -> Volume:
     """Write what a refinement has come to.
 
-    Half maps have the names by which RELION's programs find the second from the first.
+    Half maps have the names by which RELION's programs find the second from the first. ``box_px`` and ``bin_`` are those of the
+    particles; ``star`` publishes poses and optics for RELION.
     """
-    size, pixel_ang, box_px = setting.grid.box_px, setting.pixel_size_ang, particles[0].box_px
+    size, pixel_ang = setting.grid.box_px, setting.pixel_size_ang
     names = ("_map.mrc", "_half1_class001_unfil.mrc", "_half2_class001_unfil.mrc", "_mask.mrc")
     refs = []
     for suffix, volume in zip(names, (maps.whole, *maps.halves, setting.ball), strict=True):
@@ -54,7 +56,6 @@ def publish_volume(
         np.save(handle, progress.model.noise_power.mean(axis=0), allow_pickle=False)
     poses, order = _pose_table(gathered, progress.poses, stack_px=box_px / size)
     table, index = _write_poses(poses, ctx)
-    star = publish_star(poses, gathered.table[order], particles, acquisition, ctx)
     shells = np.arange(size // 2) / (size * pixel_ang)
     resolution_ang = maps.resolution_ang(pixel_ang)
     is_map = verdict.kind == "map" and resolution_ang is not None
@@ -65,7 +66,7 @@ def publish_volume(
         picture=draw_volume(maps.whole * setting.ball, ctx),
         count=len(gathered),
         box_px=size,
-        bin=particles[0].bin * box_px / size,
+        bin=bin_ * box_px / size,
         symmetry=setting.symmetry,
         diameter_ang=2 * setting.mask_radius_px * pixel_ang,
         frequency_per_ang=_rounded(shells, 6),
@@ -74,10 +75,10 @@ def publish_volume(
         resolution_ang=resolution_ang if is_map else None,
         verdict="map" if is_map else "none",
         reason=None if is_map else (verdict.reason or "its halves agree nowhere"),
-        version=1,
+        version=version,
         tables=[table],
         index=index,
-        star=star,
+        star=None if star is None else star(poses, gathered.table[order]),
         noise=noise.ref,
     )
 

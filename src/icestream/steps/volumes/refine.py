@@ -13,6 +13,7 @@ from icestream.records import SCHERES_2012, Acquisition, Method, Particles, Text
 from icestream.steps.volumes.checkpoints import forget, keep_arrays, load_arrays, read_kept
 from icestream.steps.volumes.gathered import Gathered, Symmetry, gather_particles, need_map, read_map
 from icestream.steps.volumes.published import publish_volume
+from icestream.steps.volumes.relion_star import publish_star
 from icestream.units import Angstrom
 
 _EDGE_PX = 3.0
@@ -76,7 +77,15 @@ def refine_particles(
     start = read_map(volume, ctx, size=setting.grid.box_px, pixel_size_ang=setting.pixel_size_ang, raw_pixel_ang=raw_ang)
     done = _refine(start, gathered, setting, params, folder, ctx)
     found = publish_volume(
-        gathered, done.progress, done.maps, done.verdict, setting=setting, particles=some, acquisition=acquisition, ctx=ctx
+        gathered,
+        done.progress,
+        done.maps,
+        done.verdict,
+        setting=setting,
+        box_px=box_px,
+        bin_=particle_bin,
+        ctx=ctx,
+        star=lambda poses, optics: publish_star(poses, optics, some, acquisition, ctx),
     )
     forget(folder)
     return found
@@ -124,13 +133,13 @@ def _refine(
         count=len(gathered),
         most_iterations=params.max_iterations,
         seed=ctx.seed,
-        kept=read_kept(path, _load),
-        keep=lambda progress, maps: _keep(path, progress, maps),
+        kept=read_kept(path, load_progress),
+        keep=lambda progress, maps: keep_progress(path, progress, maps),
         report=report,
     )
 
 
-def _keep(path: Path, progress: Progress, maps: Maps) -> None:
+def keep_progress(path: Path, progress: Progress, maps: Maps) -> None:
     """Write what an iteration needs of the one before, bit by bit."""
     model, poses = progress.model, progress.poses
     if poses is None:
@@ -152,7 +161,8 @@ def _keep(path: Path, progress: Progress, maps: Maps) -> None:
     )
 
 
-def _load(path: Path) -> tuple[Progress, Maps]:
+def load_progress(path: Path) -> tuple[Progress, Maps]:
+    """Read what `keep_progress` wrote."""
     stored = load_arrays(path)
     model = Model(stored["references"], stored["noise_power"], stored["correlation"], int(stored["ring"]))
     poses = PoseTable(stored["rotations"], stored["shift"], stored["score"], stored["probability"])

@@ -7,7 +7,16 @@ from icestream.algorithms.stop_forecast.signal import Array, Correlation, Partic
 from icestream.algorithms.volumes import symmetry_group
 from icestream.flow import Context, Field, ItemError, Params, step
 from icestream.io.image import read_stack
-from icestream.records import Acquisition, ForecastPoint, Method, StopForecast, Text, Volume
+from icestream.records import (
+    Acquisition,
+    ForecastLimit,
+    ForecastPoint,
+    MapQuality,
+    Method,
+    StopForecast,
+    Text,
+    Volume,
+)
 from icestream.steps.volumes.gathered import need_map
 
 _FIRST_SHELL = 3
@@ -35,11 +44,19 @@ class StopForecastParams(Params):
     memory_gb=0.5,
     method=Method((Text("The resolution of more particles was forecast from the shell correlation of the half maps."),)),
 )
-def forecast_stop(volume: Volume, params: StopForecastParams, acquisition: Acquisition, ctx: Context) -> StopForecast:
+def forecast_stop(
+    volume: Volume,
+    params: StopForecastParams,
+    acquisition: Acquisition,
+    ctx: Context,
+    *,
+    quality: MapQuality | None = None,
+) -> StopForecast:
     """Forecast the resolution of more particles and more hours from the shell correlation of a map, with its uncertainty.
 
     The signal of one particle is fitted to the whole curve, also where it is near zero: that tells how far the next doubling
-    leads. A forecast far beyond twice the particles rests on the B factor going on as it does, and is wide.
+    leads. A forecast far beyond twice the particles rests on the B factor going on as it does, and is wide. With the quality of
+    the map, what limits it may be its views: what they lack is told in numbers of particles.
 
     Raises
     ------
@@ -60,7 +77,11 @@ def forecast_stop(volume: Volume, params: StopForecastParams, acquisition: Acqui
     signal = fit_signal(frequency[kept], [Correlation(volume.count, curve[kept])], independent=independent, seed=ctx.seed)
     points = [_point(signal, volume.count * times, None, seed=ctx.seed) for times in _AHEAD]
     end, gain = _hours(signal, volume.count, params, seed=ctx.seed)
-    limits = rank_limits(resolution_ang=points[0].middle_ang or np.inf, pixel_size_ang=pixel_ang)
+    limits = rank_limits(
+        resolution_ang=points[0].middle_ang or np.inf,
+        pixel_size_ang=pixel_ang,
+        angular_efficiency=quality.efficiency if quality is not None and volume.symmetry == "C1" else None,
+    )
     known = [point for point in points if point.high_ang is not None and point.low_ang is not None]
     b_factor = signal.b_factor_ang2
     return StopForecast(
@@ -70,7 +91,8 @@ def forecast_stop(volume: Volume, params: StopForecastParams, acquisition: Acqui
         doubled=points[_AHEAD.index(2)],
         at_the_end=end,
         gain_an_hour_ang=None if gain is None or not np.isfinite(gain.middle) else round(gain.middle, 4),
-        limit="pixel_size" if limits[0].cause == "pixel_size" else "particles",
+        limit=limits[0].cause,
+        limits=[ForecastLimit(cause=one.cause, worth=round(one.worth, 2) if np.isfinite(one.worth) else None) for one in limits],
         points=points,
         thousand_particles=[round(point.n_particles / 1000, 3) for point in known],
         low_ang=[float(point.low_ang or 0.0) for point in known],
