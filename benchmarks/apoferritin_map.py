@@ -1,7 +1,7 @@
 """Real apoferritin to a map: python benchmarks/apoferritin_map.py <empiar10146_apoferritin> <new folder> [<picture>].
 
 Eight frame averages of EMPIAR-10146 go through the template `movies_to_map` with O symmetry: CTF, picks, 2D classes, good
-particles, two initial volumes and their consensus, refinement, quality. They were not corrected for motion and their pixel size is
+particles, two initial volumes and their consensus, refinement, quality. They were not corrected for motion; their pixel size is
 not known for certain, so no fine map is to be expected; that it is apoferritin is what is asked.
 
 The map is compared with a shell of 39 to 61 Å, which is what a map of apoferritin is at low resolution, by their correlation

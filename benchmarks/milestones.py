@@ -15,6 +15,7 @@ truth, and ``of_true_pose`` its resolution (FSC 0.5 with the truth) over that of
 import json
 import sys
 import time
+from functools import partial
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def measure(name, symmetry, seed, last):
             done, _ = refine(some)
             first = done.progress.poses
         else:
-            done = refine_again(before, lambda some=some: portions_of(some, setting), setting=setting, count=count, seed=seed)
+            done = refine_again(before, partial(portions_of, some, setting), setting=setting, count=count, seed=seed)
         frame = frame_since(first, done.progress, setting=setting)
         poses = done.progress.poses
         before = Last(done.progress.model, first_of(poses, count))

@@ -18,6 +18,12 @@ ACQUISITION = Acquisition(pixel_size_ang=PIXEL_ANG / 2, voltage_kv=300.0, cs_mm=
 FREQUENCY = np.arange(BOX // 2) / (BOX * PIXEL_ANG)
 
 
+def quality_with(*, efficiency: float | None) -> MapQuality:
+    """Return a quality of a map of which only the efficiency of its views is looked at."""
+    fields: dict[str, Any] = {"efficiency": efficiency}
+    return MapQuality.model_construct(**fields)
+
+
 def volume(*, b_factor: float = 300.0, resolution_ang: float = 7.0, **fields: Any) -> Volume:
     """A map whose half maps agree as its B factor and resolution say."""
     level = np.log(0.143 / 0.857 * 2 / COUNT) + b_factor / 2 / resolution_ang**2
@@ -75,10 +81,10 @@ def test_a_map_near_nyquist_is_limited_by_its_pixels(tmp_path: Path) -> None:
 def test_views_limit_a_map_that_lacks_more_than_half_of_them(tmp_path: Path) -> None:
     bench = StepBench(tmp_path)
     for efficiency, symmetry, limit in ((0.4, "C1", "views"), (0.9, "C1", "particles"), (0.4, "D7", "particles")):
-        quality = MapQuality.model_construct(efficiency=efficiency)
+        quality = quality_with(efficiency=efficiency)
         found = forecast_stop(volume(symmetry=symmetry), StopForecastParams(), ACQUISITION, bench, quality=quality)
         assert found.limit == found.limits[0].cause == limit
-    views = forecast_stop(volume(), StopForecastParams(), ACQUISITION, bench, quality=MapQuality.model_construct(efficiency=0.4))
+    views = forecast_stop(volume(), StopForecastParams(), ACQUISITION, bench, quality=quality_with(efficiency=0.4))
     assert [(one.cause, one.worth) for one in views.limits] == [("views", 2.5), ("particles", 2.0)]
 
 

@@ -34,6 +34,12 @@ REFINE: dict[str, Any] = {
 }  # fmt: skip
 
 
+def quality_with(*, efficiency: float | None) -> MapQuality:
+    """Return a quality of a map of which only the efficiency of its views is looked at."""
+    fields: dict[str, Any] = {"efficiency": efficiency}
+    return MapQuality.model_construct(**fields)
+
+
 def make_volume() -> NDArray[np.float32]:
     along = np.arange(BOX) - BOX // 2
     points = np.array([[0, 0, 4], [3, 0, -3], [-3, 3, 0], [-2, -4, -1], [4, 3, 2]])
@@ -149,10 +155,10 @@ def test_a_volume_passes_when_classes_are_sharp_and_views_are_even() -> None:
     assert pass_when_ready(volume, averages(10.0), None, params).accepted
     nothing = averages(10.0).model_copy(update={"classes": []})
     assert "no resolution" in str(pass_when_ready(volume, nothing, None, params).reason)
-    uneven = MapQuality.model_construct(efficiency=0.4)
+    uneven = quality_with(efficiency=0.4)
     assert "0.40" in str(pass_when_ready(volume, None, uneven, params).reason)
-    assert "not known" in str(pass_when_ready(volume, None, MapQuality.model_construct(efficiency=None), params).reason)
-    assert pass_when_ready(volume, None, MapQuality.model_construct(efficiency=0.7), params).accepted
+    assert "not known" in str(pass_when_ready(volume, None, quality_with(efficiency=None), params).reason)
+    assert pass_when_ready(volume, None, quality_with(efficiency=0.7), params).accepted
     assert pass_when_ready(volume.model_copy(update={"symmetry": "D7"}), None, uneven, params).accepted
     noise = volume.model_copy(update={"verdict": "none", "reason": "it is noise"})
     assert pass_when_ready(noise, None, None, params).reason == "the volume is no map: it is noise"

@@ -133,9 +133,9 @@ def fill_empty(share: Shares, *, seed: int, least: float = _LEAST_CLASS) -> Shar
     ``least`` is how many particles a class needs, as a share of what it would have if all were equally large.
     """
     share = share.copy()
-    for k in np.flatnonzero(share.sum(axis=0) < least * share.shape[0] / share.shape[1]):
+    for k in np.flatnonzero(share.sum(axis=0) < least * share.shape[0] / share.shape[1]).tolist():
         largest = int(share.sum(axis=0).argmax())
-        chosen = np.random.default_rng([seed, int(k)]).random(len(share)) < _HALF
+        chosen = np.random.default_rng([seed, k]).random(len(share)) < _HALF
         share[np.ix_(chosen, [k, largest])] = share[np.ix_(chosen, [largest, k])]
     return share
 

@@ -65,16 +65,18 @@ class Model:
     @property
     def size(self) -> NDArray[np.float64]:
         """How many particles each class amounts to ``(k,)``."""
-        return np.array([[one.count for one in fold] for fold in self.sums]).sum(axis=0)
+        counts: NDArray[np.float64] = np.array([[one.count for one in fold] for fold in self.sums]).sum(axis=0)
+        return counts
 
 
 def save_model(model: Model, ctx: Context) -> FileRef:
     """Publish a model."""
-    arrays = {
-        name: np.array([[getattr(one, name) for one in fold] for fold in model.sums]) for name in ("signal", "weight", "count")
-    }
+    signal, weight, count = (
+        np.array([[getattr(one, name) for one in fold] for fold in model.sums]) for name in ("signal", "weight", "count")
+    )
     with ctx.publish("_sums.npz") as out, out.path.open("wb") as handle:
-        np.savez(handle, noise=model.noise, sharpness=np.float64(model.sharpness), **arrays)
+        noise, sharpness = model.noise, np.float64(model.sharpness)
+        np.savez(handle, noise=noise, sharpness=sharpness, signal=signal, weight=weight, count=count)
     return out.ref
 
 

@@ -90,7 +90,7 @@ def find_half_maps(path: Path, folder: Path, *, pattern: str) -> list[Path]:
     """
     halves = sorted(folder.glob(pattern))
     if path in halves:
-        raise OtherKind("is a half map")
+        raise OtherKind(path, "is a half map")
     if len(halves) < 2:
         raise SourceGone(f"{path}: {len(halves)} of its two half maps are there, of those that fit {pattern}")
     if len(halves) > 2:
