@@ -2,10 +2,10 @@
 
 Run ``OMP_NUM_THREADS=1 python benchmarks/refinement_accuracy.py --relion`` on a machine that does nothing else. Prints one JSON
 line. Particles of 64 px of 3.75 Å, SNR 0.05, one in ten junk; the initial volume is the truth at 40 Å. ``angle_deg`` is the
-median error of the poses, ``of_true_pose`` the resolution (FSC 0.5 with the truth) over that of the volume of true poses without
-junk, ``honesty`` what the half maps say over that, both in Å within the same ball. Noise alone, refined from the truth, must have
-the verdict ``none``. RELION refines the first set of each phantom with the settings of its Refine3D job, two workers; its CPU
-seconds are those of the workers.
+median error of the poses, ``least_deg`` the error that is left in the true volume from the true poses, ``of_true_pose`` the
+resolution (FSC 0.5 with the truth) over that of the volume of true poses without junk, ``honesty`` what the half maps say over
+that, both in Å within the same ball. Noise alone, refined from the truth, must have the verdict ``none``. RELION refines the
+first set of each phantom with the settings of its Refine3D job, two workers; its CPU seconds are those of the workers.
 """
 
 import argparse
@@ -21,9 +21,11 @@ from pathlib import Path
 import numpy as np
 
 from icestream.algorithms.refine3d import Portion, Setting, refine_volume
+from icestream.algorithms.refine3d.climb import climb_poses, explained_power, frame_volume, sample_weights
 from icestream.algorithms.scoring.contrast import ctf_polar_2d
-from icestream.algorithms.scoring.polar import PolarGrid
-from icestream.algorithms.volumes import filter_shells_3d, rotations_from_angles
+from icestream.algorithms.scoring.particles import prepare_images_2d
+from icestream.algorithms.scoring.polar import PolarGrid, polar_from_orders
+from icestream.algorithms.volumes import filter_shells_3d, rotations_from_angles, transform_volume
 from icestream.io.image import read_stack, write_mrc
 from icestream.io.star import read_star
 from particle_volumes import OPTICS, make_particles, pose_errors, resolution_ang, true_pose_volumes, write_for_relion
@@ -70,8 +72,49 @@ def measure(given):
     """Refine a set and judge what comes of it."""
     done, cpu = refine(given)
     apart, shift = pose_errors(given, done.progress.poses.rotations, done.progress.poses.shift_yx_px)
-    return {**judge(given, done.maps.whole, done.maps.halves, apart, shift), "cpu_s": round(cpu, 1),
+    judged = {**judge(given, done.maps.whole, done.maps.halves, apart, shift), "least_deg": least_error_deg(given)}
+    return {**judged, "over_least": round(judged["angle_deg"] / judged["least_deg"], 2), "cpu_s": round(cpu, 1),
             "iterations": done.progress.iteration, "verdict": done.verdict.kind}  # fmt: skip
+
+
+def least_error_deg(given):
+    """Return the median error of poses that climb from the truth in the true volume, at the contrast of the images at each shell.
+
+    No refinement knows its particle better, so this is what the noise of the images leaves.
+    """
+    setting = setting_for(given)
+    volume = _at_contrast(given.volume, true_pose_volumes(given)[0]) * setting.ball
+    particles = prepare_images_2d(
+        given.images, np.concatenate([part.polar_contrast for part in portions_of(given, setting)]), grid=setting.grid,
+        mask_radius_px=setting.particle_radius_px, edge_px=setting.edge_px, half_set=given.half_set,
+    )  # fmt: skip
+    samples = polar_from_orders(np.swapaxes(particles.signal, 1, 2), grid=setting.grid)
+    slope = frame_volume(transform_volume(volume), ring=setting.grid.n_rings)
+    at = {"image": np.arange(len(given)), "rotations": given.rotations, "shift_yx_px": given.shift_yx_px, "grid": setting.grid}
+    explained = explained_power(samples, particles.ctf_squared, slope, **at)
+    noise = (particles.power - explained)[~given.junk].mean(axis=0).astype(np.float32)
+    weight = sample_weights(setting.grid, noise_power=noise, overlap=setting.overlap)
+    found = climb_poses(
+        samples,
+        particles.ctf_squared,
+        slope,
+        **at,
+        ring=setting.grid.n_rings,
+        weight=weight,
+        shift_sigma_px=SHIFT_PX / 2,
+        steps=8,
+    )
+    return round(float(np.median(pose_errors(given, found.rotations, found.shift_yx_px)[0])), 3)
+
+
+def _at_contrast(volume, seen):
+    """Return a volume times the factor of each shell at which it explains most of another."""
+    one, other = np.fft.fftn(volume), np.fft.fftn(seen)
+    along = np.fft.fftfreq(len(volume)) * len(volume)
+    shell = np.rint(np.sqrt(along[:, None, None] ** 2 + along[:, None] ** 2 + along**2)).astype(int)
+    shared = np.bincount(shell.ravel(), (other * one.conj()).real.ravel())
+    factor = shared / np.maximum(np.bincount(shell.ravel(), (np.abs(one) ** 2).ravel()), 1e-30)
+    return np.fft.ifftn(one * factor[shell]).real.astype(np.float32)
 
 
 def judge(given, whole, halves, apart, shift):
@@ -160,6 +203,7 @@ def main() -> None:
     line |= {
         "worst_angle_deg": max(row["angle_deg"] for row in rows),
         "median_angle_deg": round(float(np.median([row["angle_deg"] for row in rows])), 3),
+        "worst_least_deg": max(row["least_deg"] for row in rows), "worst_over_least": max(row["over_least"] for row in rows),
         "worst_of_true_pose": max(row["of_true_pose"] for row in rows),
         "worst_dishonesty": round(max(abs(row["honesty"] - 1) for row in rows), 3),
         "maps": sum(row["verdict"] == "map" for row in rows), "sets": len(rows),

@@ -1,5 +1,6 @@
 """Initial volumes and their consensus as steps: in a session that is killed, and what they refuse or do not believe."""
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -240,6 +241,36 @@ def test_an_attempt_goes_on_with_the_starts_of_an_earlier_one(bench: StepBench) 
     again = find_volume_of_set(particles, params, ACQUISITION, bench)
     assert again == once
     assert kept.stat().st_mtime_ns == before
+
+
+class Impatient(StepBench):
+    """A bench whose call is cancelled before its sixth pass."""
+
+    asked = 0
+
+    def cancelled(self) -> bool:
+        """Tell whether five passes have been made."""
+        self.asked += 1
+        return self.asked > 5
+
+
+def test_a_search_that_is_stopped_every_fifth_pass_ends_the_same(tmp_path: Path) -> None:
+    (tmp_path / "calm").mkdir()
+    (tmp_path / "stopped").mkdir()
+    params = InitialVolumeParams(**{**QUICK, "passes": 8, "tries": 2, "quick_particles": 60})
+    calm = StepBench(tmp_path / "calm")
+    once = find_volume_of_set([expose(index, calm) for index in range(2)], params, ACQUISITION, calm)
+    particles = [expose(index, Impatient(tmp_path / "stopped")) for index in range(2)]
+    again, attempts = None, 0
+    while again is None:
+        attempts += 1
+        bench = Impatient(tmp_path / "stopped")
+        with suppress(ItemError):
+            again = find_volume_of_set(particles, params, ACQUISITION, bench)
+    assert attempts == 4  # 2 x 8 + 3 passes, five an attempt
+    assert again == once
+    assert bench.path(again.map).read_bytes() == calm.path(once.map).read_bytes()
+    assert not list(bench.checkpoint_dir.glob("unfinished*"))
 
 
 def test_sets_that_cannot_be_searched_are_refused(bench: StepBench) -> None:

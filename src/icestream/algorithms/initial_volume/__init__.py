@@ -1,6 +1,6 @@
 """Initial volumes: from random poses or from common lines, and how far particles that were left out believe them."""
 
-from icestream.algorithms.initial_volume.alternate import InitialVolume, find_initial_volume, improve, refine_initial
+from icestream.algorithms.initial_volume.alternate import InitialVolume, Start, find_initial_volume, improve, refine_initial
 from icestream.algorithms.initial_volume.common_lines import volume_from_averages
 from icestream.algorithms.initial_volume.evidence import (
     DETAIL_ANG,
@@ -21,6 +21,7 @@ __all__ = [
     "Evidence",
     "InitialVolume",
     "SignalPower",
+    "Start",
     "VolumeSetting",
     "find_initial_volume",
     "improve",

@@ -5,9 +5,9 @@ Views choose images and images choose views in turn (`assignment`) while the res
 expectation maximisation does (Scheres 2012, J. Mol. Biol. 415, 406).
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ _AMONG = 0.03
 _FINAL_SHIFT_ANG = 8.0
 
 Report = Callable[[float, str], None]
+Keep = Callable[["Start"], None]
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,21 @@ class InitialVolume:
     mean_gain: float
 
 
+@dataclass(frozen=True)
+class Start:
+    """A start after some passes: all that the next one needs.
+
+    ``passes`` are those done, over all tries and with all images; ``volume`` is what the last one found. ``best`` is the volume
+    of the best try that has ended, zeros before, and ``best_gain`` its gain. ``random`` says where the generator is, as JSON.
+    """
+
+    passes: int
+    volume: NDArray[np.float32]
+    best: NDArray[np.float32]
+    best_gain: float
+    random: str
+
+
 def find_initial_volume(
     particles: PolarParticles,
     *,
@@ -58,6 +74,8 @@ def find_initial_volume(
     passes: int = 24,
     tries: int = 2,
     report: Report | None = None,
+    kept: Start | None = None,
+    keep: Keep | None = None,
 ) -> InitialVolume:
     """Find a volume from random poses: quickly with some of the images, then with all.
 
@@ -79,7 +97,11 @@ def find_initial_volume(
     tries
         Quick starts, of which the one that fits its images best goes on.
     report
-        Called before each pass with the fraction done and a message.
+        Called before each pass with the fraction done and a message; it may raise to stop.
+    kept
+        What ``keep`` was given last, to go on from there to the same volume; unset: begin.
+    keep
+        Called after each pass but the last.
 
     Raises
     ------
@@ -91,25 +113,33 @@ def find_initial_volume(
             f"an initial volume needs at least 50 images, {_STILL} passes and a try; "
             f"got {len(particles)} images, {passes} passes and {tries} tries"
         )
-    free = replace(setting, symmetry="C1")
-    begun: list[InitialVolume] = []
-    for number in range(tries):
-        generator = np.random.default_rng([seed, number])
-        some = particles.take(np.sort(generator.permutation(len(particles))[:quick]))
-        start = random_volume(some, setting=free, generator=generator)
-        told = None if report is None else partial(_told, report, number, tries)
-        begun.append(march(some, start, setting=free, generator=generator, passes=passes, report=told))
-    volume = max(begun, key=lambda one: one.mean_gain).volume
-    if report is not None:
-        report(0.7, "all particles")
-    if len(setting.group) > 1:
-        oriented, _ = orient_to_symmetry_3d(volume, setting.group, max_ring=setting.middle_ring)
-        volume = symmetrise_volume_3d(oriented, setting.group)
-    return refine_initial(particles, volume, setting=setting)
+    at, total = kept, passes * tries
+    for done in range(0 if at is None else at.passes, total):
+        if report is not None:
+            number, i = divmod(done, passes)
+            report(0.7 * done / total, f"try {number + 1} of {tries}, pass {i + 1} of {passes}")
+        at = quick_pass(particles, at, setting=replace(setting, symmetry="C1"), seed=seed, quick=quick, passes=passes)
+        if keep is not None:
+            keep(at)
+    if at is None:
+        raise ValueError("a start has passes")
+    ended, first = at, at.passes - total
+    return refine_initial(
+        particles,
+        ended.volume if first else _on_axes(ended.best, setting),
+        setting=setting,
+        first=first,
+        report=None if report is None else lambda done, message: report(0.7 + 0.3 * done, message),
+        keep=None if keep is None else lambda done, volume: keep(replace(ended, passes=total + done, volume=volume)),
+    )
 
 
-def _told(report: Report, number: int, tries: int, fraction: float, message: str) -> None:
-    report(0.7 * (number + fraction) / tries, f"try {number + 1} of {tries}, {message}")
+def _on_axes(volume: NDArray[np.float32], setting: VolumeSetting) -> NDArray[np.float32]:
+    """Return a volume turned to the axes of its group, with its symmetry."""
+    if len(setting.group) == 1:
+        return volume
+    oriented, _ = orient_to_symmetry_3d(volume, setting.group, max_ring=setting.middle_ring)
+    return symmetrise_volume_3d(oriented, setting.group)
 
 
 def random_volume(particles: PolarParticles, *, setting: VolumeSetting, generator: np.random.Generator) -> NDArray[np.float32]:
@@ -131,37 +161,58 @@ def random_volume(particles: PolarParticles, *, setting: VolumeSetting, generato
     return volume_from_views(sums, views, setting=setting)[0]
 
 
-def march(
+def quick_pass(
+    particles: PolarParticles, at: Start | None, *, setting: VolumeSetting, seed: int, quick: int, passes: int
+) -> Start:
+    """Make the next quick pass of a start, of which there are ``passes`` a try; the first of a try begins with random poses.
+
+    The two rules of assignment alternate while the resolution rises to the middle ring; the last passes of a try are soft.
+    """
+    done = 0 if at is None else at.passes
+    number, i = divmod(done, passes)
+    generator = np.random.default_rng([seed, number])
+    some = particles.take(np.sort(generator.permutation(len(particles))[:quick]))
+    if at is None or i == 0:
+        volume = random_volume(some, setting=setting, generator=generator)
+    else:
+        generator.bit_generator.state = json.loads(at.random)
+        volume = at.volume
+    up = min(1.0, max(0.0, (i - _STILL) / max(passes - _STILL - 2, 1)))
+    ring = round(setting.start_ring + (setting.middle_ring - setting.start_ring) * up)
+    views = search_views(setting, COARSE_VIEWS, generator=generator)
+    rule = None if i >= passes - _SOFT else i % 2 == 0
+    level = level_at(setting, ring)
+    found = improve(some, volume, views, setting=setting, level=level, views_choose=rule, generator=generator)
+    best, gain = (np.zeros_like(found.volume), -np.inf) if at is None else (at.best, at.best_gain)
+    if i + 1 == passes and found.mean_gain > gain:
+        best, gain = found.volume, found.mean_gain
+    return Start(done + 1, found.volume, best, gain, json.dumps(generator.bit_generator.state))
+
+
+def refine_initial(
     particles: PolarParticles,
     volume: NDArray[np.float32],
     *,
     setting: VolumeSetting,
-    generator: np.random.Generator,
-    passes: int,
+    passes: int = 3,
+    first: int = 0,
     report: Report | None = None,
-) -> InitialVolume:
-    """Alternate the two rules of assignment while the resolution rises to the middle ring, and end with soft passes."""
-    rise = max(passes - _STILL - 2, 1)
-    found: InitialVolume | None = None
-    for i in range(passes):
-        if report is not None:
-            report(i / passes, f"pass {i + 1} of {passes}")
-        up = min(1.0, max(0.0, (i - _STILL) / rise))
-        ring = round(setting.start_ring + (setting.middle_ring - setting.start_ring) * up)
-        views = search_views(setting, COARSE_VIEWS, generator=generator)
-        rule = None if i >= passes - _SOFT else i % 2 == 0
-        level = level_at(setting, ring)
-        found = improve(particles, volume, views, setting=setting, level=level, views_choose=rule, generator=generator)
-        volume = found.volume
-    if found is None:
-        raise ValueError(f"at least one pass is needed; got {passes}")
-    return found
-
-
-def refine_initial(
-    particles: PolarParticles, volume: NDArray[np.float32], *, setting: VolumeSetting, passes: int = 3
+    keep: Callable[[int, NDArray[np.float32]], None] | None = None,
 ) -> InitialVolume:
     """Improve a volume with all images by soft passes at fine views, the last ones to the last ring.
+
+    Parameters
+    ----------
+    particles, volume, setting
+        On the grid and in the box of the setting.
+    passes
+        In all.
+    first
+        Passes that were made before, of which ``volume`` is.
+    report
+        Called before each pass with the fraction done and a message; it may raise to stop.
+    keep
+        Called after each pass but the last with how many are done, and their volume.
 
     Raises
     ------
@@ -170,11 +221,15 @@ def refine_initial(
     """
     found: InitialVolume | None = None
     reach = min(setting.max_shift_px, _FINAL_SHIFT_ANG / setting.pixel_size_ang)
-    for i in range(passes):
+    for i in range(first, passes):
+        if report is not None:
+            report(i / passes, f"all particles, pass {i + 1} of {passes}")
         ring = setting.middle_ring if i == 0 else setting.grid.n_rings
         views = search_views(setting, COARSE_VIEWS if i == 0 else fine_order(setting))
         found = improve(particles, volume, views, setting=setting, level=level_at(setting, ring, max_shift_px=reach))
         volume = found.volume
+        if keep is not None and i + 1 < passes:
+            keep(i + 1, volume)
     if found is None:
         raise ValueError(f"at least one pass is needed; got {passes}")
     return found

@@ -1,6 +1,7 @@
 """The first volume of a particle, from nothing but its images: several starts, each judged by particles it did not see."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,9 @@ from numpy.typing import NDArray
 
 from icestream.algorithms.initial_volume import (
     Evidence,
+    InitialVolume,
     SignalPower,
+    Start,
     find_initial_volume,
     match_signal,
     measure_signal,
@@ -18,7 +21,7 @@ from icestream.algorithms.initial_volume import (
 )
 from icestream.algorithms.volume_consensus import compare_volumes, decide, place_volumes
 from icestream.algorithms.volumes import orient_to_symmetry_3d, symmetrise_volume_3d
-from icestream.flow import Context, Field, step
+from icestream.flow import Context, Field, ItemError, step
 from icestream.records import SCHERES_2012, Acquisition, ClassAverages, ClassSelection, JudgedVolume, Method, Particles, Text
 from icestream.steps.classify2d.static import read_references
 from icestream.steps.volumes.checkpoints import keep_arrays, load_arrays, read_kept
@@ -76,7 +79,7 @@ def find_volume_of_set(
     fine. A sixth of the particles is held out. They say how much of their signal each start explains beyond its phase-randomised
     twins; a start that does not explain enough is not believed. The map is the best start; where no start is right its verdict
     is "none", and it is not to be used. With class averages, or those of a selection, their common lines give one more
-    candidate by a way that shares nothing with the others; it is the last one.
+    candidate by a way that shares nothing with the others; it is the last one. Each pass is kept: a new attempt goes on after it.
 
     Raises
     ------
@@ -133,31 +136,68 @@ class _Candidate:
 
 
 def _start(search: _Search, number: int, params: InitialVolumeParams) -> _Candidate:
-    """Make one start, or read it where an earlier attempt has made it; and judge it."""
-    ctx, setting = search.ctx, search.train.setting
-    known = ctx.checkpoint_dir / f"start{number:03d}.npz"
-    kept = read_kept(known, _read_start)
-    if kept is not None:
-        return search.judge(*kept)
+    """Make one start, or go on with it where an earlier attempt stopped; and judge it."""
+
+    def make(at: _Unfinished) -> InitialVolume:
+        return find_initial_volume(
+            search.train.polar,
+            setting=search.train.setting,
+            seed=search.seed + number,
+            quick=params.quick_particles,
+            passes=params.passes,
+            tries=params.tries,
+            report=report,
+            kept=at.read(),
+            keep=at.keep,
+        )
 
     def report(fraction: float, message: str) -> None:
-        ctx.progress(0.1 + 0.8 * (number + fraction) / params.starts, f"start {number + 1} of {params.starts}, {message}")
+        _report(search.ctx, 0.1 + 0.8 * (number + fraction) / params.starts, f"start {number + 1} of {params.starts}, {message}")
 
-    made = find_initial_volume(
-        search.train.polar,
-        setting=setting,
-        seed=search.seed + number,
-        quick=params.quick_particles,
-        passes=params.passes,
-        tries=params.tries,
-        report=report,
-    )
-    volume, entropy = match_signal(made.volume, search.power, setting=setting), round(min(made.view_entropy, 1.0), 4)
-    keep_arrays(known, volume=volume, entropy=entropy)
-    return search.judge(volume, entropy)
+    return _candidate(search, f"start{number:03d}", make)
 
 
-def _read_start(path: Path) -> tuple[NDArray[np.float32], float]:
+def _candidate(search: _Search, name: str, make: "Callable[[_Unfinished], InitialVolume]") -> _Candidate:
+    """Make a candidate, or read it where an earlier attempt has made it; and judge it."""
+    known = search.ctx.checkpoint_dir / f"{name}.npz"
+    kept = read_kept(known, _read_candidate)
+    unfinished = _Unfinished(search.ctx.checkpoint_dir / f"unfinished_{name}.npz")
+    if kept is None:
+        made = make(unfinished)
+        volume = match_signal(made.volume, search.power, setting=search.train.setting)
+        kept = volume, round(min(made.view_entropy, 1.0), 4)
+        keep_arrays(known, volume=volume, entropy=kept[1])
+    unfinished.path.unlink(missing_ok=True)
+    return search.judge(*kept)
+
+
+@dataclass(frozen=True)
+class _Unfinished:
+    """Where the passes of a candidate are kept that is not made yet."""
+
+    path: Path
+
+    def keep(self, start: Start) -> None:
+        """Keep what a pass came to."""
+        keep_arrays(self.path, **{name: np.asarray(value) for name, value in vars(start).items()})
+
+    def read(self) -> Start | None:
+        """Return what the last pass came to, if there is one."""
+        return read_kept(self.path, self._read)
+
+    @staticmethod
+    def _read(path: Path) -> Start:
+        one = load_arrays(path)
+        return Start(int(one["passes"]), one["volume"], one["best"], float(one["best_gain"]), str(one["random"]))
+
+
+def _report(ctx: Context, fraction: float, message: str) -> None:
+    if ctx.cancelled():
+        raise ItemError("was cancelled")
+    ctx.progress(fraction, message)
+
+
+def _read_candidate(path: Path) -> tuple[NDArray[np.float32], float]:
     stored = load_arrays(path)
     return stored["volume"], float(stored[_ENTROPY])
 
@@ -170,14 +210,35 @@ def _from_averages(
     places = [place for place, info in enumerate(classes.classes) if info.count and (selected is None or info.id in selected)]
     if len(places) < _LEAST_CLASSES:
         return []
-    ctx, setting = search.ctx, search.train.setting
-    ctx.progress(0.9, f"common lines of {len(places)} classes")
-    zoom = (classes.pixel_size_ang or classes.bin * raw_pixel_ang) / setting.pixel_size_ang
-    images = read_references(classes, places, setting=in_plane(setting), zoom=zoom, ctx=ctx)
+    setting = search.train.setting
+
+    def make(at: _Unfinished) -> InitialVolume:
+        _report(search.ctx, 0.9, f"common lines of {len(places)} classes")
+        begun = at.read()
+        if begun is None:
+            zoom = (classes.pixel_size_ang or classes.bin * raw_pixel_ang) / setting.pixel_size_ang
+            images = read_references(classes, places, setting=in_plane(setting), zoom=zoom, ctx=search.ctx)
+            begun = Start(0, _volume_of(images, classes, places, search), np.zeros(0, np.float32), -np.inf, "")
+            at.keep(begun)
+        start = begun
+        return refine_initial(
+            search.train.polar,
+            start.volume,
+            setting=setting,
+            first=start.passes,
+            report=lambda fraction, message: _report(search.ctx, 0.9 + 0.02 * fraction, f"common lines, {message}"),
+            keep=lambda done, volume: at.keep(replace(start, passes=done, volume=volume)),
+        )
+
+    return [_candidate(search, "averages", make)]
+
+
+def _volume_of(images: NDArray[np.float32], classes: ClassAverages, places: list[int], search: _Search) -> NDArray[np.float32]:
+    """Return the volume of class averages by their common lines, with the symmetry and the contrast of the particles."""
+    setting = search.train.setting
     count = np.array([classes.classes[place].count for place in places], dtype=np.float64)
     start = volume_from_averages(images, count, setting=setting).volume
     if len(setting.group) > 1:
         start, _ = orient_to_symmetry_3d(start, setting.group, max_ring=setting.middle_ring)
         start = symmetrise_volume_3d(start, setting.group)
-    made = refine_initial(search.train.polar, match_signal(start, search.power, setting=setting), setting=setting)
-    return [search.judge(match_signal(made.volume, search.power, setting=setting), round(min(made.view_entropy, 1.0), 4))]
+    return match_signal(start, search.power, setting=setting)
