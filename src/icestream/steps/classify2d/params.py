@@ -5,8 +5,7 @@ from scipy.fft import next_fast_len
 
 from icestream.algorithms.classify2d import Setting
 from icestream.algorithms.scoring import PolarGrid
-from icestream.flow import Field, Params, before
-from icestream.units import Angstrom, Degree
+from icestream.flow import Angstrom, Degree, Field, Params, before
 
 _EDGE_PX = 3.0
 _START_ANG = 40.0

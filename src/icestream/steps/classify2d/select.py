@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from icestream.algorithms.classes.outliers import find_outliers
 from icestream.algorithms.classes.ranking import GENEROUS, STRICT
-from icestream.flow import Context, Field, ItemError, Params, step
+from icestream.flow import Angstrom, Context, Field, ItemError, Params, step
 from icestream.io.image import read_stack
 from icestream.io.particles import particles_table, remove_particles
 from icestream.io.preview import write_mosaic
@@ -22,7 +22,6 @@ from icestream.records import (
 )
 from icestream.steps.classify2d.consensus import find_agreement
 from icestream.steps.particles.assigned import newest_rows
-from icestream.units import Angstrom
 
 
 class SelectClassesParams(Params):

@@ -6,10 +6,9 @@ import numpy as np
 from pydantic import Field
 
 from icestream.algorithms.classify2d import Averages, Model, Sums, orders_of_stored
-from icestream.flow import Context
+from icestream.flow import Angstrom, Context
 from icestream.records import ClassEvent, FileRef, Record
 from icestream.steps.classify2d.segments import Segment
-from icestream.units import Angstrom
 
 
 class HeldExposure(Record):

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from icestream.algorithms.classify2d import Averages, Setting, Sums
 from icestream.algorithms.scoring import PolarParticles, polar_from_orders, sample_polar_2d, soft_disc_2d
-from icestream.flow import Context, Field, FileFormatError, ItemError, SourceContext, Watch, step
+from icestream.flow import Angstrom, Context, Field, FileFormatError, ItemError, SourceContext, Watch, step
 from icestream.io.image import image_header, read_stack
 from icestream.records import Acquisition, ClassAssignments, ClassAverages, ClassInfo, ClassSelection, Particles
 from icestream.steps.classify2d.averages import assignment_record
@@ -21,7 +21,6 @@ from icestream.steps.classify2d.passes import Scale, look
 from icestream.steps.classify2d.segments import TABLE, note_assignment, prepare, shrink_2d
 from icestream.steps.classify2d.streaming import READS
 from icestream.steps.movies.file_source import FileSourceParams, watch_files
-from icestream.units import Angstrom
 
 _FITS = 2
 _SIGNAL_SHARE = 0.1

@@ -4,10 +4,9 @@ import math
 
 from icestream.algorithms.ctf.consensus import CtfShape, agreement_resolution_ang
 from icestream.algorithms.ctf.consensus import average_ctf as average_shapes
-from icestream.flow import Field, Verdict, before, keep, reject, step
+from icestream.flow import Angstrom, Field, Verdict, before, keep, reject, step
 from icestream.records import MARABINI_2015, TWO_CTFS, Acquisition, CtfAgreement, CtfFit, Method, Micrograph, Text
 from icestream.steps.ctf.filter import CtfFilterParams, filter_by_ctf
-from icestream.units import Angstrom
 
 
 class CtfConsensusParams(CtfFilterParams):

@@ -2,11 +2,10 @@
 
 from icestream.algorithms.ctf.equiphase_fit import fit_ctf_equiphase
 from icestream.algorithms.spectra.multitaper import multitaper_spectra, multitaper_tile_px
-from icestream.flow import Context, Field, ItemError, step
+from icestream.flow import Angstrom, Context, Field, ItemError, step
 from icestream.records import ZHANG_2016, Acquisition, CtfFit, Method, Micrograph, Text
 from icestream.steps.ctf.estimate import CtfParams
 from icestream.steps.ctf.io import publish_picture, read_for_ctf, record_of
-from icestream.units import Angstrom
 
 
 class CtfEquiphaseParams(CtfParams):

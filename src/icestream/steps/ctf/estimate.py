@@ -9,11 +9,10 @@ from pydantic import model_validator
 from icestream.algorithms.ctf.fit import fit_ctf
 from icestream.algorithms.spectra.periodogram import periodogram, periodogram_tile_px
 from icestream.algorithms.spectra.spectrum import power_spectra, spectrum_tile_px
-from icestream.flow import Context, Field, ItemError, Params, step
+from icestream.flow import Angstrom, Context, Degree, Field, ItemError, Micrometer, Params, step
 from icestream.records import ROHOU_2015, ZHANG_2016, Acquisition, CtfFit, Method, Micrograph, PowerSpectra, Text
 from icestream.steps.ctf.io import CtfImage, publish_picture, read_for_ctf, record_of
 from icestream.steps.motion.movie_spectra import read_power_spectra
-from icestream.units import Angstrom, Degree, Micrometer
 
 
 class CtfRanges(TypedDict):

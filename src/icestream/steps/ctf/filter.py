@@ -1,8 +1,7 @@
 """Keeping micrographs whose CTF is as it should be."""
 
-from icestream.flow import Field, Params, Verdict, keep, limits, reject, step
+from icestream.flow import Angstrom, Field, Micrometer, Params, Verdict, keep, limits, reject, step
 from icestream.records import CtfFit, Micrograph
-from icestream.units import Angstrom, Micrometer
 
 
 class CtfFilterParams(Params):

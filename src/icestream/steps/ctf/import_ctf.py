@@ -2,11 +2,10 @@
 
 import numpy as np
 
-from icestream.flow import Context, Field, ItemError, step
+from icestream.flow import Angstrom, Context, Field, ItemError, step
 from icestream.io.ctf_files import CTF_SUFFIXES, read_ctf_file
 from icestream.records import CtfFit, Micrograph
 from icestream.steps.streams.foreign_files import ForeignFilesParams, find_rows
-from icestream.units import Angstrom
 
 _OTHER_FILES = ("_avrot",)
 """CTFFIND's radial averages are beside its results."""

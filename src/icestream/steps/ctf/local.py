@@ -8,11 +8,10 @@ from icestream.algorithms.ctf.ice_ring import ICE_RINGS_ANG
 from icestream.algorithms.ctf.local_picture import draw_local_defocus
 from icestream.algorithms.ctf.local_properties import CtfBeyond, examine_ctf
 from icestream.algorithms.ctf.surface import MODEL_NAMES, DefocusSurface, field_points
-from icestream.flow import Context, Field, ItemError, Params, step
+from icestream.flow import Angstrom, Context, Degree, Field, ItemError, Params, step
 from icestream.io.image import read_image
 from icestream.io.preview import write_rgb
 from icestream.records import CTF_COLUMNS, ELFERICH_2024, Acquisition, CtfFit, CtfLocal, FileRef, Method, Micrograph, Text
-from icestream.units import Angstrom, Degree
 
 _CTF_NAMES = tuple(column.name for column in CTF_COLUMNS)
 _MAX_CURVE_POINTS = 200

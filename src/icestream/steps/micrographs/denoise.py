@@ -11,11 +11,10 @@ from icestream.algorithms.micrograph.denoise import (
     denoise_halves_2d,
     reduce_to_pixel_2d,
 )
-from icestream.flow import Context, Field, ItemError, Params, step
+from icestream.flow import Angstrom, Context, Field, ItemError, Params, step
 from icestream.io.image import read_image, write_mrc
 from icestream.io.preview import write_preview
 from icestream.records import CTF_COLUMNS, Acquisition, CtfFit, DenoisedMicrograph, FileRef, Micrograph
-from icestream.units import Angstrom
 
 _PREVIEW_PX = 1024
 

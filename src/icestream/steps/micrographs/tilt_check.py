@@ -3,11 +3,10 @@
 import numpy as np
 
 from icestream.algorithms.ctf.tilt import TiltStatistics, choose_window_px, correlate_windows
-from icestream.flow import Context, Field, ItemError, Params, Verdict, keep, limits, reject, step
+from icestream.flow import Angstrom, Context, Field, ItemError, Params, Verdict, WholePixels, keep, limits, reject, step
 from icestream.io.image import read_image
 from icestream.io.preview import write_mosaic
 from icestream.records import Acquisition, FileRef, Micrograph, TiltMeasure
-from icestream.units import Angstrom, WholePixels
 
 
 class MeasureTiltParams(Params):

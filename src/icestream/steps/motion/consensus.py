@@ -3,9 +3,8 @@
 import numpy as np
 
 from icestream.algorithms.motion.consensus import MotionTrack, compare_motions, frame_times
-from icestream.flow import Field, ItemError, Params, Verdict, keep, limits, reject, step
+from icestream.flow import Angstrom, Field, ItemError, Params, Pixel, Verdict, keep, limits, reject, step
 from icestream.records import Acquisition, FrameUse, Micrograph, MotionAgreement
-from icestream.units import Angstrom, Pixel
 
 
 class MotionConsensusParams(Params):

@@ -12,7 +12,7 @@ from icestream.algorithms.motion.align import MotionEstimate, align_movie
 from icestream.algorithms.motion.crop import Area, CroppedFrames, crop_detector, move_local_model
 from icestream.algorithms.motion.frames import Detector, Frames
 from icestream.algorithms.motion.sum import DoseModel, MovieSums, reference_terms, sum_movie
-from icestream.flow import Context, Field, Params, before, step
+from icestream.flow import Context, Field, Params, Pixel, before, step
 from icestream.io.image import write_mrc
 from icestream.io.movie import open_movie
 from icestream.io.preview import write_preview
@@ -31,7 +31,6 @@ from icestream.records import (
 )
 from icestream.steps.gpu import granted_place
 from icestream.steps.motion.reading import HeldFrames, Reading, cropped_area, frame_range, look_at_frames, publish_hot_pixels
-from icestream.units import Pixel
 
 _EER_FRACTIONS = 40
 _EER_DOSE_E_PER_ANG2 = 1.0

@@ -4,9 +4,8 @@ from typing import Literal
 
 import numpy as np
 
-from icestream.flow import Field, Params, Verdict, keep, limits, reject, step
+from icestream.flow import Angstrom, Field, Params, Verdict, keep, limits, reject, step
 from icestream.records import Acquisition, Micrograph
-from icestream.units import Angstrom
 
 
 class MaxShiftParams(Params):

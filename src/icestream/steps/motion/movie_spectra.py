@@ -10,13 +10,12 @@ from icestream.algorithms.motion.movie_spectra import MovieSpectra, average_grou
 from icestream.algorithms.motion.sum import binned_shape
 from icestream.algorithms.spectra.periodogram import periodogram_tile_px
 from icestream.algorithms.spectra.spectrum import spectrum_tile_px
-from icestream.flow import Context, Field, ItemError, Params, step
+from icestream.flow import Angstrom, Context, ElectronsPerSquareAngstrom, Field, ItemError, Params, step
 from icestream.io.image import read_image, read_stack, write_mrc
 from icestream.io.movie import open_movie
 from icestream.records import Acquisition, FileRef, FrameUse, Micrograph, Motion, Movie, PowerSpectra
 from icestream.steps.motion.reading import frame_range
 from icestream.steps.motion.recorded_frames import read_recorded_frames, rebuild_detector, recorded_area
-from icestream.units import Angstrom, ElectronsPerSquareAngstrom
 
 
 class MovieSpectraParams(Params):

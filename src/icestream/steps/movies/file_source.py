@@ -8,14 +8,13 @@ from functools import partial
 from pathlib import Path
 
 from icestream.counting import counted
-from icestream.flow import Arrival, Field, Foreseen, OtherKind, Params, Pulse, SourceContext, Troubles, Watch
+from icestream.flow import Arrival, Field, Foreseen, OtherKind, Params, Pulse, Second, SourceContext, Troubles, Watch
 from icestream.flow.declaration import CallFailure
 from icestream.io.raw_folder import RawFolder, Scan
 from icestream.logs import log_event
 from icestream.steps.movies.file_arrival import ReadRecord, Renames, check_on_record, make_arrival, ref_of
 from icestream.steps.movies.folder_watch import FolderWatch, Found
 from icestream.steps.movies.sidecar_watch import SidecarWatch
-from icestream.units import Second
 
 _LOG = logging.getLogger(__name__)
 

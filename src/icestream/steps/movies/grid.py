@@ -19,6 +19,7 @@ from icestream.flow import (
     ItemError,
     Params,
     Pulse,
+    Second,
     SourceContext,
     SourceGone,
     Watch,
@@ -31,7 +32,6 @@ from icestream.io.image import read_image
 from icestream.io.navigator import read_navigator
 from icestream.io.preview import write_preview
 from icestream.records import AtlasPlace, GridFiles, GridMap
-from icestream.units import Second
 
 Software = Literal["epu", "serialem", "list"]
 

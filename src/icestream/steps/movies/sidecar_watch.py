@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from icestream.flow import Arrival, SeenFile, SourceContext
+from icestream.flow import Arrival, Second, SeenFile, SourceContext
 from icestream.io.metadata import SIDECAR_SUFFIXES, exposure_stem, find_sidecar, is_well_formed
 from icestream.steps.movies.folder_watch import Found, Stamp
-from icestream.units import Second
 
 _SETTLED_S = 2.0
 """A sidecar that is not seen to be whole is read when it has not changed for this long."""

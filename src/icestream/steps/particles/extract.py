@@ -8,13 +8,12 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from icestream.algorithms.particles.extract import delocalisation_ang, good_box_px, place_boxes
-from icestream.flow import Context, Field, ItemError, Params, step
+from icestream.flow import Angstrom, Context, Field, ItemError, Params, WholePixels, step
 from icestream.io.blocks import dtype_of, from_block, to_block
 from icestream.io.image import read_image, write_mrc
 from icestream.records import Acquisition, CtfFit, CtfLocal, Cutting, FileRef, Method, Micrograph, Particles, Picks, Text
 from icestream.steps.ctf.local import defocus_offset_ang
 from icestream.steps.particles.cutting import CTF_NAMES, MICROSCOPE_NAMES, cut_particles
-from icestream.units import Angstrom, WholePixels
 
 _DEFOCUS_NAMES = CTF_NAMES[:2]
 READS = ("pixel_size_ang", *MICROSCOPE_NAMES)

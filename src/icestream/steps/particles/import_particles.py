@@ -10,7 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.counting import counted
-from icestream.flow import Arrival, Field, FileFormatError, ItemError, Params, Pulse, SourceContext, Troubles, Watch, step
+from icestream.flow import (
+    Angstrom,
+    Arrival,
+    Field,
+    FileFormatError,
+    ItemError,
+    Params,
+    Pulse,
+    Second,
+    SourceContext,
+    Troubles,
+    Watch,
+    step,
+)
 from icestream.flow.workflow import origin_of
 from icestream.io.blocks import dtype_of, to_block
 from icestream.io.image import image_header
@@ -18,7 +31,6 @@ from icestream.io.particle_files import Optics, ParticleFile, find_stack, read_p
 from icestream.io.pick_files import stem_of
 from icestream.records import Acquisition, Particles
 from icestream.steps.movies.file_arrival import safe_name
-from icestream.units import Angstrom, Second
 
 _NEVER_S = 43200.0
 """How long a list is waited for that is not there."""

@@ -3,11 +3,10 @@
 import numpy as np
 
 from icestream.algorithms.particles.screen import screen_particles_2d
-from icestream.flow import Context, Field, ItemError, Params, step
+from icestream.flow import Angstrom, Context, Field, ItemError, Params, step
 from icestream.io.particles import remove_particles
 from icestream.records import Acquisition, Particles
 from icestream.steps.particles.reading import read_particles
-from icestream.units import Angstrom
 
 EMPTY, LOW_VARIANCE, OUTLIER, WORST = "empty", "low variance", "unlike the others", "least signal"
 _FEWEST_FOR_ZSCORE = 20

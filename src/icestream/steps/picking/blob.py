@@ -3,12 +3,11 @@
 import numpy as np
 
 from icestream.algorithms.particles.pick_blob import pick_particles_2d
-from icestream.flow import Context, Field, ItemError, Params, before, step
+from icestream.flow import Angstrom, Context, Field, ItemError, Params, before, step
 from icestream.io.blocks import dtype_of, to_block
 from icestream.io.image import read_image
 from icestream.records import ROSEMAN_2003, VOSS_2009, ZIVANOV_2018, Acquisition, Method, Micrograph, ParticleSize, Picks, Text
 from icestream.steps.picking.size import searched_diameters_ang
-from icestream.units import Angstrom
 
 _RANGE_OF_SIZE = (0.85, 1.12)
 

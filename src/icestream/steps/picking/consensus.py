@@ -17,7 +17,7 @@ from icestream.algorithms.particles.consensus_model import (
     learn_model,
     weigh_candidates,
 )
-from icestream.flow import Field, InputNames, Params, step
+from icestream.flow import Angstrom, Field, InputNames, Params, Pixel, step
 from icestream.io.picks import empty_parents, make_picks, picks_table, positions_of, table_of_picks
 from icestream.records import (
     Acquisition,
@@ -30,7 +30,6 @@ from icestream.records import (
     Picks,
     Text,
 )
-from icestream.units import Angstrom, Pixel
 
 N_CLASSES = 8
 """Into how many classes the scores of a picker are divided."""

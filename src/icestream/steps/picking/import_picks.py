@@ -5,12 +5,11 @@ from typing import Literal
 
 import numpy as np
 
-from icestream.flow import Context, Field, ItemError, step
+from icestream.flow import Angstrom, Context, Field, ItemError, Pixel, step
 from icestream.io.pick_files import SUFFIXES, place_picks, read_pick_file
 from icestream.io.picks import make_picks, table_of_picks
 from icestream.records import Acquisition, Micrograph, Picks
 from icestream.steps.streams.foreign_files import ForeignFilesParams, find_rows
-from icestream.units import Angstrom, Pixel
 
 
 class ImportPicksParams(ForeignFilesParams):

@@ -6,13 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.algorithms.micrograph.junk import distance_to_mask_px
-from icestream.flow import Context, Field, Params, step
+from icestream.flow import Angstrom, Context, Field, Params, step
 from icestream.io.blocks import from_block
 from icestream.io.image import read_image
 from icestream.io.particles import particles_table, remove_particles
 from icestream.io.picks import remove_picks
 from icestream.records import JUNK_BITS, Acquisition, JunkClass, JunkMask, Particles, Picks
-from icestream.units import Angstrom
 
 REASONS: dict[JunkClass, str] = {
     "carbon": "on carbon",

@@ -5,12 +5,11 @@ import numpy as np
 from icestream.algorithms.fourier import Image
 from icestream.algorithms.matched_picker.pick import Blobs, pick_particles_2d
 from icestream.algorithms.micrograph.bragg import find_bragg_spots_2d
-from icestream.flow import Context, Field, ItemError, Params, step
+from icestream.flow import Angstrom, Context, Field, ItemError, Params, step
 from icestream.io.blocks import dtype_of, to_block
 from icestream.io.image import read_image
 from icestream.records import ROSEMAN_2003, VOSS_2009, ZIVANOV_2018, Acquisition, Method, Micrograph, ParticleSize, Picks, Text
 from icestream.steps.picking.size import searched_diameters_ang
-from icestream.units import Angstrom
 
 _TILE_PX, _MOST_TILES = 256, 5
 _CRYSTALLINE_SHARE = 0.3

@@ -9,6 +9,7 @@ from icestream.algorithms.particles.extract import good_box_px
 from icestream.counting import counted
 from icestream.flow import (
     Accumulator,
+    Angstrom,
     Context,
     Exposure,
     Field,
@@ -22,7 +23,6 @@ from icestream.flow import (
 )
 from icestream.io.image import read_image
 from icestream.records import Acquisition, MeasuredDiameter, Method, Micrograph, ParticleSize, Record, Text
-from icestream.units import Angstrom
 
 _LEAST_PX = 8.0
 _MASK_DIAMETERS = 1.2

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from icestream.algorithms.ctf.transfer import ctf_2d
 from icestream.algorithms.template_picker.eigenimages import Eigenimages, compress_templates
 from icestream.algorithms.template_picker.pick import pick_with_templates_2d
-from icestream.flow import Context, Field, ItemError, Params, step
+from icestream.flow import Angstrom, Context, Field, ItemError, Params, step
 from icestream.io.blocks import dtype_of, to_block
 from icestream.io.image import read_image, read_stack
 from icestream.records import CTF_COLUMNS, ROSEMAN_2003, Acquisition, CtfFit, Method, Micrograph, Picks, PickTemplates, Text
-from icestream.units import Angstrom
 
 _MICROSCOPE = ("voltage_kv", "cs_mm", "amplitude_contrast")
 

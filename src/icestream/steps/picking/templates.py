@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 
 from icestream.algorithms.classes.ranking import GENEROUS
 from icestream.algorithms.template_picker.templates import choose_different, prepare_templates_2d, project_views
-from icestream.flow import Context, Field, FileFormatError, Foreseen, ItemError, Params, SourceContext, Watch, step
+from icestream.flow import Angstrom, Context, Field, FileFormatError, Foreseen, ItemError, Params, SourceContext, Watch, step
 from icestream.io.image import image_header, read_stack, write_mrc
 from icestream.io.preview import write_mosaic
 from icestream.records import Acquisition, ClassAverages, ClassSelection, PickTemplates, TemplateFile, TemplateInfo
 from icestream.steps.movies.file_source import FileSourceParams, foresee_files, watch_files
-from icestream.units import Angstrom
 
 _N_VIEWS = 120
 _LEAST_SHARE = 0.25  # of an equal share of the particles

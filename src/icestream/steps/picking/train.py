@@ -12,7 +12,20 @@ from icestream.algorithms.trained_picker.features import WORKING_DIAMETER_PX, Pr
 from icestream.algorithms.trained_picker.filters import Filters
 from icestream.algorithms.trained_picker.model import Labelled, Model, train_model
 from icestream.algorithms.trained_picker.trial import Trial, calibrate, try_model
-from icestream.flow import Accumulator, Context, Exposure, Field, ItemError, Params, Progress, Update, Verdict, before, step
+from icestream.flow import (
+    Accumulator,
+    Angstrom,
+    Context,
+    Exposure,
+    Field,
+    ItemError,
+    Params,
+    Progress,
+    Update,
+    Verdict,
+    before,
+    step,
+)
 from icestream.io.blocks import from_block
 from icestream.io.image import read_image
 from icestream.io.preview import write_mosaic
@@ -30,7 +43,6 @@ from icestream.records import (
     same_picks,
 )
 from icestream.steps.picking.template import check_diameter, contrast_of
-from icestream.units import Angstrom
 
 _CYCLE, _TRIAL, _CALIBRATION = 8, (3, 7), (1,)  # of eight micrographs, in order: two for trials, one to calibrate on
 _MIN_DISTANCE = 0.5  # diameters

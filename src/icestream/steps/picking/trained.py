@@ -2,12 +2,11 @@
 
 from icestream.algorithms.trained_picker.features import WORKING_DIAMETER_PX, prepare_micrograph_2d
 from icestream.algorithms.trained_picker.trial import pick_with_model_2d
-from icestream.flow import Context, Field, ItemError, Params, step
+from icestream.flow import Angstrom, Context, Field, ItemError, Params, step
 from icestream.io.image import read_image
 from icestream.records import BEPLER_2019, Acquisition, CtfFit, Method, Micrograph, PickerModel, Picks, Text
 from icestream.steps.picking.template import check_diameter, contrast_of, record_picks
 from icestream.steps.picking.train import load_model
-from icestream.units import Angstrom
 
 
 class PickTrainedParams(Params):

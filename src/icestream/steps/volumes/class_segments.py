@@ -15,12 +15,11 @@ from pydantic import Field
 from icestream.algorithms.classify3d import N_FOLDS, PosedParticles, Setting, fold_of, prepare_centred, sum_classes
 from icestream.algorithms.refine3d import Setting as Refining
 from icestream.algorithms.volumes import VolumeSums
-from icestream.flow import Context
+from icestream.flow import Angstrom, Context
 from icestream.records import ClassEvent, FileRef, Volume
 from icestream.steps.classify2d.segments import TABLE, Prepared, pixel_contrast, polar_contrast
 from icestream.steps.volumes.growing import GrowingState
 from icestream.steps.volumes.poses import rotations_of
-from icestream.units import Angstrom
 
 Sums = list[list[VolumeSums]]
 """By fold and class."""

@@ -6,14 +6,13 @@ from numpy.typing import NDArray
 from icestream.algorithms.classify3d import Classes3D, PosedParticles, Setting, classify_particles_3d, fold_of, prepare_centred
 from icestream.algorithms.refine3d import Setting as Refining
 from icestream.algorithms.scoring import join_particles
-from icestream.flow import Context, Field, ItemError, Params, before, step
+from icestream.flow import Angstrom, Context, Field, ItemError, Params, before, step
 from icestream.records import SCHERES_2012, Acquisition, Method, Particles, Text, Volume, VolumeClasses
 from icestream.steps.volumes.checkpoints import forget
 from icestream.steps.volumes.gathered import Gathered, combine_seeds, gather_particles, need_map
 from icestream.steps.volumes.poses import find_rows, read_poses, rotations_of, setting_of
 from icestream.steps.volumes.published_classes import CLASSIFIED, NamedClass, publish_classes
 from icestream.steps.volumes.refine import READS, Refine3DParams, plan_refinement
-from icestream.units import Angstrom
 
 
 class Classify3DParams(Params):

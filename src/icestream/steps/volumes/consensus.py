@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from icestream.algorithms.volume_consensus import SwarmSetting, find_consensus
 from icestream.algorithms.volumes import soft_sphere_3d
-from icestream.flow import Context, Field, ItemError, step
+from icestream.flow import Context, Degree, Field, ItemError, step
 from icestream.records import Acquisition, JudgedVolume, Method, Particles, Text, Volume
 from icestream.steps.volumes.gathered import read_map
 from icestream.steps.volumes.judged import (
@@ -16,7 +16,6 @@ from icestream.steps.volumes.judged import (
     publish_judged,
     read_particle_set,
 )
-from icestream.units import Degree
 
 
 class VolumeConsensusParams(VolumeSearchParams):

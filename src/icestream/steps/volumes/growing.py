@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from icestream.algorithms.refine3d import Portion, Setting
-from icestream.flow import Context, Exposure, ItemError
+from icestream.flow import Angstrom, Context, Exposure, ItemError
 from icestream.records import Acquisition, Particles, Record
 from icestream.steps.classify2d.segments import (
     TABLE,
@@ -23,7 +23,6 @@ from icestream.steps.classify2d.segments import (
     write_segment,
 )
 from icestream.steps.volumes.gathered import half_sets
-from icestream.units import Angstrom
 
 _LARGEST_SEGMENT = 10_000
 """Particles that are prepared in memory before they are written."""

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-from icestream.flow import Field, FileFormatError, OtherKind, SourceContext, SourceGone, Watch, step
+from icestream.flow import Angstrom, Field, FileFormatError, OtherKind, SourceContext, SourceGone, Watch, step
 from icestream.io.image import image_header
 from icestream.io.ready import check_complete
 from icestream.records import Acquisition, Volume
 from icestream.steps.movies.file_source import FileSourceParams, watch_files
 from icestream.steps.volumes.gathered import Symmetry
-from icestream.units import Angstrom
 
 
 class ImportVolumeParams(FileSourceParams):

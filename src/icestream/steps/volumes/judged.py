@@ -17,14 +17,13 @@ from icestream.algorithms.initial_volume import (
 )
 from icestream.algorithms.scoring import PolarParticles
 from icestream.algorithms.volume_consensus import Agreement
-from icestream.flow import Context, Field, ItemError, Params
+from icestream.flow import Angstrom, Context, Field, ItemError, Params
 from icestream.io.image import write_mrc
 from icestream.io.preview import write_rgb
 from icestream.records import Acquisition, JudgedVolume, Particles, VolumeCandidate
 from icestream.steps.classify2d.segments import Prepared, join, polar_contrast, prepare
 from icestream.steps.volumes.gathered import Symmetry, half_sets
 from icestream.steps.volumes.published import draw_volume
-from icestream.units import Angstrom
 
 READS = ("pixel_size_ang", "voltage_kv", "cs_mm", "amplitude_contrast")
 _TILE_PX = 48

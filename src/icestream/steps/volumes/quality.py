@@ -24,11 +24,10 @@ from icestream.algorithms.map_quality import (
     suggest_symmetry,
 )
 from icestream.algorithms.volumes import rotations_from_angles, symmetry_group
-from icestream.flow import Context, Field, ItemError, Params, step
+from icestream.flow import Angstrom, Context, Field, ItemError, Params, step
 from icestream.io.image import image_header, read_stack, write_mrc
 from icestream.io.preview import write_rgb
 from icestream.records import CHEN_2013, NAYDENOVA_2017, ROSENTHAL_2003, FileRef, MapQuality, Method, SymmetryScore, Text, Volume
-from icestream.units import Angstrom
 
 _REASONS = {
     "noise": "the half maps agree in nothing but what chance, a common mask or a radial profile explains",

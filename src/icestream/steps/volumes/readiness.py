@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from icestream.flow import Field, Params, Verdict, keep, reject, step
+from icestream.flow import Angstrom, Field, Params, Verdict, keep, reject, step
 from icestream.records import ClassAverages, MapQuality, Volume
-from icestream.units import Angstrom
 
 
 class ReadyParams(Params):

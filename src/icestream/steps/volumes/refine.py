@@ -8,13 +8,12 @@ from scipy.fft import next_fast_len
 
 from icestream.algorithms.refine3d import Maps, Model, PoseTable, Progress, Refined, Setting, refine_volume
 from icestream.algorithms.scoring import PolarGrid
-from icestream.flow import Context, Field, ItemError, Params, step
+from icestream.flow import Angstrom, Context, Field, ItemError, Params, step
 from icestream.records import SCHERES_2012, Acquisition, Method, Particles, Text, Volume
 from icestream.steps.volumes.checkpoints import forget, keep_arrays, load_arrays, read_kept
 from icestream.steps.volumes.gathered import Gathered, Symmetry, gather_particles, need_map, read_map
 from icestream.steps.volumes.published import publish_volume
 from icestream.steps.volumes.relion_star import publish_star
-from icestream.units import Angstrom
 
 _EDGE_PX = 3.0
 _ROOM_PX = 5.0
