@@ -193,7 +193,14 @@ class Artist:
         if len(curves[0]) < 2 or len({len(one) for one in curves}) > 1:
             return None
         mark = None if curve.mark is None else field_at(newest.record, curve.mark)
-        return draw_curve(*curves, mark=1 / mark if mark else None, x_unit=curve.x_unit, label=f"{curve.title} of {newest.name}")
+        errors = [] if curve.error is None else field_at(newest.record, curve.error) or []
+        return draw_curve(
+            *curves,
+            mark=1 / mark if mark else None,
+            x_unit=curve.x_unit,
+            label=f"{curve.title} of {newest.name}",
+            errors=errors if len(errors) == len(curves[0]) else (),
+        )
 
     def path(self, path: Path, newest: Newest, *, most: int | None = None) -> Markup | None:
         """Draw a path, at most so many points of it; None where it has less than two."""

@@ -17,7 +17,7 @@ from cachetools import TTLCache
 
 from icestream.flow.execution.pool import THREAD_VARIABLES
 from icestream.observe.drawing.cache import DrawingCache
-from icestream.observe.drawing.order import Answer, AnyOrder, MicrographOrder, NotDrawn, NothingToDraw, Task
+from icestream.observe.drawing.order import Answer, AnyOrder, NotDrawn, NothingToDraw, Task
 
 LIMIT_S = 60.0
 PATIENCE_S = 20.0
@@ -27,6 +27,7 @@ MOST_UNDERWAY = 8
 FORGOTTEN_S = 30.0
 """What could not be drawn is not tried again for so long."""
 _MOST_STUCK = 2
+_ENDINGS = {"micrograph": "tiles", "density": "density"}
 _ENDING_S = 5.0
 
 WORKER = (sys.executable, "-P", "-m", "icestream.observe.drawing.worker")
@@ -222,4 +223,4 @@ class Studio:
 
 def file_name(order: AnyOrder) -> str:
     """Return what the file of a drawing is called."""
-    return f"{order.name}.{'tiles' if isinstance(order, MicrographOrder) else 'jpg'}"
+    return f"{order.name}.{_ENDINGS.get(order.kind, 'jpg')}"
