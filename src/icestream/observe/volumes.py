@@ -58,7 +58,7 @@ class VolumeData:
 
 
 def read_volumes(view: SessionView, *, step: str | None = None, version: int | None = None) -> list[VolumeData]:
-    """Return the newest version, or a wanted one, of every step whose records declare a map in three dimensions, or of one step."""
+    """Return the newest version, or a wanted one, of every step whose records declare a map, or of one step."""
     catalog, found = view.catalog(), []
     for name in view.order if step is None else [step]:
         stored = [one for one in view.snapshots(name, limit=MOST_VERSIONS) if one.record is not None]

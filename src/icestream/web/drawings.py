@@ -120,8 +120,8 @@ def members(
 
 @router.get(
     "/densities/{key}",
-    summary="A map in three dimensions as a cube of at most 64 voxels a side: a line of JSON (side, voxel_ang, low, high, level), "
-    "then a byte for each voxel, x fastest; 0 is low, 255 is high, level is where a surface is drawn first",
+    summary="A map as a cube of at most 64 voxels a side: a line of JSON (side, voxel_ang, low, high, level), then a byte for "
+    "each voxel, x fastest; 0 is low, 255 is high, and level is where a surface is drawn first",
     response_class=Response,
     responses={200: {"content": {"application/octet-stream": {}}}, 304: {"description": "It is what the caller has"}},
 )

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from icestream.flow.storage import RemovedFile, find_removed, is_there, schema
 from icestream.io.blocks import from_block, to_block
 from icestream.io.particles import particles_table
-from icestream.observe.drawing.order import DensityOrder, MicrographOrder, MosaicOrder, NothingToDraw, ParticleImages
+from icestream.observe.drawing.order import DENSITY_PX, DensityOrder, MicrographOrder, MosaicOrder, NothingToDraw, ParticleImages
 from icestream.observe.queries import SessionView, StoredRecord
 from icestream.observe.values import field_at
 from icestream.observe.wholes import gives_assignments
@@ -23,8 +23,6 @@ MEMBERS_IN_A_ROW = 8
 MOST_EXPOSURES = 24
 """The newest members are looked for in so many exposures that have some."""
 MOST_LOOKED_AT = 300
-DENSITY_PX = 64
-"""Side of the cube as which a map is sent: 262 kB."""
 
 
 def find_micrograph(view: SessionView, key: str) -> MicrographOrder:
@@ -48,7 +46,7 @@ def full_image(shown: Shown, record: Mapping[str, Any]) -> str | None:
     return str(ref) if ref else None
 
 
-def find_density(view: SessionView, key: str, part: int | None, *, side: int = DENSITY_PX) -> DensityOrder:
+def find_density(view: SessionView, key: str, part: int | None) -> DensityOrder:
     """Return what shows the map of a record, or of one of its parts, as a small cube.
 
     Raises
@@ -60,7 +58,7 @@ def find_density(view: SessionView, key: str, part: int | None, *, side: int = D
     ref = next((ref for _, which, ref in densities_in(view.catalog().shown(name), record) if which == part), None)
     if ref is None:
         raise NothingToDraw("the record has no map" if part is None else f"the record has no map of part {part}")
-    return DensityOrder(roots=view.session.roots, key=key, map=ref, side=side)
+    return DensityOrder(roots=view.session.roots, key=key, map=ref, side=DENSITY_PX)
 
 
 def densities_in(shown: Shown, record: Mapping[str, Any]) -> list[tuple[str, int | None, str]]:

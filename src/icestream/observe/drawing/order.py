@@ -78,13 +78,17 @@ class MosaicOrder(Order):
         return [one.file for one in self.parts]
 
 
+DENSITY_PX = 64
+"""Side of the cube as which a map is sent: 262 kB."""
+
+
 class DensityOrder(Order):
     """A map in three dimensions, reduced to a small cube that a browser can turn."""
 
     kind: Literal["density"] = "density"
     key: str = Field(description="Of the record that names the map")
     map: str = Field(description="The file, as the record names it")
-    side: int = Field(ge=8, le=64, description="Voxels along each edge of the cube, at most; even")
+    side: int = Field(ge=8, le=DENSITY_PX, description="Voxels along each edge of the cube, at most; even")
 
     @property
     def files(self) -> list[str]:

@@ -18,6 +18,7 @@ from cachetools import TTLCache
 from icestream.flow.execution.pool import THREAD_VARIABLES
 from icestream.observe.drawing.cache import DrawingCache
 from icestream.observe.drawing.order import Answer, AnyOrder, NotDrawn, NothingToDraw, Task
+from icestream.settings import Settings
 
 LIMIT_S = 60.0
 PATIENCE_S = 20.0
@@ -29,6 +30,9 @@ FORGOTTEN_S = 30.0
 _MOST_STUCK = 2
 _ENDINGS = {"micrograph": "tiles", "density": "density"}
 _ENDING_S = 5.0
+
+DRAWINGS = "drawings"
+"""The folder, in that of the account's state, with what was drawn for who asked."""
 
 WORKER = (sys.executable, "-P", "-m", "icestream.observe.drawing.worker")
 
@@ -219,6 +223,11 @@ class Studio:
             said = self.process.ask(task, self.limit_s)
             if said.trouble is not None:
                 raise (NotDrawn if said.passing else NothingToDraw)(said.trouble)
+
+
+def open_studio(settings: Settings) -> Studio:
+    """Return who has things drawn for an account, with what was drawn for it before."""
+    return Studio(DrawingCache(settings.state / DRAWINGS, round(settings.drawings_gb * 1e9)))
 
 
 def file_name(order: AnyOrder) -> str:
