@@ -3,10 +3,13 @@
 import re
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator, expect, sync_playwright
 
+from icestream.flow.storage.session import open_session
+from icestream.observe.report import write_report
 from web.browsing import PATIENCE_MS, Server, Visit, serious, start_server, stop_server
 from web.mapped_session import write_mapped
 
@@ -75,7 +78,7 @@ def test_maps_are_turned(browsers: dict[bool, Browser], server: Server, width: i
     seen = changes(canvas, seen)
     page.get_by_label("Shown as").first.select_option("projection")
     seen = changes(canvas, seen)
-    expect(page.locator("section.volume").nth(1)).to_contain_text("-80")
+    expect(page.locator("section.volume").nth(1)).to_contain_text("−80")
     expect(page.locator("section.volume").nth(2).get_by_label("Map of")).to_be_visible()
     page.get_by_label("Map of").select_option(label="Class 1")
     expect(page.locator(".density[data-key$='part=1'] canvas")).to_be_attached(timeout=LONG_MS)
@@ -96,3 +99,28 @@ def test_without_webgl_the_pictures_stay(browsers: dict[bool, Browser], server: 
     expect(page.get_by_role("img", name="Sections and projections").first).to_be_visible()
     expect(page.locator(".density canvas")).to_have_count(0)
     visit.context.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1360, "light"), (390, "dark")])
+def test_the_report_turns_maps_without_a_network(
+    browsers: dict[bool, Browser], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, scheme: str
+):
+    monkeypatch.setenv("ICESTREAM_STATE", str(tmp_path / "state"))
+    write_mapped(tmp_path / "mapped")
+    report = write_report(open_session(tmp_path / "mapped"))
+    visit = Visit(browsers[True], width=width, scheme=scheme)
+    page = visit.page
+    page.goto(report.as_uri())
+    expect(page.locator(".density canvas")).to_have_count(2)
+    canvas = page.locator(".density canvas").first
+    expect(canvas).to_have_attribute("data-drawn", re.compile(r"\d+"))
+    seen = changes(canvas, b"")
+    canvas.focus()
+    page.keyboard.press("ArrowUp")
+    changes(canvas, seen)
+    expect(page.locator("path.errors")).to_have_count(1)
+    assert visit.too_wide() <= 0
+    assert serious(page) == []
+    visit.context.close()
+    assert [one for one in visit.complaints if "GPU stall" not in one] == []
+    assert all(one.startswith(("file:", "data:")) for one in visit.elsewhere)
