@@ -9,11 +9,16 @@ from paper_session import PaperSession, new_session
 from icestream.flow.storage.session import DOCUMENT, dump_document
 from icestream.io.image import write_mrc
 from icestream.io.preview import write_mosaic
-from icestream.records import MapQuality, Volume, VolumeClass, VolumeClasses
+from icestream.records import MapQuality, Movie, Volume, VolumeClass, VolumeClasses
 
+KINDS = {"movies": "source", "kept": "filter"}
 BOX, VOXEL_ANG = 40, 2.0
 STEPS = {
-    "refined": {"use": "refine3d", "label": "Refined map"},
+    "movies": {"use": "import_movies"},
+    "kept": {"use": "max_shift", "in": {"motion": "movies"}, "label": "Little motion"},
+    "cut": {"use": "extract", "in": {"micrograph": "kept"}},
+    "unrelated": {"use": "ctf", "in": {"micrograph": "movies"}},
+    "refined": {"use": "refine3d", "in": {"particles": "cut"}, "label": "Refined map"},
     "judged": {"use": "map_quality", "in": {"volume": "refined"}},
     "sorted": {"use": "classify3d", "in": {"volume": "refined"}},
 }
@@ -46,7 +51,9 @@ def write_mapped(folder: Path) -> Mapped:
     """Store the maps and what is said of them."""
     paper = PaperSession(new_session(folder, STEPS, name="mapped", acquisition={"pixel_size_ang": 1.0, "voltage_kv": 300.0}))
     for step, spec in STEPS.items():
-        paper.revise(step, "map", links={port: [target] for port, target in spec.get("in", {}).items()})  # type: ignore[attr-defined]
+        paper.revise(step, KINDS.get(step, "map"), links={port: [target] for port, target in spec.get("in", {}).items()})  # type: ignore[attr-defined]
+    for number, particles in enumerate((40, 30, None), start=1):
+        _expose(paper, number, particles)
     for name, sign in (("one", 1), ("two", -1)):
         _write(folder, name, corner_map(sign))
     refined = []
@@ -57,6 +64,20 @@ def write_mapped(folder: Path) -> Mapped:
     paper.store.close("every stream closed")
     (folder / DOCUMENT).write_text(dump_document(paper.session.document), encoding="utf-8")
     return mapped
+
+
+def _expose(paper: PaperSession, number: int, particles: int | None) -> None:
+    """Store an exposure; one that is set aside has no particles."""
+    unit = paper.expose(f"mic_{number}", number)
+    paper.make(
+        "movies", unit, Movie(file=f"raw:m{number}.tif", n_frames=4, height_px=64, width_px=64, format="tiff", size_bytes=9)
+    )
+    if particles is None:
+        paper.settle("kept", unit, "rejected", weight=0, reason="moved too far")
+        paper.settle("cut", unit, "skipped", weight=0)
+        return
+    paper.settle("kept", unit, "item", {})
+    paper.settle("cut", unit, "item", {}, weight=particles)
 
 
 def _write(folder: Path, name: str, volume: np.ndarray) -> None:

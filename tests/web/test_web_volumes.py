@@ -44,6 +44,9 @@ def test_what_is_declared_of_maps_is_said(site: Served, mapped: Mapped):
     assert ["B factor", -80.0, "Å²"] in judged["cards"][0]["numbers"]
     assert [card["picture"]["field"] for card in judged["cards"]] == ["picture", "local_picture", "views_picture"]
     assert [(one["title"], one["part"]) for one in classes["densities"]] == [("Class 0", 0), ("Class 1", 1)]
+    told = [(one["label"], one["items"], one["rejected"], one["particles"]) for one in refined["survived"]]
+    assert told == [("movies", 3, 0, None), ("Little motion", 2, 1, None), ("cut", 2, 0, 70)]
+    assert [one["step"] for one in classes["survived"]] == ["movies", "kept", "cut"]
     older = client.get(f"{AT}/volumes", params={"step": "refined", "version": 1}).json()
     assert [one["key"] for one in older] == [mapped.refined[0]]
 

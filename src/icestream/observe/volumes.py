@@ -1,6 +1,6 @@
 """The maps in three dimensions that steps have made: what is declared of them, as data that a page draws."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ from icestream.observe.drawing.finding import densities_in
 from icestream.observe.exposure_data import CurveData
 from icestream.observe.exposures import PublishedPicture
 from icestream.observe.one_exposure import read_curve
-from icestream.observe.queries import SessionView
+from icestream.observe.queries import SessionView, StepSummary
 from icestream.observe.values import Told, field_at, sentence_of, tell
 from icestream.records import Card, Shown, Text
 
@@ -38,6 +38,19 @@ class VolumeCard:
 
 
 @dataclass(frozen=True)
+class SurvivingStage:
+    """What is left of the session after a step on the way to a map: items, what was set aside or failed, and particles."""
+
+    step: str
+    label: str
+    items: int
+    rejected: int
+    failed: int
+    particles: int | None
+    """Of a step that gives particles, or some of those it got."""
+
+
+@dataclass(frozen=True)
 class VolumeData:
     """One version of what a step with maps has made."""
 
@@ -55,11 +68,13 @@ class VolumeData:
     verdict: str | None
     densities: tuple[DensityData, ...]
     cards: tuple[VolumeCard, ...]
+    survived: tuple[SurvivingStage, ...]
+    """From the first step to the last above this one, as the session is now."""
 
 
 def read_volumes(view: SessionView, *, step: str | None = None, version: int | None = None) -> list[VolumeData]:
     """Return the newest version, or a wanted one, of every step whose records declare a map, or of one step."""
-    catalog, found = view.catalog(), []
+    catalog, found, steps = view.catalog(), [], view.steps()
     for name in view.order if step is None else [step]:
         stored = [one for one in view.snapshots(name, limit=MOST_VERSIONS) if one.record is not None]
         wanted = next((one for one in stored if version in (None, one.version)), None)
@@ -88,9 +103,37 @@ def read_volumes(view: SessionView, *, step: str | None = None, version: int | N
                 if wanted.pruned
                 else tuple(DensityData(title, part) for title, part, _ in densities_in(shown, record)),
                 cards=_cards(shown, record, None if wanted.pruned else wanted.key),
+                survived=what_survived(view, name, steps),
             )
         )
     return found
+
+
+def what_survived(view: SessionView, step: str, steps: Sequence[StepSummary]) -> tuple[SurvivingStage, ...]:
+    """Return what every step above one has let through, in the order of the workflow, as the session is now.
+
+    Steps that work on wholes or batches are left out: their items are versions, and no exposures.
+    """
+    above = list(view.inputs(step))
+    for name in above:
+        above.extend(one for one in view.inputs(name) if one not in above)
+    catalog, found = view.catalog(), []
+    for one in steps:
+        known = catalog.description(one.records.get("out", ""))
+        if one.name not in above or one.kind not in ("source", "map", "filter") or (known is not None and known.whole):
+            continue
+        weighs = one.weight != one.counts.item
+        found.append(
+            SurvivingStage(
+                step=one.name,
+                label=one.label,
+                items=one.counts.item,
+                rejected=one.counts.rejected,
+                failed=one.counts.failed,
+                particles=one.weight if weighs else None,
+            )
+        )
+    return tuple(found)
 
 
 def _declares_maps(shown: Shown) -> bool:

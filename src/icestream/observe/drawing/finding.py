@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from icestream.flow.storage import RemovedFile, find_removed, is_there, schema
 from icestream.io.blocks import from_block, to_block
 from icestream.io.particles import particles_table
-from icestream.observe.drawing.order import DENSITY_PX, DensityOrder, MicrographOrder, MosaicOrder, NothingToDraw, ParticleImages
+from icestream.observe.drawing.order import DENSITY_PX, AnyOrder, DensityOrder, MicrographOrder, MosaicOrder, NothingToDraw, ParticleImages
 from icestream.observe.queries import SessionView, StoredRecord
 from icestream.observe.values import field_at
 from icestream.observe.wholes import gives_assignments
@@ -133,7 +133,7 @@ def find_members(view: SessionView, step: str, part: int) -> MosaicOrder:
     return MosaicOrder(roots=view.session.roots, parts=tuple(parts), in_a_row=MEMBERS_IN_A_ROW)
 
 
-def say_what_was_removed(view: SessionView, order: MicrographOrder | MosaicOrder, why: str) -> str:
+def say_what_was_removed(view: SessionView, order: AnyOrder, why: str) -> str:
     """Return why something cannot be drawn, in better words where its files were removed to free the disk."""
     removed = _removed(view, order.files)
     if not removed:

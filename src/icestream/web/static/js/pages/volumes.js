@@ -41,8 +41,16 @@ export const volumesPage = ({ session, setSummary, refresh }) => {
         part ? h("div", null, which && h("label", null, h("span", { className: "soft small" }, "Map of "), which),
           h("div", { className: "density", "data-kept": true, "data-key": densityOf(session, one.key, part.part), "data-title": `${one.label}: ${part.title}` }))
           : !one.there && h("p", { className: "soft" }, "The files of this version were removed; newer ones have replaced it."),
+        one.survived.length > 0 && survivors(one.survived),
         one.cards.map((card, index) => h("div", { "data-key": `${one.key} ${index}` }, cardOf(card)))));
   }
+
+  const survivors = (stages) => h("div", { "data-key": "survivors" }, h("h3", null, "What survived to this step"),
+    h("div", { className: "scroll", tabindex: 0 }, h("table", { className: "small" },
+      h("thead", null, h("tr", null, ["Step", "Exposures", "Particles or picks", "Set aside", "Failed"].map((label) => h("th", { scope: "col" }, label)))),
+      h("tbody", null, stages.map((stage) => h("tr", { "data-key": stage.step }, h("th", { scope: "row" }, stage.label),
+        [stage.items, stage.particles, stage.rejected, stage.failed].map((count) => h("td", { className: "n" }, quantity(count, "")))))))),
+    h("p", { className: "soft small" }, "As the session is now; a step counts what it has let through."));
 
   const cardOf = (card) => [
     card.title && h("h3", null, card.title, card.subtitle && h("small", null, ` ${card.subtitle}`)),
