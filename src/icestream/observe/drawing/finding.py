@@ -9,7 +9,15 @@ from pydantic import ValidationError
 from icestream.flow.storage import RemovedFile, find_removed, is_there, schema
 from icestream.io.blocks import from_block, to_block
 from icestream.io.particles import particles_table
-from icestream.observe.drawing.order import DENSITY_PX, AnyOrder, DensityOrder, MicrographOrder, MosaicOrder, NothingToDraw, ParticleImages
+from icestream.observe.drawing.order import (
+    DENSITY_PX,
+    AnyOrder,
+    DensityOrder,
+    MicrographOrder,
+    MosaicOrder,
+    NothingToDraw,
+    ParticleImages,
+)
 from icestream.observe.queries import SessionView, StoredRecord
 from icestream.observe.values import field_at
 from icestream.observe.wholes import gives_assignments
