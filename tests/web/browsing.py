@@ -81,6 +81,7 @@ def sign_in(page: Page, address: str) -> None:
     page.get_by_label("Password").fill("not the password")
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("alert")).to_have_text("the name or the password is wrong", timeout=PATIENCE_MS)
+    assert serious(page) == []
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Sign in").click()
 

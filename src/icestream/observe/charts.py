@@ -61,8 +61,9 @@ def draw_curve(
     mark: float | None,
     x_unit: str,
     label: str,
+    errors: Sequence[float] = (),
 ) -> Markup:
-    """Draw a measured curve with its fit, from zero on, and a mark where it lies on the axis."""
+    """Draw a measured curve with its fit, from zero on, and a mark where it lies on the axis; ``errors`` are bars at the fit."""
     x = _x_axis((0.0, max(xs)))
     y = _y_axis(limits_of([*measured, *fitted]))
     body = _x_ticks(x, x_unit)
@@ -70,6 +71,12 @@ def draw_curve(
         body += Markup('<path class="mark" d="M{0:.1f} {1:.1f}V{2:.1f}"/>').format(x(mark), TOP, HEIGHT - BOTTOM)
     body += Markup('<path class="faint" d="{}"/>').format(_line(x, y, xs, measured))
     body += Markup('<path class="line" d="{}"/>').format(_line(x, y, xs, fitted))
+    if errors:
+        bars = "".join(
+            f"M{x(at):.1f} {y(value - error):.1f}V{y(value + error):.1f}"
+            for at, value, error in zip(xs, fitted, errors, strict=True)
+        )
+        body += Markup('<path class="errors" d="{}"/>').format(bars)
     return _FRAME.format(w=WIDTH, h=HEIGHT, label=label, body=body)
 
 

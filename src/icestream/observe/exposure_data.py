@@ -20,6 +20,8 @@ class CurveData:
     measured: tuple[float, ...]
     fitted: tuple[float, ...]
     mark: float | None
+    errors: tuple[float, ...] = ()
+    """Standard deviations of ``fitted``, where they are known."""
 
 
 @dataclass(frozen=True)

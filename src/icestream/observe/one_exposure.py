@@ -162,7 +162,7 @@ class _Drawing:
 
     def _result(self, result: TracedResult) -> ResultData:
         shown, record = self.shown(result.record_type), result.record
-        curves = [self._curve(card.curve, record) for card in shown.cards if card.curve is not None]
+        curves = [read_curve(card.curve, record) for card in shown.cards if card.curve is not None]
         paths = [self._path(card.path, record) for card in shown.cards if card.path is not None]
         return ResultData(
             output=result.output,
@@ -186,13 +186,6 @@ class _Drawing:
             created_at=result.created_at,
             particle_images=count_of_images(result.record_type, record),
         )
-
-    def _curve(self, curve: Curve, record: Mapping[str, Any]) -> CurveData | None:
-        x, measured, fitted = (tuple(field_at(record, path) or ()) for path in (curve.x, curve.measured, curve.fitted))
-        if len(x) < 2 or not len(x) == len(measured) == len(fitted):
-            return None
-        mark = None if curve.mark is None else field_at(record, curve.mark)
-        return CurveData(curve.title, curve.caption, curve.x_unit, x, measured, fitted, 1 / mark if mark else None)
 
     def _path(self, path: Path, record: Mapping[str, Any]) -> PathData | None:
         points, length = field_at(record, path.field) or (), Number("", path.field, "px", pixels=path.pixels)
@@ -226,6 +219,17 @@ def _makers(trace: Trace, *, before: TracedStep) -> dict[str, str]:
     """Return key → the step that made it, of those before one."""
     earlier = trace.steps[: trace.steps.index(before)]
     return {result.key: step.step for step in reversed(earlier) for result in step.results}
+
+
+def read_curve(curve: Curve, record: Mapping[str, Any]) -> CurveData | None:
+    """Return a curve with its fit; None where they have no points, or not as many."""
+    x, measured, fitted = (tuple(field_at(record, path) or ()) for path in (curve.x, curve.measured, curve.fitted))
+    if len(x) < 2 or not len(x) == len(measured) == len(fitted):
+        return None
+    mark = None if curve.mark is None else field_at(record, curve.mark)
+    errors = () if curve.error is None else tuple(field_at(record, curve.error) or ())
+    known = errors if len(errors) == len(x) else ()
+    return CurveData(curve.title, curve.caption, curve.x_unit, x, measured, fitted, 1 / mark if mark else None, known)
 
 
 def published_pictures(shown: Shown, record: Mapping[str, Any]) -> dict[str, tuple[str, str]]:

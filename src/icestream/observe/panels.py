@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from icestream.observe.catalog import Catalog
 from icestream.observe.charts import draw_curve, draw_histogram, draw_series
+from icestream.observe.densities import DensityEmbedder
 from icestream.observe.measured import read_paths
 from icestream.observe.motion_field import draw_path
 from icestream.observe.newest import Tallies
@@ -48,6 +49,9 @@ class DrawnCard:
     subtitle: str = ""
     picture: Picture | None = None
     picture_title: str = ""
+    density: str | None = None
+    """A map that can be turned, packed."""
+    density_title: str = ""
     chart: Markup | None = None
     note: str = ""
     warning: str = ""
@@ -72,6 +76,7 @@ class Newest:
 
     name: str
     record: Mapping[str, Any]
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,8 @@ class Artist:
     tallies: Tallies = field(default_factory=Tallies)
     units: Mapping[str, tuple[str, float]] = field(default_factory=dict)
     """Unit → the one in which it is shown instead, and by what values are multiplied."""
+    densities: DensityEmbedder | None = None
+    """Who embeds maps that can be turned; nobody: pictures of them are enough."""
 
     def panels(self, steps: Sequence[StepSummary]) -> list[DrawnPanel]:
         """Draw the panel of every step whose records have one; cards that belong in another's panel are put there."""
@@ -133,7 +140,7 @@ class Artist:
 
     def _newest(self, step: StepSummary) -> Newest | None:
         stored = next(self.view.records(step.name, newest_first=True, limit=1), None)
-        return None if stored is None else Newest(stored.name, stored.record)
+        return None if stored is None else Newest(stored.name, stored.record, stored.key)
 
     def _tallies(self, step: StepSummary, tallies: Sequence[Tally]) -> tuple[DrawnCard, ...]:
         """Add up what is counted by reason; a tally of which everything is zero is left out."""
@@ -166,7 +173,7 @@ class Artist:
             values = [(one.version, field_at(one.record or {}, path)) for one in versions]
             told = [(version, float(value)) for version, value in values if value is not None]
             found[path] = Series(tuple(version for version, _ in told), tuple(value for _, value in told))
-        newest = Newest(f"version {versions[-1].version}", versions[-1].record or {}) if versions else None
+        newest = Newest(f"version {versions[-1].version}", versions[-1].record or {}, versions[-1].key) if versions else None
         return newest, found
 
     def _card(self, card: Card, newest: Newest) -> DrawnCard | None:
@@ -181,11 +188,18 @@ class Artist:
             subtitle=" ".join(_sentences((card.subtitle,) if card.subtitle else (), record)),
             picture=self.embedder.embed(str(ref)) if ref else None,
             picture_title="" if card.picture is None else card.picture.title,
+            density=self._density(card, newest),
+            density_title="" if card.density is None else card.density.title,
             chart=chart,
             note=join_sentences([*captions, *_sentences(card.texts, record)]),
             warning=" ".join(_sentences(card.warnings, record)),
         )
         return drawn if drawn.numbers or drawn.picture or drawn.chart or drawn.warning else None
+
+    def _density(self, card: Card, newest: Newest) -> str | None:
+        if card.density is None or self.densities is None:
+            return None
+        return self.densities.embed(newest.record, newest.key, card.density.field)
 
     def curve(self, curve: Curve, newest: Newest) -> Markup | None:
         """Draw a curve with its fit; None where they have no points, or not as many."""
@@ -193,7 +207,14 @@ class Artist:
         if len(curves[0]) < 2 or len({len(one) for one in curves}) > 1:
             return None
         mark = None if curve.mark is None else field_at(newest.record, curve.mark)
-        return draw_curve(*curves, mark=1 / mark if mark else None, x_unit=curve.x_unit, label=f"{curve.title} of {newest.name}")
+        errors = [] if curve.error is None else field_at(newest.record, curve.error) or []
+        return draw_curve(
+            *curves,
+            mark=1 / mark if mark else None,
+            x_unit=curve.x_unit,
+            label=f"{curve.title} of {newest.name}",
+            errors=errors if len(errors) == len(curves[0]) else (),
+        )
 
     def path(self, path: Path, newest: Newest, *, most: int | None = None) -> Markup | None:
         """Draw a path, at most so many points of it; None where it has less than two."""

@@ -77,10 +77,10 @@ class Classification(Snapshot):
         return [info.id for info in self.classes]
 
 
-def class_gallery(title: str, *columns: RowColumn, caption: str, identity: str = "") -> Gallery:
+def class_gallery(title: str, *columns: RowColumn, caption: str, identity: str = "", density: str = "") -> Gallery:
     """Return how classes are shown: the picture, and under it a row for each class with ``columns`` among what all have.
 
-    ``identity`` as of `Gallery`: only where the picture shows one square for each class.
+    ``identity`` as of `Gallery`: only where the picture shows one square for each class; ``density`` where each has a map.
     """
     return Gallery(
         title,
@@ -99,6 +99,7 @@ def class_gallery(title: str, *columns: RowColumn, caption: str, identity: str =
         ),
         order="count",
         identity=identity,
+        density=density,
     )
 
 

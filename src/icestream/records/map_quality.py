@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from icestream.records.shown import Card, Curve, Measure, Number, Panel, Picture, Shown, Text, When
+from icestream.records.shown import Card, Curve, Density, Measure, Number, Panel, Picture, Shown, Text, When
 from icestream.records.vocabulary import FileRef, Record, Snapshot
 from icestream.units import Angstrom
 
@@ -97,6 +97,7 @@ class MapQuality(Snapshot):
                         "Sections and projections",
                         "Above sections through the centre, below projections: across z, y and x; the bar is the scale",
                     ),
+                    density=Density("map", "Map, sharpened"),
                     curve=Curve(
                         "frequency_per_ang",
                         "fsc_masked",
@@ -104,7 +105,8 @@ class MapQuality(Snapshot):
                         title="Fourier shell correlation of the halves",
                         x_unit="1/Å",
                         mark="resolution_ang",
-                        caption="Within the mask, and corrected for it (line); the mark is at 0.143",
+                        error="fsc_error",
+                        caption="Within the mask, and corrected for it (line, with its standard deviation); the mark is at 0.143",
                     ),
                     texts=(
                         Text("The bar is {bar_ang} Å long."),

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from icestream.errors import DeclarationError
 from icestream.records.shown import (
     Curve,
+    Density,
     Gallery,
     Image,
     Measure,
@@ -35,7 +36,8 @@ _PATHS: dict[type, tuple[str, ...]] = {
     Number: ("field", "second"),
     Measure: ("field", "second"),
     Picture: ("field",),
-    Curve: ("x", "measured", "fitted", "mark"),
+    Density: ("field",),
+    Curve: ("x", "measured", "fitted", "mark", "error"),
     Path: ("field",),
     MotionField: ("coefficients",),
     Image: ("picture", "height", "width", "full"),
@@ -91,8 +93,10 @@ def _settle_units(part: PartT, record: type[BaseModel]) -> PartT:
 def _check(part: object, record: type[BaseModel]) -> None:
     for path in _paths_of(part):
         find_field(record, path)
-    if isinstance(part, Picture) and not _is_marked(find_field(record, part.field), "file"):
-        raise DeclarationError(f"{record.__name__}: shows the picture {part.field!r}, which is not a FileRef")
+    if isinstance(part, Picture | Density) and not _is_marked(find_field(record, part.field), "file"):
+        raise DeclarationError(
+            f"{record.__name__}: shows the {type(part).__name__.lower()} {part.field!r}, which is not a FileRef"
+        )
     if isinstance(part, Measure) and (part.how == "length" or not _METRIC.fullmatch(part.metric)):
         raise DeclarationError(
             f"{record.__name__}: cannot follow {part.label!r} ({part.how}) as {part.metric!r}; a metric is of small letters, as "
@@ -100,7 +104,7 @@ def _check(part: object, record: type[BaseModel]) -> None:
         )
     if isinstance(part, Gallery):
         rows = _model_in(find_field(record, part.rows).annotation)
-        for column in (*(column.field for column in part.columns), part.order):
+        for column in (*(column.field for column in part.columns), part.order, *([part.density] if part.density else [])):
             if rows is None or column not in rows.model_fields:
                 raise DeclarationError(f"{record.__name__}: the parts in {part.rows!r} have no field {column!r}")
     if isinstance(part, Tally):

@@ -99,8 +99,19 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Density:
+    """A map in three dimensions, which people turn; ``field`` names its file, a cube in MRC format."""
+
+    field: str
+    title: str
+
+
+@dataclass(frozen=True)
 class Curve:
-    """A measured curve with its fit; ``mark`` is a field with a resolution, which is marked on an axis of frequency."""
+    """A measured curve with its fit; ``mark`` is a field with a resolution, which is marked on an axis of frequency.
+
+    ``error`` is a field with the standard deviations of ``fitted``, drawn as bars.
+    """
 
     x: str
     measured: str
@@ -109,6 +120,7 @@ class Curve:
     title: str
     x_unit: str
     mark: str | None = None
+    error: str | None = None
     caption: str = ""
 
 
@@ -132,6 +144,7 @@ class Card:
     subtitle: Text | None = None
     numbers: tuple[Number, ...] = ()
     picture: Picture | None = None
+    density: Density | None = None
     curve: Curve | None = None
     path: Path | None = None
     texts: tuple[Text, ...] = ()
@@ -219,7 +232,7 @@ class Gallery:
     """The newest version of a whole: one picture of its parts, and a table of them, largest ``order`` first.
 
     ``identity`` is the field that names a part for good. Where it is given, the picture shows all parts in their order, as
-    squares in rows of `parts_in_a_row`.
+    squares in rows of `parts_in_a_row`. ``density`` is the field of a part that names its map in three dimensions.
     """
 
     title: str
@@ -231,6 +244,7 @@ class Gallery:
     columns: tuple[RowColumn, ...]
     order: str
     identity: str = ""
+    density: str = ""
 
 
 def parts_in_a_row(count: int) -> int:

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from icestream.records.classes import Classification, ParticleClass, class_gallery
 from icestream.records.picks import PID
-from icestream.records.shown import Card, Curve, Gallery, Measure, Number, Panel, Picture, RowColumn, Shown, Text, When
+from icestream.records.shown import Card, Curve, Density, Gallery, Measure, Number, Panel, Picture, RowColumn, Shown, Text, When
 from icestream.records.vocabulary import Block, Column, FileRef, Record, Snapshot
 from icestream.units import Angstrom
 
@@ -75,6 +75,7 @@ class Volume(Snapshot):
                         "Sections and projections",
                         "Above sections through the middle, below projections: along z, y and x",
                     ),
+                    density=Density("map", "Map"),
                     curve=Curve(
                         "frequency_per_ang",
                         "fsc_unmasked",
@@ -141,6 +142,7 @@ class JudgedVolume(Volume):
                         "Sections and projections",
                         "Above sections through the middle, below projections: along z, y and x",
                     ),
+                    density=Density("map", "Map"),
                     warnings=(Text("It is no map: {reason}", When("verdict", equals="none")),),
                 ),
             ),
@@ -212,6 +214,7 @@ class VolumeClasses(Classification):
             "3D classes",
             RowColumn("Probability", "probability"),
             caption="Classes, one in a row: three sections, three projections, along z, y and x",
+            density="map",
         )
     )
 

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from icestream import __version__
 from icestream.errors import IcestreamError, StoreUnavailable
 from icestream.facility.drafts import DraftChanged
+from icestream.observe.report import DENSITY_SCRIPT
 from icestream.web import (
     acting,
     details,
@@ -89,6 +90,10 @@ def make_api(site: Site) -> FastAPI:
     @api.get("/api/{_:path}", include_in_schema=False)
     def nothing() -> None:
         raise HTTPException(404, "there is no such address; /api/v1/openapi.json lists them")
+
+    @api.get("/static/js/density.js", include_in_schema=False)
+    def density_script() -> FileResponse:
+        return FileResponse(DENSITY_SCRIPT, media_type="text/javascript")
 
     api.mount("/static", StaticFiles(directory=STATIC, follow_symlink=False), name="static")
 

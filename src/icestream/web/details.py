@@ -17,6 +17,7 @@ from icestream.observe.queries import (
     SessionView,
     open_view,
 )
+from icestream.observe.volumes import VolumeData, read_volumes
 from icestream.observe.wholes import GalleryData, Members, read_galleries, read_members
 from icestream.web.pictures import read_picture
 from icestream.web.site import Answer, SessionName, ThisSite
@@ -97,6 +98,19 @@ def members(
     """Return where the particles of a class come from."""
     what = f"members {step[:255]} {part}"
     return site.answer(response, session, what, lambda view: read_members(view, step[:255], part, newest=MOST_LOOKED_AT))
+
+
+@router.get("/volumes", summary="Maps in three dimensions: the newest version of each step that makes some, or a wanted one")
+def volumes(
+    session: SessionName,
+    site: ThisSite,
+    response: Response,
+    step: Annotated[str | None, Query(max_length=255)] = None,
+    version: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
+) -> list[VolumeData]:
+    """Return what is known of each map."""
+    what = f"volumes {step!r} {version}"
+    return site.answer(response, session, what, lambda view: read_volumes(view, step=step, version=version))
 
 
 @router.get("/failures", summary="What failed, with tracebacks, and what was set aside")

@@ -8,8 +8,9 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.params import Path as PathParameter
 
 from icestream.errors import FileFormatError
+from icestream.io.density import read_density
 from icestream.io.pyramid import is_whole_jpeg, read_pyramid_index, read_tile
-from icestream.observe.drawing.finding import find_members, find_micrograph, find_particles, say_what_was_removed
+from icestream.observe.drawing.finding import find_density, find_members, find_micrograph, find_particles, say_what_was_removed
 from icestream.observe.drawing.order import AnyOrder, NotDrawn, NothingToDraw
 from icestream.observe.queries import SessionView, open_view
 from icestream.web.site import Answer, SessionName, Site, ThisSite
@@ -117,6 +118,27 @@ def members(
     return _send(request, order.name, lambda: _draw(site, session, order, _read_picture))
 
 
+@router.get(
+    "/densities/{key}",
+    summary="A map as a cube of at most 64 voxels a side: a line of JSON (side, voxel_ang, low, high, level), then a byte for "
+    "each voxel, x fastest; 0 is low, 255 is high, and level is where a surface is drawn first",
+    response_class=Response,
+    responses={200: {"content": {"application/octet-stream": {}}}, 304: {"description": "It is what the caller has"}},
+)
+def density(
+    session: SessionName,
+    key: Key,
+    site: ThisSite,
+    request: Request,
+    part: Annotated[
+        int | None, Query(ge=0, lt=2**31, description="Which of its parts, of a record that has several maps")
+    ] = None,
+) -> Response:
+    """Return a map, reduced to what a browser turns."""
+    order = _find_now(site, session, lambda view: find_density(view, key, part))
+    return _send(request, order.name, lambda: _draw(site, session, order, read_density), kind="application/octet-stream")
+
+
 def _find_now(site: Site, session: str, find: Callable[[SessionView], AnyOrder]) -> AnyOrder:
     with open_view(site.places.open(session)) as view:
         try:
@@ -156,7 +178,7 @@ def _read_picture(path: Path) -> bytes:
     return content
 
 
-def _send(request: Request, name: str, draw: Callable[[], bytes | None]) -> Response:
+def _send(request: Request, name: str, draw: Callable[[], bytes | None], *, kind: str = "image/jpeg") -> Response:
     """Send a picture, or say that the caller has it, for which nothing is drawn."""
     headers = {"etag": f'"{name}"', "cache-control": LOOK_AGAIN}
     known = [one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")]
@@ -164,4 +186,4 @@ def _send(request: Request, name: str, draw: Callable[[], bytes | None]) -> Resp
         return Response(status_code=304, headers=headers)
     if (content := draw()) is None:
         raise HTTPException(404, "there is no such tile")
-    return Response(content, media_type="image/jpeg", headers=headers)
+    return Response(content, media_type=kind, headers=headers)

@@ -11,8 +11,7 @@ from pydantic_core import to_json
 
 from icestream.errors import WorkflowError
 from icestream.facility.simulating import SimulatedMicroscope
-from icestream.observe.drawing.cache import DrawingCache
-from icestream.observe.drawing.studio import Studio
+from icestream.observe.drawing.studio import Studio, open_studio
 from icestream.observe.queries import SessionView
 from icestream.settings import Settings
 from icestream.web.callers import Caller, Callers
@@ -29,9 +28,6 @@ SEQ_HEADER = "x-icestream-seq"
 
 PULSE_HEADER = "x-icestream-pulse"
 """What the events call the state of the session that an answer shows."""
-
-DRAWINGS = "drawings"
-"""The folder, in that of the account's state, with what was drawn for who asked."""
 
 Found = TypeVar("Found")
 
@@ -100,7 +96,7 @@ class Site:
     def __post_init__(self) -> None:
         self.live = Live(self.places)
         self.metrics = FacilityMetrics(self.live, self.places)
-        self.studio = Studio(DrawingCache(self.settings.state / DRAWINGS, round(self.settings.drawings_gb * 1e9)))
+        self.studio = open_studio(self.settings)
 
     def answer(self, response: Response, name: str, what: str, read: Callable[[SessionView], Found]) -> Found:
         """Read something of a session, and say how new it is."""

@@ -9,7 +9,15 @@ from pydantic import ValidationError
 from icestream.flow.storage import RemovedFile, find_removed, is_there, schema
 from icestream.io.blocks import from_block, to_block
 from icestream.io.particles import particles_table
-from icestream.observe.drawing.order import MicrographOrder, MosaicOrder, NothingToDraw, ParticleImages
+from icestream.observe.drawing.order import (
+    DENSITY_PX,
+    AnyOrder,
+    DensityOrder,
+    MicrographOrder,
+    MosaicOrder,
+    NothingToDraw,
+    ParticleImages,
+)
 from icestream.observe.queries import SessionView, StoredRecord
 from icestream.observe.values import field_at
 from icestream.observe.wholes import gives_assignments
@@ -44,6 +52,33 @@ def full_image(shown: Shown, record: Mapping[str, Any]) -> str | None:
     """Return the file of the image of a record, where it declares one and has it."""
     ref = field_at(record, shown.image.full) if shown.image is not None and shown.image.full else None
     return str(ref) if ref else None
+
+
+def find_density(view: SessionView, key: str, part: int | None) -> DensityOrder:
+    """Return what shows the map of a record, or of one of its parts, as a small cube.
+
+    Raises
+    ------
+    NothingToDraw
+        No result has this key, or its record declares no map, or has none.
+    """
+    name, record = _result(view, key)
+    ref = next((ref for _, which, ref in densities_in(view.catalog().shown(name), record) if which == part), None)
+    if ref is None:
+        raise NothingToDraw("the record has no map" if part is None else f"the record has no map of part {part}")
+    return DensityOrder(roots=view.session.roots, key=key, map=ref, side=DENSITY_PX)
+
+
+def densities_in(shown: Shown, record: Mapping[str, Any]) -> list[tuple[str, int | None, str]]:
+    """Return the title, the part and the file of every map in three dimensions that is shown of a record."""
+    declared = [card.density for card in shown.cards if card.density is not None]
+    found = [(one.title, None, field_at(record, one.field)) for one in declared][:1]
+    gallery = shown.gallery
+    if gallery is not None and gallery.density:
+        parts = field_at(record, gallery.rows) or []
+        name = gallery.identity or gallery.columns[0].field
+        found += [(f"{gallery.columns[0].label} {part[name]}", part[name], part.get(gallery.density)) for part in parts]
+    return [(title, part, str(ref)) for title, part, ref in found if ref]
 
 
 def find_particles(view: SessionView, key: str, page: int) -> MosaicOrder:
@@ -106,7 +141,7 @@ def find_members(view: SessionView, step: str, part: int) -> MosaicOrder:
     return MosaicOrder(roots=view.session.roots, parts=tuple(parts), in_a_row=MEMBERS_IN_A_ROW)
 
 
-def say_what_was_removed(view: SessionView, order: MicrographOrder | MosaicOrder, why: str) -> str:
+def say_what_was_removed(view: SessionView, order: AnyOrder, why: str) -> str:
     """Return why something cannot be drawn, in better words where its files were removed to free the disk."""
     removed = _removed(view, order.files)
     if not removed:

@@ -78,7 +78,25 @@ class MosaicOrder(Order):
         return [one.file for one in self.parts]
 
 
-AnyOrder = MicrographOrder | MosaicOrder
+DENSITY_PX = 64
+"""Side of the cube as which a map is sent: 262 kB."""
+
+
+class DensityOrder(Order):
+    """A map in three dimensions, reduced to a small cube that a browser can turn."""
+
+    kind: Literal["density"] = "density"
+    key: str = Field(description="Of the record that names the map")
+    map: str = Field(description="The file, as the record names it")
+    side: int = Field(ge=8, le=DENSITY_PX, description="Voxels along each edge of the cube, at most; even")
+
+    @property
+    def files(self) -> list[str]:
+        """The files that it is drawn from."""
+        return [self.map]
+
+
+AnyOrder = MicrographOrder | MosaicOrder | DensityOrder
 
 
 class Task(BaseModel):

@@ -17,7 +17,8 @@ from cachetools import TTLCache
 
 from icestream.flow.execution.pool import THREAD_VARIABLES
 from icestream.observe.drawing.cache import DrawingCache
-from icestream.observe.drawing.order import Answer, AnyOrder, MicrographOrder, NotDrawn, NothingToDraw, Task
+from icestream.observe.drawing.order import Answer, AnyOrder, NotDrawn, NothingToDraw, Task
+from icestream.settings import Settings
 
 LIMIT_S = 60.0
 PATIENCE_S = 20.0
@@ -27,7 +28,11 @@ MOST_UNDERWAY = 8
 FORGOTTEN_S = 30.0
 """What could not be drawn is not tried again for so long."""
 _MOST_STUCK = 2
+_ENDINGS = {"micrograph": "tiles", "density": "density"}
 _ENDING_S = 5.0
+
+DRAWINGS = "drawings"
+"""The folder, in that of the account's state, with what was drawn for who asked."""
 
 WORKER = (sys.executable, "-P", "-m", "icestream.observe.drawing.worker")
 
@@ -220,6 +225,11 @@ class Studio:
                 raise (NotDrawn if said.passing else NothingToDraw)(said.trouble)
 
 
+def open_studio(settings: Settings) -> Studio:
+    """Return who has things drawn for an account, with what was drawn for it before."""
+    return Studio(DrawingCache(settings.state / DRAWINGS, round(settings.drawings_gb * 1e9)))
+
+
 def file_name(order: AnyOrder) -> str:
     """Return what the file of a drawing is called."""
-    return f"{order.name}.{'tiles' if isinstance(order, MicrographOrder) else 'jpg'}"
+    return f"{order.name}.{_ENDINGS.get(order.kind, 'jpg')}"

@@ -15,13 +15,15 @@ from typing import Any
 
 import numpy as np
 
+from icestream.algorithms.volumes import resize_volume_3d
 from icestream.errors import FileFormatError, IcestreamError, SourceGone
 from icestream.flow.declaration import resolve_ref
 from icestream.io.blocks import from_block
-from icestream.io.image import image_header, read_image
+from icestream.io.density import write_density
+from icestream.io.image import image_header, read_image, read_stack
 from icestream.io.preview import write_mosaic
 from icestream.io.pyramid import write_pyramid
-from icestream.observe.drawing.order import Answer, AnyOrder, MicrographOrder, MosaicOrder, ParticleImages, Task
+from icestream.observe.drawing.order import Answer, AnyOrder, DensityOrder, MicrographOrder, MosaicOrder, ParticleImages, Task
 from icestream.steps.particles.reading import read_images
 
 MEMORY_BYTES = 4 << 30
@@ -30,6 +32,7 @@ MOST_PX = 1 << 28
 IDLE_S = 300.0
 NICENESS = 15
 PARTICLE_PX = 128
+LEAST_MAP_PX = 8
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ def draw(order: AnyOrder, to: Path) -> None:
     files = Files(order.roots)
     if isinstance(order, MicrographOrder):
         write_pyramid(to, read_image(files.path(order.image)))
+    elif isinstance(order, DensityOrder):
+        _draw_density(order, files, to)
     else:
         _draw_mosaic(order, files, to)
 
@@ -86,6 +91,21 @@ def _draw_mosaic(order: MosaicOrder, files: Files, to: Path) -> None:
         raise FileFormatError(_names(order.parts), "hold images of different sizes")
     whole = np.concatenate(images)  # (n, box, box)
     write_mosaic(to, whole, columns=min(order.in_a_row, len(whole)), max_px=PARTICLE_PX)
+
+
+def _draw_density(order: DensityOrder, files: Files, to: Path) -> None:
+    path = files.path(order.map)
+    volume, pixel_ang = read_stack(path), image_header(path).pixel_size_ang  # (z, y, x)
+    size = volume.shape[0]
+    if volume.shape != (size, size, size) or size < LEAST_MAP_PX:
+        raise FileFormatError(
+            order.map, f"is no cube of at least {LEAST_MAP_PX} voxels, but {' x '.join(map(str, volume.shape))}"
+        )
+    even = volume[: size - size % 2, : size - size % 2, : size - size % 2]
+    side = min(order.side, len(even))
+    write_density(
+        to, resize_volume_3d(even, new_size=side), voxel_ang=None if pixel_ang is None else pixel_ang * len(even) / side
+    )
 
 
 def _names(parts: tuple[ParticleImages, ...]) -> str:

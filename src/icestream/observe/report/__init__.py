@@ -6,12 +6,14 @@ has a folder of templates, a style and settings of its own, and a session may ha
 
 from icestream.observe.report.content import ReportData, gather
 from icestream.observe.report.keeping import ReportKeeper
+from icestream.observe.report.layers import DENSITY_SCRIPT
 from icestream.observe.report.pdf import write_pdf
 from icestream.observe.report.problems import Problem
 from icestream.observe.report.publishing import check_command, publish_command, read_publication
 from icestream.observe.report.writing import ReportWriter, Written, write_report
 
 __all__ = [
+    "DENSITY_SCRIPT",
     "Problem",
     "ReportData",
     "ReportKeeper",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from icestream.observe.catalog import Catalog
 from icestream.observe.conditions import Condition, read_conditions
+from icestream.observe.densities import DensityEmbedder
 from icestream.observe.gallery import GallerySection, RecentImage, gallery_sections, recent_images
 from icestream.observe.headlines import HeadlineFigure, lowest_of
 from icestream.observe.newest import Tallies
@@ -78,7 +79,8 @@ def gather(view: SessionView, *, refresh_s: float, how: Gathering | None = None)
     units = {unit: (one.unit, one.factor) for unit, one in settings.units.items()}
     embedder = PictureEmbedder(view.session.roots)
     artist = Artist(view, view.catalog(), embedder, pixel_size_ang, how.tallies, units)
-    panels = _draw_panels(view, artist, steps)
+    with DensityEmbedder(view.session.roots) as densities:
+        panels = _draw_panels(view, replace(artist, densities=densities), steps)
     return ReportData(
         overview=overview,
         made_at=time.time(),

@@ -13,6 +13,8 @@ SESSION_TEMPLATES = "report-templates"
 """The folder of a session in which it has templates of its own; they are used where the facility allows them."""
 
 OURS = Path(__file__).parents[1] / "templates"
+DENSITY_SCRIPT = OURS / "density.js"
+"""Turns maps in three dimensions, in the report and in the pages."""
 LARGEST_FILE_BYTES = 1 << 20
 
 _PICTURES = {

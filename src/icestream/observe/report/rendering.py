@@ -16,10 +16,18 @@ from icestream.observe import wording
 from icestream.observe.charts import draw_share
 from icestream.observe.report.content import ReportData
 from icestream.observe.report.customising import SECTIONS, Customised
-from icestream.observe.report.layers import Layer, embed_picture
+from icestream.observe.report.layers import DENSITY_SCRIPT, Layer, embed_picture
 from icestream.observe.report.sandbox import TemplateSandbox
 
 MOST_RECORDS = 200
+UNPACKING = """
+for (const holder of document.querySelectorAll("[data-density]")) {
+  const packed = Uint8Array.from(atob(holder.dataset.density), (one) => one.codePointAt(0));
+  new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"))).arrayBuffer()
+    .then((content) => showDensity(holder, readDensity(new Uint8Array(content)), holder.dataset.title));
+}
+"""
+"""What turns the maps that are in the report, after the script that turns maps."""
 
 Newest = Callable[[str, int], list[dict[str, Any]]]
 """Type of record and number → the newest records of it."""
@@ -49,6 +57,7 @@ class Page:
         sections = [Markup(self._sandbox.render_part(f"{name}.html", **values)) for name in names]  # noqa: S704 - it is escaped
         body = self._sandbox.render_part("report.html", sections=sections, **values)
         style, script = self._texts("style.css", "</"), self._texts("script.js", "</", "<!--", owners=("facility", "icestream"))
+        density = DENSITY_SCRIPT.read_text(encoding="utf-8") + UNPACKING if "data-density=" in body else ""
         return self._sandbox.get_template(f"{len(self.layers) - 1}/frame.html").render(
             data=data,
             body=Markup(body),  # noqa: S704 - what the sandbox made is escaped
@@ -56,6 +65,8 @@ class Page:
             troubles=troubles,
             style=Markup(style),  # noqa: S704 - the texts of files
             script=Markup(script),  # noqa: S704
+            density_script=Markup(density) if density else None,  # noqa: S704
+            density_hash=_hash_of(density),
             style_hash=_hash_of(style),
             script_hash=_hash_of(script),
         )

@@ -100,9 +100,26 @@ function histogramData({ histogram }) {
   return [histogram.counts.map((_, index) => histogram.low + (index + 0.5) * width), histogram.counts];
 }
 
+// Standard deviations as bars at each point of a line.
+const errorBars = (errors) => (chart) => {
+  const { ctx } = chart, [xs, , fitted] = chart.data;
+  ctx.save();
+  ctx.strokeStyle = colour("--accent");
+  ctx.lineWidth = devicePixelRatio;
+  ctx.beginPath();
+  xs.forEach((at, index) => {
+    const x = Math.round(chart.valToPos(at, "x", true)), ends = [-1, 1].map((sign) => chart.valToPos(fitted[index] + sign * errors[index], "y", true));
+    ctx.moveTo(x, ends[0]);
+    ctx.lineTo(x, ends[1]);
+  });
+  ctx.stroke();
+  ctx.restore();
+};
+
 export function curveChart(curve, { height = 190 } = {}) {
-  const marks = curve.mark === null ? {} : {
-    draw: [(chart) => {
+  const marks = {
+    draw: [...(curve.errors?.length ? [errorBars(curve.errors)] : []), (chart) => {
+      if (curve.mark === null) return;
       const x = Math.round(chart.valToPos(curve.mark, "x", true));
       const { ctx } = chart;
       ctx.save();

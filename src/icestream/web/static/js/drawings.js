@@ -9,6 +9,11 @@ export const fullImageOf = (session, key) => api("sessions", session, "drawings"
 export const particlesOf = (session, key, page) => `${api("sessions", session, "drawings", "particles", key)}?page=${page}`;
 export const membersOf = (session, step, part, seen) => `${api("sessions", session, "drawings", "members", step)}?${new URLSearchParams({ part, seen })}`;
 
+export function densityOf(session, key, part) {
+  const address = api("sessions", session, "drawings", "densities", key);
+  return part === null ? address : `${address}?${new URLSearchParams({ part })}`;
+}
+
 // The answer once there is one: a response that is good, or an error with the reason.
 export async function askForDrawing(address, signal) {
   for (let tries = 1; ; tries += 1) {

@@ -25,10 +25,11 @@ import { stepPage } from "./pages/step.js";
 import { storagePage } from "./pages/storage.js";
 import { transferPage } from "./pages/transfer.js";
 import { trendsPage } from "./pages/trends.js";
+import { volumesPage } from "./pages/volumes.js";
 import { watchPage } from "./pages/watch.js";
 
-const TABS = [["", "Workflow"], ["exposures", "Exposures"], ["series", "Series"], ["classes", "Classes"], ["map", "Map"], ["failures", "Failures"], ["monitors", "Monitors"], ["alarms", "Alarms"], ["storage", "Storage"], ["transfer", "Transfer"], ["log", "Log"]];
-const PAGES = { "": sessionPage, exposures: exposuresPage, series: seriesPage, classes: classesPage, map: mapPage, failures: failuresPage, monitors: monitorsPage, alarms: alarmsPage, storage: storagePage, transfer: transferPage, log: logPage };
+const TABS = [["", "Workflow"], ["exposures", "Exposures"], ["series", "Series"], ["classes", "Classes"], ["volumes", "Volumes"], ["map", "Map"], ["failures", "Failures"], ["monitors", "Monitors"], ["alarms", "Alarms"], ["storage", "Storage"], ["transfer", "Transfer"], ["log", "Log"]];
+const PAGES = { "": sessionPage, exposures: exposuresPage, series: seriesPage, classes: classesPage, volumes: volumesPage, map: mapPage, failures: failuresPage, monitors: monitorsPage, alarms: alarmsPage, storage: storagePage, transfer: transferPage, log: logPage };
 const ITEM_PAGES = { exposures: exposurePage, steps: stepPage };
 const OWN_PAGES = { build: buildPage, new: startPage, storage: facilityStoragePage, trends: trendsPage, watch: watchPage, transfers: transferPage, transfer: transferPage, audit: auditPage, share: openSharePage };
 const SOONEST_MS = 400;
