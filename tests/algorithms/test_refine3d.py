@@ -11,6 +11,7 @@ from icestream.algorithms.ctf.transfer import ctf_2d
 from icestream.algorithms.frc import resolution_at_threshold_ang
 from icestream.algorithms.refine3d import Portion, Progress, Refined, Setting, begin, iterate, refine_volume
 from icestream.algorithms.refine3d.climb import climb_poses, explained_power, frame_volume, sample_weights
+from icestream.algorithms.refine3d.model import make_maps, update_model
 from icestream.algorithms.refine3d.search import find_poses, make_reference
 from icestream.algorithms.scoring.bank import make_bank, make_level
 from icestream.algorithms.scoring.contrast import ctf_polar_2d
@@ -168,6 +169,30 @@ def test_a_refinement_comes_near_the_volume_of_true_poses(truth: Truth, refined:
     assert said == pytest.approx(reached, rel=0.15)
     assert np.median(rotation_distance_deg(poses.rotations, truth.rotations)) < 4.0
     assert np.median(np.hypot(*(poses.shift_yx_px - truth.shift).T)) < 0.5
+
+
+def test_references_hold_nothing_where_their_own_half_has_no_particle() -> None:
+    along = np.arange(BOX) - BOX // 2
+    rod = np.exp(-(along[:, None, None] ** 2 + along[:, None] ** 2) / 3) * (np.abs(along) < 9)
+    truth = Truth(rod.astype(np.float32), snr=0.25, seed=4, count=120)
+    setting = replace(SETTING, mask_radius_px=13.0)
+    sums = []
+    for half in (0, 1):
+        mine = np.flatnonzero(truth.half_set == half)
+        poses = single_poses(truth.rotations[mine], truth.shift[mine])
+        sums.append(sum_particles(truth.images[mine], truth.contrast[mine], poses))
+    pair = (sums[0], sums[1])
+    maps = make_maps(pair, setting=setting)
+    model = update_model(pair, maps, np.ones((2, RINGS), np.float32), setting=setting)
+    assert setting.ball[BOX // 2 + 12, BOX // 2, BOX // 2] > 0.9
+    assert np.abs(maps.halves[:, BOX // 2 + 12, BOX // 2, BOX // 2]).min() > 0
+    assert not model.references[:, BOX // 2 + 12, BOX // 2, BOX // 2].any()
+    middle = model.references[:, BOX // 2, BOX // 2, BOX // 2 - 6 : BOX // 2 + 7]
+    assert middle.min() > 0.3 * middle.max()
+    np.testing.assert_array_equal(model.correlation, maps.correlation)
+    nowhere = replace(maps, correlation=np.zeros_like(maps.correlation))
+    bare = update_model(pair, nowhere, np.ones((2, RINGS), np.float32), setting=setting)
+    assert bare.references[:, BOX // 2 + 12, BOX // 2, BOX // 2].all()
 
 
 def test_halves_never_share(truth: Truth) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.algorithms.frc import frequency_at_threshold, resolution_at_threshold_ang
+from icestream.algorithms.map_quality import find_mask_3d
 from icestream.algorithms.scoring import PolarGrid, Real
 from icestream.algorithms.volumes import (
     Rotations,
@@ -24,6 +25,10 @@ START_SHARE = 0.1
 """Of the power of particles, that views of an initial volume are scaled to before their contrast is measured."""
 _RINGS_AHEAD = 4
 """Rings that are looked at beyond those on which the half volumes agree."""
+_SMOOTH_ANG = 20.0
+"""Resolution at which the particle is looked for in a half volume, at the finest."""
+_LEAST_MASKED_RING = 2.0
+"""Agreement, in cycles per box, below which the particle is not looked for."""
 
 
 @dataclass(frozen=True)
@@ -137,13 +142,28 @@ def make_maps(sums: tuple[VolumeSums, VolumeSums], *, setting: Setting) -> Maps:
 
 
 def update_model(sums: tuple[VolumeSums, VolumeSums], maps: Maps, noise_power: Real, *, setting: Setting) -> Model:
-    """Return the model of new sums: the prior of each half is what the halves agree on (Scheres & Chen 2012)."""
-    smooth = smooth_correlation(maps.correlation)
+    """Return the model of new sums: the prior of each half is what the halves agree on (Scheres & Chen 2012).
+
+    Each reference is masked to where its own half volume has the particle, so that the noise of the rest of the ball is left out,
+    and what the halves agree on is taken within these masks; ``correlation`` stays that within the ball.
+    """
+    masks = _find_particle(maps, setting)
+    smooth = smooth_correlation(fourier_shell_correlation_3d(*(maps.halves * masks))[1])
     prior = smooth / (1 - smooth)
     references = np.stack([reconstruct_volume(part, signal_to_noise=prior) for part in sums])
     seen = int(np.flatnonzero(smooth)[-1]) if smooth.any() else setting.start_ring
     ring = int(np.clip(seen + _RINGS_AHEAD, setting.start_ring, setting.grid.n_rings))
-    return Model(_without_background(references, setting), noise_power, maps.correlation, ring)
+    return Model(_without_background(references, masks, setting), noise_power, maps.correlation, ring)
+
+
+def _find_particle(maps: Maps, setting: Setting) -> NDArray[np.float32]:
+    """Return a soft mask for each half ``(2, box, box, box)``, found in it alone; the ball where the halves hardly agree."""
+    agreed = agreed_frequency(maps.correlation)
+    if agreed < _LEAST_MASKED_RING:
+        return np.stack([setting.ball, setting.ball])
+    smooth_ang = max(_SMOOTH_ANG, 2 * setting.grid.box_px * setting.pixel_size_ang / agreed)
+    found = [find_mask_3d(half, half, pixel_size_ang=setting.pixel_size_ang, smooth_ang=smooth_ang).mask for half in maps.halves]
+    return np.stack(found) * setting.ball
 
 
 def smooth_correlation(correlation: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -161,10 +181,10 @@ def agreed_frequency(correlation: NDArray[np.float64]) -> float:
     return frequency_at_threshold(shells, correlation, threshold=GOLD_STANDARD)
 
 
-def _without_background(references: NDArray[np.float32], setting: Setting) -> NDArray[np.float32]:
-    """Return volumes whose background has mean 0, masked."""
+def _without_background(references: NDArray[np.float32], masks: NDArray[np.float32], setting: Setting) -> NDArray[np.float32]:
+    """Return volumes whose background, around the ball, has mean 0, masked."""
     outside = soft_sphere_3d(setting.grid.box_px, radius_px=setting.grid.box_px / 2 - 2, edge_px=2.0) * (1 - setting.ball)
     share = max(float(outside.sum()), 1.0)
     background = (references * outside).sum(axis=(1, 2, 3), keepdims=True) / share
-    masked: NDArray[np.float32] = ((references - background) * setting.ball).astype(np.float32)
+    masked: NDArray[np.float32] = ((references - background) * masks).astype(np.float32)
     return masked
