@@ -21,6 +21,7 @@ from icestream.cli.monitor import monitor
 from icestream.cli.new import new
 from icestream.cli.next_holes import next_holes
 from icestream.cli.pack import pack, relink
+from icestream.cli.particle import funnel, particle
 from icestream.cli.picks import picks
 from icestream.cli.recompute import recompute
 from icestream.cli.report import report
@@ -111,6 +112,8 @@ _COMMANDS: list[tuple[Callable[..., None], str, str]] = [
     (why, _LOOK, "plain"),
     (failed, _LOOK, "plain"),
     (trace, _LOOK, "plain"),
+    (particle, _LOOK, "plain"),
+    (funnel, _LOOK, "plain"),
     (history, _LOOK, "plain"),
     (revisions, _LOOK, "plain"),
     (report, _LOOK, "plain"),
