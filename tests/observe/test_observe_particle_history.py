@@ -1,6 +1,7 @@
 """What became of a particle, told from the tables of a session on paper; and how many are left after each step."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -34,7 +35,7 @@ INDEX = [("micrograph", "S32"), ("start", "<i8"), ("count", "<i8")]
 POSES = [("micrograph", "S32"), ("pid", "<i8"), ("rot_deg", "<f4"), ("tilt_deg", "<f4")]
 
 
-def rows_of(record: type[Record], field: str, *rows: dict[str, float]) -> bytes:
+def rows_of(record: type[Record], field: str, *rows: Mapping[str, float]) -> bytes:
     columns = record.block_columns if field == "block" else record.further_columns[field]
     table = np.zeros(len(rows), dtype_of(columns))
     for place, row in enumerate(rows):
@@ -54,7 +55,7 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> PaperSession:
     folder = tmp_path_factory.mktemp("particles")
     written = PaperSession(new_session(folder, STEPS))
     for (step, spec), kind in zip(STEPS.items(), KINDS, strict=True):
-        ports = dict(spec.get("in", {}))  # type: ignore[call-overload]
+        ports = dict(spec.get("in", {}))  # type: ignore[attr-defined]
         written.revise(step, kind, links={port: [to] if isinstance(to, str) else to for port, to in ports.items()})
     unit = written.expose("mic_1", 1)
     found = Picks(count=2, diameter_ang=100, block=rows_of(Picks, "block", {"pid": 0, "score": 9}, {"pid": 7, "score": 8}))

@@ -108,7 +108,7 @@ def test_nothing_serious_is_found_on_the_form_to_sign_in(browser: Browser, tmp_p
         page.keyboard.type("not the password")
         page.keyboard.press("Enter")
         expect(page.get_by_role("alert")).to_have_text("the name or the password is wrong", timeout=PATIENCE_MS)
-        found += [(width, scheme, "refused", *one) for one in serious(page)]
+        found += [(width, f"{scheme}, refused", *one) for one in serious(page)]
         assert visit.too_wide() <= 0, width
         visit.context.close()
     stop_server(server)
