@@ -9,9 +9,12 @@ from playwright.sync_api import Browser, expect
 from icestream.settings import Settings
 from icestream.transfer.anchored import FileStamp
 from icestream.transfer.ledger import account_ledger
+from icestream.web.access import AccessFile
+from icestream.web.server import ACCESS_FILE
 from web.browsing import PATIENCE_MS, Server, Visit, browser, serious, start_server, stop_server
 from web.paper_classes import write_classes
 from web.paper_filter import write_filtered
+from web.parts import PASSWORD
 from web.test_web_watches import write_watch
 
 __all__ = ["browser"]
@@ -88,3 +91,25 @@ def test_a_question_is_answered_and_left_by_keyboard(browser: Browser, server: S
     expect(page.get_by_role("dialog")).to_have_count(0)
     expect(button).to_be_focused()
     visit.context.close()
+
+
+def test_nothing_serious_is_found_on_the_form_to_sign_in(browser: Browser, tmp_path: Path):
+    (tmp_path / "sessions").mkdir()
+    AccessFile(tmp_path / "state" / ACCESS_FILE).add_password("anna", PASSWORD, "operate")
+    server, found = start_server(tmp_path / "sessions", tmp_path / "state"), []
+    for width, scheme in ((1360, "light"), (1360, "dark"), (390, "light")):
+        visit = Visit(browser, width=width, scheme=scheme)
+        page = visit.open(server.address)
+        expect(page.get_by_role("heading", name="Sign in")).to_be_visible(timeout=PATIENCE_MS)
+        found += [(width, scheme, *one) for one in serious(page)]
+        page.get_by_label("Name").fill("anna")
+        page.keyboard.press("Tab")
+        expect(page.get_by_label("Password")).to_be_focused()
+        page.keyboard.type("not the password")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("alert")).to_have_text("the name or the password is wrong", timeout=PATIENCE_MS)
+        found += [(width, f"{scheme}, refused", *one) for one in serious(page)]
+        assert visit.too_wide() <= 0, width
+        visit.context.close()
+    stop_server(server)
+    assert found == []

@@ -22,6 +22,7 @@ from icestream.cli.monitor import monitor
 from icestream.cli.new import new
 from icestream.cli.next_holes import next_holes
 from icestream.cli.pack import pack, relink
+from icestream.cli.particle import funnel, particle
 from icestream.cli.picks import picks
 from icestream.cli.plugin import plugin
 from icestream.cli.recompute import recompute
@@ -113,6 +114,8 @@ _COMMANDS: list[tuple[Callable[..., None], str, str]] = [
     (why, _LOOK, "plain"),
     (failed, _LOOK, "plain"),
     (trace, _LOOK, "plain"),
+    (particle, _LOOK, "plain"),
+    (funnel, _LOOK, "plain"),
     (history, _LOOK, "plain"),
     (revisions, _LOOK, "plain"),
     (report, _LOOK, "plain"),
