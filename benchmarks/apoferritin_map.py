@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -133,9 +134,9 @@ def main(data: Path, folder: Path, drawn: Path | None) -> None:
     print(json.dumps(line))
 
 
-def _plain(record: dict[str, object]) -> dict[str, object]:
+def _plain(record: Mapping[str, object] | None) -> dict[str, object]:
     """Return what a judged volume has in common with every volume."""
-    return {name: value for name, value in record.items() if name in Volume.model_fields}
+    return {name: value for name, value in (record or {}).items() if name in Volume.model_fields}
 
 
 if __name__ == "__main__":

@@ -46,16 +46,19 @@ def measure(name, symmetry, seed, last):
     """Refine one set at all milestones."""
     given = make_particles(name, n=last, snr=0.05, seed=seed, symmetry=symmetry, junk=0.1)
     setting, rows = setting_for(given), []
-    first = before = None
+    first: PoseTable | None = None
+    before: Last | None = None
     for count in (last >> step for step in reversed(range(MILESTONES))):
         some, began = given.take(np.arange(count)), time.process_time()
         if before is None:
             done, _ = refine(some)
-            first = done.progress.poses
         else:
             done = refine_again(before, partial(portions_of, some, setting), setting=setting, count=count, seed=seed)
-        frame = frame_since(first, done.progress, setting=setting)
         poses = done.progress.poses
+        if poses is None:
+            raise ValueError(f"{count} particles were refined without an iteration")
+        first = poses if first is None else first
+        frame = frame_since(first, done.progress, setting=setting)
         before = Last(done.progress.model, first_of(poses, count))
         rows.append(
             {

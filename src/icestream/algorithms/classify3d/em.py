@@ -136,7 +136,7 @@ def fill_empty(share: Shares, *, seed: int, least: float = _LEAST_CLASS) -> Shar
     for k in np.flatnonzero(share.sum(axis=0) < least * share.shape[0] / share.shape[1]).tolist():
         largest = int(share.sum(axis=0).argmax())
         chosen = np.random.default_rng([seed, k]).random(len(share)) < _HALF
-        share[np.ix_(chosen, [k, largest])] = share[np.ix_(chosen, [largest, k])]
+        share[chosen, k], share[chosen, largest] = share[chosen, largest], share[chosen, k]
     return share
 
 
