@@ -148,6 +148,8 @@ def run_at_a_pace(session: Path, feeder: Feeder, *, warm_up: int, patience_s: fl
         runner.send_signal(signal.SIGINT)
         runner.wait(timeout=120)
         thread.join()
+    if not {"done", "end_done"} <= marks.keys():
+        raise RuntimeError(f"the session ended too early:\n{(session.parent / 'run.log').read_text()[-3000:]}")
     movies = marks["end_done"] - marks["done"]
     return {
         "movies_counted": int(movies),

@@ -7,6 +7,7 @@ from targets_volumes import VOLUME_SCRIPTS, VOLUMES
 SCRIPTS: dict[str, str] = {
     "alarm_drift": "",
     "apoferritin_session": "DATA NEW_FOLDER",
+    "chain_speed": "--per-hour 400 --minutes 15",
     "classify2d_accuracy": "--relion",
     "classify2d_quality": "",
     "classify2d_streaming": "",
