@@ -30,6 +30,7 @@ from icestream.records.grid import HOLE_COLUMNS, AtlasPlace, GridFiles, GridMap,
 from icestream.records.ice import BeamIntensity, IceRing, IceTransmission, VacuumOrigin, VacuumReference
 from icestream.records.literature import (
     BEPLER_2019,
+    BEPLER_2020,
     CHEN_2013,
     DAWID_1979,
     ELFERICH_2024,
@@ -42,6 +43,8 @@ from icestream.records.literature import (
     ROSENTHAL_2003,
     SCHERES_2012,
     VOSS_2009,
+    WAGNER_2019,
+    WRIGHT_2024,
     YANG_2012,
     ZHANG_2016,
     ZHENG_2017,
@@ -59,7 +62,7 @@ from icestream.records.particles import Cutting, Particles
 from icestream.records.picks import LearntPicker, PickConsensus, PickerFigures, PickerQuality, Picks, Removed, same_picks
 from icestream.records.quality import MicrographKind, MicrographQuality, TiltMeasure
 from icestream.records.shown import Text
-from icestream.records.templates import PickerModel, PickerTrial, PickTemplates, TemplateFile, TemplateInfo
+from icestream.records.templates import PickerModel, PickerTrial, PickTemplates, TemplateFile, TemplateInfo, TopazModel
 from icestream.records.vocabulary import (
     Block,
     Column,
@@ -86,6 +89,7 @@ from icestream.records.volumes import (
 
 __all__ = [
     "BEPLER_2019",
+    "BEPLER_2020",
     "CHEN_2013",
     "CTF_COLUMNS",
     "DAWID_1979",
@@ -104,6 +108,8 @@ __all__ = [
     "SCHERES_2012",
     "TWO_CTFS",
     "VOSS_2009",
+    "WAGNER_2019",
+    "WRIGHT_2024",
     "YANG_2012",
     "ZHANG_2016",
     "ZHENG_2017",
@@ -185,6 +191,7 @@ __all__ = [
     "TemplateInfo",
     "Text",
     "TiltMeasure",
+    "TopazModel",
     "Unevenness",
     "VacuumOrigin",
     "VacuumReference",

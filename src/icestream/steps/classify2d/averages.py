@@ -11,6 +11,7 @@ from icestream.algorithms.classify2d.em import Model
 from icestream.flow import Context
 from icestream.io.blocks import dtype_of, to_block
 from icestream.io.image import write_mrc
+from icestream.io.particles import INDEX
 from icestream.io.preview import write_mosaic
 from icestream.records import POSE, ClassAssignments, ClassAverages, Classification, ClassInfo, FileRef
 from icestream.records.shown import parts_in_a_row
@@ -19,8 +20,6 @@ from icestream.steps.classify2d.segments import Segment, read_table
 from icestream.steps.classify2d.state import Classify2DState, count_members, load_model
 
 _EMPTY_PX = 32
-INDEX = np.dtype([("micrograph", "S32"), ("table", "<i4"), ("start", "<i8"), ("count", "<i8")])
-"""Where the particles of an exposure and its picks are: rows ``start`` to ``start + count`` of a table."""
 
 
 def publish_averages(state: Classify2DState, params: Classify2DParams, ctx: Context, *, version: int) -> ClassAverages:

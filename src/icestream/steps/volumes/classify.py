@@ -10,9 +10,9 @@ from icestream.algorithms.scoring.particles import join_particles
 from icestream.algorithms.volumes import fourier_shell_correlation_3d, rotations_from_angles, symmetry_group
 from icestream.flow import Context, Field, ItemError, Params, step
 from icestream.io.image import write_mrc
+from icestream.io.particles import INDEX
 from icestream.io.preview import write_mosaic
 from icestream.records import SCHERES_2012, Acquisition, Method, Particles, Text, Volume, VolumeClass, VolumeClasses
-from icestream.steps.classify2d.averages import INDEX
 from icestream.steps.volumes.checkpoints import forget
 from icestream.steps.volumes.gathered import Gathered, combine_seeds, gather_particles, need_map
 from icestream.steps.volumes.refine import READS, Refine3DParams, plan_refinement

@@ -9,9 +9,9 @@ from icestream.algorithms.refine3d import Maps, PoseTable, Progress, Setting, Ve
 from icestream.algorithms.volumes import angles_from_rotations
 from icestream.flow import Context
 from icestream.io.image import write_mrc
+from icestream.io.particles import INDEX
 from icestream.io.preview import write_mosaic
 from icestream.records import POSE_3D, Acquisition, FileRef, Particles, Volume
-from icestream.steps.classify2d.averages import INDEX
 from icestream.steps.volumes.gathered import Gathered
 from icestream.steps.volumes.relion_star import publish_star
 
