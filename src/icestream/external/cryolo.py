@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.external import Command, stage_file
-from icestream.external.picker_form import PickerForm, pick_with_program
-from icestream.flow import Context, Field, FileFormatError, Params, Program, step
-from icestream.io.star import read_star
+from icestream.external.picker_form import PickerForm, pick_with_program, read_columns
+from icestream.flow import Context, Field, Params, Program, step
 from icestream.records import WAGNER_2019, Acquisition, FileRef, Method, Micrograph, Picks, Text
 from icestream.units import Angstrom, WholePixels
 
@@ -92,11 +91,5 @@ def read_cbox(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     FileFormatError
         It is no such file, or lacks a column.
     """
-    table = next((one for one in read_star(path).values() if _COLUMNS[0] in one), None)
-    if table is None:
-        raise FileFormatError(path, f"has no column {_COLUMNS[0]}: not the picks of crYOLO")
-    try:
-        y, x, height, width, confidence = (table.floats(name) for name in _COLUMNS)
-    except (KeyError, ValueError) as error:
-        raise FileFormatError(path, f"not the picks of crYOLO: {error}") from error
+    y, x, height, width, confidence = read_columns(path, _COLUMNS, what="the picks of crYOLO")
     return np.stack([y + height / 2, x + width / 2], axis=1), confidence

@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.external import Command, stage_file
-from icestream.external.picker_form import IMAGE, PickerForm, pick_with_program
-from icestream.flow import Context, Field, FileFormatError, Params, Program, step
-from icestream.io.star import read_star
+from icestream.external.picker_form import IMAGE, PickerForm, pick_with_program, read_columns
+from icestream.flow import Context, Field, Params, Program, step
 from icestream.records import ROSEMAN_2003, Acquisition, Method, Micrograph, Picks, PickTemplates, Text
 from icestream.units import Angstrom
 
@@ -81,11 +80,5 @@ def read_gautomatch(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64
     FileFormatError
         It is no such file, or lacks a column.
     """
-    table = next((one for one in read_star(path).values() if _COLUMNS[0] in one), None)
-    if table is None:
-        raise FileFormatError(path, f"has no column {_COLUMNS[0]}: not the picks of Gautomatch")
-    try:
-        y, x, score = (table.floats(name) for name in _COLUMNS)
-    except (KeyError, ValueError) as error:
-        raise FileFormatError(path, f"not the picks of Gautomatch: {error}") from error
+    y, x, score = read_columns(path, _COLUMNS, what="the picks of Gautomatch")
     return np.stack([y, x], axis=1), score

@@ -8,13 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.external import Command, run_program, stage_file
+from icestream.external.corrected import publish_corrected
 from icestream.flow import Context, Field, FileFormatError, ItemError, Params, Program, step
-from icestream.io.image import read_image, write_mrc
-from icestream.io.preview import write_preview
 from icestream.records import (
     ZHENG_2017,
     Acquisition,
-    FileRef,
     FrameUse,
     GainReference,
     Method,
@@ -84,7 +82,10 @@ def correct_with_motioncor(
         width_px=movie.width_px,
         gain=None if gain is None else gain.file,
     )
-    return _publish(motion, use, movie, weighted=params.weight_by_dose, acquisition=acquisition, ctx=ctx)
+    plain, weighted = ctx.work_folder / "sum.mrc", ctx.work_folder / "sum_DW.mrc"
+    image, unweighted = (weighted, plain) if params.weight_by_dose else (plain, None)
+    pixel_ang = acquisition.need("pixel_size_ang")
+    return publish_corrected(image, motion, use, movie, unweighted=unweighted, pixel_size_ang=pixel_ang, ctx=ctx)
 
 
 def motioncor_command(movie: Movie, params: MotionCorParams, acquisition: Acquisition, *, with_gain: bool) -> Command:
@@ -129,35 +130,3 @@ def read_shifts(path: Path, *, n_frames: int) -> NDArray[np.float64]:
     if not np.isfinite(shifts).all():
         raise FileFormatError(path, "has shifts that are not finite")
     return shifts[0] - shifts
-
-
-def _publish(
-    motion: Motion, use: FrameUse, movie: Movie, *, weighted: bool, acquisition: Acquisition, ctx: Context
-) -> Micrograph:
-    pixel_ang = acquisition.need("pixel_size_ang")
-
-    def publish(name: str, suffix: str) -> tuple[FileRef, NDArray[np.float32]]:
-        path = ctx.work_folder / name
-        image = read_image(path)
-        if image.shape != (movie.height_px, movie.width_px):
-            raise FileFormatError(path, f"is {image.shape} px; the movie is {movie.height_px} x {movie.width_px}")
-        with ctx.publish(suffix) as out:
-            write_mrc(out.path, image, pixel_size_ang=pixel_ang)
-        return out.ref, image
-
-    ref, image = publish("sum_DW.mrc" if weighted else "sum.mrc", "_mic.mrc")
-    with ctx.publish("_mic.png") as thumbnail:
-        write_preview(thumbnail.path, image)
-    return Micrograph(
-        image=ref,
-        unweighted=publish("sum.mrc", "_unweighted.mrc")[0] if weighted else None,
-        height_px=movie.height_px,
-        width_px=movie.width_px,
-        bin=1.0,
-        dose_weighted=weighted,
-        n_frames=movie.n_frames,
-        motion=motion,
-        frames=use,
-        thumbnail=thumbnail.ref,
-        metadata=movie.metadata,
-    )

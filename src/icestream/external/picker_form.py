@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from icestream.external import Command, run_program, stage_image
 from icestream.flow import Context, FileFormatError, Program
 from icestream.io.picks import make_picks, table_of_picks
+from icestream.io.star import read_star
 from icestream.records import Acquisition, Micrograph, Picks
 
 IMAGE = "micrograph.mrc"
@@ -62,3 +63,20 @@ def pick_with_program(
         raise FileFormatError(path, f"has picks outside of the micrograph of {shape[0]} x {shape[1]} px")
     order = np.argsort(-score, kind="stable")[:max_picks]
     return make_picks(table_of_picks(yx_px[order], score[order]), diameter_ang=diameter_ang)
+
+
+def read_columns(path: Path, columns: tuple[str, ...], *, what: str) -> list[NDArray[np.float64]]:
+    """Return columns ``(n,)`` of the table of a STAR file that has the first of them.
+
+    Raises
+    ------
+    FileFormatError
+        It is no such file, or lacks a column; ``what`` says what it should have been.
+    """
+    table = next((one for one in read_star(path).values() if columns[0] in one), None)
+    if table is None:
+        raise FileFormatError(path, f"has no column {columns[0]}: not {what}")
+    try:
+        return [table.floats(name) for name in columns]
+    except (KeyError, ValueError) as error:
+        raise FileFormatError(path, f"not {what}: {error}") from error

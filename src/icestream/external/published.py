@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.algorithms.volumes import rescale_volume_3d
+from icestream.algorithms.volumes import rescale_volume_3d, soft_sphere_3d
 from icestream.flow import Context, FileFormatError, ItemError
+from icestream.io.blocks import INDEX
 from icestream.io.image import read_stack, write_mrc
-from icestream.io.particles import INDEX
 from icestream.io.preview import write_mosaic
-from icestream.records import FileRef, Volume
+from icestream.records import FileRef, Volume, parts_in_a_row
 
 _WHOLE = ("class_id", "version")
 
@@ -54,20 +54,40 @@ def stage_volume(volume: Volume, path: Path, *, box_px: int, pixel_size_ang: flo
     write_mrc(path, rescale_volume_3d(stored, zoom=own / pixel_size_ang, new_size=box_px), pixel_size_ang=pixel_size_ang)
 
 
+def read_images(path: Path, *, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return images or a map that a program wrote, of a known ``shape``.
+
+    Raises
+    ------
+    FileFormatError
+        They have another size, or values that are not finite.
+    """
+    found = read_stack(path)
+    if found.shape != shape:
+        sizes = (" x ".join(map(str, one)) for one in (found.shape, shape))
+        raise FileFormatError(path, f"is {next(sizes)} px; expected are {next(sizes)}")
+    if not np.isfinite(found).all():
+        raise FileFormatError(path, "has values that are not finite")
+    return found
+
+
 def read_cube(path: Path, *, box_px: int) -> NDArray[np.float32]:
     """Return a map that a program wrote: ``(box, box, box)``.
 
     Raises
     ------
     FileFormatError
-        It has another size, or values that are not finite.
+        As of `read_images`.
     """
-    found = read_stack(path)
-    if found.shape != (box_px,) * 3:
-        raise FileFormatError(path, f"is {' x '.join(map(str, found.shape))} px; expected is a cube of {box_px}")
-    if not np.isfinite(found).all():
-        raise FileFormatError(path, "has values that are not finite")
-    return found
+    return read_images(path, shape=(box_px,) * 3)
+
+
+def make_bright(volume: NDArray[np.float32], *, radius_px: float) -> NDArray[np.float32]:
+    """Return a map whose particle, which is within ``radius_px``, is brighter than what is around it."""
+    inside = soft_sphere_3d(len(volume), radius_px=min(radius_px, len(volume) / 2 - 2), edge_px=2.0)
+    within = float((volume * inside).sum() / inside.sum())
+    around = float((volume * (1 - inside)).sum() / (1 - inside).sum())
+    return volume if within >= around else -volume
 
 
 def publish_map(volume: NDArray[np.float32], suffix: str, *, pixel_size_ang: float, ctx: Context) -> FileRef:
@@ -87,4 +107,11 @@ def draw_maps(volumes: NDArray[np.float32], suffix: str, ctx: Context) -> FileRe
     ]
     with ctx.publish(suffix) as picture:
         write_mosaic(picture.path, np.stack(tiles), columns=6 if len(volumes) > 1 else 3)
+    return picture.ref
+
+
+def draw_wall(images: NDArray[np.float32], suffix: str, ctx: Context) -> FileRef:
+    """Publish a picture of class averages ``(k, n, n)``."""
+    with ctx.publish(suffix) as picture:
+        write_mosaic(picture.path, images, columns=parts_in_a_row(len(images)))
     return picture.ref

@@ -10,9 +10,6 @@ from icestream.io.blocks import dtype_of, from_block, to_block
 from icestream.io.picks import first_reason
 from icestream.records import Particles, Removed
 
-INDEX = np.dtype([("micrograph", "S32"), ("table", "<i4"), ("start", "<i8"), ("count", "<i8")])
-"""Where the particles of an exposure and its picks are: rows ``start`` to ``start + count`` of a table."""
-
 
 def particles_table(particles: Particles) -> NDArray[Any]:
     """Return the table of particles with all its columns: where it was stored without slices, row i is slice i."""

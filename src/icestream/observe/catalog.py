@@ -11,9 +11,19 @@ from icestream.errors import DeclarationError, WorkflowError
 from icestream.flow.declaration import find_step
 from icestream.flow.storage import schema
 from icestream.observe.answers import StepSummary
-from icestream.records import Method, Record, record_named
-from icestream.records.description import Description, describe_record, read_comparison, read_description, read_method
-from icestream.records.shown import Comparison, Headline, Shown
+from icestream.records import (
+    Comparison,
+    Description,
+    Headline,
+    Method,
+    Record,
+    Shown,
+    describe_record,
+    read_comparison,
+    read_description,
+    read_method,
+    record_named,
+)
 
 
 @dataclass

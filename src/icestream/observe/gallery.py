@@ -12,7 +12,7 @@ from icestream.observe.motion_field import MOST_POINTS, draw_arrows, local_arrow
 from icestream.observe.panels import Artist, Newest
 from icestream.observe.pictures import Picture
 from icestream.observe.values import Told, field_at, tell
-from icestream.records.shown import Card, Gallery, Image, Number, Overlay, RowColumn
+from icestream.records import Card, Gallery, Image, Number, Overlay, RowColumn
 
 N_IMAGES = 24
 MOST_CIRCLES = 600

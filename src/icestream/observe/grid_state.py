@@ -17,8 +17,7 @@ from icestream.io.blocks import from_block
 from icestream.observe.exposures import PublishedPicture
 from icestream.observe.kept_columns import KEPT
 from icestream.observe.queries import SessionView, StepSummary
-from icestream.records import GridMap
-from icestream.records.shown import StagePlace
+from icestream.records import GridMap, StagePlace
 
 MOST_EXPOSURES = 200_000
 _SAME_HOLE_UM, _SAME_SQUARE_UM = 0.5, 15.0

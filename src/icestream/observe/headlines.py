@@ -7,7 +7,7 @@ from icestream.observe.catalog import Catalog
 from icestream.observe.medians import RecentMedian, read_medians
 from icestream.observe.queries import SessionView, StepSummary
 from icestream.observe.values import field_at
-from icestream.records.shown import Headline
+from icestream.records import Headline
 
 _MICROSCOPE = "metadata.microscope"
 

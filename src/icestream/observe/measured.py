@@ -13,7 +13,7 @@ from icestream.observe.queries import SessionView, StepSummary
 from icestream.observe.sampling import MOST_POINTS, Series, columns_as_series, read_fields, read_weights
 from icestream.observe.scales import N_BINS, count_bins, limits_of, running_median
 from icestream.observe.values import WEIGHT, field_at, paths_of, series_of, unit_in
-from icestream.records.shown import Measure, Number
+from icestream.records import Measure, Number
 
 MOST_VERSIONS = 200
 MOST_MEASURED = 1_000_000

@@ -26,7 +26,7 @@ from icestream.observe.motion_field import local_arrows
 from icestream.observe.queries import SessionView
 from icestream.observe.tracing import Trace, TracedResult, TracedStep
 from icestream.observe.values import Told, combine, field_at, sentence_of, tell, unit_in
-from icestream.records.shown import Card, Curve, Image, MotionField, Number, Overlay, Path, Shown
+from icestream.records import Card, Curve, Image, MotionField, Number, Overlay, Path, Shown
 
 MOST_POINTS = 20_000
 """So many positions of an overlay are given."""

@@ -16,7 +16,7 @@ from icestream.observe.pictures import Picture, PictureEmbedder
 from icestream.observe.queries import SessionView, StepSummary
 from icestream.observe.sampling import Series
 from icestream.observe.values import Told, combine, field_at, holds, paths_of, sentence_of, series_of, tell, unit_in
-from icestream.records.shown import Card, Curve, Measure, Number, Panel, Path, Tally, Text
+from icestream.records import Card, Curve, Measure, Number, Panel, Path, Tally, Text
 
 _MOST_VERSIONS = 200
 MOST_POINTS = 1000

@@ -7,7 +7,7 @@ from icestream.observe.charts import draw_scatter
 from icestream.observe.panels import Artist, DrawnCard, DrawnPanel, draw_measure
 from icestream.observe.sampling import Series
 from icestream.observe.values import series_of, unit_in
-from icestream.records.shown import Comparison
+from icestream.records import Comparison
 
 
 def compare_streams(artist: Artist, steps: Sequence[StepSummary]) -> list[DrawnPanel]:

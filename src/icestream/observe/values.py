@@ -6,7 +6,7 @@ from string import Formatter
 from typing import Any
 
 from icestream.observe.sampling import Series
-from icestream.records.shown import Card, Number, Shown, StagePlace, Text, When
+from icestream.records import Card, Number, Shown, StagePlace, Text, When
 
 Told = tuple[str, float | None, str]
 """A number as it is shown: label, value, unit."""

@@ -10,8 +10,7 @@ from icestream.io.blocks import from_block
 from icestream.observe.exposures import PublishedPicture
 from icestream.observe.queries import SessionView, StoredSnapshot
 from icestream.observe.values import field_at
-from icestream.records import ClassAssignments
-from icestream.records.shown import Gallery, RowColumn, parts_in_a_row
+from icestream.records import ClassAssignments, Gallery, RowColumn, parts_in_a_row
 
 MOST_VERSIONS = 500
 _SELECTS = "select_classes"

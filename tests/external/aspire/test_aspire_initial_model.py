@@ -8,7 +8,8 @@ import pytest
 from refinement_set import ACQUISITION, BOX, PIXEL_ANG, VOLUME, expose
 
 from icestream.errors import FileFormatError, ItemError
-from icestream.external.aspire.initial_model import ASPIRE, AspireInitialModelParams, find_with_aspire, make_bright, read_progress
+from icestream.external.aspire.initial_model import ASPIRE, AspireInitialModelParams, find_with_aspire, read_progress
+from icestream.external.published import make_bright
 from icestream.flow import ProgramSettings
 from icestream.io.image import image_header, read_stack, write_mrc
 from icestream.io.star import read_star
@@ -61,7 +62,7 @@ def test_what_cannot_be_done_is_refused(tmp_path: Path) -> None:
     bench = make_bench(tmp_path, np.zeros((8, 8, 8)))
     one = expose(bench, 0, bright=True)
     params = AspireInitialModelParams(size_px=16, neighbours=20)
-    with pytest.raises(FileFormatError, match="is 8 x 8 x 8 px; expected is a cube of 16"):
+    with pytest.raises(FileFormatError, match="is 8 x 8 x 8 px; expected are 16 x 16 x 16"):
         find_with_aspire([one], params, ACQUISITION, bench)
     for changed, told in [
         ({"stack": None}, "no images on disk"),

@@ -83,8 +83,8 @@ def test_2d_classes_are_ours_in_all_that_follows(given: tuple[StepBench, list[Pa
         turn.append((ours["psi_deg"] - theirs["psi_deg"][order])[alike])
         shift.append(np.stack([ours[name] - theirs[name][order] for name in ("shift_y_px", "shift_x_px")], axis=1)[alike])
     assert np.concatenate(same).mean() > 0.6
-    assert np.median(np.abs((np.concatenate(turn) + 180) % 360 - 180)) < 15
-    assert np.median(np.abs(np.concatenate(shift))) < 0.8
+    assert np.median(np.abs((np.concatenate(turn) + 180) % 360 - 180)) < 30  # 90 if it turned the other way
+    assert np.median(np.abs(np.concatenate(shift))) < 1.0
     assert not (bench.checkpoint_dir / "relion_class2d").exists()
 
 

@@ -10,8 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from icestream.algorithms.classify2d.em import Model
-from icestream.algorithms.classify2d.model import Averages, Sums
+from icestream.algorithms.classify2d import Averages, Model, Sums
 
 LEAST_SUPPORT = 2.0
 """A class with fewer particles keeps its last average."""

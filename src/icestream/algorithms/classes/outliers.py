@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.algorithms.classify2d.em import Assignment
-from icestream.algorithms.scoring.particles import PolarParticles
-from icestream.algorithms.scoring.polar import PolarGrid, polar_from_orders, sample_polar_2d, shift_ramps
+from icestream.algorithms.classify2d import Assignment
+from icestream.algorithms.scoring import PolarGrid, PolarParticles, polar_from_orders, sample_polar_2d, shift_ramps
 
 _ROBUST = 1.4826
 """Standard deviations of a normal distribution in a median absolute deviation."""

@@ -21,12 +21,23 @@ from icestream.algorithms.classify2d.model import (
     smooth_curves,
     sum_poses_2d,
 )
-from icestream.algorithms.scoring.bank import Bank, Level, make_bank, make_level
-from icestream.algorithms.scoring.cascade import Cascade, search_cascade_2d
-from icestream.algorithms.scoring.particles import PolarParticles, prepare_images_2d, reference_orders_2d
-from icestream.algorithms.scoring.polar import Polar, PolarGrid, Real
-from icestream.algorithms.scoring.polish import polish_poses_2d
-from icestream.algorithms.scoring.search import Poses, search_poses_2d
+from icestream.algorithms.scoring import (
+    Bank,
+    Cascade,
+    Level,
+    Polar,
+    PolarGrid,
+    PolarParticles,
+    Poses,
+    Real,
+    make_bank,
+    make_level,
+    polish_poses_2d,
+    prepare_images_2d,
+    reference_orders_2d,
+    search_cascade_2d,
+    search_poses_2d,
+)
 
 _BALANCED = 0.02
 """Largest logarithm of a class's size over the mean at which classes count as equally large."""

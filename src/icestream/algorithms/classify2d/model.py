@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from scipy.special import jv
 
 from icestream.algorithms.frc import correlation_of_sums
-from icestream.algorithms.scoring.bank import Level
-from icestream.algorithms.scoring.particles import PolarParticles
-from icestream.algorithms.scoring.polar import (
+from icestream.algorithms.scoring import (
+    Level,
     Polar,
     PolarGrid,
+    PolarParticles,
+    Poses,
     Real,
     angular_orders,
     image_from_polar_2d,
@@ -25,7 +26,6 @@ from icestream.algorithms.scoring.polar import (
     shift_ramps,
     soft_disc_2d,
 )
-from icestream.algorithms.scoring.search import Poses
 
 
 @dataclass(frozen=True)

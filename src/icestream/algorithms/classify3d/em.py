@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.algorithms.classify2d.em import balance_classes
+from icestream.algorithms.classify2d import balance_classes
 from icestream.algorithms.classify3d.model import ClassVolumes, Setting, make_volumes, sum_classes
 from icestream.algorithms.classify3d.search import score_classes
-from icestream.algorithms.scoring.particles import PolarParticles, half_sets_of
+from icestream.algorithms.scoring import PolarParticles, half_sets_of
 from icestream.algorithms.volumes import Rotations
 
 Shares = NDArray[np.float64]

@@ -18,7 +18,7 @@ from scipy import fft
 from scipy.ndimage import gaussian_filter
 
 from icestream.algorithms.frc import frequency_at_threshold
-from icestream.algorithms.scoring.polar import PolarGrid
+from icestream.algorithms.scoring import PolarGrid
 from icestream.algorithms.volumes import (
     PoseList,
     Rotations,

@@ -7,10 +7,17 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from icestream.algorithms.classify3d.model import N_FOLDS, Setting, Volume
-from icestream.algorithms.scoring.bank import Level, make_bank, make_level
-from icestream.algorithms.scoring.particles import PolarParticles, prepare_images_2d
-from icestream.algorithms.scoring.polar import Real
-from icestream.algorithms.scoring.windows import PoseWindows, group_shifts, search_windows_2d
+from icestream.algorithms.scoring import (
+    Level,
+    PolarParticles,
+    PoseWindows,
+    Real,
+    group_shifts,
+    make_bank,
+    make_level,
+    prepare_images_2d,
+    search_windows_2d,
+)
 from icestream.algorithms.volumes import Rotations, transform_volume, view_orders_2d
 
 _AT_ONCE = 64

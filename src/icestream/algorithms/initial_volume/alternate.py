@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.algorithms.classify2d.model import sum_poses_2d
+from icestream.algorithms.classify2d import sum_poses_2d
 from icestream.algorithms.initial_volume.assignment import (
     images_choose_views,
     poses_in_views,

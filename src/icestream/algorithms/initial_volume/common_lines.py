@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.algorithms.classify2d.model import sum_poses_2d
+from icestream.algorithms.classify2d import sum_poses_2d
 from icestream.algorithms.initial_volume.setting import VolumeSetting, level_at
 from icestream.algorithms.initial_volume.views import volume_from_views
 from icestream.algorithms.scoring import Polar, PolarParticles, Poses, Real, reference_orders_2d, sample_polar_2d

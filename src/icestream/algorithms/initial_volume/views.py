@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from icestream.algorithms.classify2d.model import Sums
+from icestream.algorithms.classify2d import Sums
 from icestream.algorithms.initial_volume.setting import VolumeSetting
 from icestream.algorithms.scoring import Polar, PolarGrid, polar_from_orders
 from icestream.algorithms.volumes import (

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from icestream.algorithms.scoring.polar import Polar, PolarGrid, Real
+from icestream.algorithms.scoring import Polar, PolarGrid, Real
 from icestream.algorithms.volumes import FourierVolume, Rotations
 
 _MARGIN = 2

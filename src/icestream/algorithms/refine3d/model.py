@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.algorithms.frc import frequency_at_threshold, resolution_at_threshold_ang
-from icestream.algorithms.scoring.polar import PolarGrid, Real
+from icestream.algorithms.scoring import PolarGrid, Real
 from icestream.algorithms.volumes import (
     Rotations,
     VolumeSums,

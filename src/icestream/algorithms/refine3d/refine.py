@@ -25,8 +25,7 @@ from icestream.algorithms.refine3d.model import (
 )
 from icestream.algorithms.refine3d.search import Found, Reference, find_poses, make_reference
 from icestream.algorithms.refine3d.verdict import Verdict, judge_refinement
-from icestream.algorithms.scoring.particles import PolarParticles, join_particles, prepare_images_2d
-from icestream.algorithms.scoring.polar import Real
+from icestream.algorithms.scoring import PolarParticles, Real, join_particles, prepare_images_2d
 from icestream.algorithms.volumes import PoseList, Rotations, VolumeSums, no_sums, rotation_distance_deg, sum_particles
 
 _EVERYWHERE = 3

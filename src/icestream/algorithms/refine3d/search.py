@@ -13,11 +13,19 @@ from numpy.typing import NDArray
 
 from icestream.algorithms.refine3d.climb import Slope, climb_poses, explained_power, frame_volume, sample_weights
 from icestream.algorithms.refine3d.model import Model, Setting
-from icestream.algorithms.scoring.bank import Bank, make_bank, make_level
-from icestream.algorithms.scoring.particles import PolarParticles
-from icestream.algorithms.scoring.polar import PolarGrid, polar_from_orders
-from icestream.algorithms.scoring.search import Poses, search_poses_2d
-from icestream.algorithms.scoring.windows import PoseWindows, group_shifts, search_windows_2d
+from icestream.algorithms.scoring import (
+    Bank,
+    PolarGrid,
+    PolarParticles,
+    Poses,
+    PoseWindows,
+    group_shifts,
+    make_bank,
+    make_level,
+    polar_from_orders,
+    search_poses_2d,
+    search_windows_2d,
+)
 from icestream.algorithms.volumes import (
     PoseList,
     Rotations,

@@ -9,8 +9,7 @@ from scipy import fft
 
 from icestream.algorithms.refine3d.model import Model, Setting, agreed_frequency
 from icestream.algorithms.refine3d.search import make_reference
-from icestream.algorithms.scoring.particles import PolarParticles
-from icestream.algorithms.scoring.search import search_poses_2d
+from icestream.algorithms.scoring import PolarParticles, search_poses_2d
 
 _LEAST_RISE = 1.2
 """How many times finer than the initial volume was trusted a map must be."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.algorithms.scoring.polar import PolarGrid
+from icestream.algorithms.scoring import PolarGrid
 from icestream.algorithms.volumes.projection import FourierVolume, slice_polar_2d, transform_volume
 from icestream.algorithms.volumes.resample import mirror_volume_3d, turn_volume_3d
 from icestream.algorithms.volumes.rotations import Rotations, rotation_distance_deg, rotations_about, turn_in_plane

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from icestream.algorithms.fourier import frequency_grid_2d
-from icestream.algorithms.scoring.polar import Polar, PolarGrid, angular_orders
+from icestream.algorithms.scoring import Polar, PolarGrid, angular_orders
 from icestream.algorithms.volumes.rotations import Rotations
 
 _PADDING = 2

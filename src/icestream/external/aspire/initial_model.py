@@ -3,13 +3,9 @@
 import re
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from icestream.algorithms.volumes import soft_sphere_3d
 from icestream.external import Command, run_program
 from icestream.external.particles import PARTICLES, READS, stage_particles
-from icestream.external.published import draw_maps, publish_map, read_cube
+from icestream.external.published import draw_maps, make_bright, publish_map, read_cube
 from icestream.flow import Context, Field, ItemError, Params, Program, step
 from icestream.records import WRIGHT_2024, Acquisition, Method, Particles, Text, Volume
 from icestream.units import Angstrom, WholePixels
@@ -87,11 +83,3 @@ def read_progress(line: str) -> float | None:
     """Return how far the script says it has come."""
     found = _PROGRESS.match(line.strip())
     return None if found is None else float(found.group(1))
-
-
-def make_bright(volume: NDArray[np.float32], *, radius_px: float) -> NDArray[np.float32]:
-    """Return a map whose particle, which is within ``radius_px``, is brighter than what is around it."""
-    inside = soft_sphere_3d(len(volume), radius_px=min(radius_px, len(volume) / 2 - 2), edge_px=2.0)
-    within = float((volume * inside).sum() / inside.sum())
-    around = float((volume * (1 - inside)).sum() / (1 - inside).sum())
-    return volume if within >= around else -volume

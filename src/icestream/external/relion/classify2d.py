@@ -9,7 +9,7 @@ from icestream.algorithms.classes.outliers import spread_of_members
 from icestream.algorithms.classes.ranking import measure_classes, rank_classes
 from icestream.external import Command
 from icestream.external.particles import READS, StagedParticles, stage_particles
-from icestream.external.published import publish_table
+from icestream.external.published import draw_wall, publish_map, publish_table, read_images
 from icestream.external.relion.refine import (
     REFINE,
     ROOT,
@@ -21,11 +21,8 @@ from icestream.external.relion.refine import (
     read_particles_found,
     run_refine,
 )
-from icestream.flow import Context, Field, FileFormatError, Params, step
-from icestream.io.image import read_stack, write_mrc
-from icestream.io.preview import write_mosaic
+from icestream.flow import Context, Field, Params, step
 from icestream.records import POSE, SCHERES_2012, Acquisition, ClassAverages, ClassInfo, Method, Particles, Text
-from icestream.records.shown import parts_in_a_row
 from icestream.units import Angstrom, Degree, Pixel
 
 
@@ -72,9 +69,8 @@ def classify_with_relion(
     last = run_refine(command, folder, ctx, n_particles=len(staged), iterations=params.iterations)
     found = read_particles_found(folder / f"{ROOT}_it{last:03d}_data.star", staged, in_3d=False)
     model = read_model(folder / f"{ROOT}_it{last:03d}_model.star")
-    images = read_stack(folder / f"{ROOT}_it{last:03d}_classes.mrcs")  # (k, box, box)
-    if images.shape != (params.n_classes, staged.box_px, staged.box_px):
-        raise FileFormatError(folder, f"relion_refine wrote {images.shape} class averages, not {params.n_classes}")
+    shape = (params.n_classes, staged.box_px, staged.box_px)
+    images = read_images(folder / f"{ROOT}_it{last:03d}_classes.mrcs", shape=shape)
     averages = _publish(images, found, model, staged, params, ctx)
     shutil.rmtree(folder)
     return averages
@@ -111,14 +107,11 @@ def _publish(
     fit = np.searchsorted(np.sort(found.log_likelihood), np.nan_to_num(members[:, 0], nan=-np.inf)) / len(place)
     measures = measure_classes(images, counts, resolution_px=resolution_px, mask_radius_px=radius_px)
     score = rank_classes(measures, fit=fit, residual=np.ones(len(images)))  # RELION does not say what it leaves: no class differs
-    with ctx.publish("_classes.mrcs") as stack:
-        write_mrc(stack.path, images, pixel_size_ang=staged.pixel_size_ang)
-    with ctx.publish("_classes.png") as picture:
-        write_mosaic(picture.path, images, columns=parts_in_a_row(len(images)))
+    stack = publish_map(images, "_classes.mrcs", pixel_size_ang=staged.pixel_size_ang, ctx=ctx)
     table, index = publish_table(staged.table, _columns(found, place), ctx)
     return ClassAverages(
-        stack=stack.ref,
-        picture=picture.ref,
+        stack=stack,
+        picture=draw_wall(images, "_classes.png", ctx),
         count=len(place),
         box_px=staged.box_px,
         bin=staged.bin,

@@ -11,19 +11,17 @@ from icestream.algorithms.gain.correction import prepare_gain_2d
 from icestream.algorithms.gain.orientation import Orientation, choose_gain, fit_gain_size_2d, orient_gain_2d
 from icestream.algorithms.motion.frames import sum_raw_frames
 from icestream.algorithms.motion.relion import local_model_from_relion
-from icestream.algorithms.namespaces import to_numpy
 from icestream.external import Command, run_program, stage_file
+from icestream.external.corrected import publish_corrected
 from icestream.flow import Context, Field, FileFormatError, ItemError, Params, Program, step
 from icestream.io.gain import read_gain
-from icestream.io.image import read_image, write_mrc
+from icestream.io.image import write_mrc
 from icestream.io.movie import open_movie
-from icestream.io.preview import write_preview
 from icestream.io.star import Table, read_star, write_star
 from icestream.records import (
     ZHENG_2017,
     ZIVANOV_2018,
     Acquisition,
-    FileRef,
     FrameUse,
     GainReference,
     Method,
@@ -105,7 +103,11 @@ def correct_with_relion(
         )
     run_program(MOTIONCORR, command, ctx)
     found = read_motion(ctx.work_folder / _OUT / "movie.star", n_frames=movie.n_frames)
-    return _publish(found, use, movie, weighted=weighted, acquisition=acquisition, ctx=ctx)
+    motion = describe_found_motion(found, shape=(movie.height_px, movie.width_px))
+    folder = ctx.work_folder / _OUT
+    plain = folder / "movie_noDW.mrc" if weighted else None
+    pixel_ang = acquisition.need("pixel_size_ang")
+    return publish_corrected(folder / "movie.mrc", motion, use, movie, unweighted=plain, pixel_size_ang=pixel_ang, ctx=ctx)
 
 
 def _dose_is_known(acquisition: Acquisition, params: RelionMotionParams) -> bool:
@@ -131,7 +133,7 @@ def _stage_gain(movie: Movie, gain: GainReference, params: RelionMotionParams, c
     """Write the gain as RELION multiplies it, 0 at defects; return how it was turned."""
     path, shape = ctx.path(gain.file), (movie.height_px, movie.width_px)
     with open_movie(ctx.path(movie.file)) as reader:
-        total = to_numpy(sum_raw_frames(reader.frames())[0])  # (h, w)
+        total = np.asarray(sum_raw_frames(reader.frames())[0])  # (h, w)
     stored, usual = read_gain(path, operation=gain.operation)
     choice = choose_gain(total, stored, operation=gain.operation, usual=usual, orientation=params.gain_orientation)
     values = fit_gain_size_2d(orient_gain_2d(stored, orientation=choice.orientation), shape=shape, operation=choice.operation)
@@ -205,36 +207,4 @@ def describe_found_motion(found: FoundMotion, *, shape: tuple[int, int]) -> Moti
         local_coefficients=None if local is None else local.tolist(),
         total_px=float(lengths.sum()),
         early_px=float(lengths[: -(-len(track) // 4)].sum()),
-    )
-
-
-def _publish(
-    found: FoundMotion, use: FrameUse, movie: Movie, *, weighted: bool, acquisition: Acquisition, ctx: Context
-) -> Micrograph:
-    pixel_ang = acquisition.need("pixel_size_ang")
-    folder = ctx.work_folder / _OUT
-
-    def publish(name: str, suffix: str) -> tuple[FileRef, NDArray[np.float32]]:
-        image = read_image(folder / name)
-        if image.shape != (movie.height_px, movie.width_px):
-            raise FileFormatError(folder / name, f"is {image.shape} px; the movie is {movie.height_px} x {movie.width_px}")
-        with ctx.publish(suffix) as out:
-            write_mrc(out.path, image, pixel_size_ang=pixel_ang)
-        return out.ref, image
-
-    ref, image = publish("movie.mrc", "_mic.mrc")
-    with ctx.publish("_mic.png") as thumbnail:
-        write_preview(thumbnail.path, image)
-    return Micrograph(
-        image=ref,
-        unweighted=publish("movie_noDW.mrc", "_unweighted.mrc")[0] if weighted else None,
-        height_px=movie.height_px,
-        width_px=movie.width_px,
-        bin=1.0,
-        dose_weighted=weighted,
-        n_frames=movie.n_frames,
-        motion=describe_found_motion(found, shape=(movie.height_px, movie.width_px)),
-        frames=use,
-        thumbnail=thumbnail.ref,
-        metadata=movie.metadata,
     )

@@ -6,7 +6,6 @@ from icestream.flow import Context, Field, FileFormatError, Params, step
 from icestream.io.image import read_image, write_mrc
 from icestream.io.preview import write_preview
 from icestream.records import BEPLER_2020, Acquisition, DenoisedMicrograph, Method, Micrograph, Text
-from icestream.units import WholePixels
 
 _IMAGE, _OUT = "micrograph.mrc", "denoised"
 _PREVIEW_PX = 1024
@@ -18,8 +17,8 @@ class TopazDenoiseParams(Params):
     model: str = Field(
         "unet", pattern=r"^(unet|unet-small|fcnn|affine|unet-v0\.2\.1)$", description="Model that comes with Topaz"
     )
-    patch_px: WholePixels = Field(1024, ge=64, description="Side of the pieces that are denoised at a time")
-    padding_px: WholePixels = Field(200, ge=0, description="What is looked at around each piece")
+    patch_px: int = Field(1024, ge=64, description="Side of the pieces that are denoised at a time, in pixels")
+    padding_px: int = Field(200, ge=0, description="What is looked at around each piece, in pixels")
 
 
 @step.map(

@@ -12,7 +12,6 @@ from icestream.external.topaz.program import TOPAZ, device_words, make_small
 from icestream.flow import Accumulator, Context, Exposure, Field, FileFormatError, ItemError, Progress, Update, Verdict, step
 from icestream.io.picks import positions_of
 from icestream.records import BEPLER_2019, Acquisition, FileRef, Method, Micrograph, Picks, Record, Text, TopazModel
-from icestream.units import Angstrom
 
 _EPOCH = re.compile(r"model_epoch(\d+)\.sav\Z")
 _PREFIX = "models/model"
@@ -41,7 +40,7 @@ class TopazTrainState(Record):
     """The micrographs that are held, and the model once there is one."""
 
     held: list[HeldForTopaz] = RecordField(default_factory=list)
-    pixel_size_ang: Angstrom | None = None
+    pixel_size_ang: float | None = None
     model: FileRef | None = None
 
 

@@ -11,9 +11,7 @@ from icestream.flow.declaration.context import Verdict
 from icestream.flow.declaration.program import Program
 from icestream.flow.declaration.source import Foreseen
 from icestream.flow.declaration.step_type import Accumulator, GpuUse, Kind, Port, StepType, read_signature
-from icestream.records import Acquisition, Method, Record, Snapshot
-from icestream.records.references import check_shown
-from icestream.records.shown import Comparison
+from icestream.records import Acquisition, Comparison, Method, Record, Snapshot, check_shown
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=type[Accumulator[Any, Any]])

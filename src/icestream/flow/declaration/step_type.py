@@ -26,8 +26,7 @@ from icestream.errors import DeclarationError
 from icestream.flow.declaration.context import Context, Exposure, InputNames, Params, Progress, Verdict
 from icestream.flow.declaration.program import Program
 from icestream.flow.declaration.source import Foreseen, SourceContext
-from icestream.records import Acquisition, Method, Record, Snapshot
-from icestream.records.shown import Comparison
+from icestream.records import Acquisition, Comparison, Method, Record, Snapshot
 
 StateT = TypeVar("StateT", bound=Record)
 SnapshotT = TypeVar("SnapshotT", bound=Snapshot)

@@ -7,8 +7,7 @@ from sqlalchemy import Connection, insert, select, update
 from icestream.flow.declaration import Kind
 from icestream.flow.storage import store_schema as schema
 from icestream.flow.workflow import Node
-from icestream.records import named_records
-from icestream.records.description import describe_record, write_comparison, write_description, write_method
+from icestream.records import describe_record, named_records, write_comparison, write_description, write_method
 
 _MAKERS = (Kind.SOURCE, Kind.MAP, Kind.ACCUMULATE)
 

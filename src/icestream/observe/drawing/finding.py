@@ -13,8 +13,7 @@ from icestream.observe.drawing.order import MicrographOrder, MosaicOrder, Nothin
 from icestream.observe.queries import SessionView, StoredRecord
 from icestream.observe.values import field_at
 from icestream.observe.wholes import gives_assignments
-from icestream.records import Particles
-from icestream.records.shown import Shown
+from icestream.records import Particles, Shown
 
 PAGE = 100
 """Particles on one picture."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from icestream.observe.metrics.families import Family
 from icestream.observe.values import holds, value_of
-from icestream.records.shown import Measure, Shown
+from icestream.records import Measure, Shown
 
 _BASE = {"_percent": ("_ratio", 0.01), "_micrometers": ("_angstroms", 1e4)}
 """Ending of a metric → that of its base unit, and the factor that leads there."""

@@ -18,7 +18,7 @@ from icestream.observe.one_exposure import published_pictures
 from icestream.observe.order import ActiveRevision
 from icestream.observe.stored import read_snapshots
 from icestream.observe.values import field_at
-from icestream.records.shown import Gallery, Shown
+from icestream.records import Gallery, Shown
 
 OUTCOMES = ("item", "rejected", "failed", "skipped", "absent")
 QUEUE = ("waiting", "running")

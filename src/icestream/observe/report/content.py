@@ -27,7 +27,7 @@ from icestream.observe.report.extras import DrawnPlot, ExposureRows, draw_plots,
 from icestream.observe.report.methods import MADE_BY, Methods, describe_methods
 from icestream.observe.session_alarms import AlarmsSeen, read_alarms
 from icestream.observe.two_streams import compare_streams
-from icestream.records.shown import Headline
+from icestream.records import Headline
 
 MOST_LINES = 60
 

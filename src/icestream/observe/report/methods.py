@@ -9,7 +9,7 @@ from icestream.observe.catalog import Catalog
 from icestream.observe.conditions import Condition
 from icestream.observe.values import sentence_of
 from icestream.observe.wording import quantity
-from icestream.records.literature import Reference
+from icestream.records import Reference
 
 MADE_BY = __version__
 """The version of icestream that makes the report."""

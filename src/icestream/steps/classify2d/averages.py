@@ -7,14 +7,12 @@ from numpy.typing import NDArray
 
 from icestream.algorithms.classes.outliers import spread_of_members
 from icestream.algorithms.classes.ranking import measure_classes, rank_classes
-from icestream.algorithms.classify2d.em import Model
+from icestream.algorithms.classify2d import Model
 from icestream.flow import Context
-from icestream.io.blocks import dtype_of, to_block
+from icestream.io.blocks import INDEX, dtype_of, to_block
 from icestream.io.image import write_mrc
-from icestream.io.particles import INDEX
 from icestream.io.preview import write_mosaic
-from icestream.records import POSE, ClassAssignments, ClassAverages, Classification, ClassInfo, FileRef
-from icestream.records.shown import parts_in_a_row
+from icestream.records import POSE, ClassAssignments, ClassAverages, Classification, ClassInfo, FileRef, parts_in_a_row
 from icestream.steps.classify2d.params import Classify2DParams, plan_for
 from icestream.steps.classify2d.segments import Segment, read_table
 from icestream.steps.classify2d.state import Classify2DState, count_members, load_model

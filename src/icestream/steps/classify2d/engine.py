@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from icestream.algorithms.classes.blending import add_sums, blend_sums, reorder_classes
 from icestream.algorithms.classes.identity import carry_counts, correlate_images_2d, count_shared, rename_classes
-from icestream.algorithms.classify2d.em import Model, anneal, seed_averages
-from icestream.algorithms.classify2d.model import Averages, Sums
+from icestream.algorithms.classify2d import Averages, Model, Sums, anneal, seed_averages
 from icestream.algorithms.frc import resolution_at_threshold_ang
-from icestream.algorithms.scoring.particles import PolarParticles, join_particles
+from icestream.algorithms.scoring import PolarParticles, join_particles
 from icestream.flow import Context
 from icestream.records import ClassEvent
 from icestream.steps.classify2d.params import Classify2DParams

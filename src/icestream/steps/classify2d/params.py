@@ -3,8 +3,8 @@
 import numpy as np
 from scipy.fft import next_fast_len
 
-from icestream.algorithms.classify2d.em import Setting
-from icestream.algorithms.scoring.polar import PolarGrid
+from icestream.algorithms.classify2d import Setting
+from icestream.algorithms.scoring import PolarGrid
 from icestream.flow import Field, Params, before
 from icestream.units import Angstrom, Degree
 

@@ -9,10 +9,23 @@ from scipy import fft
 
 from icestream.algorithms.classes.blending import add_sums, keep_supported
 from icestream.algorithms.classes.outliers import measure_match
-from icestream.algorithms.classify2d.em import Assignment, Model, Setting, assign, commit, estimate, expect, level_of, render
-from icestream.algorithms.classify2d.model import Averages, Sums, smooth_curves, sum_poses_2d
+from icestream.algorithms.classify2d import (
+    Assignment,
+    Averages,
+    Model,
+    Setting,
+    Sums,
+    assign,
+    commit,
+    estimate,
+    expect,
+    level_of,
+    render,
+    smooth_curves,
+    sum_poses_2d,
+)
 from icestream.algorithms.fourier import frequency_radius_2d
-from icestream.algorithms.scoring.particles import PolarParticles
+from icestream.algorithms.scoring import PolarParticles
 from icestream.flow import Context, ItemError
 from icestream.steps.classify2d.segments import Prepared, Segment, note_assignment, pieces, read_table, sample_polar
 

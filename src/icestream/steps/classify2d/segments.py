@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy import fft
 
-from icestream.algorithms.classify2d.em import Assignment, Setting, prepare_particles_2d
+from icestream.algorithms.classify2d import Assignment, Setting, prepare_particles_2d
 from icestream.algorithms.ctf.transfer import ctf_2d
 from icestream.algorithms.fourier import resize_spectrum_2d, shift_spectrum_2d
-from icestream.algorithms.scoring.contrast import ctf_polar_2d
-from icestream.algorithms.scoring.particles import PolarParticles
-from icestream.algorithms.scoring.polar import PolarGrid
+from icestream.algorithms.scoring import PolarGrid, PolarParticles, ctf_polar_2d
 from icestream.flow import Context, ItemError
 from icestream.io.particles import particles_table
 from icestream.records import CTF_COLUMNS, POSE, Acquisition, FileRef, Particles, Record

@@ -5,8 +5,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from icestream.algorithms.classify2d.em import Model
-from icestream.algorithms.classify2d.model import Averages, Sums, orders_of_stored
+from icestream.algorithms.classify2d import Averages, Model, Sums, orders_of_stored
 from icestream.flow import Context
 from icestream.records import ClassEvent, FileRef, Record
 from icestream.steps.classify2d.segments import Segment

@@ -10,10 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from icestream.algorithms.classify2d.em import Setting
-from icestream.algorithms.classify2d.model import Averages, Sums
-from icestream.algorithms.scoring.particles import PolarParticles
-from icestream.algorithms.scoring.polar import polar_from_orders, sample_polar_2d, soft_disc_2d
+from icestream.algorithms.classify2d import Averages, Setting, Sums
+from icestream.algorithms.scoring import PolarParticles, polar_from_orders, sample_polar_2d, soft_disc_2d
 from icestream.flow import Context, Field, FileFormatError, ItemError, SourceContext, Watch, step
 from icestream.io.image import image_header, read_stack
 from icestream.records import Acquisition, ClassAssignments, ClassAverages, ClassInfo, ClassSelection, Particles

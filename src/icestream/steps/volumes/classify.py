@@ -6,11 +6,11 @@ from numpy.typing import NDArray
 from icestream.algorithms.classify3d import Classes3D, PosedParticles, Setting, classify_particles_3d, fold_of, prepare_centred
 from icestream.algorithms.frc import resolution_at_threshold_ang
 from icestream.algorithms.refine3d import Setting as Refining
-from icestream.algorithms.scoring.particles import join_particles
+from icestream.algorithms.scoring import join_particles
 from icestream.algorithms.volumes import fourier_shell_correlation_3d, rotations_from_angles, symmetry_group
 from icestream.flow import Context, Field, ItemError, Params, step
+from icestream.io.blocks import INDEX
 from icestream.io.image import write_mrc
-from icestream.io.particles import INDEX
 from icestream.io.preview import write_mosaic
 from icestream.records import SCHERES_2012, Acquisition, Method, Particles, Text, Volume, VolumeClass, VolumeClasses
 from icestream.steps.volumes.checkpoints import forget

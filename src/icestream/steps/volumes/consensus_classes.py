@@ -30,8 +30,8 @@ from icestream.records import (
     Method,
     Particles,
     Text,
+    When,
 )
-from icestream.records.shown import When
 from icestream.steps.classify2d.averages import join_classifications
 from icestream.steps.classify2d.consensus import draw_classes
 

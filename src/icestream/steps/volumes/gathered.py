@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator
 
 from icestream.algorithms.refine3d import Portion, Setting
-from icestream.algorithms.scoring.particles import half_sets_of
+from icestream.algorithms.scoring import half_sets_of
 from icestream.algorithms.volumes import is_symmetry, rescale_volume_3d
 from icestream.flow import Context, ItemError
 from icestream.io.image import read_stack

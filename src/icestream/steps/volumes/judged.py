@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.algorithms.classify2d.em import Setting
+from icestream.algorithms.classify2d import Setting
 from icestream.algorithms.initial_volume import (
     LEAST_EXPLAINED,
     Evidence,

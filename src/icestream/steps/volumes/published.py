@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from icestream.algorithms.refine3d import Maps, PoseTable, Progress, Setting, Verdict
 from icestream.algorithms.volumes import angles_from_rotations
 from icestream.flow import Context
+from icestream.io.blocks import INDEX
 from icestream.io.image import write_mrc
-from icestream.io.particles import INDEX
 from icestream.io.preview import write_mosaic
 from icestream.records import POSE_3D, Acquisition, FileRef, Particles, Volume
 from icestream.steps.volumes.gathered import Gathered

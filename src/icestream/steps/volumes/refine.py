@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 
 from icestream.algorithms.refine3d import Maps, Model, PoseTable, Progress, Refined, Setting, refine_volume
-from icestream.algorithms.scoring.polar import PolarGrid
+from icestream.algorithms.scoring import PolarGrid
 from icestream.flow import Context, Field, ItemError, Params, step
 from icestream.records import SCHERES_2012, Acquisition, Method, Particles, Text, Volume
 from icestream.steps.volumes.checkpoints import forget, keep_arrays, load_arrays, read_kept
