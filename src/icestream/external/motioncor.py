@@ -129,4 +129,5 @@ def read_shifts(path: Path, *, n_frames: int) -> NDArray[np.float64]:
         raise FileFormatError(path, f"has shifts that are no numbers: {error}") from error
     if not np.isfinite(shifts).all():
         raise FileFormatError(path, "has shifts that are not finite")
-    return shifts[0] - shifts
+    displacement: NDArray[np.float64] = shifts[0] - shifts
+    return displacement

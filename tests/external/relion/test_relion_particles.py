@@ -92,7 +92,7 @@ def test_refined_poses_are_those_of_the_particles_and_the_map_is_post_processed(
     given: tuple[StepBench, list[Particles]], start: Volume
 ) -> None:
     bench, particles = given
-    params = RelionRefine3DParams(max_iterations=3, initial_ang=25, **POSES)
+    params = RelionRefine3DParams(initial_ang=25, angle_deg=15, local_angle_deg=7.5, **POSES)
     refined = refine_with_relion(particles, start, params, ACQUISITION, called(bench, "refined"))
     assert (refined.count, refined.box_px, refined.verdict, len(refined.half_maps)) == (180, BOX, "map", 2)
     table = np.load(bench.path(refined.tables[0]))

@@ -225,7 +225,6 @@ class RelionRefine3DParams(RelionSearchParams):
     local_angle_deg: Degree = Field(
         1.8, gt=0.5, le=30, description="Angular sampling from which only nearby poses are searched (--auto_local_healpix_order)"
     )
-    max_iterations: int = Field(999, ge=1, description="Most iterations (--auto_iter_max)")
 
 
 @step.map(
@@ -259,7 +258,6 @@ def refine_with_relion(
         .flag("--split_random_halves")
         .option("--low_resol_join_halves", params.initial_ang)
         .option("--auto_local_healpix_order", local)
-        .option("--auto_iter_max", params.max_iterations)
     )
     start = Command().option("-n", 3).flag("--oversubscribe").word(ctx.program(REFINE_MPI).path)
     computing = computing_options(ctx)
