@@ -147,8 +147,7 @@ def test_topaz_picks_trains_and_denoises(simulated: tuple[StepBench, list[Microg
     with pytest.raises(ItemError, match="0 of 2 micrographs"):
         training.emit(state, params, bench)
     shutil.rmtree(bench.work_folder)
-    both = {"acquisition": [ACQUISITION] * 2, "params": params, "ctx": bench}
-    update = training.add(state, exposures, micrographs, [given, given], **both)
+    update = training.add(state, exposures, micrographs, [given, given], acquisition=[ACQUISITION] * 2, params=params, ctx=bench)
     model = training.emit(update.state, params, bench)
     assert (model.pixel_size_ang, model.count, model.n_micrographs) == (6.0, 32, 2)
     picks = pick(bench, micrographs[1], model)

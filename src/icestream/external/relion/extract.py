@@ -151,4 +151,5 @@ def read_extracted(path: Path, table: NDArray[Any], *, box_px: int) -> NDArray[n
     images = read_stack(stack)
     if images.shape != (len(table), box_px, box_px) or sorted(slices.tolist()) != list(range(len(table))):
         raise FileFormatError(stack, f"holds images of {images.shape}; expected are {len(table)} of {box_px} px")
-    return images[slices]
+    ordered: NDArray[np.float32] = images[slices]
+    return ordered
