@@ -7,8 +7,8 @@ python=${2:-python3}
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
 
-# Versions that were tried together. A PyTorch without CUDA is enough, where the package index has one.
-topaz=(torch==2.13.0 torchvision==0.28.0 topaz-em==0.3.20)
+# torchvision has to be built for the very PyTorch beside it: Topaz does not start otherwise.
+topaz=(torch==2.14.1 torchvision==0.29.1 topaz-em==0.3.20)
 
 if ! "$folder/topaz/bin/topaz" --version >/dev/null 2>&1; then
     echo "installing ${topaz[*]} in $folder/topaz"

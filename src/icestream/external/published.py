@@ -82,6 +82,12 @@ def read_cube(path: Path, *, box_px: int) -> NDArray[np.float32]:
     return read_images(path, shape=(box_px,) * 3)
 
 
+def write_ball(path: Path, box_px: int, *, radius_px: float, pixel_size_ang: float) -> None:
+    """Write a mask: a ball with a soft edge, no wider than the box."""
+    ball = soft_sphere_3d(box_px, radius_px=min(radius_px, box_px / 2 - 3), edge_px=2.0)
+    write_mrc(path, ball.astype(np.float32), pixel_size_ang=pixel_size_ang)
+
+
 def make_bright(volume: NDArray[np.float32], *, radius_px: float) -> NDArray[np.float32]:
     """Return a map whose particle, which is within ``radius_px``, is brighter than what is around it."""
     inside = soft_sphere_3d(len(volume), radius_px=min(radius_px, len(volume) / 2 - 2), edge_px=2.0)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icestream.external import Command, run_program, stage_file
-from icestream.external.published import draw_maps, publish_map, read_cube
+from icestream.external.published import draw_maps, publish_map, read_cube, write_ball
 from icestream.flow import Context, Field, FileFormatError, ItemError, Params, Program, step
 from icestream.io.star import read_star
 from icestream.records import CHEN_2013, ROSENTHAL_2003, Acquisition, Method, Text, Volume
@@ -20,9 +20,6 @@ _ROOT = "post"
 class RelionPostprocessParams(Params):
     """How the map is masked and sharpened; names in brackets are RELION's."""
 
-    mask_threshold: float | None = Field(
-        None, description="Make a mask of what is above this (--auto_mask, --inimask_threshold); unset: that of the volume"
-    )
     sharpen: bool = Field(True, description="Sharpen the map")
     b_factor_ang2: float | None = Field(
         None, le=0, description="B factor of the sharpening (--adhoc_bfac); unset: found from the map (--auto_bfac)"
@@ -41,33 +38,28 @@ class RelionPostprocessParams(Params):
 def postprocess_with_relion(volume: Volume, params: RelionPostprocessParams, acquisition: Acquisition, ctx: Context) -> Volume:
     """Mask and sharpen a map with RELION, and find its resolution within the mask, corrected for it; RELION is run as installed.
 
-    Poses and half maps are those of the volume.
+    The mask is that of the volume; where it has none, a soft ball. Poses and half maps are those of the volume.
 
     Raises
     ------
     ItemError
-        The volume has no half maps, or no mask where none is to be made, or RELION fails.
+        The volume has no half maps, or RELION fails.
     """
     if len(volume.half_maps) != 2:
         raise ItemError("the volume has no half maps, of which the resolution could be found")
-    if volume.mask is None and params.mask_threshold is None:
-        raise ItemError("the volume has no mask; set mask_threshold")
     pixel_ang = volume.pixel_size_ang or acquisition.need("pixel_size_ang") * volume.bin
     for number, half in enumerate(volume.half_maps, 1):
         stage_file(ctx.path(half), ctx.work_folder, f"half{number}.mrc")
-    if params.mask_threshold is None and volume.mask is not None:
+    if volume.mask is not None:
         stage_file(ctx.path(volume.mask), ctx.work_folder, "mask.mrc")
-    own = params.mask_threshold is None
+    else:
+        diameter_ang = volume.diameter_ang or 0.8 * volume.box_px * pixel_ang
+        write_ball(ctx.work_folder / "mask.mrc", volume.box_px, radius_px=diameter_ang / 2 / pixel_ang, pixel_size_ang=pixel_ang)
     run_program(POSTPROCESS, _command(params, pixel_ang), ctx)
     found = read_postprocess(ctx.work_folder / f"{_ROOT}.star")
     sharp = read_cube(ctx.work_folder / f"{_ROOT}.mrc", box_px=volume.box_px)
-    mask = volume.mask
-    if not own:
-        made = read_cube(ctx.work_folder / f"{_ROOT}_automask.mrc", box_px=volume.box_px)
-        mask = publish_map(made, "_mask.mrc", pixel_size_ang=pixel_ang, ctx=ctx)
     changes = {
         "map": publish_map(sharp, "_map.mrc", pixel_size_ang=pixel_ang, ctx=ctx),
-        "mask": mask,
         "picture": draw_maps(sharp[None], "_volume.png", ctx),
         "frequency_per_ang": [round(float(one), 6) for one in found.frequency_per_ang],
         "fsc": [round(float(one), 4) for one in found.corrected],
@@ -78,17 +70,14 @@ def postprocess_with_relion(volume: Volume, params: RelionPostprocessParams, acq
 
 
 def _command(params: RelionPostprocessParams, pixel_size_ang: float) -> Command:
-    own = params.mask_threshold is None
     automatic = params.sharpen and params.b_factor_ang2 is None
     return (
         Command()
         .option("--i", "half1.mrc")
         .option("--i2", "half2.mrc")
-        .option("--o", _ROOT)
+        .option("--o", f"./{_ROOT}")
         .option("--angpix", pixel_size_ang)
-        .option("--mask", "mask.mrc" if own else None)
-        .flag("--auto_mask", on=not own)
-        .option("--inimask_threshold", params.mask_threshold)
+        .option("--mask", "mask.mrc")
         .flag("--auto_bfac", on=automatic)
         .option("--autob_lowres", params.from_ang if automatic else None)
         .option("--adhoc_bfac", params.b_factor_ang2 if params.sharpen else None)
