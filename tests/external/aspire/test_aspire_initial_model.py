@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,11 +65,12 @@ def test_what_cannot_be_done_is_refused(tmp_path: Path) -> None:
     params = AspireInitialModelParams(size_px=16, neighbours=20)
     with pytest.raises(FileFormatError, match="is 8 x 8 x 8 px; expected are 16 x 16 x 16"):
         find_with_aspire([one], params, ACQUISITION, bench)
-    for changed, told in [
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"stack": None}, "no images on disk"),
         ({"phase_flipped": True}, "whose phases were not flipped yet"),
         ({"count": 0}, "got none"),
-    ]:
+    ]
+    for changed, told in refused:
         fresh = make_bench_like(bench)
         with pytest.raises(ItemError, match=told):
             find_with_aspire([one.model_copy(update=changed)], params, ACQUISITION, fresh)
