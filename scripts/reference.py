@@ -87,7 +87,8 @@ def _step_section(text: dict[str, Any], params: type[BaseModel]) -> list[str]:
     facts = [f"Kind `{text['kind']}`, version {text['version']}, {text['cores']} core(s), {text['memory_gb']:g} GB of memory."]
     if text["reads"]:
         facts.append(f"Uses these microscope values: {', '.join(f'`{value}`' for value in text['reads'])}.")
-    facts += [f"Runs `{program['name']}`, version {program['versions']}." for program in text["programs"]]
+    notes = {program["name"]: f" ({program['note']})" if program["note"] else "" for program in text["programs"]}
+    facts += [f"Runs `{program['name']}`, version {program['versions']}{notes[program['name']]}." for program in text["programs"]]
     inputs = [[f"`{port['name']}`", port["record"], port["note"]] for port in text["inputs"]]
     outputs = [[f"`{out['name']}`", out["record"]] for out in text["outputs"]]
     return [

@@ -185,3 +185,9 @@ def test_nothing_is_left_open(bench: Bench) -> None:
     for _ in range(3):
         run(bench, "--say", "x")
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_it_reads_its_answers_from_the_standard_input(bench: Bench) -> None:
+    done = run(bench, "--answer", "--answer", answers="micrograph.mrc\n1.5\n")
+    assert done.tail.splitlines() == ["read micrograph.mrc", "read 1.5"]
+    assert run(bench, "--answer").tail == "read nothing"

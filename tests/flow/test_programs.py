@@ -15,6 +15,7 @@ from icestream.flow.runner.answering import submit
 from icestream.flow.runner.supervisor import run_session
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import Session, dump_document, open_session
+from icestream.flow.workflow.program_environment import clean_environment
 from icestream.flow.workflow.programs import find_program, read_program_settings
 from icestream.observe.queries import open_view
 from icestream.observe.why import why_step
@@ -90,6 +91,49 @@ def test_a_program_is_found_in_path_or_where_the_facility_says(tmp_path: Path, m
     found = find_program(FAKE, ProgramSettings(path=str(other), arguments=("--say", "x")))
     assert (found.path, found.version, found.identity) == (other, "2.0-beta", "2.0-beta --say x")
     assert find_program(FAKE, ProgramSettings(path=str(other), version="1.5")).version == "1.5"
+
+
+def test_a_program_of_an_environment_of_its_own_is_found_there(tmp_path: Path) -> None:
+    path = write_program(tmp_path / "env/bin/fake_program")
+    found = find_program(FAKE, ProgramSettings(prefix=tmp_path / "env"))
+    assert (found.path, clean_environment(found.settings)["CONDA_PREFIX"]) == (path, str(tmp_path / "env"))
+
+
+def test_modules_are_loaded_by_a_login_shell_and_their_names_never_reach_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = write_program(tmp_path / "fake;touch${IFS}pwned/fake_program")
+    profile = 'module() { [ "$1" = load ] && shift; for m in "$@"; do [ -d "$HOME/$m" ] || { echo "no $m" >&2; return 1; }; '
+    (tmp_path / ".bash_profile").write_text(profile + 'export PATH="$HOME/$m:$PATH"; done; }\n')
+    assert find_program(FAKE, ProgramSettings(modules=("fake;touch${IFS}pwned",))).path == path
+    with pytest.raises(WorkflowError, match="modules relion/9 could not be loaded: no relion/9"):
+        find_program(FAKE, ProgramSettings(modules=("relion/9",)))
+    with pytest.raises(ValueError, match="pattern"):
+        ProgramSettings(modules=("--force",))
+    assert not list(tmp_path.rglob("pwned"))
+
+
+def test_a_container_is_started_with_the_private_folder_and_its_image_is_watched(tmp_path: Path) -> None:
+    container, image = tmp_path / "apptainer", tmp_path / "fake.sif"
+    image.write_text("1.4")
+    container.write_text('#!/bin/sh\n[ "$1 $2 $4 $5" = "exec --pwd $IMAGE fake_program" ] && echo "fake version $(cat "$4")"\n')
+    container.chmod(0o755)
+    launcher = (str(container), "exec", "--pwd", "{work}", str(image))
+    said = ProgramSettings(launcher=launcher, environment={"IMAGE": str(image)})
+    found = find_program(FAKE, said)
+    assert (found.version, found.path) == ("1.4", Path("fake_program"))
+    assert found.command_in(tmp_path) == [str(container), "exec", "--pwd", str(tmp_path), str(image), "fake_program"]
+    image.write_text("1.5.1")
+    assert find_program(FAKE, said).version == "1.5.1"
+    with pytest.raises(
+        WorkflowError, match=r"nothing, which the file of programs .ICESTREAM_PROGRAMS. wants to start fake_program"
+    ):
+        find_program(FAKE, ProgramSettings(launcher=("nothing",)))
+
+
+def test_a_program_that_was_never_run_says_so() -> None:
+    assert (FAKE.note, Program("p", never_run=True).note[:18]) == ("", "never run for real")
 
 
 def test_an_upgrade_of_the_executable_is_seen(tmp_path: Path) -> None:

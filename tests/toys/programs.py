@@ -40,6 +40,8 @@ for word in words:
         print("fake version VERSION")
     elif word == "--say":
         print(next(words), flush=True)
+    elif word == "--answer":
+        print("read", sys.stdin.readline().strip() or "nothing", flush=True)
     elif word == "--carriage":
         print(next(words), end="\\r", flush=True)
     elif word == "--flood":

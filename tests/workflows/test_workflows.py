@@ -16,6 +16,7 @@ def test_the_workflows_have_a_summary_each() -> None:
         *("movies_to_classes", "micrographs_to_classes", "movies_to_ctf", "movies_to_ctf_full"),
         *("classes_from_several_pickers", "classes_from_own_templates", "classes_from_trained_picker"),
         *("movies_to_map", "facility_spa"),
+        *("ctf_from_two_programs", "picks_from_several_programs", "volumes_from_two_programs"),
     }
     assert all(summary for summary in list_workflows().values())
 
@@ -37,6 +38,39 @@ def test_picks_are_added_and_removed_by_hand_in_every_workflow_that_picks(name: 
     (editing,) = (step for step, node in graph.nodes.items() if edits_picks(node.type))
     assert editing in graph.inputs_of("particles") & graph.inputs_of("relion")
     assert document.steps[editing].params == {}  # nobody has decided anything yet
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "joined"),
+    [
+        ("ctf_from_two_programs", {}, {"two_ctfs": {"ctf", "second_way"}}),
+        (
+            "ctf_from_two_programs",
+            {"ctffind": True, "relion_motion": True},
+            {"two_ctfs": {"ctf", "ctffind"}, "two_motions": {"steady", "relion_aligned"}},
+        ),
+        ("picks_from_several_programs", {"diameter": [100, 120]}, {"agreed": {"good", "blob_picks", "matched_picks", "quality"}}),
+        (
+            "picks_from_several_programs",
+            {"diameter": [100, 120], "relion": True, "topaz_diameter": 110},
+            {"agreed": {"good", "blob_picks", "matched_picks", "relion_picks", "topaz_picks", "quality"}},
+        ),
+        (
+            "volumes_from_two_programs",
+            {"diameter": 110, "diameters": [100, 120]},
+            {
+                "agreed_classes": {"our_classes", "relion_classes"},
+                "volume": {"sets", "our_volume", "relion_volume"},
+                "agreed_states": {"our_states", "relion_states"},
+            },
+        ),
+    ],
+)
+def test_programs_are_mixed_as_asked(name: str, asked: dict[str, object], joined: dict[str, set[str]], tmp_path: Path) -> None:
+    template = load_template(name)
+    folder = next(one for one in ("movies", "micrographs") if one in template.placeholders)
+    graph = build_graph(Workflow(steps=fill_template(template, {folder: tmp_path, **asked}).steps))
+    assert {step: set(graph.inputs_of(step)) for step in joined} == joined
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def describe_step(step_type: StepType) -> dict[str, Any]:
         "memory_gb": step_type.memory_gb,
         "gpu_gb": step_type.gpu_gb,
         "gpu": step_type.gpu if step_type.gpu_gb else "none",
-        "programs": [{"name": program.name, "versions": program.supported} for program in step_type.programs],
+        "programs": [{"name": one.name, "versions": one.supported, "note": one.note} for one in step_type.programs],
     }
 
 

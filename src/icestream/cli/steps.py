@@ -41,7 +41,9 @@ def steps(
         return
     table = make_table("type", "kind", "what it does")
     for step_type in found_all:
-        table.add_row(step_type.name, step_type.kind.value, step_type.summary)
+        never_run = [program.name for program in step_type.programs if program.never_run]
+        note = f" ({', '.join(never_run)}: never run for real)" if never_run else ""
+        table.add_row(step_type.name, step_type.kind.value, f"{step_type.summary}{note}")
     output().print(table)
     for name, problem in problems.items():
         errors().print(f"note: {name} cannot be used: {problem}", markup=False, soft_wrap=True)
@@ -70,5 +72,6 @@ def _show(step_type: "StepType") -> None:
     if text["reads"]:
         console.print(f"Uses these microscope values: {', '.join(text['reads'])}")
     for program in text["programs"]:
-        console.print(f"Runs {program['name']}, version {program['versions']}")
+        note = f" ({program['note']})" if program["note"] else ""
+        console.print(f"Runs {program['name']}, version {program['versions']}{note}")
     console.print(f"Needs {text['cores']} core(s), {text['memory_gb']:g} GB of memory")

@@ -7,3 +7,9 @@ of arguments (`Command`), runs the program (`run_program`), and reads what came 
 Programs are started, never imported: what they are licensed under does not concern us. Nothing passes through a shell, and no
 name that comes from data reaches a program. One folder for each suite of programs.
 """
+
+from icestream.external.command import Command
+from icestream.external.process import EndedWell, Finished, run_program
+from icestream.external.staging import stage_file, stage_image
+
+__all__ = ["Command", "EndedWell", "Finished", "run_program", "stage_file", "stage_image"]

@@ -29,7 +29,7 @@ def main() -> None:
     if sys.platform == "linux":  # what the program leaves behind becomes our child
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     try:
-        program = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+        program = subprocess.Popen(command, start_new_session=True)  # what it reads is what we were given
     except OSError as error:
         os.write(report, f"cannot start: {error.strerror}".encode())
         return

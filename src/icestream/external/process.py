@@ -55,6 +55,7 @@ def run_program(
     read_progress: ReadProgress | None = None,
     ended_well: EndedWell | None = None,
     timeout_s: float | None = None,
+    answers: str | None = None,
 ) -> Finished:
     """Run a program that the step declares, and wait for its end.
 
@@ -70,6 +71,8 @@ def run_program(
         the status is 0.
     timeout_s
         Longest time; unset: that of the facility's file of programs, or no limit.
+    answers
+        What it reads from its standard input, a line for each question that it asks; unset: nothing.
 
     Raises
     ------
@@ -88,7 +91,7 @@ def run_program(
     log = Log(folder / f"{program.name}.log", _listener(ctx, read_progress))
     oom = OomWatch()
     oom.look()
-    with _started(found, command, folder, _environment(found, ctx, folder)) as running:
+    with _started(found, command, folder, _environment(found, ctx, folder), answers) as running:
         why = _follow(running, log, ctx, limit_s)
         said = running.end()
     log.close()
@@ -144,21 +147,34 @@ class _Running:
 
 
 @contextmanager
-def _started(found: FoundProgram, command: Command, folder: Path, environment: dict[str, str]) -> Iterator[_Running]:
+def _started(
+    found: FoundProgram, command: Command, folder: Path, environment: dict[str, str], answers: str | None
+) -> Iterator[_Running]:
+    given = Path(os.devnull) if answers is None else folder / f"{found.name}.answers"
+    if answers is not None:
+        given.write_text(answers)
     lifeline, ours = os.pipe()
     report, theirs = os.pipe()
-    arguments = [str(lifeline), str(theirs), str(GRACE_S), str(found.path), *command.arguments, *found.settings.arguments]
+    arguments = [
+        str(lifeline),
+        str(theirs),
+        str(GRACE_S),
+        *found.command_in(folder),
+        *command.arguments,
+        *found.settings.arguments,
+    ]
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(_GUARDIAN), *arguments],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=(lifeline, theirs),
-            start_new_session=True,
-        )
+        with given.open("rb") as reading:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(_GUARDIAN), *arguments],
+                cwd=folder,
+                env=environment,
+                stdin=reading,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=(lifeline, theirs),
+                start_new_session=True,
+            )
     except BaseException:
         os.close(ours)
         os.close(report)

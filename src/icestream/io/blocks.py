@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from icestream.records import Column
 
+INDEX = np.dtype([("micrograph", "S32"), ("table", "<i4"), ("start", "<i8"), ("count", "<i8")])
+"""Where the particles of an exposure and its picks are: rows ``start`` to ``start + count`` of a table."""
+
 
 def dtype_of(columns: Sequence[Column]) -> np.dtype[np.void]:
     """Return the type of the rows of a table with these columns, little-endian."""

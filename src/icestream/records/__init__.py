@@ -40,6 +40,7 @@ from icestream.records.grid import HOLE_COLUMNS, AtlasPlace, GridFiles, GridMap,
 from icestream.records.ice import BeamIntensity, IceRing, IceTransmission, VacuumOrigin, VacuumReference
 from icestream.records.literature import (
     BEPLER_2019,
+    BEPLER_2020,
     CHEN_2013,
     DAWID_1979,
     ELFERICH_2024,
@@ -52,6 +53,8 @@ from icestream.records.literature import (
     ROSENTHAL_2003,
     SCHERES_2012,
     VOSS_2009,
+    WAGNER_2019,
+    WRIGHT_2024,
     YANG_2012,
     ZHANG_2016,
     ZHENG_2017,
@@ -91,7 +94,7 @@ from icestream.records.shown import (
     When,
     parts_in_a_row,
 )
-from icestream.records.templates import PickerModel, PickerTrial, PickTemplates, TemplateFile, TemplateInfo
+from icestream.records.templates import PickerModel, PickerTrial, PickTemplates, TemplateFile, TemplateInfo, TopazModel
 from icestream.records.vocabulary import (
     Block,
     Column,
@@ -119,6 +122,7 @@ from icestream.records.volumes import (
 
 __all__ = [
     "BEPLER_2019",
+    "BEPLER_2020",
     "CHEN_2013",
     "CTF_COLUMNS",
     "DAWID_1979",
@@ -137,6 +141,8 @@ __all__ = [
     "SCHERES_2012",
     "TWO_CTFS",
     "VOSS_2009",
+    "WAGNER_2019",
+    "WRIGHT_2024",
     "YANG_2012",
     "ZHANG_2016",
     "ZHENG_2017",
@@ -238,6 +244,7 @@ __all__ = [
     "TemplateInfo",
     "Text",
     "TiltMeasure",
+    "TopazModel",
     "Unevenness",
     "VacuumOrigin",
     "VacuumReference",

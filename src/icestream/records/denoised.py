@@ -18,10 +18,12 @@ class DenoisedMicrograph(Record):
     height_px: WholePixels
     width_px: WholePixels
     bin: float = Field(gt=0, description="Pixel size relative to the raw pixel")
-    method: Literal["halves", "ctf"] = Field(
-        description="What told signal from noise: two halves of the frames, or the zeros of the CTF"
+    method: Literal["halves", "ctf", "network"] = Field(
+        description="What told signal from noise: two halves of the frames, the zeros of the CTF, or a trained network"
     )
-    seen_ang: Angstrom | None = Field(None, description="Finest detail of which half is signal; unset: there is none")
+    seen_ang: Angstrom | None = Field(
+        None, description="Finest detail of which half is signal; unset: there is none, or not known"
+    )
     picture: FileRef
 
     shown: ClassVar[Shown] = Shown(
@@ -35,6 +37,10 @@ class DenoisedMicrograph(Record):
                     texts=(
                         Text("Two halves of the frames tell signal from noise.", When("method", equals="halves")),
                         Text("The zeros of the CTF tell signal from noise.", When("method", equals="ctf")),
+                        Text(
+                            "A network that was trained on other micrographs tells signal from noise.",
+                            When("method", equals="network"),
+                        ),
                     ),
                 ),
             ),

@@ -179,6 +179,36 @@ BEPLER_2019 = Reference(
     "1153–1160",
     "10.1038/s41592-019-0575-8",
 )
+WRIGHT_2024 = Reference(
+    "wright2024",
+    ("Wright, Garrett", "Andén, Joakim", "Bansal, Vineet", "others"),
+    "ComputationalCryoEM/ASPIRE-Python",
+    2024,
+    "Zenodo",
+    "",
+    "",
+    "10.5281/zenodo.5657281",
+)
+WAGNER_2019 = Reference(
+    "wagner2019",
+    ("Wagner, Thorsten", "Merino, Felipe", "Stabrin, Markus", "others"),
+    "SPHIRE-crYOLO is a fast and accurate fully automated particle picker for cryo-EM",
+    2019,
+    "Communications Biology",
+    "2",
+    "218",
+    "10.1038/s42003-019-0437-z",
+)
+BEPLER_2020 = Reference(
+    "bepler2020",
+    ("Bepler, Tristan", "Kelley, Kotaro", "Noble, Alex J.", "Berger, Bonnie"),
+    "Topaz-Denoise: general deep denoising models for cryoEM and cryoET",
+    2020,
+    "Nature Communications",
+    "11",
+    "5208",
+    "10.1038/s41467-020-18952-1",
+)
 SCHERES_2012 = Reference(
     "scheres2012",
     ("Scheres, Sjors H. W.",),

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from icestream.records.shown import Gallery, Picture, RowColumn, Shown
+from icestream.records.shown import Card, Gallery, Number, Panel, Picture, RowColumn, Shown
 from icestream.records.vocabulary import FileRef, Record, Snapshot
 from icestream.units import Angstrom, WholePixels
 
@@ -101,5 +101,34 @@ class PickerModel(Snapshot):
                 RowColumn("Adopted", "adopted"),
             ),
             order="number",
+        )
+    )
+
+
+class TopazModel(Snapshot):
+    """A model that Topaz was trained to in the session."""
+
+    stored_name: ClassVar[str] = "TopazModel"
+
+    file: FileRef = Field(description="The model of the last epoch, as Topaz writes it")
+    pixel_size_ang: Angstrom = Field(gt=0, description="Of the micrographs that it was trained on, after they were reduced")
+    diameter_ang: Angstrom = Field(gt=0)
+    n_micrographs: int = Field(ge=1, description="Micrographs that it was trained on")
+    count: int = Field(ge=1, description="Particles that it was trained on")
+
+    shown: ClassVar[Shown] = Shown(
+        Panel(
+            "Topaz",
+            cards=(
+                Card(
+                    "Trained model",
+                    numbers=(
+                        Number("Particles", "count"),
+                        Number("Micrographs", "n_micrographs"),
+                        Number("Pixel size", "pixel_size_ang"),
+                        Number("Diameter", "diameter_ang"),
+                    ),
+                ),
+            ),
         )
     )

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from icestream.errors import FileFormatError, ItemError
 from icestream.flow import Exposure
 from icestream.flow.declaration.step_type import step_type_of
-from icestream.io.blocks import dtype_of, from_block, to_block
+from icestream.io.blocks import INDEX, dtype_of, from_block, to_block
 from icestream.io.image import write_mrc
 from icestream.io.particles import particles_table, removed_particles_table
 from icestream.records import Acquisition, ClassAverages, ClassEvent, ClassInfo, ClassSelection, Particles
-from icestream.steps.classify2d.averages import INDEX, all_assignments, assignment_record
+from icestream.steps.classify2d.averages import all_assignments, assignment_record
 from icestream.steps.classify2d.consensus import ClassConsensusParams, agree_on_2d_classes
 from icestream.steps.classify2d.params import Classify2DParams
 from icestream.steps.classify2d.segments import TABLE

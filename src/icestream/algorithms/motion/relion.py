@@ -28,8 +28,25 @@ def convert_local_model(coefficients: NDArray[Any], *, shape: tuple[int, int], n
     n_frames
         How many frames were used.
     """
+    moved = _move_origin(shape)
+    table = np.asarray(coefficients, dtype=np.float64).reshape(2, N_SPACE, N_TIME)
+    per_frame = table / float(max(n_frames - 1, 1)) ** np.arange(1, N_TIME + 1)  # (2, 6, 3)
+    words = -np.einsum("aps,pr->ars", per_frame, moved)[::-1]  # (2, 6, 3): x first
+    return np.array([float(f"{value:.{_DIGITS}g}") for value in words.ravel()]) + 0.0  # no negative zero
+
+
+def local_model_from_relion(words: NDArray[Any], *, shape: tuple[int, int], n_frames: int) -> NDArray[np.float64]:
+    """Return our coefficients ``(2, 18)`` of a local motion that RELION's 36 describe, the inverse of `convert_local_model`."""
+    table = np.asarray(words, dtype=np.float64).reshape(2, N_SPACE, N_TIME)[::-1]  # y first
+    per_frame = -np.einsum("ars,rp->aps", table, np.linalg.inv(_move_origin(shape)))
+    coefficients: NDArray[np.float64] = per_frame * float(max(n_frames - 1, 1)) ** np.arange(1, N_TIME + 1)
+    return coefficients.reshape(2, N_TERMS)
+
+
+def _move_origin(shape: tuple[int, int]) -> NDArray[np.float64]:
+    """Return each of our terms as a sum of RELION's: ``(6, 6)``."""
     b, a = 0.5 / shape[0], 0.5 / shape[1]  # our origin is the middle of the pixels, RELION's half a pixel further on
-    moved = np.array(
+    return np.array(
         [
             [1, 0, 0, 0, 0, 0],
             [a, 1, 0, 0, 0, 0],
@@ -38,11 +55,7 @@ def convert_local_model(coefficients: NDArray[Any], *, shape: tuple[int, int], n
             [b * b, 0, 0, 2 * b, 1, 0],
             [a * b, b, 0, a, 0, 1],
         ]
-    )  # (6, 6): each of our terms as a sum of RELION's
-    table = np.asarray(coefficients, dtype=np.float64).reshape(2, N_SPACE, N_TIME)
-    per_frame = table / float(max(n_frames - 1, 1)) ** np.arange(1, N_TIME + 1)  # (2, 6, 3)
-    words = -np.einsum("aps,pr->ars", per_frame, moved)[::-1]  # (2, 6, 3): x first
-    return np.array([float(f"{value:.{_DIGITS}g}") for value in words.ravel()]) + 0.0  # no negative zero
+    )
 
 
 def relion_shift_px(

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from icestream.external.command import Command
+from icestream.external import Command
 from icestream.flow import FileFormatError, Program
+from icestream.io.picks import make_picks, table_of_picks
 from icestream.io.star import read_star
+from icestream.records import Micrograph, Picks
 
 AUTOPICK = Program("relion_autopick", ("--version",), r"RELION version:\s*(\S+)", oldest="3.1", below="6")
 
@@ -100,3 +102,20 @@ def read_picks(path: Path) -> FoundPicks:
         raise FileFormatError(path, f"not the picks of relion_autopick: {error}") from error
     order = np.argsort(-merit, kind="stable")
     return FoundPicks(yx_px[order], merit[order])
+
+
+def record_picks(found: FoundPicks, micrograph: Micrograph, *, diameter_ang: float, max_picks: int | None) -> Picks:
+    """Check that picks are on the micrograph, and number them.
+
+    Raises
+    ------
+    FileFormatError
+        They are not.
+    """
+    shape = np.array([micrograph.height_px, micrograph.width_px])
+    if not ((found.yx_px >= -0.5) & (found.yx_px <= shape - 0.5)).all():
+        raise FileFormatError(
+            Path("micrograph.mrc"), f"relion_autopick placed particles outside of its {shape[0]} x {shape[1]} px"
+        )
+    count = len(found.merit) if max_picks is None else min(len(found.merit), max_picks)
+    return make_picks(table_of_picks(found.yx_px[:count], found.merit[:count]), diameter_ang=diameter_ang)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from icestream.external.process import run_program
+from icestream.external import run_program, stage_image
 from icestream.external.relion.autopick import (
     AUTOPICK,
     FoundPicks,
@@ -11,10 +11,9 @@ from icestream.external.relion.autopick import (
     log_command,
     picks_path,
     read_picks,
+    record_picks,
 )
-from icestream.external.staging import stage_image
-from icestream.flow import Context, Field, FileFormatError, ItemError, Params, step
-from icestream.io.blocks import dtype_of, to_block
+from icestream.flow import Context, Field, ItemError, Params, step
 from icestream.records import ZIVANOV_2018, Acquisition, Method, Micrograph, Picks, Text
 from icestream.units import Angstrom
 
@@ -80,16 +79,5 @@ def pick_with_relion_log(micrograph: Micrograph, params: RelionLogPickerParams, 
     )
     done = run_program(AUTOPICK, command, ctx, ended_well=ended_well)
     found = FoundPicks.none() if found_nothing(done.tail) else read_picks(picks_path(done.folder, _MICROGRAPH))
-    return _as_record(found, micrograph, params)
-
-
-def _as_record(found: FoundPicks, micrograph: Micrograph, params: RelionLogPickerParams) -> Picks:
-    """Check that picks lie on the micrograph, and number them."""
-    shape = np.array([micrograph.height_px, micrograph.width_px])
-    if not ((found.yx_px >= -0.5) & (found.yx_px <= shape - 0.5)).all():
-        raise FileFormatError(_MICROGRAPH, f"relion_autopick placed particles outside of its {shape[0]} x {shape[1]} px")
-    count = len(found.merit) if params.max_picks is None else min(len(found.merit), params.max_picks)
-    table = np.zeros(count, dtype=dtype_of(Picks.block_columns))
-    table["pid"] = np.arange(count)
-    table["y_px"], table["x_px"], table["score"] = found.yx_px[:count, 0], found.yx_px[:count, 1], found.merit[:count]
-    return Picks(count=count, diameter_ang=float(np.sqrt(np.prod(params.diameter_ang))), block=to_block(table))
+    diameter_ang = float(np.sqrt(np.prod(params.diameter_ang)))
+    return record_picks(found, micrograph, diameter_ang=diameter_ang, max_picks=params.max_picks)

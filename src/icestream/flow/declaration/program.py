@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,6 +28,8 @@ class Program:
         A regular expression whose first group is the version in what it prints.
     oldest, below
         The versions that were tried: from ``oldest`` up to, but not including, ``below``. Unset: no limit.
+    never_run
+        The steps follow its documentation alone: those who wrote them could not run it. People are told.
     """
 
     name: str
@@ -34,6 +37,7 @@ class Program:
     version: str = r"(\d+(?:\.\d+)+\S*)"
     oldest: str | None = None
     below: str | None = None
+    never_run: bool = False
 
     def __post_init__(self) -> None:
         if not _NAME.match(self.name):
@@ -58,9 +62,14 @@ class Program:
 
     @property
     def supported(self) -> str:
-        """The versions that were tried, in words."""
+        """The versions that were tried, or are documented, in words."""
         limits = [f"{self.oldest} or later" if self.oldest else "", f"below {self.below}" if self.below else ""]
         return ", ".join(filter(None, limits)) or "any"
+
+    @property
+    def note(self) -> str:
+        """What people are to know of it before they rely on it; empty if nothing."""
+        return "never run for real: written from its documentation, tested with a stand-in" if self.never_run else ""
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -75,6 +84,17 @@ class ProgramSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str | None = Field(None, min_length=1, description="The executable; unset: searched for by name in PATH")
+    modules: tuple[Annotated[str, Field(pattern=r"^[^\s-]\S*$")], ...] = Field(
+        (), description="Environment modules that are loaded for it, in this order, such as relion/4.0.1"
+    )
+    prefix: Path | None = Field(
+        None, description="Folder of a Conda or virtual environment that it is installed in; its bin comes first in PATH"
+    )
+    launcher: tuple[str, ...] = Field(
+        (),
+        description="Words that stand before the program, such as apptainer, exec, --bind, /data, topaz.sif; {work} is its "
+        "private folder. Its path is then one in the container",
+    )
     environment: dict[str, str] = Field(
         default_factory=dict, description="Variables to set on top of the few that are passed on, such as LD_LIBRARY_PATH"
     )
@@ -94,6 +114,10 @@ class FoundProgram:
     path: Path
     version: str
     settings: ProgramSettings = field(default_factory=ProgramSettings)
+
+    def command_in(self, work: Path) -> list[str]:
+        """Return the words that start it in a private folder, up to its own arguments."""
+        return [*(word.replace("{work}", str(work)) for word in self.settings.launcher), str(self.path)]
 
     @property
     def identity(self) -> str:

@@ -31,8 +31,8 @@ from icestream.flow.workflow.keys import (
 )
 from icestream.flow.workflow.offers import Offers, find_offers
 from icestream.flow.workflow.pinned import as_pinned, before, default_of
+from icestream.flow.workflow.program_environment import clean_environment
 from icestream.flow.workflow.programs import (
-    clean_environment,
     find_program,
     look_for_programs,
     program_identity,

@@ -1,9 +1,9 @@
 """The programs that the steps of a workflow run: found and asked for their versions before anything starts."""
 
-import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,14 +14,13 @@ from pydantic import TypeAdapter, ValidationError
 from icestream.documents import read_document
 from icestream.errors import SessionError, WorkflowError
 from icestream.flow.declaration import FoundProgram, Program, ProgramSettings
+from icestream.flow.workflow.program_environment import clean_environment
 
 if TYPE_CHECKING:
     from icestream.flow.workflow.graph import Graph, Node
 
 _PROBE_S = 30.0
 _MOST_PRINTED = 1 << 16
-_PASSED_ON = ("HOME", "LANG", "LC_CTYPE", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER")
-"""The variables of ours that a program gets; LC_ALL is C, so that numbers are written with a dot."""
 
 
 def read_program_settings(path: Path | None) -> dict[str, ProgramSettings]:
@@ -47,12 +46,6 @@ def read_program_settings(path: Path | None) -> dict[str, ProgramSettings]:
         raise SessionError(f"file of programs {path} (ICESTREAM_PROGRAMS): {'; '.join(problems)}") from error
 
 
-def clean_environment(settings: ProgramSettings) -> dict[str, str]:
-    """Return the environment of a program: a few variables of ours, and what the facility adds."""
-    kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    return {**kept, "LC_ALL": "C", **settings.environment}
-
-
 def find_program(program: Program, settings: ProgramSettings) -> FoundProgram:
     """Return where a program is and which version it has.
 
@@ -61,45 +54,57 @@ def find_program(program: Program, settings: ProgramSettings) -> FoundProgram:
     WorkflowError
         It is not there, does not tell its version, or has one that the step was not tested with.
     """
-    path = _locate(program, settings)
-    version = settings.version or _probe(program, path, _stamp(path), tuple(sorted(clean_environment(settings).items())))
-    if not (settings.allow_untested or program.supports(version)):
+    environment = clean_environment(settings)
+    path = _locate(program, settings, environment["PATH"])
+    found = FoundProgram(program.name, path, settings.version or "", settings)
+    if not found.version:
+        command = (*found.command_in(Path(tempfile.gettempdir())), *program.probe)
+        found = replace(found, version=_probe(program, command, _stamps(command), tuple(sorted(environment.items()))))
+    if not (settings.allow_untested or program.supports(found.version)):
         raise WorkflowError(
-            f"{program.name} ({path}) has version {version}, tested versions: {program.supported}; "
+            f"{program.name} ({path}) has version {found.version}, tested versions: {program.supported}; "
             f"`allow_untested: true` in its entry of the file of programs (ICESTREAM_PROGRAMS) runs it all the same"
         )
-    return FoundProgram(program.name, path, version, settings)
+    return found
 
 
-def _locate(program: Program, settings: ProgramSettings) -> Path:
+def _locate(program: Program, settings: ProgramSettings, searched: str) -> Path:
+    """Return where the executable is; of one in a container what it is called there, once what starts the container is found."""
+    wanted = settings.launcher[0] if settings.launcher else settings.path or program.name
+    where = shutil.which(wanted, path=searched)
+    if where is not None:
+        return Path(settings.path or program.name) if settings.launcher else Path(where).absolute()
+    if settings.launcher:
+        raise WorkflowError(
+            f"{wanted}, which the file of programs (ICESTREAM_PROGRAMS) wants to start {program.name}, was not found ({searched})"
+        )
     if settings.path is not None:
-        where = shutil.which(settings.path)
-        if where is None:
-            raise WorkflowError(
-                f"{program.name} is not at {settings.path}, where the file of programs (ICESTREAM_PROGRAMS) says, "
-                "or cannot be executed"
-            )
-    else:
-        searched = settings.environment.get("PATH", os.environ.get("PATH", ""))
-        where = shutil.which(program.name, path=searched)
-        if where is None:
-            raise WorkflowError(
-                f"{program.name} was not found in PATH ({searched}); install it, or give its `path` in the file of programs "
-                "(setting ICESTREAM_PROGRAMS)"
-            )
-    return Path(where).absolute()
+        raise WorkflowError(
+            f"{program.name} is not at {settings.path}, where the file of programs (ICESTREAM_PROGRAMS) says, "
+            "or cannot be executed"
+        )
+    raise WorkflowError(
+        f"{program.name} was not found in PATH ({searched}); install it, or give its `path` in the file of programs "
+        "(setting ICESTREAM_PROGRAMS)"
+    )
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
-    found = path.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
+def _stamps(command: Sequence[str]) -> tuple[tuple[int, int, int], ...]:
+    """Return the state of the files that a command names, the image of a container too."""
+    found = [Path(word).stat() for word in command if word.startswith("/") and Path(word).is_file()]
+    return tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in found)
 
 
 @lru_cache(maxsize=64)
-def _probe(program: Program, path: Path, _stamp: tuple[int, int, int], environment: tuple[tuple[str, str], ...]) -> str:
+def _probe(
+    program: Program,
+    command: tuple[str, ...],
+    _stamps: tuple[tuple[int, int, int], ...],
+    environment: tuple[tuple[str, str], ...],
+) -> str:
     """Ask an executable for its version, once for each state of its file."""
-    command = [str(path), *program.probe]
     how = " ".join([program.name, *program.probe])
+    where = command[-len(program.probe) - 1]
     try:
         done = subprocess.run(
             command,
@@ -112,12 +117,12 @@ def _probe(program: Program, path: Path, _stamp: tuple[int, int, int], environme
             start_new_session=True,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise WorkflowError(f"{how} ({path}) does not report the version of the program: {error}") from error
+        raise WorkflowError(f"{how} ({where}) does not report the version of the program: {error}") from error
     printed = done.stdout[:_MOST_PRINTED].decode(errors="replace")
     version = program.read_version(printed)
     if version is None:
         raise WorkflowError(
-            f"{how} ({path}) reports no version; it printed {printed.strip()[:200]!r}. "
+            f"{how} ({where}) reports no version; it printed {printed.strip()[:200]!r}. "
             "`version` in its entry of the file of programs (ICESTREAM_PROGRAMS) can say it"
         )
     return version

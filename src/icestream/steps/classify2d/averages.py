@@ -9,7 +9,7 @@ from icestream.algorithms.classes.outliers import spread_of_members
 from icestream.algorithms.classes.ranking import measure_classes, rank_classes
 from icestream.algorithms.classify2d import Model
 from icestream.flow import Context
-from icestream.io.blocks import dtype_of, to_block
+from icestream.io.blocks import INDEX, dtype_of, to_block
 from icestream.io.image import write_mrc
 from icestream.io.preview import write_mosaic
 from icestream.records import POSE, ClassAssignments, ClassAverages, Classification, ClassInfo, FileRef, parts_in_a_row
@@ -18,8 +18,6 @@ from icestream.steps.classify2d.segments import Segment, read_table
 from icestream.steps.classify2d.state import Classify2DState, count_members, load_model
 
 _EMPTY_PX = 32
-INDEX = np.dtype([("micrograph", "S32"), ("table", "<i4"), ("start", "<i8"), ("count", "<i8")])
-"""Where the particles of an exposure and its picks are: rows ``start`` to ``start + count`` of a table."""
 
 
 def publish_averages(state: Classify2DState, params: Classify2DParams, ctx: Context, *, version: int) -> ClassAverages:

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from icestream.algorithms.refine3d import Maps, PoseTable, Progress, Setting, Verdict
 from icestream.algorithms.volumes import angles_from_rotations
 from icestream.flow import Context
+from icestream.io.blocks import INDEX
 from icestream.io.image import write_mrc
 from icestream.io.preview import write_mosaic
 from icestream.records import POSE_3D, FileRef, Volume
-from icestream.steps.classify2d.averages import INDEX
 from icestream.steps.volumes.gathered import Gathered
 
 POSES = np.dtype(
