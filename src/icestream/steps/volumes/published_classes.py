@@ -11,10 +11,10 @@ from icestream.algorithms.frc import resolution_at_threshold_ang
 from icestream.algorithms.refine3d import Setting
 from icestream.algorithms.volumes import fourier_shell_correlation_3d
 from icestream.flow import Context
+from icestream.io.blocks import INDEX
 from icestream.io.image import write_mrc
 from icestream.io.preview import write_mosaic
 from icestream.records import FileRef, VolumeClass, VolumeClasses
-from icestream.steps.classify2d.averages import INDEX
 
 CLASSIFIED = np.dtype(
     [("micrograph", "S32"), ("pid", "<i8"), ("class_id", "<i4"), ("class_probability", "<f4"), ("score", "<f4")]
