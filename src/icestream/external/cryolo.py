@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 
 from icestream.external import Command, stage_file
 from icestream.external.picker_form import PickerForm, pick_with_program, read_columns
-from icestream.flow import Context, Field, Params, Program, step
+from icestream.flow import Angstrom, Context, Field, Params, Program, WholePixels, step
 from icestream.records import WAGNER_2019, Acquisition, FileRef, Method, Micrograph, Picks, Text
-from icestream.units import Angstrom, WholePixels
 
 CRYOLO = Program("cryolo_predict.py", ("--version",), r"(\d+\.\d+\.\d+\S*)", oldest="1.8", below="2", never_run=True)
 _IMAGE, _CONFIG, _MODEL, _ANSWER = "images/micrograph.mrc", "config.json", "model.h5", "found/CBOX/micrograph.cbox"

@@ -5,9 +5,8 @@ from pathlib import Path
 
 from icestream.external import Command
 from icestream.external.ctf_form import IMAGE, READS, CtfForm, CtfScope, FoundCtf, fit_with_program, read_numbers
-from icestream.flow import Context, Field, Params, Program, step
+from icestream.flow import Angstrom, Context, Degree, Field, Micrometer, Params, Program, WholePixels, step
 from icestream.records import ROHOU_2015, Acquisition, CtfFit, Method, Micrograph, Text
-from icestream.units import Angstrom, Degree, Micrometer, WholePixels
 
 CTFFIND = Program("ctffind", ("--version",), r"(4\.1\.\d+)", oldest="4.1.9", below="4.2", never_run=True)
 _PICTURE, _ANSWER = "spectrum.mrc", "spectrum.txt"

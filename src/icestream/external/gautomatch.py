@@ -7,9 +7,8 @@ from numpy.typing import NDArray
 
 from icestream.external import Command, stage_file
 from icestream.external.picker_form import IMAGE, PickerForm, pick_with_program, read_columns
-from icestream.flow import Context, Field, Params, Program, step
+from icestream.flow import Angstrom, Context, Field, Params, Program, step
 from icestream.records import ROSEMAN_2003, Acquisition, Method, Micrograph, Picks, PickTemplates, Text
-from icestream.units import Angstrom
 
 GAUTOMATCH = Program("Gautomatch", (), r"Gautomatch[_ ]?v?(\d+\.\d+)", oldest="0.53", never_run=True)
 _TEMPLATES, _ANSWER = "templates.mrcs", "micrograph_automatch.star"

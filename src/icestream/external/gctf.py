@@ -5,9 +5,8 @@ from pathlib import Path
 
 from icestream.external import Command
 from icestream.external.ctf_form import IMAGE, READS, CtfForm, CtfScope, FoundCtf, fit_with_program, read_numbers
-from icestream.flow import Context, Field, FileFormatError, Params, Program, step
+from icestream.flow import Angstrom, Context, Field, FileFormatError, Micrometer, Params, Program, WholePixels, step
 from icestream.records import ZHANG_2016, Acquisition, CtfFit, Method, Micrograph, Text
-from icestream.units import Angstrom, Micrometer, WholePixels
 
 GCTF = Program("Gctf", (), r"Gctf[_ ]?v?(\d+\.\d+)", oldest="1.06", never_run=True)
 _LOG, _PICTURE = "micrograph_gctf.log", "micrograph.ctf"

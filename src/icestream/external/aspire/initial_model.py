@@ -6,9 +6,8 @@ from pathlib import Path
 from icestream.external import Command, run_program
 from icestream.external.particles import PARTICLES, READS, stage_particles
 from icestream.external.published import draw_maps, make_bright, publish_map, read_cube
-from icestream.flow import Context, Field, ItemError, Params, Program, step
+from icestream.flow import Angstrom, Context, Field, ItemError, Params, Program, WholePixels, step
 from icestream.records import WRIGHT_2024, Acquisition, Method, Particles, Text, Volume
-from icestream.units import Angstrom, WholePixels
 
 ASPIRE = Program(
     "aspire_python",

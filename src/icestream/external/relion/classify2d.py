@@ -21,9 +21,8 @@ from icestream.external.relion.refine import (
     read_particles_found,
     run_refine,
 )
-from icestream.flow import Context, Field, Params, step
+from icestream.flow import Angstrom, Context, Degree, Field, Params, Pixel, step
 from icestream.records import POSE, SCHERES_2012, Acquisition, ClassAverages, ClassInfo, Method, Particles, Text
-from icestream.units import Angstrom, Degree, Pixel
 
 
 class RelionClass2DParams(Params):

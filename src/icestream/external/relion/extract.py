@@ -8,12 +8,11 @@ from numpy.typing import NDArray
 
 from icestream.external import Command, run_program
 from icestream.external.relion.micrographs import IMAGE, LIST, READS, stage_micrograph
-from icestream.flow import Context, Field, FileFormatError, ItemError, Params, Program, step
+from icestream.flow import Angstrom, Context, Field, FileFormatError, ItemError, Params, Program, WholePixels, step
 from icestream.io.blocks import dtype_of, from_block, to_block
 from icestream.io.image import read_stack, write_mrc
 from icestream.io.star import Table, read_star, write_star
 from icestream.records import CTF_COLUMNS, ZIVANOV_2018, Acquisition, CtfFit, Method, Micrograph, Particles, Picks, Text
-from icestream.units import Angstrom, WholePixels
 
 PREPROCESS = Program("relion_preprocess", ("--version",), r"RELION version:\s*(\S+)", oldest="3.1", below="4")
 _SUFFIX, _FOUND = "_picks.star", "particles.star"

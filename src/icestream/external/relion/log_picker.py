@@ -13,9 +13,8 @@ from icestream.external.relion.autopick import (
     read_picks,
     record_picks,
 )
-from icestream.flow import Context, Field, ItemError, Params, step
+from icestream.flow import Angstrom, Context, Field, ItemError, Params, step
 from icestream.records import ZIVANOV_2018, Acquisition, Method, Micrograph, Picks, Text
-from icestream.units import Angstrom
 
 _MICROGRAPH = "micrograph.mrc"
 

@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 
 from icestream.external import Command, run_program, stage_file
 from icestream.external.published import draw_maps, publish_map, read_cube, write_ball
-from icestream.flow import Context, Field, FileFormatError, ItemError, Params, Program, step
+from icestream.flow import Angstrom, Context, Field, FileFormatError, ItemError, Params, Program, step
 from icestream.io.star import read_star
 from icestream.records import CHEN_2013, ROSENTHAL_2003, Acquisition, Method, Text, Volume
-from icestream.units import Angstrom
 
 POSTPROCESS = Program("relion_postprocess", ("--version",), r"RELION version:\s*(\S+)", oldest="3.1", below="4")
 _ROOT = "post"

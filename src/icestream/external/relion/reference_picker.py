@@ -12,7 +12,7 @@ from icestream.external.relion.autopick import (
     record_picks,
 )
 from icestream.external.relion.micrographs import IMAGE, LIST, READS, stage_micrograph
-from icestream.flow import Context, Field, Params, step
+from icestream.flow import Angstrom, Context, Degree, Field, Params, step
 from icestream.records import (
     ROSEMAN_2003,
     ZIVANOV_2018,
@@ -24,7 +24,6 @@ from icestream.records import (
     PickTemplates,
     Text,
 )
-from icestream.units import Angstrom, Degree
 
 _REFERENCES = "references.mrcs"
 

@@ -24,7 +24,7 @@ from icestream.external.relion.refine import (
     read_particles_found,
     run_refine,
 )
-from icestream.flow import Context, Field, FileFormatError, Params, step
+from icestream.flow import Angstrom, Context, Degree, Field, FileFormatError, Params, Pixel, step
 from icestream.records import (
     POSE_3D,
     SCHERES_2012,
@@ -36,7 +36,6 @@ from icestream.records import (
     VolumeClass,
     VolumeClasses,
 )
-from icestream.units import Angstrom, Degree, Pixel
 
 _START = "start.mrc"
 _SAMPLINGS_DEG = (30.0, 15.0, 7.5, 3.7, 1.8, 0.9)

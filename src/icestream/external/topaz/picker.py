@@ -4,10 +4,9 @@ import numpy as np
 
 from icestream.external import Command, run_program, stage_file
 from icestream.external.topaz.program import TOPAZ, device_words, make_small, read_coordinates
-from icestream.flow import Context, Field, ItemError, Params, step
+from icestream.flow import Angstrom, Context, Field, ItemError, Params, step
 from icestream.io.picks import make_picks, table_of_picks
 from icestream.records import BEPLER_2019, Acquisition, Method, Micrograph, Picks, Text, TopazModel
-from icestream.units import Angstrom
 
 _COORDINATES, _MODEL = "picks.txt", "model.sav"
 PARTICLE_PX = 32
