@@ -38,6 +38,7 @@ SCRIPTS: dict[str, str] = {
     "picking_f1": "DATA --relion",
     "picking_on_noise": "1000 10",
     "picking_simulated": "1010 2",
+    "programs_consensus": "1000 12",
     "report_cost": "",
     "scoring_speed": "",
     "picking_templates": "DATA",

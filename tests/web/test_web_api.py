@@ -235,7 +235,7 @@ def test_answers_are_read_once_while_nothing_changes(open_site, monkeypatch):
 
 def test_the_document_of_the_interface_names_every_address(client):
     document = client.get("/api/v1/openapi.json").json()
-    assert len(document["paths"]) == 73
+    assert len(document["paths"]) == 75
     for address, methods in document["paths"].items():
         assert address.startswith("/api/v1/")
         for method in methods.values():

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,10 +34,15 @@ def test_a_workflow_becomes_a_graph_once_the_particle_is_known(name: str) -> Non
 @pytest.mark.parametrize("name", [name for name in list_workflows() if "ctf" not in name])
 def test_picks_are_added_and_removed_by_hand_in_every_workflow_that_picks(name: str, tmp_path: Path) -> None:
     asked = load_template(name).placeholders
-    document = fill_template(load_template(name), {next(one for one in ("movies", "micrographs") if one in asked): tmp_path})
+    values: dict[str, Any] = {next(one for one in ("movies", "micrographs") if one in asked): tmp_path}
+    for one in ("diameter", "diameters"):
+        if one in asked and not asked[one].optional:
+            values[one] = (100.0, 120.0) if asked[one].type == "range" else 110.0
+    document = fill_template(load_template(name), values)
     graph = build_graph(Workflow(steps=document.steps))
     (editing,) = (step for step, node in graph.nodes.items() if edits_picks(node.type))
-    assert editing in graph.inputs_of("particles") & graph.inputs_of("relion")
+    assert all(editing in graph.inputs_of(reader) for reader in {"particles", "relion"} & graph.nodes.keys())
+    assert "particles" in graph.nodes
     assert document.steps[editing].params == {}  # nobody has decided anything yet
 
 
