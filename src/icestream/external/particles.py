@@ -11,7 +11,7 @@ from icestream.algorithms.scoring.particles import half_sets_of
 from icestream.external import stage_file
 from icestream.flow import Context, FileFormatError, ItemError
 from icestream.io.image import image_header, read_stack, write_mrc
-from icestream.io.particles import particles_table
+from icestream.io.particles import optics_of_particles, particles_table
 from icestream.io.star import Table, write_star
 from icestream.records import CTF_COLUMNS, Acquisition, Particles
 
@@ -102,7 +102,7 @@ def stage_particles(particles: Sequence[Particles], acquisition: Acquisition, fo
     }
     first = some[0]
     pixel_ang = acquisition.need("pixel_size_ang") * first.bin
-    optics = _optics(first, pixel_ang, acquisition)
+    optics = optics_of_particles(first, acquisition)
     write_star(folder / PARTICLES, {"optics": optics, "particles": Table(rows_of_star)})
     diameters = [one.diameter_ang for one in some if one.diameter_ang is not None]
     diameter_ang = float(np.median(diameters)) if diameters else None
@@ -118,21 +118,6 @@ def _has_ctf(columns: dict[str, list[str]], ctx: Context) -> bool:
     if any(known) and not all(known):
         raise ItemError(f"{ctx.exposure.name}: {known.count(False)} of {len(known)} particles have no CTF; all or none must")
     return all(known)
-
-
-def _optics(first: Particles, pixel_ang: float, acquisition: Acquisition) -> Table:
-    group = {
-        "rlnOpticsGroup": "1",
-        "rlnOpticsGroupName": "opticsGroup1",
-        "rlnImagePixelSize": f"{pixel_ang:.6f}",
-        "rlnImageSize": str(first.box_px),
-        "rlnImageDimensionality": "2",
-        "rlnVoltage": f"{acquisition.need('voltage_kv'):g}",
-        "rlnSphericalAberration": f"{acquisition.need('cs_mm'):g}",
-        "rlnAmplitudeContrast": f"{acquisition.need('amplitude_contrast'):g}",
-        "rlnCtfDataAreCtfPremultiplied": str(int(first.ctf_premultiplied)),
-    }
-    return Table({name: [value] for name, value in group.items()})
 
 
 def _stage_stack(one: Particles, folder: Path, number: int, acquisition: Acquisition, ctx: Context) -> str:

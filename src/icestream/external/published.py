@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from icestream.algorithms.volumes import rescale_volume_3d, soft_sphere_3d
 from icestream.flow import Context, FileFormatError, ItemError
-from icestream.io.blocks import INDEX
+from icestream.io.blocks import index_by_micrograph
 from icestream.io.image import read_stack, write_mrc
 from icestream.io.preview import write_mosaic
 from icestream.records import FileRef, Volume, parts_in_a_row
@@ -26,11 +26,8 @@ def publish_table(named: NDArray[np.void], columns: Mapping[str, NDArray[Any]], 
     for name, values in columns.items():
         table[name] = values
     table = table[np.argsort(table["micrograph"], kind="stable")]
-    names, start, count = np.unique(table["micrograph"], return_index=True, return_counts=True)
-    index = np.zeros(len(names), dtype=INDEX)
-    index["micrograph"], index["start"], index["count"] = names, start, count
     refs = []
-    for suffix, array in (("_table.npy", table), ("_index.npy", index)):
+    for suffix, array in (("_table.npy", table), ("_index.npy", index_by_micrograph(table))):
         with ctx.publish(suffix) as out, out.path.open("wb") as handle:
             np.save(handle, array, allow_pickle=False)
         refs.append(out.ref)

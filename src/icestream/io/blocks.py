@@ -14,6 +14,14 @@ INDEX = np.dtype([("micrograph", "S32"), ("table", "<i4"), ("start", "<i8"), ("c
 """Where the particles of an exposure and its picks are: rows ``start`` to ``start + count`` of a table."""
 
 
+def index_by_micrograph(table: NDArray[np.void], *, number: int = 0) -> NDArray[np.void]:
+    """Return where the particles of each micrograph are in table ``number``, in which they stand together: `INDEX` ``(m,)``."""
+    names, start, count = np.unique(table["micrograph"], return_index=True, return_counts=True)
+    index = np.zeros(len(names), dtype=INDEX)
+    index["micrograph"], index["table"], index["start"], index["count"] = names, number, start, count
+    return index
+
+
 def dtype_of(columns: Sequence[Column]) -> np.dtype[np.void]:
     """Return the type of the rows of a table with these columns, little-endian."""
     return np.dtype([(column.name, f"<{column.dtype}") for column in columns])

@@ -8,12 +8,35 @@ from numpy.typing import NDArray
 
 from icestream.io.blocks import dtype_of, from_block, to_block
 from icestream.io.picks import first_reason
-from icestream.records import Particles, Removed
+from icestream.io.star import Table
+from icestream.records import Acquisition, Particles, Removed
 
 
 def particles_table(particles: Particles) -> NDArray[Any]:
     """Return the table of particles with all its columns: where it was stored without slices, row i is slice i."""
     return with_slices(from_block(particles.block))
+
+
+def optics_of_particles(particles: Particles, acquisition: Acquisition) -> Table:
+    """Return RELION's optics group of particles that are all cut like these, as the only one of a list.
+
+    Raises
+    ------
+    ItemError
+        An acquisition value is unset.
+    """
+    group = {
+        "rlnOpticsGroup": "1",
+        "rlnOpticsGroupName": "opticsGroup1",
+        "rlnImagePixelSize": f"{acquisition.need('pixel_size_ang') * particles.bin:.6f}",
+        "rlnImageSize": str(particles.box_px),
+        "rlnImageDimensionality": "2",
+        "rlnVoltage": f"{acquisition.need('voltage_kv'):g}",
+        "rlnSphericalAberration": f"{acquisition.need('cs_mm'):g}",
+        "rlnAmplitudeContrast": f"{acquisition.need('amplitude_contrast'):g}",
+        "rlnCtfDataAreCtfPremultiplied": str(int(particles.ctf_premultiplied)),
+    }
+    return Table({name: [value] for name, value in group.items()})
 
 
 def remove_particles(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from drawn_views import BOX, PIXEL_ANG, SCOPE, DrawParams, particles_of
 from numpy.typing import NDArray
 
 from icestream.algorithms.refine3d import Frame, into_frame
@@ -19,11 +20,10 @@ from icestream.algorithms.volumes import (
     rotations_about,
     transform_volume,
 )
-from icestream.flow import Context, Exposure, Params, step
+from icestream.flow import Context, Exposure, step
 from icestream.flow.storage import schema
 from icestream.flow.storage.session import Session, SessionDocument, create_session
 from icestream.flow.workflow import seed_of
-from icestream.io.blocks import dtype_of, to_block
 from icestream.io.image import write_mrc
 from icestream.records import Acquisition, Particles, Volume, VolumeClasses
 from icestream.steps.classify2d.segments import pieces, read_table
@@ -38,8 +38,7 @@ from toys.steps import Number
 from virtual.machine import VirtualMachine
 
 HERE = __name__
-N, EACH, BOX, PIXEL_ANG = 8, 30, 24, 6.0
-SCOPE = {"pixel_size_ang": PIXEL_ANG, "voltage_kv": 300.0, "cs_mm": 2.7, "amplitude_contrast": 0.1}
+N, EACH = 8, 30
 ACQUISITION = Acquisition(**SCOPE)
 PARAMS = {
     "limit_ang": 16.0, "start_ang": 40.0, "diameter_ang": 100.0, "passes": 6, "starts": 2, "first_particles": 3 * EACH,
@@ -61,10 +60,6 @@ def _conformations() -> NDArray[np.float32]:
 VOLUMES = _conformations()
 
 
-class DrawParams(Params):
-    """Nothing."""
-
-
 def truth_of(number: int) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Return which conformation each particle of an exposure is, and its pose."""
     rng = np.random.default_rng([5, number])
@@ -79,14 +74,7 @@ def draw_mixture(number: Number, params: DrawParams, ctx: Context) -> Particles:
     for k in (0, 1):
         clean[kind == k] = project_volume_2d(transform_volume(VOLUMES[k]), rotations[kind == k], shift_yx_px=shift[kind == k])
     images = clean / clean.std() + 1.2 * np.random.default_rng([6, number.value]).normal(size=clean.shape)
-    table = np.zeros(EACH, dtype=dtype_of(Particles.block_columns))
-    table["pid"], table["slice"], table["defocus_u_ang"] = np.arange(EACH), np.arange(EACH), np.nan
-    with ctx.publish("_p.mrcs") as out:
-        write_mrc(out.path, images.astype(np.float32), pixel_size_ang=PIXEL_ANG)
-    return Particles(
-        stack=out.ref, count=EACH, box_px=BOX, bin=1.0, inverted=True, phase_flipped=False, origin=ctx.exposure.id, picks_key="p",
-        micrograph=f"session:m{number.value}.mrc", block=to_block(table),
-    )  # fmt: skip
+    return particles_of(images, number.value, ctx)
 
 
 @step.map("toy_refined", version=1)

@@ -9,7 +9,7 @@ from icestream.algorithms.classes.outliers import spread_of_members
 from icestream.algorithms.classes.ranking import measure_classes, rank_classes
 from icestream.algorithms.classify2d import Model
 from icestream.flow import Context
-from icestream.io.blocks import INDEX, dtype_of, to_block
+from icestream.io.blocks import dtype_of, index_by_micrograph, to_block
 from icestream.io.image import write_mrc
 from icestream.io.preview import write_mosaic
 from icestream.records import POSE, ClassAssignments, ClassAverages, Classification, ClassInfo, FileRef, parts_in_a_row
@@ -128,12 +128,7 @@ def _members(tables: Sequence[NDArray[np.void]], *, n_classes: int) -> dict[str,
 
 def _write_index(tables: Sequence[NDArray[np.void]], ctx: Context) -> FileRef:
     """Publish where the particles of each exposure are; they are together in one table."""
-    parts = []
-    for number, table in enumerate(tables):
-        names, start, count = np.unique(table["micrograph"], return_index=True, return_counts=True)
-        part = np.zeros(len(names), dtype=INDEX)
-        part["micrograph"], part["table"], part["start"], part["count"] = names, number, start, count
-        parts.append(part)
+    parts = [index_by_micrograph(table, number=number) for number, table in enumerate(tables)]
     index = np.sort(np.concatenate(parts), order="micrograph")
     with ctx.publish("_index.npy") as out, out.path.open("wb") as handle:
         np.save(handle, index, allow_pickle=False)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from icestream.algorithms.refine3d import Maps, PoseTable, Progress, Setting, Verdict
 from icestream.algorithms.volumes import angles_from_rotations
 from icestream.flow import Context
-from icestream.io.blocks import INDEX
+from icestream.io.blocks import index_by_micrograph
 from icestream.io.image import write_mrc
 from icestream.io.preview import write_mosaic
 from icestream.records import POSE_3D, FileRef, Volume
@@ -109,11 +109,8 @@ def _pose_table(gathered: Gathered, poses: PoseTable | None, *, stack_px: float)
 
 def _write_poses(table: NDArray[np.void], ctx: Context) -> tuple[FileRef, FileRef]:
     """Publish the poses of all particles, and where those of each micrograph are."""
-    names, start, count = np.unique(table["micrograph"], return_index=True, return_counts=True)
-    index = np.zeros(len(names), dtype=INDEX)
-    index["micrograph"], index["start"], index["count"] = names, start, count
     refs = []
-    for suffix, array in (("_poses.npy", table), ("_index.npy", index)):
+    for suffix, array in (("_poses.npy", table), ("_index.npy", index_by_micrograph(table))):
         with ctx.publish(suffix) as out, out.path.open("wb") as handle:
             np.save(handle, array, allow_pickle=False)
         refs.append(out.ref)

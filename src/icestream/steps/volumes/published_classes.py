@@ -11,7 +11,7 @@ from icestream.algorithms.frc import resolution_at_threshold_ang
 from icestream.algorithms.refine3d import Setting
 from icestream.algorithms.volumes import fourier_shell_correlation_3d
 from icestream.flow import Context
-from icestream.io.blocks import INDEX
+from icestream.io.blocks import index_by_micrograph
 from icestream.io.image import write_mrc
 from icestream.io.preview import write_mosaic
 from icestream.records import FileRef, VolumeClass, VolumeClasses
@@ -124,11 +124,8 @@ def _write_maps(maps: list[NDArray[np.float32]], class_id: int, *, pixel_size_an
 def _write_table(rows: NDArray[np.void], ctx: Context) -> tuple[FileRef, FileRef]:
     """Publish the class of every particle, and where those of each micrograph are."""
     rows = rows[np.argsort(rows["micrograph"], kind="stable")]
-    names, start, count = np.unique(rows["micrograph"], return_index=True, return_counts=True)
-    index = np.zeros(len(names), dtype=INDEX)
-    index["micrograph"], index["start"], index["count"] = names, start, count
     refs = []
-    for suffix, array in (("_table.npy", rows), ("_index.npy", index)):
+    for suffix, array in (("_table.npy", rows), ("_index.npy", index_by_micrograph(rows))):
         with ctx.publish(suffix) as out, out.path.open("wb") as handle:
             np.save(handle, array, allow_pickle=False)
         refs.append(out.ref)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from icestream.flow import Context
 from icestream.io.image import image_header
+from icestream.io.particles import optics_of_particles
 from icestream.io.star import Table, write_star
 from icestream.records import Acquisition, FileRef, Particles
 
@@ -61,19 +62,8 @@ def publish_star(
         "rlnOriginYAngst": -table["shift_y_px"] * pixel_ang,
     }
     columns |= {name: [f"{value:.5f}" for value in values.tolist()] for name, values in numbers.items()}
-    group = {
-        "rlnOpticsGroup": "1",
-        "rlnOpticsGroupName": "opticsGroup1",
-        "rlnImagePixelSize": f"{pixel_ang:.6f}",
-        "rlnImageSize": str(first.box_px),
-        "rlnImageDimensionality": "2",
-        "rlnVoltage": f"{acquisition.need('voltage_kv'):g}",
-        "rlnSphericalAberration": f"{acquisition.need('cs_mm'):g}",
-        "rlnAmplitudeContrast": f"{acquisition.need('amplitude_contrast'):g}",
-        "rlnCtfDataAreCtfPremultiplied": str(int(first.ctf_premultiplied)),
-    }
     with ctx.publish("_particles.star") as out:
-        tables = {"optics": Table({name: [value] for name, value in group.items()}), "particles": Table(columns)}
+        tables = {"optics": optics_of_particles(first, acquisition), "particles": Table(columns)}
         write_star(out.path, tables)
     return out.ref
 
