@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from icestream.errors import FileFormatError, SourceGone
 
-_COLUMN = "column_name"
-
 
 class ScipionSet:
     """The enabled items of a set, in their order; columns by the names of their properties, such as ``_ctfModel._defocusU``."""
@@ -63,7 +61,7 @@ def _read(path: Path, connection: sqlite3.Connection) -> ScipionSet:
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not {"Classes", "Objects"} <= tables:
         raise FileFormatError(path, f"not a set of Scipion: it has no table Classes and Objects, but {', '.join(sorted(tables))}")
-    declared = connection.execute(f"SELECT label_property, {_COLUMN} FROM Classes").fetchall()  # noqa: S608
+    declared = connection.execute("SELECT label_property, column_name FROM Classes").fetchall()
     names = {str(column): str(label) for label, column in declared}
     cursor = connection.execute("SELECT * FROM Objects ORDER BY id")
     heads = [description[0] for description in cursor.description]
