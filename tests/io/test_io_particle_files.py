@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from icestream.algorithms.volumes import rotations_about, rotations_from_angles
@@ -118,6 +118,7 @@ def test_an_optics_group_that_is_not_listed_is_told(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.tuples(*[st.floats(-3, 3)] * 3), min_size=1, max_size=5))
+@example([(0.0, -5e-8, 0.0), (0.0, 0.0, 0.0), (1e-9, 1e-9, 1.0), (0.0, np.pi, 0.0), (3e-8, np.pi, 0.0)])
 def test_rotation_vectors_of_cryosparc_are_relion_s_matrices_transposed(vectors) -> None:
     expected = rotations_about(np.array(vectors)).transpose(0, 2, 1)
     assert np.allclose(rotations_from_angles(angles_of_vectors(np.array(vectors))), expected, atol=1e-7)

@@ -72,6 +72,13 @@ def test_paths_with_an_umlaut_as_relion_writes_them(tmp_path):
     assert read_star(path) == {"": Table({"rlnA": ["Müller/µ.mrc", "1"], "rlnB": ["é a", "2"]})}
 
 
+@pytest.mark.parametrize("name", ["Movies/0 é 0.mrc", "é", "a é", "é a", "a 'é b", 'a "é b', "ü é ö", "it's é"])
+def test_a_name_with_foreign_letters_and_blanks_comes_back(name, tmp_path):
+    tables = {"x": Table({"a": [name, "b"], "c": ["é", name]})}
+    write_star(tmp_path / "a.star", tables)
+    assert read_star(tmp_path / "a.star") == tables
+
+
 def test_numbers_and_missing_columns():
     table = Table({"a": ["1.000000", "2"], "b": ["x", "y"]})
     np.testing.assert_array_equal(table.ints("a"), [1, 2])

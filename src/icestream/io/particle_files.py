@@ -6,7 +6,6 @@ the particle is beyond the middle of its box: the negatives of RELION's origins 
 classes count from 1. Of two defocus values the larger comes first. Optics groups are numbered anew, without gaps.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -293,9 +292,12 @@ def angles_of_vectors(vectors_rad: NDArray[Any]) -> NDArray[np.float64]:
     """Return RELION's rot, tilt and psi ``(n, 3)`` of cryoSPARC's rotation vectors ``(n, 3)``, from view to volume."""
     if not len(vectors_rad):
         return np.zeros((0, 3))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # where tilt is 0 only the sum of two angles is known, and psi is set to 0
-        return np.asarray(Rotation.from_rotvec(vectors_rad).as_euler("ZYZ", degrees=True), dtype=np.float64)
+    matrix = Rotation.from_rotvec(vectors_rad).as_matrix()  # (n, 3, 3): Rz(rot) Ry(tilt) Rz(psi)
+    rot = np.arctan2(matrix[:, 1, 2], matrix[:, 0, 2])  # any angle is right where tilt is 0: psi follows from what it leaves
+    tilt = np.arctan2(np.hypot(matrix[:, 0, 2], matrix[:, 1, 2]), matrix[:, 2, 2])
+    left = np.cos(rot)[:, None] * matrix[:, 1] - np.sin(rot)[:, None] * matrix[:, 0]  # (n, 3): middle row of Ry(tilt) Rz(psi)
+    angles: NDArray[np.float64] = np.degrees(np.stack([rot, tilt, np.arctan2(left[:, 0], left[:, 1])], axis=1))
+    return angles
 
 
 def vectors_of_angles(angles_deg: NDArray[Any]) -> NDArray[np.float64]:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from icestream.errors import FileFormatError, SourceGone
 
 _BARE = re.compile(r"(?=[^\"'#_$\[\];])[!-~]+\Z")
-_FOREIGN = re.compile(r"(?<!\S)[^\s\"']*[^\x00-\x7f\s\"'][^\s\"']*(?!\S)")
+_QUOTED = r"""(?<!\S)"[^\n]*?"(?!\S)|(?<!\S)'[^\n]*?'(?!\S)"""
+_FOREIGN = re.compile(rf"""{_QUOTED}|(?<!\S)(?P<bare>[^\s"']*[^\x00-\x7f\s"'][^\s"']*)(?!\S)""")
 _RESERVED = re.compile(r"(data_|loop_|save_|stop_|global_)", re.IGNORECASE)
 _HEAD_BYTES = 1 << 20
 
@@ -74,7 +75,7 @@ def read_star(path: Path, *, last_rows: int | None = None) -> dict[str, Table]:
     try:
         text = path.read_text(encoding="utf-8") if last_rows is None else _cut_last_table(path, last_rows)
         if not text.isascii():
-            text = _FOREIGN.sub(lambda word: f'"{word[0]}"', text)  # RELION writes a path with an umlaut bare, gemmi wants quotes
+            text = _FOREIGN.sub(_quote_bare, text)  # RELION writes a path with an umlaut bare, gemmi wants quotes
         document = gemmi.cif.read_string(text)
     except (ValueError, RuntimeError) as error:
         raise FileFormatError(path, f"not a STAR file: {error}") from error
@@ -84,6 +85,10 @@ def read_star(path: Path, *, last_rows: int | None = None) -> dict[str, Table]:
         return {block.name.strip(): _table(block) for block in document}
     except (UnicodeDecodeError, ValueError) as error:
         raise FileFormatError(path, f"not a STAR file of tables: {error}") from error
+
+
+def _quote_bare(word: re.Match[str]) -> str:
+    return word[0] if word["bare"] is None else f'"{word[0]}"'
 
 
 def _cut_last_table(path: Path, n_rows: int) -> str:
